@@ -6,6 +6,7 @@ TORCH_PIP_ARGS ?=
 # More arguments for pytest: make test-core PYTEST_ARGS="-k transforms -x"
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+FUZZ_SECONDS ?= 300
 
 # tensorflow-cpu is half the download of tensorflow; it exists for x86-64 Linux and Windows only.
 TENSORFLOW ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorflow-cpu,tensorflow)
@@ -19,7 +20,7 @@ STAMP := .venv/.installed
 PYTEST := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full test-fast test-core test-package test-torch test-torch-models test-torch-validators \
+.PHONY: help demo fuzz test test-full test-fast test-core test-package test-torch test-torch-models test-torch-validators \
 	test-world test-laws test-backends test-backends-torch test-backends-jax test-backends-tensorflow lint format types \
 	docs dist bench bench-full clean
 
@@ -85,6 +86,9 @@ test-backends-jax: $(STAMP)
 
 test-backends-tensorflow: $(STAMP)
 	KERAS_BACKEND=tensorflow $(PYTEST) tests/backends
+
+fuzz: $(STAMP) ## change good files at random for an hour, or FUZZ_SECONDS for each format
+	$(BIN)/python -m tests.support.fuzzing all $(FUZZ_SECONDS)
 
 lint: $(STAMP) ## check the format and the style
 	$(BIN)/ruff format --check .

@@ -102,7 +102,16 @@ def _part(row: Row, name: str, work: Any) -> Any:
     """Return what a part of the measurement returns, or note why it failed."""
     try:
         return work()
-    except (ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         row.problems[name] = f"{type(error).__name__}: {error}"
         return None
 
@@ -339,16 +348,16 @@ def described(row: Row) -> str:
 _HEAD = """# PyTorch architectures as Keras 3 models
 
 Written by `python -m benchmarks bench_convert --to keras --table benchmarks/TO_KERAS.md`; {versions}.
-Small inputs, random weights without zero biases and unit scales. Float64 is the largest difference of an output, relative
-to its largest value; float32 says whether the difference is within the measured noise of float32. A step is one step of
-SGD in float64 with the dropouts off: the largest difference of a weight afterwards, relative to how far the step moved it.
-JAX and TensorFlow load `model.keras`, and `model.py` with `model.weights.h5`, in a process without torch. Transposes are
-the permutations left in `model.py`. Seconds are processor time of the conversion.
+Inputs are small, weights are random, without zero biases and unit scales. Float64 is the largest difference of an
+output, relative to its largest value; float32 says whether the difference is within the measured noise of float32. A
+step is one step of SGD in float64 with the dropouts off: the largest difference of a weight afterwards, relative to how
+far the step moved it. JAX and TensorFlow load `model.keras`, and `model.py` with `model.weights.h5`, in a process
+without torch. Transposes are the permutations left in `model.py`. Seconds are processor time of the conversion.
 
 {summary}
 
-| architecture | group | float64 | float32 | trainable | SGD step | JAX | TensorFlow | transposes | lines | layers | seconds | |
-| --- | --- | ---: | --- | --- | ---: | --- | --- | ---: | ---: | ---: | ---: | --- |"""
+| architecture | group | float64 | float32 | trainable | step | JAX | TensorFlow | transposes | lines | layers | s | |
+| - | - | -: | - | - | -: | - | - | -: | -: | -: | -: | - |"""
 
 
 def table(rows: Iterable[Row]) -> str:

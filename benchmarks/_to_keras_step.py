@@ -3,16 +3,17 @@
 import copy
 from typing import Any
 
-RATE = 0.01
+RATE = 1.0
 """The rate of learning."""
 
 
 def step_difference(module: Any, inputs: Any, conversion: Any) -> float:
     """Return how far the weights are apart after one step, relative to how far the step moved them.
 
-    Both sides start from the same weights and see the same inputs. The loss weighs every output with a number of its own.
-    Statistics are not compared: those of Keras are of the biased variance. Neither is the bias of a recurrent layer that
-    holds the sum of torch's two, each of which torch moves. A tensor that the step hardly moves (its true gradient is zero) counts as if it moved a millionth of the most.
+    Both sides start from the same weights and see the same inputs. The loss weighs every output with a number of
+    its own. Statistics are not compared: those of Keras are of the biased variance. Neither is the bias of a recurrent
+    layer that holds the sum of torch's two, each of which torch moves. A tensor that the step hardly moves (its true
+    gradient is zero) counts as if it moved a millionth of the most.
 
     Args:
         module: The torch module; it is left as it is.
@@ -47,9 +48,16 @@ def step_difference(module: Any, inputs: Any, conversion: Any) -> float:
     trained = {variable.path for variable in model.trainable_variables}
     moved = {path: float(np.max(np.abs(after[path] - before[path]), initial=0.0)) for path in before}
     floor = max((moved[path] for path in trained), default=1.0) * 1e-6 or 1.0
-    summed = {path for mapping in plan.mappings if len(mapping.torch) > 1 and "Sum" in repr(mapping.transform) for path in mapping.keras}
+    summed = {
+        path
+        for mapping in plan.mappings
+        if len(mapping.torch) > 1 and "Sum" in repr(mapping.transform)
+        for path in mapping.keras
+    }
     compared = [path for path in wanted if path in trained - summed]
-    return max(float(np.max(np.abs(after[path] - wanted[path]), initial=0.0)) / max(moved[path], floor) for path in compared)
+    return max(
+        float(np.max(np.abs(after[path] - wanted[path]), initial=0.0)) / max(moved[path], floor) for path in compared
+    )
 
 
 def _wide(given: Any) -> Any:
@@ -65,7 +73,9 @@ def _flat(outputs: Any) -> list[Any]:
     from torch.utils import _pytree as pytree
 
     leaves = pytree.tree_leaves(outputs)
-    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() and leaf.requires_grad]
+    return [
+        leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() and leaf.requires_grad
+    ]
 
 
 def _loss(outputs: list[Any], orders: list[tuple[int, ...]] | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""The torch modules that `bench_convert --to keras` converts, each with inputs; all of them small, with random weights."""
+"""The torch modules that `bench_convert --to keras` converts, each with inputs: small, with random weights."""
 
 import importlib
 from collections.abc import Callable

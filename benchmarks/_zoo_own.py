@@ -111,7 +111,9 @@ class Autoencoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 8, 3, 2, 1), nn.ReLU(), nn.Flatten())
+        self.encoder = nn.Sequential(
+            nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 8, 3, 2, 1), nn.ReLU(), nn.Flatten()
+        )
         self.mean, self.deviation = nn.Linear(128, 5), nn.Linear(128, 5)
         self.start = nn.Linear(5, 128)
         self.decoder = nn.Sequential(
@@ -367,7 +369,8 @@ def _discriminator() -> nn.Module:
 def _style_transfer() -> nn.Module:
     return nn.Sequential(
         nn.ReflectionPad2d(3), nn.Conv2d(3, 4, 7), nn.InstanceNorm2d(4), nn.ReLU(), nn.Conv2d(4, 8, 3, 2, 1),
-        Residual(8), Residual(8), nn.ConvTranspose2d(8, 4, 3, 2, 1, 1), nn.ReplicationPad2d(3), nn.Conv2d(4, 3, 7), nn.Tanh(),
+        Residual(8), Residual(8), nn.ConvTranspose2d(8, 4, 3, 2, 1, 1), nn.ReplicationPad2d(3),
+        nn.Conv2d(4, 3, 7), nn.Tanh(),
     )  # fmt: skip
 
 
@@ -380,7 +383,10 @@ def _super_resolution() -> nn.Module:
 
 def _pixel_unshuffle() -> nn.Module:
     return nn.Sequential(
-        nn.PixelUnshuffle(2), nn.Conv2d(12, 8, 3, padding=1, groups=4), nn.ChannelShuffle(2), nn.Conv2d(8, 4, 3, padding=1)
+        nn.PixelUnshuffle(2),
+        nn.Conv2d(12, 8, 3, padding=1, groups=4),
+        nn.ChannelShuffle(2),
+        nn.Conv2d(8, 4, 3, padding=1),
     )
 
 

@@ -125,9 +125,7 @@ _ENCODERS: Mapping[str, Callable[[], tuple[Any, Any]]] = {
     ),
     "ALBERT": partial(_made, "Albert", {**_SMALL, "embedding_size": 8}, _text),
     "ELECTRA": partial(_made, "Electra", {**_SMALL, "embedding_size": 8}, _text),
-    "DeBERTa": partial(
-        _made, "Deberta", {**_SMALL, "relative_attention": True, "pos_att_type": ["c2p", "p2c"]}, _text
-    ),
+    "DeBERTa": partial(_made, "Deberta", {**_SMALL, "relative_attention": True, "pos_att_type": ["c2p", "p2c"]}, _text),
     "DeBERTa v2": partial(
         _made,
         "DebertaV2",
@@ -176,7 +174,8 @@ _DECODERS: Mapping[str, Callable[[], tuple[Any, Any]]] = {
     "GPT BigCode": partial(_made, "GPTBigCode", _GPT, _causal, _CAUSAL),
     "CodeGen": partial(_made, "CodeGen", {**_GPT, "rotary_dim": 4}, _causal, _CAUSAL),
     "OPT": partial(_made, "OPT", {**_SMALL, "ffn_dim": 28, "word_embed_proj_dim": 16}, _causal, _CAUSAL),
-    "BLOOM": partial(_made, "Bloom", {"vocab_size": 41, "hidden_size": 16, "n_layer": 2, "n_head": 4}, _causal, _CAUSAL),
+    "BLOOM": partial(_made, "Bloom", {"vocab_size": 41, "hidden_size": 16, "n_layer": 2, "n_head": 4}, _causal,
+                     _CAUSAL),
     "Llama": partial(_made, "Llama", _DECODER, _causal, _CAUSAL),
     "Mistral": partial(_made, "Mistral", {**_DECODER, "sliding_window": 5}, _causal, _CAUSAL),
     "Qwen2": partial(_made, "Qwen2", _DECODER, _causal, _CAUSAL),

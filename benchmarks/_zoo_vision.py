@@ -46,7 +46,8 @@ def _video(name: str, frames: int, size: int) -> tuple[Any, Any]:
 
 
 _PLAIN = (
-    "alexnet", "resnet18", "resnet50", "resnext50_32x4d", "densenet121", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "mnasnet0_5", "mnasnet1_0",
+    "alexnet", "resnet18", "resnet50", "resnext50_32x4d", "densenet121", "mobilenet_v2",
+    "mobilenet_v3_small", "mobilenet_v3_large", "mnasnet0_5", "mnasnet1_0",
     "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "squeezenet1_0", "squeezenet1_1", "efficientnet_b0",
     "efficientnet_v2_s", "regnet_y_400mf", "regnet_x_400mf", "convnext_tiny", "swin_t", "swin_v2_t",
 )  # fmt: skip

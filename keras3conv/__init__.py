@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from keras3conv.alignment.pair import Evidence, Ignored, Pair
     from keras3conv.alignment.plan import Alignment
-    from keras3conv.api import align, compare_onnx, convert, transfer, validate
+    from keras3conv.api import align, compare_onnx, convert, transfer, validate, verify
     from keras3conv.builder.conversion import Conversion
     from keras3conv.errors import Keras3ConvError
     from keras3conv.frameworks.adapter import view
@@ -55,6 +55,7 @@ __all__ = [
     "sweep",
     "transfer",
     "validate",
+    "verify",
     "view",
 ]
 
@@ -83,6 +84,7 @@ _MODULE_OF = {
     "sweep": "workflows.sweep.run",
     "transfer": "api",
     "validate": "api",
+    "verify": "api",
     "view": "frameworks.adapter",
 }
 """The module that defines each public name; it is imported when the name is first used."""

@@ -1,6 +1,6 @@
 """Define the public functions. Each of their models is a live model or the path of a file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -78,10 +78,12 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     accept_unconfirmed: bool = False,
     memory: Literal["copy", "share"] = "copy",
     entry: str = "",
+    max_shard_size: int | str | None = None,
 ) -> Report:
     """Transfer the weights of a model to a model or file of the other framework.
 
-    All weights are transferred, or none: after a failure or an interrupt the target is unchanged.
+    All weights are transferred, or none: after a failure or an interrupt the target is unchanged. Beside each file is
+    a manifest, OUT.manifest.json, with which `verify` compares it.
 
     Args:
         source: The model to read, torch or Keras: a live model or the path of a file.
@@ -99,6 +101,8 @@ def transfer(  # noqa: PLR0913 - an argument for every option
             backend, the target uses the memory of the source, so that a change of one changes both; nothing is copied
             but values that are computed from several tensors, which the report names.
         entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
+        max_shard_size: The size of a file, a number of bytes or "2GB": larger models are divided among several files
+            with an index. After a kill, the same call goes on with the finished files. See docs/files.md.
 
     Returns:
         A report of the transfer, with the size, sha256 and md5 of every written file.
@@ -108,20 +112,37 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         TransferError: The plan was made for other models, or a value does not fit the target's shape or dtype.
         FileError: A file cannot be read, or exists already and `overwrite` is False.
     """
+    from keras3conv import formats
+    from keras3conv.workflows.transfer import Options
     from keras3conv.workflows.transfer import transfer as run
 
     plan = plan.accepting_difference() if accept_difference else plan
-    return run(
-        source,
-        target,
-        plan,
+    options = Options(
         out=_paths(out),
         overwrite=overwrite,
         cast=cast,
         accept_unconfirmed=accept_unconfirmed,
         memory=memory,
-        entry=entry,
+        max_shard_size=None if max_shard_size is None else formats.parse_size(max_shard_size),
     )
+    return run(source, target, plan, options, entry=entry)
+
+
+def verify(out: str | Path) -> Report:
+    """Compare the files that `transfer` wrote with the manifest beside them.
+
+    Args:
+        out: The path of a file, of the index of shards, or of the manifest.
+
+    Returns:
+        A report with two sections: the digests of the files, and every tensor.
+
+    Raises:
+        FileError: There is no manifest, or it is damaged.
+    """
+    from keras3conv.workflows.verify import verify as run
+
+    return run(Path(out))
 
 
 @random_state_kept()
@@ -194,6 +215,7 @@ def convert(
     weights: str | Path | None = None,
     channels: Literal["first", "last"] | None = None,
     inputs: Any = None,
+    dynamic: Mapping[str, Sequence[int]] | None = None,
     validate: bool = True,
 ) -> "Conversion":
     """Convert a Keras model to a torch module, or a torch module to a Keras model: the same weights, validated.
@@ -202,12 +224,15 @@ def convert(
 
     Args:
         model: A Keras model, or the path of a file with its architecture (.keras, .h5), or the path of an architecture
-            without weights (.json). Or a torch module, which becomes a functional model of Keras' own layers.
+            without weights (.json). Or a torch module, or a local folder of transformers (`config.json` and
+            safetensors), which becomes a functional model of Keras' own layers.
         weights: A file of weights to load into the model first; required for a .json.
         channels: The layout of images in the inputs and outputs of the new model: "first" as in torch, "last" as in
             Keras. By default the layout of the new model's framework.
         inputs: The inputs of the model: required for a torch module, and for a Keras model that has no input
             specification, or whose computation depends on a free size. They fix every size but the batch.
+        dynamic: For a torch module, the axes besides the batch whose sizes stay free, by the name of the input:
+            {"x": (2, 3)} for images of any size.
         validate: Whether to validate the new model; otherwise `report` is None.
 
     Returns:
@@ -224,7 +249,7 @@ def convert(
     """
     from keras3conv.workflows.convert import convert as run
 
-    return run(model, weights=weights, channels=channels, inputs=inputs, validate=validate)
+    return run(model, weights=weights, channels=channels, inputs=inputs, dynamic=dynamic, validate=validate)
 
 
 def compare_onnx(

@@ -228,6 +228,11 @@ def lay_out(headline: str, problems: Sequence[Problem], *, limit: int = 20) -> s
     return "\n".join(lines)
 
 
+def with_article(noun: str) -> str:
+    """Return a noun with its article: "an int", "a tuple"."""
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+
+
 def count(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun: `count(1, "pair") == "1 pair"`, `count(2, "pair") == "2 pairs"`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -89,15 +89,26 @@ def _judge(subject: Subject, variant: Variant, original: Subject) -> Section:
         variant: What differs in this run from that of the original inputs.
         original: The models with their original inputs.
     """
-    variation = f", {variant.name}" if variant.name else ""
     nearby = NearbyRun(subject)
-    calls = _judged_calls(subject, variant, original, nearby)
+    section = _judged(subject, variant, original, nearby, constants=True)
+    # Beside another difference, rounded constants may be a part of it.
+    return section if section.status == "passed" else _judged(subject, variant, original, nearby, constants=False)
+
+
+def _judged(subject: Subject, variant: Variant, original: Subject, nearby: NearbyRun, *, constants: bool) -> Section:
+    """Judge one run; `constants` accepts differences as small as the rounding of constants to float32."""
+    variation = f", {variant.name}" if variant.name else ""
+    calls = _judged_calls(subject, variant, original, nearby, constants=constants)
     failed = [index for index, judged in enumerate(calls) if judged.failed]
     # If only layers that cannot be compared differ, the cause of a different output is after the last layer.
     search_outputs = all(calls[index].call.mismatch for index in failed)
-    outputs, worst_output, problems = _judge_outputs(subject, variant, nearby, search=search_outputs)
+    outputs, worst_output, problems = _judge_outputs(
+        subject, variant, nearby, search=search_outputs and not constants, constants=constants
+    )
     summary = _failed_summary(calls, failed, len(problems)) if failed or problems else _summary(calls, worst_output)
-    if failed:
+    if failed and constants:  # the caller judges again
+        problems = [Problem(fact="a layer differs"), *problems]
+    elif failed:
         problems = [_layer_problem(subject, calls, failed, variation), *problems]
     return Section(
         name="float64",
@@ -110,7 +121,9 @@ def _judge(subject: Subject, variant: Variant, original: Subject) -> Section:
     )
 
 
-def _judged_calls(subject: Subject, variant: Variant, original: Subject, nearby: NearbyRun) -> list[_JudgedCall]:
+def _judged_calls(
+    subject: Subject, variant: Variant, original: Subject, nearby: NearbyRun, *, constants: bool
+) -> list[_JudgedCall]:
     calls = list(call_pairs(subject, subject.torch_probe, subject.keras_probe))
     diffs = [None if call.mismatch else _diff(call, variant) for call in calls]
     compensated: frozenset[tuple[str, str]] = frozenset()
@@ -124,7 +137,7 @@ def _judged_calls(subject: Subject, variant: Variant, original: Subject, nearby:
             note = NOTE
         elif not _agrees(diff) and _may_be_rounding(diff) and not nearby.call_repeats(index, call):
             note = ROUNDING
-        elif diff is not None and not _agrees(diff) and may_be_rounded(subject, diff.max_rel):
+        elif constants and diff is not None and not _agrees(diff) and may_be_rounded(subject, diff.max_rel):
             note = CONSTANTS
         judged.append(_JudgedCall(call=call, diff=diff, note=note))
     return judged
@@ -179,7 +192,7 @@ def _layer_problem(subject: Subject, calls: Sequence[_JudgedCall], failed: Seque
 
 
 def _judge_outputs(
-    subject: Subject, variant: Variant, nearby: NearbyRun, *, search: bool
+    subject: Subject, variant: Variant, nearby: NearbyRun, *, search: bool, constants: bool
 ) -> tuple[Table, float, list[Problem]]:
     """Return a table of the model outputs, the worst relative error, and the problems.
 
@@ -188,6 +201,7 @@ def _judge_outputs(
         variant: What differs in this run from that of the original inputs.
         nearby: The same models with slightly changed arguments.
         search: Search the cause of a difference.
+        constants: Accept differences as small as the rounding of constants to float32.
     """
     rows: list[tuple[str, str, float | None, str]] = []
     problems = []
@@ -196,7 +210,8 @@ def _judge_outputs(
     for index, pair in enumerate(output_pairs(subject.torch_probe, subject.keras_probe)):
         diff = None if pair.mismatch else _compare(pair.keras_output, pair.torch_output, variant)
         is_rounding = not _agrees(diff) and _may_be_rounding(diff) and not nearby.output_repeats(index, pair)
-        is_constant = diff is not None and diff.nonfinite == 0 and may_be_rounded(subject, diff.max_rel)
+        is_small = constants and diff is not None and diff.nonfinite == 0
+        is_constant = is_small and diff is not None and may_be_rounded(subject, diff.max_rel)
         passed = is_rounding or _agrees(diff) or is_constant
         if not is_rounding:
             worst = max(worst, diff.max_rel if diff else float("inf"))

@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
@@ -19,9 +20,9 @@ SECONDS = 600
 """The time that one cell may take."""
 
 
-def run(path: Path, folder: Path) -> nbformat.NotebookNode:
+def run(path: Path, folder: Path) -> Any:
     """Run a notebook in a folder and return it with its outputs; raise `CellExecutionError` if a cell raises."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook: Any = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     backend = notebook.metadata.get("keras3conv", {}).get("backend", "torch")
     environment = {**os.environ, **_QUICK, "KERAS_BACKEND": backend}
     root = str(FOLDER.parents[1])
@@ -40,7 +41,7 @@ def page(path: Path) -> str:
     return "\n\n".join(part for cell in notebook.cells for part in _parts(cell)) + "\n"
 
 
-def _parts(cell: nbformat.NotebookNode) -> list[str]:
+def _parts(cell: Any) -> list[str]:
     if cell.cell_type == "markdown":
         return [cell.source]
     parts = [f"```python\n{cell.source}\n```"]

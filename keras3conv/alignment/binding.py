@@ -44,8 +44,13 @@ def make_pair(
 def _unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Evidence]:
     """Yield a doubt if one side flattens the input of the layer, and the other model was not run.
 
-    Whether the rows of the kernel must be permuted depends on the flattened shape in the model that was not run.
+    Whether the rows of the kernel must be permuted depends on the flattened shape in the model that was not run. Two
+    equal shapes of equal sizes do not tell it either.
     """
+    flattened = torch.run.flattened
+    if flattened and keras.run.flattened == flattened and len(set(flattened)) == 1 and flattened[0] > 1:
+        detail = f"both sides flatten {flattened} before it: the sizes do not tell the order of its rows"
+        yield Evidence(kind="unseen flatten", detail=detail)
     torch_unseen = torch.run.calls is None and keras.run.flattened is not None
     keras_unseen = keras.run.calls is None and torch.run.flattened is not None
     if not (torch_unseen or keras_unseen):

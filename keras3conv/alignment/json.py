@@ -35,7 +35,7 @@ def dump(plan: Plan) -> str:
 
 
 def load(text: str) -> dict[str, Any]:
-    """Return the fields of the plan in a JSON text.
+    """Return the fields of the plan in a JSON text, or in the `metadata.json` of a conversion, which contains it.
 
     Raises:
         AlignmentError: The text is not a plan, or its format version is unknown.
@@ -44,6 +44,8 @@ def load(text: str) -> dict[str, Any]:
         data = json.loads(text, object_pairs_hook=_distinct)
     except (ValueError, RecursionError) as error:
         raise AlignmentError(f"not a plan: it is not JSON ({error})") from None
+    if isinstance(data, Mapping) and isinstance(data.get("alignment"), Mapping):
+        data = data["alignment"]
     if not isinstance(data, Mapping) or data.get("keras3conv") != "alignment":
         raise AlignmentError('not a plan: the JSON has no "keras3conv": "alignment"')
     if data.get("format") != VERSION:

@@ -20,6 +20,7 @@ EvidenceKind = Literal[
     "definition order",
     "position",
     "unseen flatten",
+    "values",
     "construction",
     "interchangeable",
     "probe",

@@ -1,7 +1,7 @@
 """Prepare a transfer: check the plan against both models, and compute the new values of the target."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -24,12 +24,14 @@ class Staging:
         source: The view of the model to read.
         target: The view of the model to write.
         cast: Whether values may lose precision in a conversion to the target's dtype.
+        not_finite: The number of values of each tensor of the source, so far as it was read, that are NaN or infinite.
     """
 
     plan: Alignment
     source: ModelView
     target: ModelView
     cast: bool = False
+    not_finite: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def _mapping_of(self) -> dict[str, WeightMapping]:
@@ -103,13 +105,30 @@ class Staging:
 
     def read(self, path: str) -> Array:
         """Return the new value of one tensor of the target; the plan maps this path or one that is tied to it."""
-        if path not in self._mapping_of:
-            path = self._mapped_name_of[self._target_tensors[path].storage]
-        return self._apply(self._mapping_of[path])[path]
+        return self.read_together(path)[path]
+
+    def read_together(self, path: str) -> dict[str, Array]:
+        """Return the new values of a tensor of the target, and of those that the same mapping makes, by path."""
+        if path in self._mapping_of:
+            return self._apply(self._mapping_of[path])
+        tied = self._mapped_name_of[self._target_tensors[path].storage]
+        return {path: self._apply(self._mapping_of[tied])[tied]}
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what a report must say about the values of the source that were read."""
+        warning = self.source.facts.get("warning")
+        found = [f"{path} ({number:,})" for path, number in self.not_finite.items()]
+        total = sum(self.not_finite.values())
+        moved = f"{count(total, 'value')} NaN or infinite, moved as they are: {', '.join(found[:5])}"
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        return (*([warning] if warning else ()), *([moved + more] if found else ()))
 
     def _apply(self, mapping: WeightMapping) -> dict[str, Array]:
         sources, targets = mapping.names(self.source.side), mapping.names(self.target.side)
         arrays = tuple(self.source.read(path) for path in sources)
+        for path, array in zip(sources, arrays, strict=True):
+            if number := _count_not_finite(array):
+                self.not_finite[path] = number
         transform = mapping.transform if self.target.side == "keras" else mapping.transform.inverse
         try:
             results = transform(arrays)
@@ -186,6 +205,13 @@ def differences(planned: ModelView, found: ModelView) -> Iterator[Problem]:
 
 def _shapes(view: ModelView) -> Mapping[str, tuple[int, ...]]:
     return {tensor.path: tensor.shape for tensor in view.tensors() if not tensor.is_seed}
+
+
+def _count_not_finite(array: Array) -> int:
+    """Return the number of values that are NaN or infinite, for every dtype that has such values."""
+    if array.dtype.kind in "biu" or array.size == 0:
+        return 0
+    return array.size - int(np.count_nonzero(np.isfinite(array)))
 
 
 def _dtype(name: str) -> np.dtype[np.generic]:

@@ -1,6 +1,6 @@
 """Show a plan as text, and as HTML for notebooks. Repeated blocks share one line; see `keras3conv.messages`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from keras3conv.alignment.pair import Pair, Plan
@@ -27,10 +27,20 @@ class _Part:
     rows: tuple[tuple[str, ...], ...]
 
 
-def describe(plan: Plan) -> str:
-    """Return a plan as text: a summary, tables of pairs, unconfirmed pairs and ignored tensors, and the problems."""
+Layout = Callable[[Sequence[str], Sequence[Sequence[str]]], Sequence[str]]
+"""Returns the lines of a table from the names of its columns and its rows."""
+
+
+def describe(plan: Plan, layout: Layout | None = None) -> str:
+    """Return a plan as text: a summary, tables of pairs, unconfirmed pairs and ignored tensors, and the problems.
+
+    Args:
+        plan: The plan.
+        layout: Lays out a table; by default every row is one line.
+    """
+    layout = layout or table
     blocks = ["\n".join([summary(plan), *map(visible, plan.notes)])]
-    blocks += ["\n  ".join([part.heading, *table(part.columns, part.rows)]) for part in _parts(plan)]
+    blocks += ["\n  ".join([part.heading, *layout(part.columns, part.rows)]) for part in _parts(plan)]
     if problems := _problems(plan):
         headline = f"{count(len(plan.problems()), 'problem')}:"
         blocks.append(visible(lay_out(headline, problems, limit=SHOWN_PROBLEMS), keep="\n"))

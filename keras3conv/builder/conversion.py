@@ -1,12 +1,8 @@
 """Define `Conversion`, the result of `convert`, and save it to a folder: all files or none."""
 
-import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -16,18 +12,20 @@ import numpy as np
 
 from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.program.program import Program
-from keras3conv.errors import FileError
+from keras3conv.errors import InputError
 from keras3conv.model.graph import Graph, refs
 from keras3conv.model.views import Side
 from keras3conv.report.report import Report
-from keras3conv.report.values import GLYPHS, WrittenFile
+from keras3conv.report.values import GLYPHS
 from keras3conv.transforms import Array
+from keras3conv.writing.digests import WrittenFile, digest
+from keras3conv.writing.outputs import replacing_folder
 
 FORMAT = 1
 """The version of the format of `metadata.json`."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Conversion:
     """A torch module that was made from a Keras model, or a Keras model that was made from a torch module.
 
@@ -42,6 +40,7 @@ class Conversion:
         inputs: The inputs of the new model in the validation.
         target: The framework of the new model.
         constants: The arrays of `constants.npz`, which `model.py` of a Keras model reads.
+        transfer: The function that `to_keras` calls.
     """
 
     model: Any = field(repr=False)
@@ -53,6 +52,7 @@ class Conversion:
     inputs: tuple[Array, ...] = field(repr=False)
     target: Side = "torch"
     constants: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    transfer: Callable[..., Report] | None = field(default=None, repr=False, compare=False)
 
     def save(self, folder: str | PathLike[str], *, overwrite: bool = False) -> tuple[WrittenFile, ...]:
         """Write `model.py`, the weights, `metadata.json` and the report, as HTML and as JSON: all files or none.
@@ -80,10 +80,8 @@ class Conversion:
         Raises:
             FileError: The folder exists, or cannot be written; an existing folder is unchanged.
         """
-        from keras3conv.formats.safe.atomic import digest
-
         path = Path(folder)
-        with _replacing(path, overwrite=overwrite) as inside:
+        with replacing_folder(path, overwrite=overwrite) as inside:
             (inside / "model.py").write_text(self.source, encoding="utf-8")
             write_weights = _write_torch_weights if self.target == "torch" else _write_keras_weights
             write_weights(self, inside)
@@ -92,10 +90,50 @@ class Conversion:
                 report = replace(self.report, files=tuple(written))
                 report.save(inside / "report.html")
                 report.save(inside / "report.json")
-            digests = {file.name: _sha256(file) for file in sorted(inside.iterdir())}
+            digests = {file.name: digest(file).sha256 for file in sorted(inside.iterdir())}
             text = json.dumps(_metadata(self, digests), indent=2, ensure_ascii=False)
             (inside / "metadata.json").write_text(f"{text}\n", encoding="utf-8")
         return tuple(digest(file) for file in sorted(path.iterdir()))
+
+    def to_keras(
+        self,
+        state_dict: Mapping[str, Any],
+        target: Any,
+        *,
+        out: str | PathLike[str] | None = None,
+        overwrite: bool = False,
+    ) -> Report:
+        """Write weights that were trained in torch back into the Keras model from which the module was made.
+
+            conversion.to_keras(module.state_dict(), "model.keras", out="trained.keras")
+
+        Args:
+            state_dict: The state dict of the trained module. `conversion.model` keeps its own weights.
+            target: The Keras model, or the path of its file.
+            out: The path of a file to write; by default the weights go into `target` itself.
+            overwrite: Whether to replace an existing file.
+
+        Returns:
+            The report of the transfer.
+
+        Raises:
+            InputError: The conversion has made a Keras model, or the state dict does not fit the module.
+            TransferError: The target is another model.
+        """
+        if self.target != "torch" or self.transfer is None:
+            raise InputError("this conversion has made a Keras model: its torch module has the weights to transfer")
+        module = deepcopy(self.model)
+        try:
+            module.load_state_dict(state_dict)
+        except RuntimeError as error:
+            raise InputError(f"the state dict does not fit the module: {' '.join(str(error).split())}") from None
+        files = () if out is None else (Path(out),)
+        return self.transfer(module, target, self.alignment, files, overwrite=overwrite)
+
+    def __repr__(self) -> str:
+        verdict = "not validated" if self.report is None else self.report.verdict.lower()
+        framework = "a PyTorch module" if self.target == "torch" else "a Keras model"
+        return f"<Conversion of {self.program.name} to {framework}: {len(self.alignment.pairs)} pairs, {verdict}>"
 
     def _repr_html_(self) -> str:
         """Return the verdict, the code and the certificate, for notebooks."""
@@ -125,8 +163,10 @@ def _write_torch_weights(conversion: Conversion, folder: Path) -> None:
 
 
 def _write_keras_weights(conversion: Conversion, folder: Path) -> None:
-    conversion.model.save(folder / "model.keras")
-    conversion.model.save_weights(folder / "model.weights.h5")
+    from keras3conv.frameworks.keras.files import save_to
+
+    for name in ("model.keras", "model.weights.h5"):
+        save_to(conversion.model, folder / name)
     if conversion.constants:
         np.savez(folder / "constants.npz", **conversion.constants)  # type: ignore[arg-type]
 
@@ -169,49 +209,3 @@ def _trainable(conversion: Conversion) -> dict[str, Any]:
     trained = sum(one.numel() for one in parameters.values() if one.requires_grad)
     frozen = [path for path, one in parameters.items() if not one.requires_grad]
     return {"trainable_parameters": trained, "frozen": frozen}
-
-
-@contextmanager
-def _replacing(folder: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a temporary folder, and rename it to `folder` when the block ends without an exception."""
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise FileError(f"{folder} exists and is not a folder")
-    if folder.exists() and not overwrite:
-        raise FileError(f"{folder} exists\nFix:  overwrite=True")
-    if not folder.parent.is_dir():
-        raise FileError(f"{folder}: the folder {folder.parent} does not exist")
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.tmp-", dir=folder.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        _rename(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def _rename(temporary: Path, folder: Path) -> None:
-    """Rename the temporary folder to `folder`. An existing folder is moved away first; a failure moves it back."""
-    if not folder.exists():
-        temporary.rename(folder)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old-", dir=folder.parent)) / folder.name
-    folder.rename(aside)
-    try:
-        temporary.rename(folder)
-    except BaseException:
-        aside.rename(folder)
-        raise
-    finally:
-        shutil.rmtree(aside.parent, ignore_errors=True)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _umask() -> int:
-    """Return the umask of the process, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -3,13 +3,22 @@
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextvars import ContextVar
+from difflib import get_close_matches
 from functools import wraps
-from typing import ParamSpec
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TextIO
 
 import typer
+from typer.core import TyperGroup
 
 from keras3conv.errors import Keras3ConvError, MissingExtra, ProofError
+
+if TYPE_CHECKING:
+    pass
 
 PASSED, FAILED, UNUSABLE, UNCONFIRMED, INTERRUPTED = 0, 1, 2, 3, 130
 PIPE_CLOSED = 141
@@ -20,20 +29,71 @@ _EXTRAS = {
     "jax": "jax",
     "tensorflow": "tensorflow",
     "jinja2": "report",
-    "sklearn": "dev",
+    "sklearn": "demo",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
 }
 """For each optional package, the extra of keras3conv that installs it."""
 
 _Parameters = ParamSpec("_Parameters")
 
+START = """\
+keras3conv moves models between PyTorch and Keras 3, and proves that nothing
+changed. What do you have?
+
+  a Keras file       keras3conv convert model.h5 -o folder/
+  a PyTorch module   keras3conv convert net.py:make --shape 1,3,224,224 -o out/
+  both models        keras3conv validate net.py:make model.keras
+  only weights       keras3conv transfer weights.pt model.keras -o filled.keras
+  an unknown file    keras3conv inspect file
+  nothing yet        keras3conv demo
+
+keras3conv --help          lists all commands
+keras3conv COMMAND --help  shows the options of one, with an example
+keras3conv doctor          shows what is installed and what is missing"""
+"""Printed if the program is started without a command."""
+
+
+class _Commands(TyperGroup):
+    """The commands, in the order in which they are needed; an unknown one is answered with the nearest names."""
+
+    _ORDER = (
+        "convert",
+        "validate",
+        "align",
+        "transfer",
+        "inspect",
+        "sweep",
+        "card",
+        "compare-onnx",
+        "rules",
+        "doctor",
+        "demo",
+    )
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands in the order of the help."""
+        return sorted(self.commands, key=lambda name: (name not in self._ORDER, (*self._ORDER, name).index(name)))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that the arguments name; exit with the nearest names if there is none."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            near = get_close_matches(args[0], self.commands, 3, 0.5)
+            complain(f"there is no command {args[0]!r}")
+            if near:
+                complain(f"Fix:  {'     or     '.join(f'keras3conv {name}' for name in near)}")
+            complain("keras3conv --help lists all commands")
+            raise typer.Exit(UNUSABLE)
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="keras3conv",
     help="Move a model between PyTorch and Keras 3, in either direction, and prove that nothing changed.\n\n"
     "A model is a file, or package.module:factory, or path/to/file.py:factory. A factory is a callable without "
     "required arguments that returns a torch module or a Keras model; --torch-weights and --keras-weights are loaded "
     "into the model that it returns.",
-    no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -49,9 +109,13 @@ def command(example: str) -> Callable[[Callable[_Parameters, int]], Callable[_Pa
     def register(function: Callable[_Parameters, int]) -> Callable[_Parameters, None]:
         @wraps(function)
         def run(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> None:
+            if not (kwargs.get("backends") or kwargs.get("onnx")):
+                _quieten_tensorflow()
+            verbose, quiet = bool(kwargs.pop("verbose", False)), bool(kwargs.pop("quiet", False))
             try:
-                status = function(*args, **kwargs)
-                sys.stdout.flush()
+                with _output(verbose=verbose, quiet=quiet):
+                    status = function(*args, **kwargs)
+                    sys.stdout.flush()
             except KeyboardInterrupt:
                 raise typer.Exit(INTERRUPTED) from None
             except BrokenPipeError:  # the reader closed the pipe (`| head`); status 1 would mean a failed proof
@@ -66,11 +130,61 @@ def command(example: str) -> Callable[[Callable[_Parameters, int]], Callable[_Pa
                 raise typer.Exit(UNUSABLE) from error
             raise typer.Exit(status)
 
+        _add_options(run, function)
         summary = (function.__doc__ or "").strip()
         app.command(help=summary, epilog=f"\b\nExample:\n  {example}")(run)
         return run
 
     return register
+
+
+_Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print every step with its seconds.")]
+_Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only; the exit status is the result.")]
+
+_errors: ContextVar[TextIO | None] = ContextVar("errors", default=None)
+"""Where a quiet command prints its errors; None if the command is not quiet."""
+
+
+def _add_options(run: Callable[..., None], function: Callable[..., int]) -> None:
+    """Give a command the options --verbose and --quiet."""
+    added = {"verbose": _Verbose, "quiet": _Quiet}
+    parameters = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+        for name, annotation in added.items()
+    ]
+    known = signature(function)
+    run.__signature__ = known.replace(parameters=[*known.parameters.values(), *parameters])  # type: ignore[attr-defined]
+    run.__annotations__ = {**function.__annotations__, **added}
+
+
+def _quieten_tensorflow() -> None:
+    """Turn off the start-up lines of TensorFlow, which Keras imports on every backend, where it computes nothing.
+
+    The line about oneDNN is printed at every level; it disappears with oneDNN, which only TensorFlow itself needs.
+    """
+    from keras3conv.cli.doctor import backend_of_keras
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if backend_of_keras()[0] != "tensorflow":
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+
+@contextmanager
+def _output(*, verbose: bool, quiet: bool) -> Iterator[None]:
+    """Show the steps of a command, or nothing at all."""
+    from keras3conv.cli.progress import shown
+
+    token = _errors.set(sys.stderr if quiet else None)
+    try:
+        with ExitStack() as stack:
+            if quiet:
+                nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+                stack.enter_context(redirect_stdout(nowhere))
+                stack.enter_context(redirect_stderr(nowhere))
+            stack.enter_context(shown(verbose=verbose, quiet=quiet))
+            yield
+    finally:
+        _errors.reset(token)
 
 
 def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError) -> int:
@@ -82,10 +196,17 @@ def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError) -> int:
         if package not in _EXTRAS:
             raise error
         error = MissingExtra("this command", package, _EXTRAS[package])
-    note(f"{type(error).__name__}: {as_options(str(error))}")
+    complain(f"{type(error).__name__}: {as_options(str(error))}")
     return FAILED if isinstance(error, ProofError) else UNUSABLE
 
 
 def note(text: str) -> None:
-    """Print a line on stderr."""
-    print(text, file=sys.stderr)
+    """Print a line on stderr; a quiet command does not show it."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def complain(text: str) -> None:
+    """Print an error on stderr, not wider than the terminal."""
+    from keras3conv.cli.width import folded
+
+    print(folded(text), file=_errors.get() or sys.stderr)

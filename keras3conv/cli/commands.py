@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras3conv.cli.app import FAILED, PASSED, UNCONFIRMED, app, command, note
+from keras3conv.cli.app import FAILED, PASSED, START, UNUSABLE, app, command, complain, note
+from keras3conv.cli.handing import hand_out, status_of
+from keras3conv.cli.information import demo, doctor, inspect, rules
 from keras3conv.cli.options import (
     Backends,
     ClassNamesFile,
@@ -37,14 +39,30 @@ from keras3conv.cli.options import (
     Training,
 )
 from keras3conv.cli.sides import align_ends, both, entry_of
+from keras3conv.cli.sweeping import card, sweep
+from keras3conv.cli.verify import verify
 from keras3conv.errors import AlignmentError, InputError
 
 if TYPE_CHECKING:
     from keras3conv.alignment.plan import Alignment
-    from keras3conv.report.report import Report
 
 
-__all__ = ["app", "card", "main", "sweep"]
+__all__ = [
+    "align",
+    "app",
+    "card",
+    "compare_onnx",
+    "convert",
+    "demo",
+    "doctor",
+    "inspect",
+    "main",
+    "rules",
+    "sweep",
+    "transfer",
+    "validate",
+    "verify",
+]
 
 
 def main() -> None:
@@ -63,34 +81,17 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Declare the options of the program itself, which are handled by their callbacks."""
-
-
-@command("keras3conv inspect model.safetensors")
-def inspect(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A file, or a factory.")],
-    torch_weights: TorchWeights = None,
-    keras_weights: KerasWeights = None,
-    entry: EntryName = "",
-    every: Annotated[
-        bool, typer.Option("--all", help="Print a line for every layer, also for repeated blocks.")
-    ] = False,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> int:
-    """List the layers of a model, with the shapes of their tensors. Repeated blocks share a line."""
-    from keras3conv.cli.output import model_json, model_text
-    from keras3conv.workflows.factories import Weights, resolve
-
-    view = resolve(model, Weights(torch=torch_weights, keras=keras_weights, entry=entry)).view()
-    print(model_json(view) if as_json else model_text(view, every=every))
-    return PASSED
+    """Print what to do first if there is no command; the options of the program are handled by their callbacks."""
+    if context.invoked_subcommand is None:
+        print(START)
+        raise typer.Exit(UNUSABLE)
 
 
 @command("keras3conv align net.py:make model.h5 -o plan.json")
@@ -119,6 +120,7 @@ def align(  # noqa: PLR0913 - an argument for every option
     from keras3conv.alignment.text import describe
     from keras3conv.cli.files import read_hints, read_ignored
     from keras3conv.cli.output import as_options
+    from keras3conv.cli.width import folded, indented_table
     from keras3conv.workflows.factories import notes_to_stderr
     from keras3conv.workflows.files import read_inputs, write_plan
 
@@ -139,7 +141,7 @@ def align(  # noqa: PLR0913 - an argument for every option
     if out:
         write_plan(plan, out, overwrite=overwrite)
         note(f"saved {out}")
-    print(plan.to_json() if as_json else as_options(describe(plan)))
+    print(plan.to_json() if as_json else folded(as_options(describe(plan, indented_table))))
     return FAILED if plan.problems() else PASSED
 
 
@@ -163,6 +165,9 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     accept_unconfirmed: Annotated[
         bool, typer.Option("--accept-unconfirmed", help="Exit with 0 although no run has confirmed some pairs.")
     ] = False,
+    max_shard_size: Annotated[
+        str | None, typer.Option(metavar="2GB", help="Divide the tensors among files of at most this size.")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -170,10 +175,12 @@ def transfer(  # noqa: PLR0913 - an argument for every option
 
     The exit status is 3 if the weights were transferred by pairs that no run has confirmed.
     """
-    from keras3conv import api
     from keras3conv.cli.output import print_report
+    from keras3conv.formats.shards import parse_size
     from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
     from keras3conv.workflows.files import read_plan
+    from keras3conv.workflows.transfer import Options
+    from keras3conv.workflows.transfer import transfer as run
 
     saved = read_plan(plan) if plan else None
     weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
@@ -186,18 +193,16 @@ def transfer(  # noqa: PLR0913 - an argument for every option
             found = found.accepting_difference()
         if not _is_complete(found):
             return FAILED
-        report = api.transfer(
-            ends[0].source,
-            ends[1].source,
-            found,
-            out=out or (),
+        options = Options(
+            out=tuple(out or ()),
             overwrite=overwrite,
             cast=cast,
             accept_unconfirmed=accept_unconfirmed,
-            entry=entry_of(ends[0], entry),
+            max_shard_size=None if max_shard_size is None else parse_size(max_shard_size),
         )
+        report = run(ends[0].source, ends[1].source, found, options, entry=entry_of(ends[0], entry))
     print(report.to_json()) if as_json else print_report(report)
-    return _status_of(report)
+    return status_of(report)
 
 
 @command("keras3conv validate net.py:make model.keras --torch-weights net.pt --report report.html")
@@ -227,7 +232,6 @@ def validate(  # noqa: PLR0913 - an argument for every option
     """Prove that two models compute the same. If they differ, report where and why; the exit status is 1."""
     from keras3conv import api
     from keras3conv.cli import files as cli_files
-    from keras3conv.cli.output import progress_bar
     from keras3conv.validators.running.options import Options
     from keras3conv.workflows.factories import notes_to_stderr
     from keras3conv.workflows.files import read_class_names, read_inputs, read_labels
@@ -247,7 +251,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
     )
     given = {"inputs": read_inputs(inputs), "keras_inputs": read_inputs(keras_inputs)}
     first, second = both(torch, keras, torch_weights, keras_weights, entry)
-    with notes_to_stderr(), progress_bar("validate") as progress:
+    with notes_to_stderr():
         if hints:
             saved = api.align(first.source, second.source, hints=hints, **given, entry=entry_of(first, entry))
         judged = run(
@@ -256,11 +260,10 @@ def validate(  # noqa: PLR0913 - an argument for every option
             **given,
             plan=saved,
             options=options,
-            progress=progress,
             entry=entry_of(first, entry),
             weight_files=(torch_weights, keras_weights),
         )
-    return _hand_out(judged, report, as_json=as_json)
+    return hand_out(judged, report, as_json=as_json)
 
 
 @command("keras3conv convert model.h5 -o folder/")
@@ -279,28 +282,43 @@ def convert(  # noqa: PLR0913 - an argument for every option
     shape: Annotated[
         str | None, typer.Option(metavar="1,3,224,224", help="Call a torch module with random numbers of this shape.")
     ] = None,
+    dynamic: Annotated[
+        list[str] | None, typer.Option(metavar="x:2,3", help="Axes of an input of a torch module that stay free.")
+    ] = None,
     torch_weights: TorchWeights = None,
     keras_weights: KerasWeights = None,
+    validate: Annotated[
+        bool, typer.Option("--validate/--no-validate", help="Prove the new model. Without it nothing is proven.")
+    ] = True,
     overwrite: Overwrite = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Make the model of the other framework, and prove it. A failed proof is saved too; the exit status is 1."""
     from keras3conv import api
-    from keras3conv.cli.files import convert_inputs
+    from keras3conv.cli.files import convert_inputs, read_axes
     from keras3conv.cli.output import print_report
     from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
 
-    is_json = model.endswith(".json")
-    found = None if is_json else resolve(model, Weights(torch=torch_weights, keras=keras_weights))
+    has_no_weights = model.endswith(".json") or Path(model, "config.json").is_file()
+    found = None if has_no_weights else resolve(model, Weights(torch=torch_weights, keras=keras_weights))
     given, weights = (found.source, None) if found and found.is_live else (Path(model), keras_weights)
     with notes_to_stderr():
-        made = api.convert(given, weights=weights, channels=channels, inputs=convert_inputs(inputs, shape))  # type: ignore[arg-type]
+        made = api.convert(
+            given,
+            weights=weights,
+            channels=channels,  # type: ignore[arg-type]
+            inputs=convert_inputs(inputs, shape),
+            dynamic=read_axes(dynamic or ()),
+            validate=validate,
+        )
         for file in made.save(out, overwrite=overwrite):
             note(f"saved {file.path}")
-    assert made.report is not None
+    if made.report is None:
+        note("not validated: nothing is proven")
+        return PASSED
     print(made.report.to_json()) if as_json else print_report(made.report)
-    return PASSED if made.report.ok else FAILED
+    return status_of(made.report)
 
 
 @command("keras3conv compare-onnx first.onnx second.onnx")
@@ -321,48 +339,7 @@ def compare_onnx(
 
     check_report(report)
     judged = api.compare_onnx(first, second, read_inputs(inputs), tolerance=read_tolerance(tolerance))
-    return _hand_out(judged, report, as_json=as_json)
-
-
-@command("keras3conv rules --markdown")
-def rules(
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> int:
-    """List the layer classes that can be paired, torch beside Keras."""
-    from keras3conv.cli.output import rules_json, rules_markdown, rules_text
-    from keras3conv.rules.library import list_rules
-
-    write = rules_json if as_json else rules_markdown if markdown else rules_text
-    print(write(list_rules()))
-    return PASSED
-
-
-@command("keras3conv demo --out my-folder")
-def demo(
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder for the files.")] = Path("keras3conv-demo"),
-    debug: Debug = False,
-) -> int:
-    """Train a small Keras model, transfer it to PyTorch, and validate the result. Takes less than a minute."""
-    from keras3conv.demo.story import tell
-
-    return PASSED if tell(out) else FAILED
-
-
-def _hand_out(judged: "Report", saved_as: Path | None, *, as_json: bool) -> int:
-    """Save and print a report; return its exit status."""
-    from keras3conv.cli.output import print_report
-
-    if saved_as:
-        judged.save(saved_as)
-        note(f"saved {saved_as}")
-    print(judged.to_json()) if as_json else print_report(judged)
-    return _status_of(judged)
-
-
-def _status_of(report: "Report") -> int:
-    return UNCONFIRMED if report.status == "unconfirmed" else PASSED if report.ok else FAILED
+    return hand_out(judged, report, as_json=as_json)
 
 
 def _is_complete(plan: "Alignment") -> bool:
@@ -372,9 +349,6 @@ def _is_complete(plan: "Alignment") -> bool:
     try:
         plan.check()
     except AlignmentError as error:
-        note(f"AlignmentError: {as_options(str(error))}")
+        complain(f"AlignmentError: {as_options(str(error))}")
         return False
     return True
-
-
-from keras3conv.cli.sweeping import card, sweep  # noqa: E402 - their help stands after that of the other commands

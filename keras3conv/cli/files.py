@@ -42,6 +42,18 @@ def convert_inputs(path: Path | None, shape: str | None) -> Any:
     return random_inputs([int(size) for size in sizes])
 
 
+def read_axes(options: Sequence[str]) -> dict[str, tuple[int, ...]] | None:
+    """Return the axes of `--dynamic INPUT:AXIS,AXIS` options; raise `InputError` for anything else."""
+    found = {}
+    for option in options:
+        name, _, axes = option.partition(":")
+        parts = axes.split(",")
+        if not name or not all(part.strip().isdecimal() for part in parts):
+            raise InputError(f"--dynamic {option}: an input and its axes are needed\nFix:  --dynamic x:2,3")
+        found[name] = tuple(map(int, parts))
+    return found or None
+
+
 def read_tolerance(text: str | None) -> Tolerance | None:
     """Return the tolerance of `--tolerance ABSOLUTE,RELATIVE`; raise `InputError` for anything else."""
     if text is None:

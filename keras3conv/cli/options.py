@@ -54,4 +54,4 @@ ReportFile = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for another program.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", "--force", help="Replace files that exist.")]

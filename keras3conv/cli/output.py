@@ -2,9 +2,7 @@
 
 import json
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +24,8 @@ _IN_PYTHON_AND_HERE = (
     (re.compile(r"keras_inputs=\.\.\."), "--keras-inputs FILE.npz"),
     (re.compile(r"k3c\.compare_onnx\(first, second\)"), "keras3conv compare-onnx FIRST.onnx SECOND.onnx"),
     (re.compile(r"\binputs=\.\.\."), "--inputs FILE.npz"),
+    (re.compile(r'\bentry="([^"]+)"'), r"--entry \1"),
+    (re.compile(r"k3c\.align\(\.\.\., probe=False\)"), "keras3conv align, without --inputs"),
 )
 
 
@@ -47,20 +47,6 @@ def print_report(report: "Report") -> None:
         print(report)
 
 
-@contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[str, int, int], None] | None]:
-    """Yield a function that updates a progress bar on stderr, or None if stderr is not a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda name, done, total: bar.update(task, description=f"{title}: {name}", completed=done, total=total)
-
-
 def model_text(view: ModelView, *, every: bool) -> str:
     """Return a model as text: its facts, a table of its layers, the totals.
 
@@ -68,7 +54,7 @@ def model_text(view: ModelView, *, every: bool) -> str:
         view: The model.
         every: Whether to print a line for every layer, also for repeated layers and layers without tensors.
     """
-    from keras3conv.alignment.text import table
+    from keras3conv.cli.width import fitted_table, folded
     from keras3conv.report.cells import visible
 
     facts = {"side": view.side, **view.facts}
@@ -77,8 +63,9 @@ def model_text(view: ModelView, *, every: bool) -> str:
     lines = [visible(view.title), *(f"  {visible(name):<{width}}  {visible(fact)}" for name, fact in facts.items()), ""]
     alone = is_weights_alone(view)
     header = ("layer", "class", "tensors", *(("derived from shapes",) if alone else ()))
-    lines += table(header, list(_layer_rows(view, every=every, alone=alone)))
-    return "\n".join([*lines, "", totals(view), *(("", untold(view)) if alone else ())])
+    rows = [tuple(map(visible, row)) for row in _layer_rows(view, every=every, alone=alone)]
+    lines = [*map(folded, lines), *fitted_table(header, rows)]
+    return "\n".join([*lines, "", totals(view), *(("", folded(untold(view))) if alone else ())])
 
 
 def totals(view: ModelView) -> str:

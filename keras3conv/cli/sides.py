@@ -1,5 +1,6 @@
 """Resolve the two sides of a command: factories, files and their weights."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ def align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
 
     if source.side == target.side:
         raise InputError(f"source and target are both {source.side}: a transfer goes from one framework to the other")
-    if not target.is_live and not target.source.exists():
+    if not target.is_live and not os.path.lexists(target.source):
         fact = f"{target.source} does not exist, so {source.source} cannot be aligned with it"
         raise InputError(f"{fact}\nFix:  --plan PLAN.json     or     a factory and -o {target.source}")
     by_side = {source.side: source.source, target.side: target.source}

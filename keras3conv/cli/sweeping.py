@@ -67,8 +67,8 @@ def sweep(  # noqa: PLR0913 - an argument for every option
         )
     if kept := len(overview.rows) - len(names):
         note(f"{count(kept, 'task')} had a result already")
-    print(overview.to_json() if as_json else to_text(overview))
     note(f"saved {out / 'index.html'}")
+    print(overview.to_json() if as_json else to_text(overview))
     return PASSED if overview.ok else FAILED
 
 

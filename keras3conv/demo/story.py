@@ -1,4 +1,4 @@
-"""Run the demo on the terminal: the model, a common mistake, the transfer, the certificate, the accuracy."""
+"""Run the demo on the terminal: the model, a common mistake, the conversion, the certificate, the accuracy."""
 
 import sys
 from dataclasses import dataclass
@@ -45,8 +45,10 @@ def tell(folder: Path) -> bool:
     folder.mkdir(parents=True, exist_ok=True)
     trained = _train()
     found = _show_the_mistake(trained)
-    module, proven = _transfer(trained, folder)
-    return _compare_predictions(trained, module) and found and proven
+    module, proven = _convert(trained, folder)
+    same = _compare_predictions(trained, module)
+    _show_what_next(folder)
+    return same and found and proven
 
 
 def _require() -> None:
@@ -79,7 +81,7 @@ def _show_the_mistake(trained: Trained) -> bool:
     _chapter("2. A common mistake")
     _say('The same model is written in PyTorch by hand, with padding=1 for the padding="same" of Keras.')
     _say("All shapes fit, all weights load, and there is no warning. But validate reports:")
-    naive = DigitsNet(naive=True)
+    naive = DigitsNet()
     k3c.transfer(trained.model, naive, k3c.align(naive, trained.model), accept_difference=True)
     certificate = k3c.validate(naive, trained.model, inputs=trained.images[:SHOWN])
     section = certificate.section("float64")
@@ -93,25 +95,23 @@ def _show_the_mistake(trained: Trained) -> bool:
     return bool(problem.fixes) and "F.pad" in problem.fixes[0]
 
 
-def _transfer(trained: Trained, folder: Path) -> tuple[Any, bool]:
-    """Transfer the weights to the corrected torch model; return the model, and True if all proofs passed."""
-    from keras3conv.demo.twin import DigitsNet
-
-    _chapter("3. With this fix: align, transfer, validate")
-    module = DigitsNet()
-    plan = k3c.align(module, trained.model)
-    weights, page = folder / "digits.safetensors", folder / "certificate.html"
-    moved = k3c.transfer(trained.model, module, plan, out=weights, overwrite=True, accept_difference=True)
-    print(plan)
-    certificate = k3c.validate(module, trained.model, inputs=trained.images[:SHOWN], alignment=plan)
+def _convert(trained: Trained, folder: Path) -> tuple[Any, bool]:
+    """Convert the saved model and save the result; return the module, and True if all proofs passed."""
+    _chapter("3. The same with one call")
+    path = folder / "digits.keras"
+    trained.model.save(path)
+    _say(f'conversion = k3c.convert("{path}")\n')
+    conversion = k3c.convert(path)
+    print("    def forward" + conversion.source.rpartition("def forward")[2].rstrip())
+    assert conversion.report is not None
     _chapter("4. The certificate")
-    print(f"{certificate.title}\n")
-    for section in certificate.sections:
+    print(f"{conversion.report.title}\n")
+    for section in conversion.report.sections:
         print(f"  {section.status:<7}  {section.name:<15} {section.outcome}")
     _chapter("5. The written files")
-    for file in (*moved.files, certificate.save(page)):
+    for file in conversion.save(folder / "torch", overwrite=True):
         print(f"  {file.path}  {file.size:,} bytes\n      sha256 {file.sha256}")
-    return module, certificate.ok
+    return conversion.model, conversion.report.ok
 
 
 def _compare_predictions(trained: Trained, module: Any) -> bool:
@@ -131,6 +131,14 @@ def _compare_predictions(trained: Trained, module: Any) -> bool:
     same = bool((in_torch == in_keras).all())
     _say("All predictions are equal." if same else "Some predictions differ.")
     return same
+
+
+def _show_what_next(folder: Path) -> None:
+    page = (folder / "torch" / "report.html").resolve()
+    _chapter("What next")
+    _say(f"The proofs, layer by layer:  python -m webbrowser {page.as_uri()}")
+    _say(f"The module as code:          {folder / 'torch' / 'model.py'}")
+    _say("Your own model:              keras3conv convert model.keras -o folder/")
 
 
 def _chapter(title: str) -> None:

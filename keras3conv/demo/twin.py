@@ -1,7 +1,7 @@
-"""Define the PyTorch model of the demo, written by hand in common PyTorch style.
+"""Define the PyTorch model of the demo, written by hand in common PyTorch style, with a common mistake.
 
 Its images are channels first, its layer names differ from the Keras model, and its modules are not defined in call
-order.
+order. The mistake is `padding=1` with a stride of 2: "same" in Keras pads only at the end there.
 """
 
 import torch
@@ -12,9 +12,9 @@ KERAS_EPSILON = 1e-3
 """The default epsilon of batch normalization in Keras; in torch it is 1e-5."""
 
 
-def conv_and_norm(channels: int, filters: int, stride: int = 1, padding: int = 1) -> nn.Sequential:
+def conv_and_norm(channels: int, filters: int, stride: int = 1) -> nn.Sequential:
     """Return a convolution without a bias, followed by a batch normalization."""
-    convolution = nn.Conv2d(channels, filters, 3, stride=stride, padding=padding, bias=False)
+    convolution = nn.Conv2d(channels, filters, 3, stride=stride, padding=1, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(filters, eps=KERAS_EPSILON))
 
 
@@ -25,35 +25,27 @@ class Stage(nn.Module):
         channels: The number of input channels.
         filters: The number of output channels.
         stride: The stride of the first convolution.
-        naive: Whether to use `padding=1` with a stride of 2, as usual in PyTorch. It differs from "same" in Keras,
-            which pads only at the end.
     """
 
-    def __init__(self, channels: int, filters: int, stride: int, *, naive: bool) -> None:
+    def __init__(self, channels: int, filters: int, stride: int) -> None:
         super().__init__()
-        self.pads_after = stride > 1 and not naive
         self.second = conv_and_norm(filters, filters)
-        self.first = conv_and_norm(channels, filters, stride, padding=0 if self.pads_after else 1)
+        self.first = conv_and_norm(channels, filters, stride)
         self.skip = nn.Conv2d(channels, filters, 1, stride=stride) if stride > 1 else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map shape (n, channels, height, width) to (n, filters, height / stride, width / stride)."""
-        y = F.pad(x, (0, 1, 0, 1)) if self.pads_after else x
-        y = self.second(F.relu(self.first(y)))
+        y = self.second(F.relu(self.first(x)))
         return F.relu(y + self.skip(x))
 
 
 class DigitsNet(nn.Module):
-    """The counterpart of the Keras model.
+    """The counterpart of the Keras model, with wrong padding."""
 
-    Args:
-        naive: Whether to use the wrong padding that the demo shows.
-    """
-
-    def __init__(self, *, naive: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.head = nn.Linear(32, 10)
-        self.stages = nn.Sequential(Stage(16, 32, 2, naive=naive), Stage(32, 32, 1, naive=naive))
+        self.stages = nn.Sequential(Stage(16, 32, 2), Stage(32, 32, 1))
         self.stem = conv_and_norm(1, 16)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ A workflow resolves each argument once and then uses methods only. The adapters 
 code that runs them, where the frameworks may be imported: `torch.module.TorchModule` and `keras.model.KerasModel`.
 """
 
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,9 +17,8 @@ from keras3conv.errors import InputError, ModelError, Problem
 from keras3conv.frameworks.shared.inputs import Inputs, input_arrays
 from keras3conv.frameworks.shared.inputs_made import both_inputs
 from keras3conv.frameworks.shared.recording import Recording, traced
-from keras3conv.messages import lay_out
+from keras3conv.messages import lay_out, with_article
 from keras3conv.model.views import ModelView, Reader, Side, TensorRef
-from keras3conv.report.values import WrittenFile
 from keras3conv.transforms import Array
 
 Model = Any
@@ -57,8 +57,8 @@ class LiveModel(Protocol):
     def restored_on_failure(self, paths: tuple[str, ...]) -> AbstractContextManager[None]:
         """Restore the tensors with these paths if the block raises."""
 
-    def save(self, path: Path, *, overwrite: bool) -> WrittenFile:
-        """Save the model or its weights; the suffix selects the format."""
+    def output(self, path: Path, *, max_shard_size: int | None = None) -> formats.Output:
+        """Return the files to which the model or its weights are saved; the suffix selects the format."""
 
     def load_weights(self, path: Path, *, entry: str = "") -> None:
         """Load a file of weights of the same framework; it must fit exactly.
@@ -98,9 +98,11 @@ class TorchFile:
         """Return the view of the file; raise `FileError` if it cannot be read."""
         return formats.read(self.source, entry=self.entry)
 
-    def write(self, path: Path, tensors: Sequence[TensorRef], read: Reader, *, overwrite: bool) -> WrittenFile:
-        """Write tensors to a path."""
-        return formats.write(path, tensors, read, overwrite=overwrite)
+    def output(
+        self, path: Path, tensors: Sequence[TensorRef], read: Reader, *, max_shard_size: int | None = None
+    ) -> formats.Output:
+        """Return the files to which tensors are written."""
+        return formats.Destination.of(path, tensors, read, max_shard_size=max_shard_size)
 
     def loaded(self) -> "TorchFile":
         """Return this adapter, because a file of torch weights has no architecture to load."""
@@ -119,10 +121,12 @@ class KerasFile:
         """Return the view of the file; raise `FileError` if it cannot be read."""
         return formats.read(self.source)
 
-    def write(self, path: Path, tensors: Sequence[TensorRef], read: Reader, *, overwrite: bool) -> WrittenFile:
-        """Write tensors to a path; everything but the weights is copied from this file if it exists."""
-        template = self.source if self.source.exists() else None
-        return formats.write(path, tensors, read, template=template, overwrite=overwrite)
+    def output(
+        self, path: Path, tensors: Sequence[TensorRef], read: Reader, *, max_shard_size: int | None = None
+    ) -> formats.Output:
+        """Return the files to which tensors are written; all but the weights is copied from this file if it exists."""
+        template = self.source if os.path.lexists(self.source) else None
+        return formats.Destination.of(path, tensors, read, template=template, max_shard_size=max_shard_size)
 
     def loaded(self) -> "Adapter":
         """Return the adapter of a live model if the file has an architecture; else this adapter.
@@ -159,14 +163,18 @@ class KerasFile:
         """Return the version of Keras 2 that saved the file, as a note for a report; Keras is not imported."""
         from keras3conv.formats.keras2.file import saved_model
 
-        saved = saved_model(self.source) if self.source.exists() else None
+        saved = saved_model(self.source) if self._may_be_old() else None
         return (f"{self.source.name} was saved by Keras {saved.version}",) if saved and saved.version else ()
+
+    def _may_be_old(self) -> bool:
+        """Return whether the file exists and is no index of shards, which only Keras 3 writes."""
+        return os.path.lexists(self.source) and not self.source.name.lower().endswith(".weights.json")
 
     def _of_keras_2(self) -> tuple["Adapter", tuple[Problem, ...]]:
         """Return the live model of a file that Keras 2 saved; else this adapter, and the problems of the file."""
         from keras3conv.formats.keras2.file import saved_model
 
-        saved = saved_model(self.source) if self.source.exists() else None
+        saved = saved_model(self.source) if self._may_be_old() else None
         if saved is None:
             return self, ()
         from keras3conv.frameworks.keras.keras2.reading import problems_of, read_model
@@ -208,7 +216,8 @@ def resolve(model: Any, argument: str = "model", *, entry: str = "") -> Adapter:
 
         return TorchModule(model)
     raise InputError(
-        f"{argument} is a {type(model).__name__}: it must be a torch module, a Keras model, or the path of a file"
+        f"{argument} is {with_article(type(model).__name__)}: it must be a torch module, a Keras model, or the path of "
+        "a file"
     )
 
 

@@ -142,7 +142,8 @@ class ModelView:
         layers: Every layer of the model, in definition order.
         origin: The file that it was read from; empty for a live model.
         input_specs: The inputs of the model; empty where unknown.
-        arguments: The parameters of `call` of a subclassed live Keras model, which has no input specifications.
+        arguments: The parameters of `forward` of a live torch module, or of `call` of a subclassed live Keras model,
+            which has no input specifications.
         mask_values: The input values that layers of a live Keras model mask: 0 for tokens that are padding.
         facts: Facts for a report: the format, the version of the writer.
         reader: Reads the values of one tensor by its path.

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from keras3conv.report.cells import Cell
 from keras3conv.report.text import answer_rows
-from keras3conv.report.values import Document, Table, WrittenFile
+from keras3conv.report.values import Document, Table
+from keras3conv.writing.digests import WrittenFile
 
 _LOADING: Mapping[str, Sequence[str]] = {
     "model.py+safetensors": (

@@ -27,15 +27,18 @@ def current_environment() -> dict[str, str]:
     the same twice sets it. The Keras backend is reported only if Keras is already imported: importing Keras would fix
     the backend.
     """
-    found = {"date": _now().strftime("%Y-%m-%d %H:%M UTC"), "python": platform.python_version()}
-    for package, distributions in _DISTRIBUTIONS.items():
-        if number := _installed(distributions):
-            found[package] = number
+    found = {"date": _now().strftime("%Y-%m-%d %H:%M UTC"), **installed_versions()}
     if "keras" in sys.modules:
         found["KERAS_BACKEND"] = str(sys.modules["keras"].backend.backend())
     found["platform"] = platform.platform()
     found["processors"] = str(os.cpu_count() or "unknown")
     return found
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of Python and of the installed packages."""
+    versions = {package: _installed(distributions) for package, distributions in _DISTRIBUTIONS.items()}
+    return {"python": platform.python_version(), **{name: number for name, number in versions.items() if number}}
 
 
 def _now() -> datetime:

@@ -17,7 +17,8 @@ from typing import Any, NoReturn, cast
 
 from keras3conv.errors import InputError, Problem
 from keras3conv.report.pictures import Answer, Picture
-from keras3conv.report.values import FORMAT, Cell, Document, Plot, Section, Series, Status, Table, WrittenFile
+from keras3conv.report.values import FORMAT, Cell, Document, Plot, Section, Series, Status, Table
+from keras3conv.writing.digests import WrittenFile
 
 _KNOWN = (1, 2, FORMAT)
 """The numbers of the formats that can be read. Format 1 has no pictures, format 2 no seconds."""

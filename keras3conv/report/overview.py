@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 
 from keras3conv.errors import InputError
 from keras3conv.messages import count
-from keras3conv.report.values import Status, WrittenFile
+from keras3conv.report.values import Status
+from keras3conv.writing.digests import WrittenFile
 
 RowStatus = Literal["passed", "failed", "unusable", "crashed", "timed out", "out of memory", "lost", "not run"]
 """How a task ended.

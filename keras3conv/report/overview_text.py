@@ -1,14 +1,19 @@
 """Write the overview of a sweep as Markdown, and its rows as lines of text."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from keras3conv.messages import count
 from keras3conv.report.cells import visible
 from keras3conv.report.markdown import escape
-from keras3conv.report.overview import Difference, Overview, Row
+from keras3conv.report.overview import Change, Difference, Overview, Row
 from keras3conv.report.values import GLYPHS
 
-_TITLES = {"worse": "Worse than before", "better": "Better than before", "new": "New", "gone": "Gone"}
+_TITLES: Mapping[Change, str] = {
+    "worse": "Worse than before",
+    "better": "Better than before",
+    "new": "New",
+    "gone": "Gone",
+}
 
 
 def to_markdown(overview: Overview) -> str:
@@ -37,7 +42,7 @@ def to_text(overview: Overview) -> str:
             f"    now     {visible(one.now)}",
         ]
     if overview.earlier is not None:
-        counted = [f"{len(overview.with_change(change))} {change}" for change in ("worse", "better", "new", "gone")]  # type: ignore[arg-type]
+        counted = [f"{len(overview.with_change(change))} {change}" for change in ("worse", "better", "new", "gone")]
         lines += [f"compared with the earlier sweep: {', '.join(counted)}", ""]
     lines.append(f"{GLYPHS[overview.status]} {overview.verdict}: {overview.tally}")
     if overview.first_failures:
@@ -70,7 +75,7 @@ def _changes(overview: Overview) -> Iterator[str]:
     if not overview.differences:
         yield "Nothing changed since the earlier sweep."
     for change, title in _TITLES.items():
-        if found := overview.with_change(change):  # type: ignore[arg-type]
+        if found := overview.with_change(change):
             yield f"## {title}: {count(len(found), 'task')}"
             yield _table(("task", "before", "now"), [_change(one) for one in found])
 

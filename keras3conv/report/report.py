@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from keras3conv.errors import InputError, MissingExtra, Problem, ProofError
 from keras3conv.messages import count, lay_out
 from keras3conv.report.environment import current_environment
-from keras3conv.report.values import FORMAT, STATUSES, Section, Status, WrittenFile
+from keras3conv.report.values import FORMAT, STATUSES, Section, Status
+from keras3conv.writing.digests import WrittenFile
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -137,6 +138,7 @@ class Report:
 
         Raises:
             InputError: The suffix is unknown, or the folder does not exist.
+            FileError: The file cannot be written; an existing file is unchanged.
             MissingExtra: jinja2 is not installed, and the suffix is .html.
         """
         from keras3conv.report.files import save

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
+from keras3conv.steps import step
+
 
 class Stages:
     """The seconds that each stage of a piece of work took, by the name of the stage, in the order of their start."""
@@ -13,11 +15,12 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure the block; a stage that runs several times is measured in total."""
+        """Measure the block and tell the listener; a stage that runs several times is measured in total."""
         self.seconds.setdefault(name, 0.0)
         start = perf_counter()
         try:
-            yield
+            with step(name):
+                yield
         finally:
             self.seconds[name] += perf_counter() - start
 

@@ -10,7 +10,8 @@ from keras3conv.report.cells import show, visible
 from keras3conv.report.headline import is_certificate
 from keras3conv.report.limits import PAGE, TITLE
 from keras3conv.report.plot import sketch
-from keras3conv.report.values import GLYPHS, Cell, Document, Section, Table, WrittenFile
+from keras3conv.report.values import GLYPHS, Cell, Document, Section, Table
+from keras3conv.writing.digests import WrittenFile
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,6 +7,7 @@ from typing import Literal, Protocol, get_args
 from keras3conv.errors import InputError, Problem
 from keras3conv.report import cells as report_cells
 from keras3conv.report.pictures import Picture
+from keras3conv.writing.digests import WrittenFile
 
 Status = Literal["passed", "failed", "unconfirmed", "skipped", "info"]
 
@@ -168,16 +169,6 @@ class Section:
     def outcome(self) -> str:
         """The summary, and the reason if there is one."""
         return ": ".join(part for part in (self.summary, self.reason) if part)
-
-
-@dataclass(frozen=True, kw_only=True)
-class WrittenFile:
-    """A file that was written: its path, its size in bytes, and the digests of its content."""
-
-    path: str
-    size: int
-    sha256: str
-    md5: str
 
 
 def _check_indices(owner: str, indices: tuple[int, ...], length: int) -> None:

@@ -113,6 +113,9 @@ def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
 
     If the Keras side did not run, it is assumed to flatten the same axes as torch: otherwise the models would differ.
     """
+    given = torch.run.flattened
+    if given and keras.run.flattened == given and given != (*given[1:], given[0]):
+        return None  # both sides flatten the axes in one order: torch has its channels last too
     if torch.run.flattened and (keras.run.flattened is not None or keras.run.calls is None):
         return torch.run.flattened
     if torch.run.calls is None and keras.run.flattened:

@@ -12,6 +12,7 @@ from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
 from keras3conv.planner.evidence.hints import Hints
 from keras3conv.planner.plan import hinted_paths
 from keras3conv.planner.plan import plan as make_plan
+from keras3conv.steps import step
 
 
 def align(
@@ -53,12 +54,14 @@ def align_sides(
     from keras3conv.planner.probe import run as probing
 
     try:
-        probed = probing.probe(sides.torch.source, sides.keras.source, views, given, hinted_paths(*views, hints))
+        with step("probe: run both models, pair their layers"):
+            probed = probing.probe(sides.torch.source, sides.keras.source, views, given, hinted_paths(*views, hints))
     except ModelError as error:
         if probe or inputs is not None:
             raise
         return _without_probe(sides, views, given, hints, f"with {given.note}, {_in_one_line(error)}", notes)
-    plan = make_plan(probed.torch, probed.keras, hints, probed=probed, notes=(given.note, *notes))
+    with step("make the plan"):
+        plan = make_plan(probed.torch, probed.keras, hints, probed=probed, notes=(given.note, *notes))
     if not plan.problems():
         return plan
     reason = "the probe found no complete plan"
@@ -86,7 +89,8 @@ def _without_probe(
                 note = _in_one_line(error)
                 notes += [] if note in notes[0] else [note]
         views = traced[0], traced[1]
-    return make_plan(*views, hints, notes=tuple(notes))
+    with step("make the plan"):
+        return make_plan(*views, hints, notes=tuple(notes))
 
 
 def _in_one_line(error: ModelError) -> str:

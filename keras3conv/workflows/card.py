@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from keras3conv.errors import FileError, InputError
-from keras3conv.formats.safe.atomic import digest, replacing
 from keras3conv.report.card import Card
 from keras3conv.report.report import Report
-from keras3conv.report.values import WrittenFile
+from keras3conv.writing.digests import WrittenFile, digest
+from keras3conv.writing.outputs import write_text
 
 _WEIGHTS = ("*.safetensors", "*.pt", "*.pth", "*.keras", "*.weights.h5", "*.h5")
 """The files of weights in a folder; the first ones are those that the card says how to load."""
@@ -61,9 +61,7 @@ def write_card(card: Card, path: Path, *, overwrite: bool) -> None:
     """Write a card to a file; raise `FileError` if the file exists or cannot be written."""
     from keras3conv.report.html import write_card as to_markdown
 
-    text = to_markdown(card)
-    with replacing(path, overwrite=overwrite) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, to_markdown(card), overwrite=overwrite)
 
 
 def _weights(model: Path) -> list[Path]:

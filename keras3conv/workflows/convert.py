@@ -14,22 +14,39 @@ from keras3conv.errors import InputError, Problem
 from keras3conv.frameworks.adapter import Adapter, ModelFile, resolve
 from keras3conv.report.report import Report
 from keras3conv.report.stages import Stages
+from keras3conv.steps import step
+from keras3conv.workflows.transfer import Options, transfer
 
 if TYPE_CHECKING:
     from keras3conv.formats.keras2.file import Saved
 
 
 def convert(
-    model: Any, *, weights: str | PathLike[str] | None, channels: Channels | None, inputs: Any, validate: bool
+    model: Any,
+    *,
+    weights: str | PathLike[str] | None,
+    channels: Channels | None,
+    inputs: Any,
+    dynamic: Any,
+    validate: bool,
 ) -> Conversion:
     """See `keras3conv.convert`."""
     if channels not in (None, "first", "last"):
         raise InputError(f'channels is {channels!r}: it must be "first" or "last"')
     path = None if weights is None else Path(weights)
+    if isinstance(model, str | PathLike) and (Path(model) / "config.json").is_file():
+        from keras3conv.frameworks.torch import pretrained
+
+        model = pretrained.load(Path(model))
     is_json = isinstance(model, str | PathLike) and str(model).endswith(".json")
     if not is_json and (given := resolve(model)).side == "torch":
-        return _to_keras(given, path, channels or "last", inputs, validate=validate)
+        return _to_keras(given, path, channels or "last", inputs, dynamic, validate=validate)
     return _to_torch(_live_model(model, path), channels or "first", inputs, validate=validate)
+
+
+def _transfer(source: Any, target: Any, plan: Alignment, out: tuple[Path, ...], *, overwrite: bool) -> Report:
+    """Transfer weights to the model from which a module was made."""
+    return transfer(source, target, plan, Options(out=out, overwrite=overwrite))
 
 
 def _to_torch(model: Any, channels: Channels, inputs: Any, *, validate: bool) -> Conversion:
@@ -46,10 +63,13 @@ def _to_torch(model: Any, channels: Channels, inputs: Any, *, validate: bool) ->
         graph=built.graph,
         program=built.program,
         inputs=given,
+        transfer=_transfer,
     )
 
 
-def _to_keras(given: Adapter, weights: Path | None, channels: Channels, inputs: Any, *, validate: bool) -> Conversion:
+def _to_keras(
+    given: Adapter, weights: Path | None, channels: Channels, inputs: Any, dynamic: Any, *, validate: bool
+) -> Conversion:
     from keras3conv.builder.to_keras import build as to_keras
 
     if isinstance(given, ModelFile):
@@ -66,7 +86,7 @@ def _to_keras(given: Adapter, weights: Path | None, channels: Channels, inputs: 
         given.load_weights(weights)
     stages = Stages()
     with stages.stage("build the Keras model"):
-        built = to_keras.build(given.source, channels, inputs)
+        built = to_keras.build(given.source, channels, inputs, dynamic)
     keras_inputs = to_keras.proof_inputs(given.source, built.program, inputs)
     keras_given = keras_inputs[0] if len(keras_inputs) == 1 else list(keras_inputs)
     sides = given.source, built.model
@@ -98,6 +118,11 @@ def _live_model(model: Any, weights: Path | None) -> Any:
     if isinstance(model, str | PathLike) and str(model).endswith(".json"):
         return _from_json(Path(model), weights)
     given = resolve(model)
+    with step("read the model"):
+        return _opened(given, weights)
+
+
+def _opened(given: Adapter, weights: Path | None) -> Any:
     loaded = given.source if given.is_live else _loaded(given.source)
     if weights is not None:
         from keras3conv.frameworks.keras import files as keras_files

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from keras3conv.errors import InputError, ModelError
+from keras3conv.messages import with_article
 from keras3conv.model.views import Side
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ def factory_of(argument: str) -> tuple[str, str] | None:
         InputError: The argument is a Python file without the name of a factory.
     """
     where, _, name = argument.rpartition(":")
-    if not Path(argument).exists() and _is_factory(where, name):
+    if not os.path.lexists(argument) and _is_factory(where, name):
         return where, name
     if argument.endswith(".py"):
         raise InputError(f"{argument} is Python code: name the factory too\nFix:  {argument}:factory")
@@ -107,7 +109,7 @@ def find_factory(where: str, name: str) -> Any:
         return found
     if not callable(found):
         raise InputError(
-            f"{where}:{name} is a {type(found).__name__}: it must be a model, or a factory that returns one"
+            f"{where}:{name} is {with_article(type(found).__name__)}: it must be a model, or a factory that returns one"
         )
     if needed := _required(found):
         raise InputError(f"{where}:{name} needs {', '.join(needed)}: a factory is called without arguments")
@@ -121,16 +123,16 @@ def _make(where: str, name: str) -> Any:
         return found
     made = _run(where, name, found)
     if not _is_model(made):
-        what = f"{where}:{name} returned a {type(made).__name__}"
+        what = f"{where}:{name} returned {with_article(type(made).__name__)}"
         raise InputError(f"{what}: a factory returns a torch module or a Keras model")
     return made
 
 
 def _import_file(path: Path) -> ModuleType:
     """Import a file as a module. As in a script, the file can import other files of its folder."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113  # unlike `Path.is_file`, false for a name that is too long
         raise InputError(f"{path} does not exist")
-    location = path.resolve()
+    location = Path(os.path.realpath(path))
     known = sys.modules.get(location.stem)
     if known is not None and getattr(known, "__file__", None) == str(location):
         return known

@@ -30,13 +30,9 @@ def read_plan(path: Path) -> Alignment:
 
 def write_plan(plan: Alignment, path: Path, *, overwrite: bool) -> None:
     """Write a plan as JSON, atomically; raise `FileError` if the file exists or cannot be written."""
-    from keras3conv.formats.safe.atomic import replacing
+    from keras3conv.writing.outputs import write_text
 
-    try:
-        with replacing(path, overwrite=overwrite) as temporary:
-            temporary.write_text(plan.to_json() + "\n", encoding="utf-8")
-    except OSError as error:
-        raise FileError(f"{path} cannot be written: {error.strerror}") from error
+    write_text(path, plan.to_json(), overwrite=overwrite)
 
 
 def read_inputs(path: Path | None) -> Any:

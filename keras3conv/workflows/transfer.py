@@ -1,9 +1,9 @@
 """Implement `keras3conv.transfer`: write the weights of one side to a live model or a file of the other side."""
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -19,42 +19,68 @@ from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Reader, TensorRef
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.stages import Stages
-from keras3conv.report.values import Section, Table, WrittenFile
+from keras3conv.report.values import Section, Table
+from keras3conv.steps import report_fraction
 from keras3conv.transforms import Array
+from keras3conv.workflows.manifest import Record
+from keras3conv.writing.digests import WrittenFile
 
 Memory = Literal["copy", "share"]
 """How a live target gets its values: as its own copy, or as the memory of the source."""
 
 
-def transfer(  # noqa: PLR0913 - an argument for every option
-    source: Model,
-    target: Model,
-    plan: Alignment,
-    *,
-    out: Sequence[Path],
-    overwrite: bool,
-    cast: bool,
-    accept_unconfirmed: bool = False,
-    memory: Memory = "copy",
-    entry: str = "",
-) -> Report:
+def _report_bytes(_: str, done: int, total: int) -> None:
+    report_fraction("write", done, total)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How weights are transferred.
+
+    Attributes:
+        out: The paths of the files.
+        overwrite: Whether to replace existing files.
+        cast: Whether values may lose precision.
+        accept_unconfirmed: Whether the report passes although no run has confirmed pairs of the plan.
+        memory: How a live target gets its values.
+        max_shard_size: The bytes of a shard, if the tensors are to be divided among several files.
+        progress: A function to call before every tensor that is written to a file.
+        stages: The times that the stages take.
+    """
+
+    out: tuple[Path, ...] = ()
+    overwrite: bool = False
+    cast: bool = False
+    accept_unconfirmed: bool = False
+    memory: Memory = "copy"
+    max_shard_size: int | None = None
+    progress: formats.Progress = _report_bytes
+    stages: Stages = field(default_factory=Stages)
+
+
+def transfer(source: Model, target: Model, plan: Alignment, options: Options, *, entry: str = "") -> Report:
     """Transfer the weights of the source to the target; see `keras3conv.transfer`."""
+    memory, stages = options.memory, options.stages
     if memory not in get_args(Memory):
         raise InputError(f'memory is {memory!r}: it must be "copy" or "share"')
     read, written = resolve(source, "source", entry=entry), resolve(target, "target")
     if read.side == written.side:
         raise InputError(f"source and target are both {read.side}: a transfer goes from one framework to the other")
     notes: tuple[str, ...] = ()
-    stages = Stages()
     if memory == "share":
-        shared, facts = _shared(read, written, plan, out, cast=cast, stages=stages)
-        report = _report(shared, (), (), facts, accept_unconfirmed=accept_unconfirmed)
+        shared, facts = _shared(read, written, plan, options.out, cast=options.cast, stages=stages)
+        report = _report(shared, (), (), facts, accept_unconfirmed=options.accept_unconfirmed)
         return replace(report, seconds=stages.seconds)
     if isinstance(read, KerasFile):
         read, notes = (read, read.notes()) if _has_the_tensors(read.view(), plan) else read.opened()
-    into = partial(_into_files if isinstance(written, ModelFile) else _into_live, stages=stages)
-    done = into(read.view(described=False), written, plan, out, overwrite=overwrite, cast=cast)
-    report = _report(*done, notes, accept_unconfirmed=accept_unconfirmed)
+    record = Record.of(read, plan)
+    view = read.view(described=False)
+    if isinstance(written, ModelFile):
+        staging, files = _into_files(view, written, options, record)
+    else:
+        staging, files = _into_live(view, written, options, record)
+    facts = record.source_facts() if files else {}
+    report = _report(staging, files, notes, facts, accept_unconfirmed=options.accept_unconfirmed)
     return replace(report, seconds=stages.seconds)
 
 
@@ -65,29 +91,23 @@ def _has_the_tensors(keras: ModelView, plan: Alignment) -> bool:
 
 
 def _into_live(
-    source: ModelView,
-    target: LiveModel,
-    plan: Alignment,
-    out: Sequence[Path],
-    *,
-    overwrite: bool,
-    cast: bool,
-    stages: Stages,
+    source: ModelView, target: LiveModel, options: Options, record: Record
 ) -> tuple[Staging, tuple[WrittenFile, ...]]:
     """Write the weights to a live model and save the model; if a file cannot be written, restore the old weights."""
+    stages = options.stages
     with stages.stage("check"):
-        staging = stage(plan, source, target.view(described=False), cast=cast)
-    for path in out:
+        staging = stage(record.plan, source, target.view(described=False), cast=options.cast)
+    for path in options.out:
         if formats.side_of(path) != target.side:
             raise InputError(f"a {target.side} model cannot be saved to {path}: the suffix is that of another format")
     with stages.stage("check"):
         staging.require_values()
-    with target.restored_on_failure(staging.paths) if out else nullcontext():
+    with target.restored_on_failure(staging.paths) if options.out else nullcontext():
         with stages.stage("write"):
             target.write(staging.values())
         with stages.stage("save"):
-            files = tuple(target.save(path, overwrite=overwrite) for path in out)
-    return staging, files
+            outputs = [target.output(path, max_shard_size=options.max_shard_size) for path in options.out]
+            return staging, _write(outputs, options, record)
 
 
 def _shared(
@@ -112,29 +132,37 @@ def _shared(
 
 
 def _into_files(
-    source: ModelView,
-    target: ModelFile,
-    plan: Alignment,
-    out: Sequence[Path],
-    *,
-    overwrite: bool,
-    cast: bool,
-    stages: Stages,
+    source: ModelView, target: ModelFile, options: Options, record: Record
 ) -> tuple[Staging, tuple[WrittenFile, ...]]:
     """Write files without building the target model.
 
     If the target file exists, the written files have its tensors. Otherwise they have the tensors of the plan.
     """
-    exists = target.source.exists()
+    exists, plan = os.path.lexists(target.source), record.plan
     planned = plan.keras if target.side == "keras" else plan.torch
+    stages = options.stages
     with stages.stage("check"):
-        staging = stage(plan, source, target.view() if exists else planned, cast=cast)
+        staging = stage(plan, source, target.view() if exists else planned, cast=options.cast)
         _require_no_computed(staging)
     tensors, read = _inventory(staging, complete=exists), _reader(staging, complete=exists)
-    destinations = out or (target.source,)
+    paths = options.out or (target.source,)
+    outputs = [target.output(path, tensors, read, max_shard_size=options.max_shard_size) for path in paths]
     with stages.stage("write"):
-        files = tuple(target.write(path, tensors, read, overwrite=overwrite) for path in destinations)
-    return staging, files
+        return staging, _write(outputs, options, record)
+
+
+def _write(outputs: Sequence[formats.Output], options: Options, record: Record) -> tuple[WrittenFile, ...]:
+    """Write all outputs and their manifests, or none."""
+    if not outputs:
+        return ()
+    written = formats.write_all(
+        outputs,
+        overwrite=options.overwrite,
+        job=record.job,
+        progress=options.progress,
+        describe=record.describe,
+    )
+    return tuple(one.file for one in written)
 
 
 def _require_no_computed(staging: Staging) -> None:
@@ -183,11 +211,15 @@ def _is_counter(tensor: TensorRef) -> bool:
 
 def _reader(staging: Staging, *, complete: bool) -> Reader:
     tensors = {tensor.path: tensor for tensor in staging.target.tensors()}
+    waiting: dict[str, Array] = {}
 
     def read(path: str) -> Array:
         tensor = tensors[path]
         if staging.has(tensor):
-            return staging.read(path)
+            if path not in waiting:  # tensors that are made together, such as query, key and value, follow each other
+                waiting.clear()
+                waiting.update(staging.read_together(path))
+            return waiting.pop(path)
         return staging.target.read(path) if complete else np.zeros((), dtype=tensor.dtype)
 
     return read
@@ -216,4 +248,10 @@ def _report(
         tables=(Table(title="pairs", columns=("torch", "keras", "tensors", "decided by"), rows=rows),),
     )
     title = f"Transfer: {staging.source.title} -> {target.title}"
-    return Report(title=title, sections=(section,), files=files, environment=current_environment(), notes=origin)
+    return Report(
+        title=title,
+        sections=(section,),
+        files=files,
+        environment=current_environment(),
+        notes=(*origin, *staging.notes()),
+    )

@@ -1,11 +1,14 @@
 """Implement `keras3conv.validate`: check the plan, then run the proofs on two models."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from keras3conv.alignment.pair import Evidence, Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError
 from keras3conv.frameworks.adapter import KerasFile, Model, ModelFile, Sides, Views
@@ -13,19 +16,16 @@ from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.stages import Stages
 from keras3conv.report.values import Section
+from keras3conv.transforms import Axes
 from keras3conv.validators.judges import Judge, judges
 from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
 from keras3conv.workflows.align import align_sides
 
-Progress = Callable[[str, int, int], None]
-"""A function that is called before every proof: with its name, the number of finished proofs, and of all proofs."""
-
-
 CLAIMED_AFTER_STRUCTURE = "the plan has problems, so the models cannot be compared"
 
 
-def validate(  # noqa: PLR0913 - an argument for every option
+def validate(
     torch: Model,
     keras: Model,
     *,
@@ -33,7 +33,6 @@ def validate(  # noqa: PLR0913 - an argument for every option
     keras_inputs: Any,
     plan: Alignment | None,
     options: Options,
-    progress: Progress | None = None,
     entry: str = "",
     weight_files: Sequence[Path | None] = (),
 ) -> Report:
@@ -46,7 +45,6 @@ def validate(  # noqa: PLR0913 - an argument for every option
         keras_inputs: The inputs of the Keras model.
         plan: The plan; by default it is made.
         options: The proofs, and how strict they are.
-        progress: Called before every proof.
         entry: The name of the state dict in a torch checkpoint that holds several.
         weight_files: The files that were loaded into live models, to state their digests.
     """
@@ -63,7 +61,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
         subject, notes = _subject(sides, inputs, keras_inputs, plan, options)
     return Report(
         title=f"Certificate: {' <-> '.join(view.title for view in subject.outlines)}",
-        sections=tuple(_sections(subject, asked, progress, stages)),
+        sections=tuple(_sections(subject, asked, stages)),
         environment=current_environment(),
         notes=(*notes, *digests),
         seconds=stages.seconds,
@@ -72,20 +70,16 @@ def validate(  # noqa: PLR0913 - an argument for every option
 
 def _digests(sources: Sequence[Any]) -> Iterator[str]:
     """Yield a note with the size and the digest of every file among the sources of the models."""
-    from keras3conv.formats.safe.atomic import digest
+    from keras3conv.writing.digests import digest
 
     for path in dict.fromkeys(source for source in sources if isinstance(source, Path) and source.is_file()):
         file = digest(path)
         yield f"{path.name}: {file.size:,} bytes, sha256 {file.sha256}"
 
 
-def _sections(
-    subject: Subject, asked: tuple[tuple[str, Judge], ...], progress: Progress | None, stages: Stages
-) -> list[Section]:
+def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], stages: Stages) -> list[Section]:
     sections: list[Section] = []
     for name, check in asked:
-        if progress:
-            progress(name, len(sections), len(asked))
         if sections and sections[0].status == "failed":
             reason = CLAIMED_AFTER_STRUCTURE
             sections.append(Section(name=name, status="skipped", claim="", summary="not run", reason=reason))
@@ -114,7 +108,7 @@ def _subject(
         files = " and the ".join(side.side for side in sides.files())
         reason = f"the {files} side is a file of weights, which cannot be run"
         views = sides.views()
-        plan = plan or align_sides(sides, views, inputs, keras_inputs)
+        plan = plan or _with_rows_of_values(align_sides(sides, views, inputs, keras_inputs), views)
         return Subject(plan=plan, outlines=outlines, views=lambda: views, skip_reason=reason, options=options), ()
     given = sides.inputs(outlines, inputs, keras_inputs)
     refuse_unprovable(given)
@@ -128,6 +122,28 @@ def _subject(
         options=options,
     )
     return subject, (given.note, *sides.torch.notes(), *sides.keras.notes())
+
+
+def _with_rows_of_values(plan: Alignment, views: Views) -> Alignment:
+    """Return the plan without permutations after a flatten that did not run, where the values of both sides show so."""
+    return replace(plan, pairs=tuple(_with_plain_rows(pair, views) for pair in plan.pairs))
+
+
+def _with_plain_rows(pair: Pair, views: Views) -> Pair:
+    if not any(evidence.kind == "unseen flatten" for evidence in pair.evidence):
+        return pair
+    plain = Axes("o i -> i o")
+    weights = []
+    for mapping in pair.weights:
+        is_kernel = len(mapping.torch) == len(mapping.keras) == 1 and mapping.transform != plain
+        torch = views[0].read(mapping.torch[0]) if is_kernel else np.zeros(())
+        is_plain = torch.ndim == 2 and np.array_equal(plain((torch,))[0], views[1].read(mapping.keras[0]))
+        weights.append(replace(mapping, transform=plain) if is_plain else mapping)
+    if tuple(weights) == pair.weights:
+        return pair
+    seen = Evidence(kind="values", detail="the rows have the same order in both files")
+    evidence = (*(entry for entry in pair.evidence if entry.kind != "unseen flatten"), seen)
+    return replace(pair, weights=tuple(weights), evidence=evidence)
 
 
 def _views(sides: Sides, given: Inputs | None) -> Views:

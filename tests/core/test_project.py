@@ -18,7 +18,9 @@ FRAMEWORKS = ("torch", "keras", "jax", "tensorflow")
 
 LAYERS = (
     "errors",
+    "steps",
     "messages",
+    "writing",
     "transforms",
     "model",
     "numerics",

@@ -45,6 +45,29 @@ def test_the_wheel_holds_every_source_file(distributions: Path) -> None:
     assert not [*package_files() - wheel_names(distributions)]
 
 
+def checked(*files: Path) -> str:
+    """Return what twine says about the metadata of distributions."""
+    command = [sys.executable, "-m", "twine", "check", "--strict", *map(str, files)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300).stdout
+
+
+def test_twine_finds_no_fault_in_the_wheel_and_the_sdist(distributions: Path) -> None:
+    said = checked(*sorted(distributions.iterdir()))
+    assert said.count("PASSED") == 2, said
+    assert "WARNING" not in said
+
+
+def test_a_fault_in_the_metadata_is_noticed(distributions: Path, tmp_path: Path) -> None:
+    (wheel,) = distributions.glob("*.whl")
+    with zipfile.ZipFile(wheel) as good, zipfile.ZipFile(tmp_path / wheel.name, "w") as bad:
+        for name in good.namelist():
+            content = good.read(name)
+            if name.endswith(".dist-info/METADATA"):
+                content = content.partition(b"\n\n")[0].replace(b"text/markdown", b"text/x-rst") + b"\n\n.. x::\n"
+            bad.writestr(name, content)
+    assert "PASSED" not in checked(tmp_path / wheel.name)
+
+
 def test_the_wheel_has_no_top_level_package_but_ours(distributions: Path) -> None:
     top = {PurePosixPath(name).parts[0] for name in wheel_names(distributions)}
     assert {name for name in top if not name.endswith(".dist-info")} == {"keras3conv"}

@@ -8,7 +8,8 @@ import pytest
 
 from keras3conv.errors import Problem
 from keras3conv.report.report import Report
-from keras3conv.report.values import Plot, Section, Series, Status, Table, WrittenFile
+from keras3conv.report.values import Plot, Section, Series, Status, Table
+from keras3conv.writing.digests import WrittenFile
 from tests.support.browser import NAMES, Browser, axe_core, browsing, installed
 
 LAYERS = 500

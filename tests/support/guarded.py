@@ -60,7 +60,7 @@ class Case:
     build: Callable[[Path], Path]
     error: type[Keras3ConvError] | None = FileError
     says: str = ""
-    use: Callable[[Path], None] = read_all
+    use: Callable[[Path], object] = read_all
 
 
 @dataclass

@@ -1,11 +1,19 @@
 """The demo succeeds, and it would fail if a step went wrong."""
 
 import hashlib
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+import keras3conv as k3c
+from keras3conv.cli.commands import app
 from keras3conv.demo import model, story, twin
+from keras3conv.errors import Problem
+from keras3conv.report.report import Report
+from keras3conv.report.values import Section
 
 pytestmark = pytest.mark.slow
 
@@ -25,15 +33,16 @@ def test_the_demo_passes_all_proofs_and_writes_its_files(tmp_path: Path, capsys:
     assert story.tell(folder)
     printed = capsys.readouterr().out
     assert "Fix:  x = F.pad(x, (0, 1, 0, 1))  # before stages.0.first.0, with padding=0" in printed
-    assert "12 pairs, 0 not confirmed" in printed
+    assert f'k3c.convert("{folder / "digits.keras"}")' in printed
+    assert f"python -m webbrowser {(folder / 'torch' / 'report.html').as_uri()}" in printed
     assert "All predictions are equal." in printed
     # The lines of the certificate in the README that are the same on every machine.
     for line in README.read_text().splitlines():
         if line.startswith(("  passed   structure", "  passed   roundtrip")):
             assert line in printed
-    for name in ("digits.safetensors", "certificate.html"):
-        content = (folder / name).read_bytes()
-        assert f"{folder / name}  {len(content):,} bytes" in printed
+    for name in ("weights.safetensors", "model.py", "report.html"):
+        content = (folder / "torch" / name).read_bytes()
+        assert f"{folder / 'torch' / name}  {len(content):,} bytes" in printed
         assert hashlib.sha256(content).hexdigest() in printed
 
 
@@ -46,18 +55,30 @@ def test_the_trained_model_is_accurate() -> None:
 def test_the_demo_fails_where_the_mistake_goes_unnoticed(
     trained: story.Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = twin.DigitsNet
-    monkeypatch.setattr(twin, "DigitsNet", lambda naive: right())
+    right = k3c.convert(trained.model, validate=False).model
+    monkeypatch.setattr(twin, "DigitsNet", lambda: right)
     assert not story._show_the_mistake(trained)
 
 
-def test_the_demo_fails_where_the_twin_is_another_model(
+def test_the_demo_fails_where_a_proof_fails(
     trained: story.Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(twin, "KERAS_EPSILON", 1e-5)
-    _, proven = story._transfer(trained, tmp_path)
+    failed = Section(name="float64", status="failed", claim="", summary="", problems=(Problem(fact="differs"),))
+    convert = k3c.convert
+    monkeypatch.setattr(
+        k3c,
+        "convert",
+        lambda path: replace(convert(path, validate=False), report=Report(title="t", sections=(failed,))),
+    )
+    _, proven = story._convert(trained, tmp_path)
     assert not proven
 
 
 def test_the_demo_fails_where_the_predictions_differ(trained: story.Trained) -> None:
     assert not story._compare_predictions(trained, twin.DigitsNet())
+
+
+def test_the_program_starts_the_demo_without_log_lines_of_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    monkeypatch.setattr(story, "tell", lambda folder: os.environ["TF_CPP_MIN_LOG_LEVEL"] == "3")
+    assert CliRunner().invoke(app, ["demo"]).exit_code == 0

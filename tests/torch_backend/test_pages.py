@@ -20,13 +20,17 @@ from pathlib import Path
 from shutil import copy
 from typing import Any
 
+import keras
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 
-TESTED_ELSEWHERE = {"convert.md": "tests/torch_backend/builder/test_readme.py"}
-"""Pages whose commands another test runs, with files of its own."""
+TESTED_ELSEWHERE = {
+    "convert.md": "tests/torch_backend/builder/test_readme.py",
+    "sweep.md": "tests/torch_backend/workflows/test_sweep.py",
+}
+"""Pages whose commands other tests run, with files that the page does not make."""
 
 GIVEN = {"guides/keras2.md": {"old.h5": "tests/keras2_files/tensorflow-2.4.4/convolutions.h5"}}
 """Files that a page starts with."""
@@ -63,6 +67,7 @@ class Session:
     """Runs the blocks of a page in the current folder, and keeps the names that they define."""
 
     def __init__(self, page: str) -> None:
+        keras.utils.clear_session()  # layers without a name are numbered from the start
         self.page = page
         self.names: dict[str, Any] = {"__name__": "page"}
         for name, source in GIVEN.get(page, {}).items():
@@ -129,6 +134,19 @@ def outputs(page: Path) -> Iterator[tuple[Block, str]]:
             printed = session.run(block)
 
 
+@pytest.fixture(autouse=True)
+def unregistered() -> Iterator[None]:
+    """Remove the rules that a page registers."""
+    from keras3conv.rules import library, registry
+
+    library.list_rules()  # registers the rules of the library
+    before = dict(registry.registered)
+    yield
+    registry.registered.clear()
+    registry.registered.update(before)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, about its own exporter
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(DOCS).as_posix())
 def test_the_code_of_a_page_runs_and_prints_what_the_page_shows(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -46,7 +46,10 @@ def fixes_in(error: pytest.ExceptionInfo[Exception]) -> list[str]:
         ("losses_inside.h5", "left out, because they act only in training: add_loss, add_metric"),
         ("augmentation_first.h5", "left out, because they act only in training: random_flip, random_rotation"),
         ("augmentation_in_a_sequential.h5", "left out, because they act only in training: head"),
-        ("mixed_precision.h5", "layers that computed in half precision are read as float32 layers with the same weights"),
+        (
+            "mixed_precision.h5",
+            "layers that computed in half precision are read as float32 layers with the same weights",
+        ),
         ("names_with_slashes.h5", "stem/conv is stem_conv_"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import Any
 from keras3conv.builder.operations.call import Call
 from keras3conv.builder.program.operation import Expression
 from keras3conv.builder.program.program import Order, Value
+from keras3conv.messages import with_article
 from keras3conv.model.graph import Size
 
 ALL = slice(None, None, None)
@@ -125,7 +126,7 @@ def _bound(call: Call, value: Any) -> int | Size:
     if isinstance(value, Value):
         raise call.refuse("an index that is a tensor is not supported; use keras.ops.take")
     if isinstance(value, bool) or not isinstance(value, int | Size):
-        raise call.refuse(f"an index that is a {type(value).__name__} is not supported")
+        raise call.refuse(f"an index that is {with_article(type(value).__name__)} is not supported")
     return call.size(value)
 
 

@@ -19,24 +19,36 @@ _SHORT = {
 }  # fmt: skip
 
 
-def structured(structure: Structure, taken: Iterable[str] = ()) -> Structure:
+def structured(
+    structure: Structure,
+    taken: Iterable[str] = (),
+    *,
+    classes: Mapping[str, str] | None = None,
+    with_shared: bool = True,
+) -> Structure:
     """Replace repeated parts by blocks, the best repetition first, until no block would shorten the code enough.
 
     Args:
         structure: A program; it may already have blocks.
         taken: Class names that must not be used.
+        classes: The class of each source layer, by its path; a block that is one layer takes the name of its class.
+        with_shared: Whether segments that call the same modules may become calls of one block.
     """
-    while segments := repeated(structure.program):
-        structure = _with_block(structure, segments, taken)
+    for paths in [classes, None] if classes else [None]:  # blocks that are source layers first
+        while segments := repeated(structure.program, with_shared=with_shared, paths=paths):
+            structure = _with_block(structure, segments, taken, classes or {})
     return structure
 
 
-def _with_block(structure: Structure, segments: Sequence[Segment], taken_classes: Iterable[str]) -> Structure:
+def _with_block(
+    structure: Structure, segments: Sequence[Segment], taken_classes: Iterable[str], classes: Mapping[str, str]
+) -> Structure:
     program = structure.program
     occurrences = [_Occurrence(program, segment) for segment in segments]
     inner = _inner_names(occurrences)
     is_shared = all(occurrence.keys == occurrences[0].keys for occurrence in occurrences)
-    class_name = _class_name(occurrences, {*structure.class_names, *taken_classes}, "tower" if is_shared else "block")
+    taken_names = {*structure.class_names, *taken_classes}
+    class_name = _class_name(occurrences, taken_names, "tower" if is_shared else "block", classes)
     taken = {*program.modules, *(weight.name for weight in program.weights.values())}
     uses = _outer_names(occurrences[:1] if is_shared else occurrences, taken, identifier(class_name))
     names = uses * len(occurrences) if is_shared else uses
@@ -136,11 +148,15 @@ def _outer_names(occurrences: Sequence[_Occurrence], taken: Iterable[str], block
     return names
 
 
-def _class_name(occurrences: Sequence[_Occurrence], taken: Iterable[str], kind: str) -> str:
+def _class_name(occurrences: Sequence[_Occurrence], taken: Iterable[str], kind: str, classes: Mapping[str, str]) -> str:
     """Return the class name of a block: "EncoderLayer" for occurrences "encoder_layer_0" and "encoder_layer_1".
 
-    If the prefixes without numbers differ, the name comes from `kind`.
+    If every occurrence is one source layer, and all are of one class, it is the name of that class. If the prefixes
+    without numbers differ, the name comes from `kind`.
     """
+    sources = {classes.get(occurrence.prefix.strip("._/"), "") for occurrence in occurrences}
+    if len(sources) == 1 and (source := sources.pop()):
+        return unique(class_identifier(source), taken, "")
     words = [_words(occurrence.prefix) for occurrence in occurrences]
     common = words[0] if all(one == words[0] for one in words) else []
     name = class_identifier("_".join(word for word in common if len(word) > 1) or kind)

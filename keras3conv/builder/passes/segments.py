@@ -5,7 +5,7 @@ way; constructor arguments that differ become arguments of the block. Or they us
 calls of one module.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from keras3conv.builder.program.operation import signature, transformed
@@ -47,10 +47,15 @@ class Segment:
         return self.stop - self.start
 
 
-def repeated(program: Program) -> tuple[Segment, ...]:
+def repeated(program: Program, *, with_shared: bool = True, paths: Container[str] | None = None) -> tuple[Segment, ...]:
     """Return the segments of the repetition that shortens the source code most; empty if none shortens it enough.
 
     Candidates have equal rolling hashes of their tokens; only candidates are compared exactly.
+
+    Args:
+        program: The program.
+        with_shared: Whether segments that call the same modules may become calls of one block.
+        paths: The paths of source layers; only segments that are one of these are found. None for all segments.
     """
     tokens = [_token(program, step) for step in program.steps]
     hashes = _Hashes(tokens)
@@ -59,16 +64,25 @@ def repeated(program: Program) -> tuple[Segment, ...]:
         groups.setdefault((segment.length, hashes.of(segment)), []).append(segment)
     best: tuple[float, tuple[Segment, ...]] = (0.0, ())
     several = {key: found for key, found in groups.items() if len(found) > 1}
+    if paths is not None:
+        own = {key: [one for one in found if path_of(program, one) in paths] for key, found in several.items()}
+        several = {key: found for key, found in own.items() if len(found) > 1}
     bounds = {key: _upper_bound(program, found) for key, found in several.items()}
     for group in sorted(several, key=lambda one: bounds[one], reverse=True):
         if bounds[group] <= best[0]:
             break
-        for alike in _alike(program, tokens, several[group]):
+        for alike in _alike(program, tokens, several[group], with_shared=with_shared):
             chosen = _apart(alike)
             score = _score(program, chosen)
             if score > best[0]:
                 best = score, chosen
     return best[1]
+
+
+def path_of(program: Program, segment: Segment) -> str:
+    """Return the path of the source layer that a segment is; empty if it is none."""
+    paths = [step.path for step in program.steps[segment.start : segment.stop] if step.path]
+    return prefix_of(paths).strip("_/.")
 
 
 def _score(program: Program, chosen: Sequence[Segment]) -> float:
@@ -96,11 +110,13 @@ def _cost(*, is_shared: bool) -> float:
     return 1.0 if is_shared else 6.0
 
 
-def _alike(program: Program, tokens: Sequence[Token | None], found: Sequence[Segment]) -> Iterable[list[Segment]]:
+def _alike(
+    program: Program, tokens: Sequence[Token | None], found: Sequence[Segment], *, with_shared: bool
+) -> Iterable[list[Segment]]:
     """Return groups of segments that can become the same block."""
     groups: dict[tuple[object, ...], list[Segment]] = {}
     for segment in found:
-        is_whole, is_shared = _is_whole(program, segment), _is_shared(program, segment)
+        is_whole, is_shared = _is_whole(program, segment), with_shared and _is_shared(program, segment)
         key = _key(program, tokens, segment) if is_whole or is_shared else None
         if key is not None:
             groups.setdefault((*key, *(_owned(program, segment) if is_shared else ())), []).append(segment)
@@ -281,6 +297,7 @@ def prefix_of(paths: Sequence[str]) -> str:
 
 __all__ = [
     "Segment",
+    "path_of",
     "prefix_of",
     "repeated",
     "shape_of",

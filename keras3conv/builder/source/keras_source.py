@@ -5,14 +5,17 @@ writes values and accepts plain ones only.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from keras3conv.builder.program.names import identifier, unique
-from keras3conv.builder.program.program import Program, Step, Value, Weight
+from keras3conv.builder.program.operation import Operation, transformed
+from keras3conv.builder.program.program import Program, Step, Value, Weight, is_module_call
+from keras3conv.builder.program.structure import Argument, Block, Structure
 from keras3conv.builder.program.variables import Names, variable_names
 from keras3conv.builder.source.construction import arguments
-from keras3conv.builder.source.formatting import bracketed, literal, quoted, statement
+from keras3conv.builder.source.formatting import bracketed, docstring, literal, quoted, statement
 from keras3conv.builder.source.rendering import rendered
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Ref, Shape, Size, refs
@@ -34,13 +37,15 @@ class _KerasSpelling:
     program: Program
     names: Names
     layers: dict[str, str] = field(default_factory=dict)
+    taken: frozenset[str] = _TAKEN
+    is_function: bool = False
 
     def value(self, name: str) -> str:
         """Return the variable of a value, or the code of a constant."""
         if name in self.program.weights:
             return _constant(self.program.weights[name])
         variable = self.names.of[name]
-        return f"{variable}_" if variable in _TAKEN else variable
+        return f"{variable}_" if variable in self.taken else variable
 
     def symbol(self, name: str) -> str:
         """Refuse a free size: no operation of a functional model takes one."""
@@ -48,7 +53,23 @@ class _KerasSpelling:
 
     def module(self, name: str) -> str:
         """Return the variable of a layer that is called several times, or the code that makes it."""
-        return self.layers.get(name) or construction(self.program.modules[name].spec, name)
+        return self.layers.get(name) or construction(self.program.modules[name].spec, self.name(name))
+
+    def name(self, name: str) -> str:
+        """Return the code of the name of a layer: a text, or in a function a text that begins with its `name`."""
+        return f'f"{{name}}_{name}"' if self.is_function else quoted(name)
+
+    def expression(self, expression: Any) -> Any:
+        """Return an expression with calls of functions in the place of calls of blocks."""
+
+        def called(node: Any) -> Any:
+            if not is_module_call(node) or not self.program.modules[node.name].spec.kind.startswith("."):
+                return node
+            spec = self.program.modules[node.name].spec
+            name = identifier(spec.kind[1:])
+            return Operation("function", name, (*node.args, Argument(self.name(node.name))), spec.config)
+
+        return transformed(expression, called)
 
     def function(self, name: str) -> str:
         """Return the name of a function after the imports of the file."""
@@ -71,9 +92,22 @@ def is_inline(array: Array) -> bool:
     return array.size <= _INLINE
 
 
-def write(program: Program) -> str:
+def with_constants(program: Program) -> Program:
+    """Return the program with the code of each constant in its place."""
+    codes = {name: Argument(_constant(weight)) for name, weight in program.weights.items()}
+    steps = (replace(step, expression=transformed(step.expression, partial(_placed, codes))) for step in program.steps)
+    return replace(program, steps=tuple(steps))
+
+
+def _placed(codes: Mapping[str, Argument], node: Any) -> Any:
+    return codes.get(node.name, node) if isinstance(node, Ref) else node
+
+
+def write(structure: Structure) -> str:
     """Return the text of `model.py`."""
-    body = "\n".join(_function(program))
+    program = structure.program
+    functions = ["\n".join(_block(block)) for block in structure.blocks]
+    body = "\n\n\n".join([*functions, "\n".join(_function(program))])
     imports = ["import keras"]
     if "CONSTANTS[" in body:
         imports = ["from pathlib import Path", "", *imports]
@@ -85,13 +119,35 @@ def write(program: Program) -> str:
     return "\n".join([f'"""{_title(program)}"""', "", *imports, *constants, "", "", body, ""])
 
 
+def _block(block: Block) -> Iterator[str]:
+    """Yield the function for a repeated part."""
+    program = block.program
+    names = variable_names(program)
+    taken = frozenset({*_TAKEN, "name", *block.arguments})
+    spelling = _KerasSpelling(program, names, taken=taken, is_function=True)
+    given = [spelling.value(value.name) for value in program.inputs]
+    yield from statement(0, f"def {identifier(block.name)}({', '.join([*given, 'name', *block.arguments])}):")
+    uses = list(block.uses)
+    listed = ", ".join(uses if len(uses) <= 4 else [*uses[:2], "...", uses[-1]])
+    yield from docstring(4, f"Call the layers of one of {len(uses)} equal parts: {listed}.")
+    used = {*names.of.values(), *taken}
+    for step in program.steps:
+        yield from _step(program, step, spelling, used)
+    yield f"    return {_returned(program.outputs, spelling)}"
+
+
 def _title(program: Program) -> str:
     return f"The PyTorch module {''.join(one for one in program.name if one.isidentifier())}, as a Keras 3 model."
 
 
 def construction(spec: LayerSpec, name: str = "") -> str:
-    """Return the expression that makes a layer: `layers.Conv2D(64, 3, padding="same", name="conv1")`."""
-    named = [f"name={quoted(name)}"] if name else []
+    """Return the expression that makes a layer: `layers.Conv2D(64, 3, padding="same", name="conv1")`.
+
+    Args:
+        spec: The layer.
+        name: The code of its name.
+    """
+    named = [f"name={name}"] if name else []
     return f"layers.{spec.kind.rpartition('.')[2]}({', '.join([*arguments(spec, _written), *named])})"
 
 
@@ -155,13 +211,16 @@ def _input(program: Program, value: Value) -> str:
 
 
 def _step(program: Program, step: Step, spelling: _KerasSpelling, taken: set[str]) -> Iterator[str]:
-    if step.module and program.module_uses[step.module] > 1 and step.module not in spelling.layers:
+    is_layer = step.module and not program.modules[step.module].spec.kind.startswith(".")
+    if is_layer and program.module_uses[step.module] > 1 and step.module not in spelling.layers:
         variable = unique(f"{step.module}_layer", taken)
-        yield from statement(4, f"{variable} = {construction(program.modules[step.module].spec, step.module)}")
+        yield from statement(
+            4, f"{variable} = {construction(program.modules[step.module].spec, spelling.name(step.module))}"
+        )
         taken.add(variable)
         spelling.layers[step.module] = variable
     outputs = ", ".join(spelling.value(name) for name in step.outputs)
-    yield from statement(4, f"{outputs} = {rendered(step.expression, spelling)}")
+    yield from statement(4, f"{outputs} = {rendered(spelling.expression(step.expression), spelling)}")
 
 
 def _constant(weight: Weight) -> str:
@@ -181,4 +240,4 @@ def _returned(outputs: object, spelling: _KerasSpelling) -> str:
     return bracketed([*outputs], [_returned(item, spelling) for item in outputs])
 
 
-__all__ = ["construction", "described", "is_inline", "write"]
+__all__ = ["construction", "described", "is_inline", "with_constants", "write"]

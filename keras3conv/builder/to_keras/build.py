@@ -1,6 +1,7 @@
 """Conversion of a torch module: capture it, write the Keras model, build it and copy the weights."""
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.program.program import Program
 from keras3conv.builder.source.keras_source import is_inline, write
+from keras3conv.builder.to_keras.functions import with_functions
 from keras3conv.builder.to_keras.lowering import lower
 from keras3conv.builder.to_keras.pairing import alignment_of
 from keras3conv.errors import Problem, UnsupportedLayerError
@@ -40,8 +42,14 @@ class Built:
     program: Program
 
 
-def build(module: Any, channels: Channels, inputs: Any) -> Built:
+def build(module: Any, channels: Channels, inputs: Any, dynamic: Mapping[str, Sequence[int]] | None = None) -> Built:
     """Return the Keras model for a live torch module.
+
+    Args:
+        module: The module.
+        channels: Where images have their channels.
+        inputs: The inputs of the module.
+        dynamic: The axes besides the batch that stay free, by the name of the input.
 
     Raises:
         UnsupportedLayerError: Operators of the module have no counterpart in Keras; the message has all of them.
@@ -51,12 +59,13 @@ def build(module: Any, channels: Channels, inputs: Any) -> Built:
     from keras3conv.frameworks.keras import model as keras_side
     from keras3conv.frameworks.torch import export
 
-    captured = export.capture(module, inputs)
+    captured = export.capture(module, inputs, dynamic)
     lowered = lower(captured.graph, dict(captured.shapes), dict(captured.lines), channels)
     require_none(captured.graph.name, lowered.problems)
-    source, constants = write(lowered.program), _constants(lowered.program)
+    structure, placements = with_functions(lowered, captured.graph.view)
+    source, constants = write(structure), _constants(lowered.program)
     model = _model_of(source, constants)
-    plan = alignment_of(lowered.placements, captured.graph.view, keras_side.view(model))
+    plan = alignment_of(placements, captured.graph.view, keras_side.view(model))
     staged = stage(plan, captured.graph.view, keras_side.view(model), cast=False)
     keras_side.write(model, dict(staged.values()))
     return Built(

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from keras3conv.builder.program.operation import Function
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.errors import RuleError
-from keras3conv.model.graph import Node, Parameter, Shape, Tensor
+from keras3conv.model.graph import Node, Parameter, Shape, Size, Tensor
 from keras3conv.rules.rule import Config
 from keras3conv.transforms import Array, Transform
 
@@ -105,6 +105,9 @@ class Writer(Protocol):
 
     def example_ones(self) -> Value:
         """Return ones of shape (batch, 1)."""
+
+    def numbers(self, size: Size) -> Value:
+        """Return the numbers from 0 to a free size of an input."""
 
     def before_reshape(self, value: Value) -> Value | None:
         """Return the value that a value was reshaped from; None if it is no result of a reshape."""

@@ -132,4 +132,12 @@ def shared_parameters(graph: Graph) -> frozenset[str]:
     return frozenset(name for name, found in uses.items() if len(found) > 1)
 
 
-__all__ = ["Placement", "chosen_layers", "frozen", "placements", "shared_parameters", "with_data_format", "with_options"]
+__all__ = [
+    "Placement",
+    "chosen_layers",
+    "frozen",
+    "placements",
+    "shared_parameters",
+    "with_data_format",
+    "with_options",
+]

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
+from keras3conv.builder.passes.joining import with_joined_parts
 from keras3conv.builder.passes.permuting import without_permuted_products
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.program.names import identifier, unique
@@ -179,7 +182,8 @@ class _Lowering:
 
     def _constant(self, given: Constant, order: Order | None) -> Value:
         order = identity(given.array.ndim) if order is None else order
-        key = given.name, order
+        array = np.ascontiguousarray(given.array)
+        key = array.tobytes(), array.dtype.name, array.shape, given.shape, order
         if key not in self._made:
             weight = Weight(
                 name=self._new_name(re.sub(r"^[bc]_", "", given.name)),
@@ -256,6 +260,23 @@ class _Lowering:
             self.write(ops.reshape(ops.ones_like(first[index], **options), (-1, 1)), [made])
             self._made[key] = made
             self._calls, self._path = calls, path
+        return self._made[key]
+
+    def numbers(self, size: Size) -> Value:
+        """Return the numbers from 0 to a free size: the running sum of ones along the axis of an input."""
+        key = "numbers", size
+        if key not in self._made:
+            found = ((one, axis) for one in self._inputs for axis, other in enumerate(one.shape) if other == size)
+            given, axis = next(found, (None, 0))
+            if given is None:
+                raise RuleError(f"numbers up to the free size {size}, which is not that of an axis of an input")
+            index = tuple(slice(None) if one == axis else 0 for one in given.order)
+            made = self.new((size,), (0,), "int32")
+            ones = ops.ones_like(given[index], dtype=Dtype("int32"))
+            self.write(ops.cumsum(ones, axis=0) - 1, [made])
+            self._made[key] = made
+            if axis == 0:
+                self.example_numbers.add(made.name)
         return self._made[key]
 
     def layer(
@@ -377,7 +398,7 @@ class _Lowering:
             input_names=self.graph.input_names,
             output_orders=tuple(orders),
         )
-        return without_permuted_products(program)
+        return with_joined_parts(without_permuted_products(program))
 
 
 def _moves_only_ones(sizes: Shape, moved: Sequence[int]) -> bool:

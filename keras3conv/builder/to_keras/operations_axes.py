@@ -6,6 +6,7 @@ merges are not adjacent in Keras.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Order, Value, identity
@@ -89,9 +90,38 @@ def reshaped(call: Call, value: Value, shape: Shape) -> Value:
     target = tuple(shape[axis] for axis in order)
     if value.target_shape == target:
         return replace(value, shape=tuple(shape), order=order, flattened=())
-    made = call.step(ops.reshape(value, _written(target)), shape, order, value.dtype)
+    made = _reshape_step(call, value, target, shape, order)
     call.writer.note_reshape(made, origin)
     return made
+
+
+def _reshape_step(call: Call, value: Value, target: Shape, shape: Shape, order: Order) -> Value:
+    """Reshape a value; a Reshape layer leaves the batch out, so that another size may be free."""
+    if written(target) is None and (index := _index_of_ones(value.target_shape, target)) is not None:
+        return call.step(value[index], shape, order, value.dtype)
+    if written(target) is not None or target[0] != value.target_shape[0] or (inner := written(target[1:])) is None:
+        return call.step(ops.reshape(value, _written(target)), shape, order, value.dtype)
+    made = call.writer.new(shape, order, value.dtype)
+    call.writer.layer("keras.layers.Reshape", {"target_shape": inner}, value, (), f"{call.node.path}.reshape", made)
+    return made
+
+
+def _index_of_ones(old: Shape, new: Shape) -> tuple[Any, ...] | None:
+    """Return the index that removes and adds axes of size one; None if the shapes differ in more than these."""
+    index: list[Any] = []
+    rest = list(new)
+    for size in old:
+        while rest and rest[0] == 1 and size != 1:
+            index.append(None)
+            rest.pop(0)
+        if rest and rest[0] == size:
+            index.append(slice(None))
+            rest.pop(0)
+        elif size == 1:
+            index.append(0)
+        else:
+            return None
+    return (*index, *(None for _ in rest)) if all(size == 1 for size in rest) else None
 
 
 def _moved_for_reshape(call: Call, value: Value, shape: Shape) -> tuple[Value, Order]:
@@ -151,8 +181,6 @@ def _only_dense_uses(call: Call, name: str) -> bool:
 @handles("view", "reshape", "_unsafe_view", "flatten", "unflatten", "unsqueeze", "squeeze", "view_as", "reshape_as")
 def _reshape(call: Call) -> Result:
     value = call.value("self")
-    if len([size for size in call.shape if not isinstance(size, int)]) > 1 and call.name in ("unsqueeze", "squeeze"):
-        raise RuleError(f"{call.name} of a tensor with several free sizes")
     return reshaped(call, value, call.shape)
 
 

@@ -70,8 +70,7 @@ def _widths(config: Config) -> list[tuple[int, int]]:
     if isinstance(config["padding"], str):
         same = config["padding"] == "same"
         totals = [
-            gap * (size - 1) if same else 0
-            for size, gap in zip(config["kernel_size"], config["dilation"], strict=True)
+            gap * (size - 1) if same else 0 for size, gap in zip(config["kernel_size"], config["dilation"], strict=True)
         ]
         return [(total // 2, total - total // 2) for total in totals]
     return [(width, width) for width in config["padding"]]
@@ -123,10 +122,28 @@ def _of_computed_weight(call: Call, config: Config, rank: int) -> Value:
     if order[1] == 1:
         options["data_format"] = "channels_first"
     result = _without_steps(call, config, rank).shape if both else call.shape
-    made = call.step(ops.conv(given, kernel, **options), result, order)
+    made = call.step(_grouped(call, given, kernel, config["groups"], options), result, order)
     made = _every(call, made, steps) if both else made
     bias = call.get("bias")
     return made if bias is None else _shifted(call, made, bias, rank)
+
+
+def _grouped(call: Call, given: Value, kernel: Value, groups: int, options: dict[str, Any]) -> Any:
+    """Return a convolution of each group of channels with its part of the kernel, joined."""
+    if groups == 1:
+        return ops.conv(given, kernel, **options)
+    axis = 1 if given.order[1] == 1 else given.rank - 1
+
+    def parts(value: Value, torch_axis: int, place: int) -> list[Value]:
+        size = value.shape[torch_axis]
+        assert isinstance(size, int)
+        shape = tuple(size // groups if one == torch_axis else other for one, other in enumerate(value.shape))
+        found = [call.writer.new(shape, value.order, value.dtype) for _ in range(groups)]
+        call.writer.write(ops.split(value, groups, axis=place), found)
+        return found
+
+    pairs = zip(parts(given, 1, axis), parts(kernel, 0, kernel.rank - 1), strict=True)
+    return ops.concatenate([ops.conv(one, part, **options) for one, part in pairs], axis=axis)
 
 
 def _one(values: tuple[int, ...]) -> Any:

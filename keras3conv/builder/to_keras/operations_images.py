@@ -98,7 +98,9 @@ def _fixed(call: Call, value: Value) -> list[tuple[int, int]]:
 @handles("_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d")
 def _nearest(call: Call) -> Result:
     value, scales = _image(call), _scales(call, len(call.shape) - 2)
-    factors = [_factor(size, made, scale) for size, made, scale in zip(value.shape[2:], call.shape[2:], scales, strict=True)]
+    factors = [
+        _factor(size, made, scale) for size, made, scale in zip(value.shape[2:], call.shape[2:], scales, strict=True)
+    ]
     if all(factors):
         return _upsampled(call, value, factors, {})
     from keras3conv.frameworks.torch.resizing import nearest
@@ -106,7 +108,9 @@ def _nearest(call: Call) -> Result:
     is_exact = "exact" in call.name
     for axis, ((size, made), scale) in enumerate(zip(_fixed(call, value), scales, strict=True), 2):
         places = nearest(size, made, is_exact=is_exact, scale=scale)
-        value = taken_along(call, value, axis, Constant(name=f"{call.node.outputs[0].name} {axis}", array=places, shape=(made,)))
+        value = taken_along(
+            call, value, axis, Constant(name=f"{call.node.outputs[0].name} {axis}", array=places, shape=(made,))
+        )
     return value
 
 
@@ -144,7 +148,12 @@ def _smooth(call: Call) -> Result:
     for axis, ((size, made), scale) in enumerate(zip(_fixed(call, value), scales, strict=True), 2):
         if size != made:
             matrix = weights(kind, size, made, align_corners=aligned, scale=scale)
-            value = _along(call, value, axis, Constant(name=f"resize_{made}_{size}_{kind}_{aligned}_{scale}", array=matrix, shape=(made, size)))
+            value = _along(
+                call,
+                value,
+                axis,
+                Constant(name=f"resize_{made}_{size}_{kind}_{aligned}_{scale}", array=matrix, shape=(made, size)),
+            )
     return value
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.broadcasting import elementwise
 from keras3conv.builder.to_keras.call import Call, Constant, Result, handles, ops
@@ -94,6 +93,9 @@ def sliced(call: Call, value: Value, axis: int, start: Any, end: Any, step: int,
     size = value.shape[axis]
     end = None if end == size or (isinstance(end, int) and end > _LAST) else end
     end = None if isinstance(end, int) and isinstance(size, int) and end >= size else end
+    if isinstance(end, Size) and start == 0 and step == 1 and shape[axis] == end:
+        places = call.writer.numbers(end)
+        return call.step(ops.take(value, places, axis=value.order.index(axis)), shape, value.order, value.dtype)
     if any(isinstance(bound, Size) for bound in (start, end)):
         raise RuleError("a slice that ends at a free size")
     if not start and end is None and step == 1:
@@ -266,14 +268,11 @@ def _taken_of_each_example(call: Call, given: Any, index: Constant) -> Value:
 
 @handles("arange")
 def _numbers(call: Call) -> Result:
-    """Number the examples of a batch; all other ranges are constants."""
-    ones = call.writer.example_ones()
+    """Number the examples of a batch, or the places of a free axis; all other ranges are constants."""
     start, end, step = (call.get(name, default) for name, default in (("start", 0), ("end", None), ("step", 1)))
-    if (start, end, step) != (0, ones.shape[0], 1):
-        raise RuleError("arange up to a free size")
-    made = call.step(ops.cumsum(ops.cast(ones[:, 0], Dtype("int32")), axis=0) - 1, (end,), (0,), "int32")
-    call.writer.example_numbers.add(made.name)
-    return made
+    if start != 0 or step != 1 or not isinstance(end, Size):
+        raise RuleError("arange from another number than zero to a free size")
+    return call.writer.numbers(end)
 
 
 @handles("gather")

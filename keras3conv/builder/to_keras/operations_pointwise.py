@@ -106,6 +106,12 @@ for _name, _function in (("and", "logical_and"), ("or", "logical_or"), ("xor", "
     handles(f"__{_name}__", f"bitwise_{_name}")(partial(_logical, name=_function))
 
 
+@handles("bitwise_not", "logical_not", "__not__")
+def _not(call: Call) -> Result:
+    function = ops.logical_not if call.dtype == "bool" else ops.bitwise_not
+    return elementwise(call, [call.arguments["self"]], function)
+
+
 @handles("masked_fill")
 def _masked_fill(call: Call) -> Result:
     given = [call.arguments[name] for name in ("mask", "value", "self")]
@@ -157,7 +163,10 @@ def _dropout(call: Call) -> Result:
     if not isinstance(given, Value) or not call.arguments["p"]:
         return given
     made = call.writer.new(given.shape, given.order, given.dtype, given.flattened)
-    kind, rate = "keras.layers.Dropout", {"rate": float(call.arguments["p"])}
+    kind = "keras.layers.Dropout"
+    rate: dict[str, Any] = {"rate": float(call.arguments["p"])}
+    if call.node.config.get("for_each_example"):  # stochastic depth
+        rate["noise_shape"] = (None, *(1,) * (given.rank - 1))
     if call.name == "feature_dropout":
         kind = f"keras.layers.SpatialDropout{given.rank - 2}D"
         given = call.ordered(given, call.writer.image_order(given.rank))

@@ -5,6 +5,7 @@ path.
 """
 
 import io
+import json
 import shutil
 import tempfile
 import zipfile
@@ -26,6 +27,9 @@ from keras3conv.transforms import Array
 
 _WEIGHTS, _CONFIG, _METADATA = "model.weights.h5", "config.json", "metadata.json"
 _MAX_JSON = 64 << 20
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_DATE = "1980-01-01@00:00:00"
+"""The time in an archive, which Keras does not use: the earliest that a zip archive can have."""
 
 
 def read(source: Source) -> ModelView:
@@ -120,7 +124,7 @@ def _check_extraction(template: Source, name: str) -> None:
 
 
 def _copy(archive: zipfile.ZipFile, template: Source, member: Member, scratch: IO[bytes] | None) -> None:
-    info = zipfile.ZipInfo(member.name, (1980, 1, 1, 0, 0, 0))
+    info = zipfile.ZipInfo(member.name, _EPOCH)
     info.external_attr = 0o600 << 16
     if scratch is None:
         archive.writestr(info, read_member(template, member, MAX_INFLATED))
@@ -192,3 +196,19 @@ def check_inventory(tensors: Sequence[TensorRef], view: ModelView) -> dict[str, 
     if left := [tensor.path for tensor in held.values() if tensor.location not in places]:
         raise FileError(f"the template {view.origin} has tensors without a new value: {', '.join(left[:5])}")
     return places
+
+
+def remove_times(path: Path) -> None:
+    """Rewrite an archive without the times at which it was made, so that the same model gives the same bytes."""
+    plain = path.with_name(f"{path.name}.plain")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(plain, "w") as new:
+        for info in old.infolist():
+            same = zipfile.ZipInfo(info.filename, _EPOCH)
+            same.compress_type, same.external_attr, same.file_size = info.compress_type, 0o600 << 16, info.file_size
+            if info.filename == _METADATA:
+                metadata = json.loads(old.read(info)) | {"date_saved": _DATE}
+                new.writestr(same, json.dumps(metadata))
+                continue
+            with old.open(info) as source, new.open(same, "w") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+    plain.replace(path)

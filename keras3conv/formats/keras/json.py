@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint
+from keras3conv.errors import BudgetExceeded, MalformedCheckpoint
 from keras3conv.formats.keras.architecture import Architecture, parse
-from keras3conv.formats.safe.source import parse_json
+from keras3conv.formats.safe.source import Source, parse_json
 
 _MAX_JSON = 64 << 20
 
@@ -25,12 +25,11 @@ def parsed(path: Path) -> Any:
     Raises:
         FileError: The file is missing, too large, or not a JSON object.
     """
-    if not path.is_file():
-        raise FileError(f"{path} does not exist, or is not a regular file")
-    size = path.stat().st_size
-    if size > _MAX_JSON:
-        raise BudgetExceeded(f"{path} has {size:,} bytes; the limit for an architecture is {_MAX_JSON:,}")
-    found = parse_json(path.read_bytes(), str(path))
+    source = Source.pin(path)
+    if source.size > _MAX_JSON:
+        raise BudgetExceeded(f"{path} has {source.size:,} bytes; the limit for an architecture is {_MAX_JSON:,}")
+    with source.open() as file:
+        found = parse_json(bytes(source.read(file, 0, source.size)), str(path))
     if not isinstance(found, dict):
         raise MalformedCheckpoint(f"{path}: the architecture is not that of a Keras model")
     return found

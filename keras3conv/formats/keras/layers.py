@@ -3,13 +3,13 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from keras3conv.errors import FileError, MalformedCheckpoint, quoted
 from keras3conv.formats.keras.architecture import Architecture, LayerConfig
 from keras3conv.formats.keras.names import attribute_of, class_of, is_trainable, qualified
-from keras3conv.formats.safe.hdf5_reader import Hdf5File
 from keras3conv.formats.safe.hdf5_tree import Dataset, Tree
+from keras3conv.formats.safe.source import Source
 from keras3conv.model.views import LayerRun, LayerView, Reader, TensorRef
 from keras3conv.transforms import Array, Shape
 
@@ -75,7 +75,18 @@ def distinct(found: Sequence[Found], where: str) -> Sequence[Found]:
     return found
 
 
-def reader_of(file: Hdf5File, found: Iterable[Found]) -> Reader:
+class DatasetFile(Protocol):
+    """A file, or several, whose datasets can be read."""
+
+    @property
+    def source(self) -> Source:
+        """The file for messages."""
+
+    def read(self, dataset: Dataset) -> Array:
+        """Return the values of a dataset."""
+
+
+def reader_of(file: DatasetFile, found: Iterable[Found]) -> Reader:
     """Return the function that reads a tensor of a file, by its path in the model."""
     datasets = {
         tensor_path(layer.path, role): dataset

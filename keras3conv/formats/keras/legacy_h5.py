@@ -20,7 +20,8 @@ from keras3conv.formats.safe import hdf5
 from keras3conv.formats.safe.hdf5_reader import Hdf5File
 from keras3conv.formats.safe.hdf5_tree import LEGACY_WEIGHTS, Dataset, Tree
 from keras3conv.formats.safe.source import Source, parse_json
-from keras3conv.model.views import ModelView, Reader, TensorRef
+from keras3conv.formats.safe.streaming import Extent, Layout
+from keras3conv.model.views import ModelView, TensorRef
 
 WEIGHTS = LEGACY_WEIGHTS
 
@@ -48,10 +49,11 @@ def read(source: Source) -> ModelView:
     )
 
 
-def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
-    """Write a weight file for `keras.Model.load_weights`, which loads by order: `tensors` is in the model's order.
+def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
+    """Write a weight file for `keras.Model.load_weights`, without the values, and return where they belong.
 
-    The states of seed generators are not written; Keras does not save them either.
+    Keras loads such a file by order: `tensors` is in the model's order. The states of seed generators are not written;
+    Keras does not save them either.
     """
     layers: dict[str, list[TensorRef]] = {}
     for tensor in tensors:
@@ -60,15 +62,20 @@ def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
             hdf5.check_path(tensor.path)
             layers.setdefault(name if slash else _TOP_LEVEL, []).append(tensor)
     top = layers.pop(_TOP_LEVEL, [])
+    extents: dict[str, Extent] = {}
+    locations: dict[str, str] = {}
     with hdf5.opened(path, str(path), "w") as file:
+        declarations = hdf5.Declarations(file)
         file.attrs["backend"], file.attrs["keras_version"] = "numpy", "3.0.0"
         _write_names(file, "layer_names", list(layers))
         for name, owned in (layers | {_TOP_LEVEL: top}).items():
-            group = file.create_group(name)
+            group = declarations.group(name)
             ordered = sorted(owned, key=lambda tensor: not tensor.trainable)
             _write_names(group, "weight_names", [tensor.path for tensor in ordered])
             for tensor in ordered:
-                hdf5.create_dataset(group, tensor.path, read(tensor.path))
+                extents[tensor.path] = declarations.dataset(group, tensor.path, tensor)
+                locations[tensor.path] = f"{name}/{tensor.path}"
+    return Layout(extents, locations)
 
 
 def _facts(tree: Tree) -> dict[str, str]:

@@ -19,7 +19,8 @@ from keras3conv.formats.safe import hdf5
 from keras3conv.formats.safe.hdf5_reader import Hdf5File
 from keras3conv.formats.safe.hdf5_tree import Dataset, Tree
 from keras3conv.formats.safe.source import Source
-from keras3conv.model.views import ModelView, Reader, TensorRef
+from keras3conv.formats.safe.streaming import Extent, Layout
+from keras3conv.model.views import ModelView, TensorRef
 from keras3conv.transforms import Array
 
 _LOCATION = re.compile(r"(?:[^/]+/)*vars/\d+")
@@ -86,28 +87,53 @@ def find(tree: Tree, architecture: Architecture | None, where: str) -> list[Foun
     return [_found(node, paths[group]) for group, node in nodes.items() if group or node.datasets]
 
 
-def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
-    """Write a weight file for `keras.Model.load_weights`.
+def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
+    """Write a weight file for `keras.Model.load_weights`, without the values, and return where they belong.
 
     Every tensor needs a `location` such as "layers/dense/vars/0". States of seed generators without one are not
     written; Keras does not save them either.
     """
-    stored = [tensor for tensor in tensors if tensor.location or not tensor.is_seed]
-    for tensor in stored:
-        if not _LOCATION.fullmatch(tensor.location):
-            raise FileError(
-                f"{path}: {tensor.path} needs a location such as 'layers/dense/vars/0', but has {tensor.location!r}\n"
-                "Fix:  pass the live Keras model as the target, which has the locations"
-            )
+    extents: dict[str, Extent] = {}
+    names: set[str] = set()
     with hdf5.opened(path, str(path), "w") as file:
-        for tensor in stored:
-            hdf5.check_path(tensor.location)
-            group, _, number = tensor.location.rpartition("/")
-            values = file.require_group(group)
-            owner = tensor.path.removesuffix(tensor.role).rstrip("/")
-            if owner and "name" not in values.attrs:
-                values.attrs["name"] = owner.rpartition("/")[2].partition("#")[0]
-            hdf5.create_dataset(values, number, read(tensor.path))
+        declarations = hdf5.Declarations(file)
+        for tensor in tensors:
+            if tensor.is_seed and not tensor.location:
+                continue
+            values, number = place_of(tensor, path)
+            if values not in names:
+                for above, name in _names_of(tensor, values):
+                    if above not in names:
+                        names.add(above)
+                        if name:
+                            declarations.group(above).attrs["name"] = name
+            extents[tensor.path] = declarations.dataset(declarations.group(values), number, tensor)
+    return Layout(extents, {tensor.path: tensor.location for tensor in tensors})
+
+
+def _names_of(tensor: TensorRef, values: str) -> list[tuple[str, str]]:
+    """Return the groups of variables of a tensor's layer and of the layers around it, each with the layer's name.
+
+    A layer in a model is in the group "layers/CLASS" of the model, a part of a layer in the group of its attribute. If
+    the groups cannot be told apart, as in a list of layers, only the innermost is returned.
+    """
+    layers = [name.partition("#")[0] for name in tensor.path.removesuffix(tensor.role).rstrip("/").split("/")]
+    groups = values.split("/")[:-1]
+    places = [place for place, group in enumerate(groups) if group != "layers"]
+    if len(places) != len(layers):
+        return [(values, layers[-1])]
+    return [("/".join([*groups[: place + 1], "vars"]), name) for place, name in zip(places, layers, strict=True)]
+
+
+def place_of(tensor: TensorRef, path: Path) -> tuple[str, str]:
+    """Return the group of the variables of a tensor's layer, and the number of the tensor in it."""
+    if not _LOCATION.fullmatch(tensor.location):
+        raise FileError(
+            f"{path.name}: {tensor.path} needs a location such as 'layers/dense/vars/0', but has {tensor.location!r}\n"
+            "Fix:  pass the live Keras model as the target, which has the locations"
+        )
+    values, _, number = tensor.location.rpartition("/")
+    return values, number
 
 
 def _node(

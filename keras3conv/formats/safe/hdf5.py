@@ -4,10 +4,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from keras3conv.errors import FileError
+from keras3conv.formats.safe.source import Source, dtype_named
+from keras3conv.formats.safe.streaming import Extent, size_of
 from keras3conv.model.views import Reader, TensorRef
 from keras3conv.numerics.copying import contiguous
-from keras3conv.transforms import Array
 
 if TYPE_CHECKING:
     import h5py
@@ -15,11 +18,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(file: Any, where: str, mode: str) -> Iterator["h5py.File"]:
-    """Open a path or a file object for writing."""
+    """Open a path or a file object for writing, or a file of our own to read it again."""
     import h5py
 
-    with h5py.File(file, mode) as opened_file:
-        yield opened_file
+    try:
+        with h5py.File(file, mode) as opened_file:
+            yield opened_file
+    except RuntimeError as error:  # what h5py raises if a file cannot be closed because the disk is full
+        raise OSError(f"HDF5: {str(error)[:200]}") from error
 
 
 def check_path(path: str) -> None:
@@ -28,14 +34,69 @@ def check_path(path: str) -> None:
         raise FileError(f"{path!r} is not a valid path in an HDF5 file")
 
 
-def create_dataset(group: "h5py.Group", name: str, array: Array) -> None:
-    """Create a dataset with contiguous data and without a timestamp; mark bfloat16 with an attribute, as Keras does."""
-    check_path(name)
-    if array.dtype.name.startswith("float8"):
-        raise FileError(f"{group.name}/{name}: Keras cannot store {array.dtype.name} in a weight file")
-    dataset = group.create_dataset(name, data=contiguous(array), track_times=False)
-    if array.dtype.name == "bfloat16":
-        dataset.attrs["dtype"] = "bfloat16"
+class Declarations:
+    """Declares datasets in a new file, whose values are written later, to the bytes that HDF5 reserves for them.
+
+    A dataset is contiguous, and has no timestamp. bfloat16 is marked by an attribute, as Keras does it.
+    """
+
+    def __init__(self, file: "h5py.File") -> None:
+        """Declare datasets in an open file."""
+        import h5py
+
+        self._file = file
+        self._groups: dict[str, h5py.Group] = {}
+        self._types: dict[str, Any] = {}
+        self._parents = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+        self._parents.set_create_intermediate_group(True)
+        self._parents.set_char_encoding(h5py.h5t.CSET_UTF8)
+        self._plain = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        self._plain.set_layout(h5py.h5d.CONTIGUOUS)
+        self._plain.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        self._plain.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        self._plain.set_obj_track_times(False)
+
+    def group(self, path: str) -> "h5py.Group":
+        """Return the group at a path; create it, and the groups around it, if it is missing."""
+        if path not in self._groups:
+            check_path(path)
+            self._groups[path] = self._file.require_group(path)
+        return self._groups[path]
+
+    def dataset(self, group: "h5py.Group", name: str, tensor: TensorRef) -> Extent:
+        """Declare the dataset of a tensor in a group, and return the bytes of the file that its values belong to."""
+        import h5py
+
+        check_path(name)
+        if tensor.dtype.startswith("float8"):
+            raise FileError(f"{group.name}/{name}: Keras cannot store {tensor.dtype} in a weight file")
+        if tensor.dtype not in self._types:
+            stored = np.dtype("V2") if tensor.dtype == "bfloat16" else dtype_named(tensor.dtype)
+            self._types[tensor.dtype] = h5py.h5t.py_create(stored, logical=True)
+        space = h5py.h5s.create_simple(tensor.shape) if tensor.shape else h5py.h5s.create(h5py.h5s.SCALAR)
+        made = h5py.h5d.create(group.id, name.encode(), self._types[tensor.dtype], space, self._plain, self._parents)
+        if tensor.dtype == "bfloat16":
+            h5py.Dataset(made).attrs["dtype"] = "bfloat16"
+        size = size_of(tensor)
+        return Extent(int(made.get_offset()) if size else 0, size)
+
+
+def extents(source: Source) -> dict[str, Extent]:
+    """Return where the values of each dataset are, in a file that was written by `Declarations`."""
+    import h5py
+
+    found: dict[str, Extent] = {}
+
+    def note(name: bytes, info: Any) -> None:
+        if info.type == h5py.h5o.TYPE_DATASET:
+            dataset = h5py.h5d.open(root, name)
+            size = dataset.get_storage_size()
+            found[name.decode()] = Extent(int(dataset.get_offset()) if size else 0, int(size))
+
+    with source.unchanged() as path, opened(path, str(source.path), "r") as file:
+        root = h5py.h5g.open(file.id, b"/")
+        h5py.h5o.visit(root, note, info=True)
+    return found
 
 
 def overwrite_datasets(file: "h5py.File", places: Mapping[str, TensorRef], read: Reader, where: str) -> None:

@@ -35,7 +35,7 @@ def main() -> None:
     _limit_for_ever()
     for line in sys.stdin.buffer:
         request = json.loads(line)
-        content = b""
+        content: bytes | memoryview = b""
         try:
             answer, content = _answer(request)
         except FileError as error:

@@ -91,7 +91,7 @@ def _declared(source: Source, file: BinaryIO, member: Member) -> Declared:
     """Return what the header of an array says; raise an error unless the values fill the member exactly."""
     where = f"{source.path}: {quoted(member.name)}" if member.name else str(source.path)
     raw = read_start(source, file, member, _MAX_HEADER)
-    width = {1: 2, 2: 4, 3: 4}.get(raw[6]) if len(raw) > 6 and raw.startswith(_MAGIC) else None
+    width = {b"\1\0": 2, b"\2\0": 4, b"\3\0": 4}.get(raw[6:8]) if raw.startswith(_MAGIC) else None
     if width is None:
         raise MalformedCheckpoint(f"{where} contains no arrays: it does not start as an array")
     start = 8 + width

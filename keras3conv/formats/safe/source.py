@@ -42,12 +42,12 @@ class Source:
     Attributes:
         path: The path.
         size: The size in bytes.
-        stamp: Inode, device and time of the last change.
+        stamp: Inode, device, and the times of the last change of the content and of the entry in the file system.
     """
 
     path: Path
     size: int
-    stamp: tuple[int, int, int]
+    stamp: tuple[int, ...]
 
     @classmethod
     def pin(cls, path: str | os.PathLike[str]) -> "Source":
@@ -82,19 +82,18 @@ class Source:
         with self.open():
             yield self.path
 
-    def read(self, file: BinaryIO, offset: int, size: int) -> bytearray:
+    def read(self, file: BinaryIO, offset: int, size: int) -> memoryview:
         """Return exactly `size` bytes from `offset`; raise `MalformedCheckpoint` if the file ends before."""
         if offset < 0 or size < 0 or offset + size > self.size:
             raise MalformedCheckpoint(f"{self.path} has {self.size:,} bytes; {size:,} bytes from {offset:,} are needed")
-        buffer = bytearray(size)
+        view, filled = memoryview(np.empty(size, np.uint8)), 0  # unlike a bytearray, it is not filled with zeros first
         file.seek(offset)
-        view, filled = memoryview(buffer), 0
         while filled < size:
             count = file.readinto(view[filled:])  # type: ignore[attr-defined]  # BinaryIO does not list it
             if not count:
                 raise MalformedCheckpoint(f"{self.path} was truncated at byte {offset + filled:,} while it was read")
             filled += count
-        return buffer
+        return view
 
     def _compare(self, status: os.stat_result) -> None:
         if status.st_size != self.size or _stamp(status) != self.stamp:
@@ -106,7 +105,7 @@ def zero_tail(source: Source) -> str:
     with source.open() as file:
         size = min(source.size, _TAIL)
         tail = source.read(file, source.size - size, size)
-    zeros = size - len(tail.rstrip(b"\0"))
+    zeros = size - len(bytes(tail).rstrip(b"\0"))
     if zeros < _ZEROS:
         return ""
     more = "or more " if zeros == size else ""
@@ -194,5 +193,6 @@ def dtype_named(name: str) -> np.dtype[Any]:
     return extended
 
 
-def _stamp(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_ino, status.st_dev, status.st_mtime_ns
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    # Programs can set the time of the last change of the content, but not the other one.
+    return status.st_ino, status.st_dev, status.st_mtime_ns, status.st_ctime_ns

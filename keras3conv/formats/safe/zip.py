@@ -16,6 +16,17 @@ from keras3conv.formats.safe.source import Source, check_count
 
 _BLOCK = 1 << 20
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+_END = struct.Struct("<4s4H2IH")
+_LARGE_END = struct.Struct("<4sQ2H2I4Q")
+_LOCATOR = struct.Struct("<4sIQI")
+"""The end of an archive, and the records before it in an archive of more than 4 GiB, and in every one of torch."""
+
+_FOLDER = 0x10
+"""The attribute of a member that is a folder."""
+
+_DEFERRED = 0x8
+"""The flag of a member whose CRC and sizes stand behind its data."""
+
 _ENCRYPTED = 0x1
 
 MAX_INFLATED = 1 << 30
@@ -145,17 +156,52 @@ class Window(io.RawIOBase):
 def _central_directory(source: Source, file: BinaryIO) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(file) as archive:
-            infos = archive.infolist()
+            infos, comment = archive.infolist(), len(archive.comment)
     except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, UnicodeDecodeError, OSError) as error:
         raise MalformedCheckpoint(f"{source.path} is not a complete zip archive: {error}") from error
     check_count(len(infos), str(source.path))
+    _check_end(source, file, len(infos), comment)
     return infos
+
+
+def _check_end(source: Source, file: BinaryIO, members: int, comment: int) -> None:
+    """Raise `MalformedCheckpoint` unless the file ends with the end of the archive, which counts its members."""
+    place = max(0, source.size - _END.size - comment)
+    signature, *disks, here, total, size, first, _ = _END.unpack(source.read(file, place, _END.size))
+    if signature != b"PK\5\6":
+        raise MalformedCheckpoint(f"{source.path} has bytes after the end of the archive")
+    found = [(disks, here, total)]
+    start = place - _LOCATOR.size - _LARGE_END.size
+    if start >= 0 and source.read(file, start + _LARGE_END.size, 4) == b"PK\6\7":
+        signature, length, *_, disk, other, large_here, large_total, size, first = _LARGE_END.unpack(
+            source.read(file, start, _LARGE_END.size)
+        )
+        locator = _LOCATOR.unpack(source.read(file, start + _LARGE_END.size, _LOCATOR.size))
+        if (signature, length, first + size) != (b"PK\6\6", 44, start) or locator[1:] != (0, start, 1):
+            raise MalformedCheckpoint(f"{source.path}: the end of the archive is damaged")
+        found.append(([disk, other], large_here, large_total))
+    _check_lengths(source, bytes(source.read(file, first, size)))
+    for disks, here, total in found:
+        if any(disk not in (0, 0xFFFF) for disk in disks) or here != total or total not in (members, 0xFFFF):
+            raise MalformedCheckpoint(f"{source.path} declares {total:,} members, but has {members:,}")
+
+
+def _check_lengths(source: Source, directory: bytes) -> None:
+    """Raise `MalformedCheckpoint` unless the entries fill the directory exactly: zipfile ignores what is missing."""
+    place = 0
+    while place < len(directory):
+        lengths = directory[place + 28 : place + 34]
+        place += 46 + sum(int.from_bytes(lengths[start : start + 2], "little") for start in (0, 2, 4))
+    if place != len(directory):
+        raise MalformedCheckpoint(f"{source.path}: the directory of the archive ends inside an entry")
 
 
 def _member(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> Member:
     where = f"{source.path}: {quoted(info.orig_filename)}"
     if "\0" in info.orig_filename:  # other readers stop at the NUL and see another name
         raise MalformedCheckpoint(f"{where} has a NUL in its name")
+    if info.volume or (info.external_attr & _FOLDER and info.file_size):
+        raise MalformedCheckpoint(f"{where} is in another file, or a folder with content")
     if info.flag_bits & _ENCRYPTED:
         raise UnsafeCheckpoint(f"{where} is encrypted")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -170,15 +216,23 @@ def _member(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> Member:
 def _data_start(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> int:
     """Return the offset of the data of a member, which follows a local header of variable length."""
     raw = source.read(file, info.header_offset, _LOCAL_HEADER.size)
-    signature, *_, name_size, extra_size = _LOCAL_HEADER.unpack(raw)
+    signature, _, flags, method, _, _, crc, stored, size, name_size, extra_size = _LOCAL_HEADER.unpack(raw)
     start = int(info.header_offset + _LOCAL_HEADER.size + name_size + extra_size)
     name = bytes(source.read(file, info.header_offset + _LOCAL_HEADER.size, name_size))
     declared = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437", "replace")
     if signature != b"PK\3\4" or name != declared:
         raise MalformedCheckpoint(f"{source.path}: {quoted(info.filename)} is not at the offset in the directory")
+    is_same = (crc, _agree(stored, info.compress_size), _agree(size, info.file_size)) == (info.CRC, True, True)
+    if (flags, method) != (info.flag_bits, info.compress_type) or not (is_same or flags & _DEFERRED):
+        raise MalformedCheckpoint(f"{source.path}: {quoted(info.filename)} is declared in two different ways")
     if start + info.compress_size > source.size:
         raise MalformedCheckpoint(f"{source.path} ends inside {quoted(info.filename)}")
     return start
+
+
+def _agree(local: int, size: int) -> bool:
+    """Return whether a size before a member is that of the directory; large sizes are elsewhere."""
+    return local in (size, 0xFFFFFFFF)
 
 
 def _check_overlaps(source: Source, members: Mapping[str, Member]) -> None:

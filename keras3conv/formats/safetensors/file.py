@@ -27,9 +27,9 @@ from keras3conv.formats.safe.source import (
     parse_json,
     zero_tail,
 )
+from keras3conv.formats.safe.streaming import Extent, Layout
 from keras3conv.formats.torch.names import is_trainable, layers_of
-from keras3conv.model.views import ModelView, Reader, TensorRef
-from keras3conv.numerics.copying import contiguous
+from keras3conv.model.views import ModelView, TensorRef
 from keras3conv.transforms import Array, Shape
 
 _MAX_HEADER = 100_000_000
@@ -160,8 +160,13 @@ def read_entry(source: Source, name: str, entries: Mapping[str, Entry]) -> Array
     return np.frombuffer(buffer, dtype=dtype_named(entry.dtype)).reshape(entry.shape)
 
 
-def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
-    """Write a file; read each tensor once, in order. Each name of tied weights gets its own copy of the values."""
+def extents(source: Source) -> dict[str, Extent]:
+    """Return where the values of each tensor are in a file."""
+    return {name: Extent(entry.start, entry.size) for name, entry in parse(source)[0].items()}
+
+
+def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
+    """Write the header of a file, and return where the values belong. Each of several tied weights gets a copy."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for tensor in tensors:
@@ -175,10 +180,12 @@ def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
         }
     raw = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     raw += b" " * (-len(raw) % 8)
+    first = 8 + len(raw)
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(raw)) + raw)
-        for tensor in tensors:
-            file.write(contiguous(read(tensor.path)).reshape(-1).view(np.uint8).data)
+        file.truncate(first + end)
+    offsets = ((name, entry["data_offsets"]) for name, entry in header.items() if name != "__metadata__")
+    return Layout({name: Extent(first + start, stop - start) for name, (start, stop) in offsets})
 
 
 def _entry(name: str, value: Any, base: int, source: Source) -> Entry:

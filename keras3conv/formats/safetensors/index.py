@@ -1,12 +1,11 @@
 """Read a model that is stored in several safetensors files (shards), with an index that maps tensors to files."""
 
-import os
 import re
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from keras3conv.errors import FileError, IncompleteCheckpoint, MalformedCheckpoint, UnsafeCheckpoint, listed, quoted
+from keras3conv.formats.safe.shards import is_plain, shard_path
 from keras3conv.formats.safe.source import Source, check_count, parse_json, zero_tail
 from keras3conv.formats.safetensors import file as safetensors_file
 from keras3conv.formats.safetensors.file import Entry
@@ -59,7 +58,7 @@ def read_weight_map(source: Source, suffix: str) -> tuple[dict[str, str], dict[s
     check_count(len(weight_map), str(source.path))
     _check_numbers(source, weight_map.values())
     for key, name in weight_map.items():
-        if not isinstance(name, str) or not _is_plain(name, suffix):
+        if not is_plain(name, suffix):
             place = f"{source.path}: {quoted(key)} is in {quoted(name)}"
             raise UnsafeCheckpoint(f"{place}, which is not a file name in the folder of the index")
     metadata = content.get("metadata")
@@ -78,22 +77,6 @@ def _check_numbers(source: Source, names: Iterable[Any]) -> None:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
-
-
-def _is_plain(name: str, suffix: str) -> bool:
-    return name.endswith(suffix) and not any(mark in name for mark in ("/", "\\", ":", "\0"))
-
-
-def shard_path(source: Source, name: str) -> Path:
-    """Return the path of a shard. A link is followed only into the `blobs` folder of the cache that has the index."""
-    path = source.path.parent / name
-    if not os.path.lexists(path):
-        raise IncompleteCheckpoint(f"{source.path}: the shard {name} is missing")
-    if path.is_symlink():
-        target = Path(os.path.realpath(path))  # `Path.resolve` raises RuntimeError for a link to itself
-        if target.parent.name != "blobs" or target.parent.parent not in source.path.absolute().parents:
-            raise UnsafeCheckpoint(f"{path} is a link to {path.readlink()}")
-    return path
 
 
 def _check(

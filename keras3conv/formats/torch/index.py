@@ -1,8 +1,9 @@
 """Read a model in several torch checkpoints (shards) with an index that maps tensors to files."""
 
 from keras3conv.errors import FileError, IncompleteCheckpoint, listed, quoted
+from keras3conv.formats.safe.shards import shard_path
 from keras3conv.formats.safe.source import Source
-from keras3conv.formats.safetensors.index import read_weight_map, shard_path
+from keras3conv.formats.safetensors.index import read_weight_map
 from keras3conv.formats.torch import checkpoint
 from keras3conv.formats.torch.names import layers_of
 from keras3conv.model.views import ModelView

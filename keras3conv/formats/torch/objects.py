@@ -164,7 +164,9 @@ def named(module: Any, name: Any, where: str) -> Global:
 
 def create(kind: Any, arguments: Any, where: str) -> Any:
     """Return an object of a class; a `Placeholder` for every class but those of dicts."""
-    return call(kind, arguments, where) if kind in _DICTS else _placeholder(kind, arguments, where)
+    if not isinstance(kind, Global) or kind in _DICTS or type(arguments) is not tuple:
+        return call(kind, arguments, where)
+    return _placeholder(kind, arguments, where)
 
 
 def call(function: Any, arguments: Any, where: str) -> Any:

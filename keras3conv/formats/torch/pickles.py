@@ -70,7 +70,7 @@ class _Machine:
         except IndexError:
             raise self.malformed("it ends too early, or takes a value that is not there") from None
         except UnicodeDecodeError:
-            raise self.malformed("a text is not UTF-8") from None
+            raise self.malformed("a text is not UTF-8, or a name not ASCII") from None
         if value is _MARK:
             raise self.malformed("it has no value")
         return value, self.position + 1
@@ -103,7 +103,7 @@ class _Machine:
         end = self.data.find(b"\n", self.position, self.position + 1000)
         if end < 0:
             raise self.malformed("a name does not end")
-        text = self.data[self.position : end].decode("utf-8")
+        text = self.data[self.position : end].decode("ascii")
         self.position = end + 1
         return text
 

@@ -6,22 +6,18 @@ the pickle, which needs only shapes and dtypes, and then the values. The same te
 
 import io
 import pickle
-import zipfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from keras3conv.errors import FileError, MissingExtra
-from keras3conv.formats.safe.source import check_shape, dtype_named
-from keras3conv.model.views import Reader, TensorRef
-from keras3conv.numerics.copying import contiguous
+from keras3conv.formats.safe.source import Source, check_shape, dtype_named
+from keras3conv.formats.safe.streaming import Extent, Layout, size_of
+from keras3conv.formats.safe.zip import scan
+from keras3conv.formats.torch.container import Member, write_container
+from keras3conv.model.views import TensorRef
 
-_ALIGNMENT = 64
-_EPOCH = (1980, 1, 1, 0, 0, 0)
-_PREFIX = "archive"
 _CLASSIC = {
     "float64": "DoubleStorage",
     "float32": "FloatStorage",
@@ -79,8 +75,13 @@ class _Pickler(pickle.Pickler):
         return "storage", torch.storage.UntypedStorage, obj.key, "cpu", size
 
 
-def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
-    """Write a state dict; tensors with an equal `storage` stay tied."""
+def extents(source: Source) -> dict[str, Extent]:
+    """Return where the values of each storage are in a file, by the name of the member of the archive."""
+    return {member.name: Extent(member.start, member.size) for member in scan(source).values()}
+
+
+def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
+    """Write a state dict without its values, and return where they belong; equal `storage`s make tensors tied."""
     try:
         import torch
     except ImportError:
@@ -95,20 +96,8 @@ def write(path: Path, tensors: Sequence[TensorRef], read: Reader) -> None:
         state[tensor.path] = _Tensor(storage, tensor)
     buffer = io.BytesIO()
     _Pickler(buffer, protocol=2).dump(state)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        _add(archive, "data.pkl", buffer.getvalue())
-        _add(archive, "byteorder", b"little")
-        for storage in storages.values():
-            array = contiguous(read(storage.tensor.path))
-            _add(archive, f"data/{storage.key}", array.reshape(-1).view(np.uint8).data)
-        _add(archive, "version", b"3\n")
-
-
-def _add(archive: zipfile.ZipFile, name: str, data: bytes | memoryview) -> None:
-    """Add a member whose data starts at a multiple of 64 bytes, so that readers can memory-map it."""
-    info = zipfile.ZipInfo(f"{_PREFIX}/{name}", _EPOCH)
-    start = archive.start_dir + 30 + len(info.filename) + 4
-    padding = -start % _ALIGNMENT
-    info.extra = b"FB" + padding.to_bytes(2, "little") + b"Z" * padding
-    info.file_size = len(data)
-    archive.writestr(info, data)
+    members = [Member("data.pkl", buffer.getvalue()), Member("byteorder", b"little")]
+    members += [
+        Member(f"data/{storage.key}", size_of(storage.tensor), storage.tensor.path) for storage in storages.values()
+    ]
+    return write_container(path, [*members, Member("version", b"3\n")])

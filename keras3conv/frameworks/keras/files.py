@@ -1,17 +1,19 @@
 """Load and save Keras models with Keras itself; a failed save leaves no partial file."""
 
-import tempfile
+import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from keras3conv import formats
-from keras3conv.errors import InputError, ModelError, Problem
+from keras3conv.errors import BudgetExceeded, InputError, ModelError, Problem
+from keras3conv.formats.keras import archive
+from keras3conv.formats.keras.json import parsed
 from keras3conv.formats.keras2.file import groups, is_legacy
-from keras3conv.formats.safe.atomic import digest, replacing
 from keras3conv.frameworks.keras.internals import operation_modules, tensorflow_not_imported
 from keras3conv.frameworks.keras.keras2.loading import load_by_names
 from keras3conv.frameworks.keras.operations import kind_named
@@ -19,8 +21,9 @@ from keras3conv.frameworks.keras.tree import require_built, view
 from keras3conv.frameworks.keras.values import error_message
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView
-from keras3conv.report.values import WrittenFile
 from keras3conv.transforms import Shape
+from keras3conv.writing.digests import WrittenFile, digest
+from keras3conv.writing.outputs import replacing
 
 _OPERATIONS = tuple(operation_modules())
 """The modules with the classes of Keras' operations, which appear between the layers of a functional model."""
@@ -37,6 +40,7 @@ def load(path: Path, own: Mapping[str, Any] | None = None) -> keras.Model:
 
     Raises:
         ModelError: Keras cannot build the model, for example because a custom class is missing.
+        BudgetExceeded: The layers are too large for the memory.
     """
     try:
         with tensorflow_not_imported():
@@ -47,17 +51,22 @@ def load(path: Path, own: Mapping[str, Any] | None = None) -> keras.Model:
             keras=str(path), fact=first_line, fixes=(f'path/to/file.py:factory --keras-weights "{path}"',)
         )
         raise ModelError(lay_out(f"Keras cannot make a model of {path}", [problem])) from error
+    except MemoryError as error:
+        raise BudgetExceeded(f"{path} describes a model that does not fit into memory: {error}") from error
 
 
 def from_json(path: Path) -> keras.Model:
     """Build a model with initial weights from the architecture that `model.to_json()` wrote.
 
     Raises:
-        ModelError: The file is not such JSON, or Keras cannot build the model.
+        ModelError: Keras cannot build the model.
+        FileError: The file cannot be read, is not such JSON, or its layers are too large for the memory.
     """
     try:
         with tensorflow_not_imported():
-            return keras.models.model_from_json(path.read_text(encoding="utf-8"))
+            return keras.models.model_from_json(json.dumps(parsed(path)))
+    except MemoryError as error:
+        raise BudgetExceeded(f"{path} describes a model that does not fit into memory: {error}") from error
     except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:
         problem = Problem(keras=str(path), fact=error_message(error))
         raise ModelError(lay_out(f"Keras cannot make a model of {path}", [problem])) from error
@@ -142,12 +151,44 @@ def save(model: Any, path: Path, *, overwrite: bool) -> WrittenFile:
     Raises:
         FileError: The file exists, or its folder does not.
     """
-    with replacing(path, overwrite=overwrite) as temporary, tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        whole = Path(folder) / path.name  # Keras chooses the format by the suffix
-        with tensorflow_not_imported():
-            if path.name.endswith(".weights.h5"):
-                model.save_weights(whole)
-            else:
-                model.save(whole)
-        whole.replace(temporary)
+    with replacing(path, overwrite=overwrite) as temporary:
+        save_to(model, temporary)
     return digest(path)
+
+
+def save_to(model: Any, path: Path) -> None:
+    """Save a model, or its weights for a `.weights.h5`, to a temporary file; Keras chooses the format by the suffix."""
+    with tensorflow_not_imported():
+        if path.name.endswith(".weights.h5"):
+            model.save_weights(path)
+            return
+        model.save(path)
+    if path.suffix == ".keras":
+        archive.remove_times(path)
+
+
+@dataclass(frozen=True)
+class SavedByKeras:
+    """A live model that Keras itself saves to one file."""
+
+    model: Any
+    path: Path
+
+    def paths(self) -> tuple[Path, ...]:
+        """Return the path of the file."""
+        return (self.path,)
+
+    def write(
+        self, temporaries: Sequence[Path], progress: formats.Progress | None = None
+    ) -> tuple[formats.Written, ...]:
+        """Save the model under a temporary path."""
+        save_to(self.model, temporaries[0])
+        return (formats.written_by_others(temporaries[0], self.path),)
+
+    def job(self) -> str:
+        """Return an empty text, because nothing can be resumed."""
+        return ""
+
+    def superseded(self) -> tuple[Path, ...]:
+        """Return nothing: there is one file."""
+        return ()

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from keras3conv import formats
 from keras3conv.errors import InputError, ModelError, Problem
 from keras3conv.frameworks.keras.deviations import deviation_notes
 from keras3conv.frameworks.keras.inputs import call_arguments, input_specs
@@ -38,7 +39,6 @@ from keras3conv.frameworks.shared.inputs import derive
 from keras3conv.frameworks.shared.recording import CallRecorder, Recording, flatten
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Side
-from keras3conv.report.values import WrittenFile
 from keras3conv.transforms import Array
 
 __all__ = [
@@ -252,11 +252,14 @@ class KerasModel:
                 backup.keep(path, to_numpy(variables[path]))
             yield
 
-    def save(self, path: Path, *, overwrite: bool) -> WrittenFile:
-        """Save the model, or its weights for a `.weights.h5`."""
-        from keras3conv.frameworks.keras.files import save
+    def output(self, path: Path, *, max_shard_size: int | None = None) -> formats.Output:
+        """Return the files to which the model is saved, or its weights for a `.weights.h5` or a `.weights.json`."""
+        from keras3conv.frameworks.keras.files import SavedByKeras
 
-        return save(self.source, path, overwrite=overwrite)
+        if max_shard_size is None and not path.name.lower().endswith(".weights.json"):
+            return SavedByKeras(self.source, path)
+        view = self.view()
+        return formats.Destination.of(path, tuple(view.tensors()), view.read, max_shard_size=max_shard_size)
 
     def load_weights(self, path: Path, *, entry: str = "") -> None:
         """Load the weights in a Keras file into the model."""

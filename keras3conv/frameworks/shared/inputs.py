@@ -9,7 +9,7 @@ import numpy as np
 from keras3conv.errors import InputError
 from keras3conv.frameworks.shared.layout import channels_last, moved
 from keras3conv.frameworks.shared.recording import flatten
-from keras3conv.messages import count
+from keras3conv.messages import count, with_article
 from keras3conv.model.views import InputSpec, ModelView
 from keras3conv.numerics.fingerprint import Fingerprint, fingerprint_of
 from keras3conv.transforms import Array
@@ -40,10 +40,11 @@ class Inputs:
     samples: str = ""
 
 
-def given_inputs(keras: ModelView, inputs: Any, keras_inputs: Any) -> Inputs:
+def given_inputs(torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: Any) -> Inputs:
     """Return the inputs of both sides that a user gave.
 
     Args:
+        torch: The torch side, for the names of the arguments of its `forward`.
         keras: The Keras side, for its input specification.
         inputs: The user's inputs for the torch side, or None.
         keras_inputs: The user's inputs for the Keras side, or None.
@@ -56,8 +57,17 @@ def given_inputs(keras: ModelView, inputs: Any, keras_inputs: Any) -> Inputs:
     if keras_inputs is not None:
         _refuse_positional(keras, keras_inputs)
         return Inputs(torch=inputs, keras=keras_inputs, note="inputs given for both sides")
-    derived = derive(input_arrays(inputs), keras.input_specs, keras.arguments)
+    arrays = _named(input_arrays(inputs), torch.arguments, keras.input_specs)
+    derived = derive(arrays, keras.input_specs, keras.arguments)
     return Inputs(torch=inputs, keras=derived, note="inputs given; the Keras ones derived from them by layout")
+
+
+def _named(arrays: dict[str, Array], arguments: Sequence[str], specs: Sequence[InputSpec]) -> dict[str, Array]:
+    """Return positional inputs under the names of the arguments, if these are the names of the Keras inputs."""
+    names = {spec.key or spec.name for spec in specs}
+    called = arguments[: len(arrays)]
+    is_positional = list(arrays) == [str(place) for place in range(len(arrays))]
+    return dict(zip(called, arrays.values(), strict=True)) if is_positional and set(called) == names else arrays
 
 
 def input_arrays(inputs: object) -> dict[str, Array]:
@@ -79,8 +89,8 @@ def input_arrays(inputs: object) -> dict[str, Array]:
 def no_input(inputs: object) -> str:
     """Return the error message for inputs of a type with which a torch module cannot be called."""
     return (
-        f"inputs is a {type(inputs).__name__}: it must be a tensor or an array, a tuple of positional arguments, "
-        "or a dict of keyword arguments"
+        f"inputs is {with_article(type(inputs).__name__)}: it must be a tensor or an array, a tuple of positional "
+        "arguments, or a dict of keyword arguments"
     )
 
 

@@ -1,6 +1,7 @@
 """Make random inputs for the input specification of a Keras model, in the layouts of both sides."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,15 +40,22 @@ def both_inputs(
         InputError: The inputs are not given and cannot be made, or the Keras ones cannot be derived.
     """
     if inputs is not None or keras_inputs is not None:
-        return given_inputs(keras, inputs, keras_inputs)
+        return given_inputs(torch, keras, inputs, keras_inputs)
     specs = _specs_to_fill(keras)
     free = [spec for spec in specs if None in spec.shape[1:]]
+    layouts = _layouts(torch, keras)
+    if not free and (accepts is None or len(layouts) == 1):
+        return _made(torch, keras, 0, channels_first=layouts[0])
+    sizes = FREE_SIZES if free else (0,)
+    for place, size in enumerate(sizes if accepts else ()):
+        for first in layouts:
+            made = _made(torch, keras, size, channels_first=first)
+            if accepts and accepts(made):
+                refused = ", ".join(map(str, sizes[:place]))
+                chosen = f"; the free sizes are {size}" if free else ""
+                return replace(made, note=made.note + chosen + (f", as the models refuse {refused}" if refused else ""))
     if not free:
-        return _made(torch, keras, 0)
-    for size in FREE_SIZES if accepts else ():
-        made = _made(torch, keras, size)
-        if accepts and accepts(made):
-            return made
+        return _made(torch, keras, 0, channels_first=layouts[0])
     tried = f", and the models accept none of {', '.join(map(str, FREE_SIZES))}" if accepts else ""
     raise InputError(
         f"{keras.title} takes an input of shape {free[0].shape} with free sizes{tried}: give inputs=..., "
@@ -63,12 +71,22 @@ def _specs_to_fill(keras: ModelView) -> Sequence[InputSpec]:
     return keras.input_specs
 
 
-def _made(torch: ModelView, keras: ModelView, size: int) -> Inputs:
+def _layouts(torch: ModelView, keras: ModelView) -> tuple[bool, ...]:
+    """Return whether torch takes sequences with their channels first: the more likely layout first."""
+    if all(len(spec.shape) != 3 for spec in keras.input_specs):
+        return (False,)
+    likely = any(kind.endswith(("Conv1d", "Pool1d")) for layer in torch.layers for kind in layer.kinds)
+    return likely, not likely
+
+
+def _made(torch: ModelView, keras: ModelView, size: int, *, channels_first: bool) -> Inputs:
     """Return random inputs; every free size of the specification gets one value."""
     made = [_random(spec, keras, size) for spec in keras.input_specs]
-    torch_made = [_torch_layout(array, torch) for array in made]
+    torch_made = [_torch_layout(array, sequences_first=channels_first) for array in made]
+    names = [spec.key or spec.name for spec in keras.input_specs]
+    are_named = len(names) > 1 and set(names) == set(torch.arguments[: len(names)])
     return Inputs(
-        torch=tuple(torch_made),
+        torch=dict(zip(names, torch_made, strict=True)) if are_named else tuple(torch_made),
         keras=together(made, [spec.key for spec in keras.input_specs]),
         note=f"random inputs of shape {', '.join(str(array.shape) for array in torch_made)}, seed {SEED}, "
         "made from the Keras model's input specification",
@@ -115,9 +133,8 @@ def padded(array: Array, padding: float | None) -> Array:
     return array
 
 
-def _torch_layout(array: Array, torch: ModelView) -> Array:
-    """Return an array with its channels second, for images, and for sequences if torch has 1D convolutions."""
-    one_dimensional = any(kind.endswith(("Conv1d", "Pool1d")) for layer in torch.layers for kind in layer.kinds)
-    if array.ndim >= 4 or (array.ndim == 3 and one_dimensional):
+def _torch_layout(array: Array, *, sequences_first: bool) -> Array:
+    """Return an array with its channels second, for images, and for sequences if `sequences_first`."""
+    if array.ndim >= 4 or (array.ndim == 3 and sequences_first):
         return np.ascontiguousarray(channels_first(array))
     return array

@@ -7,7 +7,7 @@ Axis 0 of every input is free where torch allows it. A value that depends on no 
 import inspect
 import operator
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from keras3conv.errors import RAISED_BY_MODELS, InputError, Problem, UnsupportedLayerError
+from keras3conv.frameworks.torch.depth import captured_depth
 from keras3conv.frameworks.torch.derived import with_plain_weights
 from keras3conv.frameworks.torch.folding import Constants, is_number
 from keras3conv.frameworks.torch.modes import evaluating
@@ -53,8 +54,13 @@ class Captured:
     lines: Mapping[str, str]
 
 
-def capture(module: nn.Module, inputs: object) -> Captured:
+def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[int]] | None = None) -> Captured:
     """Return the call graph of a module for these inputs.
+
+    Args:
+        module: The module.
+        inputs: Its inputs.
+        dynamic: The axes besides the batch that stay free, by the name of the input.
 
     Raises:
         InputError: The inputs are neither a tensor, nor an array, a tuple or a dict.
@@ -66,22 +72,29 @@ def capture(module: nn.Module, inputs: object) -> Captured:
     args, kwargs = call_arguments(module, inputs)
     described = view(module)
     module = with_plain_weights(module)
-    with evaluating(module), torch.no_grad(), warnings.catch_warnings():
+    with evaluating(module), captured_depth(module) as depth, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch.export warns of its own code, and of that of nn.LSTM
         warnings.filterwarnings("ignore", "The tensor attributes? self", UserWarning)
-        exported = _exported(module, args, kwargs)
+        exported = _exported(module, args, kwargs, dynamic or {})
         if _writes_into_a_view(exported):
             exported = exported.run_decompositions({})
-    return _Reader(module, exported, described).captured()
+    return _Reader(module, exported, described, depth).captured()
 
 
-def _exported(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
+def _exported(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Mapping[str, Sequence[int]]
+) -> ExportedProgram:
     args, kwargs = _with_two_examples((args, kwargs))
     try:
         named = dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
     except TypeError as error:
         raise InputError(f"{type(module).__name__} cannot be called with these inputs: {error}") from error
     shapes = pytree.tree_map(lambda leaf: {0: Dim.AUTO} if _has_axes(leaf) else None, named)
+    for name, axes in dynamic.items():
+        if not isinstance(named.get(name), torch.Tensor):
+            known = ", ".join(name for name, value in named.items() if isinstance(value, torch.Tensor))
+            raise InputError(f"dynamic names {name!r}, which is no tensor among the inputs\nInputs:  {known}")
+        shapes[name] |= {axis % named[name].ndim: Dim.DYNAMIC for axis in axes}
     try:
         return torch.export.export(module, args, kwargs or None, dynamic_shapes=shapes, strict=False)
     except RAISED_BY_MODELS as error:
@@ -138,17 +151,20 @@ class _Reader:
     module: nn.Module
     exported: ExportedProgram
     described: ModelView
+    depth: Mapping[str, float]
     names: dict[torch.fx.Node, Any] = field(default_factory=dict)
     inputs: list[Tensor] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     parameters: dict[str, Parameter] = field(default_factory=dict)
     lines: dict[str, str] = field(default_factory=dict)
     outputs: Any = None
+    free: dict[Any, str] = field(default_factory=dict)
 
     def captured(self) -> Captured:
         """Return the graph and the source lines."""
         signature = self.exported.graph_signature
-        self.constants = Constants(self.exported, self._constant_buffers())
+        self.free = _free_sizes(self.exported)
+        self.constants = Constants(self.exported, self._constant_buffers(), frozenset(self.free))
         stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
         first = _first_paths(self.module)
         for node in self.exported.graph.nodes:
@@ -162,7 +178,7 @@ class _Reader:
                 self._call(node)
             elif node.op == "output":
                 self.outputs = self._returned(node)
-        shapes = {node.name: shape_of(node.meta["val"]) for node, _ in self.constants.arrays()}
+        shapes = {node.name: self._shape(node.meta["val"]) for node, _ in self.constants.arrays()}
         return Captured(graph=self._graph(), shapes=shapes, lines=self.lines)
 
     def _constant_buffers(self) -> frozenset[str]:
@@ -175,6 +191,12 @@ class _Reader:
             if name in _STATISTICS and isinstance(argument, torch.fx.Node)
         }
         return frozenset(signature.inputs_to_buffers) - updated
+
+    def _shape(self, value: torch.Tensor) -> Shape:
+        return tuple(size_of(size, self.free) for size in value.shape)
+
+    def _tensor(self, name: str, value: torch.Tensor) -> Tensor:
+        return Tensor(name=name, shape=self._shape(value), dtype=_dtype(value.dtype))
 
     def _parameter(self, node: torch.fx.Node, path: str, *, trainable: bool) -> None:
         if path not in self.parameters:
@@ -189,13 +211,13 @@ class _Reader:
         if not isinstance(value, torch.Tensor):
             self.names[node] = value
             return
-        self.inputs.append(_tensor(node.name, value))
+        self.inputs.append(self._tensor(node.name, value))
         self.names[node] = Ref(node.name)
 
     def _call(self, node: torch.fx.Node) -> None:
         value = node.meta.get("val")
         if is_number(value):
-            self.names[node] = size_of(value)
+            self.names[node] = size_of(value, self.free)
         elif node.target is operator.getitem:
             whole, place = node.args
             assert isinstance(whole, torch.fx.Node)
@@ -207,7 +229,9 @@ class _Reader:
         tensors = [value] if isinstance(value, torch.Tensor) else value
         several = not isinstance(value, torch.Tensor)
         used = {user.args[1] for user in node.users if user.target is operator.getitem and user.users}
-        outputs = tuple(_tensor(f"{node.name}_{i}" if several else node.name, one) for i, one in enumerate(tensors))
+        outputs = tuple(
+            self._tensor(f"{node.name}_{i}" if several else node.name, one) for i, one in enumerate(tensors)
+        )
         refs = [Ref(output.name) for output in outputs]
         calls = tuple(_calls(node))
         module = calls[-1].rpartition(":")[0] if calls else ""
@@ -218,7 +242,7 @@ class _Reader:
             arguments=arguments,
             outputs=outputs,
             structure=tuple(refs) if several else refs[0],
-            config={"used": tuple(sorted(used))} if several else {},
+            config=self._config(module, used if several else None),
             calls=calls,
         )
         self.nodes.append(made)
@@ -229,12 +253,17 @@ class _Reader:
             assert isinstance(target, torch.fx.Node)
             self.names[target] = self.names[node]
 
+    def _config(self, module: str, used: set[Any] | None) -> dict[str, Any]:
+        """Return which outputs of an operator are used, and whether it is a stochastic depth."""
+        config: dict[str, Any] = {} if used is None else {"used": tuple(sorted(used))}
+        return config | ({"for_each_example": True} if module in self.depth else {})
+
     def _argument(self, leaf: Any) -> Any:
         if isinstance(leaf, torch.fx.Node):
             return self.names[leaf]
         if isinstance(leaf, list | tuple):
             return [self._argument(item) for item in leaf]
-        return _dtype(leaf) if isinstance(leaf, torch.dtype) else size_of(leaf)
+        return _dtype(leaf) if isinstance(leaf, torch.dtype) else size_of(leaf, self.free)
 
     def _returned(self, node: torch.fx.Node) -> Any:
         """Return the outputs of the module: one, a tuple, or a dict by name."""
@@ -287,17 +316,30 @@ def _kind(node: torch.fx.Node) -> str:
     return f"{namespace}.{base}.{overload}"
 
 
-def _tensor(name: str, value: torch.Tensor) -> Tensor:
-    return Tensor(name=name, shape=shape_of(value), dtype=_dtype(value.dtype))
+def _free_sizes(exported: ExportedProgram) -> dict[Any, str]:
+    """Return the names of the free sizes other than the batch: "x_2" for axis 2 of the input x."""
+    inputs = {*exported.graph_signature.user_inputs}
+    found: dict[Any, str] = {}
+    batch: set[Any] = set()
+    for node in exported.graph.nodes:
+        value = node.meta.get("val")
+        if node.op != "placeholder" or node.name not in inputs or not isinstance(value, torch.Tensor):
+            continue
+        for axis, size in enumerate(value.shape):
+            if isinstance(size, torch.SymInt):
+                for symbol in size.node.expr.free_symbols:
+                    batch |= {symbol} if axis == 0 else set()
+                    found.setdefault(symbol, f"{node.name}_{axis}")
+    return {symbol: name for symbol, name in found.items() if symbol not in batch}
 
 
-def shape_of(value: torch.Tensor) -> Shape:
-    """Return the sizes of a captured tensor."""
-    return tuple(size_of(size) for size in value.shape)
+def size_of(value: Any, free: Mapping[Any, str]) -> Any:
+    """Return a symbolic size as a `Size`, a fixed one as a number, and any other value as it is.
 
-
-def size_of(value: Any) -> Any:
-    """Return a symbolic size as a `Size`, a fixed one as a number, and any other value as it is."""
+    Args:
+        value: The size.
+        free: The names of the free sizes other than the batch.
+    """
     if isinstance(value, torch.SymFloat | torch.SymBool):
         return Size(symbols=("unknown", str(value)))
     if not isinstance(value, torch.SymInt):
@@ -307,9 +349,11 @@ def size_of(value: Any) -> Any:
         return int(expression)
     offset, product = expression.as_independent(*expression.free_symbols, as_Add=True)
     factor, rest = product.as_coeff_Mul()
-    if not rest.is_Symbol or not factor.is_Integer or not offset.is_Integer:
+    parts = sympy.Mul.make_args(rest)
+    if not all(part.is_Symbol for part in parts) or not factor.is_Integer or not offset.is_Integer:
         return Size(symbols=("unknown", str(expression)))
-    return Size(symbols=(BATCH,), factor=int(factor), offset=int(offset))
+    names = sorted(free.get(part, BATCH) for part in parts)
+    return Size(symbols=tuple(names), factor=int(factor), offset=int(offset))
 
 
 def _dtype(dtype: torch.dtype) -> str:
@@ -330,4 +374,4 @@ def _line(node: torch.fx.Node) -> str:
     return " ".join(frames[places[-1] : places[-1] + 2]) if places else ""
 
 
-__all__ = ["BATCH", "Captured", "capture", "shape_of", "size_of"]
+__all__ = ["BATCH", "Captured", "capture"]

@@ -33,8 +33,15 @@ class Constants:
         values: By the node, its value for two examples and for three. A list for a node with several outputs.
     """
 
-    def __init__(self, exported: ExportedProgram, buffers: frozenset[str]) -> None:
-        """Compute the constants; `buffers` are the names of the placeholders of constant buffers."""
+    def __init__(self, exported: ExportedProgram, buffers: frozenset[str], free: frozenset[Any]) -> None:
+        """Compute the constants.
+
+        Args:
+            exported: The captured module.
+            buffers: The names of the placeholders of constant buffers.
+            free: The symbols of free sizes other than the batch; what depends on them is no constant.
+        """
+        self.free = free
         signature = exported.graph_signature
         self.values: dict[torch.fx.Node, Any] = {}
         for node in exported.graph.nodes:
@@ -59,6 +66,10 @@ class Constants:
         tensors = [one for one in pytree.tree_leaves(value) if isinstance(one, torch.Tensor)]
         name = str(node.target)
         if is_number(value) or not tensors or any(word in name for word in _RANDOM):
+            return False
+        numbers = [size for tensor in tensors for size in tensor.shape]
+        numbers += [one.meta.get("val") for one in node.all_input_nodes if is_number(one.meta.get("val"))]
+        if any(isinstance(one, torch.SymInt) and one.node.expr.free_symbols & self.free for one in numbers):
             return False
         schema = getattr(node.target, "_schema", None)
         if schema is not None and schema.is_mutable and node.args[0] not in self.values:

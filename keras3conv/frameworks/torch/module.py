@@ -34,7 +34,6 @@ from keras3conv.frameworks.torch.tensors import (
 from keras3conv.frameworks.torch.view import stored_tensors, view
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Side
-from keras3conv.report.values import WrittenFile
 from keras3conv.transforms import Array
 
 
@@ -260,10 +259,10 @@ class TorchModule:
         """Restore the tensors with these paths if the block raises."""
         return restored_on_failure(self.source, paths)
 
-    def save(self, path: Path, *, overwrite: bool) -> WrittenFile:
-        """Save the weights of the module."""
+    def output(self, path: Path, *, max_shard_size: int | None = None) -> formats.Output:
+        """Return the files to which the weights of the module are saved."""
         tensors, read = stored_tensors(self.source)
-        return formats.write(path, tensors, read, overwrite=overwrite)
+        return formats.Destination.of(path, tensors, read, max_shard_size=max_shard_size)
 
     def load_weights(self, path: Path, *, entry: str = "") -> None:
         """Load a state dict into the module; names, shapes and dtypes must be the same.

@@ -1,5 +1,6 @@
 """Create the view of a live torch module: the classes, configurations and tensors of its submodules."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -42,7 +43,15 @@ def view(module: nn.Module, *, described: bool = True) -> ModelView:
         ),
         reader=lambda path: to_numpy(derived[path].compute() if path in derived else tensors[path]),
         facts={"format": "live torch module"},
+        arguments=_arguments(module),
     )
+
+
+def _arguments(module: nn.Module) -> tuple[str, ...]:
+    """Return the names of the positional arguments of a module's `forward`."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(module.forward).parameters.values()
+    return tuple(parameter.name for parameter in parameters if parameter.kind in kinds)
 
 
 def stored_tensors(module: nn.Module) -> tuple[tuple[TensorRef, ...], Reader]:

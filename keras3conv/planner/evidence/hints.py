@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from keras3conv.alignment.binding import check_names, pair_by_hand, paths_of
 from keras3conv.alignment.pair import Pair
 from keras3conv.errors import InputError
+from keras3conv.messages import with_article
 from keras3conv.model.views import ModelView
 from keras3conv.planner.evidence.structure import Unmatched
 
@@ -53,7 +54,8 @@ def _named_pairs(unmatched: Unmatched, hints: Hints) -> Iterator[tuple[str, str]
                 yield path, name
     else:
         raise InputError(
-            f"hints is a {type(hints).__name__}: it must be a dict, a list of (regex, replacement), or a callable"
+            f"hints is {with_article(type(hints).__name__)}: it must be a dict, a list of (regex, replacement), or a "
+            "callable"
         )
 
 

@@ -43,7 +43,15 @@ def match_groups(groups: Iterable[Group], positions: Positions) -> Iterator[Pair
         positions: The positions of the layers in the call graph; empty if the graph is unknown.
     """
     for group in groups:
-        yield from _match(group, positions)
+        counts = len(group.torch_layers), len(group.keras_layers)
+        for pair in _match(group, positions):
+            yield pair if counts[0] == counts[1] else _doubted(pair, counts)
+
+
+def _doubted(pair: Pair, counts: tuple[int, int]) -> Pair:
+    """Return a pair with a doubt: one side has more layers that fit, and the position of a layer may be another's."""
+    doubt = Evidence(kind="interchangeable", detail=f"{counts[0]} torch layers fit {counts[1]} Keras layers")
+    return replace(pair, evidence=(*pair.evidence, doubt))
 
 
 def _match(group: Group, positions: Positions) -> Iterator[Pair]:

@@ -14,7 +14,10 @@ from keras3conv.model.paths import join_layers, separator
 from keras3conv.model.views import LayerView, Side
 from keras3conv.planner.evidence import names
 from keras3conv.planner.evidence.structure import Unmatched
+from keras3conv.rules.library import lookup
 from keras3conv.rules.rule import WeightMapping
+
+_ATTENTION = "torch.nn.MultiheadAttention"
 
 _PACKED = {
     "qkv": ("query", "key", "value"),
@@ -33,20 +36,27 @@ def packed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
 
     Groups of parts correspond to packed layers in their order, if there are as many of both.
     """
+    wholes = tuple(f"{layer.path}/" for layer in unmatched.keras_layers if _is_attention(layer))
+    keras = tuple(layer for layer in unmatched.keras_layers if not layer.path.startswith(wholes))
     for order in dict.fromkeys(_PACKED.values()):
         torch_packed = [(layer,) for layer in unmatched.torch_layers if _order(layer, "torch") == order]
-        keras_packed = [(layer,) for layer in unmatched.keras_layers if _order(layer, "keras") == order]
+        keras_packed = [(layer,) for layer in keras if _order(layer, "keras") == order]
         torch_parts = list(_parts(unmatched.torch_layers, order, "torch"))
-        keras_parts = list(_parts(unmatched.keras_layers, order, "keras"))
+        keras_parts = list(_parts(keras, order, "keras"))
         in_attention = [entry for entry in torch_packed if as_linear(entry[0]) is not entry[0]]
-        for torch, keras in (
+        for torch_groups, keras_groups in (
             (torch_packed, keras_parts),
             (torch_parts, keras_packed),
             (in_attention, keras_packed),
         ):
-            if len(torch) == len(keras):
-                for torch_layers, keras_layers in zip(torch, keras, strict=True):
+            if len(torch_groups) == len(keras_groups):
+                for torch_layers, keras_layers in zip(torch_groups, keras_groups, strict=True):
                     yield from map(_pair, packed_mappings(torch_layers, keras_layers))
+
+
+def _is_attention(layer: LayerView) -> bool:
+    """Return whether a rule pairs a Keras layer, with the projections inside it, with an attention layer of torch."""
+    return next(iter(lookup((_ATTENTION,), layer.kinds)), None) is not None
 
 
 def _order(layer: LayerView, side: Side) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from keras3conv.rules.library import lookup
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.rules.units import numbered
 from keras3conv.transforms import Array, Beside, Chain, Concat, Each, Split, Transform
+from keras3conv.transforms.base import Shapes
 
 _SHOWN = 5
 
@@ -200,7 +201,7 @@ def _packed_pairs(choices: Sequence[Choice], run: TorchRun) -> Iterator[Pair]:
     first = choices[0].candidate.slices[0]
     stops = [choice.candidate.slices[0].stop for choice in choices]
     starts = [choice.candidate.slices[0].start for choice in choices]
-    shapes = (tensors[first.path].shape,)
+    shapes: Shapes = (tensors[first.path].shape,)
     for reordering in _reordering(choices[0].candidate, choices[0].candidate.mappings[0].torch[0]):
         shapes = reordering.shapes(shapes)
     if starts != [0, *stops[:-1]] or stops[-1] != shapes[0][first.axis]:

@@ -101,7 +101,7 @@ def _summary(search: Search, given: Inputs) -> str:
     if result == "unknown" and (search.outputs_agree or not first):
         differing = f"; layers differ{first}" if first else ""
         return f"{text}; their outputs have no layout in common, and were not compared{differing}"
-    if search.output_comparison.error <= ROUNDED_CONSTANTS:
+    if result == "different" and search.output_comparison.error <= ROUNDED_CONSTANTS:
         error = search.output_comparison.error
         return f"{text}, and their outputs agree to {error:.2g}: one side may store constants as float32"
     return f"{text}; they differ{first}" if first else f"{text}; {_output_difference(search)}"

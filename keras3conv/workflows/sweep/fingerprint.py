@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from keras3conv.report.environment import current_environment
+from keras3conv.report.environment import installed_versions
 from keras3conv.report.overview import Row
 from keras3conv.workflows.factories import factory_of
 from keras3conv.workflows.sweep.task import DATA_FILES, LIMITS, MODELS, WEIGHTS, Task
@@ -14,7 +14,6 @@ Digests = dict[str, tuple[int, int, str]]
 """For each file its size in bytes, the time of its last change in nanoseconds, and its sha256."""
 
 _BLOCK = 1 << 20
-_MACHINE = ("platform", "processors", "KERAS_BACKEND")
 
 
 def fingerprint(task: Task, known: Mapping[str, tuple[int, int, str]]) -> tuple[str, Digests]:
@@ -29,8 +28,7 @@ def fingerprint(task: Task, known: Mapping[str, tuple[int, int, str]]) -> tuple[
     """
     digests = {str(path): _digest(path, known) for path in _files(task)}
     options = {key: value for key, value in task.to_json().items() if key not in (*LIMITS, "folder")}
-    versions = {name: value for name, value in current_environment().items() if name not in _MACHINE}
-    content = [options, sorted(digest[2] for digest in digests.values()), versions]
+    content = [options, sorted(digest[2] for digest in digests.values()), installed_versions()]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(), digests
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from keras3conv.errors import FileError, InputError
-from keras3conv.formats.safe.atomic import replacing
 from keras3conv.report.overview import Overview, Row, read_rows
+from keras3conv.writing.outputs import replacing
 
 ROWS, FORMER = "results.jsonl", "former.jsonl"
 _IDENTITY = "sweep.json"

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,7 +57,7 @@ class Room:
                 self._changed.notify_all()
 
 
-def run_locally(tasks: Sequence[tuple[Task, Path]], jobs: int) -> Iterator[Row]:
+def run_locally(tasks: Sequence[tuple[Task, Path]], jobs: int) -> Generator[Row, None, None]:
     """Run tasks and yield the row of each when it has ended. Closing the iterator kills what still runs.
 
     Args:

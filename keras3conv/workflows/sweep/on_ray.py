@@ -1,13 +1,14 @@
 """Run tasks on a Ray cluster: Ray places them, repeats those whose machine went away, and returns their files."""
 
+import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from keras3conv.errors import InputError, MissingExtra
-from keras3conv.report.overview import Row
+from keras3conv.report.overview import Row, RowStatus
 from keras3conv.workflows.sweep.local import free_memory, processors
 from keras3conv.workflows.sweep.process import run_task
 from keras3conv.workflows.sweep.task import Task
@@ -19,7 +20,7 @@ Files = Mapping[str, bytes]
 """The files of a task by their path in its folder."""
 
 
-def run_on_ray(tasks: Sequence[tuple[Task, Path]], address: str) -> Iterator[Row]:
+def run_on_ray(tasks: Sequence[tuple[Task, Path]], address: str) -> Generator[Row, None, None]:
     """Run tasks on Ray and yield the row of each when it has ended. Closing the iterator cancels the others.
 
     A task is a Ray task, in a worker that ends with it. It starts the process of the model, so that limits and crashes
@@ -65,7 +66,9 @@ def _received(ray: Any, reference: Any, task: Task, out: Path) -> Row:
         row, files = ray.get(reference)
     except (ray.exceptions.RayError, OSError) as error:
         first = str(error).strip().partition("\n")[0]
-        row = Row(name=task.name, status="lost", outcome=f"{type(error).__name__}: {first}", message=str(error))
+        killed = isinstance(error, ray.exceptions.OutOfMemoryError)
+        status: RowStatus = "out of memory" if killed else "lost"
+        row = Row(name=task.name, status=status, outcome=f"{type(error).__name__}: {first}", message=str(error))
         return replace(row, sides=task.sides, backend=task.backend, dtype=task.dtype, do=task.do)
     for name, content in files.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +83,7 @@ def _connected(address: str) -> Any:
     except ImportError as error:
         raise MissingExtra("a sweep on Ray", "ray", "ray") from error
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         fix = "Fix:  ray start --head     or     --ray-address local"
         raise InputError(f"there is no Ray cluster at {address}: {error}\n{fix}") from error

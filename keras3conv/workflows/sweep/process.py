@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from keras3conv.report.overview import Row, RowStatus, StepResult
-from keras3conv.report.values import WrittenFile
 from keras3conv.workflows.sweep.task import Task
 from keras3conv.workflows.sweep.worker import RESULT
+from keras3conv.writing.digests import WrittenFile
 
 POLL_SECONDS = 0.1
 """The time between two looks at the memory of a process."""

@@ -5,7 +5,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -136,25 +136,15 @@ def read_file(path: Path) -> Sweep:
     return Sweep(title=str(path), name=name, placed=placed, faults=(*faults, *more, *rest), jobs=jobs)
 
 
-def read_tasks(tasks: Sequence[Task | Mapping[str, Any]], name: str) -> Sweep:
-    """Read tasks that a program gives, as dicts with the keys of a sweep file, or as `Task`."""
+def read_tasks(tasks: Sequence[Mapping[str, Any]], name: str) -> Sweep:
+    """Read tasks that a program gives as dicts with the keys of a sweep file; paths are relative to this folder."""
     source = _Source(folder=Path.cwd(), lines=None)
-    tables = [_given(task) if isinstance(task, Task) else task for task in tasks]
-    if not all(isinstance(table, Mapping) for table in tables):
-        raise InputError("a task is a dict with the keys of a sweep file, or a k3c.Task")
-    placed, faults = _tasks(tables, {}, source)
-    if not tables:
+    if not all(isinstance(task, Mapping) for task in tasks):
+        raise InputError("a task is a dict with the keys of a sweep file")
+    placed, faults = _tasks(tasks, {}, source)
+    if not tasks:
         faults = [source.fault("there is no task")]
     return Sweep(title="sweep", name=name, placed=placed, faults=tuple(faults))
-
-
-def _given(task: Task) -> dict[str, Any]:
-    """Return the keys of a task that differ from the defaults."""
-    known = {one.name: one for one in fields(Task)}
-    empty = Task(name=task.name)
-    given = {key: getattr(task, key) for key in KEYS if getattr(task, key) != getattr(empty, key)}
-    assert given.keys() <= known.keys()
-    return {**given, "name": task.name}
 
 
 def _settings(table: Any, source: _Source) -> tuple[dict[str, Any], list[Fault]]:

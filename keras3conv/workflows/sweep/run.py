@@ -1,7 +1,7 @@
 """Implement `keras3conv.sweep`: check all tasks, run those that have no result yet, and write the tables."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -35,7 +35,7 @@ class _Todo:
 
 
 def sweep(
-    tasks: str | PathLike[str] | Sequence[Task | Mapping[str, Any]],
+    tasks: str | PathLike[str] | Sequence[Mapping[str, Any]],
     out: str | PathLike[str],
     *,
     name: str = "sweep",
@@ -94,7 +94,7 @@ class _Where:
     jobs: int
     ray: str | None
 
-    def run(self, tasks: Sequence[tuple[Task, Path]]) -> Iterator[Row]:
+    def run(self, tasks: Sequence[tuple[Task, Path]]) -> Generator[Row, None, None]:
         if self.ray is None:
             return run_locally(tasks, self.jobs or default_jobs())
         from keras3conv.workflows.sweep.on_ray import run_on_ray

@@ -6,12 +6,19 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from keras3conv.validators.running.options import BACKENDS
+
 Step = Literal["align", "transfer", "convert", "validate"]
 """What can be asked for, in the order in which it is done."""
 
 STEPS: tuple[Step, ...] = get_args(Step)
-BACKENDS = ("torch", "jax", "tensorflow")
 DTYPES = ("float32", "float64", "float16", "bfloat16")
+
+PROOFS = ("structure", "roundtrip", "hyperparameters", "float64", "activations", "outputs", "gradients")
+"""The names of the proofs that `proofs` can ask for, without those that need another option."""
+
+OPTIONAL_PROOFS = ("expected", "backends", "onnx", "accuracy")
+"""The proofs that run only with `expected`, `backends`, `onnx` or `labels`."""
 
 TIME_LIMIT = 3600.0
 """The time limit of a task in seconds, if none is given."""
@@ -124,7 +131,8 @@ class Task:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "Task":
         """Return the task in JSON data that `to_json` made."""
-        return Task(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        values: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in data.items()}
+        return Task(**values)
 
 
 KEYS = tuple(one.name for one in fields(Task) if one.name != "folder")
@@ -145,6 +153,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "backend": BACKENDS,
     "dtype": DTYPES,
     "channels": ("first", "last"),
+    "proofs": (*PROOFS, *OPTIONAL_PROOFS),
     "backends": (*BACKENDS, "all"),
 }
 

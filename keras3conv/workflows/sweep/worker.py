@@ -110,16 +110,17 @@ def _align(running: _Run) -> str:
 
 def _transfer(running: _Run) -> str:
     from keras3conv import formats
-    from keras3conv.workflows.transfer import transfer
+    from keras3conv.workflows.transfer import Options, transfer
 
     task, plan = running.task, _plan(running)
     torch, keras = _sides(running)
-    paths = [running.out / name for name in task.write]
+    paths = tuple(running.out / name for name in task.write)
     source, target = (keras, torch) if formats.side_of(paths[0]) == "torch" else (torch, keras)
     plan = plan.accepting_difference() if task.accept_difference else plan
     plan.check()
     entry = "" if torch.is_live else task.entry
-    report = transfer(source.source, target.source, plan, out=paths, overwrite=True, cast=task.cast, entry=entry)
+    options = Options(out=paths, overwrite=True, cast=task.cast)
+    report = transfer(source.source, target.source, plan, options, entry=entry)
     running.files += [{**asdict(file), "path": Path(file.path).name} for file in report.files]
     running.report = running.report or report
     return report.sections[0].outcome
@@ -239,14 +240,14 @@ def _path(text: str) -> Path | None:
 
 def _own_sources() -> Iterator[tuple[str, str]]:
     """Yield the imported files of code that belong to no installed package, each with its sha256."""
-    installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    package = str(Path(__file__).resolve().parents[2])
-    for module in list(sys.modules.values()):
+    installed = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+    for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if not isinstance(file, str) or file.startswith(tuple(installed)) or not Path(file).is_file():
+        is_ours = name.partition(".")[0] in ("keras3conv", "__main__")
+        if is_ours or not isinstance(file, str) or not Path(file).is_file():
             continue
         path = str(Path(file).resolve())
-        if not path.startswith((*installed, package)) and "site-packages" not in Path(path).parts:
+        if not path.startswith(installed) and "site-packages" not in Path(path).parts:
             yield path, hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 

@@ -173,9 +173,7 @@ REFUSED: list[tuple[str, torch.nn.Module]] = [
 @pytest.mark.parametrize(("kind", "module"), REFUSED, ids=[str(module) for _, module in REFUSED])
 def test_a_layer_without_a_keras_counterpart_is_refused(kind: str, module: torch.nn.Module) -> None:
     rule = find(f"torch.nn.{type(module).__name__} <-> {kind}")
-    with pytest.raises(
-        RuleError, match=type(module).__name__.removesuffix("2d") + "|adaptive|cannot become|needs one integer"
-    ):
+    with pytest.raises(RuleError, match=type(module).__name__.removesuffix("2d")):
         rule.to_keras(config_of(rule, module))
 
 

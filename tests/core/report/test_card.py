@@ -14,7 +14,8 @@ from keras3conv.report.card import Card
 from keras3conv.report.html import write_card
 from keras3conv.report.pictures import Answer, Picture
 from keras3conv.report.report import Report
-from keras3conv.report.values import Section, Table, WrittenFile
+from keras3conv.report.values import Section, Table
+from keras3conv.writing.digests import WrittenFile
 
 OUTPUTS = Table(columns=("output", "noise floor"), rows=(("0", 2.5e-7),))
 ACCURACY = Table(title="accuracy", columns=("side", "top-1"), rows=(("torch", "91.00%"), ("keras", "91.00%")))

@@ -13,7 +13,8 @@ from keras3conv.report.grids import arrange
 from keras3conv.report.headline import key_facts
 from keras3conv.report.limits import LIMITS
 from keras3conv.report.report import Report
-from keras3conv.report.values import Plot, Section, Series, Status, Table, WrittenFile
+from keras3conv.report.values import Plot, Section, Series, Status, Table
+from keras3conv.writing.digests import WrittenFile
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 LOADING = {"src", "srcset", "data", "poster", "action", "formaction", "background", "srcdoc", "manifest", "xlink:href"}

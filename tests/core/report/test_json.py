@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from keras3conv.errors import InputError, Problem
 from keras3conv.report.pictures import Answer, Picture
 from keras3conv.report.report import Report
-from keras3conv.report.values import Plot, Section, Series, Table, WrittenFile
+from keras3conv.report.values import Plot, Section, Series, Table
+from keras3conv.writing.digests import WrittenFile
 
 texts = st.text(st.characters(), max_size=8)  # with control characters, without lone surrogates
 cells = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), texts)

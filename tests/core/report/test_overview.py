@@ -10,7 +10,7 @@ from keras3conv.errors import InputError
 from keras3conv.report.html import write_overview
 from keras3conv.report.overview import Overview, Row, StepResult, read_rows
 from keras3conv.report.overview_text import row_line, to_markdown, to_text
-from keras3conv.report.values import WrittenFile
+from keras3conv.writing.digests import WrittenFile
 
 PASSED = Row(
     name="net",

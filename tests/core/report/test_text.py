@@ -11,7 +11,8 @@ from keras3conv.report.cells import show, visible
 from keras3conv.report.markdown import escape
 from keras3conv.report.plot import draw, sketch
 from keras3conv.report.report import Report
-from keras3conv.report.values import Cell, Plot, Section, Series, Table, WrittenFile
+from keras3conv.report.values import Cell, Plot, Section, Series, Table
+from keras3conv.writing.digests import WrittenFile
 
 
 def sample() -> Report:

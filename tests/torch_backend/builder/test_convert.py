@@ -202,7 +202,15 @@ def test_a_failed_save_leaves_the_old_folder_and_no_temporary_files(
         raise OSError("the disk is full")
 
     monkeypatch.setattr("keras3conv.formats.write", broken)
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(FileError, match=r"cannot write .*folder: the disk is full; the old file is unchanged"):
         conversion.save(tmp_path / "folder", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
     assert (tmp_path / "folder" / "model.py").read_bytes() == before
+
+
+def test_a_compiled_live_model_is_converted() -> None:
+    model = randomised(residual())
+    model.compile("adam", "mse")
+    report = k3c.convert(model).report
+    assert report is not None
+    assert report.ok

@@ -1,6 +1,7 @@
 """The command line with live models: factories, weights, proofs."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,8 +93,9 @@ def assert_refused(result: Result, *words: str, status: int = 2) -> None:
 
 
 @pytest.fixture(autouse=True)
-def import_state() -> Iterator[None]:
+def import_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Restore the import path and the loaded modules, which factories change."""
+    monkeypatch.setenv("COLUMNS", "1000")  # the paths of temporary folders are long
     path, modules = [*sys.path], {*sys.modules}
     yield
     sys.path[:] = path
@@ -263,7 +265,7 @@ def test_a_factory_that_returns_something_else_is_refused(models: Path) -> None:
 
 
 def test_an_object_that_is_no_factory_is_refused(models: Path) -> None:
-    assert_refused(run("inspect", f"{models}:NUMBER"), "is a int: it must be a model, or a factory")
+    assert_refused(run("inspect", f"{models}:NUMBER"), "is an int: it must be a model, or a factory")
 
 
 def test_a_factory_with_arguments_is_refused(tmp_path: Path) -> None:
@@ -331,15 +333,44 @@ def test_an_interrupt_ends_without_a_traceback(models: Path) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "")
 
 
-def test_a_progress_bar_is_shown_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    from keras3conv.cli.output import progress_bar
+def test_the_step_that_runs_is_shown_on_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from keras3conv.cli.progress import shown
+    from keras3conv.steps import step
 
-    with progress_bar("validate") as progress:
-        assert progress is None
+    with shown(verbose=False, quiet=False), step("probe"):
+        pass
+    assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with progress_bar("validate") as progress:
-        assert progress is not None
-        progress("float64", 1, 5)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with shown(verbose=False, quiet=False), step("probe"):
+        pass
+    assert "probe" in capsys.readouterr().err
+
+
+def test_verbose_prints_the_steps_of_a_validation_with_their_seconds(models: Path, keras_file: Path) -> None:
+    result = run("validate", f"{models}:make", keras_file, "--proof", "outputs", "--verbose")
+    assert re.findall(r"^ +\d+\.\d\d s  (.*)", result.stderr, flags=re.MULTILINE) == [
+        "probe: run both models, pair their layers",
+        "make the plan",
+        "read and align the models",
+        "structure",
+        "outputs",
+    ]
+
+
+def test_quiet_prints_nothing_and_keeps_the_exit_status(models: Path, keras_file: Path, tmp_path: Path) -> None:
+    result = run("validate", f"{models}:make", keras_file, "-q", "--report", tmp_path / "report.html")
+    assert (result.exit_code, result.output) == (1, "")
+    assert (tmp_path / "report.html").exists()
+
+
+def test_a_conversion_can_leave_out_the_proofs(keras_file: Path, tmp_path: Path) -> None:
+    result = run("convert", keras_file, "-o", tmp_path / "net", "--no-validate")
+    assert result.exit_code == 0, result.output
+    assert "not validated: nothing is proven" in result.stderr
+    assert not (tmp_path / "net" / "report.html").exists()
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch, models: Path) -> None:
@@ -347,7 +378,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
         raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
 
     monkeypatch.setattr("keras3conv.demo.story.tell", missing)
-    assert_refused(run("demo"), 'this command needs sklearn: pip install "keras3conv[dev]"')
+    assert_refused(run("demo"), 'this command needs sklearn: pip install "keras3conv[demo]"')
 
 
 def test_an_unknown_exception_has_a_traceback_and_is_no_failed_proof(keras_file: Path, tmp_path: Path) -> None:

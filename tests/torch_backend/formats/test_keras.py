@@ -260,3 +260,19 @@ def test_the_resnet_of_mlperf_tiny_goes_into_keras_3(tmp_path: Path, shared: Pat
     fill(model, 5)
     model.load_weights(tmp_path / "x.h5")
     same(values(model), expected)
+
+
+def test_weights_that_keras_saved_in_shards_are_one_model(tmp_path: Path) -> None:
+    model = keras.Sequential(
+        [keras.Input((8,)), keras.layers.Dense(64, name="a"), keras.layers.BatchNormalization(), keras.layers.Dense(40)]
+    )
+    model.save_weights(tmp_path / "model.weights.json", max_shard_size=1.1e-5)
+    view = formats.read(tmp_path)
+    assert len(list(tmp_path.glob("*.h5"))) > 1
+    found = {tensor.path: view.read(tensor.path) for tensor in view.tensors()}
+    expected = {
+        f"{layer.name}/{variable.name}": variable.numpy() for layer in model.layers for variable in layer.weights
+    }
+    assert found.keys() == expected.keys()
+    for path, value in expected.items():
+        np.testing.assert_array_equal(found[path], value)

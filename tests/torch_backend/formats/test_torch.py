@@ -347,3 +347,21 @@ def test_a_dict_that_contains_itself_a_thousand_times_is_refused(tmp_path: Path)
         content = {str(number): content for number in range(10)}
     with pytest.raises(BudgetExceeded):
         formats.read(saved(tmp_path / "x.pt", content))
+
+
+@pytest.mark.parametrize("samples", [pytest.param(60, id="sampled"), pytest.param(0, id="all", marks=pytest.mark.full)])
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.filterwarnings("ignore")
+def test_a_changed_byte_is_refused_or_read_as_torch_reads_it(tmp_path: Path, zipped: bool, samples: int) -> None:
+    state = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2).bfloat16()}
+    path = saved(tmp_path / "x.pt", state, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), len(whole) // samples | 1 if samples else 1):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            view = formats.read(path)
+            found = {tensor.path: view.read(tensor.path).tobytes() for tensor in view.tensors()}
+        except FileError:
+            continue
+        expected = {name: bits(tensor) for name, tensor in torch.load(path, weights_only=True).items()}
+        assert found == expected, place

@@ -6,6 +6,7 @@ import keras
 import pytest
 from torch import nn
 
+from keras3conv import formats
 from keras3conv.errors import FileError, InputError
 from keras3conv.frameworks.adapter import KerasFile, Sides, resolve
 from keras3conv.frameworks.keras.model import KerasModel
@@ -49,6 +50,6 @@ def test_sides_need_a_torch_side_and_a_keras_side_in_this_order() -> None:
 def test_a_keras_file_is_loaded_only_with_an_architecture(tmp_path: Path) -> None:
     model = dense()
     for name in ("model.keras", "model.weights.h5"):
-        KerasModel(model).save(tmp_path / name, overwrite=False)
+        formats.write_all([KerasModel(model).output(tmp_path / name)])
     assert KerasFile(tmp_path / "model.keras").loaded().is_live
     assert not KerasFile(tmp_path / "model.weights.h5").loaded().is_live

@@ -122,3 +122,25 @@ def test_layers_that_run_twice_are_paired_by_call_order() -> None:
     model = keras.Model(inputs, one(two(one(two(inputs)))))
     plan = k3c.align(Again(), model).check()
     assert {pair.torch: pair.keras for pair in plan.pairs} == {"a": "one", "b": "two"}
+
+
+class Backwards(nn.Module):
+    """The first of two equal layers runs backwards, which no rule knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = (nn.LSTM(4, 4, batch_first=True) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.second(self.first(x.flip(1))[0])[0]
+        return made
+
+
+def test_the_position_among_unequal_numbers_of_layers_confirms_nothing() -> None:
+    layers = [keras.layers.LSTM(4, return_sequences=True, go_backwards=first) for first in (True, False)]
+    model = keras.Sequential([keras.Input((5, 4)), *layers])
+    plan = k3c.align(Backwards(), model, probe=False)
+    assert plan.unconfirmed
+    module = Backwards()
+    k3c.transfer(module, model, k3c.align(module, model).check())
+    assert k3c.validate(module, model, proofs=("float64",)).ok

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import keras
+import numpy as np
 import pytest
 import torch
 from keras import layers
@@ -99,3 +100,22 @@ def test_two_convolutions_are_paired_with_a_separable_one(probe: bool | None) ->
     model = keras.Model(inputs, layers.Conv2D(2, 3, name="c")(x))
     plan = k3c.align(randomize(nn.Sequential(*convolutions)), model, probe=probe).check()
     assert {torch: keras for torch, (keras, _) in found(plan).items()} == {"0 + 1": "s", "2": "c"}
+
+
+def test_two_models_that_flatten_one_shape_keep_the_rows_without_a_probe() -> None:
+    module = nn.Sequential(nn.Linear(4, 6), nn.Flatten(), nn.Linear(30, 2))
+    parts = [keras.Input((5, 4)), keras.layers.Dense(6), keras.layers.Flatten(), keras.layers.Dense(2)]
+    model = keras.Sequential(parts)
+    k3c.transfer(module, model, k3c.align(module, model, probe=False).check())
+    x = np.random.default_rng(0).standard_normal((2, 5, 4)).astype(np.float32)
+    with torch.no_grad():
+        wanted = module(torch.tensor(x)).numpy()
+    assert np.abs(keras.ops.convert_to_numpy(model(x)) - wanted).max() < 1e-5
+
+
+def test_the_order_of_rows_is_in_doubt_if_all_flattened_sizes_are_equal() -> None:
+    module = nn.Sequential(nn.Linear(4, 5), nn.Flatten(), nn.Linear(25, 2))
+    parts = [keras.Input((5, 4)), keras.layers.Dense(5), keras.layers.Flatten(), keras.layers.Dense(2)]
+    model = keras.Sequential(parts)
+    assert [pair.torch for pair in k3c.align(module, model, probe=False).unconfirmed] == ["2"]
+    assert not k3c.align(module, model).unconfirmed

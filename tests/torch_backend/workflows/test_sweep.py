@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from keras3conv.validators.judges import judges
+from keras3conv.validators.running.options import Options
 from keras3conv.workflows.sweep.run import sweep
+from keras3conv.workflows.sweep.task import OPTIONAL_PROOFS, PROOFS
 
 NETS = """
 import keras
@@ -53,6 +57,12 @@ write = ["net.safetensors"]
 accept_difference = true
 proofs = ["float64"]
 """
+
+
+def test_the_proofs_of_a_sweep_are_those_of_a_certificate() -> None:
+    every = Options(labels=[0], onnx=True, backends="all", expected=[np.zeros(1)])
+    assert {name for name, _ in judges(every)} == {*PROOFS, *OPTIONAL_PROOFS}
+    assert tuple(name for name, _ in judges()) == PROOFS
 
 
 @pytest.mark.slow

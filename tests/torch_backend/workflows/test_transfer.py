@@ -219,3 +219,24 @@ def test_a_large_permuted_kernel_is_transferred_bit_for_bit_and_autograd_detects
     kernel = model.get_layer("c").kernel.value.detach()
     assert torch.equal(module.weight, kernel.permute(3, 2, 0, 1))
     assert module.weight._version > version
+
+
+def test_values_that_are_not_finite_are_moved_and_reported() -> None:
+    module, model = randomize(Net()), twin()
+    plan = k3c.align(module, model)
+    with torch.no_grad():
+        module.first.weight[0, 0], module.first.weight[1, 1] = float("nan"), float("inf")
+        module.second.bias[0] = float("-inf")
+    report = k3c.transfer(module, model, plan)
+    assert "3 values NaN or infinite, moved as they are: first.weight (2), second.bias (1)" in report.notes
+    assert np.isnan(model.get_layer("a").kernel.numpy()[0, 0])
+
+
+def test_a_warning_about_the_file_is_in_the_report(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"weight": torch.zeros(40, 40), "bias": torch.zeros(40)}, tmp_path / "x.safetensors")
+    model = keras.Sequential([keras.Input((40,)), keras.layers.Dense(40)])
+    plan = k3c.align(tmp_path / "x.safetensors", model)
+    report = k3c.transfer(tmp_path / "x.safetensors", model, plan)
+    assert any("x.safetensors ends with 6,560 zeros" in note for note in report.notes)

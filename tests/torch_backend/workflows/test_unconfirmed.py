@@ -77,6 +77,17 @@ def test_live_models_confirm_what_their_files_do_not(module: nn.Module, make: ob
     assert k3c.validate(module, model, alignment=plan).ok
 
 
+def test_a_file_is_judged_by_the_order_of_rows_that_its_values_have(tmp_path: Path) -> None:
+    module, model = randomize(FlattensLast()), flattened()
+    torch.save(module.state_dict(), tmp_path / "x.pt")
+    k3c.transfer(tmp_path / "x.pt", model, k3c.align(module, model).check())
+    assert not k3c.validate(tmp_path / "x.pt", model).with_status("failed")
+    with torch.no_grad():
+        module.head.weight[0, 0] += 1
+    torch.save(module.state_dict(), tmp_path / "x.pt")
+    assert k3c.validate(tmp_path / "x.pt", model).with_status("failed")
+
+
 def test_the_command_line_exits_with_a_status_of_its_own(tmp_path: Path) -> None:
     torch.save(randomize(OtherOrder()).state_dict(), tmp_path / "x.pt")
     model = two_layers()

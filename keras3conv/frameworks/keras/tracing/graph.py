@@ -327,7 +327,7 @@ def _symbolic_variables(layer: keras.layers.Layer, tracer: _Tracer) -> Iterator[
     def swapped(value: Any) -> Any:
         if isinstance(value, keras.Variable):
             return tracer.parameter(value) if id(value) in tracer.variables else value
-        if type(value) in (list, tuple, dict) and any(isinstance(v, keras.Variable) for v in keras.tree.flatten(value)):
+        if type(value) in (list, tuple, dict) and _has_variable(value):
             return mapped(value, swapped)
         return value
 
@@ -340,6 +340,16 @@ def _symbolic_variables(layer: keras.layers.Layer, tracer: _Tracer) -> Iterator[
         yield
     finally:
         vars(layer).update({name: before[name] for name in changed})
+
+
+def _has_variable(value: Any) -> bool:
+    """Return True if a variable is in nested lists, tuples and dicts.
+
+    `keras.tree.flatten` sorts the keys of a dict, and a compiled model has a dict whose keys are layers.
+    """
+    if type(value) in (list, tuple, dict):
+        return any(map(_has_variable, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, keras.Variable)
 
 
 def _cannot_follow(path: str, layer: keras.layers.Layer, error: Exception) -> Problem:

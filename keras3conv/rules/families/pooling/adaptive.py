@@ -20,10 +20,15 @@ def _sizes(size: Any, rank: int) -> tuple[int | None, ...]:
     return tuple(size) if isinstance(size, tuple | list) else (size,) * rank
 
 
+def _torch_name(kind: str, rank: int) -> str:
+    return f"Adaptive{'Avg' if 'Average' in kind else 'Max'}Pool{rank}d"
+
+
 def _global_to_keras(config: Config, *, kind: str, rank: int) -> LayerSpecs:
     if not _is_global(config, rank=rank):
         raise RuleError(
-            f"output_size={config['output_size']} cannot become {kind.rpartition('.')[2]}, which always pools to size 1"
+            f"{_torch_name(kind, rank)}({config['output_size']}) cannot become {kind.rpartition('.')[2]}, which always "
+            "pools to size 1"
         )
     return (LayerSpec(kind=kind, config={"keepdims": True}),)
 
@@ -41,7 +46,7 @@ def _adaptive_to_keras(config: Config, *, kind: str, rank: int) -> LayerSpecs:
     require_value(kind, "return_indices", config.get("return_indices", False), False)
     if None in size:
         name = kind.rpartition(".")[2]
-        raise RuleError(f"output_size={size}: None (keep the input size) is not supported by {name}")
+        raise RuleError(f"{_torch_name(kind, rank)}({size}): None (keep the input size) is not supported by {name}")
     return (LayerSpec(kind=kind, config={"output_size": ints(size, rank)}),)
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -123,7 +124,7 @@ def filtered(file: h5py.File, number: int = 32015) -> None:
     )
 
 
-def of(dtype: object, mark: str = "") -> Plant:
+def of(dtype: Any, mark: str = "") -> Plant:
     def plant(file: h5py.File) -> None:
         made = file.create_dataset(KERNEL, data=np.zeros((4, 3), dtype))
         if mark:

@@ -6,6 +6,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ def one(value: bytes, key: str = "a.weight") -> Callable[[Path], Path]:
     return archive(dictionary({key: value}))
 
 
-def old(body: bytes, **changes: object) -> Callable[[Path], Path]:
+def old(body: bytes, **changes: Any) -> Callable[[Path], Path]:
     return lambda folder: legacy(folder, body, **changes)
 
 
@@ -135,6 +136,12 @@ CASES = {
     ),
     "a tensor of a text": Case(
         build=one(call("torch._utils._rebuild_tensor_v2", *[text("x")] * 6)), error=MalformedCheckpoint, says="storage"
+    ),
+    "an object of a class that is a dict": Case(
+        build=one(b"}" + b")" + b"\x81"), error=MalformedCheckpoint, says="calls a dict"
+    ),
+    "an object with a number in place of arguments": Case(
+        build=one(name("a.B") + number(1) + b"\x81"), error=MalformedCheckpoint, says="no arguments"
     ),
     "a call of a number": Case(build=one(number(1) + group() + b"R"), error=MalformedCheckpoint, says="calls a int"),
     "a call without a tuple": Case(

@@ -89,6 +89,7 @@ def test_one_model_is_converted_and_two_are_validated_by_default(tmp_path: Path)
     ("line", "fact"),
     [
         ('tolerence = [1, 2]', "line 4: tolerence is no key; did you mean tolerance?"),
+        ('channels = "middle"', "line 4: channels: 'middle' is none of first, last"),
         ("shape = [1, 0]", "line 4: shape: [1, 0] is not a list of sizes, as [1, 3, 224, 224]"),
         ("shape = true", "line 4: shape: True is not a list of sizes, as [1, 3, 224, 224]"),
         ('do = ["validate", "prove"]', "line 4: do: 'prove' is none of align, transfer, convert, validate"),
@@ -110,6 +111,11 @@ def test_one_model_is_converted_and_two_are_validated_by_default(tmp_path: Path)
 def test_a_mistake_is_reported_with_its_line(tmp_path: Path, line: str, fact: str) -> None:
     text = f'[[task]]\nname = "t"\ntorch = "nets.py:a"\n{line}\nkeras = "nets.py:b"\n'
     assert facts(read(tmp_path, text)) == [fact]
+
+
+def test_an_unknown_proof_is_reported_with_the_known_ones(tmp_path: Path) -> None:
+    (fact,) = facts(read(tmp_path, '[[task]]\nmodel = "nets.py:a"\nproofs = ["flaot64"]\n'))
+    assert fact.startswith("line 3: proofs: 'flaot64' is none of structure, roundtrip, hyperparameters, float64, ")
 
 
 def test_the_same_name_twice_is_reported_with_both_lines(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from keras3conv.cli.commands import app
 from keras3conv.errors import FileError, InputError
 from keras3conv.report.overview import Overview, Row
 from keras3conv.workflows.sweep.run import sweep
@@ -67,7 +69,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_planted_failure_is_a_row_and_nothing_else_is_lost(folder: Path) -> None:
+def test_every_planted_failure_is_a_row_and_nothing_else_is_lost(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overview = sweep(folder / "sweep.toml", folder / "results")
     expected = {f"step{place}": "passed" for place in range(8)}
     expected |= {"crash": "crashed", "hang": "timed out", "grow": "out of memory", "misfit": "failed"}
@@ -89,7 +91,8 @@ def test_every_planted_failure_is_a_row_and_nothing_else_is_lost(folder: Path) -
         text = (results / name).read_text()
         assert all(task in text for task in expected)
 
-    # A second start has nothing to do.
+    # A second start has nothing to do, also on another day.
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     again: list[str] = []
     assert statuses(sweep(folder / "sweep.toml", results, progress=ran(again))) == expected
     assert again == []
@@ -101,6 +104,25 @@ def test_every_planted_failure_is_a_row_and_nothing_else_is_lost(folder: Path) -
     (folder / "sweep.toml").write_text(text)
     assert statuses(sweep(folder / "sweep.toml", results, progress=ran(again))) == expected
     assert sorted(again) == ["grow", "misfit", "step3"]
+
+
+def test_the_exit_status_is_that_of_every_command_and_json_goes_to_the_standard_output(folder: Path) -> None:
+    def run(text: str, out: str) -> Result:
+        (folder / "some.toml").write_text(text)
+        arguments = ["sweep", str(folder / "some.toml"), "-o", str(folder / out), "--json"]
+        return CliRunner().invoke(app, arguments)
+
+    good = '[[task]]\nname = "good"\ntorch = "net.safetensors"\nkeras = "fc.h5"\ndo = ["align"]\n'
+    bad = '[[task]]\nname = "bad"\ntorch = "misfit.safetensors"\nkeras = "fc.h5"\ndo = ["align"]\n'
+    passed = run(good, "one")
+    assert (passed.exit_code, json.loads(passed.stdout)["totals"]) == (0, {"passed": 1})
+    assert "1/1  ✓ passed" in passed.stderr
+    failed = run(good + bad, "one")
+    assert (failed.exit_code, json.loads(failed.stdout)["totals"]) == (1, {"passed": 1, "failed": 1})
+    assert "1 task had a result already" in failed.stderr
+    refused = run(good + "oops = 1\n", "two")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "some.toml: 1 problem, so nothing was run\n  line 6  oops is no key" in refused.stderr
 
 
 def test_tasks_that_did_not_pass_are_run_again_on_request(folder: Path) -> None:

@@ -87,7 +87,7 @@ def test_the_certificate_of_a_conversion_passes(tmp_path: Path) -> None:
 
 
 def test_a_planted_mistake_fails_the_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    where = "keras3conv.builder.to_keras.operations_layers.spread"
+    where = "keras3conv.builder.to_keras.operations_convolutions.spread"
     monkeypatch.setattr(where, lambda value, rank: spread(value, rank)[::-1])
     net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=(1, 0)), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     conversion = k3c.convert(net, inputs=torch.randn(2, 3, 6, 8))

@@ -108,14 +108,14 @@ class Rotated(nn.Module):
         self.head = nn.Linear(8, 5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        angles = torch.arange(6)[:, None] * self.inv_freq
+        angles = 400 * torch.arange(6)[:, None] * self.inv_freq
         return self.head(x * torch.cat([angles.cos(), angles.sin()], -1))
 
 
 def test_frequencies_rounded_in_torch_only_are_named() -> None:
     class Scaled(layers.Layer):
         def call(self, x: Any) -> Any:
-            angles = np.arange(6)[:, None] / 10000.0 ** (np.arange(4) / 4)
+            angles = 400 * np.arange(6)[:, None] / 10000.0 ** (np.arange(4) / 4)
             return x * ops.convert_to_tensor(np.concatenate([np.cos(angles), np.sin(angles)], -1), dtype=x.dtype)
 
     inputs = keras.Input((6, 8))

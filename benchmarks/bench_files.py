@@ -1,0 +1,348 @@
+"""How fast and in how much memory weights move from file to file, beside raw copies and beside building a model.
+
+    python -m benchmarks bench_files --check
+    python -m benchmarks bench_files --only speed reverse --rounds 9 --json result.json
+    python -m benchmarks bench_files --only sparse --gigabytes 64
+
+Every way is timed in turn, round after round, and a ratio compares neighbours in time: the median of the ratios of the
+rounds is printed. The raw reference reads the same tensors with `safetensors` and writes the same bytes with h5py,
+without transposing anything. Ours is measured in steps: streaming alone; flushed to disk; also read again and compared;
+with both digests; and `transfer`, which also computes the digests of the source and writes the manifest.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks._files_models import FIXTURES, KINDS, Fixture
+from keras3conv import formats
+from keras3conv.formats.store import Checks
+from keras3conv.transforms import Axes
+from keras3conv.workflows.transfer import Options, transfer
+
+STEPS: dict[str, tuple[bool, Checks]] = {
+    "ours: streaming": (False, Checks(reread=False, digests=False)),
+    "ours: + flush": (True, Checks(reread=False, digests=False)),
+    "ours: + read again": (True, Checks(reread=True, digests=False)),
+    "ours: + digests": (True, Checks()),
+}
+"""For each step, whether files are flushed to disk, and what else is done beside writing."""
+
+MEBIBYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Result:
+    """One measured ratio.
+
+    Attributes:
+        part: What was measured.
+        way: The way, against the reference.
+        ratio: The median of the ratios of the rounds, or a number of another unit.
+        limit: The largest ratio that is asked; None if none is.
+        seconds: The median time of the way.
+    """
+
+    part: str
+    way: str
+    ratio: float
+    limit: float | None = None
+    seconds: float = 0.0
+
+    @property
+    def met(self) -> bool:
+        """Whether the ratio is as small as is asked."""
+        return self.limit is None or self.ratio <= self.limit
+
+
+def in_turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Time every way in every round; the first round warms up and does not count."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds + 1):
+        for name, way in ways.items():
+            os.sync()  # what the way before has left to write must not slow this one down
+            started = time.perf_counter()
+            way()
+            if number:
+                found[name].append(time.perf_counter() - started)
+    return found
+
+
+def compared(part: str, times: dict[str, list[float]], reference: str, limits: dict[str, float]) -> list[Result]:
+    """Return the ratio of every way to the reference."""
+    results = []
+    for way, seconds in times.items():
+        ratio = median(mine / theirs for mine, theirs in zip(seconds, times[reference], strict=True))
+        results.append(Result(f"{part} / {reference}", way, ratio, limits.get(way), median(seconds)))
+    return results
+
+
+def _ours(source: Path, out: Path, fixture: Fixture, step: tuple[bool, Checks], side: str) -> None:
+    """Stream a file to a file, as `transfer` does with a plan."""
+    plan = fixture.plan()
+    view, target = formats.read(source), plan.keras if side == "keras" else plan.torch
+    tensors = tuple(target.tensors())
+    sources = {pair.weights[0].names(side)[0]: pair.weights[0] for pair in plan.pairs}  # type: ignore[arg-type]
+    other = "torch" if side == "keras" else "keras"
+
+    def read(path: str) -> Any:
+        mapping = sources[path]
+        transform = mapping.transform if side == "keras" else mapping.transform.inverse
+        return transform((view.read(mapping.names(other)[0]),))[0]  # type: ignore[arg-type]
+
+    flush, checks = step
+    with nullcontext() if flush else patch("os.fsync"):
+        formats.write(out, tensors, read, overwrite=True, checks=checks)
+
+
+def _raw_h5(source: Path, out: Path, *, flush: bool = False) -> None:
+    """Read every tensor and write the same bytes with h5py, as a Keras file has them, without transposing."""
+    import h5py
+    from safetensors import safe_open
+
+    with safe_open(source, "np") as reader, h5py.File(out, "w") as file:
+        for place, name in enumerate(reader.keys()):
+            group = f"layers/dense_{place}" if place else "layers/dense"
+            file.create_dataset(f"{group}/vars/0", data=reader.get_tensor(name))
+    if flush:
+        _flush(out)
+
+
+def _raw_safetensors(source: Path, out: Path, *, flush: bool = False) -> None:
+    """Read every dataset with h5py and save the same bytes with safetensors, without transposing."""
+    import h5py
+    from safetensors.numpy import save_file
+
+    found: dict[str, Any] = {}
+    with h5py.File(source) as file:
+        file["layers"].visititems(
+            lambda name, node: found.__setitem__(name, node[...]) if isinstance(node, h5py.Dataset) else None
+        )
+    save_file(found, out)
+    if flush:
+        _flush(out)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def _by_model(source: Path, out: Path, fixture: Fixture) -> None:
+    """Build the Keras model, set its weights and save them, as converters do that have the model's code."""
+    import keras
+    from safetensors import safe_open
+
+    keras.utils.clear_session()
+    model = fixture.keras_model()
+    with safe_open(source, "np") as reader:
+        for place, shape in enumerate(fixture.shapes):
+            order = Axes(KINDS[len(shape)])
+            value = order((reader.get_tensor(f"layers.{place}.weight"),))[0]
+            model.get_layer(f"l{place}").set_weights([value])
+    model.save_weights(out)
+
+
+def _transfer(source: Path, out: Path, fixture: Fixture) -> None:
+    out.unlink(missing_ok=True)
+    transfer(source, out, fixture.plan(), Options(overwrite=True))
+
+
+def speed(folder: Path, rounds: int) -> list[Result]:
+    """From .safetensors to .weights.h5."""
+    results = []
+    for fixture in FIXTURES:
+        source, out = folder / "in.safetensors", folder / "out.weights.h5"
+        fixture.save(source)
+        ways: dict[str, Callable[[], object]] = {
+            "raw h5py": partial(_raw_h5, source, folder / "raw.h5"),
+            "raw h5py + flush": partial(_raw_h5, source, folder / "raw.h5", flush=True),
+            "build model + save_weights": partial(_by_model, source, folder / "model.weights.h5", fixture),
+        }
+        ways |= {name: partial(_ours, source, out, fixture, step, "keras") for name, step in STEPS.items()}
+        ways["transfer"] = partial(_transfer, source, out, fixture)
+        times = in_turns(ways, rounds)
+        results += compared(f"to Keras, {fixture.name}", times, "raw h5py", {"ours: streaming": 1.3})
+        by_model = "build model + save_weights"
+        durable = {name: times[name] for name in (*STEPS, "transfer", "raw h5py + flush")}
+        results += compared(f"to Keras, {fixture.name}", durable, "raw h5py + flush", {"ours: + flush": 1.25})
+        several = {name: times[name] for name in ("ours: streaming", "ours: + digests", by_model)}
+        results += compared(f"to Keras, {fixture.name}", several, by_model, {"ours: streaming": 0.4})
+    return results
+
+
+def reverse(folder: Path, rounds: int) -> list[Result]:
+    """From .weights.h5 to .safetensors."""
+    results = []
+    for fixture in FIXTURES:
+        first, source, out = folder / "in.safetensors", folder / "in.weights.h5", folder / "out.safetensors"
+        fixture.save(first)
+        _ours(first, source, fixture, STEPS["ours: streaming"], "keras")
+        ways: dict[str, Callable[[], object]] = {
+            "raw save_file": partial(_raw_safetensors, source, folder / "raw.safetensors"),
+            "raw save_file + flush": partial(_raw_safetensors, source, folder / "raw.safetensors", flush=True),
+        }
+        ways |= {name: partial(_ours, source, out, fixture, step, "torch") for name, step in STEPS.items()}
+        times = in_turns(ways, rounds)
+        results += compared(f"to torch, {fixture.name}", times, "raw save_file", {"ours: streaming": 1.3})
+        durable = {name: times[name] for name in (*STEPS, "raw save_file + flush")}
+        results += compared(f"to torch, {fixture.name}", durable, "raw save_file + flush", {"ours: + flush": 1.25})
+    return results
+
+
+def many(folder: Path, rounds: int, number: int = 100_000) -> list[Result]:
+    """Many small tensors."""
+    fixture = Fixture(f"{number:,} x 16", ((16,),) * number)
+    source, out = folder / "in.safetensors", folder / "out.weights.h5"
+    fixture.save(source)
+    ways: dict[str, Callable[[], object]] = {"raw h5py": partial(_raw_h5, source, folder / "raw.h5")}
+    ways |= {name: partial(_ours, source, out, fixture, step, "keras") for name, step in STEPS.items()}
+    times = in_turns(ways, max(1, rounds // 4))
+    return compared(fixture.name, times, "raw h5py", {"ours: streaming": 1.2})
+
+
+def memory(folder: Path, _rounds: int) -> list[Result]:
+    """The peak of anonymous memory, and a gibibyte under a limit of 400 MiB."""
+    results = []
+    for fixture in (*FIXTURES, Fixture("16 x 4096 x 4096", ((4096, 4096),) * 16)):
+        limit = 400 * MEBIBYTE if fixture.size >= 1 << 30 else 0
+        fixture.save(folder / "in.safetensors")
+        found = _in_a_process(folder, fixture, limit)
+        largest = max(4 * int(np.prod(shape)) for shape in fixture.shapes) / MEBIBYTE
+        name = f"{fixture.name}, under {limit // MEBIBYTE} MiB" if limit else fixture.name
+        results.append(Result("peak MiB of a transfer", name, found["peak"], 2 * largest + 64))
+    return results
+
+
+def sparse(folder: Path, _rounds: int, gigabytes: int = 8) -> list[Result]:
+    """A checkpoint larger than the limit of the memory, a file of holes; the memory must not grow."""
+    number = gigabytes * 10**9 // (4 * 4096 * 4096)
+    fixture = Fixture(f"{gigabytes} GB of holes", ((4096, 4096),) * number)
+    fixture.save_sparse(folder / "in.safetensors")
+    found = _in_a_process(folder, fixture, 2 << 30)
+    part = f"{fixture.name}, under 2 GiB"
+    return [
+        Result(part, "growth in MiB per GB", abs(found["slope"]), 1.0),
+        Result(part, "peak MiB", found["peak"], 192.0),
+        Result(part, "seconds per GB", found["seconds"] / gigabytes),
+    ]
+
+
+def _in_a_process(folder: Path, fixture: Fixture, limit: int) -> dict[str, float]:
+    task = json.dumps([str(folder), fixture.shapes, limit])
+    command = [sys.executable, "-m", "benchmarks", "bench_files", "--child", task]
+    finished = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(finished.stdout)
+    return found
+
+
+def child(task: str) -> None:
+    """Transfer once; print the peak of the anonymous memory above that at the start, and its slope."""
+    import resource
+
+    folder, shapes, limit = json.loads(task)
+    fixture = Fixture("", tuple(map(tuple, shapes)))
+    small = Path(folder) / "small.safetensors"
+    warm = Fixture("", ((8, 8),))
+    warm.save(small)
+    _transfer(small, Path(folder) / "small.weights.h5", warm)
+    plan = fixture.plan()
+    if limit:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    before, peak, places, stop = _anonymous(), [0.0], [], threading.Event()
+
+    def sample() -> None:
+        while not stop.wait(0.002):
+            peak[0] = max(peak[0], _anonymous())
+
+    def progress(_name: str, done: int, _total: int) -> None:
+        places.append((done / 1e9, _anonymous()))
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    started = time.perf_counter()
+    options = Options(overwrite=True, progress=progress)
+    transfer(Path(folder) / "in.safetensors", Path(folder) / "big.weights.h5", plan, options)
+    seconds = time.perf_counter() - started
+    stop.set()
+    sampler.join()
+    later = places[len(places) // 4 :]
+    slope = float(np.polyfit([one[0] for one in later], [one[1] for one in later], 1)[0]) if len(later) > 2 else 0.0
+    sys.stdout.write(json.dumps({"peak": peak[0] - before, "slope": slope, "seconds": seconds}))
+
+
+def _anonymous() -> float:
+    """The anonymous memory of this process in MiB; pages of files do not count."""
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+PARTS: dict[str, Callable[[Path, int], list[Result]]] = {
+    "speed": speed,
+    "reverse": reverse,
+    "many": many,
+    "memory": memory,
+    "sparse": sparse,
+}
+
+
+def show(results: list[Result]) -> None:
+    """Print the table."""
+    table = Table("measured", "way", "ratio", "at most", "seconds", "")
+    for one in results:
+        asked = "" if one.limit is None else f"{one.limit:g}"
+        verdict = "" if one.limit is None else "met" if one.met else "MISSED"
+        table.add_row(one.part, one.way, f"{one.ratio:.2f}", asked, f"{one.seconds:.2f}", verdict)
+    Console(width=None if sys.stdout.isatty() else 130).print(table)
+    Console().print(f"processors {os.cpu_count()}, load {os.getloadavg()[0]:.1f}, numpy {np.__version__}")
+
+
+def main() -> int:
+    """Measure, print, write; return 1 if `--check` is given and a target is missed."""
+    parser = argparse.ArgumentParser(prog="bench_files", description="Weights from file to file.")
+    parser.add_argument("--only", nargs="+", choices=[*PARTS], default=["speed", "reverse", "many", "memory"])
+    parser.add_argument("--rounds", type=int, default=7, help="how often every way is timed (default: 7)")
+    parser.add_argument(
+        "--gigabytes", type=int, default=8, help="the size of the file of holes; the output has holes not"
+    )
+    parser.add_argument("--folder", type=Path, help="where the files are written; a temporary folder by default")
+    parser.add_argument("--json", type=Path, help="write the results here")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        child(options.child)
+        return 0
+    results: list[Result] = []
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        for part in options.only:
+            run = partial(sparse, gigabytes=options.gigabytes) if part == "sparse" else PARTS[part]
+            results += run(Path(folder), options.rounds)
+    show(results)
+    if options.json:
+        options.json.write_text(json.dumps([asdict(one) | {"met": one.met} for one in results], indent=1))
+    return int(options.check and not all(one.met for one in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

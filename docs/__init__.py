@@ -1,0 +1,1 @@
+"""The documentation. The scripts in `tools` make its pages."""

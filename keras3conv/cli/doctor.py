@@ -1,0 +1,120 @@
+"""Report what is installed, which Keras backend is chosen, and what each extra of the package would add."""
+
+import json
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from keras3conv.cli.width import fitted_table
+
+BACKENDS = ("torch", "jax", "tensorflow")
+
+
+@dataclass(frozen=True)
+class Extra:
+    """An extra of the package: its name, what it is for, and the packages that it installs.
+
+    A package can have other names: `tensorflow` is the same code as `tensorflow-cpu`.
+    """
+
+    name: str
+    purpose: str
+    packages: tuple[tuple[str, ...], ...]
+
+
+EXTRAS = (
+    Extra("torch", "PyTorch modules", (("torch",),)),
+    Extra("keras", "Keras models", (("keras", "keras-nightly"),)),
+    Extra("jax", "the JAX backend of Keras", (("jax",),)),
+    Extra(
+        "tensorflow", "the TensorFlow backend", (("tensorflow", "tensorflow-cpu", "tensorflow-macos", "tf-nightly"),)
+    ),
+    Extra("report", "reports as HTML pages", (("jinja2",),)),
+    Extra(
+        "onnx",
+        "validate --onnx, compare-onnx",
+        (("onnx",), ("onnxruntime", "onnxruntime-gpu"), ("onnxscript",), ("tf2onnx",)),
+    ),
+    Extra("onnx-jax", "ONNX export on the JAX backend", (("jax2onnx",),)),
+    Extra("demo", "keras3conv demo", (("scikit-learn",),)),
+    Extra("ray", "conversions on several machines", (("ray",),)),
+)
+
+
+def facts() -> dict[str, object]:
+    """Return the versions, the backend and the extras, for `--json`."""
+    extras = {}
+    for extra in EXTRAS:
+        found = {names[0]: _version(names) for names in extra.packages}
+        extras[extra.name] = {"for": extra.purpose, "packages": found, "installed": all(found.values())}
+    backend, chosen_by = backend_of_keras()
+    return {
+        "keras3conv": _version(("keras3conv",)),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "backend": backend,
+        "backend chosen by": chosen_by,
+        "backends installed": [name for name in BACKENDS if _is_installed(name)],
+        "extras": extras,
+    }
+
+
+def text() -> str:
+    """Return the same as text; the last lines are what to do."""
+    known = facts()
+    extras = known.pop("extras")
+    assert isinstance(extras, dict)
+    listed = {name: ", ".join(value) if isinstance(value, list) else value for name, value in known.items()}
+    lines = [f"{name:<20}{value or 'none'}" for name, value in listed.items()]
+    rows = [
+        (name, "yes" if extra["installed"] else "no", _packages(extra["packages"]), extra["for"])
+        for name, extra in extras.items()
+    ]
+    lines += ["", *fitted_table(("extra", "here", "packages", "for"), rows)]
+    return "\n".join([*lines, "", *_advice(known, [name for name, extra in extras.items() if not extra["installed"]])])
+
+
+def backend_of_keras() -> tuple[str, str]:
+    """Return the backend that Keras will use, and what chose it, without importing Keras."""
+    if chosen := os.environ.get("KERAS_BACKEND"):
+        return chosen, "KERAS_BACKEND"
+    home = os.environ.get("KERAS_HOME")
+    path = (Path(home) if home else Path.home() / ".keras") / "keras.json"
+    try:
+        configured = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        configured = {}
+    if isinstance(configured, dict) and isinstance(configured.get("backend"), str):
+        return configured["backend"], str(path)
+    return "tensorflow", "the default of Keras"
+
+
+def _advice(known: dict[str, object], missing: list[str]) -> list[str]:
+    lines = []
+    installed = known["backends installed"]
+    assert isinstance(installed, list)
+    if installed and known["backend"] not in installed:
+        lines.append(f"Keras would use {known['backend']}, which is not installed:  export KERAS_BACKEND={installed[0]}")
+    if missing:
+        lines.append(f'To add what is missing:  pip install "keras3conv[{",".join(missing)}]"')
+    return lines or ["Everything is installed."]
+
+
+def _packages(found: dict[str, str]) -> str:
+    return ", ".join(f"{name} {number or '(missing)'}" for name, number in found.items())
+
+
+def _is_installed(backend: str) -> bool:
+    return any(extra.name == backend and _version(extra.packages[0]) for extra in EXTRAS)
+
+
+def _version(distributions: tuple[str, ...]) -> str:
+    """Return the version of the first of these distributions that is installed; empty if none is."""
+    for name in distributions:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return ""

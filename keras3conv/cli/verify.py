@@ -1,0 +1,23 @@
+"""Define the command that compares a written file with its manifest."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keras3conv.cli.app import command
+from keras3conv.cli.handing import hand_out
+from keras3conv.cli.options import Debug, Json
+
+
+@command("keras3conv verify net.safetensors")
+def verify(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A file that was written, or the index of its shards.")],
+    *,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Compare a file that `transfer` wrote with its manifest. The exit status is 1 if a byte differs."""
+    from keras3conv import api
+
+    return hand_out(api.verify(out), None, as_json=as_json)

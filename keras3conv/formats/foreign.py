@@ -1,0 +1,89 @@
+"""Recognize files and folders of other software by their content, and say what they are and what to do with them."""
+
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+_MSGPACK = re.compile(rb"(?:[\x81-\x8f]|\xde..|\xdf....)(?:[\xa1-\xbf]|\xd9.)[A-Za-z_]", re.DOTALL)
+"""The start of a map whose first key is a text."""
+
+_FILES: tuple[tuple[Callable[[bytes], bool], str, str], ...] = (
+    (
+        lambda head: head.startswith(b"version https://git-lfs.github.com/spec/"),
+        "is not the file, but a pointer of Git LFS to it",
+        "git lfs pull",
+    ),
+    (
+        lambda head: re.match(rb"\s*<(!doctype html|html|\?xml)", head, re.IGNORECASE) is not None,
+        "is a web page: the server sent it in place of the file",
+        "download the file again",
+    ),
+    (
+        lambda head: head.startswith(b"GGUF"),
+        "is a GGUF file, whose weights may be quantized",
+        "the checkpoint of the original model: the safetensors files that it was made of",
+    ),
+    (
+        lambda head: _MSGPACK.match(head) is not None and head[8:9] != b"{",
+        "is a msgpack file of Flax",
+        "safetensors.flax.save_file(flax.traverse_util.flatten_dict(params, sep='.'), 'model.safetensors')",
+    ),
+    (
+        lambda head: head[257:262] == b"ustar",
+        "is a tar archive",
+        "tar -xf FILE, or, for a checkpoint of torch before 0.1.11, load and save it with torch",
+    ),
+    (
+        lambda head: head[:2] == b"\x1f\x8b",
+        "is compressed by gzip",
+        "gunzip FILE",
+    ),
+)
+"""For each kind of file: a test of its first bytes, what it is, and what to do."""
+
+_FOLDERS: tuple[tuple[Callable[[Collection[str]], bool], str, str], ...] = (
+    (
+        lambda names: "zero_to_fp32.py" in names or any(name.endswith("_model_states.pt") for name in names),
+        "is a checkpoint of DeepSpeed, in parts for each process",
+        "python zero_to_fp32.py FOLDER pytorch_model.bin  # the script is in the folder",
+    ),
+    (
+        lambda names: ".metadata" in names or any(name.endswith(".distcp") for name in names),
+        "is a checkpoint of torch.distributed.checkpoint",
+        "python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER model.pt",
+    ),
+    (
+        lambda names: "saved_model.pb" in names or "saved_model.pbtxt" in names,
+        "is a SavedModel of TensorFlow",
+        "tf_keras.models.load_model(FOLDER).save('model.h5')",
+    ),
+    (
+        lambda names: bool({"_CHECKPOINT_METADATA", "manifest.ocdbt", "_METADATA"} & set(names)),
+        "is a checkpoint of Orbax",
+        "orbax.checkpoint.StandardCheckpointer().restore(FOLDER), and save the arrays as safetensors",
+    ),
+    (
+        lambda names: any(re.search(r"\.data-\d{5}-of-\d{5}$", name) for name in names),
+        "has a checkpoint of TensorFlow",
+        "model.load_weights('FOLDER/PREFIX') in the TensorFlow that wrote it, then model.save_weights('model.h5')",
+    ),
+)
+"""For each kind of folder: a test of the names in it, what it is, and what to do."""
+
+
+def file_message(path: Path, head: bytes) -> str:
+    """Return what a file is and what to do with it, by its first bytes; an empty text if it is not known."""
+    for is_kind, what, remedy in _FILES:
+        if is_kind(head):
+            return f"{path} {what}\nFix:  {remedy.replace('FILE', str(path))}"
+    if re.search(r"\.(index|data-\d{5}-of-\d{5})$", path.name):
+        return folder_message(path.parent, [".data-00000-of-00001"])
+    return ""
+
+
+def folder_message(path: Path, names: Collection[str]) -> str:
+    """Return what a folder is and what to do with it, by the names in it; an empty text if it is not known."""
+    for is_kind, what, remedy in _FOLDERS:
+        if is_kind(names):
+            return f"{path} {what}\nFix:  {remedy.replace('FOLDER', str(path))}"
+    return ""

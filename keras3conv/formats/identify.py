@@ -1,0 +1,172 @@
+"""Determine the format of a weight file, by its suffix and its content."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from keras3conv.errors import FileError, MalformedCheckpoint, listed
+from keras3conv.formats import foreign
+from keras3conv.formats.keras import archive, legacy_h5, sharded, weights_h5
+from keras3conv.formats.safe.hdf5_reader import Hdf5File
+from keras3conv.formats.safe.source import Source
+from keras3conv.formats.safetensors import file as safetensors_file
+from keras3conv.formats.safetensors import index as safetensors_index
+from keras3conv.formats.torch import checkpoint
+from keras3conv.formats.torch import index as torch_index
+from keras3conv.model.views import ModelView
+
+SUFFIXES = {
+    ".safetensors.index.json": "safetensors index",
+    ".bin.index.json": "torch index",
+    ".safetensors": "safetensors",
+    ".weights.json": "weights index",
+    ".weights.h5": "weights h5",
+    ".keras": "keras",
+    ".hdf5": "legacy h5",
+    ".h5": "legacy h5",
+    ".pth": "torch",
+    ".pt": "torch",
+    ".pth.tar": "torch",
+    ".ckpt": "torch",
+    ".bin": "torch",
+}
+"""The format by suffix. A `.h5` file may have either of Keras' HDF5 formats, which `_hdf5_format` tells apart."""
+
+CONTENTS = {
+    "safetensors index": "JSON",
+    "torch index": "JSON",
+    "weights index": "JSON",
+    "safetensors": "safetensors",
+    "weights h5": "HDF5",
+    "legacy h5": "HDF5",
+    "keras": "a Keras archive",
+    "torch": "a torch checkpoint",
+}
+READERS: Mapping[str, Callable[[Source], ModelView]] = {
+    "safetensors index": safetensors_index.read,
+    "torch index": torch_index.read,
+    "weights index": sharded.read,
+    "safetensors": safetensors_file.read,
+    "weights h5": weights_h5.read,
+    "legacy h5": legacy_h5.read,
+    "keras": archive.read,
+    "torch": checkpoint.read,
+}
+
+
+def by_suffix(path: str | os.PathLike[str]) -> str:
+    """Return the format that the suffix of a path stands for; raise `FileError` if the suffix is unknown."""
+    name = Path(path).name.lower()
+    for suffix, expected in SUFFIXES.items():
+        if name.endswith(suffix):
+            return expected
+    if name.endswith(".onnx"):
+        raise FileError(
+            f"{os.fspath(path)} is an ONNX file, which is not a checkpoint: compare it with another ONNX file\n"
+            "Fix:  k3c.compare_onnx(first, second)"
+        )
+    raise FileError(f"{os.fspath(path)}: unknown suffix; the known ones are {', '.join(SUFFIXES)}")
+
+
+def expected_format(path: Path) -> str:
+    """Return the format of a file by its suffix; if the suffix is unknown, by its content."""
+    try:
+        return by_suffix(path)
+    except FileError:
+        if not os.path.isfile(path) or path.suffix == ".onnx":  # noqa: PTH113  # as in `file_of`
+            raise
+        with Source.pin(path).open() as file:
+            head = file.read(1 << 12)
+        for expected, is_format in _SIGNATURES.items():
+            if is_format(head):
+                return expected
+        if message := foreign.file_message(path, head):
+            raise FileError(message) from None
+        raise
+
+
+_SIGNATURES: dict[str, Callable[[bytes], bool]] = {
+    "legacy h5": lambda head: head.startswith(b"\x89HDF\r\n\x1a\n"),
+    "keras": lambda head: head.startswith(b"PK\3\4") and (b"config.json" in head or b"model.weights.h5" in head),
+    "torch": lambda head: head.startswith((b"PK\3\4", checkpoint.LEGACY_MAGIC)),
+    "safetensors": lambda head: head[8:9] == b"{",
+}
+"""For each format, a test of the first bytes of a file, for files with an unknown suffix."""
+
+
+_INDEXES = (".safetensors.index.json", ".bin.index.json", ".weights.json")
+_IN_FOLDER = (
+    "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+    "model.safetensors",
+    "pytorch_model.bin",
+)
+
+
+def file_of(path: str | os.PathLike[str]) -> Path:
+    """Return the weight file of a folder, or the file itself."""
+    found = Path(path)
+    if not os.path.isdir(found):  # noqa: PTH112  # unlike `Path.is_dir`, false for a name that is too long
+        return found
+    try:
+        inside = sorted(found.iterdir())
+    except OSError as error:
+        raise FileError(f"{found} cannot be listed: {error.strerror}") from error
+    files = [file for file in inside if file.name.lower().endswith(tuple(SUFFIXES))]
+    indexes = [file for file in files if file.name.endswith(_INDEXES)]
+    if len(indexes) == 1:
+        return indexes[0]
+    usual = [file for name in _IN_FOLDER for file in files if file.name == name]
+    if usual:
+        return usual[0]
+    if message := foreign.folder_message(found, [file.name for file in inside]):
+        raise FileError(message)
+    if len(files) == 1:
+        return files[0]
+    held = listed(file.name for file in files) or "none"
+    raise FileError(f"{found} is a folder; weight files in it: {held}\nFix:  pass the path of one of the files")
+
+
+def identify(expected: str, source: Source) -> str:
+    """Return the format of a file; raise `MalformedCheckpoint` if its content does not have the expected format."""
+    with source.open() as file:
+        start = file.read(1 << 10)
+    if message := foreign.file_message(source.path, start):
+        raise FileError(message)
+    if start.startswith(b"\x89HDF\r\n\x1a\n"):
+        content = "HDF5"
+    elif start.startswith(b"PK\3\4"):
+        content = _zip_content(expected, source)
+    elif expected == "torch" and start[:1] == b"\x80":  # a pickle, the format before torch 1.6
+        content = "a torch checkpoint"
+    elif CONTENTS[expected] == "JSON":
+        content = "JSON"
+    elif expected == "safetensors" or start[8:9] == b"{":
+        content = "safetensors"
+    else:
+        raise MalformedCheckpoint(f"{source.path} is not {CONTENTS[expected]}, nor any other weight file")
+    if expected == "torch" and content == "safetensors":
+        return content
+    if expected == "keras" and content == "HDF5":  # what TensorFlow up to 2.11 wrote under this suffix
+        return _hdf5_format(source)
+    if content != CONTENTS[expected]:
+        raise MalformedCheckpoint(f"{source.path} contains {content}, but its suffix is that of {CONTENTS[expected]}")
+    return _hdf5_format(source) if content == "HDF5" else expected
+
+
+def _zip_content(expected: str, source: Source) -> str:
+    """Return the kind of a zip file: a Keras archive or a torch checkpoint; if unclear, what the suffix stands for."""
+    if expected not in ("keras", "torch"):
+        return "a zip archive"
+    with source.open() as file:
+        head = file.read(1 << 12)
+    if expected == "keras" and b"data.pkl" in head:
+        return "a torch checkpoint"
+    if expected == "torch" and (b"config.json" in head or b"model.weights.h5" in head):
+        return "a Keras archive"
+    return CONTENTS[expected]
+
+
+def _hdf5_format(source: Source) -> str:
+    """Return which of Keras' two HDF5 formats a file has: "legacy h5", which has a list of layers, or "weights h5"."""
+    return "legacy h5" if Hdf5File(source).survey().is_legacy else "weights h5"

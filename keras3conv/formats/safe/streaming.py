@@ -1,0 +1,211 @@
+"""Write the values of tensors to their places in a file, one tensor at a time, in a second thread.
+
+A format first writes everything but the values, and says at which bytes each tensor belongs. Then the values are
+streamed: one thread reads and transposes a block, the other computes its checksum and writes it. Beside the tensor that
+is read, memory holds only a few blocks. An array that is contiguous is written without a copy.
+"""
+
+import errno
+import os
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras3conv.errors import FileError
+from keras3conv.formats.safe.source import dtype_named
+from keras3conv.model.views import Reader, TensorRef
+from keras3conv.numerics.copying import copy_into
+from keras3conv.transforms import Array
+
+Progress = Callable[[str, int, int], None]
+"""A function that is called before every tensor: with its name, the bytes written, and the bytes of all."""
+
+_UNSUPPORTED = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What a file system says that cannot reserve bytes."""
+
+_BLOCK = 4 << 20
+_BUFFERS = 3
+_SMALL = 1 << 18
+"""Bytes of a tensor that is not worth handing to the other thread."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The bytes of a file that hold one tensor."""
+
+    start: int
+    size: int
+
+
+def _nothing(_checksums: Mapping[str, int]) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A file without its values.
+
+    Attributes:
+        extents: For each tensor that is stored, by its path, where its values belong. Of tied weights only one is.
+        locations: The name of a tensor in the file, by its path, where the two differ.
+        finish: A function that completes the file when the CRC-32 of each tensor is known.
+    """
+
+    extents: Mapping[str, Extent]
+    locations: Mapping[str, str] = field(default_factory=dict)
+    finish: Callable[[Mapping[str, int]], None] = _nothing
+
+
+def fill(
+    path: Path,
+    layout: Layout,
+    tensors: Sequence[TensorRef],
+    read: Reader,
+    progress: Progress | None = None,
+    *,
+    checked: bool = True,
+) -> dict[str, int]:
+    """Write the values of all tensors of a layout, and return their CRC-32 by path.
+
+    Args:
+        path: The file, which has everything but the values.
+        layout: Where the values belong.
+        tensors: The declared tensors; those that the layout lacks are tied to others.
+        read: A function that returns the values of the tensor with a path.
+        progress: A function to call before every tensor.
+        checked: Whether to compute the checksums; otherwise they are 0.
+
+    Raises:
+        FileError: An array differs from its declaration.
+        OSError: The file cannot be written.
+    """
+    stored = [tensor for tensor in tensors if tensor.path in layout.extents]
+    total, done = sum(extent.size for extent in layout.extents.values()), 0
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        _allocate(descriptor, layout)
+        with ThreadPoolExecutor(1) as pool:
+            writer = _Writer(descriptor, pool, checked=checked)
+            for tensor in stored:
+                if progress:
+                    progress(tensor.path, done, total)
+                extent = layout.extents[tensor.path]
+                writer.write(tensor.path, as_declared(read(tensor.path), tensor), extent.start)
+                done += extent.size
+            writer.wait(0)
+        layout.finish(writer.checksums)
+        return writer.checksums
+    finally:
+        os.close(descriptor)
+
+
+def as_declared(array: Array, tensor: TensorRef) -> Array:
+    """Return the array, little-endian; raise `FileError` if it differs in shape or dtype from its `TensorRef`.
+
+    The header of a file is written before the data, so it would be wrong for such an array.
+    """
+    if array.shape != tensor.shape or array.dtype.name != tensor.dtype:
+        declared = f"{tensor.path} is declared {tensor.dtype} {tensor.shape}"
+        raise FileError(f"{declared}, but is {array.dtype} {array.shape}")
+    if array.dtype.byteorder == ">":
+        return array.astype(dtype_named(tensor.dtype))
+    return array
+
+
+def _allocate(descriptor: int, layout: Layout) -> None:
+    """Reserve the bytes of all tensors, so that a disk that is too full is noticed at the start."""
+    end = max((extent.start + extent.size for extent in layout.extents.values()), default=0)
+    if end and hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, end)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+
+
+class _Writer:
+    """Writes arrays at offsets of a file, with the help of a second thread."""
+
+    def __init__(self, descriptor: int, pool: ThreadPoolExecutor, *, checked: bool) -> None:
+        self.checksums: dict[str, int] = {}
+        self._checked = checked
+        self._descriptor, self._pool = descriptor, pool
+        self._waiting: deque[Future[None]] = deque()
+        self._buffers: list[Array] = []
+        self._turn = 0
+
+    def write(self, path: str, array: Array, start: int) -> None:
+        """Write an array to the bytes from `start`."""
+        self.checksums[path] = 0
+        if array.nbytes <= _SMALL:
+            self._put(path, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, start)
+            return
+        for block in self._blocks(array):
+            self.wait(_BUFFERS - 1)
+            self._waiting.append(self._pool.submit(self._put, path, block, start))
+            start += len(block)
+
+    def wait(self, most: int) -> None:
+        """Wait until at most this number of blocks is unwritten; raise what went wrong in the other thread."""
+        while len(self._waiting) > most:
+            self._waiting.popleft().result()
+
+    def _put(self, path: str, block: memoryview, start: int) -> None:
+        if self._checked:
+            self.checksums[path] = zlib.crc32(block, self.checksums[path])
+        while block:
+            count = os.pwrite(self._descriptor, block, start)
+            block, start = block[count:], start + count
+
+    def _blocks(self, array: Array) -> Iterator[memoryview]:
+        """Yield the bytes of an array in row-major order, in blocks that stay as they are until they are written."""
+        if array.flags.c_contiguous:
+            data = array.reshape(-1).view(np.uint8).data
+            yield from (data[start : start + _BLOCK] for start in range(0, len(data), _BLOCK))
+            return
+        for part in _parts(array):
+            buffer = self._buffer(part.nbytes)
+            copy_into(buffer.view(part.dtype).reshape(part.shape), part)
+            yield buffer.data
+
+    def _buffer(self, size: int) -> Array:
+        """Return memory that no unwritten block uses."""
+        self.wait(_BUFFERS - 1)
+        if len(self._buffers) < _BUFFERS:
+            self._buffers.append(np.empty(max(size, _BLOCK), np.uint8))
+        place = self._turn = (self._turn + 1) % len(self._buffers)
+        if len(self._buffers[place]) < size:
+            self._buffers[place] = np.empty(size, np.uint8)
+        return self._buffers[place][:size]
+
+
+def _parts(array: Array) -> Iterator[Array]:
+    """Yield views of an array, in row-major order, of about the size of a block."""
+    axis, row = 0, array.nbytes
+    while axis < array.ndim:
+        row //= array.shape[axis]
+        if row <= _BLOCK:
+            break
+        axis += 1
+    step = max(1, _BLOCK // row)
+    for outer in np.ndindex(array.shape[:axis]):
+        inside = array[outer]
+        for start in range(0, inside.shape[0], step):
+            yield inside[start : start + step]
+
+
+def size_of(tensor: TensorRef) -> int:
+    """Return the number of bytes of the values of a tensor."""
+    return int(prod(tensor.shape)) * dtype_named(tensor.dtype).itemsize
+
+
+def checksum(array: Any) -> int:
+    """Return the CRC-32 of the values of an array, in row-major order."""
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

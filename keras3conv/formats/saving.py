@@ -1,0 +1,218 @@
+"""Write the tensors of a model to a file, or to several shards and an index, and check what is on disk."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from keras3conv.errors import FileError
+from keras3conv.formats.identify import CONTENTS, by_suffix
+from keras3conv.formats.safe.source import Source
+from keras3conv.formats.safe.streaming import Progress
+from keras3conv.formats.shards import Shards, divide, index_of, weight_map_files
+from keras3conv.formats.store import ALL_CHECKS, LAYOUTS, Checks, Written, store, store_in_template
+from keras3conv.model.views import Reader, TensorRef
+from keras3conv.writing import rooms
+from keras3conv.writing.digests import digest
+from keras3conv.writing.outputs import replacing_all
+
+_FINISHED = ".finished"
+
+
+class Output(Protocol):
+    """A model to write to one or several files."""
+
+    @property
+    def path(self) -> Path:
+        """The path of the file, or of the index of the shards."""
+
+    def paths(self) -> tuple[Path, ...]:
+        """Return the paths of all files: the shards first, the index last."""
+
+    def write(self, temporaries: Sequence[Path], progress: Progress | None = None) -> tuple[Written, ...]:
+        """Write all files under temporary paths, in the order of `paths`."""
+
+    def job(self) -> str:
+        """Return a text that differs for every content, if a killed process can be resumed; else an empty text."""
+
+    def superseded(self) -> tuple[Path, ...]:
+        """Return files that belong to the old output and not to the new one, to be deleted at the end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """The tensors of a model, to be written to one or several files.
+
+    Attributes:
+        path: The path of the file, or of the index of the shards.
+        tensors: The tensors, in the order of the model.
+        read: A function that returns the values of the tensor with a path.
+        template: A Keras file of the same format, from which everything except the weights is copied.
+        shards: The shards; None if there is one file.
+        checks: What is done beside writing.
+    """
+
+    path: Path
+    tensors: tuple[TensorRef, ...]
+    read: Reader
+    template: Path | None = None
+    shards: Shards | None = None
+    checks: Checks = ALL_CHECKS
+
+    @classmethod
+    def of(
+        cls,
+        path: Path,
+        tensors: Sequence[TensorRef],
+        read: Reader,
+        *,
+        template: Path | None = None,
+        max_shard_size: int | None = None,
+        checks: Checks = ALL_CHECKS,
+    ) -> "Destination":
+        """Return the destination for a path; raise `FileError` if the tensors cannot be written to it."""
+        index = index_of(path, max_shard_size)
+        _check_names(tensors, path)
+        if index is not None:
+            shards = divide(index, tensors, max_shard_size)
+            return cls(path=index, tensors=tuple(tensors), read=read, shards=shards, checks=checks)
+        expected = by_suffix(path)
+        if template is None and expected not in LAYOUTS:
+            raise FileError(f"{path}: writing {CONTENTS[expected]} needs a template\nFix:  template=an existing file")
+        return cls(path=path, tensors=tuple(tensors), read=read, template=template, checks=checks)
+
+    def paths(self) -> tuple[Path, ...]:
+        """Return the paths of all files: the shards first, the index last."""
+        return (self.path,) if self.shards is None else (*self.shards.tensors, self.path)
+
+    def job(self) -> str:
+        """Return a text that names the shards and their tensors; empty if there is one file."""
+        if self.shards is None:
+            return ""
+        content = {
+            path.name: [
+                [tensor.path, tensor.location, tensor.dtype, tensor.shape, tensor.storage] for tensor in tensors
+            ]
+            for path, tensors in self.shards.tensors.items()
+        }
+        return json.dumps([str(self.path), content])
+
+    def superseded(self) -> tuple[Path, ...]:
+        """Return the shards that only the old index lists."""
+        if self.shards is None or not self.path.exists():
+            return ()
+        try:
+            old = weight_map_files(Source.pin(self.path))
+        except FileError:  # it is no index, so nothing is known to belong to it
+            return ()
+        known = {path.name for path in self.paths()}
+        return tuple(self.path.with_name(name) for name in old if name not in known)
+
+    def write(self, temporaries: Sequence[Path], progress: Progress | None = None) -> tuple[Written, ...]:
+        """Write all files under temporary paths, in the order of `paths`; skip shards that are finished."""
+        if self.shards is None:
+            return (self._write_one(temporaries[0], progress),)
+        written = []
+        for (path, tensors), temporary in zip(self.shards.tensors.items(), temporaries[:-1], strict=True):
+            made = _finished(path, tensors, temporary)
+            if made is None:
+                made = store(temporary, path, self.shards.kind, tensors, self.read, self.checks, progress)
+                _finish(made, temporary)
+            written.append(made)
+        temporaries[-1].write_text(self.shards.index_text() + "\n", encoding="utf-8")
+        rooms.synchronise(temporaries[-1])
+        return (*written, Written(file=replace(digest(temporaries[-1]), path=str(self.path))))
+
+    def _write_one(self, temporary: Path, progress: Progress | None) -> Written:
+        expected = by_suffix(self.path)
+        if self.template is None:
+            return store(temporary, self.path, expected, self.tensors, self.read, self.checks, progress)
+        return store_in_template(temporary, self.path, self.template, self.tensors, self.read)
+
+
+def write_all(
+    outputs: Sequence[Output],
+    *,
+    overwrite: bool = False,
+    job: str = "",
+    progress: Progress | None = None,
+    describe: Callable[[Output, Sequence[Written]], str] | None = None,
+) -> tuple[Written, ...]:
+    """Write several models, all of them or none.
+
+    Args:
+        outputs: The models.
+        overwrite: Whether existing files may be replaced.
+        job: The sources and the plan. Shards that a killed process of the same job has finished are used again.
+        progress: A function to call before every tensor.
+        describe: A function that returns the content of the manifest beside an output; None for no manifests.
+
+    Returns:
+        The files, in the order of the outputs; of each the shards first, the index last. Manifests are not among them.
+
+    Raises:
+        FileError: A file cannot be written; existing files are unchanged.
+    """
+    paths = [
+        path for output in outputs for path in (*output.paths(), *([manifest_of(output.path)] if describe else ()))
+    ]
+    jobs = [output.job() for output in outputs]
+    whole = hashlib.sha256(json.dumps([job, *jobs]).encode()).hexdigest() if any(jobs) else ""
+    superseded = [path for output in outputs for path in output.superseded()]
+    written: list[Written] = []
+    with replacing_all(paths, overwrite=overwrite, job=whole) as temporaries:
+        waiting = iter(temporaries)
+        for output in outputs:
+            made = output.write([next(waiting) for _ in output.paths()], progress)
+            written += made
+            if describe:
+                next(waiting).write_text(describe(output, made), encoding="utf-8")
+    for path in superseded:
+        if path not in paths:
+            path.unlink(missing_ok=True)
+    return tuple(written)
+
+
+def manifest_of(path: Path) -> Path:
+    """Return the path of the manifest beside an output."""
+    return path.with_name(f"{path.name}.manifest.json")
+
+
+def _finish(made: Written, temporary: Path) -> None:
+    """Note beside a shard that it is complete, for a process that resumes the job."""
+    note = {"size": made.file.size, "sha256": made.file.sha256, "md5": made.file.md5}
+    text = json.dumps(note | {"checksums": dict(made.checksums), "locations": dict(made.locations)})
+    note_path = temporary.with_name(temporary.name + _FINISHED)
+    note_path.write_text(text, encoding="utf-8")
+    rooms.synchronise(note_path)
+
+
+def _finished(path: Path, tensors: tuple[TensorRef, ...], temporary: Path) -> Written | None:
+    """Return a shard that a killed process finished, if its digests still agree; else None."""
+    note_path = temporary.with_name(temporary.name + _FINISHED)
+    try:
+        note = json.loads(note_path.read_text(encoding="utf-8"))
+        found = replace(digest(temporary), path=str(path))
+        if (note["size"], note["sha256"], note["md5"]) != (found.size, found.sha256, found.md5):
+            return None
+        checksums = {str(name): int(value) for name, value in note["checksums"].items()}
+        locations = {str(name): str(value) for name, value in note["locations"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return Written(file=found, tensors=tensors, checksums=checksums, locations=locations)
+
+
+def _check_names(tensors: Sequence[TensorRef], destination: Path) -> None:
+    seen: set[str] = set()
+    for tensor in tensors:
+        if tensor.path in seen:
+            raise FileError(f"{destination}: two tensors have the name {tensor.path!r}")
+        seen.add(tensor.path)
+        try:
+            tensor.path.encode()
+        except UnicodeEncodeError:
+            raise FileError(
+                f"{destination}: the name {tensor.path!r} is not valid Unicode, so it cannot be written to a file"
+            ) from None

@@ -1,0 +1,192 @@
+"""Write the tensors of one file, flush them to disk, read them again, and compare."""
+
+import shutil
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from keras3conv.errors import FileError, MalformedCheckpoint
+from keras3conv.formats.identify import CONTENTS, READERS, by_suffix, identify
+from keras3conv.formats.keras import archive, legacy_h5, weights_h5
+from keras3conv.formats.safe import hdf5
+from keras3conv.formats.safe.source import Source
+from keras3conv.formats.safe.streaming import Extent, Layout, Progress, as_declared, checksum, fill
+from keras3conv.formats.safetensors import file as safetensors_file
+from keras3conv.formats.torch import writer as torch_writer
+from keras3conv.model.views import Reader, TensorRef
+from keras3conv.transforms import Array
+from keras3conv.writing import rooms
+from keras3conv.writing.digests import WrittenFile, digest
+
+LAYOUTS: dict[str, Callable[[Path, Sequence[TensorRef]], Layout]] = {
+    "safetensors": safetensors_file.lay_out,
+    "weights h5": weights_h5.lay_out,
+    "legacy h5": legacy_h5.lay_out,
+    "torch": torch_writer.lay_out,
+}
+EXTENTS: dict[str, Callable[[Source], Mapping[str, Extent]]] = {
+    "safetensors": safetensors_file.extents,
+    "weights h5": hdf5.extents,
+    "legacy h5": hdf5.extents,
+    "torch": torch_writer.extents,
+}
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What is done beside writing; a benchmark measures what each costs.
+
+    Attributes:
+        reread: Whether to read every tensor again and compare it with what was written.
+        digests: Whether to compute the digests of the file.
+    """
+
+    reread: bool = True
+    digests: bool = True
+
+
+ALL_CHECKS = Checks()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A file of tensors that was written.
+
+    Attributes:
+        file: The file with its digests.
+        tensors: The tensors in it.
+        checksums: The CRC-32 of the values by the path of the tensor; tied weights have one entry.
+        locations: The locations of the tensors, by path, where `TensorRef.location` is another one when it is read.
+    """
+
+    file: WrittenFile
+    tensors: tuple[TensorRef, ...] = ()
+    checksums: Mapping[str, int] = field(default_factory=dict)
+    locations: Mapping[str, str] = field(default_factory=dict)
+
+
+def store(
+    temporary: Path,
+    path: Path,
+    kind: str,
+    tensors: tuple[TensorRef, ...],
+    read: Reader,
+    checks: Checks,
+    progress: Progress | None = None,
+) -> Written:
+    """Write a file, and check it.
+
+    Args:
+        temporary: The file to write.
+        path: The name that the file will have, for messages.
+        kind: The format.
+        tensors: The tensors of the file.
+        read: A function that returns the values of the tensor with a path.
+        checks: What is done beside writing.
+        progress: A function to call before every tensor.
+
+    Raises:
+        FileError: An array differs from its declaration, or a tensor has other values when it is read again.
+        OSError: The file cannot be written.
+    """
+    layout = LAYOUTS[kind](temporary, tensors)
+    checksums = fill(temporary, layout, tensors, read, progress, checked=checks.reread or kind == "torch")
+    rooms.synchronise(temporary)
+    locations = {} if kind == "torch" else layout.locations  # a torch checkpoint is read by the names of its tensors
+    file = WrittenFile(path=str(path), size=temporary.stat().st_size, sha256="", md5="")
+    with ThreadPoolExecutor(1) as pool:
+        digests = pool.submit(digest, temporary) if checks.digests else None
+        if checks.reread:
+            _reread(temporary, path, kind, layout, checksums)
+        file = replace(digests.result(), path=str(path)) if digests else file
+    return Written(file=file, tensors=tensors, checksums=checksums, locations=locations)
+
+
+def _reread(temporary: Path, path: Path, kind: str, layout: Layout, checksums: Mapping[str, int]) -> None:
+    """Parse the file anew, as any other file, and compare each tensor with what was written.
+
+    Raises:
+        FileError: A tensor is missing, at another place, or has other values.
+    """
+    names = {layout.locations.get(tensor, tensor): tensor for tensor in layout.extents}
+    try:
+        found = read_checksums(temporary, kind)
+    except MalformedCheckpoint as error:
+        raise FileError(f"{path} was damaged while it was written: {error}") from error
+    for location, tensor in names.items():
+        if found.get(location) != checksums[tensor]:
+            state = "is missing" if location not in found else "has other values than those that were written"
+            raise FileError(f"{path} was damaged while it was written: {tensor} {state}; check the disk and the memory")
+
+
+def read_checksums(path: Path, kind: str) -> dict[str, int]:
+    """Return the CRC-32 of the values of every tensor of a file, by its location in the file."""
+    source, buffer = Source.pin(path), memoryview(bytearray(_BLOCK))
+    places = EXTENTS[kind](source)
+    found: dict[str, int] = {}
+    with source.open() as file:
+        for location, place in sorted(places.items(), key=lambda item: item[1].start):
+            file.seek(place.start)
+            crc, left = 0, place.size
+            while left:
+                count = file.readinto(buffer[: min(left, _BLOCK)])  # type: ignore[attr-defined]  # BinaryIO lacks it
+                if not count:
+                    raise MalformedCheckpoint(f"{path} was truncated while it was read")
+                crc, left = zlib.crc32(buffer[:count], crc), left - count
+            found[location] = crc
+    return found
+
+
+def store_in_template(
+    temporary: Path, path: Path, template: Path, tensors: tuple[TensorRef, ...], read: Reader
+) -> Written:
+    """Write a copy of a Keras file with other weights, and check it.
+
+    Raises:
+        FileError: The template has another format or other tensors, or a tensor has other values when it is read again.
+        OSError: The file cannot be written.
+    """
+    expected = by_suffix(path)
+    source = Source.pin(template)
+    found = identify(by_suffix(template), source)
+    if found not in ("keras", "weights h5", "legacy h5") or CONTENTS[found] != CONTENTS[expected]:
+        raise FileError(f"{template} is {CONTENTS[found]}, which is not a template for {CONTENTS[expected]}")
+    places = archive.check_inventory(tensors, READERS[found](source))
+    inventory = {tensor.path: tensor for tensor in tensors}
+    checksums: dict[str, int] = {}
+
+    def checked(path: str) -> Array:
+        array = as_declared(read(path), inventory[path])
+        checksums[path] = checksum(array)
+        return array
+
+    if found == "keras":
+        archive.rewrite(temporary, source, places, checked)
+    else:
+        with source.unchanged() as name:
+            shutil.copyfile(name, temporary)
+        with hdf5.opened(temporary, str(template), "r+") as file:
+            hdf5.overwrite_datasets(file, places, checked, str(template))
+    rooms.synchronise(temporary)
+    view = READERS[found](Source.pin(temporary))
+    values = {tensor.location: tensor.path for tensor in view.tensors()}
+    for location, tensor in places.items():
+        if checksum(view.read(values[location])) != checksums[tensor.path]:
+            raise FileError(f"{path} was damaged while it was written: {tensor.path} has other values")
+    file_written = replace(digest(temporary), path=str(path))
+    locations = {tensor.path: location for location, tensor in places.items()}
+    return Written(file=file_written, tensors=tensors, checksums=checksums, locations=locations)
+
+
+def written_by_others(temporary: Path, path: Path) -> Written:
+    """Return what is known of a file that the library of a framework wrote: its digests, and those of its tensors."""
+    rooms.synchronise(temporary)
+    expected = by_suffix(path)
+    source = Source.pin(temporary)
+    view = READERS[identify(expected, source)](source)
+    tensors = tuple(view.tensors())
+    checksums = {tensor.path: checksum(view.read(tensor.path)) for tensor in tensors}
+    return Written(file=replace(digest(temporary), path=str(path)), tensors=tensors, checksums=checksums)

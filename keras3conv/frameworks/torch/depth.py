@@ -1,0 +1,66 @@
+"""Find stochastic depth: modules that return their input in evaluation mode and drop whole examples in training.
+
+`torch.export` sees nothing of such a module in evaluation mode. While the module is captured, it calls a dropout that
+does nothing, which the graph then contains.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from keras3conv.errors import RAISED_BY_MODELS
+from keras3conv.frameworks.torch.tensors import named_modules
+
+_EXAMPLES = 64
+
+
+@contextmanager
+def captured_depth(module: nn.Module) -> Iterator[dict[str, float]]:
+    """Let every stochastic depth call a dropout while the block runs; yield the rates by path."""
+    rates = {path: rate for path, child in named_modules(module) if (rate := _rate(child))}
+    children = [(module.get_submodule(path), rate) for path, rate in rates.items()]
+    try:
+        for child, rate in children:
+            vars(child)["forward"] = _dropout(rate)
+        yield rates
+    finally:
+        for child, _ in children:
+            vars(child).pop("forward", None)
+
+
+def _dropout(rate: float) -> object:
+    return lambda x, *others, **options: functional.dropout(x, rate, training=False)
+
+
+def _rate(child: nn.Module) -> float:
+    """Return the rate with which a module drops examples in training; zero for any other module."""
+    is_bare = not (child._modules or child._parameters or child._buffers)
+    if not is_bare or type(child).__module__.startswith("torch.nn."):
+        return 0.0
+    candidates = [value for value in vars(child).values() if isinstance(value, float) and 0.0 < value < 1.0]
+    if not candidates:
+        return 0.0
+    ones, was_training = torch.ones(_EXAMPLES, 3, 2), child.training
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            same = child.eval()(ones)
+            dropped = child.train()(ones)
+    except RAISED_BY_MODELS:  # it is called with something else than a tensor
+        return 0.0
+    finally:
+        child.train(was_training)
+    if not all(isinstance(one, torch.Tensor) and one.shape == ones.shape for one in (same, dropped)):
+        return 0.0
+    rows = dropped.flatten(1)
+    whole = bool((rows == rows[:, :1]).all()) and rows[:, 0].unique().numel() == 2 and bool((rows == 0).any())
+    if not torch.equal(same, ones) or not whole:
+        return 0.0
+    scale = float(rows.max())
+    return next((rate for rate in candidates if abs(scale * (1.0 - rate) - 1.0) < 1e-6), 0.0)
+
+
+__all__ = ["captured_depth"]

@@ -1,0 +1,34 @@
+"""Load a model of transformers from a local folder: its class from `config.json`, its weights from safetensors."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from keras3conv.errors import RAISED_BY_MODELS, InputError, ModelError
+
+
+def load(folder: str | Path) -> Any:
+    """Return the model in a folder, in evaluation mode. Nothing is downloaded, and no code in the folder is run.
+
+    Raises:
+        InputError: transformers is not installed, or `config.json` names no class of it.
+        ModelError: The weights do not fit, or are no safetensors.
+    """
+    try:
+        import transformers  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    except ImportError as error:
+        raise InputError(f"{folder} is read by transformers\nFix:  pip install transformers") from error
+    names = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
+    cls = getattr(transformers, str(names[0]), None)
+    if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):
+        raise InputError(
+            f"{folder}/config.json names the architecture {names[0]!r}, which is no class of transformers "
+            f"{transformers.__version__}\nFix:  k3c.convert(module, inputs=...) with the module made in your own code"
+        )
+    try:
+        return cls.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
+    except (OSError, *RAISED_BY_MODELS) as error:
+        raise ModelError(f"{folder} cannot be loaded: {error}") from error
+
+
+__all__ = ["load"]

@@ -1,0 +1,136 @@
+"""Write a manifest beside every output: what it was made from, by what, and the digests of all of it.
+
+The manifest of `model.weights.h5` is `model.weights.h5.manifest.json`. It holds no date and no path of a folder: the
+same transfer writes the same bytes. docs/files.md describes the format. `verify` compares the files with it.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from keras3conv import formats
+from keras3conv.alignment.plan import Alignment
+from keras3conv.errors import FileError
+from keras3conv.formats.safe.source import Source
+from keras3conv.formats.shards import weight_map_files
+from keras3conv.frameworks.adapter import Adapter
+from keras3conv.report.report import current_environment
+
+FORMAT = 1
+"""The number of the format of a manifest."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """The source and the plan of a transfer, for the manifests of its outputs.
+
+    Attributes:
+        plan: The plan.
+        title: The name of the source.
+        sources: The files of the source; none if it is a live model.
+    """
+
+    plan: Alignment
+    title: str
+    sources: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, source: Adapter, plan: Alignment) -> "Record":
+        """Return the record of a transfer from a source."""
+        view = plan.torch if source.side == "torch" else plan.keras
+        if source.is_live:
+            return cls(plan, view.name, ())
+        return cls(plan, source.source.name, files_of(source.source))
+
+    @cached_property
+    def _digests(self) -> tuple[formats.WrittenFile, ...]:
+        return tuple(formats.digest(path) for path in self.sources)
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return hashlib.sha256(self.plan.to_json().encode()).hexdigest()
+
+    @property
+    def job(self) -> str:
+        """The plan, and the sources with their sizes and times: a change of either is another job."""
+        pinned = [(str(path.absolute()), Source.pin(path).size, Source.pin(path).stamp) for path in self.sources]
+        return json.dumps([self._fingerprint, pinned]) if self.sources else ""
+
+    def source_facts(self) -> dict[str, str]:
+        """Return the digests of the source for a report."""
+        facts: dict[str, str] = {}
+        for file in self._digests:
+            facts[f"source {Path(file.path).name}"] = f"sha256 {file.sha256}, md5 {file.md5}"
+        return facts
+
+    def describe(self, output: formats.Output, written: Sequence[formats.Written]) -> str:
+        """Return the content of the manifest of an output."""
+        content = {
+            "format": FORMAT,
+            "files": [_file(one.file) for one in written],
+            "source": {"name": self.title, "files": [_file(file) for file in self._digests]},
+            "plan": {
+                "sha256": self._fingerprint,
+                "torch": self.plan.torch.fingerprint,
+                "keras": self.plan.keras.fingerprint,
+                "pairs": len(self.plan.pairs),
+                "unconfirmed": sum(bool(pair.unconfirmed) for pair in self.plan.pairs),
+            },
+            "verdicts": {
+                "plan": "complete: every tensor is paired or ignored with a reason",
+                "files": "flushed to disk, read again, and equal to what was written",
+            },
+            "tensors": [entry for one in written for entry in _tensors(one)],
+            "environment": current_environment(),
+        }
+        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """Return the files of a model: the file itself; or its index and all shards."""
+    path = formats.file_of(path)
+    if not path.name.lower().endswith((".index.json", ".weights.json")):
+        return (path,)
+    return (path, *(path.with_name(name) for name in weight_map_files(Source.pin(path))))
+
+
+def _file(file: formats.WrittenFile) -> dict[str, Any]:
+    return asdict(file) | {"path": Path(file.path).name}
+
+
+def _tensors(one: formats.Written) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": tensor.path,
+            "location": one.locations.get(tensor.path, tensor.location or tensor.path),
+            "file": Path(one.file.path).name,
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
+            "crc32": f"{one.checksums[tensor.path]:08x}",
+        }
+        for tensor in one.tensors
+        if tensor.path in one.checksums
+    ]
+
+
+def read_manifest(path: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the path of the manifest for an output, or for the manifest itself, and its content.
+
+    Raises:
+        FileError: There is no manifest, or it has another form.
+    """
+    found = path if path.name.endswith(".manifest.json") else formats.manifest_of(path)
+    try:
+        content = json.loads(found.read_text(encoding="utf-8"))
+    except OSError as error:
+        fact = f"{path} has no manifest, so there is nothing to compare it with: {found}: {error.strerror}"
+        raise FileError(f"{fact}\nFix:  keras3conv transfer writes a manifest beside every output") from error
+    except ValueError as error:
+        raise FileError(f"{found} is not a manifest: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise FileError(f"{found} is not a manifest of format {FORMAT}")
+    return found, content

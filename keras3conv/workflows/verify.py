@@ -1,0 +1,109 @@
+"""Implement `keras3conv.verify`: compare the files of an output with its manifest."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras3conv import formats
+from keras3conv.errors import FileError, Problem
+from keras3conv.formats.safe.streaming import checksum
+from keras3conv.report.report import Report, current_environment
+from keras3conv.report.values import Section, Table
+from keras3conv.workflows.manifest import read_manifest
+
+
+def verify(path: Path) -> Report:
+    """Return a report on the files of an output; see `keras3conv.verify`."""
+    manifest, content = read_manifest(path)
+    try:
+        files, tensors = _files(manifest, content), _tensors(manifest, content)
+        name, source = content["files"][-1]["path"], content["source"]["files"]
+        notes = tuple(f"source {file['path']}: sha256 {file['sha256']}, md5 {file['md5']}" for file in source)
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        raise FileError(f"{manifest} is damaged: {type(error).__name__} {error}") from error
+    return Report(
+        title=f"Verification: {name}",
+        sections=(files, tensors),
+        files=tuple(
+            formats.WrittenFile(path=str(_beside(manifest, file["path"])), **{key: file[key] for key in _KEYS})
+            for file in content["files"]
+        ),
+        environment=current_environment(),
+        notes=notes,
+    )
+
+
+_KEYS = ("size", "sha256", "md5")
+
+
+def _beside(manifest: Path, name: str) -> Path:
+    """Return the path of a file in the folder of the manifest; raise `FileError` for a name that leads elsewhere."""
+    if Path(name).name != name or "\0" in name or "\\" in name:
+        raise FileError(f"{manifest} names the file {name!r}, which is not a name in the folder of the manifest")
+    return manifest.with_name(name)
+
+
+def _files(manifest: Path, content: Mapping[str, Any]) -> Section:
+    """Compare the size and both digests of every file."""
+    rows, problems = [], []
+    for file in content["files"]:
+        path = _beside(manifest, file["path"])
+        state = "passed"
+        try:
+            found = formats.digest(path)
+        except OSError as error:
+            state = "failed"
+            problems.append(Problem(fact=f"{path} cannot be read: {error.strerror}"))
+        else:
+            for key in _KEYS:
+                if getattr(found, key) != file[key]:
+                    state = "failed"
+                    problems.append(
+                        Problem(fact=f"{path}: the {key} is {getattr(found, key)}, and was {file[key]} when written")
+                    )
+        rows.append((file["path"], file["size"], file["sha256"], file["md5"], state))
+    return Section(
+        name="files",
+        status="failed" if problems else "passed",
+        claim="Every file has the bytes that were written.",
+        summary=f"{len(rows)} files, {len(problems)} differences",
+        tables=(Table(title="files", columns=("file", "bytes", "sha256", "md5", "state"), rows=tuple(rows)),),
+        problems=tuple(problems),
+    )
+
+
+def _tensors(manifest: Path, content: Mapping[str, Any]) -> Section:
+    """Compare every tensor, so that a damaged file is known by the tensors that are damaged."""
+    entries = content["tensors"]
+    problems = list(_differing(_beside(manifest, content["files"][-1]["path"]), entries))
+    return Section(
+        name="tensors",
+        status="failed" if problems else "passed",
+        claim="Every tensor has the name, the shape, the dtype and the values that were written.",
+        summary=f"{len(entries)} tensors, {len(problems)} differences",
+        problems=tuple(problems),
+    )
+
+
+def _differing(path: Path, wanted: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
+    try:
+        view = formats.read_stored(path)
+    except FileError as error:
+        yield Problem(fact=f"{path} cannot be read: {error}")
+        return
+    found = {tensor.location or tensor.path: tensor for tensor in view.tensors()}
+    for entry in wanted:
+        tensor = found.get(entry["location"])
+        if tensor is None:
+            yield Problem(fact=f"{entry['name']} is missing in {path.name}")
+        elif (tensor.dtype, list(tensor.shape)) != (entry["dtype"], entry["shape"]):
+            now = f"{tensor.dtype} {tensor.shape}"
+            yield Problem(fact=f"{entry['name']} is {now}, and was {entry['dtype']} {tuple(entry['shape'])}")
+        else:
+            try:
+                values = f"{checksum(view.read(tensor.path)):08x}"
+            except FileError as error:
+                yield Problem(fact=f"{entry['name']} cannot be read: {error}")
+                continue
+            if values != entry["crc32"]:
+                yield Problem(fact=f"{entry['name']} has other values than those that were written")

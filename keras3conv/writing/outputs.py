@@ -1,0 +1,189 @@
+"""Write files that appear whole, together, or not at all.
+
+    with replacing("model.safetensors", overwrite=True) as temporary:
+        temporary.write_bytes(content)
+
+The new files are written to a private folder beside their destinations, flushed to disk, and renamed. Before the first
+rename nothing of the destinations has changed; if a later one fails, the earlier ones are undone. An error, an
+interrupt, a full disk and a killed process leave the old files as they were. A destination that is a link is refused,
+because a rename would replace the link, and writing through it would change a file under another name.
+"""
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras3conv.errors import FileError
+from keras3conv.writing import rooms
+from keras3conv.writing.rooms import Room
+
+
+@dataclass(frozen=True)
+class _Output:
+    """A destination, the mode of the file that it replaces (None if there is none), and the room of the new file."""
+
+    destination: Path
+    mode: int | None
+    room: Room
+
+    @property
+    def temporary(self) -> Path:
+        return self.room.new(self.destination.name)
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield the path of a new file, which takes the name `path` if the block raises no exception.
+
+    Args:
+        path: The destination. A new file has the mode that the umask gives; a file that is replaced keeps its mode.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        FileError: The destination exists and may not be replaced, is a link or not a regular file, its folder is
+            missing, or the file cannot be written. The message names the destination.
+    """
+    with replacing_all((path,), overwrite=overwrite) as temporaries:
+        yield temporaries[0]
+
+
+@contextmanager
+def replacing_all(
+    paths: Sequence[str | os.PathLike[str]], *, overwrite: bool = False, job: str = ""
+) -> Iterator[tuple[Path, ...]]:
+    """Yield a new path for every destination; the new files take their names together when the block ends.
+
+    Args:
+        paths: The destinations. The last one takes its name last and loses it first: an index of the others.
+        overwrite: Whether existing files may be replaced.
+        job: The name of the job, if it can be resumed: what a killed process of the same job wrote is still there.
+
+    Raises:
+        FileError: See `replacing`.
+    """
+    destinations = tuple(map(Path, paths))
+    modes = [_mode_of(destination, overwrite=overwrite) for destination in destinations]
+    if twice := [path for path in destinations if destinations.count(path) > 1]:
+        raise FileError(f"{twice[0]} is given twice as a file to write")
+    entered: dict[Path, Room] = {}
+    with _named_errors(destinations, entered):
+        try:
+            for destination in destinations:
+                if destination.parent not in entered:
+                    entered[destination.parent] = rooms.enter(destination.parent, job)
+            outputs = [
+                _Output(destination, mode, entered[destination.parent])
+                for destination, mode in zip(destinations, modes, strict=True)
+            ]
+            yield tuple(output.temporary for output in outputs)
+            _commit(outputs, overwrite=overwrite)
+        finally:
+            for room in entered.values():
+                room.remove()
+
+
+@contextmanager
+def replacing_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a new empty folder, which takes the name `path`, with all its files, if the block raises no exception.
+
+    Args:
+        path: The destination; its parent must exist.
+        overwrite: Whether an existing folder may be replaced; all files in it are deleted.
+
+    Raises:
+        FileError: The destination exists and may not be replaced, or cannot be written; an existing one is unchanged.
+    """
+    destination, entered = Path(path), dict[Path, Room]()
+    if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
+        raise FileError(f"{destination} exists and is not a folder")
+    _check_place(destination, overwrite=overwrite)
+    with _named_errors((destination,), entered):
+        try:
+            room = entered[destination.parent] = rooms.enter(destination.parent)
+            output = _Output(destination, None, room)
+            output.temporary.mkdir()
+            yield output.temporary
+            for inside in sorted(output.temporary.rglob("*")):
+                rooms.synchronise(inside)
+            _commit([output], overwrite=overwrite)
+        finally:
+            for room in entered.values():
+                room.remove()
+
+
+def write_text(path: str | os.PathLike[str], text: str, *, overwrite: bool = False) -> None:
+    """Write a text file in UTF-8, with a line feed at the end; see `replacing`."""
+    with replacing(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes((text if text.endswith("\n") else f"{text}\n").encode())
+
+
+def _mode_of(destination: Path, *, overwrite: bool) -> int | None:
+    """Return the mode of the file to replace, None if there is none; raise `FileError` if it cannot be replaced."""
+    if destination.is_symlink():
+        raise FileError(
+            f"{destination} is a link to {destination.readlink()}: pass the path that it points to\n"
+            f"Fix:  {destination.resolve()}"
+        )
+    if destination.exists() and not destination.is_file():
+        raise FileError(f"{destination} exists and is not a regular file")
+    _check_place(destination, overwrite=overwrite)
+    return stat.S_IMODE(destination.stat().st_mode) if destination.exists() else None
+
+
+def _check_place(destination: Path, *, overwrite: bool) -> None:
+    if not destination.parent.is_dir():
+        raise FileError(f"{destination}: the folder {destination.parent} does not exist")
+    if destination.exists() and not overwrite:
+        raise FileError(f"{destination} exists\nFix:  overwrite=True")
+
+
+@contextmanager
+def _named_errors(destinations: Sequence[Path], entered: dict[Path, Room]) -> Iterator[None]:
+    """Convert an `OSError` to a `FileError` with the name of the destination, and with what became of it."""
+    before = {path: os.path.lexists(path) for path in destinations}
+    try:
+        yield
+    except OSError as error:
+        inside = [path for path in destinations if _concerns(error, path, entered)]
+        named = inside[0] if inside else destinations[-1]
+        fate = "the old file is unchanged" if before[named] else "nothing was left behind"
+        raise FileError(f"cannot write {named}: {error.strerror or error}; {fate}") from error
+
+
+def _concerns(error: OSError, path: Path, entered: dict[Path, Room]) -> bool:
+    names = {os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)}
+    room = entered.get(path.parent)
+    return str(path) in names or (room is not None and str(room.new(path.name)) in names)
+
+
+def _commit(outputs: Sequence[_Output], *, overwrite: bool) -> None:
+    """Flush the new files and rename them: one by a single rename, several so that all moves can be undone."""
+    for output in outputs:
+        if output.mode is not None:
+            output.temporary.chmod(output.mode)
+        rooms.synchronise(output.temporary)
+        if not overwrite:
+            _check_place(output.destination, overwrite=False)
+    if len(outputs) == 1 and not outputs[0].destination.is_dir():
+        outputs[0].room.move_in(outputs[0].destination.name)
+    else:
+        _move_together(outputs)
+    for parent in {output.destination.parent for output in outputs}:
+        rooms.synchronise(parent)
+
+
+def _move_together(outputs: Sequence[_Output]) -> None:
+    for room in {output.room.path: output.room for output in outputs}.values():
+        room.announce([output.destination.name for output in outputs if output.room is room])
+    try:
+        for output in reversed(outputs):
+            output.room.set_aside(output.destination.name)
+        for output in outputs:
+            output.room.move_in(output.destination.name)
+    except BaseException:
+        for output in reversed(outputs):
+            output.room.undo(output.destination.name)
+        raise

@@ -1,0 +1,172 @@
+"""Layers that need more than one Keras layer, or none: states, cells, computed weights, functions of repeated parts."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+import keras3conv as k3c
+from keras3conv.errors import InputError
+from tests.support.to_keras import LIMIT, converted, float64_error
+
+
+def rounded(module: nn.Module) -> nn.Module:
+    """Return the module with biases whose sums, which Keras holds, are exact."""
+    for name, parameter in module.named_parameters():
+        if "bias" in name:
+            parameter.data = (parameter.data * 64).round() / 64
+    return module
+
+
+class States(nn.Module):
+    def __init__(self, kind: Any, layers: int, *, bidirectional: bool) -> None:
+        super().__init__()
+        self.rnn = kind(5, 7, layers, batch_first=True, bidirectional=bidirectional)
+
+    def forward(self, x: torch.Tensor, *states: torch.Tensor) -> Any:
+        turned = tuple(state.transpose(0, 1) for state in states)
+        return self.rnn(x, turned if len(turned) > 1 else turned[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "layers", "bidirectional"), [(nn.LSTM, 2, False), (nn.LSTM, 1, True), (nn.GRU, 1, False)]
+)
+def test_initial_and_final_states_are_given_and_returned(kind: Any, layers: int, bidirectional: bool) -> None:
+    rows = layers * (2 if bidirectional else 1)
+    states = [torch.randn(3, rows, 7) for _ in range(2 if kind is nn.LSTM else 1)]
+    converted(rounded(States(kind, layers, bidirectional=bidirectional)), (torch.randn(3, 4, 5), *states))
+
+
+def test_a_cell_in_a_loop_is_one_layer() -> None:
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell, self.other = nn.LSTMCell(4, 6), nn.GRUCell(6, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            state, last = None, None
+            for step in x.unbind(1):
+                state = self.cell(step, state)
+                last = self.other(state[0], last)
+            assert last is not None
+            return last
+
+    built = converted(rounded(Loop()), torch.randn(2, 3, 4))
+    assert built.source.count("layers.LSTMCell") == 1
+
+
+def test_a_stride_and_a_dilation_are_a_layer_and_a_slice() -> None:
+    converted(nn.Conv2d(4, 6, 3, 2, 2, 2, groups=2), torch.randn(2, 4, 9, 8))
+
+
+def test_normed_weights_become_weights_and_the_module_keeps_its_parts() -> None:
+    module = nn.Sequential(
+        parametrizations.weight_norm(nn.Conv1d(3, 4, 3, padding=1)), parametrizations.spectral_norm(nn.Linear(6, 5))
+    )
+    built = converted(module, torch.randn(2, 3, 6))
+    assert not built.alignment.problems()
+    assert hasattr(module[0], "parametrizations")
+
+
+class Branch(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels)
+        self.end = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.end(torch.relu(self.norm(self.conv(x))))
+
+
+class Repeated(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = nn.Sequential(Branch(4), Branch(4), nn.Conv2d(4, 6, 1), Branch(6), Branch(6), Branch(6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.stages(x)
+
+
+class Depth(nn.Module):
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return x
+        kept = torch.rand(x.shape[0], *(1,) * (x.ndim - 1)) >= self.rate
+        return x * kept / (1.0 - self.rate)
+
+
+def test_a_module_that_drops_examples_in_training_does_so_in_keras() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), Depth(0.25))
+    built = converted(module, torch.randn(2, 3, 4, 5))
+    assert "layers.Dropout(0.25, noise_shape=(None, 1, 1, 1)" in built.source
+    found = built.model(torch.ones(64, 4, 5, 3).numpy(), training=True).detach().reshape(64, -1)
+    assert 0 < int((found == 0).all(1).sum()) < 40
+    assert bool(((found == 0).all(1) | (found != 0).all(1)).all())
+    assert "forward" not in vars(module[1])
+
+
+def test_modules_of_one_class_become_a_function_with_its_name() -> None:
+    built = converted(Repeated(), torch.randn(2, 4, 5, 6))
+    assert "def branch(x, name, filters):" in built.source
+    assert 'branch(x, "stages_0", filters=4)' in built.source
+    assert {layer.name for layer in built.model.layers} >= {"stages_0_conv", "stages_5_end", "stages_3_norm"}
+
+
+def test_a_layer_that_grows_is_written_as_one_function() -> None:
+    class Dense(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(
+                nn.Sequential(nn.BatchNorm2d(4 + 3 * number), nn.ReLU(), nn.Conv2d(4 + 3 * number, 3, 1))
+                for number in range(6)
+            )
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            made = [x]
+            for layer in self.layers:
+                made.append(layer(torch.cat(made, 1)))
+            return torch.cat(made, 1)
+
+    built = converted(Dense(), torch.randn(2, 4, 5, 6))
+    assert built.source.count("layers.Conv2D") == 1
+
+
+def test_free_sizes_of_images_stay_free() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    conversion = k3c.convert(module.eval(), inputs=torch.randn(2, 3, 12, 14), dynamic={"input": (2, 3)}, validate=False)
+    assert conversion.model.input_shape == (None, None, None, 3)
+    other = torch.randn(3, 3, 17, 20)
+    found = conversion.model(other.permute(0, 2, 3, 1).numpy())
+    assert torch.allclose(found, module(other), atol=1e-5)
+
+
+def test_free_lengths_of_texts_stay_free() -> None:
+    from keras3conv.builder.to_keras.build import build
+
+    class Text(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tokens, self.positions = nn.Embedding(20, 8), nn.Embedding(12, 8)
+            self.table, self.qkv = nn.Parameter(torch.randn(1, 12, 8)), nn.Linear(8, 24)
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            batch, length = ids.shape
+            x = self.tokens(ids) + self.positions(torch.arange(length)) + self.table[:, :length]
+            q, k, v = self.qkv(x).view(batch, length, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+            made = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            return x + made.transpose(1, 2).reshape(batch, length, 8)
+
+    module = Text().eval()
+    built = build(module, "last", torch.randint(0, 20, (2, 7)), {"ids": (1,)})
+    assert float64_error(module, built, torch.randint(0, 20, (3, 11))) < LIMIT
+
+
+def test_a_free_size_of_an_unknown_input_is_refused() -> None:
+    with pytest.raises(InputError, match="dynamic names 'y'"):
+        k3c.convert(nn.Linear(4, 4), inputs=torch.randn(2, 4), dynamic={"y": (1,)})

@@ -1,0 +1,126 @@
+"""Inputs that nobody gave, or that were given by position, reach the arguments that have their names and layouts."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+from keras import layers, ops
+from torch import nn
+
+import keras3conv as k3c
+from tests.support.models import randomize
+
+
+class Profile(nn.Module):
+    """Takes its two inputs in another order than the alphabet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(9, 4), nn.Linear(5, 3)
+
+    def forward(self, user_id: torch.Tensor, age: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.head(torch.cat([self.table(user_id.long()[:, 0]), age], -1))
+        return made
+
+
+class Both(nn.Module):
+    """Two inputs of one shape, which only their names tell apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 3)
+
+    def forward(self, user_id: torch.Tensor, age: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.head(user_id) - 2 * age
+        return made
+
+
+def profile() -> keras.Model:
+    given = {"age": keras.Input((1,), name="age"), "user_id": keras.Input((1,), name="user_id")}
+    row = layers.Embedding(9, 4)(ops.cast(given["user_id"], "int32")[:, 0])
+    return keras.Model(given, layers.Dense(3)(ops.concatenate([row, given["age"]], -1)))
+
+
+def both() -> keras.Model:
+    given = {"age": keras.Input((3,), name="age"), "user_id": keras.Input((3,), name="user_id")}
+    return keras.Model(given, layers.Dense(3)(given["user_id"]) - 2 * given["age"])
+
+
+def proven(module: nn.Module, model: keras.Model, inputs: Any = None) -> k3c.Report:
+    plan = k3c.align(randomize(module), model, inputs=inputs).check()
+    k3c.transfer(module, model, plan)
+    report = k3c.validate(module, model, inputs=inputs, alignment=plan, proofs=("float64", "outputs"))
+    report.raise_if_failed()
+    return report
+
+
+def test_positional_inputs_go_by_the_names_of_the_arguments() -> None:
+    ids = np.array([[1.0], [8.0], [3.0]], np.float32)
+    ages = np.random.default_rng(0).standard_normal((3, 1)).astype(np.float32)
+    proven(Profile(), profile(), (torch.tensor(ids), torch.tensor(ages)))
+    random = np.random.default_rng(1)
+    first, second = (torch.tensor(random.standard_normal((4, 3)), dtype=torch.float32) for _ in range(2))
+    proven(Both(), both(), (first, second))
+
+
+def test_inputs_that_are_made_go_by_the_names_of_the_arguments() -> None:
+    proven(Both(), both())
+
+
+class StepsFirst(nn.Module):
+    """Has a convolution and takes its steps before its channels, as Keras does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(4, 6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.conv(x.mT).mT
+        return made
+
+
+class ChannelsFirst(nn.Module):
+    """Has no layer that tells its layout, and takes the channels before the steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.head(x.mT)
+        return made
+
+
+def test_the_layout_of_a_sequence_is_the_one_that_both_models_accept() -> None:
+    proven(StepsFirst(), keras.Sequential([keras.Input((7, 4)), layers.Conv1D(6, 3)]))
+    proven(ChannelsFirst(), keras.Sequential([keras.Input((7, 4)), layers.Dense(6)]))
+    report = proven(StepsFirst(), keras.Sequential([keras.Input((None, 4)), layers.Conv1D(6, 3)]))
+    assert any("the free sizes are 32" in note for note in report.notes)
+
+
+class Positions(nn.Module):
+    """Has a table of positions, so that long inputs are refused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(10, 4), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.head(x + self.table(torch.arange(x.shape[1])))
+        return made
+
+
+class Table(layers.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = layers.Embedding(10, 4)
+
+    def call(self, x: Any) -> Any:
+        return x + self.table(ops.arange(ops.shape(x)[1]))
+
+
+def test_the_report_names_the_sizes_that_the_models_refused() -> None:
+    given = keras.Input((None, 4))
+    report = proven(Positions(), keras.Model(given, layers.Dense(3)(Table()(given))))
+    assert any("the free sizes are 8, as the models refuse 32, 64, 128, 224, 16" in note for note in report.notes)
