@@ -16,10 +16,10 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks._paired import SPREAD, TOLERANCE, Ratio
+from keras3conv.report.report import current_environment
 
 FOLDER = Path(__file__).parent
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
@@ -110,7 +110,9 @@ def cells(found: Ratio) -> tuple[str, ...]:
 
 def markdown(ratios: Sequence[Ratio]) -> str:
     """The machine, and the table."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "keras", "jax", "tensorflow", "onnxruntime"))
+    known = current_environment()
+    names = ("torch", "keras", "jax", "tensorflow", "onnxruntime")
+    packages = ", ".join(f"{name} {known[name]}" for name in names if name in known)
     load = "/".join(f"{value:.1f}" for value in os.getloadavg())
     machine = f"{os.cpu_count()} processors ({platform.machine()}), load {load}, Python {platform.python_version()}"
     rows = [COLUMNS, tuple("---" for _ in COLUMNS), *map(cells, ratios)]

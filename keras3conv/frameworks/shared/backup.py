@@ -12,7 +12,7 @@ from keras3conv.errors import FileError
 from keras3conv.numerics.copying import contiguous, own_copy
 from keras3conv.transforms import Array, Shape
 
-LIMIT = 48 << 20
+LIMIT = 16 << 20
 """The bytes that are kept in memory; all others are written to a temporary file without a name."""
 
 

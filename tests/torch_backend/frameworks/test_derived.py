@@ -16,7 +16,7 @@ from keras3conv.errors import MalformedCheckpoint, ModelError, TransferError
 from keras3conv.frameworks.adapter import view
 from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.torch import module as torch_side
-from keras3conv.frameworks.torch.tensors import copy_from_array
+from keras3conv.frameworks.torch.memory import overwrite
 
 Wrap = Callable[[nn.Module], nn.Module]
 
@@ -216,12 +216,14 @@ def test_a_failed_transfer_leaves_the_parts_of_computed_weights_unchanged(
     plan, before = k3c.align(module, twin(), inputs=IMAGES), state(module)
     expected = output(module)
 
-    def failing(target: torch.Tensor, value: np.ndarray) -> None:
-        if target is module.head.bias:
-            raise OSError("no more")
-        copy_from_array(target, value)
+    failures = iter([OSError("no more")])
 
-    monkeypatch.setattr(torch_side, "copy_from_array", failing)
+    def failing(target: torch.Tensor, value: np.ndarray) -> None:
+        if target is module.head.bias and (failure := next(failures, None)):
+            raise failure
+        overwrite(target, value)
+
+    monkeypatch.setattr(torch_side, "overwrite", failing)
     with pytest.raises(OSError, match="no more"):
         k3c.transfer(twin(), module, plan)
     assert same(state(module), before)

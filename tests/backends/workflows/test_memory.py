@@ -1,0 +1,69 @@
+"""A live transfer on every backend: values of its own, all or none."""
+
+import keras
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import keras3conv as k3c
+from keras3conv.errors import InputError
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.shared import backup
+
+
+def models() -> tuple[nn.Module, keras.Model]:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, groups=4), nn.Flatten(), nn.Linear(4 * 4 * 5, 2))
+    layers = [
+        keras.layers.Conv2D(4, 3),
+        keras.layers.DepthwiseConv2D(3),
+        keras.layers.Permute((3, 1, 2)),
+        keras.layers.Flatten(),
+        keras.layers.Dense(2),
+    ]
+    return module, keras.Sequential([keras.Input((8, 9, 3)), *layers])
+
+
+def values(model: keras.Model) -> list[np.ndarray]:
+    return [np.array(keras_side.to_numpy(variable)) for variable in model.variables]
+
+
+def test_a_change_of_the_source_after_a_transfer_changes_nothing_in_the_target() -> None:
+    module, model = models()
+    plan = k3c.align(module, model)
+    k3c.transfer(module, model, plan)
+    before = values(model)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(1.0)
+    for old, new in zip(before, values(model), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("limit", [0, backup.LIMIT])
+def test_a_failure_while_values_are_written_is_undone_from_memory_and_from_the_file(
+    monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    module, model = models()
+    plan, before = k3c.align(module, model), values(model)
+    assign, calls = keras_side.assign, iter(range(100))
+
+    def failing(*arguments: object) -> None:
+        if next(calls) == 4:
+            raise MemoryError
+        assign(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(keras_side, "assign", failing)
+    monkeypatch.setattr(keras_side, "Backup", lambda: backup.Backup(limit))
+    with pytest.raises(MemoryError):
+        k3c.transfer(module, model, plan)
+    for old, new in zip(before, values(model), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="on the torch backend models can share memory")
+def test_memory_is_not_shared_with_another_backend() -> None:
+    module, model = models()
+    plan = k3c.align(module, model)
+    with pytest.raises(InputError, match=r'needs Keras on the torch backend(.|\n)*Fix:.*memory="copy"'):
+        k3c.transfer(module, model, plan, memory="share")
