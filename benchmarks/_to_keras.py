@@ -94,7 +94,7 @@ def measured(name: str, folder: str) -> Row:
         row.exported = "torch.export" not in row.problems["conversion"]
         return row
     for part in (_numbers, _train, _save):
-        _part(row, part.__name__.strip("_"), lambda part=part: part(row, module, inputs, conversion, Path(folder)))  # type: ignore[misc]
+        _part(row, part.__name__.strip("_"), lambda part=part: part(row, module, inputs, conversion, Path(folder)))
     return row
 
 

@@ -38,9 +38,9 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     for path, page in TAKEN.items():
         files.append(File.generated(config, page, content=(ROOT / path).read_text(encoding="utf-8")))
     files.append(File.generated(config, "reference/command-line.md", content=command_line.page()))
-    for path in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
-        executed = notebooks.page(path)
-        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=executed))
+    for notebook in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
+        executed = notebooks.page(notebook)
+        files.append(File.generated(config, f"notebooks/{notebook.stem}.md", content=executed))
     return files
 
 

@@ -51,17 +51,17 @@ def measured() -> Plot:
             layers += [nn.Linear(WIDTH, WIDTH), nn.LayerNorm(WIDTH, eps=epsilon), nn.Tanh()]
         return nn.Sequential(*layers, nn.Linear(WIDTH, 10))
 
-    found = {}
+    found, plans = {}, {}
     given = torch.randn(64, WIDTH)
     for mistake in (False, True):
         module = twin(mistake=mistake)
-        plan = k3c.align(module, model)
+        plan = plans[mistake] = k3c.align(module, model)
         k3c.transfer(model, module, plan, accept_difference=True)
         report = k3c.validate(module, model, inputs=given, alignment=plan, proofs=["activations"])
         found[mistake] = report.section("activations").plots[0]
     series = {line.is_floor: line.values for line in found[False].series}
     wrong = next(line.values for line in found[True].series if not line.is_floor)
-    names = [pair.keras for name in found[False].labels for pair in plan.pairs if pair.torch == name]
+    names = [pair.keras for name in found[False].labels for pair in plans[True].pairs if pair.torch == name]
     return Plot(
         title="Largest difference of every layer, along the depth of a network",
         labels=tuple(names),

@@ -245,7 +245,7 @@ class Spec:
     def torch_module(self) -> nn.Module:
         """Return the torch module with random weights."""
         shape = DOMAINS[self.domain][0]
-        head = [nn.Linear(int(np.prod(shape)) if self.flat else WIDTH, 3)]
+        head: list[nn.Module] = [nn.Linear(int(np.prod(shape)) if self.flat else WIDTH, 3)]
         if self.flat:
             head.insert(0, nn.Flatten())
         elif self.domain == "image":

@@ -78,7 +78,7 @@ class Declarations:
         if "text" not in self._types:
             self._types["text"] = h5py.h5t.py_create(h5py.string_dtype(), logical=True)
         attribute = h5py.h5a.create(group.id, name.encode(), self._types["text"], h5py.h5s.create(h5py.h5s.SCALAR))
-        attribute.write(np.array(value, object), mtype=self._types["text"])
+        attribute.write(np.array(value, h5py.string_dtype()))
 
     def dataset(self, group: "h5py.Group", name: str, tensor: TensorRef) -> Extent:
         """Declare the dataset of a tensor in a group, and return the bytes of the file that its values belong to."""

@@ -81,7 +81,7 @@ def _read(source: Source, member: Member, declared: Declared) -> Array:
         return _array(declared, source.read(file, member.start + declared.start, declared.size))
 
 
-def _array(declared: Declared, content: bytearray) -> Array:
+def _array(declared: Declared, content: bytearray | memoryview) -> Array:
     values = np.frombuffer(content, declared.dtype)
     native = values.astype(declared.dtype.newbyteorder("="), copy=False)
     return native.reshape(declared.shape, order="F" if declared.order == "F" else "C")

@@ -86,7 +86,7 @@ class Source:
         """Return exactly `size` bytes from `offset`; raise `MalformedCheckpoint` if the file ends before."""
         if offset < 0 or size < 0 or offset + size > self.size:
             raise MalformedCheckpoint(f"{self.path} has {self.size:,} bytes; {size:,} bytes from {offset:,} are needed")
-        view, filled = memoryview(np.empty(size, np.uint8)), 0  # unlike a bytearray, it is not filled with zeros first
+        view, filled = np.empty(size, np.uint8).data, 0  # unlike a bytearray, it is not filled with zeros first
         file.seek(offset)
         while filled < size:
             count = file.readinto(view[filled:])  # type: ignore[attr-defined]  # BinaryIO does not list it

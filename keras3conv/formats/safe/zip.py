@@ -172,7 +172,7 @@ def _check_end(source: Source, file: BinaryIO, members: int, comment: int) -> No
         raise MalformedCheckpoint(f"{source.path} has bytes after the end of the archive")
     found = [(disks, here, total)]
     start = place - _LOCATOR.size - _LARGE_END.size
-    if start >= 0 and source.read(file, start + _LARGE_END.size, 4) == b"PK\6\7":
+    if start >= 0 and bytes(source.read(file, start + _LARGE_END.size, 4)) == b"PK\6\7":
         signature, length, *_, disk, other, large_here, large_total, size, first = _LARGE_END.unpack(
             source.read(file, start, _LARGE_END.size)
         )

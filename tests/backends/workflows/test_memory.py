@@ -8,6 +8,7 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import InputError
+from keras3conv.frameworks.keras import memory as keras_memory
 from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.shared import backup
 
@@ -46,7 +47,7 @@ def test_a_failure_while_values_are_written_is_undone_from_memory_and_from_the_f
 ) -> None:
     module, model = models()
     plan, before = k3c.align(module, model), values(model)
-    assign, calls = keras_side.assign, iter(range(100))
+    assign, calls = keras_memory.assign, iter(range(100))
 
     def failing(*arguments: object) -> None:
         if next(calls) == 4:

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -171,3 +172,16 @@ def test_the_suffix_tells_the_side() -> None:
     assert [formats.side_of(f"a/B.{suffix}") for suffix in ("h5", "weights.h5", "KERAS")] == ["keras"] * 3
     with pytest.raises(FileError, match="unknown suffix"):
         formats.side_of("x.tflite")
+
+
+@pytest.mark.parametrize("size", [None, 30])
+def test_the_names_of_keras_layers_come_back(tmp_path: Path, size: int | None) -> None:
+    named = [replace(tensor, path=f"outer{place}/{tensor.path}") for place, tensor in enumerate(TENSORS)]
+    tensors = [replace(one, location=f"layers/functional{place}/{one.location}") for place, one in enumerate(named)]
+    written = formats.write(tmp_path / "x.weights.h5", tensors, values_of_any_name, max_shard_size=size)
+    layers = {tensor.path.rpartition("/")[0] for tensor in formats.read(written.path).tensors()}
+    assert layers == {"outer0/dense", "outer1/dense_1", "outer2/dense_2"}
+
+
+def values_of_any_name(_path: str) -> Array:
+    return np.zeros((2, 3), np.float32)

@@ -17,6 +17,9 @@ INPUTS = torch.rand(4, 3, generator=torch.Generator().manual_seed(0))
 
 
 class Buffers(nn.Module):
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.head = nn.Linear(3, 4)

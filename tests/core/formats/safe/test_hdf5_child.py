@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -59,9 +60,10 @@ def test_values_are_the_same_read_directly_or_by_the_child(tmp_path: Path, layou
     values = np.arange(120, dtype=np.float32).reshape(8, 15)
 
     def plant(file: h5py.File) -> None:
-        options = {"chunked": {"chunks": (2, 5)}, "compressed": {"chunks": (4, 5), "compression": "gzip"}}.get(
-            layout, {}
-        )
+        options: dict[str, Any] = {
+            "chunked": {"chunks": (2, 5)},
+            "compressed": {"chunks": (4, 5), "compression": "gzip"},
+        }.get(layout, {})
         if layout != "compact":
             file.create_dataset(KERNEL, data=values, **options)
             return

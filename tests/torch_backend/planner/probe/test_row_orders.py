@@ -152,6 +152,11 @@ def test_gate_and_up_may_alternate_or_be_exchanged(alternating: bool, packed: bo
     proven(Gated(alternating=alternating), keras.Model(x, layers.Dense(WIDTH, name="down")(ops.silu(gate) * up)))
 
 
+def halves(part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    first, second = part.chunk(2, -1)
+    return first, second
+
+
 def turned(first: Any, second: Any, cosine: Any, sine: Any) -> tuple[Any, Any]:
     return first * cosine - second * sine, first * sine + second * cosine
 
@@ -163,7 +168,7 @@ class Rotary(Separate):
         query, key, value = (layer(x).unflatten(-1, (HEADS, SIZE)).transpose(1, 2) for layer in self.parts)
         angles = torch.arange(STEPS, dtype=x.dtype)[:, None] / 10 ** torch.arange(SIZE // 2, dtype=x.dtype)
         cosine, sine = angles.cos(), angles.sin()
-        query, key = (torch.cat(turned(*part.chunk(2, -1), cosine, sine), -1) for part in (query, key))
+        query, key = (torch.cat(turned(*halves(part), cosine, sine), -1) for part in (query, key))
         made: torch.Tensor = self.out(((query @ key.mT / SIZE**0.5).softmax(-1) @ value).transpose(1, 2).flatten(2))
         return made
 
