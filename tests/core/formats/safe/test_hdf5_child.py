@@ -60,12 +60,12 @@ def test_values_are_the_same_read_directly_or_by_the_child(tmp_path: Path, layou
     values = np.arange(120, dtype=np.float32).reshape(8, 15)
 
     def plant(file: h5py.File) -> None:
-        options: dict[str, Any] = {
+        options: dict[str, dict[str, Any]] = {
             "chunked": {"chunks": (2, 5)},
             "compressed": {"chunks": (4, 5), "compression": "gzip"},
-        }.get(layout, {})
+        }
         if layout != "compact":
-            file.create_dataset(KERNEL, data=values, **options)
+            file.create_dataset(KERNEL, data=values, **options.get(layout, {}))
             return
         creation, group = h5py.h5p.create(h5py.h5p.DATASET_CREATE), file["layers/dense/vars"]
         creation.set_layout(h5py.h5d.COMPACT)
