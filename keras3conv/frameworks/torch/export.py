@@ -325,7 +325,8 @@ def _free_sizes(exported: ExportedProgram) -> dict[Any, str]:
         value = node.meta.get("val")
         if node.op != "placeholder" or node.name not in inputs or not isinstance(value, torch.Tensor):
             continue
-        for axis, size in enumerate(value.shape):
+        sizes: list[Any] = list(value.shape)
+        for axis, size in enumerate(sizes):
             if isinstance(size, torch.SymInt):
                 for symbol in size.node.expr.free_symbols:
                     batch |= {symbol} if axis == 0 else set()
