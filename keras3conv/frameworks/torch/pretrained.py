@@ -29,6 +29,7 @@ def load(folder: str | Path) -> Any:
         return cls.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()  # type: ignore[no-untyped-call]  # transformers does not annotate it
     except (OSError, *RAISED_BY_MODELS) as error:
         raise ModelError(f"{folder} cannot be loaded: {error}") from error
+    return model.eval()
 
 
 __all__ = ["load"]
