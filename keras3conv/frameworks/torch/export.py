@@ -325,11 +325,7 @@ def _free_sizes(exported: ExportedProgram) -> dict[Any, str]:
         value = node.meta.get("val")
         if node.op != "placeholder" or node.name not in inputs or not isinstance(value, torch.Tensor):
             continue
-<<<<<<< HEAD
-        sizes: Any = value.shape  # annotated as integers; a free size is a SymInt
-=======
         sizes: list[Any] = list(value.shape)
->>>>>>> tokeras
         for axis, size in enumerate(sizes):
             if isinstance(size, torch.SymInt):
                 for symbol in size.node.expr.free_symbols:

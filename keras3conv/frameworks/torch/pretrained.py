@@ -26,7 +26,7 @@ def load(folder: str | Path) -> Any:
             f"{transformers.__version__}\nFix:  k3c.convert(module, inputs=...) with the module made in your own code"
         )
     try:
-        return cls.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()  # type: ignore[no-untyped-call]  # transformers does not annotate it
+        model: Any = cls.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     except (OSError, *RAISED_BY_MODELS) as error:
         raise ModelError(f"{folder} cannot be loaded: {error}") from error
     return model.eval()
