@@ -46,7 +46,7 @@ TOGETHER := @$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync=ta
 
 test: $(STAMP) ## every group of tests, on every backend
 	$(TOGETHER) test-torch-models test-backends-jax test-torch-validators test-backends-tensorflow \
-		test-backends-torch test-world test-package test-core
+		test-backends-torch test-processes test-world test-package test-core
 
 test-full: ## the same without leaving out any test
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="--full $(PYTEST_ARGS)"
@@ -54,8 +54,14 @@ test-full: ## the same without leaving out any test
 test-fast: $(STAMP) ## the core, and everything on torch without slow tests
 	$(TOGETHER) test-torch-models test-torch-validators test-laws test-core PYTEST_ARGS="-m 'not slow' $(PYTEST_ARGS)"
 
-test-core: $(STAMP) ## the tests that need no framework
-	$(PYTEST) tests/core
+# Tests of the core that start processes: with limits of memory, under a guard, or killed on purpose.
+PROCESSES := tests/core/formats/bad_input tests/core/writing tests/core/workflows
+
+test-core: $(STAMP) ## the tests that need no framework and start no process, in seconds
+	$(PYTEST) tests/core $(PROCESSES:%=--ignore=%)
+
+test-processes: $(STAMP) ## the tests of bad files, of writing and of sweeps, which start processes
+	$(PYTEST) $(PROCESSES)
 
 test-package: $(STAMP) ## the tests of the distributions and of the program
 	$(PYTEST) tests/package
