@@ -20,7 +20,7 @@ STAMP := .venv/.installed
 PYTEST := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo fuzz test test-full test-fast test-core test-package test-torch test-torch-models test-torch-validators \
+.PHONY: help demo fuzz test test-full test-fast test-core test-processes test-package test-torch test-torch-models test-torch-validators \
 	test-world test-laws test-backends test-backends-torch test-backends-jax test-backends-tensorflow lint format types \
 	docs dist bench bench-full clean
 
