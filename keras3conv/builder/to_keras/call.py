@@ -18,7 +18,7 @@ WITHOUT_PROMOTION = frozenset(
     {"-", *(f"keras.ops.{name}" for name in ("conv", "dot_product_attention", "einsum", "split", "subtract"))}
     | {"keras.ops.take", "keras.ops.take_along_axis"}
 )
-"""Operations in which a backend does not bring float64 and float32 to one dtype."""
+"""Operations in which a backend does not promote float32 to float64."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -176,20 +176,18 @@ class _Lowering:
             raise RuleError("a free size is used as a number")
         if isinstance(expression, Operation) and expression.name in WITHOUT_PROMOTION:
             expression = transformed(expression, self._promoted)
+        elif made[0].dtype.startswith("float") and any(map(self._is_float64, walk(expression))):
+            expression = ops.cast(expression, Dtype("float32"))  # torch and TensorFlow would go on in float64
         named = transformed(expression, lambda node: Ref(node.name) if isinstance(node, Value) else node)
         outputs = tuple(value.name for value in made)
         self.steps.append(Step(expression=named, outputs=outputs, path=self._path, calls=self._calls))
 
     def _promoted(self, node: Any) -> Any:
-        """Return a constant of floating-point numbers, which are float64, as a value with the dtype of the model."""
-        if not (isinstance(node, Value) and self.is_constant(node) and node.dtype.startswith("float")):
-            return node
-        key = "promoted", node
-        if key not in self._made:
-            made = self.new(node.shape, node.order, node.dtype)
-            self.write(ops.cast(self._symbolic(node), Dtype("float32")), [made])
-            self._made[key] = made
-        return self._made[key]
+        """Return a constant of floating-point numbers as a value with the dtype in which the model runs."""
+        return self._symbolic(node) if isinstance(node, Value) and node.dtype.startswith("float") else node
+
+    def _is_float64(self, node: Any) -> bool:
+        return isinstance(node, Value) and self.is_constant(node) and self.weights[node.name].dtype == "float64"
 
     def value(self, given: Any, order: Order | None = None) -> Value:
         """Return anything that stands for a tensor as a value; a constant or a parameter in this axis order."""
@@ -204,14 +202,16 @@ class _Lowering:
     def _constant(self, given: Constant, order: Order | None) -> Value:
         order = identity(given.array.ndim) if order is None else order
         array = np.ascontiguousarray(given.array)
+        if array.dtype == np.float64 and np.array_equal(array, array.astype(np.float32), equal_nan=True):
+            array = array.astype(np.float32)  # else float64, so that a run in float64 has the exact numbers
         key = array.tobytes(), array.dtype.name, array.shape, given.shape, order
         if key not in self._made:
             weight = Weight(
                 name=self._new_name(re.sub(r"^[bc]_", "", given.name)),
                 shape=given.array.shape,
-                dtype=given.array.dtype.name,
+                dtype=array.dtype.name,
                 trainable=False,
-                array=given.array.transpose(order),
+                array=array.transpose(order),
             )
             made = self.new(given.array.shape, order, given.dtype)
             self.weights[made.name] = weight

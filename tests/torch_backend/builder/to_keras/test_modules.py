@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -154,6 +155,16 @@ def test_a_layer_that_is_called_with_inputs_of_several_ranks_is_one_layer() -> N
 
     built = converted(Both(), torch.randn(2, 4, 3))
     assert built.source.count("layers.Dense(") == 1
+
+
+def test_computed_constants_do_not_turn_the_model_into_float64() -> None:
+    def net(x: torch.Tensor) -> torch.Tensor:
+        return x * torch.exp(-0.5 * torch.arange(3)) + torch.tensor([0.5, 2.0, -1.0])
+
+    built = converted(Function(net), torch.randn(2, 3))
+    assert built.source.count('"float64")') == 1
+    assert built.source.count('np.array([0.5, 2.0, -1.0], "float32")') == 1
+    assert built.model(np.ones((2, 3), "float32")).dtype == torch.float32
 
 
 def test_frozen_parameters_are_frozen_in_keras() -> None:
