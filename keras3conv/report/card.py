@@ -68,7 +68,7 @@ class Card:
 
     @property
     def loading(self) -> str:
-        """The code that loads the first file."""
+        """The example code for the card, which loads the first of the converted weight files."""
         path = self.files[0].path
         suffix = next((suffix for suffix in _LOADING if path.endswith(suffix)), "")
         if suffix == ".safetensors" and self.has_code:

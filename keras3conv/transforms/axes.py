@@ -85,7 +85,7 @@ class Axes(Transform):
             named = ", ".join(sorted(unknown))
             raise TransformError(f"{self!r}: a size is given for {named}, which is not in the pattern")
         if empty := [name for name, size in sizes.items() if size < 1]:
-            raise TransformError(f"{self!r} cannot be reversed: {', '.join(empty)} has no elements")
+            raise TransformError(f"{self!r} cannot be reversed: the size of {' and '.join(empty)} is 0")
         for group in left + right:
             if len(unsized := [name for name in group if name not in sizes]) > 1:
                 raise TransformError(f"{self!r} cannot be reversed: give the size of {' or '.join(unsized)}")

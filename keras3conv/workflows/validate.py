@@ -101,7 +101,7 @@ def _require_fitting(subject: Subject, sections: list[Section]) -> None:
 def _subject(
     sides: Sides, inputs: Any, keras_inputs: Any, plan: Alignment | None, options: Options
 ) -> tuple[Subject, tuple[str, ...]]:
-    """Return the subject of the proofs (plan, models and inputs), and the notes of the report."""
+    """Return the plan, the models and the inputs that the proofs use, and the notes to print in the report."""
     sides.build(inputs, keras_inputs)
     outlines = sides.views(described=False)
     if isinstance(sides.torch, ModelFile) or isinstance(sides.keras, ModelFile):

@@ -87,7 +87,7 @@ class _Occurrence:
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """The modules and weights that the segment uses, in order; equal positions of two occurrences correspond."""
+        """The modules and weights that these statements use, in order; in two repeats, the same index has the same role."""
         names: dict[str, None] = {}
         for step in self.steps:
             if step.module:

@@ -150,10 +150,7 @@ def _is_one_module(program: Program, calls: Sequence[_Call]) -> bool:
 
 
 def _is_cut(program: Program, call: _Call) -> bool:
-    """Return True if a statement between the statements of a call uses their results.
-
-    The call cannot become one statement then.
-    """
+    """Return True if the statements of a call cannot become one, because a statement between them reads their results."""
     between = {*range(call.places[0], call.places[-1])} - {*call.places}
     return any(name in call.roles for place in between for name in program.steps[place].inputs)
 

@@ -258,7 +258,7 @@ def _taken_of_each_example(call: Call, given: Any, index: Constant) -> Value:
     """Return what the same indices pick of every example along the second axis."""
     value, array = call.writer.value(given), index.array
     if value.rank != 2 or array.ndim != len(call.shape) or array.shape[0] != 1:
-        raise RuleError("an index of each example with a tensor that is not the same for all of them")
+        raise RuleError("each example has its own indices: they must be the same for all examples")
     value = call.ordered(value, (0, 1))
     if array.ravel().tolist() != list(range(value.shape[1] if isinstance(value.shape[1], int) else 0)):
         flat = replace(index, name=f"{index.name} flat", array=array.ravel(), shape=(array.size,))

@@ -112,10 +112,10 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
 
 
 def _names_of(tensor: TensorRef, values: str) -> list[tuple[str, str]]:
-    """Return the groups of variables of a tensor's layer and of the layers around it, each with the layer's name.
+    """Return pairs of HDF5 group and layer name, for the layer that owns a tensor and for each of its parent layers.
 
-    A layer in a model is in the group "layers/CLASS" of the model, a part of a layer in the group of its attribute. If
-    the groups cannot be told apart, as in a list of layers, only the innermost is returned.
+    A model stores a layer under "layers/CLASS", and a layer stores a sublayer under the name of the attribute. If the
+    path does not show which groups are layers, as in a list of layers, only the innermost pair is returned.
     """
     layers = [name.partition("#")[0] for name in tensor.path.removesuffix(tensor.role).rstrip("/").split("/")]
     groups = values.split("/")[:-1]

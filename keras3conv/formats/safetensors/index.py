@@ -87,7 +87,8 @@ def _check(
         raise IncompleteCheckpoint(f"{source.path}: its shards lack {listed(missing)}")
     for name, (_, entries) in shards.items():
         if extra := [key for key in entries if weight_map.get(key) != name]:
-            raise MalformedCheckpoint(f"{source.path}: {name} also contains {listed(extra)}")
+            fact = f"{name} also contains {listed(extra)}, which the index does not list for it"
+            raise MalformedCheckpoint(f"{source.path}: {fact}")
 
 
 def _warnings(metadata: Mapping[str, Any], shards: Collection[tuple[Source, Mapping[str, Entry]]]) -> dict[str, str]:

@@ -74,7 +74,7 @@ def _size_of(array: Array) -> float:
 
 
 def _is_free(array: Array, others: list[Array]) -> bool:
-    """Return True if an input may be scaled: it is a measurement, and the other side has the same values."""
+    """Return True if an input may be scaled: its values are continuous, and the other model receives the same."""
     if array.dtype.name not in _SCALED or not np.isfinite(array).all() or is_code(array):
         return False
     ordered = np.sort(array, axis=None)

@@ -83,7 +83,7 @@ def _numbered(shapes: Sequence[Shape]) -> list[Array]:
 
 
 def _source(found: Array, given: Sequence[Array]) -> int | None:
-    """Return the index of the given array that has exactly the numbers of `found`; None if there is none."""
+    """Return the index of the array with the same numbers as `found`, in any order and shape; None if there is none."""
     values = np.sort(found, axis=None)
     return next((index for index, array in enumerate(given) if np.array_equal(values, array.ravel())), None)
 

@@ -174,7 +174,7 @@ REFUSED: list[tuple[Callable[[], Transform], str]] = [
     (lambda: Axes("(a b) -> b a"), "give the size of a or b"),
     (lambda: Axes("b a -> (a b)"), "give the size of a or b"),
     (lambda: Axes("a b -> b a", c=2), "a size is given for c, which is not in the pattern"),
-    (lambda: Axes("(a b) -> b a", a=0), "a has no elements"),
+    (lambda: Axes("(a b) -> b a", a=0), "the size of a is 0"),
     (lambda: Take(0, (0, 0, 1)), "the order is not a permutation"),
     (lambda: Take(0, (1, 2)), "the order is not a permutation"),
     (lambda: Take(0, ()), "at least one array"),

@@ -104,7 +104,7 @@ for _torch, _global, _adaptive in _PAIRS:
 
 
 def _power_to_keras(config: Config, *, rank: int) -> LayerSpecs:
-    """Return the Keras layers that compute a sum of powers as their average times the window size, and its root."""
+    """Return the Keras layers for `LPPool`: the power, the average, times the window size for the sum, and the root."""
     require_value(f"torch.nn.LPPool{rank}d", "ceil_mode", config["ceil_mode"], False)
     size, power = ints(config["kernel_size"], rank), float(config["norm_type"])
     number = 1

@@ -53,7 +53,7 @@ def _weights(config: Config) -> tuple[WeightMapping, ...]:
 
 
 def _cell_to_keras(cell: Cell) -> tuple[str, dict[str, Any]]:
-    """Return the name of the Keras layer that has this cell, and its configuration."""
+    """Return the class name and the configuration of the Keras layer for a torch cell: "LSTM", "GRU", "SimpleRNN"."""
     kind, units, activation, recurrent_activation, bias = cell
     name = next((name for name, kinds in _LAYERS.items() if kind in kinds), "")
     if not name:
