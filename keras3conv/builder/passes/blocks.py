@@ -87,7 +87,7 @@ class _Occurrence:
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """The modules and weights that these statements use, in order; in two repeats, the same index has the same role."""
+        """The modules and weights that these statements use; in a repeat, the same index has the same role."""
         names: dict[str, None] = {}
         for step in self.steps:
             if step.module:

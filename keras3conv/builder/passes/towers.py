@@ -150,7 +150,7 @@ def _is_one_module(program: Program, calls: Sequence[_Call]) -> bool:
 
 
 def _is_cut(program: Program, call: _Call) -> bool:
-    """Return True if the statements of a call cannot become one, because a statement between them reads their results."""
+    """Return True if a call cannot become one statement: one between its statements reads their results."""
     between = {*range(call.places[0], call.places[-1])} - {*call.places}
     return any(name in call.roles for place in between for name in program.steps[place].inputs)
 
