@@ -120,8 +120,8 @@ def _examples(*stacks: tuple[Cell, ...]) -> tuple[Example, ...]:
     """Return one example per stack of cells, each with other flags."""
     flags: tuple[dict[str, bool], ...] = (
         {},
-        {"return_sequences": True, "return_state": True, "go_backwards": True},
-        {"return_state": True, "zero_masked": True},
+        {"return_sequences": True, "return_state": True, "go_backwards": True, "zero_masked": True},
+        {"return_state": True},
     )
     return tuple(
         Example(config={"input_size": 3, "cells": stack, **flag}, inputs=((2, 4, 3),))
