@@ -74,8 +74,8 @@ def untold(view: ModelView) -> str:
     """Return the end of a listing: what a file without an architecture lacks, and the commands that can use it."""
     order = "in the order of the model" if view.facts["format"] == "Keras HDF5 weights" else "in alphabetical order"
     return f"""\
-The file contains weights, but no architecture. The layers are listed {order}; their classes are guessed
-from names and shapes. The file does not contain the strides, the padding, the activations and the epsilons, the
+The file contains weights, but no architecture. The layers are listed {order}; their classes are guessed \
+from names and shapes. The file does not contain the strides, the padding, the activations and the epsilons, the \
 layers without weights (pooling, flattening, dropout), and the connections between the layers.
 
 With a torch module:      keras3conv transfer {view.origin} net.py:make -o net.safetensors

@@ -48,9 +48,12 @@ def view(module: nn.Module, *, described: bool = True) -> ModelView:
 
 
 def _arguments(module: nn.Module) -> tuple[str, ...]:
-    """Return the names of the positional arguments of a module's `forward`."""
+    """Return the names of the positional arguments of a module's `forward`; none if it is no Python function."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(module.forward).parameters.values()
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except ValueError:  # TorchScript
+        return ()
     return tuple(parameter.name for parameter in parameters if parameter.kind in kinds)
 
 

@@ -9,6 +9,7 @@ from itertools import permutations
 
 import numpy as np
 
+from keras3conv.errors import TransformError
 from keras3conv.model.paths import join_layers, split_layers
 from keras3conv.planner.evidence import names
 from keras3conv.transforms import Array, Axes, Beside, Chain, Concat, Same, Shape, Split, Take, Transform
@@ -42,6 +43,14 @@ class RowOrder:
         """Return a weight or a bias in the order of Keras."""
         return self.transform(tensor.ndim)((tensor,))[0]
 
+    def fits(self, shape: Shape) -> bool:
+        """Return whether a tensor of this shape can have the order."""
+        try:
+            self.transform(len(shape)).shapes((shape,))
+        except TransformError:
+            return False
+        return True
+
     def then(self, other: "RowOrder | None") -> "RowOrder":
         """Return the order that applies this permutation first and the other one after it."""
         if other is None:
@@ -69,7 +78,8 @@ class RowOrders:
 
     def of(self, torch: str, rows: int) -> RowOrder | None:
         """Return the order of a torch layer with this number of rows; None if the rows keep their order."""
-        if order := self.fused.get(without_numbers(torch)):
+        order = self.fused.get(without_numbers(torch))
+        if order and order.fits((rows,)):  # another layer with the same name but for numbers may have other rows
             return order
         is_rotated = self.rotated is not None and names.meaning(torch) in ("query", "key")
         return self.rotated(rows) if is_rotated and self.rotated else None
@@ -82,8 +92,11 @@ class RowOrders:
 
 
 def without_numbers(path: str) -> str:
-    """Return the path of a layer, or of several in any order, without numbers: it is the same for all blocks."""
-    paths = {".".join(part for part in name.split(".") if not part.isdigit()) for name in split_layers(path)}
+    """Return the path of a layer, or of several in any order, without numbers: it is the same for all blocks.
+
+    A path of numbers alone is returned as it is: the layers of a Sequential have nothing in common.
+    """
+    paths = {".".join(part for part in name.split(".") if not part.isdigit()) or name for name in split_layers(path)}
     return join_layers(sorted(paths))
 
 

@@ -85,8 +85,9 @@ def test_the_commands_for_a_file_without_code_run(net: keras.Model, tmp_path: Pa
 
 @pytest.mark.parametrize("generation", [2, 3])
 def test_inspect_lists_the_settings_that_a_weights_file_has_and_those_it_lacks(
-    generation: int, net: keras.Model, tmp_path: Path
+    generation: int, net: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     path = tmp_path / "model.weights.h5"
     if generation == 2:
         path = tmp_path / "old.h5"
