@@ -55,7 +55,8 @@ test-fast: $(STAMP) ## the core, and everything on torch without slow tests
 	$(TOGETHER) test-torch-models test-torch-validators test-laws test-core PYTEST_ARGS="-m 'not slow' $(PYTEST_ARGS)"
 
 # Tests of the core that start processes: with limits of memory, under a guard, or killed on purpose.
-PROCESSES := tests/core/formats/bad_input tests/core/writing tests/core/workflows
+PROCESSES := tests/core/formats/bad_input tests/core/formats/fuzz tests/core/writing tests/core/workflows \
+	$(addprefix tests/core/formats/safe/test_,hostile_hdf5.py hdf5_child.py)
 
 test-core: $(STAMP) ## the tests that need no framework and start no process, in seconds
 	$(PYTEST) tests/core $(PROCESSES:%=--ignore=%)
