@@ -20,7 +20,7 @@ STAMP := .venv/.installed
 PYTEST := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo fuzz test test-full test-fast test-core test-processes test-package test-torch test-torch-models test-torch-validators \
+.PHONY: help demo fuzz test test-full test-fast test-core test-processes test-package test-torch test-torch-models test-torch-builder test-torch-validators \
 	test-world test-laws test-backends test-backends-torch test-backends-jax test-backends-tensorflow lint format types \
 	docs dist bench bench-full clean
 
@@ -45,14 +45,14 @@ demo: $(STAMP) ## convert a model and prove that nothing changed
 TOGETHER := @$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync=target
 
 test: $(STAMP) ## every group of tests, on every backend
-	$(TOGETHER) test-torch-models test-backends-jax test-torch-validators test-backends-tensorflow \
+	$(TOGETHER) test-torch-models test-backends-jax test-torch-builder test-torch-validators test-backends-tensorflow \
 		test-backends-torch test-processes test-world test-package test-core
 
 test-full: ## the same without leaving out any test
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="--full $(PYTEST_ARGS)"
 
 test-fast: $(STAMP) ## the core, and everything on torch without slow tests
-	$(TOGETHER) test-torch-models test-torch-validators test-laws test-core PYTEST_ARGS="-m 'not slow' $(PYTEST_ARGS)"
+	$(TOGETHER) test-torch-models test-torch-builder test-torch-validators test-laws test-core PYTEST_ARGS="-m 'not slow' $(PYTEST_ARGS)"
 
 # Tests of the core that start processes: with limits of memory, under a guard, or killed on purpose.
 PROCESSES := tests/core/formats/bad_input tests/core/formats/fuzz tests/core/writing tests/core/workflows \
@@ -70,9 +70,12 @@ test-package: $(STAMP) ## the tests of the distributions and of the program
 test-torch: $(STAMP) ## the tests on torch, with Keras on the torch backend
 	KERAS_BACKEND=torch $(PYTEST) tests/torch_backend
 
-# The same in two processes.
+# The same in three processes.
 test-torch-models: $(STAMP)
-	KERAS_BACKEND=torch $(PYTEST) tests/torch_backend --ignore=tests/torch_backend/validators
+	KERAS_BACKEND=torch $(PYTEST) tests/torch_backend $(foreach one,builder validators,--ignore=tests/torch_backend/$(one))
+
+test-torch-builder: $(STAMP)
+	KERAS_BACKEND=torch $(PYTEST) tests/torch_backend/builder
 
 test-torch-validators: $(STAMP)
 	KERAS_BACKEND=torch $(PYTEST) tests/torch_backend/validators

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody gives it
 from torch import nn
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "numerics.md"
 BEGIN, END = "<!-- traps: begin -->\n", "<!-- traps: end -->"
 AGREES = 2e-5

@@ -25,6 +25,8 @@ import pytest
 
 from keras3conv.report.limits import LIMITS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 

@@ -118,6 +118,7 @@ def test_a_weight_file_is_aligned_with_the_same_tables(tmp_path: Path) -> None:
     k3c.validate(module, model, inputs=torch.rand(2, 5, 3), alignment=plan).raise_if_failed()
 
 
+@pytest.mark.slow
 def test_a_wrong_table_fails_by_its_shapes_or_by_the_proof() -> None:
     module, model = Tokens(), tokens()
     tables = TABLES | {"tail_align_dict": {"attn_gamma": -2, "mlp_gamma": -2}}
