@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from multiprocessing.connection import Connection
 
 from benchmarks._fidelity import Entry, Result, measure
+from keras3conv.errors import RAISED_BY_MODELS, Keras3ConvError
 
 SOURCES = ("own", "text", "vision", "converted")
 
@@ -66,6 +67,6 @@ def _measured(name: str, limits: Limits, sender: Connection) -> None:
     entry = next(entry for entry in entries() if entry.name == name)
     try:
         result = measure(entry.name, entry.build())
-    except Exception as error:  # noqa: BLE001 - one pair must not end the run, and its row says what happened
+    except (Keras3ConvError, *RAISED_BY_MODELS) as error:  # any other ends the process, and the row says so
         result = Result(name=name, misses=(f"{type(error).__name__}: {error}",))
     sender.send(result)

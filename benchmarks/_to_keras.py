@@ -194,6 +194,7 @@ def backend_main() -> int:
     import keras
     import numpy as np
 
+    from keras3conv.frameworks.keras.values import error_message, raised_by_keras
     from keras3conv.numerics.difference import judge
 
     warnings.simplefilter("ignore")
@@ -201,8 +202,8 @@ def backend_main() -> int:
         folder = Path(line.strip())
         try:
             answer = _reloaded(folder, keras, np, judge)
-        except Exception as error:  # noqa: BLE001 - a backend raises exceptions of its own, and the next row must run
-            answer = f"{type(error).__name__}: {str(error)[:300]}"
+        except (OSError, *raised_by_keras()) as error:
+            answer = f"{type(error).__name__}: {error_message(error)[:300]}"
         keras.backend.clear_session()
         print(json.dumps(answer), flush=True)
     return 0

@@ -196,8 +196,10 @@ def test_the_computed_weight_has_the_bits_of_the_written_value(name: str) -> Non
     k3c.validate(other, model, inputs=IMAGES, alignment=plan).raise_if_failed()
     k3c.transfer(module, model, plan)
     k3c.transfer(model, other, plan)
-    # The order of the additions in a norm depends on the alignment of its memory, so that a last bit may differ.
-    torch.testing.assert_close(output(other), output(module), rtol=1e-6, atol=1e-6)
+    expected = output(module)
+    # The order of additions in a norm depends on the alignment of the memory: a copy of a module may differ in a bit.
+    module.load_state_dict(other.state_dict())
+    assert torch.equal(output(module), expected)
 
 
 @EVERY
