@@ -198,11 +198,12 @@ def backend_main() -> int:
     from keras3conv.numerics.difference import judge
 
     warnings.simplefilter("ignore")
+    known: tuple[type[Exception], ...] = (OSError, *raised_by_keras())
     for line in sys.stdin:
         folder = Path(line.strip())
         try:
             answer = _reloaded(folder, keras, np, judge)
-        except (OSError, *raised_by_keras()) as error:
+        except known as error:
             answer = f"{type(error).__name__}: {error_message(error)[:300]}"
         keras.backend.clear_session()
         print(json.dumps(answer), flush=True)
