@@ -23,13 +23,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks._to_keras_step import STEP, step_difference
 from benchmarks._zoo import Architecture, architectures
 
 LIMIT = 1e-11
 """The largest relative difference in float64 of two models that compute the same function."""
-
-STEP = 1e-7
-"""How far two weights may be apart after a step of SGD in float64, relative to how far the step moved them."""
 
 BACKENDS = ("jax", "tensorflow")
 
@@ -164,8 +162,6 @@ def _numbers(row: Row, module: Any, inputs: Any, conversion: Any, folder: Path) 
 
 def _train(row: Row, module: Any, inputs: Any, conversion: Any, folder: Path) -> None:
     """Count the trainable elements, and compare one step of SGD."""
-    from benchmarks._to_keras_step import step_difference
-
     unused = {ignored.path for ignored in conversion.alignment.ignored if ignored.side == "torch"}
     named = {path: one for path, one in module.named_parameters() if one.requires_grad and path not in unused}
     wanted = sum(one.numel() for one in named.values())
@@ -247,7 +243,7 @@ class _Backend:
 
     def reloaded(self, folder: Path) -> str:
         """Return what is wrong with a saved model on this backend."""
-        if self.process is None or self.process.poll() is not None or self.done >= 20:
+        if self.process is None or self.process.poll() is not None or self.done >= 50:
             self.stop()
             command = [sys.executable, "-c", "from benchmarks._to_keras import backend_main; backend_main()"]
             environment = {**os.environ, "KERAS_BACKEND": self.name, "TF_CPP_MIN_LOG_LEVEL": "3"}

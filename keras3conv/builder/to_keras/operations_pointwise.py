@@ -6,7 +6,7 @@ from typing import Any
 from keras3conv.builder.program.operation import Dtype, Operation
 from keras3conv.builder.program.program import Value
 from keras3conv.builder.to_keras.broadcasting import elementwise, sign
-from keras3conv.builder.to_keras.call import Call, Held, Placed, Result, handles, ops
+from keras3conv.builder.to_keras.call import Call, Constant, Held, Placed, Result, handles, ops
 from keras3conv.errors import RuleError
 from keras3conv.rules import operation as table
 from keras3conv.rules.operations import OPERATIONS
@@ -15,9 +15,16 @@ from keras3conv.transforms import Axes
 _OTHER_NAMES = {"input": ("self", "input"), "x": ("self",), "condition": ("condition",), "exponent": ("exponent",)}
 
 
-@handles("alias", "clone", "contiguous", "detach", "lift_fresh_copy", "lift_fresh", "_assert_tensor_metadata")
+@handles("alias", "clone", "contiguous", "lift_fresh_copy", "lift_fresh", "_assert_tensor_metadata")
 def _same(call: Call) -> Result:
     return call.arguments.get("self", call.arguments.get("a"))
+
+
+@handles("detach")
+def _detached(call: Call) -> Result:
+    """Return a tensor whose gradient is zero; a constant has none."""
+    given = call.arguments["self"]
+    return given if isinstance(given, Constant) else elementwise(call, [given], ops.stop_gradient)
 
 
 @handles("to", "_to_copy", "type_as", "float")
