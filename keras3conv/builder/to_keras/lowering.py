@@ -20,7 +20,6 @@ from keras3conv.builder.to_keras.call import (
     Held,
     LayerCall,
     Placed,
-    handler_of,
     ops,
 )
 from keras3conv.builder.to_keras.finishing import finished
@@ -35,6 +34,7 @@ from keras3conv.builder.to_keras.layers import (
     with_options,
 )
 from keras3conv.builder.to_keras.layouts import channels_last, input_order, output_order
+from keras3conv.builder.to_keras.operations_spectra import handler_for
 from keras3conv.builder.to_keras.sizes import moves_only_ones, unknown_after, written
 from keras3conv.errors import Problem, RuleError
 from keras3conv.frameworks.keras.operations import own_names
@@ -51,11 +51,13 @@ class Lowered:
         program: The program.
         placements: The tensors of each layer.
         problems: The calls that cannot be written; if there are any, the program must not be used.
+        refused: The operators of these calls.
     """
 
     program: Program
     placements: tuple[Placement, ...]
     problems: tuple[Problem, ...]
+    refused: frozenset[str]
 
 
 def lower(graph: Graph, shapes: dict[str, Shape], lines: dict[str, str], channels: Channels = "last") -> Lowered:
@@ -76,6 +78,7 @@ def lower(graph: Graph, shapes: dict[str, Shape], lines: dict[str, str], channel
         program=program or Program(name=graph.name, inputs=(), steps=(), outputs=(), values={}),
         placements=tuple(lowering.placements),
         problems=tuple(dict.fromkeys(lowering.problems)),
+        refused=frozenset(lowering.refused),
     )
 
 
@@ -90,6 +93,7 @@ class _Lowering:
         self.weights: dict[str, Weight] = {}
         self.placements: list[Placement] = []
         self.problems: list[Problem] = []
+        self.refused: set[str] = set()
         self._calls: tuple[str, ...] = ()
         self._path = ""
         self._names: set[str] = {identifier(graph.input_names.get(one.name, one.name)) for one in graph.inputs}
@@ -114,13 +118,11 @@ class _Lowering:
         self._calls, self._path = node.calls, node.path
         try:
             call = Call(node, mapped(node.arguments, self._argument), self)
-            handler = handler_of(node.kind)
-            if handler is None:
-                raise RuleError(f"{node.kind}, which has no counterpart in Keras")
-            result = handler(call)
+            result = handler_for(call)(call)
         except RuleError as error:
             fact = f"not supported: {error}" + (f"; {line}" if line else "")
             self.problems.append(Problem(torch=node.path or self.graph.name, fact=fact))
+            self.refused.add(node.kind)
             result = [self.new(tensor.shape, identity(len(tensor.shape)), tensor.dtype) for tensor in node.outputs]
         results = result if isinstance(result, list | tuple) else [result]
         for tensor, made in zip(node.outputs, results, strict=False):
@@ -197,7 +199,8 @@ class _Lowering:
             return self.held(given, order)
         if isinstance(given, Constant):
             return self._constant(given, order)
-        raise RuleError(f"a {type(given).__name__} in the place of a tensor")
+        words = {"Complex": "complex numbers", "NoneType": "a result that is not computed"}
+        raise RuleError(f"{words.get(type(given).__name__, f'a {type(given).__name__}')} in the place of a tensor")
 
     def _constant(self, given: Constant, order: Order | None) -> Value:
         order = identity(given.array.ndim) if order is None else order
@@ -374,12 +377,18 @@ class _Lowering:
         orders: list[Order] = []
 
         def returned(leaf: Any) -> Any:
-            value = self.value(self._given[leaf.name])
+            try:
+                value = self.value(self._given[leaf.name])
+            except RuleError as error:
+                self.problems.append(Problem(torch=self.graph.name, fact=f"not supported: it returns {error}"))
+                return leaf
             order = output_order(value, self.channels)
             orders.append(order)
             return Ref(self.ordered(value, order).name)
 
         outputs = mapped(self.graph.outputs, returned)
+        if self.problems:
+            return Program(name=self.graph.name, inputs=(), steps=(), outputs=(), values={})
         program = finished(
             Program(
                 name=self.graph.name,

@@ -7,8 +7,8 @@ Axis 0 of every input is free where torch allows it. A value that depends on no 
 import inspect
 import operator
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sympy  # type: ignore[import-untyped]
@@ -18,6 +18,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from keras3conv.errors import RAISED_BY_MODELS, InputError, Problem, UnsupportedLayerError
+from keras3conv.frameworks.torch.decomposing import decomposed
 from keras3conv.frameworks.torch.depth import captured_depth
 from keras3conv.frameworks.torch.derived import with_plain_weights
 from keras3conv.frameworks.torch.folding import Constants, is_number
@@ -47,11 +48,18 @@ class Captured:
         graph: The calls of operators.
         lines: The line of the user's source code for each node, by the name of its first output.
         shapes: The sizes of each constant, with the free size where it repeats one value for each example.
+        read_from: The program of torch.export, and facts about the module.
     """
 
     graph: Graph
     shapes: Mapping[str, Shape]
     lines: Mapping[str, str]
+    read_from: "_Source"
+
+    def without(self, operators: Collection[str]) -> "Captured | None":
+        """Return the module computed without some operators; None if torch cannot replace any of them."""
+        program = decomposed(self.read_from.exported, operators)
+        return None if program is None else _Reader(replace(self.read_from, exported=program)).captured()
 
 
 def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[int]] | None = None) -> Captured:
@@ -78,7 +86,7 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
         exported = _exported(module, args, kwargs, dynamic or {})
         if _writes_into_a_view(exported):
             exported = exported.run_decompositions({})
-    return _Reader(module, exported, described, depth).captured()
+    return _Reader(_Source(module=module, exported=exported, described=described, depth=depth)).captured()
 
 
 def _exported(
@@ -144,14 +152,21 @@ def _is_in_place(node: torch.fx.Node) -> bool:
     return bool(schema and schema.is_mutable and node.args)
 
 
-@dataclass
-class _Reader:
-    """The call graph under construction."""
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """A captured module: the module, the program of torch.export, its layers, and the rates of stochastic depth."""
 
     module: nn.Module
     exported: ExportedProgram
     described: ModelView
     depth: Mapping[str, float]
+
+
+@dataclass
+class _Reader:
+    """The call graph under construction."""
+
+    source: _Source
     names: dict[torch.fx.Node, Any] = field(default_factory=dict)
     inputs: list[Tensor] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
@@ -162,12 +177,12 @@ class _Reader:
 
     def captured(self) -> Captured:
         """Return the graph and the source lines."""
-        signature = self.exported.graph_signature
-        self.free = _free_sizes(self.exported)
-        self.constants = Constants(self.exported, self._constant_buffers(), frozenset(self.free))
+        signature = self.source.exported.graph_signature
+        self.free = _free_sizes(self.source.exported)
+        self.constants = Constants(self.source.exported, self._constant_buffers(), frozenset(self.free))
         stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-        first = _first_paths(self.module)
-        for node in self.exported.graph.nodes:
+        first = _first_paths(self.source.module)
+        for node in self.source.exported.graph.nodes:
             if node in self.constants.values:
                 self.names[node] = Ref(node.name)
             elif node.op == "placeholder" and node.name in stored:
@@ -179,14 +194,14 @@ class _Reader:
             elif node.op == "output":
                 self.outputs = self._returned(node)
         shapes = {node.name: self._shape(node.meta["val"]) for node, _ in self.constants.arrays()}
-        return Captured(graph=self._graph(), shapes=shapes, lines=self.lines)
+        return Captured(graph=self._graph(), shapes=shapes, lines=self.lines, read_from=self.source)
 
     def _constant_buffers(self) -> frozenset[str]:
         """Return the buffers that no normalization updates."""
-        signature = self.exported.graph_signature
+        signature = self.source.exported.graph_signature
         updated = {
             argument.name
-            for node in self.exported.graph.nodes
+            for node in self.source.exported.graph.nodes
             for name, argument in _bound(node).items()
             if name in _STATISTICS and isinstance(argument, torch.fx.Node)
         }
@@ -200,7 +215,7 @@ class _Reader:
 
     def _parameter(self, node: torch.fx.Node, path: str, *, trainable: bool) -> None:
         if path not in self.parameters:
-            tensor = self.module.get_parameter(path) if trainable else self.module.get_buffer(path)
+            tensor = self.source.module.get_parameter(path) if trainable else self.source.module.get_buffer(path)
             found = Tensor(name=node.name, shape=tuple(tensor.shape), dtype=_dtype(tensor.dtype))
             grows = trainable and tensor.requires_grad
             self.parameters[path] = Parameter(path=path, tensor=found, trainable=grows)
@@ -230,7 +245,9 @@ class _Reader:
         several = not isinstance(value, torch.Tensor)
         used = {user.args[1] for user in node.users if user.target is operator.getitem and user.users}
         outputs = tuple(
-            self._tensor(f"{node.name}_{i}" if several else node.name, one) for i, one in enumerate(tensors)
+            self._tensor(f"{node.name}_{i}" if several else node.name, one)
+            for i, one in enumerate(tensors)
+            if one is not None
         )
         refs = [Ref(output.name) for output in outputs]
         calls = tuple(_calls(node))
@@ -256,7 +273,7 @@ class _Reader:
     def _config(self, module: str, used: set[Any] | None) -> dict[str, Any]:
         """Return which outputs of an operator are used, and whether it is a stochastic depth."""
         config: dict[str, Any] = {} if used is None else {"used": tuple(sorted(used))}
-        return config | ({"for_each_example": True} if module in self.depth else {})
+        return config | ({"for_each_example": True} if module in self.source.depth else {})
 
     def _argument(self, leaf: Any) -> Any:
         if isinstance(leaf, torch.fx.Node):
@@ -267,10 +284,10 @@ class _Reader:
 
     def _returned(self, node: torch.fx.Node) -> Any:
         """Return the outputs of the module: one, a tuple, or a dict by name."""
-        signature = self.exported.graph_signature
+        signature = self.source.exported.graph_signature
         flat = list(node.args[0])[-len(signature.user_outputs) :]  # type: ignore[arg-type]
         values = [self.names[one] if isinstance(one, torch.fx.Node) else one for one in flat]
-        spec = self.exported.call_spec.out_spec
+        spec = self.source.exported.call_spec.out_spec
         structure = pytree.tree_unflatten(values, spec) if spec is not None else tuple(values)
         if isinstance(structure, Ref):
             return structure
@@ -281,8 +298,8 @@ class _Reader:
     def _graph(self) -> Graph:
         arrays = {node.name: array for node, array in self.constants.arrays()}
         return Graph(
-            name=type(self.module).__name__,
-            view=self.described,
+            name=type(self.source.module).__name__,
+            view=self.source.described,
             inputs=tuple(self.inputs),
             nodes=tuple(self.nodes),
             outputs=self.outputs,
