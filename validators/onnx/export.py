@@ -160,7 +160,7 @@ class _Attempt:
 
 @contextlib.contextmanager
 def _recorded_torch_exports() -> Iterator[list[_Attempt]]:
-    """Record the calls of `torch.onnx.export`, and suppress the graphs that its C++ part prints."""
+    """Record the calls of `torch.onnx.export`, and suppress the graphs that its C++ code prints."""
     import torch
 
     original: Callable[..., Any] = torch.onnx.export

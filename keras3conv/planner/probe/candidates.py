@@ -90,7 +90,7 @@ class CandidateFinder:
 
     @cached_property
     def _by_class(self) -> dict[tuple[str, frozenset[str]], list[tuple[Key, LayerView]]]:
-        """The torch layers with their keys, grouped by the rule's torch class and the tensor roles; sizes are ignored."""
+        """The torch layers and their keys, grouped by the rule's torch class and tensor roles; sizes are ignored."""
         found: dict[tuple[str, frozenset[str]], list[tuple[Key, LayerView]]] = {}
         for key, layers in self._by_key.items():
             found.setdefault((key[0], _roles(key)), []).extend((key, layer) for layer in layers)
