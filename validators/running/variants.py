@@ -79,7 +79,7 @@ def _at(run: Rescaled) -> Variant:
 
 
 def _other_inputs(subject: Subject) -> Iterator[tuple[str, Inputs]]:
-    """Yield inputs with padding, if the Keras model masks it, and inputs at other sizes, if it leaves them free."""
+    """Yield inputs with padding if the Keras model masks it, and inputs of other sizes along its dynamic axes."""
     given, outline = subject.required_inputs, subject.outlines[1]
     specs = outline.input_specs
     padded = with_padding(first_samples(given, specs, _LENGTHS) or given, outline.mask_values)

@@ -217,7 +217,7 @@ def with_modules(expression: object, rename: Callable[[str], str]) -> object:
 def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> tuple[object, ...] | None:
     """Return a key that is equal for segments with the same tokens, connected in the same way.
 
-    Return None if the segment uses a free size that is not a size of its inputs.
+    Return None if the segment uses a dynamic size that is not a size of its inputs.
     """
     names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.given)}
     modules: dict[str, int] = {}
@@ -233,18 +233,18 @@ def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> 
 
 
 def sizes_used(program: Program, segment: Segment) -> tuple[str, ...]:
-    """Return the free sizes that a segment uses."""
+    """Return the dynamic sizes that a segment uses."""
     return symbols_in(program, program.steps[segment.start : segment.stop])
 
 
 def symbols_in(program: Program, steps: Iterable[Step]) -> tuple[str, ...]:
-    """Return the free sizes that statements use."""
+    """Return the dynamic sizes that statements use."""
     used = {symbol for step in steps for symbol in step.symbols}
     return tuple(symbol for symbol in program.sizes if symbol in used)
 
 
 def size_from(program: Program, given: Sequence[str], symbol: str) -> tuple[int, int] | None:
-    """Return the index of an input and the position of its axis that has this free size; None if there is none."""
+    """Return the index of an input and the position of its axis that has this dynamic size; None if there is none."""
     for number, name in enumerate(given):
         for position, size in enumerate(program.values[name].target_shape):
             if str(size) == symbol:

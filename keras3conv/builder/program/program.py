@@ -138,7 +138,7 @@ class Step:
 
     @cached_property
     def symbols(self) -> frozenset[str]:
-        """The free sizes that the statement uses."""
+        """The dynamic sizes that the statement uses."""
         sizes = (node for node in walk(self.expression) if isinstance(node, Size))
         return frozenset(symbol for size in sizes for symbol in size.symbols)
 
@@ -160,7 +160,7 @@ class Program:
         values: All values by name.
         modules: The submodules by name.
         weights: The parameters and buffers of the module itself, by the names of their values.
-        sizes: For every free size, the input value and the position of the axis that define it.
+        sizes: For every dynamic size, the input value and the position of the axis that define it.
         input_names: The name of each input in the source model, by the name of its value.
         output_orders: The axis order of each output. It differs from the order of the value if the source model only
             renamed axes, as a transpose does.

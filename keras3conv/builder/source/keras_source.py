@@ -48,8 +48,8 @@ class _KerasSpelling:
         return f"{variable}_" if variable in self.taken else variable
 
     def symbol(self, name: str) -> str:
-        """Refuse a free size: no operation of a functional model takes one."""
-        raise RuleError(f"the free size {name} is used as a number, which a functional model does not support")
+        """Refuse a dynamic size: no operation of a functional model takes one."""
+        raise RuleError(f"the dynamic size {name} is used as a number, which a functional model does not support")
 
     def module(self, name: str) -> str:
         """Return the variable of a layer that is called several times, or the code that makes it."""

@@ -34,7 +34,7 @@ class _TorchSpelling:
         return self.names.of[name]
 
     def symbol(self, name: str) -> str:
-        """Return the name of the variable for a free size."""
+        """Return the name of the variable for a dynamic size."""
         return self.names.sizes[name]
 
     def module(self, name: str) -> str:

@@ -26,7 +26,7 @@ from keras3conv.rules.library import known_classes
 from keras3conv.transforms import Array
 
 _SIZES = {"batch": 2, "length": 9, "depth": 16, "height": 64, "width": 96}
-"""The values of free sizes in the validation. The image sizes can be halved several times, as a U-Net needs."""
+"""The values of dynamic sizes in the validation. The image sizes can be halved several times, as a U-Net needs."""
 
 SEED = 20240229
 

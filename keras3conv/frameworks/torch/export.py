@@ -1,7 +1,7 @@
 """Capture a torch module as a call graph with `torch.export`.
 
 The graph is the one that torch captures in evaluation mode, with the operators that the module calls (the training IR).
-Axis 0 of every input is free where torch allows it. A value that depends on no input and no parameter is a constant.
+Axis 0 of every input is dynamic where torch allows it. A value that depends on no input and no parameter is a constant.
 """
 
 import inspect
@@ -30,7 +30,7 @@ from keras3conv.model.graph import Graph, Node, Parameter, Ref, Shape, Size, Ten
 from keras3conv.model.views import ModelView
 
 BATCH = "batch"
-"""The name of the free size."""
+"""The name of the dynamic size."""
 
 _STATISTICS = ("running_mean", "running_var")
 """The arguments of a normalization that are buffers and belong to the layer, not constants."""
@@ -46,7 +46,7 @@ class Captured:
     Attributes:
         graph: The calls of operators.
         lines: The line of the user's source code for each node, by the name of its first output.
-        shapes: The sizes of each constant, with the free size where it repeats one value for each example.
+        shapes: The sizes of each constant, with the dynamic size where it repeats one value for each example.
     """
 
     graph: Graph
@@ -60,7 +60,7 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
     Args:
         module: The module.
         inputs: Its inputs.
-        dynamic: The axes besides the batch that stay free, by the name of the input.
+        dynamic: The dynamic axes besides the batch axis, by the name of the input.
 
     Raises:
         InputError: The inputs are neither a tensor, nor an array, a tuple or a dict.
@@ -317,7 +317,7 @@ def _kind(node: torch.fx.Node) -> str:
 
 
 def _free_sizes(exported: ExportedProgram) -> dict[Any, str]:
-    """Return the names of the free sizes other than the batch: "x_2" for axis 2 of the input x."""
+    """Return the names of the dynamic sizes other than the batch: "x_2" for axis 2 of the input x."""
     inputs = {*exported.graph_signature.user_inputs}
     found: dict[Any, str] = {}
     batch: set[Any] = set()
@@ -339,7 +339,7 @@ def size_of(value: Any, free: Mapping[Any, str]) -> Any:
 
     Args:
         value: The size.
-        free: The names of the free sizes other than the batch.
+        free: The names of the dynamic sizes other than the batch.
     """
     if isinstance(value, torch.SymFloat | torch.SymBool):
         return Size(symbols=("unknown", str(value)))

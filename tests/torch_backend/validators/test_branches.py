@@ -1,4 +1,4 @@
-"""The certificate drives both models through their branches: bounds, masks, free sizes, both ends of integer inputs."""
+"""The certificate covers the branches of both models: bounds, masks, dynamic sizes, both ends of integer inputs."""
 
 from collections.abc import Callable
 from typing import Any
