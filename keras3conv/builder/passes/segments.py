@@ -80,7 +80,7 @@ def repeated(program: Program, *, with_shared: bool = True, paths: Container[str
 
 
 def path_of(program: Program, segment: Segment) -> str:
-    """Return the path of the source layer that a segment is; empty if it is none."""
+    """Return the path of the source layer that consists of the statements of a segment; empty if there is none."""
     paths = [step.path for step in program.steps[segment.start : segment.stop] if step.path]
     return prefix_of(paths).strip("_/.")
 
@@ -106,14 +106,14 @@ def _upper_bound(program: Program, found: Sequence[Segment]) -> float:
 
 
 def _cost(*, is_shared: bool) -> float:
-    """Return the number of statements that a block must save to be worth a class; less for a module called again."""
+    """Return the number of statements that a block must save to justify a class; fewer for calls of a shared module."""
     return 1.0 if is_shared else 6.0
 
 
 def _alike(
     program: Program, tokens: Sequence[Token | None], found: Sequence[Segment], *, with_shared: bool
 ) -> Iterable[list[Segment]]:
-    """Return groups of segments that can become the same block."""
+    """Return the groups of equivalent segments: the segments of a group can become one block."""
     groups: dict[tuple[object, ...], list[Segment]] = {}
     for segment in found:
         is_whole, is_shared = _is_whole(program, segment), with_shared and _is_shared(program, segment)

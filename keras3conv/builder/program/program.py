@@ -178,13 +178,13 @@ class Program:
     output_orders: tuple[Order, ...] = ()
 
     def masks_last(self, step: Step) -> tuple[str, ...]:
-        """Return the inputs of a statement with boolean masks last; with masks first if the output is a mask."""
+        """Return the inputs of a statement, boolean masks last; masks first if the output is a mask."""
         makes_mask = self.values[step.outputs[0]].dtype == "bool"
         return tuple(sorted(step.inputs, key=lambda name: (self.values[name].dtype == "bool") != makes_mask))
 
     @cached_property
     def makers(self) -> Mapping[str, Step]:
-        """A dict from value to the statement that computes it, without inputs and weights."""
+        """The statement that computes each value; inputs and weights have none."""
         return {output: step for step in self.steps for output in step.outputs}
 
     @cached_property
