@@ -283,7 +283,7 @@ def convert(  # noqa: PLR0913 - an argument for every option
         str | None, typer.Option(metavar="1,3,224,224", help="Call a torch module with random numbers of this shape.")
     ] = None,
     dynamic: Annotated[
-        list[str] | None, typer.Option(metavar="x:2,3", help="Axes of an input of a torch module that stay free.")
+        list[str] | None, typer.Option(metavar="x:2,3", help="Dynamic axes of an input of a torch module.")
     ] = None,
     torch_weights: TorchWeights = None,
     keras_weights: KerasWeights = None,
@@ -300,7 +300,7 @@ def convert(  # noqa: PLR0913 - an argument for every option
     from keras3conv.cli.output import print_report
     from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
 
-    has_no_weights = model.endswith(".json") or Path(model, "config.json").is_file()
+    has_no_weights = model.endswith((".json", ".pt2")) or Path(model, "config.json").is_file()
     found = None if has_no_weights else resolve(model, Weights(torch=torch_weights, keras=keras_weights))
     given, weights = (found.source, None) if found and found.is_live else (Path(model), keras_weights)
     with notes_to_stderr():

@@ -30,9 +30,20 @@ def _index(call: Call) -> Result:
         raise RuleError("a mask that chooses elements: their number depends on the data")
     if all(isinstance(indices[axis], Constant) for axis in used) and used == list(range(used[0], used[-1] + 1)):
         return _taken_at_fixed_places(call, given, used, [indices[axis].array for axis in used])
-    if used == list(range(len(used))) and _are_example_numbers(call, indices[0]):
+    if used == list(range(len(used))) and (_are_example_numbers(call, indices[0]) or _numbers_rows(given, indices)):
         return _taken_of_examples(call, given, [indices[axis] for axis in used[1:]])
     raise RuleError("an index with several tensors that are computed")
+
+
+def _numbers_rows(given: Any, indices: list[Any]) -> bool:
+    """Return whether the first index numbers the rows of a tensor, along an axis of its own."""
+    index, rank = indices[0], max(len(one.shape) for one in indices if one is not None)
+    is_constant = isinstance(index, Constant) and index.array.ndim == rank and index.array.size == index.array.shape[0]
+    return (
+        is_constant
+        and given.shape[0] == index.array.size
+        and np.array_equal(index.array.ravel(), np.arange(index.array.size))
+    )
 
 
 def _taken_at_fixed_places(call: Call, given: Any, used: list[int], arrays: list[Array]) -> Value:
@@ -40,7 +51,7 @@ def _taken_at_fixed_places(call: Call, given: Any, used: list[int], arrays: list
     value = call.ordered(given, identity(len(given.shape)))
     sizes = tuple(value.shape[axis] for axis in used)
     if not all(isinstance(size, int) for size in sizes):
-        raise RuleError("an index with several tensors along a free axis")
+        raise RuleError("an index with several tensors along a dynamic axis")
     numbers = np.ravel_multi_index(tuple(np.broadcast_arrays(*arrays)), sizes, mode="wrap")  # type: ignore[arg-type]
     flat = reshaped(call, value, (*value.shape[: used[0]], prod(sizes), *value.shape[used[-1] + 1 :]))  # type: ignore[arg-type]
     index = Constant(name=f"{call.node.outputs[0].name} places", array=numbers, shape=numbers.shape)
@@ -60,7 +71,7 @@ def _taken_of_examples(call: Call, given: Any, indices: list[Any]) -> Value:
         if index.shape and value.shape[axis] in index.shape and (place := _own_axis(index, indices, rank))
     }
     if any(not isinstance(value.shape[axis], int) for axis in range(1, len(indices) + 1)):
-        raise RuleError("an index with several tensors along a free axis")
+        raise RuleError("an index with several tensors along a dynamic axis")
     picking = [axis for axis in range(1, len(indices) + 1) if axis not in whole]
     rest = [*sorted(whole), *range(len(indices) + 1, value.rank)]
     value = call.ordered(value, (0, *picking, *rest))
@@ -92,12 +103,12 @@ def _taken_of_examples(call: Call, given: Any, indices: list[Any]) -> Value:
 
 def _with_batch_open(shape: Shape) -> tuple[int, ...]:
     if not all(isinstance(size, int) for size in shape[1:]):
-        raise RuleError("an index with several tensors beside a free axis")
+        raise RuleError("an index with several tensors beside a dynamic axis")
     return (-1, *(int(size) for size in shape[1:]))  # type: ignore[arg-type]
 
 
 def _own_axis(index: Any, indices: list[Any], rank: int) -> int:
-    """Return the axis along which a constant index numbers all places, and no other index varies; 0 if there is none."""
+    """Return the axis along which a constant index, and no other, numbers all places; 0 if there is none."""
     if not isinstance(index, Constant):
         return 0
     sizes = (1,) * (rank - index.array.ndim) + index.array.shape
@@ -125,7 +136,7 @@ def _with_whole_axes(call: Call, made: Value, rank: int, places: list[int]) -> V
 
 
 def _one_of_each_example(call: Call, given: Any, index: Any) -> Value:
-    """Return one row of every example: that of its index."""
+    """Take one row of every sample, by one index per sample."""
     value = call.ordered(given, identity(len(given.shape)))
     rank, batch = value.rank, value.shape[0]
     rows = call.step(
@@ -136,7 +147,7 @@ def _one_of_each_example(call: Call, given: Any, index: Any) -> Value:
 
 
 def _are_example_numbers(call: Call, index: Any) -> bool:
-    """Return whether an index is the number of each example, with axes of size one after it."""
+    """Return whether an index array is `arange(batch)`, with any number of axes of size one after it."""
     value = index if isinstance(index, Value) else None
     while value is not None and (before := call.writer.before_reshape(value)) is not None:
         value = before
@@ -145,10 +156,10 @@ def _are_example_numbers(call: Call, index: Any) -> bool:
 
 
 def _taken_of_each_example(call: Call, given: Any, index: Constant) -> Value:
-    """Return what the same indices pick of every example along the second axis."""
+    """Take elements of every sample along the second axis, by the same constant indices."""
     value, array = call.writer.value(given), index.array
     if value.rank != 2 or array.ndim != len(call.shape) or array.shape[0] != 1:
-        raise RuleError("each example has its own indices: they must be the same for all examples")
+        raise RuleError("each sample has different indices; they must be the same for all samples")
     value = call.ordered(value, (0, 1))
     if array.ravel().tolist() != list(range(value.shape[1] if isinstance(value.shape[1], int) else 0)):
         flat = replace(index, name=f"{index.name} flat", array=array.ravel(), shape=(array.size,))
@@ -158,10 +169,10 @@ def _taken_of_each_example(call: Call, given: Any, index: Constant) -> Value:
 
 @handles("arange")
 def _numbers(call: Call) -> Result:
-    """Number the examples of a batch, or the places of a free axis; all other ranges are constants."""
+    """Convert `arange` up to a dynamic size; any other range is a constant of the graph."""
     start, end, step = (call.get(name, default) for name, default in (("start", 0), ("end", None), ("step", 1)))
     if start != 0 or step != 1 or not isinstance(end, Size):
-        raise RuleError("arange from another number than zero to a free size")
+        raise RuleError("arange to a dynamic size with a start other than 0 or a step other than 1")
     return call.writer.numbers(end)
 
 
@@ -169,7 +180,7 @@ def _numbers(call: Call) -> Result:
 def _gather(call: Call) -> Result:
     given, index = call.arguments["self"], call.arguments["index"]
     axis = call.arguments["dim"] % len(given.shape)
-    if isinstance(given, Constant) and given.array.size == given.array.shape[axis]:  # one row for all examples
+    if isinstance(given, Constant) and given.array.size == given.array.shape[axis]:  # the same row for all samples
         row = replace(given, name=f"{given.name} row", array=given.array.ravel(), shape=(given.array.size,))
         return taken(call, row, 0, index, call.shape)
     value = call.writer.value(given)

@@ -1,4 +1,4 @@
-"""Handlers of operators that compute along axes: reductions, softmax, running sums."""
+"""Convert operators along axes: reductions, softmax, cumulative sums."""
 
 from functools import partial
 from math import prod
@@ -7,6 +7,7 @@ from typing import Any
 from keras3conv.builder.program.program import Order, Value
 from keras3conv.builder.to_keras.broadcasting import sign
 from keras3conv.builder.to_keras.call import Call, Result, handles, ops
+from keras3conv.builder.to_keras.operations_attention import dropout
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Size
 
@@ -25,7 +26,7 @@ _REDUCTIONS = {
 
 
 def _axes(call: Call, value: Value) -> list[int]:
-    """Return the axes of a reduction; all of them if it names none."""
+    """Return the axes of a reduction; all axes if the call has no `dim`."""
     dims = call.get("dim", call.get("dims"))
     if dims is None or dims == []:
         return list(range(value.rank))
@@ -33,7 +34,7 @@ def _axes(call: Call, value: Value) -> list[int]:
 
 
 def _options(call: Call, value: Value, axes: list[int]) -> tuple[dict[str, Any], Order]:
-    """Return the arguments of a reduction in Keras and the axis order of its result."""
+    """Return the Keras arguments of a reduction, and the axis order of its result."""
     places = sorted(value.position(axis) for axis in axes)
     options: dict[str, Any] = {"axis": places[0] if len(places) == 1 else tuple(places)}
     if call.get("keepdim", False):
@@ -46,7 +47,7 @@ def _reduce(call: Call, *, name: str) -> Result:
     value = call.value("self")
     axes = _axes(call, value)
     if any(isinstance(value.shape[axis], Size) for axis in axes):
-        raise RuleError(f"{call.name} along the axis of the batch")
+        raise RuleError(f"{call.name} along the batch axis")
     if name.startswith("arg") and len(axes) > 1 and value.rank > 1:
         raise RuleError(f"{call.name} without an axis")
     options, order = _options(call, value, axes)
@@ -75,25 +76,38 @@ def _maximum(call: Call) -> Result:
 
 @handles("var", "std")
 def _variance(call: Call) -> Result:
+    return _deviation(call, is_root=call.name == "std")
+
+
+@handles("var_mean", "std_mean")
+def _variance_and_mean(call: Call) -> Result:
+    used = call.node.config["used"]
+    return [
+        _deviation(call, is_root=call.name == "std_mean") if 0 in used else None,
+        _reduce(call, name="mean") if 1 in used else None,  # type: ignore[list-item]
+    ]
+
+
+def _deviation(call: Call, *, is_root: bool) -> Value:
     value = call.value("self")
     axes, correction = _axes(call, value), call.get("correction", 1)
     if isinstance(call.get("unbiased"), bool):
         correction = int(call.arguments["unbiased"])
     sizes = [value.shape[axis] for axis in axes]
     if any(isinstance(size, Size) for size in sizes):
-        raise RuleError(f"{call.name} along a free size")
+        raise RuleError(f"{call.name} along a dynamic axis")
     number = prod(size for size in sizes if isinstance(size, int))
     options, order = _options(call, value, axes)
     made: Any = ops.var(value, **options)
     if correction:
         made = made * (number / (number - correction))
-    return call.step(ops.sqrt(made) if call.name == "std" else made, order=order)
+    return call.step(ops.sqrt(made) if is_root else made, order=order)
 
 
 @handles("linalg_vector_norm", "norm")
 def _norm(call: Call) -> Result:
     if call.get("ord", call.get("p", 2)) != 2:
-        raise RuleError("a norm of another order than two")
+        raise RuleError("a norm of an order other than 2")
     value = call.value("self")
     options, order = _options(call, value, _axes(call, value))
     return call.step(ops.sqrt(ops.sum(ops.square(value), **options)), order=order)
@@ -104,7 +118,9 @@ def _softmax(call: Call) -> Result:
     value = call.value("self")
     place = value.position(call.arguments["dim"])
     function = ops.log_softmax if "log" in call.name else ops.softmax
-    return call.step(function(value, axis=-1 if place == value.rank - 1 else place), order=value.order)
+    made = call.step(function(value, axis=-1 if place == value.rank - 1 else place), order=value.order)
+    rate = call.node.config.get("dropout", 0.0)
+    return dropout(call, made, rate) if rate else made
 
 
 @handles("cumsum", "cumprod")

@@ -13,7 +13,7 @@ def _axis(call: Call, value: Value) -> int:
     """Return the axis that is sorted, whose size is fixed."""
     axis: int = call.get("dim", -1) % value.rank
     if not isinstance(value.shape[axis], int):
-        raise RuleError(f"{call.name} along a free size")
+        raise RuleError(f"{call.name} along a dynamic size")
     return axis
 
 
@@ -52,7 +52,7 @@ def _sorted(call: Call, value: Value, axis: int, *, descending: bool) -> list[Va
 def _largest(call: Call) -> Result:
     value, number = call.value("self"), call.arguments["k"]
     if not isinstance(number, int):
-        raise RuleError("topk of a free number of elements")
+        raise RuleError("topk of a dynamic number of elements")
     axis = call.get("dim", -1) % value.rank
     order: Order = (*(one for one in value.order if one != axis), axis)
     value = call.ordered(value, order)

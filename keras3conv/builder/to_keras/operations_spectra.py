@@ -59,6 +59,8 @@ def _handler_of_complex(kind: str) -> Handler | None:
         return lambda call: _of_parts(call, handler)
     if handler is not None and name in _PRODUCTS:
         return lambda call: _product(call, handler)
+    if name.startswith("fft_"):
+        return handler
     return (lambda call: call.arguments["self"]) if name in _ITSELF else None
 
 
@@ -117,9 +119,7 @@ def _value(call: Call, given: Any) -> Value:
 
 def _product(call: Call, handler: Handler) -> Result:
     """Multiply out (a + bi)(c + di)."""
-    names = [
-        name for name, one in call.arguments.items() if _is_tensor(one) or isinstance(one, Complex | complex | float)
-    ]
+    names = [name for name in ("self", "other", "mat2") if name in call.arguments]
     given = call.arguments.get("tensors") or [call.arguments[name] for name in names]
     if len(given) != 2:
         raise RuleError(f"{call.name} of {len(given)} complex tensors")
@@ -242,7 +242,7 @@ def _transformed_axes(call: Call, rank: int) -> list[int]:
 def _factor(call: Call, sizes: Sequence[Any], *, inverse: bool) -> float:
     """Return what a transform without a factor is multiplied with."""
     if not all(isinstance(size, int) for size in sizes):
-        raise RuleError(f"{call.name} along a free size")
+        raise RuleError(f"{call.name} along a dynamic size")
     norm = call.get("norm", "backward")
     if norm == "ortho":
         return 1 / sqrt(prod(sizes))
@@ -312,7 +312,7 @@ def _to_real_transform(call: Call) -> Result:
     *others, last = _transformed_axes(call, parts[0].rank)
     length = call.shape[last]
     if not isinstance(length, int):
-        raise RuleError(f"{call.name} along a free size")
+        raise RuleError(f"{call.name} along a dynamic size")
     factor = _factor(call, [length, *(parts[0].shape[axis] for axis in others)], inverse=True)
     parts = _fft(call, parts, others, inverse=True)
     order: Order = (*(one for one in parts[0].order if one != last), last)

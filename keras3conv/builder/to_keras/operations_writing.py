@@ -29,7 +29,7 @@ def _index_put(call: Call) -> Result:
     value = call.ordered(call.arguments["self"], identity(len(call.shape)))
     sizes = [value.shape[axis] for axis in used]
     if not all(isinstance(size, int) for size in sizes):
-        raise RuleError("writing at places of a free axis")
+        raise RuleError("writing at places of a dynamic axis")
     arrays = np.broadcast_arrays(*(index.array for index in given))
     numbers = np.ravel_multi_index(tuple(arrays), tuple(sizes), mode="wrap")  # type: ignore[arg-type]
     part = (*value.shape[: used[0]], *numbers.shape, *value.shape[used[-1] + 1 :])
@@ -67,7 +67,7 @@ def _grown(call: Call, value: Value, shape: tuple[Any, ...]) -> Value:
         value = call.step(ops.tile(value, tuple(fixed)), sizes, identity(len(shape)), value.dtype)
     free = [axis for axis, size in enumerate(shape) if value.shape[axis] != size]
     if free and (free != [0] or shape[0] != call.shape[0]):
-        raise RuleError("writing values that are repeated along a free axis")
+        raise RuleError("writing values that are repeated along a dynamic axis")
     return for_each_example(call, value, free)
 
 
@@ -95,7 +95,8 @@ def _written_at(call: Call, value: Value, used: list[int], numbers: Array, sourc
         )
         letters = "abcdefgh"[: flat.rank]
         equation = f"xy,{letters.replace(letters[axis], 'y')}->{letters.replace(letters[axis], 'x')}"
-        made = call.step(ops.add(flat, ops.einsum(equation, placed, new)), flat.shape, dtype=value.dtype)
+        added = call.step(ops.einsum(equation, placed, new), flat.shape, dtype=value.dtype)
+        made = call.step(flat + added, flat.shape, dtype=value.dtype)
     else:
         taken = np.arange(size)
         taken[numbers] = size + np.arange(numbers.size)  # of several at one place, the last
@@ -123,10 +124,12 @@ def _scatter(call: Call) -> Result:
         raise RuleError(f"{call.name} with {call.get('reduce')!r}")
     adds = call.name != "scatter" or call.get("reduce") is not None
     plain = identity(len(call.shape))
-    value, index = call.ordered(call.arguments["self"], plain), call.arguments["index"]
+    value, index = _grown(call, call.value("self"), call.shape), call.arguments["index"]
     axis, size = call.arguments["dim"] % value.rank, value.shape[call.arguments["dim"] % value.rank]
     index = replace(index, array=index.array.astype("int32")) if isinstance(index, Constant) else index
     places = call.ordered(index, plain)
+    if isinstance(index, Constant) and places.shape[0] == 1 != call.shape[0]:
+        index = places = for_each_example(call, places, [0])
     number = places.shape[axis]
     others = [one for one in range(value.rank) if one != axis and places.shape[one] not in (value.shape[one], 1)]
     if others or not isinstance(size, int) or not isinstance(number, int):
@@ -137,7 +140,7 @@ def _scatter(call: Call) -> Result:
         new = _source(call, source, places)
         letters = "abcdefgh"[: value.rank]
         made = ops.einsum(f"{letters},{letters}x->{letters.replace(letters[axis], 'x')}", new, marks)
-        return call.step(ops.add(value, made), dtype=value.dtype)
+        return call.step(value + call.step(made, value.shape, dtype=value.dtype), dtype=value.dtype)
     return _last_written(call, value, axis, marks, source, places)
 
 

@@ -1,17 +1,17 @@
 """Capture a torch module as a call graph with `torch.export`.
 
 The graph is the one that torch captures in evaluation mode, with the operators that the module calls (the training IR).
-Axis 0 of every input is free where torch allows it. A value that depends on no input and no parameter is a constant.
+Axis 0 of every input is dynamic where torch allows it. A value that depends on no input and no parameter is a constant.
 """
 
 import inspect
 import operator
 import warnings
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import sympy  # type: ignore[import-untyped]
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
@@ -21,17 +21,23 @@ from keras3conv.errors import RAISED_BY_MODELS, InputError, Problem, Unsupported
 from keras3conv.frameworks.torch.decomposing import decomposed
 from keras3conv.frameworks.torch.depth import captured_depth
 from keras3conv.frameworks.torch.derived import with_plain_weights
+from keras3conv.frameworks.torch.dynamic_sizes import BATCH, free_sizes, size_of
 from keras3conv.frameworks.torch.folding import Constants, is_number
 from keras3conv.frameworks.torch.modes import evaluating
 from keras3conv.frameworks.torch.module import call_arguments
 from keras3conv.frameworks.torch.tensors import named_tensors
+from keras3conv.frameworks.torch.training_dropouts import (
+    ATTENTION,
+    Dropouts,
+    Place,
+    operator_name,
+    training_dropouts,
+    warn_of_missing,
+)
 from keras3conv.frameworks.torch.view import view
 from keras3conv.messages import lay_out
-from keras3conv.model.graph import Graph, Node, Parameter, Ref, Shape, Size, Tensor
+from keras3conv.model.graph import Graph, Node, Parameter, Ref, Shape, Tensor
 from keras3conv.model.views import ModelView
-
-BATCH = "batch"
-"""The name of the free size."""
 
 _STATISTICS = ("running_mean", "running_var")
 """The arguments of a normalization that are buffers and belong to the layer, not constants."""
@@ -47,18 +53,21 @@ class Captured:
     Attributes:
         graph: The calls of operators.
         lines: The line of the user's source code for each node, by the name of its first output.
-        shapes: The sizes of each constant, with the free size where it repeats one value for each example.
+        shapes: The sizes of each constant, with the dynamic size where it repeats one value for each example.
+        problems: What the module does besides computing its outputs.
         read_from: The program of torch.export, and facts about the module.
     """
 
     graph: Graph
     shapes: Mapping[str, Shape]
     lines: Mapping[str, str]
+    problems: tuple[Problem, ...]
     read_from: "_Source"
 
     def without(self, operators: Collection[str]) -> "Captured | None":
         """Return the module computed without some operators; None if torch cannot replace any of them."""
-        program = decomposed(self.read_from.exported, operators)
+        kept = {f"aten.{ATTENTION}.default"} if self.read_from.dropouts.rates else frozenset[str]()
+        program = decomposed(self.read_from.exported, {*operators} - kept)
         return None if program is None else _Reader(replace(self.read_from, exported=program)).captured()
 
 
@@ -68,7 +77,7 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
     Args:
         module: The module.
         inputs: Its inputs.
-        dynamic: The axes besides the batch that stay free, by the name of the input.
+        dynamic: The dynamic axes besides the batch axis, by the name of the input.
 
     Raises:
         InputError: The inputs are neither a tensor, nor an array, a tuple or a dict.
@@ -86,7 +95,13 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
         exported = _exported(module, args, kwargs, dynamic or {})
         if _writes_into_a_view(exported):
             exported = exported.run_decompositions({})
-    return _Reader(_Source(module=module, exported=exported, described=described, depth=depth)).captured()
+        places = [place for _, place in _places(exported)]
+        dropouts = (
+            training_dropouts(module, *_with_two_examples((args, kwargs))).beside(places) if places else Dropouts()
+        )
+    warn_of_missing(dropouts, places, type(module).__name__)
+    source = _Source(module=module, exported=exported, described=described, depth=depth, dropouts=dropouts)
+    return _Reader(source).captured()
 
 
 def _exported(
@@ -154,12 +169,13 @@ def _is_in_place(node: torch.fx.Node) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """A captured module: the module, the program of torch.export, its layers, and the rates of stochastic depth."""
+    """A captured module: the module, the program of torch.export, its layers, and what acts in training only."""
 
     module: nn.Module
     exported: ExportedProgram
     described: ModelView
     depth: Mapping[str, float]
+    dropouts: Dropouts
 
 
 @dataclass
@@ -174,14 +190,18 @@ class _Reader:
     lines: dict[str, str] = field(default_factory=dict)
     outputs: Any = None
     free: dict[Any, str] = field(default_factory=dict)
+    rates: dict[torch.fx.Node, float] = field(default_factory=dict)
 
     def captured(self) -> Captured:
         """Return the graph and the source lines."""
         signature = self.source.exported.graph_signature
-        self.free = _free_sizes(self.source.exported)
+        self.free = free_sizes(self.source.exported)
         self.constants = Constants(self.source.exported, self._constant_buffers(), frozenset(self.free))
         stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
         first = _first_paths(self.source.module)
+        self.rates = {
+            node: rate for node, place in _places(self.source.exported) if (rate := self.source.dropouts.rate(place))
+        }
         for node in self.source.exported.graph.nodes:
             if node in self.constants.values:
                 self.names[node] = Ref(node.name)
@@ -194,7 +214,24 @@ class _Reader:
             elif node.op == "output":
                 self.outputs = self._returned(node)
         shapes = {node.name: self._shape(node.meta["val"]) for node, _ in self.constants.arrays()}
-        return Captured(graph=self._graph(), shapes=shapes, lines=self.lines, read_from=self.source)
+        return Captured(
+            graph=self._graph(), shapes=shapes, lines=self.lines, problems=self._states(), read_from=self.source
+        )
+
+    def _states(self) -> tuple[Problem, ...]:
+        """Return a problem for each buffer that the module writes into: a Keras model is the same in every call."""
+        signature = self.source.exported.graph_signature
+        written = dict.fromkeys(signature.buffers_to_mutate.values(), "")
+        for node in self.source.exported.graph.nodes:
+            target = node.args[0] if node.op == "call_function" and _is_in_place(node) else None
+            if isinstance(target, torch.fx.Node) and target.name in signature.inputs_to_buffers:
+                written[signature.inputs_to_buffers[target.name]] = _line(node)
+        fact = (
+            "is written in evaluation mode, so that the next call computes something else: return it, and take it back"
+        )
+        return tuple(
+            Problem(torch=path, fact=fact + (f"; {line}" if line else "")) for path, line in sorted(written.items())
+        )
 
     def _constant_buffers(self) -> frozenset[str]:
         """Return the buffers that no normalization updates."""
@@ -259,7 +296,7 @@ class _Reader:
             arguments=arguments,
             outputs=outputs,
             structure=tuple(refs) if several else refs[0],
-            config=self._config(module, used if several else None),
+            config=self._config(node, module, used if several else None),
             calls=calls,
         )
         self.nodes.append(made)
@@ -270,9 +307,10 @@ class _Reader:
             assert isinstance(target, torch.fx.Node)
             self.names[target] = self.names[node]
 
-    def _config(self, module: str, used: set[Any] | None) -> dict[str, Any]:
-        """Return which outputs of an operator are used, and whether it is a stochastic depth."""
+    def _config(self, node: torch.fx.Node, module: str, used: set[Any] | None) -> dict[str, Any]:
+        """Return which outputs of an operator are used, and what acts in training only."""
         config: dict[str, Any] = {} if used is None else {"used": tuple(sorted(used))}
+        config |= {"dropout": self.rates[node]} if node in self.rates else {}
         return config | ({"for_each_example": True} if module in self.source.depth else {})
 
     def _argument(self, leaf: Any) -> Any:
@@ -309,6 +347,18 @@ class _Reader:
         ).pruned()
 
 
+def _places(exported: ExportedProgram) -> Iterator[tuple[torch.fx.Node, Place]]:
+    """Yield the operators that a dropout may belong to."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for node in exported.graph.nodes:
+        name = operator_name(str(node.target)) if node.op == "call_function" and "." in str(node.target) else ""
+        if name:
+            calls = tuple(_calls(node))
+            path = calls[-1].rpartition(":")[0] if calls else ""
+            yield node, (path, name, counts[path, name])
+            counts[path, name] += 1
+
+
 def _first_paths(module: nn.Module) -> dict[str, str]:
     """Return the first path of every parameter and buffer: tied tensors are one."""
     seen: dict[int, str] = {}
@@ -331,47 +381,6 @@ def _kind(node: torch.fx.Node) -> str:
     base, _, overload = rest.partition(".")
     base = base[:-1] if _is_in_place(node) and base.endswith("_") and not base.startswith("__") else base
     return f"{namespace}.{base}.{overload}"
-
-
-def _free_sizes(exported: ExportedProgram) -> dict[Any, str]:
-    """Return the names of the free sizes other than the batch: "x_2" for axis 2 of the input x."""
-    inputs = {*exported.graph_signature.user_inputs}
-    found: dict[Any, str] = {}
-    batch: set[Any] = set()
-    for node in exported.graph.nodes:
-        value = node.meta.get("val")
-        if node.op != "placeholder" or node.name not in inputs or not isinstance(value, torch.Tensor):
-            continue
-        sizes: list[Any] = list(value.shape)
-        for axis, size in enumerate(sizes):
-            if isinstance(size, torch.SymInt):
-                for symbol in size.node.expr.free_symbols:
-                    batch |= {symbol} if axis == 0 else set()
-                    found.setdefault(symbol, f"{node.name}_{axis}")
-    return {symbol: name for symbol, name in found.items() if symbol not in batch}
-
-
-def size_of(value: Any, free: Mapping[Any, str]) -> Any:
-    """Return a symbolic size as a `Size`, a fixed one as a number, and any other value as it is.
-
-    Args:
-        value: The size.
-        free: The names of the free sizes other than the batch.
-    """
-    if isinstance(value, torch.SymFloat | torch.SymBool):
-        return Size(symbols=("unknown", str(value)))
-    if not isinstance(value, torch.SymInt):
-        return value
-    expression = sympy.expand(value.node.expr)
-    if expression.is_Integer:
-        return int(expression)
-    offset, product = expression.as_independent(*expression.free_symbols, as_Add=True)
-    factor, rest = product.as_coeff_Mul()
-    parts = sympy.Mul.make_args(rest)
-    if not all(part.is_Symbol for part in parts) or not factor.is_Integer or not offset.is_Integer:
-        return Size(symbols=("unknown", str(expression)))
-    names = sorted(free.get(part, BATCH) for part in parts)
-    return Size(symbols=tuple(names), factor=int(factor), offset=int(offset))
 
 
 def _dtype(dtype: torch.dtype) -> str:
