@@ -283,7 +283,7 @@ def convert(  # noqa: PLR0913 - an argument for every option
         str | None, typer.Option(metavar="1,3,224,224", help="Call a torch module with random numbers of this shape.")
     ] = None,
     dynamic: Annotated[
-        list[str] | None, typer.Option(metavar="x:2,3", help="Axes of an input of a torch module that stay free.")
+        list[str] | None, typer.Option(metavar="x:2,3", help="Dynamic axes of an input of a torch module.")
     ] = None,
     torch_weights: TorchWeights = None,
     keras_weights: KerasWeights = None,

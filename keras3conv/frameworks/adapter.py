@@ -281,7 +281,7 @@ class Sides:
         return len(self.files()) < 2 and (inputs is not None or bool(keras_view.input_specs))
 
     def inputs(self, views: Views, inputs: Any, keras_inputs: Any) -> Inputs:
-        """Return the inputs of both sides, given or made; the live sides run to choose sizes that are free.
+        """Return the inputs of both sides, given or generated; the live sides run to choose the dynamic sizes.
 
         Raises:
             InputError: They are not given and cannot be made, or the Keras ones cannot be derived.

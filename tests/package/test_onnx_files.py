@@ -247,7 +247,7 @@ def test_without_a_noise_floor_only_bit_identical_outputs_pass(tmp_path: Path, m
     assert compare_files(path, path).sections[0].summary == "bit-identical"
     section = compare_files(path, other).sections[0]
     assert section.status == "skipped"
-    assert section.reason == "there is no noise floor to judge by: planted"
+    assert section.reason == "the noise floor is unknown: planted"
 
 
 def test_the_command_line_returns_the_exit_status_of_the_comparison(tmp_path: Path) -> None:

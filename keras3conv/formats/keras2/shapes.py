@@ -28,7 +28,7 @@ _BY_CHANNELS = ("gamma", "beta", "moving_mean", "mean")
 def first_shape(
     entries: Sequence[Mapping[str, Any]], built: Any, weight_shapes: Callable[[str], Mapping[str, Shape]]
 ) -> tuple[int | None, ...] | None:
-    """Return the shape of a model's input, None for the sizes that are free; None where nothing tells it.
+    """Return the shape of a model's input, with None for dynamic sizes; None if the file does not determine it.
 
     Args:
         entries: The layers of the model.

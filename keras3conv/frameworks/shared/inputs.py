@@ -128,7 +128,7 @@ def refuse_unprovable(given: Inputs) -> None:
 def first_samples(given: Inputs, specs: Sequence[InputSpec], number: int = SAMPLES) -> Inputs | None:
     """Return the first samples of both sides' inputs; None if there are not more samples, or no batch axis.
 
-    The first axis counts as batch axis if it has the same size on both sides, is free in the Keras model, and if the
+    The first axis counts as batch axis if it has the same size on both sides, is dynamic in the Keras model, and if the
     first samples of both sides have the same values.
 
     Args:

@@ -1,4 +1,4 @@
-"""Vary the inputs of both sides alike: both signs, padded steps, other sizes of free axes."""
+"""Vary the inputs of both sides alike: both signs, padded steps, other sizes of dynamic axes."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,7 +19,7 @@ _SMALL_INPUTS = 2**14
 """The number of elements up to which inputs are small."""
 
 LARGER = 32
-"""The steps that are added to a free size: a multiple of the strides of most models."""
+"""The steps that are added to a dynamic size: a multiple of the strides of most models."""
 
 SMALLEST = 4
 """The size that is not made smaller."""
@@ -98,7 +98,7 @@ def has_padding(given: Inputs, mask_values: Sequence[float]) -> bool:
 
 
 def other_sizes(given: Inputs, specs: Sequence[InputSpec]) -> list[tuple[str, Inputs]]:
-    """Return the inputs at other values of the sizes that a Keras model leaves free, with these sizes in words.
+    """Return the inputs with other sizes along the dynamic axes of a Keras model, and these sizes in words.
 
     One is smaller, with even sizes in place of odd ones and unequal sizes of an image; one is larger.
 
@@ -137,7 +137,7 @@ def integers_in_words(given: Inputs) -> str:
 
 
 def sizes_in_words(given: Inputs, specs: Sequence[InputSpec]) -> str:
-    """Return the sizes that the inputs have along the axes that a Keras model leaves free; empty without such axes."""
+    """Return the sizes of the inputs along the dynamic axes of a Keras model; empty without such axes."""
     keras = [as_array(array) for _, array in flatten(given.keras, is_array)]
     words = set()
     for array, spec in zip(keras, specs, strict=False):
@@ -155,7 +155,7 @@ def _larger(size: int, place: int) -> int:
 
 
 _Change = Callable[[int, int], int]
-"""Returns the new size of an axis from its size and the place of the axis among the free ones."""
+"""Returns the new size of an axis from its size and its index among the dynamic axes."""
 
 
 def _in_words(array: Array, axes: tuple[int, ...], change: _Change) -> str:
@@ -163,7 +163,7 @@ def _in_words(array: Array, axes: tuple[int, ...], change: _Change) -> str:
 
 
 def _axes_in_torch(array: Array, keras: Sequence[Array], axes: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
-    """Return the free axes of a torch input; None if it is no Keras input in either layout."""
+    """Return the dynamic axes of a torch input; None if it is no Keras input in either layout."""
     for other, free in zip(keras, axes, strict=True):
         if array.shape == other.shape and np.array_equal(array, other):
             return free

@@ -1,7 +1,7 @@
 """Capture a torch module as a call graph with `torch.export`.
 
 The graph is the one that torch captures in evaluation mode, with the operators that the module calls (the training IR).
-Axis 0 of every input is free where torch allows it. A value that depends on no input and no parameter is a constant.
+Axis 0 of every input is dynamic where torch allows it. A value that depends on no input and no parameter is a constant.
 """
 
 import inspect
@@ -18,6 +18,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from keras3conv.errors import RAISED_BY_MODELS, InputError, Problem, UnsupportedLayerError
+from keras3conv.frameworks.torch.causal import causal_masks_unread
 from keras3conv.frameworks.torch.depth import captured_depth
 from keras3conv.frameworks.torch.derived import with_plain_weights
 from keras3conv.frameworks.torch.folding import Constants, is_number
@@ -30,7 +31,7 @@ from keras3conv.model.graph import Graph, Node, Parameter, Ref, Shape, Size, Ten
 from keras3conv.model.views import ModelView
 
 BATCH = "batch"
-"""The name of the free size."""
+"""The name of the dynamic size."""
 
 _STATISTICS = ("running_mean", "running_var")
 """The arguments of a normalization that are buffers and belong to the layer, not constants."""
@@ -46,7 +47,7 @@ class Captured:
     Attributes:
         graph: The calls of operators.
         lines: The line of the user's source code for each node, by the name of its first output.
-        shapes: The sizes of each constant, with the free size where it repeats one value for each example.
+        shapes: The sizes of each constant, with the dynamic size where it repeats one value for each example.
     """
 
     graph: Graph
@@ -60,7 +61,7 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
     Args:
         module: The module.
         inputs: Its inputs.
-        dynamic: The axes besides the batch that stay free, by the name of the input.
+        dynamic: The dynamic axes besides the batch axis, by the name of the input.
 
     Raises:
         InputError: The inputs are neither a tensor, nor an array, a tuple or a dict.
@@ -72,7 +73,13 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
     args, kwargs = call_arguments(module, inputs)
     described = view(module)
     module = with_plain_weights(module)
-    with evaluating(module), captured_depth(module) as depth, torch.no_grad(), warnings.catch_warnings():
+    with (
+        evaluating(module),
+        captured_depth(module) as depth,
+        causal_masks_unread(),
+        torch.no_grad(),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore", FutureWarning)  # torch.export warns of its own code, and of that of nn.LSTM
         warnings.filterwarnings("ignore", "The tensor attributes? self", UserWarning)
         exported = _exported(module, args, kwargs, dynamic or {})
@@ -317,7 +324,7 @@ def _kind(node: torch.fx.Node) -> str:
 
 
 def _free_sizes(exported: ExportedProgram) -> dict[Any, str]:
-    """Return the names of the free sizes other than the batch: "x_2" for axis 2 of the input x."""
+    """Return the names of the dynamic sizes other than the batch: "x_2" for axis 2 of the input x."""
     inputs = {*exported.graph_signature.user_inputs}
     found: dict[Any, str] = {}
     batch: set[Any] = set()
@@ -339,7 +346,7 @@ def size_of(value: Any, free: Mapping[Any, str]) -> Any:
 
     Args:
         value: The size.
-        free: The names of the free sizes other than the batch.
+        free: The names of the dynamic sizes other than the batch.
     """
     if isinstance(value, torch.SymFloat | torch.SymBool):
         return Size(symbols=("unknown", str(value)))

@@ -39,7 +39,7 @@ class Constants:
         Args:
             exported: The captured module.
             buffers: The names of the placeholders of constant buffers.
-            free: The symbols of free sizes other than the batch; what depends on them is no constant.
+            free: The symbols of dynamic sizes other than the batch; what depends on them is no constant.
         """
         self.free = free
         signature = exported.graph_signature

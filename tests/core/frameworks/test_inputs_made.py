@@ -1,4 +1,4 @@
-"""Made and varied inputs: ends of a table, padded steps, free sizes, both signs."""
+"""Made and varied inputs: ends of a table, padded steps, dynamic sizes, both signs."""
 
 from dataclasses import replace
 

@@ -121,7 +121,7 @@ def test_a_function_that_loses_a_name_is_an_error() -> None:
     with pytest.raises(InputError) as caught:
         moved("abc", choose=lambda names: [names[0], names[0], "x"])
     assert str(caught.value) == (
-        "specific_match_func must return every name once\n"
+        "specific_match_func must return every name exactly once\n"
         "  x  (keras)  is not the name of a layer\n"
         "  b  (keras)  is missing\n"
         "  c  (keras)  is missing\n"

@@ -96,7 +96,7 @@ def test_the_layout_of_a_sequence_is_the_one_that_both_models_accept() -> None:
     proven(StepsFirst(), keras.Sequential([keras.Input((7, 4)), layers.Conv1D(6, 3)]))
     proven(ChannelsFirst(), keras.Sequential([keras.Input((7, 4)), layers.Dense(6)]))
     report = proven(StepsFirst(), keras.Sequential([keras.Input((None, 4)), layers.Conv1D(6, 3)]))
-    assert any("the free sizes are 32" in note for note in report.notes)
+    assert any("the dynamic sizes are 32" in note for note in report.notes)
 
 
 class Positions(nn.Module):
@@ -123,4 +123,4 @@ class Table(layers.Layer):
 def test_the_report_names_the_sizes_that_the_models_refused() -> None:
     given = keras.Input((None, 4))
     report = proven(Positions(), keras.Model(given, layers.Dense(3)(Table()(given))))
-    assert any("the free sizes are 8, as the models refuse 32, 64, 128, 224, 16" in note for note in report.notes)
+    assert any("the dynamic sizes are 8, as the models refuse 32, 64, 128, 224, 16" in note for note in report.notes)

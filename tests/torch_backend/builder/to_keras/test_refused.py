@@ -64,7 +64,7 @@ def test_missing_inputs_and_inputs_that_do_not_fit_are_refused() -> None:
 
 
 def test_the_number_of_examples_as_a_number_is_refused() -> None:
-    with pytest.raises(UnsupportedLayerError, match="a free size is used as a number"):
+    with pytest.raises(UnsupportedLayerError, match="a dynamic size is used as a number"):
         k3c.convert(Function(lambda x: x / x.shape[0]), inputs=torch.randn(2, 4))
-    with pytest.raises(UnsupportedLayerError, match="along the axis of the batch"):
+    with pytest.raises(UnsupportedLayerError, match="along the batch axis"):
         k3c.convert(Function(lambda x: x - x.mean(0)), inputs=torch.randn(2, 4))

@@ -197,7 +197,7 @@ def test_a_falsely_declared_free_batch_size_fails(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(onnx_export, "export_keras", fixed)
     section = checked(net(), twin())
     assert section.status == "failed"
-    assert section.problems[0].fact.startswith("ONNX of Keras declares a free batch size, but onnxruntime refuses")
+    assert section.problems[0].fact.startswith("ONNX of Keras declares a dynamic batch size, but onnxruntime refuses")
 
 
 def test_other_values_in_another_batch_size_fail(monkeypatch: pytest.MonkeyPatch) -> None:
