@@ -45,7 +45,7 @@ class Embedded(nn.Module):
 @pytest.mark.parametrize(
     ("torch_rows", "keras_rows", "message", "transform"),
     [
-        (10, 17, "another grid: 1 token and 3 x 3 places", ResizeGrid(1, 1, (3, 3), (4, 4))),
+        (10, 17, "a grid of 1 token and 3 x 3 positions", ResizeGrid(1, 1, (3, 3), (4, 4))),
         (14, 12, "2 rows more", k3c.transforms.Skip(1, 2)),
     ],
 )

@@ -283,7 +283,7 @@ CASES = {
             + b"e"
         ),
         error=BudgetExceeded,
-        says="again and again",
+        says="too often",
     ),
     "dicts that contain each other many times": Case(build=archive(shared_dicts(30)), error=BudgetExceeded),
     "lists in lists without end": Case(
