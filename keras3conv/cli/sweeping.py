@@ -36,7 +36,7 @@ def sweep(  # noqa: PLR0913 - an argument for every option
     compare: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="The results of an earlier sweep, to show what got worse.")
     ] = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Run the tasks that did not pass again.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Rerun the tasks that did not pass.")] = False,
     on_ray: Annotated[bool, typer.Option("--ray", help="Run the tasks on a Ray cluster.")] = False,
     ray_address: Annotated[
         str,

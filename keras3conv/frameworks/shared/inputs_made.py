@@ -59,7 +59,7 @@ def both_inputs(
     tried = f", and the models accept none of {', '.join(map(str, FREE_SIZES))}" if accepts else ""
     raise InputError(
         f"{keras.title} takes an input of shape {free[0].shape} with dynamic sizes{tried}: give inputs=..., "
-        "what the torch module is called with"
+        "the inputs of the torch module"
     )
 
 
