@@ -1,11 +1,11 @@
-"""One step of SGD on both sides of a conversion to Keras, in float64; normalizations train, dropouts are off."""
+"""Compare one step of SGD on both sides of a conversion to Keras, in float64, with dropout off."""
 
 import copy
 from collections.abc import Mapping
 from typing import Any
 
 RATE = 1.0
-"""The rate of learning."""
+"""The learning rate."""
 
 STEP = 1e-7
 """How far two weights may be apart after a step, relative to how far the step moved them, besides rounding errors."""
@@ -19,7 +19,7 @@ it is zero but for this error.
 
 
 def step_difference(module: Any, inputs: Any, conversion: Any) -> float:
-    """Return how far the weights are apart after one step, relative to how far the step moved them.
+    """Return the difference of the weights after one step, relative to the change that the step makes.
 
     Both sides start from the same weights and see the same inputs. The loss weighs every output with numbers of its
     own. Statistics are not compared: those of Keras are of the biased variance. Neither is the bias of a recurrent

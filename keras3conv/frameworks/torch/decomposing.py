@@ -1,5 +1,6 @@
 """Replace operators in a captured module by the operators that torch computes them with."""
 
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
@@ -24,7 +25,11 @@ def decomposed(program: ExportedProgram, names: Collection[str]) -> ExportedProg
         for operator in _without_writing(node.target)
         if str(operator) in names and (replacement := _replacement(operator)) is not None
     }
-    return program.run_decompositions(table) if table else None
+    if not table:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch warns of its own code
+        return program.run_decompositions(table)
 
 
 def _without_writing(target: Any) -> Iterator[Any]:

@@ -1,14 +1,13 @@
-"""Capture a torch module as a call graph with `torch.export`.
+"""Export a torch module as a call graph with `torch.export`.
 
-The graph is the one that torch captures in evaluation mode, with the operators that the module calls (the training IR).
+The module is exported in evaluation mode, to the operators that it calls (the training IR).
 Axis 0 of every input is dynamic where torch allows it. A value that depends on no input and no parameter is a constant.
 """
 
 import inspect
 import operator
 import warnings
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from keras3conv.errors import RAISED_BY_MODELS, InputError, Problem, UnsupportedLayerError
+from keras3conv.frameworks.torch.causal import causal_masks_unread
 from keras3conv.frameworks.torch.decomposing import decomposed
 from keras3conv.frameworks.torch.depth import captured_depth
 from keras3conv.frameworks.torch.derived import with_plain_weights
@@ -25,12 +25,19 @@ from keras3conv.frameworks.torch.dynamic_sizes import BATCH, free_sizes, size_of
 from keras3conv.frameworks.torch.folding import Constants, is_number
 from keras3conv.frameworks.torch.modes import evaluating
 from keras3conv.frameworks.torch.module import call_arguments
+from keras3conv.frameworks.torch.program_nodes import (
+    bound_arguments,
+    calls_of,
+    dropout_places,
+    is_in_place,
+    kind_of,
+    line_of,
+    writes_into_a_view,
+)
 from keras3conv.frameworks.torch.tensors import named_tensors
 from keras3conv.frameworks.torch.training_dropouts import (
     ATTENTION,
     Dropouts,
-    Place,
-    operator_name,
     training_dropouts,
     warn_of_missing,
 )
@@ -40,7 +47,7 @@ from keras3conv.model.graph import Graph, Node, Parameter, Ref, Shape, Tensor
 from keras3conv.model.views import ModelView
 
 _STATISTICS = ("running_mean", "running_var")
-"""The arguments of a normalization that are buffers and belong to the layer, not constants."""
+"""The arguments of a normalization that are buffers of the layer, not constants."""
 
 _NO_ARGUMENTS = ("layout", "device", "pin_memory", "memory_format", "non_blocking", "out")
 """Arguments about the memory of a tensor, which do not change its values."""
@@ -89,13 +96,19 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
     args, kwargs = call_arguments(module, inputs)
     described = view(module)
     module = with_plain_weights(module)
-    with evaluating(module), captured_depth(module) as depth, torch.no_grad(), warnings.catch_warnings():
+    with (
+        evaluating(module),
+        captured_depth(module) as depth,
+        causal_masks_unread(),
+        torch.no_grad(),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore", FutureWarning)  # torch.export warns of its own code, and of that of nn.LSTM
         warnings.filterwarnings("ignore", "The tensor attributes? self", UserWarning)
         exported = _exported(module, args, kwargs, dynamic or {})
-        if _writes_into_a_view(exported):
+        if writes_into_a_view(exported):
             exported = exported.run_decompositions({})
-        places = [place for _, place in _places(exported)]
+        places = [place for _, place in dropout_places(exported)]
         dropouts = (
             training_dropouts(module, *_with_two_examples((args, kwargs))).beside(places) if places else Dropouts()
         )
@@ -126,7 +139,7 @@ def _exported(
 
 
 def _with_two_examples(given: Any) -> Any:
-    """Return the inputs with two examples where all of them have one: torch treats a size of one as fixed."""
+    """Return the inputs with two samples if they have one, because torch treats a size of one as static."""
     tensors = [leaf for leaf in pytree.tree_leaves(given) if _has_axes(leaf)]
     if not tensors or any(tensor.shape[0] != 1 for tensor in tensors):
         return given
@@ -147,24 +160,6 @@ def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     user = [line for line in lines if line.startswith('File "') and "/torch/" not in line]
     return "; ".join([lines[0] if lines else type(error).__name__, *user[-1:]])
-
-
-def _writes_into_a_view(exported: ExportedProgram) -> bool:
-    """Return whether an operator writes into memory that another value of the graph shares."""
-    viewed = {node for node in exported.graph.nodes if _is_view(node)}
-    viewed |= {node.args[0] for node in viewed if node.args}
-    return any(_is_in_place(node) and node.args[0] in viewed for node in exported.graph.nodes)
-
-
-def _is_view(node: torch.fx.Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    aliases = [result.alias_info for result in schema.returns] if schema else []
-    return any(alias is not None and not alias.is_write for alias in aliases)
-
-
-def _is_in_place(node: torch.fx.Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    return bool(schema and schema.is_mutable and node.args)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +195,9 @@ class _Reader:
         stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
         first = _first_paths(self.source.module)
         self.rates = {
-            node: rate for node, place in _places(self.source.exported) if (rate := self.source.dropouts.rate(place))
+            node: rate
+            for node, place in dropout_places(self.source.exported)
+            if (rate := self.source.dropouts.rate(place))
         }
         for node in self.source.exported.graph.nodes:
             if node in self.constants.values:
@@ -223,9 +220,9 @@ class _Reader:
         signature = self.source.exported.graph_signature
         written = dict.fromkeys(signature.buffers_to_mutate.values(), "")
         for node in self.source.exported.graph.nodes:
-            target = node.args[0] if node.op == "call_function" and _is_in_place(node) else None
+            target = node.args[0] if node.op == "call_function" and is_in_place(node) else None
             if isinstance(target, torch.fx.Node) and target.name in signature.inputs_to_buffers:
-                written[signature.inputs_to_buffers[target.name]] = _line(node)
+                written[signature.inputs_to_buffers[target.name]] = line_of(node)
         fact = (
             "is written in evaluation mode, so that the next call computes something else: return it, and take it back"
         )
@@ -239,7 +236,7 @@ class _Reader:
         updated = {
             argument.name
             for node in self.source.exported.graph.nodes
-            for name, argument in _bound(node).items()
+            for name, argument in bound_arguments(node).items()
             if name in _STATISTICS and isinstance(argument, torch.fx.Node)
         }
         return frozenset(signature.inputs_to_buffers) - updated
@@ -287,11 +284,13 @@ class _Reader:
             if one is not None
         )
         refs = [Ref(output.name) for output in outputs]
-        calls = tuple(_calls(node))
+        calls = tuple(calls_of(node))
         module = calls[-1].rpartition(":")[0] if calls else ""
-        arguments = {name: self._argument(item) for name, item in _bound(node).items() if name not in _NO_ARGUMENTS}
+        arguments = {
+            name: self._argument(item) for name, item in bound_arguments(node).items() if name not in _NO_ARGUMENTS
+        }
         made = Node(
-            kinds=(_kind(node),),
+            kinds=(kind_of(node),),
             path=module,
             arguments=arguments,
             outputs=outputs,
@@ -300,9 +299,9 @@ class _Reader:
             calls=calls,
         )
         self.nodes.append(made)
-        self.lines[outputs[0].name] = _line(node)
+        self.lines[outputs[0].name] = line_of(node)
         self.names[node] = refs if several else refs[0]
-        if _is_in_place(node):
+        if is_in_place(node):
             target = node.args[0]
             assert isinstance(target, torch.fx.Node)
             self.names[target] = self.names[node]
@@ -347,58 +346,14 @@ class _Reader:
         ).pruned()
 
 
-def _places(exported: ExportedProgram) -> Iterator[tuple[torch.fx.Node, Place]]:
-    """Yield the operators that a dropout may belong to."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for node in exported.graph.nodes:
-        name = operator_name(str(node.target)) if node.op == "call_function" and "." in str(node.target) else ""
-        if name:
-            calls = tuple(_calls(node))
-            path = calls[-1].rpartition(":")[0] if calls else ""
-            yield node, (path, name, counts[path, name])
-            counts[path, name] += 1
-
-
 def _first_paths(module: nn.Module) -> dict[str, str]:
-    """Return the first path of every parameter and buffer: tied tensors are one."""
+    """Return the first path of every parameter and buffer; a tied tensor has several paths."""
     seen: dict[int, str] = {}
     return {path: seen.setdefault(id(tensor), path) for path, tensor in named_tensors(module)}
 
 
-def _bound(node: torch.fx.Node) -> dict[str, Any]:
-    """Return the arguments of an operator by name, without those that are left out."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return {}
-    names = [argument.name for argument in schema.arguments]
-    return dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-
-
-def _kind(node: torch.fx.Node) -> str:
-    """Return the name of an operator; one that writes into its argument computes the same as the one that does not."""
-    name = str(node.target)
-    namespace, _, rest = name.partition(".")
-    base, _, overload = rest.partition(".")
-    base = base[:-1] if _is_in_place(node) and base.endswith("_") and not base.startswith("__") else base
-    return f"{namespace}.{base}.{overload}"
-
-
 def _dtype(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _calls(node: torch.fx.Node) -> Iterator[str]:
-    """Yield the calls of modules that contain a node, the outermost first."""
-    for key, (path, _) in (node.meta.get("nn_module_stack") or {}).items():
-        if path and not key.startswith("_empty"):
-            yield f"{path}:{key.rpartition('@')[2] if '@' in key else '0'}"
-
-
-def _line(node: torch.fx.Node) -> str:
-    """Return the last line of the user's code that led to a node."""
-    frames = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
-    places = [place for place, line in enumerate(frames) if line.startswith('File "') and "/torch/" not in line]
-    return " ".join(frames[places[-1] : places[-1] + 2]) if places else ""
 
 
 __all__ = ["BATCH", "Captured", "capture"]
