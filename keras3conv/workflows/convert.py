@@ -42,8 +42,7 @@ def convert(
     if isinstance(model, str | PathLike) and str(model).lower().endswith(".pt2"):
         from keras3conv.frameworks.torch import saved_program
 
-        model, example = saved_program.load(Path(model))
-        inputs = example if inputs is None else inputs
+        model = saved_program.load(Path(model))
     is_json = isinstance(model, str | PathLike) and str(model).endswith(".json")
     if not is_json and (given := resolve(model)).side == "torch":
         return _to_keras(given, path, channels or "last", inputs, dynamic, validate=validate)

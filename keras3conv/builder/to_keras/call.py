@@ -16,7 +16,7 @@ ops = Function("keras.ops")
 
 WITHOUT_PROMOTION = frozenset(
     {"-", *(f"keras.ops.{name}" for name in ("conv", "dot_product_attention", "einsum", "split", "subtract"))}
-    | {"keras.ops.take", "keras.ops.take_along_axis"}
+    | {"keras.ops.searchsorted", "keras.ops.take", "keras.ops.take_along_axis"}
 )
 """Operations in which a backend does not promote float32 to float64."""
 

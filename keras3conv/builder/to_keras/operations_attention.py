@@ -24,6 +24,8 @@ def _attention(call: Call) -> Result:
     if any(value.rank != 4 for value in values):
         raise RuleError("scaled_dot_product_attention is supported for tensors of four axes only")
     given = [call.ordered(value, _ORDER) for value in values]
+    if given[1].shape[1] != given[0].shape[1]:  # groups of queries share a head, which TensorFlow and JAX refuse
+        given[1:] = [_repeated(call, one, given[0].shape[1]) for one in given[1:]]
     mask = call.get("attn_mask")
     mask = None if mask is None or _masks_nothing(mask) else mask
     rate = float(call.get("dropout_p", 0.0) or call.node.config.get("dropout", 0.0))
@@ -46,8 +48,6 @@ def _fused(call: Call, given: list[Value], mask: Any) -> Value:
 def _with_dropout(call: Call, given: list[Value], mask: Any, rate: float) -> Value:
     """Write an attention out, with a Dropout layer for its weights."""
     query, key, value = given
-    if key.shape[1] != query.shape[1]:  # groups of queries share a head
-        key, value = (_repeated(call, one, query.shape[1]) for one in (key, value))
     size = query.shape[3]
     if not isinstance(size, int):
         raise RuleError("scaled_dot_product_attention of a dynamic size")
@@ -105,10 +105,10 @@ def _without_masked_rows(call: Call, made: Value, mask: Any) -> Value:
     """Return zeros for a query that attends to nothing, as torch does; Keras returns the mean of all values."""
     if isinstance(mask, Constant):
         is_allowed = mask.array if mask.dtype == "bool" else mask.array != -np.inf
-        rows = is_allowed.any(-1, keepdims=True)
+        rows = np.asarray(is_allowed).any(-1, keepdims=True)
         if rows.all():
             return made
-        constant = Constant(name=f"{mask.name} rows", array=rows, shape=(*mask.shape[:-1], 1))
+        constant = Constant(name=f"{mask.name} rows", array=np.asarray(rows), shape=(*mask.shape[:-1], 1))
         return elementwise(call, [constant, made, 0.0], ops.where)
     if mask.dtype != "bool":
         return made

@@ -1,6 +1,7 @@
 """Handlers of operators on the last two axes of a tensor, and of those that cut windows or diagonals from it."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ _FUNCTIONS = {
 
 
 def _of_matrices(call: Call, *, name: str) -> Result:
-    given = call.arguments.get("self", call.arguments.get("A"))
+    given: Any = call.arguments.get("self", call.arguments.get("A"))
     if call.get("upper", False):
         raise RuleError(f"{call.name} of the upper triangle")
     return call.step(ops.named(name)(call.ordered(given, identity(len(given.shape)))))

@@ -52,8 +52,8 @@ def _taken_at_fixed_places(call: Call, given: Any, used: list[int], arrays: list
     sizes = tuple(value.shape[axis] for axis in used)
     if not all(isinstance(size, int) for size in sizes):
         raise RuleError("an index with several tensors along a dynamic axis")
-    numbers = np.ravel_multi_index(tuple(np.broadcast_arrays(*arrays)), sizes, mode="wrap")  # type: ignore[arg-type]
-    flat = reshaped(call, value, (*value.shape[: used[0]], prod(sizes), *value.shape[used[-1] + 1 :]))  # type: ignore[arg-type]
+    numbers = np.ravel_multi_index(tuple(np.broadcast_arrays(*arrays)), sizes, mode="wrap")
+    flat = reshaped(call, value, (*value.shape[: used[0]], prod(sizes), *value.shape[used[-1] + 1 :]))
     index = Constant(name=f"{call.node.outputs[0].name} places", array=numbers, shape=numbers.shape)
     return taken(call, flat, used[0], index, call.shape)
 
@@ -75,23 +75,25 @@ def _taken_of_examples(call: Call, given: Any, indices: list[Any]) -> Value:
     picking = [axis for axis in range(1, len(indices) + 1) if axis not in whole]
     rest = [*sorted(whole), *range(len(indices) + 1, value.rank)]
     value = call.ordered(value, (0, *picking, *rest))
-    strides = [prod(int(value.shape[one]) for one in picking[place + 1 :]) for place in range(len(picking))]  # type: ignore[arg-type]
-    parts = [_with_axes(call, indices[axis - 1], rank) for axis in picking]
+    strides = [prod(int(value.shape[one]) for one in picking[place + 1 :]) for place in range(len(picking))]
+    parts = [
+        _with_axes(call, _scaled(call, indices[axis - 1], stride), rank)
+        for axis, stride in sorted(zip(picking, strides, strict=True), key=lambda pair: _is_fixed(indices[pair[0] - 1]))
+    ]
     places = tuple(
         next((size for size in sizes if size != 1), 1) for sizes in zip(*(one.shape for one in parts), strict=True)
     )
     places = (value.shape[0], *places[1:])
     number: Any = None
-    for part, stride in zip(parts, strides, strict=True):
-        scaled = part if stride == 1 else sign(call, "*", part, stride)
-        number = scaled if number is None else sign(call, "+", number, scaled)
+    for part in parts:
+        number = part if number is None else sign(call, "+", number, part)
     linear = call.step(number, places, dtype="int32") if len(parts) > 1 else parts[0]
     if linear.shape != places:
         linear = for_each_example(call, linear, [0])
     sizes = tuple(value.shape[axis] for axis in rest)
-    flat_shape = (value.shape[0], prod(int(value.shape[one]) for one in picking), *sizes)  # type: ignore[arg-type]
+    flat_shape = (value.shape[0], prod(int(value.shape[one]) for one in picking), *sizes)
     flat = call.step(ops.reshape(value, _with_batch_open(flat_shape)), flat_shape, dtype=value.dtype)
-    count = prod(int(size) for size in places[1:])  # type: ignore[arg-type]
+    count = prod(int(size) for size in places[1:])
     index = call.step(
         ops.reshape(linear, (-1, count, *(1,) * len(rest))), (places[0], count, *(1,) * len(rest)), dtype="int32"
     )
@@ -101,10 +103,21 @@ def _taken_of_examples(call: Call, given: Any, indices: list[Any]) -> Value:
     return _with_whole_axes(call, made, rank, [whole[axis] for axis in sorted(whole)])
 
 
+def _is_fixed(index: Any) -> bool:
+    return isinstance(index, Constant)
+
+
+def _scaled(call: Call, index: Any, stride: int) -> Any:
+    """Return indices times the number of elements that one of them stands for."""
+    if isinstance(index, Constant):
+        return replace(index, name=f"{index.name} {stride}", array=index.array * stride)
+    return index if stride == 1 else call.step(index * stride, index.shape, index.order, index.dtype)
+
+
 def _with_batch_open(shape: Shape) -> tuple[int, ...]:
     if not all(isinstance(size, int) for size in shape[1:]):
         raise RuleError("an index with several tensors beside a dynamic axis")
-    return (-1, *(int(size) for size in shape[1:]))  # type: ignore[arg-type]
+    return (-1, *(int(size) for size in shape[1:]))
 
 
 def _own_axis(index: Any, indices: list[Any], rank: int) -> int:

@@ -6,7 +6,9 @@ from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.call import Call, Constant, Result, handles, ops
 from keras3conv.builder.to_keras.operations_indexing import picked
+from keras3conv.builder.to_keras.sizes import written
 from keras3conv.errors import RuleError
+from keras3conv.model.graph import Size
 
 
 def _axis(call: Call, value: Value) -> int:
@@ -87,5 +89,10 @@ def _search(call: Call) -> Result:
         raise RuleError(f"{call.name} in a sequence of several axes")
     is_right = call.get("right", False) or call.get("side", "left") == "right"
     value = call.ordered(given, identity(len(given.shape)))
-    made = ops.searchsorted(call.writer.value(sequence), value, side="right" if is_right else "left")
-    return call.step(made)
+    flat = call.step(ops.reshape(value, (-1,)), (Size(symbols=("unknown",)),), dtype=value.dtype)  # for TensorFlow
+    made = ops.searchsorted(call.writer.value(sequence), flat, side="right" if is_right else "left")
+    found = call.step(made, flat.shape)
+    sizes = written(call.shape)
+    if sizes is None:
+        raise RuleError(f"{call.name} of a tensor with several dynamic axes")
+    return call.step(ops.reshape(found, sizes))

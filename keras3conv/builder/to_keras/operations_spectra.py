@@ -108,7 +108,7 @@ def _of_parts(call: Call, handler: Handler) -> Result:
     if isinstance(parts[0], list | tuple):
         return [
             None if real is None else Complex(real=_value(call, real), imaginary=_value(call, imaginary))
-            for real, imaginary in zip(*parts, strict=True)  # type: ignore[arg-type]
+            for real, imaginary in zip(*parts, strict=True)
         ]
     return Complex(real=_value(call, parts[0]), imaginary=_value(call, parts[1]))
 
@@ -333,7 +333,7 @@ def _spectrogram(call: Call) -> Result:
     if call.get("center", False):
         half, mode = size // 2, call.get("pad_mode", "reflect")
         padded = ops.pad(value, ((0, 0), (half, half)), mode=mode)
-        value = call.step(padded, (value.shape[0], value.shape[1] + 2 * half), dtype="float32")  # type: ignore[operator]
+        value = call.step(padded, (value.shape[0], value.shape[1] + 2 * half), dtype="float32")
     samples = value.shape[1]
     assert isinstance(samples, int)
     count, name = 1 + (samples - size) // step, call.node.outputs[0].name

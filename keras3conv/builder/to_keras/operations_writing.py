@@ -31,7 +31,7 @@ def _index_put(call: Call) -> Result:
     if not all(isinstance(size, int) for size in sizes):
         raise RuleError("writing at places of a dynamic axis")
     arrays = np.broadcast_arrays(*(index.array for index in given))
-    numbers = np.ravel_multi_index(tuple(arrays), tuple(sizes), mode="wrap")  # type: ignore[arg-type]
+    numbers = np.ravel_multi_index(tuple(arrays), tuple(sizes), mode="wrap")
     part = (*value.shape[: used[0]], *numbers.shape, *value.shape[used[-1] + 1 :])
     source = _grown(call, call.writer.value(values), part)
     return _written_at(call, value, used, numbers.ravel(), source, adds=call.get("accumulate", False))
@@ -83,7 +83,7 @@ def _written_at(call: Call, value: Value, used: list[int], numbers: Array, sourc
         adds: Whether they are added to the old ones.
     """
     axis, shape = used[0], call.shape
-    size = prod(int(shape[one]) for one in used)  # type: ignore[arg-type]
+    size = prod(int(shape[one]) for one in used)
     before, after = shape[:axis], shape[used[-1] + 1 :]
     flat = reshaped(call, value, (*before, size, *after))
     new = reshaped(call, source, (*before, numbers.size, *after))

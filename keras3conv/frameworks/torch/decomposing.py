@@ -29,7 +29,8 @@ def decomposed(program: ExportedProgram, names: Collection[str]) -> ExportedProg
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch warns of its own code
-        return program.run_decompositions(table)
+        made: ExportedProgram = program.run_decompositions(table)
+    return made
 
 
 def _without_writing(target: Any) -> Iterator[Any]:

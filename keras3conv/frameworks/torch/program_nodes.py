@@ -24,6 +24,7 @@ def _is_view(node: torch.fx.Node) -> bool:
 
 
 def is_in_place(node: torch.fx.Node) -> bool:
+    """Return whether an operator writes into its first argument."""
     schema = getattr(node.target, "_schema", None)
     return bool(schema and schema.is_mutable and node.args)
 

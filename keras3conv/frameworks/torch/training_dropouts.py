@@ -7,8 +7,8 @@ is called once in training mode, and every dropout is noted with the module that
 import inspect
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from keras3conv.errors import RAISED_BY_MODELS
 from keras3conv.frameworks.torch.modes import attributes_restored
+from keras3conv.frameworks.torch.observing import forward_calls
 from keras3conv.frameworks.torch.tensors import named_modules
 
 ATTENTION = "scaled_dot_product_attention"
@@ -35,16 +36,17 @@ class Dropouts:
 
     Attributes:
         rates: For an attention and for a dropout, its own rate; for a softmax, the rate of the dropout that follows it.
+        after: For such a softmax, the call of the dropout that follows it.
         everywhere: The rate of the dropout on the weights of an attention, by the path of an `nn.MultiheadAttention`.
     """
 
     rates: Mapping[Place, float] = field(default_factory=dict)
+    after: Mapping[Place, Place] = field(default_factory=dict)
     everywhere: Mapping[str, float] = field(default_factory=dict)
 
     def beside(self, captured: Collection[Place]) -> "Dropouts":
         """Return the dropouts that a captured module lacks; one that it calls with a rate of zero has its own place."""
-        own = {path for path, name, _ in captured if name == "dropout"}
-        kept = {place: rate for place, rate in self.rates.items() if place[1] != "softmax" or place[0] not in own}
+        kept = {place: rate for place, rate in self.rates.items() if self.after.get(place) not in captured}
         return replace(self, rates=kept)
 
     def rate(self, place: Place) -> float:
@@ -71,7 +73,7 @@ def training_dropouts(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[
         with ExitStack() as contexts:
             for context in (attributes_restored(modules), torch.no_grad(), torch.random.fork_rng(devices=[])):
                 contexts.enter_context(context)
-            contexts.enter_context(recorder.following(module))
+            contexts.enter_context(forward_calls(module, running=recorder.running))
             contexts.enter_context(recorder)
             module.train()
             module(*args, **kwargs)
@@ -81,7 +83,7 @@ def training_dropouts(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[
         with torch.no_grad():
             for buffer, before in buffers:
                 buffer.copy_(before)
-    return Dropouts(rates=recorder.rates, everywhere=recorder.everywhere)
+    return Dropouts(rates=recorder.rates, after=recorder.after, everywhere=recorder.everywhere)
 
 
 class _Recorder(TorchFunctionMode):
@@ -90,30 +92,11 @@ class _Recorder(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.rates: dict[Place, float] = {}
+        self.after: dict[Place, Place] = {}
         self.everywhere: dict[str, float] = {}
-        self._stack = [""]
+        self.running: list[str] = []
         self._calls: Counter[tuple[str, str]] = Counter()
         self._softmax: dict[int, tuple[Place, torch.Tensor]] = {}
-
-    @contextmanager
-    def following(self, module: nn.Module) -> Iterator[None]:
-        """Keep the path of the module that runs, while the block runs."""
-        hooks = []
-        first = {id(child): path for path, child in reversed(named_modules(module))}
-        for child in {id(child): child for _, child in named_modules(module)}.values():
-
-            def enter(_: nn.Module, __: Any, path: str = first[id(child)]) -> None:
-                self._stack.append(path)
-
-            def leave(*_: Any) -> None:
-                self._stack.pop()
-
-            hooks += [child.register_forward_pre_hook(enter), child.register_forward_hook(leave)]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -130,17 +113,21 @@ class _Recorder(TorchFunctionMode):
             rate = given.arguments["p"] if given.arguments["training"] else 0.0
             self._note(place, rate)
             before = self._softmax.get(id(given.arguments["input"]))
-            if before is not None:
+            if before is not None and rate:
                 self._note(before[0], rate)
+                self.after[before[0]] = place
         elif func is functional.multi_head_attention_forward:
             given = inspect.signature(func).bind(*args, **kwargs)
             given.apply_defaults()
             if given.arguments["training"]:
-                self.everywhere[self._stack[-1]] = float(given.arguments["dropout_p"])
+                self.everywhere[self._path()] = float(given.arguments["dropout_p"])
         return made
 
+    def _path(self) -> str:
+        return self.running[-1] if self.running else ""
+
     def _placed(self, name: str) -> Place:
-        path = self._stack[-1]
+        path = self._path()
         self._calls[path, name] += 1
         return path, name, self._calls[path, name] - 1
 
@@ -157,8 +144,8 @@ def warn_of_missing(dropouts: Dropouts, captured: Collection[Place], model: str)
         captured: The calls.
         model: The name of the module.
     """
-    placed = {path for path, name, _ in dropouts.rates if name == "softmax"}
-    missing = {place[0] for place in dropouts.rates if place not in captured and place[0] not in placed}
+    placed = {dropouts.after[place] for place in dropouts.rates if place in dropouts.after}
+    missing = {place[0] for place in dropouts.rates if place not in captured and place not in placed}
     if missing:
         paths = ", ".join(sorted(f"{model}.{path}" if path else model for path in missing))
         warnings.warn(f"{paths}: a dropout that is called in training only is not in the Keras model", stacklevel=2)
