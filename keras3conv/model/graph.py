@@ -67,7 +67,7 @@ class Parameter:
 
     Attributes:
         path: The path in the model: "embedding/position_table".
-        tensor: The tensor that stands for the variable in the graph.
+        tensor: The tensor that represents the variable in the graph.
         trainable: Whether an optimiser changes the variable.
     """
 

@@ -32,7 +32,7 @@ def run_on_ray(tasks: Sequence[tuple[Task, Path]], address: str) -> Generator[Ro
 
     Raises:
         MissingExtra: Ray is not installed.
-        InputError: There is no such cluster, or no machine of it has what a task needs.
+        InputError: There is no such cluster, or none of its machines has the resources that a task needs.
     """
     ray = _connected(address)
     try:
