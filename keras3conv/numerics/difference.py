@@ -216,7 +216,7 @@ class Judgement:
         if self.differing == 0:
             return "bit-identical"
         noise = "" if self.floor is None else f", {self.ratio:.2g} x the noise floor of {self.floor:.2g}"
-        given = "" if self.allowed is None else f", the tolerance given is {self.allowed:.2g}"
+        given = "" if self.allowed is None else f", the given tolerance is {self.allowed:.2g}"
         return f"{self.deviation:.2g}{noise}{given}"
 
 

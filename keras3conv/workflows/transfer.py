@@ -113,7 +113,7 @@ def _into_live(
 def _shared(
     source: Adapter, target: Adapter, plan: Alignment, out: Sequence[Path], *, cast: bool, stages: Stages
 ) -> tuple[Staging, dict[str, str]]:
-    """Let a live model use the memory of another; values that are no view of one source tensor are copied."""
+    """Let a live model use the memory of another; values that are not a view of one source tensor are copied."""
     if isinstance(source, ModelFile) or isinstance(target, ModelFile):
         raise InputError('memory="share" needs two live models\nFix:  transfer(..., memory="copy")')
     if out:

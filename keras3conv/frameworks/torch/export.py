@@ -100,7 +100,7 @@ def _exported(
     for name, axes in dynamic.items():
         if not isinstance(named.get(name), torch.Tensor):
             known = ", ".join(name for name, value in named.items() if isinstance(value, torch.Tensor))
-            raise InputError(f"dynamic names {name!r}, which is no tensor among the inputs\nInputs:  {known}")
+            raise InputError(f"dynamic names {name!r}, which is not a tensor among the inputs\nInputs:  {known}")
         shapes[name] |= {axis % named[name].ndim: Dim.DYNAMIC for axis in axes}
     try:
         return torch.export.export(module, args, kwargs or None, dynamic_shapes=shapes, strict=False)

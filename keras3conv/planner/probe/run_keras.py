@@ -135,7 +135,7 @@ class _CallHandler:
     def made_nan(self, path: str, was_known: bool) -> bool:
         """Return whether a layer returned NaN with weights that come from a rule, and torch did not.
 
-        Weights that do not come from a rule may be wrong, so NaN is no error of the model then.
+        Weights that do not come from a rule may be wrong, so NaN is not an error of the model in this case.
         """
         choice = self.search.choices.get(path)
         if choice is None or choice.candidate.rule is None or self.last_output is None:
