@@ -41,7 +41,7 @@ class TensorRef:
 
     @property
     def is_seed(self) -> bool:
-        """Whether this is the state of a random generator, which weight files do not contain."""
+        """True if this is the state of a random generator, which weight files do not contain."""
         return self.role.rpartition("/")[2].startswith("seed_generator_state")
 
 

@@ -156,7 +156,7 @@ class Overview:
 
     @property
     def ok(self) -> bool:
-        """Whether there are tasks, and all of them passed."""
+        """True if there are tasks, and all of them passed."""
         return bool(self.rows) and all(row.status == "passed" for row in self.rows)
 
     @property

@@ -26,7 +26,7 @@ from keras3conv.workflows.manifest import Record
 from keras3conv.writing.digests import WrittenFile
 
 Memory = Literal["copy", "share"]
-"""How a live target stores its values: in its own copy, or in memory shared with the source."""
+"""The storage of a live target's values: its own copy, or memory shared with the source."""
 
 
 def _report_bytes(_: str, done: int, total: int) -> None:

@@ -120,7 +120,7 @@ CONTRAST = """(() => {
 """The contrast of every text on the page with what it stands on, as WCAG 2 defines it, and the text."""
 
 READABLE = 4.5
-"""What WCAG 2 asks of text of a common size, at level AA."""
+"""The contrast that WCAG 2 requires of normal text at level AA."""
 
 
 def hard_to_read(browser: Browser) -> list[str]:

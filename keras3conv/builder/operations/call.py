@@ -112,7 +112,7 @@ class Call:
 
     @property
     def only_dense_uses_it(self) -> bool:
-        """Whether the result is used only by Dense layers, directly or through pointwise operations."""
+        """True if the result is used only by Dense layers, directly or through pointwise operations."""
         return self._builder.only_dense_uses(self.node.outputs[0].name)
 
     def order(self, value: Value, order: Order) -> Value:

@@ -39,7 +39,7 @@ def both_signs(given: Inputs) -> Inputs:
 
 
 def with_more_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | None:
-    """Return small inputs repeated at several strengths, so that many values lie between two bounds.
+    """Return small inputs repeated with several scale factors, so that many values lie between two bounds.
 
     Return None if there is no batch axis, or if the inputs are large, because these have many values anyway.
 

@@ -69,7 +69,7 @@ class _Nan:
     suspect: str = ""
 
     def reached(self, path: str) -> "_Nan":
-        """Return the origin after this layer received or returned NaN although torch had none."""
+        """Return the updated record after this layer received or returned NaN although torch had none."""
         return self if self.path else _Nan(self.suspect or path, self.suspect)
 
 
