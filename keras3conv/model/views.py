@@ -129,7 +129,7 @@ class InputSpec:
 
 
 def _no_values(path: str, /) -> Array:
-    raise LookupError(f"{path}: this view is an outline, which has no values")
+    raise LookupError(f"{path}: this view has only names and shapes, no values")
 
 
 @dataclass(frozen=True, kw_only=True)
