@@ -1,7 +1,7 @@
-"""The source code of a functional Keras model: a function that builds it.
+"""Write the source code of a functional Keras model: a function `build_model`, and a function per repeated block.
 
-Only identifiers and literals get into the text: `names` makes names of letters, digits and underscores, and `literal`
-writes values and accepts plain ones only.
+Only identifiers and literals of the model get into the text: `names` creates names of letters, digits and underscores,
+and `literal` accepts plain values only.
 """
 
 from collections import Counter
@@ -72,7 +72,7 @@ def _usual(values: list[Any]) -> Any:
 
 
 def _block(block: Block, taken: frozenset[str], defaults: _Defaults) -> Iterator[str]:
-    """Yield the function for a repeated part."""
+    """Yield the lines of the function for a repeated block."""
     program, own = block.program, defaults[f".{block.name}"]
     given: dict[str, str] = {}
     for value in program.inputs:
@@ -96,7 +96,7 @@ def _title(program: Program) -> str:
 
 
 def described(shape: Shape) -> str:
-    """Return a shape for a reader: "(batch, 32, 32, 3)"."""
+    """Return a shape for documentation: "(batch, 32, 32, 3)"."""
     return bracketed(
         shape, ["?" if isinstance(size, Size) and "unknown" in size.symbols else str(size) for size in shape]
     )
@@ -128,7 +128,7 @@ def _function(program: Program, taken: frozenset[str], defaults: _Defaults) -> I
 
 
 def _inputs(program: Program, spelling: KerasSpelling, inputs: str) -> Iterator[str]:
-    """Yield the statements that make the inputs: one, or a list of several."""
+    """Yield the statements that create the inputs: one, or a list of several."""
     made = [_input(program, value) for value in program.inputs]
     variables = [spelling.value(value.name) for value in program.inputs]
     if len(made) == 1:

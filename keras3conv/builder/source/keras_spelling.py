@@ -18,7 +18,7 @@ from keras3conv.rules.rule import LayerSpec
 from keras3conv.transforms import Array
 
 _INLINE = 24
-"""The number of elements up to which a constant is written into the code; a larger one goes into a file."""
+"""The largest number of elements of a constant in the source code; a larger constant is stored in a file."""
 
 
 @dataclass
@@ -33,17 +33,17 @@ class KerasSpelling:
     loop: Loop | None = None
 
     def value(self, name: str) -> str:
-        """Return the variable of a value, or the code of a constant."""
+        """Return the variable name of a value, or the source code of a constant."""
         if name in self.program.weights:
             return _constant(self.program.weights[name])
         return self.variables[name]
 
     def symbol(self, name: str) -> str:
-        """Refuse a free size: no operation of a functional model takes one."""
-        raise RuleError(f"the free size {name} is used as a number, which a functional model does not support")
+        """Raise `RuleError`: no operation of a functional model accepts a dynamic size as an argument."""
+        raise RuleError(f"the dynamic size {name} is used as a number, which a functional model does not support")
 
     def module(self, name: str) -> str:
-        """Return the variable of a layer that is called several times, or the code that makes it."""
+        """Return the variable of a layer that is called several times, or the constructor call of any other layer."""
         return self.layers.get(name) or construction(self.found(name).spec, self.name(name))
 
     def found(self, name: str) -> Module:
@@ -51,7 +51,7 @@ class KerasSpelling:
         return self.loop.modules[name] if self.loop and name in self.loop.modules else self.program.modules[name]
 
     def name(self, name: str) -> str:
-        """Return the code of the name of a layer: a text, or in a function a text that begins with its `name`."""
+        """Return the source code of a layer's name: a string, or in a block an f-string with the prefix `name`."""
         variable = self.loop.variable if self.loop else ""
         shown = self.loop.labels.get(name, name).format(f"{{{variable}}}") if self.loop else name
         if shown == f"{{{variable}}}" and not self.is_function:
@@ -61,7 +61,7 @@ class KerasSpelling:
         return f'f"{shown}"' if "{" in shown else quoted(shown)
 
     def expression(self, expression: Any) -> Any:
-        """Return an expression with calls of functions in the place of calls of blocks."""
+        """Return an expression in which calls of blocks are replaced by calls of their functions."""
 
         def called(node: Any) -> Any:
             if not is_module_call(node) or not self.found(node.name).spec.kind.startswith("."):
@@ -74,28 +74,28 @@ class KerasSpelling:
         return transformed(expression, called)
 
     def function(self, name: str) -> str:
-        """Return the name of a function after the imports of the file."""
+        """Return the name of a function in the source code, given the imports of the file."""
         return name.removeprefix("keras.")
 
     def dtype(self, name: str) -> str:
-        """Return a dtype; the floating-point values have the precision of the model."""
+        """Return the source code of a dtype; every floating-point dtype is that of the model."""
         if name.startswith(("float", "bfloat")):
             return "keras.config.floatx()"
         return quoted(spelled_dtype(name))
 
 
 def spelled_dtype(name: str) -> str:
-    """Return the dtype of a Keras model for one of torch: integers have 32 bits on every backend."""
+    """Return the Keras dtype for a torch dtype: int32 for int64, as integers have 32 bits on every backend."""
     return "int32" if name == "int64" else name
 
 
 def is_inline(array: Array) -> bool:
-    """Return whether a constant is written into the code."""
+    """Return whether a constant is small enough to be written into the source code."""
     return array.size <= _INLINE
 
 
 def with_constants(program: Program) -> Program:
-    """Return the program with the code of each constant in its place."""
+    """Return the program in which each constant is replaced by its source code."""
     codes = {name: Argument(_constant(weight)) for name, weight in program.weights.items()}
     steps = (replace(step, expression=transformed(step.expression, partial(_placed, codes))) for step in program.steps)
     return replace(program, steps=tuple(steps))
@@ -106,7 +106,7 @@ def _placed(codes: Mapping[str, Argument], node: Any) -> Any:
 
 
 def construction(spec: LayerSpec, name: str = "") -> str:
-    """Return the expression that makes a layer: `layers.Conv2D(64, 3, padding="same", name="conv1")`.
+    """Return the constructor call of a layer: `layers.Conv2D(64, 3, padding="same", name="conv1")`.
 
     Args:
         spec: The layer.
@@ -117,11 +117,11 @@ def construction(spec: LayerSpec, name: str = "") -> str:
 
 
 def _written(value: Any) -> str:
-    """Return the source code of an argument; the configuration of a layer becomes that layer."""
+    """Return the source code of an argument; a serialised layer becomes its constructor call."""
     if isinstance(value, Mapping):
         return construction(LayerSpec(kind=f"keras.layers.{value['class_name']}", config=value["config"]))
     if isinstance(value, float):
-        return literal(float(f"{value:.12g}"))  # 1 - 0.1 is 0.9 for a reader
+        return literal(float(f"{value:.12g}"))  # rounded, because 1 - 0.1 is not exactly 0.9
     return literal(value)
 
 

@@ -1,4 +1,4 @@
-"""Count along a free axis: a functional model has no `arange` of a size that is open."""
+"""Count along an axis of dynamic size: a functional model has no `arange` of it."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,17 @@ from keras3conv.model.graph import Size
 
 
 def numbers_up_to(writer: Writer, size: Size, inputs: Sequence[Value]) -> Value:
-    """Return the numbers from 0 to a free size: the running sum of ones along the axis of an input.
+    """Return the range 0 ... size - 1 for a dynamic size, as the cumulative sum of ones along an input axis.
 
     Args:
         writer: The lowering.
-        size: The free size.
+        size: The dynamic size.
         inputs: The inputs of the model.
     """
     found = ((one, axis) for one in inputs for axis, other in enumerate(one.shape) if other == size)
     given, axis = next(found, (None, 0))
     if given is None:
-        raise RuleError(f"numbers up to the free size {size}, which is not that of an axis of an input")
+        raise RuleError(f"a range up to the dynamic size {size}, which is not the size of an input axis")
     index = tuple(slice(None) if one == axis else 0 for one in given.order)
     made = writer.new((size,), (0,), "int32")
     writer.write(ops.cumsum(ops.ones_like(given[index], dtype=Dtype("int32")), axis=0) - 1, [made])
