@@ -22,7 +22,7 @@ _LONGEST = 40
 _MOST_COLUMNS = 6
 """The largest number of variables of a loop."""
 
-_SAVED = 3
+_SAVED = 2
 """The number of lines that a loop must save."""
 
 _Place = tuple[int, int, int]

@@ -16,7 +16,7 @@ from keras3conv.builder.program.program import Program, Step, Value
 from keras3conv.builder.program.structure import Block, Structure
 from keras3conv.builder.source.formatting import bracketed, docstring, literal, quoted, statement
 from keras3conv.builder.source.keras_spelling import KerasSpelling, construction, spelled_dtype
-from keras3conv.builder.source.local_names import local_names
+from keras3conv.builder.source.local_names import local_names, variable_name
 from keras3conv.builder.source.rendering import rendered
 from keras3conv.model.graph import Ref, Shape, Size, refs
 
@@ -76,7 +76,7 @@ def _block(block: Block, taken: frozenset[str], defaults: _Defaults) -> Iterator
     program, own = block.program, defaults[f".{block.name}"]
     given: dict[str, str] = {}
     for value in program.inputs:
-        wanted = identifier(program.input_names.get(value.name) or "x")
+        wanted = variable_name(program.input_names.get(value.name) or "x")
         given[value.name] = unique(wanted, {*given.values(), *taken, "name", *block.arguments})
     needed = [name for name in block.arguments if name not in own]
     arguments = [*given.values(), "name", *needed, *(f"{name}={literal(value)}" for name, value in own.items())]
@@ -105,7 +105,7 @@ def described(shape: Shape) -> str:
 def _function(program: Program, taken: frozenset[str], defaults: _Defaults) -> Iterator[str]:
     given: dict[str, str] = {}
     for value in program.inputs:
-        wanted = identifier(program.input_names.get(value.name, value.name))
+        wanted = variable_name(program.input_names.get(value.name, value.name))
         given[value.name] = unique(wanted, {*given.values(), *taken})
     inputs = unique("inputs", {*given.values()})
     taken = taken | {inputs}

@@ -70,7 +70,7 @@ def local_names(program: Program, body: Body, given: Mapping[str, str], taken: f
         if not variable.name:
             alive = {one.name for one in variables if one.name and _overlap(one, variable)}
             wanted = _candidates(program, steps[variable.start], variable, of, alive)
-            usable = (_valid(name) for name in wanted if name)
+            usable = (variable_name(name) for name in wanted if name)
             choices = [name for name in usable if name not in taken]
             variable.name = next((name for name in choices if name not in alive), "")
             variable.name = variable.name or unique((choices or ["value"])[0], alive | taken)
@@ -158,9 +158,10 @@ def _of_layer(name: str) -> str:
     return "_".join(words[-2:]) if words and len(words[-1]) < 5 else "_".join(words[-1:])
 
 
-def _valid(name: str) -> str:
+def variable_name(name: str) -> str:
+    """Return an identifier for a text that hides no name of Python."""
     name = identifier(name)
     return f"{name}_" if hasattr(builtins, name) else name
 
 
-__all__ = ["local_names"]
+__all__ = ["local_names", "variable_name"]

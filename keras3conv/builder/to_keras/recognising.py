@@ -128,8 +128,8 @@ def _is_over_root_of_two(value: Any, given: Any, uses: _Uses) -> bool:
     quotient = uses.maker(value, "div")
     if quotient is not None and quotient.arguments.get("rounding_mode") is None:
         is_root = _is_number(quotient.arguments.get("other"), sqrt(2))
-        return is_root and uses.origin(quotient.arguments["self"]) == given
-    return _scaled(value, sqrt(0.5), uses) == given
+        return is_root and bool(uses.origin(quotient.arguments["self"]) == given)
+    return bool(_scaled(value, sqrt(0.5), uses) == given)
 
 
 def _is_tanh_argument(value: Any, given: Any, uses: _Uses) -> bool:
@@ -145,7 +145,7 @@ def _is_tanh_argument(value: Any, given: Any, uses: _Uses) -> bool:
     if cube is None or power is None or not _is_number(cube.arguments.get("other"), 0.044715):
         return False
     is_cube = power.arguments.get("exponent") in (3, 3.0) and uses.origin(power.arguments["self"]) == given
-    return is_cube and uses.origin(total.arguments["self"]) == given
+    return is_cube and bool(uses.origin(total.arguments["self"]) == given)
 
 
 def _rms_norm(node: Node, uses: _Uses, graph: Graph) -> Node | None:

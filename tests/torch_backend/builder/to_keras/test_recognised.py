@@ -85,12 +85,16 @@ def test_a_calculation_like_the_normalization_stays_written_out(name: str) -> No
 
 
 def test_a_normalization_whose_parts_are_used_elsewhere_stays_written_out() -> None:
-    class Both(Scaled):
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.linspace(0.5, 2.0, 6))
+
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             variance = x.pow(2).mean(-1, keepdim=True)
             return self.weight * (x * torch.rsqrt(variance + 1e-3)), variance
 
-    conversion = converted(Both(root_mean_square), torch.randn(2, 3, 6))
+    conversion = converted(Both(), torch.randn(2, 3, 6))
     assert "RMSNormalization" not in conversion.source
 
 
