@@ -67,4 +67,6 @@ def test_a_wrong_use_of_a_shared_head_fails(module: nn.Module, mistake: str) -> 
 
 
 def test_a_converted_detector_head_passes(module: nn.Module) -> None:
-    assert k3c.convert(module, inputs=torch.randn(2, 3, 16, 16)).report.ok
+    report = k3c.convert(module, inputs=torch.randn(2, 3, 16, 16)).report
+    assert report is not None
+    assert report.ok, str(report)
