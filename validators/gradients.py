@@ -1,4 +1,4 @@
-"""Prove that both models train alike: compare one backward pass in float64, and one step in training mode.
+"""Prove that both models train in the same way: compare one backward pass in float64, and one training step.
 
 The loss is a weighted sum of all output elements; the plan maps its gradients from torch to Keras. A step of stochastic
 gradient descent changes every tensor by its gradient times the learning rate. The gradients are compared instead of the
@@ -311,7 +311,7 @@ def _compare(pair: Pair, quantity: str, arrays: tuple[Array, Array], largest: fl
 
 
 def _problem(comparison: _Comparison) -> Problem:
-    by = f"by {comparison.error:.2g} of the largest" if np.isfinite(comparison.error) else f"in {NOT_FINITE}"
+    by = f"by {comparison.error:.2g} of the largest value" if np.isfinite(comparison.error) else f"in {NOT_FINITE}"
     fact = f"the {comparison.quantity} differs {by}"
     return explained_problem(comparison.torch, comparison.keras, fact, comparison.explanation)
 

@@ -36,8 +36,8 @@ class Size:
         return f"{product} {sign} {abs(self.offset)}"
 
     def _refuse(self, other: object = None) -> Never:
-        """Refuse a computation that needs a number, so that the layer with the free size is reported."""
-        raise RuleError(f"a computation that needs a number has the free size {self}")
+        """Raise `RuleError`, so that the layer whose computation needs a number is reported."""
+        raise RuleError(f"a computation that needs a number depends on the dynamic size {self}")
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __truediv__ = __rtruediv__ = _refuse
@@ -76,7 +76,7 @@ class Parameter:
 
     Attributes:
         path: The path in the model: "embedding/position_table".
-        tensor: The tensor that stands for the variable in the graph.
+        tensor: The tensor that represents the variable in the graph.
         trainable: Whether an optimiser changes the variable.
     """
 
@@ -100,6 +100,8 @@ class Node:
         structure: The nested structure of the return value, with a `Ref` for each tensor.
         calls: The layer calls that contain this call, the outermost first: the layer's path, a colon and the number of
             the call ("encoder/block:1").
+        variables: For each output, the variables of the user's code in which it stands: one for each of the calls
+            around the node, the outermost first, and the one in the innermost last. Empty where it is not known.
     """
 
     kinds: tuple[str, ...]
@@ -109,6 +111,7 @@ class Node:
     structure: Any = None
     config: Mapping[str, Any] = field(default_factory=dict)
     calls: tuple[str, ...] = ()
+    variables: tuple[tuple[str, ...], ...] = ()
 
     @property
     def kind(self) -> str:

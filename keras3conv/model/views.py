@@ -41,7 +41,7 @@ class TensorRef:
 
     @property
     def is_seed(self) -> bool:
-        """Whether this is the state of a random generator, which weight files do not contain."""
+        """True if this is the state of a random generator, which weight files do not contain."""
         return self.role.rpartition("/")[2].startswith("seed_generator_state")
 
 
@@ -86,8 +86,8 @@ class LayerView:
         attribute: The attribute of the parent layer that contains the layer ("forward_layer", "cell"). Unlike a name,
             it is the same in every model. Empty if unknown.
         run: Facts from a run of the model or from a functional graph.
-        is_ordered: Whether its position among layers of equal shapes is their order in the model; in a file of weights
-            frozen layers may stand behind the others.
+        is_ordered: Whether its position among layers of equal shapes is their order in the model; in a weight file
+        frozen layers may follow the others.
     """
 
     path: str
@@ -129,7 +129,7 @@ class InputSpec:
 
 
 def _no_values(path: str, /) -> Array:
-    raise LookupError(f"{path}: this view is an outline, which has no values")
+    raise LookupError(f"{path}: this view has only names and shapes, no values")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Every entry reads a file of Keras 2 with the same reader: align, transfer, validate and the command line."""
+"""Align, transfer, validate and the command line read a Keras 2 file with the same reader."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,15 +22,15 @@ FILES = [
     if (file.path.suffix == ".h5" and file.path.parent.name == NEWEST)
     or (file.path.suffix == ".keras" and file.name in ARCHIVES)
 ]
-"""One file of every network, and some archives of every version: the other files have the same forms."""
+"""One file of every network, and some archives of every version; the other files have the same formats."""
 
 SPLIT = frozenset({"bidirectional"})
-"""Networks with a layer that is two layers in the module: a probe does not confirm its halves."""
+"""Networks with a layer that becomes two torch layers, which a probe does not confirm separately."""
 
 
 @contextmanager
 def emptied(module: Any) -> Iterator[None]:
-    """Fill the parameters of a module with one value for a while."""
+    """Fill the parameters of a module with one value while the block runs."""
     own = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     with torch.no_grad():
         for tensor in module.parameters():

@@ -11,10 +11,12 @@ import numpy as np
 from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.program.program import Program
-from keras3conv.builder.source.keras_source import is_inline, write
+from keras3conv.builder.source.keras_source import write
+from keras3conv.builder.source.keras_spelling import is_inline
 from keras3conv.builder.to_keras.functions import with_functions
 from keras3conv.builder.to_keras.lowering import Lowered, lower
 from keras3conv.builder.to_keras.pairing import alignment_of
+from keras3conv.builder.to_keras.recognising import recognised
 from keras3conv.errors import Problem, UnsupportedLayerError
 from keras3conv.messages import count, lay_out
 from keras3conv.model.graph import Graph
@@ -36,8 +38,8 @@ class Built:
         source: The text of `model.py`.
         constants: The arrays of `constants.npz`.
         alignment: The plan.
-        graph: The architecture as it was captured.
-        program: The architecture as it was written.
+        graph: The exported call graph.
+        program: The program from which `source` was written.
     """
 
     model: Any
@@ -88,13 +90,13 @@ def _lowered(captured: "Captured", channels: Channels) -> tuple["Captured", Lowe
 
     If some still have no counterpart, the problems are those of the operators that the module calls.
     """
-    lowered = first = lower(captured.graph, dict(captured.shapes), dict(captured.lines), channels)
+    lowered = first = lower(recognised(captured.graph), dict(captured.shapes), dict(captured.lines), channels)
     for _ in range(_ROUNDS):
         simpler = captured.without(lowered.refused) if lowered.refused else None
         if simpler is None:
             break
         captured = simpler
-        lowered = lower(captured.graph, dict(captured.shapes), dict(captured.lines), channels)
+        lowered = lower(recognised(captured.graph), dict(captured.shapes), dict(captured.lines), channels)
     return captured, first if lowered.problems else lowered
 
 

@@ -41,6 +41,7 @@ from keras3conv.frameworks.torch.training_dropouts import (
     training_dropouts,
     warn_of_missing,
 )
+from keras3conv.frameworks.torch.variables import variables_of
 from keras3conv.frameworks.torch.view import view
 from keras3conv.messages import lay_out
 from keras3conv.model.graph import Graph, Node, Parameter, Ref, Shape, Tensor
@@ -55,7 +56,7 @@ _NO_ARGUMENTS = ("layout", "device", "pin_memory", "memory_format", "non_blockin
 
 @dataclass(frozen=True, kw_only=True)
 class Captured:
-    """A captured module.
+    """The call graph of a module, with the source lines of its nodes.
 
     Attributes:
         graph: The calls of operators.
@@ -129,7 +130,7 @@ def _exported(
     for name, axes in dynamic.items():
         if not isinstance(named.get(name), torch.Tensor):
             known = ", ".join(name for name, value in named.items() if isinstance(value, torch.Tensor))
-            raise InputError(f"dynamic names {name!r}, which is no tensor among the inputs\nInputs:  {known}")
+            raise InputError(f"dynamic names {name!r}, which is not a tensor among the inputs\nInputs:  {known}")
         shapes[name] |= {axis % named[name].ndim: Dim.DYNAMIC for axis in axes}
     try:
         return torch.export.export(module, args, kwargs or None, dynamic_shapes=shapes, strict=False)
@@ -297,6 +298,9 @@ class _Reader:
             structure=tuple(refs) if several else refs[0],
             config=self._config(node, module, used if several else None),
             calls=calls,
+            variables=variables_of(
+                node.meta.get("stack_trace") or "", [call.rpartition(":")[0] for call in calls], len(outputs)
+            ),
         )
         self.nodes.append(made)
         self.lines[outputs[0].name] = line_of(node)

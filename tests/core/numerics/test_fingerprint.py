@@ -1,4 +1,4 @@
-"""Arrays are compared in blocks, in any memory layout, and no NaN is lost."""
+"""Arrays are compared in blocks, in any memory layout, and every NaN is detected."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from keras3conv.numerics.fingerprint import factor_between, fingerprint_of, has_
 from keras3conv.numerics.probe_values import Pool
 
 SHAPE = (2, 48, 40, 36)
-"""More numbers than three blocks have."""
+"""A shape with more numbers than three blocks."""
 
 
 def values(seed: int = 0) -> np.ndarray:

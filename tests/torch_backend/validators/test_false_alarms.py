@@ -1,4 +1,4 @@
-"""A correct pair passes the whole certificate: a sample of what `benchmarks/false_alarms.py` tries in full."""
+"""A correct pair passes the whole certificate; `benchmarks/false_alarms.py` tests all pairs."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from keras3conv.rules.library import find
 from tests.support.pairs import make_pair
 
 EVERY = 16
-"""Of so many examples one is tried here; neighbours are of one rule, so most rules have their turn."""
+"""One of this number of examples is tried; adjacent examples belong to the same rule, so most rules are covered."""
 
 SAMPLE = cases("")[::EVERY]
 

@@ -41,7 +41,7 @@ def text(content: str) -> Callable[[Path], Path]:
 
 
 def tensor(**values: Any) -> Callable[[Path], Path]:
-    """Return a builder of a plan whose first torch tensor has other values."""
+    """Return a builder of a plan whose first torch tensor has changed fields."""
     return edited(lambda data: data["torch"]["layers"][0]["tensors"][0].update(values))
 
 
@@ -69,7 +69,7 @@ def nested_transforms(depth: int) -> Any:
 
 
 def warm_up() -> None:
-    """Read a transform of each class: the annotations of a class are evaluated when it is first read."""
+    """Read a transform of each class once, because the annotations of a class are evaluated on first use."""
     for example in ({"sum": 2}, {"stack": 2, "axis": 0}, {"take": [1, 0], "axis": 0}, {"chain": [{"same": True}]}):
         from_json(example)
 
@@ -104,7 +104,7 @@ CASES = {
         ),
         "an unknown transform": (transform({"run": "rm"}), "not a transform"),
         "transforms in each other 300 times": (transform(nested_transforms(300)), "more than 64 levels"),
-        "an axis of 10**15": (transform({"stack": 2, "axis": 10**15}), "no size, axis or number"),
+        "an axis of 10**15": (transform({"stack": 2, "axis": 10**15}), "not a size, an axis or a number"),
         "an axis with a point": (transform({"stack": 2, "axis": 1.5}), "not a transform"),
         "a sum of 10**9 arrays": (transform({"sum": 10**9}), "no layer has more than"),
         "a permutation of 100,000 blocks with one twice": (

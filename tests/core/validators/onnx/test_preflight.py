@@ -146,7 +146,7 @@ def first(proto: onnx.ModelProto) -> Any:
 
 
 def calling(*pairs: tuple[str, str]) -> onnx.ModelProto:
-    """A model with functions, each of which calls another."""
+    """Return a model with functions, each of which calls another."""
     proto = model()
     for name, called in pairs:
         function = proto.functions.add(name=name, domain="own", input=["a"], output=["b"])
@@ -196,7 +196,7 @@ def test_an_inconsistent_file_is_refused(tmp_path: Path, proto: onnx.ModelProto,
 def test_a_file_of_another_format_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "other.onnx"
     path.write_bytes(content)
-    with pytest.raises(MalformedCheckpoint, match=r"other.onnx is no ONNX file"):
+    with pytest.raises(MalformedCheckpoint, match=r"other.onnx is not an ONNX file"):
         check_file(path)
 
 
@@ -216,7 +216,7 @@ def test_deeply_nested_graphs_are_refused(tmp_path: Path) -> None:
     for _ in range(60):
         inner = inner.g.node.add(op_type="If").attribute.add(name="then_branch")
     inner.g.ParseFromString(content)
-    with pytest.raises(MalformedCheckpoint, match="is no ONNX file"):
+    with pytest.raises(MalformedCheckpoint, match="is not an ONNX file"):
         check_file(saved(tmp_path / "deep.onnx", proto))
 
 
@@ -230,7 +230,7 @@ def test_every_truncation_of_a_file_raises_file_error(tmp_path: Path) -> None:
 
 
 def functions_that_call_each_other(count: int) -> Any:
-    """Return a model with functions of which each calls the one before it twice: 2 ** count nodes."""
+    """Return a model with functions that each call the previous one twice: 2 ** count nodes."""
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("own", 1)]
     functions = [helper.make_function("own", "f0", ["a"], ["b"], [helper.make_node("Tanh", ["a"], ["b"])], opsets)]
     for number in range(1, count):

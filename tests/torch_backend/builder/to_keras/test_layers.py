@@ -1,4 +1,4 @@
-"""Layers that need more than one Keras layer, or none: states, cells, computed weights, functions of repeated parts."""
+"""Layers without a direct counterpart: states, cells, computed weights, repeated parts as functions, dynamic sizes."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from tests.support.to_keras import LIMIT, converted, float64_error
 
 
 def rounded(module: nn.Module) -> nn.Module:
-    """Return the module with biases whose sums, which Keras holds, are exact."""
+    """Return the module with rounded biases, so that their sum, which Keras stores, is exact."""
     for name, parameter in module.named_parameters():
         if "bias" in name:
             parameter.data = (parameter.data * 64).round() / 64
@@ -113,7 +113,7 @@ def test_stochastic_depth_is_converted_to_a_dropout_of_whole_samples() -> None:
 
 def test_modules_of_one_class_become_a_function_with_its_name() -> None:
     built = converted(Repeated(), torch.randn(2, 4, 5, 6))
-    assert "def branch(x, name, filters):" in built.source
+    assert "def branch(x, name, filters=6):" in built.source
     assert 'branch(x, "stages_0", filters=4)' in built.source
     assert {layer.name for layer in built.model.layers} >= {"stages_0_conv", "stages_5_end", "stages_3_norm"}
 

@@ -308,13 +308,13 @@ def backwards_in_order(model: keras.Model) -> None:
             in_cell("gru", lambda b: b * [[1], [0]], "bias"),
             "gru",
             "bias_hh is missing: Keras has only torch's bias_ih",
-            'plan.pair("gru", "gru")  # the rule takes both',
+            'plan.pair("gru", "gru")  # the rule maps both biases',
         ),
         (
             in_cell("gru", lambda b: b * [[0], [1]], "bias"),
             "gru",
             "bias_ih is missing: Keras has only torch's bias_hh",
-            'plan.pair("gru", "gru")  # the rule takes both',
+            'plan.pair("gru", "gru")  # the rule maps both biases',
         ),
         (
             backwards_in_order,
@@ -393,7 +393,7 @@ def test_a_cause_that_explains_only_a_part_is_not_named() -> None:
 
 
 def gradients_in_training(momentum: float) -> k3c.Section:
-    """The gradients section of a network whose first normalisation has this momentum in Keras."""
+    """Return the gradients section of a network whose first normalisation has this momentum in Keras."""
     module, model = randomize(ResNet()), resnet(momentum=momentum)
     plan = k3c.align(module, model, inputs=images(), probe=False).check()
     report = k3c.validate(module, model, inputs=images(), alignment=plan, proofs=("gradients",), training=True)
