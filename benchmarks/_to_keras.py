@@ -306,7 +306,8 @@ def _in_a_process(context: Any, name: str, backends: Sequence[_Backend], limit: 
             process.join()
             return Row(name=name, problems={"process": f"ended with exit status {process.exitcode}"})
         process.join()
-        for backend in backends if (Path(folder) / "saved").exists() else ():
+        is_saved = all((Path(folder) / name).exists() for name in ("saved", "values.npz"))
+        for backend in backends if is_saved else ():
             said = backend.reloaded(Path(folder))
             setattr(row, backend.name, not said)
             if said:
@@ -343,7 +344,8 @@ Inputs are small, weights are random, without zero biases and unit scales. Float
 output, relative to its largest value; float32 says whether the difference is within the measured noise of float32. A
 step is one step of SGD in float64 with the dropouts off: the largest difference of a weight afterwards, relative to how
 far the step moved it. JAX and TensorFlow load `model.keras`, and `model.py` with `model.weights.h5`, in a process
-without torch. Transposes are the permutations left in `model.py`. Seconds are processor time of the conversion.
+without torch. Transposes are the permutations left in `model.py`. Seconds are processor time of the conversion. Rows
+that are in the file of results (`--lines`) are not measured again, so that some are of an earlier version of the code.
 
 {summary}
 

@@ -1,7 +1,7 @@
 """Replace operators in a captured module by the operators that torch computes them with."""
 
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -25,12 +25,43 @@ def decomposed(program: ExportedProgram, names: Collection[str]) -> ExportedProg
         for operator in _without_writing(node.target)
         if str(operator) in names and (replacement := _replacement(operator)) is not None
     }
-    if not table:
-        return None
+    return rewritten(program, table) if table else None
+
+
+def rewritten(program: ExportedProgram, table: Mapping[Any, Callable[..., Any]]) -> ExportedProgram:
+    """Return a program without operators that write into memory, and with some operators replaced.
+
+    Torch would leave the dropouts out, which do nothing in evaluation mode; they are kept.
+
+    Args:
+        program: The captured module; it is changed.
+        table: What computes each of the operators that are replaced.
+    """
+    _rename(program, _DROPOUTS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch warns of its own code
-        made: ExportedProgram = program.run_decompositions(table)
+        made: ExportedProgram = program.run_decompositions({**table})
+    _rename(made, {own: original for original, own in _DROPOUTS.items()})
     return made
+
+
+def _rename(program: ExportedProgram, names: Mapping[Any, Any]) -> None:
+    """Replace operators by others with the same arguments."""
+    for node in program.graph.nodes:
+        if node.op == "call_function" and node.target in names:
+            node.target = names[node.target]
+    program.graph_module.recompile()
+
+
+def _kept(name: str) -> Any:
+    """Return an operator of ours that stands for a dropout while a program is rewritten."""
+    _LIBRARY.define(f"{name}(Tensor input, float p, bool train) -> Tensor")
+    _LIBRARY.impl(name, lambda given, p, train: given.clone(), "CompositeExplicitAutograd")
+    return getattr(torch.ops.keras3conv, name).default
+
+
+_LIBRARY: Any = vars(torch.library)["Library"]("keras3conv", "DEF")
+_DROPOUTS = {getattr(torch.ops.aten, name).default: _kept(name) for name in ("dropout", "feature_dropout")}
 
 
 def _without_writing(target: Any) -> Iterator[Any]:

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from keras3conv.errors import RAISED_BY_MODELS, InputError, Problem, UnsupportedLayerError
 from keras3conv.frameworks.torch.causal import causal_masks_unread
-from keras3conv.frameworks.torch.decomposing import decomposed
+from keras3conv.frameworks.torch.decomposing import decomposed, rewritten
 from keras3conv.frameworks.torch.depth import captured_depth
 from keras3conv.frameworks.torch.derived import with_plain_weights
 from keras3conv.frameworks.torch.dynamic_sizes import BATCH, free_sizes, size_of
@@ -108,7 +108,7 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
         warnings.filterwarnings("ignore", "The tensor attributes? self", UserWarning)
         exported = _exported(module, args, kwargs, dynamic or {})
         if writes_into_a_view(exported):
-            exported = exported.run_decompositions({})
+            exported = rewritten(exported, {})
         places = [place for _, place in dropout_places(exported)]
         dropouts = (
             training_dropouts(module, *_with_two_examples((args, kwargs))).beside(places) if places else Dropouts()

@@ -119,3 +119,14 @@ def test_a_module_without_such_dropouts_raises_no_warning() -> None:
         built = converted(nn.Sequential(nn.Linear(4, 4), nn.Softmax(-1), nn.Dropout(0.1)), torch.randn(2, 6, 4))
     assert dropouts(built.model) == [0.1]
     assert not any("a dropout" in str(warning.message) for warning in raised)
+
+
+class Rewritten(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made = functional.dropout(x, RATE, self.training)
+        made[:, 0] = 0.0  # writes into a part of a tensor
+        return torch.addcmul(made, made, made)  # which Keras computes with other operators
+
+
+def test_a_module_whose_graph_is_rewritten_keeps_its_dropouts() -> None:
+    assert dropouts(converted(Rewritten(), torch.randn(2, 6, 4)).model) == [RATE]
