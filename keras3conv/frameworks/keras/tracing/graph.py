@@ -18,6 +18,7 @@ import numpy as np
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras.attributes import attribute_paths
 from keras3conv.frameworks.keras.internals import compute_output_spec
 from keras3conv.frameworks.keras.observing import Original, layer_calls, symbolic_calls
 from keras3conv.frameworks.keras.operations import arguments_of, kind_of_operation
@@ -26,6 +27,7 @@ from keras3conv.frameworks.keras.tracing.creation import creations_recorded, dra
 from keras3conv.frameworks.keras.tracing.endings import distributed, final_activation, noted_config
 from keras3conv.frameworks.keras.tracing.sizes import DEPENDS, Sizes, merged
 from keras3conv.frameworks.keras.tracing.variables import symbolic_variables
+from keras3conv.frameworks.keras.training_only import training_only
 from keras3conv.frameworks.keras.tree import named_layers, variables_of
 from keras3conv.frameworks.keras.values import raised_by_keras
 from keras3conv.messages import lay_out
@@ -69,7 +71,15 @@ def graph_of(
     if any(DEPENDS in problem.fact for problem in problems):
         graph, problems = traced(creations=True)
     names = {tensor.name: given.name for tensor, given in zip(graph.inputs, sizes.inputs, strict=True)}
-    return replace(graph.pruned(), input_names=names), problems
+    written = attribute_paths(model)
+    graph = replace(
+        graph.pruned(),
+        input_names=names,
+        keeps_names=sizes.are_named,
+        written=written,
+        remarks=training_only(model, written),
+    )
+    return graph, problems
 
 
 DRAWN = (

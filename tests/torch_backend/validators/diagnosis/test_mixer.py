@@ -70,7 +70,7 @@ def images() -> torch.Tensor:
 def test_a_mistake_in_a_mixer_is_named(plant: dict[str, Any], layer: str, cause: str, fix: str) -> None:
     problem = first_problem(Mixer(), mixer(**plant), images())
     assert (problem.torch, cause in problem.fact) == (layer, True), problem
-    assert fix in problem.fixes[0]
+    assert any(fix in line for line in problem.fixes)
 
 
 def test_the_mixer_agrees_without_a_mistake() -> None:
