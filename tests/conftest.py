@@ -59,8 +59,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Search for garbage only among the objects that the tests create, not among those of the imported modules."""
+    """Search for garbage seldom, and only among the objects that the tests create, not the imported modules."""
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
     gc.enable()
 
 

@@ -6,8 +6,9 @@ layout of the traced model. A dynamic size (the batch size, the length of a sequ
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Never
 
+from keras3conv.errors import RuleError
 from keras3conv.model.views import ModelView
 from keras3conv.transforms import Array
 
@@ -33,6 +34,14 @@ class Size:
             return product
         sign = "+" if self.offset > 0 else "-"
         return f"{product} {sign} {abs(self.offset)}"
+
+    def _refuse(self, other: object = None) -> Never:
+        """Refuse a computation that needs a number, so that the layer with the free size is reported."""
+        raise RuleError(f"a computation that needs a number has the free size {self}")
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __truediv__ = __rtruediv__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __index__ = __int__ = __float__ = _refuse
 
 
 Shape = tuple[int | Size, ...]

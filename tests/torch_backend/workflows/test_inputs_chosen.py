@@ -55,7 +55,7 @@ def proven(module: nn.Module, model: keras.Model, inputs: Any = None) -> k3c.Rep
     return report
 
 
-def test_positional_inputs_go_by_the_names_of_the_arguments() -> None:
+def test_positional_inputs_are_matched_by_argument_names() -> None:
     ids = np.array([[1.0], [8.0], [3.0]], np.float32)
     ages = np.random.default_rng(0).standard_normal((3, 1)).astype(np.float32)
     proven(Profile(), profile(), (torch.tensor(ids), torch.tensor(ages)))
@@ -64,7 +64,7 @@ def test_positional_inputs_go_by_the_names_of_the_arguments() -> None:
     proven(Both(), both(), (first, second))
 
 
-def test_inputs_that_are_made_go_by_the_names_of_the_arguments() -> None:
+def test_generated_inputs_are_matched_by_argument_names() -> None:
     proven(Both(), both())
 
 

@@ -68,13 +68,13 @@ def test_the_disagreement_is_one_line_and_points_at_the_suspected_part(
     assert suspected_part(verdicts, {KERAS_ONNX: "tf2onnx 1", TORCH_ONNX: "dynamo"}).endswith(look)
 
 
-def test_a_missing_export_points_at_nothing() -> None:
+def test_a_missing_export_gives_no_suspected_part() -> None:
     verdicts = verdicts_on((KERAS,), names=(TORCH, KERAS, TORCH_ONNX))
     assert who_disagrees(verdicts) == "Keras disagrees with torch and ONNX of torch"
     assert suspected_part(verdicts, {}) == ""
 
 
-def test_an_opinion_between_two_that_disagree_is_in_no_group() -> None:
+def test_an_opinion_that_agrees_with_two_disagreeing_ones_gives_no_groups() -> None:
     right = TRUTH.astype(np.float32)
     step = np.float32(3e-7)
     opinions = {TORCH: right - step, KERAS: right, TORCH_ONNX: right, KERAS_ONNX: right + step}
