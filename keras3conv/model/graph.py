@@ -36,8 +36,8 @@ class Size:
         return f"{product} {sign} {abs(self.offset)}"
 
     def _refuse(self, other: object = None) -> Never:
-        """Refuse a computation that needs a number, so that the layer with the free size is reported."""
-        raise RuleError(f"a computation that needs a number has the free size {self}")
+        """Raise `RuleError`, so that the layer whose computation needs a number is reported."""
+        raise RuleError(f"a computation that needs a number depends on the dynamic size {self}")
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __truediv__ = __rtruediv__ = _refuse
@@ -76,7 +76,7 @@ class Parameter:
 
     Attributes:
         path: The path in the model: "embedding/position_table".
-        tensor: The tensor that stands for the variable in the graph.
+        tensor: The tensor that represents the variable in the graph.
         trainable: Whether an optimiser changes the variable.
     """
 

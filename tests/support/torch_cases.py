@@ -1,4 +1,4 @@
-"""Functions of torch whose operators Keras computes in another way, each with the shape of its input."""
+"""Test cases of torch operators for the conversion to Keras, each with the shape of its input."""
 
 from typing import Any
 

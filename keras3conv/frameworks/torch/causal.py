@@ -1,4 +1,4 @@
-"""Keep `nn.Transformer` from reading the values of its mask while it is captured."""
+"""Keep `nn.Transformer` from reading the values of its mask while its graph is exported."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -272,7 +272,7 @@ def test_a_transformer_with_a_causal_mask() -> None:
 
 
 class Grouped(nn.Module):
-    """Convolve every example with a kernel of its own: the number of groups is the size of the batch."""
+    """Convolve every sample with a different kernel: the number of groups is the batch size."""
 
     def forward(self, image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
         batch, channels, height, width = image.shape
@@ -282,5 +282,5 @@ class Grouped(nn.Module):
 
 def test_a_computation_that_needs_the_size_of_the_batch_is_refused_by_name() -> None:
     inputs = torch.randn(2, 3, 4, 4), torch.randn(2, 5, 3, 1, 1)
-    with pytest.raises(UnsupportedLayerError, match="needs a number has the free size batch"):
+    with pytest.raises(UnsupportedLayerError, match="needs a number depends on the dynamic size batch"):
         converted(Grouped(), inputs)
