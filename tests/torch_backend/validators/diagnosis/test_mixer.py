@@ -51,7 +51,7 @@ def images() -> torch.Tensor:
             "keras.ops.multiply(",
         ),
         ({"shift": 2}, "mix", "torch rolls by (-2, -2), Keras by (2, 2)", "x = torch.roll(x, (2, 2), ...)"),
-        ({"shift": 0}, "mix", "torch calls roll before mix, Keras does not", "the result of roll"),
+        ({"shift": 0}, "mix", "torch calls roll before mix, Keras does not", "as in torch: roll("),
         ({"share": 0.8}, "last", "Keras multiplies the result of conv2d in branch by 0.8", "x = x * 0.8"),
         (
             {"activated": "first"},
