@@ -166,6 +166,7 @@ class Program:
         remarks: Sentences about what the source model does in training alone.
         output_orders: The axis order of each output. It differs from the order of the value if the source model only
             renamed axes, as a transpose does.
+        variables: The variables of the source model's code in which a value stands; see `graph.Node.variables`.
     """
 
     name: str
@@ -180,6 +181,12 @@ class Program:
     remarks: tuple[str, ...] = ()
     keeps_names: bool = False
     output_orders: tuple[Order, ...] = ()
+    variables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def variable(self, name: str, depth: int = -1) -> str:
+        """Return the variable of a value in the user's code, in the call at this depth; empty if there is none."""
+        found = self.variables.get(name, ())
+        return found[min(depth, len(found) - 1)] if found else ""
 
     def masks_last(self, step: Step) -> tuple[str, ...]:
         """Return the inputs of a statement, boolean masks last; masks first if the output is a mask."""
