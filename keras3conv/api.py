@@ -79,6 +79,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     memory: Literal["copy", "share"] = "copy",
     entry: str = "",
     max_shard_size: int | str | None = None,
+    ray: str | None = None,
 ) -> Report:
     """Transfer the weights of a model to a model or file of the other framework.
 
@@ -103,6 +104,8 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
         max_shard_size: The size of a file, a number of bytes or "2GB": larger models are divided among several files
             with an index. After a kill, the same call goes on with the finished files. See docs/files.md.
+        ray: Write the files of such a model as tasks on a Ray cluster, whose machines share the folders of source and
+            target: the address of the cluster, "auto" for the cluster of this machine, or "local".
 
     Returns:
         A report of the transfer, with the size, sha256 and md5 of every written file.
@@ -124,6 +127,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         accept_unconfirmed=accept_unconfirmed,
         memory=memory,
         max_shard_size=None if max_shard_size is None else formats.parse_size(max_shard_size),
+        ray=ray,
     )
     return run(source, target, plan, options, entry=entry)
 

@@ -168,6 +168,9 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     max_shard_size: Annotated[
         str | None, typer.Option(metavar="2GB", help="Divide the tensors among files of at most this size.")
     ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="Write these files on a Ray cluster: its address, auto or local.")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -199,6 +202,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
             cast=cast,
             accept_unconfirmed=accept_unconfirmed,
             max_shard_size=None if max_shard_size is None else parse_size(max_shard_size),
+            ray=ray_address,
         )
         report = run(ends[0].source, ends[1].source, found, options, entry=entry_of(ends[0], entry))
     print(report.to_json()) if as_json else print_report(report)
