@@ -32,7 +32,9 @@ from keras3conv.cli.options import (
     Overwrite,
     PlanFile,
     Proofs,
+    RayAddress,
     ReportFile,
+    ShardSize,
     ToleranceText,
     TorchSide,
     TorchWeights,
@@ -165,12 +167,8 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     accept_unconfirmed: Annotated[
         bool, typer.Option("--accept-unconfirmed", help="Exit with 0 although no run has confirmed some pairs.")
     ] = False,
-    max_shard_size: Annotated[
-        str | None, typer.Option(metavar="2GB", help="Divide the tensors among files of at most this size.")
-    ] = None,
-    ray_address: Annotated[
-        str | None, typer.Option(help="Write these files on a Ray cluster: its address, auto or local.")
-    ] = None,
+    max_shard_size: ShardSize = None,
+    ray_address: RayAddress = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
