@@ -1,7 +1,7 @@
 """Connect to a Ray cluster, and write the shards of a transfer as tasks on it."""
 
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +86,7 @@ def _run_job(job: Job, staging: Staging) -> tuple[formats.Written, dict[str, int
 
 
 @contextmanager
-def shards_on_ray(address: str, staging: Staging) -> Generator[ShardsOnRay]:
+def shards_on_ray(address: str, staging: Staging) -> Iterator[ShardsOnRay]:
     """Connect to a Ray cluster for the length of a with statement; see `connected`."""
     ray = connected(address, "shards on Ray")
     try:
