@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from keras3conv.alignment.plan import Alignment
+from keras3conv.errors import InputError
 from keras3conv.frameworks.adapter import Model
 from keras3conv.frameworks.random_state import random_state_kept
 from keras3conv.numerics.difference import Tolerance
@@ -79,11 +80,11 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     memory: Literal["copy", "share"] = "copy",
     entry: str = "",
     max_shard_size: int | str | None = None,
+    ray: str | None = None,
 ) -> Report:
-    """Transfer the weights of a model to a model or file of the other framework.
+    """Transfer the weights of a model to a model or file of the other framework: all of them, or none.
 
-    All weights are transferred, or none: after a failure or an interrupt the target is unchanged. Beside each file is
-    a manifest, OUT.manifest.json, with which `verify` compares it.
+    After a failure or an interrupt the target is unchanged. `verify` compares a file with OUT.manifest.json beside it.
 
     Args:
         source: The model to read, torch or Keras: a live model or the path of a file.
@@ -94,15 +95,15 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         cast: Whether values may lose precision if the target's dtype is narrower.
         accept_difference: Whether to transfer the weights although the plan knows that the outputs of the two models
             differ with the same weights.
-        accept_unconfirmed: Whether the report counts as passed although no run has confirmed pairs of the plan. Without
-            it, the weights are transferred too, but the status of the report is "unconfirmed" and it is not `ok`.
+        accept_unconfirmed: Whether the report counts as passed although no run has confirmed pairs of the plan;
+            otherwise its status is "unconfirmed", and it is not `ok`. The weights are transferred in either case.
         memory: "copy": the target gets values of its own; a Keras model on the torch backend gets the kernels of its
-            convolutions in the memory order in which they run fastest. "share": between live models on the torch
-            backend, the target uses the memory of the source, so that a change of one changes both; nothing is copied
-            but values that are computed from several tensors, which the report names.
+            convolutions in the memory order that runs fastest. "share": between live models on the torch backend, the
+            target uses the memory of the source; the report names the values that are computed, and so copied.
         entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
         max_shard_size: The size of a file, a number of bytes or "2GB": larger models are divided among several files
             with an index. After a kill, the same call goes on with the finished files. See docs/files.md.
+        ray: The address of a Ray cluster that writes these files, "auto" or "local"; its machines share the folders.
 
     Returns:
         A report of the transfer, with the size, sha256 and md5 of every written file.
@@ -116,7 +117,6 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     from keras3conv.workflows.transfer import Options
     from keras3conv.workflows.transfer import transfer as run
 
-    plan = plan.accepting_difference() if accept_difference else plan
     options = Options(
         out=_paths(out),
         overwrite=overwrite,
@@ -124,8 +124,9 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         accept_unconfirmed=accept_unconfirmed,
         memory=memory,
         max_shard_size=None if max_shard_size is None else formats.parse_size(max_shard_size),
+        ray=ray,
     )
-    return run(source, target, plan, options, entry=entry)
+    return run(source, target, plan.accepting_difference() if accept_difference else plan, options, entry=entry)
 
 
 def verify(out: str | Path) -> Report:
@@ -152,7 +153,7 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
     *,
     inputs: Any = None,
     keras_inputs: Any = None,
-    alignment: Alignment | None = None,
+    plan: Alignment | None = None,
     proofs: Sequence[str] | None = None,
     tolerance: Tolerance | None = None,
     training: bool = False,
@@ -162,6 +163,7 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
     backends: str | Sequence[str] | None = None,
     expected: Any = None,
     entry: str = "",
+    alignment: Alignment | None = None,
 ) -> Report:
     """Prove that two models compute the same, or report where and why they differ.
 
@@ -170,7 +172,7 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
         keras: A Keras model, or the path of a file. For a file without an architecture only the plan can be checked.
         inputs: The inputs of the torch module; see `align`.
         keras_inputs: The inputs of the Keras model; see `align`.
-        alignment: The plan; by default the result of `align`.
+        plan: The plan; by default the result of `align`.
         proofs: The names of the proofs to run ("outputs", "float64"); all by default. The plan is always checked.
         tolerance: The allowed difference between the outputs, instead of the measured noise floor. The report says
             that the tolerance was passed.
@@ -184,6 +186,7 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
         expected: Golden outputs for these inputs: the path of a .npz or .npy file, or arrays, in the layout of Keras
             and in the order of the model's outputs or by their names.
         entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
+        alignment: Another name of `plan`.
 
     Returns:
         A certificate: `report.ok`, `report.raise_if_failed()`, `print(report)`, `report.save("report.html")`.
@@ -205,7 +208,10 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
         backends=() if backends is None else backends,
         expected=expected,
     )
-    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=alignment, options=options, entry=entry)
+    if plan is not None and alignment is not None:
+        raise InputError("plan and alignment are two names of one argument\nFix:  plan=plan")
+    made = alignment if plan is None else plan
+    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=made, options=options, entry=entry)
 
 
 @random_state_kept()
@@ -236,7 +242,7 @@ def convert(
         validate: Whether to validate the new model; otherwise `report` is None.
 
     Returns:
-        The conversion: `.model`, `.source`, `.alignment`, `.report`.
+        The conversion: `.model`, `.source`, `.plan`, `.report`.
 
     Raises:
         UnsupportedLayerError: Parts of the model have no counterpart; the message names all of them.
