@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from keras3conv.builder.passes.segments import Segment, prefix_of, repeated, size_from, sizes_used, with_modules
+from keras3conv.builder.passes.segments import Segment, prefix_of, repeated, size_from, with_modules
 from keras3conv.builder.program.names import class_identifier, identifier, unique
 from keras3conv.builder.program.operation import Submodule
 from keras3conv.builder.program.program import Module, Program, Step, Weight
@@ -230,7 +230,7 @@ def _body(
     names = dict(zip(first.keys, inner, strict=True))
     steps = tuple(replace(step, expression=with_modules(step.expression, names.__getitem__)) for step in first.steps)
     sizes = {}
-    for symbol in sizes_used(program, segment):
+    for symbol in segment.symbols:
         number, position = size_from(program, segment.given, symbol) or (0, 0)
         sizes[symbol] = segment.given[number], position
     inputs = {value.name for value in program.inputs}
