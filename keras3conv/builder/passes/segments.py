@@ -169,7 +169,7 @@ class _Owners:
         )
 
     def is_shared(self, segment: Segment) -> bool:
-        """Return True if a segment has several layers with weights, and all its modules and weights are used elsewhere."""
+        """Return True if a segment has several layers with weights, and all it has is used elsewhere, too."""
         number, repeated_number = self._numbers(segment)
         if repeated_number < number:
             return False
