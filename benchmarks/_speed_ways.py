@@ -1,4 +1,4 @@
-"""More groups of `speed`: plans, certificates, and the way from a checkpoint to Keras weights on the disk."""
+"""Measure the groups of `speed` for plans, certificates, and the way from a checkpoint to a file of Keras weights."""
 
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ FEW = 3
 
 
 def plannings(rounds: int) -> Iterator[Ratio]:
-    """The plan of a thousand layers, by names and shapes, against making their datasets in an HDF5 file."""
+    """Compare the plan of a thousand layers, by names and shapes, with writing their datasets to an HDF5 file."""
     import h5py
     import numpy as np
 
@@ -40,7 +40,7 @@ def plannings(rounds: int) -> Iterator[Ratio]:
 
 
 def small_certificates(rounds: int) -> Iterator[Ratio]:
-    """The conversion and the certificate of three convolutions; the reference is one second of processor time."""
+    """Measure the conversion and certificate of three convolutions, relative to one second of processor time."""
     import keras
 
     import keras3conv as k3c
@@ -61,7 +61,7 @@ def small_certificates(rounds: int) -> Iterator[Ratio]:
 
 
 def large_certificate(rounds: int) -> Iterator[Ratio]:
-    """The certificate of a ResNet-50 pair, two images; the reference is what two processors do in 15 seconds."""
+    """Measure the certificate of a ResNet-50 pair, relative to 15 seconds of two processors."""
     import torch
 
     import keras3conv as k3c
@@ -79,7 +79,7 @@ def large_certificate(rounds: int) -> Iterator[Ratio]:
 
 
 def checkpoints(rounds: int) -> Iterator[Ratio]:
-    """A ResNet-50: from its checkpoint on the disk to Keras weights on the disk, against a script in the right order.
+    """Compare the way from a checkpoint of a ResNet-50 to a file of Keras weights with a script in the right order.
 
     The script, too, knows which tensor goes where: it builds the Keras model, assigns, and saves with Keras.
     """
@@ -127,7 +127,7 @@ def checkpoints(rounds: int) -> Iterator[Ratio]:
 
 
 def _in_order(variables: dict[str, Any], model: Any, order: list[tuple[str, str]]) -> list[Any]:
-    """The variables of a twin in the order of a plan; its layers have other numbers in their names."""
+    """Return the variables of a twin in the order of a plan; its layers have other numbers in their names."""
     from keras3conv.frameworks.keras.tree import variables_by_path
 
     twins = dict(zip(variables_by_path(model), variables.values(), strict=True))

@@ -1,23 +1,24 @@
 """Define the call graph of a model: the calls of layers and operations, and the tensors between them.
 
 The graph is independent of the frameworks: it has class names, plain values and arrays. Shapes and axes are in the
-layout of the traced model. A free size (the batch size, the length of a sequence) is a symbolic `Size`.
+layout of the traced model. A dynamic size (the batch size, the length of a sequence) is a symbolic `Size`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Never
 
+from keras3conv.errors import RuleError
 from keras3conv.model.views import ModelView
 from keras3conv.transforms import Array
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """A symbolic size: factor * (product of free sizes) + offset.
+    """A symbolic size: factor * (product of dynamic sizes) + offset.
 
     Attributes:
-        symbols: The names of the free sizes that are multiplied, for example ("batch",).
+        symbols: The names of the dynamic sizes that are multiplied, for example ("batch",).
         factor: The number that the product is multiplied by.
         offset: The number that is added.
     """
@@ -33,6 +34,14 @@ class Size:
             return product
         sign = "+" if self.offset > 0 else "-"
         return f"{product} {sign} {abs(self.offset)}"
+
+    def _refuse(self, other: object = None) -> Never:
+        """Raise `RuleError`, so that the layer whose computation needs a number is reported."""
+        raise RuleError(f"a computation that needs a number depends on the dynamic size {self}")
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __truediv__ = __rtruediv__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __index__ = __int__ = __float__ = _refuse
 
 
 Shape = tuple[int | Size, ...]
@@ -67,7 +76,7 @@ class Parameter:
 
     Attributes:
         path: The path in the model: "embedding/position_table".
-        tensor: The tensor that stands for the variable in the graph.
+        tensor: The tensor that represents the variable in the graph.
         trainable: Whether an optimiser changes the variable.
     """
 
@@ -126,7 +135,7 @@ class Graph:
         input_names: The name of each input in the model, by the name of the tensor in the graph.
         parameters: The variables that operations use directly.
         constants: The arrays that operations use, by the name of the tensor.
-        sizes: For every free size, the name of the input and the axis that define it.
+        sizes: For every dynamic size, the name of the input and the axis that define it.
     """
 
     name: str

@@ -17,7 +17,7 @@ from keras3conv.transforms import Array
 Function = Callable[..., Any]
 
 SIZES = (4, 9)
-"""The sizes of the batch and of a free axis when both models run; the graph was traced with other sizes."""
+"""The sizes of the batch and of a dynamic axis when both models run; the graph was traced with other sizes."""
 
 IMAGE = (6, 5, 4)
 """The shape of an image, whose channels are the second axis in torch."""
@@ -41,7 +41,7 @@ class Given:
         return keras.Input(self.shape, dtype=self.dtype, name=name)
 
     def array(self, generator: np.random.Generator) -> Array:
-        """Return random values for it."""
+        """Return random values for this input."""
         shape = tuple(SIZES[place] if size is None else size for place, size in enumerate((None, *self.shape)))
         if self.dtype == "bool":
             return generator.random(shape) < 0.5

@@ -36,7 +36,7 @@ class Segment:
         start: The index of the first statement.
         stop: The index after the last statement.
         given: The names of the values from outside the segment that its statements use, in order of use.
-        symbols: The free sizes that its statements use.
+        symbols: The dynamic sizes that its statements use.
         key: A hash that is equal for segments with the same tokens, connected in the same way.
     """
 
@@ -85,7 +85,7 @@ def repeated(program: Program, *, with_shared: bool = True, paths: Container[str
 
 
 def path_of(program: Program, segment: Segment) -> str:
-    """Return the path of the source layer that a segment is; empty if it is none."""
+    """Return the path of the source layer that consists of the statements of a segment; empty if there is none."""
     paths = [step.path for step in program.steps[segment.start : segment.stop] if step.path]
     return prefix_of(paths).strip("_/.")
 
@@ -110,7 +110,7 @@ def _upper_bound(owners: "_Owners", found: Sequence[Segment]) -> float:
 
 
 def _cost(*, is_shared: bool) -> float:
-    """Return the number of statements that a block must save to be worth a class; less for a module called again."""
+    """Return the number of statements that a block must save to justify a class; fewer for calls of a shared module."""
     return 1.0 if is_shared else 6.0
 
 
@@ -258,19 +258,19 @@ def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> 
 
 
 def _outer_key(program: Program, segment: Segment) -> tuple[object, ...] | None:
-    """Return the layouts of the inputs, and where a segment finds the free sizes; None if an input has not all."""
+    """Return the layouts of the inputs, and where a segment finds the dynamic sizes; None if an input has not all."""
     axes = tuple(size_from(program, segment.given, symbol) for symbol in segment.symbols)
     return None if None in axes else (axes, tuple(program.values[name].order for name in segment.given))
 
 
 def symbols_in(program: Program, steps: Iterable[Step]) -> tuple[str, ...]:
-    """Return the free sizes that statements use."""
+    """Return the dynamic sizes that statements use."""
     used = {symbol for step in steps for symbol in step.symbols}
     return tuple(symbol for symbol in program.sizes if symbol in used)
 
 
 def size_from(program: Program, given: Sequence[str], symbol: str) -> tuple[int, int] | None:
-    """Return the index of an input and the position of its axis that has this free size; None if there is none."""
+    """Return the index of an input and the position of its axis that has this dynamic size; None if there is none."""
     for number, name in enumerate(given):
         for position, size in enumerate(program.values[name].target_shape):
             if str(size) == symbol:

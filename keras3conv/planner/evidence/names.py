@@ -1,7 +1,7 @@
 """Read names as evidence: split paths into words, and normalise synonyms such as q_proj and query.
 
-Numbers in names are evidence of order, not of identity: one side may count its blocks from 0, the other from 1. So not
-the number itself is compared, but its rank among the paths that differ only in this number.
+Numbers in names are evidence of order, not of identity: one side may count its blocks from 0, the other from 1. The
+comparison uses the rank of the number among the paths that differ only in this number.
 """
 
 import re
@@ -21,7 +21,7 @@ _MEANINGS = {
     "down": ("down", "down_proj", "w2", "fc2", "lin2", "ffn_2", "mlp_dense_2"),
     "shortcut": ("downsample", "shortcut", "skip", "proj_shortcut", "residual"),
 }
-"""Synonyms for the function of a layer in its block. They tell layers of a block apart that have equal shapes."""
+"""Synonyms for the function of a layer in its block. They distinguish layers of a block with equal shapes."""
 
 _MEANING_OF = {word: meaning for meaning, words in _MEANINGS.items() for word in words}
 

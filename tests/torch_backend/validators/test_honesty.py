@@ -1,4 +1,4 @@
-"""For random pairs of models: equal ones pass the certificate, and it fails after any one change."""
+"""Random pairs of equal models pass the certificate, and fail it after any single change."""
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ CHANGED = 5
 
 @pytest.fixture(autouse=True)
 def without_causes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the search for the cause of a difference: only the verdict is on trial here."""
+    """Disable the search for causes, because only the verdict is tested."""
     monkeypatch.setattr(causes, "SEARCH_SECONDS", 0.0)
 
 
@@ -45,7 +45,7 @@ def computes_the_same(model: keras.Model, other: keras.Model) -> bool:
 
 
 def misses(seed: int) -> list[str]:
-    """Return what the certificates of one random model judge wrongly."""
+    """Return the wrong verdicts of the certificates for one random model and its changes."""
     generator = np.random.default_rng(seed)
     spec = drawn(generator)
     module, inputs = randomize(spec.torch_module(), seed=seed).eval(), spec.inputs(generator)
@@ -69,11 +69,11 @@ def misses(seed: int) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_equal_models_pass_and_any_change_fails(seed: int) -> None:
+def test_random_equal_models_pass_and_any_planted_change_fails(seed: int) -> None:
     assert misses(seed) == []
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("start", range(20, 2000, 20))
-def test_equal_models_pass_and_any_change_fails_for_many(start: int) -> None:
+def test_many_random_equal_models_pass_and_any_planted_change_fails(start: int) -> None:
     assert [miss for seed in range(start, start + 20) for miss in misses(seed)] == []

@@ -1,4 +1,4 @@
-"""Every suspect is planted in some test of the diagnosis, and its cause is asserted there."""
+"""For every suspect, a test of the diagnosis plants the mistake and asserts the cause."""
 
 import ast
 from pathlib import Path
@@ -65,7 +65,7 @@ PLANTED = {
     "pixel preprocessing": "Keras multiplies by 2 and adds -1 before",
     "an axis split in another order": "an axis is split in another order: torch has the parts (2, 4)",
     "axes merged in another order": "axes are merged in another order: torch merges (4, 4)",
-    "heads split and merged in another order": "the heads are split in another order: torch has (heads, width)",
+    "heads split and merged in another order": "the heads are split in another order: torch has features as (heads",
     "shared heads tiled": "torch repeats each head in a row (repeat), Keras repeats all heads",
     "reshape instead of a permutation": "torch permutes axes with transpose, from (3, 4, 7, 4) to",
     "roll in the opposite direction": "torch rolls by (-2, -2), Keras by (2, 2)",
@@ -94,7 +94,7 @@ PLANTED = {
 
 
 def asserted() -> set[str]:
-    """All string constants in the other tests of the diagnosis."""
+    """Return all string constants in the other tests of the diagnosis."""
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in TESTS if path != Path(__file__)]
     nodes = [node for tree in trees for node in ast.walk(tree)]
     return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
