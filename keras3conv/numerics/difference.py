@@ -126,7 +126,7 @@ def _measure(actual: Array, expected: Array, start: int) -> _Part:
     return _measure_finite(actual, expected, start) or _measure_any(actual, expected, start)
 
 
-_BITS = {4: np.dtype(np.uint32), 8: np.dtype(np.uint64)}
+_BITS: dict[int, np.dtype[Any]] = {4: np.dtype(np.uint32), 8: np.dtype(np.uint64)}
 
 
 def _measure_finite(actual: Array, expected: Array, start: int) -> _Part | None:
