@@ -215,7 +215,7 @@ class Subject:
 
     @property
     def records_layers(self) -> bool:
-        """Whether the runs of the deployed models record layers, because a requested proof compares them."""
+        """True if the runs of the deployed models record layers, because a requested proof compares them."""
         return self.options.wants("activations")
 
     @property

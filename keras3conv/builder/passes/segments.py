@@ -36,13 +36,17 @@ class Segment:
         start: The index of the first statement.
         stop: The index after the last statement.
         given: The names of the values from outside the segment that its statements use, in order of use.
-        symbols: The dynamic sizes that its statements use.
-        key: A hash that is equal for segments with the same tokens, connected in the same way.
+        path: The path of the source layer whose call the segment is; empty if it is none.
+        calls: The calls of source layers around the segment.
+        symbols: The dynamic sizes that its statements use; only the search for repetitions fills this.
+        key: A hash that is equal for segments with the same tokens, connected in the same way; likewise.
     """
 
     start: int
     stop: int
     given: tuple[str, ...]
+    path: str = ""
+    calls: tuple[str, ...] = ()
     symbols: tuple[str, ...] = ()
     key: int = 0
 
@@ -263,6 +267,11 @@ def _outer_key(program: Program, segment: Segment) -> tuple[object, ...] | None:
     return None if None in axes else (axes, tuple(program.values[name].order for name in segment.given))
 
 
+def sizes_used(program: Program, segment: Segment) -> tuple[str, ...]:
+    """Return the dynamic sizes that a segment uses."""
+    return symbols_in(program, program.steps[segment.start : segment.stop])
+
+
 def symbols_in(program: Program, steps: Iterable[Step]) -> tuple[str, ...]:
     """Return the dynamic sizes that statements use."""
     used = {symbol for step in steps for symbol in step.symbols}
@@ -331,6 +340,7 @@ __all__ = [
     "repeated",
     "shape_of",
     "size_from",
+    "sizes_used",
     "symbols_in",
     "with_modules",
 ]
