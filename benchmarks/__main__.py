@@ -1,7 +1,7 @@
 """List the benchmarks of this folder, or run the named benchmark with its arguments."""
 
 import ast
-import runpy
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -44,8 +44,8 @@ def main(arguments: list[str]) -> int:
             print("there are no benchmarks yet")
         return 2 if name else 0
     sys.argv = [name, *arguments[1:]]
-    runpy.run_module(f"benchmarks.{name}", run_name="__main__")
-    return 0
+    status: int | None = importlib.import_module(f"benchmarks.{name}").main()
+    return status or 0
 
 
 if __name__ == "__main__":

@@ -62,6 +62,14 @@ class Ratio:
             return "met"
         return "missed" if self.processor > self.target * TOLERANCE else "missed by less than 20 %"
 
+    @property
+    def fails(self) -> bool:
+        """Whether `--check` fails: the target is missed, or the rounds differ so much that it may be."""
+        if self.target is None:
+            return False
+        most = self.processor * (1 + self.spread) if self.is_refused else self.processor
+        return most > self.target * TOLERANCE
+
     def row(self) -> dict[str, Any]:
         """The ratio as one line of JSON."""
         return {**asdict(self), "verdict": self.verdict}

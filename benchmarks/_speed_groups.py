@@ -104,19 +104,19 @@ def transfers(rounds: int) -> Iterator[Ratio]:
     plan = k3c.align(module, model, probe=False).check()
     named = zip(variables_by_path(model), variables_by_path(other).values(), strict=True)
     variables = dict(named)
-    moved = _moved(module)
+    arrays = _moved(module)
     pairs = [(mapping.torch[0], variables[mapping.keras[0]]) for mapping in plan.mappings]
 
     def loop() -> None:
         for source, variable in pairs:
-            variable.assign(moved[source])
+            variable.assign(arrays[source])
 
     works: dict[str, Work] = {"transfer": lambda: k3c.transfer(module, model, plan), "loop of assign": loop}
     group = f"transfer, ResNet-50, Keras on {keras.backend.backend()}"
     with Growth() as growth:  # the first transfer, because later ones reuse the memory that it frees
         works["transfer"]()
     yield ratio(group, rounds_of(works, rounds), "transfer", "loop of assign", 1.3)
-    beside = growth.bytes / (2 * max(array.nbytes for array in moved.values()) + ALLOWANCE)
+    beside = growth.bytes / (2 * max(array.nbytes for array in arrays.values()) + ALLOWANCE)
     yield Ratio(
         group=group,
         name="memory beside the models",
@@ -142,8 +142,8 @@ def _sharing(rounds: int) -> Ratio:
     module = torch.nn.Sequential(*(torch.nn.Linear(1024, 1024) for _ in range(100)))
     model = keras.Sequential([keras.Input((1024,)), *(keras.layers.Dense(1024) for _ in range(100))])
     plan = k3c.align(module, model, probe=False).check()
-    moved = _moved(module)
-    copies = [(array, np.empty(array.shape, array.dtype)) for array in moved.values()]
+    arrays = _moved(module)
+    copies = [(array, np.empty(array.shape, array.dtype)) for array in arrays.values()]
 
     def copy() -> None:
         for array, target in copies:
@@ -158,10 +158,14 @@ def _sharing(rounds: int) -> Ratio:
 
 
 def _moved(module: Any) -> dict[str, Any]:
-    """Return views of the tensors of a module with their axes in Keras' order."""
+    """The tensors of a module with their axes in Keras' order, as views."""
+    return moved({name: tensor.detach().numpy() for name, tensor in module.state_dict(keep_vars=True).items()})
+
+
+def moved(state: dict[str, Any]) -> dict[str, Any]:
+    """Arrays with their axes in Keras' order, as views."""
     import numpy as np
 
-    state = {name: tensor.detach().numpy() for name, tensor in module.state_dict(keep_vars=True).items()}
     orders = {4: (2, 3, 1, 0), 2: (1, 0)}
     return {name: np.transpose(array, orders.get(array.ndim, range(array.ndim))) for name, array in state.items()}
 
@@ -192,25 +196,6 @@ def probes(rounds: int) -> Iterator[Ratio]:
         "one call of each side": calls,
     }
     yield ratio("probe, ResNet-50, 1 image", rounds_of(works, rounds), "probe", "one call of each side", 3.0)
-
-
-def certificates(rounds: int) -> Iterator[Ratio]:
-    """Measure the conversion and certificate of three convolutions, relative to one second of processor time."""
-    import keras
-
-    import keras3conv as k3c
-
-    layers = [keras.layers.Conv2D(8, 3, activation="relu") for _ in range(3)]
-    model = keras.Sequential([keras.Input((32, 32, 3)), *layers, keras.layers.Flatten(), keras.layers.Dense(10)])
-    converted = k3c.convert(model, validate=False)
-    works: dict[str, Work] = {
-        "convert": lambda: k3c.convert(model, validate=False),
-        "certificate": lambda: k3c.validate(converted.model, model, inputs=converted.inputs, plan=converted.plan),
-    }
-    times = rounds_of(works, rounds)
-    times["one second"] = [(1.0, 1.0)] * rounds
-    yield ratio("three convolutions", times, "convert", "one second", 0.7)
-    yield ratio("three convolutions", times, "certificate", "one second", 1.0)
 
 
 def starts(rounds: int) -> Iterator[Ratio]:

@@ -196,7 +196,11 @@ def names() -> list[str]:
 
 
 def main() -> int:
-    """Print a line for every model; with --check the exit status is 1 if one of them falls short."""
+    """Prints a line for every model; with --check the exit status is 1 if one of them is not as it should be."""
+    if sys.argv[1:3] == ["--to", "keras"]:
+        from benchmarks import _to_keras
+
+        return _to_keras.main(sys.argv[3:])
     arguments = _arguments()
     warnings.simplefilter("ignore")
     if arguments.part:
@@ -322,8 +326,4 @@ def _row(result: Result) -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:3] == ["--to", "keras"]:
-        from benchmarks import _to_keras
-
-        sys.exit(_to_keras.main(sys.argv[3:]))
     sys.exit(main())

@@ -202,8 +202,7 @@ def _keras_backward(
     from keras3conv.frameworks.keras import gradients as keras_gradients
     from keras3conv.frameworks.keras import model as keras_side
 
-    with keras_side.precise(), keras_side.float64_mode(subject.keras):
-        keras_side.write(subject.keras, subject.keras_probe_weights)
+    with keras_side.float64_weights(subject.keras, subject.keras_probe_weights):
         return keras_gradients.backward(
             subject.keras,
             subject.required_inputs.keras,
@@ -264,8 +263,15 @@ def _is_permutation(mapping: WeightMapping, like: Arrays) -> bool:
         numbered.append(np.arange(start, start + array.size, dtype=np.float64).reshape(array.shape))
         start += array.size
     transformed = mapping.transform(tuple(numbered))
-    elements = np.sort(np.concatenate([array.ravel() for array in transformed]))
-    return np.array_equal(elements, np.arange(1.0, start))
+    if sum(array.size for array in transformed) != start - 1:
+        return False
+    seen = np.zeros(start, dtype=bool)
+    for array in transformed:
+        places = array.astype(np.int64)
+        if not np.array_equal(places, array) or places.min(initial=1) < 1 or places.max(initial=1) >= start:
+            return False
+        seen[places.ravel()] = True
+    return bool(seen[1:].all())
 
 
 def _directional_derivative(gradients: Arrays, steps: Arrays) -> Array:

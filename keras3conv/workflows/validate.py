@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from keras3conv.alignment.pair import Evidence, Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError
 from keras3conv.frameworks.adapter import KerasFile, Model, ModelFile, Sides, Views
-from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
+from keras3conv.frameworks.shared.inputs import refuse_unprovable
 from keras3conv.frameworks.shared.ports import is_port
 from keras3conv.model.views import Side
 from keras3conv.report.report import Report, current_environment
@@ -125,7 +124,7 @@ def _subject(
     subject = Subject(
         plan=plan or align_sides(sides, sides.views(), inputs, keras_inputs),
         outlines=outlines,
-        views=partial(_views, sides, given if options.wants("hyperparameters") else None),
+        views=sides.views,
         torch=sides.torch.source,
         keras=sides.keras.source,
         inputs=given,
@@ -155,12 +154,6 @@ def _with_plain_rows(pair: Pair, views: Views) -> Pair:
     seen = Evidence(kind="values", detail="the rows have the same order in both files")
     evidence = (*(entry for entry in pair.evidence if entry.kind != "unseen flatten"), seen)
     return replace(pair, weights=tuple(weights), evidence=evidence)
-
-
-def _views(sides: Sides, given: Inputs | None) -> Views:
-    """Return the full views of both sides; if inputs are given, with the call order of the layers."""
-    views = sides.views()
-    return views if given is None else sides.traced(views, given)
 
 
 __all__ = ["judges", "validate"]

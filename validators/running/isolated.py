@@ -31,8 +31,7 @@ def isolated_probe(subject: Subject, *, masked: bool = True) -> Recording:
     from keras3conv.frameworks.keras import local as keras_local
     from keras3conv.frameworks.keras import model as keras_side
 
-    with keras_side.precise(), keras_side.float64_mode(subject.keras):
-        keras_side.write(subject.keras, subject.keras_probe_weights)
+    with keras_side.float64_weights(subject.keras, subject.keras_probe_weights):
         exchanged = replace(exchange(subject, subject.torch_probe), masked=masked)
         return keras_local.run_fed(subject.keras, subject.required_inputs.keras, exchanged)
 

@@ -12,7 +12,7 @@ from keras3conv.alignment.pair import Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import ModelError
 from keras3conv.frameworks.shared.inputs import Inputs
-from keras3conv.frameworks.shared.recording import Recording
+from keras3conv.frameworks.shared.recording import Recording, traced
 from keras3conv.model.views import LayerView, ModelView, Side
 from keras3conv.numerics.probe_values import Pool, probe
 from keras3conv.rules.library import known_classes
@@ -30,8 +30,8 @@ class Subject:
     Attributes:
         plan: The mapping of torch tensors to Keras variables.
         outlines: Names, shapes and dtypes of the torch tensors and of the Keras variables; enough for most proofs.
-        views: Returns the full views of torch and of Keras, with layer configurations and call order. This is slow in
-            Keras, so it is called at most once, and only if a proof needs the views.
+        views: Returns the full views of torch and of Keras, with layer configurations. This is slow in Keras, so it is
+            called at most once, and only if a proof needs the views.
         torch: The live torch module; None if the side is a weight file.
         keras: The live Keras model; None if the side is a weight file.
         inputs: Inputs of both sides; None if a side cannot run.
@@ -54,7 +54,11 @@ class Subject:
 
     @cached_property
     def _views(self) -> tuple[ModelView, ModelView]:
-        return self.views()
+        """The views; with the call order of the layers if a proof needs it, and recorded layers can tell it."""
+        torch, keras = self.views()
+        if self.skip_reason or not self.options.wants("hyperparameters"):
+            return torch, keras
+        return traced(torch, self.torch_run), traced(keras, self.keras_run)
 
     @property
     def torch_view(self) -> ModelView:
@@ -98,12 +102,12 @@ class Subject:
     @cached_property
     def torch_run(self) -> Recording:
         """The torch module with its own weights and dtype."""
-        return self._run_torch()
+        return self._run_torch(record=self._is_recorded_in_torch, watch=self._watches_layers)
 
     @cached_property
     def torch_truth(self) -> Recording:
         """The torch module with its own weights in float64, which measures its float32 noise."""
-        return self._run_torch(float64=True)
+        return self._run_torch(record=self._is_recorded_in_torch, watch=self.records_layers, float64=True)
 
     @cached_property
     def torch_sample(self) -> Sample | None:
@@ -130,9 +134,9 @@ class Subject:
         """The Keras model with its own weights and dtype, on its own backend."""
         from keras3conv.frameworks.keras import model as keras_side
 
-        run = partial(keras_side.run, self.keras, self.required_inputs.keras, record=self._is_paired_in_keras)
+        run = partial(keras_side.run, self.keras, self.required_inputs.keras, record=self._is_recorded_in_keras)
         with keras_side.precise():
-            return _run_and_name_failing_layer(run, watch=self.records_layers)
+            return _run_and_name_failing_layer(run, watch=self._watches_layers)
 
     @cached_property
     def torch_rerun(self) -> Recording:
@@ -153,15 +157,15 @@ class Subject:
     @cached_property
     def torch_probe(self) -> Recording:
         """The torch module in float64 under probe weights."""
-        return self._run_torch(float64=True, tensors=self.probe_weights)
+        record = self._is_recorded_in_torch_probe
+        return self._run_torch(record=record, watch=True, float64=True, tensors=self.probe_weights)
 
     @cached_property
     def keras_probe(self) -> Recording:
         """The Keras model in float64 under the same probe weights, mapped by the plan."""
         from keras3conv.frameworks.keras import model as keras_side
 
-        with keras_side.precise(), keras_side.float64_mode(self.keras):
-            keras_side.write(self.keras, self.keras_probe_weights)
+        with keras_side.float64_weights(self.keras, self.keras_probe_weights):
             return keras_side.run(self.keras, self.required_inputs.keras, record=self._is_recorded_in_keras_probe)
 
     @cached_property
@@ -216,19 +220,26 @@ class Subject:
         """True if the runs of the deployed models record layers, because a requested proof compares them."""
         return self.options.wants("activations")
 
-    def _run_torch(self, *, float64: bool = False, tensors: Mapping[str, Array] | None = None) -> Recording:
+    @property
+    def _watches_layers(self) -> bool:
+        """Whether the runs of the deployed models follow the calls of layers."""
+        return self.records_layers or self.options.wants("hyperparameters")
+
+    def _run_torch(
+        self,
+        *,
+        record: Callable[[str], bool],
+        watch: bool,
+        float64: bool = False,
+        tensors: Mapping[str, Array] | None = None,
+    ) -> Recording:
         from keras3conv.frameworks.torch import module as torch_side
 
         run = partial(
-            torch_side.run,
-            self.torch,
-            self.required_inputs.torch,
-            record=self._is_paired_in_torch if tensors is None else self._is_recorded_in_torch_probe,
-            float64=float64,
-            tensors=tensors,
+            torch_side.run, self.torch, self.required_inputs.torch, record=record, float64=float64, tensors=tensors
         )
         with torch_side.precise():
-            return _run_and_name_failing_layer(run, watch=self.records_layers or tensors is not None)
+            return _run_and_name_failing_layer(run, watch=watch)
 
     def is_weightless(self, layer: LayerView) -> bool:
         """Return whether a layer has no weights, and a rule exists for its class."""
@@ -244,6 +255,12 @@ class Subject:
         return self._is_paired_in_keras(path) or (
             path in self.keras_layers and self.is_weightless(self.keras_layers[path])
         )
+
+    def _is_recorded_in_torch(self, path: str) -> bool:
+        return self.records_layers and self._is_paired_in_torch(path)
+
+    def _is_recorded_in_keras(self, path: str) -> bool:
+        return self.records_layers and self._is_paired_in_keras(path)
 
     def _is_paired_in_torch(self, path: str) -> bool:
         return path in self._paired["torch"]

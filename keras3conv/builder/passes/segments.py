@@ -5,6 +5,7 @@ way; constructor arguments that differ become arguments of the block. Or they us
 calls of one module.
 """
 
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -37,6 +38,8 @@ class Segment:
         given: The names of the values from outside the segment that its statements use, in order of use.
         path: The path of the source layer whose call the segment is; empty if it is none.
         calls: The calls of source layers around the segment.
+        symbols: The dynamic sizes that its statements use; only the search for repetitions fills this.
+        key: A hash that is equal for segments with the same tokens, connected in the same way; likewise.
     """
 
     start: int
@@ -44,6 +47,8 @@ class Segment:
     given: tuple[str, ...]
     path: str = ""
     calls: tuple[str, ...] = ()
+    symbols: tuple[str, ...] = ()
+    key: int = 0
 
     @property
     def length(self) -> int:
@@ -54,7 +59,7 @@ class Segment:
 def repeated(program: Program, *, with_shared: bool = True, paths: Container[str] | None = None) -> tuple[Segment, ...]:
     """Return the segments of the repetition that shortens the source code most; empty if none shortens it enough.
 
-    Candidates have equal rolling hashes of their tokens; only candidates are compared exactly.
+    Candidates have equal hashes, which grow with the segment; only those that may be the best are compared exactly.
 
     Args:
         program: The program.
@@ -62,23 +67,23 @@ def repeated(program: Program, *, with_shared: bool = True, paths: Container[str
         paths: The paths of source layers; only segments that are one of these are found. None for all segments.
     """
     tokens = [_token(program, step) for step in program.steps]
-    hashes = _Hashes(tokens)
+    owners = _Owners(program)
     groups: dict[tuple[int, int], list[Segment]] = {}
     for segment in _segments(program, tokens):
-        groups.setdefault((segment.length, hashes.of(segment)), []).append(segment)
+        groups.setdefault((segment.length, segment.key), []).append(segment)
     best: tuple[float, tuple[Segment, ...]] = (0.0, ())
     several = {key: found for key, found in groups.items() if len(found) > 1}
     if paths is not None:
         own = {key: [one for one in found if path_of(program, one) in paths] for key, found in several.items()}
         several = {key: found for key, found in own.items() if len(found) > 1}
-    bounds = {key: _upper_bound(program, found) for key, found in several.items()}
+    bounds = {key: _upper_bound(owners, found) for key, found in several.items()}
     for group in sorted(several, key=lambda one: bounds[one], reverse=True):
         if bounds[group] <= best[0]:
             break
-        for alike in _alike(program, tokens, several[group], with_shared=with_shared):
+        for alike in _alike(owners, several[group], with_shared=with_shared):
             chosen = _apart(alike)
-            score = _score(program, chosen)
-            if score > best[0]:
+            score = _score(program, owners, chosen)
+            if score > best[0] and _are_equal(program, tokens, chosen):
                 best = score, chosen
     return best[1]
 
@@ -89,12 +94,12 @@ def path_of(program: Program, segment: Segment) -> str:
     return prefix_of(paths).strip("_/.")
 
 
-def _score(program: Program, chosen: Sequence[Segment]) -> float:
+def _score(program: Program, owners: "_Owners", chosen: Sequence[Segment]) -> float:
     """Return the number of statements that a block saves, with a bonus for signs that the segments belong together.
 
     The signs are a common name prefix, branches that meet, and a layer as first statement.
     """
-    is_shared = _is_shared(program, chosen[0])
+    is_shared = owners.is_shared(chosen[0])
     if len(chosen) < 2 or (is_shared and not _has_every_use(program, chosen)):
         return 0.0
     saved = (len(chosen) - 1) * (chosen[0].length - 1) - _cost(is_shared=is_shared)
@@ -102,11 +107,10 @@ def _score(program: Program, chosen: Sequence[Segment]) -> float:
     return saved * (1 + bonus)
 
 
-def _upper_bound(program: Program, found: Sequence[Segment]) -> float:
+def _upper_bound(owners: "_Owners", found: Sequence[Segment]) -> float:
     """Return a score that no repetition among these segments can exceed."""
-    is_any_shared = any(count > 1 for count in program.module_uses.values())
-    is_any_shared = is_any_shared and any(_is_shared(program, segment) for segment in found)
-    return ((len(found) - 1) * (found[0].length - 1) - _cost(is_shared=is_any_shared)) * 3.5
+    is_any_shared = owners.has_shared and any(map(owners.is_shared, found))
+    return ((len(_apart(found)) - 1) * (found[0].length - 1) - _cost(is_shared=is_any_shared)) * 3.5
 
 
 def _cost(*, is_shared: bool) -> float:
@@ -114,23 +118,27 @@ def _cost(*, is_shared: bool) -> float:
     return 1.0 if is_shared else 6.0
 
 
-def _alike(
-    program: Program, tokens: Sequence[Token | None], found: Sequence[Segment], *, with_shared: bool
-) -> Iterable[list[Segment]]:
-    """Return the groups of equivalent segments: the segments of a group can become one block."""
+def _alike(owners: "_Owners", found: Sequence[Segment], *, with_shared: bool) -> Iterable[list[Segment]]:
+    """Return groups of segments with equal hashes that can become the same block."""
     groups: dict[tuple[object, ...], list[Segment]] = {}
     for segment in found:
-        is_whole, is_shared = _is_whole(program, segment), with_shared and _is_shared(program, segment)
-        key = _key(program, tokens, segment) if is_whole or is_shared else None
+        is_whole, is_shared = owners.is_whole(segment), with_shared and owners.is_shared(segment)
+        key = _outer_key(owners.program, segment) if is_whole or is_shared else None
         if key is not None:
-            groups.setdefault((*key, *(_owned(program, segment) if is_shared else ())), []).append(segment)
+            groups.setdefault((*key, *(owners.of(segment) if is_shared else ())), []).append(segment)
     return groups.values()
 
 
-def _owned(program: Program, segment: Segment) -> tuple[tuple[str, str], ...]:
-    """Return the modules and weights of a segment, an entry for each use: ("module", name) or ("weight", name)."""
+def _has_every_use(program: Program, segments: Sequence[Segment]) -> bool:
+    """Return True if the modules and weights of these segments are not used outside of these segments."""
+    owned = Counter(_owned(program, segments[0].start, segments[0].stop))
+    return all(_uses(program, one) == number * len(segments) for one, number in owned.items())
+
+
+def _owned(program: Program, start: int, stop: int) -> tuple[tuple[str, str], ...]:
+    """Return the modules and weights of statements, an entry for each use: ("module", name) or ("weight", name)."""
     found: list[tuple[str, str]] = []
-    for step in program.steps[segment.start : segment.stop]:
+    for step in program.steps[start:stop]:
         found += [("module", step.module)] if step.module else []
         found += [("weight", name) for name in step.inputs if name in program.weights]
     return tuple(found)
@@ -141,44 +149,46 @@ def _uses(program: Program, owned: tuple[str, str]) -> int:
     return program.module_uses[name] if kind == "module" else program.uses[name]
 
 
-def _is_shared(program: Program, segment: Segment) -> bool:
-    """Return True if a segment has several layers with weights, and all its modules and weights are used elsewhere."""
-    owned = _owned(program, segment)
-    layers = {one for one in owned if one[0] == "weight" or program.modules[one[1]].source}
-    return len(layers) >= 2 and all(_uses(program, one) > owned.count(one) for one in owned)
+class _Owners:
+    """Tells which segments own their modules and weights, for most of them in constant time."""
 
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.has_shared = any(count > 1 for count in program.module_uses.values())
+        self._all, self._repeated = [0], [0]
+        for place in range(len(program.steps)):
+            owned = _owned(program, place, place + 1)
+            self._all.append(self._all[-1] + len(owned))
+            self._repeated.append(self._repeated[-1] + sum(_uses(program, one) > 1 for one in owned))
 
-def _has_every_use(program: Program, segments: Sequence[Segment]) -> bool:
-    """Return True if the modules and weights of these segments are not used outside of these segments."""
-    owned = _owned(program, segments[0])
-    return all(_uses(program, one) == owned.count(one) * len(segments) for one in owned)
+    def of(self, segment: Segment) -> tuple[tuple[str, str], ...]:
+        """Return the modules and weights of a segment; see `_owned`."""
+        return _owned(self.program, segment.start, segment.stop)
 
+    def _numbers(self, segment: Segment) -> tuple[int, int]:
+        """Return how many modules and weights a segment uses, and how many of them have several uses."""
+        return (
+            self._all[segment.stop] - self._all[segment.start],
+            self._repeated[segment.stop] - self._repeated[segment.start],
+        )
 
-def _is_whole(program: Program, segment: Segment) -> bool:
-    """Return True if a segment has two or more modules or weights, which are not used outside of the segment."""
-    owned = _owned(program, segment)
-    modules, weights = [one for one in owned if one[0] == "module"], {one for one in owned if one[0] == "weight"}
-    is_alone = all(_uses(program, one) == owned.count(one) for one in owned)
-    return is_alone and len(modules) + len(weights) >= 2
+    def is_shared(self, segment: Segment) -> bool:
+        """Return True if a segment has several layers with weights, and all it has is used elsewhere, too."""
+        number, repeated_number = self._numbers(segment)
+        if repeated_number < number:
+            return False
+        program, owned = self.program, Counter(self.of(segment))
+        layers = [one for one in owned if one[0] == "weight" or program.modules[one[1]].source]
+        return len(layers) >= 2 and all(_uses(program, one) > number for one, number in owned.items())
 
-
-class _Hashes:
-    """A rolling hash, which returns the hash of any run of tokens in constant time."""
-
-    _BASE, _MODULUS = 1_000_003, (1 << 61) - 1
-
-    def __init__(self, tokens: Sequence[Token | None]) -> None:
-        numbers: dict[Token | None, int] = {}
-        self._sums, self._powers = [0], [1]
-        for token in tokens:
-            number = numbers.setdefault(token, len(numbers) + 1)
-            self._sums.append((self._sums[-1] * self._BASE + number) % self._MODULUS)
-            self._powers.append(self._powers[-1] * self._BASE % self._MODULUS)
-
-    def of(self, segment: Segment) -> int:
-        """Return the hash of the tokens of a segment."""
-        before = self._sums[segment.start] * self._powers[segment.length]
-        return (self._sums[segment.stop] - before) % self._MODULUS
+    def is_whole(self, segment: Segment) -> bool:
+        """Return True if a segment has two or more modules or weights, which are not used outside of the segment."""
+        number, repeated_number = self._numbers(segment)
+        if not repeated_number:
+            return number >= 2
+        owned = Counter(self.of(segment))
+        used = sum(number if kind == "module" else 1 for (kind, _), number in owned.items())
+        return used >= 2 and all(_uses(self.program, one) == number for one, number in owned.items())
 
 
 def _segments(program: Program, tokens: Sequence[Token | None]) -> Iterator[Segment]:
@@ -186,17 +196,31 @@ def _segments(program: Program, tokens: Sequence[Token | None]) -> Iterator[Segm
     maker = {output: place for place, step in enumerate(program.steps) for output in step.outputs}
     last_use = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
     last_use |= {ref.name: len(program.steps) for ref in refs(program.outputs)}
+    latest_uses = [max((last_use.get(name, -1) for name in step.outputs), default=-1) for step in program.steps]
+    numbers: dict[Token | None, int] = {}
+    kinds = [numbers.setdefault(token, len(numbers)) for token in tokens]
     for start in range(len(program.steps)):
-        given: dict[str, None] = {}
-        needed = -1  # the last statement that uses an output of the run other than the last output
+        places: dict[str, int] = {}  # of the values: negative for inputs
+        modules: dict[str, int] = {}
+        given: list[str] = []
+        symbols: set[str] = set()
+        needed, key = -1, 0  # the last statement that uses an output of the run other than the last output
         for stop in range(start + 1, min(start + LONGEST, len(program.steps)) + 1):
-            step = program.steps[stop - 1]
-            given |= {name: None for name in step.inputs if maker.get(name, -1) < start and name not in program.weights}
+            step, latest = program.steps[stop - 1], latest_uses[stop - 1]
+            for name in step.inputs:
+                if name not in places and maker.get(name, -1) < start and name not in program.weights:
+                    given.append(name)
+                    places[name] = -len(given)
             if len(given) > MOST_INPUTS or tokens[stop - 1] is None:
                 break
-            latest = max((last_use.get(name, -1) for name in step.outputs), default=-1)
+            wiring = tuple(map(places.get, step.inputs))  # None for a weight
+            key = hash((key, kinds[stop - 1], wiring, modules.setdefault(step.module, len(modules))))
+            places |= dict.fromkeys(step.outputs, stop - 1 - start)
+            if program.sizes:
+                symbols.update(step.symbols)
             if given and stop - start >= SHORTEST and len(step.outputs) == 1 and needed < stop <= latest:
-                yield Segment(start=start, stop=stop, given=tuple(given))
+                used = tuple(symbol for symbol in program.sizes if symbol in symbols)
+                yield Segment(start=start, stop=stop, given=tuple(given), symbols=used, key=key)
             needed = max(needed, latest)
 
 
@@ -218,11 +242,14 @@ def with_modules(expression: object, rename: Callable[[str], str]) -> object:
     return transformed(expression, lambda node: replace(node, name=rename(node.name)) if is_module_call(node) else node)
 
 
-def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> tuple[object, ...] | None:
-    """Return a key that is equal for segments with the same tokens, connected in the same way.
+def _are_equal(program: Program, tokens: Sequence[Token | None], segments: Sequence[Segment]) -> bool:
+    """Return True if segments with equal hashes have the same tokens, connected in the same way."""
+    first = _key(program, tokens, segments[0])
+    return all(_key(program, tokens, segment) == first for segment in segments)
 
-    Return None if the segment uses a dynamic size that is not a size of its inputs.
-    """
+
+def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> list[object]:
+    """Return the tokens of a segment, and how they are connected."""
     names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.given)}
     modules: dict[str, int] = {}
     key: list[object] = []
@@ -231,9 +258,13 @@ def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> 
         wiring = tuple(names.get(name, "weight") for name in step.inputs)
         key.append((tokens[place], wiring, modules.setdefault(step.module, len(modules))))
         names |= dict.fromkeys(step.outputs, place - segment.start)
-    axes = tuple(size_from(program, segment.given, symbol) for symbol in sizes_used(program, segment))
-    orders = tuple(program.values[name].order for name in segment.given)
-    return None if None in axes else (*key, axes, orders)
+    return key
+
+
+def _outer_key(program: Program, segment: Segment) -> tuple[object, ...] | None:
+    """Return the layouts of the inputs, and where a segment finds the dynamic sizes; None if an input has not all."""
+    axes = tuple(size_from(program, segment.given, symbol) for symbol in segment.symbols)
+    return None if None in axes else (axes, tuple(program.values[name].order for name in segment.given))
 
 
 def sizes_used(program: Program, segment: Segment) -> tuple[str, ...]:
@@ -257,18 +288,21 @@ def size_from(program: Program, given: Sequence[str], symbol: str) -> tuple[int,
 
 
 def _apart(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """Return segments that do not overlap; of two that overlap, keep the earlier one."""
+    """Return segments that do not overlap; of two that overlap, keep the earlier one. They are ordered by start."""
     chosen: list[Segment] = []
-    for segment in sorted(segments, key=lambda one: one.start):
-        if not chosen or segment.start >= chosen[-1].stop:
+    end = 0
+    for segment in segments:
+        if segment.start >= end:
             chosen.append(segment)
+            end = segment.stop
     return tuple(chosen)
 
 
 def _coherence(program: Program, segments: Sequence[Segment]) -> float:
     """Return the fraction of segments whose layer names have a common prefix that is unique to the segment."""
     prefixes = [prefix_of([step.path for step in program.steps[s.start : s.stop] if step.path]) for s in segments]
-    own = [prefix for prefix in prefixes if prefix and prefixes.count(prefix) == 1]
+    counts = Counter(prefixes)
+    own = [prefix for prefix in prefixes if prefix and counts[prefix] == 1]
     return len(own) / len(segments)
 
 

@@ -32,7 +32,14 @@ from keras3conv.frameworks.keras.tree import (
     variables_by_path,
     view,
 )
-from keras3conv.frameworks.keras.values import backend, error_message, raised_by_keras, to_numpy, to_tensors
+from keras3conv.frameworks.keras.values import (
+    backend,
+    error_message,
+    raised_by_keras,
+    to_numpy,
+    to_tensors,
+    version_of,
+)
 from keras3conv.frameworks.shared.backup import Backup
 from keras3conv.frameworks.shared.flow import Follower
 from keras3conv.frameworks.shared.inputs import derive
@@ -50,6 +57,7 @@ __all__ = [
     "config_of",
     "error_message",
     "float64_mode",
+    "float64_weights",
     "input_specs",
     "is_built",
     "kinds_of",
@@ -88,6 +96,22 @@ def _kept(
         # JAX and TensorFlow give a variable other memory, and do not write to memory that an array uses.
         backup.keep(path, to_numpy(variable), never_changes=backend() != "torch")
         yield variable, value, orders.get(id(variable))
+
+
+@contextmanager
+def float64_weights(model: keras.layers.Layer, values: Mapping[str, Array]) -> Iterator[None]:
+    """Cast a model to float64 and give it other values while the block runs; afterwards it is as it was.
+
+    Args:
+        model: The model.
+        values: Arrays by the path of the variable; the other variables keep their values.
+    """
+    variables, orders = variables_by_path(model), memory_orders(model)
+    with precise(), float64_mode(model):  # restores every value, so no backup is needed
+        for path, value in values.items():
+            assign(variables[path], value, orders.get(id(variables[path])))
+        settle(model)
+        yield
 
 
 @contextmanager
@@ -132,7 +156,10 @@ def run(
     """
     args = to_tensors(inputs if isinstance(inputs, tuple) else (inputs,))
     recorder = CallRecorder(
-        record=record or (lambda path: False), follower=Follower(sees_everything=backend() == "torch"), copy=_copy
+        record=record or (lambda path: False),
+        follower=Follower(sees_everything=backend() == "torch"),
+        copy=_copy,
+        version=version_of,
     )
     stack: list[str] = []
     masks: dict[str, Array] = {}

@@ -32,6 +32,15 @@ def to_numpy(value: Any) -> Array:
     return np.asarray(tensor)
 
 
+def version_of(tensor: Any) -> int | None:
+    """Return a number that is another one after a tensor was overwritten in place; None if none is known."""
+    if backend() == "torch":
+        from keras3conv.frameworks.torch.tensors import version_of as torch_version_of
+
+        return torch_version_of(tensor)
+    return 0  # nothing overwrites an eager tensor of JAX or TensorFlow
+
+
 def raised_by_keras() -> tuple[type[Exception], ...]:
     """Return the exceptions that a Keras model may raise for inputs that it does not accept."""
     if backend() != "tensorflow":

@@ -1,5 +1,6 @@
 """Record a run of a model: the layer calls in order, with inputs and outputs."""
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -130,6 +131,29 @@ class Flattened:
         return self._shapes.get(id(tensor))
 
 
+class _Copies:
+    """Copies every tensor once: the output of a layer, and the input of the next, are one array.
+
+    Args:
+        copy: Copies a tensor to an array.
+        version: Returns a number that is another one after the tensor was overwritten in place; None if none is known.
+    """
+
+    def __init__(self, copy: Callable[[Any], Array], version: Callable[[Any], int | None]) -> None:
+        self._copy, self._version = copy, version
+        self._known: dict[int, tuple[weakref.ref[Any], int, Array]] = {}
+
+    def __call__(self, tensor: Any) -> Array:
+        version = self._version(tensor)
+        reference, old, array = self._known.get(id(tensor), (None, None, None))
+        if array is not None and reference is not None and reference() is tensor and old == version:
+            return array
+        array = self._copy(tensor)
+        if version is not None:
+            self._known[id(tensor)] = weakref.ref(tensor), version, array
+        return array
+
+
 class CallRecorder:
     """Records the layer calls of one run: their order, shapes and data flow, and the arrays of selected layers.
 
@@ -137,12 +161,20 @@ class CallRecorder:
         record: Selects by path the layers whose input and output arrays are recorded.
         follower: Follows the data flow between layers.
         copy: Copies a tensor to an array; the tensor itself may be overwritten in place later.
+        version: Returns a number that is another one after the tensor was overwritten in place; None if none is known.
     """
 
-    def __init__(self, *, record: Callable[[str], bool], follower: Follower, copy: Callable[[Any], Array]) -> None:
+    def __init__(
+        self,
+        *,
+        record: Callable[[str], bool],
+        follower: Follower,
+        copy: Callable[[Any], Array],
+        version: Callable[[Any], int | None],
+    ) -> None:
         self.record, self.follower = record, follower
         self.flattened = Flattened()
-        self._copy = copy
+        self._copy = _Copies(copy, version)
         self._calls: list[Call] = []
         self._places = count()
 

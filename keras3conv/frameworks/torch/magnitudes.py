@@ -73,6 +73,10 @@ _LEAST = 2.0**-30
 """An output below this fraction of the requested magnitude is attributed to rounding, and is not scaled."""
 
 
+_PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+"""The classes whose output without a bias is, to the last bit, proportional to a weight that a power of two scales."""
+
+
 class _Scaling:
     """Scales the first parameter of a layer after the layer's first call, and calls the layer again.
 
@@ -101,7 +105,8 @@ class _Scaling:
             return None
         factor = 2.0 ** round(log2(self._size / alone))
         weight.mul_(factor)
-        again = layer.forward(*args, **kwargs)
+        is_product = not others and type(layer) in _PRODUCTS and "forward" not in vars(layer)
+        again = output * factor if is_product else layer.forward(*args, **kwargs)
         if _distance(_size_of(again), self._size) > _distance(_size_of(output), self._size):
             weight.div_(factor)  # the output is not proportional to this weight
             return None

@@ -30,6 +30,7 @@ from keras3conv.frameworks.torch.tensors import (
     tensors_in,
     to_numpy,
     to_torch,
+    version_of,
 )
 from keras3conv.frameworks.torch.view import stored_tensors, view
 from keras3conv.messages import lay_out
@@ -113,7 +114,9 @@ def run(
     """
     args, kwargs = call_arguments(module, inputs, float64=float64)
     substitutes, derived = running_tensors(module, tensors or {}, float64=float64), derived_tensors(module)
-    recorder = CallRecorder(record=record or (lambda path: False), follower=Follower(sees_everything=True), copy=_copy)
+    recorder = CallRecorder(
+        record=record or (lambda path: False), follower=Follower(sees_everything=True), copy=_copy, version=version_of
+    )
     running: list[str] = []
     before = before_running(module, substitutes, tensors or {}, float64=float64)
     with ExitStack() as contexts:

@@ -63,6 +63,11 @@ def tensors_in(value: object) -> list[torch.Tensor]:
     return [tensor for _, tensor in flatten(value, is_tensor)]
 
 
+def version_of(tensor: torch.Tensor) -> int | None:
+    """Return how often a tensor was overwritten in place; None if torch does not count."""
+    return None if tensor.is_inference() else tensor._version
+
+
 _EXTENSION_DTYPES = {
     torch.bfloat16: ("bfloat16", torch.int16),
     torch.float8_e4m3fn: ("float8_e4m3fn", torch.int8),
@@ -120,4 +125,5 @@ __all__ = [
     "tensors_in",
     "to_numpy",
     "to_torch",
+    "version_of",
 ]

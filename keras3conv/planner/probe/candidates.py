@@ -1,6 +1,6 @@
 """Find the candidates of a Keras layer: whole torch layers, slices of one, several joined, or single tensors."""
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations, islice, permutations, product
@@ -122,24 +122,38 @@ class CandidateFinder:
             self._found[keras.path] = tuple(self._by_rule(keras))
         return self._found[keras.path]
 
-    def _by_rule(self, keras: LayerView) -> Iterator[Candidate]:
+    def by_rule_and_input(self, keras: LayerView, given: Fingerprint) -> Iterator[Candidate]:
+        """Yield those candidates of `by_rule`, in the same order, whose first torch layer had an input like this."""
+        same = self.run.paths_with_input(given, SAME_LIMIT)
+        return self._by_rule(keras, [layer for path in same for layer in self._layers_at.get(path, ())])
+
+    @cached_property
+    def _layers_at(self) -> dict[str, list[LayerView]]:
+        found: dict[str, list[LayerView]] = {}
+        for layer in self.torch:
+            found.setdefault(layer.path, []).append(layer)
+        return found
+
+    def _by_rule(self, keras: LayerView, among: Sequence[LayerView] | None = None) -> Iterator[Candidate]:
+        """Yield the candidates of a Keras layer; `among` has the first torch layers that count, None for all."""
         seen: set[str] = set()
         ways = ((self._keys, self._by_key, False), (self._keys_in_keras, self._by_key_in_keras, True))
         for known, fitting, in_keras in ways:
             for key, names in self._keys_of(keras, in_keras=in_keras).items():
-                for layer in fitting.get(key, ()):
-                    rule = first_common(names, known[layer.path][key])
+                for layer in fitting.get(key, ()) if among is None else among:
+                    rule = first_common(names, known[layer.path].get(key, ()))
                     if rule is not None and layer.path in self.run.calls and layer.path not in seen:
                         seen.add(layer.path)
                         yield from self._whole_layer(rule, layer, keras)
-        yield from self._by_rule_one_sided(keras, seen)
-        yield from sequence_candidates(self.torch, self.run, keras)
+        paths = None if among is None else {layer.path for layer in among}
+        yield from self._by_rule_one_sided(keras, seen, paths)
+        yield from sequence_candidates(self.torch if among is None else among, self.torch, self.run, keras)
 
-    def _by_rule_one_sided(self, keras: LayerView, seen: set[str]) -> Iterator[Candidate]:
+    def _by_rule_one_sided(self, keras: LayerView, seen: set[str], among: Container[str] | None) -> Iterator[Candidate]:
         """Yield the torch layers that a rule pairs with a Keras layer, except for a bias or scale of one of them."""
         for key, names in one_sided_keras_keys((keras,), scales=True)[keras.path].items() if self.one_sided else ():
             for layer, other_names in self._one_sided_layers.get(key.core, ()):
-                rule = first_common(names, other_names)
+                rule = first_common(names, other_names) if among is None or layer.path in among else None
                 if rule is not None and layer.path in self.run.calls and layer.path not in seen:
                     seen.add(layer.path)
                     yield from self._whole_layer(rule, layer, keras)

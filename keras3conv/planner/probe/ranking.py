@@ -61,6 +61,21 @@ class CandidateRanking:
             keras: The layer.
             given: The fingerprint of its first input; None if it has none.
         """
+        return self.rank_same_input(keras, given) or self.rank_all(keras, given)
+
+    def rank_same_input(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
+        """Return the candidates that a rule gives, and that had the same input in torch: the first ones of `rank_all`.
+
+        They are found without a look at all other layers, of which a deep model has many.
+        """
+        if given is None or keras.path in self.hinted:
+            return []
+        candidates = self.finder.by_rule_and_input(keras, given)
+        found = [entry for entry in self._with_match(keras, given, candidates) if entry.match == InputMatch.SAME]
+        return sorted(found, key=lambda entry: self._sort_key(keras, entry))
+
+    def rank_all(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
+        """Return all candidates for a layer; see `rank`."""
         finder = self.finder
         found = list(self._with_match(keras, given, finder.by_rule(keras)))
         if not any(entry.match == InputMatch.SAME for entry in found):

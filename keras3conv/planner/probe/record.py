@@ -1,7 +1,9 @@
 """Define the record of the torch run: the inputs and outputs of every layer call, and the weights they depend on."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from keras3conv.model.views import ModelView
 from keras3conv.numerics.fingerprint import EXACT, Fingerprint
@@ -71,6 +73,28 @@ class TorchRun:
     def calls_of(self, path: str) -> tuple[TorchCall, ...]:
         """Return the first calls of a layer, at most `MANY`."""
         return self.calls.get(path, ())[:MANY]
+
+    def paths_with_input(self, given: Fingerprint, limit: float) -> list[str]:
+        """Return the paths of the layers that had an input with this fingerprint, in the order of the first calls."""
+        squares, entries = self._inputs
+        size = given.sums[1]
+        margin = 4 * limit * abs(size) + 1e-290
+        found = entries[bisect_left(squares, size - margin) : bisect_right(squares, size + margin)]
+        places = {place: path for place, path, entry in found if entry.agrees(given, limit)}
+        return list(dict.fromkeys(path for _, path in sorted(places.items())))
+
+    @cached_property
+    def _inputs(self) -> tuple[list[float], list[tuple[int, str, Fingerprint]]]:
+        """The inputs of all layers by the sum of the squares: the sums, and for each the call, the path, the input."""
+        entries = [
+            (call.index, path, entry)
+            for path in self.calls
+            for call in self.calls_of(path)
+            for entry in call.inputs
+            if not entry.has_nan
+        ]
+        entries.sort(key=lambda found: found[2].sums[1])
+        return [entry.sums[1] for *_, entry in entries], entries
 
     def bits_of(self, paths: Iterable[str]) -> int:
         """Return the bits of the tensors with these paths, combined in one integer."""

@@ -16,19 +16,22 @@ from keras3conv.rules.units import numbered
 _SAME_LIMIT = 1e-9
 
 
-def sequence_candidates(layers: Sequence[LayerView], run: TorchRun, keras: LayerView) -> Iterator[Candidate]:
+def sequence_candidates(
+    starts: Sequence[LayerView], layers: Sequence[LayerView], run: TorchRun, keras: LayerView
+) -> Iterator[Candidate]:
     """Yield the sequences of torch layers for which a rule to one Keras layer exists, and whose shapes fit.
 
     Rules with code between the torch layers are not used: no recorded output includes the effect of that code.
 
     Args:
+        starts: The torch layers that a sequence may start with.
         layers: The torch layers that can be paired.
         run: The recorded torch run.
         keras: The Keras layer.
     """
     lengths = {rule.torch_count for rule in list_rules() if rule.torch_count > 1 and rule.keras in keras.kinds}
     for length in sorted(lengths):
-        for first in layers:
+        for first in starts:
             known = [rule for rule in lookup(first.kinds, keras.kinds, (length, 1)) if _is_sequence(rule, length)]
             for sequence in _sequences(first, layers, run, length) if known else ():
                 yield from _candidates(known, sequence, keras)

@@ -106,7 +106,8 @@ class _Log:
     ) -> "_Log":
         """Return an empty log; assign a new bit in `bits` to every tensor that has none."""
         for path in tensors:
-            bits.setdefault(path, 2 * max(bits.values(), default=1))
+            if path not in bits:
+                bits[path] = 2 * max(bits.values(), default=1)
         stack: list[str] = []
         float32 = Float32Functions(bit=2 * max(bits.values(), default=1))
         tracker = DependencyTracker(lambda: stack[-1] if stack else "", float32)

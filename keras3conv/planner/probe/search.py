@@ -9,7 +9,7 @@ output, the best one is kept, unconfirmed, and the layer returns the recorded ou
 right input.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any
@@ -214,7 +214,7 @@ class Search:
         """Try the candidates in order, choose the first that reproduces its recorded output, and return the output."""
         near: list[tuple[float, RankedCandidate]] = []
         is_comparable = False
-        for position, entry in enumerate(ranked):
+        for position, entry in enumerate(self._with_others(call, ranked)):
             if entry.match == InputMatch.OTHER and position >= _MOST_GUESSES:
                 break
             candidate = entry.candidate
@@ -230,6 +230,14 @@ class Search:
         if not is_comparable and self._fits_each_variable(call):
             return self._fill_each_variable(call)
         return self._accept_near(call, near) if near else self._force(call, ranked)
+
+    def _with_others(self, call: _LayerCall, ranked: list[RankedCandidate]) -> Iterator[RankedCandidate]:
+        """Yield the candidates; if all of them had the same input, find the others when they are asked for."""
+        yield from ranked
+        if ranked[-1].match == InputMatch.SAME:
+            others = self.ranking.rank_all(call.keras, call.given)
+            ranked += [entry for entry in others if entry.match != InputMatch.SAME]
+            yield from (entry for entry in others if entry.match != InputMatch.SAME)
 
     def _accept(
         self, call: _LayerCall, candidate: Candidate, measurement: Measurement, equals: Iterable[Candidate]

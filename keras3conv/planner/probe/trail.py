@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from keras3conv.planner.probe.option import Candidate, TensorSlice
-from keras3conv.planner.probe.outcome import Ambiguous, Choice, Comparison, Forced, Outcome, judge
+from keras3conv.planner.probe.outcome import Ambiguous, Choice, Comparison, Confirmed, Forced, Outcome, judge
 from keras3conv.planner.probe.record import TorchRun
 
 MOST_TRIES = 30
@@ -71,6 +71,7 @@ class Trail:
     _given_up: set[str] = field(default_factory=set)
     _failure: _Failure | None = None
     _taken: dict[str, list[TensorSlice]] = field(default_factory=dict)
+    _undecided: dict[str, None] = field(default_factory=dict)
 
     def open_call(self) -> OpenCall:
         """Record the start of a call of a container of layers."""
@@ -138,12 +139,15 @@ class Trail:
     def _record(self, path: str, candidate: Candidate, outcome: Outcome) -> None:
         self._release(path)
         self.choices[path] = Choice(path=path, candidate=candidate, outcome=outcome, open_calls=tuple(self._open_calls))
+        if not isinstance(outcome, Confirmed):
+            self._undecided[path] = None
         for tensor_slice in candidate.slices:
             self._taken.setdefault(tensor_slice.path, []).append(tensor_slice)
 
     def _release(self, path: str) -> None:
         for tensor_slice in self.choices[path].candidate.slices if path in self.choices else ():
             self._taken[tensor_slice.path].remove(tensor_slice)
+        self._undecided.pop(path, None)
 
     def confirm(self, path: str, dependencies: int, run: TorchRun) -> None:
         """Confirm the ambiguous choices that a value equal to torch's proves.
@@ -157,12 +161,14 @@ class Trail:
             dependencies: The torch tensors that the value depends on, as bits.
             run: The recorded torch run.
         """
-        for choice in self.choices.values():
+        undecided = [self.choices[name] for name in self._undecided]
+        for choice in undecided:
             if isinstance(choice.outcome, Forced):
                 dependencies &= ~choice.outcome.hidden_tensors
-        for choice in list(self.choices.values()):
+        for choice in undecided:
             if isinstance(choice.outcome, Ambiguous) and self._is_proven(choice, dependencies, run):
                 self.choices[choice.path] = choice.confirm(path)
+                del self._undecided[choice.path]
 
     def _is_proven(self, choice: Choice, dependencies: int, run: TorchRun) -> bool:
         own = choice.candidate.bits(run)

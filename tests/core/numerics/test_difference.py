@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras3conv.errors import InputError
+from keras3conv.numerics import difference
 from keras3conv.numerics.difference import NOISE_FACTOR, Judgement, compare, judge, resolution, same_bits
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -115,6 +116,23 @@ def test_a_diff_is_identical_only_if_the_bits_are(left: list[float], right: list
     actual, expected = float32(*left[:size]), float32(*right[:size])
     canonical = [np.where(np.isnan(array), np.float32(NAN), array) for array in (actual, expected)]
     assert compare(actual, expected).identical == same_bits(*canonical)
+
+
+@given(st.lists(st.floats(), min_size=1, max_size=40), st.lists(st.floats(), min_size=1, max_size=40))
+@pytest.mark.parametrize("dtypes", [("float32", "float32"), ("float32", "float64"), ("float64", "float64")])
+def test_few_passes_over_finite_values_find_what_many_passes_find(
+    dtypes: tuple[str, str], left: list[float], right: list[float]
+) -> None:
+    size = min(len(left), len(right))
+    with np.errstate(over="ignore"):
+        actual, expected = (
+            np.array(values[:size]).astype(dtype) for values, dtype in zip((left, right), dtypes, strict=True)
+        )
+    found = difference._measure_finite(actual, expected, 0)
+    assert found in (None, difference._measure_any(actual, expected, 0))
+    if found is None:
+        with np.errstate(all="ignore"):
+            assert not np.isfinite(actual.astype(np.float64) - expected).all()
 
 
 def test_same_bits_compares_dtype_shape_zero_signs_and_nan_payloads() -> None:

@@ -1,0 +1,134 @@
+"""Measure the groups of `speed` for plans, certificates, and the way from a checkpoint to a file of Keras weights."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks._paired import Ratio, Work, ratio, rounds_of
+
+LAYERS = 1_000
+"""The layers of the model that is planned."""
+
+FEW = 3
+"""The rounds of a work of half a minute."""
+
+
+def plannings(rounds: int) -> Iterator[Ratio]:
+    """Compare the plan of a thousand layers, by names and shapes, with writing their datasets to an HDF5 file."""
+    import h5py
+    import numpy as np
+
+    from benchmarks.bench_align import keras_layer, torch_layer
+    from keras3conv.model.views import ModelView
+    from keras3conv.planner.plan import plan
+
+    torch_view = ModelView(side="torch", name="Synthetic", layers=tuple(map(torch_layer, range(LAYERS))))
+    keras_view = ModelView(side="keras", name="synthetic", layers=tuple(map(keras_layer, range(LAYERS))))
+    tensors = list(keras_view.tensors())
+
+    with tempfile.TemporaryDirectory() as folder:
+
+        def datasets() -> None:
+            with h5py.File(Path(folder) / "empty.h5", "w") as file:
+                for tensor in tensors:
+                    file.create_dataset(tensor.path, data=np.zeros(4, np.float32))
+
+        works: dict[str, Work] = {"plan": lambda: plan(torch_view, keras_view).check(), "datasets of h5py": datasets}
+        times = rounds_of(works, rounds)
+    yield ratio(f"planning, {LAYERS:,} layers", times, "plan", "datasets of h5py", 1.0)
+
+
+def small_certificates(rounds: int) -> Iterator[Ratio]:
+    """Measure the conversion and certificate of three convolutions, relative to one second of processor time."""
+    import keras
+
+    import keras3conv as k3c
+
+    layers = [keras.layers.Conv2D(8, 3, activation="relu") for _ in range(3)]
+    model = keras.Sequential([keras.Input((32, 32, 3)), *layers, keras.layers.Flatten(), keras.layers.Dense(10)])
+    converted = k3c.convert(model, validate=False)
+    works: dict[str, Work] = {
+        "convert": lambda: k3c.convert(model, validate=False),
+        "certificate": lambda: k3c.validate(
+            converted.model, model, inputs=converted.inputs, alignment=converted.alignment
+        ),
+    }
+    times = rounds_of(works, rounds)
+    times["one second"] = [(1.0, 1.0)] * rounds
+    yield ratio("three convolutions", times, "convert", "one second", 0.7)
+    yield ratio("three convolutions", times, "certificate", "one second", 1.0)
+
+
+def large_certificate(rounds: int) -> Iterator[Ratio]:
+    """Measure the certificate of a ResNet-50 pair, relative to 15 seconds of two processors."""
+    import torch
+
+    import keras3conv as k3c
+    from benchmarks.bench_validate import ResNet50, keras_twin
+
+    module, model, images = ResNet50().eval(), keras_twin(), torch.randn(2, 3, 224, 224)
+    plan = k3c.align(module, model, probe=False).check()
+    k3c.transfer(module, model, plan)
+    works: dict[str, Work] = {
+        "certificate": lambda: k3c.validate(module, model, inputs=images, alignment=plan).raise_if_failed()
+    }
+    times = rounds_of(works, min(rounds, FEW))
+    times["2 x 15 seconds"] = [(30.0, 30.0)] * min(rounds, FEW)
+    yield ratio("ResNet-50, 2 images", times, "certificate", "2 x 15 seconds", 1.0)
+
+
+def checkpoints(rounds: int) -> Iterator[Ratio]:
+    """Compare the way from a checkpoint of a ResNet-50 to a file of Keras weights with a script in the right order.
+
+    The script, too, knows which tensor goes where: it builds the Keras model, assigns, and saves with Keras.
+    """
+    import torch
+    from safetensors.numpy import load_file
+    from safetensors.torch import save_file
+
+    import keras3conv as k3c
+    from benchmarks._speed_groups import moved
+    from benchmarks.bench_validate import ResNet50, keras_twin
+    from keras3conv.frameworks.keras.tree import variables_by_path
+
+    module, model, images = ResNet50().eval(), keras_twin(), torch.randn(2, 3, 224, 224)
+    plan = k3c.align(module, model, probe=False).check()
+    order = [(mapping.torch[0], mapping.keras[0]) for mapping in plan.mappings]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source, ours, theirs = (folder / file for file in ("net.safetensors", "net.weights.h5", "by_hand.weights.h5"))
+        save_file(module.state_dict(), source)
+
+        def script() -> None:
+            filled = keras_twin()
+            arrays, variables = moved(load_file(source)), variables_by_path(filled)
+            for (torch_path, _), variable in zip(order, _in_order(variables, model, order), strict=True):
+                variable.assign(arrays[torch_path])
+            filled.save_weights(theirs)
+
+        def transfer() -> None:
+            k3c.transfer(source, ours, plan, overwrite=True).raise_if_failed()
+
+        def certified() -> None:
+            transfer()
+            made, filled = ResNet50().eval(), keras_twin()
+            made.load_state_dict({path: torch.from_numpy(array) for path, array in load_file(source).items()})
+            filled.load_weights(ours)
+            k3c.validate(made, filled, inputs=images, alignment=plan).raise_if_failed()
+
+        works: dict[str, Work] = {"transfer": transfer, "script, save_weights": script}
+        times = rounds_of(works, rounds)
+        group = "checkpoint to Keras weights, ResNet-50"
+        yield ratio(group, times, "transfer", "script, save_weights", 0.5)
+        works = {"transfer and certificate": certified, "script, save_weights": script}
+        times = rounds_of(works, min(rounds, FEW))
+        yield ratio(group, times, "transfer and certificate", "script, save_weights", 3.0)
+
+
+def _in_order(variables: dict[str, Any], model: Any, order: list[tuple[str, str]]) -> list[Any]:
+    """Return the variables of a twin in the order of a plan; its layers have other numbers in their names."""
+    from keras3conv.frameworks.keras.tree import variables_by_path
+
+    twins = dict(zip(variables_by_path(model), variables.values(), strict=True))
+    return [twins[path] for _, path in order]

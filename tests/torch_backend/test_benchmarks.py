@@ -1,0 +1,57 @@
+"""The benchmarks: each prints its help, and `--check` fails where a target is missed."""
+
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import speed
+from benchmarks.__main__ import main, scripts
+from benchmarks._paired import Ratio
+
+
+@pytest.mark.parametrize("name", scripts())
+def test_a_benchmark_prints_its_help(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [])  # `main` replaces it
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    assert "usage: " in capsys.readouterr().out
+
+
+def _ratio(processor: float, spread: float = 0.05) -> Ratio:
+    return Ratio(
+        group="planted",
+        name="work",
+        reference="other work",
+        processor=processor,
+        wall=processor,
+        spread=spread,
+        milliseconds=1.0,
+        target=1.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("processor", "spread", "status"),
+    [(0.9, 0.05, 0), (1.15, 0.05, 0), (1.25, 0.05, 1), (0.5, 0.3, 0), (1.0, 0.3, 1)],
+    ids=["met", "missed by a little", "missed", "met for sure though the rounds differ", "unknown, the rounds differ"],
+)
+def test_a_check_fails_where_a_ratio_is_behind_its_target(
+    processor: float, spread: float, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "measured", lambda group, *, full: [_ratio(processor, spread)])
+    monkeypatch.setattr(sys, "argv", ["speed", "--only", "start", "--check"])
+    assert speed.main() == status
+
+
+@pytest.mark.parametrize("failing", ["speed", "scaling", ""])
+def test_the_check_of_all_benchmarks_fails_with_any_of_them(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(command: list[str], *, check: bool) -> subprocess.CompletedProcess[str]:
+        assert command[-1] == "--check"
+        return subprocess.CompletedProcess(command, int(failing in command))
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert main(["--check"]) == (1 if failing else 0)
