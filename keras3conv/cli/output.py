@@ -16,16 +16,20 @@ if TYPE_CHECKING:
     from keras3conv.rules.rule import Rule
 
 _IN_PYTHON_AND_HERE = (
-    (re.compile(r'plan\.pair\("([^"]+)", "([^"]+)"\)'), r'align --hint "\1=\2"'),
-    (re.compile(r'plan\.ignore\("([^"]+)", "([^"]+)"\)'), r'align --ignore "\1=\2"'),
-    (re.compile(r"transfer\(\.\.\., cast=True\)"), "--cast"),
-    (re.compile(r"transfer\(\.\.\., accept_difference=True\)"), "--accept-difference"),
+    (re.compile(r'(?:plan = )?plan\.pair\("([^"]+)", "([^"]+)"\)'), r'align --hint "\1=\2"'),
+    (re.compile(r'(?:plan = )?plan\.ignore\("([^"]+)", "([^"]+)"\)'), r'align --ignore "\1=\2"'),
+    (re.compile(r'(?:plan = )?plan\.ignore\("([^"]+)", "([^"]+)", side="(\w+)"\)'), r'align --ignore "\3:\1=\2"'),
+    (re.compile(r"k3c\.transfer\(source, target, plan, cast=True\)"), "--cast"),
+    (
+        re.compile(r"k3c\.transfer\(source, target, plan, accept_difference=True\)( +or +plan = .*)?"),
+        "--accept-difference",
+    ),
     (re.compile(r"overwrite=True"), "--overwrite"),
     (re.compile(r"keras_inputs=\.\.\."), "--keras-inputs FILE.npz"),
     (re.compile(r"k3c\.compare_onnx\(first, second\)"), "keras3conv compare-onnx FIRST.onnx SECOND.onnx"),
-    (re.compile(r"\binputs=\.\.\."), "--inputs FILE.npz"),
+    (re.compile(r"\binputs=(?:\.\.\.|inputs\b|example_input\b)"), "--inputs FILE.npz"),
     (re.compile(r'\bentry="([^"]+)"'), r"--entry \1"),
-    (re.compile(r"k3c\.align\(\.\.\., probe=False\)"), "keras3conv align, without --inputs"),
+    (re.compile(r"k3c\.align\(module, model, probe=False\)"), "keras3conv align, without --inputs"),
 )
 
 

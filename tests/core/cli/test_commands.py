@@ -330,9 +330,9 @@ def test_a_report_of_unknown_format_is_refused(small_checkpoint: Path, keras_wei
 
 
 def test_fixes_name_options_of_the_command_line() -> None:
-    assert as_options('Fix:  plan.pair("fc", "dense")') == 'Fix:  align --hint "fc=dense"'
-    assert as_options('Fix:  plan.ignore("fc", "reason")') == 'Fix:  align --ignore "fc=reason"'
-    assert as_options("Fix:  transfer(..., cast=True)") == "Fix:  --cast"
+    assert as_options('Fix:  plan = plan.pair("fc", "dense")') == 'Fix:  align --hint "fc=dense"'
+    assert as_options('Fix:  plan = plan.ignore("fc", "reason")') == 'Fix:  align --ignore "fc=reason"'
+    assert as_options("Fix:  k3c.transfer(source, target, plan, cast=True)") == "Fix:  --cast"
     assert as_options("give keras_inputs=...") == "give --keras-inputs FILE.npz"
     assert as_options("give inputs=..., or none") == "give --inputs FILE.npz, or none"
 

@@ -82,7 +82,11 @@ def _other_geometry(
             f"Keras pads {', '.join(map(str, pads))} (before, after) along the axes, torch "
             f'{operation.get("padding", 0)} on both sides: at stride {stride} "same" pads more at the end'
         )
-        fix = f"x = F.pad(x, {flat(pads)})  # before {operation.owner}, with padding=0"
+        fix = _either(
+            f'padding="valid"  # {case.point.keras_path}, after keras.layers.ZeroPadding{rank}D('
+            f"{_both(operation, rank)})",
+            f"x = F.pad(x, {flat(pads)})  # before {operation.owner}, with padding=0",
+        )
     return Hypothesis(cause=cause, fix=fix, changes={operation.key: run})
 
 
@@ -119,6 +123,27 @@ def _turned(case: Case, operation: Operation, cause: str, turn: Callable[[Any], 
     )
 
 
+def _either(keras: str, torch: str) -> str:
+    """Return the lines for the Keras model and for the torch module: one of the two is changed."""
+    return "     or     ".join(filter(None, (keras, torch)))
+
+
+def _both(operation: Operation, rank: int) -> tuple[tuple[int, int], ...]:
+    """Return torch's padding of each axis, before and after."""
+    return tuple((size, size) for size in ints(operation.get("padding", 0), rank))
+
+
+def _keras_crop(case: Case, operation: Operation, rank: int) -> str:
+    """Return the line that crops in Keras what torch crops; empty if torch adds more at the end than it crops."""
+    added = ints(operation.get("output_padding", 0), rank)
+    crops = tuple(
+        (size, size - more) for size, more in zip(ints(operation.get("padding", 0), rank), added, strict=True)
+    )
+    if any(end < 0 for _, end in crops):
+        return ""
+    return f'padding="valid"  # {case.point.keras_path}, then keras.layers.Cropping{rank}D({crops})'
+
+
 def _crop(case: Case) -> Iterator[Hypothesis]:
     """Suspect that the two sides crop the result of a transposed convolution differently."""
     for operation in case.operations_named(*_TRANSPOSED):
@@ -129,7 +154,10 @@ def _crop(case: Case) -> Iterator[Hypothesis]:
                 yield Hypothesis(
                     cause=f"Keras crops {start} at the start of every axis of the transposed convolution, torch "
                     f"{torch_padding}",
-                    fix=f"padding=0  # {operation.owner}, then x[..., {start}:{start} + size]",
+                    fix=_either(
+                        _keras_crop(case, operation, rank),
+                        f"padding=0  # {operation.owner}, then x[..., {start}:{start} + size]",
+                    ),
                     changes={operation.key: replaced_by(_cropped, start)},
                 )
 
