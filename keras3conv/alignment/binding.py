@@ -124,7 +124,7 @@ def pair_by_hand(
         kinds = torch_layer.kind or "an unknown class", keras_layer.kind or "an unknown class"
         facts = [f"no rule pairs {_several(counts[0], kinds[0])} with {_several(counts[1], kinds[1])}"]
         if all(len(layer.tensors) == 1 for layer in (*named[0], *named[1])):
-            fixes = call_that_fits(named[0][0].tensors, named[1][0].tensors) if counts == (1, 1) else ()
+            fixes = call_that_fits(*([tensor for layer in layers for tensor in layer.tensors] for layers in named))
     where = join_layers(torch_paths), join_layers(keras_paths)
     problems = [Problem(torch=where[0], keras=where[1], fact=fact, fixes=fixes) for fact in dict.fromkeys(facts)]
     raise AlignmentError(lay_out(f"cannot pair a layer of {torch.title} with one of {keras.title}", problems))

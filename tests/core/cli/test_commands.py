@@ -259,7 +259,7 @@ def test_json_that_is_no_plan_is_refused(small_checkpoint: Path, keras_weights: 
     path = tmp_path / "plan.json"
     path.write_text('{"pairs": []}')
     result = run("transfer", keras_weights, small_checkpoint, "--plan", path, "--overwrite")
-    assert_refused(result, f"FileError: {path}: not a plan", f"Fix:  keras3conv align TORCH KERAS -o {path}")
+    assert_refused(result, f"FileError: {path}: not a plan", f"Fix:  keras3conv align TORCH KERAS -o {tmp_path / 'new_plan.json'}")
 
 
 def test_a_binary_file_as_plan_is_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
