@@ -1,4 +1,4 @@
-"""Build the model of the other framework, fill it and prove it: `convert`."""
+"""Implement `keras3conv.convert`: build the model of the other framework, transfer the weights, and validate it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -79,7 +79,7 @@ def _to_keras(
         )
     if inputs is None:
         raise InputError(
-            "a torch module does not say what it is called with\n"
+            "a torch module has no input specification: its inputs are needed\n"
             "Fix:  k3c.convert(module, inputs=torch.zeros(1, 3, 224, 224))"
         )
     if weights is not None:
@@ -105,7 +105,7 @@ def _to_keras(
 
 
 def _certificate(torch: Any, keras: Any, inputs: Any, keras_inputs: Any, plan: Alignment, stages: Stages) -> Report:
-    """Return the certificate of a conversion, whose stages start with those of the conversion."""
+    """Validate a conversion and return the certificate; its timings start with the stages of the conversion."""
     from keras3conv.validators.running.options import Options
     from keras3conv.workflows.validate import validate
 

@@ -27,7 +27,7 @@ from keras3conv.workflows.manifest import Record
 from keras3conv.writing.digests import WrittenFile
 
 Memory = Literal["copy", "share"]
-"""How a live target gets its values: as its own copy, or as the memory of the source."""
+"""How a live target stores its values: in its own copy, or in memory shared with the source."""
 
 
 def _report_bytes(_: str, done: int, total: int) -> None:
@@ -36,14 +36,14 @@ def _report_bytes(_: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How weights are transferred.
+    """The options of a transfer.
 
     Attributes:
         out: The paths of the files.
         overwrite: Whether to replace existing files.
         cast: Whether values may lose precision.
         accept_unconfirmed: Whether the report passes although no run has confirmed pairs of the plan.
-        memory: How a live target gets its values.
+        memory: How a live target stores its values: in its own copy, or in memory shared with the source.
         max_shard_size: The bytes of a shard, if the tensors are to be divided among several files.
         progress: A function to call before every tensor that is written to a file.
         stages: The times that the stages take.
@@ -217,7 +217,9 @@ def _reader(staging: Staging, *, complete: bool) -> Reader:
     def read(path: str) -> Array:
         tensor = tensors[path]
         if staging.has(tensor):
-            if path not in waiting:  # tensors that are made together, such as query, key and value, follow each other
+            if (
+                path not in waiting
+            ):  # tensors of one mapping, such as query, key and value, are written one after the other
                 waiting.clear()
                 waiting.update(staging.read_together(path))
             return waiting.pop(path)

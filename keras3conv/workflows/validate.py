@@ -43,7 +43,7 @@ def validate(
         keras: The Keras side.
         inputs: The inputs of the torch module.
         keras_inputs: The inputs of the Keras model.
-        plan: The plan; by default it is made.
+        plan: The plan; by default `align` creates it.
         options: The proofs, and how strict they are.
         entry: The name of the state dict in a torch checkpoint that holds several.
         weight_files: The files that were loaded into live models, to state their digests.
@@ -125,7 +125,7 @@ def _subject(
 
 
 def _with_rows_of_values(plan: Alignment, views: Views) -> Alignment:
-    """Return the plan without permutations after a flatten that did not run, where the values of both sides show so."""
+    """Return the plan without the permutation of flattened rows in pairs whose values are equal without it."""
     return replace(plan, pairs=tuple(_with_plain_rows(pair, views) for pair in plan.pairs))
 
 

@@ -30,7 +30,7 @@ def test_a_file_agrees_with_itself_and_with_an_equivalent_graph(tmp_path: Path) 
     assert report.sections[0].facts["first"] == "first.onnx, written by an unnamed producer, opset 20"
 
 
-def test_another_weight_fails_by_the_measured_noise(tmp_path: Path) -> None:
+def test_a_changed_weight_exceeds_the_measured_noise_floor(tmp_path: Path) -> None:
     wrong = WEIGHT.copy()
     wrong[0, 0] += 1e-5
     report = k3c.compare_onnx(saved(tmp_path / "a.onnx"), saved(tmp_path / "b.onnx", model(wrong)))
@@ -39,7 +39,7 @@ def test_another_weight_fails_by_the_measured_noise(tmp_path: Path) -> None:
 
 
 def graph(nodes: list[Any], inputs: dict[str, Any], outputs: list[str], **stored: Any) -> onnx.ModelProto:
-    """A model with inputs by name and shape, in float32; a pair of dtype and shape has another dtype."""
+    """Return a model with inputs by name and shape, in float32; a pair of dtype and shape sets another dtype."""
     given = []
     for name, shape in inputs.items():
         dtype, sizes = shape if isinstance(shape, tuple) else (TensorProto.FLOAT, shape)
@@ -53,7 +53,7 @@ def graph(nodes: list[Any], inputs: dict[str, Any], outputs: list[str], **stored
 
 
 def convolution(*, last: bool, sizes: list[Any], weight: np.ndarray[Any, Any]) -> onnx.ModelProto:
-    """A convolution of images with channels last or first."""
+    """Return a model of a convolution, for images with channels last or first."""
     nodes = [helper.make_node("Conv", ["t" if last else "x", "weight"], ["c" if last else "y"], pads=[1] * 4)]
     if last:
         nodes.insert(0, helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]))
@@ -81,7 +81,7 @@ def test_images_are_converted_into_the_layout_of_the_second_file(tmp_path: Path,
 
 
 def weighted(inputs: list[str], outputs: list[str], *, turned: bool = False) -> onnx.ModelProto:
-    """Weighted rows of a table, and their sum; inputs and outputs are in reverse order if turned."""
+    """Return a model of weighted table rows and their sum; with `turned`, inputs and outputs are in reverse order."""
     nodes = [
         helper.make_node("Gather", ["table", inputs[0]], ["rows"]),
         helper.make_node("Cast", [inputs[1]], ["weights"], to=TensorProto.FLOAT),
@@ -107,7 +107,7 @@ def test_inputs_in_another_order_are_matched_by_name_and_outputs_of_other_names_
     assert facts["outputs"] == "each <-> a, sum <-> b, by shape"
 
 
-def test_a_free_batch_size_is_taken_from_the_other_file(tmp_path: Path) -> None:
+def test_a_dynamic_batch_size_is_taken_from_the_other_file(tmp_path: Path) -> None:
     one = model()
     one.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     first, second = saved(tmp_path / "free.onnx"), saved(tmp_path / "one.onnx", one)

@@ -1,4 +1,4 @@
-"""The page of a sweep, in a real browser: filtered, sorted, and looked at on a phone."""
+"""The page of a sweep in a real browser: filters, sorting, and the width of a phone."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,7 +79,7 @@ def test_a_row_links_to_its_certificate(page: Browser) -> None:
     assert page.complaints == []
 
 
-def test_the_page_is_as_wide_as_a_phone(page: Browser) -> None:
+def test_the_page_fits_the_width_of_a_phone(page: Browser) -> None:
     page._call(
         "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     )

@@ -1,4 +1,4 @@
-"""The traps of the page about numerics: each obvious translation is wrong by what the page says, each right one agrees.
+"""The pitfalls of docs/numerics.md: each obvious translation is wrong by the documented amount, each right one agrees.
 
 Every trap is a function that returns the output of torch, of the obvious Keras translation, and of the right one.
 `python tests/torch_backend/test_numerics_page.py` measures them and writes the table into docs/numerics.md.
@@ -252,7 +252,7 @@ def distances(measure: Callable[[], Outputs]) -> tuple[float, float]:
     return obvious, right
 
 
-def test_the_strided_convolution_agrees_at_odd_sizes_which_hides_the_mistake() -> None:
+def test_a_wrong_strided_convolution_agrees_at_odd_sizes() -> None:
     torch.manual_seed(0)
     expected, obvious, _ = convolved(33)
     assert torch.allclose(expected, obvious, rtol=0, atol=AGREES)
@@ -281,12 +281,12 @@ def table() -> str:
 
 
 def without_measurements(text: str) -> list[list[str]]:
-    """Return the cells of the table but the measured ones, which differ a little from machine to machine."""
+    """Return the cells of the table without the measured ones, which vary between machines."""
     rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in text.splitlines()]
     return [[cell for place, cell in enumerate(row) if place not in (2, 4)] for row in rows]
 
 
-def test_the_table_of_the_page_has_these_traps() -> None:
+def test_the_page_lists_exactly_the_tested_pitfalls() -> None:
     shown = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
     assert without_measurements(shown) == without_measurements(table())
 

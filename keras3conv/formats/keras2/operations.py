@@ -1,4 +1,4 @@
-"""Translate the functions of TensorFlow between the layers of a Keras 2 model into functions of `keras.ops`.
+"""Translate TensorFlow functions that a Keras 2 model calls between its layers into functions of `keras.ops`.
 
 TF-Keras 2.4 and later write `TFOpLambda` with the name of the function and its arguments; TF-Keras 2.0 to 2.3 wrote
 `TensorFlowOpLayer` with a node of the graph: the operation's name, the constants by their places, and attributes.
@@ -12,7 +12,7 @@ from keras3conv.errors import RuleError
 from keras3conv.rules.operations import OPERATIONS
 
 OWN = "tensorflow."
-"""The prefix of functions that this package implements because `keras.ops` lacks them."""
+"""The prefix of functions that keras3conv implements because `keras.ops` lacks them."""
 
 CLASSES = frozenset({"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"})
 """The layer classes of Keras 2 that wrap a function of TensorFlow."""
@@ -20,7 +20,7 @@ CLASSES = frozenset({"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"})
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """A function of TensorFlow in terms of `keras.ops`.
+    """The translation of a TensorFlow function to a function of `keras.ops`.
 
     Attributes:
         name: The function in `keras.ops`; with the prefix `OWN` a function of this package.
@@ -43,7 +43,7 @@ def _own(name: str, arguments: str) -> Operation:
 
 
 def _in_the_table() -> Iterator[tuple[str, Operation]]:
-    """Yield the functions of TensorFlow in the table of operations."""
+    """Yield the TensorFlow functions in the operation table, by name."""
     for entry in OPERATIONS:
         for written in entry.tensorflow:
             name, *parameters = written.split()
@@ -117,7 +117,7 @@ _FUNCTIONS: Mapping[str, Operation] = {
 """The functions by their names in `TFOpLambda`."""
 
 _RESIZED_ALIKE = ("bilinear", "nearest")
-"""The methods of `tf.image.resize` that every backend of Keras 3 computes alike."""
+"""The methods of `tf.image.resize` that all backends of Keras 3 compute in the same way."""
 
 _IGNORED: Mapping[str, tuple[Any, ...]] = {
     "conjugate": (False,), "adjoint_a": (False,), "adjoint_b": (False,), "a_is_sparse": (False,),

@@ -1,4 +1,4 @@
-"""Make random inputs for the input specification of a Keras model, in the layouts of both sides."""
+"""Generate random inputs from the input specification of a Keras model, in the memory layouts of both sides."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ FREE_SIZES = (32, 64, 128, 224, 16, 8, 4)
 """The values for dynamic sizes in the order of trial: a model halves an image several times, or has few positions."""
 
 Accepts = Callable[[Inputs], bool]
-"""Runs both models on inputs, and returns whether neither raised."""
+"""Runs both models on inputs, and returns whether both accept them."""
 
 
 def both_inputs(
@@ -59,20 +59,18 @@ def both_inputs(
     tried = f", and the models accept none of {', '.join(map(str, FREE_SIZES))}" if accepts else ""
     raise InputError(
         f"{keras.title} takes an input of shape {free[0].shape} with dynamic sizes{tried}: give inputs=..., "
-        "what the torch module is called with"
+        "the inputs of the torch module"
     )
 
 
 def _specs_to_fill(keras: ModelView) -> Sequence[InputSpec]:
     if not keras.input_specs:
-        raise InputError(
-            f"{keras.title} does not say what it is called with: give inputs=..., what the torch module is called with"
-        )
+        raise InputError(f"{keras.title} has no input specification: give inputs=..., the inputs of the torch module")
     return keras.input_specs
 
 
 def _layouts(torch: ModelView, keras: ModelView) -> tuple[bool, ...]:
-    """Return whether torch takes sequences with their channels first: the more likely layout first."""
+    """Return the layouts of torch's sequences to try, the more likely one first; True means channels first."""
     if all(len(spec.shape) != 3 for spec in keras.input_specs):
         return (False,)
     likely = any(kind.endswith(("Conv1d", "Pool1d")) for layer in torch.layers for kind in layer.kinds)
@@ -106,7 +104,7 @@ def _random(spec: InputSpec, keras: ModelView, size: int) -> Array:
 
 
 def random_codes(generator: np.random.Generator, rows: int, shape: tuple[int, ...]) -> Array:
-    """Return random row numbers of a table of so many rows, among them the first and the last."""
+    """Return random row indices into a table with this number of rows, including the first and the last row."""
     codes = generator.integers(0, rows, shape)
     for sample, row in ((0, rows - 1), (-1, 0)):
         codes.reshape(len(codes), -1)[sample, 0] = row  # the first step of a sample is never padding
@@ -116,7 +114,7 @@ def random_codes(generator: np.random.Generator, rows: int, shape: tuple[int, ..
 def padded(array: Array, padding: float | None) -> Array:
     """Return a batch of sequences with padding at the end of all samples but the first, to different lengths.
 
-    The value of the padding stands nowhere else, as in real inputs: a module may count the steps by it.
+    The padding value occurs nowhere else, as in real inputs, because a module may count the steps by it.
 
     Args:
         array: Tokens of shape (batch, steps), or steps of features; of one sample, this one is padded.

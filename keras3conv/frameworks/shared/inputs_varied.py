@@ -1,4 +1,4 @@
-"""Vary the inputs of both sides alike: both signs, padded steps, other sizes of dynamic axes."""
+"""Vary the inputs of both sides in the same way: both signs, padded steps, other sizes of dynamic axes."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,19 +13,19 @@ from keras3conv.model.views import InputSpec
 from keras3conv.transforms import Array
 
 STRENGTHS = 16
-"""The number of samples that small inputs are repeated to."""
+"""The number of samples to which small inputs are repeated, each scaled differently."""
 
 _SMALL_INPUTS = 2**14
-"""The number of elements up to which inputs are small."""
+"""The largest number of elements of small inputs."""
 
 LARGER = 32
-"""The steps that are added to a dynamic size: a multiple of the strides of most models."""
+"""The number that is added to a dynamic size: a multiple of the strides of most models."""
 
 SMALLEST = 4
-"""The size that is not made smaller."""
+"""The smallest size of an axis: smaller sizes are not tried."""
 
 LARGEST = 256
-"""The largest size that is made larger still: the time of a run grows with its square."""
+"""Sizes above this one are not increased, because the time of a run may grow with their square."""
 
 
 def both_signs(given: Inputs) -> Inputs:
@@ -41,7 +41,7 @@ def both_signs(given: Inputs) -> Inputs:
 def with_more_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | None:
     """Return small inputs repeated at several strengths, so that many values lie between two bounds.
 
-    None if there is no axis of samples, or the inputs are large: these have many values anyway.
+    Return None if there is no batch axis, or if the inputs are large, because these have many values anyway.
 
     Args:
         given: The inputs of both sides.

@@ -1,6 +1,6 @@
-"""Capture a torch module as a call graph with `torch.export`.
+"""Export a torch module as a call graph with `torch.export`.
 
-The graph is the one that torch captures in evaluation mode, with the operators that the module calls (the training IR).
+The module is exported in evaluation mode, to the operators that it calls (the training IR).
 Axis 0 of every input is dynamic where torch allows it. A value that depends on no input and no parameter is a constant.
 """
 
@@ -18,6 +18,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from keras3conv.errors import RAISED_BY_MODELS, InputError, Problem, UnsupportedLayerError
+from keras3conv.frameworks.torch.causal import causal_masks_unread
 from keras3conv.frameworks.torch.depth import captured_depth
 from keras3conv.frameworks.torch.derived import with_plain_weights
 from keras3conv.frameworks.torch.folding import Constants, is_number
@@ -33,7 +34,7 @@ BATCH = "batch"
 """The name of the dynamic size."""
 
 _STATISTICS = ("running_mean", "running_var")
-"""The arguments of a normalization that are buffers and belong to the layer, not constants."""
+"""The arguments of a normalization that are buffers of the layer, not constants."""
 
 _NO_ARGUMENTS = ("layout", "device", "pin_memory", "memory_format", "non_blocking", "out")
 """Arguments about the memory of a tensor, which do not change its values."""
@@ -72,7 +73,13 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
     args, kwargs = call_arguments(module, inputs)
     described = view(module)
     module = with_plain_weights(module)
-    with evaluating(module), captured_depth(module) as depth, torch.no_grad(), warnings.catch_warnings():
+    with (
+        evaluating(module),
+        captured_depth(module) as depth,
+        causal_masks_unread(),
+        torch.no_grad(),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore", FutureWarning)  # torch.export warns of its own code, and of that of nn.LSTM
         warnings.filterwarnings("ignore", "The tensor attributes? self", UserWarning)
         exported = _exported(module, args, kwargs, dynamic or {})
@@ -103,7 +110,7 @@ def _exported(
 
 
 def _with_two_examples(given: Any) -> Any:
-    """Return the inputs with two examples where all of them have one: torch treats a size of one as fixed."""
+    """Return the inputs with two samples if they have one, because torch treats a size of one as static."""
     tensors = [leaf for leaf in pytree.tree_leaves(given) if _has_axes(leaf)]
     if not tensors or any(tensor.shape[0] != 1 for tensor in tensors):
         return given
@@ -293,13 +300,13 @@ class _Reader:
 
 
 def _first_paths(module: nn.Module) -> dict[str, str]:
-    """Return the first path of every parameter and buffer: tied tensors are one."""
+    """Return the first path of every parameter and buffer; a tied tensor has several paths."""
     seen: dict[int, str] = {}
     return {path: seen.setdefault(id(tensor), path) for path, tensor in named_tensors(module)}
 
 
 def _bound(node: torch.fx.Node) -> dict[str, Any]:
-    """Return the arguments of an operator by name, without those that are left out."""
+    """Return the given arguments of an operator by name."""
     schema = getattr(node.target, "_schema", None)
     if schema is None:
         return {}
@@ -308,7 +315,7 @@ def _bound(node: torch.fx.Node) -> dict[str, Any]:
 
 
 def _kind(node: torch.fx.Node) -> str:
-    """Return the name of an operator; one that writes into its argument computes the same as the one that does not."""
+    """Return the name of an operator; an in-place operator has the name of its counterpart that is not in place."""
     name = str(node.target)
     namespace, _, rest = name.partition(".")
     base, _, overload = rest.partition(".")

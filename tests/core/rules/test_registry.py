@@ -1,4 +1,4 @@
-"""What the library refuses when a rule is registered, how a rule is found, what every registered rule has."""
+"""The registry: rules that are refused, the look-up of rules, and requirements for every registered rule."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -49,7 +49,7 @@ def constant(*mappings: WeightMapping) -> Callable[[Config], tuple[WeightMapping
 
 @dataclass(frozen=True)
 class OneWay(Same):
-    """Claims an inverse that does not lead back."""
+    """A transform that declares a wrong inverse."""
 
     @property
     def inverse(self) -> Same:
@@ -68,7 +68,7 @@ def test_a_rule_without_example_is_refused() -> None:
         register(a_rule(examples=()))
 
 
-def test_a_second_rule_for_the_same_pair_is_refused_and_both_places_are_named() -> None:
+def test_a_second_rule_for_the_same_pair_is_refused_with_both_locations() -> None:
     first = register(a_rule())
     with pytest.raises(RuleError, match="is registered twice") as caught:
         register(a_rule())
@@ -92,7 +92,7 @@ def test_a_tensor_that_is_named_twice_is_refused(side: str, mappings: tuple[Weig
         register(a_rule(weights=constant(*mappings)))
 
 
-def test_a_transform_that_does_not_lead_back_is_refused() -> None:
+def test_a_rule_with_an_irreversible_transform_is_refused() -> None:
     with pytest.raises(RuleError, match=r"OneWay\(\) cannot be reversed"):
         register(a_rule(weights=constant(mapping(("weight",), ("kernel",), OneWay()))))
 
@@ -159,7 +159,7 @@ def test_the_configuration_of_a_layer_is_what_the_rule_reads() -> None:
 
 
 def broken(holds: Callable[[Rule], bool]) -> list[str]:
-    """The registered rules for which something does not hold."""
+    """Return the names of the registered rules for which a predicate is false."""
     return [rule.name for rule in list_rules() if not holds(rule)]
 
 

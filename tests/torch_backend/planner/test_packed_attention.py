@@ -55,7 +55,7 @@ class Attention(nn.Module):
 
 
 class Projections(nn.Module):
-    """Attention with three projections; a key without a bias is common, as a bias of it changes no output."""
+    """Attention with three projections; a key often has no bias, because its bias does not change the output."""
 
     def __init__(self, *, biases: tuple[bool, bool, bool] = (True, True, True)) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ PAIRS = [
 
 @pytest.mark.parametrize(("module", "model"), PAIRS)
 @pytest.mark.parametrize("by_file", [True, False])
-def test_packed_projections_are_found_by_file_as_well_as_live(
+def test_packed_projections_are_paired_in_files_and_in_live_models(
     tmp_path: Path, module: nn.Module, model: keras.Model, by_file: bool
 ) -> None:
     torch.save(randomize(module).state_dict(), tmp_path / "x.pt")

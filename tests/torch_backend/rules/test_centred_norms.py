@@ -1,4 +1,4 @@
-"""Norms whose weight is the distance of the scale from one: they are told by what they compute, not by their names."""
+"""Norms that scale by `1 + weight`: they are recognized by their outputs, not by their names."""
 
 import ast
 from collections.abc import Callable
@@ -25,7 +25,7 @@ COMPUTES_SOMETHING_ELSE = {
 
 
 class Centred(nn.Module):
-    """A norm as a family that nobody has heard of may write it."""
+    """A centred norm of an unknown model family."""
 
     def __init__(self, size: int, epsilon: float = 1e-6) -> None:
         super().__init__()
@@ -39,14 +39,14 @@ class Centred(nn.Module):
 
 
 class CentredWithMean(nn.LayerNorm):
-    """A LayerNorm by its parent, which adds one to its weight."""
+    """A subclass of LayerNorm that adds one to its weight."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return nn.functional.layer_norm(inputs, self.normalized_shape, self.weight + 1, self.bias, self.eps)
 
 
 class Plain(Centred):
-    """Adds nothing."""
+    """A norm that does not add one to its weight."""
 
     def __init__(self, size: int, epsilon: float = 1e-6) -> None:
         super().__init__(size, epsilon)
@@ -54,7 +54,7 @@ class Plain(Centred):
 
 
 class OtherEpsilon(Centred):
-    """Adds another epsilon than the one that it keeps."""
+    """A norm that adds a different epsilon than its attribute."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         scaled = inputs / torch.sqrt(inputs.pow(2).mean(-1, keepdim=True) + 3 * self.variance_epsilon)
@@ -74,7 +74,7 @@ def kinds(module: nn.Module) -> tuple[str, ...]:
     ids=["rms", "layer"],
 )
 @pytest.mark.parametrize("probe", [True, False])
-def test_a_class_that_nobody_named_is_paired_and_proven(
+def test_a_centred_norm_of_an_unknown_class_is_paired_and_certified(
     make: Callable[[], nn.Module], keras_layer: Callable[[], Any], rule: str, probe: bool
 ) -> None:
     source = randomize(nn.Sequential(make(), nn.Linear(6, 3)))
@@ -86,7 +86,7 @@ def test_a_class_that_nobody_named_is_paired_and_proven(
     k3c.validate(source, target, inputs=inputs, alignment=plan, proofs=("float64", "outputs")).raise_if_failed()
 
 
-def test_the_epsilon_is_found_under_any_name() -> None:
+def test_the_epsilon_of_a_centred_norm_is_found_under_any_attribute_name() -> None:
     layer = torch_side.view(nn.Sequential(Centred(6, 2e-4))).layers[0]
     assert layer.config is not None
     assert layer.config["eps"] == 2e-4
@@ -94,11 +94,11 @@ def test_the_epsilon_is_found_under_any_name() -> None:
 
 
 @pytest.mark.parametrize("cls", [Plain, OtherEpsilon])
-def test_a_norm_that_computes_something_else_is_not_taken_for_one(cls: type[nn.Module]) -> None:
+def test_a_norm_with_another_formula_is_not_recognized_as_centred(cls: type[nn.Module]) -> None:
     assert len(kinds(cls(6))) == len(cls.__mro__) - 2
 
 
-def test_looking_at_a_norm_changes_nothing() -> None:
+def test_recognizing_a_norm_leaves_weights_and_random_state_unchanged() -> None:
     norm = randomize(Centred(6))
     before, state = norm.weight.clone(), torch.get_rng_state()
     kinds(norm)
@@ -107,7 +107,7 @@ def test_looking_at_a_norm_changes_nothing() -> None:
 
 
 def norms_of_transformers() -> list[str]:
-    """Every class of transformers that is called a norm and whose weight begins with zeros, by its place."""
+    """Return every norm class of transformers whose initial weight is zero, by qualified name."""
     spec = find_spec("transformers")
     if spec is None or spec.origin is None:
         return []
@@ -127,7 +127,7 @@ def norms_of_transformers() -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")
-def test_every_norm_of_transformers_whose_weight_begins_with_zeros_is_recognized() -> None:
+def test_every_norm_of_transformers_with_initial_weight_zero_is_recognized() -> None:
     places = norms_of_transformers()
     assert len(places) > 12
     missed = set()

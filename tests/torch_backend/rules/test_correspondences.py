@@ -1,4 +1,4 @@
-"""The fields that a rule declares to correspond: changing one in torch changes the other in Keras."""
+"""Declared correspondences of fields: changing the torch field changes the Keras argument."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -14,7 +14,7 @@ RULES = [rule for rule in list_rules() if rule.torch_count == 1]
 
 
 def configs(rule: Rule) -> list[Config]:
-    """The configurations of the torch layers of a rule's examples, complete as they are in a model."""
+    """Return the complete configurations of the torch layers of a rule's examples."""
     return [with_inputs(config_of(rule, make_module(rule, example)), example) for example in rule.examples]
 
 
@@ -23,7 +23,7 @@ def without_number(rule: Rule, name: str) -> str:
 
 
 def found(rule: Rule) -> set[tuple[str, str]]:
-    """Every torch field with every Keras argument that follows it in some example."""
+    """Return every torch field with the Keras arguments that change with it in some example."""
     everything = configs(rule)
     others = {name: [config[name] for config in everything if name in config] for name in rule.fields}
     return {
@@ -39,7 +39,7 @@ def declared(rule: Rule) -> set[tuple[str, str]]:
 
 
 def disagreements(rule: Rule) -> list[str]:
-    """What a rule declares and a trial does not show, and the Keras arguments that change and are not declared."""
+    """Return the declared correspondences that a trial does not confirm, and the undeclared ones that it finds."""
     seen, said = found(rule), declared(rule)
     facts = [f"{field} does not change {name}" for field, name in sorted(said - seen)]
     return facts + [
@@ -48,7 +48,7 @@ def disagreements(rule: Rule) -> list[str]:
 
 
 @pytest.mark.parametrize("name", [rule.name for rule in RULES])
-def test_what_a_rule_declares_is_what_a_trial_shows(name: str) -> None:
+def test_the_declared_correspondences_equal_those_found_by_trial(name: str) -> None:
     assert find(name).correspondences is not None
     assert disagreements(find(name)) == []
 
@@ -66,11 +66,11 @@ def changed(name: str, **fields: str | tuple[str, ...]) -> Rule:
         ({"in_features": "units"}, ["in_features does not change units"]),
     ],
 )
-def test_a_false_declaration_is_noticed(fields: dict[str, str], facts: Iterable[str]) -> None:
+def test_the_check_detects_a_false_correspondence(fields: dict[str, str], facts: Iterable[str]) -> None:
     assert disagreements(changed("torch.nn.Linear <-> keras.layers.Dense", **fields)) == facts
 
 
-def test_a_rule_that_declares_nothing_is_tried() -> None:
+def test_the_correspondences_of_a_rule_without_declaration_are_found_by_trial() -> None:
     rule = find("torch.nn.Linear <-> keras.layers.Dense")
     silent = replace(rule, fields=tuple(rule.fields))
     (config, *_) = configs(rule)

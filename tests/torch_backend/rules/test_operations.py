@@ -42,14 +42,14 @@ def resolve(name: str) -> Any:
 
 
 def operator(name: str) -> torch._ops.OpOverload:
-    """The operator that `torch.export` writes as "aten.exp.default"."""
+    """Return the operator with a name such as "aten.exp.default"."""
     _, operation, overload = name.split(".")
     found: torch._ops.OpOverload = getattr(getattr(torch.ops.aten, operation), overload)
     return found
 
 
 def tensors(entry: Operation) -> list[torch.Tensor]:
-    """Inputs between -2 and 2; of no size twice, but where an operation needs it."""
+    """Return inputs between -2 and 2; no size occurs twice unless an operation needs it."""
     random = np.random.default_rng(0)
     if entry.name in ("cat", "stack"):
         return [torch.from_numpy(random.uniform(-2, 2, (2, 3, 4)).astype("float32")) for _ in range(2)]
@@ -68,7 +68,7 @@ def tensors(entry: Operation) -> list[torch.Tensor]:
 
 
 def arguments(entry: Operation, *, others: bool) -> dict[str, Any]:
-    """Torch arguments: only the needed ones, or for every parameter a value that is not its default."""
+    """Return torch arguments: only the required ones, or with `others` a non-default value for every parameter."""
     if entry.name in ARGUMENTS:
         return dict(ARGUMENTS[entry.name])
     chosen = {}
@@ -91,7 +91,7 @@ def value_for(parameter: Parameter) -> Any:
 
 
 def called(function: Callable[..., Any], names: list[str], given: list[torch.Tensor], chosen: Mapping[str, Any]) -> Any:
-    """Call a function with its tensors by name; one that joins tensors takes them all."""
+    """Call a function with its tensors by name; a function that joins tensors takes them in a list."""
     together = [given] if len(names) == 1 and len(given) > 1 else given
     return function(**dict(zip(names, together, strict=True)), **chosen)
 
@@ -102,7 +102,7 @@ def torch_result(entry: Operation, given: list[torch.Tensor], chosen: Mapping[st
 
 
 @EACH
-def test_every_name_exists(entry: Operation) -> None:
+def test_every_function_name_in_the_operation_table_exists(entry: Operation) -> None:
     for name in (*entry.torch, *entry.keras, *filter(None, (entry.module, entry.activation))):
         assert callable(resolve(name)), name
     for name in entry.aten:
@@ -137,7 +137,7 @@ def needs_nothing(entry: Operation) -> bool:
 
 @pytest.mark.parametrize("others", [False, True], ids=["defaults", "other values"])
 @EACH
-def test_both_sides_compute_the_same(entry: Operation, others: bool) -> None:
+def test_every_operation_computes_the_same_in_torch_and_keras(entry: Operation, others: bool) -> None:
     given, chosen = tensors(entry), arguments(entry, others=others) | fixed(entry)
     expected = torch_result(entry, given, chosen)
     names = [keras for _, keras in entry.inputs]
@@ -148,13 +148,13 @@ def test_both_sides_compute_the_same(entry: Operation, others: bool) -> None:
 
 
 def fixed(entry: Operation) -> dict[str, Any]:
-    """The torch arguments that Keras has no parameter for."""
+    """Return the torch arguments without a Keras parameter."""
     return {parameter.torch: parameter.values[0][0] for parameter in entry.parameters if not parameter.keras}
 
 
 @pytest.mark.parametrize("others", [False, True], ids=["defaults", "other values"])
 @EACH
-def test_arguments_survive_the_way_there_and_back(entry: Operation, others: bool) -> None:
+def test_arguments_are_unchanged_after_translation_in_both_directions(entry: Operation, others: bool) -> None:
     chosen = arguments(entry, others=others) | fixed(entry)
     there = entry.to_keras(chosen)
     assert entry.to_keras(entry.to_torch(there)) == there
@@ -205,7 +205,7 @@ def test_an_operation_is_found_by_all_its_names() -> None:
     assert for_torch("torch.nothing") == for_keras("keras.ops.nothing") == ()
 
 
-def test_defaults_that_differ_are_written_out() -> None:
+def test_differing_defaults_are_translated_explicitly() -> None:
     (leaky,) = for_torch("torch.nn.LeakyReLU")
     assert leaky.to_keras({}) == {"negative_slope": 0.01}
     assert leaky.to_torch({}) == {"negative_slope": 0.2}

@@ -1,4 +1,4 @@
-"""For random pairs of models: equal ones pass the certificate, and it fails after any one change."""
+"""Random pairs of equal models pass the certificate, and fail it after any single change."""
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ Pair = tuple[nn.Module, k3c.Alignment, keras.Model]
 
 @pytest.fixture(autouse=True)
 def without_causes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the search for the cause of a difference: only the verdict is on trial here."""
+    """Disable the search for causes, because only the verdict is tested."""
     monkeypatch.setattr(causes, "SEARCH_SECONDS", 0.0)
 
 
@@ -82,11 +82,11 @@ def misses(seed: int) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_equal_models_pass_and_any_change_fails(seed: int) -> None:
+def test_random_equal_models_pass_and_any_planted_change_fails(seed: int) -> None:
     assert misses(seed) == []
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("start", range(100, 2000, 20))
-def test_equal_models_pass_and_any_change_fails_for_many(start: int) -> None:
+def test_many_random_equal_models_pass_and_any_planted_change_fails(start: int) -> None:
     assert [miss for seed in range(start, start + 20) for miss in misses(seed)] == []

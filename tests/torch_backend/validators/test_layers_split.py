@@ -1,4 +1,4 @@
-"""Layers whose places stand in a row on one side, and in rows and columns on the other, are compared all the same."""
+"""Layers over positions that are flattened on one side, and rows and columns on the other, are compared."""
 
 import keras
 import torch
@@ -12,7 +12,7 @@ WIDTH, SIZE = 5, 4
 
 
 class InARow(nn.Module):
-    """Layers over the places of an image, in a row."""
+    """Layers over the flattened positions of an image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ def pair(epsilon: float = 1e-3) -> tuple[nn.Module, keras.Model]:
     return randomize(InARow()), keras.Model(inputs, layers.Reshape((SIZE * SIZE, 3))(x))
 
 
-def test_layers_with_the_places_in_a_row_on_one_side_agree() -> None:
+def test_layers_that_one_side_calls_on_flattened_positions_agree() -> None:
     module, model = pair()
     plan = k3c.align(module, model).check()
     k3c.transfer(module, model, plan)
@@ -38,7 +38,7 @@ def test_layers_with_the_places_in_a_row_on_one_side_agree() -> None:
     assert all(float(str(row[2])) < 1e-10 for row in rows)
 
 
-def test_a_difference_in_such_a_layer_is_found_and_named() -> None:
+def test_a_difference_in_a_layer_on_flattened_positions_is_reported() -> None:
     module, model = pair(epsilon=1e-5)
     plan = k3c.align(module, model).accepting_difference().check()
     k3c.transfer(module, model, plan)

@@ -23,7 +23,7 @@ def normal(*shape: int) -> Array:
 
 
 def outputs_of(module: nn.Module, inputs: Array, between: Callable[[Any], Any] = lambda x: x) -> Section:
-    """The outputs section of a module with one linear layer, and of a Dense layer followed by `between`."""
+    """Return the outputs section of a module with one linear layer, and of a Dense layer followed by `between`."""
     given = keras.Input((6,))
     model = keras.Model(given, between(keras.layers.Dense(5, name="dense")(given)))
     plan = k3c.align(module, model, probe=False).check()
@@ -62,7 +62,7 @@ def test_larger_noise_outside_of_the_sample_passes() -> None:
     assert section.status == "passed"
 
 
-def test_a_random_model_fails_with_a_sample() -> None:
+def test_a_random_model_fails_when_noise_is_measured_on_a_sample() -> None:
     class Random(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return nn.functional.dropout(x, 0.5, training=True)

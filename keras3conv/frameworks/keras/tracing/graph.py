@@ -35,7 +35,7 @@ from keras3conv.rules.rule import stub
 from keras3conv.transforms import Array
 
 IsLeaf = Callable[[keras.layers.Layer, tuple[str, ...]], bool]
-"""A function from a layer and its class names to True if the layer becomes one node; else its inner calls do."""
+"""Returns True if a layer, given with its class names, becomes one node; otherwise its inner calls become nodes."""
 
 
 def graph_of(
@@ -233,7 +233,8 @@ class _Tracer:
             return original(layer, *args, **kwargs)
         path = self.paths.get(id(layer), layer.name)
         if isinstance(layer, keras.layers.TimeDistributed) and not layer.layer._call_has_mask_arg:
-            kwargs = {name: value for name, value in kwargs.items() if name != "mask"}  # Keras gives it to no step
+            # Keras does not pass the mask to the inner layer.
+            kwargs = {name: value for name, value in kwargs.items() if name != "mask"}
         if path not in self.followed and self.is_leaf(layer, keras_side.kinds_of(layer)):
             return self._leaf(layer, original, args, kwargs)
         before = len(self.nodes)

@@ -41,7 +41,7 @@ def text(content: str) -> Callable[[Path], Path]:
 
 
 def tensor(**values: Any) -> Callable[[Path], Path]:
-    """Return a builder of a plan whose first torch tensor has other values."""
+    """Return a builder of a plan whose first torch tensor has changed fields."""
     return edited(lambda data: data["torch"]["layers"][0]["tensors"][0].update(values))
 
 
@@ -69,7 +69,7 @@ def nested_transforms(depth: int) -> Any:
 
 
 def warm_up() -> None:
-    """Read a transform of each class: the annotations of a class are evaluated when it is first read."""
+    """Read a transform of each class once, because the annotations of a class are evaluated on first use."""
     for example in ({"sum": 2}, {"stack": 2, "axis": 0}, {"take": [1, 0], "axis": 0}, {"chain": [{"same": True}]}):
         from_json(example)
 
@@ -130,9 +130,9 @@ def outcomes() -> dict[str, Outcome]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_bad_plan_is_refused_and_does_nothing(case: str, outcomes: dict[str, Outcome]) -> None:
+def test_a_bad_plan_is_refused_without_side_effects(case: str, outcomes: dict[str, Outcome]) -> None:
     guarded.check(CASES[case], outcomes[case])
 
 
-def test_the_plan_of_the_cases_is_good_without_their_changes(tmp_path: Path) -> None:
+def test_the_unchanged_plan_of_the_cases_is_valid(tmp_path: Path) -> None:
     assert len(read_plan(edited(lambda _: None)(tmp_path)).pairs) == 2

@@ -1,4 +1,4 @@
-"""The trail of the probe's choices: later values confirm them, a failure sends the search back to the last open one."""
+"""The record of the probe's choices: later values confirm them, and a failure backtracks to the last open one."""
 
 import pytest
 
@@ -88,7 +88,7 @@ def test_backtracking_without_an_open_choice_returns() -> None:
     assert list(trail.choices) == ["a"]
 
 
-def test_after_the_last_try_the_first_choices_are_restored_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_the_last_try_the_first_choices_are_restored_and_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trail_module, "MOST_TRIES", 1)
     trail = opened()
     trail.choose("a", Q, EQUAL, [K])

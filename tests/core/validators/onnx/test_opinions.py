@@ -1,4 +1,4 @@
-"""The opinions of torch, Keras and their ONNX files are grouped, and the one that disagrees is named."""
+"""The outputs ("opinions") of torch, Keras and their ONNX files are grouped, and the one that disagrees is named."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ TRUTH = np.linspace(0.1, 1.0, 40)
 
 
 def verdicts_on(wrong: tuple[str, ...], by: float = 1e-3, names: tuple[str, ...] = ALL) -> list[Verdict]:
-    """The verdicts if the wrong opinions are off by the same amount."""
+    """Return the verdicts if the wrong opinions differ by the same amount."""
     right = TRUTH.astype(np.float32)
     opinions = {name: right + np.float32(by) if name in wrong else right for name in names}
     return compare_opinions("y", opinions, right, TRUTH)
@@ -68,13 +68,13 @@ def test_the_disagreement_is_one_line_and_points_at_the_suspected_part(
     assert suspected_part(verdicts, {KERAS_ONNX: "tf2onnx 1", TORCH_ONNX: "dynamo"}).endswith(look)
 
 
-def test_a_missing_export_points_at_nothing() -> None:
+def test_a_missing_export_gives_no_suspected_part() -> None:
     verdicts = verdicts_on((KERAS,), names=(TORCH, KERAS, TORCH_ONNX))
     assert who_disagrees(verdicts) == "Keras disagrees with torch and ONNX of torch"
     assert suspected_part(verdicts, {}) == ""
 
 
-def test_an_opinion_between_two_that_disagree_is_in_no_group() -> None:
+def test_an_opinion_that_agrees_with_two_disagreeing_ones_gives_no_groups() -> None:
     right = TRUTH.astype(np.float32)
     step = np.float32(3e-7)
     opinions = {TORCH: right - step, KERAS: right, TORCH_ONNX: right, KERAS_ONNX: right + step}

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from keras3conv.errors import UnsupportedLayerError
 from tests.support.to_keras import Function, converted
 
 
@@ -106,7 +107,7 @@ def test_layers_of_images_and_sequences_compute_the_same() -> None:
     converted(sequence, torch.randn(2, 4, 9))
 
 
-def test_a_decoder_with_tied_and_bare_parameters_holds_each_once() -> None:
+def test_a_decoder_stores_tied_and_bare_parameters_once() -> None:
     built = converted(Decoder(), torch.randint(0, 11, (2, 5)))
     assert len(built.model.trainable_variables) == 9
     assert "transpose(q" not in built.source
@@ -174,7 +175,7 @@ def test_frozen_parameters_are_frozen_in_keras() -> None:
     assert len(built.model.trainable_variables) == 2
 
 
-def test_the_batch_is_free_and_a_single_example_is_enough() -> None:
+def test_the_batch_size_is_dynamic_and_one_sample_is_enough() -> None:
     built = converted(ResNet(), torch.randn(1, 3, 32, 32))
     assert built.model.input_shape == (None, 32, 32, 3)
     assert built.model.output_shape == (None, 5)
@@ -189,14 +190,14 @@ def test_inputs_by_name_become_named_inputs() -> None:
     assert [one.name for one in built.model.inputs] == ["x", "scale"]
 
 
-def test_a_constant_of_many_elements_is_kept_beside_the_code() -> None:
+def test_a_large_constant_is_stored_in_a_file_beside_the_code() -> None:
     table = torch.rand(5, 8)
     built = converted(Function(lambda x: x + table), torch.randn(2, 5, 8))
     assert len(built.constants) == 1
     assert "CONSTANTS[" in built.source
 
 
-def test_factors_for_each_channel_are_a_layer() -> None:
+def test_a_parameter_with_one_factor_per_channel_becomes_a_layer() -> None:
     class Scaled(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -209,7 +210,7 @@ def test_factors_for_each_channel_are_a_layer() -> None:
     assert 'layers.EinsumDense("abcd,d->abcd", (4, 5, 3), name="gamma")(x)' in built.source
 
 
-def test_a_mask_of_each_example_is_indexed_by_its_number() -> None:
+def test_a_mask_per_sample_can_be_indexed_by_the_sample_index() -> None:
     def masked(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         examples = torch.arange(x.shape[0])[:, None, None, None]
         seen = mask.bool()[examples, torch.arange(5)[None, None, None]] & torch.ones(5, 5).tril().bool()
@@ -220,7 +221,7 @@ def test_a_mask_of_each_example_is_indexed_by_its_number() -> None:
     converted(Function(masked), (torch.randn(2, 5, 4), mask))
 
 
-def test_a_parameter_may_be_cut_and_changed_before_a_layer_uses_it(tmp_path: Path) -> None:
+def test_a_parameter_may_be_sliced_and_transformed_before_its_use(tmp_path: Path) -> None:
     class Packed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -239,7 +240,7 @@ def test_a_parameter_may_be_cut_and_changed_before_a_layer_uses_it(tmp_path: Pat
     keras.saving.load_model(tmp_path / "model.keras")
 
 
-def test_a_layer_of_a_constant_is_a_part_of_the_model() -> None:
+def test_a_layer_called_on_a_constant_is_part_of_the_model() -> None:
     class Positions(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -250,3 +251,36 @@ def test_a_layer_of_a_constant_is_a_part_of_the_model() -> None:
 
     built = converted(Positions(), torch.randn(2, 5, 4))
     assert len(built.model.trainable_variables) == 2
+
+
+class Translator(nn.Module):
+    """An encoder and a decoder whose causal mask is not announced with `tgt_is_causal`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.transformer = nn.Transformer(8, 2, 1, 1, 16, batch_first=True)
+        self.vocabulary = nn.Linear(8, 5)
+
+    def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        mask = nn.Transformer.generate_square_subsequent_mask(target.shape[1])
+        return self.vocabulary(self.transformer(source, target, tgt_mask=mask))
+
+
+def test_a_transformer_with_a_causal_mask() -> None:
+    torch.manual_seed(0)
+    converted(Translator(), (torch.randn(2, 10, 8), torch.randn(2, 7, 8)))
+
+
+class Grouped(nn.Module):
+    """Convolve every sample with a different kernel: the number of groups is the batch size."""
+
+    def forward(self, image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+        batch, channels, height, width = image.shape
+        merged = image.reshape(1, batch * channels, height, width)
+        return functional.conv2d(merged, kernel.flatten(0, 1), groups=batch)
+
+
+def test_a_computation_that_needs_the_size_of_the_batch_is_refused_by_name() -> None:
+    inputs = torch.randn(2, 3, 4, 4), torch.randn(2, 5, 3, 1, 1)
+    with pytest.raises(UnsupportedLayerError, match="needs a number depends on the dynamic size batch"):
+        converted(Grouped(), inputs)

@@ -1,11 +1,11 @@
-"""The probe on models that compute something else: no backtracking helps, and the plan names the first difference."""
+"""The probe on models with different functions: backtracking cannot help, and the plan names the first difference."""
 
 import keras3conv as k3c
 from tests.support.models import randomize
 from tests.support.planted.networks import ViT, images, vit
 
 
-def test_with_an_inverted_attention_mask_every_layer_is_still_paired() -> None:
+def test_every_layer_is_paired_in_spite_of_an_inverted_attention_mask() -> None:
     module = ViT()
     randomize(module)
     plan = k3c.align(module, vit(mask="inverted"), inputs=images())

@@ -12,7 +12,7 @@ NUMBER = 5
 
 
 class Heads(nn.Module):
-    """So many layers side by side, each with an output of its own, all but one in a list."""
+    """Parallel layers with separate outputs, all but one in a list."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Heads(nn.Module):
 
 
 def twin(first: int, names: str = "head_{}") -> keras.Model:
-    """Keras runs these from the ends of the model; its names begin to count with `first`."""
+    """Return the Keras counterpart, which calls the layers in another order; its names count from `first`."""
     inputs = keras.Input((6,))
     made = [keras.layers.Dense(4, name=names.format(first + place))(inputs) for place in range(NUMBER)]
     return keras.Model(inputs, {"some": made[:-1], "last": {"one": made[-1]}})
@@ -46,7 +46,7 @@ def test_parallel_layers_are_paired_if_one_side_counts_from_one() -> None:
     assert found(twin(1)) == {f"heads.{place}": f"head_{place + 1}" for place in range(NUMBER)}
 
 
-def test_swapped_outputs_send_the_search_back() -> None:
+def test_swapped_outputs_make_the_search_backtrack() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -38,7 +38,7 @@ def outputs_agree(module: nn.Module, model: keras.Model, given: Array, keras_giv
 
 
 class Mess(nn.Module):
-    """Equal layers with names that mean nothing, defined in the reverse of the order in which they run."""
+    """Equal layers with meaningless names, defined in reverse call order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ def tidy() -> keras.Model:
     return keras.Model(inputs, layers.Dense(6, name="five")(x))
 
 
-def test_outputs_tell_equal_layers_with_meaningless_names_apart() -> None:
+def test_equal_layers_with_meaningless_names_are_distinguished_by_their_outputs() -> None:
     module, model = randomize(Mess()), tidy()
     plan = k3c.align(module, model)
     assert pairs(plan) == {"q": "one", "c": "two", "zz": "three", "b7": "four", "a1": "five"}
@@ -79,7 +79,7 @@ def test_a_module_that_never_runs_is_reported_as_a_problem() -> None:
 
 
 class Attention(nn.Module):
-    """Query, key and value under names that mean nothing."""
+    """Query, key and value with meaningless names."""
 
     def __init__(self, order: str) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class Attention(nn.Module):
 
 
 class Attend(layers.Layer):
-    """Its parts have names that mean nothing either, and run in an order of their own."""
+    """The Keras counterpart of `Attention`, with other meaningless names and another call order."""
 
     def __init__(self, **keywords: object) -> None:
         super().__init__(**keywords)
@@ -108,7 +108,7 @@ class Attend(layers.Layer):
 
 
 @pytest.mark.parametrize("order", ["qkv", "qvk", "kqv", "kvq", "vqk", "vkq"])
-def test_later_layers_tell_layers_with_the_same_input_and_shapes_apart(order: str) -> None:
+def test_layers_with_the_same_input_and_shapes_are_distinguished_by_later_layers(order: str) -> None:
     module = randomize(Attention(order))
     inputs = keras.Input((5, 8))
     model = keras.Model(inputs, Attend(name="attend")(inputs))
@@ -163,7 +163,7 @@ def test_three_torch_layers_are_paired_with_one_packed_keras_layer(order: str) -
 
 
 class Patches(nn.Module):
-    """Parameters that belong to no layer: a class token, a table of positions, a scale; and one that nothing uses."""
+    """Parameters outside of layers: a class token, a position table, a scale, and an unused one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -219,7 +219,7 @@ def test_the_next_layer_confirms_parameters_outside_of_any_layer() -> None:
 
 
 class Norm(nn.Module):
-    """A layer that no rule knows."""
+    """A normalization without a rule."""
 
     def __init__(self) -> None:
         super().__init__()
