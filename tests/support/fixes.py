@@ -34,7 +34,7 @@ PASSED_ON = {
 """Files that print no line of their own, each with the reason."""
 
 CAUSES = "validators/diagnosis/"
-"""The folder whose lines say what to change in the code of a model, see `test_causes.py`."""
+"""The folder whose lines say what to change in the code of a model; `test_lines_of_causes.py` reads them."""
 
 
 @dataclass(frozen=True)
