@@ -17,7 +17,7 @@ _PARTS = (2, 3)
 
 def is_forced(plan: Plan) -> bool:
     """Return whether the weights of both models fit each other in one way only, by their shapes."""
-    if plan.unconfirmed or any(pair.decided_by == "ambiguous" for pair in plan.pairs):
+    if any(evidence.kind == "unseen flatten" for pair in plan.pairs for evidence in pair.evidence):
         return False
     if any(len(mapping.torch) != 1 or len(mapping.keras) != 1 for mapping in plan.mappings):
         return False
