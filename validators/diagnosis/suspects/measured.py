@@ -47,6 +47,7 @@ def _factor(case: Case) -> Iterator[Hypothesis]:
     yield Hypothesis(
         cause=f"Keras multiplies by {_number(ratio)} {case.where_keras}, torch does not",
         fix=f"x = x * {_exact(ratio)!r}  # {case.where}",
+        keras=f"x = x / {_exact(ratio)!r}  # {case.where_keras}",
         changes={sources[-1].key: lambda call: call.run() * ratio},
     )
 
@@ -66,11 +67,9 @@ def _number(number: float) -> str:
 
 def _exact(number: float) -> float:
     """Return the integer, square root or fraction that a fitted number stands for; else the number itself."""
-    for exact in (
-        float(round(number)),
-        round(number**2) ** 0.5,
-        1 / round(1 / number, 1) if abs(number) > _SAME else 0.0,
-    ):
+    whole, root = float(round(number)), round(number**2) ** 0.5
+    halves = round(2 / number) if abs(number) > _SAME else 0
+    for exact in (whole, root, -root, 2 / halves if halves else whole):
         if abs(number - exact) <= _ROUNDED * abs(number):
             return exact
     return number
@@ -89,7 +88,10 @@ def _branch(case: Case) -> Iterator[Hypothesis]:
         if abs(factor) < _SAME:
             factor, cause = 0.0, f"Keras omits {result}"
         fix = f"x = x * {_exact(factor)!r}  # after {operation.name} in {operation.owner}"
-        yield Hypothesis(cause=cause, fix=fix, changes={operation.key: replaced_by(_times, factor)})
+        keras = (
+            f"# {case.where_keras}: without the factor {_exact(factor)!r}" if factor else case.as_in_torch(operation)
+        )
+        yield Hypothesis(cause=cause, fix=fix, keras=keras, changes={operation.key: replaced_by(_times, factor)})
 
 
 def _fitted_factor(case: Case, operation: Operation) -> float | None:
@@ -121,6 +123,7 @@ def _table(case: Case) -> Iterator[Hypothesis]:
                     cause=f"Keras multiplies the embedding table {operation.owner} by {_number(factor)}, torch "
                     "does not",
                     fix=f"x = x * {_exact(factor)!r}  # after {operation.owner}",
+                    keras=f"# {case.where_keras}: without the factor {_exact(factor)!r} of the embedding table",
                     changes={operation.key: replaced_by(_times, factor)},
                 )
 
@@ -173,6 +176,7 @@ def _pixels(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=_scaling(case, reverse, scale, shift),
                 fix=_pixel_line(case, reverse, scale, shift, axis),
+                keras=f"# {case.where_keras}: without this scaling, as torch",
                 changes={sources[-1].key: replaced_by(_scaled, reverse, scale, shift, axis)},
             )
 
