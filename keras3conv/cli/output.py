@@ -39,11 +39,11 @@ _IN_PYTHON_AND_HERE = (
     (re.compile(r"(?:plan = )?k3c\.align\(torch, keras, inputs=x\)"), "keras3conv align, with --inputs FILE.npz"),
     (re.compile(r"(?:plan = )?k3c\.align\(torch, keras\)"), "keras3conv align, without --hint"),
     (re.compile(r"k3c\.convert\(module, inputs=torch\.zeros\(([0-9, ]+)\)\)"), _shape),
-    (re.compile(r"(?:k3c\.convert\(model, )?inputs=example_input\b\)?"), "--inputs FILE.npz"),
     (
         re.compile(r'k3c\.convert\(m\w+, weights="([^"]+)"(?:, inputs=[\w.]+)?\)'),
         r"convert net.py:make with the weights \1",
     ),
+    (re.compile(r"(?:k3c\.convert\(model, )?inputs=example_input\b\)?"), "--inputs FILE.npz"),
     (re.compile(r'k3c\.convert\("([^"]+)", weights="([^"]+)"\)'), r"convert \1 --keras-weights \2"),
     (re.compile(r'k3c\.transfer\("([^"]+)", module, plan\)'), r"transfer \1 net.py:make -o FILE"),
     (re.compile(r'validate\(torch, keras, inputs=inputs, expected="([^"]+)"\)'), r"--inputs FILE.npz --expected \1"),

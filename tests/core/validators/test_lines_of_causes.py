@@ -12,7 +12,7 @@ def lines() -> Iterator[tuple[str, str]]:
     """Yield every line of a cause that is written in one place, with `x` for each value in it."""
     for path in sorted((ROOT / CAUSES).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.keyword) and node.arg == "fix" and (text := written(node.value)):
+            if isinstance(node, ast.keyword) and node.arg in ("fix", "keras") and (text := written(node.value)):
                 yield f"{path.stem}-{node.value.lineno}", text
 
 

@@ -10,6 +10,7 @@ import h5py
 import keras
 import numpy as np
 import torch
+from keras import layers
 from torch import nn
 
 import keras3conv as k3c
@@ -17,7 +18,6 @@ from keras3conv.rules import registry
 from tests.support.fixes import Scope, case
 from tests.torch_backend.fixes.plans import NAMES, Net, network, pair
 
-layers = keras.layers
 OLD = Path(__file__).resolve().parents[2] / "world" / "files" / "tensorflow-2.15.1"
 
 

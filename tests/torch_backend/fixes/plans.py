@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import torch
+from keras import layers
 from torch import nn
 
 import keras3conv as k3c
@@ -17,7 +18,6 @@ from keras3conv.frameworks.shared import backup
 from tests.support.fixes import Scope, case
 from tests.torch_backend.planner.test_tied import Tied, untied, words
 
-layers = keras.layers
 NAMES: Scope = {"k3c": k3c, "keras": keras, "torch": torch, "np": np, "numpy": np}
 
 

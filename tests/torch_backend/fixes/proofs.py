@@ -7,13 +7,13 @@ import keras
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody gives it
+from keras import layers
 from torch import nn
 
 import keras3conv as k3c
 from tests.support.fixes import Scope, case
 from tests.torch_backend.fixes.plans import NAMES, pair
 
-layers = keras.layers
 VALIDATE = "k3c.validate(module, model, inputs=inputs)"
 
 
