@@ -1,4 +1,4 @@
-"""Lists the benchmarks of this folder, or runs the one that is named, with its arguments."""
+"""List the benchmarks of this folder, or run the named benchmark with its arguments."""
 
 import ast
 import runpy
@@ -9,11 +9,11 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 
 CHECKED = ("speed", "scaling")
-"""What `--check` runs."""
+"""The benchmarks that `--check` runs."""
 
 
 def scripts() -> dict[str, str]:
-    """The benchmarks by name, each with the first line of its docstring."""
+    """Return the benchmarks by name, each with the first line of its docstring."""
     found = {}
     for path in sorted(FOLDER.glob("*.py")):
         if not path.stem.startswith("_"):
@@ -23,7 +23,7 @@ def scripts() -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs what the arguments name; the exit status is 2 for a benchmark that is not there.
+    """Run the named benchmark; return the exit status, 2 for an unknown benchmark.
 
     Args:
         arguments: The name of a benchmark and its own arguments; without any, the benchmarks are listed. `--check` runs

@@ -1,7 +1,7 @@
-"""How fast a converted module is beside torchvision's, and beside torchvision's edited to compute what Keras does.
+"""Measure the speed of a converted module against torchvision's module, unchanged and edited to compute as in Keras.
 
-What is measured is the time that the processor spends on all threads together: what else runs on the machine does not
-count, as it does by the clock on the wall.
+The measured time is the processor time of all threads, which other work on the machine does not increase as it does the
+wall time.
 """
 
 import time
@@ -23,19 +23,19 @@ FAMILIES = {
     "ResNet50": "resnet50",
     "VGG16": "vgg16",
 }
-"""Models that torchvision has too."""
+"""Models of `keras.applications` that torchvision also has, with their names in torchvision."""
 
 THREADS, ROUNDS, IMAGES, SIZE = 2, 24, 4, 224
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """Our time and our arithmetic beside others'.
+    """The time and the arithmetic of a converted module, relative to torchvision's modules.
 
     Attributes:
-        torchvision: Our time, that of torchvision's model being one.
-        by_hand: Our time, that of torchvision's model with the same function as Keras' being one.
-        arithmetic: Our multiplications and additions, torchvision's being one.
+        torchvision: The time of the converted module divided by that of torchvision's module.
+        by_hand: The time divided by that of torchvision's module edited to compute the same function as Keras.
+        arithmetic: The number of multiplications and additions divided by that of torchvision's module.
     """
 
     torchvision: float
@@ -44,7 +44,7 @@ class Speed:
 
 
 def measured(name: str, ours: Any) -> Speed:
-    """Times three modules in turns in eager mode, another first in every round; the quickest of the rounds counts.
+    """Time three modules alternately in eager mode, each round starting with another one; the fastest round counts.
 
     Args:
         name: One of `FAMILIES`.
@@ -66,7 +66,7 @@ def measured(name: str, ours: Any) -> Speed:
 
 
 def as_in_keras(name: str, module: nn.Module) -> nn.Module:
-    """A model of torchvision with what Keras does otherwise in that family, as a person would write it."""
+    """Return a torchvision model with the differences of the Keras family, edited as a person would."""
     if name == "ResNet50":
         _stride_first(module)
         _with_biases(module)
@@ -79,7 +79,7 @@ def as_in_keras(name: str, module: nn.Module) -> nn.Module:
 
 
 class _Normalized(nn.Module):
-    """Images with a mean of zero and a deviation of one for each channel."""
+    """Normalizes images to mean zero and standard deviation one per channel."""
 
     mean: torch.Tensor
     deviation: torch.Tensor
@@ -90,12 +90,12 @@ class _Normalized(nn.Module):
         self.register_buffer("deviation", torch.tensor([58.4, 57.1, 57.4]).reshape(3, 1, 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Of the shape that was given."""
+        """Return a tensor of the shape of the input."""
         return (images - self.mean) / self.deviation
 
 
 def _stride_first(module: nn.Module) -> None:
-    """The stride of a bottleneck in its first convolution, as in the paper, and not in the second."""
+    """Move the stride of each bottleneck from its second to its first convolution, as in the paper."""
     for block in module.modules():
         if hasattr(block, "conv3"):
             first, second = block.get_submodule("conv1"), block.get_submodule("conv2")
@@ -109,7 +109,7 @@ def _with_biases(module: nn.Module) -> None:
 
 
 def _padded_behind(module: nn.Module) -> None:
-    """Convolutions with a stride of two pad one less in front."""
+    """Make convolutions with stride two pad one pixel less at the start, as in Keras."""
     for parent in list(module.modules()):
         for name, part in list(parent.named_children()):
             if isinstance(part, nn.Conv2d) and part.stride == (2, 2) and part.padding != (0, 0):
@@ -120,7 +120,7 @@ def _padded_behind(module: nn.Module) -> None:
 
 
 def _round(modules: Sequence[nn.Module], given: torch.Tensor, *, first: int) -> list[float]:
-    """How long each module takes, in their order; they run in turns from the first on."""
+    """Return the time of each module, in the given order; module number `first` runs first."""
     times = {}
     for place in (*range(first, len(modules)), *range(first)):
         started = time.process_time()

@@ -1,18 +1,18 @@
-"""One step of SGD on both sides of a conversion, in float64 and in training mode."""
+"""Compare one step of SGD on both sides of a conversion, in float64 and in training mode."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 RATE = 0.1
-"""The rate of learning."""
+"""The learning rate."""
 
 
 def step_difference(model: Any, conversion: Any) -> float:
-    """How far the weights are apart after one step, relative to how far the step moved them.
+    """Return the difference of the weights after one step, relative to the change that the step makes.
 
     Both sides start from the same weights and see the same images; dropout is turned off, since the two sides draw
-    other random numbers. The loss weighs every output with a number of its own.
+    other random numbers. The loss is a weighted sum of all output elements.
 
     Args:
         model: The Keras model; it is left as it is.
@@ -55,7 +55,7 @@ def step_difference(model: Any, conversion: Any) -> float:
 
 @contextmanager
 def _without_dropout(model: Any) -> Iterator[None]:
-    """Within it a model drops nothing."""
+    """Disable the dropout of a model while the block runs."""
     rates = [
         (layer, name, getattr(layer, name))
         for layer in model._flatten_layers()
@@ -72,7 +72,7 @@ def _without_dropout(model: Any) -> Iterator[None]:
 
 
 def _step_keras(model: Any, images: tuple[Any, ...]) -> None:
-    """One step of a Keras model on the backend that it is on: torch, or TensorFlow."""
+    """Make one training step of a Keras model on its backend: torch or TensorFlow."""
     import keras
 
     variables = model.trainable_variables
@@ -94,7 +94,7 @@ def _step_keras(model: Any, images: tuple[Any, ...]) -> None:
 
 
 def _counts(outputs: Any) -> Any:
-    """How much each element counts in the loss."""
+    """Return the weight of each output element in the loss."""
     import torch
 
     generator = torch.Generator().manual_seed(0)

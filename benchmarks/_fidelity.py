@@ -1,4 +1,4 @@
-"""A pair of models whose right alignment is known, and how well it is found."""
+"""Measure how well the planner aligns a pair of models whose right alignment is known."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,18 +22,19 @@ LIMIT = 1e-10
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two models, and how the right alignment is known.
+    """Two models, and the facts that determine their right alignment.
 
     Attributes:
         torch: The torch module.
         keras: The Keras model; if it holds the right weights already (`restores`), they are scrambled first.
-        inputs: What the torch module is called with; None where that follows from the Keras model.
-        keras_inputs: What the Keras model is called with; None where that follows from `inputs`.
+        inputs: The inputs of the torch module; None if they follow from the Keras model.
+        keras_inputs: The inputs of the Keras model; None if they follow from `inputs`.
         restores: Whether the Keras model came with the torch module's weights, put there by a converter that is not
             ours: then the transfer must bring back every variable, bit for bit.
-        without: Torch layers that the Keras model has no place for, each with the reason.
-        named: What the certificate must say of the pair, where the two architectures differ.
-        repaired: Makes the Keras model without those differences; with it the pair must compute one function.
+        without: Torch layers without a counterpart in the Keras model, each with the reason.
+        named: The differences of the architectures, which the certificate must report.
+        repaired: Returns the Keras model without those differences; with it, the two models must compute the same
+            function.
     """
 
     torch: Any
@@ -48,10 +49,10 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A line of the table.
+    """A row of the table.
 
     Attributes:
-        name: What it is called.
+        name: The name of the pair.
         build: Makes the pair.
         needs: The packages that it needs.
     """
@@ -63,7 +64,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What came of a pair.
+    """The measured result of a pair.
 
     Attributes:
         name: The pair.
@@ -93,7 +94,7 @@ class Result:
 
 
 def measure(name: str, pair: Pair) -> Result:
-    """Aligns a pair without a hint, transfers, and compares with what is known to be right."""
+    """Align a pair without hints, transfer the weights, and compare the result with the right alignment."""
     before = _variables(pair.keras) if pair.restores else {}
     if pair.restores:
         _scramble(pair.keras)
@@ -119,7 +120,7 @@ def measure(name: str, pair: Pair) -> Result:
 
 
 def _restored(pair: Pair, result: Result, plan: k3c.Alignment, before: Mapping[str, Values]) -> Result:
-    """Every variable must be what the other converter wrote; where the models differ, the certificate must say how.
+    """Check every variable against the value of the other converter, and that the certificate names all differences.
 
     A backbone returns what its authors chose, in an order of their own: its layers are compared.
     """
@@ -138,7 +139,7 @@ def _restored(pair: Pair, result: Result, plan: k3c.Alignment, before: Mapping[s
 
 
 def _proven(pair: Pair, result: Result, plan: k3c.Alignment) -> Result:
-    """Both models must compute one function, without the differences that the certificate names."""
+    """Check that both models compute the same function after the named differences are repaired."""
     report = _certificate(pair, pair.keras, plan)
     named = _named(report) if pair.named else ()
     misses = [f"the certificate does not name: {text}" for text in pair.named if text not in " ".join(named)]
@@ -178,7 +179,7 @@ def _said(problem: Problem) -> str:
 
 
 def _named(report: Report) -> tuple[str, ...]:
-    """The causes that the certificate found for what differs in float64: the line below the fact."""
+    """Return the causes that the certificate names for differences in float64."""
     facts = [problem.fact for problem in report.section("float64").problems if problem.fixes]
     return tuple(dict.fromkeys(" ".join(fact.split("\n", 1)[1].split()) for fact in facts if "\n" in fact))
 
@@ -191,7 +192,7 @@ def _certificate(pair: Pair, model: Any, plan: k3c.Alignment) -> Report:
 
 
 def _largest(report: Report, section: str, title: str, column: str) -> float | None:
-    """The largest figure in a column of one of a certificate's tables; None where one is missing that is a problem."""
+    """Return the largest number in a column of a certificate's table; None if a number is missing."""
     found = report.section(section)
     named = {problem.keras for problem in found.problems}
     rows = [
@@ -220,7 +221,7 @@ def _variables(model: Any) -> dict[str, Values]:
 
 
 def _scramble(model: Any) -> None:
-    """Other values for every weight; what every model of its sizes computes (the frequencies of a rotation) stays."""
+    """Replace every weight by random values, except constants that follow from the sizes (rotary frequencies)."""
     generator = np.random.default_rng(7)
     tensors = tensors_by_path(keras_side.view(model))
     values = {
@@ -232,7 +233,7 @@ def _scramble(model: Any) -> None:
 
 
 def randomised(module: Any) -> Any:
-    """A torch module in evaluation mode whose parameters and statistics hide nothing: no zero biases, no unit scales.
+    """Return the torch module in evaluation mode with random parameters and statistics: no zero biases, no unit scales.
 
     What must have one value because the other side does without (see `Drop`) is left to whoever calls this.
     """
@@ -240,7 +241,7 @@ def randomised(module: Any) -> Any:
 
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
-        for name, tensor in module.state_dict(keep_vars=True).items():  # no buffers that every such module computes
+        for name, tensor in module.state_dict(keep_vars=True).items():  # not the buffers that the constructor computes
             if tensor.is_floating_point() and tensor.ndim < 2:
                 low, high = (0.5, 1.5) if name.endswith(("weight", "var")) else (-0.5, 0.5)
                 tensor.uniform_(low, high, generator=generator)

@@ -1,4 +1,4 @@
-"""Pairs that `convert` made, in both directions: the planner must find, without a hint, what the conversion knows.
+"""Define pairs made by `convert`, in both directions: the planner must find the alignment without hints.
 
 The modules of the zoo are converted to Keras, and models of `keras.applications` to torch. The plan of the conversion
 is not used: a pair is aligned, transferred and proven like every other one.
@@ -74,7 +74,7 @@ TO_TORCH = {
 
 
 def to_keras(name: str) -> Pair:
-    """A module of the zoo, and the Keras model that it becomes."""
+    """Return a module of the zoo and the Keras model converted from it."""
     import keras3conv as k3c
     from benchmarks._zoo import architectures
 
@@ -84,7 +84,7 @@ def to_keras(name: str) -> Pair:
 
 
 def to_torch(name: str, size: int) -> Pair:
-    """A model of `keras.applications`, and the module that it becomes."""
+    """Return a model of `keras.applications` and the torch module converted from it."""
     import keras
 
     import keras3conv as k3c

@@ -1,4 +1,4 @@
-"""Pairs written by hand, with what makes alignment hard: order, equal blocks, meaningless names, ties, unused parts."""
+"""Define handwritten pairs that are hard to align: other order, equal blocks, meaningless names, ties, unused parts."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ WIDTH = 6
 
 
 class Mess(nn.Module):
-    """Defined backwards, equal blocks, names that mean nothing, a tied weight, a module used twice, an unused head."""
+    """A module with layers defined in reverse, equal blocks, meaningless names, a tied weight, and an unused head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Mess(nn.Module):
 
 
 class KerasMess(keras.Model):  # type: ignore[misc]
-    """The same; its unused layer is built, so that it has variables."""
+    """The Keras counterpart of `Mess`; its unused layer is built, so that it has variables."""
 
     def __init__(self) -> None:
         super().__init__(name="mess")
@@ -57,7 +57,7 @@ class KerasMess(keras.Model):  # type: ignore[misc]
 
 
 def mess() -> Pair:
-    """The hand-written mess."""
+    """Return the pair of `Mess` and `KerasMess`."""
     tokens = np.random.default_rng(1).integers(0, 11, (2, 5))
     model = KerasMess()
     model(tokens)
@@ -85,7 +85,7 @@ class Detector(nn.Module):
 
 
 def detector() -> Pair:
-    """A detection head: layers that run once for every scale."""
+    """Return a pair of detectors, whose head layers run once for every scale."""
     inputs = keras.Input((16, 24, 3))
     tower = [layers.Conv2D(8, 3, padding="same"), layers.BatchNormalization(), layers.Activation("silu")]
     boxes, classes = layers.Conv2D(4, 1, name="box"), layers.Conv2D(5, 1, name="class")
@@ -100,7 +100,7 @@ def detector() -> Pair:
 
 
 class UNet(nn.Module):
-    """Down, up, and a connection across at every depth."""
+    """A U-Net: downsampling, upsampling, and a skip connection at every depth."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class UNet(nn.Module):
 
 
 def unet() -> Pair:
-    """A U-Net."""
+    """Return a pair of U-Nets."""
     inputs = keras.Input((16, 12, 3))
     first = layers.Conv2D(4, 3, padding="same", activation="relu")(inputs)
     second = layers.Conv2D(8, 3, padding="same", activation="relu")(layers.MaxPooling2D()(first))
@@ -135,7 +135,7 @@ def unet() -> Pair:
 
 
 class Recurrent(nn.Module):
-    """Two recurrent layers in a row, the second both ways, and a head."""
+    """Two recurrent layers, the second bidirectional, and a head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class Recurrent(nn.Module):
 
 
 def recurrent() -> Pair:
-    """GRUs: torch orders their gates otherwise."""
+    """Return a pair of GRU models; torch has another gate order."""
     inputs = keras.Input((6, 4))
     x = layers.GRU(7, return_sequences=True)(inputs)
     x = layers.Bidirectional(layers.GRU(5, return_sequences=True))(x)
@@ -173,7 +173,7 @@ class Mixer(nn.Module):
 
 
 def mixer() -> Pair:
-    """A mixer: square matrices of one size everywhere."""
+    """Return a pair of mixers, in which all matrices are square and of the same size."""
     x = inputs = keras.Input((WIDTH, WIDTH))
     for _ in range(3):
         y = layers.Permute((2, 1))(layers.LayerNormalization(epsilon=1e-3)(x))
@@ -183,7 +183,7 @@ def mixer() -> Pair:
 
 
 class TwoInputs(nn.Module):
-    """An image and a table, joined."""
+    """A module that joins the features of an image and of a table."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -197,7 +197,7 @@ class TwoInputs(nn.Module):
 
 
 def two_inputs() -> Pair:
-    """Two inputs."""
+    """Return a pair of models with two inputs."""
     image, table = keras.Input((8, 9, 3)), keras.Input((4,))
     pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(image))
     y = layers.Dense(4)(layers.Dense(4, activation="relu")(table))
@@ -208,13 +208,13 @@ def two_inputs() -> Pair:
 
 
 def resnet8_file() -> Path:
-    """The trained ResNet8 of MLPerf Tiny, where there is one: see `KERAS3CONV_SHARED`."""
+    """Return the file of the trained ResNet8 of MLPerf Tiny, if it exists; see `KERAS3CONV_SHARED`."""
     folder = os.environ.get("KERAS3CONV_SHARED", str(Path(__file__).resolve().parents[2] / "shared"))
     return Path(folder) / "data" / "mlperf_tiny_resnet8.h5"
 
 
 def resnet8() -> Pair:
-    """A trained model from a file of Keras 2, and a module for it."""
+    """Return a pair of a trained model from a Keras 2 file and a matching torch module."""
     from keras3conv.frameworks.keras import files as keras_files
     from tests.support.models import ResNet8
 

@@ -1,4 +1,4 @@
-"""Runs each pair of models in a process of its own: what one leaves in memory, or breaks, does not reach the next."""
+"""Run each pair of models in a separate process, so that memory leaks and crashes do not affect the next pair."""
 
 import importlib
 import multiprocessing
@@ -17,7 +17,7 @@ SOURCES = ("own", "text", "vision", "converted")
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What the process of one pair may use.
+    """The limits of the process of one pair.
 
     Attributes:
         seconds: The processor time; the process is killed by the system if it uses more.
@@ -29,20 +29,20 @@ class Limits:
 
 
 def entries() -> list[Entry]:
-    """Every pair; one more is one more entry in a list of `_fidelity_*.py`."""
+    """Return all pairs; to add one, add an entry to a list in a file `_fidelity_*.py`."""
     modules = [importlib.import_module(f"benchmarks._fidelity_{source}") for source in SOURCES]
     return [entry for module in modules for entry in module.ENTRIES]
 
 
 def judge(chosen: Sequence[Entry], jobs: int, limits: Limits, done: Callable[[Result], None]) -> None:
-    """Judge pairs, several at a time; each result is handed out when it is there, in one thread at a time."""
+    """Judge pairs, several in parallel; pass each result to `done` in the calling thread."""
     with ThreadPoolExecutor(jobs) as pool:
         for result in pool.map(lambda entry: judged(entry, limits), chosen):
             done(result)
 
 
 def judged(entry: Entry, limits: Limits | None = None) -> Result:
-    """The result of a pair. One that cannot be built, aligned or judged has a result that says so."""
+    """Return the result of a pair; if it cannot be built, aligned or judged, the result has the reason."""
     if missing := [package for package in entry.needs if find_spec(package) is None]:
         return Result(name=entry.name, misses=(f"not run: {', '.join(missing)} is not installed",))
     context = multiprocessing.get_context("spawn")
@@ -67,6 +67,6 @@ def _measured(name: str, limits: Limits, sender: Connection) -> None:
     entry = next(entry for entry in entries() if entry.name == name)
     try:
         result = measure(entry.name, entry.build())
-    except (Keras3ConvError, *RAISED_BY_MODELS) as error:  # any other ends the process, and the row says so
+    except (Keras3ConvError, *RAISED_BY_MODELS) as error:  # any other exception ends the process, which the row records
         result = Result(name=name, misses=(f"{type(error).__name__}: {error}",))
     sender.send(result)

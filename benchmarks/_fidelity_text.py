@@ -1,4 +1,4 @@
-"""Transformers' models against keras-hub's backbones; keras-hub's own converter is the independent oracle."""
+"""Define pairs of a transformers model and a keras-hub backbone; keras-hub's converter determines the right weights."""
 
 import json
 import tempfile
@@ -37,7 +37,7 @@ def _tokens(*, types: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _two_texts() -> tuple[dict[str, Any], dict[str, Any]]:
-    """What an encoder is given, and what a decoder is."""
+    """Return the inputs of an encoder-decoder for torch and for Keras."""
     generator = np.random.default_rng(5)
     source, target = (generator.integers(3, 40, (2, length)).astype(np.int64) for length in (9, 7))
     source_mask, target_mask = np.ones_like(source), np.ones_like(target)
@@ -64,7 +64,7 @@ def _made(
     without: Mapping[str, str] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Pair:
-    """Writes a small random model to a folder, and reads that with keras-hub.
+    """Return a pair: save a small random transformers model to a folder, and load this folder with keras-hub.
 
     Args:
         family: What transformers calls the family.
@@ -83,7 +83,7 @@ def _made(
     options = getattr(transformers, f"{family}Config")(**config)
     module = with_few_digits(randomised(getattr(transformers, f"{family.removesuffix('Text')}{model}")(options)))
     if any(name.endswith("Experts") for name in map(_class_name, module.modules())):
-        module.set_experts_implementation("eager")  # the other ones have no kernel for float64
+        module.set_experts_implementation("eager")  # the other implementations have no float64 kernel
     with tempfile.TemporaryDirectory() as folder:
         module.save_pretrained(folder)
         _add_settings(Path(folder) / "config.json", settings or {})
@@ -105,7 +105,7 @@ def _add_settings(file: Path, settings: Mapping[str, Any]) -> None:
 
 
 def with_few_digits(module: Any) -> Any:
-    """The module with values that are exact in every dtype: some of keras-hub's converters read half precision."""
+    """Return the module with weights that are exact in half precision, which some keras-hub converters use."""
     import torch
 
     with torch.no_grad():

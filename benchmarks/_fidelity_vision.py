@@ -1,4 +1,4 @@
-"""Torchvision's models against those of keras.applications, which other people wrote."""
+"""Define pairs of a torchvision model and a model of keras.applications, which differ in documented details."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -11,32 +11,32 @@ from benchmarks._fidelity import Entry, Pair, randomised
 from benchmarks._torchvision import torchvision_models
 
 Change = Callable[[Any], Any]
-"""From a Keras layer to the layer that stands in its place."""
+"""Returns the replacement of a Keras layer."""
 
 
 class BorderedAverage(keras.layers.Layer):  # type: ignore[misc]
-    """An average over three by three values that counts the border of zeros, as torch does."""
+    """A 3x3 average pooling that counts the zero padding, as torch does."""
 
     def call(self, inputs: Any) -> Any:
-        """Pads, and averages."""
+        """Return the padded and averaged input."""
         padded = keras.ops.pad(inputs, [[0, 0], [1, 1], [1, 1], [0, 0]])
         return keras.ops.average_pool(padded, 3, 1, "valid")
 
 
 def reconfigured(layer: Any, changes: Mapping[str, Mapping[str, Any]]) -> Any:
-    """The layer anew, with changes by its name, or by its class."""
+    """Return a copy of the layer with configuration changes for its name or its class."""
     config = layer.get_config()
     wanted = {**changes.get(type(layer).__name__, {}), **changes.get(layer.name, {})}
     return type(layer).from_config({**config, **{name: value for name, value in wanted.items() if name in config}})
 
 
 def rebuilt(model: Any, change: Change) -> Any:
-    """The model anew, with some of its layers replaced."""
+    """Return a copy of the model with some of its layers replaced."""
     return keras.models.clone_model(model, clone_function=change)
 
 
 def with_changes(changes: Mapping[str, Mapping[str, Any]]) -> Callable[[Any], Any]:
-    """Makes a model anew, with changes of configurations."""
+    """Return a function that copies a model with changed layer configurations."""
     return partial(rebuilt, change=partial(reconfigured, changes=changes))
 
 
@@ -79,7 +79,7 @@ ENTRIES = tuple(
         ("VGG16", partial(_made, "vgg16", "VGG16", 224)),
         ("VGG19", partial(_made, "vgg19", "VGG19", 224)),
         (
-            # With odd sizes "same" pads as torch does; what is left are the epsilon and the place of the strides.
+            # With odd sizes "same" pads as torch does; the epsilons and the positions of the strides still differ.
             "ResNet50",
             partial(
                 _made,
@@ -102,7 +102,7 @@ ENTRIES = tuple(
             ),
         ),
         (
-            # With odd sizes "same" pads as torch does; what is left is the epsilon.
+            # With odd sizes "same" pads as torch does; only the epsilons differ.
             "MobileNetV2",
             partial(
                 _made,
@@ -114,14 +114,14 @@ ENTRIES = tuple(
             ),
         ),
         (
-            # With odd sizes "same" pads as torch does; nothing is left.
+            # With odd sizes "same" pads as torch does, so nothing differs.
             "MobileNetV3Small",
             partial(
                 _made, "mobilenet_v3_small", "MobileNetV3Small", 65, keras_options={"include_preprocessing": False}
             ),
         ),
         (
-            # Keras scales nothing in its normalisations: torch's weights must be ones, which they are at first.
+            # Keras' normalizations have no scale: torch's weights must be ones, which is their initial value.
             "InceptionV3",
             partial(
                 _made,

@@ -1,4 +1,4 @@
-"""Weights in a .safetensors file, a plan, and the Keras model that other converters would build for them."""
+"""Define test weights: a .safetensors file, a plan, and the Keras model that other converters would build."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -22,14 +22,14 @@ KINDS = {2: "o i -> i o", 4: "o i h w -> h w i o", 1: "a -> a"}
 
 @dataclass(frozen=True)
 class Fixture:
-    """A list of weights, each a layer of its own."""
+    """A list of weights, each in a separate layer."""
 
     name: str
     shapes: tuple[tuple[int, ...], ...]
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The size of the weights in bytes."""
         return 4 * sum(map(prod, self.shapes))
 
     def save(self, path: Path) -> None:
@@ -77,7 +77,7 @@ class Fixture:
             yield LayerView(path=layer, tensors=(tensor,))
 
     def keras_model(self) -> Any:
-        """A Keras model with these weights, as a converter builds that has the model's code."""
+        """Return a Keras model with these weights, as a converter with the model's code builds it."""
         import keras
 
         inputs, outputs = [], []
@@ -97,7 +97,7 @@ SIDES: tuple[Any, Any] = ("torch", "keras")
 
 
 def _started(path: Path, shapes: Sequence[tuple[int, ...]]) -> Any:
-    """Open a .safetensors file whose header is written."""
+    """Open a new .safetensors file and write its header."""
     header, end = {}, 0
     for place, shape in enumerate(shapes):
         start, end = end, end + 4 * prod(shape)

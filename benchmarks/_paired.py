@@ -1,8 +1,8 @@
-"""Compares the times of works that are run in turns: other work on the machine then disturbs all of them alike.
+"""Compare the times of tasks that run alternately, so that other load on the machine affects all of them equally.
 
-A ratio is the median over the rounds of the time of one work divided by that of another in the same round. Its spread
-is the distance between the quartiles of these quotients, divided by the median. A ratio whose spread is above the limit
-is refused, for it says more about the machine than about the works.
+A ratio is the median over the rounds of the time of one task divided by that of another in the same round. Its spread
+is the interquartile range of these quotients, divided by the median. A ratio with a spread above the limit is refused,
+because it reflects the machine and not the tasks.
 """
 
 import statistics
@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 SPREAD = 0.15
-"""The largest spread of a ratio that counts."""
+"""The largest spread of a valid ratio."""
 
 TOLERANCE = 1.2
 """With `--check`, a ratio fails beyond this multiple of its target."""
@@ -28,8 +28,8 @@ class Ratio:
 
     Attributes:
         group: What was measured: "inference".
-        name: The work.
-        reference: The work that it is divided by.
+        name: The task.
+        reference: The task by whose time it is divided.
         processor: The median ratio of the processor times.
         wall: The median ratio of the wall times.
         spread: The spread of the ratios of the processor times.
@@ -48,12 +48,12 @@ class Ratio:
 
     @property
     def is_refused(self) -> bool:
-        """Whether the rounds differ too much to say anything."""
+        """Whether the rounds differ too much for a valid ratio."""
         return self.spread > SPREAD
 
     @property
     def verdict(self) -> str:
-        """What the ratio says about its target."""
+        """The result in words: whether the ratio meets its target."""
         if self.is_refused:
             return "refused: the rounds differ too much"
         if self.target is None:
@@ -68,7 +68,7 @@ class Ratio:
 
 
 def rounds_of(works: Mapping[str, Work], rounds: int) -> dict[str, list[Seconds]]:
-    """The times of every work in every round, after a round that warms up; each round starts with another work."""
+    """Return the times of every task in every round, after a warm-up round; each round starts with another task."""
     for work in works.values():
         work()
     found: dict[str, list[Seconds]] = {name: [] for name in works}
@@ -85,7 +85,7 @@ def rounds_of(works: Mapping[str, Work], rounds: int) -> dict[str, list[Seconds]
 def ratio(
     group: str, times: Mapping[str, list[Seconds]], name: str, reference: str, target: float | None = None
 ) -> Ratio:
-    """The ratio of two works whose times were measured in the same rounds."""
+    """Return the ratio of two tasks whose times were measured in the same rounds."""
     pairs = list(zip(times[name], times[reference], strict=True))
     processor, wall = ([own[place] / other[place] for own, other in pairs] for place in (0, 1))
     low, middle, high = statistics.quantiles(processor, n=4)

@@ -1,4 +1,4 @@
-"""The groups of `speed`: each measures in a process of its own, and yields its ratios."""
+"""Define the groups of `speed`: each runs in a separate process and yields its ratios."""
 
 import ctypes
 import io
@@ -15,11 +15,11 @@ AFTER = "Keras on torch, after transfer"
 FILLED = "Keras on torch, set_weights"
 
 ALLOWANCE = 64 << 20
-"""The bytes that a transfer may use beside the largest pair of tensors."""
+"""The bytes that a transfer may use in addition to the largest pair of tensors."""
 
 
 def inference(name: str, rounds: int, *, full: bool) -> Iterator[Ratio]:
-    """One call of a converted Keras model on the torch backend, against the same model filled by `set_weights`."""
+    """Compare one call of a converted Keras model on the torch backend with the same model filled by `set_weights`."""
     import keras
     import torch
 
@@ -51,7 +51,7 @@ def inference(name: str, rounds: int, *, full: bool) -> Iterator[Ratio]:
 
 
 def _onnx_session(module: Any, given: Any) -> tuple[Any, dict[str, Any]]:
-    """A session of ONNX Runtime with one thread for an exported module, and its inputs."""
+    """Return a single-threaded session of ONNX Runtime for an exported module, and its inputs."""
     import onnxruntime
     import torch
 
@@ -64,7 +64,7 @@ def _onnx_session(module: Any, given: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def to_torch(rounds: int) -> Iterator[Ratio]:
-    """One call of a module that was converted from Keras, against torchvision's, edited by hand to compute the same."""
+    """Compare one call of a module converted from Keras with torchvision's module, edited by hand to be equivalent."""
     import keras
     import torch
 
@@ -90,7 +90,7 @@ def to_torch(rounds: int) -> Iterator[Ratio]:
 
 
 def transfers(rounds: int) -> Iterator[Ratio]:
-    """A live transfer on the current backend, against the loops that one writes by hand.
+    """Compare a live transfer on the current backend with handwritten loops.
 
     The loop fills a model of its own, as without this package: a transfer changes the memory order of kernels.
     """
@@ -113,7 +113,7 @@ def transfers(rounds: int) -> Iterator[Ratio]:
 
     works: dict[str, Work] = {"transfer": lambda: k3c.transfer(module, model, plan), "loop of assign": loop}
     group = f"transfer, ResNet-50, Keras on {keras.backend.backend()}"
-    with Growth() as growth:  # the first transfer: later ones use memory that this one freed
+    with Growth() as growth:  # the first transfer, because later ones reuse the memory that it frees
         works["transfer"]()
     yield ratio(group, rounds_of(works, rounds), "transfer", "loop of assign", 1.3)
     beside = growth.bytes / (2 * max(array.nbytes for array in moved.values()) + ALLOWANCE)
@@ -132,7 +132,7 @@ def transfers(rounds: int) -> Iterator[Ratio]:
 
 
 def _sharing(rounds: int) -> Ratio:
-    """A transfer that shares the memory of a hundred matrices of 1024 x 1024, against a loop that copies them."""
+    """Compare a transfer that shares the memory of a hundred 1024 x 1024 matrices with a loop that copies them."""
     import keras
     import numpy as np
     import torch
@@ -158,7 +158,7 @@ def _sharing(rounds: int) -> Ratio:
 
 
 def _moved(module: Any) -> dict[str, Any]:
-    """The tensors of a module with their axes in Keras' order, as views."""
+    """Return views of the tensors of a module with their axes in Keras' order."""
     import numpy as np
 
     state = {name: tensor.detach().numpy() for name, tensor in module.state_dict(keep_vars=True).items()}
@@ -167,7 +167,7 @@ def _moved(module: Any) -> dict[str, Any]:
 
 
 def probes(rounds: int) -> Iterator[Ratio]:
-    """The probe of a ResNet-50 for one image, against one float32 call of each side."""
+    """Compare the probe of a ResNet-50 for one image with one float32 call of each side."""
     import numpy as np
     import torch
 
@@ -195,7 +195,7 @@ def probes(rounds: int) -> Iterator[Ratio]:
 
 
 def certificates(rounds: int) -> Iterator[Ratio]:
-    """The conversion and the certificate of three convolutions; the reference is one second of processor time."""
+    """Measure the conversion and certificate of three convolutions, relative to one second of processor time."""
     import keras
 
     import keras3conv as k3c
@@ -216,7 +216,7 @@ def certificates(rounds: int) -> Iterator[Ratio]:
 
 
 def starts(rounds: int) -> Iterator[Ratio]:
-    """Importing the package against importing numpy, and the help of the command line, each in a new process."""
+    """Compare the import of the package with that of numpy, and time `--help`, each in a new process."""
 
     def python(*arguments: str) -> Work:
         return lambda: subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
@@ -233,7 +233,7 @@ def starts(rounds: int) -> Iterator[Ratio]:
 
 
 def _children_of(works: dict[str, Work], rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """The processor time that child processes take, and the wall time."""
+    """Return the processor time and the wall time of child processes."""
     import resource
 
     def busy() -> float:
@@ -259,7 +259,7 @@ class Growth:
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
     def __enter__(self) -> "Growth":
-        ctypes.CDLL(None).malloc_trim(0)  # memory that was freed before is not there to be used again
+        ctypes.CDLL(None).malloc_trim(0)  # return freed memory to the system, so that it is not reused
         self._first = _anonymous()
         self._thread.start()
         return self

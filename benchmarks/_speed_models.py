@@ -1,4 +1,4 @@
-"""The models of `speed`: convolutions, many small layers, and a transformer, in torch, and as Keras writes them."""
+"""Define the models of `speed`: convolutions, many small layers, and a transformer, in torch and in Keras style."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ IMAGE = 224
 
 
 def perceptron() -> nn.Module:
-    """Fifty small layers: what counts is the cost of a call, not of arithmetic."""
+    """Return fifty small layers, whose time is dominated by the cost of a call, not of arithmetic."""
     return nn.Sequential(*(part for _ in range(50) for part in (nn.Linear(64, 64), nn.ReLU())))
 
 
@@ -30,7 +30,7 @@ class Encoder(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2 * blocks))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Tokens (batch, steps, width) to tokens."""
+        """Map tokens (batch, steps, width) to tokens of the same shape."""
         batch, steps, width = x.shape
         for number, packed in enumerate(self.packed):
             parts = packed(self.norms[2 * number](x)).reshape(batch, steps, 3, self.heads, width // self.heads)
@@ -53,12 +53,12 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], torch.Tensor]]] 
     "50 dense layers": (perceptron, lambda: torch.randn(1, 64)),
     "transformer, 128 steps": (Encoder, lambda: torch.randn(1, 128, 256)),
 }
-"""Makers of a network and of its input, by the name in the tables."""
+"""Functions that return a network and its input, by the name in the tables."""
 
 CONVOLUTIONAL = tuple(name for name in NETWORKS if name.startswith("ResNet"))
 
 
 def in_keras_layout(given: torch.Tensor) -> Any:
-    """The input as the Keras model takes it: images with the channels last."""
+    """Return the input of the Keras model: images with the channels last."""
     moved = given.permute(0, 2, 3, 1).contiguous() if given.ndim == 4 else given
     return np.ascontiguousarray(moved.numpy())

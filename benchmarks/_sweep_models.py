@@ -1,6 +1,6 @@
-"""Models for the sweep of a hundred: `rule_12`, `text_3` and `app_5` are made when they are asked for, by place.
+"""Define factories for the sweep of a hundred models: `rule_12`, `text_3` and `app_5` are created on first access.
 
-A pair is made once in a process: its torch side is `rule_12_torch`, its Keras side `rule_12_keras`.
+A pair is created once per process: its torch side is `rule_12_torch`, its Keras side `rule_12_keras`.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ APPLICATIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("MobileNetV2", {"alpha": 0.35}),
     ("MobileNetV3Small", {"alpha": 0.75, "minimalistic": True}),
 )
-"""Models of keras.applications that are small with small images, with their options."""
+"""Small models of keras.applications, with their options."""
 
 
 def __getattr__(name: str) -> Callable[[], Any]:
@@ -32,7 +32,7 @@ def __getattr__(name: str) -> Callable[[], Any]:
 
 
 def application(place: int) -> Any:
-    """A model of keras.applications with random weights, for images of 32 by 32."""
+    """Return a model of keras.applications with random weights, for images of 32 by 32 pixels."""
     import keras
 
     name, options = APPLICATIONS[place]
@@ -40,20 +40,20 @@ def application(place: int) -> Any:
 
 
 def side_of(kind: str, place: int, side: str) -> Any:
-    """One side of a pair."""
+    """Return one side of a pair."""
     return getattr(pair_of(kind, place), side)
 
 
 @cache
 def pair_of(kind: str, place: int) -> Any:
-    """The pair of an example of a rule, or of a model of transformers and one of keras-hub."""
+    """Return the pair for an example of a rule, or of a transformers model and a keras-hub model."""
     if kind == "rule":
         import keras
 
         from keras3conv.rules.library import list_rules
         from tests.support.pairs import make_pair
 
-        keras.utils.clear_session()  # the names of layers are those of a process that makes this pair alone
+        keras.utils.clear_session()  # reset the layer names, as in a process that creates only this pair
         return make_pair(list_rules()[place], 0)
     from benchmarks._fidelity_text import ENTRIES
 
@@ -61,55 +61,55 @@ def pair_of(kind: str, place: int) -> Any:
 
 
 def leaves_without_a_word() -> Any:
-    """Ends the process."""
+    """End the process without a message."""
     os._exit(0)
 
 
 def aborts() -> Any:
-    """Ends the process as an assertion in C does."""
+    """Abort the process as a failed assertion in C does."""
     os.abort()
 
 
 def reads_nowhere() -> Any:
-    """Reads memory that is not there."""
+    """Read from an invalid address."""
     ctypes.string_at(0)
 
 
 def kills_itself() -> Any:
-    """Ends the process as the system does when memory is short."""
+    """Kill the process as the system does when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def never_ends() -> Any:
-    """Waits."""
+    """Never return, to test the time limit."""
     while True:
         time.sleep(60)
 
 
 def grows() -> Any:
-    """Takes memory until it is stopped."""
+    """Allocate memory without end, to test the memory limit."""
     held = []
     while True:
         held.append(bytearray(b"x" * 20_000_000))
 
 
 def raises() -> Any:
-    """Has a mistake in its code."""
+    """Raise an exception from a mistake in the code."""
     raise ZeroDivisionError("a mistake in the model")
 
 
 def reads_a_missing_file() -> Any:
-    """Opens a file that is not there."""
+    """Open a file that does not exist."""
     return Path("weights-that-nobody-has.bin").read_bytes()
 
 
 def is_no_model() -> Any:
-    """Returns something else than a model."""
+    """Return an object that is not a model."""
     return {"a": "dict"}
 
 
 def wrong_weights() -> Any:
-    """The Keras side of a pair with one weight that is slightly off."""
+    """Return the Keras side of a pair with one slightly changed weight."""
     model = pair_of("rule", planted_place()).keras
     variable = model.trainable_variables[0]
     variable.assign(variable + 1e-3)
@@ -118,7 +118,7 @@ def wrong_weights() -> Any:
 
 @cache
 def planted_place() -> int:
-    """The place of the rule whose pair is spoiled."""
+    """Return the index of the rule for `wrong_weights`."""
     from keras3conv.rules.library import list_rules
 
     return next(place for place, rule in enumerate(list_rules()) if rule.keras == "keras.layers.Dense")

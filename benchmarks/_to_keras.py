@@ -29,14 +29,14 @@ LIMIT = 1e-11
 """The largest relative difference in float64 of two models that compute the same function."""
 
 STEP = 1e-7
-"""How far two weights may be apart after a step of SGD in float64, relative to how far the step moved them."""
+"""The largest difference of weights after a step of SGD in float64, relative to the change that the step makes."""
 
 BACKENDS = ("jax", "tensorflow")
 
 
 @dataclass(kw_only=True)
 class Row:
-    """What was found of one architecture.
+    """The measurements of one architecture.
 
     Attributes:
         name: The architecture.
@@ -81,7 +81,7 @@ class Row:
 
 
 def measured(name: str, folder: str) -> Row:
-    """Convert an architecture and measure everything that needs torch; what both return is saved in the folder."""
+    """Convert an architecture and measure everything that needs torch; save the outputs in the folder."""
     import torch
 
     warnings.simplefilter("ignore")
@@ -99,7 +99,7 @@ def measured(name: str, folder: str) -> Row:
 
 
 def _part(row: Row, name: str, work: Any) -> Any:
-    """Return what a part of the measurement returns, or note why it failed."""
+    """Run a part of the measurement and return its result; if it fails, record the reason in the row."""
     from keras3conv.errors import RAISED_BY_MODELS, Keras3ConvError
 
     try:
@@ -190,7 +190,7 @@ def _save(row: Row, module: Any, inputs: Any, conversion: Any, folder: Path) -> 
 
 
 def backend_main() -> int:
-    """Load saved models without torch; a line of input is a folder, a line of output is what was found."""
+    """Load saved models without torch; each line of input is a folder, each line of output the result."""
     import keras
     import numpy as np
 
@@ -211,7 +211,7 @@ def backend_main() -> int:
 
 
 def _reloaded(folder: Path, keras: Any, np: Any, judge: Any) -> str:
-    """Return what is wrong with a saved model on this backend; an empty text if nothing is."""
+    """Return the error of a saved model on this backend; an empty text if there is none."""
     with np.load(folder / "values.npz") as file:
         values = dict(file)
     given = [values[f"given{place}"] for place in range(sum(name.startswith("given") for name in values))]
@@ -238,7 +238,7 @@ def _like(array: Any, found: Any, expected: Any) -> Any:
 
 
 class _Backend:
-    """A process with Keras on one backend, without torch, started again when it stopped."""
+    """A process with Keras on one backend and without torch; it is restarted after it stops."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -246,7 +246,7 @@ class _Backend:
         self.done = 0
 
     def reloaded(self, folder: Path) -> str:
-        """Return what is wrong with a saved model on this backend."""
+        """Return the error of a saved model on this backend; empty if there is none."""
         if self.process is None or self.process.poll() is not None or self.done >= 20:
             self.stop()
             command = [sys.executable, "-c", "from benchmarks._to_keras import backend_main; backend_main()"]
@@ -272,7 +272,7 @@ class _Backend:
 
 
 def run(names: Sequence[str], arguments: argparse.Namespace) -> dict[str, Row]:
-    """Measure every architecture, each in a process of its own."""
+    """Measure every architecture, each in a separate process."""
     os.environ.update(KERAS_BACKEND="torch", OMP_NUM_THREADS="1", TF_CPP_MIN_LOG_LEVEL="3")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks._to_keras_imports"])
@@ -380,7 +380,7 @@ def _cells(row: Row) -> str:
 
 
 def main(given: Sequence[str]) -> int:
-    """Measure what the arguments choose; with --check the exit status is 1 if a row is not complete."""
+    """Measure the chosen architectures; with --check the exit status is 1 if a row is incomplete."""
     parser = argparse.ArgumentParser(prog="bench_convert --to keras")
     parser.add_argument("--only", nargs="+", default=["*"], help="Names or patterns of architectures or groups.")
     parser.add_argument("--jobs", type=int, default=1, help="The number of rows that run at the same time.")

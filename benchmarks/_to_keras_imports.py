@@ -1,4 +1,4 @@
-"""The imports of the process from which every row of `_to_keras` is forked."""
+"""Import the frameworks in the process from which every row of `_to_keras` is forked."""
 
 import keras  # noqa: F401
 import tensorflow  # noqa: F401 - Keras imports it when it saves

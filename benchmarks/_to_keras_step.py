@@ -1,14 +1,14 @@
-"""One step of SGD on both sides of a conversion to Keras, in float64; normalizations train, dropouts are off."""
+"""Compare one step of SGD on both sides of a conversion to Keras, in float64, with dropout off."""
 
 import copy
 from typing import Any
 
 RATE = 1.0
-"""The rate of learning."""
+"""The learning rate."""
 
 
 def step_difference(module: Any, inputs: Any, conversion: Any) -> float:
-    """Return how far the weights are apart after one step, relative to how far the step moved them.
+    """Return the difference of the weights after one step, relative to the change that the step makes.
 
     Both sides start from the same weights and see the same inputs. The loss weighs every output with a number of
     its own. Statistics are not compared: those of Keras are of the biased variance. Neither is the bias of a recurrent
@@ -97,7 +97,7 @@ def _step_torch(module: Any, args: Any, kwargs: Any) -> None:
     from keras3conv.frameworks.torch.modes import Float64
 
     parameters = [one for one in module.parameters() if one.requires_grad]
-    with Float64(module):  # also where the code of the module asks for float32
+    with Float64(module):  # also if the code of the module requests float32
         outputs = _flat(module(*args, **kwargs))
     _loss(outputs).backward()
     torch.optim.SGD(parameters, lr=RATE).step()

@@ -1,4 +1,4 @@
-"""Makes torchvision importable beside a CPU build of torch.
+"""Make torchvision importable with a CPU build of torch.
 
 The wheel on PyPI is built for CUDA: its library of compiled operators cannot be loaded without it, and the import ends
 where shapes are registered for operators that only this library defines. Declaring them first is enough: the models of
@@ -13,7 +13,7 @@ import torch
 
 @cache  # the declarations last as long as the object that made them
 def declare_operators() -> Any:
-    """Declares the operators that torchvision registers shapes for, unless they are there already."""
+    """Declare the operators for which torchvision registers shapes, unless they exist."""
     if hasattr(torch.ops.torchvision, "nms"):
         return None
     library: Any = vars(torch.library)["Library"]("torchvision", "DEF")
@@ -23,7 +23,7 @@ def declare_operators() -> Any:
 
 
 def torchvision_models() -> Any:
-    """The module `torchvision.models`."""
+    """Return the module `torchvision.models`."""
     declare_operators()
     from torchvision import models
 

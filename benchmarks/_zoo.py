@@ -1,4 +1,4 @@
-"""The torch modules that `bench_convert --to keras` converts, each with inputs: small, with random weights."""
+"""List the torch modules that `bench_convert --to keras` converts: small, with random weights and inputs."""
 
 import importlib
 from collections.abc import Callable
@@ -25,6 +25,6 @@ class Architecture:
 
 
 def architectures() -> dict[str, Architecture]:
-    """Every architecture by its name; one more is one more entry in a list of `_zoo_*.py`."""
+    """Return every architecture by name; to add one, add an entry to a list in a file `_zoo_*.py`."""
     modules = [importlib.import_module(f"benchmarks._zoo_{source}") for source in SOURCES]
     return {entry.name: entry for module in modules for entry in module.ENTRIES}

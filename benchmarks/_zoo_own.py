@@ -1,4 +1,4 @@
-"""Recurrent, convolutional and generative networks, as their authors write them: none comes from a library."""
+"""Define handwritten recurrent, convolutional and generative networks in the style of research code."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from benchmarks._zoo import Architecture
 
 
 class Classifier(nn.Module):
-    """Tokens, a recurrent layer, the state after the last step."""
+    """A classifier of tokens by the last state of a recurrent layer."""
 
     def __init__(self, kind: Any, **options: Any) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Classifier(nn.Module):
 
 
 class States(nn.Module):
-    """A recurrent layer that is given its state and returns it."""
+    """A recurrent layer that takes and returns its state."""
 
     def __init__(self, kind: Any, layers: int = 1) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Transformers' models of many types, each from a small random configuration: texts, images, audio."""
+"""List transformers models for text, images and audio, each built from a small configuration with random weights."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

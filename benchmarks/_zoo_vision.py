@@ -1,4 +1,4 @@
-"""Torchvision's models of classification, segmentation and video, for small images."""
+"""List torchvision models for classification, segmentation and video, with small images."""
 
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ def _classifier(name: str, size: int, **options: Any) -> tuple[Any, Any]:
 
 
 def _narrow(name: str) -> tuple[Any, Any]:
-    """A VGG with fewer units in the Linear layers, which hold nine of ten parameters."""
+    """Return a VGG with fewer units in the Linear layers, which have nine of ten parameters."""
     import torch
     from torch import nn
 

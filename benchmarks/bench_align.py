@@ -1,4 +1,4 @@
-"""How long planning takes, and how it grows with the number of layers: synthetic models, no framework, no run.
+"""Measure the time of planning and its growth with the number of layers: synthetic models, no framework, no run.
 
     python -m benchmarks bench_align --check
 
@@ -25,13 +25,13 @@ LIMITS = {10_000: 2.0, 50_000: 20.0}
 """Seconds that planning for so many layers may take on two cores."""
 
 EXPONENT = 1.2
-"""How steep the growth may be, from the second size to the last: seconds ~ layers ** exponent."""
+"""The largest exponent of the growth, from the second size to the last: seconds ~ layers ** exponent."""
 
 ROUNDS = 3
 
 
 def torch_layer(place: int) -> LayerView:
-    """A linear layer of one of six shapes."""
+    """Return a torch linear layer with one of six shapes."""
     inputs, outputs = 4 + place % 2, 4 + place % 3
     path = f"blocks.{place // 6}.part{place % 6}"
     return LayerView(
@@ -47,7 +47,7 @@ def torch_layer(place: int) -> LayerView:
 
 
 def keras_layer(place: int) -> LayerView:
-    """The dense layer that belongs to it, under another name."""
+    """Return the Keras layer that corresponds to `torch_layer(place)`, under another name."""
     inputs, outputs = 4 + place % 2, 4 + place % 3
     path = f"stage_{place // 6 + 1}/dense_{place % 6}"
     return LayerView(
@@ -63,7 +63,7 @@ def keras_layer(place: int) -> LayerView:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """The shortest of some rounds: the others were disturbed."""
+    """Return the shortest time of several rounds; the longer ones were disturbed by other load."""
     found = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
@@ -73,7 +73,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def measure(layers: int) -> dict[str, Any]:
-    """Plans a pair of models with so many layers, and makes sure that every pair is right."""
+    """Plan a pair of models with this number of layers, and check that every pair is right."""
     torch = ModelView(side="torch", name="Synthetic", layers=tuple(map(torch_layer, range(layers))))
     keras = ModelView(side="keras", name="synthetic", layers=tuple(map(keras_layer, range(layers))))
     made = plan(torch, keras).check()
@@ -92,13 +92,13 @@ def measure(layers: int) -> dict[str, Any]:
 
 
 def exponent(rows: list[dict[str, Any]]) -> float:
-    """The slope between the second size and the last, on a log-log scale; the first one warms up."""
+    """Return the slope between the second size and the last on a log-log scale; the first one is a warm-up."""
     first, last = rows[1], rows[-1]
     return math.log(last["seconds"] / first["seconds"]) / math.log(last["layers"] / first["layers"])
 
 
 def failures(rows: list[dict[str, Any]], steepness: float) -> list[str]:
-    """What misses its limit, in words."""
+    """Return a sentence for each missed limit."""
     found = [
         f"{row['layers']:,} layers took {row['seconds']:.2f} s, the limit is {LIMITS[row['layers']]} s"
         for row in rows
@@ -109,7 +109,7 @@ def failures(rows: list[dict[str, Any]], steepness: float) -> list[str]:
 
 
 def main() -> None:
-    """Prints the table; with --json it is written, with --check a missed limit is exit status 1."""
+    """Print the table; write it with --json; with --check a missed limit gives exit status 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the rows here")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a limit is missed")

@@ -1,4 +1,4 @@
-"""Every model of `keras.applications` becomes a torch module: proven, as trainable, compiled, exported, as fast.
+"""Convert every model of `keras.applications` to torch: proven, trainable, compiled, exported, fast.
 
     python -m benchmarks bench_convert --check
     python -m benchmarks bench_convert ResNet50 MobileNetV2 --compile inductor --speed
@@ -39,15 +39,15 @@ BACKENDS = {"NASNetLarge": "tensorflow", "NASNetMobile": "tensorflow"}
 """Models that Keras refuses to build on torch."""
 
 SLOWER = 1.05
-"""How many times the time of a module written by hand ours may take."""
+"""The largest time of a converted module, relative to a handwritten one."""
 
 STEP = 1e-7
-"""How far two weights may be apart after a step of SGD in float64, relative to how far the step moved them."""
+"""The largest difference of weights after a step of SGD in float64, relative to the change that the step makes."""
 
 
 @dataclass(kw_only=True)
 class Result:
-    """What was found of one model.
+    """The measurements of one model.
 
     Attributes:
         name: The name of the function in `keras.applications`.
@@ -64,8 +64,8 @@ class Result:
         seconds: How long conversion and proof took.
         size: The height and the width of the images.
         backend: What Keras ran on.
-        speed: Our time and arithmetic beside others'; None where it was not measured.
-        said: What went wrong.
+        speed: The time and arithmetic relative to torchvision's modules; None if not measured.
+        said: The error; empty if there is none.
     """
 
     name: str
@@ -86,14 +86,14 @@ class Result:
 
     @property
     def good(self) -> bool:
-        """Whether everything that was tried succeeded."""
+        """Whether every measured part succeeded."""
         fast = self.speed is None or self.speed["by_hand"] <= SLOWER
         steps = self.step is not None and self.step <= STEP and self.trainable == self.trainable_torch
         return self.certificate and steps and self.exported and self.compiled != "no" and fast
 
 
 def tried(result: Result, part: str) -> Result:
-    """The result with one part more: "proof", "speed", or the name of what compiles; what raises is said."""
+    """Run one part ("proof", "speed" or the name of a compiler), and add its result or its error."""
     try:
         if part == "proof":
             _prove(result)
@@ -132,7 +132,7 @@ def _prove(result: Result) -> None:
 
 
 def make(name: str, size: int, *, weights_of: bool = False) -> Any:
-    """A model of `keras.applications` with random weights that hide nothing."""
+    """Return a model of `keras.applications` with random, non-degenerate weights."""
     import keras
     import numpy as np
 
@@ -151,7 +151,7 @@ def make(name: str, size: int, *, weights_of: bool = False) -> Any:
 
 
 def _measure_statistics(model: Any, images: Any) -> None:
-    """Sets the moving statistics to those of some images: without them deep models overflow, and hide everything."""
+    """Set the moving statistics to those of some images; with the initial ones deep models overflow."""
     import keras
 
     norms = [one for one in model._flatten_layers() if isinstance(one, keras.layers.BatchNormalization)]
@@ -172,7 +172,7 @@ def _speed(result: Result) -> dict[str, float]:
 
 
 def _agrees_compiled(result: Result, backend: str) -> bool:
-    """Whether the compiled module returns what the module does, up to the module's own noise in float32."""
+    """Return whether the compiled module returns the same as the module, up to the module's float32 noise."""
     import torch
 
     import keras3conv as k3c
@@ -189,14 +189,14 @@ def _agrees_compiled(result: Result, backend: str) -> bool:
 
 
 def names() -> list[str]:
-    """Every model of `keras.applications`."""
+    """Return the names of all models of `keras.applications`."""
     import keras
 
     return [name for name in dir(keras.applications) if name[0].isupper()]
 
 
 def main() -> int:
-    """Prints a line for every model; with --check the exit status is 1 if one of them is not as it should be."""
+    """Print a line for every model; with --check the exit status is 1 if one of them falls short."""
     arguments = _arguments()
     warnings.simplefilter("ignore")
     if arguments.part:
@@ -217,7 +217,7 @@ def main() -> int:
 
 
 def _parts(known: Result | None, name: str, arguments: argparse.Namespace) -> list[str]:
-    """What is to be tried of a model, and was not yet."""
+    """Return the parts of a model that are requested and not yet measured."""
     parts = ["proof"] if known is None or not known.converted else []
     if arguments.compile and (known is None or known.compiled not in ("inductor", arguments.compile)):
         parts.append(arguments.compile)
@@ -245,12 +245,12 @@ def _read(path: Path | None) -> dict[str, Result]:
 
 
 def _in_a_process(result: Result, part: str) -> Result:
-    """The result with a part more, tried in a process of its own, in which Keras runs on what it has the model for."""
+    """Measure a part in a separate process, on the Keras backend that can build the model; return the result."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "result.json"
         path.write_text(json.dumps([asdict(result)]))
         command = [sys.executable, "-m", "benchmarks", "bench_convert", "--part", part, "--json", str(path)]
-        # Threads that wait without working leave the cores to whatever else runs on the machine.
+        # Waiting threads sleep, so that other processes on the machine can use the cores.
         own = {"KERAS_BACKEND": BACKENDS.get(result.name, "torch"), "OMP_WAIT_POLICY": "PASSIVE"}
         finished = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, **own})
         if finished.returncode:
@@ -279,18 +279,19 @@ relative to how far the step moved it. Compile is `torch.compile` with `fullgrap
 whose output agrees; `aot_eager` makes and differentiates the same graph, and generates no code. An empty cell was not
 tried.
 
-Speed is the time that the processor spends in eager mode on two threads, with {images} images of {side} x {side}, in turns with
-the others: the quickest of {rounds} rounds on each side. The first number is beside torchvision's model, the second beside
-torchvision's model edited by hand to compute what Keras' does: the stride in the first convolution of a bottleneck and
-biases (ResNet), more padding behind than before (EfficientNet, MobileNet), images normalised in the model (ConvNeXt,
-EfficientNet), a softmax at the end. Arithmetic is the number of multiplications and additions, torchvision's being 1.
+Speed is the time that the processor spends in eager mode on two threads, with {images} images of {side} x {side}, in
+turns with the others: the quickest of {rounds} rounds on each side. The first number is beside torchvision's model, the
+second beside torchvision's model edited by hand to compute what Keras' does: the stride in the first convolution of a
+bottleneck and biases (ResNet), more padding behind than before (EfficientNet, MobileNet), images normalised in the
+model (ConvNeXt, EfficientNet), a softmax at the end. Arithmetic is the number of multiplications and additions,
+torchvision's being 1.
 
 | model | size | certificate | trainable, Keras | torch | SGD step | export | compile | speed | by hand | arithmetic | lines | |
 | --- | ---: | --- | ---: | ---: | ---: | --- | --- | ---: | ---: | ---: | ---: | --- |"""  # noqa: E501 - a row of a table
 
 
 def table(results: Iterable[Result]) -> str:
-    """The results in Markdown."""
+    """Return the results as Markdown."""
     import keras
     import torch
 

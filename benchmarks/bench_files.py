@@ -1,4 +1,4 @@
-"""How fast and in how much memory weights move from file to file, beside raw copies and beside building a model.
+"""Measure the time and memory of file-to-file transfers against raw copies and against building a model.
 
     python -m benchmarks bench_files --check
     python -m benchmarks bench_files --only speed reverse --rounds 9 --json result.json
@@ -45,7 +45,7 @@ STEPS: dict[str, tuple[bool, Checks]] = {
     "ours: + read again": (True, Checks(reread=True, digests=False)),
     "ours: + digests": (True, Checks()),
 }
-"""For each step, whether files are flushed to disk, and what else is done beside writing."""
+"""For each step, whether files are flushed to disk, and the further checks."""
 
 MEBIBYTE = 1 << 20
 
@@ -56,10 +56,10 @@ class Result:
 
     Attributes:
         part: What was measured.
-        way: The way, against the reference.
+        way: The method that is compared with the reference.
         ratio: The median of the ratios of the rounds, or a number of another unit.
-        limit: The largest ratio that is asked; None if none is.
-        seconds: The median time of the way.
+        limit: The largest accepted ratio; None if there is no limit.
+        seconds: The median time of the method.
     """
 
     part: str
@@ -70,16 +70,16 @@ class Result:
 
     @property
     def met(self) -> bool:
-        """Whether the ratio is as small as is asked."""
+        """Whether the ratio is within its limit."""
         return self.limit is None or self.ratio <= self.limit
 
 
 def in_turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Time every way in every round; the first round warms up and does not count."""
+    """Time every method in every round, after a warm-up round."""
     found: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, way in ways.items():
-            os.sync()  # what the way before has left to write must not slow this one down
+            os.sync()  # pending writes of the previous method must not slow this one down
             started = time.perf_counter()
             way()
             if number:
@@ -88,7 +88,7 @@ def in_turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, li
 
 
 def compared(part: str, times: dict[str, list[float]], reference: str, limits: dict[str, float]) -> list[Result]:
-    """Return the ratio of every way to the reference."""
+    """Return the ratio of every method to the reference."""
     results = []
     for way, seconds in times.items():
         ratio = median(mine / theirs for mine, theirs in zip(seconds, times[reference], strict=True))
@@ -102,7 +102,7 @@ def _ours(source: Path, out: Path, plan: Alignment, step: tuple[bool, Checks], s
     tensors = tuple(target.tensors())
     sources = {pair.weights[0].names(side)[0]: pair.weights[0] for pair in plan.pairs}  # type: ignore[arg-type]
     other, planned = ("torch", plan.torch) if side == "keras" else ("keras", plan.keras)
-    # A weight file of Keras does not say what the variables of a layer are called, but where they are.
+    # A Keras weight file stores the locations of the variables, not their names.
     names = {tensor.location: tensor.path for tensor in view.tensors()}
     held = {tensor.path: names[tensor.location] for tensor in planned.tensors()}
 
@@ -117,7 +117,7 @@ def _ours(source: Path, out: Path, plan: Alignment, step: tuple[bool, Checks], s
 
 
 def _raw_h5(source: Path, out: Path, *, flush: bool = False) -> None:
-    """Read every tensor and write the same bytes with h5py, as a Keras file has them, without transposing."""
+    """Read every tensor and write the same bytes with h5py in the layout of a Keras file, without transposing."""
     import h5py
     from safetensors import safe_open
 
@@ -153,7 +153,7 @@ def _flush(path: Path) -> None:
 
 
 def _by_model(source: Path, out: Path, fixture: Fixture) -> None:
-    """Build the Keras model, set its weights and save them, as converters do that have the model's code."""
+    """Build the Keras model, set its weights and save them, as converters with the model's code do."""
     import keras
     from safetensors import safe_open
 
@@ -173,7 +173,7 @@ def _transfer(source: Path, out: Path, fixture: Fixture) -> None:
 
 
 def speed(folder: Path, rounds: int) -> list[Result]:
-    """From .safetensors to .weights.h5."""
+    """Compare methods for transfers from .safetensors to .weights.h5."""
     results = []
     for fixture in FIXTURES:
         source, out = folder / "in.safetensors", folder / "out.weights.h5"
@@ -197,7 +197,7 @@ def speed(folder: Path, rounds: int) -> list[Result]:
 
 
 def reverse(folder: Path, rounds: int) -> list[Result]:
-    """From .weights.h5 to .safetensors."""
+    """Compare methods for transfers from .weights.h5 to .safetensors."""
     results = []
     for fixture in FIXTURES:
         first, source, out = folder / "in.safetensors", folder / "in.weights.h5", folder / "out.safetensors"
@@ -217,7 +217,7 @@ def reverse(folder: Path, rounds: int) -> list[Result]:
 
 
 def many(folder: Path, rounds: int, number: int = 100_000) -> list[Result]:
-    """Many small tensors."""
+    """Compare methods for many small tensors."""
     fixture = Fixture(f"{number:,} x 16", ((16,),) * number)
     source, out = folder / "in.safetensors", folder / "out.weights.h5"
     fixture.save(source)
@@ -229,7 +229,7 @@ def many(folder: Path, rounds: int, number: int = 100_000) -> list[Result]:
 
 
 def memory(folder: Path, _rounds: int) -> list[Result]:
-    """The peak of anonymous memory, and a gibibyte under a limit of 400 MiB."""
+    """Measure the peak of anonymous memory, and transfer one GiB under a limit of 400 MiB."""
     results = []
     for fixture in (*FIXTURES, Fixture("16 x 4096 x 4096", ((4096, 4096),) * 16)):
         limit = 400 * MEBIBYTE if fixture.size >= 1 << 30 else 0
@@ -242,7 +242,7 @@ def memory(folder: Path, _rounds: int) -> list[Result]:
 
 
 def sparse(folder: Path, _rounds: int, gigabytes: int = 8) -> list[Result]:
-    """A checkpoint larger than the limit of the memory, a file of holes; the memory must not grow."""
+    """Transfer a sparse checkpoint that is larger than the memory limit; the memory must not grow."""
     number = gigabytes * 10**9 // (4 * 4096 * 4096)
     fixture = Fixture(f"{gigabytes} GB of holes", ((4096, 4096),) * number)
     fixture.save_sparse(folder / "in.safetensors")
@@ -264,7 +264,7 @@ def _in_a_process(folder: Path, fixture: Fixture, limit: int) -> dict[str, float
 
 
 def child(task: str) -> None:
-    """Transfer once; print the peak of the anonymous memory above that at the start, and its slope."""
+    """Transfer once; print the increase of the peak anonymous memory, and its slope."""
     import resource
 
     folder, shapes, limit = json.loads(task)
@@ -299,7 +299,7 @@ def child(task: str) -> None:
 
 
 def _anonymous() -> float:
-    """The anonymous memory of this process in MiB; pages of files do not count."""
+    """Return the anonymous memory of this process in MiB, without file pages."""
     for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("RssAnon"):
             return int(line.split()[1]) / 1024

@@ -1,4 +1,4 @@
-"""What the probe costs: its time and its memory, against one run of each model; a pair of the size of a ResNet-50.
+"""Measure the time and memory of the probe against one run of each model, for a pair of the size of a ResNet-50.
 
     KERAS_BACKEND=torch python -m benchmarks bench_probe --check
     KERAS_BACKEND=torch python -m benchmarks bench_probe --batch 8
@@ -24,19 +24,19 @@ BLOCKS = ((64, 3), (128, 4), (256, 6), (512, 3))
 SIZE, BATCH = 224, 2
 
 COST = 3.0
-"""How many times the sum of one call of each side the probe may take."""
+"""The largest time of the probe, as a multiple of the sum of one call of each side."""
 
 MEMORY = 2.0
-"""How many times the two models and their recorded activations the probe may add to the memory."""
+"""The largest additional memory of the probe, as a multiple of the two models and their recorded activations."""
 
 SECONDS = 10.0
-"""How long it may take from two live models to a checked plan."""
+"""The largest time in seconds from two live models to a checked plan."""
 
 ROUNDS = 3
 
 
 def torch_twin() -> Any:
-    """A ResNet-50 in torch, its layers in the order in which they run."""
+    """Return a ResNet-50 in torch, with its layers in call order."""
     import torch
     from torch import nn
 
@@ -69,7 +69,7 @@ def torch_twin() -> Any:
 
 
 def keras_twin() -> Any:
-    """The same in Keras, functional, channels last."""
+    """Return the same network as a functional Keras model, channels last."""
     import keras
     from keras import layers
 
@@ -93,7 +93,7 @@ def keras_twin() -> Any:
 
 
 def measure(batch: int) -> dict[str, float]:
-    """The seconds of one call of each side, of the probe, and of the whole way to a checked plan; and the memory."""
+    """Measure the times of one call of each side, of the probe, and of a complete checked plan; and the memory."""
     import numpy as np
     import torch
 
@@ -117,7 +117,7 @@ def measure(batch: int) -> dict[str, float]:
     probe_seconds = min(probe_seconds, seconds_of(lambda: probing.probe(module, model, views, given, {})))
     weights = sum(parameter.numel() * 4 for parameter in module.parameters())
     wanted = {layer.path for layer in views[0].layers if layer.tensors}
-    probed = torch.from_numpy(images[: inputs.SAMPLES])  # it takes no more samples than these
+    probed = torch.from_numpy(images[: inputs.SAMPLES])  # the number of samples that the probe takes
     recorded = torch_side.run(module, probed, record=lambda path: path in wanted, float64=True)
     activations = sum(array.nbytes for call in recorded.calls for array in call.outputs)
     plan_seconds = seconds_of(lambda: k3c.align(module, model, inputs=images).check(), rounds=1)
@@ -136,7 +136,7 @@ def measure(batch: int) -> dict[str, float]:
 
 
 def seconds_of(action: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """The shortest of several runs; one more comes first where there are several."""
+    """Return the shortest time of several runs, after a warm-up run if there are several."""
     found = []
     for _ in range(rounds + (rounds > 1)):
         start = time.perf_counter()
@@ -146,13 +146,13 @@ def seconds_of(action: Callable[[], object], rounds: int = ROUNDS) -> float:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has had so far."""
+    """Return the peak memory of this process in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def failures(row: dict[str, float]) -> list[str]:
-    """What misses its limit, in words."""
+    """Return a sentence for each missed limit."""
     limits = (("times", COST, "x one call of each side"), ("memory", MEMORY, "x the models and activations"))
     found = [
         f"the probe took {row[name]:.2f} {unit}, the limit is {limit}"
@@ -165,7 +165,7 @@ def failures(row: dict[str, float]) -> list[str]:
 
 
 def main() -> None:
-    """Prints the row; with --json it is written, with --check a missed limit is exit status 1."""
+    """Print the row; write it with --json; with --check a missed limit gives exit status 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the row here")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a limit is missed")

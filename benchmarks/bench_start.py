@@ -1,4 +1,4 @@
-"""How long a start takes: importing the package beside importing numpy, and the help of the command line.
+"""Measure start-up times: the import of the package against that of numpy, and `--help`.
 
 python -m benchmarks bench_start --check
 """
@@ -11,11 +11,11 @@ import time
 ROUNDS = 7
 
 LIMITS = {"import keras3conv": 0.3, "python -m keras3conv --help": 0.5}
-"""Seconds on two idle cores."""
+"""The largest times in seconds, on two idle cores."""
 
 
 def seconds(*arguments: str) -> float:
-    """The shortest run of some rounds of a Python process: the others were disturbed."""
+    """Return the shortest time of several runs of a Python process; the longer ones were disturbed."""
     found = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
@@ -25,7 +25,7 @@ def seconds(*arguments: str) -> float:
 
 
 def main() -> int:
-    """Print the table; with `--check` the exit status is 1 where a limit is exceeded."""
+    """Print the table; with `--check` the exit status is 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="fail where a limit is exceeded")
     options = parser.parse_args()

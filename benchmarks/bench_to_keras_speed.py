@@ -1,4 +1,4 @@
-"""Time a converted Keras model beside the torch module and a hand-written model of keras.applications.
+"""Compare the time of a converted Keras model with the torch module and with a model of keras.applications.
 
     python -m benchmarks bench_to_keras_speed ResNet50 MobileNetV2
 
@@ -25,11 +25,11 @@ PAIRS = {
 SIZE, IMAGES, ROUNDS = 96, 4, 5
 
 LIMIT = 1.1
-"""How many times the time of the hand-written model a converted one may take."""
+"""The largest time of a converted model, relative to the handwritten one."""
 
 
 def measured(keras_name: str, *, compiled: bool) -> dict[str, float]:
-    """Return the seconds of a batch, by what runs it."""
+    """Return the seconds per batch, by the name of the model."""
     import keras
     import torch
 

@@ -1,4 +1,4 @@
-"""How fast transposed weights become contiguous: a plain copy, numpy, and `keras3conv.numerics.copying.contiguous`.
+"""Compare the speed of making transposed weights contiguous: plain copy, numpy, `keras3conv.numerics.copying`.
 
 Every way is timed in turn, round after round, and a ratio compares neighbours in time, so that what else the machine
 does meets all of them. Speeds are those of the median; an array is counted once (the bytes of the result).
@@ -27,20 +27,20 @@ from rich.table import Table
 from keras3conv.numerics.copying import contiguous
 
 FASTER = 3.0
-"""What is asked of the shapes of transformers and convolutions, as a multiple of numpy's speed."""
+"""The target for the shapes of transformers and convolutions, as a multiple of numpy's speed."""
 
 NOT_SLOWER = 0.95
-"""What is asked of every shape of a megabyte or more: not to be slower, but for what the clock cannot tell."""
+"""The target for all other shapes of a megabyte or more: not slower than numpy, up to timing noise."""
 
 OVERHEAD = 5e-6
-"""Seconds that a call may take more than numpy's, for an array that is small."""
+"""The additional time in seconds that a call may take for a small array."""
 
 MEGABYTE = 1_000_000
 
 
 @dataclass(frozen=True)
 class Case:
-    """A stored array, and the order of its axes that is wanted."""
+    """The shape of a stored array and the requested order of its axes."""
 
     shape: tuple[int, ...]
     order: tuple[int, ...]
@@ -49,17 +49,17 @@ class Case:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The size of the array in bytes."""
         return prod(self.shape) * np.dtype(self.dtype).itemsize
 
     def array(self) -> NDArray[Any]:
-        """The transposed view of an array that is in memory."""
+        """Return a transposed view of an array in memory."""
         return np.arange(self.size, dtype=np.uint8).view(self.dtype).reshape(self.shape).transpose(self.order)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured: bytes per second of the three ways, and how much faster than numpy ours is."""
+    """The measured speeds of the three methods in bytes per second, and the speed-up over numpy."""
 
     case: Case
     copy: float
@@ -70,14 +70,14 @@ class Result:
 
     @property
     def target(self) -> str:
-        """What is asked of the case."""
+        """The target of the case."""
         if self.case.wanted:
             return f">= {self.case.wanted:g}"
         return f">= {NOT_SLOWER:g}" if self.case.size >= MEGABYTE else f"<= {OVERHEAD * 1e6:g} µs more"
 
     @property
     def met(self) -> bool:
-        """Whether the case is as fast as is asked."""
+        """Whether the case meets its target."""
         if self.case.wanted:
             return self.ratio >= self.case.wanted
         return self.ratio >= NOT_SLOWER if self.case.size >= MEGABYTE else self.slower_by <= OVERHEAD
@@ -119,7 +119,7 @@ SMALL = (
 
 
 def measure(case: Case, rounds: int) -> Result:
-    """Times the three ways in turn, each first as often as the others."""
+    """Time the three methods alternately, each equally often first."""
     array = case.array()
     calls: list[Callable[[], object]] = [
         lambda: array.copy(order="K"),
@@ -131,7 +131,7 @@ def measure(case: Case, rounds: int) -> Result:
     for index in range(rounds + 1):
         for way in (0, 1, 2) if index % 2 else (2, 1, 0):
             seconds = _seconds(calls[way], repeat)
-            if index:  # the first round finds cold memory
+            if index:  # a warm-up round, for cold memory
                 times[way].append(seconds)
     pairs = list(zip(times[1], times[2], strict=True))
     copy, numpy, ours = (case.size / median(way) for way in times)
@@ -147,7 +147,7 @@ def _seconds(call: Callable[[], object], repeat: int) -> float:
 
 
 def measured(cases: Iterable[Case], rounds: int, tries: int) -> list[Result]:
-    """Measures every case; one that misses its target is measured again, with more rounds: the machine may be busy."""
+    """Measure every case; measure one that misses its target again with more rounds, as the machine may be busy."""
     results = []
     for case in cases:
         result = measure(case, rounds)
@@ -163,7 +163,7 @@ HEADERS = ("shape", "order", "dtype", "MB", "copy GB/s", "numpy GB/s", "ours GB/
 
 
 def row(result: Result) -> tuple[str, ...]:
-    """A result as the cells of a table."""
+    """Return a result as the cells of a table row."""
     case = result.case
     speeds = (f"{speed / 1e9:.2f}" for speed in (result.copy, result.numpy, result.ours))
     shape, order = " ".join(map(str, case.shape)), " ".join(map(str, case.order))
@@ -173,7 +173,7 @@ def row(result: Result) -> tuple[str, ...]:
 
 
 def show(results: Iterable[Result]) -> None:
-    """Prints the table."""
+    """Print the table."""
     table = Table(*HEADERS)
     for result in results:
         table.add_row(*row(result), style="" if result.met else "red")
@@ -181,20 +181,20 @@ def show(results: Iterable[Result]) -> None:
 
 
 def to_markdown(results: Iterable[Result]) -> str:
-    """The table in Markdown."""
+    """Return the table as Markdown."""
     rows = [HEADERS, ("---",) * len(HEADERS), *map(row, results)]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
 
 
 def to_json(results: Iterable[Result]) -> str:
-    """The results as data, with what they depend on."""
+    """Return the results as data, with the versions and the machine."""
     machine = {"numpy": np.__version__, "processors": os.cpu_count(), "load": os.getloadavg()[0]}
     rows = [asdict(result) | {"met": result.met} for result in results]
     return json.dumps({"format": 1, "machine": machine, "results": rows}, indent=2) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, prints, writes; returns 1 if `--check` is given and a target is missed."""
+    """Measure, print and write the results; return 1 if `--check` is given and a target is missed."""
     parser = argparse.ArgumentParser(prog="bench_transforms", description="How fast views become contiguous.")
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--markdown", type=Path, help="write the table here")

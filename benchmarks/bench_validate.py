@@ -1,4 +1,4 @@
-"""How long a certificate takes, and how large its page is: a ResNet-50 of our own on both sides.
+"""Measure the time of a certificate and the size of its page, for a ResNet-50 on both sides.
 
     python -m benchmarks bench_validate --check
 
@@ -34,19 +34,19 @@ STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
 """The width and the number of blocks of every stage of a ResNet-50."""
 
 SIZE, BATCH = 64, 2
-"""The images of the whole certificate: it is about layers, not about pixels."""
+"""The images for the whole certificate; small, because its time depends on the layers, not the pixels."""
 
 FULL_LIMIT = 60.0
-"""Seconds that the whole certificate without ONNX, other backends included, may take on two cores."""
+"""The largest time in seconds of the whole certificate with all backends but without ONNX, on two cores."""
 
 OUTPUTS_LIMIT = 1.10
-"""What `outputs` alone may cost: with a tolerance as a multiple of the two forwards, with the measured noise floor of
-the three."""
+"""The largest time of the proof `outputs` alone: with a tolerance relative to two forward passes, with the noise floor
+relative to three."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """What the models are called with, and how many rounds are measured: images of so many pixels, so many at once."""
+    """The inputs of a measurement: the image size, the batch size, and the number of rounds."""
 
     size: int
     batch: int
@@ -57,10 +57,10 @@ class Images:
 
 
 REALISTIC, SMALL = Images(224, 8, 5), Images(64, 2, 15)
-"""What people call a ResNet-50 with, and so little that what a certificate does beside the forwards shows."""
+"""Typical inputs of a ResNet-50, and inputs so small that the overhead beside the forward passes is visible."""
 
 PAGE_LIMIT = 2_000_000
-"""Bytes of the page of a model with 500 layers."""
+"""The largest size in bytes of the page for a model with 500 layers."""
 
 
 class Bottleneck(nn.Module):
@@ -79,7 +79,7 @@ class Bottleneck(nn.Module):
         self.shortcut = nn.Sequential(*shortcut) if changes else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Adds what the convolutions make of the input to the input."""
+        """Return the sum of the input and the output of the convolutions."""
         shortcut, found = self.shortcut(x), x
         for place, part in enumerate(self.parts):
             found = part(found)
@@ -88,7 +88,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet50(nn.Module):
-    """The well-known network, for a thousand classes."""
+    """A ResNet-50 for a thousand classes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,13 +103,13 @@ class ResNet50(nn.Module):
         self.head = nn.Linear(channels, 1000)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Images to a thousand scores."""
+        """Map images to a thousand scores."""
         scores: torch.Tensor = self.head(self.blocks(self.pool(self.stem(x))).mean((2, 3)))
         return scores
 
 
 def keras_twin() -> keras.Model:
-    """The same network in Keras."""
+    """Return the same network in Keras."""
 
     def convolved(x: Any, width: int, size: int, stride: int) -> Any:
         x = keras.layers.ZeroPadding2D(size // 2)(x) if size > 1 else x
@@ -118,7 +118,9 @@ def keras_twin() -> keras.Model:
 
     inputs = keras.Input((None, None, 3))
     x = keras.layers.ReLU()(convolved(inputs, 64, 7, 2))
-    x = keras.layers.MaxPooling2D(3, 2)(keras.layers.ZeroPadding2D(1)(x))  # after a ReLU zeros are as good as -inf
+    x = keras.layers.MaxPooling2D(3, 2)(
+        keras.layers.ZeroPadding2D(1)(x)
+    )  # after a ReLU, padding with zeros is equivalent to -inf
     for stage, (width, number) in enumerate(STAGES):
         for place in range(number):
             stride = 2 if stage and not place else 1
@@ -130,7 +132,7 @@ def keras_twin() -> keras.Model:
 
 
 def shortest(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The shortest of some rounds of each, taken in turns, in seconds; the first round, which warms up, is none."""
+    """Return the shortest time of each task over several alternating rounds, after a warm-up round."""
     found = dict.fromkeys(works, float("inf"))
     for round_number in range(rounds + 1):
         for name, work in works.items():
@@ -142,7 +144,7 @@ def shortest(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, f
 
 
 def page_size(layers: int) -> int:
-    """Bytes of the page of a report on so many layers, every table and plot of a certificate in it."""
+    """Return the size in bytes of the page of a report with this number of layers and all tables and plots."""
     names = tuple(f"encoder.layers.{place}.attention.self.query" for place in range(layers))
     random = np.random.default_rng(0)
 
@@ -166,7 +168,7 @@ def page_size(layers: int) -> int:
 
 
 def forwards(module: nn.Module, model: keras.Model, inputs: NDArray[np.float32]) -> dict[str, Callable[[], object]]:
-    """One forward of each side on images, channels first, and one of torch in float64."""
+    """Return functions for one forward pass of each side, and one of torch in float64."""
     ours, theirs = torch.from_numpy(inputs), keras.ops.convert_to_tensor(np.moveaxis(inputs, 1, -1).copy())
 
     def wide() -> object:
@@ -183,7 +185,7 @@ def forwards(module: nn.Module, model: keras.Model, inputs: NDArray[np.float32])
 
 
 def outputs_alone(module: nn.Module, model: keras.Model, plan: k3c.Alignment, images: Images) -> dict[str, float]:
-    """What a certificate of the outputs alone costs, beside the forwards."""
+    """Measure the cost of a certificate of the outputs alone, relative to the forward passes."""
     shape = (images.batch, 3, images.size, images.size)
     inputs = np.random.default_rng(0).standard_normal(shape).astype("float32")
     certify = partial(k3c.validate, module, model, inputs=inputs, alignment=plan, proofs=["outputs"])
@@ -203,7 +205,7 @@ def outputs_alone(module: nn.Module, model: keras.Model, plan: k3c.Alignment, im
 
 
 def measure() -> dict[str, float]:
-    """Measures everything; the pair must pass, or they are worth nothing."""
+    """Measure everything; the pair must pass, otherwise the measurements are meaningless."""
     module, model = ResNet50().eval(), keras_twin()
     inputs = np.random.default_rng(0).standard_normal((BATCH, 3, SIZE, SIZE)).astype("float32")
     plan = k3c.align(module, model, inputs=inputs).check()
@@ -225,7 +227,7 @@ def measure() -> dict[str, float]:
 
 
 def failures(row: dict[str, float]) -> list[str]:
-    """What misses its limit, in words."""
+    """Return a sentence for each missed limit."""
     limits = {
         "full certificate, seconds": FULL_LIMIT,
         **{f"{images}: outputs, tolerance / two forwards": OUTPUTS_LIMIT for images in (REALISTIC, SMALL)},
@@ -236,7 +238,7 @@ def failures(row: dict[str, float]) -> list[str]:
 
 
 def main() -> None:
-    """Prints the figures; with --json they are written, with --check a missed limit is exit status 1."""
+    """Print the results; write them with --json; with --check a missed limit gives exit status 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a limit is missed")

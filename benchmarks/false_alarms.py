@@ -1,4 +1,4 @@
-"""False alarms: every example of every rule as a pair of models, and our own networks, judged by the whole certificate.
+"""Count the false alarms of the certificate on pairs that are correct: every example of every rule, and whole networks.
 
     python -m benchmarks false_alarms --check [--align]
 
@@ -22,16 +22,16 @@ from keras3conv.rules.library import find, list_rules
 from tests.support.pairs import make_pair
 
 OWN = {entry.name: entry.build for entry in ENTRIES}
-"""Networks with branches, shared layers, several inputs and outputs: paired by the probe in either mode."""
+"""Handwritten networks with branches, shared layers, several inputs and outputs; the probe pairs them in both modes."""
 
 
 def cases(wanted: str) -> list[tuple[str, int]]:
-    """The examples of all rules whose names contain a text."""
+    """Return the examples of all rules whose names contain a text."""
     return [(rule.name, place) for rule in list_rules() if wanted in rule.name for place in range(len(rule.examples))]
 
 
 def judge(name: str, place: int, *, align: bool = False) -> str:
-    """What the certificate of a rule's example finds, in words; empty if nothing.
+    """Return the problems that the certificate reports for an example of a rule; empty if there are none.
 
     Args:
         name: The name of the rule.
@@ -51,7 +51,7 @@ def judge(name: str, place: int, *, align: bool = False) -> str:
 
 
 def judge_own(name: str) -> str:
-    """What the certificate of one of our own networks finds, in words; empty if nothing."""
+    """Return the problems that the certificate reports for a handwritten network; empty if there are none."""
     pair = OWN[name]()
     given = {"inputs": pair.inputs, "keras_inputs": pair.keras_inputs}
     try:
@@ -73,7 +73,7 @@ def _found(report: Report) -> str:
 
 
 def verdicts(wanted: str, *, align: bool) -> Iterator[tuple[str, str]]:
-    """Every pair whose name contains a text, and what is found in it."""
+    """Yield every pair whose name contains a text, with the reported problems."""
     for name, place in cases(wanted):
         yield f"{name} {place}", judge(name, place, align=align)
     for name in OWN:
@@ -82,7 +82,7 @@ def verdicts(wanted: str, *, align: bool) -> Iterator[tuple[str, str]]:
 
 
 def main() -> None:
-    """Prints every finding; with --check one of them is exit status 1."""
+    """Print every reported problem; with --check a problem gives exit status 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="TEXT", help="pairs whose names contain this")
     parser.add_argument("--align", action="store_true", help="align the examples by the probe, not by their rules")

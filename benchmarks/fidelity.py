@@ -1,4 +1,4 @@
-"""How well the planner aligns pairs of models of which the right alignment is known; no hints, random weights.
+"""Measure how well the planner aligns pairs of models with a known alignment, without hints, with random weights.
 
     KERAS_BACKEND=torch python -m benchmarks fidelity --check --markdown benchmarks/FIDELITY.md
     KERAS_BACKEND=torch python -m benchmarks fidelity --jobs 2 --only '*to Keras' --lines results.jsonl --keep
@@ -52,7 +52,7 @@ of their layers, for they return other things than those of transformers.
 
 
 def cells(result: Result) -> tuple[str, ...]:
-    """A line of the table."""
+    """Return the cells of a row of the table."""
     decided = ", ".join(f"{kind} {number}" for kind, number in result.decided.items())
     doubt = f" ({result.unconfirmed} not confirmed)" if result.unconfirmed else ""
     return (
@@ -69,7 +69,7 @@ def cells(result: Result) -> tuple[str, ...]:
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """What the table is, the table, and what falls short below it."""
+    """Return the Markdown page: an introduction, the table, and the pairs that fall short."""
     rows = [COLUMNS, tuple("---" for _ in COLUMNS), *map(cells, results)]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     good = sum(not result.misses for result in results)
@@ -79,7 +79,7 @@ def markdown(results: Sequence[Result]) -> str:
 
 
 def environment() -> str:
-    """The versions that were run."""
+    """Return the versions of the installed packages."""
     found = []
     for package in PACKAGES:
         try:
@@ -94,7 +94,7 @@ def _line(text: str) -> str:
 
 
 def _earlier(path: Path | None) -> dict[str, Result]:
-    """The results that a file of JSON lines holds from an earlier run, by pair."""
+    """Return the results of an earlier run from a file of JSON lines, by pair."""
     if path is None or not path.exists():
         return {}
     found = {}
@@ -106,7 +106,7 @@ def _earlier(path: Path | None) -> dict[str, Result]:
 
 
 def report(results: Sequence[Result]) -> Report:
-    """The results as a report of this package, whose page has sortable tables and plots."""
+    """Return the results as a keras3conv `Report`, whose page has sortable tables and plots."""
     measured = [result for result in results if result.float64 is not None]
     by_depth = sorted(measured, key=lambda result: result.tensors)
     noisy = sorted((result for result in measured if result.noise), key=lambda result: result.tensors)
@@ -161,7 +161,7 @@ def _options() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Prints a line for every pair as it is done; with --check a pair that falls short is exit status 1."""
+    """Print a line for every finished pair; with --check a pair that falls short gives exit status 1."""
     options, known = _options(), entries()
     chosen = [entry for entry in known if not options.only or any(fnmatch(entry.name, name) for name in options.only)]
     if options.list:

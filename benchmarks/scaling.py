@@ -1,4 +1,4 @@
-"""How processor time and memory grow with the size of a model: its number of layers, and its number of values.
+"""Measure how processor time and memory grow with the number of layers and of values in a model.
 
     KERAS_BACKEND=torch python -m benchmarks scaling --check
     KERAS_BACKEND=torch python -m benchmarks scaling --full --plot benchmarks/SCALING.svg
@@ -23,7 +23,7 @@ from pathlib import Path
 from benchmarks.speed import FOLDER, THREADS, written
 
 LIMIT = 1.1
-"""The largest exponent that is accepted."""
+"""The largest accepted exponent."""
 
 LAYERS = {
     "plan": (10, 100, 1_000, 10_000),
@@ -34,7 +34,7 @@ LAYERS = {
     "transfer": (10, 30, 100, 300),
 }
 VALUES = {"transfer of values": (100, 300, 1_000, 3_000), "inspect of values": (100, 300, 1_000, 3_000)}
-"""The width of square matrices, of which there are four."""
+"""The widths of the four square matrices."""
 
 ROUNDS = 3
 
@@ -42,7 +42,7 @@ Row = dict[str, float]
 
 
 def work_of(name: str, size: int, folder: Path) -> Callable[[], object]:
-    """Prepare a work for a size."""
+    """Return the function to measure for a task and a size."""
     if name == "plan":
         from benchmarks.bench_align import keras_layer, torch_layer
         from keras3conv.model.views import ModelView
@@ -89,7 +89,7 @@ def _work_of_models(name: str, size: int) -> Callable[[], object]:
 
 
 def measured_here(name: str, size: int) -> Row:
-    """The shortest processor time of some rounds, and the memory that the first adds, in this process."""
+    """Return the shortest processor time of several rounds, and the memory that the first adds, in this process."""
     from benchmarks._speed_groups import Growth
 
     with tempfile.TemporaryDirectory() as folder:
@@ -105,7 +105,7 @@ def measured_here(name: str, size: int) -> Row:
 
 
 def measured(name: str, size: int) -> Row:
-    """Measure in a process of its own, with one thread."""
+    """Measure in a separate process with one thread."""
     environment = {**os.environ, **dict.fromkeys(THREADS, "1"), "KERAS_BACKEND": "torch", "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-m", "benchmarks", "scaling", "--here", name, str(size)]
     done = subprocess.run(command, env=environment, check=True, text=True, stdout=subprocess.PIPE, cwd=FOLDER.parent)
@@ -114,7 +114,7 @@ def measured(name: str, size: int) -> Row:
 
 
 def exponent(rows: Sequence[Row], of: str) -> float:
-    """The slope of the line through the logarithms, without the first row; NaN if a value is zero."""
+    """Return the slope of the line through the logarithms, without the first row; NaN if a value is zero."""
     points = [(math.log(row["size"]), math.log(row[of])) for row in rows[1:] if row[of] > 0]
     if len(points) < len(rows) - 1:
         return math.nan
@@ -124,12 +124,12 @@ def exponent(rows: Sequence[Row], of: str) -> float:
 
 
 def scale_of(name: str) -> float:
-    """The factor from the exponent of a size to that of the model: values grow with the square of the width."""
+    """Return the factor that converts an exponent by width to one by model size, as values grow with the square."""
     return 0.5 if name.endswith("of values") else 1.0
 
 
 def markdown(found: dict[str, list[Row]]) -> str:
-    """The table: a row for each work, with its seconds at each size."""
+    """Return the Markdown table: a row for each task, with its seconds at each size."""
     lines = [
         "| work | sizes | seconds | megabytes | exponent of time | of memory |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -145,7 +145,7 @@ def markdown(found: dict[str, list[Row]]) -> str:
 
 
 def drawing(found: dict[str, list[Row]]) -> str:
-    """Seconds by size on logarithmic axes, as SVG; every work has a line and its name at the end of it."""
+    """Return an SVG plot of seconds by size on logarithmic axes, with a labelled line for each task."""
     every = [row for rows in found.values() for row in rows]
     columns = _ends([row["size"] for row in every])
     lines = _ends([row["seconds"] for row in every])
@@ -171,7 +171,7 @@ def drawing(found: dict[str, list[Row]]) -> str:
 
 
 def _ends(values: Sequence[float]) -> tuple[int, int]:
-    """The powers of ten around some values."""
+    """Return the powers of ten that enclose the values."""
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     return low, max(high, low + 1)
 
@@ -189,7 +189,7 @@ def _options() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Print the table; with --check an exponent above the limit is exit status 1."""
+    """Print the table; with --check an exponent above the limit gives exit status 1."""
     options = _options()
     if options.here:
         print(json.dumps(measured_here(options.here[0], int(options.here[1]))))

@@ -1,10 +1,10 @@
-"""How fast the package and the converted models are, each beside what one would do without this package.
+"""Measure the speed of the package and of converted models against handwritten alternatives.
 
     python -m benchmarks speed                 the quick groups, under ten minutes on two cores
     python -m benchmarks speed --full          all groups, more rounds, also ONNX Runtime and torch.compile
     python -m benchmarks speed --only transfer --check
 
-Every group runs in a process of its own with one thread. Works that are compared run in turns; see `_paired`. With
+Every group runs in a separate process with one thread. Compared tasks run alternately; see `_paired`. With
 --write the table in benchmarks/README.md is replaced.
 """
 
@@ -24,7 +24,7 @@ from keras3conv.report.report import current_environment
 FOLDER = Path(__file__).parent
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 QUICK, FULL = 7, 15
-"""The number of rounds."""
+"""The numbers of rounds with and without `--full`."""
 
 COLUMNS = ("group", "work", "beside", "processor time", "wall time", "spread", "ms", "target", "verdict")
 
@@ -47,7 +47,7 @@ class Group:
 
     @property
     def title(self) -> str:
-        """The name with what distinguishes the group."""
+        """The name with the backend and the network of the group."""
         return " ".join(part for part in (self.name, self.network or self.backend) if part)
 
 
@@ -82,7 +82,7 @@ def measured_here(group: Group, rounds: int, *, full: bool) -> Iterator[Ratio]:
 
 
 def measured(group: Group, *, full: bool) -> list[Ratio]:
-    """Measure a group in a process of its own; a process that ends with an error raises `CalledProcessError`."""
+    """Measure a group in a separate process; raise `CalledProcessError` if the process fails."""
     environment = {**os.environ, **dict.fromkeys(THREADS, "1"), "KERAS_BACKEND": group.backend}
     environment |= {"TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-m", "benchmarks", "speed", "--group", str(GROUPS.index(group))]
@@ -94,7 +94,7 @@ def measured(group: Group, *, full: bool) -> list[Ratio]:
 
 
 def cells(found: Ratio) -> tuple[str, ...]:
-    """A line of the table."""
+    """Return the cells of a row of the table."""
     return (
         found.group,
         found.name,
@@ -109,7 +109,7 @@ def cells(found: Ratio) -> tuple[str, ...]:
 
 
 def markdown(ratios: Sequence[Ratio]) -> str:
-    """The machine, and the table."""
+    """Return the machine and the table as Markdown."""
     known = current_environment()
     names = ("torch", "keras", "jax", "tensorflow", "onnxruntime")
     packages = ", ".join(f"{name} {known[name]}" for name in names if name in known)
@@ -120,7 +120,7 @@ def markdown(ratios: Sequence[Ratio]) -> str:
 
 
 def written(name: str, text: str) -> None:
-    """Replace a section of benchmarks/README.md, which stands between two comments with its name."""
+    """Replace a section of benchmarks/README.md, which is enclosed in two comments with its name."""
     path = FOLDER / "README.md"
     before, begin, rest = path.read_text(encoding="utf-8").partition(f"<!-- {name} -->\n")
     _, end, after = rest.partition(f"<!-- end of {name} -->")
@@ -143,7 +143,7 @@ def _options() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Print the table; with --check a ratio that misses its target is exit status 1."""
+    """Print the table; with --check a ratio that misses its target gives exit status 1."""
     options = _options()
     if options.group is not None:
         for found in measured_here(GROUPS[options.group], FULL if options.full else QUICK, full=options.full):

@@ -1,4 +1,4 @@
-"""A sweep of a hundred models with ten planted failures that is killed in the middle; and what a sweep costs."""
+"""Run a sweep of a hundred models with ten planted failures, kill and resume it; measure the overhead of a sweep."""
 
 import argparse
 import json
@@ -28,11 +28,11 @@ PLANTED = {
     "is_no_model": "unusable",
     "wrong_weights": "failed",
 }
-"""The planted failures, and how each must end."""
+"""The planted failures, each with the required status."""
 
 
 def main() -> None:
-    """Runs what the arguments name."""
+    """Run the part that the arguments name."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("hundred", "overhead"))
     parser.add_argument("--folder", type=Path, default=Path("sweep-benchmark"))
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def hundred(folder: Path, number: int, jobs: int) -> int:
-    """Sweeps, kills the sweep in the middle, goes on, and checks the table."""
+    """Start a sweep, kill it halfway, resume it, and check the table."""
     tasks = written(folder, list(planned(folder, number or 110)))
     results = folder / "results"
     command = swept(folder, jobs)
@@ -72,12 +72,12 @@ def hundred(folder: Path, number: int, jobs: int) -> int:
 
 
 def planned(folder: Path, number: int) -> Iterator[dict[str, Any]]:
-    """Yields the tasks: planted failures, models of others, and examples of rules up to the number."""
+    """Yield the tasks: planted failures, library models, and examples of rules up to the number."""
     from benchmarks._fidelity_text import ENTRIES
     from benchmarks._sweep_models import APPLICATIONS, pair_of, planted_place
     from keras3conv.rules.library import list_rules
 
-    # Their heads and outputs are not the same on both sides: only the weights are judged, as by the other benchmark.
+    # The heads and outputs of the two sides differ, so only the weights are compared, as in `fidelity`.
     shared = {"do": ["align", "transfer"], "write": ["net.safetensors"]}
     limits: dict[str, dict[str, Any]] = {"never_ends": {"time_limit": 20}, "grows": {"memory_limit": "2 GiB"}}
     for name in PLANTED:
@@ -101,7 +101,7 @@ def planned(folder: Path, number: int) -> Iterator[dict[str, Any]]:
 
 
 def saved(folder: Path, kind: str, place: int) -> dict[str, str]:
-    """Saves the inputs of a pair, and its plan if it is known; returns the keys of its task."""
+    """Save the inputs of a pair, and its plan if it is known; return the keys of its task."""
     from benchmarks._sweep_models import pair_of
 
     pair = pair_of(kind, place)
@@ -122,7 +122,7 @@ def saved(folder: Path, kind: str, place: int) -> dict[str, str]:
 
 
 def written(folder: Path, tasks: Sequence[dict[str, Any]]) -> int:
-    """Writes the sweep file; the values of TOML are those of JSON here."""
+    """Write the sweep file; its TOML values are written as JSON."""
     lines = ['[sweep]\nname = "benchmark"\n']
     for task in tasks:
         lines += ["\n[[task]]\n", *(f"{key} = {json.dumps(value)}\n" for key, value in task.items())]
@@ -131,20 +131,20 @@ def written(folder: Path, tasks: Sequence[dict[str, Any]]) -> int:
 
 
 def swept(folder: Path, jobs: int) -> list[str]:
-    """The command that runs the sweep of a folder."""
+    """Return the command that runs the sweep of a folder."""
     command = [sys.executable, "-m", "keras3conv", "sweep", str(folder / "sweep.toml")]
     return [*command, "-o", str(folder / "results"), "--jobs", str(jobs)]
 
 
 def rows_of(results: Path) -> list[dict[str, Any]]:
-    """The complete rows in the results so far."""
+    """Return the complete rows in the current results."""
     path = results / "results.jsonl"
     text = path.read_text() if path.exists() else ""
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def overhead(folder: Path, number: int, jobs: int) -> int:
-    """Measures the same conversions as a sweep, and as single commands, several at a time."""
+    """Compare the time of the same conversions as a sweep and as parallel single commands."""
     import keras
 
     path = folder / "small.keras"
@@ -155,7 +155,7 @@ def overhead(folder: Path, number: int, jobs: int) -> int:
     def single(place: int) -> None:
         command = [sys.executable, "-m", "keras3conv", "convert", str(path), "-o", str(folder / f"single{place}")]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as the tasks of a sweep
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # with the same environment as the tasks of a sweep
         subprocess.run([*command, "--overwrite"], check=True, env=environment, **quiet)  # type: ignore[call-overload]
 
     began = spent()
@@ -171,7 +171,7 @@ def overhead(folder: Path, number: int, jobs: int) -> int:
 
 
 def spent() -> tuple[float, float]:
-    """The wall time, and the processor time of all ended child processes."""
+    """Return the wall time and the processor time of all ended child processes."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.monotonic(), used.ru_utime + used.ru_stime
 

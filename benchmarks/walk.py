@@ -1,4 +1,4 @@
-"""Count the files that a reader passes who follows one call of `align` of a small live pair.
+"""Count the files that a reader visits when following one call of `align` for a small live pair.
 
     python -m benchmarks walk --steps
 

@@ -230,8 +230,8 @@ def convert(
         channels: The layout of images in the inputs and outputs of the new model: "first" as in torch, "last" as in
             Keras. By default the layout of the new model's framework.
         inputs: The inputs of the model: required for a torch module, and for a Keras model that has no input
-            specification, or whose computation depends on a free size. They fix every size but the batch.
-        dynamic: For a torch module, the axes besides the batch whose sizes stay free, by the name of the input:
+            specification, or whose computation depends on a dynamic size. They fix every size but the batch.
+        dynamic: For a torch module, the dynamic axes besides the batch axis, by the name of the input:
             {"x": (2, 3)} for images of any size.
         validate: Whether to validate the new model; otherwise `report` is None.
 

@@ -51,7 +51,7 @@ def listed(values: Iterable[object], limit: int = 10) -> str:
 
 
 def printable(text: str, limit: int = _LONGEST_LINE) -> str:
-    """Return a text without characters that a terminal would obey, each line cut to `limit` characters.
+    """Return a text without control characters of a terminal, each line cut to `limit` characters.
 
     Control characters, invisible characters, and surrogates, which cannot be encoded, become escapes.
     """

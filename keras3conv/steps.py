@@ -1,4 +1,4 @@
-"""Tell a listener which step of a long computation runs. Without a listener a step costs nothing.
+"""Notify a listener of the running step of a long computation. Without a listener a step costs nothing.
 
 with listening(print):
     with step("probe"):     # prints "probe None", and at the end "probe 1.25"
@@ -11,14 +11,14 @@ from contextvars import ContextVar
 from time import perf_counter
 
 Listener = Callable[[str, float | None], None]
-"""Called with the name of a step and None when it begins, and with its seconds when it ends."""
+"""Called with the name of a step and None at its start, and with the name and the seconds at its end."""
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """Name a step of the computation for the length of a with statement."""
+    """Report the with statement as a step with this name to the listener."""
     listener = _listener.get()
     if listener is None:
         yield
@@ -32,7 +32,7 @@ def step(name: str) -> Iterator[None]:
 
 
 def report_fraction(name: str, done: int, total: int) -> None:
-    """Tell the listener which part of a step is done, as a new text for the step: "write: 40%"."""
+    """Report the finished fraction of a step to the listener, as a new text for the step: "write: 40%"."""
     listener = _listener.get()
     if listener is not None:
         listener(f"{name}: {done / max(total, 1):.0%}", None)
@@ -40,7 +40,7 @@ def report_fraction(name: str, done: int, total: int) -> None:
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Call a listener at the beginning and the end of every step for the length of a with statement."""
+    """Call a listener at the start and the end of every step in the with statement."""
     token = _listener.set(listener)
     try:
         yield

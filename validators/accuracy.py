@@ -25,7 +25,7 @@ CLAIM = (
 
 _BEST = 5
 _PICTURES = 12
-"""Number of samples shown, those with different predictions first."""
+"""Number of samples shown in the report; those with different predictions come first."""
 
 
 @dataclass(frozen=True, kw_only=True)

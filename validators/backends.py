@@ -27,7 +27,7 @@ CLAIM = (
 
 @dataclass(frozen=True, kw_only=True)
 class _Row:
-    """The comparison of one output of two runs; if `judgement` is None, `note` is the reason."""
+    """The comparison of one output of two runs; `judgement` is None if they cannot be compared, `note` says why."""
 
     first: str
     second: str

@@ -19,7 +19,7 @@ CLAIM = (
 )
 
 _UNITS = 2.0
-"""The rounding noise of the other software, in units in the last place: it may add in another order."""
+"""The rounding noise allowed for the other software, in units in the last place; its sums may have another order."""
 
 
 def check(subject: Subject) -> Section:
@@ -54,7 +54,7 @@ def check(subject: Subject) -> Section:
 
 
 def _writer(subject: Subject) -> str:
-    """Return the software, with its version, whose meaning of the model the Keras side has."""
+    """Return the software that wrote the Keras file, with its version."""
     import keras
 
     from keras3conv.frameworks.keras.origin import origin_of

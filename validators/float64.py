@@ -1,4 +1,4 @@
-"""Prove that both models compute the same function: run them in float64 under probe weights, which hide no mistake."""
+"""Prove that both models compute the same function: run them in float64 under non-degenerate probe weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -91,7 +91,7 @@ def _judge(subject: Subject, variant: Variant, original: Subject) -> Section:
     """
     nearby = NearbyRun(subject)
     section = _judged(subject, variant, original, nearby, constants=True)
-    # Beside another difference, rounded constants may be a part of it.
+    # If there is also a larger difference, rounded constants no longer excuse the small ones.
     return section if section.status == "passed" else _judged(subject, variant, original, nearby, constants=False)
 
 
@@ -128,7 +128,7 @@ def _judged_calls(
     diffs = [None if call.mismatch else _diff(call, variant) for call in calls]
     compensated: frozenset[tuple[str, str]] = frozenset()
     if not all(map(_agrees, diffs)):
-        # At small values an activation hardly changes anything: there a mistake may look compensated.
+        # At small magnitudes an activation is almost the identity, so a mistake may look compensated by a neighbour.
         compensated = compensated_pairs(original) | (frozenset() if variant.is_small else compensated_pairs(subject))
     judged = []
     for index, (call, diff) in enumerate(zip(calls, diffs, strict=True)):
@@ -150,7 +150,7 @@ def _diff(call: CallPair, variant: Variant) -> Diff:
 
 
 def _compare(actual: Array, expected: Array, variant: Variant) -> Diff:
-    """Return the difference; values that overflow on both sides alike do not count where that is expected."""
+    """Return the difference; in runs where overflow is expected, values that overflow on both sides are ignored."""
     diff = compare(actual, expected)
     return replace(diff, nonfinite=0) if variant.may_overflow and isfinite(diff.max_abs) else diff
 

@@ -161,7 +161,7 @@ def _compare_gradients(
     for pair, mapping in trained:
         for path, torch_gradient, keras_gradient in _mapped_gradients(mapping, torch.gradients, keras.gradients):
             arrays = tied.get(path, keras_gradient), torch_gradient
-            if path in untrained and arrays[0].ndim == arrays[1].ndim == 2:  # not a directional derivative
+            if path in untrained and arrays[0].ndim == arrays[1].ndim == 2:  # a directional derivative has no rows
                 arrays = without_row(arrays, untrained[path])
             yield _compare(pair, f"{quantity} of {path}", arrays, largest)
     for norm in norms:

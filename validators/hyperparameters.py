@@ -131,7 +131,7 @@ def _effect(subject: Subject, field: FieldPair) -> Literal["visible", "hidden", 
 
 
 _SMALL = 2.0**-40
-"""Factor on the inputs of a layer, so small that no epsilon is negligible beside values computed from the inputs."""
+"""Factor on the inputs of a layer; the values become so small that the effect of an epsilon is visible."""
 
 
 def _change(subject: Subject, field: FieldPair, inputs: Arrays) -> float:

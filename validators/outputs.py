@@ -61,7 +61,7 @@ def _problem(subject: Subject, pair: OutputPair, judgement: Judgement) -> Proble
 
 
 def _sample(subject: Subject) -> Sample | None:
-    """Return the samples on which noise is measured; None if another proof runs the whole batch in float64 anyway."""
+    """Return the samples that measure the noise floor; None if another proof runs the whole batch in float64 anyway."""
     if subject.records_layers or subject.options.tolerance is not None:
         return None
     return subject.torch_sample
@@ -76,7 +76,7 @@ def _judge(subject: Subject, pair: OutputPair) -> Judgement:
         if judgement.passed:
             return judgement
     truths = {}
-    if tolerance is None or subject.records_layers:  # with a tolerance, noise is shown only if it needs no extra run
+    if tolerance is None or subject.records_layers:  # reported only if it needs no extra run
         truths = {other.name: other.torch_output for other in output_pairs(subject.torch_truth, subject.keras_run)}
     return judge(pair.keras_output, pair.torch_output, truths.get(pair.name), tolerance)
 

@@ -28,7 +28,7 @@ def check(subject: Subject) -> Section:
                 lossy.append((", ".join(mapping.torch), ", ".join(mapping.keras)))
             try:
                 fact = _difference(mapping, torch, keras)
-            except TransformError as error:  # a value for which the other side has no place
+            except TransformError as error:  # the other side has no tensor for this value
                 fact = str(error)
             if fact:
                 problems.append(Problem(torch=pair.torch, keras=pair.keras, fact=fact, fixes=_FIXES))

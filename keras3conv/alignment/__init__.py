@@ -1,1 +1,1 @@
-"""The plan: which tensor of one model belongs to which of the other, and how it is transferred."""
+"""The plan: pairs of corresponding tensors of two models, and the transforms between them."""

@@ -1,7 +1,7 @@
 """Recognize Keras layers that were quantized or adapted with LoRA: their variables are not the weights of a layer.
 
-The weights of a quantized layer are integers with a scale, those of a layer with LoRA the sum of a kernel and a
-product. Neither is a tensor of torch, so both are refused, with the way to a plain model.
+The weights of a quantized layer are integers with a scale. The weight of a layer with LoRA is the sum of a kernel and a
+matrix product. Torch has no such tensors, so both are refused with the steps to a plain model.
 """
 
 from collections.abc import Iterator

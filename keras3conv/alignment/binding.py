@@ -42,14 +42,14 @@ def make_pair(
 
 
 def _unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Evidence]:
-    """Yield a doubt if one side flattens the input of the layer, and the other model was not run.
+    """Yield evidence of doubt if one side flattens the input of the layer, and the other model was not run.
 
     Whether the rows of the kernel must be permuted depends on the flattened shape in the model that was not run. Two
     equal shapes of equal sizes do not tell it either.
     """
     flattened = torch.run.flattened
     if flattened and keras.run.flattened == flattened and len(set(flattened)) == 1 and flattened[0] > 1:
-        detail = f"both sides flatten {flattened} before it: the sizes do not tell the order of its rows"
+        detail = f"both sides flatten {flattened} before it: the sizes do not determine the order of its rows"
         yield Evidence(kind="unseen flatten", detail=detail)
     torch_unseen = torch.run.calls is None and keras.run.flattened is not None
     keras_unseen = keras.run.calls is None and torch.run.flattened is not None
@@ -66,7 +66,7 @@ def _unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[
 
 
 def paths_of(names: Names) -> tuple[str, ...]:
-    """Return the paths in `names`, in their order."""
+    """Return the paths in `names` as a tuple, in the same order."""
     return split_layers(names) if isinstance(names, str) else tuple(names)
 
 

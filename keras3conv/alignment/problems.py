@@ -50,7 +50,7 @@ def unplaced(plan: Plan) -> Iterator[Problem]:
         others = [tensor for tensor in other.tensors() if tensor.path not in placed_there]
         for layer in view.layers:
             if view.side == "keras" and is_adapted(layer):
-                continue  # a problem of the whole model, see `adapted`
+                continue  # reported as a problem of the whole model, see `adapted`
             left = [tensor for tensor in layer.tensors if tensor.path not in placed and tensor.storage not in ties]
             table = other_table(view.side, left[0], others) if len(left) == 1 else None
             if table is not None:
@@ -61,7 +61,7 @@ def unplaced(plan: Plan) -> Iterator[Problem]:
 
 
 def first_difference(plan: Plan) -> str:
-    """Describe the first difference in call order: the first unpaired layer on each side, and the pair before it.
+    """Return a sentence on the first unpaired layer of each side in call order, and the pair before it.
 
     If only one side has unpaired layers, that model has more layers than the other.
 
@@ -149,7 +149,7 @@ def _unplaced_layer(
 
 
 def _pairing(side: Side, layer: LayerView, left: list[TensorRef], other: LayerView) -> str:
-    """Return the call that pairs a layer with one of the other side; the tensors where no rule knows both classes."""
+    """Return the line of code that pairs a layer with another; it pairs tensors if no rule has both classes."""
     torch, keras = (layer, other) if side == "torch" else (other, layer)
     by_tensor = bool(torch.kinds and keras.kinds) and next(iter(lookup(torch.kinds, keras.kinds)), None) is None
     if by_tensor and len(torch.tensors) == len(keras.tensors) == 1:

@@ -89,13 +89,13 @@ class Staging:
             yield path, value
 
     def values_and_sources(self) -> Iterator[tuple[str, Array, tuple[str, ...]]]:
-        """Yield the same, and the paths of the tensors that the value is made from."""
+        """Yield the path and the new value of every mapped tensor, and the paths of the source tensors of the value."""
         for mapping in self.plan.mappings:
             for path, value in self._apply(mapping).items():
                 yield path, value, mapping.names(self.source.side)
 
     def require_values(self) -> None:
-        """Compute every value once, and keep none: after this, nothing in the plan can refuse a value.
+        """Compute every value once without keeping it, so that any error is raised before the transfer writes.
 
         Raises:
             TransferError: See `values`.
@@ -108,14 +108,14 @@ class Staging:
         return self.read_together(path)[path]
 
     def read_together(self, path: str) -> dict[str, Array]:
-        """Return the new values of a tensor of the target, and of those that the same mapping makes, by path."""
+        """Return the new values, by path, of a tensor of the target and of the other tensors of its mapping."""
         if path in self._mapping_of:
             return self._apply(self._mapping_of[path])
         tied = self._mapped_name_of[self._target_tensors[path].storage]
         return {path: self._apply(self._mapping_of[tied])[tied]}
 
     def notes(self) -> tuple[str, ...]:
-        """Return what a report must say about the values of the source that were read."""
+        """Return the report notes about the source values that were read, such as NaN or infinity."""
         warning = self.source.facts.get("warning")
         found = [f"{path} ({number:,})" for path, number in self.not_finite.items()]
         total = sum(self.not_finite.values())
@@ -218,7 +218,7 @@ def _dtype(name: str) -> np.dtype[np.generic]:
     try:
         return np.dtype(name)
     except TypeError:
-        import ml_dtypes  # numpy does not know bfloat16 and float8; this package adds them
+        import ml_dtypes  # numpy does not know bfloat16 and float8; ml_dtypes adds them
 
         dtype: np.dtype[np.generic] = np.dtype(getattr(ml_dtypes, name))
         return dtype

@@ -67,13 +67,13 @@ def _row_axis(first: TensorRef, second: TensorRef) -> int | None:
 
 
 def _grid(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, int]) -> OtherTable | None:
-    """Return the tables as two square grids, each after the same number of tokens."""
+    """Return the tables as two square grids of positions, each preceded by the same number of token rows."""
     for tokens in range(_MOST_TOKENS + 1):
         given, wanted = (isqrt(max(number - tokens, 0)) for number in rows)
         if given > 1 and wanted > 1 and (given**2 + tokens, wanted**2 + tokens) == rows:
             before = f"{count(tokens, 'token')} and " if tokens else ""
             fact = (
-                f"{torch.path} has positions of another grid: {before}{given} x {given} places, where {keras.path} has "
+                f"{torch.path} has a grid of {before}{given} x {given} positions, and {keras.path} one of "
                 f"{wanted} x {wanted}; a resize interpolates them"
             )
             made = f"ResizeGrid(axis={axis}, first={tokens}, given=({given}, {given}), wanted=({wanted}, {wanted}))"
@@ -82,7 +82,7 @@ def _grid(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, int]) 
 
 
 def _extra_rows(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, int]) -> OtherTable | None:
-    """Return the tables as one that begins with rows that the other lacks."""
+    """Return the pair of tables if one begins with rows that the other lacks."""
     more = rows[0] - rows[1]
     if not 0 < abs(more) <= _MOST_EXTRA_ROWS:
         return None

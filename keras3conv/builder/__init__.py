@@ -1,1 +1,1 @@
-"""Conversion of architectures: a graph becomes a program, passes simplify it, a writer makes source code of it."""
+"""Convert architectures: lower a call graph to a program, simplify it by passes, write it as source code."""

@@ -55,7 +55,7 @@ keras3conv doctor          shows what is installed and what is missing"""
 
 
 class _Commands(TyperGroup):
-    """The commands, in the order in which they are needed; an unknown one is answered with the nearest names."""
+    """The commands in the order of the help; an unknown command is an error that suggests similar names."""
 
     _ORDER = (
         "convert",
@@ -77,7 +77,7 @@ class _Commands(TyperGroup):
         return sorted(self.commands, key=lambda name: (name not in self._ORDER, (*self._ORDER, name).index(name)))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command that the arguments name; exit with the nearest names if there is none."""
+        """Return the command that the arguments name; if there is none, exit with the most similar names."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             near = get_close_matches(args[0], self.commands, 3, 0.5)
             complain(f"there is no command {args[0]!r}")
@@ -159,7 +159,7 @@ def _add_options(run: Callable[..., None], function: Callable[..., int]) -> None
 
 
 def _quieten_tensorflow() -> None:
-    """Turn off the start-up lines of TensorFlow, which Keras imports on every backend, where it computes nothing.
+    """Suppress the log lines of TensorFlow, which Keras imports on every backend even if it does not use it.
 
     The line about oneDNN is printed at every level; it disappears with oneDNN, which only TensorFlow itself needs.
     """
@@ -172,7 +172,7 @@ def _quieten_tensorflow() -> None:
 
 @contextmanager
 def _output(*, verbose: bool, quiet: bool) -> Iterator[None]:
-    """Show the steps of a command, or nothing at all."""
+    """Show the steps of a command while it runs; show nothing for a quiet command."""
     from keras3conv.cli.progress import shown
 
     token = _errors.set(sys.stderr if quiet else None)

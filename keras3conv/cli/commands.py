@@ -277,13 +277,13 @@ def convert(  # noqa: PLR0913 - an argument for every option
         str | None, typer.Option(metavar="first|last", help="Where the new model takes the channels of images.")
     ] = None,
     inputs: Annotated[
-        Path | None, typer.Option(metavar="FILE.npz", help="What the model is called with, if it does not say.")
+        Path | None, typer.Option(metavar="FILE.npz", help="Inputs, for a model without an input specification.")
     ] = None,
     shape: Annotated[
         str | None, typer.Option(metavar="1,3,224,224", help="Call a torch module with random numbers of this shape.")
     ] = None,
     dynamic: Annotated[
-        list[str] | None, typer.Option(metavar="x:2,3", help="Axes of an input of a torch module that stay free.")
+        list[str] | None, typer.Option(metavar="x:2,3", help="Dynamic axes of an input of a torch module.")
     ] = None,
     torch_weights: TorchWeights = None,
     keras_weights: KerasWeights = None,
@@ -343,7 +343,7 @@ def compare_onnx(
 
 
 def _is_complete(plan: "Alignment") -> bool:
-    """Return True if a plan has no problems; else print the problems on stderr."""
+    """Print the problems of a plan on stderr; return True if there are none."""
     from keras3conv.cli.output import as_options
 
     try:

@@ -62,7 +62,7 @@ def facts() -> dict[str, object]:
 
 
 def text() -> str:
-    """Return the same as text; the last lines are what to do."""
+    """Return the versions, the backend and the extras as text, with commands to run in the last lines."""
     known = facts()
     extras = known.pop("extras")
     assert isinstance(extras, dict)
@@ -77,7 +77,7 @@ def text() -> str:
 
 
 def backend_of_keras() -> tuple[str, str]:
-    """Return the backend that Keras will use, and what chose it, without importing Keras."""
+    """Return the backend that Keras will use, and the setting that selects it, without importing Keras."""
     if chosen := os.environ.get("KERAS_BACKEND"):
         return chosen, "KERAS_BACKEND"
     home = os.environ.get("KERAS_HOME")

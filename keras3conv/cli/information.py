@@ -1,4 +1,4 @@
-"""Define the commands that look something up: a model, the rules, the installation; and the demo."""
+"""Define the commands `inspect`, `rules`, `doctor` and `demo`."""
 
 from pathlib import Path
 from typing import Annotated

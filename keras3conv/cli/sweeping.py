@@ -36,7 +36,7 @@ def sweep(  # noqa: PLR0913 - an argument for every option
     compare: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="The results of an earlier sweep, to show what got worse.")
     ] = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Run the tasks again that did not pass.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Rerun the tasks that did not pass.")] = False,
     on_ray: Annotated[bool, typer.Option("--ray", help="Run the tasks on a Ray cluster.")] = False,
     ray_address: Annotated[
         str,
@@ -45,7 +45,7 @@ def sweep(  # noqa: PLR0913 - an argument for every option
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Align, transfer, convert and validate many models, each in a process of its own with limits.
+    """Align, transfer, convert and validate many models, each in a separate process with limits.
 
     Everything in the file is checked before anything runs. A second start runs only what is missing or changed. The
     results are in index.html, results.md and results.jsonl of the folder. The exit status is 0 if every task passed,
@@ -77,7 +77,9 @@ def sweep(  # noqa: PLR0913 - an argument for every option
     "  keras3conv card net.safetensors --report report.json --license mit"
 )
 def card(  # noqa: PLR0913 - an argument for every option
-    model: Annotated[Path, typer.Argument(metavar="FOLDER|FILE", help="What convert or transfer wrote.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="FOLDER|FILE", help="A folder or file that convert or transfer wrote.")
+    ],
     *,
     licence: Annotated[str, typer.Option("--license", metavar="NAME", help="The licence of the weights.")] = "",
     report: Annotated[
@@ -92,7 +94,7 @@ def card(  # noqa: PLR0913 - an argument for every option
     ] = "",
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", metavar="README.md", help="Save the card here, in place of printing it."),
+        typer.Option("-o", "--out", metavar="README.md", help="Save the card here instead of printing it."),
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,

@@ -35,7 +35,7 @@ def likely(layer: LayerView) -> str:
 
 
 def told(layer: LayerView) -> str:
-    """Return the hyper-parameters of a layer that follow from its shapes; unknown ones get a question mark.
+    """Return the hyper-parameters of a layer that follow from its shapes; mark unknown ones with a question mark.
 
     Args:
         layer: A layer of a file without an architecture.
@@ -71,7 +71,7 @@ def _convolution(kind: str, kernel: tuple[int, ...], shapes: Mapping[str, Any]) 
 
 
 def untold(view: ModelView) -> str:
-    """Return the end of a listing: what a file without an architecture lacks, and the commands that can use it."""
+    """Return the text after a listing: the information that the file lacks, and the commands that can use the file."""
     order = "in the order of the model" if view.facts["format"] == "Keras HDF5 weights" else "in alphabetical order"
     return f"""\
 The file contains weights, but no architecture. The layers are listed {order}; their classes are guessed \

@@ -12,7 +12,7 @@ _LEAST = 12
 
 
 def columns() -> int:
-    """Return the width of the terminal; 80 in a pipe, or what COLUMNS says."""
+    """Return the width of the terminal: 80 in a pipe, or the value of COLUMNS."""
     return max(NARROWEST, shutil.get_terminal_size((80, 24)).columns)
 
 
@@ -55,7 +55,7 @@ def indented_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[
 
 
 def _widths(rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Return the widths of the columns; the widest column gives way first."""
+    """Return the widths of the columns; the widest column is narrowed first."""
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > _LEAST:
         widths[widths.index(max(widths))] -= 1

@@ -1,8 +1,8 @@
 """Read and write weight files. Each file format has a module; `read` and `write` choose the module for a file.
 
 `read` checks the structure of a file before its data, never runs code from the file, and loads one tensor at a time.
-`write` writes a temporary file beside the destination, which takes its name only when it is complete, flushed to disk,
-and read again.
+`write` writes a temporary file beside the destination. The file gets its final name only after it is complete, flushed
+to disk, and read again.
 """
 
 import os
@@ -72,7 +72,7 @@ def read(path: str | os.PathLike[str], *, entry: str = "") -> ModelView:
 
 
 def read_stored(path: str | os.PathLike[str]) -> ModelView:
-    """Return a view of the tensors as they are stored, without those that are computed of others; see `read`."""
+    """Return a view of the tensors as they are stored, without weights that are computed from several; see `read`."""
     path = file_of(path)
     source = Source.pin(path)
     return READERS[identify(expected_format(path), source)](source)

@@ -1,4 +1,4 @@
-"""Recognize files and folders of other software by their content, and say what they are and what to do with them."""
+"""Recognize files and folders of other software by their content, and tell the user how to convert them."""
 
 import re
 from collections.abc import Callable, Collection
@@ -39,7 +39,7 @@ _FILES: tuple[tuple[Callable[[bytes], bool], str, str], ...] = (
         "gunzip FILE",
     ),
 )
-"""For each kind of file: a test of its first bytes, what it is, and what to do."""
+"""For each kind of file: a test of its first bytes, a description, and a remedy."""
 
 _FOLDERS: tuple[tuple[Callable[[Collection[str]], bool], str, str], ...] = (
     (
@@ -68,11 +68,11 @@ _FOLDERS: tuple[tuple[Callable[[Collection[str]], bool], str, str], ...] = (
         "model.load_weights('FOLDER/PREFIX') in the TensorFlow that wrote it, then model.save_weights('model.h5')",
     ),
 )
-"""For each kind of folder: a test of the names in it, what it is, and what to do."""
+"""For each kind of folder: a test of the names in it, a description, and a remedy."""
 
 
 def file_message(path: Path, head: bytes) -> str:
-    """Return what a file is and what to do with it, by its first bytes; an empty text if it is not known."""
+    """Return the description of a file and its remedy, by its first bytes; an empty text if it is unknown."""
     for is_kind, what, remedy in _FILES:
         if is_kind(head):
             return f"{path} {what}\nFix:  {remedy.replace('FILE', str(path))}"
@@ -82,7 +82,7 @@ def file_message(path: Path, head: bytes) -> str:
 
 
 def folder_message(path: Path, names: Collection[str]) -> str:
-    """Return what a folder is and what to do with it, by the names in it; an empty text if it is not known."""
+    """Return the description of a folder and its remedy, by the names in it; an empty text if it is unknown."""
     for is_kind, what, remedy in _FOLDERS:
         if is_kind(names):
             return f"{path} {what}\nFix:  {remedy.replace('FOLDER', str(path))}"

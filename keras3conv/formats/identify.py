@@ -55,7 +55,7 @@ READERS: Mapping[str, Callable[[Source], ModelView]] = {
 
 
 def by_suffix(path: str | os.PathLike[str]) -> str:
-    """Return the format that the suffix of a path stands for; raise `FileError` if the suffix is unknown."""
+    """Return the format for the suffix of a path; raise `FileError` if the suffix is unknown."""
     name = Path(path).name.lower()
     for suffix, expected in SUFFIXES.items():
         if name.endswith(suffix):
@@ -147,7 +147,7 @@ def identify(expected: str, source: Source) -> str:
         raise MalformedCheckpoint(f"{source.path} is not {CONTENTS[expected]}, nor any other weight file")
     if expected == "torch" and content == "safetensors":
         return content
-    if expected == "keras" and content == "HDF5":  # what TensorFlow up to 2.11 wrote under this suffix
+    if expected == "keras" and content == "HDF5":  # the format that TensorFlow up to 2.11 wrote under this suffix
         return _hdf5_format(source)
     if content != CONTENTS[expected]:
         raise MalformedCheckpoint(f"{source.path} contains {content}, but its suffix is that of {CONTENTS[expected]}")
@@ -155,7 +155,7 @@ def identify(expected: str, source: Source) -> str:
 
 
 def _zip_content(expected: str, source: Source) -> str:
-    """Return the kind of a zip file: a Keras archive or a torch checkpoint; if unclear, what the suffix stands for."""
+    """Return the kind of a zip file: a Keras archive or a torch checkpoint; if unclear, the format of the suffix."""
     if expected not in ("keras", "torch"):
         return "a zip archive"
     with source.open() as file:

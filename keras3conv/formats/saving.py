@@ -1,4 +1,4 @@
-"""Write the tensors of a model to a file, or to several shards and an index, and check what is on disk."""
+"""Write the tensors of a model to a file, or to several shards and an index, and verify the written files."""
 
 import hashlib
 import json
@@ -35,10 +35,10 @@ class Output(Protocol):
         """Write all files under temporary paths, in the order of `paths`."""
 
     def job(self) -> str:
-        """Return a text that differs for every content, if a killed process can be resumed; else an empty text."""
+        """Return a text that identifies the content, so that a killed process can be resumed; empty if it cannot."""
 
     def superseded(self) -> tuple[Path, ...]:
-        """Return files that belong to the old output and not to the new one, to be deleted at the end."""
+        """Return the files of the previous output that the new one does not replace; they are deleted at the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class Destination:
         read: A function that returns the values of the tensor with a path.
         template: A Keras file of the same format, from which everything except the weights is copied.
         shards: The shards; None if there is one file.
-        checks: What is done beside writing.
+        checks: The checks that are run besides writing.
     """
 
     path: Path
@@ -88,7 +88,7 @@ class Destination:
         return (self.path,) if self.shards is None else (*self.shards.tensors, self.path)
 
     def job(self) -> str:
-        """Return a text that names the shards and their tensors; empty if there is one file."""
+        """Return a text that identifies the shards and their tensors; empty if there is only one file."""
         if self.shards is None:
             return ""
         content = {
@@ -105,7 +105,7 @@ class Destination:
             return ()
         try:
             old = weight_map_files(Source.pin(self.path))
-        except FileError:  # it is no index, so nothing is known to belong to it
+        except FileError:  # it is not an index, so it lists no shards
             return ()
         known = {path.name for path in self.paths()}
         return tuple(self.path.with_name(name) for name in old if name not in known)
@@ -181,7 +181,7 @@ def manifest_of(path: Path) -> Path:
 
 
 def _finish(made: Written, temporary: Path) -> None:
-    """Note beside a shard that it is complete, for a process that resumes the job."""
+    """Write a marker file beside a complete shard, for a process that resumes the job."""
     note = {"size": made.file.size, "sha256": made.file.sha256, "md5": made.file.md5}
     text = json.dumps(note | {"checksums": dict(made.checksums), "locations": dict(made.locations)})
     note_path = temporary.with_name(temporary.name + _FINISHED)
@@ -190,7 +190,7 @@ def _finish(made: Written, temporary: Path) -> None:
 
 
 def _finished(path: Path, tensors: tuple[TensorRef, ...], temporary: Path) -> Written | None:
-    """Return a shard that a killed process finished, if its digests still agree; else None."""
+    """Return a shard that a killed process completed, if its digests still agree; else None."""
     note_path = temporary.with_name(temporary.name + _FINISHED)
     try:
         note = json.loads(note_path.read_text(encoding="utf-8"))

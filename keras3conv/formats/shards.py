@@ -1,4 +1,4 @@
-"""Divide the tensors of a model among several files, shards, and write the index that says which is where.
+"""Divide the tensors of a model among several files (shards), and write the index from tensors to files.
 
 model.safetensors.index.json    model-00001-of-00003.safetensors, ...    as Hugging Face names them
 pytorch_model.bin.index.json    pytorch_model-00001-of-00003.bin, ...    as Hugging Face names them
@@ -20,7 +20,7 @@ from keras3conv.formats.safetensors.index import read_weight_map
 from keras3conv.model.views import TensorRef
 
 DEFAULT_SIZE = 5 * 10**9
-"""Bytes of a shard if only the name of the index says that there are shards."""
+"""The default size of a shard in bytes, if the user gives the name of an index but no maximum size."""
 
 _UNITS = {"": 1, "B": 1} | {
     f"{letter}{kind}": base ** (power + 1)
@@ -87,7 +87,7 @@ class Shards:
 
 
 def index_of(path: Path, size: int | None) -> Path | None:
-    """Return the path of the index if a destination is to be sharded: its name says so, or there is a maximum size.
+    """Return the path of the index if a destination is sharded: if it is an index, or if there is a maximum size.
 
     Raises:
         FileError: There is a maximum size, and the format of the destination cannot be sharded.

@@ -37,7 +37,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Checks:
-    """What is done beside writing; a benchmark measures what each costs.
+    """The checks that are run besides writing; a benchmark measures the cost of each.
 
     Attributes:
         reread: Whether to read every tensor again and compare it with what was written.
@@ -106,7 +106,7 @@ def store(
 
 
 def _reread(temporary: Path, path: Path, kind: str, layout: Layout, checksums: Mapping[str, int]) -> None:
-    """Parse the file anew, as any other file, and compare each tensor with what was written.
+    """Parse the file again like any other file, and compare each tensor with the written values.
 
     Raises:
         FileError: A tensor is missing, at another place, or has other values.
@@ -118,7 +118,7 @@ def _reread(temporary: Path, path: Path, kind: str, layout: Layout, checksums: M
         raise FileError(f"{path} was damaged while it was written: {error}") from error
     for location, tensor in names.items():
         if found.get(location) != checksums[tensor]:
-            state = "is missing" if location not in found else "has other values than those that were written"
+            state = "is missing" if location not in found else "has different values than those that were written"
             raise FileError(f"{path} was damaged while it was written: {tensor} {state}; check the disk and the memory")
 
 
@@ -182,7 +182,7 @@ def store_in_template(
 
 
 def written_by_others(temporary: Path, path: Path) -> Written:
-    """Return what is known of a file that the library of a framework wrote: its digests, and those of its tensors."""
+    """Return the digests of a file that a framework's library wrote, and of its tensors."""
     rooms.synchronise(temporary)
     expected = by_suffix(path)
     source = Source.pin(temporary)

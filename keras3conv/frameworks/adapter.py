@@ -124,7 +124,7 @@ class KerasFile:
     def output(
         self, path: Path, tensors: Sequence[TensorRef], read: Reader, *, max_shard_size: int | None = None
     ) -> formats.Output:
-        """Return the files to which tensors are written; all but the weights is copied from this file if it exists."""
+        """Return the files to which tensors are written; an existing file is copied except for the weights."""
         template = self.source if os.path.lexists(self.source) else None
         return formats.Destination.of(path, tensors, read, template=template, max_shard_size=max_shard_size)
 
@@ -277,11 +277,11 @@ class Sides:
         return [side for side in (self.torch, self.keras) if not side.is_live]
 
     def can_run(self, keras_view: ModelView, inputs: Any) -> bool:
-        """Return whether a side is live, and inputs are given or can be made from the Keras side's specification."""
+        """Return whether a side is live, and inputs are given or can be generated from the input specification."""
         return len(self.files()) < 2 and (inputs is not None or bool(keras_view.input_specs))
 
     def inputs(self, views: Views, inputs: Any, keras_inputs: Any) -> Inputs:
-        """Return the inputs of both sides, given or made; the live sides run to choose sizes that are free.
+        """Return the inputs of both sides, given or generated; the live sides run to choose the dynamic sizes.
 
         Raises:
             InputError: They are not given and cannot be made, or the Keras ones cannot be derived.
@@ -289,7 +289,7 @@ class Sides:
         return both_inputs(*views, inputs, keras_inputs, self._accept)
 
     def possible_inputs(self, views: Views, inputs: Any, keras_inputs: Any) -> tuple[Inputs | None, str]:
-        """Return the inputs of both sides, or None and why none can be made; raise only for those that are given."""
+        """Return the inputs of both sides, or None and the reason why there are none; raise only for given inputs."""
         if not self.can_run(views[1], inputs):
             return None, ""
         try:

@@ -1,4 +1,4 @@
-"""Set the default dtype of both frameworks, with which models are made from then on."""
+"""Set the default dtype of new weights in both frameworks."""
 
 import keras
 import torch

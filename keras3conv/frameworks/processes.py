@@ -26,7 +26,7 @@ from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.transforms import Array
 
 Place = tuple[str, str]
-"""A module and the name of an attribute of it."""
+"""The name of a module, and the name of an attribute in it."""
 
 TIMEOUT = 600.0
 """Seconds after which a running process is killed."""

@@ -1,1 +1,1 @@
-"""The neutral model: tensors, layers, views and the call graph."""
+"""Define models independently of the frameworks: tensors, layers, views and the call graph."""

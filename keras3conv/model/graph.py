@@ -1,7 +1,7 @@
 """Define the call graph of a model: the calls of layers and operations, and the tensors between them.
 
 The graph is independent of the frameworks: it has class names, plain values and arrays. Shapes and axes are in the
-layout of the traced model. A free size (the batch size, the length of a sequence) is a symbolic `Size`.
+layout of the traced model. A dynamic size (the batch size, the length of a sequence) is a symbolic `Size`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,10 +14,10 @@ from keras3conv.transforms import Array
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """A symbolic size: factor * (product of free sizes) + offset.
+    """A symbolic size: factor * (product of dynamic sizes) + offset.
 
     Attributes:
-        symbols: The names of the free sizes that are multiplied, for example ("batch",).
+        symbols: The names of the dynamic sizes that are multiplied, for example ("batch",).
         factor: The number that the product is multiplied by.
         offset: The number that is added.
     """
@@ -126,7 +126,7 @@ class Graph:
         input_names: The name of each input in the model, by the name of the tensor in the graph.
         parameters: The variables that operations use directly.
         constants: The arrays that operations use, by the name of the tensor.
-        sizes: For every free size, the name of the input and the axis that define it.
+        sizes: For every dynamic size, the name of the input and the axis that define it.
     """
 
     name: str

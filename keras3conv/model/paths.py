@@ -1,4 +1,4 @@
-"""Define how paths of layers are written: the separator of each side, and how several paths are joined."""
+"""Define the syntax of layer paths: the separator of each side, and the form of several joined paths."""
 
 from collections.abc import Iterable
 

@@ -51,7 +51,7 @@ class LayerRun:
 
     Attributes:
         calls: The positions of the layer's calls among all calls of the model; () if the layer is never called.
-        inputs: The shapes of the inputs of the first call, with the batch axis; None for free sizes.
+        inputs: The shapes of the inputs of the first call, with the batch axis; None for dynamic sizes.
         flattened: The shape, without the batch axis, of the tensor that was flattened to the layer's input. () if that
             shape is unknown; None also if nothing was flattened.
         follows: The direct predecessors: the layers whose outputs reach this layer's inputs without another layer in
@@ -114,7 +114,7 @@ class InputSpec:
     """One input of a model.
 
     Attributes:
-        shape: The shape with the batch axis first; None for free sizes.
+        shape: The shape with the batch axis first; None for dynamic sizes.
         dtype: The name of the dtype.
         name: The name of the input.
         key: The key of the input if a live model takes a dict of inputs; else empty.

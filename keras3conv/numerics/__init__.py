@@ -1,1 +1,1 @@
-"""Numerics in numpy: comparison of arrays, probe values, fingerprints and memory copies."""
+"""Compute with numpy arrays: differences, fingerprints, probe values and fast copies."""

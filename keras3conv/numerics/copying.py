@@ -147,7 +147,7 @@ def _merged(target: Array, source: Array, order: Iterable[int]) -> list[_Axis]:
 
 
 def _numpy_is_fast(source: Array, order: Sequence[int]) -> bool:
-    """Return True if a line of the source is still cached when numpy, iterating in this order, returns to it.
+    """Return True if numpy, iterating in this order, returns to each cache line of the source while it is still cached.
 
     numpy returns to a line with each step along the axis of the smallest source stride. In between it makes a full
     pass along all axes inside that one.

@@ -111,14 +111,14 @@ def hinted_paths(torch: ModelView, keras: ModelView, hints: Hints) -> dict[str, 
 
 
 def _without_ties(unmatched: Unmatched, torch: ModelView, pairs: Iterable[Pair]) -> Unmatched:
-    """Remove the torch layers of which all tensors are tied to tensors that are already paired."""
+    """Remove the torch layers whose tensors are all tied to tensors that are already paired."""
     storages = _storages(torch, pairs)
     free = tuple(layer for layer in unmatched.torch_layers if not _all_in(layer, storages))
     return replace(unmatched, torch_layers=free)
 
 
 def _tied_layers(unmatched: Unmatched, torch: ModelView, pairs: Sequence[Pair]) -> Unmatched:
-    """Return the torch layers of which all tensors are tied to paired tensors, with the unpaired Keras layers."""
+    """Return the torch layers whose tensors are all tied to paired tensors, with the unpaired Keras layers."""
     storages = _storages(torch, pairs)
     tied = tuple(layer for layer in units(torch, ties=True) if _all_in(layer, storages))
     return Unmatched(torch_layers=tied, keras_layers=unmatched.keras_layers).without(pairs)

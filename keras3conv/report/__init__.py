@@ -1,1 +1,1 @@
-"""Reports as data, and their text, Markdown, HTML and JSON forms."""
+"""Define reports as data, and write them as text, Markdown, HTML and JSON."""

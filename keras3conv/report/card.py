@@ -29,7 +29,7 @@ _TORCH_SUFFIXES = (".safetensors", ".pt", ".pth")
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What the card of a converted model says.
+    """The content of the model card of a converted model.
 
     Attributes:
         name: The name of the model.
@@ -82,7 +82,7 @@ class Card:
 
     @property
     def noise(self) -> Table | None:
-        """The differences of the outputs beside the noise floor; None if they were not measured."""
+        """The differences of the outputs with the noise floor; None if they were not measured."""
         tables = [table for section in self.report.sections if section.name == "outputs" for table in section.tables]
         return tables[0] if tables else None
 

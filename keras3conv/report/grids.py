@@ -1,4 +1,4 @@
-"""Arrange a table for the HTML page: the verdict comes first, and rows without news are marked to be folded."""
+"""Arrange a table for the HTML page: the verdict column comes first, and rows that passed can be folded."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row: its cells, whether it failed, and whether it may be folded because it says that all is well."""
+    """A row: its cells, whether it failed, and whether it may be folded because it passed."""
 
     cells: tuple[Cell, ...]
     failed: bool

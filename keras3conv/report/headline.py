@@ -14,7 +14,7 @@ _ERRORS = ("outputs", "float64")
 """The sections whose summary states the worst error; the first one that passed is used."""
 
 _TELLING = "float64"
-"""The section whose problems name the first layer that differs and the cause that was tested."""
+"""The section whose problems name the first layer that differs and the proven cause."""
 
 
 def is_certificate(report: Document) -> bool:

@@ -12,7 +12,7 @@ from keras3conv.report.values import Status
 from keras3conv.writing.digests import WrittenFile
 
 RowStatus = Literal["passed", "failed", "unusable", "crashed", "timed out", "out of memory", "lost", "not run"]
-"""How a task ended.
+"""The result of a task.
 
 "failed" is a proof or an alignment that failed, "unusable" a model or a file that cannot be used, "crashed" a process
 that ended without a result, "lost" a machine of a cluster that went away.
@@ -22,7 +22,7 @@ ROW_STATUSES: tuple[RowStatus, ...] = get_args(RowStatus)
 """Every status, in the order in which the totals have them."""
 
 TONES: Mapping[str, Status] = {"passed": "passed", "not run": "skipped"}
-"""The colour and the symbol of a status, that of a section of a report; every other status has that of a failure."""
+"""For some statuses, the section status with the same colour and symbol; all others look like "failed"."""
 
 FORMAT = 1
 """The version of the format of a row in `results.jsonl`."""
@@ -130,7 +130,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A task whose result is another one than in an earlier sweep."""
+    """A task whose result has changed since an earlier sweep."""
 
     name: str
     change: Change
@@ -185,7 +185,7 @@ class Overview:
 
     @property
     def first_failures(self) -> Mapping[str, int]:
-        """What failed first, with the number of tasks, the most frequent first."""
+        """The first failing step or proof of the tasks, each with the number of tasks, the most frequent first."""
         return dict(Counter(row.first_failure for row in self.rows if row.first_failure).most_common())
 
     @property

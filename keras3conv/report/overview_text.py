@@ -17,7 +17,7 @@ _TITLES: Mapping[Change, str] = {
 
 
 def to_markdown(overview: Overview) -> str:
-    """Return the overview as Markdown: what got worse first, then the totals, the failures, and all tasks."""
+    """Return the overview as Markdown: tasks that got worse first, then the totals, the failures, and all tasks."""
     blocks = [f"# Sweep {escape(overview.name)}", f"**{GLYPHS[overview.status]} {overview.verdict}**: {overview.tally}"]
     blocks += _changes(overview)
     if overview.first_failures:
@@ -33,7 +33,7 @@ def to_markdown(overview: Overview) -> str:
 
 
 def to_text(overview: Overview) -> str:
-    """Return what a terminal shows at the end of a sweep: what got worse, the totals, and the tasks that failed."""
+    """Return the text at the end of a sweep for a terminal: tasks that got worse, the totals, the failed tasks."""
     lines = []
     for one in overview.with_change("worse"):
         lines += [

@@ -1,4 +1,4 @@
-"""Measure the stages of a piece of work."""
+"""Measure the time that the stages of a workflow take."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,14 +8,14 @@ from keras3conv.steps import step
 
 
 class Stages:
-    """The seconds that each stage of a piece of work took, by the name of the stage, in the order of their start."""
+    """The seconds that each stage of a workflow took, by the name of the stage, in the order of their start."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure the block and tell the listener; a stage that runs several times is measured in total."""
+        """Measure the time of the block and notify the listener; the times of a repeated stage are added."""
         self.seconds.setdefault(name, 0.0)
         start = perf_counter()
         try:

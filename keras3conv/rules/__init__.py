@@ -1,1 +1,1 @@
-"""Define and look up the rules: pairs of a torch class and a Keras class, with the maps of weights and options."""
+"""Define and look up the rules: each pairs a torch class with a Keras class and maps weights and arguments."""

@@ -48,7 +48,7 @@ def with_paths(
 
 
 def mappings_of(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[WeightMapping, ...] | None:
-    """Return the mappings of a rule, by role, without mappings of which neither layer has a tensor.
+    """Return the mappings of a rule, by role; leave out a mapping if neither layer has its tensors.
 
     None if the rule cannot be applied to the Keras layer. A tensor that only one layer has is mapped to its neutral
     value (0 for a bias, 1 for a scale), if it has one.
@@ -115,7 +115,7 @@ def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
     """
     given = torch.run.flattened
     if given and keras.run.flattened == given and given != (*given[1:], given[0]):
-        return None  # both sides flatten the axes in one order: torch has its channels last too
+        return None  # both sides flatten the axes in the same order: torch has channels last too
     if torch.run.flattened and (keras.run.flattened is not None or keras.run.calls is None):
         return torch.run.flattened
     if torch.run.calls is None and keras.run.flattened:

@@ -1,4 +1,4 @@
-"""Recognize buffers and parameters that hold a constant of the computation, not a weight."""
+"""Recognize buffers and parameters that are constants of the computation, not weights."""
 
 from keras3conv.model.views import TensorRef
 
@@ -34,7 +34,7 @@ def constant_buffer(role: str, dtype: str) -> str:
 
 
 def _is_called(role: str, name: str) -> bool:
-    """Return whether the buffer `role` has the name `name`; "inv_freq" may have a prefix: "original_inv_freq"."""
+    """Return whether a buffer has this name; "inv_freq" may have a prefix: "original_inv_freq"."""
     return role == name or (name == "inv_freq" and role.endswith(f"_{name}"))
 
 

@@ -12,7 +12,7 @@ REFUSALS = (Keras3ConvError, LookupError, TypeError, ValueError)
 """The exceptions that a rule may raise for a configuration that it cannot translate."""
 
 Correspondences = Mapping[str, tuple[str, ...]]
-"""For each torch attribute the Keras arguments that depend on it."""
+"""For each torch attribute, the Keras arguments that depend on it."""
 
 
 def expected_arguments(rule: Rule, config: Config) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def _other_values(value: Any) -> Iterator[Any]:
 
 
 def same_value(first: Any, second: Any) -> bool:
-    """Return whether two arguments mean the same.
+    """Return whether two argument values are equivalent.
 
     Numbers are equal up to rounding; a single number equals a sequence in which every element is this number; None
     equals False and "linear".

@@ -74,7 +74,7 @@ _MEANINGS = {
 
 
 def may_be_same(torch_role: str, keras_role: str, shape: Shape) -> bool:
-    """Return whether a torch tensor may become a Keras variable: a mean does not become a scale, nor a scale an offset.
+    """Return whether a torch vector may become a Keras variable: by name, both are a mean, variance, scale or offset.
 
     Args:
         torch_role: The name of the tensor in the torch layer.

@@ -27,7 +27,7 @@ def activations() -> Mapping[str, Operation]:
 
 @cache
 def _by_name(side: str) -> dict[str, tuple[Operation, ...]]:
-    """Return for each torch or Keras name the operations that have it; `side` is "torch" or "keras"."""
+    """Group the operations by their torch names or Keras names; `side` is "torch" or "keras"."""
     found: dict[str, tuple[Operation, ...]] = {}
     for entry in OPERATIONS:
         names = (*entry.torch, entry.module, *entry.aten) if side == "torch" else (*entry.keras, entry.activation)

@@ -46,7 +46,7 @@ def ranked(torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...], counts: t
 
 
 def _is_second(rule: Rule) -> bool:
-    """Return whether a rule ranks last: it is a fallback, or one of its classes belongs to keras3conv."""
+    """Return whether a rule ranks last: a fallback, or a rule with a class of keras3conv."""
     return rule.fallback or rule.torch.startswith("keras3conv.") or rule.keras.startswith("keras3conv.")
 
 

@@ -50,7 +50,7 @@ class LayerSpec:
         kind: The qualified class name.
         config: The arguments of the constructor.
         shapes: The shapes of the layer's tensors, by role. Rules leave them out: `specs_with_shapes` computes them.
-        inputs: The shapes of the inputs, batch axis first, None for a free size; empty if unknown.
+        inputs: The shapes of the inputs, batch axis first, None for a dynamic size; empty if unknown.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""List the classes of `keras.layers` and `torch.nn` without a rule, and why they need none or have none.
+"""List the classes of `keras.layers` and `torch.nn` without a rule, each with the reason.
 
 The generated table of rules includes these classes. A test compares rules and lists with both namespaces, so that it
 fails if a new version of a framework adds a class.

@@ -1,4 +1,4 @@
-"""Base class of every transform: it derives the JSON form and the inverse from the dataclass fields."""
+"""Define the base class of every transform, which derives the JSON form and the inverse from the dataclass fields."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping

@@ -60,7 +60,7 @@ class ResizeGrid(OneArray):
 
 
 def _weights(old: int, new: int) -> Array:
-    """Return the matrix that interpolates along one axis, of shape (new, old); places beyond the border repeat it."""
+    """Return the interpolation matrix of one axis, of shape (new, old); positions beyond the border repeat it."""
     matrix = np.zeros((new, old))
     centers = (np.arange(new) + 0.5) * old / new - 0.5
     for row, center in enumerate(centers):

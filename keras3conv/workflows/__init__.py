@@ -1,1 +1,1 @@
-"""The public functions step by step: align, transfer, validate, convert."""
+"""Implement the public functions: align, transfer, validate, convert, verify, sweep."""

@@ -70,7 +70,7 @@ def align_sides(
 
 
 def _all_unconfirmed(plan: Alignment, reason: str) -> Alignment:
-    """Return a plan with a doubt for every pair."""
+    """Return the plan with evidence of doubt added to every pair, for this reason."""
     doubt = Evidence(kind="position", detail=reason)
     return replace(plan, pairs=tuple(replace(pair, evidence=(*pair.evidence, doubt)) for pair in plan.pairs))
 

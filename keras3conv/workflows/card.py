@@ -1,4 +1,4 @@
-"""Make the card of a converted model, from what `convert` or `transfer` wrote."""
+"""Create the model card of a converted model from the files that `convert` or `transfer` wrote."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from keras3conv.writing.digests import WrittenFile, digest
 from keras3conv.writing.outputs import write_text
 
 _WEIGHTS = ("*.safetensors", "*.pt", "*.pth", "*.keras", "*.weights.h5", "*.h5")
-"""The files of weights in a folder; the first ones are those that the card says how to load."""
+"""The patterns of weight files in a folder; the card shows how to load the first one."""
 
 
 def make_card(

@@ -1,4 +1,4 @@
-"""Build the model of the other framework, fill it and prove it: `convert`."""
+"""Implement `keras3conv.convert`: build the model of the other framework, transfer the weights, and validate it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -79,7 +79,7 @@ def _to_keras(
         )
     if inputs is None:
         raise InputError(
-            "a torch module does not say what it is called with\n"
+            "a torch module has no input specification: its inputs are needed\n"
             "Fix:  k3c.convert(module, inputs=torch.zeros(1, 3, 224, 224))"
         )
     if weights is not None:

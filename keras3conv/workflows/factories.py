@@ -1,4 +1,4 @@
-"""Resolve the name of a model: a file, or a Python factory into whose model weights are loaded."""
+"""Load the model that a command-line argument names: a file, or a Python factory with optional weights."""
 
 import importlib
 import importlib.util

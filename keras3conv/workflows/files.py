@@ -1,4 +1,4 @@
-"""Read the files that go with models: inputs, labels, class names; read and write plans."""
+"""Read files with inputs, labels and class names; read and write plans."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -26,7 +26,7 @@ from keras3conv.workflows.manifest import Record
 from keras3conv.writing.digests import WrittenFile
 
 Memory = Literal["copy", "share"]
-"""How a live target gets its values: as its own copy, or as the memory of the source."""
+"""How a live target stores its values: in its own copy, or in memory shared with the source."""
 
 
 def _report_bytes(_: str, done: int, total: int) -> None:
@@ -35,7 +35,7 @@ def _report_bytes(_: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How weights are transferred.
+    """The options of a transfer.
 
     Attributes:
         out: The paths of the files.
@@ -216,7 +216,9 @@ def _reader(staging: Staging, *, complete: bool) -> Reader:
     def read(path: str) -> Array:
         tensor = tensors[path]
         if staging.has(tensor):
-            if path not in waiting:  # tensors that are made together, such as query, key and value, follow each other
+            if (
+                path not in waiting
+            ):  # tensors of one mapping, such as query, key and value, are written one after the other
                 waiting.clear()
                 waiting.update(staging.read_together(path))
             return waiting.pop(path)

@@ -125,7 +125,7 @@ def _subject(
 
 
 def _with_rows_of_values(plan: Alignment, views: Views) -> Alignment:
-    """Return the plan without permutations after a flatten that did not run, where the values of both sides show so."""
+    """Return the plan without the permutation of flattened rows in pairs whose values are equal without it."""
     return replace(plan, pairs=tuple(_with_plain_rows(pair, views) for pair in plan.pairs))
 
 

@@ -73,7 +73,7 @@ def _files(manifest: Path, content: Mapping[str, Any]) -> Section:
 
 
 def _tensors(manifest: Path, content: Mapping[str, Any]) -> Section:
-    """Compare every tensor, so that a damaged file is known by the tensors that are damaged."""
+    """Compare every tensor, so that the report names the damaged tensors."""
     entries = content["tensors"]
     problems = list(_differing(_beside(manifest, content["files"][-1]["path"]), entries))
     return Section(
@@ -106,4 +106,4 @@ def _differing(path: Path, wanted: Sequence[Mapping[str, Any]]) -> Iterator[Prob
                 yield Problem(fact=f"{entry['name']} cannot be read: {error}")
                 continue
             if values != entry["crc32"]:
-                yield Problem(fact=f"{entry['name']} has other values than those that were written")
+                yield Problem(fact=f"{entry['name']} has different values than those that were written")

@@ -23,7 +23,7 @@ from keras3conv.writing.rooms import Room
 
 @dataclass(frozen=True)
 class _Output:
-    """A destination, the mode of the file that it replaces (None if there is none), and the room of the new file."""
+    """A destination, the mode of the file that it replaces (None if there is none), and the room (temporary folder)."""
 
     destination: Path
     mode: int | None
@@ -36,7 +36,7 @@ class _Output:
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield the path of a new file, which takes the name `path` if the block raises no exception.
+    """Yield the path of a temporary file, which is renamed to `path` if the block raises no exception.
 
     Args:
         path: The destination. A new file has the mode that the umask gives; a file that is replaced keeps its mode.
@@ -54,7 +54,7 @@ def replacing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Itera
 def replacing_all(
     paths: Sequence[str | os.PathLike[str]], *, overwrite: bool = False, job: str = ""
 ) -> Iterator[tuple[Path, ...]]:
-    """Yield a new path for every destination; the new files take their names together when the block ends.
+    """Yield a temporary path for every destination; all new files are renamed together when the block ends.
 
     Args:
         paths: The destinations. The last one takes its name last and loses it first: an index of the others.
@@ -87,7 +87,7 @@ def replacing_all(
 
 @contextmanager
 def replacing_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a new empty folder, which takes the name `path`, with all its files, if the block raises no exception.
+    """Yield a new empty folder, which is renamed to `path`, with all its files, if the block raises no exception.
 
     Args:
         path: The destination; its parent must exist.
@@ -142,7 +142,7 @@ def _check_place(destination: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def _named_errors(destinations: Sequence[Path], entered: dict[Path, Room]) -> Iterator[None]:
-    """Convert an `OSError` to a `FileError` with the name of the destination, and with what became of it."""
+    """Convert an `OSError` to a `FileError` that names the destination and the state of its old file."""
     before = {path: os.path.lexists(path) for path in destinations}
     try:
         yield

@@ -1,4 +1,4 @@
-"""Keep unfinished files in a private folder, a room, beside their destinations.
+"""Keep unfinished files in a private temporary folder (a room) beside their destinations.
 
 A room has the same file system as the destinations, so that a rename moves its files to them atomically. It holds:
 
@@ -7,8 +7,8 @@ A room has the same file system as the destinations, so that a rename moves its 
     moving      the names of the files that are moved together, in order; written before the first move
     job         the name of the job that made the new files, if another process may resume it
 
-The name of a room contains the machine and the process. What a killed process left is undone by the next one that
-writes to the folder: its moves are reverted unless all were done, and the room is removed.
+The name of a room contains the machine and the process. If a process is killed, the next process that writes to the
+folder cleans up: it reverts the moves unless all are done, and removes the room.
 """
 
 import json
@@ -30,7 +30,7 @@ _numbers = count()
 
 @dataclass(frozen=True)
 class Room:
-    """A private folder beside the destinations of new files."""
+    """A private temporary folder beside the destinations of new files."""
 
     path: Path
 
@@ -43,11 +43,11 @@ class Room:
         return self.path / _OLD / name
 
     def destination(self, name: str) -> Path:
-        """Return the path that a new file gets at the end."""
+        """Return the final path of a new file."""
         return self.path.parent / name
 
     def announce(self, names: Sequence[str]) -> None:
-        """Note on disk which files are about to be moved together."""
+        """Write the names of the files to be moved together to disk, before the first move."""
         note = self.path / _MOVING
         note.write_text(json.dumps(list(names)), encoding="utf-8")
         synchronise(note)
@@ -59,7 +59,7 @@ class Room:
             self.destination(name).rename(self.old(name))
 
     def move_in(self, name: str) -> None:
-        """Give a new file its name."""
+        """Move a new file from the room to its destination."""
         self.new(name).replace(self.destination(name))
 
     def undo(self, name: str) -> None:
@@ -70,13 +70,13 @@ class Room:
             self.old(name).rename(self.destination(name))
 
     def remove(self) -> None:
-        """Delete the room and all that is in it."""
+        """Delete the room and its content."""
         shutil.rmtree(self.path, ignore_errors=True)
         _live.discard(self.path.name)
 
 
 def enter(folder: Path, job: str = "") -> Room:
-    """Return a room in a folder, after undoing what killed processes left there.
+    """Return a new room in a folder, after cleaning up the rooms of killed processes.
 
     Args:
         folder: The folder of the destinations.
@@ -143,10 +143,10 @@ def _left_in(folder: Path) -> Iterator[Path]:
 
 
 def _is_running(process: int) -> bool:
-    """Return whether another process runs; this one has no other rooms than those in `_live`."""
+    """Return whether another process is running; the rooms of this process are in `_live`."""
     if process == os.getpid():
         return False
-    if sys.platform == "win32":  # Windows has no signal that only asks
+    if sys.platform == "win32":  # Windows has no signal that only tests a process
         return True
     try:
         os.kill(process, 0)
@@ -158,7 +158,7 @@ def _is_running(process: int) -> bool:
 
 
 def _claim(left: Path) -> Room | None:
-    """Rename a room so that it belongs to this process; None if another process did so before."""
+    """Rename a room so that it belongs to this process; return None if another process was faster."""
     name = _name()
     _live.add(name)
     try:
@@ -169,10 +169,10 @@ def _claim(left: Path) -> Room | None:
 
 
 def _revert(room: Room) -> None:
-    """Undo moves that were announced and not finished; if all were finished, the new files stay."""
+    """Undo announced moves that were not completed; if all were completed, the new files stay."""
     try:
         names = json.loads((room.path / _MOVING).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # the note is written before the first move, so nothing was moved
+    except (OSError, ValueError):  # the list of names is written before the first move, so nothing was moved
         return
     if any(os.path.lexists(room.new(name)) for name in names):
         for name in names:

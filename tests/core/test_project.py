@@ -217,16 +217,16 @@ def test_no_files_import_each_other_in_a_circle() -> None:
         "if TYPE_CHECKING:\n    from keras3conv.formats import read",
     ],
 )
-def test_an_import_of_an_upper_layer_is_noticed(line: str) -> None:
+def test_the_check_detects_an_import_of_an_upper_layer(line: str) -> None:
     known = ("formats", "formats.keras.legacy_h5")
     assert len(against_the_layers({"rules.rule": set(imported_modules(line, known))})) == 1
 
 
-def test_a_module_without_a_layer_is_noticed() -> None:
+def test_the_check_detects_a_module_without_a_layer() -> None:
     assert against_the_layers({"helpers": set()}) == ["helpers stands in no layer"]
 
 
-def test_a_circle_of_imports_is_noticed() -> None:
+def test_the_check_detects_circular_imports() -> None:
     assert circular_imports({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a -> b -> c -> a"]
     assert circular_imports({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
@@ -235,7 +235,7 @@ def test_files_and_functions_are_short() -> None:
     assert_none(fact for path in sources() for fact in too_long(path, path.read_text()))
 
 
-def test_a_long_file_and_a_long_function_are_noticed() -> None:
+def test_the_check_detects_a_long_file_and_a_long_function() -> None:
     text = "def endless() -> None:\n" + "    pass\n" * LONGEST_FILE
     assert too_long(PACKAGE / "model.py", text) == ["model.py: 401 lines", "model.py: endless, 401 lines"]
 
@@ -246,7 +246,7 @@ def test_a_rule_is_short() -> None:
     assert ninth_tenth(lengths) <= LONGEST_RULE
 
 
-def test_rules_that_are_too_long_are_noticed() -> None:
+def test_the_check_detects_rules_that_are_too_long() -> None:
     (length,) = rule_lengths("register(\n    Rule(\n" + "        field=1,\n" * LONGEST_RULE + "    )\n)\n")
     assert length == LONGEST_RULE + 2
     assert ninth_tenth([2] * 9 + [length]) == 2
@@ -258,7 +258,7 @@ def test_no_source_holds_a_forbidden_word() -> None:
 
 
 @pytest.mark.parametrize("word", FORBIDDEN)
-def test_a_forbidden_word_is_noticed(word: str) -> None:
+def test_the_check_detects_a_forbidden_word(word: str) -> None:
     assert forbidden(PACKAGE / "model.py", f"value = 1  # {word}\n") == [f"model.py: {word}"]
 
 
@@ -280,7 +280,7 @@ def test_internals_of_keras_and_hooks_are_used_in_one_file_each() -> None:
         "tensor.register_hook(note)",
     ],
 )
-def test_internals_of_keras_and_hooks_are_noticed_in_another_file(line: str) -> None:
+def test_the_check_detects_keras_internals_and_hooks_in_another_file(line: str) -> None:
     assert len(outside_their_file(PACKAGE / "planner" / "probe" / "run_keras.py", line)) == 1
 
 

@@ -57,7 +57,7 @@ def test_twine_finds_no_fault_in_the_wheel_and_the_sdist(distributions: Path) ->
     assert "WARNING" not in said
 
 
-def test_a_fault_in_the_metadata_is_noticed(distributions: Path, tmp_path: Path) -> None:
+def test_the_check_detects_a_fault_in_the_metadata(distributions: Path, tmp_path: Path) -> None:
     (wheel,) = distributions.glob("*.whl")
     with zipfile.ZipFile(wheel) as good, zipfile.ZipFile(tmp_path / wheel.name, "w") as bad:
         for name in good.namelist():

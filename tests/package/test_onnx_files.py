@@ -30,7 +30,7 @@ def test_a_file_agrees_with_itself_and_with_an_equivalent_graph(tmp_path: Path) 
     assert report.sections[0].facts["first"] == "first.onnx, written by an unnamed producer, opset 20"
 
 
-def test_another_weight_fails_by_the_measured_noise(tmp_path: Path) -> None:
+def test_a_changed_weight_exceeds_the_measured_noise_floor(tmp_path: Path) -> None:
     wrong = WEIGHT.copy()
     wrong[0, 0] += 1e-5
     report = k3c.compare_onnx(saved(tmp_path / "a.onnx"), saved(tmp_path / "b.onnx", model(wrong)))
@@ -107,7 +107,7 @@ def test_inputs_in_another_order_are_matched_by_name_and_outputs_of_other_names_
     assert facts["outputs"] == "each <-> a, sum <-> b, by shape"
 
 
-def test_a_free_batch_size_is_taken_from_the_other_file(tmp_path: Path) -> None:
+def test_a_dynamic_batch_size_is_taken_from_the_other_file(tmp_path: Path) -> None:
     one = model()
     one.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     first, second = saved(tmp_path / "free.onnx"), saved(tmp_path / "one.onnx", one)
@@ -247,7 +247,7 @@ def test_without_a_noise_floor_only_bit_identical_outputs_pass(tmp_path: Path, m
     assert compare_files(path, path).sections[0].summary == "bit-identical"
     section = compare_files(path, other).sections[0]
     assert section.status == "skipped"
-    assert section.reason == "there is no noise floor to judge by: planted"
+    assert section.reason == "the noise floor is unknown: planted"
 
 
 def test_the_command_line_returns_the_exit_status_of_the_comparison(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_an_interrupt_ends_the_program_quietly(tmp_path: Path) -> None:
     assert (process.returncode, stdout, stderr) == (130, "", "")
 
 
-def test_a_letter_that_the_terminal_has_not_is_written_as_an_escape(
+def test_a_character_that_the_terminal_cannot_encode_is_escaped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "net.safetensors"
@@ -125,7 +125,7 @@ def test_a_letter_that_the_terminal_has_not_is_written_as_an_escape(
     assert r"gr\xf6\xdfe" in finished.stdout
 
 
-def test_a_reader_that_has_enough_is_no_failed_proof() -> None:
+def test_a_closed_pipe_does_not_give_the_exit_status_of_a_failed_proof() -> None:
     command = [sys.executable, "-m", "keras3conv", "rules"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:

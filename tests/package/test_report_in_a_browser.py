@@ -88,7 +88,7 @@ def brightness(browser: Browser, what: str) -> float:
 
 
 @pytest.mark.parametrize(("scheme", "is_dark"), [("light", False), ("dark", True)])
-def test_the_page_is_light_or_dark_as_the_reader_has_it(
+def test_the_page_follows_the_colour_scheme_of_the_browser(
     browser: Browser, page: Path, scheme: str, is_dark: bool
 ) -> None:
     browser.open(page, scheme)
@@ -130,7 +130,7 @@ def hard_to_read(browser: Browser) -> list[str]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_can_be_read_in_light_and_dark(browser: Browser, tmp_path: Path, scheme: str) -> None:
+def test_every_text_has_enough_contrast_in_light_and_dark(browser: Browser, tmp_path: Path, scheme: str) -> None:
     plot = Plot(title="p", labels=("a", "b"), series=(Series(name="s", values=(1e-7, 1e-3)),), unit="u", failed=(1,))
     table = Table(title="t", columns=("a", "note"), rows=(("x", 1.0), ("y", 2.0)), failed=(1,))
     problem = Problem(torch="a", keras="b", fact="differs", fixes=("a line to paste",))
@@ -146,13 +146,13 @@ def test_every_text_can_be_read_in_light_and_dark(browser: Browser, tmp_path: Pa
     assert hard_to_read(browser) == []
 
 
-def test_a_text_that_is_hard_to_read_is_noticed(browser: Browser, tmp_path: Path) -> None:
+def test_the_check_detects_a_text_with_low_contrast(browser: Browser, tmp_path: Path) -> None:
     (tmp_path / "bad.html").write_text('<p>black</p><p style="color: #999">grey</p><p style="opacity: 0.4">faint</p>')
     browser.open(tmp_path / "bad.html")
     assert hard_to_read(browser) == ["grey", "faint"]
 
 
-def test_the_page_asks_for_nothing_and_complains_of_nothing(browser: Browser, page: Path) -> None:
+def test_the_page_makes_no_requests_and_logs_no_errors(browser: Browser, page: Path) -> None:
     browser.requests.clear()
     browser.complaints.clear()
     browser.open(page)
@@ -161,7 +161,7 @@ def test_the_page_asks_for_nothing_and_complains_of_nothing(browser: Browser, pa
     assert browser.complaints == []
 
 
-def test_a_page_that_asks_and_complains_is_noticed(browser: Browser, tmp_path: Path) -> None:
+def test_the_check_detects_requests_and_console_errors(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "bad.html"
     path.write_text('<img src="https://nowhere.invalid/x.png"><script>console.error("x"); missing()</script>')
     browser.requests.clear()
@@ -223,7 +223,7 @@ def certificate(*, failed: bool) -> Report:
 
 @pytest.mark.parametrize("failed", [False, True])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_fault_of_accessibility(browser: Browser, tmp_path: Path, scheme: str, failed: bool) -> None:
+def test_axe_finds_no_accessibility_violation(browser: Browser, tmp_path: Path, scheme: str, failed: bool) -> None:
     axe = axe_core()
     if axe is None:
         pytest.skip("axe-core is not installed: npm install --no-save axe-core")
@@ -233,7 +233,7 @@ def test_axe_finds_no_fault_of_accessibility(browser: Browser, tmp_path: Path, s
     assert browser.faults(axe) == []
 
 
-def test_a_fault_of_accessibility_is_noticed(browser: Browser, tmp_path: Path) -> None:
+def test_the_check_detects_an_accessibility_violation(browser: Browser, tmp_path: Path) -> None:
     axe = axe_core()
     if axe is None:
         pytest.skip("axe-core is not installed: npm install --no-save axe-core")
@@ -260,7 +260,7 @@ OUTSIDE = """[...document.querySelectorAll('main *')].filter(node => node.getCli
 
 @pytest.mark.parametrize("width", [360, 800, 1280])
 @pytest.mark.parametrize("failed", [False, True])
-def test_no_row_is_stretched_and_nothing_runs_off_the_side_at_any_width(
+def test_no_row_is_stretched_and_nothing_overflows_the_page_at_any_width(
     browser: Browser, tmp_path: Path, width: int, failed: bool
 ) -> None:
     certificate(failed=failed).save(tmp_path / "report.html")
@@ -274,7 +274,7 @@ def test_no_row_is_stretched_and_nothing_runs_off_the_side_at_any_width(
         assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_a_stretched_row_and_a_wide_element_are_noticed(browser: Browser, tmp_path: Path) -> None:
+def test_the_check_detects_a_stretched_row_and_an_overflowing_element(browser: Browser, tmp_path: Path) -> None:
     page = "<main><p style='width: 5000px'>x</p><table><tbody><tr style='height: 200px'><td>x</td></tr></table></main>"
     (tmp_path / "bad.html").write_text(page)
     browser.open(tmp_path / "bad.html")

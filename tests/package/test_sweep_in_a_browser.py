@@ -79,7 +79,7 @@ def test_a_row_links_to_its_certificate(page: Browser) -> None:
     assert page.complaints == []
 
 
-def test_the_page_is_as_wide_as_a_phone(page: Browser) -> None:
+def test_the_page_fits_the_width_of_a_phone(page: Browser) -> None:
     page._call(
         "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     )

@@ -17,7 +17,7 @@ from keras3conv.transforms import Array
 Function = Callable[..., Any]
 
 SIZES = (4, 9)
-"""The sizes of the batch and of a free axis when both models run; the graph was traced with other sizes."""
+"""The sizes of the batch and of a dynamic axis when both models run; the graph was traced with other sizes."""
 
 IMAGE = (6, 5, 4)
 """The shape of an image, whose channels are the second axis in torch."""

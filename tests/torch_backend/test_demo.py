@@ -52,7 +52,7 @@ def test_the_trained_model_is_accurate() -> None:
     assert (predictions == trained.held_out.labels).mean() > 0.9
 
 
-def test_the_demo_fails_where_the_mistake_goes_unnoticed(
+def test_the_demo_fails_if_the_planted_mistake_is_not_detected(
     trained: story.Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = k3c.convert(trained.model, validate=False).model
@@ -60,7 +60,7 @@ def test_the_demo_fails_where_the_mistake_goes_unnoticed(
     assert not story._show_the_mistake(trained)
 
 
-def test_the_demo_fails_where_a_proof_fails(
+def test_the_demo_fails_if_a_proof_fails(
     trained: story.Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed = Section(name="float64", status="failed", claim="", summary="", problems=(Problem(fact="differs"),))
@@ -74,7 +74,7 @@ def test_the_demo_fails_where_a_proof_fails(
     assert not proven
 
 
-def test_the_demo_fails_where_the_predictions_differ(trained: story.Trained) -> None:
+def test_the_demo_fails_if_the_predictions_differ(trained: story.Trained) -> None:
     assert not story._compare_predictions(trained, twin.DigitsNet())
 
 

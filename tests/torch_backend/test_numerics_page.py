@@ -252,7 +252,7 @@ def distances(measure: Callable[[], Outputs]) -> tuple[float, float]:
     return obvious, right
 
 
-def test_the_strided_convolution_agrees_at_odd_sizes_which_hides_the_mistake() -> None:
+def test_a_wrong_strided_convolution_agrees_at_odd_sizes() -> None:
     torch.manual_seed(0)
     expected, obvious, _ = convolved(33)
     assert torch.allclose(expected, obvious, rtol=0, atol=AGREES)
@@ -286,7 +286,7 @@ def without_measurements(text: str) -> list[list[str]]:
     return [[cell for place, cell in enumerate(row) if place not in (2, 4)] for row in rows]
 
 
-def test_the_table_of_the_page_has_these_traps() -> None:
+def test_the_page_lists_exactly_the_tested_pitfalls() -> None:
     shown = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
     assert without_measurements(shown) == without_measurements(table())
 

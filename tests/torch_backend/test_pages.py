@@ -153,7 +153,7 @@ def unregistered() -> Iterator[None]:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, about its own exporter
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(DOCS).as_posix())
-def test_the_code_of_a_page_runs_and_prints_what_the_page_shows(
+def test_the_code_of_a_page_prints_the_output_shown_on_the_page(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -176,14 +176,14 @@ def test_the_limits_of_a_certificate_are_those_that_every_report_lists() -> None
         assert re.split(r"[.:]", limit)[0] in " ".join(text.split())
 
 
-def test_an_output_that_is_not_printed_is_noticed() -> None:
+def test_the_check_detects_an_output_that_is_not_printed() -> None:
     assert differences("a 1.5\n...\nb 2\n", "a 2e-07\nx\ny\nb 3\n") == []
     assert differences("a 1\nb 2\n", "a 1\nx\nb 2\n") != []
     assert differences("a 1\n", "a 1\nb 2\n") == ["not shown: b 0"]
     assert differences("a one\n", "a two\n") != []
 
 
-def test_a_command_with_another_exit_status_is_noticed() -> None:
+def test_the_check_detects_a_command_with_another_exit_status() -> None:
     with pytest.raises(AssertionError):
         command("keras3conv inspect nothing.safetensors")
     assert "nothing.safetensors" in command("keras3conv inspect nothing.safetensors  # exit status 2")

@@ -56,13 +56,13 @@ def test_the_three_recipes_run(
     assert blocks("text")[0] in capsys.readouterr().out
 
 
-def test_a_recipe_that_fails_is_noticed() -> None:
+def test_the_check_detects_a_failing_recipe() -> None:
     broken = blocks("python")[2].replace("assert not report.ok", "assert report.ok")
     with pytest.raises(AssertionError):
         run(broken.replace('report.save("report.html")', ""))
 
 
-def test_the_certificate_in_it_has_the_sections_of_a_certificate() -> None:
+def test_the_certificate_in_the_readme_has_all_sections() -> None:
     shown = re.findall(r"^  passed   (\w+) ", blocks("text")[1], flags=re.MULTILINE)
     assert shown == [name for name, _ in judges()]
 
@@ -78,7 +78,7 @@ def test_the_table_of_rules_is_current() -> None:
     assert with_current_rules(text) == text, f"run: python {Path(__file__).relative_to(ROOT)}"
 
 
-def test_an_outdated_table_of_rules_is_noticed() -> None:
+def test_the_check_detects_an_outdated_table_of_rules() -> None:
     text = LAYERS.read_text().replace("| `nn.Linear` | `layers.Dense` |", "| `nn.Linear` | `layers.Other` |")
     assert with_current_rules(text) != text
 
@@ -88,7 +88,7 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
     assert broken_links(page, page.read_text()) == []
 
 
-def test_a_broken_link_is_noticed() -> None:
+def test_the_check_detects_a_broken_link() -> None:
     assert broken_links(README, "[a](docs/layers.md#x) [b](docs/nothing.md) [c](https://keras.io)") == [
         "docs/nothing.md"
     ]

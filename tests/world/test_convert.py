@@ -10,7 +10,7 @@ from tests.world.converted import assert_golden, converted
 from tests.world.files import READ, REFUSED, OldFile, old_files
 
 
-def test_there_are_files_of_all_versions_and_forms() -> None:
+def test_files_exist_for_all_versions_and_formats() -> None:
     files = old_files()
     assert len(files) >= 60
     assert len({file.path.parent for file in files}) == 7
@@ -25,7 +25,7 @@ def test_a_file_is_converted_and_returns_the_golden_outputs(file: OldFile) -> No
 
 
 @pytest.mark.parametrize("file", [file for file in old_files() if file.name in REFUSED], ids=lambda file: file.id)
-def test_a_file_that_cannot_be_computed_is_refused_by_name(file: OldFile) -> None:
+def test_a_file_with_unsupported_layers_is_refused_with_their_names(file: OldFile) -> None:
     with pytest.raises((UnsupportedLayerError, ModelError)) as caught:
         k3c.convert(file.path)
     for named in REFUSED[file.name]:
@@ -33,7 +33,7 @@ def test_a_file_that_cannot_be_computed_is_refused_by_name(file: OldFile) -> Non
 
 
 @pytest.mark.parametrize("folder", ["tensorflow-2.4.4", "tensorflow-2.15.1"])
-def test_the_suffix_keras_is_read_as_what_the_file_is(folder: str) -> None:
+def test_a_keras_suffix_may_be_a_zip_archive_or_hdf5(folder: str) -> None:
     files = [file for file in READ if file.path.suffix == ".keras" and file.path.parent.name == folder]
     signature = b"PK" if folder == "tensorflow-2.15.1" else b"\x89H"
     assert files

@@ -53,7 +53,7 @@ def fixes_in(error: pytest.ExceptionInfo[Exception]) -> list[str]:
         ("names_with_slashes.h5", "stem/conv is stem_conv_"),
     ],
 )
-def test_what_the_reader_changed_is_noted(name: str, said: str) -> None:
+def test_the_notes_list_the_changes_of_the_keras_2_reader(name: str, said: str) -> None:
     notes = notes_of(read(name))
     assert f"{name} was saved by Keras 2.15.0, and is read with the meaning that it has there" in notes
     assert any(said in note for note in notes)
@@ -95,7 +95,7 @@ def test_renaming_is_reversible_and_leaves_allowed_names() -> None:
         ),
     ],
 )
-def test_wrapped_values_are_plain(wrapped: Any, plain: Any) -> None:
+def test_serialised_numpy_and_tensorflow_values_become_plain_values(wrapped: Any, plain: Any) -> None:
     assert plain_values([wrapped]) == [plain]
 
 
@@ -185,7 +185,7 @@ def test_the_weights_of_frozen_layers_are_loaded_by_their_names() -> None:
     assert_golden([np.asarray(model.predict(file.arrays("input")[0], verbose=0))], file)
 
 
-def test_an_order_that_names_do_not_prove_is_refused_and_the_fix_names_the_layers() -> None:
+def test_a_layer_order_that_names_do_not_prove_is_refused_with_a_fix() -> None:
     file = OldFile(NEWEST / "nested_weights.json")
     weights = NEWEST / "frozen_inside_weights.h5"
     model = tower(("one", "two", "three"))
@@ -208,7 +208,7 @@ def test_an_order_that_names_do_not_prove_is_refused_and_the_fix_names_the_layer
         (["first", "third"], ["first", "third"], {"first", "third"}),
     ],
 )
-def test_numbers_in_names_prove_an_order(names: list[str], order: list[str], unproven: set[str]) -> None:
+def test_numbers_in_names_prove_the_layer_order(names: list[str], order: list[str], unproven: set[str]) -> None:
     assert proven_order([(name, (5, 5)) for name in names]) == (order, frozenset(unproven))
 
 
@@ -251,7 +251,7 @@ def test_golden_outputs_need_the_inputs_that_they_are_for() -> None:
         (lambda one: (one, one), "2 golden outputs given, and the models return 1"),
     ],
 )
-def test_other_outputs_than_the_golden_ones_fail_on_both_sides(change: Any, said: str) -> None:
+def test_outputs_that_differ_from_the_golden_outputs_fail_on_both_sides(change: Any, said: str) -> None:
     made = converted(OldFile(NEWEST / "dense_first.h5"))
     inputs = torch.from_numpy(made.file.arrays("input")[0])
     expected = change(made.file.arrays("output")[0])
@@ -262,7 +262,7 @@ def test_other_outputs_than_the_golden_ones_fail_on_both_sides(change: Any, said
     assert all(said in problem.fact for problem in section.problems)
 
 
-def test_expected_is_numbers() -> None:
+def test_expected_outputs_must_be_numbers() -> None:
     with pytest.raises(InputError, match="a model returns numbers"):
         k3c.validate(nn.Linear(2, 2), NEWEST / "dense_first.h5", inputs=np.zeros((1, 2), "float32"), expected=["text"])
     with pytest.raises(InputError, match="holds no output"):
@@ -283,6 +283,6 @@ def test_the_fix_for_a_file_without_arrays_writes_golden_outputs(tmp_path: Path)
     k3c.validate(made.module, made.file.path, **given).raise_if_failed()
 
 
-def test_the_proof_is_not_there_without_golden_outputs() -> None:
+def test_the_proof_expected_requires_golden_outputs() -> None:
     with pytest.raises(InputError, match=r'expected="outputs\.npz"'):
         k3c.validate(nn.Linear(2, 2), NEWEST / "dense_first.h5", proofs=["expected"])

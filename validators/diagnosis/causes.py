@@ -19,10 +19,10 @@ SEARCH_SECONDS = 30.0
 """Time after which the search tries no further hypothesis; each hypothesis costs a run of the torch module."""
 
 CLOSER = 4.0
-"""The distance between torch and Keras must shrink by at least this factor for a hypothesis to be an explanation."""
+"""A hypothesis explains a difference only if it reduces the difference by at least this factor."""
 
 MUCH_CLOSER = 10.0
-"""If the distance between torch and Keras shrinks by this factor, the hypothesis may be one of two causes."""
+"""If a hypothesis reduces the difference by this factor, it may be one of two causes."""
 
 _LINES_SHOWN = 3
 
@@ -56,7 +56,7 @@ def explained_problem(torch: str, keras: str, fact: str, explanation: Explanatio
 
 @dataclass(frozen=True, kw_only=True)
 class Divergence:
-    """The point where two runs differ, with everything needed to recompute torch's value at this point.
+    """The point where two runs differ, and the data to recompute torch's value at this point.
 
     Attributes:
         stage: The torch module with its inputs and tensors.
@@ -111,12 +111,12 @@ class _Trial:
 
     @property
     def is_closer(self) -> bool:
-        """Whether the distance to Keras shrinks by more than chance."""
+        """Whether the hypothesis reduces the difference to Keras by more than chance."""
         return CLOSER * self.after <= self.before
 
     @property
     def is_much_closer(self) -> bool:
-        """Whether the distance shrinks so much that the hypothesis may be one of two causes."""
+        """Whether the hypothesis reduces the difference so much that it may be one of two causes."""
         return MUCH_CLOSER * self.after <= self.before
 
 
@@ -143,7 +143,7 @@ def find_cause(divergence: Divergence, case: "Case", deadline: float, *, single:
 def _try_suspects(
     divergence: Divergence, case: "Case", deadline: float, assumed: _Trial | None
 ) -> tuple[Explanation | None, _Trial | None]:
-    """Return the explanation of the first suspect that has one; else None, and the trial that came much closest."""
+    """Return the first explanation that a suspect has; without one, return None and the trial closest to Keras."""
     from keras3conv.validators.diagnosis.suspects import SUSPECTS
 
     partial: _Trial | None = None
@@ -165,7 +165,7 @@ def _try_suspects(
 
 
 def _trials(divergence: Divergence, hypotheses: "list[Hypothesis]", assumed: _Trial | None) -> Iterator[_Trial]:
-    """Try every hypothesis alone. Then, for each cause, try all its hypotheses together, and all that helped alone."""
+    """Yield a trial of every hypothesis alone, then, for each cause, of all its hypotheses and of the helpful ones."""
     by_cause: dict[str, list[Hypothesis]] = {}
     helpful: dict[str, list[Hypothesis]] = {}
     for hypothesis in hypotheses:
@@ -237,7 +237,7 @@ def _combine(first: "Hypothesis", second: "Hypothesis") -> "Hypothesis | None":
 
 
 def _first_lines(fixes: Iterable[str]) -> str:
-    """Join the first lines of code to paste, and add a comment with the number of further lines."""
+    """Join the first lines of the fix, and add a comment with the number of omitted lines."""
     lines = list(dict.fromkeys(fixes))
     shown = lines[:_LINES_SHOWN]
     if len(lines) > _LINES_SHOWN:

@@ -30,7 +30,7 @@ TRIED = 3
 """Largest number of differing layers that are searched for a cause, in call order, until one has a cause."""
 
 _SIMILAR = 0.1
-"""Largest difference between two arrays of similar values, relative to the largest value."""
+"""Two arrays are similar if they differ by less than this fraction of the largest value."""
 
 _SAME_INPUT = 1e-3
 """Largest difference between two inputs that count as equal, relative to the difference of the outputs."""
@@ -62,7 +62,7 @@ def blame_layer(
             return later or (index, explanation)
         if not calls[index].mismatch and (explanation is not None or number + 1 >= TRIED):
             break
-    assert first is not None, "a layer is blamed only if one differs"
+    assert first is not None, "blame_layer needs at least one differing call"
     return first
 
 
@@ -73,7 +73,7 @@ def _later_cause(
     explanation: Explanation,
     weights: Mapping[str, Array] | None,
 ) -> tuple[int, Explanation] | None:
-    """Return the next differing call and its cause, if it differs from the cause of the first call; else None.
+    """Return the next differing call and its cause, if its cause differs from that of the first call; else None.
 
     Then the layers between the two calls compensate the first difference. This is possible only if the call right after
     the first one agrees, or has the same shape on both sides.
@@ -124,7 +124,7 @@ def explain_layer(
     torch_input = input_like_keras(torch_call.inputs[0])
     output_difference = largest_difference(call.torch_output, call.keras_output)
     in_layer = (
-        torch_input.dtype.kind in "iu"  # indices may start at another number, which is the layer's own difference
+        torch_input.dtype.kind in "iu"  # shifted indices are a mistake of the embedding layer
         or torch_input.shape != keras_input.shape
         or largest_difference(torch_input, keras_input) <= _SAME_INPUT * output_difference
     )
@@ -234,7 +234,7 @@ def _search(
 def _windows(
     subject: Subject, replayed: "Replayed", before: "tuple[Operation, ...]", *, in_layer: bool, at_end: bool
 ) -> "Iterator[tuple[tuple[Operation, ...], tuple[Operation, ...]]]":
-    """Yield groups of operations to search, each followed by the same group with the operation that feeds it.
+    """Yield the groups of operations to search, each with the same group extended by the operation before it.
 
     If the layer itself differs, its own operations are the only group. Otherwise, the first group starts after the last
     paired layer, which agrees, and the second group has all operations before the layer. At the end of the model, there

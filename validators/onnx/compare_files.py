@@ -157,7 +157,7 @@ def _judge_without_floor(section: _MakeSection, pairs: list[_Pair], error: Model
     differences = "; ".join(str(diff) if diff else "the shapes differ" for diff in diffs)
     return section(
         status="skipped",
-        reason=f"there is no noise floor to judge by: {error}",
+        reason=f"the noise floor is unknown: {error}",
         summary=f"the outputs differ: {differences}",
     )
 

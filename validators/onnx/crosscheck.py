@@ -113,7 +113,7 @@ def _with_larger_batch(subject: Subject) -> tuple[Subject | None, int]:
 
 
 def _check_batch_size(larger: Subject | None, size: int, opinion: Opinion) -> _BatchCheck:
-    """Run a file that declares a free batch size with one more sample; compare its outputs with its own model."""
+    """Run a file that declares a dynamic batch size with one more sample; compare its outputs with its own model."""
     if opinion.exported is None or opinion.outputs is None:
         return _BatchCheck(name=opinion.name, result="not tried: there is no file that runs")
     if not opinion.exported.free_batch:
@@ -122,7 +122,7 @@ def _check_batch_size(larger: Subject | None, size: int, opinion: Opinion) -> _B
         return _BatchCheck(name=opinion.name, result="not tried: the inputs share no batch axis")
     again = _run(larger, opinion, larger.required_inputs)
     if again.outputs is None:
-        return _BatchCheck(name=opinion.name, result=f"declares a free batch size, but {again.failure}", failed=True)
+        return _BatchCheck(name=opinion.name, result=f"declares a dynamic batch size, but {again.failure}", failed=True)
     try:
         verdicts = judge_opinions(larger, (again,))
     except ModelError as error:

@@ -41,7 +41,7 @@ class Exported:
         path: The file.
         exporter: The exporter that really ran, with its version.
         opset: Version of the default operator set that the file imports.
-        free_batch: Whether the file declares a free batch size.
+        free_batch: Whether the file declares a dynamic batch size.
         sorted_keys: Whether outputs that the model returns in a dict are sorted by key in the file; False if they are
             in the order of the dict.
         note: A remark for the report, such as the error of an exporter that was tried before.
@@ -71,7 +71,7 @@ def require_packages(backend: str) -> None:
 
 
 def export_torch(module: Any, inputs: Any, path: Path) -> Exported:
-    """Export a torch module with `torch.onnx.export(dynamo=True)`, with a free batch size if the module allows it.
+    """Export a torch module with `torch.onnx.export(dynamo=True)`, with a dynamic batch size if the module allows it.
 
     Args:
         module: The module; its training flags are restored.
@@ -102,7 +102,7 @@ def export_keras(model: Any, inputs: Any, path: Path) -> Exported:
     """Export a Keras model with `model.export(format="onnx")`, which calls the exporter of its backend.
 
     On the torch backend, Keras chooses silently between two exporters; the result records which exporter ran. If the
-    export with a free batch size fails, the model is exported for the batch size of the inputs, and the result has a
+    export with a dynamic batch size fails, the model is exported for the batch size of the inputs, and the result has a
     note about it.
 
     Args:
@@ -160,7 +160,7 @@ class _Attempt:
 
 @contextlib.contextmanager
 def _recorded_torch_exports() -> Iterator[list[_Attempt]]:
-    """Record the calls of `torch.onnx.export`, and suppress the graphs that its C++ part prints."""
+    """Record the calls of `torch.onnx.export`, and suppress the graphs that its C++ code prints."""
     import torch
 
     original: Callable[..., Any] = torch.onnx.export
@@ -188,7 +188,7 @@ def _which_torch_exporter(attempts: list[_Attempt]) -> tuple[str, str]:
     *before, last = attempts
     notes = [f"the {_kind(attempt)} exporter, tried before, {attempt.raised or 'could not save'}" for attempt in before]
     if not last.dynamo and not notes:
-        notes = ["Keras uses it for free batch sizes"]
+        notes = ["Keras uses it for dynamic batch sizes"]
     return f"torch.onnx.export(dynamo={last.dynamo}), which is the {_kind(last)} exporter", "; ".join(notes)
 
 
@@ -279,7 +279,7 @@ def _batch_size(arguments: Any) -> int | None:
 
 
 def _dynamic_shapes(arguments: Any) -> Any:
-    """Return the axes that the exporter may leave free: the first axis of every tensor if it has the batch size."""
+    """Return the axes that the exporter may make dynamic: the first axis of every tensor if it has the batch size."""
     import torch
 
     batch = _batch_size(arguments)

@@ -78,18 +78,18 @@ def agreeing_groups(verdicts: list[Verdict]) -> list[tuple[str, ...]]:
 
 
 def who_disagrees(verdicts: list[Verdict]) -> str:
-    """Return in one line which opinions disagree; the smallest group is the subject."""
+    """Return one sentence that names the disagreeing opinions, the smallest group first."""
     groups, disagreeing = agreeing_groups(verdicts), _disagreeing_pairs(verdicts)
     if not disagreeing:
         return f"{_listed(groups[0])} agree"
     if not any(verdict.judgement and verdict.judgement.proves for verdict in verdicts):
         mismatches = {verdict.mismatch for verdict in verdicts}
         if mismatches == {""}:
-            return "the outputs hold values that are not finite, which prove nothing"
+            return "the outputs contain NaN or infinity, so the comparison proves nothing"
         return "; ".join(mismatches)
     if not _are_separate(groups, disagreeing):
         pairs = [f"{verdict.first} and {verdict.second}" for verdict in verdicts if not verdict.agrees]
-        return f"{'; '.join(dict.fromkeys(pairs))} disagree, close to the limit of noise"
+        return f"{'; '.join(dict.fromkeys(pairs))} disagree, by little more than the noise floor"
     *others, smallest = groups
     verb = "disagrees" if len(smallest) == 1 else "disagree"
     return f"{_listed(smallest)} {verb} with {'; and with '.join(map(_listed, others))}"

@@ -14,7 +14,7 @@ from keras3conv.frameworks.shared.layout import channels_first, channels_last
 from keras3conv.transforms import Array
 
 Sizes = tuple[int | None, ...]
-"""A symbolic shape: None for a free axis."""
+"""A symbolic shape: None for a dynamic axis."""
 
 SAME, LAST, FIRST = "", "channels moved last", "channels moved first"
 
@@ -253,7 +253,7 @@ def _random(path: Path, first: Sequence[InputSpec], second: Sequence[InputSpec])
 
 
 def _known_sizes(spec: InputSpec, other: InputSpec) -> Sizes | None:
-    """Return the symbolic shape of an input, with free axes filled from the other file."""
+    """Return the symbolic shape of an input, with dynamic axes filled from the other file."""
     layout = _best_layout(spec.shape, other.shape)
     if spec.shape is None or other.shape is None or layout is None:
         return spec.shape

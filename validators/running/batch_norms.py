@@ -12,7 +12,7 @@ _TORCH = frozenset({*(f"torch.nn.BatchNorm{rank}d" for rank in (1, 2, 3)), "torc
 _KERAS = "keras.layers.BatchNormalization"
 
 _FEWEST = 3
-"""Smallest number of values per channel for useful statistics: two normalised values are always plus and minus one."""
+"""Smallest number of values per channel for meaningful statistics; two normalised values are always +1 and -1."""
 
 
 @dataclass(frozen=True, kw_only=True)

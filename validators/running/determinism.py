@@ -27,7 +27,7 @@ _FIXES_KERAS = ("self.dropout(x, training=training)",)
 
 
 def nondeterminism(subject: Subject) -> Iterator[Problem]:
-    """Yield a problem for every side that is random.
+    """Yield a problem for every side whose outputs change when it is called again.
 
     The noise floor of a random model is as large as its random changes, so every difference would pass.
     """

@@ -1,9 +1,9 @@
-"""Run the two models at other magnitudes of their values: small, where an epsilon is large, and large, past all bounds.
+"""Run the two models at other magnitudes of their values: small, where an epsilon matters, and large, past all bounds.
 
-A wrong epsilon shows by its share of the variance that it is added to. With pixels from 0 to 255, or in activations
-that grew from layer to layer, that share is below float64 rounding. A bound (the 6 of a ReLU6, the limits of a clip)
-shows only in values beyond it. Two models that compute the same function agree at every magnitude, so they run again on
-inputs and weights that keep the values of every layer tiny, and on others that make them large, with both signs.
+A wrong epsilon is visible only if it is not negligible next to the variance. With pixels from 0 to 255, or in
+activations that grow from layer to layer, its effect is below float64 rounding. A bound (the 6 of a ReLU6, the limits
+of a clip) is visible only in values beyond it. Two models that compute the same function agree at every magnitude, so
+they run again with inputs and weights for tiny values in every layer, and for large values of both signs.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -14,7 +14,7 @@ from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
 from keras3conv.validators.running.subject import Subject
 
 _CLEAR = 1e-6
-"""Smallest relative difference of a compensated layer: its values differ clearly, not only by a small error."""
+"""Smallest relative difference of a compensated layer; a smaller one is an error and no compensation."""
 
 NOTE = "compensated by a neighbouring layer: the layers after it agree"
 
@@ -76,7 +76,7 @@ def _output_agrees(pair: OutputPair) -> bool:
 
 
 def would_agree_in_isolation(calls: Sequence[CallPair]) -> bool:
-    """Return whether every layer agrees, and had the inputs in the whole model that it would get in isolation.
+    """Return whether every layer agrees in the whole model, on the same inputs that it gets in isolation.
 
     A run of every layer on torch's inputs, up to float64 rounding, is then the run that was already made. An input that
     torch did not record is not replaced in isolation; here it is made of outputs that agree.

@@ -1,9 +1,9 @@
 """Measure the noise floor on a few samples of a large batch, if only the outputs are validated.
 
-Float32 rounding in torch is visible in a few samples as well as in the whole batch. The largest error of fewer samples
-is not larger, so the judgement is not milder. If it fails, the noise of the whole batch decides. This is valid for
-outputs with one row per sample, computed from this sample alone. For any other output, the noise of the whole batch
-decides.
+Float32 rounding in torch is visible in a few samples as well as in the whole batch. Fewer samples give a smaller or
+equal noise floor, so the judgement is not more lenient. If it fails, the noise of the whole batch decides. This is
+valid for outputs with one row per sample, computed from this sample alone. For any other output, the noise of the whole
+batch decides.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from keras3conv.numerics.difference import judge, noise_floor
 from keras3conv.transforms import Array
 
 SHARE = 16
-"""One sample in this number, and at least one sample, is run in float64."""
+"""The float64 run uses one sample of every `SHARE`, at least one."""
 
 SMALLEST_BATCH = 4
 """Smallest batch of which samples are taken; for a smaller batch, two runs of one sample save no time."""

@@ -1,4 +1,4 @@
-"""Store the two models under validation, their plan, and their runs; each run is made once and used by all proofs."""
+"""Hold the two models under validation, their plan and their runs; each run is made once and shared by all proofs."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ __all__ = ["Subject", "probe"]
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """Two models, their plan and their inputs; every run is made when a proof first uses it.
+    """Two models, their plan and their inputs; every run is a cached property.
 
     Attributes:
         plan: The mapping of torch tensors to Keras variables.

@@ -1,4 +1,4 @@
-"""List the further runs of two models that drive them through their branches: magnitudes, padding, sizes."""
+"""List further runs of the two models, at other magnitudes, with padding and at other sizes, to cover all branches."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ _LENGTHS = 3
 """The number of samples that run with padding, each of another length."""
 
 _SHOWN = 5
-"""The number of bounds that are listed."""
+"""The number of bounds listed in the report."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Variant:
 
 
 def variants(subject: Subject) -> Iterator[Variant]:
-    """Yield the further runs; each is made when it is asked for."""
+    """Yield the further runs lazily: a run is made when the iterator reaches it."""
     if is_far_from_usual(subject):
         yield _at(at_magnitude(subject, USUAL))
     for run in at_large_magnitudes(subject):
@@ -69,7 +69,7 @@ def variants(subject: Subject) -> Iterator[Variant]:
 def _at(run: Rescaled) -> Variant:
     size = f"{run.magnitude:.2g}" if run.magnitude >= 1 else f"{run.magnitude:.1g}"
     return Variant(
-        name=f"at values of {size}" + ("" if run.is_finite else ", some not finite on both sides alike"),
+        name=f"at values of {size}" + ("" if run.is_finite else ", some not finite on both sides"),
         subject=run.subject,
         reason=run.reason,
         is_small=run.magnitude == SMALL,
@@ -79,7 +79,7 @@ def _at(run: Rescaled) -> Variant:
 
 
 def _other_inputs(subject: Subject) -> Iterator[tuple[str, Inputs]]:
-    """Yield inputs with padding, if the Keras model masks it, and inputs at other sizes, if it leaves them free."""
+    """Yield inputs with padding if the Keras model masks it, and inputs of other sizes along its dynamic axes."""
     given, outline = subject.required_inputs, subject.outlines[1]
     specs = outline.input_specs
     padded = with_padding(first_samples(given, specs, _LENGTHS) or given, outline.mask_values)
@@ -107,7 +107,7 @@ def _with_inputs(subject: Subject, name: str, inputs: Inputs) -> Variant:
 
 
 def exercised(subject: Subject, seen: Sequence[Variant]) -> dict[str, str]:
-    """Return what the runs exercised, and what they did not reach, as facts of a report.
+    """Return report facts about the behaviour that the runs covered and did not cover, such as bounds and padding.
 
     Args:
         subject: The models with the original inputs.

@@ -1,4 +1,4 @@
-"""Convert attention layers and stacks of recurrent cells, which become torch modules of this project."""
+"""Convert attention layers and stacks of recurrent cells to torch modules of keras3conv."""
 
 from keras3conv.builder.operations.call import Call, handles
 from keras3conv.builder.operations.recurrent import masked

@@ -28,7 +28,7 @@ def _normalization(call: Call) -> None:
     given, axes = call.tensor, call.get("axis", -1)
     axes = tuple(axes) if isinstance(axes, tuple | list) else () if axes is None else (axes,)
     if call.get("mean") is not None or any(axis % given.rank != given.rank - 1 for axis in axes):
-        call.by_rule()  # a torch module of this project keeps the given constants, in any dtype
+        call.by_rule()  # a torch module of keras3conv stores the given constants, in any dtype
         return
     (given, mean, variance), order = call.aligned([given, call.variable("mean"), call.variable("variance")])
     deviation = variance.method("sqrt").method("clamp", min=_EPSILON)

@@ -85,7 +85,7 @@ def _crop_images(call: Call) -> None:
 
 
 def _changes(call: Call, given: Value, name: str, sign: int) -> list[tuple[int, int]]:
-    """Return how many pixels are added to, or removed from, the start and the end of the height and of the width."""
+    """Return the numbers of pixels that are added to or removed from both ends of the height and of the width."""
     height, width = given.target_shape[-2:]
     axes = ((height, "top", "bottom", "height"), (width, "left", "right", "width"))
     return [

@@ -105,7 +105,7 @@ def _mirrored(call: Call, entry: slice) -> slice:
     """
     ends = (entry.start, entry.stop)
     if any(isinstance(end, Size) for end in ends):
-        raise call.refuse("a slice with a negative step and a bound that is a free size is not supported")
+        raise call.refuse("a slice with a negative step and a bound that is a dynamic size is not supported")
     start, stop = (None if end is None else -end - 1 for end in ends)
     return slice(start, stop, -_step(call, entry))
 

@@ -20,7 +20,7 @@ def _recurrent(call: Call) -> None:
     try:
         layer = call.rule_module("torch.nn.")
     except RuleError:
-        call.by_rule()  # a torch layer of this project, which returns the same outputs as the Keras layer
+        call.by_rule()  # a torch layer of keras3conv, which returns the same outputs as the Keras layer
         return
     given = _sequence(call, call.node.config)
     called = _called(call, layer, given, directions=1)

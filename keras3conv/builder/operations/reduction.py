@@ -92,7 +92,7 @@ def _in_a_row(call: Call, given: Value, axes: tuple[int, ...]) -> Value:
 
 
 def _elements(given: Value, axes: tuple[int, ...]) -> int:
-    """Return the product of the sizes of these axes; 0 if a size is free.
+    """Return the product of the sizes of these axes; 0 if a size is dynamic.
 
     The wrong size 0 does no harm: the merged axis is reduced in the next statement.
     """

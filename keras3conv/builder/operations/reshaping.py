@@ -6,7 +6,7 @@ from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.model.graph import Shape, Size
 
 _Product = tuple[int, Counter[str]]
-"""A number of elements: a factor, and the symbols of the free sizes that it is multiplied with."""
+"""A number of elements: a factor, and the symbols of the dynamic sizes that it is multiplied with."""
 
 
 def kept_order(given: Value, made: Shape) -> Order | None:

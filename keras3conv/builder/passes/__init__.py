@@ -1,1 +1,1 @@
-"""Passes over a program: folding, tidying, blocks, towers."""
+"""The passes that rewrite a program: fold activations, tidy statements, find repeated blocks and shared towers."""

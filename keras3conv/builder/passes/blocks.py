@@ -34,7 +34,7 @@ def structured(
         classes: The class of each source layer, by its path; a block that is one layer takes the name of its class.
         with_shared: Whether segments that call the same modules may become calls of one block.
     """
-    for paths in [classes, None] if classes else [None]:  # blocks that are source layers first
+    for paths in [classes, None] if classes else [None]:  # first the blocks that are layers of the source model
         while segments := repeated(structure.program, with_shared=with_shared, paths=paths):
             structure = _with_block(structure, segments, taken, classes or {})
     return structure

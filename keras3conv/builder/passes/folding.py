@@ -116,7 +116,7 @@ def _substituted(expression: Any, called: Operation) -> Any:
 
 
 def _is_around(step: Step, before: Step, program: Program) -> bool:
-    """Return True if a statement applies a function to the output of the layer call before it, and to nothing else."""
+    """Return True if a statement applies a function to the output of the preceding layer call and to no other value."""
     if step.module or step.comment or step.symbols or not _begins_with_a_function(step.expression):
         return False
     is_alone = references(step.expression) == before.outputs and program.uses[before.outputs[0]] == 1

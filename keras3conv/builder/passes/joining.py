@@ -1,6 +1,7 @@
-"""Join to what is joined already: a concatenation that begins with the parts of an earlier one begins with its result.
+"""Reuse earlier concatenations: with `ab = cat(a, b)`, replace `cat(a, b, c)` by `cat(ab, c)`.
 
-A DenseNet joins all earlier outputs in every layer. So written, its layers are alike.
+A DenseNet concatenates all earlier outputs in every layer. After this pass its layers have the same form, so that they
+can become instances of one block.
 """
 
 from dataclasses import replace
@@ -14,7 +15,7 @@ _CONCATENATE = "keras.ops.concatenate"
 
 
 def with_joined_parts(program: Program) -> Program:
-    """Return the program without concatenations of values that are concatenated already."""
+    """Return the program in which a concatenation reuses the result of an earlier one with the same first operands."""
     known: dict[tuple[Any, ...], str] = {}
     steps = []
     for step in program.steps:

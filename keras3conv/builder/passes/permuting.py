@@ -1,4 +1,4 @@
-"""Compute a product in the axis order in which it is used, in place of a permutation after it."""
+"""Merge an einsum and the permutation of its result into one einsum."""
 
 from dataclasses import replace
 
@@ -10,10 +10,9 @@ _EINSUM, _TRANSPOSE = "keras.ops.einsum", "keras.ops.transpose"
 
 
 def without_permuted_products(program: Program) -> Program:
-    """Return the program without permutations of products.
+    """Return the program in which an einsum followed by a permutation is one einsum with another equation.
 
-    A permutation of an einsum that is used nowhere else becomes another equation, also if the product is scaled by
-    numbers before it.
+    The result of the einsum must have no other use. It may be multiplied or divided by numbers before the permutation.
     """
     steps = {step.outputs[0]: step for step in program.steps}
     values = dict(program.values)
@@ -27,7 +26,7 @@ def without_permuted_products(program: Program) -> Program:
 
 
 def _chain(program: Program, steps: dict[str, Step], name: str) -> list[str]:
-    """Return the values from a product to a value that is the product scaled by numbers; empty if it is none."""
+    """Return the chain of values from an einsum to a value that is its result scaled by numbers; empty if it is not."""
     found: list[str] = []
     while program.uses[name] == 1 and name in steps:
         found.insert(0, name)
@@ -44,7 +43,7 @@ def _chain(program: Program, steps: dict[str, Step], name: str) -> list[str]:
 def _merge(
     steps: dict[str, Step], values: dict[str, Value], chain: list[str], axes: tuple[int, ...], last: Step
 ) -> None:
-    """Compute a product in another axis order; the last value of the chain takes the place of the permuted one."""
+    """Permute the output of the einsum at the start of a chain; the end of the chain replaces the permuted value."""
     product = steps[chain[0]]
     steps[chain[0]] = replace(product, expression=_permuted(product.expression, axes))
     for name in chain:

@@ -80,7 +80,7 @@ def repeated(program: Program, *, with_shared: bool = True, paths: Container[str
 
 
 def path_of(program: Program, segment: Segment) -> str:
-    """Return the path of the source layer that a segment is; empty if it is none."""
+    """Return the path of the source layer that consists of the statements of a segment; empty if there is none."""
     paths = [step.path for step in program.steps[segment.start : segment.stop] if step.path]
     return prefix_of(paths).strip("_/.")
 
@@ -106,14 +106,14 @@ def _upper_bound(program: Program, found: Sequence[Segment]) -> float:
 
 
 def _cost(*, is_shared: bool) -> float:
-    """Return the number of statements that a block must save to be worth a class; less for a module called again."""
+    """Return the number of statements that a block must save to justify a class; fewer for calls of a shared module."""
     return 1.0 if is_shared else 6.0
 
 
 def _alike(
     program: Program, tokens: Sequence[Token | None], found: Sequence[Segment], *, with_shared: bool
 ) -> Iterable[list[Segment]]:
-    """Return groups of segments that can become the same block."""
+    """Return the groups of equivalent segments: the segments of a group can become one block."""
     groups: dict[tuple[object, ...], list[Segment]] = {}
     for segment in found:
         is_whole, is_shared = _is_whole(program, segment), with_shared and _is_shared(program, segment)
@@ -217,7 +217,7 @@ def with_modules(expression: object, rename: Callable[[str], str]) -> object:
 def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> tuple[object, ...] | None:
     """Return a key that is equal for segments with the same tokens, connected in the same way.
 
-    Return None if the segment uses a free size that is not a size of its inputs.
+    Return None if the segment uses a dynamic size that is not a size of its inputs.
     """
     names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.given)}
     modules: dict[str, int] = {}
@@ -233,18 +233,18 @@ def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> 
 
 
 def sizes_used(program: Program, segment: Segment) -> tuple[str, ...]:
-    """Return the free sizes that a segment uses."""
+    """Return the dynamic sizes that a segment uses."""
     return symbols_in(program, program.steps[segment.start : segment.stop])
 
 
 def symbols_in(program: Program, steps: Iterable[Step]) -> tuple[str, ...]:
-    """Return the free sizes that statements use."""
+    """Return the dynamic sizes that statements use."""
     used = {symbol for step in steps for symbol in step.symbols}
     return tuple(symbol for symbol in program.sizes if symbol in used)
 
 
 def size_from(program: Program, given: Sequence[str], symbol: str) -> tuple[int, int] | None:
-    """Return the index of an input and the position of its axis that has this free size; None if there is none."""
+    """Return the index of an input and the position of its axis that has this dynamic size; None if there is none."""
     for number, name in enumerate(given):
         for position, size in enumerate(program.values[name].target_shape):
             if str(size) == symbol:

@@ -1,4 +1,4 @@
-"""Replace two torch statements by one that computes exactly the same, to make the code shorter and faster.
+"""Replace pairs of torch statements by one equivalent statement, to make the code shorter and faster.
 
 Padding with zeros becomes the `padding` argument of the convolution, the parts of `relu6(x + 3) / 6` become one
 statement, and a reduction keeps an axis instead of removing and adding it. A value is removed only if it is not used

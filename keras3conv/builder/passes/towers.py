@@ -173,7 +173,7 @@ def _identity(program: Program, name: str) -> object:
 
 
 def _sizes(program: Program, call: _Call) -> dict[str, tuple[int, int] | None]:
-    """Return, for each free size, the index of an input and of its axis with this size; None if no input has it."""
+    """Return, for each dynamic size, the index of an input and of its axis with this size; None if no input has it."""
     return {symbol: size_from(program, call.given, symbol) for symbol in symbols_in(program, call.steps)}
 
 

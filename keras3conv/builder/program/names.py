@@ -5,10 +5,10 @@ import re
 from collections.abc import Iterable
 
 OWN_LAYERS = "keras3conv.frameworks.torch.layers"
-"""The package of this project's own torch layers; their source code is copied into generated modules."""
+"""The package of keras3conv's torch layers; their source code is copied into generated modules."""
 
 OWN_FUNCTIONS = "keras3conv.frameworks.torch.functions"
-"""The module of this project's own torch functions; their source code is copied into generated modules."""
+"""The module of keras3conv's torch functions; their source code is copied into generated modules."""
 
 _RESERVED = frozenset(
     {

@@ -1,7 +1,7 @@
 """Define expressions, the syntax trees of the statements of a generated module.
 
-The expression `F.relu6(x + 3) / 6` is a tree of `Operation`s. Its leaves are references to values, free sizes, dtypes
-and plain Python literals. Handlers build such trees with Python's operators and with `Function`s:
+The expression `F.relu6(x + 3) / 6` is a tree of `Operation`s. Its leaves are references to values, dynamic sizes,
+dtypes and plain Python literals. Handlers build such trees with Python's operators and with `Function`s:
 
     F = Function("torch.nn.functional")
     call.returns(F.relu6(given + 3) / 6, given.order)

@@ -138,7 +138,7 @@ class Step:
 
     @cached_property
     def symbols(self) -> frozenset[str]:
-        """The free sizes that the statement uses."""
+        """The dynamic sizes that the statement uses."""
         sizes = (node for node in walk(self.expression) if isinstance(node, Size))
         return frozenset(symbol for size in sizes for symbol in size.symbols)
 
@@ -160,7 +160,7 @@ class Program:
         values: All values by name.
         modules: The submodules by name.
         weights: The parameters and buffers of the module itself, by the names of their values.
-        sizes: For every free size, the input value and the position of the axis that define it.
+        sizes: For every dynamic size, the input value and the position of the axis that define it.
         input_names: The name of each input in the source model, by the name of its value.
         output_orders: The axis order of each output. It differs from the order of the value if the source model only
             renamed axes, as a transpose does.
@@ -178,13 +178,13 @@ class Program:
     output_orders: tuple[Order, ...] = ()
 
     def masks_last(self, step: Step) -> tuple[str, ...]:
-        """Return the inputs of a statement with boolean masks last; with masks first if the output is a mask."""
+        """Return the inputs of a statement, boolean masks last; masks first if the output is a mask."""
         makes_mask = self.values[step.outputs[0]].dtype == "bool"
         return tuple(sorted(step.inputs, key=lambda name: (self.values[name].dtype == "bool") != makes_mask))
 
     @cached_property
     def makers(self) -> Mapping[str, Step]:
-        """A dict from value to the statement that computes it, without inputs and weights."""
+        """The statement that computes each value; inputs and weights have none."""
         return {output: step for step in self.steps for output in step.outputs}
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Define a program with classes for its repeated parts."""
+"""Define `Structure`: a program with a class (`Block`) for each repeated part."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,10 +12,10 @@ _ONE_FOR_ALL = frozenset(
         "pool_size", "size", "cropping",
     }
 )  # fmt: skip
-"""Arguments that torch and Keras accept as one number if they are the same along every axis."""
+"""Arguments that torch and Keras accept as a single number if it is the same for every axis."""
 
 _ONE_PER_AXIS = frozenset({"padding", "cropping"})
-"""Arguments of Keras that are a number for each axis if they are the same before and after it."""
+"""Keras arguments that may be one number per axis if the numbers before and after the axis are equal."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Structure:
 
 
 def simplified(name: str, value: Any, kind: str) -> Any:
-    """Return one number for a tuple of equal numbers where a class accepts either, and a tuple for a list."""
+    """Return one number for a tuple of equal numbers if the class accepts either form; return a tuple for a list."""
     is_keras = kind.startswith("keras.layers.")
     if is_keras and name in _ONE_PER_AXIS and isinstance(value, tuple | list):
         equal = all(isinstance(pair, tuple | list) and len(pair) == 2 and pair[0] == pair[1] for pair in value)

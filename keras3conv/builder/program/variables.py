@@ -21,7 +21,7 @@ class Names:
     Attributes:
         of: For each value, its variable; for a parameter or buffer of the module, its attribute ("self.scale").
         arguments: For each input value, the name of the argument.
-        sizes: For each free size that is used, its variable.
+        sizes: For each dynamic size that is used, its variable.
     """
 
     of: Mapping[str, str]
@@ -30,7 +30,7 @@ class Names:
 
 
 def variable_names(program: Program) -> Names:
-    """Choose the Python names in the `forward` method: of values, arguments, free sizes and parameters."""
+    """Choose the Python names in the `forward` method: of values, arguments, dynamic sizes and parameters."""
     used = {symbol for step in program.steps for symbol in step.symbols}
     sizes = {symbol: identifier(symbol) for symbol in program.sizes if symbol in used}
     arguments = _arguments(program, {*sizes.values()})

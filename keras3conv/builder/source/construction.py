@@ -1,4 +1,4 @@
-"""Source code of the arguments that make a layer, for either framework."""
+"""Write the constructor arguments of a layer as source code, for either framework."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from keras3conv.frameworks.torch.constructors import REQUIRED, constructor
 from keras3conv.rules.rule import LayerSpec
 
 _WINDOWS = ("kernel_size", "pool_size")
-"""The arguments of torch's and Keras' poolings that are also the default of their stride."""
+"""The pooling arguments whose value is also the default of the stride."""
 
 _LIBRARIES = ("torch.", "keras.")
 
@@ -26,7 +26,7 @@ def arguments(spec: LayerSpec, write: Callable[[Any], str] = literal) -> list[st
     parameters = constructor(spec.kind)
     config = {name: simplified(name, value, spec.kind) for name, value in spec.config.items()}
     window = next((config[name] for name in _WINDOWS if name in config), None)
-    # Classes of this package have another meaning of a stride that is None.
+    # In classes of keras3conv, stride=None does not mean the window size.
     strides = ("stride", "strides") if spec.kind.startswith(_LIBRARIES) else ()
     given = []
     for name, default in parameters.items():

@@ -1,4 +1,4 @@
-"""Format source code: literals, comments, docstrings, and long statements, which are broken into several lines."""
+"""Format source code: literals, comments, docstrings, and long statements over several lines."""
 
 from collections.abc import Iterator
 from math import isfinite

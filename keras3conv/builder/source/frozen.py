@@ -1,6 +1,6 @@
 """Freeze the parameters of a generated module that are not trainable in the Keras model.
 
-These are the parameters of Keras layers with trainable=False, and parameters that the Keras layer lacks: for
+These are the parameters of Keras layers with trainable=False, and the parameters that the Keras layer lacks: with
 scale=False the torch weight is 1 and must stay 1. A frozen BatchNormalization runs in inference mode also in training,
 so its torch counterpart stays in evaluation mode.
 """
@@ -94,7 +94,7 @@ def _scales(kinds: Mapping[str, str], held: Collection[str], parameters: Collect
 
 
 def shortest(chosen: Collection[str], every: Collection[str]) -> tuple[str, ...]:
-    """Return the shortest path prefixes that cover the chosen paths, and no others; ("",) if all are chosen."""
+    """Return the shortest path prefixes that match exactly the chosen paths; ("",) if all paths are chosen."""
     if chosen and len(chosen) == len(every):
         return ("",)
     others = [path for path in every if path not in chosen]
@@ -112,7 +112,7 @@ def _starts(path: str) -> list[str]:
 def frozen_lines(frozen: Frozen) -> Iterator[str]:
     """Yield the lines of the constructor that freeze parameters."""
     for kind in frozen.scales:
-        yield "        # These layers have no scale in Keras: it is one, and stays one."
+        yield "        # These layers have no scale in Keras: their weight is one, and is not trained."
         yield "        for part in self.modules():"
         yield f"            if isinstance(part, {kind.replace('torch.nn.', 'nn.')}):"
         yield "                part.weight.requires_grad_(False)"

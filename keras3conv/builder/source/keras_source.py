@@ -1,7 +1,7 @@
-"""The source code of a functional Keras model: a function that builds it.
+"""Write the source code of a functional Keras model: a function `build_model`, and a function per repeated block.
 
-Only identifiers and literals get into the text: `names` makes names of letters, digits and underscores, and `literal`
-writes values and accepts plain ones only.
+Only identifiers and literals of the model get into the text: `names` creates names of letters, digits and underscores,
+and `literal` accepts plain values only.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ from keras3conv.rules.rule import LayerSpec
 from keras3conv.transforms import Array
 
 _INLINE = 24
-"""The number of elements up to which a constant is written into the code; a larger one goes into a file."""
+"""The largest number of elements of a constant in the source code; a larger constant is stored in a file."""
 
 _LOADING = ('with np.load(Path(__file__).with_name("constants.npz")) as arrays:', "    CONSTANTS = dict(arrays)")
 
@@ -41,26 +41,26 @@ class _KerasSpelling:
     is_function: bool = False
 
     def value(self, name: str) -> str:
-        """Return the variable of a value, or the code of a constant."""
+        """Return the variable name of a value, or the source code of a constant."""
         if name in self.program.weights:
             return _constant(self.program.weights[name])
         variable = self.names.of[name]
         return f"{variable}_" if variable in self.taken else variable
 
     def symbol(self, name: str) -> str:
-        """Refuse a free size: no operation of a functional model takes one."""
-        raise RuleError(f"the free size {name} is used as a number, which a functional model does not support")
+        """Raise `RuleError`: no operation of a functional model accepts a dynamic size as an argument."""
+        raise RuleError(f"the dynamic size {name} is used as a number, which a functional model does not support")
 
     def module(self, name: str) -> str:
-        """Return the variable of a layer that is called several times, or the code that makes it."""
+        """Return the variable of a layer that is called several times, or the constructor call of any other layer."""
         return self.layers.get(name) or construction(self.program.modules[name].spec, self.name(name))
 
     def name(self, name: str) -> str:
-        """Return the code of the name of a layer: a text, or in a function a text that begins with its `name`."""
+        """Return the source code of a layer's name: a string, or in a block an f-string with the prefix `name`."""
         return f'f"{{name}}_{name}"' if self.is_function else quoted(name)
 
     def expression(self, expression: Any) -> Any:
-        """Return an expression with calls of functions in the place of calls of blocks."""
+        """Return an expression in which calls of blocks are replaced by calls of their functions."""
 
         def called(node: Any) -> Any:
             if not is_module_call(node) or not self.program.modules[node.name].spec.kind.startswith("."):
@@ -72,28 +72,28 @@ class _KerasSpelling:
         return transformed(expression, called)
 
     def function(self, name: str) -> str:
-        """Return the name of a function after the imports of the file."""
+        """Return the name of a function in the source code, given the imports of the file."""
         return name.removeprefix("keras.")
 
     def dtype(self, name: str) -> str:
-        """Return a dtype; the floating-point values have the precision of the model."""
+        """Return the source code of a dtype; every floating-point dtype is that of the model."""
         if name.startswith(("float", "bfloat")):
             return "keras.config.floatx()"
         return quoted(_dtype(name))
 
 
 def _dtype(name: str) -> str:
-    """Return the dtype of a Keras model for one of torch: integers have 32 bits on every backend."""
+    """Return the Keras dtype for a torch dtype: int32 for int64, as integers have 32 bits on every backend."""
     return "int32" if name == "int64" else name
 
 
 def is_inline(array: Array) -> bool:
-    """Return whether a constant is written into the code."""
+    """Return whether a constant is small enough to be written into the source code."""
     return array.size <= _INLINE
 
 
 def with_constants(program: Program) -> Program:
-    """Return the program with the code of each constant in its place."""
+    """Return the program in which each constant is replaced by its source code."""
     codes = {name: Argument(_constant(weight)) for name, weight in program.weights.items()}
     steps = (replace(step, expression=transformed(step.expression, partial(_placed, codes))) for step in program.steps)
     return replace(program, steps=tuple(steps))
@@ -120,7 +120,7 @@ def write(structure: Structure) -> str:
 
 
 def _block(block: Block) -> Iterator[str]:
-    """Yield the function for a repeated part."""
+    """Yield the lines of the function for a repeated block."""
     program = block.program
     names = variable_names(program)
     taken = frozenset({*_TAKEN, "name", *block.arguments})
@@ -141,7 +141,7 @@ def _title(program: Program) -> str:
 
 
 def construction(spec: LayerSpec, name: str = "") -> str:
-    """Return the expression that makes a layer: `layers.Conv2D(64, 3, padding="same", name="conv1")`.
+    """Return the constructor call of a layer: `layers.Conv2D(64, 3, padding="same", name="conv1")`.
 
     Args:
         spec: The layer.
@@ -152,16 +152,16 @@ def construction(spec: LayerSpec, name: str = "") -> str:
 
 
 def _written(value: Any) -> str:
-    """Return the source code of an argument; the configuration of a layer becomes that layer."""
+    """Return the source code of an argument; a serialised layer becomes its constructor call."""
     if isinstance(value, Mapping):
         return construction(LayerSpec(kind=f"keras.layers.{value['class_name']}", config=value["config"]))
     if isinstance(value, float):
-        return literal(float(f"{value:.12g}"))  # 1 - 0.1 is 0.9 for a reader
+        return literal(float(f"{value:.12g}"))  # rounded, because 1 - 0.1 is not exactly 0.9
     return literal(value)
 
 
 def described(shape: Shape) -> str:
-    """Return a shape for a reader: "(batch, 32, 32, 3)"."""
+    """Return a shape for documentation: "(batch, 32, 32, 3)"."""
     return bracketed(
         shape, ["?" if isinstance(size, Size) and "unknown" in size.symbols else str(size) for size in shape]
     )
@@ -190,7 +190,7 @@ def _function(program: Program) -> Iterator[str]:
 
 
 def _inputs(program: Program, names: Names, spelling: _KerasSpelling, inputs: str) -> Iterator[str]:
-    """Yield the statements that make the inputs: one, or a list of several."""
+    """Yield the statements that create the inputs: one, or a list of several."""
     made = [_input(program, value) for value in program.inputs]
     variables = [spelling.value(value.name) for value in program.inputs]
     if len(made) == 1:

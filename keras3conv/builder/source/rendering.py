@@ -36,7 +36,7 @@ class Spelling(Protocol):
         """Return the name of the variable for a value."""
 
     def symbol(self, name: str) -> str:
-        """Return the name of the variable for a free size."""
+        """Return the name of the variable for a dynamic size."""
 
     def module(self, name: str) -> str:
         """Return the attribute of a submodule: "self.conv1"."""

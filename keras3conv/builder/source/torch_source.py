@@ -34,7 +34,7 @@ class _TorchSpelling:
         return self.names.of[name]
 
     def symbol(self, name: str) -> str:
-        """Return the name of the variable for a free size."""
+        """Return the name of the variable for a dynamic size."""
         return self.names.sizes[name]
 
     def module(self, name: str) -> str:
@@ -42,7 +42,7 @@ class _TorchSpelling:
         return f"self.{name}"
 
     def function(self, name: str) -> str:
-        """Return the name of a function in the file; this project's own functions are copied into the file."""
+        """Return the name of a function in the file; functions of keras3conv are copied into the file."""
         if name.startswith(f"{OWN_FUNCTIONS}."):
             return name.rpartition(".")[2]
         return name.replace("torch.nn.functional.", "F.")
@@ -53,7 +53,7 @@ class _TorchSpelling:
 
 
 def write(program: Program, classes: Sequence[Block] = (), frozen: Frozen = NOTHING) -> str:
-    """Return the text of `model.py`: the needed layers and functions of this project, the blocks, the model."""
+    """Return the text of `model.py`: the layers and functions of keras3conv that it needs, the blocks, the model."""
     own = _own_layers(program, classes)
     parts = [source_of(name).strip() for name in _own_functions(program, classes)]
     parts += [source_of(kind).strip() for kind in own if kind.startswith("keras3conv.")]
@@ -75,7 +75,7 @@ def _imported(kind: str) -> str:
 
 
 def construction(spec: LayerSpec) -> str:
-    """Return the expression that makes a layer: "nn.Conv2d(3, 16, 3, padding=1)"."""
+    """Return the constructor call of a layer: "nn.Conv2d(3, 16, 3, padding=1)"."""
     if spec.kind.startswith("."):
         return f"{spec.kind[1:]}({', '.join(f'{name}={literal(value)}' for name, value in spec.config.items())})"
     return f"{_public(spec.kind)}({', '.join(arguments(spec))})"
@@ -95,7 +95,7 @@ def _own_layers(program: Program, classes: Sequence[Block]) -> list[str]:
 
 
 def _own_functions(program: Program, classes: Sequence[Block]) -> list[str]:
-    """Return the qualified names of this project's functions that a program, its blocks or its layers call."""
+    """Return the qualified names of the functions of keras3conv that a program, its blocks or its layers call."""
     steps = [step for one in (program, *(block.program for block in classes)) for step in one.steps]
     nodes = [node for step in steps for node in walk(step.expression) if isinstance(node, Operation)]
     found = [node.name for node in nodes if node.name.startswith(f"{OWN_FUNCTIONS}.")]

@@ -1,1 +1,1 @@
-"""Lowering of a captured torch module to a functional Keras model."""
+"""Lower the call graph of a torch module to a functional Keras model."""

@@ -1,4 +1,4 @@
-"""Bring the tensors of an elementwise operation into one axis order, so that Keras broadcasts them as torch does."""
+"""Permute the operands of an elementwise operation to one axis order, so that Keras broadcasts them as torch does."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,10 +14,10 @@ _FUNCTIONS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", "**":
 
 
 def aligned(call: Call, given: Sequence[Any]) -> tuple[list[Any], Order]:
-    """Return what stands for tensors and numbers as values in one axis order, and that order.
+    """Return the operands as values in a common axis order, and that order.
 
-    The order is that of the first value which has the shape of the result and is not in torch's order, so that images
-    stay channels-last. A constant of one element becomes a number.
+    The order is that of the first operand that has the shape of the result and is not in torch's axis order, so that
+    images stay channels-last. A constant of one element becomes a number.
     """
     rank = len(call.shape)
     plain = [_as_number(one) for one in given]
@@ -32,11 +32,11 @@ def aligned(call: Call, given: Sequence[Any]) -> tuple[list[Any], Order]:
 
 
 def elementwise(call: Call, given: Sequence[Any], expression: Any, dtype: str = "") -> Value:
-    """Add a step that computes every element from the elements at its place.
+    """Add a step that computes the result elementwise.
 
     Args:
         call: The call.
-        given: What stands for the tensors and numbers.
+        given: The operands: values, constants, parameters or numbers.
         expression: A function that returns the expression for the aligned values.
         dtype: The dtype of the result, by default that of the call.
     """
@@ -50,9 +50,9 @@ def elementwise(call: Call, given: Sequence[Any], expression: Any, dtype: str = 
 
 
 def sign(call: Call, symbol: str, left: Any, right: Any) -> Operation:
-    """Return an operation with a sign of Python, or a function where the left side is an array.
+    """Return a binary operation as a Python operator, or as a function if the left operand is an array.
 
-    Numpy would compute `array + value` itself, and fail.
+    In the generated code numpy would try to compute `array + value`, and fail.
     """
     if isinstance(left, Value) and call.writer.is_constant(left):
         return ops.named(_FUNCTIONS[symbol])(left, right)
@@ -66,7 +66,7 @@ def _as_number(given: Any) -> Any:
 
 
 def _fitted(call: Call, given: Value | Constant | Held, order: Order) -> Value:
-    """Return a tensor with its axes in the order of the result; axes that it lacks at the front have size one."""
+    """Return an operand with its axes in the order of the result; missing leading axes get size one."""
     rank = len(order)
     shape: Shape = given.array.shape if isinstance(given, Constant) else given.shape
     missing = rank - len(shape)

@@ -1,4 +1,4 @@
-"""Conversion of a torch module: capture it, write the Keras model, build it and copy the weights."""
+"""Convert a torch module: export its graph, write the Keras source code, instantiate the model, copy the weights."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ def build(module: Any, channels: Channels, inputs: Any, dynamic: Mapping[str, Se
         module: The module.
         channels: Where images have their channels.
         inputs: The inputs of the module.
-        dynamic: The axes besides the batch that stay free, by the name of the input.
+        dynamic: The dynamic axes besides the batch axis, by the name of the input.
 
     Raises:
         UnsupportedLayerError: Operators of the module have no counterpart in Keras; the message has all of them.
@@ -86,13 +86,13 @@ def require_none(name: str, problems: tuple[Problem, ...]) -> None:
 
 
 def _constants(program: Program) -> dict[str, Array]:
-    """Return the constants that are too large for the source code."""
+    """Return the constants that are stored in a file because they are too large for the source code."""
     arrays = {weight.name: weight.array for weight in program.weights.values() if weight.array is not None}
     return {name: array for name, array in arrays.items() if not is_inline(array)}
 
 
 def _model_of(source: str, constants: dict[str, Array]) -> Any:
-    """Return the model that a source text builds."""
+    """Execute the source code and return the model that it builds."""
     from keras3conv.frameworks.torch.generated import module_of
 
     with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +103,7 @@ def _model_of(source: str, constants: dict[str, Array]) -> Any:
 
 
 def proof_inputs(module: Any, program: Program, inputs: Any) -> tuple[Any, ...]:
-    """Return the inputs of the Keras model for those of the module: arrays in the order of its inputs."""
+    """Convert the inputs of the module to inputs of the Keras model: arrays in the order of its inputs."""
     from keras3conv.frameworks.shared.recording import flatten
     from keras3conv.frameworks.torch.module import call_arguments
     from keras3conv.frameworks.torch.tensors import is_tensor, to_numpy

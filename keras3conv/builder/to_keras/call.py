@@ -1,4 +1,4 @@
-"""The call of a torch operator while it is lowered: its arguments, and the Keras steps that compute its results."""
+"""Define the interface of handlers: each lowers the call of one torch operator (`Call`) to steps of a Keras program."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,12 +23,12 @@ WITHOUT_PROMOTION = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Constant:
-    """A tensor that depends on no input.
+    """A constant tensor of the graph, which depends on no input.
 
     Attributes:
         name: Its name in the graph.
-        array: Its values; an axis that repeats one value for each example has size one.
-        shape: Its sizes, with the free size.
+        array: Its values; an axis along which one value is repeated for every sample has size one.
+        shape: Its shape in the graph, which may contain a dynamic size.
     """
 
     name: str
@@ -43,11 +43,11 @@ class Constant:
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """A parameter or a statistic of the module, before an operator uses it.
+    """A parameter or buffer of the module as the argument of an operator; a Keras layer must own it.
 
     Attributes:
         parameter: The parameter.
-        is_shared: Whether several layers would hold it; then one layer holds it, and the operators use its output.
+        is_shared: Whether operators of several layers use it; then one layer owns it, and they use its output.
     """
 
     parameter: Parameter
@@ -55,89 +55,89 @@ class Held:
 
     @property
     def path(self) -> str:
-        """Its path in the module."""
+        """The path of the parameter in the module."""
         return self.parameter.path
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its sizes."""
+        """The shape of the parameter."""
         return tuple(size for size in self.parameter.tensor.shape if isinstance(size, int))
 
     @property
     def owner(self) -> str:
-        """The path of the module that has it."""
+        """The path of the submodule that owns the parameter."""
         return self.path.rpartition(".")[0]
 
 
 Given = Value | Constant | Held
-"""What stands for a tensor in the arguments of a call."""
+"""A tensor in the arguments of a call."""
 
 Result = Given | Sequence[Given | None] | None
 
 
 class Writer(Protocol):
-    """What a call needs of the lowering.
+    """The interface of the lowering that handlers use to add steps to the program.
 
     Attributes:
-        example_numbers: The names of the values that number the examples of a batch.
+        example_numbers: The names of the values that are the indices of the samples in a batch.
     """
 
     example_numbers: set[str]
 
     def value(self, given: Any, order: Order | None = None) -> Value:
-        """Return anything that stands for a tensor as a value of the program."""
+        """Return a tensor argument as a value; a constant or parameter becomes one in this axis order."""
 
     def ordered(self, value: Value, order: Order) -> Value:
-        """Return a value in another axis order."""
+        """Return a value in another axis order; add a permutation if its order differs."""
 
     def write(self, expression: Any, made: Sequence[Value]) -> None:
-        """Add a step."""
+        """Add a step that assigns an expression to the values in `made`."""
 
     def new(self, shape: Shape, order: Order, dtype: str, flattened: tuple[int, ...] = ()) -> Value:
-        """Return a new value."""
+        """Return a new value with a unique name, for the result of a step."""
 
     def image_order(self, rank: int) -> Order:
-        """Return the axis order of images in the model."""
+        """Return the axis order of images in the model: channels-last or channels-first."""
 
     def held(self, parameter: Held, order: Order | None = None, *, for_each_example: bool = False) -> Value:
-        """Return a parameter as the output of a layer that holds it."""
+        """Add a layer that owns a parameter, and return the output of this layer, which is the parameter."""
 
     def layer(
         self, kind: str, config: Config, value: Value, weights: "Sequence[Placed]", name: str, result: Value
     ) -> None:
-        """Call a Keras layer that is written down directly."""
+        """Add the call of a Keras layer that the handler configures itself, without a rule."""
 
     def by_rule(self, call: "LayerCall", value: Value, result: Tensor) -> Value:
-        """Call the Keras layers that the rule library makes of a torch layer."""
+        """Add the calls of the Keras layers to which the rule library converts a torch layer; return the output."""
 
     def example_ones(self) -> Value:
-        """Return ones of shape (batch, 1)."""
+        """Return a tensor of ones of shape (batch, 1)."""
 
     def numbers(self, size: Size) -> Value:
-        """Return the numbers from 0 to a free size of an input."""
+        """Return the range 0 ... size - 1 for a dynamic size of an input."""
 
     def before_reshape(self, value: Value) -> Value | None:
-        """Return the value that a value was reshaped from; None if it is no result of a reshape."""
+        """Return the value before the reshape that computed this value; None if no reshape did."""
 
     def note_reshape(self, made: Value, value: Value) -> None:
-        """Note that a value was reshaped from another."""
+        """Record that a reshape of `value` computed `made`."""
 
     def is_constant(self, value: Value) -> bool:
-        """Return whether a value is an array."""
+        """Return whether a value is a constant array."""
 
     def users(self, name: str) -> Sequence[Node]:
-        """Return the calls that use a tensor."""
+        """Return the graph nodes that use a tensor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placed:
-    """Where a parameter goes.
+    """The variable of a Keras layer that receives a parameter.
 
     Attributes:
         role: The name of the variable in the Keras layer.
         held: The parameter.
-        transform: From the parameter to the variable.
-        rule: The rule for the two layers; empty if none knows them.
+        transform: The transform from the parameter to the variable.
+        rule: The name of the rule for the two layers; empty if there is none.
     """
 
     role: str
@@ -148,18 +148,18 @@ class Placed:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerCall:
-    """A torch layer, from the arguments of its operator.
+    """A torch layer, reconstructed from the arguments of an operator.
 
     Attributes:
         kind: The class of the torch layer.
-        keras: The beginning of the names of the Keras classes that may compute it.
+        keras: The prefixes of the names of the Keras classes that may compute it, in order of preference.
         config: Its configuration.
         tensors: Its tensors, by role.
         order: The axis order that the Keras layer needs.
         options: Arguments of the Keras layer that the rule does not set.
         keywords: Further arguments of the call.
-        more: The values that the layer returns besides its output.
-        part: The part of what the layer returns that has these values; None for all of it.
+        more: The values for the further outputs of the layer, such as the states of an LSTM.
+        part: The index of the item that holds these values in the layer's return value; None if it is the return value.
     """
 
     kind: str
@@ -174,11 +174,11 @@ class LayerCall:
 
 
 class Call:
-    """The call of an operator.
+    """The call of a torch operator, with methods that add its Keras steps to the program.
 
     Attributes:
         node: The call in the graph.
-        arguments: Its arguments by name, with values in the place of references.
+        arguments: Its arguments by name; a reference to a tensor is replaced by a value, a constant or a parameter.
     """
 
     def __init__(self, node: Node, arguments: dict[str, Any], writer: Writer) -> None:
@@ -191,7 +191,7 @@ class Call:
 
     @property
     def shape(self) -> Shape:
-        """The sizes of the first result, in the axes of torch."""
+        """The shape of the first result, in torch's axis order."""
         return self.node.outputs[0].shape
 
     @property
@@ -200,7 +200,7 @@ class Call:
         return self.node.outputs[0].dtype
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return an argument; the default if it is left out."""
+        """Return an argument; the default if it is missing or None."""
         found = self.arguments.get(name, default)
         return default if found is None else found
 
@@ -209,7 +209,7 @@ class Call:
         return self.writer.value(self.arguments[name])
 
     def held(self, name: str) -> Held | None:
-        """Return an argument that is a parameter which a Keras layer may hold; None if it is left out.
+        """Return an argument that is a parameter, which a Keras layer can own; None if the argument is missing.
 
         Raises:
             RuleError: The argument is computed, or shared with another layer.
@@ -217,33 +217,33 @@ class Call:
         found = self.get(name)
         if found is None or (isinstance(found, Held) and not found.is_shared):
             return found
-        raise RuleError(f"{self.name} with a computed or shared {name}: a Keras layer holds its {name} itself")
+        raise RuleError(f"{self.name} with a computed or shared {name}: a Keras layer owns its {name}")
 
     def is_held(self, name: str) -> bool:
-        """Return whether an argument is left out, or a parameter that a layer may hold."""
+        """Return whether an argument is missing, or a parameter that a Keras layer can own."""
         found = self.get(name)
         return found is None or (isinstance(found, Held) and not found.is_shared)
 
     def step(self, expression: Any, shape: Shape | None = None, order: Order | None = None, dtype: str = "") -> Value:
-        """Add a step with one result, by default of the shape of the call."""
+        """Add a step with one result and return it; by default with the shape and dtype of the call's result."""
         shape = self.shape if shape is None else shape
         made = self.writer.new(shape, identity(len(shape)) if order is None else order, dtype or self.dtype)
         self.writer.write(expression, [made])
         return made
 
     def ordered(self, given: Any, order: Order) -> Value:
-        """Return anything that stands for a tensor as a value in an axis order."""
+        """Return a tensor argument as a value in this axis order."""
         return self.writer.ordered(self.writer.value(given, order), order)
 
 
 Handler = Callable[[Call], Result]
 
 HANDLERS: dict[str, Handler] = {}
-"""The handlers by the names of the operators: "aten.conv2d", or with its overload "aten.max.dim"."""
+"""The handlers by the name of the operator: "aten.conv2d", or with an overload "aten.max.dim"."""
 
 
 def handles(*names: str) -> Callable[[Handler], Handler]:
-    """Register a function for operators of `aten`."""
+    """Return a decorator that registers a handler for these operators of `aten`."""
 
     def register(handler: Handler) -> Handler:
         HANDLERS.update({f"aten.{name}": handler for name in names})
@@ -253,7 +253,7 @@ def handles(*names: str) -> Callable[[Handler], Handler]:
 
 
 def handler_of(kind: str) -> Handler | None:
-    """Return the handler of an operator: that of its overload, or that of all overloads."""
+    """Return the handler of an operator: for its overload if there is one, else for all overloads."""
     return HANDLERS.get(kind) or HANDLERS.get(kind.rpartition(".")[0])
 
 

@@ -1,4 +1,4 @@
-"""Finish a lowered program: remove what nothing uses, merge permutations and concatenations."""
+"""Finish a lowered program: remove dead code, merge permutations and concatenations."""
 
 from dataclasses import replace
 

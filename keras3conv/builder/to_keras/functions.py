@@ -10,13 +10,13 @@ from keras3conv.builder.to_keras.lowering import Lowered
 from keras3conv.model.views import ModelView
 
 _CONTAINERS = frozenset({"Sequential", "ModuleList", "ModuleDict"})
-"""Classes whose names say nothing about a part."""
+"""Container classes, whose names do not describe a repeated part."""
 
 
 def with_functions(lowered: Lowered, view: ModelView) -> tuple[Structure, tuple[Placement, ...]]:
-    """Return the program with blocks for its repeated parts, and the places of the tensors in the renamed layers.
+    """Return the program with blocks for its repeated parts, and the placements with the new names of the layers.
 
-    A layer in a block has the name of the call and its own: "layer1_0" and "conv1" are "layer1_0_conv1".
+    A layer in a block is named after the call and the layer: "layer1_0" and "conv1" give "layer1_0_conv1".
     """
     classes = {layer.path: layer.kinds[0].rpartition(".")[2] for layer in view.layers}
     classes = {path: name for path, name in classes.items() if name not in _CONTAINERS}
@@ -24,7 +24,7 @@ def with_functions(lowered: Lowered, view: ModelView) -> tuple[Structure, tuple[
     structure = structured(Structure(program=program), taken=("BuildModel",), classes=classes, with_shared=False)
     names = {flat: path.replace(".", "_") for flat, path in structure.paths.items()}
     every = [names.get(name, name) for name in lowered.program.modules]
-    if len({*every}) < len(every):  # two layers would have one name
+    if len({*every}) < len(every):  # two layers would have the same name
         return Structure(program=program), lowered.placements
     return structure, tuple(replace(one, layer=names.get(one.layer, one.layer)) for one in lowered.placements)
 

@@ -1,4 +1,4 @@
-"""Hold a parameter that no layer of torch owns alone: as the kernel of an `EinsumDense` that is called with ones."""
+"""Store a parameter that no layer owns as the kernel of an `EinsumDense`, which returns it when called with ones."""
 
 from dataclasses import replace
 
@@ -10,14 +10,14 @@ _LETTERS = "cdefghijk"
 
 
 def layer_of(writer: Writer, parameter: Held, order: Order, ones: Value, *, for_each_example: bool) -> Value:
-    """Return a parameter in an axis order.
+    """Add an `EinsumDense` whose kernel is the parameter, and return its output.
 
     Args:
-        writer: The lowering.
+        writer: The program under construction.
         parameter: The parameter.
         order: The axis order of the result.
         ones: Ones of shape (1, 1), or (batch, 1).
-        for_each_example: Whether the leading axis of size one is that of the batch.
+        for_each_example: Whether the leading axis of size one becomes the batch axis.
     """
     shape, rank = parameter.shape, len(parameter.shape)
     sizes = tuple(shape[axis] for axis in order)

@@ -1,4 +1,4 @@
-"""Choose the Keras layers for a torch layer from the rule library, and say where its tensors go."""
+"""Choose the Keras layers for a torch layer by the rules, and map its tensors to their variables."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,14 +17,14 @@ _WITH_DATA_FORMAT = ("Conv", "Pooling", "ZeroPadding", "UpSampling", "Cropping")
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Which tensors of the module become which variables of a Keras layer.
+    """A mapping from tensors of the torch module to variables of a Keras layer.
 
     Attributes:
         layer: The name of the Keras layer.
         torch: The paths of the tensors.
         roles: The names of the variables in the layer.
-        transform: From the tensors to the variables.
-        rule: The rule that made the layer; empty if none did.
+        transform: The transform from the tensors to the variables.
+        rule: The name of the rule that created the layer; empty if there is none.
         owner: The torch layer; empty if the tensors belong to no layer that a rule knows.
     """
 
@@ -37,10 +37,10 @@ class Placement:
 
 
 def chosen_layers(call: LayerCall, config: Config) -> tuple[Rule, LayerSpecs]:
-    """Return the rule for a torch layer and the stock layers that it makes, in the order in which they run.
+    """Return the rule for a torch layer and the layers of Keras to which it converts the layer, in call order.
 
     Raises:
-        RuleError: No rule makes stock layers of it; the message has the reason of every rule that was tried.
+        RuleError: No rule converts it to layers of Keras; the message has the reason of every rule that was tried.
     """
     reasons: list[str] = []
     for rule in _candidates(call):
@@ -52,11 +52,11 @@ def chosen_layers(call: LayerCall, config: Config) -> tuple[Rule, LayerSpecs]:
         if specs and all(spec.kind.startswith(_STOCK) for spec in specs):
             return rule, specs
     name = call.kind.removeprefix("torch.nn.")
-    raise RuleError("; ".join(dict.fromkeys(reasons)) or f"no layer of Keras computes {name} with these settings")
+    raise RuleError("; ".join(dict.fromkeys(reasons)) or f"no Keras layer computes {name} with these settings")
 
 
 def _candidates(call: LayerCall) -> list[Rule]:
-    """Return the rules of one torch layer and one Keras class, in the order of the classes that the call prefers."""
+    """Return the rules from this torch class to one Keras layer, ordered by the class prefixes in `call.keras`."""
     found = [rule for rule in lookup((call.kind,), ()) if rule.torch == call.kind and not rule.between]
     return [
         rule
@@ -67,7 +67,7 @@ def _candidates(call: LayerCall) -> list[Rule]:
 
 
 def placements(rule: Rule, call: LayerCall, config: Config, layer: str) -> Iterator[Placement]:
-    """Yield the places of the tensors of a layer that a rule made."""
+    """Yield the placements of the tensors of a layer that a rule created."""
     owners = {held.owner for held in call.tensors.values()}
     for mapping in rule.weights(config):
         if all(role in call.tensors for role in mapping.torch):
@@ -83,7 +83,7 @@ def placements(rule: Rule, call: LayerCall, config: Config, layer: str) -> Itera
 
 
 def with_data_format(spec: LayerSpec, channels: Channels, rank: int) -> LayerSpec:
-    """Return a layer for images with channels first, where the model computes so."""
+    """Return the layer with the data format of the model, if the layer depends on it."""
     if channels == "last" or rank < 3:
         return spec
     name = spec.kind.rpartition(".")[2]
@@ -98,7 +98,7 @@ def with_data_format(spec: LayerSpec, channels: Channels, rank: int) -> LayerSpe
 
 
 def with_options(spec: LayerSpec, options: Config) -> LayerSpec:
-    """Return a layer with further arguments; those of a Bidirectional are the arguments of the layer inside."""
+    """Return the layer with further arguments; for a Bidirectional they are set on the inner layer."""
     if not options:
         return spec
     inner = spec.config.get("layer")
@@ -110,7 +110,7 @@ def with_options(spec: LayerSpec, options: Config) -> LayerSpec:
 def frozen(spec: LayerSpec, weights: Sequence[Placed]) -> LayerSpec:
     """Return the layer with trainable=False if no optimizer updates any of its parameters.
 
-    A BatchNormalization stays trainable: in Keras one that is not runs in inference mode in training.
+    A BatchNormalization stays trainable: with trainable=False, Keras runs it in inference mode also in training.
     """
     parameters = [placed.held.parameter for placed in weights]
     if not parameters or any(one.trainable for one in parameters) or "BatchNormalization" in spec.kind:
@@ -119,9 +119,10 @@ def frozen(spec: LayerSpec, weights: Sequence[Placed]) -> LayerSpec:
 
 
 def shared_parameters(graph: Graph) -> frozenset[str]:
-    """Return the parameters that operators of several kinds, or with different other parameters, use.
+    """Return the names of the parameters that several layers use, as tied weights are.
 
-    An embedding that is the kernel of the output layer is one.
+    A parameter is shared if operators of different kinds use it, or operators that also use different parameters. An
+    example is an embedding table that is also the kernel of the output layer.
     """
     names = {parameter.tensor.name for parameter in graph.parameters}
     uses: dict[str, set[object]] = {}

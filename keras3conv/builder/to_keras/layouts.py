@@ -1,4 +1,4 @@
-"""The axis order in which a generated Keras model takes its inputs and returns its outputs."""
+"""Choose the axis order of the inputs and outputs of a generated Keras model."""
 
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.program.program import Order, Value, identity
@@ -8,25 +8,25 @@ _IMAGE_OPERATORS = ("conv", "batch_norm", "pool", "upsample", "instance_norm", "
 
 
 def channels_last(rank: int) -> Order:
-    """Return the order with torch's second axis last; with two axes or fewer, the order that permutes nothing."""
+    """Return the order with torch's second axis last; with two axes or fewer, the identity."""
     return identity(rank) if rank < 3 else (0, *range(2, rank), 1)
 
 
 def input_order(graph: Graph, tensor: Tensor, channels: Channels) -> Order:
-    """Return the axis order of an input: images are channels-last, and sequences that go into a convolution."""
+    """Return the axis order of an input: channels-last for images, and for sequences that go into a convolution."""
     rank = len(tensor.shape)
     is_image = rank > 3 or (rank == 3 and _reaches_an_image_operator(graph, tensor))
     return channels_last(rank) if is_image and channels == "last" else identity(rank)
 
 
 def output_order(value: Value, channels: Channels) -> Order:
-    """Return the axis order of an output: that of torch, except for images, which stay channels-last."""
+    """Return the axis order of an output: channels-last for images, else torch's order."""
     is_image = value.rank > 3 and value.order == channels_last(value.rank) and channels == "last"
     return value.order if is_image else identity(value.rank)
 
 
 def _reaches_an_image_operator(graph: Graph, tensor: Tensor) -> bool:
-    """Return whether a tensor goes into an operator for images or sequences with all of its axes kept."""
+    """Return whether a tensor reaches an operator for images or sequences without a change of its shape."""
     reached = {tensor.name}
     for node in graph.nodes:
         if not reached & {*node.inputs}:

@@ -1,4 +1,4 @@
-"""Import every file of handlers; each registers its handlers."""
+"""Load all handlers: import every module of handlers, which registers them."""
 
 from functools import cache
 from importlib import import_module
@@ -9,7 +9,7 @@ _PACKAGE = "keras3conv.builder.to_keras"
 
 @cache
 def load() -> None:
-    """Import the files of handlers; later calls do nothing."""
+    """Import the modules with handlers; later calls do nothing."""
     for path in sorted(Path(__file__).parent.glob("operations_*.py")):
         import_module(f"{_PACKAGE}.{path.stem}")
 

@@ -1,4 +1,4 @@
-"""Lower the call graph of a torch module to the program of a functional Keras model, call by call."""
+"""Lower the call graph of a torch module to the program of a functional Keras model, node by node."""
 
 import re
 from collections.abc import Sequence
@@ -45,12 +45,12 @@ from keras3conv.transforms import Axes
 
 @dataclass(frozen=True, kw_only=True)
 class Lowered:
-    """A Keras program, and where its parameters come from.
+    """The result of lowering: a Keras program, and the torch parameters of its layers.
 
     Attributes:
         program: The program.
-        placements: The tensors of each layer.
-        problems: The calls that cannot be written; if there are any, the program must not be used.
+        placements: The torch tensors of each layer.
+        problems: A problem for each call that cannot be converted; if there are any, the program is invalid.
     """
 
     program: Program
@@ -59,12 +59,12 @@ class Lowered:
 
 
 def lower(graph: Graph, shapes: dict[str, Shape], lines: dict[str, str], channels: Channels = "last") -> Lowered:
-    """Return the Keras program of a graph, with a problem for every call that cannot be written.
+    """Return the Keras program of a graph, with a problem for every call that cannot be converted.
 
     Args:
         graph: The graph of a torch module.
-        shapes: The sizes of the constants, with the free size.
-        lines: The line of the user's code of each call, by the name of its first output.
+        shapes: The shapes of the constants, by name; they may contain a dynamic size.
+        lines: For each call, the line of the user's code that makes it, by the name of the call's first output.
         channels: Whether the model computes with images channels-last, as Keras does by default, or channels-first.
     """
     library.load()
@@ -80,7 +80,7 @@ def lower(graph: Graph, shapes: dict[str, Shape], lines: dict[str, str], channel
 
 
 class _Lowering:
-    """The program under construction."""
+    """A program under construction; implements `call.Writer`."""
 
     def __init__(self, graph: Graph, shapes: dict[str, Shape], channels: Channels) -> None:
         self.graph, self.channels = graph, channels
@@ -110,7 +110,7 @@ class _Lowering:
         self._inputs = tuple(self._input(tensor) for tensor in graph.inputs)
 
     def node(self, node: Node, line: str) -> None:
-        """Write one call, or record why it cannot be written."""
+        """Convert one call, or record the problem if it cannot be converted."""
         self._calls, self._path = node.calls, node.path
         try:
             call = Call(node, mapped(node.arguments, self._argument), self)
@@ -144,66 +144,66 @@ class _Lowering:
     # The interface for handlers, see `call.Writer`.
 
     def users(self, name: str) -> Sequence[Node]:
-        """Return the calls that use a tensor."""
+        """Return the graph nodes that use a tensor."""
         return self._users.get(name, [])
 
     def before_reshape(self, value: Value) -> Value | None:
-        """Return the value that a value was reshaped from; None if it is no result of a reshape."""
+        """Return the value before the reshape that computed this value; None if no reshape did."""
         return self._before_reshape.get(value)
 
     def note_reshape(self, made: Value, value: Value) -> None:
-        """Note that a value was reshaped from another."""
+        """Record that a reshape of `value` computed `made`."""
         self._before_reshape[made] = value
 
     def is_constant(self, value: Value) -> bool:
-        """Return whether a value is an array."""
+        """Return whether a value is a constant array."""
         return value.name in self.weights
 
     def image_order(self, rank: int) -> Order:
-        """Return the axis order of images in the model."""
+        """Return the axis order of images in the model: channels-last or channels-first."""
         return channels_last(rank) if self.channels == "last" else identity(rank)
 
     def new(self, shape: Shape, order: Order, dtype: str, flattened: tuple[int, ...] = ()) -> Value:
-        """Return a new value."""
+        """Return a new value with a unique name, for the result of a step."""
         name = f"v{len(self.values)}"
         value = Value(name=name, shape=tuple(shape), order=tuple(order), dtype=dtype, flattened=flattened)
         self.values[name] = value
         return value
 
     def write(self, expression: Any, made: Sequence[Value]) -> None:
-        """Add a step; raise `RuleError` if it computes with the number of examples, which Keras leaves open."""
+        """Add a step; raise `RuleError` if the expression contains a dynamic size, which Keras does not know."""
         if any(isinstance(leaf, Size) for leaf in walk(expression)):
-            raise RuleError("a free size is used as a number")
+            raise RuleError("a dynamic size is used as a number")
         if isinstance(expression, Operation) and expression.name in WITHOUT_PROMOTION:
             expression = transformed(expression, self._promoted)
         elif made[0].dtype.startswith("float") and any(map(self._is_float64, walk(expression))):
-            expression = ops.cast(expression, Dtype("float32"))  # torch and TensorFlow would go on in float64
+            expression = ops.cast(expression, Dtype("float32"))  # torch and TensorFlow promote to float64
         named = transformed(expression, lambda node: Ref(node.name) if isinstance(node, Value) else node)
         outputs = tuple(value.name for value in made)
         self.steps.append(Step(expression=named, outputs=outputs, path=self._path, calls=self._calls))
 
     def _promoted(self, node: Any) -> Any:
-        """Return a constant of floating-point numbers as a value with the dtype in which the model runs."""
+        """Return a floating-point constant as a value with the dtype in which the model runs; else the node itself."""
         return self._symbolic(node) if isinstance(node, Value) and node.dtype.startswith("float") else node
 
     def _is_float64(self, node: Any) -> bool:
         return isinstance(node, Value) and self.is_constant(node) and self.weights[node.name].dtype == "float64"
 
     def value(self, given: Any, order: Order | None = None) -> Value:
-        """Return anything that stands for a tensor as a value; a constant or a parameter in this axis order."""
+        """Return a tensor argument as a value; a constant or parameter becomes one in this axis order."""
         if isinstance(given, Value):
             return given
         if isinstance(given, Held):
             return self.held(given, order)
         if isinstance(given, Constant):
             return self._constant(given, order)
-        raise RuleError(f"a {type(given).__name__} in the place of a tensor")
+        raise RuleError(f"an argument of type {type(given).__name__} instead of a tensor")
 
     def _constant(self, given: Constant, order: Order | None) -> Value:
         order = identity(given.array.ndim) if order is None else order
         array = np.ascontiguousarray(given.array)
         if array.dtype == np.float64 and np.array_equal(array, array.astype(np.float32), equal_nan=True):
-            array = array.astype(np.float32)  # else float64, so that a run in float64 has the exact numbers
+            array = array.astype(np.float32)  # else float64: a float64 run needs the exact values
         key = array.tobytes(), array.dtype.name, array.shape, given.shape, order
         if key not in self._made:
             weight = Weight(
@@ -219,7 +219,7 @@ class _Lowering:
         return self._made[key]
 
     def ordered(self, value: Value, order: Order) -> Value:
-        """Return a value in another axis order; the permutation is written once."""
+        """Return a value in another axis order; a permutation that was added before is used again."""
         if value.order == tuple(order):
             return value
         moved = tuple(value.order.index(axis) for axis in order)
@@ -232,9 +232,9 @@ class _Lowering:
         return replace(self._made[key], shape=value.shape, order=tuple(order))
 
     def held(self, parameter: Held, order: Order | None = None, *, for_each_example: bool = False) -> Value:
-        """Return a parameter as the output of an `EinsumDense` without bias, called with ones.
+        """Add an `EinsumDense` whose kernel is the parameter, and return its output, which equals the parameter.
 
-        Its kernel is the parameter. With `for_each_example` the leading axis of size one is that of the batch.
+        The layer is called with ones. With `for_each_example` the leading axis of size one becomes the batch axis.
         """
         order = identity(len(parameter.shape)) if order is None else tuple(order)
         key = parameter.path, order, for_each_example
@@ -246,11 +246,11 @@ class _Lowering:
         return self._made[key]
 
     def example_ones(self) -> Value:
-        """Return ones of shape (batch, 1)."""
+        """Return a tensor of ones of shape (batch, 1)."""
         return self._ones(for_each_example=True)
 
     def _ones(self, for_each_example: bool) -> Value:
-        """Return ones of shape (batch, 1) or (1, 1), made of the first input: Keras has no layer without an input."""
+        """Return ones of shape (batch, 1) or (1, 1), computed from the first input, as a Keras layer needs an input."""
         key = "ones", for_each_example
         if key not in self._made:
             calls, path = self._calls, self._path
@@ -265,13 +265,13 @@ class _Lowering:
         return self._made[key]
 
     def numbers(self, size: Size) -> Value:
-        """Return the numbers from 0 to a free size: the running sum of ones along the axis of an input."""
+        """Return the range 0 ... size - 1 for a dynamic size, as the cumulative sum of ones along an input axis."""
         key = "numbers", size
         if key not in self._made:
             found = ((one, axis) for one in self._inputs for axis, other in enumerate(one.shape) if other == size)
             given, axis = next(found, (None, 0))
             if given is None:
-                raise RuleError(f"numbers up to the free size {size}, which is not that of an axis of an input")
+                raise RuleError(f"a range up to the dynamic size {size}, which is not the size of an input axis")
             index = tuple(slice(None) if one == axis else 0 for one in given.order)
             made = self.new((size,), (0,), "int32")
             self.write(ops.cumsum(ops.ones_like(given[index], dtype=Dtype("int32")), axis=0) - 1, [made])
@@ -283,7 +283,7 @@ class _Lowering:
     def layer(
         self, kind: str, config: Config, value: Value, weights: Sequence[Placed], name: str, result: Value
     ) -> None:
-        """Call a Keras layer; a layer with the same parameters that is called again is the same layer."""
+        """Add the call of a Keras layer; the layer is reused if it was called before with the same parameters."""
         key = (kind, repr(config), tuple(placed.held.path for placed in weights)) if weights else object()
         if key not in self._shared:
             own = self._new_name(name or self._path or kind.rpartition(".")[2])
@@ -303,7 +303,7 @@ class _Lowering:
         self.write(Submodule(self._shared[key])(self._symbolic(value)), [result])
 
     def _symbolic(self, value: Value) -> Value:
-        """Return a constant as a value that depends on the input: a layer of an array is no part of a model."""
+        """Return a constant as a value that depends on an input, because Keras cannot call a layer on a plain array."""
         if not self.is_constant(value):
             return value
         key = "symbolic", value
@@ -315,7 +315,7 @@ class _Lowering:
         return self._made[key]
 
     def by_rule(self, call: LayerCall, value: Value, result: Tensor) -> Value:
-        """Call the Keras layers that the rule library makes of a torch layer."""
+        """Add the calls of the Keras layers to which the rule library converts a torch layer; return the output."""
         value = self.ordered(self._symbolic(value), call.order)
         sizes = tuple(size if isinstance(size, int) else None for size in value.shape)
         config = {**call.config, "inputs": (sizes,)}
@@ -330,7 +330,7 @@ class _Lowering:
             if spec.kind.startswith("keras.ops."):
                 self.write(ops.named(spec.kind.rpartition(".")[2])(value, **spec.config), [made])
             else:
-                key = tensors, place, spec.kind, repr(spec.config)  # a layer of Keras takes inputs of several shapes
+                key = tensors, place, spec.kind, repr(spec.config)  # a Keras layer accepts any input shape
                 if key not in names:
                     names[key] = self._rule_layer(call, rule, specs, place, config, spec)
                 called = Submodule(names[key])(value, **call.keywords)
@@ -341,7 +341,7 @@ class _Lowering:
     def _rule_layer(
         self, call: LayerCall, rule: Any, specs: Sequence[LayerSpec], place: int, config: Config, spec: LayerSpec
     ) -> str:
-        """Add the layer at a place among those that a rule made, and the places of its tensors."""
+        """Add the layer at index `place` among the layers that a rule created, and the placements of its tensors."""
         owners = [number for number, one in enumerate(specs) if one.kind == rule.keras]
         owner = next((held.owner or held.path for held in call.tensors.values()), self._path)
         is_owner = place == owners[-1]
@@ -362,14 +362,14 @@ class _Lowering:
 
     def _new_name(self, path: str) -> str:
         name = identifier(path.replace(".", "_"))
-        if re.sub(r"_\d+$", "", name) in own_names():  # Keras numbers the operations that have no name
+        if re.sub(r"_\d+$", "", name) in own_names():  # the name of an unnamed Keras operation
             name = f"{name}_layer"
         name = unique(name, self._names)
         self._names.add(name)
         return name
 
     def program(self) -> Program:
-        """Return the program, with its outputs in the requested axis order, without steps that nothing uses."""
+        """Return the program with its outputs in the requested axis order, without dead code."""
         self._calls, self._path = (), ""
         orders: list[Order] = []
 

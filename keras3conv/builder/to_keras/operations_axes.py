@@ -20,7 +20,7 @@ _POINTWISE_NAMES = ("relu", "dropout", "gelu", "silu", "sigmoid", "tanh", "hards
 
 
 def permuted(value: Value, dims: Sequence[int]) -> Value:
-    """Return the value with its axes renamed as torch.permute does; nothing is moved."""
+    """Return the value with its axes relabelled as by torch.permute; no data is moved."""
     dims = [dim % value.rank for dim in dims]
     place = {dim: axis for axis, dim in enumerate(dims)}
     shape = tuple(value.shape[dim] for dim in dims)
@@ -28,9 +28,9 @@ def permuted(value: Value, dims: Sequence[int]) -> Value:
 
 
 def renamed(call: Call, value: Value, dims: Sequence[int]) -> Value:
-    """Return the value with its axes permuted, and remember how it was before the reshape that merged some of them.
+    """Return the value with its axes permuted, and record the value before an earlier reshape that merged axes.
 
-    A later reshape that splits the same axes again then starts from there.
+    A later reshape that splits the merged axes again then starts from that value.
     """
     made = permuted(value, dims)
     before = call.writer.before_reshape(value)
@@ -73,7 +73,7 @@ def _movedim(call: Call) -> Result:
 
 
 def reshaped(call: Call, value: Value, shape: Shape) -> Value:
-    """Return the value in another shape; of two reshapes in a row the second alone is written."""
+    """Return the value in another shape; two consecutive reshapes become one."""
     if value.shape == tuple(shape):
         return value
     before = call.writer.before_reshape(value)
@@ -96,7 +96,7 @@ def reshaped(call: Call, value: Value, shape: Shape) -> Value:
 
 
 def _reshape_step(call: Call, value: Value, target: Shape, shape: Shape, order: Order) -> Value:
-    """Reshape a value; a Reshape layer leaves the batch out, so that another size may be free."""
+    """Reshape a value; use a Reshape layer, which omits the batch size, if another size is dynamic too."""
     if written(target) is None and (index := _index_of_ones(value.target_shape, target)) is not None:
         return call.step(value[index], shape, order, value.dtype)
     if written(target) is not None or target[0] != value.target_shape[0] or (inner := written(target[1:])) is None:
@@ -107,7 +107,7 @@ def _reshape_step(call: Call, value: Value, target: Shape, shape: Shape, order: 
 
 
 def _index_of_ones(old: Shape, new: Shape) -> tuple[Any, ...] | None:
-    """Return the index that removes and adds axes of size one; None if the shapes differ in more than these."""
+    """Return the index that removes and adds axes of size one; None if the shapes differ in other axes."""
     index: list[Any] = []
     rest = list(new)
     for size in old:
@@ -125,9 +125,9 @@ def _index_of_ones(old: Shape, new: Shape) -> tuple[Any, ...] | None:
 
 
 def _moved_for_reshape(call: Call, value: Value, shape: Shape) -> tuple[Value, Order]:
-    """Return the value with its data moved so that a reshape gives the new shape, and the axis order of the result.
+    """Return the value with its axes permuted for a reshape to the new shape, and the axis order of the result.
 
-    An image that is not in torch's order stays one: its channels are moved, not its rows and columns.
+    A channels-last image stays channels-last.
     """
     is_image = len(shape) > 3 and value.order[-1] != value.rank - 1
     order = call.writer.image_order(len(shape)) if is_image else identity(len(shape))
@@ -139,7 +139,7 @@ def _moved_for_reshape(call: Call, value: Value, shape: Shape) -> tuple[Value, O
 
 
 def unmerged(call: Call, value: Value) -> Value:
-    """Return a value of two axes with the first one split as it was before a reshape merged it, if nothing moves."""
+    """Undo the reshape that merged the leading axes of a value with two axes, if this needs no permutation."""
     before = call.writer.before_reshape(value)
     found = None if before is None or value.rank != 2 else common_factors(before.shape, value.shape)
     if before is None or found is None:
@@ -157,12 +157,12 @@ def _sizes(shape: Shape) -> tuple[int, ...]:
 def _written(shape: Shape) -> tuple[int, ...]:
     found = written(shape)
     if found is None:
-        raise RuleError(f"a reshape to several free sizes: ({', '.join(map(str, shape))})")
+        raise RuleError(f"a reshape to several dynamic sizes: ({', '.join(map(str, shape))})")
     return found
 
 
 def _is_flattened_for_dense(call: Call, value: Value, shape: Shape) -> bool:
-    """Return whether an image in channels-last order is flattened for Dense layers only: their rows are permuted."""
+    """Return whether a channels-last image is flattened for Dense layers only; then their kernel rows are permuted."""
     fixed = all(isinstance(size, int) for size in value.shape[1:])
     is_flat = len(shape) == 2 and shape[0] == value.shape[0] and value.order == channels_last(value.rank)
     return fixed and is_flat and value.rank > 2 and _only_dense_uses(call, call.node.outputs[0].name)
@@ -205,16 +205,16 @@ def _expand(call: Call) -> Result:
 
 
 def for_each_example(call: Call, value: Value, free: list[int]) -> Value:
-    """Return a value repeated along the axis of the batch, or along a multiple of it: multiplied with ones."""
+    """Repeat a value along the batch axis, or a multiple of the batch size, by a product with ones."""
     if not free:
         return value
     if len(free) > 1 or isinstance(call.shape[free[0]], int):
-        raise RuleError("an expansion to several free sizes")
+        raise RuleError("an expansion to several dynamic sizes")
     size = call.shape[free[0]]
     batch = call.writer.example_ones().shape[0]
     times = divided(size, batch)
     if not isinstance(times, int):
-        raise RuleError(f"an expansion to the free size {size}, which is not that of the batch")
+        raise RuleError(f"an expansion to the dynamic size {size}, which is not the batch size")
     ones = call.writer.example_ones()
     if times > 1:
         ones = call.step(ops.tile(ones, (1, times)), (batch, times), (0, 1), ones.dtype)
@@ -240,11 +240,11 @@ def _repeat(call: Call) -> Result:
 
 
 def _repeated_for_examples(call: Call, value: Value, times: Sequence[int | Size]) -> Value:
-    """Repeat the first axis as often as there are examples, and the other axes a fixed number of times."""
+    """Repeat the first axis by the batch size, and the other axes a fixed number of times."""
     number, *others = times
     value = reshaped(call, value, (1,) * (len(times) - value.rank) + value.shape)
     if any(not isinstance(one, int) for one in others) or not isinstance(value.shape[0], int):
-        raise RuleError("repeat with several free numbers of times")
+        raise RuleError("repeat with several dynamic repetition counts")
     fixed = tuple(
         one * size if isinstance(one, int) and isinstance(size, int) else size
         for one, size in zip((1, *others), value.shape, strict=True)
@@ -258,7 +258,7 @@ def _repeated_for_examples(call: Call, value: Value, times: Sequence[int | Size]
     ones = ops.reshape(call.writer.example_ones(), (-1, *(1,) * value.rank))
     shape = (call.writer.example_ones().shape[0], *value.shape)
     if number != shape[0] or not value.dtype.startswith("float"):
-        raise RuleError(f"repeat with the free number {number} of times")
+        raise RuleError(f"repeat with the dynamic repetition count {number}")
     made = call.step(call.ordered(apart, identity(apart.rank)) * ones, shape, identity(apart.rank), value.dtype)
     return reshaped(call, made, call.shape)
 

@@ -1,4 +1,4 @@
-"""Handlers of convolutions: a layer where a layer may hold the weight, else an operation."""
+"""Convert convolutions: to a layer if a layer can own the weight, else to an operation."""
 
 from dataclasses import replace
 from typing import Any
@@ -19,21 +19,22 @@ def _convolution(call: Call) -> Result:
     rank = len(call.shape) - 2
     weight = call.arguments["weight"]
     if call.value("input").rank != rank + 2:
-        raise RuleError("a convolution without an axis for the batch")
+        raise RuleError("a convolution without a batch axis")
     config = _config(call, weight.shape, rank)
     if not (call.is_held("weight") and call.is_held("bias")):
         return _of_computed_weight(call, config, rank)
     steps = config["stride"]
     is_transposed = "output_padding" in config
     if not is_transposed and {*steps} != {1} and {*config["dilation"]} != {1}:
-        # Keras has only one of them in a layer: every step-th place of the convolution without a stride.
+        # A Keras layer cannot have both a stride and a dilation: convolve without stride, then take every n-th
+        # position.
         made = _layer(call, {**config, "stride": (1,) * rank}, rank, _without_steps(call, config, rank))
         return _every(call, made, steps)
     return _layer(call, config, rank, call.node.outputs[0])
 
 
 def _config(call: Call, shape: Any, rank: int) -> dict[str, Any]:
-    """Return the configuration of the torch layer."""
+    """Return the configuration of the torch layer that computes this call."""
     is_transposed, groups, padding = "transpose" in call.name, call.get("groups", 1), call.get("padding", 0)
     channels = (shape[0], shape[1] * groups) if is_transposed else (shape[1] * groups, shape[0])
     config = {
@@ -53,7 +54,7 @@ def _config(call: Call, shape: Any, rank: int) -> dict[str, Any]:
 
 
 def _layer(call: Call, config: Config, rank: int, result: Tensor) -> Value:
-    """Call the Keras layers for a torch layer."""
+    """Add the calls of the Keras layers for a torch convolution with this configuration."""
     is_transposed = "output_padding" in config
     tensors = {role: held for role in ("weight", "bias") if (held := call.held(role)) is not None}
     layer = LayerCall(
@@ -67,7 +68,7 @@ def _layer(call: Call, config: Config, rank: int, result: Tensor) -> Value:
 
 
 def _widths(config: Config) -> list[tuple[int, int]]:
-    """Return the zeros before and after each axis."""
+    """Return the padding before and after each spatial axis."""
     if isinstance(config["padding"], str):
         same = config["padding"] == "same"
         totals = [
@@ -78,7 +79,7 @@ def _widths(config: Config) -> list[tuple[int, int]]:
 
 
 def _without_steps(call: Call, config: Config, rank: int) -> Tensor:
-    """Return the result of the convolution without a stride."""
+    """Return the description of the result of the convolution without a stride."""
     given = call.value("input").shape[2:]
     sizes = [
         plus(size, sum(width) - gap * (window - 1))
@@ -90,7 +91,7 @@ def _without_steps(call: Call, config: Config, rank: int) -> Tensor:
 
 
 def _every(call: Call, value: Value, steps: tuple[int, ...]) -> Value:
-    """Return every step-th place along each axis of space."""
+    """Return every n-th position along each spatial axis."""
     for axis, step in enumerate(steps, 2):
         shape = tuple(call.shape[axis] if one == axis else size for one, size in enumerate(value.shape))
         value = picked(call, value, axis, slice(None, None, step), shape) if step > 1 else value
@@ -98,7 +99,7 @@ def _every(call: Call, value: Value, steps: tuple[int, ...]) -> Value:
 
 
 def _of_computed_weight(call: Call, config: Config, rank: int) -> Value:
-    """Convolve with a weight that no layer may hold, because it is computed or used elsewhere."""
+    """Convolve with a weight that a layer cannot own, because it is computed or shared."""
     if "output_padding" in config:
         raise RuleError(f"{call.name} with a computed or shared weight")
     order = call.writer.image_order(rank + 2)
@@ -126,7 +127,7 @@ def _of_computed_weight(call: Call, config: Config, rank: int) -> Value:
 
 
 def _grouped(call: Call, given: Value, kernel: Value, groups: int, options: dict[str, Any]) -> Any:
-    """Return a convolution of each group of channels with its part of the kernel, joined."""
+    """Convolve each group of channels with its part of the kernel, and concatenate the results."""
     if groups == 1:
         return ops.conv(given, kernel, **options)
     axis = 1 if given.order[1] == 1 else given.rank - 1

@@ -1,4 +1,4 @@
-"""Handlers of padding, resizing and shuffling of images and sequences."""
+"""Convert padding, resizing and shuffling of images and sequences."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def _pad(call: Call) -> Result:
     mode = mode or call.get("mode", "constant")
     ends = {value.rank - 1 - place // 2: (pad[place], pad[place + 1]) for place in range(0, len(pad), 2)}
     if any(not isinstance(width, int) for end in ends.values() for width in end):
-        raise RuleError("pad with a width that depends on a free size")
+        raise RuleError("pad with a width that depends on a dynamic size")
     for axis, (before, after) in ends.items():
         value = _cut(call, value, axis, before, after)
     widths = tuple(tuple(max(width, 0) for width in ends.get(axis, (0, 0))) for axis in value.order)
@@ -38,24 +38,24 @@ def _pad(call: Call) -> Result:
 
 
 def _cut(call: Call, value: Value, axis: int, before: int, after: int) -> Value:
-    """Return the value without what negative widths of a padding take away along an axis."""
+    """Crop a value along an axis by the negative widths of a padding."""
     size = value.shape[axis]
     if before >= 0 and after >= 0:
         return value
     if not isinstance(size, int):
-        raise RuleError("pad of a free size with a negative width")
+        raise RuleError("pad of a dynamic size with a negative width")
     start, end = max(-before, 0), size - max(-after, 0)
     shape = tuple(end - start if one == axis else other for one, other in enumerate(value.shape))
     return sliced(call, value, axis, start, end, 1, shape)
 
 
 def _repeated_border(call: Call, value: Value, axis: int, before: int, after: int, mode: str) -> Value:
-    """Return the value with its border repeated along an axis, or with its other end joined there."""
+    """Pad a value along an axis with its border values (replicate), or with values from the other end (circular)."""
     size = value.shape[axis]
     if not before and not after:
         return value
     if not isinstance(size, int):
-        raise RuleError(f"pad of a free size with mode {mode!r}")
+        raise RuleError(f"pad of a dynamic size with mode {mode!r}")
 
     def part(start: int, stop: int, times: int) -> Value:
         shape = tuple(stop - start if one == axis else other for one, other in enumerate(value.shape))
@@ -75,7 +75,7 @@ def _repeated_border(call: Call, value: Value, axis: int, before: int, after: in
 
 
 def _scales(call: Call, rank: int) -> list[float | None]:
-    """Return the factors that a resize was given, one for each axis; None for one that was given a size."""
+    """Return the scale factor of a resize for each axis; None for an axis whose size is given instead."""
     given = call.get("scale_factors")
     if given is not None:
         return [float(one) for one in given]
@@ -88,10 +88,10 @@ def _image(call: Call) -> Value:
 
 
 def _fixed(call: Call, value: Value) -> list[tuple[int, int]]:
-    """Return the old and the new size of each axis of an image."""
+    """Return the old and the new size of each spatial axis of an image."""
     pairs = list(zip(value.shape[2:], call.shape[2:], strict=True))
     if any(isinstance(one, Size) for pair in pairs for one in pair):
-        raise RuleError(f"{call.name} of a free size")
+        raise RuleError(f"{call.name} of a dynamic size")
     return pairs  # type: ignore[return-value]
 
 
@@ -116,7 +116,7 @@ def _nearest(call: Call) -> Result:
 
 
 def _factor(size: int | Size, made: int | Size, scale: float | None) -> int:
-    """Return the whole number by which a size grows; 0 if it is none."""
+    """Return the integer factor between two sizes; 0 if the factor is not an integer."""
     if isinstance(size, int) and isinstance(made, int):
         return made // size if made % size == 0 and scale in (None, made / size) else 0
     return int(scale) if scale is not None and scale == int(scale) else 0
@@ -159,7 +159,7 @@ def _smooth(call: Call) -> Result:
 
 
 def _along(call: Call, value: Value, axis: int, matrix: Constant) -> Value:
-    """Return the product of one axis with a matrix."""
+    """Multiply one axis of a value by a matrix."""
     letters = "".join(_AXES[one] for one in value.order)
     equation = f"{letters},z{_AXES[axis]}->{letters.replace(_AXES[axis], 'z')}"
     shape = tuple(matrix.shape[0] if one == axis else size for one, size in enumerate(value.shape))
@@ -195,12 +195,12 @@ def _channel_shuffle(call: Call) -> Result:
 
 @handles("im2col")
 def _unfold(call: Call) -> Result:
-    """Return the windows of an image as columns: a slice of the image for each place in the window, stacked."""
+    """Convert `im2col`: for each position in the window take a strided slice of the image, and stack the slices."""
     value = call.ordered(call.arguments["self"], call.writer.image_order(4))
     size, gaps, pads, steps = (call.arguments[name] for name in ("kernel_size", "dilation", "padding", "stride"))
     batch, channels, *space = value.shape
     if any(isinstance(one, Size) for one in space):
-        raise RuleError("unfold of a free size")
+        raise RuleError("unfold of a dynamic size")
     numbers = [one for one in space if isinstance(one, int)]
     padded = _zeros_around(call, value, pads)
     made = [
@@ -239,7 +239,7 @@ def _zeros_around(call: Call, value: Value, pads: list[int]) -> Value:
 
 @handles("col2im")
 def _fold(call: Call) -> Result:
-    """Return an image that is the sum of windows, each at its place: the transpose of `im2col`."""
+    """Convert `col2im`, the transpose of `im2col`: add each window to its position in the image."""
     value = call.value("self")
     size, gaps, pads, steps = (call.arguments[name] for name in ("kernel_size", "dilation", "padding", "stride"))
     whole = call.arguments["output_size"]
@@ -264,7 +264,7 @@ def _fold(call: Call) -> Result:
 
 
 def _spread_out(call: Call, value: Value, axis: int, start: int, step: int, length: int) -> Value:
-    """Return an axis with zeros between its places, before the first one and after the last one."""
+    """Insert zeros between the positions of an axis, before the first one and after the last one."""
     count, place = value.shape[axis], value.order.index(axis)
     assert isinstance(count, int)
 

@@ -1,4 +1,4 @@
-"""Handlers of operators that join tensors, cut them into parts, or pick elements by index."""
+"""Convert operators that concatenate, split, slice or index tensors."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,11 +14,11 @@ from keras3conv.errors import RuleError
 from keras3conv.model.graph import Shape, Size
 
 _LAST = 1 << 62
-"""An end of a slice that means the end of the axis."""
+"""A larger end of a slice means the end of the axis."""
 
 
 def common_order(values: Sequence[Any], rank: int) -> Order:
-    """Return the axis order in which several values are joined: the first that is not torch's."""
+    """Return the axis order in which to join several values: the first that is not torch's order."""
     orders = [value.order for value in values if isinstance(value, Value)]
     return next((order for order in orders if order != identity(rank)), identity(rank))
 
@@ -36,7 +36,7 @@ def _concatenate(call: Call) -> Result:
 
 
 def _with_batch(call: Call, given: Any, axis: int, order: Order) -> Value:
-    """Return a tensor to be joined; a constant is repeated for each example."""
+    """Return an operand of a concatenation; a constant is repeated along the batch axis."""
     value = call.ordered(given, order)
     grown = [place for place, size in enumerate(value.shape) if place != axis and size != call.shape[place]]
     return for_each_example(call, value, grown)
@@ -57,11 +57,11 @@ def _without(order: Order, axis: int) -> Order:
 
 
 def picked(call: Call, value: Value, axis: int, key: Any, shape: Shape) -> Value:
-    """Return what an index along one axis picks."""
+    """Index a value along one axis with an integer or a slice."""
     place = value.order.index(axis)
     order = value.order if len(shape) == value.rank else _without(value.order, axis)
     before = (slice(None),) * place
-    # Keras accepts a slice in a tuple only.
+    # Keras accepts a slice only inside a tuple.
     index = (*before, key) if before or not isinstance(key, slice) else (key, Ellipsis)
     return call.step(value[index], shape, order, value.dtype)
 
@@ -89,7 +89,7 @@ def _narrow(call: Call) -> Result:
 
 
 def sliced(call: Call, value: Value, axis: int, start: Any, end: Any, step: int, shape: Shape) -> Value:
-    """Return a slice along one axis."""
+    """Slice a value along one axis."""
     size = value.shape[axis]
     end = None if end == size or (isinstance(end, int) and end > _LAST) else end
     end = None if isinstance(end, int) and isinstance(size, int) and end >= size else end
@@ -97,7 +97,7 @@ def sliced(call: Call, value: Value, axis: int, start: Any, end: Any, step: int,
         places = call.writer.numbers(end)
         return call.step(ops.take(value, places, axis=value.order.index(axis)), shape, value.order, value.dtype)
     if any(isinstance(bound, Size) for bound in (start, end)):
-        raise RuleError("a slice that ends at a free size")
+        raise RuleError("a slice that ends at a dynamic size")
     if not start and end is None and step == 1:
         return value
     return picked(call, value, axis, slice(start or None, end, step), shape)
@@ -112,7 +112,7 @@ def _split(call: Call) -> Result:
         return [picked(call, value, axis, i, shape) if i in used else None for i in range(len(call.node.outputs))]
     sizes = [output.shape[axis] for output in call.node.outputs]
     if any(not isinstance(size, int) for size in sizes):
-        raise RuleError("a split of a free size")
+        raise RuleError("a split of a dynamic size")
     made = [call.writer.new(output.shape, value.order, value.dtype) for output in call.node.outputs]
     ends = np.cumsum(sizes)[:-1].tolist()
     parts = len(sizes) if len(set(sizes)) == 1 else ends
@@ -122,7 +122,7 @@ def _split(call: Call) -> Result:
 
 @handles("select_scatter", "slice_scatter")
 def _scatter(call: Call) -> Result:
-    """Return a tensor with a slice replaced: what stands before it, the new part, what stands after it."""
+    """Replace a slice of a tensor: concatenate the part before it, the new part and the part after it."""
     value, source = call.value("self"), call.arguments["src"]
     axis = call.get("dim", 0) % value.rank
     size = value.shape[axis]
@@ -132,7 +132,7 @@ def _scatter(call: Call) -> Result:
     if not isinstance(size, int):
         if start == 0 and step == 1 and (end is None or end == size or end > _LAST):
             return source  # type: ignore[no-any-return]
-        raise RuleError("writing into a part of a free size")
+        raise RuleError("writing into a part of a dynamic size")
     if call.name == "select_scatter":
         start %= size
         end = start + 1
@@ -154,7 +154,7 @@ def _scatter(call: Call) -> Result:
 
 
 def _as_part(call: Call, source: Any, shape: Shape, order: Order) -> Value:
-    """Return the new part of a tensor in its shape and axis order."""
+    """Return the new part of a tensor with the shape and axis order of the slice that it replaces."""
     value = call.writer.value(source)
     value = reshaped(call, value, shape) if len(value.shape) != len(shape) else value
     value = call.ordered(value, order)
@@ -196,7 +196,7 @@ def _roll(call: Call) -> Result:
 
 
 def taken(call: Call, given: Any, axis: int, index: Any, shape: Shape) -> Value:
-    """Return what indices pick along one axis."""
+    """Take elements along one axis by an array of indices."""
     value = call.ordered(given, identity(len(given.shape)))
     rank = len(index.shape)
     places = index if isinstance(index, Value) else call.writer.value(_as_int32(index))
@@ -205,7 +205,7 @@ def taken(call: Call, given: Any, axis: int, index: Any, shape: Shape) -> Value:
 
 
 def taken_along(call: Call, value: Value, axis: int, index: Constant) -> Value:
-    """Return the places of one axis that a constant numbers; the axis order stays."""
+    """Take elements along one axis by constant indices; the axis order is kept."""
     shape = tuple(index.shape[0] if one == axis else size for one, size in enumerate(value.shape))
     places = call.writer.value(_as_int32(index))
     return call.step(ops.take(value, places, axis=value.order.index(axis)), shape, value.order, value.dtype)
@@ -235,7 +235,7 @@ def _index(call: Call) -> Result:
 
 
 def _one_of_each_example(call: Call, given: Any, index: Any) -> Value:
-    """Return one row of every example: that of its index."""
+    """Take one row of every sample, by one index per sample."""
     value = call.ordered(given, identity(len(given.shape)))
     rank, batch = value.rank, value.shape[0]
     rows = call.step(
@@ -246,7 +246,7 @@ def _one_of_each_example(call: Call, given: Any, index: Any) -> Value:
 
 
 def _are_example_numbers(call: Call, index: Any) -> bool:
-    """Return whether an index is the number of each example, with axes of size one after it."""
+    """Return whether an index array is `arange(batch)`, with any number of axes of size one after it."""
     value = index if isinstance(index, Value) else None
     while value is not None and (before := call.writer.before_reshape(value)) is not None:
         value = before
@@ -255,10 +255,10 @@ def _are_example_numbers(call: Call, index: Any) -> bool:
 
 
 def _taken_of_each_example(call: Call, given: Any, index: Constant) -> Value:
-    """Return what the same indices pick of every example along the second axis."""
+    """Take elements of every sample along the second axis, by the same constant indices."""
     value, array = call.writer.value(given), index.array
     if value.rank != 2 or array.ndim != len(call.shape) or array.shape[0] != 1:
-        raise RuleError("each example has its own indices: they must be the same for all examples")
+        raise RuleError("each sample has different indices; they must be the same for all samples")
     value = call.ordered(value, (0, 1))
     if array.ravel().tolist() != list(range(value.shape[1] if isinstance(value.shape[1], int) else 0)):
         flat = replace(index, name=f"{index.name} flat", array=array.ravel(), shape=(array.size,))
@@ -268,10 +268,10 @@ def _taken_of_each_example(call: Call, given: Any, index: Constant) -> Value:
 
 @handles("arange")
 def _numbers(call: Call) -> Result:
-    """Number the examples of a batch, or the places of a free axis; all other ranges are constants."""
+    """Convert `arange` up to a dynamic size; any other range is a constant of the graph."""
     start, end, step = (call.get(name, default) for name, default in (("start", 0), ("end", None), ("step", 1)))
     if start != 0 or step != 1 or not isinstance(end, Size):
-        raise RuleError("arange from another number than zero to a free size")
+        raise RuleError("arange to a dynamic size with a start other than 0 or a step other than 1")
     return call.writer.numbers(end)
 
 
@@ -279,7 +279,7 @@ def _numbers(call: Call) -> Result:
 def _gather(call: Call) -> Result:
     given, index = call.arguments["self"], call.arguments["index"]
     axis = call.arguments["dim"] % len(given.shape)
-    if isinstance(given, Constant) and given.array.size == given.array.shape[axis]:  # one row for all examples
+    if isinstance(given, Constant) and given.array.size == given.array.shape[axis]:  # the same row for all samples
         row = replace(given, name=f"{given.name} row", array=given.array.ravel(), shape=(given.array.size,))
         return taken(call, row, 0, index, call.shape)
     value = call.writer.value(given)

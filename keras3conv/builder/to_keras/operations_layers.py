@@ -1,4 +1,4 @@
-"""Handlers of operators that are layers in Keras: convolutions, products with a weight, normalizations."""
+"""Convert operators that are layers in Keras: linear layers, embeddings, normalizations."""
 
 from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Order, Value, identity
@@ -14,7 +14,7 @@ from keras3conv.transforms import Same
 
 
 def _layer(call: Call, kind: str, keras: tuple[str, ...], config: Config, *, order: Order, given: str) -> Value:
-    """Call the Keras layers for a torch layer; `keras` are the beginnings of their class names."""
+    """Add the calls of the Keras layers for a torch layer; `keras` are prefixes of their class names."""
     tensors = {role: call.held(role) for role in ("weight", "bias", "running_mean", "running_var")}
     held = {role: tensor for role, tensor in tensors.items() if tensor is not None}
     layer = LayerCall(kind=f"torch.nn.{kind}", keras=keras, config=config, tensors=held, order=order)
@@ -22,7 +22,7 @@ def _layer(call: Call, kind: str, keras: tuple[str, ...], config: Config, *, ord
 
 
 def _has_affine(call: Call) -> bool:
-    """Return whether a normalization has a scale and a shift; raises `RuleError` if it has one of them."""
+    """Return whether a normalization has a scale and a shift; raise `RuleError` if it has only one of them."""
     weight, bias = call.get("weight"), call.get("bias")
     if (weight is None) != (bias is None):
         raise RuleError(f"{call.name} with only one of weight and bias")
@@ -51,7 +51,7 @@ def _linear(call: Call) -> Result:
 
 
 def _product(call: Call, given: Value) -> Value:
-    """Multiply with a weight that no layer may hold, because it is computed or tied."""
+    """Multiply with a weight that a layer cannot own, because it is computed or shared."""
     weight = call.value("weight")
     made = matmul(call, given, permuted(weight, (1, 0)), call.shape)
     bias = call.get("bias")
@@ -62,7 +62,7 @@ def _product(call: Call, given: Value) -> Value:
 
 @handles("addmm")
 def _addmm(call: Call) -> Result:
-    """Multiply with a weight of shape (in, out), as GPT-2 has it."""
+    """Convert a linear layer whose weight has the shape (in, out), as in GPT-2."""
     if call.get("beta", 1) != 1 or call.get("alpha", 1) != 1:
         raise RuleError("addmm with factors")
     given = call.value("mat1")
@@ -130,7 +130,7 @@ def _group_norm(call: Call) -> Result:
 
 
 def _last_axes_in_place(given: Value, count: int) -> Order:
-    """Return the order of a value if the last axes of torch are the last ones of Keras; else torch's order."""
+    """Return the axis order of a value if its last `count` axes are torch's last axes; else torch's order."""
     last = tuple(range(given.rank - count, given.rank))
     return given.order if given.order[-count:] == last else identity(given.rank)
 

@@ -1,4 +1,4 @@
-"""Handlers of operators that compute every element from the elements at its place."""
+"""Convert elementwise operators."""
 
 from functools import partial
 from typing import Any
@@ -32,9 +32,9 @@ def _cast(call: Call) -> Result:
 
 
 def _scaled(call: Call, value: Any, factors: Any) -> Value | None:
-    """Return a value multiplied with a parameter that has a factor for each place of Keras' last axis; else None.
+    """Multiply a value by a parameter with one factor per position of the last axis; None if this does not apply.
 
-    An `EinsumDense` holds the factors.
+    The parameter becomes the kernel of an `EinsumDense`.
     """
     if not isinstance(value, Value) or not isinstance(factors, Held) or factors.is_shared:
         return None
@@ -48,7 +48,7 @@ def _scaled(call: Call, value: Any, factors: Any) -> Value | None:
     placed = Placed(role="kernel", held=factors, transform=Axes(f"{pattern} -> c"))
     axes = "abcdefgh"[: value.rank]
     sizes = tuple(one if isinstance(one, int) else None for one in value.target_shape[1:])
-    # Keras reverses the sizes of several axes that an ellipsis stands for.
+    # No ellipsis in the equation: Keras reverses the sizes of several axes behind an ellipsis.
     config = {"equation": f"{axes},{axes[-1]}->{axes}", "output_shape": sizes}
     made = call.writer.new(value.shape, value.order, call.dtype)
     call.writer.layer("keras.layers.EinsumDense", config, value, [placed], factors.path, made)
@@ -96,7 +96,7 @@ def _power_of_a_number(call: Call) -> Result:
 
 
 def _logical(call: Call, *, name: str) -> Result:
-    """Combine two masks."""
+    """Combine two boolean tensors with a logical operation."""
     if call.dtype != "bool":
         raise RuleError(f"{call.name} of integers")
     return elementwise(call, [call.arguments["self"], call.arguments["other"]], ops.named(name))
@@ -176,7 +176,7 @@ def _dropout(call: Call) -> Result:
 
 
 def _from_table(call: Call, *, entries: tuple[table.Operation, ...]) -> Result:
-    """Write an operation of the table; of several that have the operator, the first that accepts the arguments."""
+    """Convert an operator with the first entry of the operation table that accepts the arguments."""
     reasons = []
     for entry in entries:
         names = [_argument_name(call, torch) for torch, _ in entry.inputs]
@@ -188,7 +188,7 @@ def _from_table(call: Call, *, entries: tuple[table.Operation, ...]) -> Result:
             continue
         function = ops.named(entry.keras[0].rpartition(".")[2])
         if not entry.keras[0].startswith("keras.ops."):
-            raise RuleError(f"{entry.keras[0]} is no operation of a functional model")
+            raise RuleError(f"{entry.keras[0]} is not an operation of a functional model")
         given = [call.arguments[name] for name in names]
         return elementwise(call, given, partial(function, **settings))
     raise RuleError("; ".join(dict.fromkeys(reasons)))
@@ -207,7 +207,7 @@ def _mish(call: Call) -> Result:
 @handles("softplus")
 def _softplus(call: Call) -> Result:
     if call.get("beta", 1) != 1:
-        raise RuleError("softplus with another beta than one")
+        raise RuleError("softplus with a beta other than 1")
     return elementwise(call, [call.arguments["self"]], ops.softplus)
 
 

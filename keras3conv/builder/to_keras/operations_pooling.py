@@ -1,4 +1,4 @@
-"""Handlers of poolings."""
+"""Convert pooling operators."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from keras3conv.rules.rule import Config
 
 
 def spread(value: Any, rank: int) -> tuple[int, ...]:
-    """Return one number for every axis."""
+    """Return one number per axis from a single number or a sequence."""
     items = (value,) if isinstance(value, int) else tuple(value)
     return items * rank if len(items) == 1 else items
 
@@ -50,7 +50,7 @@ def _pooling(call: Call) -> Result:
 
 
 def _needs_counts(config: Config) -> bool:
-    """Return whether the windows of an average have different numbers of places, or another divisor."""
+    """Return whether the windows of an average pooling have different numbers of elements."""
     return config["ceil_mode"] or (any(config["padding"]) and not config["count_include_pad"])
 
 
@@ -63,7 +63,7 @@ def _counted_average(call: Call, given: Value, config: Config) -> Value:
         if isinstance(size, int) and isinstance(made, int)
     ]
     if len(pairs) < len(windows) or config.get("divisor_override"):
-        raise RuleError(f"{call.name} of a free size whose windows have different numbers of places")
+        raise RuleError(f"{call.name} of a dynamic size whose windows have different numbers of elements")
     order, rank = call.writer.image_order(given.rank), len(windows)
     given, widths, factors = call.ordered(given, order), {}, np.ones((1,) * given.rank)
     for axis, ((size, made), window, step, pad) in enumerate(zip(pairs, windows, steps, pads, strict=True), 2):
@@ -89,7 +89,7 @@ def _windows_fit(sizes: Any, config: Config) -> bool:
 
 
 def _padded_for_ceil(call: Call, given: Value, config: dict[str, Any]) -> tuple[Value, dict[str, Any]]:
-    """Return an image that is padded up to the end of the last window, where ceil_mode adds a window."""
+    """Pad the image so that ceil_mode is not needed; return it with the changed configuration."""
     sizes = given.shape[2:]
     if not config["ceil_mode"] or any(not isinstance(size, int) for size in sizes):
         return given, config

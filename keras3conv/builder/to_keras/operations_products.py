@@ -1,4 +1,4 @@
-"""Handlers of products of tensors, and of attention."""
+"""Convert matrix products, einsum and attention."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _BATCH_LETTERS = "abcdefg"
 
 
 def matmul(call: Call, left: Value, right: Value, shape: Shape) -> Value:
-    """Multiply two values as torch.matmul does; an axis order other than torch's makes it an einsum."""
+    """Multiply two values like torch.matmul; use an einsum if an operand is not in torch's axis order."""
     if left.rank < 2 or right.rank < 2:
         raise RuleError("a product with a vector")
     plain = left.order == identity(left.rank) and right.order == identity(right.rank)
@@ -30,7 +30,7 @@ def matmul(call: Call, left: Value, right: Value, shape: Shape) -> Value:
 
 
 def _order_of_product(left: Value, right: Value) -> Order:
-    """Return the axis order of a product: that of the right side if its columns are last, as those of the result.
+    """Return the axis order of a product: that of the right operand if its columns are the last axis, else torch's.
 
     The product of weights (batch, heads, m, n) and values that are stored as (batch, n, heads, size) is then stored as
     (batch, m, heads, size), whose heads can be joined without a permutation.
@@ -93,12 +93,12 @@ def _einsum(call: Call) -> Result:
 
 @handles("scaled_dot_product_attention")
 def _attention(call: Call) -> Result:
-    """Keras takes (batch, length, heads, size) where torch has (batch, heads, length, size)."""
+    """Convert attention: Keras takes (batch, length, heads, size), torch (batch, heads, length, size)."""
     values = [call.value(name) for name in ("query", "key", "value")]
     if any(value.rank != 4 for value in values):
         raise RuleError("scaled_dot_product_attention is supported for tensors of four axes only")
     if call.get("dropout_p", 0.0):
-        raise RuleError("scaled_dot_product_attention with a dropout in evaluation mode")
+        raise RuleError("scaled_dot_product_attention with dropout in evaluation mode")
     order = (0, 2, 1, 3)
     options: dict[str, Any] = {}
     if call.get("is_causal", False):
@@ -122,7 +122,7 @@ def _masks_nothing(mask: Any) -> bool:
 
 
 def _mask(call: Call, mask: Any) -> Value:
-    """Return a mask with four axes."""
+    """Return the mask as a value with four axes."""
     shape = mask.array.shape if isinstance(mask, Constant) else mask.shape
     full = (1,) * (4 - len(shape)) + tuple(shape)
     if isinstance(mask, Constant):

@@ -1,4 +1,4 @@
-"""Handlers of LSTM, GRU and RNN: each layer of the stack is one Keras layer."""
+"""Convert LSTM, GRU and RNN: each layer of the stack becomes one Keras layer."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def _recurrent(call: Call) -> Result:
     config, batch_first = _config(call, weights[0]), call.arguments["batch_first"]
     value = call.value("input")
     if value.rank != 3:
-        raise RuleError(f"{call.name} without an axis for the batch")
+        raise RuleError(f"{call.name} without a batch axis")
     directions = 1 + call.arguments["bidirectional"]
     hidden, time = config["hidden_size"], 1 if batch_first else 0
     initial, used = _initial_states(call), call.node.config["used"]
@@ -42,12 +42,12 @@ def _recurrent(call: Call) -> Result:
 
 
 def _states(call: Call) -> int:
-    """Return the number of tensors in the state of a layer."""
+    """Return the number of tensors in the state of a layer: 2 for an LSTM, else 1."""
     return 2 if call.name == "lstm" else 1
 
 
 def _initial_states(call: Call) -> list[Any]:
-    """Return the initial states that a module is given; none if they are zeros, which Keras has by itself."""
+    """Return the initial states in the call; empty if they are zeros, which is Keras' default."""
     given = call.arguments["hx"]
     states = given if isinstance(given, list) else [given]
     is_zero = all(isinstance(state, Constant) and not np.any(state.array) for state in states)
@@ -55,14 +55,14 @@ def _initial_states(call: Call) -> list[Any]:
 
 
 def _of_layer(call: Call, state: Any, place: int) -> Value:
-    """Return the initial state of one layer and direction, with a row for each example."""
+    """Return the initial state of one layer and direction, of shape (batch, hidden)."""
     value = call.writer.value(state)
     found = picked(call, value, 0, place, value.shape[1:])
     return call.ordered(found, (0, 1))
 
 
 def _weights(call: Call) -> list[dict[str, Held]]:
-    """Return the tensors of each layer, by the names that they have in a torch layer of one."""
+    """Return the tensors of each layer of the stack, by their names in a torch module with a single layer."""
     roles = ["weight_ih_l0", "weight_hh_l0", *(("bias_ih_l0", "bias_hh_l0") if call.arguments["has_biases"] else ())]
     names = [f"{role}{suffix}" for suffix in ("", "_reverse")[: 1 + call.arguments["bidirectional"]] for role in roles]
     given = call.arguments["params"]
@@ -122,7 +122,7 @@ def _dropout(call: Call, value: Value, owner: str) -> Value:
 
 
 def _last_outputs(call: Call, value: Value, time: int, hidden: int, directions: int) -> list[Value]:
-    """Return the last output of each direction: the last step, and for the reverse direction the first."""
+    """Return the last output of each direction: at the last time step, and at the first for the reverse direction."""
     batch = value.shape[1 - time]
     places = [(-1, slice(None, hidden)), (0, slice(hidden, None))][:directions]
     made = []
@@ -145,7 +145,7 @@ _CELLS = {"lstm_cell": "LSTMCell", "gru_cell": "GRUCell", "rnn_tanh_cell": "RNNC
 
 @handles(*_CELLS)
 def _cell(call: Call) -> Result:
-    """Compute one step."""
+    """Convert a recurrent cell, which computes one time step."""
     kind, hx = _CELLS[call.name], call.arguments["hx"]
     roles = {"w_ih": "weight_ih", "w_hh": "weight_hh", "b_ih": "bias_ih", "b_hh": "bias_hh"}
     tensors = {role: held for name, role in roles.items() if (held := call.held(name)) is not None}

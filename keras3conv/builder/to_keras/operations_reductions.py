@@ -1,4 +1,4 @@
-"""Handlers of operators that compute along axes: reductions, softmax, running sums."""
+"""Convert operators along axes: reductions, softmax, cumulative sums."""
 
 from functools import partial
 from math import prod
@@ -25,7 +25,7 @@ _REDUCTIONS = {
 
 
 def _axes(call: Call, value: Value) -> list[int]:
-    """Return the axes of a reduction; all of them if it names none."""
+    """Return the axes of a reduction; all axes if the call has no `dim`."""
     dims = call.get("dim", call.get("dims"))
     if dims is None or dims == []:
         return list(range(value.rank))
@@ -33,7 +33,7 @@ def _axes(call: Call, value: Value) -> list[int]:
 
 
 def _options(call: Call, value: Value, axes: list[int]) -> tuple[dict[str, Any], Order]:
-    """Return the arguments of a reduction in Keras and the axis order of its result."""
+    """Return the Keras arguments of a reduction, and the axis order of its result."""
     places = sorted(value.position(axis) for axis in axes)
     options: dict[str, Any] = {"axis": places[0] if len(places) == 1 else tuple(places)}
     if call.get("keepdim", False):
@@ -46,7 +46,7 @@ def _reduce(call: Call, *, name: str) -> Result:
     value = call.value("self")
     axes = _axes(call, value)
     if any(isinstance(value.shape[axis], Size) for axis in axes):
-        raise RuleError(f"{call.name} along the axis of the batch")
+        raise RuleError(f"{call.name} along the batch axis")
     if name.startswith("arg") and len(axes) > 1 and value.rank > 1:
         raise RuleError(f"{call.name} without an axis")
     options, order = _options(call, value, axes)
@@ -81,7 +81,7 @@ def _variance(call: Call) -> Result:
         correction = int(call.arguments["unbiased"])
     sizes = [value.shape[axis] for axis in axes]
     if any(isinstance(size, Size) for size in sizes):
-        raise RuleError(f"{call.name} along a free size")
+        raise RuleError(f"{call.name} along a dynamic size")
     number = prod(size for size in sizes if isinstance(size, int))
     options, order = _options(call, value, axes)
     made: Any = ops.var(value, **options)
@@ -93,7 +93,7 @@ def _variance(call: Call) -> Result:
 @handles("linalg_vector_norm", "norm")
 def _norm(call: Call) -> Result:
     if call.get("ord", call.get("p", 2)) != 2:
-        raise RuleError("a norm of another order than two")
+        raise RuleError("a norm of an order other than 2")
     value = call.value("self")
     options, order = _options(call, value, _axes(call, value))
     return call.step(ops.sqrt(ops.sum(ops.square(value), **options)), order=order)

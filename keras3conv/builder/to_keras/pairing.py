@@ -1,4 +1,4 @@
-"""The alignment of a torch module with the Keras model that was generated from it."""
+"""Create the plan for a torch module and its generated Keras model, from the placements of the lowering."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -12,7 +12,7 @@ from keras3conv.rules.library import find
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.rules.units import units
 
-_EVIDENCE = Evidence(kind="construction", detail="the Keras layer was made from the torch layer")
+_EVIDENCE = Evidence(kind="construction", detail="the Keras layer was generated from the torch layer")
 
 
 def alignment_of(placements: Sequence[Placement], torch: ModelView, keras: ModelView) -> Alignment:
@@ -33,7 +33,7 @@ def _pairs(
     every: Mapping[str, Sequence[Placement]],
     variables: Mapping[tuple[str, str], str],
 ) -> Iterator[Pair]:
-    """Yield the pair of two layers, or one pair for each tensor where no rule knows the torch layer."""
+    """Yield the pair of two layers, or one pair per tensor if there is no rule for the torch layer."""
     first = placements[0]
     mappings = tuple(_mapping(placement, variables) for placement in placements)
     layer = layers.get(first.owner)
@@ -52,14 +52,14 @@ def _mapping(placement: Placement, variables: Mapping[tuple[str, str], str]) -> 
 
 
 def _unused(pairs: Sequence[Pair], torch: ModelView) -> Iterator[Ignored]:
-    """Yield the tensors of the module that became no variable."""
+    """Yield the tensors of the module without a Keras variable, each with the reason."""
     placed = {path for pair in pairs for mapping in pair.weights for path in mapping.torch}
     storages = {tensor.storage for tensor in torch.tensors() if tensor.path in placed and tensor.storage}
     for tensor in torch.tensors():
         if tensor.path in placed:
             continue
         if tensor.storage in storages:
-            continue  # a tied tensor, which another path has placed
+            continue  # a tied tensor, which is mapped under another path
         constant = "a constant of the model, or no output depends on it"
         yield Ignored(side="torch", path=tensor.path, reason=constant if not tensor.trainable else _UNUSED)
 

@@ -1,4 +1,4 @@
-"""Compute with sizes that may be free: quotients, products, and the common factors of two shapes."""
+"""Compute with sizes that may be dynamic: quotients, products, and the common factors of two shapes."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from keras3conv.builder.program.program import Order
 from keras3conv.model.graph import Shape, Size
 
 Groups = tuple[tuple[int, ...], ...]
-"""For each axis, the factors that it consists of."""
+"""For each axis, the indices of its factors."""
 
 
 def plus(size: int | Size, number: int) -> int | Size:
@@ -17,7 +17,7 @@ def plus(size: int | Size, number: int) -> int | Size:
 
 
 def divided(size: int | Size, by: int | Size) -> int | Size | None:
-    """Return the quotient of two sizes; None if it is no size."""
+    """Return the quotient of two sizes; None if they do not divide evenly."""
     if isinstance(size, int) and isinstance(by, int):
         return size // by if by and size % by == 0 else None
     (factor, symbols), (divisor, others) = _parts(size), _parts(by)
@@ -31,12 +31,12 @@ def _parts(size: int | Size) -> tuple[int, Counter[str]]:
     if isinstance(size, int):
         return size, Counter()
     if size.offset or "unknown" in size.symbols:
-        return 1, Counter([f"<{size}>"])  # it has no known factors
+        return 1, Counter([f"<{size}>"])  # a size with an offset has no known factors: treat it as one symbol
     return size.factor, Counter(size.symbols)
 
 
 def common_factors(old: Shape, new: Shape) -> tuple[list[int | Size], Groups, Groups] | None:
-    """Return sizes such that both shapes consist of runs of them, and the runs of each axis; None if there are none."""
+    """Return the common factors of two shapes, and the indices of the factors of each axis; None if there are none."""
     factors: list[int | Size] = []
     groups: tuple[list[list[int]], list[list[int]]] = [[] for _ in old], [[] for _ in new]
     rest = [*old], [*new]
@@ -69,7 +69,7 @@ def _frozen(groups: list[list[int]]) -> Groups:
 
 
 def order_after_reshape(old: Shape, new: Shape, order: Order) -> Order | None:
-    """Return the axis order in which a reshaped tensor needs no permutation; None if every order needs one.
+    """Return the axis order of the result of a reshape without a permutation; None if the reshape needs one.
 
     Args:
         old: The sizes before, in the axes of torch.
@@ -89,7 +89,7 @@ def order_after_reshape(old: Shape, new: Shape, order: Order) -> Order | None:
         made.append(axis)
         sequence = sequence[len(after[axis]) :]
     for axis in range(len(new)):
-        if axis not in made:  # an axis of size one stands after the axis before it
+        if axis not in made:  # an axis of size one follows its preceding axis
             made.insert(made.index(axis - 1) + 1 if axis else 0, axis)
     return tuple(made)
 
@@ -101,12 +101,12 @@ def moves_only_ones(sizes: Shape, moved: Sequence[int]) -> bool:
 
 
 def unknown_after(shape: Shape) -> Shape:
-    """Return the sizes of a value between two layers of one rule: only that of the batch is known."""
+    """Return the shape of a value between two layers of one rule: only the batch size is known."""
     return (shape[0], *(Size(symbols=("unknown",)) for _ in shape[1:]))
 
 
 def written(shape: Sequence[int | Size]) -> tuple[int, ...] | None:
-    """Return a shape as Keras takes it, with -1 for the free size; None if there are several free sizes."""
+    """Return a shape as the argument of a Keras reshape, with -1 for a dynamic size; None for several dynamic sizes."""
     free = [size for size in shape if not isinstance(size, int)]
     return tuple(size if isinstance(size, int) else -1 for size in shape) if len(free) < 2 else None
 

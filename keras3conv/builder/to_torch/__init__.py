@@ -1,1 +1,1 @@
-"""Lowering of a Keras call graph to a torch program."""
+"""Lower the call graph of a Keras model to a torch program."""

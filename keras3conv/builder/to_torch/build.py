@@ -26,7 +26,7 @@ from keras3conv.rules.library import known_classes
 from keras3conv.transforms import Array
 
 _SIZES = {"batch": 2, "length": 9, "depth": 16, "height": 64, "width": 96}
-"""The values of free sizes in the validation. The image sizes can be halved several times, as a U-Net needs."""
+"""The values of dynamic sizes in the validation. The image sizes can be halved several times, as a U-Net needs."""
 
 SEED = 20240229
 
@@ -98,11 +98,12 @@ def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
         layers = {node.path for node in graph.nodes if _may_be_traced_into(node)}
         fresh = {problem.keras: problem for problem in lowered if problem.keras in layers - refused.keys()}
         if not fresh:
-            # The reason why a layer has no rule helps more than the reason why it could not be traced into.
+            # Report why the layer has no rule; this is more helpful than why it could not be traced into.
             problems = [refused.get(problem.keras, problem) for problem in (*traced, *lowered)]
             problems += keras_endings.mixed(model)
             if any(DRAWN in problem.fact for problem in traced):
-                problems = [problem for problem in problems if DEPENDS not in problem.fact]  # drawn numbers, not sizes
+                # The two traces differ by random numbers, not by sizes.
+                problems = [problem for problem in problems if DEPENDS not in problem.fact]
             else:
                 problems += _value_reads(model, graph, inputs)
             require_none(graph.name, tuple(problems))

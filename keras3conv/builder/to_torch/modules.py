@@ -20,7 +20,7 @@ _PACKAGE = str(Path(__file__).parents[2])
 """The folder of this package; a rule that was registered elsewhere is the user's."""
 
 _PER_PROCESS = frozenset({"torch.nn.SyncBatchNorm", "torch.nn.EmbeddingBag", "torch.nn.RReLU"})
-"""Torch classes to which no Keras layer is converted: they need several processes, other arguments, or are random."""
+"""Torch classes to which no Keras layer is converted: they need several processes or other arguments, or are random."""
 
 POINTWISE = frozenset(
     {

@@ -1,4 +1,4 @@
-"""Pad at run time: padding="same" with a stride depends on the input size, which may be free."""
+"""Pad at run time: padding="same" with a stride depends on the input size, which may be dynamic."""
 
 from dataclasses import dataclass
 from typing import Any

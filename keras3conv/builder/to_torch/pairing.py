@@ -14,7 +14,7 @@ from keras3conv.rules.rule import WeightMapping
 from keras3conv.rules.units import numbered, units
 from keras3conv.transforms import Same
 
-_EVIDENCE = Evidence(kind="construction", detail="the torch layer was made from the Keras layer")
+_EVIDENCE = Evidence(kind="construction", detail="the torch layer was generated from the Keras layer")
 
 
 def alignment_of(program: Program, paths: Mapping[str, str], torch: ModelView, keras: ModelView) -> Alignment:

@@ -29,7 +29,7 @@ _WEIGHTS, _CONFIG, _METADATA = "model.weights.h5", "config.json", "metadata.json
 _MAX_JSON = 64 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _DATE = "1980-01-01@00:00:00"
-"""The time in an archive, which Keras does not use: the earliest that a zip archive can have."""
+"""The modification time of the members, which Keras ignores: the earliest time that a zip archive can have."""
 
 
 def read(source: Source) -> ModelView:
@@ -53,7 +53,7 @@ def read(source: Source) -> ModelView:
 
 
 def _verified(source: Source, weights: Member, read: Reader) -> Reader:
-    """Return a reader that checks the CRC of the weights before it reads the first tensor, and not to list them."""
+    """Return a reader that checks the CRC of the weights before it reads the first tensor, but not for listing them."""
     checked: list[Member] = []
 
     def reader(path: str) -> Array:
@@ -66,7 +66,7 @@ def _verified(source: Source, weights: Member, read: Reader) -> Reader:
 
 
 def architecture(path: Path) -> tuple[str, Any]:
-    """Return the version that wrote an archive, empty where it does not say, and the architecture in it.
+    """Return the Keras version that wrote an archive (empty if it is not stored), and the architecture in it.
 
     Raises:
         FileError: The file cannot be read, or is no whole archive.
@@ -77,7 +77,7 @@ def architecture(path: Path) -> tuple[str, Any]:
 
 
 def datasets(path: Path) -> dict[str, Array]:
-    """Return the weights in an archive by their places in it: "layers/conv2d/vars/0".
+    """Return the weights in an archive by their HDF5 path: "layers/conv2d/vars/0".
 
     Raises:
         FileError: The file cannot be read, or is no whole archive.
@@ -137,7 +137,7 @@ def _copy(archive: zipfile.ZipFile, template: Source, member: Member, scratch: I
 
 @contextmanager
 def _opened(source: Source, weights: Member) -> Iterator[Any]:
-    """Yield the weight file as a file object: a window on the archive, or a copy in memory if it is compressed."""
+    """Yield the weight file as a file object: a byte range of the archive, or a copy in memory if it is compressed."""
     if weights.compressed:
         yield io.BytesIO(read_member(source, weights, MAX_INFLATED))
         return
@@ -190,7 +190,7 @@ def check_inventory(tensors: Sequence[TensorRef], view: ModelView) -> dict[str, 
         if place is None and tensor.is_seed:
             continue
         if place is None or place.shape != tensor.shape:
-            what = "no such tensor" if place is None else f"a tensor of shape {place.shape} in its place"
+            what = "no such tensor" if place is None else f"a tensor of shape {place.shape} under this name"
             raise FileError(f"{tensor.path} {tensor.shape}: the template {view.origin} has {what}")
         places[place.location] = tensor
     if left := [tensor.path for tensor in held.values() if tensor.location not in places]:
@@ -199,7 +199,7 @@ def check_inventory(tensors: Sequence[TensorRef], view: ModelView) -> dict[str, 
 
 
 def remove_times(path: Path) -> None:
-    """Rewrite an archive without the times at which it was made, so that the same model gives the same bytes."""
+    """Rewrite an archive with constant timestamps, so that the same model gives the same bytes."""
     plain = path.with_name(f"{path.name}.plain")
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(plain, "w") as new:
         for info in old.infolist():

@@ -24,7 +24,7 @@ _STACK = "keras.layers.StackedRNNCells"
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A layer as it is in the weights, without information from the architecture.
+    """A layer as found in the weights, without information from the architecture.
 
     Attributes:
         path: The path in the model.
@@ -147,7 +147,7 @@ def _prefixes(path: str) -> Iterator[str]:
 
 
 def _with_wholes(layers: list[LayerView]) -> tuple[LayerView, ...]:
-    """Insert layers without own variables (such as LSTM, MultiHeadAttention) before their sublayers.
+    """Insert layers that have variables only in sublayers (such as LSTM, MultiHeadAttention) before these sublayers.
 
     The class of such a layer follows from the name of its group in the file.
     """
@@ -156,7 +156,7 @@ def _with_wholes(layers: list[LayerView]) -> tuple[LayerView, ...]:
     for layer in layers:
         names = layer.path.split("/")
         groups = layer.tensors[0].location.partition("/vars/")[0].split("/") if layer.tensors else []
-        # The layer "gru/gru_cell" has the group "layers/gru/cell": one group more than parts of its path.
+        # The layer "gru/gru_cell" has the group "layers/gru/cell": the group has one part more than the path.
         if names[0] not in paths and len(groups) == len(names) + 1 and (name := class_of(groups[1])):
             paths.add(names[0])
             result.append(LayerView(path=names[0], kinds=(qualified(name),)))
@@ -165,7 +165,7 @@ def _with_wholes(layers: list[LayerView]) -> tuple[LayerView, ...]:
 
 
 def _named(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
-    """Return the layers with `attribute` set: the attribute of the outer layer in which each layer is."""
+    """Return the layers with `attribute` set: the attribute of the outer layer that holds the layer."""
     by_path = {layer.path: layer for layer in layers}
     named = []
     for layer in layers:
@@ -208,7 +208,7 @@ def _places(config: Mapping[str, Any], cells: Sequence[LayerView]) -> dict[str, 
 
 
 def _attribute(whole: LayerView, part: LayerView) -> str:
-    """Return the attribute of a live layer in which a sublayer is: "cell", "forward_layer/cell".
+    """Return the attribute of a live layer that holds a sublayer: "cell", "forward_layer/cell".
 
     In a Keras 3 file the names of the groups are the attributes. A file of Keras 2 has the names of the sublayers, from
     which the attributes follow.
@@ -244,7 +244,7 @@ def flattened(model: LayerConfig, prefix: str = "") -> dict[str, Shape]:
 def _origin(layer: LayerConfig, before: Mapping[str, LayerConfig | None]) -> LayerConfig | None:
     """Return the layer that computes the first input of a layer, skipping layers that keep the order of features."""
     source = before.get(layer.name)
-    for _ in before:  # ends even if the file describes a cycle
+    for _ in before:  # the loop ends even if the file describes a cycle
         if source is None or source.class_name not in _KEEPS_FEATURES:
             break
         source = before.get(source.name)

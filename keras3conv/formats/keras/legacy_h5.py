@@ -50,7 +50,7 @@ def read(source: Source) -> ModelView:
 
 
 def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
-    """Write a weight file for `keras.Model.load_weights`, without the values, and return where they belong.
+    """Write a weight file for `keras.Model.load_weights` without its values, and return their byte ranges.
 
     Keras loads such a file by order: `tensors` is in the model's order. The states of seed generators are not written;
     Keras does not save them either.
@@ -126,7 +126,7 @@ def _find(tree: Tree, architecture: Architecture | None, where: str) -> list[Fou
 
 
 def _ordered(layers: Sequence[Found], groups: Sequence[str]) -> list[Found]:
-    """The layers with those of nested models in their order, as far as their names prove it."""
+    """Return the layers; sort those of a nested model into execution order as far as their names prove it."""
     by_path = {layer.path: layer for layer in layers}
     for group in groups:
         inner = [path for path in by_path if path.startswith(f"{group}/") and _is_in_model(by_path[path])]
@@ -139,13 +139,13 @@ def _ordered(layers: Sequence[Found], groups: Sequence[str]) -> list[Found]:
 
 
 def _is_in_model(layer: Found) -> bool:
-    """Whether a layer in a group may be one of a nested model, and is no part of an attention or a recurrent layer."""
+    """Return whether a layer in a group may belong to a nested model, not to an attention or a recurrent layer."""
     name = layer.path.rpartition("/")[2]
     return bool(layer.datasets) and attribute_of(name) == name
 
 
 def _kind(path: str, roles: Sequence[str]) -> str:
-    """Return the class whose default layer name is in the path, if it has these variables; else an empty text."""
+    """Return the class whose default layer name ends the path, if it has these variables; else an empty text."""
     name = class_of(path.rpartition("/")[2])
     return qualified(name) if roles and creates(name, roles) else ""
 
@@ -175,7 +175,7 @@ def _place(
 
 
 def _inside_model(name: str, inside: list[str], described: Mapping[str, LayerConfig]) -> str:
-    """Return the path of a weight's layer in a nested functional model, whose name the weight's name lacks."""
+    """Return the path of a weight's layer in a nested functional model; the weight's name lacks the model's name."""
     for length in range(len(inside)):
         first, rest = inside[length], inside[length + 1 :]
         ends = [path for path in described if path.startswith(f"{name}/") and path.endswith(f"/{first}")]

@@ -1,4 +1,4 @@
-"""Define the names that Keras gives to layers and variables, because weight files only have numbers for variables.
+"""Define the names that Keras gives to layers and variables; weight files identify variables only by numbers.
 
 The names are in tables, because Keras is not imported here. A new Keras class is unknown until it is added.
 """
@@ -51,7 +51,7 @@ _SWITCHES = {"bias": "use_bias", "gamma": "scale", "beta": "center", "concat_sco
 """For each variable name, the constructor argument that controls whether the variable is created."""
 
 _CLASS_SWITCHES = {("Attention", "scale"): "use_scale", ("AdditiveAttention", "scale"): "use_scale"}
-"""For a class and a variable name, that constructor argument; other classes always create a variable of this name."""
+"""The same for variable names that only some classes can omit, by class and variable name."""
 
 _OFF = (False, "dot")
 """The values of these arguments with which the variable is not created."""
@@ -119,7 +119,7 @@ def class_of(snake: str) -> str:
 
 
 def attribute_of(name: str) -> str:
-    """Return the attribute of a Keras layer in which the sublayer with this default name is."""
+    """Return the attribute of a Keras layer that holds the sublayer with this default name."""
     if name.startswith(("forward_", "backward_")):
         return f"{name.partition('_')[0]}_layer"
     if name.endswith("_cell"):
@@ -179,7 +179,7 @@ def _switch(name: str, role: str) -> str:
 
 
 def _without_bias(known: tuple[str, ...], count: int) -> tuple[str, ...]:
-    """Return the names without the bias, which is last, if there is one variable less than names; else all names."""
+    """Return the names without the bias (the last one) if there is one variable fewer than names; else all names."""
     return known[:-1] if known[-1:] == ("bias",) and count == len(known) - 1 else known
 
 

@@ -86,7 +86,7 @@ def _names(source: Source, group: str, value: Any) -> list[str]:
 
 
 def _check_numbers(source: Source, names: Collection[str]) -> None:
-    """Raise `IncompleteCheckpoint` if the numbers of the files have a gap, or the next file is there and not listed."""
+    """Raise `IncompleteCheckpoint` if the file numbers have a gap, or the next file exists but is not listed."""
     found = [match for name in names if (match := _NUMBERED.fullmatch(name))]
     for stem in {match[1] for match in found}:
         numbers = {int(match[2]) for match in found if match[1] == stem}

@@ -61,7 +61,7 @@ def read(source: Source) -> ModelView:
 
 
 def datasets(path: Path) -> dict[str, Array]:
-    """Return the weights in a file by their places in it: "layers/conv2d/vars/0".
+    """Return the weights in a file by their HDF5 path: "layers/conv2d/vars/0".
 
     Raises:
         FileError: The file cannot be read.
@@ -88,7 +88,7 @@ def find(tree: Tree, architecture: Architecture | None, where: str) -> list[Foun
 
 
 def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
-    """Write a weight file for `keras.Model.load_weights`, without the values, and return where they belong.
+    """Write a weight file for `keras.Model.load_weights` without its values, and return their byte ranges.
 
     Every tensor needs a `location` such as "layers/dense/vars/0". States of seed generators without one are not
     written; Keras does not save them either.

@@ -1,6 +1,6 @@
 """Translate the class names and constructor arguments of Keras 2 layers to those of Keras 3; no layer is created.
 
-Initializers, regularizers and constraints are dropped: the file has the values, and the training is over.
+Initializers, regularizers and constraints are dropped, because they have no effect after training.
 """
 
 from collections.abc import Mapping
@@ -165,7 +165,7 @@ def changed_meaning(class_name: str, given: Config, version: str, *, is_of_tenso
     in_tensorflow_2 = version.endswith("-tf") and not version.startswith("2.1.")
     if old and class_name == "UpSampling2D" and given.get("interpolation") == "bilinear":
         if not in_tensorflow_2:
-            return f"Keras {version} put the pixels of a bilinear interpolation elsewhere, at their corners"
+            return f"Keras {version} aligned bilinear interpolation at the corners of the pixels, not at their centres"
         if version.startswith("2.2.") and not is_of_tensorflow_2:
             return (
                 f"Keras {version} is in TensorFlow 1.13 to 2.1, and the bilinear interpolation of TensorFlow 1 put "

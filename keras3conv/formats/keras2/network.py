@@ -1,4 +1,4 @@
-"""Read a functional architecture of Keras 2 as a call graph of plain data.
+"""Convert a functional architecture of Keras 2 to a call graph of plain data.
 
 Keras 2 counts the creation of a nested model as its first call, and stores the keyword arguments of a call beside its
 input tensors. Both are normalised here.
@@ -96,7 +96,7 @@ class Network:
         return tuple(ordered)
 
     def _needed(self) -> set[tuple[str, int]]:
-        """Return the calls that the outputs depend on; calls for a loss that the model adds to itself are left out."""
+        """Return the calls that the outputs depend on, without calls that only compute a loss (`add_loss`)."""
         calls = {(call.layer, call.number): call for call in self.calls}
         open_ones = [(result.layer, result.call) for result in _results(self.outputs)]
         needed: set[tuple[str, int]] = set()

@@ -1,4 +1,4 @@
-"""Translate the functions of TensorFlow between the layers of a Keras 2 model into functions of `keras.ops`.
+"""Translate TensorFlow functions that a Keras 2 model calls between its layers into functions of `keras.ops`.
 
 TF-Keras 2.4 and later write `TFOpLambda` with the name of the function and its arguments; TF-Keras 2.0 to 2.3 wrote
 `TensorFlowOpLayer` with a node of the graph: the operation's name, the constants by their places, and attributes.
@@ -12,7 +12,7 @@ from keras3conv.errors import RuleError
 from keras3conv.rules.operations import OPERATIONS
 
 OWN = "tensorflow."
-"""The prefix of functions that this package implements because `keras.ops` lacks them."""
+"""The prefix of functions that keras3conv implements because `keras.ops` lacks them."""
 
 CLASSES = frozenset({"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"})
 """The layer classes of Keras 2 that wrap a function of TensorFlow."""
@@ -43,7 +43,7 @@ def _own(name: str, arguments: str) -> Operation:
 
 
 def _in_the_table() -> Iterator[tuple[str, Operation]]:
-    """Yield the functions of TensorFlow in the table of operations."""
+    """Yield the TensorFlow functions in the operation table, by name."""
     for entry in OPERATIONS:
         for written in entry.tensorflow:
             name, *parameters = written.split()

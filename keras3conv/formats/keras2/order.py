@@ -1,7 +1,7 @@
-"""Tell the order of the layers in a nested model from their names: a file of weights has frozen layers last.
+"""Restore the execution order of the layers in a nested model from their names; weight files have frozen layers last.
 
-Keras saves the weights of a nested model together, those that are trained first. So layers that were frozen stand
-behind the others, and a file without an architecture does not say which were.
+Keras saves the trainable weights of a nested model before its frozen weights. A file without an architecture does not
+store which layers were frozen.
 """
 
 import re
@@ -11,10 +11,10 @@ _NUMBER = re.compile(r"\d+")
 
 
 def proven_order(layers: Sequence[tuple[str, Hashable]]) -> tuple[list[str], frozenset[str]]:
-    """Return the names in the order of the model as far as their numbers prove it, and the names without a proof.
+    """Return the names sorted by their numbers, and the names whose order remains unproven.
 
-    Layers with different shapes cannot be taken for each other, so only the order among those of the same shapes
-    counts. It is proven where their names differ by numbers only: "dense", "dense_1", "dense_2".
+    Layers with different shapes cannot be confused, so only the order among layers of the same shapes matters. It is
+    proven if their names differ by numbers only: "dense", "dense_1", "dense_2".
 
     Args:
         layers: The names with the shapes of the layers' weights, in the order of the file.
@@ -38,7 +38,7 @@ def proven_order(layers: Sequence[tuple[str, Hashable]]) -> tuple[list[str], fro
 
 
 def _numbers(names: Sequence[str]) -> Mapping[str, tuple[int, ...]]:
-    """The numbers in names that differ by numbers only; empty for other names. "dense" comes before "dense_1"."""
+    """Return the numbers in names that differ by numbers only; empty for other names. "dense" precedes "dense_1"."""
     numbered = {name: name for name in names}
     for name in names:
         if any(other.startswith(f"{name}_") and other.removeprefix(f"{name}_").isdigit() for other in names):

@@ -1,4 +1,4 @@
-"""Find what a Sequential of Keras 2 is called with from the weights of its layers, where its file does not say it."""
+"""Infer the input shape of a Keras 2 Sequential from the weights of its first layer, if the file does not store it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,10 +17,10 @@ _RANKS = {
     **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional"), 3),
     **dict.fromkeys(("Dense", "BatchNormalization", "LayerNormalization", "Normalization"), 2),
 }
-"""The number of axes of a layer's input, where the file does not tell it."""
+"""The number of axes of a layer's input, by class, used if the file does not store it."""
 
 _TRANSPARENT = frozenset({"Dropout", "GaussianNoise", "GaussianDropout", "AlphaDropout", "Activation", "Rescaling"})
-"""Layers whose input has the shape of their output."""
+"""Layers whose input and output have the same shape."""
 
 _BY_CHANNELS = ("gamma", "beta", "moving_mean", "mean")
 
@@ -28,11 +28,11 @@ _BY_CHANNELS = ("gamma", "beta", "moving_mean", "mean")
 def first_shape(
     entries: Sequence[Mapping[str, Any]], built: Any, weight_shapes: Callable[[str], Mapping[str, Shape]]
 ) -> tuple[int | None, ...] | None:
-    """Return the shape of a model's input, None for the sizes that are free; None where nothing tells it.
+    """Return the shape of a model's input, with None for dynamic sizes; None if the file does not determine it.
 
     Args:
         entries: The layers of the model.
-        built: The shape that the file has for it, in which sizes may be missing; None where it has none.
+        built: The input shape in the file, in which sizes may be None; None if it is not stored.
         weight_shapes: The shapes of the weights of a layer, by their roles.
     """
     known = list(built) if isinstance(built, list) else None
@@ -64,7 +64,7 @@ def _first_with_weights(entries: Sequence[Mapping[str, Any]]) -> Mapping[str, An
 
 
 def _channels(layer: Mapping[str, Any], shapes: Mapping[str, Shape]) -> int | None:
-    """The number of channels that a layer is given, as its weights tell it."""
+    """Return the number of input channels of a layer, inferred from its weights."""
     kernel = shapes.get("kernel") or shapes.get("depthwise_kernel")
     if kernel is not None:
         transposed = layer["class_name"].endswith("Transpose")

@@ -1,4 +1,4 @@
-"""Turn the wrapped values in an architecture of Keras 2 into plain JSON values, once for the whole architecture."""
+"""Convert the serialised NumPy and TensorFlow values in an architecture of Keras 2 to plain JSON values."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ _WITH_VALUE = frozenset({"__numpy__", "__tensor__"})
 
 
 def plain_values(value: Any) -> Any:
-    """Return nested values without the dicts that stand for NumPy scalars, arrays, tensors, tuples and functions.
+    """Return nested values with serialised NumPy scalars, arrays, tensors, tuples and functions as plain values.
 
     Keras 2 wrote `numpy.float32(0.3)` as {"type": "float32", "value": 0.3} or, in `.keras` archives, as
     {"class_name": "__numpy__", "config": {"value": 0.3, "dtype": "float32"}}.

@@ -1,1 +1,1 @@
-"""Safe access to files: pinned sources, checked archives, bounded HDF5, atomic writes."""
+"""Read and write untrusted files safely: detect changes, check archives, bound memory and time, write in blocks."""

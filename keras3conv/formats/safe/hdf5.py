@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(file: Any, where: str, mode: str) -> Iterator["h5py.File"]:
-    """Open a path or a file object for writing, or a file of our own to read it again."""
+    """Open a path or a file object for writing, or a file that keras3conv wrote for reading."""
     import h5py
 
     try:
         with h5py.File(file, mode) as opened_file:
             yield opened_file
-    except RuntimeError as error:  # what h5py raises if a file cannot be closed because the disk is full
+    except RuntimeError as error:  # h5py raises this if a file cannot be closed because the disk is full
         raise OSError(f"HDF5: {str(error)[:200]}") from error
 
 
@@ -35,7 +35,7 @@ def check_path(path: str) -> None:
 
 
 class Declarations:
-    """Declares datasets in a new file, whose values are written later, to the bytes that HDF5 reserves for them.
+    """Declares datasets in a new file; their values are written later, into the byte ranges that HDF5 reserves.
 
     A dataset is contiguous, and has no timestamp. bfloat16 is marked by an attribute, as Keras does it.
     """
@@ -81,7 +81,7 @@ class Declarations:
         attribute.write(np.array(value, h5py.string_dtype()))
 
     def dataset(self, group: "h5py.Group", name: str, tensor: TensorRef) -> Extent:
-        """Declare the dataset of a tensor in a group, and return the bytes of the file that its values belong to."""
+        """Declare the dataset of a tensor in a group, and return the byte range for its values."""
         import h5py
 
         check_path(name)
@@ -99,7 +99,7 @@ class Declarations:
 
 
 def extents(source: Source) -> dict[str, Extent]:
-    """Return where the values of each dataset are, in a file that was written by `Declarations`."""
+    """Return the byte range of each dataset's values in a file that `Declarations` wrote."""
     import h5py
 
     found: dict[str, Extent] = {}

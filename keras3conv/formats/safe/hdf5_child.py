@@ -1,4 +1,4 @@
-"""Read HDF5 files for another process, so that a crash or a hang of the HDF5 library ends only this one.
+"""Read HDF5 files in a child process, so that a crash or a hang of the HDF5 library does not affect the parent.
 
 The command line is `python -m keras3conv.formats.safe.hdf5_child`. The process answers requests from stdin until stdin
 ends. A request is a line of JSON; an answer is a line of JSON, followed by the bytes that it announces.
@@ -22,7 +22,7 @@ from keras3conv.formats.safe.source import Source
 from keras3conv.formats.safe.zip import MAX_INFLATED, Member, Window, read_member
 
 _MEMORY = 1 << 30
-"""The bytes that this process may allocate beside the values that it returns."""
+"""The bytes that this process may allocate in addition to the values that it returns."""
 
 _SECONDS = 4
 _BYTES_PER_SECOND = 2 << 20

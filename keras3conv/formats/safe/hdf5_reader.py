@@ -88,7 +88,7 @@ class Hdf5File:
             _, content = self._ask(dataset)
             values = np.frombuffer(content, dtype)
         if values.size != int(np.prod(dataset.shape, dtype=object)):
-            raise MalformedCheckpoint(f"{self.where}: {quoted(dataset.path)} has another size than it declared")
+            raise MalformedCheckpoint(f"{self.where}: {quoted(dataset.path)} has a different size than it declares")
         return values.reshape(dataset.shape)
 
     def _ask(self, dataset: Dataset | None) -> tuple[dict[str, Any], bytearray]:
@@ -107,7 +107,7 @@ class Hdf5File:
                 raise MalformedCheckpoint(f"{self.where} is damaged: the HDF5 library {error}") from None
 
     def _check_end(self) -> None:
-        """Raise `MalformedCheckpoint` unless the file ends where its first block says that it ends."""
+        """Raise `MalformedCheckpoint` unless the file has the size that its superblock declares."""
         size = self.member.size if self.member else self.source.size
         with self.source.open() as file:
             whole = Member("", 0, size, size, 0, compressed=False)
@@ -121,7 +121,7 @@ class Hdf5File:
 
 
 def _declared_end(block: bytes) -> int | None:
-    """Return the end of the file that its first block declares; None if the block has an unknown form."""
+    """Return the file size that the superblock declares; None if the superblock has an unknown version."""
     version = block[8:9]
     if version in (b"\0", b"\1"):
         start, width = 24 + 4 * (version == b"\1"), block[13:14]
@@ -131,7 +131,7 @@ def _declared_end(block: bytes) -> int | None:
         return None
     if width != b"\x08":
         return None
-    # The addresses of the first byte, of free space or an extension, and of the end.
+    # The addresses of the base, of free space or a superblock extension, and of the end of the file.
     return int.from_bytes(block[start + 16 : start + 24], "little")
 
 
@@ -183,7 +183,7 @@ class _Child:
         return self.process
 
     def close(self) -> None:
-        """End the child process, unless it belongs to the parent of this process."""
+        """End the child process, unless a parent process started it before a fork."""
         if self.owner == os.getpid():
             self._end()
 
@@ -221,7 +221,7 @@ def _reason(status: int | None) -> str:
         known = {
             -11: "crashed on it",
             -6: "crashed on it",
-            -24: "did not come to an end",
+            -24: "did not finish within its time limit",
             -9: "was killed by the system",
         }
         return known.get(status, f"ended with the signal {-status}")
@@ -230,6 +230,6 @@ def _reason(status: int | None) -> str:
 
 _CHILD = _Child()
 _TREES: dict[Hdf5File, Tree] = {}
-"""The trees of the files that were inspected last."""
+"""The trees of the files that were inspected most recently."""
 
 atexit.register(_CHILD.close)

@@ -190,7 +190,7 @@ def _attributes(node: "h5py.Group", place: str) -> Iterator[tuple[str, Attribute
         attribute = h5py.h5a.open(node.id, index=number)
         name = attribute.name.decode("utf-8", "replace")
         if _ATTRIBUTES.fullmatch(name):
-            # Attributes of fixed length are checked before they are read; those of variable length can only be after.
+            # Attributes of fixed length are checked before they are read, attributes of variable length afterwards.
             if (size := _attribute_size(attribute)) > _MAX_TEXT:
                 raise BudgetExceeded(f"{place}: the attribute {name!r} has {size:,} bytes")
             value = _attribute(node.attrs[name], name, place)
@@ -214,7 +214,7 @@ def _attribute(value: Any, name: str, place: str) -> Attribute:
 
 
 def _text(value: Any) -> str:
-    """Return a text; raise `UnicodeError` if it is not UTF-8, which h5py marks by surrogates."""
+    """Return a text; raise `UnicodeError` for surrogates, with which h5py replaces bytes that are not UTF-8."""
     text = value.decode("utf-8") if isinstance(value, bytes) else str(value)
     text.encode("utf-8")
     return text
@@ -254,7 +254,7 @@ def _inspect(node: "h5py.Dataset", path: str, where: str) -> Dataset:
 
 
 def _layout(node: "h5py.Dataset") -> tuple[str, int]:
-    """Return the dtype and the offset of the values, if they are in one piece and numpy has exactly their type."""
+    """Return the dtype and the offset of the values if they are contiguous and numpy has exactly their type."""
     import h5py
 
     offset = node.id.get_offset()

@@ -27,7 +27,7 @@ _SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": 
 
 @dataclass(frozen=True)
 class Declared:
-    """What the header of an array says.
+    """The declarations in the header of an array: dtype, shape and order.
 
     Attributes:
         dtype: The dtype.
@@ -88,7 +88,7 @@ def _array(declared: Declared, content: bytearray | memoryview) -> Array:
 
 
 def _declared(source: Source, file: BinaryIO, member: Member) -> Declared:
-    """Return what the header of an array says; raise an error unless the values fill the member exactly."""
+    """Return the declarations in the header of an array; raise an error unless the values fill the member exactly."""
     where = f"{source.path}: {quoted(member.name)}" if member.name else str(source.path)
     raw = read_start(source, file, member, _MAX_HEADER)
     width = {b"\1\0": 2, b"\2\0": 4, b"\3\0": 4}.get(raw[6:8]) if raw.startswith(_MAGIC) else None

@@ -24,7 +24,7 @@ _MAX_NAME = 2000
 """The maximum length of the name of a tensor, in characters."""
 
 _TAIL, _ZEROS = 64 << 10, 4096
-"""The number of bytes at the end of a file that are examined, and the number of zeros that are unusual there."""
+"""The number of examined bytes at the end of a file, and the number of zeros there that is suspicious."""
 
 _MAX_AXES = 32
 _MAX_AXIS = 1 << 40
@@ -86,7 +86,7 @@ class Source:
         """Return exactly `size` bytes from `offset`; raise `MalformedCheckpoint` if the file ends before."""
         if offset < 0 or size < 0 or offset + size > self.size:
             raise MalformedCheckpoint(f"{self.path} has {self.size:,} bytes; {size:,} bytes from {offset:,} are needed")
-        view, filled = np.empty(size, np.uint8).data, 0  # unlike a bytearray, it is not filled with zeros first
+        view, filled = np.empty(size, np.uint8).data, 0  # not a bytearray, which is filled with zeros
         file.seek(offset)
         while filled < size:
             count = file.readinto(view[filled:])  # type: ignore[attr-defined]  # BinaryIO does not list it
@@ -161,7 +161,7 @@ def is_shape(shape: Shape) -> bool:
 
 
 def check_names(names: Iterable[str], where: str) -> None:
-    """Raise `MalformedCheckpoint` for a name of a tensor that is very long, no text, or looks the same as another."""
+    """Raise `MalformedCheckpoint` for a tensor name that is too long, not Unicode, or looks the same as another."""
     seen: dict[str, str] = {}
     for name in names:
         if len(name) > _MAX_NAME:
@@ -194,5 +194,5 @@ def dtype_named(name: str) -> np.dtype[Any]:
 
 
 def _stamp(status: os.stat_result) -> tuple[int, ...]:
-    # Programs can set the time of the last change of the content, but not the other one.
+    # Programs can set the modification time of a file, but not its change time.
     return status.st_ino, status.st_dev, status.st_mtime_ns, status.st_ctime_ns

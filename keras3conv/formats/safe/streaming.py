@@ -1,8 +1,8 @@
-"""Write the values of tensors to their places in a file, one tensor at a time, in a second thread.
+"""Write the values of tensors into their byte ranges in a file, one tensor at a time, with a second thread.
 
-A format first writes everything but the values, and says at which bytes each tensor belongs. Then the values are
-streamed: one thread reads and transposes a block, the other computes its checksum and writes it. Beside the tensor that
-is read, memory holds only a few blocks. An array that is contiguous is written without a copy.
+A format first writes everything except the values, and returns the byte range of each tensor. Then the values are
+streamed: one thread reads and transposes a block, the other computes its checksum and writes it. Memory holds only one
+tensor and a few blocks. An array that is contiguous is written without a copy.
 """
 
 import errno
@@ -25,15 +25,15 @@ from keras3conv.numerics.copying import copy_into
 from keras3conv.transforms import Array
 
 Progress = Callable[[str, int, int], None]
-"""A function that is called before every tensor: with its name, the bytes written, and the bytes of all."""
+"""A function that is called before every tensor with its name, the number of bytes written, and the total."""
 
 _UNSUPPORTED = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
-"""What a file system says that cannot reserve bytes."""
+"""The error codes of a file system that cannot reserve bytes."""
 
 _BLOCK = 4 << 20
 _BUFFERS = 3
 _SMALL = 1 << 18
-"""Bytes of a tensor that is not worth handing to the other thread."""
+"""The size in bytes up to which a tensor is written directly, because the second thread would save no time."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ def _nothing(_checksums: Mapping[str, int]) -> None:
 
 @dataclass(frozen=True)
 class Layout:
-    """A file without its values.
+    """A file whose values are not yet written.
 
     Attributes:
-        extents: For each tensor that is stored, by its path, where its values belong. Of tied weights only one is.
-        locations: The name of a tensor in the file, by its path, where the two differ.
+        extents: The byte range of each stored tensor, by its path. Of tied weights only one is stored.
+        locations: The names of tensors in the file, by path, if the two differ.
         finish: A function that completes the file when the CRC-32 of each tensor is known.
     """
 
@@ -120,7 +120,7 @@ def as_declared(array: Array, tensor: TensorRef) -> Array:
 
 
 def _allocate(descriptor: int, layout: Layout) -> None:
-    """Reserve the bytes of all tensors, so that a disk that is too full is noticed at the start."""
+    """Reserve the bytes of all tensors, so that a lack of disk space is noticed at the start."""
     end = max((extent.start + extent.size for extent in layout.extents.values()), default=0)
     if end and hasattr(os, "posix_fallocate"):
         try:
@@ -153,7 +153,7 @@ class _Writer:
             start += len(block)
 
     def wait(self, most: int) -> None:
-        """Wait until at most this number of blocks is unwritten; raise what went wrong in the other thread."""
+        """Wait until at most this number of blocks is unwritten; raise an exception of the second thread again."""
         while len(self._waiting) > most:
             self._waiting.popleft().result()
 

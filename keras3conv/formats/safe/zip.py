@@ -19,13 +19,13 @@ _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _END = struct.Struct("<4s4H2IH")
 _LARGE_END = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR = struct.Struct("<4sIQI")
-"""The end of an archive, and the records before it in an archive of more than 4 GiB, and in every one of torch."""
+"""The structs of the end of an archive, and of the zip64 records before it, which torch always writes."""
 
 _FOLDER = 0x10
 """The attribute of a member that is a folder."""
 
 _DEFERRED = 0x8
-"""The flag of a member whose CRC and sizes stand behind its data."""
+"""The flag of a member whose CRC and sizes follow its data."""
 
 _ENCRYPTED = 0x1
 
@@ -101,7 +101,7 @@ def read_member(source: Source, member: Member, limit: int) -> bytes:
     data = _inflate(source, member, raw) if member.compressed else raw
     if len(data) != member.size or zlib.crc32(data) != member.crc:
         raise MalformedCheckpoint(
-            f"{source.path}: {quoted(member.name)} has another size or CRC than the archive declares"
+            f"{source.path}: {quoted(member.name)} has a different size or CRC than the archive declares"
         )
     return data
 
@@ -187,7 +187,7 @@ def _check_end(source: Source, file: BinaryIO, members: int, comment: int) -> No
 
 
 def _check_lengths(source: Source, directory: bytes) -> None:
-    """Raise `MalformedCheckpoint` unless the entries fill the directory exactly: zipfile ignores what is missing."""
+    """Raise `MalformedCheckpoint` unless the entries fill the directory exactly; zipfile ignores missing bytes."""
     place = 0
     while place < len(directory):
         lengths = directory[place + 28 : place + 34]
@@ -198,7 +198,7 @@ def _check_lengths(source: Source, directory: bytes) -> None:
 
 def _member(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> Member:
     where = f"{source.path}: {quoted(info.orig_filename)}"
-    if "\0" in info.orig_filename:  # other readers stop at the NUL and see another name
+    if "\0" in info.orig_filename:  # other readers stop at the NUL and read a shorter name
         raise MalformedCheckpoint(f"{where} has a NUL in its name")
     if info.volume or (info.external_attr & _FOLDER and info.file_size):
         raise MalformedCheckpoint(f"{where} is in another file, or a folder with content")
@@ -231,7 +231,7 @@ def _data_start(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> int:
 
 
 def _agree(local: int, size: int) -> bool:
-    """Return whether a size before a member is that of the directory; large sizes are elsewhere."""
+    """Return whether the size in a local header equals that in the directory; zip64 sizes are in another field."""
     return local in (size, 0xFFFFFFFF)
 
 

@@ -1,1 +1,1 @@
-"""Safetensors files and their sharded index."""
+"""Read and write safetensors files and their sharded index."""

@@ -161,12 +161,12 @@ def read_entry(source: Source, name: str, entries: Mapping[str, Entry]) -> Array
 
 
 def extents(source: Source) -> dict[str, Extent]:
-    """Return where the values of each tensor are in a file."""
+    """Return the byte range of each tensor's values in a file."""
     return {name: Extent(entry.start, entry.size) for name, entry in parse(source)[0].items()}
 
 
 def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
-    """Write the header of a file, and return where the values belong. Each of several tied weights gets a copy."""
+    """Write the header of a file, and return the byte ranges for the values. Every tied weight gets a copy."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for tensor in tensors:
@@ -208,7 +208,7 @@ def _entry(name: str, value: Any, base: int, source: Source) -> Entry:
 
 
 class _Declared(NamedTuple):
-    """What the header says about a tensor, in less memory than the dict of the JSON."""
+    """The declaration of a tensor in the header, in less memory than the dict of the JSON."""
 
     dtype: Any
     shape: Any

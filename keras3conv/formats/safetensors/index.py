@@ -50,7 +50,7 @@ def read_weight_map(source: Source, suffix: str) -> tuple[dict[str, str], dict[s
         raise MalformedCheckpoint(f"{source.path} has {source.size:,} bytes, too many for an index")
     with source.open() as file:
         raw = bytes(source.read(file, 0, source.size))
-    check_count(raw.count(b'"') // 4, str(source.path))  # before it is parsed: an entry is a name and a file
+    check_count(raw.count(b'"') // 4, str(source.path))  # before the index is parsed; 4 quotes per entry
     content = parse_json(raw, str(source.path))
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
@@ -66,7 +66,7 @@ def read_weight_map(source: Source, suffix: str) -> tuple[dict[str, str], dict[s
 
 
 def _check_numbers(source: Source, names: Iterable[Any]) -> None:
-    """Raise `IncompleteCheckpoint` if the names of the files say that there is another one, as in "-00002-of-00003"."""
+    """Raise `IncompleteCheckpoint` if the file names imply a shard that is not listed, as in "-00002-of-00003"."""
     found = [match for name in set(filter(_is_text, names)) if (match := _NUMBERED.fullmatch(name))]
     for stem, total, suffix in {(match["stem"], match["total"], match["suffix"]) for match in found}:
         width, held = len(total), {int(match["number"]) for match in found if match["total"] == total}

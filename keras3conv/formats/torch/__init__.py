@@ -1,1 +1,1 @@
-"""Torch checkpoints: reading without running pickled code, and writing."""
+"""Read torch checkpoints without running pickled code, and write them."""

@@ -1,7 +1,7 @@
 """Read checkpoints of `torch.save` without executing their pickle and without torch, one tensor at a time.
 
-The pickle is parsed (see `pickles`), which gives the name, shape and dtype of every tensor and the place of its values
-in the file. Since torch 1.6 a checkpoint is a zip archive with a member for each storage. Before, it was a series of
+The pickle is parsed (see `pickles`) for the name, shape and dtype of every tensor and the byte range of its values in
+the file. Since torch 1.6 a checkpoint is a zip archive with a member for each storage. Before, it was a series of
 pickles followed by the storages.
 """
 
@@ -175,7 +175,7 @@ def _state_dict(content: Any, entry: str, source: Source) -> tuple[str, Mapping[
     if unloaded and not entries_in(content):
         raise refusal
     found = find_entry(content, entry, source.path)
-    # Beside the tensors of a flat file, its arguments have names without dots.
+    # In a flat file, the training arguments beside the tensors have names without dots.
     inside = [value for key, value in found.content.items() if found.name or "." in str(key)]
     if unloaded and any(map(first_placeholder, inside)):
         raise refusal

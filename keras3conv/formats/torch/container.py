@@ -1,4 +1,4 @@
-"""Write the zip archive of a torch checkpoint, with room for values that are written later.
+"""Write the zip archive of a torch checkpoint, with byte ranges reserved for values that are written later.
 
 The standard library can only write the members of an archive one after the other, with their values. The format is
 that of APPNOTE 6.3.3 (PKWARE): a local header before each member, then the directory, whose entries have the CRC of
@@ -49,7 +49,7 @@ class _Placed:
 
 
 def write_container(path: Path, members: Sequence[Member]) -> Layout:
-    """Write an archive of uncompressed members, and return where the values of the tensors belong.
+    """Write an archive of uncompressed members, and return the byte ranges for the values of the tensors.
 
     The data of every member starts at a multiple of 64 bytes, so that readers can memory-map it. The directory is
     written when the checksums of all members are known.

@@ -1,4 +1,4 @@
-"""Find the state dict of the model in a checkpoint that a training loop wrote, beside what else the loop keeps."""
+"""Find the state dict of the model in a checkpoint of a training loop, which also has optimizer state and settings."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _DEPTH = 32
 _MOST_DICTS = 20_000
 
 _OTHERS = ("optim", "sched", "scaler", "rng", "random")
-"""Parts of the names of entries that hold the state of something else than a model."""
+"""Parts of the names of entries that are not the state of a model but of an optimizer or the like."""
 
 
 @dataclass(frozen=True)

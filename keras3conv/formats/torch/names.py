@@ -24,7 +24,7 @@ _WRAPPERS = ("module.", "_orig_mod.", "model.")
 
 
 def common_prefix(names: Iterable[str], wanted: Iterable[str]) -> str:
-    """Return the prefix that wrappers put before all names of a state dict; empty where the names are as wanted.
+    """Return the prefix that wrappers put before all names of a state dict; empty if the names are as expected.
 
     Args:
         names: The names in the file.

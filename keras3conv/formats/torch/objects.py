@@ -1,4 +1,4 @@
-"""Describe the objects in the pickle of a torch checkpoint: tensors, storages, and what is not loaded.
+"""Describe the objects in the pickle of a torch checkpoint: tensors, storages, and placeholders for all others.
 
 The pickle of a tensor is a call of a function of torch, by name. The functions here take the arguments of these calls,
 check them, and return descriptions; they call nothing in torch.
@@ -18,7 +18,7 @@ DANGEROUS = frozenset(
     {"builtins", "code", "ctypes", "importlib", "nt", "os", "pickle", "posix", "pty", "runpy", "shutil", "socket"}
     | {"subprocess", "sys", "__builtin__", "_pickle", "webbrowser"}
 )
-"""Modules of which a checkpoint has no honest use: their names are refused, although nothing would run."""
+"""Modules that a legitimate checkpoint never refers to: their names are refused, although nothing would run."""
 
 _HARMLESS = frozenset(
     {"bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "long", "object", "range"}
@@ -104,7 +104,7 @@ class Storage:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredTensor:
-    """A tensor in a checkpoint: where its values are in a storage.
+    """A tensor in a checkpoint: its shape, dtype and strides, and its position in a storage.
 
     Attributes:
         storage: The storage; None for a tensor on the meta device, which has no values.
@@ -170,7 +170,7 @@ def create(kind: Any, arguments: Any, where: str) -> Any:
 
 
 def call(function: Any, arguments: Any, where: str) -> Any:
-    """Return what a call describes; a `Placeholder` if it describes neither a tensor nor a container."""
+    """Return the object that a call creates; a `Placeholder` if it is neither a tensor nor a container."""
     if type(arguments) is not tuple:
         raise MalformedCheckpoint(f"{where}: a call in the pickle has no arguments")
     known = _CALLS.get(function.name) if isinstance(function, Global) else None
@@ -303,7 +303,7 @@ def _dict(*arguments: Any) -> dict[Any, Any]:
 
 
 def _encoded(text: Any, encoding: Any = "utf-8") -> Any:
-    """Return bytes, which Python writes in protocol 2 as a text and its encoding."""
+    """Return bytes from a text and its encoding, the form in which pickle protocol 2 stores them."""
     if encoding not in ("latin1", "latin-1") or type(text) is not str:
         return Placeholder("_codecs.encode")
     return text.encode("latin-1")
@@ -328,7 +328,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_qtensor": _odd("quantized"),
     "torch._utils._rebuild_nested_tensor": _odd("nested"),
     "torch._utils._rebuild_device_tensor_from_numpy": _odd("of a device that torch saves as numpy arrays"),
-    "torch._utils._rebuild_wrapper_subclass": _odd("of a class of its own"),
+    "torch._utils._rebuild_wrapper_subclass": _odd("of a subclass of torch.Tensor"),
     "torch.Size": lambda sizes=(): _sizes(sizes),
     "collections.OrderedDict": _dict,
     "collections.defaultdict": _dict,

@@ -24,7 +24,7 @@ _SPECTRAL_NORM = (
 
 _FIRST = tuple(patterns[0] for patterns in (*_WEIGHT_NORM, *_SPECTRAL_NORM))
 _ENDS = tuple(pattern.partition("{}")[2] for pattern in _FIRST)
-"""The patterns of the first stored tensor of each kind, and how its name ends."""
+"""The suffix of the name of the first stored tensor, for each kind of computed weight."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def weight_norm(length: Array, direction: Array) -> Array:
 
 
 def spectral_norm(weight: Array, u: Array, v: Array) -> Array:
-    """Return `W / (u @ W @ v)`; of several possible output axes, use the one for which W @ v is nearest to u."""
+    """Return `W / (u @ W @ v)`; of several possible output axes, use the one whose W @ v is closest to u."""
     axes = _axes(weight.shape, len(u), len(v))
     products = [np.moveaxis(weight, axis, 0).reshape(len(u), -1) @ v for axis in axes]
     likeness = [abs(u @ product) / (np.linalg.norm(product) or np.inf) for product in products]

@@ -1,9 +1,9 @@
 """Parse the pickle in a torch checkpoint without executing it.
 
-A pickle is a program for a stack machine. Python's own machine imports classes and calls them; this one only builds
-plain containers, and knows the few calls with which torch describes a tensor (`objects.call`). Every other object
-becomes a `Placeholder`. Keys of dicts are numbers or text, and sets become lists, so that nothing in the file is hashed
-that could take long.
+A pickle is a program for a stack machine. Python's `pickle` module imports classes and calls them. This parser only
+builds plain containers, and knows the few calls that describe a tensor (`objects.call`). Every other object
+becomes a `Placeholder`. Dict keys are numbers or text, and sets become lists, so that no hash of an object in the file
+can take long.
 """
 
 import struct
@@ -20,7 +20,7 @@ MAX_PICKLE = 256 << 20
 _MAX_STEPS = 20_000_000
 _FREE_CONTAINERS = 1000
 _BYTES_PER_CONTAINER = 4
-"""A pickle may make `_FREE_CONTAINERS` lists, dicts and tuples, and one more for this number of its bytes."""
+"""A pickle may create `_FREE_CONTAINERS` lists, dicts and tuples, and one more per this number of bytes."""
 
 _MAX_KEY = 1 << 62
 _MARK = object()
@@ -147,10 +147,10 @@ class _Machine:
         self.stack.append(made)
         self.copied += len(made) if isinstance(made, dict | list | bytes) else 0
         if self.copied > len(self.data):  # every item in a pickle has at least one byte
-            raise BudgetExceeded(f"{self.where}: the pickle copies the same values again and again")
+            raise BudgetExceeded(f"{self.where}: the pickle copies the same values too often")
 
     def build(self) -> None:
-        self.stack.pop()  # the state: attributes, which are not tensors of a state dict
+        self.stack.pop()  # the state of an object: attributes, which are not tensors of a state dict
         if not isinstance(self.stack[-1], dict | Placeholder | OddTensor):
             raise self.malformed(f"a {_kind(self.stack[-1])} gets a state")
 

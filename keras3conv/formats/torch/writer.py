@@ -42,7 +42,7 @@ class _Storage:
 
 
 class _Tensor:
-    """A tensor in the pickle, which is pickled as the call with which torch rebuilds a tensor."""
+    """A tensor in the pickle; it is pickled as the call of torch's function that rebuilds a tensor."""
 
     def __init__(self, storage: _Storage, tensor: TensorRef) -> None:
         self.storage, self.tensor = storage, tensor
@@ -76,12 +76,12 @@ class _Pickler(pickle.Pickler):
 
 
 def extents(source: Source) -> dict[str, Extent]:
-    """Return where the values of each storage are in a file, by the name of the member of the archive."""
+    """Return the byte range of each storage's values in a file, by the name of the archive member."""
     return {member.name: Extent(member.start, member.size) for member in scan(source).values()}
 
 
 def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
-    """Write a state dict without its values, and return where they belong; equal `storage`s make tensors tied."""
+    """Write a state dict without its values, and return their byte ranges; tensors with equal `storage` are tied."""
     try:
         import torch
     except ImportError:

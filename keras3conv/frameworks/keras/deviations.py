@@ -35,7 +35,7 @@ def deviation_notes(model: object) -> tuple[str, ...]:
 
 
 def _is_padded_unevenly(layer: Any) -> bool:
-    """Return whether a pooling pads an axis more at its end than at its start, or may do so at a free size."""
+    """Return whether a pooling pads an axis more at its end than at its start, or may do so at a dynamic size."""
     for node in layer._inbound_nodes:
         shape = node.input_tensors[0].shape
         sizes = shape[1:-1] if layer.data_format == "channels_last" else shape[2:]

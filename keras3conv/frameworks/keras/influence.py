@@ -36,9 +36,11 @@ def influential(model: Any, inputs: Any, paths: Collection[str]) -> tuple[str, .
     tensors = {tensor.path: tensor for tensor in keras_side.view(model).tensors()}
     pool = Pool()
     values = {path: probe(tensor, pool) for path, tensor in tensors.items() if _is_real(tensor.dtype)}
-    with keras_side.precise(), float64_mode(model):  # restores the values that it cast
+    with keras_side.precise(), float64_mode(model):  # restores the original values on exit
         keras_side.write(model, values)
-        whole = {path: keras_side.view(model).read(path).copy() for path in paths}  # a copy: writing is in place
+        whole = {
+            path: keras_side.view(model).read(path).copy() for path in paths
+        }  # copies, because writing is in place
         before = _outputs(model, inputs)
         return tuple(path for path in paths if _moves(model, inputs, before, path, whole[path]))
 

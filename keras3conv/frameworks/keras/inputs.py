@@ -25,7 +25,7 @@ def input_specs(model: keras.layers.Layer) -> tuple[InputSpec, ...]:
 
 
 def paddings(model: keras.layers.Layer) -> tuple[float | None, float | None]:
-    """Return the values that the layers of a model mask as padding: among words, and among steps of features."""
+    """Return the values that the layers of a model mask as padding, for token indices and for feature vectors."""
     words, steps = None, None
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.Embedding) and layer.mask_zero:

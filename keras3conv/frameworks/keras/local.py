@@ -15,12 +15,12 @@ from keras3conv.frameworks.shared.recording import Call, Recording, flatten
 from keras3conv.transforms import Array, Arrays
 
 Feed = Callable[[str, int, Arrays], tuple[Array | None, ...]]
-"""A function from a layer's path, the number of the call and the actual input arrays to the arrays that the layer is
-called with; None in place of an array keeps the actual input."""
+"""Returns the arrays with which a layer is called, from its path, the number of the call and the actual input arrays;
+None in place of an array keeps the actual input."""
 
 Hand = Callable[[str, int, Array], Array | None]
-"""A function from a layer's path, the number of the call and the actual output to the output that the caller gets; None
-keeps the actual output."""
+"""Returns the output that the caller receives, from the path of a layer, the number of the call and the actual output;
+None keeps the actual output."""
 
 
 @dataclass(frozen=True, kw_only=True)

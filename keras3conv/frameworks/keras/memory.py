@@ -1,4 +1,4 @@
-"""Write the variables of Keras layers, on the torch backend in the order of memory that is fastest to run.
+"""Write the variables of Keras layers; on the torch backend, store convolution kernels in the fastest memory layout.
 
 Keras stores the kernel of a convolution as (height, width, inputs, outputs). On the torch backend it permutes the axes
 in each call, and then copies the kernel to the memory order of the convolution unless it has this order already. So the

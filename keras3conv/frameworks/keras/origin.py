@@ -1,4 +1,4 @@
-"""Remember where a live Keras model comes from: the software that saved it, and the names that it had there."""
+"""Record the file that a live Keras model was read from: the software that saved it, and the original layer names."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ _names: "WeakKeyDictionary[keras.layers.Layer, str]" = WeakKeyDictionary()
 
 
 def set_origin(model: keras.layers.Layer, origin: Origin) -> None:
-    """Remember the file that a model was read from, as long as the model lives."""
+    """Record the file that a model was read from, for the lifetime of the model."""
     _origins[model] = origin
 
 
@@ -39,7 +39,7 @@ def origin_of(model: object) -> Origin | None:
 
 
 def set_original_name(layer: keras.layers.Layer, name: str) -> None:
-    """Remember the name of a layer in its file, which plans and reports use."""
+    """Record the name of a layer in its file, which plans and reports use."""
     _names[layer] = name
 
 
@@ -49,7 +49,7 @@ def original_name(layer: keras.layers.Layer) -> str:
 
 
 def notes_of(model: object) -> tuple[str, ...]:
-    """Return what plans and reports say about the origin of a model: the writer, then what the reader changed."""
+    """Return the notes of plans and reports on the origin of a model: its writer, then the changes on reading."""
     origin = origin_of(model)
     if origin is None:
         return ()

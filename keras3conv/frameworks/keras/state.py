@@ -48,7 +48,7 @@ def untracked_variables(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.
 
 @lru_cache(maxsize=1024)
 def _is_stateless(cls: type) -> bool:
-    """Return True for a class of Keras whose layers keep no state between calls, because it has no `reset_state`."""
+    """Return True for a Keras class without `reset_state`, whose layers keep no state between calls."""
     return cls.__module__.startswith(LAYER_MODULES) and not hasattr(cls, "reset_state")
 
 

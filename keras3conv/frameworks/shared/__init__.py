@@ -1,1 +1,1 @@
-"""Contain the code that is common to torch and Keras: inputs, recordings, data flow, memory layout."""
+"""Contain the code for both frameworks: inputs, recordings, data flow, memory layout."""

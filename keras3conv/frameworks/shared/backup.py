@@ -1,4 +1,4 @@
-"""Keep the old values of tensors until all new ones are written, with little memory beside the model."""
+"""Back up the old values of tensors until all new ones are written, mostly in a temporary file to save memory."""
 
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from keras3conv.numerics.copying import contiguous, own_copy
 from keras3conv.transforms import Array, Shape
 
 LIMIT = 16 << 20
-"""The bytes that are kept in memory; all others are written to a temporary file without a name."""
+"""The number of bytes that are kept in memory; all others are written to an unnamed temporary file."""
 
 
 class Backup:
@@ -27,7 +27,7 @@ class Backup:
         self._open = ExitStack()
 
     def keep(self, path: str, value: Array, *, never_changes: bool = False) -> None:
-        """Keep a value, unless the path has one already.
+        """Store the old value of a tensor, unless one is already stored under this path.
 
         Args:
             path: The path of the tensor.
@@ -63,13 +63,13 @@ class Backup:
         """Yield every path and its old value."""
         yield from self._arrays.items()
         for path, (place, shape, dtype) in self._places.items():
-            assert self._file is not None, "a value has a place only in the file"
+            assert self._file is not None, "a position is set only for values in the file"
             self._file.seek(place)
             content = self._file.read(prod(shape) * dtype.itemsize)
             yield path, np.frombuffer(bytearray(content), dtype).reshape(shape)
 
     def close(self) -> None:
-        """Drop all values and the file."""
+        """Delete all values and the temporary file."""
         self._arrays, self._places = {}, {}
         self._open.close()
 

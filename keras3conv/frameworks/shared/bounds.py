@@ -1,4 +1,4 @@
-"""Find the bounds that operations have (the 6 of a ReLU6, the limits of a clip), and the values that pass them."""
+"""Find the bounds of operations (the 6 of a ReLU6, the limits of a clip), and whether values exceed them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,10 +29,10 @@ _ALIASES = {"min": "x_min", "max": "x_max", "other": "x2"}
 _DEFAULTS = {"min_val": -1.0, "max_val": 1.0}
 
 FUNCTIONS = frozenset((*_IMPLICIT, *_ARGUMENTS))
-"""The names of functions that compute something else beyond a bound."""
+"""The names of functions that have a bound, beyond which they compute something else."""
 
 _FARTHEST = 1e6
-"""A bound beyond it (-1e9 for a masked score) is not meant to be reached."""
+"""A bound with a larger absolute value (-1e9 for a masked score) is ignored, because no value is meant to reach it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class BoundsObserver:
     found: list[Bound] = field(default_factory=list)
 
     def note(self, function: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Note the bounds of a call before it runs: it may overwrite its input."""
+        """Record the bounds of a call before it runs, because it may overwrite its input."""
         if function not in FUNCTIONS or not args:
             return
         first, others = args[0], args[1:]

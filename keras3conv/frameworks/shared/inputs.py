@@ -1,4 +1,4 @@
-"""Determine the inputs of both sides from what the user gave: given for both, or derived by layout."""
+"""Determine the inputs of both sides from the user's arguments: given for both sides, or derived by memory layout."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -128,7 +128,7 @@ def refuse_unprovable(given: Inputs) -> None:
 def first_samples(given: Inputs, specs: Sequence[InputSpec], number: int = SAMPLES) -> Inputs | None:
     """Return the first samples of both sides' inputs; None if there are not more samples, or no batch axis.
 
-    The first axis counts as batch axis if it has the same size on both sides, is free in the Keras model, and if the
+    The first axis counts as batch axis if it has the same size on both sides, is dynamic in the Keras model, and if the
     first samples of both sides have the same values.
 
     Args:
@@ -205,7 +205,7 @@ def derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec], arguments: S
 
 
 def together(made: list[Array], keys: Sequence[str]) -> Any:
-    """Return one array alone, and several arrays as a dict if each has a key, else as a list."""
+    """Return a single array unchanged, and several arrays as a dict if each has a key, else as a list."""
     if all(keys):
         return dict(zip(keys, made, strict=True))
     return made[0] if len(made) == 1 else made

@@ -1,4 +1,4 @@
-"""Make random inputs for the input specification of a Keras model, in the layouts of both sides."""
+"""Generate random inputs from the input specification of a Keras model, in the memory layouts of both sides."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,10 +18,10 @@ MASKED_BATCH = 3
 """The number of samples for a model with masks: one without padding, and two of different lengths."""
 
 FREE_SIZES = (32, 64, 128, 224, 16, 8, 4)
-"""The values for free sizes in the order of trial: a model halves an image several times, or has few positions."""
+"""The values for dynamic sizes in the order of trial: a model halves an image several times, or has few positions."""
 
 Accepts = Callable[[Inputs], bool]
-"""Runs both models on inputs, and returns whether neither raised."""
+"""Runs both models on inputs, and returns whether both accept them."""
 
 
 def both_inputs(
@@ -34,7 +34,7 @@ def both_inputs(
         keras: The Keras side, for its input specification.
         inputs: What the user gave for the torch side, or None.
         keras_inputs: What the user gave for the Keras side, or None.
-        accepts: Tries inputs, to choose the free sizes of a specification; without it these must be given.
+        accepts: Tries inputs, to choose the dynamic sizes of a specification; without it these must be given.
 
     Raises:
         InputError: The inputs are not given and cannot be made, or the Keras ones cannot be derived.
@@ -52,27 +52,25 @@ def both_inputs(
             made = _made(torch, keras, size, channels_first=first)
             if accepts and accepts(made):
                 refused = ", ".join(map(str, sizes[:place]))
-                chosen = f"; the free sizes are {size}" if free else ""
+                chosen = f"; the dynamic sizes are {size}" if free else ""
                 return replace(made, note=made.note + chosen + (f", as the models refuse {refused}" if refused else ""))
     if not free:
         return _made(torch, keras, 0, channels_first=layouts[0])
     tried = f", and the models accept none of {', '.join(map(str, FREE_SIZES))}" if accepts else ""
     raise InputError(
-        f"{keras.title} takes an input of shape {free[0].shape} with free sizes{tried}: give inputs=..., "
-        "what the torch module is called with"
+        f"{keras.title} takes an input of shape {free[0].shape} with dynamic sizes{tried}: give inputs=..., "
+        "the inputs of the torch module"
     )
 
 
 def _specs_to_fill(keras: ModelView) -> Sequence[InputSpec]:
     if not keras.input_specs:
-        raise InputError(
-            f"{keras.title} does not say what it is called with: give inputs=..., what the torch module is called with"
-        )
+        raise InputError(f"{keras.title} has no input specification: give inputs=..., the inputs of the torch module")
     return keras.input_specs
 
 
 def _layouts(torch: ModelView, keras: ModelView) -> tuple[bool, ...]:
-    """Return whether torch takes sequences with their channels first: the more likely layout first."""
+    """Return the layouts of torch's sequences to try, the more likely one first; True means channels first."""
     if all(len(spec.shape) != 3 for spec in keras.input_specs):
         return (False,)
     likely = any(kind.endswith(("Conv1d", "Pool1d")) for layer in torch.layers for kind in layer.kinds)
@@ -80,7 +78,7 @@ def _layouts(torch: ModelView, keras: ModelView) -> tuple[bool, ...]:
 
 
 def _made(torch: ModelView, keras: ModelView, size: int, *, channels_first: bool) -> Inputs:
-    """Return random inputs; every free size of the specification gets one value."""
+    """Return random inputs; every dynamic size of the specification gets one value."""
     made = [_random(spec, keras, size) for spec in keras.input_specs]
     torch_made = [_torch_layout(array, sequences_first=channels_first) for array in made]
     names = [spec.key or spec.name for spec in keras.input_specs]
@@ -106,7 +104,7 @@ def _random(spec: InputSpec, keras: ModelView, size: int) -> Array:
 
 
 def random_codes(generator: np.random.Generator, rows: int, shape: tuple[int, ...]) -> Array:
-    """Return random row numbers of a table of so many rows, among them the first and the last."""
+    """Return random row indices into a table with this number of rows, including the first and the last row."""
     codes = generator.integers(0, rows, shape)
     for sample, row in ((0, rows - 1), (-1, 0)):
         codes.reshape(len(codes), -1)[sample, 0] = row  # the first step of a sample is never padding

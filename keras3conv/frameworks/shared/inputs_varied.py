@@ -1,4 +1,4 @@
-"""Vary the inputs of both sides alike: both signs, padded steps, other sizes of free axes."""
+"""Vary the inputs of both sides in the same way: both signs, padded steps, other sizes of dynamic axes."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,19 +13,19 @@ from keras3conv.model.views import InputSpec
 from keras3conv.transforms import Array
 
 STRENGTHS = 16
-"""The number of samples that small inputs are repeated to."""
+"""The number of samples to which small inputs are repeated, each scaled differently."""
 
 _SMALL_INPUTS = 2**14
-"""The number of elements up to which inputs are small."""
+"""The largest number of elements of small inputs."""
 
 LARGER = 32
-"""The steps that are added to a free size: a multiple of the strides of most models."""
+"""The number that is added to a dynamic size: a multiple of the strides of most models."""
 
 SMALLEST = 4
-"""The size that is not made smaller."""
+"""The smallest size of an axis: smaller sizes are not tried."""
 
 LARGEST = 256
-"""The largest size that is made larger still: the time of a run grows with its square."""
+"""Sizes above this one are not increased, because the time of a run may grow with their square."""
 
 
 def both_signs(given: Inputs) -> Inputs:
@@ -41,7 +41,7 @@ def both_signs(given: Inputs) -> Inputs:
 def with_more_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | None:
     """Return small inputs repeated at several strengths, so that many values lie between two bounds.
 
-    None if there is no axis of samples, or the inputs are large: these have many values anyway.
+    Return None if there is no batch axis, or if the inputs are large, because these have many values anyway.
 
     Args:
         given: The inputs of both sides.
@@ -98,7 +98,7 @@ def has_padding(given: Inputs, mask_values: Sequence[float]) -> bool:
 
 
 def other_sizes(given: Inputs, specs: Sequence[InputSpec]) -> list[tuple[str, Inputs]]:
-    """Return the inputs at other values of the sizes that a Keras model leaves free, with these sizes in words.
+    """Return the inputs with other sizes along the dynamic axes of a Keras model, and these sizes in words.
 
     One is smaller, with even sizes in place of odd ones and unequal sizes of an image; one is larger.
 
@@ -137,7 +137,7 @@ def integers_in_words(given: Inputs) -> str:
 
 
 def sizes_in_words(given: Inputs, specs: Sequence[InputSpec]) -> str:
-    """Return the sizes that the inputs have along the axes that a Keras model leaves free; empty without such axes."""
+    """Return the sizes of the inputs along the dynamic axes of a Keras model; empty without such axes."""
     keras = [as_array(array) for _, array in flatten(given.keras, is_array)]
     words = set()
     for array, spec in zip(keras, specs, strict=False):
@@ -155,7 +155,7 @@ def _larger(size: int, place: int) -> int:
 
 
 _Change = Callable[[int, int], int]
-"""Returns the new size of an axis from its size and the place of the axis among the free ones."""
+"""Returns the new size of an axis from its size and its index among the dynamic axes."""
 
 
 def _in_words(array: Array, axes: tuple[int, ...], change: _Change) -> str:
@@ -163,7 +163,7 @@ def _in_words(array: Array, axes: tuple[int, ...], change: _Change) -> str:
 
 
 def _axes_in_torch(array: Array, keras: Sequence[Array], axes: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
-    """Return the free axes of a torch input; None if it is no Keras input in either layout."""
+    """Return the dynamic axes of a torch input; None if it is no Keras input in either layout."""
     for other, free in zip(keras, axes, strict=True):
         if array.shape == other.shape and np.array_equal(array, other):
             return free

@@ -1,7 +1,7 @@
-"""Find stochastic depth: modules that return their input in evaluation mode and drop whole examples in training.
+"""Find stochastic depth: modules that return their input in evaluation mode and drop whole samples in training.
 
-`torch.export` sees nothing of such a module in evaluation mode. While the module is captured, it calls a dropout that
-does nothing, which the graph then contains.
+In evaluation mode `torch.export` records no operation for such a module. While the graph is exported, the module
+therefore calls a dropout without effect, which appears in the graph.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _EXAMPLES = 64
 
 @contextmanager
 def captured_depth(module: nn.Module) -> Iterator[dict[str, float]]:
-    """Let every stochastic depth call a dropout while the block runs; yield the rates by path."""
+    """Make every stochastic-depth module call a dropout while the block runs; yield the rates by path."""
     rates = {path: rate for path, child in named_modules(module) if (rate := _rate(child))}
     children = [(module.get_submodule(path), rate) for path, rate in rates.items()]
     try:
@@ -36,7 +36,7 @@ def _dropout(rate: float) -> object:
 
 
 def _rate(child: nn.Module) -> float:
-    """Return the rate with which a module drops examples in training; zero for any other module."""
+    """Return the rate with which a module drops samples in training; zero for any other module."""
     is_bare = not (child._modules or child._parameters or child._buffers)
     if not is_bare or type(child).__module__.startswith("torch.nn."):
         return 0.0
@@ -49,7 +49,7 @@ def _rate(child: nn.Module) -> float:
             torch.manual_seed(0)
             same = child.eval()(ones)
             dropped = child.train()(ones)
-    except RAISED_BY_MODELS:  # it is called with something else than a tensor
+    except RAISED_BY_MODELS:  # the module does not take a tensor
         return 0.0
     finally:
         child.train(was_training)

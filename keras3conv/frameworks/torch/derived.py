@@ -84,7 +84,7 @@ def held(derived: Mapping[str, Derived], values: Mapping[str, torch.Tensor]) -> 
 
 
 def with_plain_weights(module: nn.Module) -> nn.Module:
-    """Return a module whose weights are parameters where weight norm or spectral norm compute them.
+    """Return a copy of a module in which weights that weight norm or spectral norm computes are parameters.
 
     It is a copy in evaluation mode; the module itself if no weight is computed.
     """
@@ -195,7 +195,13 @@ def _assign_kernel(path: str, child: nn.Module, value: torch.Tensor) -> None:
         raise ModelError(
             lay_out(
                 "a weight cannot be written",
-                [Problem(torch=_join(path, "weight"), fact=fact, fixes=("torch.nn.Conv2d(...)  # in its place",))],
+                [
+                    Problem(
+                        torch=_join(path, "weight"),
+                        fact=fact,
+                        fixes=("torch.nn.Conv2d(...)  # instead of the standardized convolution",),
+                    )
+                ],
             )
         )
 

@@ -1,7 +1,7 @@
-"""Capture a torch module as a call graph with `torch.export`.
+"""Export a torch module as a call graph with `torch.export`.
 
-The graph is the one that torch captures in evaluation mode, with the operators that the module calls (the training IR).
-Axis 0 of every input is free where torch allows it. A value that depends on no input and no parameter is a constant.
+The module is exported in evaluation mode, to the operators that it calls (the training IR).
+Axis 0 of every input is dynamic where torch allows it. A value that depends on no input and no parameter is a constant.
 """
 
 import inspect
@@ -30,10 +30,10 @@ from keras3conv.model.graph import Graph, Node, Parameter, Ref, Shape, Size, Ten
 from keras3conv.model.views import ModelView
 
 BATCH = "batch"
-"""The name of the free size."""
+"""The name of the dynamic size."""
 
 _STATISTICS = ("running_mean", "running_var")
-"""The arguments of a normalization that are buffers and belong to the layer, not constants."""
+"""The arguments of a normalization that are buffers of the layer, not constants."""
 
 _NO_ARGUMENTS = ("layout", "device", "pin_memory", "memory_format", "non_blocking", "out")
 """Arguments about the memory of a tensor, which do not change its values."""
@@ -46,7 +46,7 @@ class Captured:
     Attributes:
         graph: The calls of operators.
         lines: The line of the user's source code for each node, by the name of its first output.
-        shapes: The sizes of each constant, with the free size where it repeats one value for each example.
+        shapes: The sizes of each constant, with the dynamic size where it repeats one value for each example.
     """
 
     graph: Graph
@@ -60,7 +60,7 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
     Args:
         module: The module.
         inputs: Its inputs.
-        dynamic: The axes besides the batch that stay free, by the name of the input.
+        dynamic: The dynamic axes besides the batch axis, by the name of the input.
 
     Raises:
         InputError: The inputs are neither a tensor, nor an array, a tuple or a dict.
@@ -103,7 +103,7 @@ def _exported(
 
 
 def _with_two_examples(given: Any) -> Any:
-    """Return the inputs with two examples where all of them have one: torch treats a size of one as fixed."""
+    """Return the inputs with two samples if they have one, because torch treats a size of one as static."""
     tensors = [leaf for leaf in pytree.tree_leaves(given) if _has_axes(leaf)]
     if not tensors or any(tensor.shape[0] != 1 for tensor in tensors):
         return given
@@ -293,13 +293,13 @@ class _Reader:
 
 
 def _first_paths(module: nn.Module) -> dict[str, str]:
-    """Return the first path of every parameter and buffer: tied tensors are one."""
+    """Return the first path of every parameter and buffer; a tied tensor has several paths."""
     seen: dict[int, str] = {}
     return {path: seen.setdefault(id(tensor), path) for path, tensor in named_tensors(module)}
 
 
 def _bound(node: torch.fx.Node) -> dict[str, Any]:
-    """Return the arguments of an operator by name, without those that are left out."""
+    """Return the given arguments of an operator by name."""
     schema = getattr(node.target, "_schema", None)
     if schema is None:
         return {}
@@ -308,7 +308,7 @@ def _bound(node: torch.fx.Node) -> dict[str, Any]:
 
 
 def _kind(node: torch.fx.Node) -> str:
-    """Return the name of an operator; one that writes into its argument computes the same as the one that does not."""
+    """Return the name of an operator; an in-place operator has the name of its counterpart that is not in place."""
     name = str(node.target)
     namespace, _, rest = name.partition(".")
     base, _, overload = rest.partition(".")
@@ -317,7 +317,7 @@ def _kind(node: torch.fx.Node) -> str:
 
 
 def _free_sizes(exported: ExportedProgram) -> dict[Any, str]:
-    """Return the names of the free sizes other than the batch: "x_2" for axis 2 of the input x."""
+    """Return the names of the dynamic sizes other than the batch: "x_2" for axis 2 of the input x."""
     inputs = {*exported.graph_signature.user_inputs}
     found: dict[Any, str] = {}
     batch: set[Any] = set()
@@ -339,7 +339,7 @@ def size_of(value: Any, free: Mapping[Any, str]) -> Any:
 
     Args:
         value: The size.
-        free: The names of the free sizes other than the batch.
+        free: The names of the dynamic sizes other than the batch.
     """
     if isinstance(value, torch.SymFloat | torch.SymBool):
         return Size(symbols=("unknown", str(value)))

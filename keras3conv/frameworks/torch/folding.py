@@ -1,4 +1,4 @@
-"""Fold what depends on no input of a captured module into constants, computed in float64."""
+"""Constant folding: compute all values of an exported module that depend on no input and no parameter, in float64."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,16 +13,16 @@ from keras3conv.transforms import Array
 
 _NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool, int, float, bool)
 _BATCHES = (2, 3)
-"""The numbers of examples for which a value that depends on the number of examples is computed."""
+"""The two batch sizes for which a value is computed if it depends on the batch size."""
 
 _RANDOM = ("rand", "bernoulli", "normal", "dropout", "multinomial", "exponential")
 
 Pair = tuple[torch.Tensor, torch.Tensor]
-"""A value for two examples and for three."""
+"""A value for a batch of two samples, and for a batch of three."""
 
 
 def is_number(value: object) -> bool:
-    """Return whether the value of a node is a number, perhaps a symbolic one."""
+    """Return whether the value of a node is a number, which may be symbolic."""
     return isinstance(value, _NUMBERS)
 
 
@@ -30,7 +30,7 @@ class Constants:
     """The values of a captured module that depend on no input and no parameter.
 
     Attributes:
-        values: By the node, its value for two examples and for three. A list for a node with several outputs.
+        values: The values of each node for batches of two and three samples; a list for a node with several outputs.
     """
 
     def __init__(self, exported: ExportedProgram, buffers: frozenset[str], free: frozenset[Any]) -> None:
@@ -39,7 +39,7 @@ class Constants:
         Args:
             exported: The captured module.
             buffers: The names of the placeholders of constant buffers.
-            free: The symbols of free sizes other than the batch; what depends on them is no constant.
+            free: The symbols of dynamic sizes other than the batch size; a value that depends on one is not a constant.
         """
         self.free = free
         signature = exported.graph_signature
@@ -82,7 +82,7 @@ class Constants:
     def _compute(self, node: torch.fx.Node) -> None:
         try:
             pair = tuple(self._evaluated(node, place) for place in range(2))
-        except RAISED_BY_MODELS:  # the operator cannot run on these values: the lowering decides what to do with it
+        except RAISED_BY_MODELS:  # the operator cannot run on these values: leave it to the lowering
             return
         if all(isinstance(one, torch.Tensor) for one in pair):
             self.values[node] = pair
@@ -101,7 +101,7 @@ class Constants:
                 if is_number(value):
                     return _number(value, batch)
                 known = self.values.get(leaf)
-                if known is None:  # only the shape of this tensor counts
+                if known is None:  # only the shape of this tensor matters
                     return torch.zeros([_number(size, batch) for size in value.shape], dtype=_wide(value.dtype))  # type: ignore[union-attr]
                 return [pair[place].clone() for pair in known] if isinstance(known, list) else known[place].clone()
             return _wide(leaf) if isinstance(leaf, torch.dtype) else leaf
@@ -117,11 +117,11 @@ class Constants:
             torch.set_default_dtype(before)
 
     def _drop(self, node: torch.fx.Node) -> None:
-        """Forget a value that differs between the examples of a batch."""
+        """Remove a value that differs between the samples of a batch."""
         del self.values[node]
 
     def arrays(self) -> Iterator[tuple[torch.fx.Node, Array]]:
-        """Yield the constants; an axis that repeats one value for each example has size one."""
+        """Yield the constants; an axis along which one value is repeated for every sample has size one."""
         for node, value in self.values.items():
             if isinstance(value, tuple):
                 made = _examples(node, value)
@@ -130,7 +130,7 @@ class Constants:
 
 
 def _examples(node: torch.fx.Node, pair: Pair) -> torch.Tensor | None:
-    """Return a value with size one along the axis of the batch; None if it differs between the examples."""
+    """Return a value with size one along the batch axis; None if it differs between the samples."""
     first, second = pair
     if first.shape == second.shape:
         return first if torch.equal(first, second) else None

@@ -1,4 +1,4 @@
-"""Find factors for the weights of a torch module with which the outputs of its layers have a requested magnitude.
+"""Find factors for the weights of a torch module that give the outputs of its layers a requested magnitude.
 
 One run is enough: after each layer call the magnitude of the output is measured, and the layer's first weight is scaled
 before the next layer runs.
@@ -21,7 +21,7 @@ from keras3conv.transforms import Array
 def factors_for(
     module: nn.Module, inputs: object, tensors: Mapping[str, Array], size: float, *, fixed: Collection[str]
 ) -> dict[str, float]:
-    """Return the factors, powers of two, with which the outputs of layers have the requested magnitude.
+    """Return factors for the weights, powers of two, that give the outputs of layers the requested magnitude.
 
     A layer is a module that has parameters and no submodules with tensors. Its first parameter is scaled; scaling other
     parameters, such as biases, is up to the caller.

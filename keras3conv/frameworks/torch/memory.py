@@ -1,4 +1,4 @@
-"""Write tensors in place, in another order of memory, or as views of the memory of other tensors."""
+"""Write tensors in place, in another memory layout, or as views of the memory of other tensors."""
 
 from collections.abc import Iterable, Mapping
 
@@ -19,7 +19,7 @@ def overwrite(tensor: torch.Tensor, value: Array, order: tuple[int, ...] | None 
         order: The order of the axes in the tensor's memory, slowest first. The tensor gets new memory unless it has
             this order already. None keeps the memory.
     """
-    value = np.asarray(value)  # arithmetic of numpy makes scalars of arrays without axes
+    value = np.asarray(value)  # arithmetic of numpy returns scalars for arrays without axes
     with torch.no_grad():
         has_order = order is None or tensor.permute(order).is_contiguous()
         if has_order and not _shares_memory(tensor, value):

@@ -206,7 +206,7 @@ def _restore(child: nn.Module, before: Mapping[str, Any]) -> list[str]:
 
 
 def _values_differ(old: object, new: object) -> bool:
-    """Return True if the value of an attribute changed; a value that replaces None in the first call is not a state."""
+    """Return True if the value of an attribute changed; a value that replaces None (lazily created) is not state."""
     if isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor):
         return old.dtype == new.dtype and not torch.equal(old.detach(), new.detach())
     return old is not None and plain(old) and plain(new) and old != new

@@ -1,4 +1,4 @@
-"""Run a torch module again with changed function calls, to see what the module would have computed.
+"""Rerun a torch module with changed function calls, to test whether a change explains a difference.
 
 A function mode intercepts every torch function that a module calls. A key such as "the third convolution in this
 module" identifies a call in every run, and a change replaces the call. The input of the target module counts as the

@@ -1,4 +1,4 @@
-"""Measure the resizing operators of torch: the weight of every old place in every new place along one axis."""
+"""Compute the interpolation matrices of torch's resize operators by running them on unit vectors."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ def weights(kind: str, size: int, made: int, *, align_corners: bool, scale: floa
         kind: "linear", "bicubic", "linear_aa" or "bicubic_aa".
         size: The size of the axis.
         made: Its new size.
-        align_corners: Whether the first and the last places stay where they are.
-        scale: The factor that the operator was given; None if it was given the new size.
+        align_corners: Whether the first and the last positions are kept.
+        scale: The scale factor in the call; None if the call has the new size.
     """
     ones = torch.eye(size, dtype=torch.float64)
     if kind == "linear":
@@ -30,7 +30,7 @@ def weights(kind: str, size: int, made: int, *, align_corners: bool, scale: floa
 
 
 def nearest(size: int, made: int, *, is_exact: bool, scale: float | None) -> Array:
-    """Return the old place of every new place along one axis of a resize to the nearest neighbour."""
+    """Return, for a nearest-neighbour resize of one axis, the old position of every new position."""
     places = torch.arange(size, dtype=torch.float64).reshape(1, 1, size)
     operator: Any = torch.ops.aten._upsample_nearest_exact1d if is_exact else torch.ops.aten.upsample_nearest1d
     return _array(operator(places, [made], scale).reshape(made).to(torch.int32))

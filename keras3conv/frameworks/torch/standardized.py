@@ -86,7 +86,7 @@ def write_kernel(module: nn.Module, value: torch.Tensor) -> None:
 
 
 def _with_gain(module: nn.Module, value: torch.Tensor, parts: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    """Return a weight with variance one for each output, and the gains with which its kernel has the given value."""
+    """Return a weight with variance one for each output, and the gains that give its kernel the requested value."""
     wide = value.double()
     weight = wide * _for_outputs(_rows(wide).std(1, correction=0), value).reciprocal().nan_to_num(posinf=0)
     gain = next(name for name in parts if name != "weight")

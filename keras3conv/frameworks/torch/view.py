@@ -48,7 +48,7 @@ def view(module: nn.Module, *, described: bool = True) -> ModelView:
 
 
 def _arguments(module: nn.Module) -> tuple[str, ...]:
-    """Return the names of the positional arguments of a module's `forward`; none if it is no Python function."""
+    """Return the names of the positional arguments of a module's `forward`; empty if it is not a Python function."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     try:
         parameters = inspect.signature(module.forward).parameters.values()

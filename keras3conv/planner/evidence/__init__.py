@@ -1,1 +1,1 @@
-"""Find pairs without running the models for it: by hints, names, shapes, call graph and order."""
+"""Find pairs without a probe run: by hints, names, shapes, call graph and order."""

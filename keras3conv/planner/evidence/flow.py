@@ -16,7 +16,7 @@ LayerKey = tuple[Side, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """The position of a layer in the call graph. Subgraphs are numbered: equal numbers mean equal subgraphs.
+    """The position of a layer in the call graph, as numbers of subgraphs; isomorphic subgraphs have the same number.
 
     Attributes:
         before: The number of the subgraph of all layers before the layer.
@@ -107,7 +107,7 @@ def _numbered(
     edges: Mapping[str, set[str]],
     numbers: dict[tuple[object, ...], int],
 ) -> dict[str, int]:
-    """Number the layers so that two have the same number if their groups and all their predecessors are equal."""
+    """Return a number for each layer, equal for two layers if their groups and all their predecessors match."""
     found: dict[str, int] = {}
     for path in order:
         neighbours = sorted(found[neighbour] for neighbour in edges[path] if neighbour in found)
@@ -122,7 +122,7 @@ def _surrounded(
     reverse: Mapping[str, set[str]],
     numbers: dict[tuple[object, ...], int],
 ) -> dict[str, int]:
-    """Number the layers so that two have the same number if their labels and their neighbours' labels are equal."""
+    """Return a number for each layer, equal for two layers if their labels and their neighbours' labels match."""
     found = {}
     for path, label in labels.items():
         before, after = (tuple(sorted(labels[other] for other in side[path])) for side in (edges, reverse))

@@ -48,11 +48,11 @@ def keras_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[s
 
 @dataclass(frozen=True)
 class OneSidedKey:
-    """A key in two parts, for pairs of which only one layer has a bias or a scale: the cores must be equal.
+    """A key for pairs in which only one layer has a bias or a scale; two layers fit if their keys have the same `core`.
 
     Attributes:
         core: The torch class with the roles and shapes of the tensors that both layers must have.
-        neutral: The roles and shapes of the tensors that one of the two may lack.
+        neutral: The roles and shapes of the biases and scales, which one of the two layers may lack.
     """
 
     core: Key
@@ -79,7 +79,7 @@ def one_sided_keras_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[s
 
 
 def one_sided_cores(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> set[Key]:
-    """Return the cores for which the two sides have different numbers of layers with a bias or a scale.
+    """Return the key cores for which the two sides have different numbers of layers with a bias or a scale.
 
     For any other core, each layer has a partner on the other side with the same biases and scales.
     """
@@ -204,7 +204,7 @@ def shapes_in_torch(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
 def _one_sided_torch_keys(layer: LayerView, *, scales: bool) -> OneSidedKeys:
     keys: OneSidedKeys = {}
     for rule in rules_for_torch(layer):
-        # A normalisation without tensors may have a rule for a function; it fits a layer with ones and zeros, too.
+        # A normalisation without tensors also fits a Keras layer with scale one and bias zero.
         if may_apply(rule, layer) or not layer.tensors:
             kept = [tensor for tensor in layer.tensors if tensor.role not in rule.ignored and not is_constant(tensor)]
             shapes = {tensor.role: tensor.shape for tensor in kept}
@@ -230,7 +230,7 @@ def _one_sided_key(
     """Return the one-sided key of a torch layer with these tensor shapes; None if its size is unknown."""
     neutral = {role for role in shapes if neutral_in_torch(rule, role) in ((0, 1) if scales else (0,))}
     core = {role: shape for role, shape in shapes.items() if role not in neutral}
-    if not core:  # a normalisation without such tensors: its configuration has the size
+    if not core:  # a normalisation without core tensors: its configuration has the size
         sizes = next((config[name] for name in _SIZES if config and config.get(name)), None)
         if sizes is None:
             return None

@@ -27,7 +27,7 @@ def numbers(groups: Iterable[Group]) -> dict[flow.LayerKey, int]:
 
 
 def anchors(pairs: Iterable[Pair]) -> dict[flow.LayerKey, int]:
-    """Give the layers of each earlier pair a number in common, negative so that it differs from every group number."""
+    """Return a number for the layers of each earlier pair; it is negative, so it differs from every group number."""
     found: dict[flow.LayerKey, int] = {}
     for number, pair in enumerate(pairs, 1):
         found |= {("torch", path): -number for path in pair.torch_layers}
@@ -49,7 +49,7 @@ def match_groups(groups: Iterable[Group], positions: Positions) -> Iterator[Pair
 
 
 def _doubted(pair: Pair, counts: tuple[int, int]) -> Pair:
-    """Return a pair with a doubt: one side has more layers that fit, and the position of a layer may be another's."""
+    """Return the pair with evidence that it is uncertain: one side has more fitting layers than the other."""
     doubt = Evidence(kind="interchangeable", detail=f"{counts[0]} torch layers fit {counts[1]} Keras layers")
     return replace(pair, evidence=(*pair.evidence, doubt))
 
@@ -191,7 +191,7 @@ def _same_names(group: Group) -> Iterator[Pair]:
 
 
 def _same_last_names(group: Group) -> Iterator[Pair]:
-    """Pairs of layers with the same last name, where the order of a file of weights means nothing."""
+    """Yield the pairs of layers with the same last name; the order of the tensors in a weight file is no evidence."""
     torch = _labelled(group.torch_layers, lambda layer: names.words(layer.path)[-1])
     keras = _labelled(group.keras_layers, lambda layer: names.words(layer.path)[-1])
     for name, layers in torch.items():

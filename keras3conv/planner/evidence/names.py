@@ -1,7 +1,7 @@
 """Read names as evidence: split paths into words, and normalise synonyms such as q_proj and query.
 
-Numbers in names are evidence of order, not of identity: one side may count its blocks from 0, the other from 1. So not
-the number itself is compared, but its rank among the paths that differ only in this number.
+Numbers in names are evidence of order, not of identity: one side may count its blocks from 0, the other from 1. The
+comparison uses the rank of the number among the paths that differ only in this number.
 """
 
 import re

@@ -52,7 +52,7 @@ def _groups(
     torch: Mapping[str, OneSidedKeys],
     keras: Mapping[str, OneSidedKeys],
 ) -> Iterator[Group]:
-    """Yield a group for every two keys with equal cores and different neutral tensors; each layer is in one group."""
+    """Yield a group for every two keys that differ only in biases and scales; each layer is in one group."""
     shared = _cores(torch) & _cores(keras)
     by_torch_key = _by_first_key(torch_layers, torch, shared, "torch")
     by_keras_key = _by_first_key(keras_layers, keras, shared, "keras")

@@ -1,8 +1,9 @@
 """Pair packed layers without a run: one layer for query, key and value, or for gate and up, with several layers.
 
-Names tell the order: the packed layer is called "qkv" or "gate_up", the others query, key and value, or gate and up.
-The rows of a packed layer may also go head by head, which no name and no shape tells, so the pairs are not confirmed
-before a run; a name that is known for rows by heads ("query_key_value") is not paired.
+The names determine the order: the packed layer is called "qkv" or "gate_up", its parts query, key and value, or gate
+and up. The rows of the packed weight may also be interleaved by attention head. Names and shapes do not show this, so
+the pairs are unconfirmed until a probe run. A layer called "query_key_value" is not paired, because models with this
+name interleave the rows.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,7 +29,9 @@ _PACKED = {
 }
 """For each name of a packed layer, the functions of its parts in the order of their rows."""
 
-_EVIDENCE = Evidence(kind="position", detail="the names tell the parts; whether the rows go head by head is not known")
+_EVIDENCE = Evidence(
+    kind="position", detail="the names identify the parts; the rows may be interleaved by attention head"
+)
 
 
 def packed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
@@ -37,7 +40,7 @@ def packed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
     Groups of parts correspond to packed layers in their order, if there are as many of both.
     """
     keras = unmatched.keras_layers
-    if any(_ATTENTION in layer.kinds for layer in unmatched.torch_layers):  # a file does not tell the class
+    if any(_ATTENTION in layer.kinds for layer in unmatched.torch_layers):  # a weight file does not store the class
         wholes = tuple(f"{layer.path}/" for layer in keras if _is_attention(layer))
         keras = tuple(layer for layer in keras if not layer.path.startswith(wholes))
     for order in dict.fromkeys(_PACKED.values()):

@@ -1,7 +1,7 @@
 """Pair one layer with a sequence of layers on the other side, such as a two-layer torch LSTM with two Keras LSTMs.
 
-Rules determine the classes. A sequence is paired if no other sequence fits the layer, and the sequence fits no other
-layer. A sequence consists of consecutive layers in call order, or in definition order if no run was traced.
+Rules determine the classes. A sequence is paired only if the match is unique on both sides. A sequence consists of
+consecutive layers in call order, or in definition order if no run was traced.
 """
 
 from collections import Counter
@@ -66,7 +66,7 @@ def _sequences(layers: Sequence[LayerView], kind: str, number: int, side: Side) 
 
 
 def _is_unknown(layer: LayerView, side: Side) -> bool:
-    """Return whether the layer is from a torch file, which tells names and shapes and no class."""
+    """Return whether the layer is from a torch file, which stores names and shapes but no class."""
     return side == "torch" and not layer.kinds and layer.config is None
 
 

@@ -123,7 +123,7 @@ def _left(layers: tuple[LayerView, ...], paired: set[str], side: Side) -> tuple[
 
 
 def _untouched(layers: tuple[LayerView, ...], placed: set[str]) -> tuple[LayerView, ...]:
-    """Return the layers of which no tensor is mapped."""
+    """Return the layers without a mapped tensor."""
     return tuple(layer for layer in layers if placed.isdisjoint(tensor.path for tensor in layer.tensors))
 
 

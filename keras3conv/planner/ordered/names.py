@@ -1,7 +1,7 @@
 """Reorder the names of Keras layers by tables of positions.
 
 A pass goes through the names in model order and inserts each into a new list: at the position that a table gives, or at
-the end. If a table gives the name of a layer, the position of that layer before the pass is meant.
+the end. If a table gives the name of a layer, the target is the position of that layer before the pass.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -104,7 +104,7 @@ def _entry(name: str, tails: TailTable, full_names: NameTable, split: int) -> Ta
 
 
 def _position(target: Target, here: int, before: Mapping[str, int]) -> int | str:
-    """Return the position that a target means, or a message about an invalid target."""
+    """Return the position of a target, or a message about an invalid target."""
     if isinstance(target, str):
         return before.get(target, f"is to move to the position of {target!r}, but no layer has this name")
     position = here + target if target < 0 else target
@@ -121,5 +121,5 @@ def _chosen(names: tuple[str, ...], choose: Choice) -> tuple[str, ...]:
     twice = (name for name in dict.fromkeys(chosen) if chosen.count(name) > 1)
     problems += [Problem(keras=name, fact="occurs more than once") for name in twice]
     if problems:
-        raise InputError(lay_out("specific_match_func must return every name once", problems))
+        raise InputError(lay_out("specific_match_func must return every name exactly once", problems))
     return chosen

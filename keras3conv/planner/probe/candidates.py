@@ -90,7 +90,7 @@ class CandidateFinder:
 
     @cached_property
     def _by_class(self) -> dict[tuple[str, frozenset[str]], list[tuple[Key, LayerView]]]:
-        """The torch layers, each with its key, by the class of the rule and the roles of the tensors, for all sizes."""
+        """The torch layers and their keys, grouped by the rule's torch class and tensor roles; sizes are ignored."""
         found: dict[tuple[str, frozenset[str]], list[tuple[Key, LayerView]]] = {}
         for key, layers in self._by_key.items():
             found.setdefault((key[0], _roles(key)), []).extend((key, layer) for layer in layers)
@@ -176,7 +176,7 @@ class CandidateFinder:
                 yield self._ordered(candidate)
 
     def _ordered(self, candidate: Candidate) -> Candidate:
-        """Return the candidate with its rows in the order that the run assumes."""
+        """Return the candidate with the row order of its weights that this probe run assumes."""
         if candidate.kind == "parameter":
             order = self.orders.fused.get(without_numbers(candidate.slices[0].path))
             return replace(candidate, rows=order.then(candidate.rows)) if order else candidate

@@ -55,7 +55,7 @@ def distance(
 
 
 def is_outside(trail: Trail, owner: str) -> bool:
-    """Return whether the torch layer that was found last is outside of the torch module `owner`."""
+    """Return whether the torch layer that was chosen last is outside the torch module `owner`."""
     last = next((choice.candidate.owner for choice in reversed(trail.choices.values())), "")
     return bool(owner) and not f"{last}.".startswith(f"{owner}.")
 

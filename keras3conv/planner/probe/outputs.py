@@ -1,7 +1,6 @@
 """Compare the outputs of the two whole models element by element, in the layouts that a port may have.
 
-Equal sums of powers do not prove equal outputs: an output that is flipped, or whose height and width are exchanged, has
-them too.
+Equal fingerprints (sums of powers) do not prove equal outputs: a flipped or transposed output has the same fingerprint.
 """
 
 from collections.abc import Iterator, Mapping

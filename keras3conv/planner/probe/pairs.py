@@ -95,7 +95,7 @@ def _without_taken_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choi
 
 
 def rest_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """Yield pairs of single tensors of layers that never ran: tensors that are unpaired and the only ones of a size."""
+    """Yield pairs of single tensors in layers that never ran, if each is the only unpaired tensor of its size."""
     pairs = tuple(pairs)
     placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
     counterparts = _counterparts(torch, keras, pairs)

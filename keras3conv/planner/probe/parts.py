@@ -76,7 +76,7 @@ def differing_axes(larger: Mapping[str, Shape], smaller: Mapping[str, Shape]) ->
 def sliced_layer_candidates(
     rule: Rule, torch: LayerView, keras: LayerView, difference: AxisDifference
 ) -> Iterator[Candidate]:
-    """Yield the slices of a torch layer with the Keras layer's size: at each multiple of it, and the last two."""
+    """Yield the slices of a torch layer that have the Keras layer's size; slices start at multiples of this size."""
     total, size = difference.larger, difference.smaller
     starts = [*range(0, total - size + 1, size)][:_MOST_SLICES]
     for start in dict.fromkeys([*starts, total - 2 * size if total > 2 * size else 0, total - size]):
@@ -145,15 +145,15 @@ def _resized(
     sources: Mapping[str, tuple[TensorSlice, ...]],
     sizes: tuple[int, int],
 ) -> Iterator[Candidate]:
-    """Yield the candidate of an imaginary torch layer that is a slice of the first layer, or all layers joined.
+    """Yield the candidate for a hypothetical torch layer: a slice of the first layer, or all layers joined.
 
     Args:
         kind: The kind of the candidate.
         rule: The rule that pairs the two classes.
         layers: The torch layers.
         keras: The Keras layer.
-        sources: The slices that are joined to make each tensor of the imaginary layer.
-        sizes: A size in the first layer's configuration, and the size that replaces it in the imaginary layer.
+        sources: The slices that are joined to make each tensor of the hypothetical layer.
+        sizes: A size in the first layer's configuration, and the size that replaces it in the hypothetical layer.
     """
     tensors_by_path = {tensor.path: tensor for layer in layers for tensor in layer.tensors}
     tensors = []

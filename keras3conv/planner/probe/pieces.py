@@ -45,7 +45,7 @@ def slice_candidates(layer: LayerView, tensor: TensorRef, keras: LayerView, vari
 
 
 def _half_candidates(layer: LayerView, tensor: TensorRef, keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
-    """Yield the candidates in which a Keras variable is the gate or the way up of one expert of a tensor of all."""
+    """Yield the candidates that slice one expert's gate or up projection from a torch tensor of all experts."""
     if len(tensor.shape) < 2 or size_of(tensor.shape) != 2 * tensor.shape[0] * size_of(variable.shape):
         return
     for axis in (axis for axis in range(1, len(tensor.shape)) if tensor.shape[axis] % 2 == 0):
@@ -103,7 +103,7 @@ def stack_candidates(layers: Iterable[LayerView], keras: LayerView, variable: Te
 def stack_of_halves_candidates(
     layers: Iterable[LayerView], keras: LayerView, variable: TensorRef
 ) -> Iterator[Candidate]:
-    """Yield the candidates in which a Keras variable has the gate and the way up of all experts, one tensor each."""
+    """Yield the candidates that join the gate and up projections of all experts, one torch tensor each."""
     if len(variable.shape) < 2:
         return
     families = list(_families(layers, variable, parts=2))

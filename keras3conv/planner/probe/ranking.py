@@ -21,7 +21,7 @@ from keras3conv.planner.probe.trail import Trail
 from keras3conv.rules.constants import is_constant
 
 _BACKWARDS = 1 << 40
-"""Added to the distance of a torch layer that ran before the layer found last: it ranks behind all later layers."""
+"""Added to the distance of a torch layer that ran before the last chosen layer, so that it ranks behind the others."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class CandidateRanking:
     _last_index: int = -1
 
     def note_found(self, candidate: Candidate) -> None:
-        """Record the call position of the torch layer that was found last; the layers called next rank first."""
+        """Record the call position of the torch layer that was chosen last; the layers called after it rank first."""
         if calls := self.finder.run.calls_of(candidate.layers[0].path):
             self._last_index = calls[0].index
 

@@ -1,6 +1,7 @@
-"""Define the orders in which the rows of a fused layer may go, such as query, key and value head by head.
+"""Define the known row orders of fused weights, such as query, key and value interleaved by attention head.
 
-Shapes cannot tell these orders apart, and neither can the outputs of the layer itself: only a later layer can.
+All orders have the same shapes, and give the same layer outputs up to a permutation. Only a later layer, which uses
+the values by position, distinguishes them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -40,11 +41,11 @@ class RowOrder:
         return np.moveaxis(ordered.reshape(moved.shape), 0, axis)
 
     def ordered(self, tensor: Array) -> Array:
-        """Return a weight or a bias in the order of Keras."""
+        """Return a weight or a bias with its rows in the order of Keras."""
         return self.transform(tensor.ndim)((tensor,))[0]
 
     def fits(self, shape: Shape) -> bool:
-        """Return whether a tensor of this shape can have the order."""
+        """Return whether a tensor of this shape can have its rows in this order."""
         try:
             self.transform(len(shape)).shapes((shape,))
         except TransformError:
@@ -60,7 +61,7 @@ class RowOrder:
 
     @property
     def inverse(self) -> "RowOrder":
-        """Return the reverse permutation: torch has separate layers, and the fused layer of Keras has this order."""
+        """Return the inverse permutation, for separate torch layers and a fused Keras layer with rows in this order."""
         return RowOrder(self.name, lambda axes: self.transform(axes).inverse)
 
 
@@ -131,7 +132,7 @@ def fused_orders(rows: int, parts: tuple[int, ...], integers: frozenset[int], *,
 
 
 def half_orders(shape: Shape) -> Iterator[RowOrder]:
-    """Yield the orders of gate and up in a tensor of all experts: along each axis but the first, which has the experts.
+    """Yield the orders of the gate and up rows in a tensor of all experts, whose first axis counts the experts.
 
     Args:
         shape: The shape of the tensor.
@@ -153,7 +154,7 @@ def _alternating(axis: int) -> RowOrder:
 
 
 def halves_of_experts(axis: int) -> RowOrder:
-    """Return the transform that cuts an axis into halves, and joins them with the axis of the experts, the first."""
+    """Return the transform that splits an axis into halves and merges the halves with the first axis, the experts."""
 
     def transform(axes: int) -> Transform:
         letters = [*"uvwxyz"[:axes]]
@@ -165,7 +166,7 @@ def halves_of_experts(axis: int) -> RowOrder:
 
 
 def rotary_orders(sizes: set[int], integers: frozenset[int]) -> Iterator[Callable[[int], RowOrder | None]]:
-    """Yield the orders of the rows of queries and keys if one side rotates pairs of values and the other side halves.
+    """Yield the row orders of query and key weights between rotary embeddings over pairs and over halves of a head.
 
     Args:
         sizes: The numbers of rows of the queries and keys.
@@ -180,7 +181,7 @@ def rotary_orders(sizes: set[int], integers: frozenset[int]) -> Iterator[Callabl
 
 
 def _plausible(number: int, integers: frozenset[int]) -> list[int]:
-    """Return the divisors of a number but 1, first those that (or whose quotients) the configuration contains."""
+    """Return the divisors of a number except 1; divisors and quotients that the configuration contains come first."""
     divisors = [count for count in range(2, number + 1) if number % count == 0]
     return sorted(divisors, key=lambda count: count not in integers and number // count not in integers)
 
@@ -207,7 +208,7 @@ def _exchanged(order: tuple[int, ...]) -> RowOrder:
 
 
 def _grouped_orders(parts: tuple[int, ...], integers: frozenset[int]) -> Iterator[RowOrder]:
-    """Yield the orders in which each key and value follow the queries that use them."""
+    """Yield the row orders of grouped-query attention, where a key and a value follow the queries that share them."""
     if len(parts) != 3 or parts[1] != parts[2] or parts[0] % parts[1] or parts[0] // parts[1] > _MOST_GROUPED:
         return
     for groups in _plausible(parts[1], integers):
@@ -230,7 +231,7 @@ def _grouped(groups: int, queries: int, size: int) -> RowOrder:
 
 
 def _rotated(size: int, turned: int, *, pairs: bool) -> RowOrder:
-    """Return the order of the rows of one query or key; `pairs` says that torch rotates pairs and Keras halves."""
+    """Return the row order of one query or key; with `pairs`, torch rotates pairs and Keras rotates halves."""
 
     def transform(axes: int) -> Transform:
         rest = _other_axes(axes)
@@ -251,7 +252,7 @@ def _rotated(size: int, turned: int, *, pairs: bool) -> RowOrder:
 
 
 def _rotated_parts(parts: tuple[int, ...], size: int, pairs: int) -> RowOrder:
-    """Return the order of the rows of query, key and value, of which the query and the key are rotated."""
+    """Return the row order of query, key and value; only query and key are permuted for the rotary embedding."""
     order = _rotated(size, size, pairs=bool(pairs))
 
     def transform(axes: int) -> Transform:

@@ -1,4 +1,4 @@
-"""Try the known orders of the rows of fused layers if the outputs of two models differ with the rows as they are."""
+"""If the outputs of two models differ, try the known row orders of fused weights."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from keras3conv.planner.probe.search import Abandoned, Search
 _MOST_TRIALS = 80
 _MOST_ROUNDS = 3
 _MOST_LAYERS = 4
-"""The number of layers before the first difference whose rows may be the reason."""
+"""The number of layers before the first difference whose row orders are tried."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Attempt:
 
 
 Try = Callable[[RowOrders, int], Attempt]
-"""Runs the Keras model with the given orders, and abandons the run if a layer up to this call does not agree."""
+"""Runs the Keras model with these row orders; aborts the run if a layer up to this call number differs from torch."""
 
 
 def with_known_orders(run: Try, integers: frozenset[int]) -> Attempt:
-    """Run the Keras model, and if a value differs, again with the known orders of the rows until the outputs agree.
+    """Run the Keras model; while the outputs differ, run it again with the next known row order.
 
     Args:
         run: Runs the Keras model.
@@ -61,14 +61,14 @@ def with_known_orders(run: Try, integers: frozenset[int]) -> Attempt:
         return best
     layers = list(dict.fromkeys(without_numbers(key) for key, *_ in _suspects(first.search)))
     return (
-        replace(best, tried=f"no known order of the rows explains it, tried for {', '.join(layers)}")
+        replace(best, tried=f"no known row order explains the difference, tried for {', '.join(layers)}")
         if layers
         else best
     )
 
 
 def _improved(best: Attempt, run: Try, integers: frozenset[int]) -> Attempt | None:
-    """Return the first attempt that gets farther than the best; None if no order helps."""
+    """Return the first attempt whose first difference occurs later than that of `best`; None if no order helps."""
     orders = best.search.ranking.finder.orders
     for _, trial in zip(range(_MOST_TRIALS), _trials(best.search, orders, integers), strict=False):
         try:
@@ -147,7 +147,7 @@ def _suspects(search: Search) -> Iterator[tuple[str, int, tuple[int, ...], str]]
 
 
 def _has_rows(candidate: Candidate) -> bool:
-    """Return whether the weights of a candidate's torch layers have rows that give outputs."""
+    """Return whether each row of the candidate's torch weights computes one output feature."""
     if candidate.kind == "parameter":
         return len({part.path for part in candidate.slices}) == 1
     has_kind = candidate.kind in ("layer", "slice", "joined")

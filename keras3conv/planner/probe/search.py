@@ -1,12 +1,12 @@
 """Search the torch layer of each Keras layer: run both models under the same random weights and compare the outputs.
 
 PyTorch has run before, and its run was recorded (`TorchRun`). Then Keras runs. At each layer call, the search fills the
-Keras layer: it writes the weights of a candidate torch layer into its variables. As all layers before it are filled,
-its input is right, so its output must equal the recorded output of the corresponding torch layer. Several candidates
-may have the same input and shapes (query, key, value). Then the search takes the best by names and call order, and
-backtracks to the next one when a later layer receives a wrong input. If no candidate reproduces the recorded output,
-the best one is kept, unconfirmed, and the layer returns the recorded output. So the layers after it receive the right
-input.
+Keras layer: it writes the weights of a candidate torch layer into its variables. All layers before it have the right
+weights, so its input is right, and its output must equal the recorded output of the corresponding torch layer. Several
+candidates may have the same input and shapes (query, key, value). Then the search takes the best by names and call
+order, and backtracks to the next one when a later layer receives a wrong input. If no candidate reproduces the recorded
+output, the best one is kept, unconfirmed, and the layer returns the recorded output. So the layers after it receive the
+right input.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -47,7 +47,7 @@ _MOST_FORCED_ALTERNATIVES = 4
 
 
 class Abandoned(BaseException):  # not an Exception: Keras would catch it and raise a different one
-    """Ends a run in which a layer differs that was to agree."""
+    """Abort a run because a layer that must agree differs from torch."""
 
 
 OUTPUTS = "the outputs"
@@ -84,7 +84,7 @@ class Search:
         outputs_agree: Whether every output of the model has the values of a recorded torch value, in any order, and no
             two outputs are swapped.
         output_comparison: The comparison of the outputs, element by element.
-        must_agree: The run is abandoned if a layer differs at a call up to this number.
+        must_agree: The run is aborted if a layer differs at a call up to this number.
     """
 
     ranking: CandidateRanking
@@ -110,7 +110,7 @@ class Search:
 
     @property
     def replaced_an_output(self) -> bool:
-        """True if a layer returned the recorded torch output instead of its own."""
+        """True if a layer returned the recorded torch output in place of its output."""
         return any(choice.replaces_output for choice in self.choices.values())
 
     @property
@@ -122,7 +122,7 @@ class Search:
 
     @property
     def first_difference(self) -> int:
-        """The number of the first layer call that differs from torch; of all calls if only the outputs differ."""
+        """The index of the first layer call that differs from torch; the number of calls if only the outputs differ."""
         if self.is_equal:
             return len(self.trail.called) + 1
         differing = (self.trail.called.index(choice.path) for choice in self.choices.values() if choice.replaces_output)

@@ -95,7 +95,7 @@ class Trail:
         return self._call_counts[path] - 1
 
     def allows(self, path: str, candidate: Candidate) -> bool:
-        """Return whether a candidate is neither rejected for this layer nor uses tensors of another choice.
+        """Return whether a candidate was not rejected for this layer and no other choice uses its tensors.
 
         For a pinned choice, only the pinned candidate is allowed.
         """
@@ -175,7 +175,7 @@ class Trail:
         return any(other.bits(run) & dependencies & ~own for other in choice.alternatives)
 
     def note_agreement(self, path: str) -> None:
-        """End the backtracking for a layer that did not agree before, if it is this layer: now it agrees."""
+        """End the backtracking if it was for this layer, because the layer agrees now."""
         if self._failure and self._failure.path == path:
             self._failure = None
             self._rejected.clear()
@@ -221,7 +221,7 @@ class Trail:
         return next(choice for choice in self.choices.values() if choice.path in failure.open_choices)
 
     def _forget_from(self, first: Choice) -> int:
-        """Delete a choice and all later choices.
+        """Remove a choice and all later choices from the record.
 
         Return the number of the innermost call that was running when the choice was made and is still running.
         """

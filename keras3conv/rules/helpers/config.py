@@ -106,7 +106,7 @@ def bound(
     to_torch: Callable[..., LayerSpecs],
     **settings: Any,
 ) -> Functions:
-    """Bind the functions of a `Rule` to settings, such as the number of axes, in which several classes differ."""
+    """Bind the functions of a `Rule` to the settings that differ between classes, such as the number of axes."""
     functions = (partial(function, **settings) for function in (weights, to_keras, to_torch))
     return dict(zip(("weights", "to_keras", "to_torch"), functions, strict=True))  # type: ignore[return-value]
 

@@ -1,4 +1,4 @@
-"""Name the torch modules of keras3conv that compute the same as a Keras layer, and translate their activations."""
+"""Name the torch modules of keras3conv that are equivalent to a Keras layer, and translate their activations."""
 
 from keras3conv.errors import RuleError
 from keras3conv.rules.helpers.config import name_of

@@ -1,1 +1,1 @@
-"""Run many alignments, transfers, conversions and validations: one process for each."""
+"""Implement `keras3conv.sweep`: align, transfer, convert and validate many models, each in a separate process."""

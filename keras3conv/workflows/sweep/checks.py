@@ -1,4 +1,4 @@
-"""Check the tasks of a sweep before anything runs: every file can be read, every factory can be imported."""
+"""Check the tasks of a sweep before any runs: whether every file can be read and every factory imported."""
 
 import json
 import os
@@ -21,12 +21,12 @@ _SIDE_OF_KEY = {"torch_weights": "torch", "keras_weights": "keras"}
 
 
 def faults_of_files(placed: Sequence[Placed]) -> list[Fault]:
-    """Return the files that do not exist or cannot be read; of checkpoints, the headers are read."""
+    """Return a fault for every file that does not exist or whose header cannot be read."""
     return [fault for one in placed for fault in _of_files(one)]
 
 
 def faults_of_factories(placed: Sequence[Placed]) -> list[Fault]:
-    """Return the factories that cannot be imported."""
+    """Return a fault for every factory that cannot be imported."""
     faults: list[Fault] = []
     factories: dict[tuple[str, str], list[tuple[Placed, str]]] = {}
     for one in placed:
@@ -47,7 +47,7 @@ def faults_of_factories(placed: Sequence[Placed]) -> list[Fault]:
 
 
 def import_factories(factories: Sequence[tuple[str, str]], backend: str) -> dict[tuple[str, str], str]:
-    """Import factories in other processes, without calling them, and return what is wrong with each of them.
+    """Import factories in other processes, without calling them; return the error of each, empty for none.
 
     A process imports one after another. If it ends at one of them, the others are imported by another process.
 
@@ -67,7 +67,7 @@ def import_factories(factories: Sequence[tuple[str, str]], backend: str) -> dict
 
 
 def _import_in_process(folder: str, arguments: Sequence[str], backend: str) -> tuple[list[str], str]:
-    """Return the answers for the first of the factories, and why there are no more."""
+    """Return the errors of the factories up to the first that ends the process, and the reason of this end."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TF_CPP_MIN_LOG_LEVEL": "3"}
     if backend:
         environment["KERAS_BACKEND"] = backend

@@ -1,4 +1,4 @@
-"""Expand a table of a sweep file to its tasks: globs, lists of files, and the matrix."""
+"""Expand a table of a sweep file to tasks, by its globs, lists of files and matrix."""
 
 import itertools
 import re
@@ -15,7 +15,7 @@ _FORBIDDEN_IN_NAMES = re.compile(r"[^A-Za-z0-9._+=-]+")
 _NUMBERS = re.compile(r"(\d+)")
 
 Problems = list[tuple[str, str]]
-"""The keys that are wrong, each with the fact."""
+"""The invalid keys, each with the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)

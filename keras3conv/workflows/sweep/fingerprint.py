@@ -1,4 +1,4 @@
-"""Compute the fingerprint of a task: the digest of everything that decides its result."""
+"""Compute the fingerprint of a task: the digest of everything that its result depends on."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from keras3conv.workflows.factories import factory_of
 from keras3conv.workflows.sweep.task import DATA_FILES, LIMITS, MODELS, WEIGHTS, Task
 
 Digests = dict[str, tuple[int, int, str]]
-"""For each file its size in bytes, the time of its last change in nanoseconds, and its sha256."""
+"""For each file, its size in bytes, its modification time in nanoseconds, and its sha256."""
 
 _BLOCK = 1 << 20
 
@@ -33,7 +33,7 @@ def fingerprint(task: Task, known: Mapping[str, tuple[int, int, str]]) -> tuple[
 
 
 def is_done(row: Row, task: Task, expected: str) -> bool:
-    """Return whether the row of an earlier run is the result of a task as it is now.
+    """Return whether the row of an earlier run is still the valid result of a task.
 
     A task that was stopped by a limit is not done if it has a higher limit now. A task is not done if a file of code
     that it imported has changed.

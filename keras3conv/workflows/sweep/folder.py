@@ -1,4 +1,4 @@
-"""Keep the results of a sweep in a folder: one line of JSON for each finished task, tables, and the files of tasks."""
+"""Store the results of a sweep in a folder: one line of JSON per finished task, tables, and the files of tasks."""
 
 import json
 import os
@@ -20,7 +20,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """The folder of the results of one sweep, which no other process writes at the same time."""
+    """The results folder of one sweep, locked against other processes."""
 
     path: Path
 
@@ -43,7 +43,7 @@ class Results:
         return folder
 
     def keep(self, row: Row) -> Row:
-        """Keep the files and the row of a task that ended; return the row with the paths of the kept files."""
+        """Store the files and the row of a finished task; return the row with the paths of the stored files."""
         part, kept = self.path / "tasks" / f".{row.name}.part", self.path / "tasks" / row.name
         shutil.rmtree(kept, ignore_errors=True)
         part.rename(kept)
@@ -60,7 +60,7 @@ class Results:
         return row
 
     def write_tables(self, overview: Overview) -> None:
-        """Write the tables for people."""
+        """Write the overview as Markdown and HTML."""
         from keras3conv.report.html import write_overview as to_html
         from keras3conv.report.overview_text import to_markdown
 
@@ -79,7 +79,7 @@ class Results:
 
 @contextmanager
 def opened(path: Path, name: str, origin: Path | None) -> Iterator[Results]:
-    """Make or open the folder of the results of a sweep, for the length of a with statement.
+    """Create or open the results folder of a sweep for the duration of a with statement.
 
     Args:
         path: The folder.

@@ -1,6 +1,6 @@
-"""Import factories in a process of their own, without calling them: `python -m ... FACTORY FACTORY`.
+"""Import factories in a separate process, without calling them: `python -m ... FACTORY FACTORY`.
 
-One line of JSON is printed for each: a text, which says what is wrong; an empty one if nothing is.
+One line of JSON is printed for each: a string with the error, empty if there is none.
 """
 
 import json
@@ -14,7 +14,7 @@ from keras3conv.workflows.factories import factory_of, find_factory
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print an answer for every factory; what an imported module prints itself is dropped."""
+    """Print one line of JSON for every factory; discard the output of the imported modules."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def fault_of(argument: str) -> str:
-    """Return what is wrong with a factory, in one line; an empty text if it can be imported."""
+    """Return the import error of a factory in one line; an empty text if it can be imported."""
     try:
         factory = factory_of(argument)
         if factory is not None:

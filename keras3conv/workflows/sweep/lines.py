@@ -1,4 +1,4 @@
-"""Find the line of every key in a TOML file; the parser of the standard library does not keep it."""
+"""Find the line number of every key in a TOML file, which the parser of the standard library does not provide."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ _TOKEN = re.compile(
 
 
 def key_lines(text: str) -> Mapping[Place, int]:
-    """Return the line of every table and key in a valid TOML text, counted from 1."""
+    """Return the line number of every table and key in a valid TOML text, counted from 1."""
     lines: dict[Place, int] = {}
     table: Place = ()
     counted: dict[Place, int] = {}
@@ -36,7 +36,7 @@ def line_of(lines: Mapping[Place, int], place: Place) -> int:
 
 
 def _table(parts: Place, counted: dict[Place, int], *, starts_another: bool) -> Place:
-    """Return the place of a table: each part that is an array of tables is followed by the index of its last table."""
+    """Return the keys of a table; an array of tables is followed by the index of its last table."""
     place: Place = ()
     for position, part in enumerate(parts):
         place = (*place, part)
@@ -52,7 +52,7 @@ def _parts(dotted: str) -> Place:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Yield every statement with the number of its first line; a value of several lines is one statement."""
+    """Yield every statement with the number of its first line; a multi-line value is part of its statement."""
     begin, depth, number = 0, 0, 1
     strings = {found.start(): found for found in _TOKEN.finditer(text)}
     position = 0

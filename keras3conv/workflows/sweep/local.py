@@ -1,4 +1,4 @@
-"""Run tasks on this machine: as many processes at a time as the processors and the memory allow."""
+"""Run tasks on this machine, with as many parallel processes as the processors and the memory allow."""
 
 import os
 import threading
@@ -12,7 +12,7 @@ from keras3conv.workflows.sweep.process import run_task
 from keras3conv.workflows.sweep.task import Task
 
 MEMORY_OF_A_TASK = 2 * 1024**3
-"""The memory that is kept free for a task without a limit, in bytes: both frameworks and a small model."""
+"""The memory in bytes that is reserved for a task without a limit: enough for both frameworks and a small model."""
 
 
 def processors() -> int:
@@ -21,7 +21,7 @@ def processors() -> int:
 
 
 def free_memory() -> int:
-    """Return the memory that is available, in bytes; what the machine has in all if the system does not tell."""
+    """Return the available memory in bytes; the total memory of the machine if the system does not report it."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
@@ -30,12 +30,12 @@ def free_memory() -> int:
 
 
 def default_jobs() -> int:
-    """Return the number of processes that run at a time, if none is given."""
+    """Return the default number of parallel processes."""
     return max(1, min(processors(), free_memory() // MEMORY_OF_A_TASK))
 
 
 class Room:
-    """The processors and the memory that running tasks leave free."""
+    """The processors and the memory that are not used by running tasks."""
 
     def __init__(self, cpus: int, memory: int) -> None:
         self._all = cpus, memory
@@ -44,7 +44,7 @@ class Room:
 
     @contextmanager
     def taken(self, cpus: int, memory: int) -> Iterator[None]:
-        """Wait for some processors and memory, and keep them for a with statement; at most all there are."""
+        """Wait until processors and memory are available, and reserve them for a with statement; at most the total."""
         cpus, memory = min(cpus, self._all[0]), min(memory, self._all[1])
         with self._changed:
             self._changed.wait_for(lambda: self._cpus >= cpus and self._memory >= memory)
@@ -58,7 +58,7 @@ class Room:
 
 
 def run_locally(tasks: Sequence[tuple[Task, Path]], jobs: int) -> Generator[Row, None, None]:
-    """Run tasks and yield the row of each when it has ended. Closing the iterator kills what still runs.
+    """Run tasks and yield the row of each finished task. Closing the iterator kills the running processes.
 
     Args:
         tasks: The tasks, each with an empty folder for its files.

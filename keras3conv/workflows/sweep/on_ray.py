@@ -1,4 +1,4 @@
-"""Run tasks on a Ray cluster: Ray places them, repeats those whose machine went away, and returns their files."""
+"""Run tasks on a Ray cluster: Ray schedules them, repeats those whose machine is lost, and returns their files."""
 
 import logging
 import tempfile
@@ -14,14 +14,14 @@ from keras3conv.workflows.sweep.process import run_task
 from keras3conv.workflows.sweep.task import Task
 
 RETRIES = 3
-"""How often a task is started again whose Ray worker was lost."""
+"""How often a task is restarted after its Ray worker is lost."""
 
 Files = Mapping[str, bytes]
 """The files of a task by their path in its folder."""
 
 
 def run_on_ray(tasks: Sequence[tuple[Task, Path]], address: str) -> Generator[Row, None, None]:
-    """Run tasks on Ray and yield the row of each when it has ended. Closing the iterator cancels the others.
+    """Run tasks on Ray and yield the row of each finished task. Closing the iterator cancels the others.
 
     A task is a Ray task, in a worker that ends with it. It starts the process of the model, so that limits and crashes
     are those of a local run, and Ray sees a failure only if a worker or a machine is lost: only then it tries again.
@@ -61,7 +61,7 @@ def run_with_files(task: Task) -> tuple[Row, Files]:
 
 
 def _received(ray: Any, reference: Any, task: Task, out: Path) -> Row:
-    """Return the row of a finished task and write its files; a worker that was lost for good is a row, too."""
+    """Return the row of a finished task and write its files; also return a row if the worker is lost permanently."""
     try:
         row, files = ray.get(reference)
     except (ray.exceptions.RayError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Run a task in a process of its own, with limits of time and memory, and return its row in every case."""
+"""Run a task in a separate process with limits of time and memory, and return its row however the process ends."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from keras3conv.workflows.sweep.worker import RESULT
 from keras3conv.writing.digests import WrittenFile
 
 POLL_SECONDS = 0.1
-"""The time between two looks at the memory of a process."""
+"""The interval in seconds at which the memory of a process is measured."""
 
 _LAST_LINES = 12
 _NOISE = ("WARNING: All log messages before absl", "I0000 ", "W0000 ", "E0000 ")
@@ -26,7 +26,7 @@ _NOISE = ("WARNING: All log messages before absl", "I0000 ", "W0000 ", "E0000 ")
 
 @dataclass(frozen=True, kw_only=True)
 class _End:
-    """How a process ended: the exit status of the process itself, or what it was killed for."""
+    """The end of a process: its exit status, or the limit for which it was killed."""
 
     code: int
     seconds: float
@@ -143,7 +143,7 @@ def _environment(task: Task) -> dict[str, str]:
     environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
     if task.backend:
         environment["KERAS_BACKEND"] = task.backend
-    # The tasks share the processors: without a limit, each would start as many threads as there are processors.
+    # Tasks run in parallel: without a limit, each would start as many threads as there are processors.
     environment.setdefault("OMP_NUM_THREADS", str(task.cpus))
     return environment
 

@@ -1,4 +1,4 @@
-"""Read the tasks of a sweep, from a TOML file or from Python, and collect everything that is wrong with them."""
+"""Read the tasks of a sweep from a TOML file or from Python dicts, and collect all their faults."""
 
 import difflib
 import os
@@ -25,7 +25,7 @@ _TABLES = ("sweep", "defaults", "task")
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Fault:
-    """One thing that is wrong with the tasks: its line (or its place among the tasks of a program), and the fact."""
+    """An error in the definition of the tasks: its line (or the index of the task), and a sentence."""
 
     line: int
     where: str
@@ -34,7 +34,7 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True)
 class Placed:
-    """A task, and where it is defined.
+    """A task with the location of its definition.
 
     Attributes:
         task: The task.
@@ -74,7 +74,7 @@ class Sweep:
     jobs: int = 0
 
     def require(self, faults: Iterable[Fault] = ()) -> None:
-        """Raise `InputError` with all faults, those of the reading and these, if there are any."""
+        """Raise `InputError` with the faults found while reading and these faults, if there are any."""
         found = sorted({*self.faults, *faults})
         if not found:
             return
@@ -85,7 +85,7 @@ class Sweep:
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """Where the values come from: the folder of their paths, and the lines of their keys, if it is a file."""
+    """The source of the values: the folder for relative paths and, for a file, the lines of the keys."""
 
     folder: Path
     lines: Mapping[Place, int] | None
@@ -137,7 +137,7 @@ def read_file(path: Path) -> Sweep:
 
 
 def read_tasks(tasks: Sequence[Mapping[str, Any]], name: str) -> Sweep:
-    """Read tasks that a program gives as dicts with the keys of a sweep file; paths are relative to this folder."""
+    """Read tasks from dicts with the keys of a sweep file; paths are relative to the current folder."""
     source = _Source(folder=Path.cwd(), lines=None)
     if not all(isinstance(task, Mapping) for task in tasks):
         raise InputError("a task is a dict with the keys of a sweep file")
@@ -148,7 +148,7 @@ def read_tasks(tasks: Sequence[Mapping[str, Any]], name: str) -> Sweep:
 
 
 def _settings(table: Any, source: _Source) -> tuple[dict[str, Any], list[Fault]]:
-    """Return the settings of the table [sweep], and what is wrong with them."""
+    """Return the settings of the table [sweep], and their faults."""
     if not isinstance(table, dict):
         return {}, [source.fault("sweep is not a table", "sweep")]
     faults = [source.fault(_unknown(key, _SETTINGS), "sweep", key) for key in table if key not in _SETTINGS]
@@ -166,7 +166,7 @@ def _settings(table: Any, source: _Source) -> tuple[dict[str, Any], list[Fault]]
 def _tasks(
     tables: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any], source: _Source
 ) -> tuple[tuple[Placed, ...], list[Fault]]:
-    """Return the tasks of the tables, expanded, and what is wrong with them."""
+    """Return the tasks of the tables, expanded, and their faults."""
     faults = [*_unknown_keys(defaults, source, "defaults")]
     base, more = _values({key: value for key, value in defaults.items() if key in KEYS}, source, "defaults")
     faults += more
@@ -198,7 +198,7 @@ def _task(one: Expanded, source: _Source, place: Place) -> tuple[Placed | None, 
 
 
 def _values(table: Mapping[str, Any], source: _Source, *place: str | int) -> tuple[dict[str, Any], list[Fault]]:
-    """Return the values of a table in their types, and what is wrong with the others."""
+    """Return the valid values of a table, converted to their types, and the faults of the others."""
     values, faults = {}, []
     for key, value in table.items():
         try:
@@ -221,14 +221,14 @@ def _unknown(key: str, known: Sequence[str]) -> str:
 
 
 def _contradictions(task: Task) -> Iterator[tuple[str, str]]:
-    """Yield the keys of a task that do not go together, each with the fact."""
+    """Yield the keys of a task that contradict each other, each with the reason."""
     asks = partial(_asks, task)
     if task.model and (task.torch or task.keras):
         yield "model", "model is one model to convert, torch and keras are two models to compare: give one or the other"
     elif not task.model and not (task.torch and task.keras):
         yield "torch", "a task has a model, or torch and keras"
     elif task.model and task.do != ("convert",):
-        yield "do", 'a single model is converted, and the result is proven: do = ["convert"]'
+        yield "do", 'a single model can only be converted: do = ["convert"]'
     elif not task.model and asks("convert"):
         yield "do", "convert makes the second model: it takes the key model, not torch and keras"
     if asks("transfer") and not task.write:

@@ -19,15 +19,15 @@ from keras3conv.workflows.sweep.reading import Placed, Sweep, read_file, read_ta
 from keras3conv.workflows.sweep.task import Task
 
 Progress = Callable[[Row, int, int], None]
-"""A function that is called after every task: with its row, the number of finished tasks, and of all tasks."""
+"""A function that is called after every task with its row, the number of finished tasks, and the number of tasks."""
 
 _TABLE_SECONDS = 10.0
-"""The time between two versions of the tables while tasks run."""
+"""The interval in seconds at which the tables are rewritten while tasks run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Todo:
-    """The tasks that have a result already, and those that will run."""
+    """The tasks with a valid earlier result, and the tasks to run."""
 
     done: Mapping[str, Row]
     run: tuple[Placed, ...]
@@ -45,7 +45,7 @@ def sweep(
     retry: bool = False,
     progress: Progress | None = None,
 ) -> Overview:
-    """Align, transfer, convert and validate many models, each task in a process of its own.
+    """Align, transfer, convert and validate many models, each task in a separate process.
 
     Everything is checked before anything runs. A task that crashes, or exceeds a limit, becomes a row that says so.
     A second call runs only the tasks that have no result, or that changed: their options, files, code or versions.
@@ -89,7 +89,7 @@ def sweep(
 
 @dataclass(frozen=True, kw_only=True)
 class _Where:
-    """Where tasks run: on this machine with a number of processes (0 for the default), or on a Ray cluster."""
+    """Selects where tasks run: on this machine with a number of processes (0 for the default), or on a Ray cluster."""
 
     jobs: int
     ray: str | None
@@ -103,7 +103,7 @@ class _Where:
 
 
 def _sorted_out(read: Sweep, rows: Sequence[Row], *, retry: bool) -> _Todo:
-    """Find the tasks that have a result already."""
+    """Separate the tasks with a valid earlier result from the tasks to run."""
     by_name = {row.name: row for row in rows}
     known = {path: facts for row in rows for path, facts in row.digests.items()}
     prints = {}

@@ -1,4 +1,4 @@
-"""Define a task of a sweep: the models, the inputs, the options, and what is asked for."""
+"""Define a task of a sweep: the models, the inputs, the options and the steps."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from keras3conv.validators.running.options import BACKENDS
 
 Step = Literal["align", "transfer", "convert", "validate"]
-"""What can be asked for, in the order in which it is done."""
+"""The possible steps of a task, in execution order."""
 
 STEPS: tuple[Step, ...] = get_args(Step)
 DTYPES = ("float32", "float64", "float16", "bfloat16")
@@ -24,7 +24,7 @@ TIME_LIMIT = 3600.0
 """The time limit of a task in seconds, if none is given."""
 
 LIMITS = ("time_limit", "memory_limit", "cpus", "gpus")
-"""The options that do not change a result, only whether there is one."""
+"""The options that cannot change a result, but can prevent one."""
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) *(KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)?")
 _UNITS = {
@@ -117,7 +117,7 @@ class Task:
         return self.model or f"{self.torch} <-> {self.keras}"
 
     def located(self, argument: str) -> str:
-        """Return a path, or the path of a factory in a file, from the folder of the task; a module stays as it is."""
+        """Resolve a path, or the file of a factory, relative to the folder of the task; keep a module name."""
         path, colon, name = argument.rpartition(":")
         if colon and path.endswith(".py"):
             return f"{Path(self.folder) / path}:{name}"

@@ -1,7 +1,7 @@
 """Run one task in this process: `python -m keras3conv.workflows.sweep.worker FOLDER PARENT`.
 
-The folder has `task.json`. The process writes its files and `result.json` into it. A process that ends without a
-result has crashed; its supervisor tells why.
+The folder has `task.json`. The process writes its files and `result.json` into it. A process that ends without a result
+has crashed; its supervisor writes the row.
 """
 
 import ctypes
@@ -30,7 +30,7 @@ _DIE_WITH_PARENT = 1
 
 @dataclass(kw_only=True)
 class _Run:
-    """A task that is running: what its steps share, and what they found."""
+    """The state of a running task: the objects that its steps share, and their results."""
 
     task: Task
     out: Path
@@ -190,7 +190,7 @@ _DO: dict[str, Callable[[_Run], str]] = {
 
 
 def _sides(running: _Run) -> tuple[Any, Any]:
-    """Return the adapters of both sides; they are made once."""
+    """Return the adapters of both sides; they are created once."""
     if running.sides is None:
         from keras3conv.frameworks.adapter import Sides
         from keras3conv.workflows.factories import Weights, resolve
@@ -204,7 +204,7 @@ def _sides(running: _Run) -> tuple[Any, Any]:
 
 
 def _plan(running: _Run) -> Any:
-    """Return the plan of the task; it is read or made once."""
+    """Return the plan of the task; it is read or computed once."""
     if running.plan is None:
         from keras3conv.workflows.align import align
         from keras3conv.workflows.files import read_inputs, read_plan

@@ -25,7 +25,7 @@ def own() -> list[object]:
     return [getattr(module, name) for module in (backend.nn, backend.core) for name in dir(module)]
 
 
-def test_the_functions_of_the_backend_are_restored_also_after_an_error() -> None:
+def test_backend_functions_are_restored_also_after_an_error() -> None:
     before = own()
     with keras_float64.float64_kernels():
         assert (own() != before) == (keras_side.backend() != "torch")
@@ -58,7 +58,7 @@ def attend(**options: object) -> Array:
     return found
 
 
-def test_attention_is_the_same_with_a_mask_a_bias_and_a_causal_order() -> None:
+def test_float64_attention_equals_the_original_with_mask_bias_and_causal_order() -> None:
     random = np.random.default_rng(1)
     mask = random.random((2, 1, 4, 5)) > 0.4
     mask[..., 0] = True
@@ -76,7 +76,7 @@ def test_attention_is_the_same_with_a_mask_a_bias_and_a_causal_order() -> None:
 @pytest.mark.parametrize("pool", [keras.ops.max_pool, keras.ops.average_pool], ids=["max", "average"])
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
-def test_pooling_over_three_axes_is_that_of_float32(pool: object, padding: str, data_format: str) -> None:
+def test_float64_pooling_over_three_axes_equals_float32_pooling(pool: object, padding: str, data_format: str) -> None:
     array = np.random.default_rng(2).normal(size=(2, 5, 6, 7, 3)).astype("float32")
     array = array if data_format == "channels_last" else np.ascontiguousarray(np.moveaxis(array, -1, 1))
 

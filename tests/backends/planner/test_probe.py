@@ -129,7 +129,7 @@ def values(model: keras.Model) -> list[Array]:
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_values_decide_which_tensors_correspond_and_both_models_stay_unchanged(name: str) -> None:
+def test_the_probe_pairs_tensors_by_values_and_leaves_both_models_unchanged(name: str) -> None:
     make, twin, shape, expected = PAIRS[name]
     module, model = coarse(randomize(make())), twin()
     given = RANDOM.standard_normal(shape).astype("float32")
@@ -147,7 +147,7 @@ def test_values_decide_which_tensors_correspond_and_both_models_stay_unchanged(n
     assert np.allclose(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
-def test_a_difference_is_named_and_does_not_stop_the_probe() -> None:
+def test_the_probe_reports_a_difference_and_continues() -> None:
     module, model = randomize(Picture()), picture()
     model.get_layer("four").epsilon = 2e-3
     plan = k3c.align(module, model)

@@ -86,7 +86,7 @@ def torch_side_of(rule: Rule, layer: Any, given: tuple[int, ...]) -> tuple[torch
 @pytest.mark.parametrize(
     ("equation", "shape", "bias", "given"), EQUATIONS, ids=[f"{row[0]} {row[2]}" for row in EQUATIONS]
 )
-def test_every_equation_that_is_one_product_becomes_torch_layers_that_compute_the_same(
+def test_every_einsum_of_one_matrix_product_becomes_equivalent_torch_layers(
     name: str, equation: str, shape: tuple[int | None, ...], bias: str | None, given: tuple[int, ...]
 ) -> None:
     rule, layer = find(name), built(equation, shape, bias, given)
@@ -122,7 +122,7 @@ NO_PRODUCT: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("config", "reason"), NO_PRODUCT, ids=[str(config) for config, _ in NO_PRODUCT])
-def test_an_equation_that_is_not_one_product_is_refused_with_the_reason(config: dict[str, Any], reason: str) -> None:
+def test_an_einsum_that_is_not_a_matrix_product_is_refused_with_the_reason(config: dict[str, Any], reason: str) -> None:
     spec = LayerSpec(kind="keras.layers.EinsumDense", config=config, shapes={"kernel": (2, 3, 4)})
     with pytest.raises(RuleError, match=reason):
         find(LINEAR).to_torch((spec,))
@@ -181,14 +181,14 @@ def test_grouped_queries_take_their_sizes_from_the_keras_layers(name: str, make:
     assert compare(np.concatenate(parts, -1), expected).max_rel < 1e-12
 
 
-def test_a_product_that_is_not_three_of_one_size_is_refused_where_only_torch_is_known() -> None:
+def test_a_packed_linear_not_divisible_by_three_is_refused_without_keras_layers() -> None:
     config = {"in_features": 5, "out_features": 24 + 1, "bias": True}
     for kind in ("Dense", "EinsumDense"):
         with pytest.raises(RuleError, match="25 outputs are not divisible by 3"):
             find(f"torch.nn.Linear <-> 3 x keras.layers.{kind}").to_keras(config)
 
 
-def test_projections_whose_equations_differ_in_their_letters_only_are_split_alike() -> None:
+def test_projections_with_renamed_einsum_letters_are_split_in_the_same_way() -> None:
     layers = [
         keras.layers.EinsumDense(equation, (None, size // 3, 3), bias_axes=None)
         for equation, size in zip(("bqm,muh->bquh", "bkm,mvh->bkvh", "btx,xyz->btyz"), SIZES, strict=True)
@@ -214,7 +214,7 @@ def test_query_key_and_value_that_are_split_differently_are_refused() -> None:
         rule.weights({"in_features": 5, "out_features": 18, "bias": False, "keras": keras_spec})
 
 
-def test_a_tied_head_is_the_embedding_in_reverse() -> None:
+def test_a_tied_output_head_computes_the_reversed_embedding() -> None:
     rule = find("torch.nn.Embedding <-> keras.layers.ReversibleEmbedding")
     table = torch.nn.Embedding(7, 5)
     head = torch.nn.Linear(5, 7, bias=False)
@@ -228,7 +228,7 @@ def test_a_tied_head_is_the_embedding_in_reverse() -> None:
     assert compare(np.array(found), torch_side.run(head, hidden).outputs[""]).max_rel < 1e-6
 
 
-def test_a_head_with_a_table_of_its_own_is_refused() -> None:
+def test_an_output_head_with_a_separate_table_is_refused() -> None:
     layer = keras.layers.ReversibleEmbedding(7, 5, tie_weights=False)
     layer.build()
     with pytest.raises(RuleError, match="tie_weights=False"):
@@ -272,7 +272,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("name", "config", "reason"), REFUSED, ids=range(len(REFUSED)))
-def test_what_keras_cannot_say_is_refused_with_the_reason(name: str, config: dict[str, Any], reason: str) -> None:
+def test_torch_options_that_keras_lacks_are_refused_with_the_reason(
+    name: str, config: dict[str, Any], reason: str
+) -> None:
     with pytest.raises(RuleError, match=reason):
         find(name).to_keras(config)
 
@@ -323,12 +325,12 @@ REFUSED_BY_TORCH: list[tuple[str, LayerSpecs, str]] = [
 
 
 @pytest.mark.parametrize(("name", "specs", "reason"), REFUSED_BY_TORCH, ids=range(len(REFUSED_BY_TORCH)))
-def test_what_torch_cannot_say_is_refused_with_the_reason(name: str, specs: LayerSpecs, reason: str) -> None:
+def test_keras_options_that_torch_lacks_are_refused_with_the_reason(name: str, specs: LayerSpecs, reason: str) -> None:
     with pytest.raises(RuleError, match=reason):
         find(name).to_torch(specs)
 
 
-def test_heads_merged_in_another_order_are_noticed() -> None:
+def test_a_rule_that_merges_heads_in_another_order_fails_the_laws() -> None:
     rule, given = find(LINEAR), (2, 3, 5)
     wrong = replace(
         rule,

@@ -106,7 +106,7 @@ def is_refused(name: str, config: Config) -> bool:
 
 
 @RULES
-def test_a_flag_is_on_in_one_example_and_off_in_another_or_refused(name: str) -> None:
+def test_every_boolean_field_is_true_in_one_example_and_false_in_another_or_refused(name: str) -> None:
     configs = configs_of(name)
     for field, default in defaults_of(name).items():
         if isinstance(default, bool) and field in configs[0]:  # other flags are no attributes of the layer
@@ -116,7 +116,7 @@ def test_a_flag_is_on_in_one_example_and_off_in_another_or_refused(name: str) ->
 
 
 @RULES
-def test_a_number_differs_from_the_default_of_torch_in_some_example_or_is_refused(name: str) -> None:
+def test_every_number_differs_from_its_torch_default_in_an_example_or_is_refused(name: str) -> None:
     configs = configs_of(name)
     for field, default in defaults_of(name).items():
         if isinstance(default, float):
@@ -126,7 +126,7 @@ def test_a_number_differs_from_the_default_of_torch_in_some_example_or_is_refuse
 
 
 @RULES
-def test_images_have_even_and_odd_sizes_and_no_two_equal_axes(name: str) -> None:
+def test_examples_have_even_and_odd_image_sizes_and_no_two_equal_axes(name: str) -> None:
     rule = find(name)
     shapes = [shape for example in rule.examples for shape in example.inputs if len(shape) > 2]
     if rule.layout == "channels":
@@ -135,13 +135,13 @@ def test_images_have_even_and_odd_sizes_and_no_two_equal_axes(name: str) -> None
 
 
 @RULES
-def test_kernels_are_not_square(name: str) -> None:
+def test_examples_have_no_square_kernels(name: str) -> None:
     kernels = [config["kernel_size"] for config in configs_of(name) if np.size(config.get("kernel_size", ())) > 1]
     kernels = [kernel for kernel in kernels if max(kernel) > 1]  # a single pixel cannot be anything but square
     assert not kernels or any(len(set(kernel)) > 1 for kernel in kernels)
 
 
-def test_a_depthwise_example_has_a_multiplier() -> None:
+def test_a_depthwise_example_has_a_depth_multiplier() -> None:
     configs = configs_of("torch.nn.Conv2d <-> keras.layers.DepthwiseConv2D")
     assert any(config["out_channels"] >= 2 * config["groups"] for config in configs)
 
@@ -214,7 +214,7 @@ FROM_KERAS: list[tuple[str, list[keras.layers.Layer], tuple[int, ...]]] = [
 
 
 @pytest.mark.parametrize(("kind", "layers", "shape"), FROM_KERAS, ids=range(len(FROM_KERAS)))
-def test_a_keras_layer_becomes_torch_layers_that_compute_the_same(
+def test_a_keras_layer_becomes_equivalent_torch_layers(
     kind: str, layers: list[keras.layers.Layer], shape: tuple[int, ...]
 ) -> None:
     rule = find(f"{kind} <-> keras.layers.{type(layers[-1]).__name__}")

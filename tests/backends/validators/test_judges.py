@@ -86,7 +86,7 @@ def test_a_planted_mistake_is_caught(model: Callable[[], keras.Model], caught_by
     assert failed(judged(model())) == caught_by
 
 
-def test_another_momentum_is_a_warning_and_with_training_a_failure() -> None:
+def test_a_different_momentum_is_a_warning_and_fails_with_training() -> None:
     report = judged(twin(momentum=0.1))
     report.raise_if_failed()
     assert "momentum: 0.1 in torch, 0.1 in Keras" in report.section("hyperparameters").facts["differs in training only"]

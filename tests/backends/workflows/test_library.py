@@ -153,7 +153,7 @@ def test_the_constants_of_a_rescaling_are_float64_in_a_float64_run() -> None:
     assert report.ok
 
 
-def test_a_later_change_of_the_source_leaves_the_target_unchanged() -> None:
+def test_a_change_of_the_source_after_a_transfer_leaves_the_target_unchanged() -> None:
     module, model = randomize(Net()), functional()
     k3c.transfer(module, model, k3c.align(module, model))
     before = [np.array(keras_side.to_numpy(variable)) for variable in model.variables]

@@ -19,14 +19,14 @@ def complete() -> Alignment:
     return plan(torch, keras).check()
 
 
-def test_an_edit_returns_a_new_plan_and_leaves_the_old_one(complete: Alignment) -> None:
+def test_an_edit_returns_a_new_plan_and_keeps_the_old_plan(complete: Alignment) -> None:
     swapped = complete.pair("body", "c").pair("head", "b")
     assert {pair.torch: pair.keras for pair in swapped.check().pairs} == {"stem": "a", "body": "c", "head": "b"}
     assert {pair.torch: pair.keras for pair in complete.pairs} == {"stem": "a", "body": "b", "head": "c"}
     assert swapped.of("body").decided_by == "by hand"  # type: ignore[union-attr]
 
 
-def test_both_layers_of_a_dissolved_pair_are_problems(complete: Alignment) -> None:
+def test_unpairing_two_layers_reports_both_as_problems(complete: Alignment) -> None:
     problems = complete.unpair("stem").problems()
     assert [(problem.torch, problem.keras) for problem in problems] == [("stem", ""), ("", "a")]
     assert "would keep its initial value" in problems[1].fact

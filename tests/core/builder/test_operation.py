@@ -59,13 +59,13 @@ def test_signatures_are_equal_for_other_values_and_differ_for_other_literals() -
     assert len({signature(torch.add(Ref("x"), other)) for other in (3, 3.0, True, "3", [3], (3,), Dtype("3"))}) == 7
 
 
-def test_a_step_knows_its_inputs_its_module_and_its_sizes() -> None:
+def test_a_step_lists_its_inputs_its_module_and_its_symbols() -> None:
     size = Size(symbols=("batch", "length"))
     step = Step(expression=Submodule("conv")(Ref("x")).method("reshape", size, -1), outputs=("y",))
     assert (step.inputs, step.module, step.symbols) == (("x",), "conv", frozenset({"batch", "length"}))
 
 
-def test_the_result_of_a_choice_takes_the_variable_of_a_choice_and_not_that_of_the_mask() -> None:
+def test_the_result_of_where_reuses_the_variable_of_an_operand_and_not_of_the_mask() -> None:
     mask = Value(name="mask", shape=(2, 3), order=(0, 1), dtype="bool")
     made = Value(name="made", shape=(2, 3), order=(0, 1))
     program = Program(

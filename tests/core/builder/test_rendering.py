@@ -63,7 +63,7 @@ EXAMPLES: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("expression", "text"), EXAMPLES, ids=[text for _, text in EXAMPLES])
-def test_an_expression_is_written_as_a_person_would(expression: Any, text: str) -> None:
+def test_an_expression_is_rendered_without_unnecessary_parentheses(expression: Any, text: str) -> None:
     assert rendered(expression, Plain()) == text
 
 
@@ -102,6 +102,6 @@ def test_the_parentheses_keep_the_order_of_the_operations(tree: Any) -> None:
     assert ast.dump(ast.parse(rendered(tree, Plain()))) == ast.dump(ast.parse(with_all_parentheses(tree)))
 
 
-def test_what_is_not_a_plain_value_is_never_written() -> None:
+def test_a_value_that_is_not_plain_is_never_rendered() -> None:
     with pytest.raises(RuleError, match="cannot be written into source code"):
         rendered(F.relu(object()), Plain())

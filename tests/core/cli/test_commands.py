@@ -171,7 +171,7 @@ def test_align_as_json_is_the_plan(small_checkpoint: Path, keras_weights: Path, 
     assert run("align", small_checkpoint, keras_weights, "--json").stdout == plan.read_text()
 
 
-def test_align_fails_if_a_tensor_has_no_counterpart(checkpoint: Path, keras_weights: Path) -> None:
+def test_align_exits_with_one_if_a_tensor_has_no_counterpart(checkpoint: Path, keras_weights: Path) -> None:
     result = run("align", checkpoint, keras_weights)
     assert result.exit_code == 1
     assert "twins.{0..3}  (torch)  weight (3, 3) matched nothing" in result.stdout
@@ -305,7 +305,7 @@ def test_a_hint_without_two_names_is_refused(hint: str, small_checkpoint: Path, 
     assert_refused(result, "a hint has the form TORCH_LAYER=KERAS_LAYER", 'Fix:  --hint "fc=dense"')
 
 
-def test_a_hint_decides(small_checkpoint: Path, keras_weights: Path) -> None:
+def test_a_hint_is_shown_as_the_evidence_of_its_pair(small_checkpoint: Path, keras_weights: Path) -> None:
     result = run("align", small_checkpoint, keras_weights, "--hint", "fc=dense")
     assert result.exit_code == 0, result.stderr
     assert " hint " in result.stdout
@@ -329,7 +329,7 @@ def test_a_report_of_unknown_format_is_refused(small_checkpoint: Path, keras_wei
     assert_refused(result, "a report is saved as .html, .md, .json, .txt")
 
 
-def test_fixes_name_options_of_the_command_line() -> None:
+def test_fixes_in_messages_use_command_line_options() -> None:
     assert as_options('Fix:  plan.pair("fc", "dense")') == 'Fix:  align --hint "fc=dense"'
     assert as_options('Fix:  plan.ignore("fc", "reason")') == 'Fix:  align --ignore "fc=reason"'
     assert as_options("Fix:  transfer(..., cast=True)") == "Fix:  --cast"
@@ -345,7 +345,7 @@ def test_an_onnx_file_is_refused_with_the_command_that_compares_it(tmp_path: Pat
 # What to do next
 
 
-def test_without_a_command_the_program_says_what_to_do() -> None:
+def test_without_a_command_the_program_prints_what_to_do_first() -> None:
     result = run()
     assert result.exit_code == 2
     for line in ("keras3conv convert model.h5 -o folder/", "keras3conv doctor", "keras3conv --help"):
@@ -353,7 +353,7 @@ def test_without_a_command_the_program_says_what_to_do() -> None:
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
-def test_an_unknown_command_is_answered_with_the_nearest_ones() -> None:
+def test_an_unknown_command_suggests_the_most_similar_commands() -> None:
     result = run("convrt", "model.h5")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("there is no command 'convrt'\nFix:  keras3conv convert\n")
@@ -395,7 +395,7 @@ def test_the_doctor_says_how_to_install_what_is_missing(monkeypatch: pytest.Monk
     assert "Keras would use jax, which is not installed:  export KERAS_BACKEND=torch" in shown
 
 
-def test_the_backend_is_that_of_the_settings_of_keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reads_the_backend_from_the_keras_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     assert backend_of_keras() == ("tensorflow", "the default of Keras")
@@ -407,7 +407,7 @@ def test_the_backend_is_that_of_the_settings_of_keras(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("width", [50, 80, 120])
-def test_tables_and_messages_fit_the_terminal_and_lose_nothing(width: int) -> None:
+def test_tables_and_messages_fit_the_terminal_without_losing_text(width: int) -> None:
     rows = [("a.very.long.name." * 4, "Conv2D", "some words that explain " * 4), ("b", "", "")]
     lines = fitted_table(("layer", "class", "note"), rows, width)
     assert max(map(len, lines)) <= width

@@ -167,7 +167,7 @@ def test_missing_empty_and_irregular_files_are_refused(tmp_path: Path, suffix: s
         formats.read(path)
 
 
-def test_the_suffix_tells_the_side() -> None:
+def test_the_suffix_determines_the_framework() -> None:
     assert [formats.side_of(f"a/b.{suffix}") for suffix in ("pt", "pth", "safetensors")] == ["torch"] * 3
     assert [formats.side_of(f"a/B.{suffix}") for suffix in ("h5", "weights.h5", "KERAS")] == ["keras"] * 3
     with pytest.raises(FileError, match="unknown suffix"):

@@ -1,4 +1,4 @@
-"""Made and varied inputs: ends of a table, padded steps, free sizes, both signs."""
+"""Made and varied inputs: ends of a table, padded steps, dynamic sizes, both signs."""
 
 from dataclasses import replace
 
@@ -47,7 +47,7 @@ def test_the_first_size_that_the_models_accept_is_taken() -> None:
         both_inputs(TORCH, IMAGES, None, None, lambda inputs: False)
 
 
-def test_other_sizes_change_both_layouts_alike() -> None:
+def test_other_sizes_resize_the_inputs_of_both_layouts_equally() -> None:
     images = np.random.default_rng(0).normal(size=(2, 8, 6, 3))
     given = Inputs(torch=(np.moveaxis(images, -1, 1),), keras=images, note="")
     varied = dict(other_sizes(given, [FREE]))
@@ -90,7 +90,7 @@ def number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def test_bounds_are_found_in_all_spellings() -> None:
+def test_bounds_are_found_for_every_spelling_of_a_clip() -> None:
     observer = BoundsObserver(extremes=extremes, number=number)
     values = np.array([-5.0, 5.0])
     observer.note("clamp", (values, -2.0), {"max": 7.0})

@@ -48,7 +48,7 @@ def test_inputs_are_matched_by_value_in_any_order() -> None:
     assert not np.array_equal(made.torch[0], PIXELS)
 
 
-def test_inputs_nearby_differ_by_the_factor() -> None:
+def test_nudged_inputs_differ_by_the_factor() -> None:
     made = nudged(Inputs(torch=PIXELS, keras=last(PIXELS), note=""), 1.5)
     assert np.array_equal(made.torch, PIXELS * np.float32(1.5))
     assert np.array_equal(last(made.torch), made.keras)

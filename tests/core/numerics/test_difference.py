@@ -39,7 +39,7 @@ def test_relative_differences_are_relative_to_the_expected_side() -> None:
 
 @pytest.mark.parametrize("places", [1, 2, 7])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_units_in_the_last_place_are_counted_right(dtype: str, places: int) -> None:
+def test_the_distance_is_counted_in_units_in_the_last_place(dtype: str, places: int) -> None:
     one = np.ones(1, dtype)
     step = np.spacing(one)
     assert compare(one + places * step, one).max_ulp == places
@@ -65,7 +65,7 @@ def test_opposite_infinities_have_an_infinite_distance() -> None:
     assert compare(float32(INFINITY), float32(-INFINITY)).max_abs == INFINITY
 
 
-def test_nan_and_nan_are_one_value_and_are_counted() -> None:
+def test_two_nans_are_equal_and_are_counted_as_nonfinite() -> None:
     diff = compare(float32(NAN, INFINITY, 1), float32(NAN, INFINITY, 1))
     assert diff.identical
     assert diff.nonfinite == 2
@@ -78,7 +78,7 @@ def test_zeros_of_different_sign_differ_with_distance_zero() -> None:
     assert (diff.differing, diff.max_abs, diff.worst) == (1, 0, (1,))
 
 
-def test_nothing_is_broadcast() -> None:
+def test_comparing_different_shapes_raises_instead_of_broadcasting() -> None:
     with pytest.raises(InputError, match=r"cannot compare shape \(3, 1\) with shape \(3,\)"):
         compare(np.ones((3, 1)), np.ones(3))
     with pytest.raises(InputError):
@@ -117,7 +117,7 @@ def test_a_diff_is_identical_only_if_the_bits_are(left: list[float], right: list
     assert compare(actual, expected).identical == same_bits(*canonical)
 
 
-def test_same_bits_sees_dtype_shape_zero_signs_and_payloads() -> None:
+def test_same_bits_compares_dtype_shape_zero_signs_and_nan_payloads() -> None:
     ones = float32(1, 1)
     assert same_bits(ones, np.ones((2, 2), "float32")[:, 0])
     assert not same_bits(ones, ones.astype("float64"))

@@ -64,7 +64,7 @@ def test_a_fingerprint_covers_the_whole_array() -> None:
     assert sums == pytest.approx((array.sum(), (array**2).sum(), (array**3).sum()), rel=1e-9)
 
 
-def test_a_fingerprint_tells_that_a_value_is_nan() -> None:
+def test_a_fingerprint_reports_nan_values() -> None:
     spoilt = values()
     spoilt[1, 2, 3, 4] = np.nan
     assert fingerprint_of(spoilt).has_nan
@@ -88,7 +88,7 @@ def test_no_two_tensors_of_a_pool_and_no_two_rows_are_equal() -> None:
     assert first.min() >= -1.0
 
 
-def test_a_pool_keeps_to_its_limits() -> None:
+def test_a_pool_draws_values_between_its_limits() -> None:
     drawn = Pool().between(0.5, 1.5, (4000,))
     assert drawn.min() >= 0.5
     assert drawn.max() <= 1.5

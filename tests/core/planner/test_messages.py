@@ -45,7 +45,7 @@ def unlike() -> Alignment:
     )
 
 
-def test_the_plan_of_different_models_has_the_layers_that_match(unlike: Alignment) -> None:
+def test_the_plan_of_different_models_contains_the_matching_layers(unlike: Alignment) -> None:
     assert [(pair.torch, pair.keras) for pair in unlike.pairs] == [("stem", "stem")]
 
 
@@ -83,10 +83,10 @@ def test_check_names_the_layer_after_the_end_of_the_shallower_model() -> None:
     assert f"{said}Keras runs dense_2, and torch has no layer left for it\n" in hinted(2, 4)
 
 
-def test_a_single_layer_that_is_left_over_needs_no_such_line() -> None:
+def test_a_single_unpaired_layer_needs_no_line_about_the_first_difference() -> None:
     assert "first difference" not in hinted(3, 2)
 
 
-def test_nothing_is_transferred_by_such_a_plan(unlike: Alignment) -> None:
+def test_a_plan_with_problems_transfers_nothing(unlike: Alignment) -> None:
     with pytest.raises(AlignmentError, match="4 problems"):
         stage(unlike, unlike.torch, unlike.keras)

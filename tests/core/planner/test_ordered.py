@@ -20,7 +20,7 @@ def moved(names: Sequence[str], **tables: object) -> tuple[str, ...]:
     return reordered(names, **options)  # type: ignore[arg-type]
 
 
-def test_a_name_in_no_table_keeps_its_position() -> None:
+def test_a_layer_without_a_table_entry_keeps_its_position() -> None:
     assert moved(NAMES) == NAMES
 
 
@@ -50,7 +50,7 @@ def test_every_single_move_keeps_every_name() -> None:
             assert result[place] == name
 
 
-def test_a_tail_moves_every_layer_with_it() -> None:
+def test_a_tail_entry_moves_every_layer_with_this_tail() -> None:
     names = ("s1_b1_conv", "s1_b1_gamma", "s2_b1_conv", "s2_b1_gamma")
     assert moved(names, tails={"gamma": -1}) == ("s1_b1_gamma", "s1_b1_conv", "s2_b1_gamma", "s2_b1_conv")
 
@@ -117,11 +117,11 @@ def test_all_wrong_targets_of_a_pass_are_in_one_message() -> None:
     )
 
 
-def test_a_function_that_loses_a_name_is_an_error() -> None:
+def test_a_match_function_that_omits_a_name_is_an_error() -> None:
     with pytest.raises(InputError) as caught:
         moved("abc", choose=lambda names: [names[0], names[0], "x"])
     assert str(caught.value) == (
-        "specific_match_func must return every name once\n"
+        "specific_match_func must return every name exactly once\n"
         "  x  (keras)  is not the name of a layer\n"
         "  b  (keras)  is missing\n"
         "  c  (keras)  is missing\n"
@@ -356,13 +356,13 @@ def test_a_dry_run_shows_both_lists_side_by_side_and_raises_nothing() -> None:
     assert lists.plan.problems()
 
 
-def test_a_class_that_no_rule_knows_follows_the_conventions_of_its_counterpart() -> None:
+def test_a_class_without_a_rule_uses_the_transforms_of_its_counterparts_rules() -> None:
     strange = LayerView(path="a", kinds=("my.Linear",), config={"x": 1}, tensors=linear("a", 3, 3).tensors)
     (kernel, _) = ordered(torch_model(strange), keras_model(dense("z", 3, 3)), Order()).check().mappings
     assert kernel.transform == Axes("o i -> i o")
 
 
-def test_two_classes_that_no_rule_knows_keep_their_arrays_as_they_are() -> None:
+def test_two_classes_without_rules_are_paired_by_identity_transforms() -> None:
     plan = ordered(torch_model(own("a", (3, 3), (2,))), keras_model(own("z", (3, 3), (2,), kind="keras.Z")), Order())
     assert [mapping.transform for mapping in plan.check().mappings] == [Same(), Same()]
 

@@ -63,7 +63,7 @@ def test_call_order_decides_among_equal_shapes_whatever_the_definition_order() -
     }
 
 
-def test_query_is_paired_with_query_whatever_the_call_order() -> None:
+def test_query_layers_are_paired_by_name_whatever_the_call_order() -> None:
     torch = torch_model(linear("attn.q_proj", 4, 4, 1), linear("attn.k_proj", 4, 4, 2), linear("attn.v_proj", 4, 4, 3))
     keras = keras_model(
         dense("attention/query", 4, 4, 1), dense("attention/value", 4, 4, 2), dense("attention/key", 4, 4, 3)
@@ -189,7 +189,7 @@ def test_a_hint_that_no_shape_fits_is_an_error_with_the_shapes() -> None:
         plan(torch_model(linear("a", 3, 5)), keras_model(dense("z", 3, 7)), {"a": "z"})
 
 
-def test_hints_of_another_kind_are_refused() -> None:
+def test_hints_of_an_unsupported_type_are_refused() -> None:
     with pytest.raises(InputError, match="hints is an int: it must be a dict"):
         plan(torch_model(linear("a", 3, 5)), keras_model(dense("z", 3, 5)), 3)  # type: ignore[arg-type]
 
@@ -234,7 +234,7 @@ def test_paths_are_split_into_words(path: str, expected: tuple[str, ...]) -> Non
         ("conv1", ""),
     ],
 )
-def test_names_tell_the_function_of_a_layer(path: str, expected: str) -> None:
+def test_the_function_of_a_layer_is_read_from_its_name(path: str, expected: str) -> None:
     assert names.meaning(path) == expected
 
 

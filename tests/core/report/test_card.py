@@ -53,7 +53,7 @@ def test_the_header_has_the_keys_of_model_hubs() -> None:
     }
 
 
-def test_a_licence_is_never_made_up() -> None:
+def test_a_card_without_a_licence_states_that_none_was_given() -> None:
     text = write_card(card())
     assert "license" not in header(text)
     assert "The author of this card gave no licence" in text
@@ -116,7 +116,7 @@ def test_the_card_as_json_has_the_files(folder: Path) -> None:
     assert data["card"].startswith("---\n")
 
 
-def test_the_card_of_a_conversion_that_failed_says_so_and_the_exit_status_is_one(folder: Path) -> None:
+def test_the_card_of_a_failed_conversion_reports_the_failure_and_exits_with_one(folder: Path) -> None:
     failed = Section(name="outputs", status="failed", claim="", summary="they differ", problems=(Problem(fact="x"),))
     replace(REPORT, sections=(failed,)).save(folder / "report.json")
     finished = run(folder)
@@ -124,7 +124,7 @@ def test_the_card_of_a_conversion_that_failed_says_so_and_the_exit_status_is_one
     assert "| ✗ failed | outputs | they differ |" in finished.stdout
 
 
-def test_a_card_without_a_certificate_is_refused_with_the_way_out(folder: Path) -> None:
+def test_a_card_without_a_certificate_is_refused_with_a_fix(folder: Path) -> None:
     (folder / "report.json").unlink()
     finished = run(folder)
     assert finished.exit_code == 2

@@ -107,7 +107,7 @@ def test_the_page_is_well_formed() -> None:
     assert "svg" in {tag for tag, _ in page.elements}
 
 
-def test_a_page_that_is_not_well_formed_is_noticed() -> None:
+def test_the_check_detects_a_page_that_is_not_well_formed() -> None:
     for broken in ("<p><b>x</p></b>", "<div>", "</p>"):
         with pytest.raises(AssertionError):
             Page(broken)
@@ -120,7 +120,7 @@ def test_the_page_loads_nothing() -> None:
     assert "https:" not in text
 
 
-def test_a_page_that_loads_something_is_noticed() -> None:
+def test_the_check_detects_a_page_that_loads_a_resource() -> None:
     for planted in ('<img src="x">', '<a href="http://x">x</a>', '<link href="#">', '<p style="x">x</p>'):
         assert loaded(Page(planted).elements, "")
     assert loaded([], "a { background: url(x) }")

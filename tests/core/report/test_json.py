@@ -78,7 +78,7 @@ def test_json_brings_back_every_report(report: Report) -> None:
 
 @given(report=reports)
 @settings(deadline=None, max_examples=30)
-def test_every_form_can_be_made_of_every_report_and_encoded(report: Report) -> None:
+def test_every_report_can_be_written_in_every_format(report: Report) -> None:
     for text in (str(report), report.to_markdown(), report.to_html(), report.to_json()):
         assert text.encode("utf-8")
 

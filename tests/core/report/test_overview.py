@@ -43,7 +43,7 @@ def test_a_line_that_is_no_row_is_refused_with_its_place(line: str) -> None:
         read_rows([PASSED.to_json(), line], "results")
 
 
-def test_the_later_row_of_a_task_counts() -> None:
+def test_a_later_row_replaces_an_earlier_row_of_the_same_task() -> None:
     later = replace(PASSED, status="failed")
     assert read_rows([PASSED.to_json(), CRASHED.to_json(), later.to_json()], "x") == (later, CRASHED)
 
@@ -79,7 +79,7 @@ def test_a_task_that_was_not_run_did_not_change() -> None:
     assert overview(replace(WAITING, name="net"), earlier=(PASSED,)).differences == ()
 
 
-def test_what_is_worse_comes_before_everything_else_in_every_form() -> None:
+def test_tasks_that_got_worse_come_first_in_every_format() -> None:
     found = overview(replace(PASSED, status="failed", outcome="float64: 1e-3"), CRASHED, earlier=(PASSED,))
     assert to_text(found).startswith("worse: net\n")
     page, markdown = write_overview(found), to_markdown(found)
@@ -87,7 +87,7 @@ def test_what_is_worse_comes_before_everything_else_in_every_form() -> None:
     assert markdown.index("Worse than before") < markdown.index("## What failed first")
 
 
-def test_the_page_escapes_what_tasks_say_and_loads_nothing() -> None:
+def test_the_page_escapes_the_text_of_tasks_and_loads_nothing() -> None:
     page = write_overview(overview(PASSED, CRASHED))
     assert "<b>Segmentation" not in page
     assert "&lt;b&gt;Segmentation&lt;/b&gt; &amp; fault" in page

@@ -266,7 +266,7 @@ def test_escape_sequences_in_names_are_shown_and_not_sent() -> None:
         ("a\nb", "a\\nb"),
     ],
 )
-def test_a_cell_as_text(cell: Cell, text: str) -> None:
+def test_a_cell_is_formatted_as_text(cell: Cell, text: str) -> None:
     assert show(cell) == text
 
 

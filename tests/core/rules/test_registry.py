@@ -68,7 +68,7 @@ def test_a_rule_without_example_is_refused() -> None:
         register(a_rule(examples=()))
 
 
-def test_a_second_rule_for_the_same_pair_is_refused_and_both_places_are_named() -> None:
+def test_a_second_rule_for_the_same_pair_is_refused_with_both_locations() -> None:
     first = register(a_rule())
     with pytest.raises(RuleError, match="is registered twice") as caught:
         register(a_rule())
@@ -92,7 +92,7 @@ def test_a_tensor_that_is_named_twice_is_refused(side: str, mappings: tuple[Weig
         register(a_rule(weights=constant(*mappings)))
 
 
-def test_a_transform_that_does_not_lead_back_is_refused() -> None:
+def test_a_rule_with_an_irreversible_transform_is_refused() -> None:
     with pytest.raises(RuleError, match=r"OneWay\(\) cannot be reversed"):
         register(a_rule(weights=constant(mapping(("weight",), ("kernel",), OneWay()))))
 

@@ -158,7 +158,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
     assert names(folder) == ["2"]
 
 
-def test_the_index_is_taken_away_first_and_placed_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_index_is_removed_first_and_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     moves: list[str] = []
     set_aside, move_in = rooms.Room.set_aside, rooms.Room.move_in
 
@@ -242,7 +242,7 @@ def test_two_hundred_processes_that_are_killed_leave_the_old_or_the_new_files(tm
     kill_at_random(tmp_path, 200)
 
 
-def test_a_byte_that_is_lost_on_the_way_to_the_disk_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_byte_that_changes_on_disk_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for suffix in (".safetensors", ".weights.h5", ".h5"):
         path = tmp_path / f"x{suffix}"
         write_text(path, "old")
@@ -256,7 +256,7 @@ def test_a_byte_that_is_lost_on_the_way_to_the_disk_is_noticed(tmp_path: Path, m
         with monkeypatch.context() as patch:
             patch.setattr(os, "pwrite", losing)
             with pytest.raises(
-                FileError, match=rf"x{suffix} was damaged while it was written: dense_0/kernel has other"
+                FileError, match=rf"x{suffix} was damaged while it was written: dense_0/kernel has different"
             ):
                 formats.write(path, killing.TENSORS, lambda _: np.zeros((64, 257), np.float32), overwrite=True)
         assert path.read_text() == "old\n"

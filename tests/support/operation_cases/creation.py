@@ -1,4 +1,4 @@
-"""Cases of operations that create tensors from sizes, including the size of a free axis."""
+"""Cases of operations that create tensors from sizes, including the size of a dynamic axis."""
 
 from keras import ops
 
@@ -6,7 +6,7 @@ from tests.support.operations import SEQUENCE, VECTOR, Case, Function, case
 
 
 def _of_length(function: Function) -> Case:
-    """Return a case of a function of the input and the size of its free axis."""
+    """Return a case of a function of the input and the size of its dynamic axis."""
     return case(lambda x: function(x, ops.shape(x)[1]), SEQUENCE, inside=True)
 
 

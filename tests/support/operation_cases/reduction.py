@@ -1,4 +1,4 @@
-"""Cases of reductions: over the first axis, the last, several, all; with and without keepdims; over a free axis."""
+"""Cases of reductions: over the first axis, the last, several, all; with and without keepdims; over a dynamic axis."""
 
 from typing import Any
 

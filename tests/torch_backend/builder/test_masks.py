@@ -35,7 +35,7 @@ AFTER_EMBEDDING: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("name", AFTER_EMBEDDING)
-def test_padded_steps_have_the_values_of_keras(name: str) -> None:
+def test_padded_time_steps_have_the_same_values_as_in_keras(name: str) -> None:
     keras.utils.set_random_seed(1)
     inputs = keras.Input((None,), dtype="int32")
     outputs = AFTER_EMBEDDING[name](layers.Embedding(10, 6, mask_zero=True)(inputs))

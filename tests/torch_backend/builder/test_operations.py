@@ -219,7 +219,7 @@ MISTAKES: dict[str, tuple[Case, str, str]] = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_planted_mistake_changes_the_result(name: str) -> None:
+def test_a_planted_mistake_in_an_operation_changes_the_result(name: str) -> None:
     one, right, wrong = MISTAKES[name]
     pair = converted(one)
     source = pair.conversion.source

@@ -169,7 +169,9 @@ def test_two_files_with_different_weights_fail(models: Path, keras_file: Path, m
     assert "second" in result.stdout
 
 
-def test_weights_are_loaded_into_the_model_of_a_keras_factory(models: Path, keras_file: Path, moved: Path) -> None:
+def test_weights_are_loaded_into_the_model_that_a_keras_factory_returns(
+    models: Path, keras_file: Path, moved: Path
+) -> None:
     arguments = (f"{models}:make", f"{models}:make_keras", "--torch-weights", moved, "--keras-weights", keras_file)
     result = run("validate", *arguments)
     assert result.exit_code == 0, result.output
@@ -256,7 +258,7 @@ def test_a_file_that_cannot_be_imported_gives_one_message(tmp_path: Path) -> Non
     assert_refused(run("inspect", f"{path}:make"), "models_broken.py cannot be imported\n  line 1: SyntaxError")
 
 
-def test_a_factory_that_exits_gives_one_message(models: Path) -> None:
+def test_a_factory_that_calls_exit_gives_one_message(models: Path) -> None:
     assert_refused(run("inspect", f"{models}:stops"), "stops raised SystemExit: 0")
 
 
@@ -264,7 +266,7 @@ def test_a_factory_that_returns_something_else_is_refused(models: Path) -> None:
     assert_refused(run("inspect", f"{models}:returns_a_dict"), "returned a dict: a factory returns a torch module or")
 
 
-def test_an_object_that_is_no_factory_is_refused(models: Path) -> None:
+def test_an_object_that_is_neither_model_nor_factory_is_refused(models: Path) -> None:
     assert_refused(run("inspect", f"{models}:NUMBER"), "is an int: it must be a model, or a factory")
 
 
@@ -381,7 +383,9 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     assert_refused(run("demo"), 'this command needs sklearn: pip install "keras3conv[demo]"')
 
 
-def test_an_unknown_exception_has_a_traceback_and_is_no_failed_proof(keras_file: Path, tmp_path: Path) -> None:
+def test_an_unknown_exception_has_a_traceback_and_not_the_status_of_a_failed_proof(
+    keras_file: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "broken.py"
     path.write_text(
         "import torch\n\n\nclass Own(Exception):\n    pass\n\n\nclass Broken(torch.nn.Linear):\n"

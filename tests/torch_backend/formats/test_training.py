@@ -69,7 +69,7 @@ def test_arguments_beside_the_tensors_are_ignored(tmp_path: Path, content: Any) 
 @pytest.mark.parametrize(
     "content", [{"model": Settings()}, {"state_dict": {**STATE, "extra": Settings()}}, {**STATE, "a.b": Settings()}]
 )
-def test_an_object_in_the_place_of_tensors_is_refused(tmp_path: Path, content: Any) -> None:
+def test_an_object_instead_of_tensors_is_refused(tmp_path: Path, content: Any) -> None:
     with pytest.raises(UnsafeCheckpoint, match=r"Settings(.|\n)*state_dict\(\)"):
         formats.read(saved(tmp_path / "x.pt", content))
 
@@ -91,7 +91,7 @@ def test_a_folder_with_several_models_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.", "module._orig_mod."])
-def test_the_prefix_of_a_wrapper_counts_for_nothing(tmp_path: Path, prefix: str) -> None:
+def test_the_prefix_of_a_wrapper_is_ignored(tmp_path: Path, prefix: str) -> None:
     module = nn.Sequential()
     module.add_module("fc", nn.Linear(3, 2))
     state = {f"{prefix}{name}": tensor for name, tensor in STATE.items()}

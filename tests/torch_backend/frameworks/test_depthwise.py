@@ -16,7 +16,7 @@ CONVOLUTIONS = [
 
 
 @pytest.mark.parametrize(("layer", "shape"), CONVOLUTIONS)
-def test_the_sum_and_its_gradients_are_those_of_the_convolution(layer: nn.Module, shape: tuple[int, ...]) -> None:
+def test_the_shifted_sum_and_its_gradients_equal_the_convolution(layer: nn.Module, shape: tuple[int, ...]) -> None:
     layer = layer.double()
     values = torch.rand(shape, dtype=torch.float64, requires_grad=True)
     wanted = (values, *layer.parameters())
@@ -32,7 +32,7 @@ def test_the_sum_and_its_gradients_are_those_of_the_convolution(layer: nn.Module
 
 
 @pytest.mark.parametrize(("channels", "groups", "dtype"), [(4, 2, torch.float64), (4, 4, torch.float32)])
-def test_other_convolutions_are_left_to_torch(channels: int, groups: int, dtype: torch.dtype) -> None:
+def test_convolutions_that_are_not_depthwise_are_left_to_torch(channels: int, groups: int, dtype: torch.dtype) -> None:
     layer = nn.Conv2d(channels, channels, 3, groups=groups).to(dtype)
     with DepthwiseInFloat64():
         output = layer(torch.rand(1, channels, 5, 5, dtype=dtype))

@@ -251,7 +251,7 @@ def test_a_written_file_loads_into_the_same_module(name: str, tmp_path: Path) ->
 
 @EVERY
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_a_file_of_the_parts_is_viewed_like_the_module(name: str, suffix: str, tmp_path: Path) -> None:
+def test_a_file_with_stored_parts_has_the_same_view_as_the_module(name: str, suffix: str, tmp_path: Path) -> None:
     module, path = made(name), tmp_path / f"model{suffix}"
     if suffix == ".pt":
         torch.save(module.state_dict(), path)
@@ -270,7 +270,7 @@ def test_a_file_of_the_parts_is_viewed_like_the_module(name: str, suffix: str, t
 
 
 @EVERY
-def test_a_file_of_parts_is_written_only_through_its_module(name: str, tmp_path: Path) -> None:
+def test_a_file_with_stored_parts_can_be_written_only_through_its_module(name: str, tmp_path: Path) -> None:
     module, path = made(name), tmp_path / "model.pt"
     torch.save(module.state_dict(), path)
     before = path.read_bytes()
@@ -298,14 +298,14 @@ def test_tensors_with_the_names_of_parts_but_other_shapes_are_not_joined(tmp_pat
     assert {tensor.path for tensor in view(tmp_path / "model.pt").tensors()} == set(state)
 
 
-def test_a_direction_of_length_zero_in_a_file_is_refused(tmp_path: Path) -> None:
+def test_a_weight_norm_direction_of_length_zero_in_a_file_is_refused(tmp_path: Path) -> None:
     torch.save({"a.weight_g": torch.ones(3, 1), "a.weight_v": torch.zeros(3, 4)}, tmp_path / "model.pt")
     found = view(tmp_path / "model.pt")
     with pytest.raises(MalformedCheckpoint, match=r"a\.weight, computed from a\.weight_g, a\.weight_v, is not finite"):
         found.read("a.weight")
 
 
-def test_a_zero_weight_has_length_zero_and_no_spectral_norm() -> None:
+def test_weight_norm_can_represent_a_zero_weight_and_spectral_norm_cannot() -> None:
     model = twin()
     model.get_layer("stem").kernel.assign(np.zeros((3, 2, 3, 6)))
     module = made("weight norm")

@@ -64,7 +64,7 @@ class OfOneArgument(keras.Model):
 
 
 @pytest.mark.parametrize("make", [of_a_dict, OfArguments, OfOneArgument])
-def test_inputs_of_one_shape_are_matched_by_name(make: type[keras.Model]) -> None:
+def test_inputs_of_equal_shape_are_matched_by_name(make: type[keras.Model]) -> None:
     random = np.random.default_rng(0)
     inputs = {name: random.standard_normal((3, 3), dtype=np.float32) for name in ("right", "left")}
     module, model = Two(), make()
@@ -103,6 +103,6 @@ def test_the_positional_arguments_of_call_are_listed() -> None:
     assert call_arguments(of_a_dict()) == ()
 
 
-def test_another_number_of_inputs_is_refused() -> None:
+def test_a_wrong_number_of_inputs_is_refused() -> None:
     with pytest.raises(InputError, match=r"called with 1 array, the Keras model takes 2 \(left .*give keras_inputs"):
         k3c.align(nn.Linear(3, 4), of_a_dict(), inputs=LEFT)

@@ -71,7 +71,7 @@ def certified(module: nn.Module, model: keras.Model) -> str:
 
 
 @pytest.mark.parametrize("layers", [torch_layers, copied()], ids=["imported", "copied"])
-def test_own_modules_are_paired_with_keras_layers_and_pass_validation(layers: ModuleType) -> None:
+def test_modules_of_keras3conv_are_paired_with_keras_layers_and_pass_validation(layers: ModuleType) -> None:
     module, model = randomize(Net(layers)), twin()
     plan = k3c.align(module, model, inputs=VIDEO, keras_inputs=VIDEO).check()
     assert {pair.torch: pair.keras for pair in plan.pairs} == {name: name for name in NAMES}
@@ -79,7 +79,7 @@ def test_own_modules_are_paired_with_keras_layers_and_pass_validation(layers: Mo
     assert certified(module, model) == "7 passed"
 
 
-def test_own_modules_are_filled_from_a_file(tmp_path: Path) -> None:
+def test_modules_of_keras3conv_are_filled_from_a_file(tmp_path: Path) -> None:
     model, module = twin(), randomize(Net(torch_layers))
     model.save(tmp_path / "model.keras")
     plan = k3c.align(module, tmp_path / "model.keras", inputs=VIDEO, keras_inputs=VIDEO).check()
@@ -126,7 +126,7 @@ CONVERTED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", CONVERTED)
-def test_a_converted_model_contains_the_own_module_and_passes_validation(name: str) -> None:
+def test_a_converted_model_contains_the_module_of_keras3conv_and_passes_validation(name: str) -> None:
     model, inputs = CONVERTED[name]()
     conversion = k3c.convert(model, inputs=inputs)
     assert f"class {name.partition(' ')[0]}(nn.Module):" in conversion.source

@@ -83,7 +83,7 @@ def test_a_failed_process_is_a_failure_with_its_last_lines(
     assert said in section.problems[0].fact
 
 
-def test_different_outputs_of_a_backend_fail_the_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_with_different_outputs_fails_the_proof(monkeypatch: pytest.MonkeyPatch) -> None:
     run_all = other_process.run_all
 
     def planted(folder: Path, backends: Any) -> Any:

@@ -61,7 +61,7 @@ RIGHT = {"x": "four", "y.0": "one", "y.2": "two", "z": "three", "w": "last"}
 
 
 @pytest.mark.parametrize("model", [branches, Subclassed])
-def test_branches_of_equal_layers_are_told_apart(model: type[keras.Model]) -> None:
+def test_branches_of_equal_layers_are_distinguished_by_the_call_graph(model: type[keras.Model]) -> None:
     ours, theirs, inputs = Branches(), model(), torch.rand(SIZE)
     plan = k3c.align(ours, theirs, inputs=inputs).check()
     assert {pair.torch: pair.keras for pair in plan.pairs} == RIGHT
@@ -136,7 +136,7 @@ class Backwards(nn.Module):
         return made
 
 
-def test_the_position_among_unequal_numbers_of_layers_confirms_nothing() -> None:
+def test_positions_do_not_confirm_pairs_if_the_numbers_of_layers_differ() -> None:
     layers = [keras.layers.LSTM(4, return_sequences=True, go_backwards=first) for first in (True, False)]
     model = keras.Sequential([keras.Input((5, 4)), *layers])
     plan = k3c.align(Backwards(), model, probe=False)

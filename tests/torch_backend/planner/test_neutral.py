@@ -41,7 +41,9 @@ def difference(module: nn.Module, model: keras.Model, given: np.ndarray, layout:
         (lambda: nn.InstanceNorm2d(8), lambda: keras.layers.GroupNormalization(-1, epsilon=1e-5, name="n")),
     ],
 )
-def test_a_normalization_without_parameters_fills_ones_and_zeros(module: Any, make: Any, probe: bool | None) -> None:
+def test_a_normalization_without_parameters_gives_scale_one_and_bias_zero(
+    module: Any, make: Any, probe: bool | None
+) -> None:
     net, model = convolutions(module()), images(make())
     model.get_layer("n").gamma.assign(np.full(8, 3.0))
     plan = k3c.align(net, model, inputs=IMAGES, probe=probe).check()
@@ -62,7 +64,7 @@ def test_running_statistics_do_not_become_a_scale_in_a_file(tmp_path: Any) -> No
     assert pairs == {"gamma": (), "beta": (), "moving_mean": ("1.running_mean",), "moving_variance": ("1.running_var",)}
 
 
-def test_statistics_of_the_batch_have_no_counterpart_and_no_tensor_has_two_pairs() -> None:
+def test_a_normalization_by_batch_statistics_has_no_counterpart_in_keras() -> None:
     net = convolutions(nn.BatchNorm2d(8, track_running_stats=False))
     plan = k3c.align(net, images(keras.layers.BatchNormalization(epsilon=1e-5, name="n")), inputs=IMAGES)
     assert [problem.keras for problem in plan.problems()] == ["n/moving_mean"]
@@ -84,7 +86,7 @@ class WithoutBias(nn.Module):
 
 
 @pytest.mark.parametrize("probe", [None, False])
-def test_layers_without_a_bias_fill_zeros(probe: bool | None) -> None:
+def test_layers_without_bias_are_transferred_to_layers_with_zero_bias(probe: bool | None) -> None:
     given = keras.Input((5, 8))
     x = keras.layers.LayerNormalization(epsilon=1e-5, name="n")(keras.layers.Dense(8, name="a")(given))
     x = keras.layers.GRU(8, return_sequences=True, name="g")(x)
@@ -108,7 +110,7 @@ class Attention(nn.Module):
         return self.four(y.transpose(1, 2).reshape(-1, 5, 8))
 
 
-def test_a_key_without_a_bias_is_told_by_what_it_feeds() -> None:
+def test_a_key_projection_without_bias_is_identified_by_the_later_layers() -> None:
     given = keras.Input((5, 8))
     model = keras.Model(given, keras.layers.MultiHeadAttention(2, 4, name="m")(given, given))
     net = randomize(Attention())

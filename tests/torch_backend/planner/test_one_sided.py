@@ -43,7 +43,7 @@ IMAGES = np.random.default_rng(0).standard_normal((2, 3, 8, 10)).astype(np.float
 PLACES = np.array([[0, 1, 2], [3, 4, 11]])
 
 
-def test_layers_are_paired_by_facts_that_only_the_torch_layer_knows() -> None:
+def test_layers_are_paired_by_options_that_only_the_torch_layer_has() -> None:
     module, model = randomize(Picture()), picture()
     plan = k3c.align(module, model, inputs=(IMAGES, PLACES)).check()
     assert {pair.torch: pair.keras for pair in plan.pairs} == {
@@ -71,7 +71,7 @@ def test_the_transfer_back_loses_the_declared_rows_and_nothing_more() -> None:
             assert torch.equal(other.get_parameter(name), parameter), name
 
 
-def test_values_in_the_place_of_zeros_are_refused_and_the_target_is_unchanged() -> None:
+def test_nonzero_values_where_zeros_are_required_are_refused_and_the_target_is_unchanged() -> None:
     module, model = randomize(Picture()), picture()
     plan = k3c.align(module, model, inputs=(IMAGES, PLACES))
     k3c.transfer(module, model, plan)
@@ -84,7 +84,7 @@ def test_values_in_the_place_of_zeros_are_refused_and_the_target_is_unchanged() 
 
 
 @pytest.mark.parametrize(("padding", "rows"), [(0, 13), (1, 12), (3, 10)])
-def test_the_rows_up_to_the_padding_row_are_left_out(padding: int, rows: int) -> None:
+def test_rows_of_a_position_table_up_to_the_padding_row_are_skipped(padding: int, rows: int) -> None:
     table = randomize(nn.Embedding(14, 6, padding_idx=padding))
     inputs = keras.Input((3,), dtype="int64")
     model = keras.Model(inputs, keras.layers.Embedding(rows, 6, name="rows")(inputs))

@@ -62,7 +62,7 @@ def test_gate_and_up_of_a_file_are_split_and_joined(tmp_path: Path, module: nn.M
     assert moved(module, gated(packed=packed), tmp_path / "x.pt") < 1e-5
 
 
-def test_a_packed_layer_whose_name_does_not_tell_the_order_is_not_paired(tmp_path: Path) -> None:
+def test_a_packed_layer_whose_name_does_not_determine_the_order_is_not_paired(tmp_path: Path) -> None:
     with pytest.raises(AlignmentError):
         moved(Gated(name="dense"), gated(packed=False), tmp_path / "x.pt")
 

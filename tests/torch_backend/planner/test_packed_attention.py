@@ -106,7 +106,7 @@ PAIRS = [
 
 @pytest.mark.parametrize(("module", "model"), PAIRS)
 @pytest.mark.parametrize("by_file", [True, False])
-def test_packed_projections_are_found_by_file_as_well_as_live(
+def test_packed_projections_are_paired_in_files_and_in_live_models(
     tmp_path: Path, module: nn.Module, model: keras.Model, by_file: bool
 ) -> None:
     torch.save(randomize(module).state_dict(), tmp_path / "x.pt")

@@ -102,7 +102,7 @@ def test_two_convolutions_are_paired_with_a_separable_one(probe: bool | None) ->
     assert {torch: keras for torch, (keras, _) in found(plan).items()} == {"0 + 1": "s", "2": "c"}
 
 
-def test_two_models_that_flatten_one_shape_keep_the_rows_without_a_probe() -> None:
+def test_kernel_rows_are_kept_without_a_probe_if_both_models_flatten_the_same_shape() -> None:
     module = nn.Sequential(nn.Linear(4, 6), nn.Flatten(), nn.Linear(30, 2))
     parts = [keras.Input((5, 4)), keras.layers.Dense(6), keras.layers.Flatten(), keras.layers.Dense(2)]
     model = keras.Sequential(parts)

@@ -45,11 +45,11 @@ class Embedded(nn.Module):
 @pytest.mark.parametrize(
     ("torch_rows", "keras_rows", "message", "transform"),
     [
-        (10, 17, "another grid: 1 token and 3 x 3 places", ResizeGrid(1, 1, (3, 3), (4, 4))),
+        (10, 17, "a grid of 1 token and 3 x 3 positions", ResizeGrid(1, 1, (3, 3), (4, 4))),
         (14, 12, "2 rows more", k3c.transforms.Skip(1, 2)),
     ],
 )
-def test_a_position_table_with_other_rows_is_named_with_its_transform(
+def test_a_position_table_of_another_size_is_reported_with_the_transform_to_use(
     torch_rows: int, keras_rows: int, message: str, transform: k3c.transforms.Transform
 ) -> None:
     given = keras.Input((keras_rows, 4))
@@ -67,7 +67,7 @@ def test_a_position_table_with_other_rows_is_named_with_its_transform(
 
 @pytest.mark.filterwarnings("ignore:Layer InputLayer")
 @pytest.mark.parametrize("mode", ["int8", "int4", "float8", "lora"])
-def test_a_quantized_or_adapted_model_is_refused_with_the_way_out(mode: str) -> None:
+def test_a_quantized_or_lora_model_is_refused_with_a_fix(mode: str) -> None:
     given = keras.Input((16,))
     model = keras.Model(given, keras.layers.Dense(8, name="fc")(given))
     if mode == "lora":

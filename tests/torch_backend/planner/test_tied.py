@@ -83,7 +83,7 @@ def _with_a_norm_of_two_names() -> nn.Module:
     return TwoNames()
 
 
-def test_a_module_with_two_names_keeps_its_tensors_through_every_proof() -> None:
+def test_a_module_with_two_paths_keeps_its_tensors_in_every_proof() -> None:
     module = _with_a_norm_of_two_names()
     norm = keras.layers.BatchNormalization(epsilon=1e-5, momentum=0.9)
     inputs = keras.Input((4,))

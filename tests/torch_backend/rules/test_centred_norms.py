@@ -74,7 +74,7 @@ def kinds(module: nn.Module) -> tuple[str, ...]:
     ids=["rms", "layer"],
 )
 @pytest.mark.parametrize("probe", [True, False])
-def test_a_class_that_nobody_named_is_paired_and_proven(
+def test_a_centred_norm_of_an_unknown_class_is_paired_and_certified(
     make: Callable[[], nn.Module], keras_layer: Callable[[], Any], rule: str, probe: bool
 ) -> None:
     source = randomize(nn.Sequential(make(), nn.Linear(6, 3)))
@@ -86,7 +86,7 @@ def test_a_class_that_nobody_named_is_paired_and_proven(
     k3c.validate(source, target, inputs=inputs, alignment=plan, proofs=("float64", "outputs")).raise_if_failed()
 
 
-def test_the_epsilon_is_found_under_any_name() -> None:
+def test_the_epsilon_of_a_centred_norm_is_found_under_any_attribute_name() -> None:
     layer = torch_side.view(nn.Sequential(Centred(6, 2e-4))).layers[0]
     assert layer.config is not None
     assert layer.config["eps"] == 2e-4
@@ -94,11 +94,11 @@ def test_the_epsilon_is_found_under_any_name() -> None:
 
 
 @pytest.mark.parametrize("cls", [Plain, OtherEpsilon])
-def test_a_norm_that_computes_something_else_is_not_taken_for_one(cls: type[nn.Module]) -> None:
+def test_a_norm_with_another_formula_is_not_recognized_as_centred(cls: type[nn.Module]) -> None:
     assert len(kinds(cls(6))) == len(cls.__mro__) - 2
 
 
-def test_looking_at_a_norm_changes_nothing() -> None:
+def test_recognizing_a_norm_leaves_weights_and_random_state_unchanged() -> None:
     norm = randomize(Centred(6))
     before, state = norm.weight.clone(), torch.get_rng_state()
     kinds(norm)
@@ -127,7 +127,7 @@ def norms_of_transformers() -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")
-def test_every_norm_of_transformers_whose_weight_begins_with_zeros_is_recognized() -> None:
+def test_every_norm_of_transformers_with_initial_weight_zero_is_recognized() -> None:
     places = norms_of_transformers()
     assert len(places) > 12
     missed = set()

@@ -48,7 +48,7 @@ def disagreements(rule: Rule) -> list[str]:
 
 
 @pytest.mark.parametrize("name", [rule.name for rule in RULES])
-def test_what_a_rule_declares_is_what_a_trial_shows(name: str) -> None:
+def test_the_declared_correspondences_equal_those_found_by_trial(name: str) -> None:
     assert find(name).correspondences is not None
     assert disagreements(find(name)) == []
 
@@ -66,11 +66,11 @@ def changed(name: str, **fields: str | tuple[str, ...]) -> Rule:
         ({"in_features": "units"}, ["in_features does not change units"]),
     ],
 )
-def test_a_false_declaration_is_noticed(fields: dict[str, str], facts: Iterable[str]) -> None:
+def test_the_check_detects_a_false_correspondence(fields: dict[str, str], facts: Iterable[str]) -> None:
     assert disagreements(changed("torch.nn.Linear <-> keras.layers.Dense", **fields)) == facts
 
 
-def test_a_rule_that_declares_nothing_is_tried() -> None:
+def test_the_correspondences_of_a_rule_without_declaration_are_found_by_trial() -> None:
     rule = find("torch.nn.Linear <-> keras.layers.Dense")
     silent = replace(rule, fields=tuple(rule.fields))
     (config, *_) = configs(rule)

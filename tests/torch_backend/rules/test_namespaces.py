@@ -44,7 +44,7 @@ def test_no_class_is_missing_from_the_table(side: int, names: dict[str, set[str]
     assert not missing, "neither a rule nor a reason: " + ", ".join(missing)
 
 
-def test_no_class_is_called_unsupported_although_a_rule_knows_it() -> None:
+def test_no_class_with_a_rule_is_listed_as_unsupported() -> None:
     supported = known_classes()[0] | known_classes()[1] | WITHOUT_RULE.keys()
     assert not UNSUPPORTED.keys() & supported
 

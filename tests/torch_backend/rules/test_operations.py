@@ -102,7 +102,7 @@ def torch_result(entry: Operation, given: list[torch.Tensor], chosen: Mapping[st
 
 
 @EACH
-def test_every_name_exists(entry: Operation) -> None:
+def test_every_function_name_in_the_operation_table_exists(entry: Operation) -> None:
     for name in (*entry.torch, *entry.keras, *filter(None, (entry.module, entry.activation))):
         assert callable(resolve(name)), name
     for name in entry.aten:
@@ -137,7 +137,7 @@ def needs_nothing(entry: Operation) -> bool:
 
 @pytest.mark.parametrize("others", [False, True], ids=["defaults", "other values"])
 @EACH
-def test_both_sides_compute_the_same(entry: Operation, others: bool) -> None:
+def test_every_operation_computes_the_same_in_torch_and_keras(entry: Operation, others: bool) -> None:
     given, chosen = tensors(entry), arguments(entry, others=others) | fixed(entry)
     expected = torch_result(entry, given, chosen)
     names = [keras for _, keras in entry.inputs]
@@ -154,7 +154,7 @@ def fixed(entry: Operation) -> dict[str, Any]:
 
 @pytest.mark.parametrize("others", [False, True], ids=["defaults", "other values"])
 @EACH
-def test_arguments_survive_the_way_there_and_back(entry: Operation, others: bool) -> None:
+def test_arguments_are_unchanged_after_translation_in_both_directions(entry: Operation, others: bool) -> None:
     chosen = arguments(entry, others=others) | fixed(entry)
     there = entry.to_keras(chosen)
     assert entry.to_keras(entry.to_torch(there)) == there
@@ -205,7 +205,7 @@ def test_an_operation_is_found_by_all_its_names() -> None:
     assert for_torch("torch.nothing") == for_keras("keras.ops.nothing") == ()
 
 
-def test_defaults_that_differ_are_written_out() -> None:
+def test_differing_defaults_are_translated_explicitly() -> None:
     (leaky,) = for_torch("torch.nn.LeakyReLU")
     assert leaky.to_keras({}) == {"negative_slope": 0.01}
     assert leaky.to_torch({}) == {"negative_slope": 0.2}

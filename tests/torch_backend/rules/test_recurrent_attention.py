@@ -28,7 +28,7 @@ def name_of(torch_name: str, keras_name: str) -> str:
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_a_layer_that_returns_its_last_step_only_is_compared_with_that(place: int) -> None:
+def test_a_layer_that_returns_only_its_last_step_is_compared_with_the_last_step(place: int) -> None:
     rule = find(LSTM)
     changed = layered(
         lambda specs: (LayerSpec(kind=specs[0].kind, config={**specs[0].config, "return_sequences": False}),)
@@ -39,7 +39,7 @@ def test_a_layer_that_returns_its_last_step_only_is_compared_with_that(place: in
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_both_directions_end_with_the_last_step_that_each_of_them_took(place: int) -> None:
+def test_the_last_output_of_a_bidirectional_lstm_is_the_last_step_of_each_direction(place: int) -> None:
     rule = find(LSTM_BOTH)
     trial = make_trial(layered(only_the_last_step)(rule), rule.examples[place])
     assert len(keras_outputs(trial, float64=True)[0].shape) == 2
@@ -54,7 +54,9 @@ REFUSED_BY_KERAS: list[tuple[str, torch.nn.Module, str]] = [
 
 
 @pytest.mark.parametrize(("name", "module", "reason"), REFUSED_BY_KERAS, ids=[case[2] for case in REFUSED_BY_KERAS])
-def test_what_keras_cannot_say_is_refused_with_the_reason(name: str, module: torch.nn.Module, reason: str) -> None:
+def test_torch_options_that_keras_lacks_are_refused_with_the_reason(
+    name: str, module: torch.nn.Module, reason: str
+) -> None:
     rule = find(name)
     with pytest.raises(RuleError, match=reason):
         rule.to_keras(config_of(rule, module))
@@ -87,7 +89,9 @@ REFUSED_BY_TORCH: list[tuple[str, keras.layers.Layer, str]] = [
 
 
 @pytest.mark.parametrize(("kind", "layer", "reason"), REFUSED_BY_TORCH, ids=[case[2] for case in REFUSED_BY_TORCH])
-def test_what_torch_cannot_say_is_refused_with_the_reason(kind: str, layer: keras.layers.Layer, reason: str) -> None:
+def test_keras_options_that_torch_lacks_are_refused_with_the_reason(
+    kind: str, layer: keras.layers.Layer, reason: str
+) -> None:
     layer(np.ones((2, 4, 3), "float32"))
     with pytest.raises(RuleError, match=reason):
         find(name_of(kind, type(layer).__name__)).to_torch((spec_of_layer(layer, ()),))
@@ -112,14 +116,14 @@ def test_attention_of_other_widths_is_refused(layer: keras.layers.Layer, reason:
 @pytest.mark.parametrize(
     "layer", [lstm(activation="relu"), lstm(), keras.layers.ConvLSTM1D(3, 2)], ids=["relu", "LSTM", "convolution"]
 )
-def test_a_layer_that_has_its_own_rule_is_no_layer_of_any_cells(layer: keras.layers.Layer) -> None:
+def test_the_rule_of_a_generic_rnn_refuses_layers_with_a_fixed_cell(layer: keras.layers.Layer) -> None:
     layer(np.ones((2, 4, 6, 3) if isinstance(layer, keras.layers.ConvLSTM1D) else (2, 4, 3), "float32"))
     spec = spec_of_layer(layer, ())
     with pytest.raises(RuleError, match="its cell is unknown"):
         find("torch.nn.LSTM <-> keras.layers.RNN").to_torch((spec,))
 
 
-def test_cells_of_a_file_without_configurations_are_told_by_their_shapes() -> None:
+def test_cells_without_configuration_are_recognized_by_their_shapes() -> None:
     rule = find("torch.nn.GRU <-> keras.layers.RNN")
     layer = keras.layers.RNN([keras.layers.GRUCell(5), keras.layers.GRUCell(5)])
     layer(np.ones((2, 4, 3), "float32"))
@@ -132,7 +136,7 @@ def test_cells_of_a_file_without_configurations_are_told_by_their_shapes() -> No
         rule.to_torch((image,))
 
 
-def test_layers_with_code_between_them_are_for_weights_and_make_no_model() -> None:
+def test_rules_for_attention_projections_declare_the_code_between_them() -> None:
     attentions = [rule for rule in list_rules() if rule.torch_count != 1 and "Attention" in rule.keras]
     assert len(attentions) == 5
     assert all(rule.between for rule in attentions)
@@ -156,7 +160,7 @@ def test_cells_that_torch_nn_cannot_stack_are_refused(
         find(name_of(kind, "RNN")).to_torch((spec_of_layer(layer, ((2, 4, 3),)),))
 
 
-def test_layers_that_differ_are_not_one_module_of_torch() -> None:
+def test_a_stack_of_different_layers_is_refused_as_one_torch_module() -> None:
     layers = [lstm(), keras.layers.LSTM(4, return_sequences=True)]
     value = np.ones((2, 4, 3), "float32")
     for layer in layers:
@@ -174,7 +178,7 @@ def masked(trial: Trial, mask: Array, **torch_arguments: Any) -> tuple[Array, Ar
     return found.detach().numpy(), expected.numpy()
 
 
-def test_a_boolean_mask_means_the_opposite_and_a_mask_of_numbers_is_added() -> None:
+def test_a_boolean_mask_is_inverted_and_a_float_mask_is_added_to_the_scores() -> None:
     rule = find(ATTENTION)
     trial = make_trial(rule, rule.examples[0])
     attend = np.tril(np.ones((4, 5), bool), 1)

@@ -47,7 +47,7 @@ def state(module: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
 
-def test_it_crosses_and_is_proven() -> None:
+def test_standardized_convolutions_are_transferred_and_certified() -> None:
     module, model = randomize(Net()), twin()
     before = state(module)
     plan = k3c.align(module, model, inputs=IMAGES).check()
@@ -59,7 +59,7 @@ def test_it_crosses_and_is_proven() -> None:
     assert all(torch.equal(module.state_dict()[name], tensor) for name, tensor in before.items())
 
 
-def test_what_is_written_is_what_it_convolves_with() -> None:
+def test_the_computed_kernel_equals_the_written_kernel() -> None:
     module, other, model = randomize(Net(), 1), randomize(Net(), 2), twin()
     plan = k3c.align(module, model, inputs=IMAGES)
     k3c.transfer(module, model, plan)
@@ -69,7 +69,7 @@ def test_what_is_written_is_what_it_convolves_with() -> None:
         assert np.abs(first - second).max() <= 4e-7 * np.abs(first).max()
 
 
-def test_a_kernel_that_it_cannot_make_is_refused_and_nothing_is_written() -> None:
+def test_a_kernel_that_the_module_cannot_compute_is_refused_and_the_module_unchanged() -> None:
     module, model = randomize(Net()), twin()
     before = state(module)
     with pytest.raises(ModelError, match=r"stem\.weight .*StdConv2d computes its kernel from its weight"):
@@ -77,7 +77,9 @@ def test_a_kernel_that_it_cannot_make_is_refused_and_nothing_is_written() -> Non
     assert all(torch.equal(module.state_dict()[name], tensor) for name, tensor in before.items())
 
 
-def test_a_kernel_taken_as_it_is_kept_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copying_the_stored_weight_instead_of_the_computed_kernel_fails_the_certificate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     module, model = randomize(Net()), twin()
     monkeypatch.setattr(torch_derived, "kernel_parts", lambda child: ())
     plan = k3c.align(module, model, inputs=IMAGES, hints={"stem": "stem", "body": "body", "head": "head"})
@@ -112,7 +114,7 @@ class Padded(nn.Conv2d):
 
 
 @pytest.mark.parametrize("cls", [ByHand, Masked])
-def test_a_class_that_nobody_named_moves_there_and_back(cls: type[nn.Conv2d]) -> None:
+def test_an_unknown_standardized_class_is_transferred_in_both_directions(cls: type[nn.Conv2d]) -> None:
     module, other = (nn.Sequential(randomize(cls(3, 6, 3), seed)) for seed in (1, 2))
     assert torch_standardized.kernel_parts(module[0]) == ("weight",)
     model = keras.Sequential([keras.Input((8, 9, 3)), keras.layers.Conv2D(6, 3)])
@@ -144,7 +146,7 @@ def test_a_layer_that_computes_its_kernel_only_in_a_copy_is_refused() -> None:
         layer(torch.from_numpy(IMAGES))
 
 
-def test_the_class_of_transformers_computes_the_kernel_that_is_seen() -> None:
+def test_the_observed_kernel_reproduces_the_layer_of_transformers() -> None:
     layers = pytest.importorskip("transformers.models.bit.modeling_bit")
     assert "in_channel" in inspect.signature(layers.WeightStandardizedConv2d).parameters
     layer = randomize(layers.WeightStandardizedConv2d(3, 4, 3, padding="SAME"))

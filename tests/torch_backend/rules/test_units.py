@@ -48,7 +48,7 @@ def certified(module: nn.Module, model: keras.Model) -> str:
     return k3c.validate(module, model, inputs=TOKENS, keras_inputs=TOKENS.astype("int32")).tally
 
 
-def test_wholes_are_paired_with_wholes_and_proven() -> None:
+def test_containers_are_paired_with_containers_and_certified() -> None:
     module, model = randomize(Net()), twin()
     plan = k3c.align(module, model, inputs=TOKENS, keras_inputs=TOKENS.astype("int32")).check()
     assert {pair.torch: pair.keras for pair in plan.pairs} == {
@@ -59,7 +59,7 @@ def test_wholes_are_paired_with_wholes_and_proven() -> None:
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
-def test_wholes_are_paired_with_wholes_in_files(tmp_path: Path, suffix: str) -> None:
+def test_containers_are_paired_with_containers_in_files(tmp_path: Path, suffix: str) -> None:
     model, path = twin(), tmp_path / f"model{suffix}"
     model.save(path)
     module = randomize(Net())
@@ -67,7 +67,7 @@ def test_wholes_are_paired_with_wholes_in_files(tmp_path: Path, suffix: str) -> 
     assert certified(module, model) == "7 passed"
 
 
-def test_the_parts_of_a_bare_weight_file_are_put_together_by_their_groups(tmp_path: Path) -> None:
+def test_layers_of_a_keras_weight_file_are_combined_by_their_groups(tmp_path: Path) -> None:
     inputs = keras.Input((7, 6))
     x = keras.layers.GRU(6, return_sequences=True, name="second")(inputs)
     model = keras.Model(inputs, keras.layers.MultiHeadAttention(2, 3, name="attention")(x, x))
@@ -107,7 +107,7 @@ STEPS = np.random.default_rng(1).standard_normal((2, 5, 6)).astype("float32")
 
 @pytest.mark.parametrize(("packed", "paths"), [(False, FOUR), (True, "qkv + out")], ids=["four", "packed"])
 @pytest.mark.parametrize("shared", [4, 2])
-def test_projections_are_paired_by_hand_with_an_attention_and_proven(packed: bool, paths: str, shared: int) -> None:
+def test_projections_are_paired_by_hand_with_an_attention_and_certified(packed: bool, paths: str, shared: int) -> None:
     module = randomize(Attention(packed, shared))
     inputs = keras.Input((5, 6))
     layer = keras.layers.MultiHeadAttention(4, 3, output_shape=6, name="attention")
@@ -137,7 +137,7 @@ class Named(nn.Module):
         return self.o_proj(nn.functional.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2))
 
 
-def test_projections_find_the_parts_of_an_attention_by_themselves() -> None:
+def test_projections_are_paired_with_the_sublayers_of_an_attention_without_hints() -> None:
     module, inputs = randomize(Named()), keras.Input((5, 6))
     model = keras.Model(inputs, keras.layers.MultiHeadAttention(2, 3, name="attention")(inputs, inputs))
     plan = k3c.align(module, model, inputs=STEPS).check()

@@ -51,7 +51,7 @@ SCRIPTS: dict[str, Callable[[nn.Module], nn.Module]] = {
 @pytest.mark.parametrize("made", SCRIPTS.values(), ids=SCRIPTS)
 @pytest.mark.parametrize("function", [k3c.validate, k3c.align])
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-def test_torchscript_is_refused_and_the_message_says_what_is_needed(
+def test_torchscript_is_refused_with_a_message_about_the_original_module(
     function: Callable[..., object], made: Callable[[nn.Module], nn.Module]
 ) -> None:
     with pytest.raises(
@@ -62,7 +62,7 @@ def test_torchscript_is_refused_and_the_message_says_what_is_needed(
 
 
 @pytest.mark.parametrize("in_place", [False, True])
-def test_a_compiled_module_is_judged_as_it_was_written_and_is_not_compiled_for_it(in_place: bool) -> None:
+def test_a_compiled_module_is_validated_uncompiled(in_place: bool) -> None:
     whole, target = moved(module(), model())
     graphs: list[object] = []
 
@@ -80,7 +80,7 @@ def test_a_compiled_module_is_judged_as_it_was_written_and_is_not_compiled_for_i
     assert not graphs
 
 
-def test_a_quantised_module_is_called_so() -> None:
+def test_a_quantised_module_is_refused_as_quantised() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         quantised = torch.ao.quantization.quantize_dynamic(module(), {nn.Linear})
@@ -91,7 +91,7 @@ def test_a_quantised_module_is_called_so() -> None:
     assert "_packed_params" not in str(error.value)
 
 
-def test_a_module_that_needs_gradients_is_told_how_to_ask_for_them() -> None:
+def test_a_module_that_needs_gradients_is_refused_with_the_line_that_enables_them() -> None:
     class Slope(nn.Linear):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             y = super().forward(x.requires_grad_())
@@ -103,7 +103,7 @@ def test_a_module_that_needs_gradients_is_told_how_to_ask_for_them() -> None:
 
 @pytest.mark.parametrize("kind", [str, object, "datetime64[s]"])
 @pytest.mark.parametrize("given", ["inputs", "keras_inputs"])
-def test_inputs_that_are_no_numbers_are_one_clear_error(kind: Any, given: str) -> None:
+def test_inputs_that_are_not_numbers_give_one_error_message(kind: Any, given: str) -> None:
     wrong: dict[str, Any] = {"inputs": rows(), given: np.zeros((4, 6)).astype(kind)}
     with pytest.raises(InputError, match=r"an input is an array of .*, of shape \(4, 6\): a model takes numbers"):
         k3c.validate(module(), model(), **wrong)
@@ -116,7 +116,7 @@ def test_several_keras_inputs_are_a_list_and_a_tuple_is_refused() -> None:
         k3c.validate(nn.Bilinear(6, 6, 4), joined, inputs=(rows(), rows()), keras_inputs=(rows(), rows()))
 
 
-def test_infinities_in_the_inputs_are_called_so_in_every_section_that_they_spoil() -> None:
+def test_infinite_inputs_are_reported_in_every_affected_section() -> None:
     source, target = moved(module(), model())
     inputs = rows()
     inputs[0, 0] = np.inf
@@ -128,7 +128,7 @@ def test_infinities_in_the_inputs_are_called_so_in_every_section_that_they_spoil
 
 
 @pytest.mark.parametrize("side", ["torch", "keras", "both"])
-def test_nan_in_the_weights_is_never_green_and_says_where(side: str) -> None:
+def test_nan_weights_never_pass_and_the_layer_is_reported(side: str) -> None:
     source: nn.Module = module()
     target = model()
     if side == "both":
@@ -157,7 +157,7 @@ RETURNED: dict[str, Callable[[torch.Tensor], object]] = {
 
 
 @pytest.mark.parametrize("returned", RETURNED.values(), ids=RETURNED)
-def test_a_module_that_returns_no_array_fails_with_these_words(returned: Callable[[torch.Tensor], object]) -> None:
+def test_a_module_that_returns_no_array_fails_with_this_reason(returned: Callable[[torch.Tensor], object]) -> None:
     class Silent(nn.Sequential):
         def forward(self, x: torch.Tensor) -> object:
             return returned(super().forward(x))
@@ -200,12 +200,12 @@ def test_labels_that_do_not_fit_are_refused_before_anything_else_is_proven(
         (["a"], "class_names: 1 name, and the models have 4 classes"),
     ],
 )
-def test_class_names_that_do_not_fit_are_one_clear_error(names: Any, message: str) -> None:
+def test_class_names_that_do_not_fit_give_one_error_message(names: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         k3c.validate(module(), model(), inputs=rows(), labels=[0, 1, 2, 3], class_names=names)
 
 
-def test_models_with_other_numbers_of_outputs_are_no_fault_of_the_labels() -> None:
+def test_different_numbers_of_outputs_are_not_reported_as_a_label_error() -> None:
     class Two(nn.Sequential):
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             y = super().forward(x)
@@ -240,7 +240,7 @@ PUBLIC: dict[str, Callable[[nn.Module, keras.Model], object]] = {
 
 
 @pytest.mark.parametrize("function", PUBLIC.values(), ids=PUBLIC)
-def test_a_seed_goes_on_to_count_after_a_model_that_draws_was_run(
+def test_running_a_random_model_does_not_change_the_users_random_state(
     function: Callable[[nn.Module, keras.Model], object], seeded: Callable[[], list[Array]]
 ) -> None:
     class Draws(nn.Sequential):

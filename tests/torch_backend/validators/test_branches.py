@@ -1,4 +1,4 @@
-"""The certificate drives both models through their branches: bounds, masks, free sizes, both ends of integer inputs."""
+"""The certificate covers the branches of both models: bounds, masks, dynamic sizes, both ends of integer inputs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -72,7 +72,7 @@ GIVEN = np.random.default_rng(0).standard_normal((4, 6)).astype("float32")
         "soft cap",
     ],
 )
-def test_a_bound_on_one_side_only_fails(
+def test_a_clip_on_only_one_side_fails(
     torch_function: TorchFunction, keras_function: KerasFunction, inputs: Array | None
 ) -> None:
     assert proof(Between(torch_function), between(keras_function), inputs).status == "failed"
@@ -89,14 +89,14 @@ def test_a_bound_on_one_side_only_fails(
         (lambda x: x.softmax(-1), ops.softmax),
     ],
 )
-def test_equal_bounds_pass(torch_function: TorchFunction, keras_function: KerasFunction) -> None:
+def test_equal_clips_on_both_sides_pass(torch_function: TorchFunction, keras_function: KerasFunction) -> None:
     section = proof(Between(torch_function), between(keras_function))
     assert section.status == "passed", section.problems
     assert "not reached" not in section.facts
     assert "at values of 32" in section.facts["exercised"]
 
 
-def test_the_bounds_that_were_passed_are_counted_on_both_sides() -> None:
+def test_the_report_counts_the_exceeded_bounds_of_both_sides() -> None:
     section = proof(Between(lambda x: x.clamp(-300.0, 6.0)), between(lambda x: ops.clip(x, -300.0, 6.0)))
     assert section.status == "passed", section.problems
     assert "values on both sides of 4 of 4 bounds" in section.facts["exercised"]
@@ -110,14 +110,14 @@ def test_a_bound_that_no_value_reaches_is_reported() -> None:
     assert "2 of clamp (values from -1 to 1)" in section.facts["not reached"]
 
 
-def test_values_that_overflow_on_both_sides_alike_pass() -> None:
+def test_values_that_overflow_on_both_sides_pass() -> None:
     section = proof(Between(lambda x: torch.exp(torch.exp(x))), between(lambda x: ops.exp(ops.exp(x))))
     assert section.status == "passed", section.problems
-    assert "some not finite on both sides alike" in section.summary
-    assert "at values of 32, some not finite on both sides alike" in section.facts["exercised"]
+    assert "some not finite on both sides" in section.summary
+    assert "at values of 32, some not finite on both sides" in section.facts["exercised"]
 
 
-def test_values_that_overflow_on_one_side_only_fail() -> None:
+def test_values_that_overflow_on_only_one_side_fail() -> None:
     section = proof(
         Between(lambda x: torch.exp(torch.exp(x))), between(lambda x: ops.exp(ops.minimum(ops.exp(x), 700.0)))
     )
@@ -125,7 +125,7 @@ def test_values_that_overflow_on_one_side_only_fail() -> None:
 
 
 @pytest.mark.parametrize("inputs", [None, GIVEN])
-def test_two_layers_that_are_one_layer_beyond_a_bound_pass(inputs: Array | None) -> None:
+def test_a_relu_and_a_clamp_equal_one_relu_with_max_value(inputs: Array | None) -> None:
     class Clamped(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -160,7 +160,7 @@ def pooled() -> keras.Model:
 
 
 @pytest.mark.parametrize("inputs", [None, np.arange(1, 8)[None], np.arange(1, 8)[None].repeat(3, 0)])
-def test_a_module_without_the_mask_fails(inputs: Array | None) -> None:
+def test_a_torch_module_that_ignores_the_padding_mask_fails(inputs: Array | None) -> None:
     assert proof(Pooled(masks=False), pooled(), inputs).status == "failed"
     section = proof(Pooled(masks=True), pooled(), inputs)
     assert section.status == "passed", section.problems
@@ -181,7 +181,7 @@ class Recurrent(nn.Module):
         return self.head(states[torch.arange(len(x)), lengths - 1])
 
 
-def test_a_recurrent_layer_without_the_masking_fails() -> None:
+def test_a_torch_lstm_that_ignores_the_masking_fails() -> None:
     inputs = keras.Input((6, 4))
     x = layers.LSTM(5, name="lstm")(layers.Masking()(inputs))
     model = keras.Model(inputs, layers.Dense(3, name="head")(x))
@@ -191,7 +191,7 @@ def test_a_recurrent_layer_without_the_masking_fails() -> None:
 
 
 @pytest.mark.parametrize("row", [0, 10])
-def test_made_tokens_reach_both_ends_of_the_table(row: int) -> None:
+def test_generated_tokens_include_the_first_and_last_table_row(row: int) -> None:
     class Marked(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -228,7 +228,7 @@ IMAGES = np.random.default_rng(0).standard_normal((2, 3, 33, 33)).astype("float3
 
 
 @pytest.mark.parametrize("inputs", [None, IMAGES], ids=["made", "33 pixels"])
-def test_a_border_that_agrees_at_odd_sizes_only_fails(inputs: Array | None) -> None:
+def test_a_padding_that_agrees_only_at_odd_sizes_fails(inputs: Array | None) -> None:
     assert proof(Strided(same=False), strided(), inputs).status == "failed"
     section = proof(Strided(same=True), strided(), inputs)
     assert section.status == "passed", section.problems
@@ -249,7 +249,7 @@ class Halved(nn.Module):
         return self.conv(x)
 
 
-def test_a_size_is_chosen_that_the_models_accept() -> None:
+def test_an_input_size_is_chosen_that_both_models_accept() -> None:
     inputs = keras.Input((None, None, 3))
     section = proof(Halved(), keras.Model(inputs, layers.Conv2D(2, 1, name="conv")(inputs)))
     assert section.status == "passed", section.problems

@@ -15,11 +15,11 @@ SAMPLE = cases("")[::EVERY]
 # Torch announces that it pads a copy where an even kernel needs more on one side; that is what is on trial.
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @pytest.mark.parametrize(("name", "place"), SAMPLE, ids=[f"{name} {place}" for name, place in SAMPLE])
-def test_nothing_is_found_in_a_correct_pair(name: str, place: int) -> None:
+def test_the_certificate_reports_no_problem_for_a_correct_pair(name: str, place: int) -> None:
     assert judge(name, place) == ""
 
 
-def test_what_is_wrong_in_a_pair_is_found() -> None:
+def test_the_certificate_reports_a_wrong_padding_within_a_pair() -> None:
     pair = make_pair(find("torch.nn.ConvTranspose2d <-> keras.layers.Conv2DTranspose"), 1)
     assert pair.certificate().ok, "a cropping of its own makes up for what the two layers differ in"
     object.__setattr__(pair.torch.layer, "padding", (0, 1))

@@ -69,11 +69,11 @@ def misses(seed: int) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_equal_models_pass_and_any_change_fails(seed: int) -> None:
+def test_random_equal_models_pass_and_any_planted_change_fails(seed: int) -> None:
     assert misses(seed) == []
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("start", range(20, 2000, 20))
-def test_equal_models_pass_and_any_change_fails_for_many(start: int) -> None:
+def test_many_random_equal_models_pass_and_any_planted_change_fails(start: int) -> None:
     assert [miss for seed in range(start, start + 20) for miss in misses(seed)] == []

@@ -293,7 +293,7 @@ def test_an_unbuilt_model_without_inputs_raises_with_a_fix() -> None:
     assert str(caught.value).endswith("Fix:  model(example_input)     or     inputs=example_input")
 
 
-def test_an_unmatched_bare_parameter_is_not_reported_as_an_unknown_layer() -> None:
+def test_an_unpaired_bare_parameter_is_not_reported_as_an_unknown_layer() -> None:
     class Holder(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -28,7 +28,7 @@ def pair(epsilon: float = 1e-3) -> tuple[nn.Module, keras.Model]:
     return randomize(InARow()), keras.Model(inputs, layers.Reshape((SIZE * SIZE, 3))(x))
 
 
-def test_layers_with_the_places_in_a_row_on_one_side_agree() -> None:
+def test_layers_that_one_side_calls_on_flattened_positions_agree() -> None:
     module, model = pair()
     plan = k3c.align(module, model).check()
     k3c.transfer(module, model, plan)
@@ -38,7 +38,7 @@ def test_layers_with_the_places_in_a_row_on_one_side_agree() -> None:
     assert all(float(str(row[2])) < 1e-10 for row in rows)
 
 
-def test_a_difference_in_such_a_layer_is_found_and_named() -> None:
+def test_a_difference_in_a_layer_on_flattened_positions_is_reported() -> None:
     module, model = pair(epsilon=1e-5)
     plan = k3c.align(module, model).accepting_difference().check()
     k3c.transfer(module, model, plan)

@@ -87,7 +87,7 @@ def test_each_model_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(ran) == ["keras", "torch"]
 
 
-def test_a_difference_is_explained() -> None:
+def test_a_difference_is_explained_when_only_outputs_are_compared() -> None:
     module, model, plan = with_equal_weights()
     ended = keras.Model(model.input, keras.ops.softmax(model.output), name="twin")
     report = k3c.validate(module, ended, inputs=images(2, 3, 6, 7), alignment=plan, proofs=["outputs"])

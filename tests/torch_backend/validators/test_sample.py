@@ -62,7 +62,7 @@ def test_larger_noise_outside_of_the_sample_passes() -> None:
     assert section.status == "passed"
 
 
-def test_a_random_model_fails_with_a_sample() -> None:
+def test_a_random_model_fails_when_noise_is_measured_on_a_sample() -> None:
     class Random(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return nn.functional.dropout(x, 0.5, training=True)

@@ -94,7 +94,7 @@ def test_a_slightly_different_epsilon_fails_at_any_variance(epsilon: float, fact
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NUMBERS if name != "epsilon"])
 @pytest.mark.parametrize("inputs", [pixels(2, 4, 6), pixels(2, 4, 6) / 100 - 1], ids=["pixels", "scaled"])
-def test_a_relative_difference_of_a_millionth_in_any_number_fails(name: str, inputs: Array) -> None:
+def test_a_relative_change_of_one_millionth_in_any_parameter_fails(name: str, inputs: Array) -> None:
     ours = NUMBERS | {name: NUMBERS[name] * (1 + 1e-6)}
     assert proof(Stream(ours), stream(NUMBERS), inputs).status == "failed"
 

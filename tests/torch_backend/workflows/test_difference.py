@@ -31,7 +31,7 @@ def network(after: Any) -> keras.Model:
     return keras.Model(given, after(keras.layers.Conv2D(8, 3, padding="same", name="a")(given)))
 
 
-def test_a_flipped_output_is_moved_only_where_the_difference_is_accepted() -> None:
+def test_models_with_a_flipped_output_are_transferred_only_with_accept_difference() -> None:
     module, model = randomize(Network(lambda x: x.flip(3))), network(lambda x: x)
     plan = k3c.align(module, model, inputs=IMAGES)
     assert "their outputs agree" not in " ".join(plan.notes)
@@ -61,7 +61,7 @@ def test_a_pooled_image_that_keeps_its_axes_is_compared_and_certified() -> None:
     k3c.validate(module, model, inputs=IMAGES, alignment=plan).raise_if_failed()
 
 
-def test_a_file_before_a_flatten_is_judged_by_the_plan_that_align_makes(tmp_path: Path) -> None:
+def test_validating_a_file_with_a_flatten_is_unconfirmed_without_a_run(tmp_path: Path) -> None:
     module = randomize(Network(nn.Sequential(nn.Flatten(), nn.Linear(288, 2))))
     flatten, dense = keras.layers.Flatten(), keras.layers.Dense(2, name="f")
     model = network(lambda x: dense(flatten(x)))

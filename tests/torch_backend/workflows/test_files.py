@@ -174,7 +174,7 @@ def test_shards_of_the_old_output_that_the_new_one_lacks_are_removed(
     ]
 
 
-def test_a_killed_transfer_goes_on_with_the_shards_that_it_finished(
+def test_a_killed_transfer_resumes_after_its_finished_shards(
     tmp_path: Path, moved: tuple[nn.Module, keras.Model, Alignment]
 ) -> None:
     module, _, plan = moved
@@ -206,7 +206,7 @@ def test_a_killed_transfer_goes_on_with_the_shards_that_it_finished(
     assert written == undisturbed
 
 
-def test_a_damaged_or_another_unfinished_shard_is_written_again(
+def test_a_damaged_shard_or_a_shard_of_another_job_is_written_again(
     tmp_path: Path, moved: tuple[nn.Module, keras.Model, Alignment]
 ) -> None:
     module, _, plan = moved
@@ -369,7 +369,7 @@ def test_a_manifest_has_the_digests_of_the_source_and_no_date(
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"format": 1}', '{"format": 2}', '{"format":1,"files":[{"path":"../x"}]}']
 )
-def test_a_damaged_manifest_is_an_error_and_no_verdict(tmp_path: Path, text: str) -> None:
+def test_a_damaged_manifest_raises_an_error_instead_of_a_report(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.pt.manifest.json").write_text(text)
     with pytest.raises(FileError, match="manifest"):
         k3c.verify(tmp_path / "x.pt")

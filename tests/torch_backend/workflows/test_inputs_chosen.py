@@ -55,7 +55,7 @@ def proven(module: nn.Module, model: keras.Model, inputs: Any = None) -> k3c.Rep
     return report
 
 
-def test_positional_inputs_go_by_the_names_of_the_arguments() -> None:
+def test_positional_inputs_are_matched_by_argument_names() -> None:
     ids = np.array([[1.0], [8.0], [3.0]], np.float32)
     ages = np.random.default_rng(0).standard_normal((3, 1)).astype(np.float32)
     proven(Profile(), profile(), (torch.tensor(ids), torch.tensor(ages)))
@@ -64,7 +64,7 @@ def test_positional_inputs_go_by_the_names_of_the_arguments() -> None:
     proven(Both(), both(), (first, second))
 
 
-def test_inputs_that_are_made_go_by_the_names_of_the_arguments() -> None:
+def test_generated_inputs_are_matched_by_argument_names() -> None:
     proven(Both(), both())
 
 
@@ -96,7 +96,7 @@ def test_the_layout_of_a_sequence_is_the_one_that_both_models_accept() -> None:
     proven(StepsFirst(), keras.Sequential([keras.Input((7, 4)), layers.Conv1D(6, 3)]))
     proven(ChannelsFirst(), keras.Sequential([keras.Input((7, 4)), layers.Dense(6)]))
     report = proven(StepsFirst(), keras.Sequential([keras.Input((None, 4)), layers.Conv1D(6, 3)]))
-    assert any("the free sizes are 32" in note for note in report.notes)
+    assert any("the dynamic sizes are 32" in note for note in report.notes)
 
 
 class Positions(nn.Module):
@@ -123,4 +123,4 @@ class Table(layers.Layer):
 def test_the_report_names_the_sizes_that_the_models_refused() -> None:
     given = keras.Input((None, 4))
     report = proven(Positions(), keras.Model(given, layers.Dense(3)(Table()(given))))
-    assert any("the free sizes are 8, as the models refuse 32, 64, 128, 224, 16" in note for note in report.notes)
+    assert any("the dynamic sizes are 8, as the models refuse 32, 64, 128, 224, 16" in note for note in report.notes)

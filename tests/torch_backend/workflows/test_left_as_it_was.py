@@ -53,7 +53,7 @@ class Keeps(nn.Linear):
         return super().forward(x * self.table * self.tables["ones"] * self.get_buffer("angles"))
 
 
-def test_tables_that_a_module_keeps_for_its_next_call_are_restored_to_float32() -> None:
+def test_tables_that_a_module_caches_are_restored_to_float32() -> None:
     module = randomize(Keeps())
     everything(module, model(), rows())
     assert module.table is None
@@ -64,7 +64,7 @@ def test_tables_that_a_module_keeps_for_its_next_call_are_restored_to_float32() 
     assert module(torch.from_numpy(rows())).dtype == torch.float32
 
 
-def test_tables_that_a_keras_layer_keeps_are_restored() -> None:
+def test_tables_that_a_keras_layer_caches_are_restored() -> None:
     class Scaled(layers.Layer):
         table: Any = None
 
@@ -84,7 +84,7 @@ def test_tables_that_a_keras_layer_keeps_are_restored() -> None:
     assert scaled.table is None
 
 
-def test_a_count_of_calls_is_restored_before_every_run_and_reported_as_a_state() -> None:
+def test_a_call_counter_is_restored_before_every_run_and_reported_as_state() -> None:
     class Counts(nn.Linear):
         calls = 0
 

@@ -70,7 +70,7 @@ def test_kernels_get_the_memory_order_of_the_convolution_and_keep_it_in_a_file(
     k3c.validate(module, model, inputs=image(), alignment=plan).raise_if_failed()
 
 
-def test_models_that_share_memory_change_together_and_compute_the_same() -> None:
+def test_models_that_share_memory_change_together_and_agree() -> None:
     module, model = randomize(Net()), twin()
     plan = k3c.align(module, model, inputs=image())
     report = k3c.transfer(module, model, plan, memory="share")
@@ -83,7 +83,7 @@ def test_models_that_share_memory_change_together_and_compute_the_same() -> None
     k3c.validate(module, model, inputs=image(), alignment=plan).raise_if_failed()
 
 
-def test_a_module_can_use_the_memory_of_a_keras_model_and_leave_it_again() -> None:
+def test_a_module_can_share_the_memory_of_a_keras_model_and_stop_sharing() -> None:
     module, model = Net(), twin()
     plan = k3c.align(module, model, inputs=image())
     k3c.transfer(model, module, plan, memory="share")
@@ -96,7 +96,7 @@ def test_a_module_can_use_the_memory_of_a_keras_model_and_leave_it_again() -> No
     np.testing.assert_array_equal(model.get_layer("head").bias.numpy(), before)
 
 
-def test_a_value_of_several_tensors_is_copied_and_named() -> None:
+def test_a_value_computed_from_several_tensors_is_copied_and_reported() -> None:
     module, model = nn.LSTM(3, 4, batch_first=True), keras.Sequential([keras.Input((5, 3)), keras.layers.LSTM(4)])
     plan = k3c.align(module, model, probe=False)
     report = k3c.transfer(module, model, plan, memory="share")
@@ -126,14 +126,14 @@ def test_an_interrupt_leaves_both_models_with_their_own_memory(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("options", [{"memory": "borrow"}, {"memory": "share", "out": "model.weights.h5"}])
-def test_options_that_make_no_sense_are_refused(options: dict[str, str]) -> None:
+def test_contradictory_options_are_refused(options: dict[str, str]) -> None:
     module, model = Net(), twin()
     plan = k3c.align(module, model, probe=False)
     with pytest.raises(InputError, match="memory"):
         k3c.transfer(module, model, plan, **options)  # type: ignore[arg-type]
 
 
-def test_a_file_shares_no_memory(tmp_path: Path) -> None:
+def test_memory_cannot_be_shared_with_a_file(tmp_path: Path) -> None:
     module, model = Net(), twin()
     plan = k3c.align(module, model, probe=False)
     torch.save(module.state_dict(), tmp_path / "weights.pt")
@@ -159,7 +159,7 @@ def test_old_values_beyond_the_limit_come_back_from_the_temporary_file() -> None
     backup.close()
 
 
-def test_a_scalar_of_numpy_is_written() -> None:
+def test_a_numpy_scalar_is_written_into_a_variable() -> None:
     variable = keras.Variable(np.array(3, np.int32), trainable=False)
     overwrite(variable.value, np.int32(3) + np.int32(4))  # type: ignore[arg-type]
     assert variable.numpy() == 7

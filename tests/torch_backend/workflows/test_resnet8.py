@@ -85,7 +85,7 @@ def test_every_pair_is_found_without_hints(plan: Alignment) -> None:
     }
 
 
-def test_the_torch_model_scores_exactly_what_keras_scores(
+def test_the_torch_model_has_the_same_accuracy_as_the_keras_model(
     converted: ResNet8, keras_model: keras.Model, images: tuple[np.ndarray, np.ndarray]
 ) -> None:
     pixels, labels = images

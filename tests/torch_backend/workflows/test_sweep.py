@@ -66,7 +66,7 @@ def test_the_proofs_of_a_sweep_are_those_of_a_certificate() -> None:
 
 
 @pytest.mark.slow
-def test_models_are_converted_moved_and_proven_each_in_its_own_process(tmp_path: Path) -> None:
+def test_a_sweep_converts_transfers_and_validates_each_model_in_its_own_process(tmp_path: Path) -> None:
     (tmp_path / "nets.py").write_text(NETS)
     (tmp_path / "sweep.toml").write_text(TASKS)
     overview = sweep(tmp_path / "sweep.toml", tmp_path / "results")

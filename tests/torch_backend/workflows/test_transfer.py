@@ -170,7 +170,7 @@ def test_two_models_of_one_framework_are_refused() -> None:
         k3c.transfer(module, Net(), k3c.align(module, model))
 
 
-def test_a_later_change_of_the_source_leaves_the_target_unchanged() -> None:
+def test_a_change_of_the_source_after_a_transfer_leaves_the_target_unchanged() -> None:
     module, model = randomize(Net()), twin()
     k3c.transfer(module, model, k3c.align(module, model))
     before = values(model)

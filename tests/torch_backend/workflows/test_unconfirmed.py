@@ -69,7 +69,7 @@ def test_a_transfer_by_pairs_that_no_run_confirmed_is_not_ok(tmp_path: Path, mod
 
 
 @pytest.mark.parametrize(("module", "make"), CASES)
-def test_live_models_confirm_what_their_files_do_not(module: nn.Module, make: object) -> None:
+def test_pairs_that_files_leave_unconfirmed_are_confirmed_by_live_models(module: nn.Module, make: object) -> None:
     assert callable(make)
     model = make()
     plan = k3c.align(randomize(module), model).check()
@@ -77,7 +77,7 @@ def test_live_models_confirm_what_their_files_do_not(module: nn.Module, make: ob
     assert k3c.validate(module, model, alignment=plan).ok
 
 
-def test_a_file_is_judged_by_the_order_of_rows_that_its_values_have(tmp_path: Path) -> None:
+def test_a_files_flattened_rows_are_compared_in_the_order_that_its_values_show(tmp_path: Path) -> None:
     module, model = randomize(FlattensLast()), flattened()
     torch.save(module.state_dict(), tmp_path / "x.pt")
     k3c.transfer(tmp_path / "x.pt", model, k3c.align(module, model).check())
@@ -88,7 +88,7 @@ def test_a_file_is_judged_by_the_order_of_rows_that_its_values_have(tmp_path: Pa
     assert k3c.validate(tmp_path / "x.pt", model).with_status("failed")
 
 
-def test_the_command_line_exits_with_a_status_of_its_own(tmp_path: Path) -> None:
+def test_the_command_line_has_a_separate_exit_status_for_unconfirmed_pairs(tmp_path: Path) -> None:
     torch.save(randomize(OtherOrder()).state_dict(), tmp_path / "x.pt")
     model = two_layers()
     model.save(tmp_path / "k.keras")

@@ -41,7 +41,7 @@ FUNCTIONS: Mapping[str, tuple[str, Function]] = {
 _KERAS_NAMES = {entry.name: name for name, entry in _ACTIVATIONS.items()}
 
 _OPERATIONS = frozenset(_KERAS_NAMES) - {"glu"} | {"prelu", "rrelu"}
-"""The torch functions that are activations; without GLU, whose output has half the size of its input."""
+"""The torch functions that are activations, except GLU, whose output has half the size of its input."""
 
 
 def _gelu(case: Case) -> Iterator[Hypothesis]:

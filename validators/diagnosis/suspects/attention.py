@@ -13,7 +13,7 @@ _PACKED = "multi_head_attention_forward"
 _ROLES = ("query", "key", "value")
 
 HEADS_SPLIT_OTHERWISE = (
-    "the heads are split in another order: torch has (heads, width) along the features, Keras (width, heads)"
+    "the heads are split in another order: torch has features as (heads, width), Keras as (width, heads)"
 )
 
 

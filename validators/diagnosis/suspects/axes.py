@@ -13,7 +13,7 @@ from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Susp
 _RESHAPING = ("reshape", "view", "unflatten", "flatten")
 _PERMUTING = ("transpose", "permute", "swapaxes", "movedim")
 _MOST_PARTS = 3
-"""Largest number of parts of a split axis that is searched: with more, too many orders would fit by chance."""
+"""Largest number of parts of a split axis that are permuted; with more, too many orders would fit by chance."""
 
 
 def _split_axes(whole: Shape, split: Shape) -> tuple[int, int] | None:
@@ -118,7 +118,7 @@ def _reshaped_instead_of_permuted(case: Case) -> Iterator[Hypothesis]:
 
 
 def _tiled(case: Case) -> Iterator[Hypothesis]:
-    """Suspect the order of shared heads: torch repeats each head consecutively, Keras the whole sequence of heads."""
+    """Suspect that torch repeats each shared key or value head (repeat), and Keras the whole sequence (tile)."""
     for operation in case.operations_named("repeat_interleave"):
         yield Hypothesis(
             cause="torch repeats each head in a row (repeat), Keras repeats all heads in turn (tile)",

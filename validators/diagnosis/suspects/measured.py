@@ -32,7 +32,7 @@ _SAME = 1e-9
 """Largest relative difference at which two fitted numbers count as equal."""
 
 _CHANGED = 5e-3
-"""Smallest difference between 1 and a factor that counts as a change: a nearer one is the trace of another cause."""
+"""Smallest difference between a fitted factor and 1; a smaller difference is a side effect of another cause."""
 
 
 def _factor(case: Case) -> Iterator[Hypothesis]:
@@ -62,7 +62,7 @@ def _number(number: float) -> str:
 
 
 def _branch(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that Keras multiplies a branch by a factor, which is fitted by running torch with the branch doubled."""
+    """Suspect that Keras multiplies a branch by a factor; a torch run with the doubled branch determines the factor."""
     for operation in case.torch.upstream[:-1]:
         if operation.result is None or operation.name in VIEWS:
             continue

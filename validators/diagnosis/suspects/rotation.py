@@ -58,7 +58,7 @@ _BASES = (1e4, 5e5, 1e6, 1e5)
 """Bases of the frequencies in published models."""
 
 _LAST = 4
-"""The rotated query and key are searched among this many tensors that were split into heads last."""
+"""Only this number of most recently split tensors is searched for the rotated query and key."""
 
 _KEYS = ("max_wavelength", "rope_max_wavelength", "rope_theta")
 

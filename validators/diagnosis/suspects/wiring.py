@@ -1,4 +1,4 @@
-"""Suspect the connections of layers: a missing factor, shortcut or gate, swapped layers, weights of other layers."""
+"""Suspect the connections between layers: a missing factor, shortcut or gate, swapped layers, exchanged weights."""
 
 from collections.abc import Callable, Iterator
 from itertools import combinations
@@ -102,7 +102,7 @@ _SEARCHED_ELSEWHERE = VIEWS | {"add", "sub", "mul", "div", "given", "conv1d", "c
 """Operations that only move values, or for which another suspect exists."""
 
 _LAST = 6
-"""Swapped layers are searched among this many layers that were called last."""
+"""Only this number of most recently called layers is searched for swapped layers."""
 
 
 def _swapped_layers(case: Case) -> Iterator[Hypothesis]:

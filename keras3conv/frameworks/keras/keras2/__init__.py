@@ -1,1 +1,1 @@
-"""Read the models that Keras 2 saved as live Keras 3 models that compute the same."""
+"""Load models that Keras 2 saved as equivalent live Keras 3 models."""

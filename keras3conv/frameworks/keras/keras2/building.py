@@ -154,7 +154,7 @@ class _Builder:
         try:
             if entry["class_name"] in CLASSES:
                 made = _operated(applied(entry["class_name"], entry["config"], given, keywords))
-            elif call.layer not in layers:  # it acts only in training
+            elif call.layer not in layers:  # the layer acts only in training
                 made = _as_floats(given)
             else:
                 made = _layer_called(layers[call.layer], given, keywords)

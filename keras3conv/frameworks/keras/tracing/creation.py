@@ -1,6 +1,6 @@
 """Record tensors that a traced call creates: from sizes, such as positions and masks of ones, or at random.
 
-Without a record, the first kind would become a constant for the sizes of the trace, and the second one drawn number.
+Without a record, the trace would contain them as constants: with the sizes of the trace, or with the drawn numbers.
 """
 
 import inspect

@@ -35,7 +35,9 @@ def distributed(layer: keras.layers.TimeDistributed, inputs: Any, training: Any 
         raise NotImplementedError("a mask differs from step to step")
     if isinstance(layer.layer, keras.layers.BatchNormalization):
         if inputs.shape[1] is None:
-            raise NotImplementedError("batch statistics in training differ from step to step, and their number is free")
+            raise NotImplementedError(
+                "batch statistics in training differ from step to step, and their number is dynamic"
+            )
         return keras.ops.stack([layer.layer(inputs[:, step]) for step in range(inputs.shape[1])], axis=1)
     if isinstance(layer.layer, keras.Model):
         return layer.call(inputs)

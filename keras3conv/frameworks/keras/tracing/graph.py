@@ -2,8 +2,9 @@
 
 This works for functional, sequential, nested and subclassed models and for shared layers. Only shapes are computed.
 
-A model is traced twice with different numbers for its free sizes (the batch size, the length of a sequence). A number
-that differs between the two traces becomes a symbolic `Size`. A constant that happens to equal a size does not differ.
+A model is traced twice with different numbers for its dynamic sizes (the batch size, the length of a sequence). A
+number that differs between the two traces becomes a symbolic `Size`. A constant that happens to equal a size does not
+differ.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +35,7 @@ from keras3conv.rules.rule import stub
 from keras3conv.transforms import Array
 
 IsLeaf = Callable[[keras.layers.Layer, tuple[str, ...]], bool]
-"""A function from a layer and its class names to True if the layer becomes one node; else its inner calls do."""
+"""Returns True if a layer, given with its class names, becomes one node; otherwise its inner calls become nodes."""
 
 
 def graph_of(
@@ -46,7 +47,7 @@ def graph_of(
         model: A built model or layer; it is unchanged afterwards.
         is_leaf: Selects the layers that become one node.
         inputs: Arrays whose shapes are used; all sizes but the batch size are then fixed. If None, the input
-            specifications of the model are used, and their free sizes stay free.
+            specifications of the model are used, with their dynamic sizes.
         followed: The paths of layers to trace into even if `is_leaf` selects them.
 
     Raises:
@@ -79,7 +80,7 @@ DRAWN = (
 
 @dataclass(frozen=True, kw_only=True)
 class Traced:
-    """The result of one trace: a graph with numbers in place of the free sizes."""
+    """The result of one trace: a graph with numbers in place of the dynamic sizes."""
 
     graph: Graph
     problems: tuple[Problem, ...]
@@ -232,7 +233,8 @@ class _Tracer:
             return original(layer, *args, **kwargs)
         path = self.paths.get(id(layer), layer.name)
         if isinstance(layer, keras.layers.TimeDistributed) and not layer.layer._call_has_mask_arg:
-            kwargs = {name: value for name, value in kwargs.items() if name != "mask"}  # Keras gives it to no step
+            # Keras does not pass the mask to the inner layer.
+            kwargs = {name: value for name, value in kwargs.items() if name != "mask"}
         if path not in self.followed and self.is_leaf(layer, keras_side.kinds_of(layer)):
             return self._leaf(layer, original, args, kwargs)
         before = len(self.nodes)
@@ -261,7 +263,7 @@ class _Tracer:
         try:
             outputs = original(layer, *args, **kwargs)
             if any(None in tensor.shape for tensor in keras.tree.flatten(outputs) if tensor is not None):
-                # Some layers infer a shape with the free sizes of their first build; `call` returns actual numbers.
+                # Some layers infer a shape with the dynamic sizes of their first build; `call` returns actual numbers.
                 outputs = compute_output_spec(layer.call, *args, **kwargs)
         finally:
             self.shapes_only -= 1

@@ -1,4 +1,4 @@
-"""Choose two sets of numbers for the free sizes of a model's inputs, and convert the numbers back to symbolic sizes."""
+"""Choose two numbers for each dynamic size of a model's inputs, and convert the numbers back to symbolic sizes."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ _NUMBERS: Mapping[str, tuple[int, int]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class _Input:
-    """One input; in its shape a free size is a name."""
+    """One input; in its shape a dynamic size is a name."""
 
     shape: tuple[int | str, ...]
     dtype: str
@@ -38,7 +38,7 @@ class _Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """The inputs of a model, and their free sizes."""
+    """The inputs of a model, and their dynamic sizes."""
 
     nested: Any
     inputs: tuple[_Input, ...]
@@ -65,7 +65,7 @@ class Sizes:
 
     @property
     def symbols(self) -> dict[str, tuple[int, int]]:
-        """Return, for each free size, the index of the input and the axis that define it."""
+        """Return, for each dynamic size, the index of the input and the axis that define it."""
         found: dict[str, tuple[int, int]] = {}
         for place, given in enumerate(self.inputs):
             for axis, size in enumerate(given.shape):
@@ -74,7 +74,7 @@ class Sizes:
         return found
 
     def structure(self, which: int) -> Any:
-        """Return the inputs as symbolic tensors, with the first or the second number for every free size."""
+        """Return the inputs as symbolic tensors, with the first or the second number for every dynamic size."""
         tensors = [
             keras.KerasTensor(
                 [_NUMBERS[size][which] if isinstance(size, str) else size for size in given.shape],
@@ -122,7 +122,7 @@ def merged(first: Graph, second: Graph, sizes: Sizes) -> tuple[Graph, tuple[Prob
         sizes: The sizes that the numbers represent.
     """
     if [node.kinds for node in first.nodes] != [node.kinds for node in second.nodes]:
-        fact = "the layers and operations that run depend on a free size of the inputs"
+        fact = "the layers and operations that run depend on a dynamic size of the inputs"
         return first, (Problem(keras=first.name, fact=fact, fixes=_FIX),)
     problems: list[Problem] = []
     nodes = tuple(_node(one, two, sizes, problems) for one, two in zip(first.nodes, second.nodes, strict=True))
@@ -136,7 +136,7 @@ def merged(first: Graph, second: Graph, sizes: Sizes) -> tuple[Graph, tuple[Prob
     return graph, tuple(problems)
 
 
-DEPENDS = "that depends on a free size of the inputs"
+DEPENDS = "that depends on a dynamic size of the inputs"
 
 _FIX = ("k3c.convert(model, inputs=example_input)",)
 
@@ -150,7 +150,7 @@ def _node(one: Node, two: Node, sizes: Sizes, problems: list[Problem]) -> Node:
             return value
         size = sizes.resolve(value, other) if type(value) is type(other) is int else None
         if size is None:
-            fact = f"an argument of {one.kind} is {value} or {other}, depending on a free size of the inputs"
+            fact = f"an argument of {one.kind} is {value} or {other}, depending on a dynamic size of the inputs"
             problems.append(Problem(keras=one.path, fact=fact, fixes=_FIX))
         return value if size is None else size
 

@@ -124,7 +124,7 @@ class Recurrent(nn.Module):
 
 
 class ConvLSTM(nn.Module):
-    """An LSTM with convolutions over one, two or three axes in place of products, as `keras.layers.ConvLSTM2D`.
+    """An LSTM with convolutions over one, two or three axes instead of matrix products, as `keras.layers.ConvLSTM2D`.
 
     The gates are in the order of Keras: i, f, c, o.
 

@@ -1,4 +1,4 @@
-"""Rules for several torch projections (Linear layers of an attention) and one attention layer of Keras.
+"""Rules that pair the Linear projections of an attention in torch with one attention layer of Keras.
 
 Most torch models have four Linear (query, key, value, output), or two, of which the first packs query, key and value.
 The rest of the attention is code without weights. The number of heads is known only from the Keras layer.

@@ -97,7 +97,7 @@ def _to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
 
 
 def _cut(crops: Pads, rank: int) -> LayerSpecs:
-    """Return the torch layer that crops the end where more is cropped than at the start; empty if nowhere."""
+    """Return the torch layer that crops the surplus at the end of an axis; empty if no axis has a surplus."""
     if all(end <= start for start, end in crops):
         return ()
     numbers = tuple(number for start, end in reversed(crops) for number in (0, min(start - end, 0)))
@@ -105,7 +105,7 @@ def _cut(crops: Pads, rank: int) -> LayerSpecs:
 
 
 def _keras_crops(layers: LayerSpecs, totals: Shape, rank: int) -> Pads:
-    """Return the numbers of elements that Keras crops at the start and end of the full output; negative if it adds."""
+    """Return the numbers of elements that Keras crops at both ends of the full output; negative for added elements."""
     convolution = layers[0]
     strides = ints(convolution.config.get("strides", 1), rank)
     added = convolution.config.get("output_padding")

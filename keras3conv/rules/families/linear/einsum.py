@@ -114,7 +114,7 @@ register(
 
 # Query, key and value packed in one torch layer, three layers in Keras.
 def _packed_parts(config: Config) -> tuple[LayerSpec, ...] | None:
-    """Return the three Keras layers, with the number removed from their roles; None if they are unknown."""
+    """Return the three Keras layers, without the number in their tensor roles; None if they are unknown."""
     keras, shapes = counterpart(config), counterpart_shapes(config, "kernel", 3)
     if keras is None or shapes is None:
         return None

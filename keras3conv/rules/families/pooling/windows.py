@@ -52,7 +52,7 @@ def _is_centred(kernel: tuple[int, ...], strides: tuple[int, ...], padding: tupl
 
 # Max pooling
 def _overhang(config: Config, rank: int) -> tuple[int, ...]:
-    """Return the padding at the end by which Keras rounds the output size up: stride - 1 with ceil_mode, else 0."""
+    """Return the padding at the end that rounds the output size up: stride - 1 with ceil_mode, else 0."""
     return tuple(step - 1 if config["ceil_mode"] else 0 for step in _geometry(config, rank)[1])
 
 

@@ -1,4 +1,4 @@
-"""Rules for recurrent layers that torch.nn lacks: other activations, cells of different classes, steps in reverse.
+"""Rules for recurrent layers that torch.nn lacks: other activations, cells of several classes, reversed sequences.
 
 The torch module, which runs the cells step by step, is part of keras3conv.
 """

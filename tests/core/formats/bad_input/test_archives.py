@@ -204,5 +204,5 @@ def outcomes() -> dict[str, Outcome]:
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("case", CASES)
-def test_a_bad_archive_is_refused_and_does_nothing(case: str, outcomes: dict[str, Outcome]) -> None:
+def test_a_bad_archive_is_refused_without_side_effects(case: str, outcomes: dict[str, Outcome]) -> None:
     guarded.check(CASES[case], outcomes[case])

@@ -84,15 +84,15 @@ def outcomes() -> dict[str, Outcome]:
 
 
 @pytest.mark.parametrize("case", USES)
-def test_the_guard_notices_what_a_reader_must_not_do(case: str, outcomes: dict[str, Outcome]) -> None:
+def test_the_guard_detects_forbidden_actions_of_a_reader(case: str, outcomes: dict[str, Outcome]) -> None:
     with pytest.raises(AssertionError):
         guarded.check(CASES[case], outcomes[case])
 
 
-def test_the_guard_accepts_a_good_file_after_a_case_that_died(outcomes: dict[str, Outcome]) -> None:
+def test_the_guard_accepts_a_good_file_after_a_crashed_case(outcomes: dict[str, Outcome]) -> None:
     guarded.check(CASES["a good file"], outcomes["a good file"])
 
 
-def test_an_accepted_file_that_should_be_refused_is_noticed() -> None:
+def test_the_guard_detects_an_accepted_file_that_should_be_refused() -> None:
     with pytest.raises(AssertionError):
         guarded.check(Case(build=nothing), Outcome())

@@ -130,9 +130,9 @@ def outcomes() -> dict[str, Outcome]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_bad_plan_is_refused_and_does_nothing(case: str, outcomes: dict[str, Outcome]) -> None:
+def test_a_bad_plan_is_refused_without_side_effects(case: str, outcomes: dict[str, Outcome]) -> None:
     guarded.check(CASES[case], outcomes[case])
 
 
-def test_the_plan_of_the_cases_is_good_without_their_changes(tmp_path: Path) -> None:
+def test_the_unchanged_plan_of_the_cases_is_valid(tmp_path: Path) -> None:
     assert len(read_plan(edited(lambda _: None)(tmp_path)).pairs) == 2

@@ -296,7 +296,7 @@ def outcomes() -> dict[str, Outcome]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_bad_file_is_refused_and_does_nothing(case: str, outcomes: dict[str, Outcome]) -> None:
+def test_a_bad_file_is_refused_without_side_effects(case: str, outcomes: dict[str, Outcome]) -> None:
     guarded.check(CASES[case], outcomes[case])
 
 
@@ -305,7 +305,7 @@ def test_an_index_with_a_wrong_total_size_is_read_with_a_warning(tmp_path: Path)
     assert view.facts["warning"] == "the index declares 999 bytes, but the shards contain 16"
 
 
-def test_a_shard_with_a_tail_of_zeros_is_read_with_a_warning(tmp_path: Path) -> None:
+def test_a_shard_that_ends_with_zeros_is_read_with_a_warning(tmp_path: Path) -> None:
     path = sharded(BOTH, zero_tail)(tmp_path)
     read_all(path)
     assert "2.safetensors ends with 8,192 zeros" in formats.read(path).facts["warning"]

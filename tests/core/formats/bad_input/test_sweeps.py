@@ -77,7 +77,7 @@ def same(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
 
 @pytest.mark.parametrize("samples", SWEEPS)
 @pytest.mark.parametrize("name", BUILDERS)
-def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, name: str, samples: int) -> None:
+def test_a_truncated_file_of_any_format_is_refused(tmp_path: Path, name: str, samples: int) -> None:
     path = BUILDERS[name](tmp_path)
     whole = path.read_bytes()
     assert ours(path)

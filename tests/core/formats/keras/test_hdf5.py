@@ -190,7 +190,7 @@ def test_a_template_must_hold_exactly_the_tensors(tmp_path: Path) -> None:
     other = TensorRef(path="other/bias", role="bias", shape=(3,))
     for tensors, message in [
         ([kernel], "has tensors without a new value: head/bias"),
-        ([kernel, wrong], r"has a tensor of shape \(3,\) in its place"),
+        ([kernel, wrong], r"has a tensor of shape \(3,\) under this name"),
         ([kernel, bias, other], "has no such tensor"),
     ]:
         with pytest.raises(FileError, match=message):

@@ -74,7 +74,7 @@ def test_an_index_that_contradicts_the_files_is_refused(tmp_path: Path, case: st
         formats.read(path)
 
 
-def test_a_shard_alone_is_read_as_it_is(tmp_path: Path) -> None:
+def test_a_single_shard_without_its_index_is_read_as_a_file(tmp_path: Path) -> None:
     sharded(tmp_path)
     assert formats.read(tmp_path / "model_00000.weights.h5").read("dense/kernel").shape == (2, 3)
     with pytest.raises(FileError):

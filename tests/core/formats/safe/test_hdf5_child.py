@@ -24,7 +24,10 @@ def started(program: str) -> "subprocess.Popen[bytes]":
     ("program", "says"),
     [
         ("import os, sys; sys.stdin.readline(); os.kill(os.getpid(), 11)", "the HDF5 library crashed on it"),
-        ("import os, sys; sys.stdin.readline(); os.kill(os.getpid(), 24)", "the HDF5 library did not come to an end"),
+        (
+            "import os, sys; sys.stdin.readline(); os.kill(os.getpid(), 24)",
+            "the HDF5 library did not finish within its time limit",
+        ),
         ("import sys; sys.stdin.readline(); sys.stdout.write('{\"bytes\": 9}\\nabc')", "ended with the status 0"),
         ("import sys; sys.exit(7)", "ended with the status 7"),
     ],
@@ -51,7 +54,7 @@ def test_the_processor_time_of_a_request_is_limited(tmp_path: Path, monkeypatch:
     assert hdf5_child._SECONDS > 1
     monkeypatch.setattr(hdf5_reader, "_CHILD", hdf5_reader._Child())
     monkeypatch.setattr(hdf5_reader, "_start", lambda: started(program))
-    with pytest.raises(MalformedCheckpoint, match="did not come to an end"):
+    with pytest.raises(MalformedCheckpoint, match="did not finish within its time limit"):
         formats.read(path)
 
 

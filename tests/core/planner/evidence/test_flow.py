@@ -43,7 +43,7 @@ def test_a_difference_upstream_leaves_later_positions_comparable() -> None:
     assert found["torch", "c"].before != found["keras", "c"].before
 
 
-def test_a_cycle_of_shared_layers_ends() -> None:
+def test_positions_are_computed_in_spite_of_a_cycle_of_shared_layers() -> None:
     loop = [layer("a", 0, "b", passes=("s",)), layer("b", 1, "a"), layer("s", 2, "s", passes=("s", "t")),
             layer("t", 3, "s", passes=("s",))]  # fmt: skip
     assert len(positions(loop, loop, groups("a", "b"))) == 4

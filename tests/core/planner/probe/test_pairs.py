@@ -34,11 +34,11 @@ def found(torch_biased: str, keras_biased: str) -> list[tuple[str, str]]:
     return [(pair.torch, pair.keras) for pair in rest]
 
 
-def test_a_lone_bias_is_paired_where_the_weights_of_its_layer_are() -> None:
+def test_a_single_bias_is_paired_with_the_bias_of_the_partner_of_its_layer() -> None:
     assert found("second", "second") == [("second.bias", "second/bias")]
 
 
-def test_a_lone_bias_is_not_paired_across_layers_that_do_not_correspond() -> None:
+def test_a_single_bias_is_not_paired_across_layers_that_do_not_correspond() -> None:
     assert found("second", "first") == []
 
 

@@ -88,7 +88,7 @@ def test_backtracking_without_an_open_choice_returns() -> None:
     assert list(trail.choices) == ["a"]
 
 
-def test_after_the_last_try_the_first_choices_are_restored_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_the_last_try_the_first_choices_are_restored_and_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trail_module, "MOST_TRIES", 1)
     trail = opened()
     trail.choose("a", Q, EQUAL, [K])

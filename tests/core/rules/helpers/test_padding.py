@@ -11,7 +11,7 @@ small = st.integers(1, 6)
 
 
 @given(st.integers(1, 40), small, small, small)
-def test_it_is_the_least_padding_that_leaves_one_output_for_every_stride(
+def test_same_padding_is_the_least_padding_with_one_output_per_stride(
     size: int, window: int, stride: int, dilation: int
 ) -> None:
     start, end = same_padding(size, window, stride, dilation)
@@ -23,10 +23,10 @@ def test_it_is_the_least_padding_that_leaves_one_output_for_every_stride(
 
 
 @given(small, small)
-def test_a_stride_of_one_does_not_need_the_size(window: int, dilation: int) -> None:
+def test_same_padding_with_stride_one_does_not_need_the_input_size(window: int, dilation: int) -> None:
     assert same_padding(None, window, 1, dilation) == same_padding(17, window, 1, dilation)
 
 
-def test_a_stride_needs_the_size() -> None:
+def test_same_padding_with_a_stride_needs_the_input_size() -> None:
     with pytest.raises(RuleError, match="depends on the size of the input"):
         same_padding(None, 3, 2)

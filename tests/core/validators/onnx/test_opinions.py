@@ -68,19 +68,19 @@ def test_the_disagreement_is_one_line_and_points_at_the_suspected_part(
     assert suspected_part(verdicts, {KERAS_ONNX: "tf2onnx 1", TORCH_ONNX: "dynamo"}).endswith(look)
 
 
-def test_a_missing_export_points_at_nothing() -> None:
+def test_a_missing_export_gives_no_suspected_part() -> None:
     verdicts = verdicts_on((KERAS,), names=(TORCH, KERAS, TORCH_ONNX))
     assert who_disagrees(verdicts) == "Keras disagrees with torch and ONNX of torch"
     assert suspected_part(verdicts, {}) == ""
 
 
-def test_an_opinion_between_two_that_disagree_is_in_no_group() -> None:
+def test_an_opinion_that_agrees_with_two_disagreeing_ones_gives_no_groups() -> None:
     right = TRUTH.astype(np.float32)
     step = np.float32(3e-7)
     opinions = {TORCH: right - step, KERAS: right, TORCH_ONNX: right, KERAS_ONNX: right + step}
     verdicts = compare_opinions("y", opinions, right, TRUTH)
     assert [(verdict.first, verdict.second) for verdict in verdicts if not verdict.agrees] == [(TORCH, KERAS_ONNX)]
-    assert who_disagrees(verdicts) == "torch and ONNX of Keras disagree, close to the limit of noise"
+    assert who_disagrees(verdicts) == "torch and ONNX of Keras disagree, by little more than the noise floor"
     assert suspected_part(verdicts, {}) == ""
 
 
@@ -100,4 +100,4 @@ def test_values_that_are_not_finite_prove_nothing() -> None:
     right = np.full(3, np.nan, np.float32)
     verdicts = compare_opinions("y", {TORCH: right, KERAS: right}, right, right.astype(np.float64))
     assert disagreements(verdicts) == 1
-    assert who_disagrees(verdicts) == "the outputs hold values that are not finite, which prove nothing"
+    assert who_disagrees(verdicts) == "the outputs contain NaN or infinity, so the comparison proves nothing"

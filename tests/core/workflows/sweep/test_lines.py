@@ -49,7 +49,7 @@ def test_every_table_and_key_has_its_line() -> None:
     }
 
 
-def test_a_place_without_a_line_of_its_own_has_that_of_its_table() -> None:
+def test_a_missing_key_has_the_line_of_its_table() -> None:
     lines = key_lines(TEXT)
     assert line_of(lines, ("task", 1, "hints", "fc")) == 22
     assert line_of(lines, ("task", 1, "missing")) == 16

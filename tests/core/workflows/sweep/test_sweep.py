@@ -69,7 +69,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_planted_failure_is_a_row_and_nothing_else_is_lost(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_planted_failure_gives_a_row_and_no_result_is_lost(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overview = sweep(folder / "sweep.toml", folder / "results")
     expected = {f"step{place}": "passed" for place in range(8)}
     expected |= {"crash": "crashed", "hang": "timed out", "grow": "out of memory", "misfit": "failed"}
@@ -136,7 +136,7 @@ def test_tasks_that_did_not_pass_are_run_again_on_request(folder: Path) -> None:
     assert again == ["bad"]
 
 
-def test_what_got_worse_is_told_first(folder: Path) -> None:
+def test_the_output_lists_tasks_that_got_worse_first(folder: Path) -> None:
     task = {"name": "net", "torch": str(folder / "net.safetensors"), "keras": str(folder / "fc.h5"), "do": ["align"]}
     former = {**task, "name": "former"}
     sweep([task, former], folder / "before")

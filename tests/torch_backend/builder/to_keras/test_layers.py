@@ -61,7 +61,7 @@ def test_a_stride_and_a_dilation_are_a_layer_and_a_slice() -> None:
     converted(nn.Conv2d(4, 6, 3, 2, 2, 2, groups=2), torch.randn(2, 4, 9, 8))
 
 
-def test_normed_weights_become_weights_and_the_module_keeps_its_parts() -> None:
+def test_weight_norm_is_converted_to_plain_weights_and_the_module_keeps_its_parametrization() -> None:
     module = nn.Sequential(
         parametrizations.weight_norm(nn.Conv1d(3, 4, 3, padding=1)), parametrizations.spectral_norm(nn.Linear(6, 5))
     )
@@ -101,7 +101,7 @@ class Depth(nn.Module):
         return x * kept / (1.0 - self.rate)
 
 
-def test_a_module_that_drops_examples_in_training_does_so_in_keras() -> None:
+def test_stochastic_depth_is_converted_to_a_dropout_of_whole_samples() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 1), Depth(0.25))
     built = converted(module, torch.randn(2, 3, 4, 5))
     assert "layers.Dropout(0.25, noise_shape=(None, 1, 1, 1)" in built.source
@@ -118,7 +118,7 @@ def test_modules_of_one_class_become_a_function_with_its_name() -> None:
     assert {layer.name for layer in built.model.layers} >= {"stages_0_conv", "stages_5_end", "stages_3_norm"}
 
 
-def test_a_layer_that_grows_is_written_as_one_function() -> None:
+def test_dense_blocks_with_growing_channels_become_one_function() -> None:
     class Dense(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -137,7 +137,7 @@ def test_a_layer_that_grows_is_written_as_one_function() -> None:
     assert built.source.count("layers.Conv2D") == 1
 
 
-def test_free_sizes_of_images_stay_free() -> None:
+def test_dynamic_image_sizes_stay_dynamic() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     conversion = k3c.convert(module.eval(), inputs=torch.randn(2, 3, 12, 14), dynamic={"input": (2, 3)}, validate=False)
     assert conversion.model.input_shape == (None, None, None, 3)
@@ -146,7 +146,7 @@ def test_free_sizes_of_images_stay_free() -> None:
     assert torch.allclose(found, module(other), atol=1e-5)
 
 
-def test_free_lengths_of_texts_stay_free() -> None:
+def test_dynamic_sequence_lengths_stay_dynamic() -> None:
     from keras3conv.builder.to_keras.build import build
 
     class Text(nn.Module):
@@ -167,6 +167,6 @@ def test_free_lengths_of_texts_stay_free() -> None:
     assert float64_error(module, built, torch.randint(0, 20, (3, 11))) < LIMIT
 
 
-def test_a_free_size_of_an_unknown_input_is_refused() -> None:
+def test_a_dynamic_axis_of_an_unknown_input_is_refused() -> None:
     with pytest.raises(InputError, match="dynamic names 'y'"):
         k3c.convert(nn.Linear(4, 4), inputs=torch.randn(2, 4), dynamic={"y": (1,)})

@@ -106,7 +106,7 @@ def test_layers_of_images_and_sequences_compute_the_same() -> None:
     converted(sequence, torch.randn(2, 4, 9))
 
 
-def test_a_decoder_with_tied_and_bare_parameters_holds_each_once() -> None:
+def test_a_decoder_stores_tied_and_bare_parameters_once() -> None:
     built = converted(Decoder(), torch.randint(0, 11, (2, 5)))
     assert len(built.model.trainable_variables) == 9
     assert "transpose(q" not in built.source
@@ -174,7 +174,7 @@ def test_frozen_parameters_are_frozen_in_keras() -> None:
     assert len(built.model.trainable_variables) == 2
 
 
-def test_the_batch_is_free_and_a_single_example_is_enough() -> None:
+def test_the_batch_size_is_dynamic_and_one_sample_is_enough() -> None:
     built = converted(ResNet(), torch.randn(1, 3, 32, 32))
     assert built.model.input_shape == (None, 32, 32, 3)
     assert built.model.output_shape == (None, 5)
@@ -189,14 +189,14 @@ def test_inputs_by_name_become_named_inputs() -> None:
     assert [one.name for one in built.model.inputs] == ["x", "scale"]
 
 
-def test_a_constant_of_many_elements_is_kept_beside_the_code() -> None:
+def test_a_large_constant_is_stored_in_a_file_beside_the_code() -> None:
     table = torch.rand(5, 8)
     built = converted(Function(lambda x: x + table), torch.randn(2, 5, 8))
     assert len(built.constants) == 1
     assert "CONSTANTS[" in built.source
 
 
-def test_factors_for_each_channel_are_a_layer() -> None:
+def test_a_parameter_with_one_factor_per_channel_becomes_a_layer() -> None:
     class Scaled(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -209,7 +209,7 @@ def test_factors_for_each_channel_are_a_layer() -> None:
     assert 'layers.EinsumDense("abcd,d->abcd", (4, 5, 3), name="gamma")(x)' in built.source
 
 
-def test_a_mask_of_each_example_is_indexed_by_its_number() -> None:
+def test_a_mask_per_sample_can_be_indexed_by_the_sample_index() -> None:
     def masked(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         examples = torch.arange(x.shape[0])[:, None, None, None]
         seen = mask.bool()[examples, torch.arange(5)[None, None, None]] & torch.ones(5, 5).tril().bool()
@@ -220,7 +220,7 @@ def test_a_mask_of_each_example_is_indexed_by_its_number() -> None:
     converted(Function(masked), (torch.randn(2, 5, 4), mask))
 
 
-def test_a_parameter_may_be_cut_and_changed_before_a_layer_uses_it(tmp_path: Path) -> None:
+def test_a_parameter_may_be_sliced_and_transformed_before_its_use(tmp_path: Path) -> None:
     class Packed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -239,7 +239,7 @@ def test_a_parameter_may_be_cut_and_changed_before_a_layer_uses_it(tmp_path: Pat
     keras.saving.load_model(tmp_path / "model.keras")
 
 
-def test_a_layer_of_a_constant_is_a_part_of_the_model() -> None:
+def test_a_layer_called_on_a_constant_is_part_of_the_model() -> None:
     class Positions(nn.Module):
         def __init__(self) -> None:
             super().__init__()

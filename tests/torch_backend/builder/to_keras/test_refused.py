@@ -27,7 +27,7 @@ class Branch(nn.Module):
         return x if x.sum() > 0 else x * 2
 
 
-def test_every_obstacle_is_named_with_its_module_and_its_line() -> None:
+def test_every_unsupported_operation_is_reported_with_its_module_and_source_line() -> None:
     with pytest.raises(UnsupportedLayerError) as caught:
         k3c.convert(Unsupported(), inputs=torch.randn(2, 4))
     message = str(caught.value)
@@ -63,8 +63,8 @@ def test_missing_inputs_and_inputs_that_do_not_fit_are_refused() -> None:
         k3c.convert(nn.Linear(4, 4), inputs=(torch.randn(2, 4), torch.randn(2, 4)))
 
 
-def test_the_number_of_examples_as_a_number_is_refused() -> None:
-    with pytest.raises(UnsupportedLayerError, match="a free size is used as a number"):
+def test_using_the_batch_size_as_a_number_is_refused() -> None:
+    with pytest.raises(UnsupportedLayerError, match="a dynamic size is used as a number"):
         k3c.convert(Function(lambda x: x / x.shape[0]), inputs=torch.randn(2, 4))
-    with pytest.raises(UnsupportedLayerError, match="along the axis of the batch"):
+    with pytest.raises(UnsupportedLayerError, match="along the batch axis"):
         k3c.convert(Function(lambda x: x - x.mean(0)), inputs=torch.randn(2, 4))

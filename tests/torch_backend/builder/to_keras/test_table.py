@@ -48,7 +48,7 @@ def page() -> str:
 
 
 @pytest.mark.slow
-def test_the_page_is_what_this_file_writes() -> None:
+def test_the_documented_table_of_operators_is_up_to_date() -> None:
     assert PAGE.read_text(encoding="utf-8") == page()
 
 

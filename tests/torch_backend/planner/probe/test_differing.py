@@ -5,7 +5,7 @@ from tests.support.models import randomize
 from tests.support.planted.networks import ViT, images, vit
 
 
-def test_with_an_inverted_attention_mask_every_layer_is_still_paired() -> None:
+def test_every_layer_is_paired_in_spite_of_an_inverted_attention_mask() -> None:
     module = ViT()
     randomize(module)
     plan = k3c.align(module, vit(mask="inverted"), inputs=images())

@@ -46,7 +46,7 @@ def test_parallel_layers_are_paired_if_one_side_counts_from_one() -> None:
     assert found(twin(1)) == {f"heads.{place}": f"head_{place + 1}" for place in range(NUMBER)}
 
 
-def test_swapped_outputs_send_the_search_back() -> None:
+def test_swapped_outputs_make_the_search_backtrack() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -95,13 +95,13 @@ def proven(module: nn.Module, model: keras.Model) -> k3c.Alignment:
 
 @pytest.mark.parametrize("split", [thirds, key_query_value, by_heads, interleaved])
 @pytest.mark.parametrize("make", [separate, fused])
-def test_the_rows_of_a_fused_projection_are_put_in_the_order_of_the_other_side(
+def test_the_rows_of_a_fused_projection_are_permuted_to_the_order_of_the_other_side(
     split: Callable[[torch.Tensor], Parts], make: Callable[[], keras.Model]
 ) -> None:
     assert {pair.decided_by for pair in proven(Fused(split), make()).pairs} == {"probe"}
 
 
-def test_keys_and_values_beside_the_queries_of_their_group_are_separated() -> None:
+def test_rows_of_grouped_queries_keys_and_values_are_separated() -> None:
     assert not proven(Fused(grouped, (HEADS + 4) * SIZE), separate(groups=2)).difference
 
 
@@ -122,7 +122,7 @@ class Separate(nn.Module):
         return self.q_proj, self.k_proj, self.v_proj
 
 
-def test_separate_projections_fill_a_fused_one_that_goes_head_by_head() -> None:
+def test_separate_projections_are_paired_with_a_fused_one_interleaved_by_head() -> None:
     x = keras.Input((STEPS, WIDTH))
     split = ops.reshape(layers.Dense(3 * ROWS, name="query_key_value")(x), (-1, STEPS, HEADS, 3, SIZE))
     parts = (ops.transpose(split[..., place, :], (0, 2, 1, 3)) for place in range(3))
@@ -143,7 +143,7 @@ class Gated(nn.Module):
 
 @pytest.mark.parametrize("alternating", [True, False])
 @pytest.mark.parametrize("packed", [True, False])
-def test_gate_and_up_may_alternate_or_be_exchanged(alternating: bool, packed: bool) -> None:
+def test_gate_and_up_rows_that_alternate_or_are_exchanged_are_reordered(alternating: bool, packed: bool) -> None:
     x = keras.Input((STEPS, WIDTH))
     if packed:
         gate, up = ops.split(layers.Dense(12, name="gate_up")(x), 2, axis=-1)
@@ -182,7 +182,7 @@ class PairsRotated(layers.Layer):
         return ops.reshape(ops.stack(rotated, -1), (-1, HEADS, STEPS, SIZE))
 
 
-def test_rotary_pairs_on_one_side_and_halves_on_the_other_are_proven() -> None:
+def test_rotary_embeddings_over_pairs_and_over_halves_are_paired_and_certified() -> None:
     x = keras.Input((STEPS, WIDTH))
     query, key, value = (heads_of(layers.Dense(ROWS, name=name)(x)) for name in ("query", "key", "value"))
     query, key = PairsRotated()(query), PairsRotated()(key)
@@ -194,6 +194,6 @@ def odd(x: torch.Tensor) -> Parts:
     return query, key.flip(-1), value
 
 
-def test_a_plan_whose_rows_are_in_no_known_order_is_refused_and_says_so() -> None:
+def test_a_plan_with_an_unknown_row_order_is_refused_with_the_reason() -> None:
     with pytest.raises(AlignmentError, match=r"tried for .*fused"):
         k3c.align(Fused(odd), fused()).check()

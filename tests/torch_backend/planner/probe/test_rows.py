@@ -55,7 +55,7 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).standard_normal((2, 4, 5, 6)).astype("float32")
 
 
-def test_inputs_tell_sequences_of_equal_layers_apart() -> None:
+def test_sequences_of_equal_layers_are_distinguished_by_their_inputs() -> None:
     module, model = randomize(Separated(lambda x: x)), separable()
     plan = k3c.align(module, model, inputs=images()).check()
     assert {pair.keras: pair.torch for pair in plan.pairs} == {"one": "a.0 + a.1", "two": "b.0 + b.1"}
@@ -63,7 +63,7 @@ def test_inputs_tell_sequences_of_equal_layers_apart() -> None:
     k3c.validate(module, model, inputs=images(), alignment=plan).raise_if_failed()
 
 
-def test_layers_with_an_activation_between_them_are_no_sequence() -> None:
+def test_layers_with_an_activation_between_them_are_not_paired_as_a_sequence() -> None:
     plan = k3c.align(randomize(Separated(torch.tanh)), separable(), inputs=images())
     assert not any(len(pair.torch_layers) > 1 for pair in plan.pairs)
 

@@ -48,13 +48,13 @@ def test_only_the_first_of_many_samples_is_used_and_the_plan_says_so() -> None:
     assert max(module.counts) == 1
 
 
-def test_a_module_that_needs_a_fixed_number_of_samples_gets_all() -> None:
+def test_a_module_that_needs_the_full_batch_is_probed_with_all_samples() -> None:
     module = Seen(only=8)
     assert "samples" not in notes(module, twin(), np.ones((8, 6), "float32"))
     assert module.counts[-1] == 8
 
 
-def test_a_keras_model_with_a_fixed_batch_size_gets_all_samples() -> None:
+def test_a_keras_model_with_a_static_batch_size_is_probed_with_all_samples() -> None:
     module = Seen()
     assert "samples" not in notes(module, twin(batch=8), np.ones((8, 6), "float32"))
     assert set(module.counts) == {8}

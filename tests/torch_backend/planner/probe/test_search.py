@@ -64,7 +64,7 @@ def tidy() -> keras.Model:
     return keras.Model(inputs, layers.Dense(6, name="five")(x))
 
 
-def test_outputs_tell_equal_layers_with_meaningless_names_apart() -> None:
+def test_equal_layers_with_meaningless_names_are_distinguished_by_their_outputs() -> None:
     module, model = randomize(Mess()), tidy()
     plan = k3c.align(module, model)
     assert pairs(plan) == {"q": "one", "c": "two", "zz": "three", "b7": "four", "a1": "five"}
@@ -108,7 +108,7 @@ class Attend(layers.Layer):
 
 
 @pytest.mark.parametrize("order", ["qkv", "qvk", "kqv", "kvq", "vqk", "vkq"])
-def test_later_layers_tell_layers_with_the_same_input_and_shapes_apart(order: str) -> None:
+def test_layers_with_the_same_input_and_shapes_are_distinguished_by_later_layers(order: str) -> None:
     module = randomize(Attention(order))
     inputs = keras.Input((5, 8))
     model = keras.Model(inputs, Attend(name="attend")(inputs))

@@ -298,7 +298,7 @@ def test_the_same_rule_without_the_mistake_obeys_every_law(mistake: str) -> None
     assert_lawful(MUTANTS[mistake])
 
 
-def test_no_law_but_the_shapes_and_the_run_would_catch_a_swapped_square_kernel() -> None:
+def test_only_the_forward_pass_detects_swapped_axes_of_a_square_kernel() -> None:
     mutant = MUTANTS["swapped axes of a square kernel"]
     trial = trial_of(mutant, mutant.mutation(find(mutant.rule)))
     for law in (law_names, law_shapes, law_transforms, law_way_back):

@@ -171,14 +171,14 @@ def test_running_statistics_of_an_instance_are_refused() -> None:
         (INSTANCE_NORM, {"groups": 2}),
     ],
 )
-def test_what_torch_cannot_say_is_refused(name: str, config: Config) -> None:
+def test_keras_options_that_torch_lacks_are_refused(name: str, config: Config) -> None:
     rule = find(name)
     spec = LayerSpec(kind=rule.keras, config=config, shapes={"gamma": (4,)}, inputs=((2, 5, 6, 4),))
     with pytest.raises(RuleError, match=rule.keras.rpartition(".")[2]):
         rule.to_torch((spec,))
 
 
-def test_an_axis_counted_from_the_front_is_the_last_unless_the_input_has_more() -> None:
+def test_a_positive_axis_is_the_last_unless_the_input_has_more_axes() -> None:
     rule = find(LAYER_NORM)
     spec = LayerSpec(kind=rule.keras, config={"axis": [2]}, shapes={"gamma": (4,)})
     assert rule.to_torch((spec,))[0].config["normalized_shape"] == (4,)
@@ -186,7 +186,7 @@ def test_an_axis_counted_from_the_front_is_the_last_unless_the_input_has_more() 
         rule.to_torch((replace(spec, inputs=((2, 5, 4, 6),)),))
 
 
-def test_a_mean_square_without_epsilon_has_that_of_float32() -> None:
+def test_an_rms_norm_without_epsilon_gets_the_float32_epsilon() -> None:
     assert torch.finfo(torch.float32).eps == FLOAT32_EPSILON
     rule = find(RMS_NORM)
     example = replace(rule.examples[0], config={"normalized_shape": (5,)})

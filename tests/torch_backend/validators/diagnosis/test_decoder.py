@@ -146,7 +146,7 @@ def test_a_mask_in_keras_only_is_named(mask: str, cause: str, fix: str) -> None:
     [
         (
             {"width_first": True},
-            "the heads are split in another order: torch has (heads, width) along the features, Keras (width, heads)",
+            "the heads are split in another order: torch has features as (heads, width), Keras as (width, heads)",
             "x = x.unflatten(-1, (-1, heads)).transpose(-1, -2)",
         ),
         ({"order": "kqv"}, "query and key are swapped", "query, key = key, query  # before out"),

@@ -65,7 +65,7 @@ PLANTED = {
     "pixel preprocessing": "Keras multiplies by 2 and adds -1 before",
     "an axis split in another order": "an axis is split in another order: torch has the parts (2, 4)",
     "axes merged in another order": "axes are merged in another order: torch merges (4, 4)",
-    "heads split and merged in another order": "the heads are split in another order: torch has (heads, width)",
+    "heads split and merged in another order": "the heads are split in another order: torch has features as (heads",
     "shared heads tiled": "torch repeats each head in a row (repeat), Keras repeats all heads",
     "reshape instead of a permutation": "torch permutes axes with transpose, from (3, 4, 7, 4) to",
     "roll in the opposite direction": "torch rolls by (-2, -2), Keras by (2, 2)",

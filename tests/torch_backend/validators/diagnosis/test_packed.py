@@ -77,7 +77,7 @@ def without_biases(model: keras.Model) -> None:
     [
         (exchanged("query", "key"), "query and key are swapped"),
         (exchanged("key", "value"), "key and value are swapped"),
-        (width_first, "the heads are split in another order: torch has (heads, width) along the features"),
+        (width_first, "the heads are split in another order: torch has features as (heads, width)"),
         (without_biases, "Keras adds no bias to query, key and value, torch does"),
     ],
 )

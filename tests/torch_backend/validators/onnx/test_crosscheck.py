@@ -56,7 +56,7 @@ def tampered(export: Callable[..., onnx_export.Exported]) -> Callable[..., onnx_
     return wrong
 
 
-def test_four_equal_opinions_pass_and_the_exporters_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_four_equal_outputs_pass_and_the_exporters_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     section = checked(net(), twin())
     assert section.status == "passed"
     assert section.summary.startswith("torch, Keras, ONNX of torch and ONNX of Keras agree: at most ")
@@ -76,7 +76,9 @@ def test_four_equal_opinions_pass_and_the_exporters_are_named(capsys: pytest.Cap
         ("export_torch", "ONNX of torch disagrees with torch, Keras and ONNX of Keras"),
     ],
 )
-def test_a_wrong_file_disagrees_with_all_others(monkeypatch: pytest.MonkeyPatch, exporter: str, line: str) -> None:
+def test_a_wrong_onnx_file_disagrees_with_the_other_three_outputs(
+    monkeypatch: pytest.MonkeyPatch, exporter: str, line: str
+) -> None:
     monkeypatch.setattr(onnx_export, exporter, tampered(getattr(onnx_export, exporter)))
     section = checked(net(), twin())
     assert (section.status, section.summary) == ("failed", line)
@@ -179,7 +181,7 @@ def test_a_failed_export_does_not_hide_that_the_others_disagree(monkeypatch: pyt
     assert section.summary == "Keras disagrees with torch and ONNX of torch"
 
 
-def test_a_falsely_declared_free_batch_size_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_falsely_declared_dynamic_batch_size_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     export = onnx_export.export_keras
 
     def fixed(model: Any, inputs: Any, path: Path) -> onnx_export.Exported:
@@ -197,10 +199,10 @@ def test_a_falsely_declared_free_batch_size_fails(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(onnx_export, "export_keras", fixed)
     section = checked(net(), twin())
     assert section.status == "failed"
-    assert section.problems[0].fact.startswith("ONNX of Keras declares a free batch size, but onnxruntime refuses")
+    assert section.problems[0].fact.startswith("ONNX of Keras declares a dynamic batch size, but onnxruntime refuses")
 
 
-def test_other_values_in_another_batch_size_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_different_outputs_at_another_batch_size_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     export = onnx_export.export_torch
 
     def by_size(module: Any, inputs: Any, path: Path) -> onnx_export.Exported:
@@ -230,7 +232,7 @@ def test_other_values_in_another_batch_size_fail(monkeypatch: pytest.MonkeyPatch
     assert section.problems[0].fact.startswith("ONNX of torch differs in a batch of 3: torch and ONNX of torch: ")
 
 
-def test_a_batch_of_one_is_exported_with_a_free_batch_size() -> None:
+def test_a_batch_of_one_is_exported_with_a_dynamic_batch_size() -> None:
     section = checked(net(), twin(), np.ones((1, 6), "float32"))
     assert section.status == "passed"
     assert section.facts["ONNX of torch, another batch"] == "agrees in a batch of 2 too"
@@ -252,7 +254,7 @@ def test_a_random_model_fails() -> None:
     assert any("it draws random numbers" in problem.fact for problem in section.problems)
 
 
-def test_another_producer_in_the_file_is_reported(tmp_path: Path) -> None:
+def test_an_unexpected_producer_in_the_onnx_file_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "made.onnx"
     nodes = [onnx.helper.make_node("Identity", ["x"], ["y"])]
     ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 2]) for name in "xy"]

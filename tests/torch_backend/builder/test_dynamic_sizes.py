@@ -62,7 +62,7 @@ def test_the_padding_at_run_time_is_that_of_a_known_size(window: int, stride: in
         assert torch.equal(padded, torch.nn.functional.pad(given, same_padding(size, window, stride, dilation)))
 
 
-def test_a_u_net_with_free_sizes_passes_validation_and_can_be_exported() -> None:
+def test_a_u_net_with_dynamic_sizes_passes_validation_and_can_be_exported() -> None:
     model = randomised(u_net())
     conversion = k3c.convert(model)
     assert conversion.report is not None
