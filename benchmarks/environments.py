@@ -112,15 +112,16 @@ def wheel(folder: Path) -> Path:
 
 def tried(environment: Environment, python: str, built: Path, folder: Path) -> Row:
     """Make an environment, install the wheel, and run the trial."""
-    subprocess.run([python, "-m", "venv", str(folder / "venv")], check=True)
+    subprocess.run([python, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
     own = str(folder / "venv" / "bin" / "python")
     asked = f"{built}[{environment.extras}]" if environment.extras else str(built)
-    install = [own, "-m", "pip", "install", "--quiet", *environment.pins, asked]
+    pip = [sys.executable, "-m", "pip", "--python", own]
+    install = [*pip, "install", "--quiet", "--no-compile", *environment.pins, asked]
     row = {"name": environment.name, "python": environment.python, "asked": _asked(environment)}
     finished = subprocess.run(install, check=False, capture_output=True, text=True)
     if finished.returncode:
         return Row(**row, result=f"not installed: {_last(finished.stderr)}")
-    listed = subprocess.run([own, "-m", "pip", "list", "--format", "json"], check=True, capture_output=True, text=True)
+    listed = subprocess.run([*pip, "list", "--format", "json"], check=True, capture_output=True, text=True)
     known = {entry["name"].lower().replace("-", "_"): entry["version"] for entry in json.loads(listed.stdout)}
     versions = ", ".join(f"{name} {known[name]}" for name in SHOWN if name in known)
     place = folder / "work"
@@ -174,6 +175,7 @@ def markdown(rows: Sequence[Row]) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", action="append", default=[], metavar="VERSION=PROGRAM", help="a Python to use")
+    parser.add_argument("--only", action="append", metavar="NAME", help="the environments with this name")
     parser.add_argument("--lines", type=Path, help="write the rows here, a line of JSON each")
     parser.add_argument("--keep", action="store_true", help="keep what --lines holds, and run only what is not there")
     parser.add_argument("--markdown", type=Path, help="write the table here")
@@ -190,7 +192,7 @@ def main() -> None:
         built = wheel(Path(folder))
         for environment in ENVIRONMENTS:
             key = environment.python, _asked(environment)
-            if key in found:
+            if key in found or (options.only and environment.name not in options.only):
                 continue
             with tempfile.TemporaryDirectory() as place:
                 python = pythons.get(environment.python)

@@ -25,7 +25,8 @@ def table() -> str:
     """Return the table of the routes from one framework to the other."""
     ours = (
         f"{converted_to_torch()} become PyTorch ([table](benchmarks/CONVERSION.md)), {converted_to_keras()} become "
-        f"Keras ([table](benchmarks/TO_KERAS.md)), {aligned()} are aligned without a hint ([table](benchmarks/FIDELITY.md))"
+        f"Keras ([table](benchmarks/TO_KERAS.md)), {aligned()} are aligned without a hint "
+        "([table](benchmarks/FIDELITY.md))"
     )
     script, onnx, hub = (
         f"benchmarks/ALTERNATIVES.md#{part}" for part in ("by-order", "through-onnx", "keras-hubs-converters")

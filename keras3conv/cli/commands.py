@@ -317,7 +317,7 @@ def convert(  # noqa: PLR0913 - an argument for every option
     if made.report is None:
         note("not validated: nothing is proven")
         return PASSED
-    print(made.report.to_json()) if as_json else print_report(made.report)
+    print(made.report.to_json()) if as_json else print_report(made.report, out / "report.html")
     return status_of(made.report)
 
 

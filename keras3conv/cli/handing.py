@@ -16,7 +16,7 @@ def hand_out(judged: "Report", saved_as: Path | None, *, as_json: bool) -> int:
     if saved_as:
         judged.save(saved_as)
         note(f"saved {saved_as}")
-    print(judged.to_json()) if as_json else print_report(judged)
+    print(judged.to_json()) if as_json else print_report(judged, saved_as)
     return status_of(judged)
 
 

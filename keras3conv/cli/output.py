@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras3conv.cli.weights_only import is_weights_alone, likely, told, untold
@@ -36,15 +37,27 @@ def as_options(message: str) -> str:
     return message
 
 
-def print_report(report: "Report") -> None:
-    """Print a report: in color on a terminal, with a fixed width in a pipe."""
+def print_report(report: "Report", saved_as: Path | None = None) -> None:
+    """Print a report: in color on a terminal, with a fixed width in a pipe.
+
+    Without `--verbose`, the details of what passed are left out.
+
+    Args:
+        report: The report.
+        saved_as: The page that has all details.
+    """
     from rich.console import Console
 
-    console = Console()
+    from keras3conv.cli.app import is_verbose, note
+    from keras3conv.report.text import render, write
+
+    console, brief = Console(), not is_verbose()
     if console.is_terminal or console.options.ascii_only:
-        report.render(console)
+        render(report, console, brief=brief)
     else:
-        print(report)
+        print(write(report, brief=brief))
+    if brief and any(section.tables or section.plots for section in report.sections):
+        note(f"every table: --verbose{f', or {saved_as}' if saved_as else ''}")
 
 
 def model_text(view: ModelView, *, every: bool) -> str:

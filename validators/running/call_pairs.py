@@ -41,7 +41,7 @@ class CallPair:
         return self.pair.torch, self.pair.keras
 
     def in_same_layout(self, output: Array) -> Array:
-        """Return another output of the torch layer, as `in_keras_layout` returns it, in the layout of `torch_output`."""
+        """Return another result of `in_keras_layout` for the torch layer, in the layout of `torch_output`."""
         return channels_last(output) if self.is_moved else output
 
 
