@@ -6,7 +6,7 @@
     k3c.transfer("model.h5", module, plan)          # all or nothing; the direction follows from the arguments
     k3c.validate(module, "model.h5").raise_if_failed()
 
-The import costs next to nothing: what a function needs is imported when it is first used.
+The import is fast: a function imports its dependencies on first use.
 """
 
 from importlib import import_module

@@ -1,6 +1,6 @@
 """Lay out error messages, and collapse repeated blocks to one line: `layer1.0` and `layer1.1` to `layer1.{0..1}`.
 
-A collapsed line stands for exactly the paths that it was made from. If a row has several paths (a torch layer and its
+A collapsed line represents exactly the paths that it was made from. If a row has several paths (a torch layer and its
 Keras layer), all numbers advance together: `block.{0..2} <-> block_{1..3}` pairs 0 with 1, 1 with 2, and 2 with 3. A
 range with a step other than one is written `{1..7..3}`: 1, 4, 7. `{=}` repeats the number before it in the same path:
 `block{1..3}/block{=}_conv` are three paths, not nine.
@@ -24,7 +24,7 @@ _Cell = int | range | str
 
 @dataclass(frozen=True, kw_only=True)
 class Collapsed:
-    """One line that stands for several rows.
+    """One line that represents several rows.
 
     Attributes:
         paths: A path pattern for every column.

@@ -1,4 +1,4 @@
-"""Fixtures and collection rules of every group of tests. Each group (a folder) runs in a process of its own."""
+"""Fixtures and collection rules of all groups of tests. Each group (a folder) runs in a separate process."""
 
 import gc
 import math
@@ -59,14 +59,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Search for garbage only among the objects that the tests create, not among those of the imported modules."""
+    """Search for garbage seldom, and only among the objects that the tests create, not the imported modules."""
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
     gc.enable()
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real models and images, which is not part of the repository."""
+    """Return the folder of real models and images, which is not part of the repository."""
     folder = Path(os.environ.get("KERAS3CONV_SHARED") or ROOT.parent / "shared")
     # The variable, like the folder beside the checkout, may name the data or the folder that holds them.
     for candidate in (folder / "data", folder):
@@ -77,7 +78,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def unlimited_search() -> Iterator[None]:
-    """Let the search for a cause run to its end: the speed of the machine must not decide a result."""
+    """Disable the time limit of the search for causes, so that results do not depend on the speed of the machine."""
     if "torch" not in sys.modules:
         yield
         return

@@ -1,4 +1,4 @@
-"""Prove that both models train alike: compare one backward pass in float64, and one step in training mode.
+"""Prove that both models train in the same way: compare one backward pass in float64, and one training step.
 
 The loss is a weighted sum of all output elements; the plan maps its gradients from torch to Keras. A step of stochastic
 gradient descent changes every tensor by its gradient times the learning rate. The gradients are compared instead of the

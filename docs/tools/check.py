@@ -13,7 +13,7 @@ _NO_LOADS = {"canonical", "alternate", "next", "prev", "license", "author", "edi
 
 
 class _Page(HTMLParser):
-    """Collects what a browser would fetch from elsewhere."""
+    """Collects the addresses on other hosts that a browser would fetch for a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class _Page(HTMLParser):
 
 
 def faults(site: Path) -> list[str]:
-    """Return what is wrong with a built site, a line for each fault."""
+    """Return the faults of a built site, one line each."""
     pages = sorted(site.rglob("*.html"))
     found = [] if pages else [f"{site} has no pages"]
     for page in pages:

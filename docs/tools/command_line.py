@@ -1,4 +1,4 @@
-"""Write the page of the command line by walking the program itself."""
+"""Generate the documentation page of the command line from its commands and options."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Hooks of the documentation site: pages that other files of the repository make, and links that lead out of docs/.
+"""Hooks of the documentation site: add pages from other folders, and resolve links that leave docs/.
 
 The pages of docs/ are read on two surfaces: as files beside the code, where `../keras3conv/api.py` is a link, and as a
 site, which has no code. On the site a link to a file that is a page leads to the page, any other becomes plain text.
@@ -28,7 +28,7 @@ TAKEN = {
     "benchmarks/TO_KERAS.md": "project/to-keras.md",
     "benchmarks/ALTERNATIVES.md": "project/alternatives.md",
 }
-"""Files of the repository that are pages of the site, and where."""
+"""Files outside docs/ that are pages of the site, with their paths in the site."""
 
 _FOREIGN_WORKER = "https://unpkg.com/iframe-worker/shim"
 
@@ -47,7 +47,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead the links of a page to other pages; a link to a file that is no page becomes its text."""
+    """Resolve the links of a page to other pages; a link to a file that is not a page becomes plain text."""
     source = page.file.src_uri
     taken_from = next((path for path, target in TAKEN.items() if target == source), None)
     here = posixpath.dirname(taken_from or f"docs/{source}")

@@ -28,7 +28,7 @@ text { fill: #5f5b53; } .title { fill: #1d1c1a; font-weight: 600; font-size: 15p
 
 
 def measured() -> Plot:
-    """Convert a network, once right and once with another epsilon in one layer; return the errors."""
+    """Convert a network, once correctly and once with another epsilon in one layer; return the errors."""
     import keras
     import torch
     from torch import nn

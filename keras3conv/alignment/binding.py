@@ -44,8 +44,8 @@ def make_pair(
 def _unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Evidence]:
     """Yield evidence of doubt if one side flattens the input of the layer, and the other model was not run.
 
-    Whether the rows of the kernel must be permuted depends on the flattened shape in the model that was not run. Two
-    equal shapes of equal sizes do not tell it either.
+    Whether the rows of the kernel must be permuted depends on the flattened shape in the model that was not run. If all
+    flattened sizes are equal, the shapes do not determine it either.
     """
     flattened = torch.run.flattened
     if flattened and keras.run.flattened == flattened and len(set(flattened)) == 1 and flattened[0] > 1:
@@ -82,7 +82,7 @@ def pair_by_hand(
     """Return the pair of the named layers or tensors.
 
     Layers are paired by the rule for their classes. If a transform is given, or a name is the path of a tensor, tensors
-    are paired instead; the name of a layer with a single tensor then stands for that tensor.
+    are paired instead; the name of a layer with a single tensor then means that tensor.
 
     Args:
         torch: The torch side.

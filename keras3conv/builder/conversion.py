@@ -35,8 +35,8 @@ class Conversion:
         source: The text of `model.py`.
         alignment: The plan, which pairs the tensors of the module with the tensors of the Keras model.
         report: The certificate; None with `validate=False`.
-        graph: The architecture as it was traced.
-        program: The architecture as it was written.
+        graph: The traced call graph.
+        program: The program from which `source` was written.
         inputs: The inputs of the new model in the validation.
         target: The framework of the new model.
         constants: The arrays of `constants.npz`, which `model.py` of a Keras model reads.

@@ -47,7 +47,7 @@ def side_of(path: str | os.PathLike[str]) -> Side:
     """Return the framework of a file: "torch" or "keras". A folder counts as the weight file in it.
 
     Raises:
-        FileError: Neither the suffix nor the content of the file tells.
+        FileError: Neither the suffix nor the content of the file determines the framework.
     """
     return "torch" if expected_format(file_of(path)).startswith(("torch", "safetensors")) else "keras"
 

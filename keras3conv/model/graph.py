@@ -6,8 +6,9 @@ layout of the traced model. A dynamic size (the batch size, the length of a sequ
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Never
 
+from keras3conv.errors import RuleError
 from keras3conv.model.views import ModelView
 from keras3conv.transforms import Array
 
@@ -33,6 +34,14 @@ class Size:
             return product
         sign = "+" if self.offset > 0 else "-"
         return f"{product} {sign} {abs(self.offset)}"
+
+    def _refuse(self, other: object = None) -> Never:
+        """Raise `RuleError`, so that the layer whose computation needs a number is reported."""
+        raise RuleError(f"a computation that needs a number depends on the dynamic size {self}")
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __truediv__ = __rtruediv__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __index__ = __int__ = __float__ = _refuse
 
 
 Shape = tuple[int | Size, ...]
@@ -67,7 +76,7 @@ class Parameter:
 
     Attributes:
         path: The path in the model: "embedding/position_table".
-        tensor: The tensor that stands for the variable in the graph.
+        tensor: The tensor that represents the variable in the graph.
         trainable: Whether an optimiser changes the variable.
     """
 

@@ -86,8 +86,8 @@ class LayerView:
         attribute: The attribute of the parent layer that contains the layer ("forward_layer", "cell"). Unlike a name,
             it is the same in every model. Empty if unknown.
         run: Facts from a run of the model or from a functional graph.
-        is_ordered: Whether its position among layers of equal shapes is their order in the model; in a file of weights
-            frozen layers may stand behind the others.
+        is_ordered: Whether its position among layers of equal shapes is their order in the model; in a weight file
+        frozen layers may follow the others.
     """
 
     path: str

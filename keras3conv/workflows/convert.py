@@ -105,7 +105,7 @@ def _to_keras(
 
 
 def _certificate(torch: Any, keras: Any, inputs: Any, keras_inputs: Any, plan: Alignment, stages: Stages) -> Report:
-    """Return the certificate of a conversion, whose stages start with those of the conversion."""
+    """Validate a conversion and return the certificate; its timings start with the stages of the conversion."""
     from keras3conv.validators.running.options import Options
     from keras3conv.workflows.validate import validate
 

@@ -42,7 +42,7 @@ class Options:
         overwrite: Whether to replace existing files.
         cast: Whether values may lose precision.
         accept_unconfirmed: Whether the report passes although no run has confirmed pairs of the plan.
-        memory: How a live target gets its values.
+        memory: How a live target stores its values: in its own copy, or in memory shared with the source.
         max_shard_size: The bytes of a shard, if the tensors are to be divided among several files.
         progress: A function to call before every tensor that is written to a file.
         stages: The times that the stages take.

@@ -43,7 +43,7 @@ def validate(
         keras: The Keras side.
         inputs: The inputs of the torch module.
         keras_inputs: The inputs of the Keras model.
-        plan: The plan; by default it is made.
+        plan: The plan; by default `align` creates it.
         options: The proofs, and how strict they are.
         entry: The name of the state dict in a torch checkpoint that holds several.
         weight_files: The files that were loaded into live models, to state their digests.

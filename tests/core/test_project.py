@@ -1,4 +1,4 @@
-"""The rules of the project: directions of imports, their costs, confined internals, lengths of code."""
+"""The rules of the code base: direction and cost of imports, confined internals, lengths of files and functions."""
 
 import ast
 import os
@@ -71,7 +71,7 @@ def module_name(path: Path) -> str:
 
 @cache
 def nodes(text: str) -> tuple[ast.AST, ...]:
-    """Return the syntax tree of a source as a flat tuple; several tests read each file, so that it is kept."""
+    """Return the syntax tree of a source as a flat tuple; cached, because several tests read each file."""
     return tuple(ast.walk(ast.parse(text)))
 
 
@@ -107,7 +107,7 @@ def import_graph() -> dict[str, set[str]]:
 
 
 def against_the_layers(graph: Mapping[str, Iterable[str]]) -> list[str]:
-    """Return the imports that point from a layer to one that is built on it, and the modules without a layer."""
+    """Return the imports from a layer of a higher one, and the modules without a layer."""
     problems = []
     for module, targets in graph.items():
         layer = module.partition(".")[0]
@@ -172,7 +172,7 @@ def forbidden(path: Path, text: str) -> list[str]:
 
 
 def outside_their_file(path: Path, text: str) -> list[str]:
-    """Return the confined patterns that a source matches although it is not their file."""
+    """Return the confined patterns that a source matches outside the only file that may use them."""
     name = path.relative_to(PACKAGE).as_posix()
     return [
         f"{name}: {found[0]}"

@@ -1,6 +1,6 @@
-"""Writes the files beside it: `python make.py FOLDER`, once for each Keras 2, in an environment of its time.
+"""Write the test files: `python make.py FOLDER`, once for each Keras 2 version, in a matching environment.
 
-Every model is saved as one `.h5`, with what it returned for random inputs in an `.npz` of the same name. The folders
+Every model is saved as one `.h5`, with its outputs for random inputs in an `.npz` of the same name. The folders
 are named after what wrote them: keras-2.3.1 (on TensorFlow 2.1), tensorflow-2.1.4, -2.4.4, -2.15.1.
 """
 

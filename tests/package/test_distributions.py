@@ -1,4 +1,4 @@
-"""What is handed out: the wheel and the sdist are built, and looked into. Slow, so apart from the core."""
+"""The contents of the wheel and the sdist. The build is slow, so these tests are not in the core group."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ PACKAGE = ROOT / "keras3conv"
 
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the sdist, and the wheel that is built from it. Built from a copy: setuptools writes beside it."""
+    """Return a folder with the sdist and the wheel, built from a copy because setuptools writes into the sources."""
     copied = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         copy(ROOT / name, copied)
@@ -35,7 +35,7 @@ def wheel_names(distributions: Path) -> set[str]:
 
 
 def package_files() -> set[str]:
-    """The package's files. The symlinked validators are walked by their own name: a walk does not follow links."""
+    """Return the files of the package; the symlinked validators are listed separately, as `walk` follows no links."""
     own = [path for path in PACKAGE.rglob("*.py") if "validators" not in path.relative_to(PACKAGE).parts]
     found = [*own, *(PACKAGE / "validators").rglob("*.py"), PACKAGE / "py.typed"]
     return {f"keras3conv/{path.relative_to(PACKAGE).as_posix()}" for path in found}
@@ -46,7 +46,7 @@ def test_the_wheel_holds_every_source_file(distributions: Path) -> None:
 
 
 def checked(*files: Path) -> str:
-    """Return what twine says about the metadata of distributions."""
+    """Return the messages of twine about the metadata of distributions."""
     command = [sys.executable, "-m", "twine", "check", "--strict", *map(str, files)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300).stdout
 

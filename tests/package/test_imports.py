@@ -1,4 +1,4 @@
-"""The work on a small model imports no framework that the work does not need."""
+"""Working with a small model imports no unneeded framework."""
 
 import os
 import subprocess

@@ -39,7 +39,7 @@ def test_a_changed_weight_exceeds_the_measured_noise_floor(tmp_path: Path) -> No
 
 
 def graph(nodes: list[Any], inputs: dict[str, Any], outputs: list[str], **stored: Any) -> onnx.ModelProto:
-    """A model with inputs by name and shape, in float32; a pair of dtype and shape has another dtype."""
+    """Return a model with inputs by name and shape, in float32; a pair of dtype and shape sets another dtype."""
     given = []
     for name, shape in inputs.items():
         dtype, sizes = shape if isinstance(shape, tuple) else (TensorProto.FLOAT, shape)
@@ -53,7 +53,7 @@ def graph(nodes: list[Any], inputs: dict[str, Any], outputs: list[str], **stored
 
 
 def convolution(*, last: bool, sizes: list[Any], weight: np.ndarray[Any, Any]) -> onnx.ModelProto:
-    """A convolution of images with channels last or first."""
+    """Return a model of a convolution, for images with channels last or first."""
     nodes = [helper.make_node("Conv", ["t" if last else "x", "weight"], ["c" if last else "y"], pads=[1] * 4)]
     if last:
         nodes.insert(0, helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]))
@@ -81,7 +81,7 @@ def test_images_are_converted_into_the_layout_of_the_second_file(tmp_path: Path,
 
 
 def weighted(inputs: list[str], outputs: list[str], *, turned: bool = False) -> onnx.ModelProto:
-    """Weighted rows of a table, and their sum; inputs and outputs are in reverse order if turned."""
+    """Return a model of weighted table rows and their sum; with `turned`, inputs and outputs are in reverse order."""
     nodes = [
         helper.make_node("Gather", ["table", inputs[0]], ["rows"]),
         helper.make_node("Cast", [inputs[1]], ["weights"], to=TensorProto.FLOAT),

@@ -1,4 +1,4 @@
-"""The program as it is started: in a process of its own, what it imports, how it ends."""
+"""The program in a new process: its imports, its output and its exit status."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ HEAVY = ("torch", "keras", "jax", "tensorflow")
 
 
 def python(*arguments: str) -> str:
-    """What a fresh interpreter prints that sees this checkout."""
+    """Return the output of a new interpreter that imports this checkout."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     finished = subprocess.run(
         [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=300
@@ -35,7 +35,7 @@ def test_importing_the_package_imports_no_other_package_but_numpy() -> None:
 
 
 def in_a_process(*arguments: str | Path, then: str = "") -> subprocess.CompletedProcess[str]:
-    """The command line in a fresh interpreter, which afterwards runs one more line."""
+    """Run the command line in a new interpreter, then one more line of code."""
     code = (
         "import sys\nfrom keras3conv.cli.commands import main\n"
         f"sys.argv = {['keras3conv', *map(str, arguments)]!r}\n"
@@ -55,7 +55,7 @@ def modules_loaded_by(*arguments: str | Path) -> set[str]:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """Two blocks and a head, as torch names and shapes them."""
+    """Save a torch checkpoint of two blocks and a head."""
     path = tmp_path / "net.safetensors"
     generator = np.random.default_rng(0)
     tensors = {

@@ -1,4 +1,4 @@
-"""The page of a report, in a real browser: it is opened offline, clicked, and looked at in light and dark."""
+"""The page of a report in a real browser: offline, with clicks, in light and dark mode."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The page of a sweep, in a real browser: filtered, sorted, and looked at on a phone."""
+"""The page of a sweep in a real browser: filters, sorting, and the width of a phone."""
 
 from collections.abc import Iterator
 from pathlib import Path

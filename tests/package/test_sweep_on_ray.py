@@ -63,7 +63,7 @@ def make():
 
 
 def comparable(row: Row) -> Row:
-    """Return a row without what differs from run to run, and between machines."""
+    """Return a row without the fields that differ between runs and machines."""
     plain = replace(row, seconds=0, peak_memory=0, memory_limit=0)
     return replace(plain, outcome="") if row.status == "out of memory" else plain
 

@@ -1,4 +1,4 @@
-"""Control a headless browser through its debugging protocol over two pipes, without port, network or driver."""
+"""Control a headless browser through its debugging protocol over two pipes, without a port or driver."""
 
 import json
 import os
@@ -21,13 +21,13 @@ def installed() -> str | None:
 
 
 def axe_core() -> Path | None:
-    """Return the script of axe-core, which finds faults of accessibility; None if npm did not install it."""
+    """Return the script of axe-core, which finds accessibility violations; None if it is not installed."""
     script = Path(__file__).resolve().parents[2] / "node_modules" / "axe-core" / "axe.min.js"
     return script if script.is_file() else None
 
 
 class Browser:
-    """A running browser with one page; it records the requests and the complaints of the page."""
+    """A running browser with one page; it records the requests and the console errors of the page."""
 
     def __init__(self, program: str, folder: Path) -> None:
         read_here, write_there = os.pipe()

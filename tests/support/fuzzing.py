@@ -172,7 +172,7 @@ TARGETS: dict[str, tuple[Callable[[bytes], bool], Callable[[Path], Path]]] = {
 
 
 def changed(content: bytes, chance: random.Random) -> bytes:
-    """Return bytes with a few changes: other bytes, parts that are removed, repeated or moved."""
+    """Return the bytes with a few random changes: replaced bytes, and removed, repeated or moved parts."""
     made = bytearray(content)
     for _ in range(chance.choice((1, 1, 1, 2, 3, 8))):
         place, length = chance.randrange(len(made) + 1), chance.choice((1, 1, 2, 4, 8, 16))
@@ -192,7 +192,7 @@ def changed(content: bytes, chance: random.Random) -> bytes:
 
 
 def seed(name: str) -> bytes:
-    """Return the content of the good file of a target."""
+    """Return the content of the valid file of a target."""
     with tempfile.TemporaryDirectory() as folder:
         return TARGETS[name][1](Path(folder)).read_bytes()
 

@@ -1,4 +1,4 @@
-"""Write a small good file of each format."""
+"""Write a small valid file of each format."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""Read files that may be hostile in a child process that is limited and watched, many files in one child.
+"""Read hostile files in a child process with limits that records forbidden actions, many files per child.
 
 A module of tests defines `CASES`: for each name a `Case`, which builds a bad file. Its function `warm_up`, if there is
 one, does once what the code under test does once in a process. `outcomes` reads the files of a
@@ -48,7 +48,7 @@ def read_all(path: Path) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A bad file and what should happen to it.
+    """A bad file and the required outcome of reading it.
 
     Attributes:
         build: A function that writes the file into a folder and returns its path.
@@ -65,7 +65,7 @@ class Case:
 
 @dataclass
 class Outcome:
-    """What happened to one file.
+    """The outcome of reading one file.
 
     Attributes:
         error: The names of the classes of the exception, from its own to `object`; empty if there was none.
@@ -85,7 +85,7 @@ class Outcome:
 
 
 def outcomes(module: str) -> dict[str, Outcome]:
-    """Read the files of all cases of a module in child processes, one after a crash of another."""
+    """Read the files of all cases of a module in a child process; start a new child after a crash."""
     found: dict[str, Outcome] = {}
     names = list(importlib.import_module(module).CASES)
     with tempfile.TemporaryDirectory() as folder:
@@ -101,7 +101,7 @@ def outcomes(module: str) -> dict[str, Outcome]:
 
 
 def check(case: Case, outcome: Outcome) -> None:
-    """Assert that a file was refused as it should be, or accepted, and that nothing else happened."""
+    """Assert that a file was refused or accepted as required, without side effects."""
     assert outcome.events == [], outcome.events
     assert outcome.seconds < _SECONDS, outcome
     assert outcome.growth < max(_GROWTH, _GROWTH_PER_BYTE * outcome.size), outcome
@@ -122,7 +122,7 @@ def _run(module: str, folder: Path, skip: int) -> list[str]:
 
 
 class _Watch:
-    """Notes what the process does while it reads a file."""
+    """Records the actions of the process while it reads a file."""
 
     def __init__(self) -> None:
         self.folder: Path | None = None
@@ -168,7 +168,7 @@ def _main(module: str, folder: Path, skip: int) -> None:
 
 
 def _warm_up(folder: Path) -> None:
-    """Read a good file of each format, so that every module is imported that reading a good file needs."""
+    """Read a valid file of each format, so that all modules for reading are imported."""
     from tests.support import good_files
 
     own = folder / f"good-{os.getpid()}"
@@ -220,14 +220,14 @@ def _digest(path: Path) -> str:
 
 
 def _reset_peak() -> int:
-    """Start a new measurement of the peak of memory; return the present size in bytes."""
+    """Restart the measurement of the peak memory; return the current size in bytes."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return _status("VmHWM")
 
 
 def _status(name: str) -> int:
-    """Return a size of this process, in bytes; 0 on systems that do not tell."""
+    """Return a size of this process in bytes; 0 on systems that do not report it."""
     status = Path("/proc/self/status")
     text = status.read_text() if status.exists() else ""
     found = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)

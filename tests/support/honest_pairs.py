@@ -50,7 +50,7 @@ class Kind:
 
 
 class Call(nn.Module):
-    """A module of a function and of the modules that it calls."""
+    """A module that calls a function and holds its submodules."""
 
     def __init__(self, function: Callable[..., torch.Tensor], *parts: nn.Module) -> None:
         super().__init__()
@@ -285,7 +285,7 @@ def _drawn_block(kind: str, generator: np.random.Generator) -> Block:
 
 
 def changes(spec: Spec) -> Iterator[tuple[str, Spec]]:
-    """Yield every change of one setting and every exchange of two neighbouring blocks, each with its name."""
+    """Yield every change of one setting and every swap of two adjacent blocks, each with its name."""
     for place, block in enumerate(spec.blocks):
         for name, values in KINDS[block.kind].wrong.items():
             for value in values:

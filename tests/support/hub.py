@@ -132,7 +132,7 @@ def load(name: str, folder: Path) -> tuple[nn.Module, keras.Model, dict[str, Arr
 
 @cache  # the declarations last as long as the library object
 def _import_torchvision() -> Any:
-    """Import torchvision for transformers, with declarations of the operators that a build for another torch lacks."""
+    """Import torchvision for transformers; declare the operators that a build for another torch lacks."""
     if _loads():
         return None
     library = vars(torch.library)["Library"]("torchvision", "DEF")

@@ -1,4 +1,4 @@
-"""Write a sharded model and a single file again and again, for a test that kills or limits this process.
+"""Write a sharded model and a single file repeatedly, for a test that kills or limits this process.
 
     python -m tests.support.killing FOLDER VALUE [LIMIT]
 
@@ -38,7 +38,7 @@ def write(folder: Path, value: float) -> None:
 
 
 def main() -> int:
-    """Write once; return 3 if the file system refused."""
+    """Write once; return 3 if the file system refuses."""
     if len(sys.argv) > 3:
         limit = int(sys.argv[3])
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

@@ -213,7 +213,7 @@ def _require_same_function(trial: Trial, specs: LayerSpecs) -> None:
 
 
 def _brought_back(trial: Trial, config: Config, tensors: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the values of the Keras layers as the tensors of a torch layer of this configuration."""
+    """Transform the values of the Keras layers back to the tensors of a torch layer with this configuration."""
     stored = keras_tensors(trial)
     found: dict[str, Array] = {}
     for mapping in trial.rule.weights(config):

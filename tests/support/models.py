@@ -11,7 +11,7 @@ ModuleType = TypeVar("ModuleType", bound=nn.Module)
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions and a shortcut; the parts are defined in another order than they are called."""
+    """Two convolutions and a shortcut; the definition order differs from the call order."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

@@ -41,7 +41,7 @@ class Given:
         return keras.Input(self.shape, dtype=self.dtype, name=name)
 
     def array(self, generator: np.random.Generator) -> Array:
-        """Return random values for it."""
+        """Return random values for this input."""
         shape = tuple(SIZES[place] if size is None else size for place, size in enumerate((None, *self.shape)))
         if self.dtype == "bool":
             return generator.random(shape) < 0.5

@@ -1,4 +1,4 @@
-"""A layer and a function as a user's own module holds them: not part of Keras and not registered there."""
+"""A layer and a function as in a user's module: not part of Keras and not registered."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Build a pair of models from an example of a rule; the pair is correct, so a certificate must find no fault."""
+"""Build a pair of models from an example of a rule; the pair is correct, so every proof must pass."""
 
 from dataclasses import dataclass
 from typing import Any

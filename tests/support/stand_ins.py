@@ -39,7 +39,7 @@ class LayerScale(torch.nn.Module):
 
 
 class FrozenBatchNorm2d(torch.nn.Module):
-    """The batch normalisation of torchvision whose tensors are all buffers."""
+    """Torchvision's batch normalisation whose tensors are all buffers."""
 
     def __init__(self, num_features: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class FrozenBatchNorm2d(torch.nn.Module):
 
 
 class Normalize(torch.nn.Module):
-    """The normalisation of images by constants of torchvision."""
+    """Torchvision's normalisation of images by constants."""
 
     def __init__(self, mean: list[float], std: list[float], inplace: bool = False) -> None:
         super().__init__()
@@ -66,21 +66,21 @@ class Normalize(torch.nn.Module):
 
 
 class LayerNorm2d(torch.nn.LayerNorm):
-    """The layer normalisation over the channels of an image of torchvision."""
+    """Torchvision's layer normalisation over the channels of an image."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return super().forward(inputs.movedim(1, -1)).movedim(-1, 1)
 
 
 class TimmLayerNorm2d(LayerNorm2d):
-    """The same of timm, with other constructor arguments."""
+    """Timm's layer normalisation over the channels of an image, with other constructor arguments."""
 
     def __init__(self, num_channels: int, eps: float = 1e-6, affine: bool = True) -> None:
         super().__init__(num_channels, eps=eps, elementwise_affine=affine)
 
 
 class StdConv2d(torch.nn.Conv2d):
-    """The convolution of timm that standardises its kernel."""
+    """Timm's convolution that standardises its kernel."""
 
     def __init__(
         self, in_channel: int, out_channels: int, kernel_size: int, stride: int = 1, eps: float = 1e-6
@@ -95,7 +95,7 @@ class StdConv2d(torch.nn.Conv2d):
 
 
 class ScaledStdConv2d(torch.nn.Conv2d):
-    """The convolution of timm that standardises its kernel and scales each output channel by a gain."""
+    """Timm's convolution that standardises its kernel and scales each output channel by a gain."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, gamma: float = 1.7, eps: float = 1e-6

@@ -1,4 +1,4 @@
-"""Change the weights of a Keras model, so that a test can see the change noticed."""
+"""Change the weights of a Keras model, to test that a proof detects the change."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Functions of torch whose operators Keras computes in another way, each with the shape of its input."""
+"""Test cases of torch operators for the conversion to Keras, each with the shape of its input."""
 
 from typing import Any
 
@@ -55,6 +55,11 @@ CASES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "variance": (lambda x: x.var(-1) + x.std(-1, correction=0) + x.norm(dim=-1) + x.cumsum(1)[..., 0], TEXT),
     "softmax of channels": (lambda x: x.softmax(1) + functional.log_softmax(x, 1), IMAGE),
     "largest values": (lambda x: (x.max(1).values, x.argmax(-1)), TEXT),
+    "product with a vector": (lambda x: x @ torch.arange(4.0) + x[:, 0] @ torch.ones(4, 5), TEXT),
+    "softplus with a factor and a threshold": (
+        lambda x: functional.softplus(x, 2.0, 1.0) + functional.softplus(x, 0.5) - functional.softplus(x),
+        TEXT,
+    ),
     "product of tensors": (lambda x: x @ x.transpose(1, 2), TEXT),
     "einsum": (lambda x: torch.einsum("btc,bsc->bts", x, x), TEXT),
     "padding": (lambda x: functional.pad(x, (1, 2, 0, 1)) + functional.pad(x, (1, 2, 0, 1), mode="reflect"), IMAGE),

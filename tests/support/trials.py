@@ -57,12 +57,12 @@ class Trial:
 
     @cached_property
     def variables(self) -> dict[str, keras.Variable]:
-        """The variables of the layers that own tensors, by role; kept, because viewing a layer is slow."""
+        """The variables of the layers that own tensors, by role; cached, because viewing a layer is slow."""
         return _variables_by_role(self)
 
     @cached_property
     def exact_outputs(self) -> list[Array]:
-        """The outputs of the torch layer in float64, in Keras' layout; kept, because several laws use them."""
+        """The outputs of the torch layer in float64, in Keras' layout; cached, because several laws use them."""
         return torch_outputs(self, float64=True)
 
 
@@ -227,7 +227,7 @@ def config_of(rule: Rule, module: torch.nn.Module) -> Config:
 
 
 def with_inputs(config: Config, example: Example) -> Config:
-    """Return a configuration with what a model adds to it: the shapes of the inputs, the Keras layer."""
+    """Return a configuration with the entries that a model adds: the shapes of the inputs, the Keras layer."""
     return {**config, **example.beyond}
 
 
@@ -284,7 +284,7 @@ def mappings(trial: Trial) -> tuple[WeightMapping, ...]:
 
 
 def transfer(trial: Trial) -> None:
-    """Write the torch tensors into the Keras layers by the mappings; the laws find what is missing."""
+    """Write the torch tensors into the Keras layers by the mappings; the laws detect missing ones."""
     tensors, variables = torch_tensors(trial.module), trial.variables
     for mapping in mappings(trial):
         if not (tensors.keys() >= {*mapping.torch} and variables.keys() >= {*mapping.keras}):

@@ -22,7 +22,7 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 
 @pytest.fixture(scope="module")
 def trained() -> story.Trained:
-    """Return a model after one epoch, since the proofs do not depend on its accuracy."""
+    """Return a model trained for one epoch; the proofs do not depend on its accuracy."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(model, "EPOCHS", 1)
         return story._train()

@@ -1,4 +1,4 @@
-"""The traps of the page about numerics: each obvious translation is wrong by what the page says, each right one agrees.
+"""The pitfalls of docs/numerics.md: each obvious translation is wrong by the documented amount, each right one agrees.
 
 Every trap is a function that returns the output of torch, of the obvious Keras translation, and of the right one.
 `python tests/torch_backend/test_numerics_page.py` measures them and writes the table into docs/numerics.md.
@@ -281,7 +281,7 @@ def table() -> str:
 
 
 def without_measurements(text: str) -> list[list[str]]:
-    """Return the cells of the table but the measured ones, which differ a little from machine to machine."""
+    """Return the cells of the table without the measured ones, which vary between machines."""
     rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in text.splitlines()]
     return [[cell for place, cell in enumerate(row) if place not in (2, 4)] for row in rows]
 

@@ -46,7 +46,7 @@ _NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(\.\d+)?(e[+-]?\d+)?")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of a page: its language, the name of the file that it is, its text and its place."""
+    """A fenced block of a page: its language, the name of its file if it has a title, its text and its position."""
 
     language: str
     title: str
@@ -79,7 +79,7 @@ class Session:
             copy(ROOT / source, name)
 
     def run(self, block: Block) -> str | None:
-        """Run a block and return what it printed; None if it is no block to run."""
+        """Run a block and return its output; None if the block is not to be run."""
         if block.title:
             Path(block.title).write_text(block.text, encoding="utf-8")
         elif block.language == "python":
@@ -93,7 +93,7 @@ class Session:
 
 
 def command(line: str) -> str:
-    """Run a command line of keras3conv and return what it printed; a comment can state another exit status than 0."""
+    """Run a command line of keras3conv and return its output; a comment can state an exit status other than 0."""
     from typer.testing import CliRunner
 
     from keras3conv.cli.commands import app
@@ -109,13 +109,13 @@ def command(line: str) -> str:
 
 
 def without_digits(text: str) -> list[str]:
-    """Return the lines of a text with one sign for every number, and without the spaces that align columns."""
+    """Return the lines of a text with numbers replaced by a placeholder and without aligning spaces."""
     lines = (" ".join(_NUMBER.sub("0", line).split()) for line in text.splitlines())
     return [re.sub(r"[-─]{3,}", "---", line) for line in lines if line]
 
 
 def differences(shown: str, printed: str) -> list[str]:
-    """Return the lines of a page that were not printed at their place; "..." stands for any lines."""
+    """Return the lines of a page that were not printed in this order; "..." matches any lines."""
     lines, place, skipping = without_digits(printed), 0, False
     for line in without_digits(shown):
         if line == "...":
@@ -129,7 +129,7 @@ def differences(shown: str, printed: str) -> list[str]:
 
 
 def outputs(page: Path) -> Iterator[tuple[Block, str]]:
-    """Run a page in the current folder; yield every block of output with what was printed."""
+    """Run a page in the current folder; yield every documented block of output with the real output."""
     session, printed = Session(page.relative_to(DOCS).as_posix()), None
     for block in blocks(page.read_text(encoding="utf-8")):
         if block.language == "text" and printed is not None:

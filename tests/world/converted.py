@@ -1,4 +1,4 @@
-"""What the tests of old Keras files share: each file is converted once, for all of them."""
+"""Convert each old Keras file once, for all tests that use it."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +14,7 @@ from tests.world.files import OldFile
 
 @dataclass(frozen=True)
 class Converted:
-    """A file with the torch module that was made of it."""
+    """A file with the torch module converted from it."""
 
     file: OldFile
     conversion: Any
@@ -25,7 +25,7 @@ class Converted:
         return self.conversion.model
 
     def returned(self, module: Any) -> list[Any]:
-        """What a module returns for the golden inputs."""
+        """Return the outputs of a module for the golden inputs."""
         with torch.no_grad():
             found = module.eval()(*map(torch.from_numpy, self.file.arrays("input")))
         return [one.numpy() for one in keras.tree.flatten(found)]
@@ -33,12 +33,12 @@ class Converted:
 
 @cache
 def converted(file: OldFile) -> Converted:
-    """Convert a file without a proof; the golden outputs judge it."""
+    """Convert a file without a certificate, because the golden outputs check it."""
     return Converted(file, k3c.convert(file.path, weights=file.weights, channels="last", validate=False))
 
 
 def assert_golden(found: list[Any], file: OldFile) -> None:
-    """Assert that outputs are the golden ones in float32 noise."""
+    """Assert that outputs equal the golden outputs up to float32 noise."""
     expected = file.arrays("output")
     assert [one.shape for one in found] == [one.shape for one in expected]
     for one, other in zip(found, expected, strict=True):

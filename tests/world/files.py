@@ -1,4 +1,4 @@
-"""The files of Keras 2 that the tests of this folder take, each with its golden inputs and outputs."""
+"""List the Keras 2 files for the tests of this folder, each with its golden inputs and outputs."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,7 +45,7 @@ class OldFile:
 
     @property
     def weights(self) -> Path | None:
-        """The file of the weights, where it is another one."""
+        """The weight file, if it is a separate file."""
         return self.path.with_suffix(".h5") if self.path.suffix == ".json" else None
 
     def arrays(self, kind: str) -> tuple[Any, ...]:
@@ -59,7 +59,7 @@ class OldFile:
 
 
 def old_files() -> list[OldFile]:
-    """Every file that holds an architecture, in a stable order."""
+    """Return every file with an architecture, in a stable order."""
     found = [path for path in FOLDER.glob("*/*") if path.suffix in (".h5", ".keras", ".json")]
     return [OldFile(path) for path in sorted(found) if not path.name.endswith("_weights.h5")]
 

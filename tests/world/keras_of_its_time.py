@@ -1,4 +1,4 @@
-"""The Keras 2 that runs the script: the package `keras` of its own time, or the one inside TensorFlow."""
+"""Import the Keras 2 that runs the script: the package `keras`, or the one inside TensorFlow."""
 
 import os
 import sys

@@ -22,7 +22,7 @@ NATIVE = hasattr(keras.Model, "export")
 
 
 def fill(model: Any, random: Any) -> None:
-    """Set every weight to random values that no layer can hide: no zeros, no ones, no negative variances."""
+    """Set every weight to random, non-degenerate values: no zeros, no ones, no negative variances."""
     for variable in model.weights:
         kind = variable.name.rpartition("/")[2]
         if kind.startswith(("count", "mean", "variance", "StateVar")) or "normalization/" in variable.name[:14]:
@@ -52,7 +52,7 @@ def inputs_of(name: str, model: Any, random: Any) -> Any:
 
 
 def outputs_of(model: Any, inputs: Any) -> Any:
-    """Return what the model returns, flat, in the order in which Keras 2 flattens it."""
+    """Return the outputs of the model as a flat list, in the order in which Keras 2 flattens them."""
     if STANDALONE:
         found = model.predict(inputs if len(inputs) > 1 else inputs[0])
         return {f"output_{place}": one for place, one in enumerate(found if isinstance(found, list) else [found])}
@@ -66,7 +66,7 @@ def outputs_of(model: Any, inputs: Any) -> Any:
 
 
 def save(model: Any, path: Path) -> None:
-    """Save a model in the form that the suffix says."""
+    """Save a model in the format of the suffix."""
     if path.name.endswith(".weights.h5"):
         stem = path.name[: -len(".weights.h5")]
         model.save_weights(str(path.with_name(stem + "_weights.h5")))
@@ -78,7 +78,7 @@ def save(model: Any, path: Path) -> None:
 
 
 def main() -> None:
-    """Save every network, or those that are named."""
+    """Save every network, or the named ones."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, network in NETWORKS.items():
         if sys.argv[2:] and name not in sys.argv[2:]:

@@ -7,7 +7,7 @@ from keras_of_its_time import VERSION, keras, tf
 from networks import Input, Model, layers, network
 
 SINCE = (2, 4)
-"""Earlier versions write graph nodes in the place of the functions' names."""
+"""The first TensorFlow version that writes function names; earlier versions write graph nodes."""
 
 
 @network(SINCE)

@@ -1,4 +1,4 @@
-"""Every entry reads a file of Keras 2 with the same reader: align, transfer, validate and the command line."""
+"""Align, transfer, validate and the command line read a Keras 2 file with the same reader."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ SPLIT = frozenset({"bidirectional"})
 
 @contextmanager
 def emptied(module: Any) -> Iterator[None]:
-    """Fill the parameters of a module with one value for a while."""
+    """Fill the parameters of a module with one value while the block runs."""
     own = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     with torch.no_grad():
         for tensor in module.parameters():

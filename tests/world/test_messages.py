@@ -1,4 +1,4 @@
-"""What the reader of Keras 2 files says: the notes, the refusals, and the lines to paste, which are executed."""
+"""The messages of the Keras 2 reader: notes, refusals and fixes, which are executed."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def read(name: str) -> Any:
 
 
 def fixes_in(error: pytest.ExceptionInfo[Exception]) -> list[str]:
-    """The lines to paste at the end of a message."""
+    """Return the fixes at the end of a message."""
     text = str(error.value).partition("Fix:")[2]
     return [re.sub(r"^or\s+", "", line.strip()) for line in text.splitlines() if line.strip()]
 
@@ -168,7 +168,7 @@ def test_the_fix_for_a_class_that_nobody_registered_registers_it(tmp_path: Path)
 
 
 def tower(names: tuple[str, ...] = ("first", "second", "third")) -> Any:
-    """The network `frozen_inside`, made by code, with names of your own."""
+    """Return the network `frozen_inside`, built by code, with other layer names."""
     layers = [
         keras.layers.Dense(5, activation=act, name=name)
         for act, name in zip(("tanh", "tanh", None), names, strict=True)

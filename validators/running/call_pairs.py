@@ -1,6 +1,7 @@
 """Pair the recorded calls of paired torch and Keras layers, and convert torch's outputs to Keras' memory layout."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,9 @@ from keras3conv.frameworks.shared.recording import Call, Recording
 from keras3conv.rules.library import find
 from keras3conv.transforms import Array, Shape
 from keras3conv.validators.running.subject import Subject
+
+_NEAR = 1e-3
+"""The relative difference of two outputs below which their calls match without a search."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +59,41 @@ def call_pairs(subject: Subject, torch: Recording, keras: Recording) -> Iterator
             mismatch = f"runs {len(torch_calls)} times in torch and {len(keras_calls)} times in Keras"
             yield CallPair(pair=pair, mismatch=mismatch)
             continue
-        for torch_call, keras_call in zip(torch_calls, keras_calls, strict=True):
-            yield _call_pair(subject, pair, torch_call, keras_call)
+        yield from _matched(subject, pair, torch_calls, keras_calls)
+
+
+def _matched(
+    subject: Subject, pair: Pair, torch_calls: Sequence[Call], keras_calls: Sequence[Call]
+) -> Iterator[CallPair]:
+    """Yield each call of a torch layer with the Keras call whose output is nearest to its output.
+
+    Keras runs the calls of a functional model level by level: a layer that is shared by branches, such as the head of a
+    detector, is called in another order than in torch. Calls in the same order are preferred: the search starts only
+    where their outputs differ by more than rounding.
+    """
+    unused = list(keras_calls)
+    for torch_call in torch_calls:
+        best = _call_pair(subject, pair, torch_call, unused[0])
+        distance, place = _distance(best), 0
+        if distance > _NEAR:
+            for other_place, keras_call in enumerate(unused[1:], start=1):
+                other = _call_pair(subject, pair, torch_call, keras_call)
+                if _distance(other) < distance:
+                    best, distance, place = other, _distance(other), other_place
+        unused.pop(place)
+        yield best
+
+
+def _distance(calls: CallPair) -> float:
+    """Return the largest difference of the two outputs, relative to the largest value of torch's output."""
+    if calls.mismatch or calls.torch_output is None or calls.keras_output is None:
+        return math.inf
+    torch_output, keras_output = (
+        np.nan_to_num(one.astype(np.float64)) for one in (calls.torch_output, calls.keras_output)
+    )
+    if not torch_output.size:
+        return 0.0
+    return float(np.abs(torch_output - keras_output).max() / (np.abs(torch_output).max() or 1.0))
 
 
 def _is_in_time_distributed(subject: Subject, path: str) -> bool:

@@ -43,7 +43,7 @@ class Variant:
         subject: The models; None if they do not run.
         reason: Why they do not run.
         is_small: The values are so small that an activation hardly changes anything.
-        may_overflow: Values that are infinite or NaN on both sides alike count as equal.
+        may_overflow: Values that are infinite or NaN on both sides count as equal.
         bounds: The bounds that were observed.
     """
 

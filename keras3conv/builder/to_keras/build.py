@@ -30,8 +30,8 @@ class Built:
         source: The text of `model.py`.
         constants: The arrays of `constants.npz`.
         alignment: The plan.
-        graph: The architecture as it was captured.
-        program: The architecture as it was written.
+        graph: The exported call graph.
+        program: The program from which `source` was written.
     """
 
     model: Any

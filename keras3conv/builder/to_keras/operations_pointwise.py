@@ -206,9 +206,14 @@ def _mish(call: Call) -> Result:
 
 @handles("softplus")
 def _softplus(call: Call) -> Result:
-    if call.get("beta", 1) != 1:
-        raise RuleError("softplus with a beta other than 1")
-    return elementwise(call, [call.arguments["self"]], ops.softplus)
+    """Compute log(1 + exp(beta * x)) / beta; torch returns x itself above its threshold."""
+    beta, threshold = call.get("beta", 1), call.get("threshold", 20)
+
+    def smooth(value: Any) -> Any:
+        made = ops.softplus(value) if beta == 1 else ops.softplus(value * beta) / beta
+        return made if threshold == 20 else ops.where(value * beta > threshold, value, made)
+
+    return elementwise(call, [call.arguments["self"]], smooth)
 
 
 @handles("reciprocal")

@@ -95,7 +95,7 @@ def _padded_for_ceil(call: Call, given: Value, config: dict[str, Any]) -> tuple[
         return given, config
     settings = zip(call.shape[2:], sizes, config["kernel_size"], config["stride"], config["padding"], strict=True)
     widths = {
-        axis: (pad, max((made - 1) * step + window - pad - size, 0))  # type: ignore[operator]
+        axis: (pad, max((made - 1) * step + window - pad - size, 0))
         for axis, (made, size, window, step, pad) in enumerate(settings, 2)
     }
     order = call.writer.image_order(given.rank)
@@ -131,7 +131,7 @@ def _adaptive(call: Call, given: Value, kind: str, keras: tuple[str, ...], confi
     divides = all(isinstance(size, int) and isinstance(out, int) and size % out == 0 for size, out in pairs)
     order = call.writer.image_order(given.rank)
     if divides and any(out != 1 for out in made):  # the windows are equal
-        window = tuple(size // out for size, out in pairs)  # type: ignore[operator]
+        window = tuple(size // out for size, out in pairs)
         plain = {"kernel_size": window, "stride": window, "padding": (0,) * len(window), "ceil_mode": False}
         more = {"dilation": (1,) * len(window), "return_indices": False} if "Max" in kind else {}
         more = more or {"count_include_pad": True, **({"divisor_override": None} if len(window) > 1 else {})}

@@ -15,7 +15,8 @@ _BATCH_LETTERS = "abcdefg"
 def matmul(call: Call, left: Value, right: Value, shape: Shape) -> Value:
     """Multiply two values like torch.matmul; use an einsum if an operand is not in torch's axis order."""
     if left.rank < 2 or right.rank < 2:
-        raise RuleError("a product with a vector")
+        vectors = [call.ordered(value, identity(value.rank)) for value in (left, right)]
+        return call.step(ops.matmul(*vectors), shape, dtype="float32")
     plain = left.order == identity(left.rank) and right.order == identity(right.rank)
     same_batch = left.shape[:-2] == right.shape[:-2] or right.rank == 2
     if plain or not same_batch:

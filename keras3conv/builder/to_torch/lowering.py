@@ -28,7 +28,7 @@ def lower(
 ) -> tuple[Program, tuple[Problem, ...]]:
     """Return the torch program of a graph, and a problem for every call that cannot be converted.
 
-    If there are problems, the program is incomplete and must not be used.
+    If there are problems, the program is incomplete and invalid.
 
     Args:
         graph: The graph of a Keras model.

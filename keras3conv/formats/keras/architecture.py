@@ -219,8 +219,8 @@ def _ordered(model: LayerConfig) -> Iterator[LayerConfig]:
 def _needs(layer: LayerConfig, number: int, ranks: Mapping[Call, int]) -> set[int]:
     """Return the ranks of the calls that a call depends on.
 
-    Keras 2 also counts the call with which an inner model was created. A number that is too high therefore stands for
-    the last call.
+    Keras 2 also counts the call with which an inner model was created. A number that is too high therefore means the
+    last call.
     """
     found = set()
     for name, source in layer.calls[number] if layer.calls else ():

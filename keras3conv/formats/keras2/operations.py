@@ -20,7 +20,7 @@ CLASSES = frozenset({"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"})
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """A function of TensorFlow in terms of `keras.ops`.
+    """The translation of a TensorFlow function to a function of `keras.ops`.
 
     Attributes:
         name: The function in `keras.ops`; with the prefix `OWN` a function of this package.
@@ -117,7 +117,7 @@ _FUNCTIONS: Mapping[str, Operation] = {
 """The functions by their names in `TFOpLambda`."""
 
 _RESIZED_ALIKE = ("bilinear", "nearest")
-"""The methods of `tf.image.resize` that every backend of Keras 3 computes alike."""
+"""The methods of `tf.image.resize` that all backends of Keras 3 compute in the same way."""
 
 _IGNORED: Mapping[str, tuple[Any, ...]] = {
     "conjugate": (False,), "adjoint_a": (False,), "adjoint_b": (False,), "a_is_sparse": (False,),

@@ -167,8 +167,7 @@ def _remedy(source: Source) -> str:
 def _state_dict(content: Any, entry: str, source: Source) -> tuple[str, Mapping[Any, Any]]:
     """Return the name of the state dict in the file (empty if it is the whole file), and the state dict.
 
-    Objects of other classes may stand beside the state dict, where they are placeholders; in its place, or inside it,
-    they are refused.
+    Objects of other classes beside the state dict are placeholders; inside it or instead of it they are refused.
     """
     unloaded = first_placeholder(content)
     refusal = UnsafeCheckpoint(f"reading {source.path} would run code: it contains {unloaded}{_remedy(source)}")

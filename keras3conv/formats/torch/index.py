@@ -11,7 +11,7 @@ from keras3conv.transforms import Array
 
 
 def read(source: Source) -> ModelView:
-    """Return the model in the index and all shards; the shards must hold what the index says."""
+    """Return the model in the index and all shards; raise an error if the shards contradict the index."""
     weight_map, _ = read_weight_map(source, ".bin")
     shards = {
         name: checkpoint.read(Source.pin(shard_path(source, name))) for name in dict.fromkeys(weight_map.values())

@@ -183,7 +183,7 @@ def call(function: Any, arguments: Any, where: str) -> Any:
 
 
 def storage(reference: Any, where: str) -> Storage:
-    """Return the storage that a reference in the pickle stands for; raise `MalformedCheckpoint` for other objects."""
+    """Return the storage that the pickle refers to; raise `MalformedCheckpoint` for other objects."""
     if type(reference) is not tuple or len(reference) not in (5, 6) or reference[0] not in ("storage", b"storage"):
         raise MalformedCheckpoint(f"{where}: the pickle refers to {quoted(reference)}, which is not a storage")
     _, kind, key, _, count, *view = reference

@@ -39,7 +39,7 @@ class Exchange:
 
 
 def run_fed(model: keras.layers.Layer, inputs: object, exchange: Exchange) -> Recording:
-    """Run a model once, in inference mode, and record the outputs of the layers for the replaced inputs.
+    """Run a model once in inference mode, with replaced layer inputs and outputs, and record the layer outputs.
 
     Args:
         model: The model.

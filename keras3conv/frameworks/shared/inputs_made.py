@@ -114,7 +114,7 @@ def random_codes(generator: np.random.Generator, rows: int, shape: tuple[int, ..
 def padded(array: Array, padding: float | None) -> Array:
     """Return a batch of sequences with padding at the end of all samples but the first, to different lengths.
 
-    The value of the padding stands nowhere else, as in real inputs: a module may count the steps by it.
+    The padding value occurs nowhere else, as in real inputs, because a module may count the steps by it.
 
     Args:
         array: Tokens of shape (batch, steps), or steps of features; of one sample, this one is padded.

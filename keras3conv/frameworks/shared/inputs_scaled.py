@@ -52,7 +52,7 @@ def _scaled(given: Inputs, factor: Callable[[Array], float]) -> Inputs:
 
 
 def changed(given: Inputs, change: Callable[[Array], Array]) -> Inputs:
-    """Return the inputs with measurements changed, alike on both sides.
+    """Return the inputs with measurements changed in the same way on both sides.
 
     Args:
         given: The inputs of both sides.

@@ -18,6 +18,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from keras3conv.errors import RAISED_BY_MODELS, InputError, Problem, UnsupportedLayerError
+from keras3conv.frameworks.torch.causal import causal_masks_unread
 from keras3conv.frameworks.torch.depth import captured_depth
 from keras3conv.frameworks.torch.derived import with_plain_weights
 from keras3conv.frameworks.torch.folding import Constants, is_number
@@ -72,7 +73,13 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
     args, kwargs = call_arguments(module, inputs)
     described = view(module)
     module = with_plain_weights(module)
-    with evaluating(module), captured_depth(module) as depth, torch.no_grad(), warnings.catch_warnings():
+    with (
+        evaluating(module),
+        captured_depth(module) as depth,
+        causal_masks_unread(),
+        torch.no_grad(),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore", FutureWarning)  # torch.export warns of its own code, and of that of nn.LSTM
         warnings.filterwarnings("ignore", "The tensor attributes? self", UserWarning)
         exported = _exported(module, args, kwargs, dynamic or {})

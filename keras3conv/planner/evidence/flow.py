@@ -1,8 +1,8 @@
 """Compare the positions of layers in the call graphs of both sides, by their predecessors and successors.
 
-A traced run shows from which layers' outputs each input was computed. This tells the branches of a network apart, even
-if the two sides run them in different orders. Only layers that fit a layer of the other side are nodes of the graph.
-Layers between them (an activation, a container, a layer that only one side has) are skipped.
+A traced run shows from which layers' outputs each input was computed. This distinguishes the branches of a network,
+even if the two sides run them in different orders. Only layers that fit a layer of the other side are nodes of the
+graph. Layers between them (an activation, a container, a layer that only one side has) are skipped.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

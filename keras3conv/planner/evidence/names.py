@@ -21,7 +21,7 @@ _MEANINGS = {
     "down": ("down", "down_proj", "w2", "fc2", "lin2", "ffn_2", "mlp_dense_2"),
     "shortcut": ("downsample", "shortcut", "skip", "proj_shortcut", "residual"),
 }
-"""Synonyms for the function of a layer in its block. They tell layers of a block apart that have equal shapes."""
+"""Synonyms for the function of a layer in its block. They distinguish layers of a block with equal shapes."""
 
 _MEANING_OF = {word: meaning for meaning, words in _MEANINGS.items() for word in words}
 

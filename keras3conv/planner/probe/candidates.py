@@ -100,8 +100,8 @@ class CandidateFinder:
     def bare_parameters(self) -> tuple[TensorRef, ...]:
         """The parameters of modules that no rule knows: class tokens, position tables, layer scales.
 
-        The only tensor of another layer counts too where no Keras layer fits: an embedding of relative positions may be
-        a variable of the attention.
+        The only tensor of another layer counts too if no Keras layer fits: a table of relative positions may be a
+        variable of the attention.
         """
         found: list[TensorRef] = []
         for layer in self.torch:

@@ -42,7 +42,7 @@ def distance(
     """Return a sort key for the distance between the torch module that owns a candidate's tensors and a Keras layer.
 
     The smallest key is the nearest. It consists of the best input match of the module or a layer inside it, whether the
-    torch layer that was found last is outside of the module, and the negated depth of the module in the module tree.
+    torch layer that was chosen last is outside of the module, and the negated depth of the module in the module tree.
     """
     if given is None:
         return InputMatch.OTHER, True, 0

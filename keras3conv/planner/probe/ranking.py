@@ -102,8 +102,8 @@ class CandidateRanking:
     def rank_for_variable(self, keras: LayerView, tensor: TensorRef, given: Fingerprint | None) -> list[Candidate]:
         """Return the candidates for a single Keras variable, best first: parameters of modules that no rule knows.
 
-        Only the nearest are returned: parameters of a module with the same input, or of a module around the torch layer
-        that was found last.
+        Only the nearest are returned: parameters of a module with the same input, or of a module that contains the
+        torch layer that was chosen last.
         """
         found = list(self.finder.single_tensors(keras, tensor, self.finder.bare_parameters))
         found += self.finder.slices_and_stacks(keras, tensor, nothing_else=not found)

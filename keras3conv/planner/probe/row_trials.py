@@ -113,7 +113,7 @@ def _equal_parts(rows: int) -> Iterator[tuple[int, ...]]:
 def _suspects(search: Search) -> Iterator[tuple[str, int, tuple[int, ...], str]]:
     """Yield the layers before the first difference, the last first: path, rows, rows of the parts, kind of candidate.
 
-    For a single parameter, its shape takes the place of the rows of the parts.
+    For a single parameter, the third item is its shape.
     """
     slices: dict[str, list[Choice]] = {}
     before = [choice for choice in search.choices_before_difference() if _has_rows(choice.candidate)]

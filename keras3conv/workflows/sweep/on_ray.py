@@ -23,8 +23,9 @@ Files = Mapping[str, bytes]
 def run_on_ray(tasks: Sequence[tuple[Task, Path]], address: str) -> Generator[Row, None, None]:
     """Run tasks on Ray and yield the row of each finished task. Closing the iterator cancels the others.
 
-    A task is a Ray task, in a worker that ends with it. It starts the process of the model, so that limits and crashes
-    are those of a local run, and Ray sees a failure only if a worker or a machine is lost: only then it tries again.
+    A task is a Ray task, in a worker that ends with it. The worker starts the process of the model, so that limits and
+    crashes are handled as in a local run. Ray sees a failure only if a worker or a machine is lost, and only then
+    repeats the task.
 
     Args:
         tasks: The tasks, each with an empty folder, into which this process writes the files of the task.
@@ -32,7 +33,7 @@ def run_on_ray(tasks: Sequence[tuple[Task, Path]], address: str) -> Generator[Ro
 
     Raises:
         MissingExtra: Ray is not installed.
-        InputError: There is no such cluster, or no machine of it has what a task needs.
+        InputError: There is no such cluster, or none of its machines has the resources that a task needs.
     """
     ray = _connected(address)
     try:

@@ -43,7 +43,7 @@ def run_task(task: Task, out: Path, *, memory_limit: int, is_stopped: Callable[[
 
     Args:
         task: The task.
-        out: An empty folder for what the process writes.
+        out: An empty folder for the files of the process.
         memory_limit: The memory limit in bytes, for a task that has none itself.
         is_stopped: Returns whether the sweep was interrupted; it is called several times per second.
 
@@ -165,7 +165,7 @@ def _family(pid: int) -> Iterator[int]:
 
 
 def _memory(pid: int) -> int:
-    """Return the resident memory of a process in bytes; 0 if the system does not tell."""
+    """Return the resident memory of a process in bytes; 0 if the system does not report it."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, IndexError, ValueError):

@@ -60,10 +60,10 @@ class Sweep:
     """The tasks of a sweep, as they were read.
 
     Attributes:
-        title: What the tasks were read from, for messages.
+        title: The source of the tasks, for messages.
         name: The name of the sweep, which its folder of results keeps.
         placed: The tasks that could be read.
-        faults: What is wrong with the others.
+        faults: The faults of the other tasks.
         jobs: The number of processes at a time; 0 if it is not given.
     """
 

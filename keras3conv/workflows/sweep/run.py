@@ -47,7 +47,7 @@ def sweep(
 ) -> Overview:
     """Align, transfer, convert and validate many models, each task in a separate process.
 
-    Everything is checked before anything runs. A task that crashes, or exceeds a limit, becomes a row that says so.
+    Everything is checked before anything runs. A task that crashes, or exceeds a limit, gives a row with this status.
     A second call runs only the tasks that have no result, or that changed: their options, files, code or versions.
 
     Args:

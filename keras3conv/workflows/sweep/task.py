@@ -50,7 +50,7 @@ class Task:
         torch_weights: The weights to load into a torch module.
         keras_weights: The weights to load into a Keras model.
         entry: The state dict to read, if a torch checkpoint contains several.
-        do: What is asked for.
+        do: The steps to run.
         write: The names of the files that a transfer writes; the suffix selects the framework and the format.
         plan: The plan to use, as `align -o` wrote it.
         hints: Known pairs of layers.

@@ -15,7 +15,7 @@ layers = keras.layers
 
 
 def randomised(model: keras.Model) -> keras.Model:
-    """Fill the weights with random values that hide no mistake."""
+    """Fill the weights with random, non-degenerate values."""
     generator = np.random.default_rng(3)
     tensors = [tensor for tensor in keras_side.view(model).tensors() if not tensor.is_seed]
     keras_side.write(

@@ -1,4 +1,4 @@
-"""A float64 run restores the functions of the backend that it replaces, and computes what float32 does."""
+"""A float64 run restores the replaced backend functions, and computes the same function as float32."""
 
 from contextlib import AbstractContextManager
 

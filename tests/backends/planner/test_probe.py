@@ -117,7 +117,7 @@ PAIRS = {
 
 
 def coarse(module: nn.Module) -> nn.Module:
-    """Fill with values of few binary digits, so that the sum of the two biases of an LSTM is exact."""
+    """Fill a module with values of few binary digits, so that the sum of the two biases of an LSTM is exact."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(parameter.half())

@@ -1,4 +1,4 @@
-"""Rules of matrix products and embeddings, where the configuration of the Keras layer decides."""
+"""Rules for matrix products and embeddings that depend on the configuration of the Keras layer."""
 
 from contextlib import ExitStack
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A live transfer on every backend: values of its own, all or none."""
+"""A live transfer on every backend: the target gets its own copy of the values, and writes are all or nothing."""
 
 import keras
 import numpy as np

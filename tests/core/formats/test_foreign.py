@@ -1,4 +1,4 @@
-"""Files and folders of other software are recognized by their content, and the message says what to do."""
+"""Files and folders of other software are recognized by their content, and the error contains a fix."""
 
 from pathlib import Path
 

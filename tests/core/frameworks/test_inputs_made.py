@@ -1,4 +1,4 @@
-"""Made and varied inputs: ends of a table, padded steps, dynamic sizes, both signs."""
+"""Generated and varied inputs: first and last table rows, padded steps, dynamic sizes, both signs."""
 
 from dataclasses import replace
 

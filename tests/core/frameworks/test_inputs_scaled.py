@@ -1,4 +1,4 @@
-"""Measurements are scaled on both sides alike; codes are not scaled."""
+"""Measurements are scaled by the same factor on both sides; codes (indices, masks, time steps) are not scaled."""
 
 import numpy as np
 

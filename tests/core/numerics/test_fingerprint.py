@@ -1,4 +1,4 @@
-"""Arrays are compared in blocks, in any memory layout, and no NaN is lost."""
+"""Arrays are compared in blocks, in any memory layout, and every NaN is detected."""
 
 import numpy as np
 import pytest

@@ -64,7 +64,7 @@ def test_check_names_the_first_layers_that_differ(unlike: Alignment) -> None:
 
 
 def views(torch: int, keras: int) -> tuple[ModelView, ModelView]:
-    """Models of so many equal layers, one after the other."""
+    """Return views of models with these numbers of equal layers in sequence."""
     ours = tuple(linear(f"layer.{place}", 4, 4, place) for place in range(torch))
     theirs = tuple(dense(f"dense_{place}", 4, 4, place) for place in range(keras))
     return ModelView(side="torch", name="Net", layers=ours), ModelView(side="keras", name="net", layers=theirs)

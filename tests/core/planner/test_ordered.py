@@ -1,4 +1,4 @@
-"""The ordered method on names and on views made by hand."""
+"""Alignment by position, on lists of names and on handwritten views."""
 
 from collections.abc import Sequence
 

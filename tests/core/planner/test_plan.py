@@ -1,4 +1,4 @@
-"""The planner on views made by hand: no framework, only names, shapes and orders."""
+"""The planner on handwritten views: no framework, only names, shapes and orders."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What the library refuses when a rule is registered, how a rule is found, what every registered rule has."""
+"""The registry: rules that are refused, the look-up of rules, and requirements for every registered rule."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -49,7 +49,7 @@ def constant(*mappings: WeightMapping) -> Callable[[Config], tuple[WeightMapping
 
 @dataclass(frozen=True)
 class OneWay(Same):
-    """Claims an inverse that does not lead back."""
+    """A transform that declares a wrong inverse."""
 
     @property
     def inverse(self) -> Same:
@@ -159,7 +159,7 @@ def test_the_configuration_of_a_layer_is_what_the_rule_reads() -> None:
 
 
 def broken(holds: Callable[[Rule], bool]) -> list[str]:
-    """The registered rules for which something does not hold."""
+    """Return the names of the registered rules for which a predicate is false."""
     return [rule.name for rule in list_rules() if not holds(rule)]
 
 

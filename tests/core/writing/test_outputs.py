@@ -28,7 +28,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def failing_after(monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
-    """Let the rename with this number, and no other, fail."""
+    """Make only the rename with this number fail."""
     done = iter(range(1000))
     rename, replace = Path.rename, Path.replace
 
@@ -184,7 +184,7 @@ def run(folder: Path, value: float, *limit: int) -> "subprocess.Popen[str]":
 
 
 def values_in(folder: Path) -> Iterator[float]:
-    """Yield the value that each output consists of; fail if there are several in it."""
+    """Yield the value that fills each output; fail if an output contains several values."""
     for name in ("model.safetensors.index.json", "model.weights.h5", "legacy.h5"):
         view = formats.read(folder / name)
         held = {float(value) for tensor in view.tensors() for value in np.unique(view.read(tensor.path))}

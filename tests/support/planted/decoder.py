@@ -1,4 +1,4 @@
-"""Networks with attention in own code, and Keras counterparts in which one mistake can be planted."""
+"""Networks with handwritten attention, and Keras counterparts in which one mistake can be planted."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ STEPS = 7
 
 
 def places(width: int, base: float) -> tuple[np.ndarray, np.ndarray]:
-    """The cosines and sines of a rotary embedding, for every position and pair of features."""
+    """Return the cosines and sines of a rotary embedding, for every position and pair of features."""
     angles = np.arange(STEPS)[:, None] * base ** (-np.arange(width // 2) * 2 / width)
     return np.cos(angles), np.sin(angles)
 
 
 class RootMeanSquare(nn.Module):
-    """RMS normalisation in own code."""
+    """A handwritten RMS normalisation."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ def decoder(
     gated: str = "gate",
     place: int | str = 0,
 ) -> keras.Model:
-    """The Keras counterpart of `Decoder`; every argument other than its default plants a mistake."""
+    """Return the Keras counterpart of `Decoder`; every argument other than its default plants a mistake."""
     inputs = keras.Input((STEPS,), dtype="int32")
     x = layers.Embedding(11, 8, name="table")(inputs)
     x = x * factor if factor != 1 else x
@@ -176,7 +176,7 @@ class Packed(nn.Module):
 
 
 def packed(*, order: str = "qkv", by_head: bool = False, width_first: bool = False) -> keras.Model:
-    """The Keras counterpart of `Packed`; every argument other than its default plants a mistake."""
+    """Return the Keras counterpart of `Packed`; every argument other than its default plants a mistake."""
     inputs = keras.Input((STEPS, 8))
     x = ops.reshape(layers.Dense(24, name="packed")(inputs), (-1, STEPS, *((2, 3) if by_head else (3, 2)), 4))
     parts = {role: x[:, :, :, place] if by_head else x[:, :, place] for place, role in enumerate(order)}

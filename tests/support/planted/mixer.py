@@ -11,7 +11,7 @@ from torch import nn
 
 
 class Mixer(nn.Module):
-    """One branch of every kind that image networks have."""
+    """An image network with preprocessing, groups, a gate, a roll and parallel branches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ def mixer(
     activated: str = "sum",
     order: tuple[int, ...] = (0, 1, 2),
 ) -> keras.Model:
-    """The Keras counterpart of `Mixer`; every argument other than its default plants a mistake."""
+    """Return the Keras counterpart of `Mixer`; every argument other than its default plants a mistake."""
     inputs = keras.Input((16, 20, 3))
     x = layers.Conv2D(6, 3, padding="same", name="stem")(prepared(inputs))
     x = layers.GroupNormalization(groups, epsilon=1e-5, name="norm")(x)

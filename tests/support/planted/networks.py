@@ -24,7 +24,7 @@ def first_problem(
     tamper: Tamper | None = None,
     prepare: Callable[[Any], None] | None = None,
 ) -> Problem:
-    """Align, transfer, plant a mistake and validate; return the first problem that the runs of the models show.
+    """Align, transfer, plant a mistake and validate; return the first problem of a proof that runs the models.
 
     Args:
         module: The torch module; its weights are randomised.
@@ -133,7 +133,7 @@ def resnet(
     bias: bool = True,
     last: str = "linear",
 ) -> keras.Model:
-    """The Keras counterpart of `ResNet`; every argument other than its default plants a mistake."""
+    """Return the Keras counterpart of `ResNet`; every argument other than its default plants a mistake."""
     inputs = keras.Input((16, 20, 3))
     x = layers.ZeroPadding2D(1)(inputs) if stem == "valid" else inputs
     x = layers.Conv2D(6, 3, strides=2, padding=stem, name="stem")(x)
@@ -212,7 +212,7 @@ def vit(
     training: bool = False,
     factor: float = 1.0,
 ) -> keras.Model:
-    """The Keras counterpart of `ViT`; every argument other than its default plants a mistake."""
+    """Return the Keras counterpart of `ViT`; every argument other than its default plants a mistake."""
     inputs = keras.Input((16, 20, 3))
     x = layers.Reshape((20, 8))(layers.Conv2D(8, 4, strides=4, name="patches")(inputs)) * factor
     for place in range(2):
@@ -270,7 +270,7 @@ class Words(nn.Module):
 
 
 def words(*, offset: int = 0, factor: float = 6**0.5, zero: bool = False) -> keras.Model:
-    """The Keras counterpart of `Words`; every argument other than its default plants a mistake."""
+    """Return the Keras counterpart of `Words`; every argument other than its default plants a mistake."""
     inputs = keras.Input((7,), dtype="int32")
     x = layers.Embedding(11, 6, name="table")(inputs + offset)
     x = x * ops.cast(ops.not_equal(inputs, 0), "float32")[..., None] if zero else x

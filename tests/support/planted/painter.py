@@ -1,4 +1,4 @@
-"""An image network of the operations that the other planted networks lack, and its Keras counterpart."""
+"""An image network with the operations that the other planted networks lack, and its Keras counterpart."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import nn
 
 
 class Deviation(nn.Module):
-    """Normalisation in own code: by the standard deviation of the features, and an epsilon."""
+    """A handwritten normalisation by the standard deviation of the features and an epsilon."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def painter(
     unbiased: bool = True,
     epsilon: float = 1e-5,
 ) -> keras.Model:
-    """The Keras counterpart of `Painter`; every argument other than its default plants a mistake."""
+    """Return the Keras counterpart of `Painter`; every argument other than its default plants a mistake."""
     inputs = keras.Input((16, 20, 3))
     x = layers.Conv2D(6, 3, name="stem")(_padded(inputs, (1, 1), (1, 1), mode=edge))
     x = _padded(x, (1, 0), (0, 1)) if corner == "torch" else _padded(x, (0, 1), (1, 0))

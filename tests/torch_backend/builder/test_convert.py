@@ -22,7 +22,7 @@ layers = keras.layers
 
 
 def randomised(model: keras.Model) -> keras.Model:
-    """Return the model with random weights: zeros and ones would hide mistakes."""
+    """Return the model with random weights, because zeros and ones would hide mistakes."""
     generator = np.random.default_rng(3)
     shapes = {tensor.path: tensor.shape for tensor in keras_side.view(model).tensors() if not tensor.is_seed}
     keras_side.write(

@@ -1,4 +1,4 @@
-"""Converted models with free input sizes: padding that depends on the size is computed at run time."""
+"""Converted models with dynamic input sizes: padding that depends on the size is computed at run time."""
 
 from itertools import product
 

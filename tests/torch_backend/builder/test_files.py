@@ -1,4 +1,4 @@
-"""Conversion of files, and the files that are refused before any code of them runs."""
+"""Conversion of files, and files that are refused before any of their code runs."""
 
 import re
 from pathlib import Path

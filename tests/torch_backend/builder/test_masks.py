@@ -1,4 +1,4 @@
-"""Converted text models return the values of Keras at every time step, the padded ones included."""
+"""Converted text models return the same values as Keras at every time step, including padded ones."""
 
 from collections.abc import Callable
 from typing import Any

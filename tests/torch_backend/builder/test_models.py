@@ -1,4 +1,4 @@
-"""Conversion of models by other authors: a ResNet8 of Keras 2, and backbones of keras-hub."""
+"""Conversion of third-party models: a ResNet8 of Keras 2, and backbones of keras-hub."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -41,7 +41,7 @@ class Operators(Borrowing):
 
 
 class Hidden(Borrowing):
-    """The same in a function, so that no attribute refers to the other layer."""
+    """A layer that uses another layer's variables through a function, so that no attribute refers to that layer."""
 
     def __init__(self, owner: Any, **settings: Any) -> None:
         layers.Layer.__init__(self, **settings)

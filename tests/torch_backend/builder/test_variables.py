@@ -31,7 +31,7 @@ class ByValue(keras.layers.Layer):
 
 
 class Closed(ByValue):
-    """The same, multiplied with a scale of zero: with the model's own weights the outputs do not depend on it."""
+    """A `ByValue` layer multiplied by a scale of zero, so that with the model's own weights the outputs ignore it."""
 
     def build(self, shape: Any) -> None:
         super().build(shape)

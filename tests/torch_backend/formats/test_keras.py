@@ -95,7 +95,7 @@ def subclassed() -> keras.Model:
 
 
 def walk(layer: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the variables that each layer owns directly, by the names of the layers around them."""
+    """Yield the variables that each layer owns directly, by layer path."""
     for variable in layer._trainable_variables + layer._non_trainable_variables:
         yield f"{prefix}{variable.name}", variable
     for child in layer._layers:

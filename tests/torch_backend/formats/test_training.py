@@ -17,7 +17,7 @@ STATE = {"fc.weight": torch.ones(2, 3), "fc.bias": torch.zeros(2)}
 
 
 class Settings:
-    """A class that only the training code has."""
+    """A class that is defined only in the training code."""
 
     rate = 0.1
 

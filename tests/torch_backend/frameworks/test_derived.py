@@ -22,7 +22,7 @@ Wrap = Callable[[nn.Module], nn.Module]
 
 
 def old(function: Wrap) -> Wrap:
-    """Apply the older function, which warns that it is deprecated."""
+    """Apply the older, deprecated function without its warning."""
 
     def wrapped(layer: nn.Module) -> nn.Module:
         with warnings.catch_warnings():

@@ -21,7 +21,7 @@ BY_NAME = {"right": RIGHT, "left": LEFT}
 
 
 class Two(nn.Module):
-    """A module that treats two inputs of one shape differently."""
+    """A module that treats two inputs of the same shape differently."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ def of_a_dict() -> keras.Model:
 
 
 class OfArguments(keras.Model):
-    """The same function; its call takes two arguments, and an optional one between them."""
+    """The Keras counterpart of `Two` whose call takes two arguments, and an optional one between them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class OfArguments(keras.Model):
 
 
 class OfOneArgument(keras.Model):
-    """The same function; its call takes a dict."""
+    """The Keras counterpart of `Two` whose call takes a dict."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ VIDEO = 8 * np.random.default_rng(0).standard_normal((2, 3, 6, 5, 2)).astype("fl
 
 
 def copied() -> ModuleType:
-    """Return the classes as a generated module contains them: their source code, that of our functions, and torch."""
+    """Return the classes from their copied source code, as in a generated module."""
     module = ModuleType("model")
     text = [inspect.getsource(getattr(torch_functions, name)) for name in torch_functions.__all__]
     text += [inspect.getsource(getattr(torch_layers, name)) for name in torch_layers.__all__]

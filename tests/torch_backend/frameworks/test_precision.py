@@ -1,4 +1,4 @@
-"""A float64 run computes the function of the model with its own constants."""
+"""A float64 run keeps the constants of the model, such as a default epsilon that depends on the dtype."""
 
 import keras
 import ml_dtypes

@@ -1,4 +1,4 @@
-"""The call graph tells branches apart, whatever the call order and the definition order."""
+"""The call graph distinguishes branches, whatever the call order and the definition order."""
 
 import keras
 import pytest
@@ -32,7 +32,7 @@ class Branches(nn.Module):
 
 
 def branches() -> keras.Model:
-    """The same, the deep branch first and the pooled one in the middle."""
+    """Return the Keras counterpart, with the deep branch first and the pooled one in the middle."""
     inputs = keras.Input((6, 6, 4))
     conv = {name: keras.layers.Conv2D(4, 3, padding="same", name=name) for name in ("one", "two", "three", "four")}
     deep = conv["two"](keras.layers.ReLU()(conv["one"](inputs)))
@@ -43,7 +43,7 @@ def branches() -> keras.Model:
 
 
 class Subclassed(keras.Model):
-    """The same once more, with operations that belong to no layer."""
+    """The network as a subclassed Keras model, with operations outside of layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ def test_the_call_graph_passes_through_operations_without_weights() -> None:
 
 
 class Twins(nn.Module):
-    """Two layers that nothing but their names tells apart."""
+    """Two layers that differ only in their names."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ def test_layers_that_run_twice_are_paired_by_call_order() -> None:
 
 
 class Backwards(nn.Module):
-    """The first of two equal layers runs backwards, which no rule knows."""
+    """Two equal layers, of which the first processes the sequence in reverse, outside of any rule."""
 
     def __init__(self) -> None:
         super().__init__()

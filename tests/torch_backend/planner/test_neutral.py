@@ -1,4 +1,4 @@
-"""Parameters that only one side has: ones and zeros on the other side, and no pair that mixes roles."""
+"""Parameters that only one side has correspond to ones and zeros; no pair mixes different roles."""
 
 from typing import Any
 
@@ -97,7 +97,7 @@ def test_layers_without_bias_are_transferred_to_layers_with_zero_bias(probe: boo
 
 
 class Attention(nn.Module):
-    """Projections with meaningless names, of which the key's has no bias: only their use tells them apart."""
+    """Attention projections with meaningless names and a key without bias; only their use distinguishes them."""
 
     def __init__(self) -> None:
         super().__init__()

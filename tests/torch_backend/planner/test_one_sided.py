@@ -17,7 +17,7 @@ from tests.support.models import randomize
 
 
 class Picture(nn.Module):
-    """Patches, a transposed convolution in groups, and a table of places as RoBERTa has it."""
+    """Patches, a grouped transposed convolution, and a position table as in RoBERTa."""
 
     def __init__(self) -> None:
         super().__init__()

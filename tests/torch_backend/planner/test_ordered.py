@@ -1,4 +1,4 @@
-"""The ordered method on live models, used as in a conversion script and proven by the forward pass."""
+"""Alignment by position on live models, as in a conversion script, certified by the forward pass."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ class Block(nn.Module):
 
 
 class Tokens(nn.Module):
-    """A stem, a table of positions at the root, two blocks, a head."""
+    """A stem, a position table in the root module, two blocks, a head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Tokens(nn.Module):
 
 @keras.saving.register_keras_serializable(package="tests_ordered")
 class Gain(keras.layers.Layer):
-    """Multiplies with a vector."""
+    """Multiplies by a vector."""
 
     def build(self, input_shape: tuple[int, ...]) -> None:
         self.gain = self.add_weight(name="gain", shape=(input_shape[-1],), initializer="uniform")
@@ -55,7 +55,7 @@ class Gain(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="tests_ordered")
 class Positions(keras.layers.Layer):
-    """Adds a table that has the width first."""
+    """Adds a position table whose first axis is the width."""
 
     def build(self, input_shape: tuple[int, ...]) -> None:
         self.table = self.add_weight(name="table", shape=(input_shape[-1], input_shape[-2]), initializer="uniform")

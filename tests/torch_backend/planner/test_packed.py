@@ -1,4 +1,4 @@
-"""Packed layers of a file are paired by names and shapes, where only one reading fits."""
+"""Packed layers of a file are paired by names and shapes if the pairing is unambiguous."""
 
 from pathlib import Path
 from typing import Any

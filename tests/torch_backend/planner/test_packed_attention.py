@@ -55,7 +55,7 @@ class Attention(nn.Module):
 
 
 class Projections(nn.Module):
-    """Attention with three projections; a key without a bias is common, as a bias of it changes no output."""
+    """Attention with three projections; a key often has no bias, because its bias does not change the output."""
 
     def __init__(self, *, biases: tuple[bool, bool, bool] = (True, True, True)) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Position tables with other rows, and quantized or adapted models, are named with the way out."""
+"""Position tables of different sizes and quantized or LoRA models are reported with a fix."""
 
 import keras
 import numpy as np

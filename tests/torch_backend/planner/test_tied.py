@@ -14,7 +14,7 @@ WORDS, WIDTH = 11, 6
 
 
 class Tied(nn.Module):
-    """A table of words, a layer, and the table once more."""
+    """A word embedding, a layer, and the embedding again as the output layer."""
 
     def __init__(self) -> None:
         super().__init__()

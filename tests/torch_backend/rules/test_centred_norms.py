@@ -1,4 +1,4 @@
-"""Norms whose weight is the distance of the scale from one: they are told by what they compute, not by their names."""
+"""Norms that scale by `1 + weight`: they are recognized by their outputs, not by their names."""
 
 import ast
 from collections.abc import Callable
@@ -25,7 +25,7 @@ COMPUTES_SOMETHING_ELSE = {
 
 
 class Centred(nn.Module):
-    """A norm as a family that nobody has heard of may write it."""
+    """A centred norm of an unknown model family."""
 
     def __init__(self, size: int, epsilon: float = 1e-6) -> None:
         super().__init__()
@@ -39,14 +39,14 @@ class Centred(nn.Module):
 
 
 class CentredWithMean(nn.LayerNorm):
-    """A LayerNorm by its parent, which adds one to its weight."""
+    """A subclass of LayerNorm that adds one to its weight."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return nn.functional.layer_norm(inputs, self.normalized_shape, self.weight + 1, self.bias, self.eps)
 
 
 class Plain(Centred):
-    """Adds nothing."""
+    """A norm that does not add one to its weight."""
 
     def __init__(self, size: int, epsilon: float = 1e-6) -> None:
         super().__init__(size, epsilon)
@@ -54,7 +54,7 @@ class Plain(Centred):
 
 
 class OtherEpsilon(Centred):
-    """Adds another epsilon than the one that it keeps."""
+    """A norm that adds a different epsilon than its attribute."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         scaled = inputs / torch.sqrt(inputs.pow(2).mean(-1, keepdim=True) + 3 * self.variance_epsilon)
@@ -107,7 +107,7 @@ def test_recognizing_a_norm_leaves_weights_and_random_state_unchanged() -> None:
 
 
 def norms_of_transformers() -> list[str]:
-    """Every class of transformers that is called a norm and whose weight begins with zeros, by its place."""
+    """Return every norm class of transformers whose initial weight is zero, by qualified name."""
     spec = find_spec("transformers")
     if spec is None or spec.origin is None:
         return []

@@ -1,4 +1,4 @@
-"""The fields that a rule declares to correspond: changing one in torch changes the other in Keras."""
+"""Declared correspondences of fields: changing the torch field changes the Keras argument."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -14,7 +14,7 @@ RULES = [rule for rule in list_rules() if rule.torch_count == 1]
 
 
 def configs(rule: Rule) -> list[Config]:
-    """The configurations of the torch layers of a rule's examples, complete as they are in a model."""
+    """Return the complete configurations of the torch layers of a rule's examples."""
     return [with_inputs(config_of(rule, make_module(rule, example)), example) for example in rule.examples]
 
 
@@ -23,7 +23,7 @@ def without_number(rule: Rule, name: str) -> str:
 
 
 def found(rule: Rule) -> set[tuple[str, str]]:
-    """Every torch field with every Keras argument that follows it in some example."""
+    """Return every torch field with the Keras arguments that change with it in some example."""
     everything = configs(rule)
     others = {name: [config[name] for config in everything if name in config] for name in rule.fields}
     return {
@@ -39,7 +39,7 @@ def declared(rule: Rule) -> set[tuple[str, str]]:
 
 
 def disagreements(rule: Rule) -> list[str]:
-    """What a rule declares and a trial does not show, and the Keras arguments that change and are not declared."""
+    """Return the declared correspondences that a trial does not confirm, and the undeclared ones that it finds."""
     seen, said = found(rule), declared(rule)
     facts = [f"{field} does not change {name}" for field, name in sorted(said - seen)]
     return facts + [

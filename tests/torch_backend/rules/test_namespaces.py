@@ -1,4 +1,4 @@
-"""Every class of both frameworks stands in the table: with a rule, or with the reason why there is none."""
+"""Every layer class of both frameworks is in the table, with a rule or with the reason for none."""
 
 import inspect
 from types import ModuleType
@@ -13,13 +13,13 @@ from keras3conv.rules.unsupported import UNSUPPORTED, WITHOUT_RULE
 
 
 def exported(namespace: ModuleType, cls: type) -> str:
-    """The name that Keras exports a class under, which may be another than its own."""
+    """Return the name under which Keras exports a class, which may differ from its `__name__`."""
     name = str(get_name_from_symbol(cls))
     return name if name.startswith(namespace.__name__) else f"{namespace.__name__}.{cls.__name__}"
 
 
 def classes(namespace: ModuleType, base: type) -> dict[str, set[str]]:
-    """The public classes of a namespace with their own and their parents' names; `Convolution2D` is `Conv2D`."""
+    """Return the public classes of a namespace with their names and their parents' names; aliases are merged."""
     found = {cls for _, cls in inspect.getmembers(namespace, inspect.isclass) if issubclass(cls, base)}
     named = {cls: exported(namespace, cls) for cls in found}
     return {name: {named[parent] for parent in cls.__mro__ if parent in named} for cls, name in named.items()}

@@ -42,14 +42,14 @@ def resolve(name: str) -> Any:
 
 
 def operator(name: str) -> torch._ops.OpOverload:
-    """The operator that `torch.export` writes as "aten.exp.default"."""
+    """Return the operator with a name such as "aten.exp.default"."""
     _, operation, overload = name.split(".")
     found: torch._ops.OpOverload = getattr(getattr(torch.ops.aten, operation), overload)
     return found
 
 
 def tensors(entry: Operation) -> list[torch.Tensor]:
-    """Inputs between -2 and 2; of no size twice, but where an operation needs it."""
+    """Return inputs between -2 and 2; no size occurs twice unless an operation needs it."""
     random = np.random.default_rng(0)
     if entry.name in ("cat", "stack"):
         return [torch.from_numpy(random.uniform(-2, 2, (2, 3, 4)).astype("float32")) for _ in range(2)]
@@ -68,7 +68,7 @@ def tensors(entry: Operation) -> list[torch.Tensor]:
 
 
 def arguments(entry: Operation, *, others: bool) -> dict[str, Any]:
-    """Torch arguments: only the needed ones, or for every parameter a value that is not its default."""
+    """Return torch arguments: only the required ones, or with `others` a non-default value for every parameter."""
     if entry.name in ARGUMENTS:
         return dict(ARGUMENTS[entry.name])
     chosen = {}
@@ -91,7 +91,7 @@ def value_for(parameter: Parameter) -> Any:
 
 
 def called(function: Callable[..., Any], names: list[str], given: list[torch.Tensor], chosen: Mapping[str, Any]) -> Any:
-    """Call a function with its tensors by name; one that joins tensors takes them all."""
+    """Call a function with its tensors by name; a function that joins tensors takes them in a list."""
     together = [given] if len(names) == 1 and len(given) > 1 else given
     return function(**dict(zip(names, together, strict=True)), **chosen)
 
@@ -148,7 +148,7 @@ def test_every_operation_computes_the_same_in_torch_and_keras(entry: Operation, 
 
 
 def fixed(entry: Operation) -> dict[str, Any]:
-    """The torch arguments that Keras has no parameter for."""
+    """Return the torch arguments without a Keras parameter."""
     return {parameter.torch: parameter.values[0][0] for parameter in entry.parameters if not parameter.keras}
 
 

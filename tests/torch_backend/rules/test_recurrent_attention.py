@@ -1,4 +1,4 @@
-"""What the rules of recurrent layers and of attention refuse, and what the laws cannot ask: last steps, masks, rows."""
+"""Rules of recurrent layers and attention: refusals, and properties beyond the laws (last steps, masks, row orders)."""
 
 import json
 from dataclasses import replace
@@ -170,7 +170,7 @@ def test_a_stack_of_different_layers_is_refused_as_one_torch_module() -> None:
 
 
 def masked(trial: Trial, mask: Array, **torch_arguments: Any) -> tuple[Array, Array]:
-    """What both sides attend to under a mask of Keras."""
+    """Return the outputs of both sides under a Keras attention mask."""
     query, key, value = map(torch.from_numpy, trial.inputs)
     with torch.no_grad():
         expected, _ = trial.module(query, key, value, **torch_arguments)
@@ -192,7 +192,7 @@ def test_a_boolean_mask_is_inverted_and_a_float_mask_is_added_to_the_scores() ->
 
 
 def rotated(rows: Array, angles: Array, *, halves: bool) -> Array:
-    """A rotary embedding of heads whose last axis is `rows`, in either of its two layouts."""
+    """Return heads with a rotary embedding along the last axis, over halves or over pairs."""
     pairs = (
         rows.reshape(*rows.shape[:-1], 2, -1) if halves else np.moveaxis(rows.reshape(*rows.shape[:-1], -1, 2), -1, -2)
     )

@@ -1,4 +1,4 @@
-"""Convolutions that standardise their kernel, against plain ones: what they convolve with is what moves."""
+"""Convolutions that standardise their kernel, against plain ones: the computed kernel is transferred."""
 
 import inspect
 from importlib import import_module
@@ -23,7 +23,7 @@ IMAGES = np.random.default_rng(0).standard_normal((2, 3, 8, 9)).astype(np.float3
 
 
 class Net(nn.Module):
-    """A standardised kernel, one with a gain in a class of somebody's own, and a layer after them."""
+    """A convolution with a standardised kernel, a custom class with a gain, and a linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class ByHand(nn.Conv2d):
 
 
 class Masked(nn.Conv2d):
-    """Convolves with half of its kernel."""
+    """A convolution that masks half of its kernel."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         kernel = self.weight.clone()
@@ -107,7 +107,7 @@ class Masked(nn.Conv2d):
 
 
 class Padded(nn.Conv2d):
-    """Convolves with its own kernel after a padding of its own."""
+    """A convolution that pads its input itself and uses its weight unchanged."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return super().forward(nn.functional.pad(images, (0, 1, 0, 1)))

@@ -1,4 +1,4 @@
-"""Layers that are made of layers: an LSTM of its cell, an attention of its projections; live and from files."""
+"""Containers and their inner layers, such as an LSTM and its cell, in live models and in files."""
 
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def test_layers_of_a_keras_weight_file_are_combined_by_their_groups(tmp_path: Pa
 
 
 class Attention(nn.Module):
-    """An attention as most models write it; its heads share keys and values."""
+    """A handwritten attention whose heads share keys and values."""
 
     def __init__(self, packed: bool, shared: int) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ def test_projections_are_paired_by_hand_with_an_attention_and_certified(packed: 
 
 
 class Named(nn.Module):
-    """The same with the names of the parts."""
+    """An `Attention` with the usual names of the projections."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a certificate says of inputs, labels and modules that are not what they should be."""
+"""Errors and failures for invalid inputs, labels and modules."""
 
 import re
 import warnings
@@ -32,7 +32,7 @@ def rows(number: int = 4) -> Array:
 
 
 def moved(source: nn.Module, target: keras.Model) -> tuple[nn.Module, keras.Model]:
-    """The pair, with the weights of the one in the other."""
+    """Return the pair after a transfer of the weights from source to target."""
     k3c.transfer(source, target, k3c.align(source, target, inputs=rows()))
     return source, target
 
@@ -220,7 +220,7 @@ def test_different_numbers_of_outputs_are_not_reported_as_a_label_error() -> Non
 
 @pytest.fixture
 def seeded() -> Iterator[Callable[[], list[Array]]]:
-    """Seeds all that numbers are drawn from; gives what is drawn next."""
+    """Seed all random generators; return a function that returns the next random numbers."""
     keras.utils.set_random_seed(7)
 
     def drawn() -> list[Array]:

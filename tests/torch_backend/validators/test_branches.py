@@ -138,7 +138,7 @@ def test_a_relu_and_a_clamp_equal_one_relu_with_max_value(inputs: Array | None) 
 
 
 class Pooled(nn.Module):
-    """The mean of embedded tokens, with or without those that are padding."""
+    """The mean of embedded tokens, with or without the padding tokens."""
 
     def __init__(self, masks: bool) -> None:
         super().__init__()
@@ -205,7 +205,7 @@ def test_generated_tokens_include_the_first_and_last_table_row(row: int) -> None
 
 
 class Strided(nn.Module):
-    """A strided convolution with a border of one on all sides, or of one at the end where the size is even."""
+    """A strided convolution with padding of one on all sides, or at the end of even sizes only."""
 
     def __init__(self, same: bool) -> None:
         super().__init__()
@@ -237,7 +237,7 @@ def test_a_padding_that_agrees_only_at_odd_sizes_fails(inputs: Array | None) -> 
 
 
 class Halved(nn.Module):
-    """Accepts images of a multiple of 64 pixels."""
+    """A module that accepts only image sizes that are multiples of 64."""
 
     def __init__(self) -> None:
         super().__init__()

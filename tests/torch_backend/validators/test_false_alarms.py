@@ -1,4 +1,4 @@
-"""A correct pair passes the whole certificate: a sample of what `benchmarks/false_alarms.py` tries in full."""
+"""A correct pair passes the whole certificate; `benchmarks/false_alarms.py` tests all pairs."""
 
 import pytest
 

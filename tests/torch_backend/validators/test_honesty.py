@@ -1,4 +1,4 @@
-"""For random pairs of models: equal ones pass the certificate, and it fails after any one change."""
+"""Random pairs of equal models pass the certificate, and fail it after any single change."""
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ CHANGED = 5
 
 @pytest.fixture(autouse=True)
 def without_causes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the search for the cause of a difference: only the verdict is on trial here."""
+    """Disable the search for causes, because only the verdict is tested."""
     monkeypatch.setattr(causes, "SEARCH_SECONDS", 0.0)
 
 
@@ -45,7 +45,7 @@ def computes_the_same(model: keras.Model, other: keras.Model) -> bool:
 
 
 def misses(seed: int) -> list[str]:
-    """Return what the certificates of one random model judge wrongly."""
+    """Return the wrong verdicts of the certificates for one random model and its changes."""
     generator = np.random.default_rng(seed)
     spec = drawn(generator)
     module, inputs = randomize(spec.torch_module(), seed=seed).eval(), spec.inputs(generator)

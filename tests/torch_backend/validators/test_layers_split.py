@@ -1,4 +1,4 @@
-"""Layers whose places stand in a row on one side, and in rows and columns on the other, are compared all the same."""
+"""Layers over positions that are flattened on one side, and rows and columns on the other, are compared."""
 
 import keras
 import torch
@@ -12,7 +12,7 @@ WIDTH, SIZE = 5, 4
 
 
 class InARow(nn.Module):
-    """Layers over the places of an image, in a row."""
+    """Layers over the flattened positions of an image."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A certificate with the outputs only costs one run of each model, and explains differences as a whole one does."""
+"""A certificate of the outputs alone runs each model once, and explains differences like a full one."""
 
 from typing import Any
 

@@ -12,7 +12,7 @@ from tests.support.models import randomize
 
 
 class Tokens(nn.Module):
-    """Embedded tokens, and scores of all of them by the same table."""
+    """A language model whose output layer may be tied to the embedding table."""
 
     def __init__(self, padding_idx: int | None, tied: bool) -> None:
         super().__init__()

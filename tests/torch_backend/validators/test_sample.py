@@ -23,7 +23,7 @@ def normal(*shape: int) -> Array:
 
 
 def outputs_of(module: nn.Module, inputs: Array, between: Callable[[Any], Any] = lambda x: x) -> Section:
-    """The outputs section of a module with one linear layer, and of a Dense layer followed by `between`."""
+    """Return the outputs section of a module with one linear layer, and of a Dense layer followed by `between`."""
     given = keras.Input((6,))
     model = keras.Model(given, between(keras.layers.Dense(5, name="dense")(given)))
     plan = k3c.align(module, model, probe=False).check()

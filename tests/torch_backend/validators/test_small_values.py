@@ -1,4 +1,4 @@
-"""The float64 proof at small values: an epsilon in code of the model's own shows there, whatever its inputs are."""
+"""The float64 proof at small magnitudes detects an epsilon in handwritten code, whatever the inputs are."""
 
 import math
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def pixels(*shape: int) -> Array:
 
 
 class Stream(nn.Module):
-    """A stream that grows from layer to layer, and a norm at its end; all numbers stand in its own code."""
+    """A residual stream that grows from layer to layer, with a final norm; all constants are in handwritten code."""
 
     def __init__(self, numbers: dict[str, float]) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ def stream(n: dict[str, float]) -> keras.Model:
 
 
 def proof(module: ModuleType, model: keras.Model, inputs: Any) -> Section:
-    """The float64 proof of a pair that is aligned by names."""
+    """Return the float64 proof of a pair that is aligned by names."""
     plan = k3c.align(randomize(module), model, inputs=inputs, probe=False).check()
     return k3c.validate(module, model, inputs=inputs, alignment=plan, proofs=("float64",)).section("float64")
 
@@ -100,7 +100,7 @@ def test_a_relative_change_of_one_millionth_in_any_parameter_fails(name: str, in
 
 
 class Normalized(nn.Module):
-    """Pixels, normalised in own code."""
+    """A handwritten normalisation of pixels."""
 
     def __init__(self, epsilon: float) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ def test_an_epsilon_that_is_only_visible_at_small_values_is_named() -> None:
 
 
 class Tokens(nn.Module):
-    """Large embedded tokens, normalised in own code."""
+    """A handwritten normalisation of large embedded tokens."""
 
     def __init__(self, epsilon: float) -> None:
         super().__init__()
@@ -185,7 +185,7 @@ def test_a_mistake_next_to_a_large_constant_fails() -> None:
 
 
 class Picky(nn.Module):
-    """Raises if its values are small."""
+    """A module that raises for small values."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A plan that knows of a difference moves no weights unless the difference is accepted."""
+"""A plan with a known output difference transfers no weights unless the difference is accepted."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Transfers from file to file, in shards too, against the transfer between live models."""
+"""Transfers from file to file, also in shards, compared with the transfer between live models."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def twin() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def moved() -> tuple[nn.Module, keras.Model, Alignment]:
-    """A module, a Keras model to which its weights were transferred, and the plan, read from JSON."""
+    """Return a module, a Keras model with its weights, and the plan, read from JSON."""
     module, model = randomize(Net()), twin()
     plan = Alignment.from_json(k3c.align(module, model).to_json())
     k3c.transfer(module, model, plan)
@@ -59,7 +59,7 @@ def bits(model: keras.Model) -> dict[str, bytes]:
 
 
 def save_torch(module: nn.Module, folder: Path, name: str) -> Path:
-    """Save the state dict of a module; in shards if the name is that of an index."""
+    """Save the state dict of a module; in shards if the name is an index."""
     state = {name: value.clone() for name, value in module.state_dict().items()}
     if not name.endswith(".index.json"):
         path = folder / name

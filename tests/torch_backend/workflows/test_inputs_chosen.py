@@ -1,4 +1,4 @@
-"""Inputs that nobody gave, or that were given by position, reach the arguments that have their names and layouts."""
+"""Generated inputs and positional inputs reach the arguments with matching names and layouts."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from tests.support.models import randomize
 
 
 class Profile(nn.Module):
-    """Takes its two inputs in another order than the alphabet."""
+    """A module whose two inputs are not in alphabetical order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Profile(nn.Module):
 
 
 class Both(nn.Module):
-    """Two inputs of one shape, which only their names tell apart."""
+    """A module with two inputs of the same shape, which only their names distinguish."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ def test_generated_inputs_are_matched_by_argument_names() -> None:
 
 
 class StepsFirst(nn.Module):
-    """Has a convolution and takes its steps before its channels, as Keras does."""
+    """A module with a convolution that takes sequences with channels last, as Keras does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class StepsFirst(nn.Module):
 
 
 class ChannelsFirst(nn.Module):
-    """Has no layer that tells its layout, and takes the channels before the steps."""
+    """A module that takes sequences with channels first, without a layer that shows this."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ def test_the_layout_of_a_sequence_is_the_one_that_both_models_accept() -> None:
 
 
 class Positions(nn.Module):
-    """Has a table of positions, so that long inputs are refused."""
+    """A module with a position table, which refuses long inputs."""
 
     def __init__(self) -> None:
         super().__init__()

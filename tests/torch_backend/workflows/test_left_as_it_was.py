@@ -25,7 +25,7 @@ def model(*first: layers.Layer) -> keras.Model:
 
 
 def everything(module: nn.Module, target: keras.Model, inputs: Any) -> None:
-    """Run everything that runs the two models."""
+    """Run every public function that runs the two models."""
     plan = k3c.align(module, target, inputs=inputs, probe=False)
     plan = k3c.align(module, target, inputs=inputs)
     k3c.transfer(module, target, plan)
@@ -34,7 +34,7 @@ def everything(module: nn.Module, target: keras.Model, inputs: Any) -> None:
 
 
 class Keeps(nn.Linear):
-    """A layer that keeps tables for its next call: in an attribute, in a new buffer, and in containers."""
+    """A layer that caches tables for its next call: in an attribute, in a new buffer, and in containers."""
 
     def __init__(self) -> None:
         super().__init__(6, 4)

@@ -1,4 +1,4 @@
-"""A plan that no run confirmed has a status and an exit status of its own."""
+"""A plan that no run has confirmed has the status "unconfirmed" and a separate exit status."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.support.models import randomize
 
 
 class OtherOrder(nn.Module):
-    """Defines its layers in another order than it calls them."""
+    """A module whose definition order differs from its call order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class OtherOrder(nn.Module):
 
 
 class FlattensLast(nn.Module):
-    """Flattens with the channels last, as Keras does."""
+    """A module that flattens with the channels last, as Keras does."""
 
     def __init__(self) -> None:
         super().__init__()

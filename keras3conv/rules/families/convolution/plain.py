@@ -83,7 +83,7 @@ _EVEN, _ODD = (8, 11, 9), (9, 8, 10)
 
 
 _FEW = 0, 2, 3, 5, 8, 11
-"""The indices of the examples for sequences and volumes; images have all examples, and the code is the same."""
+"""The indices of the examples of 1-D and 3-D convolutions; 2-D convolutions, with the same code, have all examples."""
 
 
 def _examples(rank: int) -> tuple[Example, ...]:

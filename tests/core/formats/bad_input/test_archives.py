@@ -28,7 +28,7 @@ def changed(change: Change) -> Callable[[Path], Path]:
 
 
 def members(*extra: tuple[str, bytes], without: str = "") -> Callable[[Path], Path]:
-    """Return a builder of a good archive without a member and with others after the rest."""
+    """Return a builder of a valid archive with one member removed and others added at the end."""
 
     def build(folder: Path) -> Path:
         good = archive(folder)
@@ -76,7 +76,7 @@ def layer(class_name: str, module: Any = "keras.layers", **config: Any) -> dict[
 
 
 def patched(start: int, replacement: bytes, signature: bytes = b"PK\1\2") -> Change:
-    """Return a change of the last entry with a signature: of the directory ("PK12"), or of the end ("PK56")."""
+    """Return a function that edits the last record with a signature: a directory entry ("PK12") or the end ("PK56")."""
 
     def change(content: bytearray) -> bytearray:
         place = content.rindex(signature) + start
@@ -87,7 +87,7 @@ def patched(start: int, replacement: bytes, signature: bytes = b"PK\1\2") -> Cha
 
 
 def shared_bytes(content: bytearray) -> bytearray:
-    """Let the second entry of the directory have the place of the first one."""
+    """Set the offset of the second directory entry to that of the first one."""
     first = content.index(b"PK\1\2")
     second = content.index(b"PK\1\2", first + 4)
     content[second + 42 : second + 46] = content[first + 42 : first + 46]

@@ -1,4 +1,4 @@
-"""The guard notices what a reader must not do."""
+"""The guard of hostile files detects actions that a reader must not take."""
 
 import importlib
 import os

@@ -27,7 +27,7 @@ Plant = Callable[[h5py.File], None]
 
 
 def planted(plant: Plant) -> Callable[[Path], Path]:
-    """Return a builder of the weights of a Dense layer, in which something else stands for the kernel."""
+    """Return a builder of a Dense weight file in which `plant` writes the kernel."""
 
     return lambda folder: with_secret(weights, folder, plant)
 
@@ -41,7 +41,7 @@ def in_archive(plant: Plant) -> Callable[[Path], Path]:
 
 
 def with_secret(build: Callable[[Path, Plant], Path], folder: Path, plant: Plant) -> Path:
-    """Build a file in a folder that has a folder beside it with the file that must not be read."""
+    """Build a file in a folder beside a folder with a secret file that must not be read."""
     (folder.parent / "secret.bin").write_bytes(bytes(48))
     if not (folder.parent / "other.h5").exists():
         with h5py.File(folder.parent / "other.h5", "w") as file:
@@ -50,7 +50,7 @@ def with_secret(build: Callable[[Path, Plant], Path], folder: Path, plant: Plant
 
 
 def dataset(*shape: int, dtype: str = "f4", **options: object) -> Plant:
-    """Return a plant of a dataset of which nothing, or the first row, is written."""
+    """Return a function that plants a dataset of which nothing, or only the first row, is written."""
     first = options.pop("first", None)
 
     def plant(file: h5py.File) -> None:
@@ -165,7 +165,7 @@ def name_of_numbers(file: h5py.File) -> None:
 
 
 def other_attributes(file: h5py.File) -> None:
-    """Add attributes of dense storage that nothing needs."""
+    """Add many attributes that Keras does not use, so that HDF5 stores them densely."""
     file[KERNEL] = np.zeros((4, 3), np.float32)
     for place in range(2000):
         file["layers"].attrs[str(place)] = np.zeros(100)

@@ -41,7 +41,7 @@ def text(content: str) -> Callable[[Path], Path]:
 
 
 def tensor(**values: Any) -> Callable[[Path], Path]:
-    """Return a builder of a plan whose first torch tensor has other values."""
+    """Return a builder of a plan whose first torch tensor has changed fields."""
     return edited(lambda data: data["torch"]["layers"][0]["tensors"][0].update(values))
 
 
@@ -69,7 +69,7 @@ def nested_transforms(depth: int) -> Any:
 
 
 def warm_up() -> None:
-    """Read a transform of each class: the annotations of a class are evaluated when it is first read."""
+    """Read a transform of each class once, because the annotations of a class are evaluated on first use."""
     for example in ({"sum": 2}, {"stack": 2, "axis": 0}, {"take": [1, 0], "axis": 0}, {"chain": [{"same": True}]}):
         from_json(example)
 

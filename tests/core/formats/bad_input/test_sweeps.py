@@ -1,4 +1,4 @@
-"""A file that is cut off, or has a byte changed, is refused, or read as the library of its format reads it."""
+"""A truncated file is refused; a file with a changed byte is refused, or read as by the library of its format."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -65,7 +65,7 @@ def ours(path: Path) -> Values:
 
 
 def places(size: int, samples: int) -> Iterator[int]:
-    """Yield positions in a file: all of them, or a number of them at distances that are no power of two."""
+    """Yield positions in a file: all of them, or a sample at distances that are not powers of two."""
     return iter(range(0, size, size // samples | 1 if samples else 1))
 
 

@@ -1,4 +1,4 @@
-"""Any bytes are refused with a `FileError`, or read as the library of the format reads them."""
+"""Any bytes are refused with a `FileError`, or read as by the library of the format."""
 
 import json
 import random

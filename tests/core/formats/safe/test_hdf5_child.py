@@ -1,4 +1,4 @@
-"""The process that reads HDF5 may crash, hang or grow: the file is refused, and the next file is read."""
+"""If the process that reads HDF5 crashes, hangs or uses too much memory, the file is refused and the next one read."""
 
 import subprocess
 import sys

@@ -21,7 +21,7 @@ def model(side: str, **tensors: tuple[int, ...]) -> ModelView:
 
 
 def between(torch: tuple[int, ...], keras: tuple[int, ...]) -> Alignment:
-    """A plan for a table that the planner does not pair by itself."""
+    """Return a plan for a table that the planner does not pair automatically."""
     return plan(model("torch", pos_embed=torch), model("keras", pos__table=keras))
 
 
@@ -77,7 +77,7 @@ def test_a_wrong_transform_or_path_is_refused_and_the_plan_is_unchanged(
 
 
 def projections() -> Alignment:
-    """Return a plan without pairs for three torch projections and a packed one, and one that Keras has in three."""
+    """Return an unpaired plan: three torch layers for a packed Keras layer, and a packed torch layer for three."""
     three, packed = dict.fromkeys(("q__weight", "k__weight", "v__weight"), (4, 5)), (7, 12)
     torch = model("torch", **three, out__weight=packed)
     keras = model("keras", qkv__kernel=(5, 12), a__kernel=(7, 3), b__kernel=(7, 4), c__kernel=(7, 5))

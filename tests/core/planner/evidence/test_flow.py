@@ -1,4 +1,4 @@
-"""Positions in the call graph, on views made by hand."""
+"""Positions in the call graph, on handwritten views."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from keras3conv.planner.evidence.flow import LayerKey, positions
 
 
 class Value:
-    """Something that can be followed."""
+    """An object that a `Follower` can follow."""
 
 
 def layer(path: str, place: int, *follows: str, passes: tuple[str, ...] = ()) -> LayerView:

@@ -1,4 +1,4 @@
-"""Outputs are compared element by element, in the layouts that a port may have."""
+"""Outputs are compared elementwise, in all memory layouts that a port may have."""
 
 import numpy as np
 import pytest

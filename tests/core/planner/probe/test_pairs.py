@@ -1,4 +1,4 @@
-"""A tensor that is left over is paired only within paired layers."""
+"""A remaining unpaired tensor is paired only within paired layers."""
 
 from keras3conv.alignment.binding import RULE
 from keras3conv.alignment.pair import Pair

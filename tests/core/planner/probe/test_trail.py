@@ -1,4 +1,4 @@
-"""The trail of the probe's choices: later values confirm them, a failure sends the search back to the last open one."""
+"""The record of the probe's choices: later values confirm them, and a failure backtracks to the last open one."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The padding "same", compared with the number of windows that it must leave room for."""
+"""padding="same" against the required number of windows."""
 
 import pytest
 from hypothesis import given

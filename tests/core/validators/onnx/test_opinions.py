@@ -1,4 +1,4 @@
-"""The opinions of torch, Keras and their ONNX files are grouped, and the one that disagrees is named."""
+"""The outputs ("opinions") of torch, Keras and their ONNX files are grouped, and the one that disagrees is named."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ TRUTH = np.linspace(0.1, 1.0, 40)
 
 
 def verdicts_on(wrong: tuple[str, ...], by: float = 1e-3, names: tuple[str, ...] = ALL) -> list[Verdict]:
-    """The verdicts if the wrong opinions are off by the same amount."""
+    """Return the verdicts if the wrong opinions differ by the same amount."""
     right = TRUTH.astype(np.float32)
     opinions = {name: right + np.float32(by) if name in wrong else right for name in names}
     return compare_opinions("y", opinions, right, TRUTH)

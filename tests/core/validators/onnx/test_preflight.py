@@ -146,7 +146,7 @@ def first(proto: onnx.ModelProto) -> Any:
 
 
 def calling(*pairs: tuple[str, str]) -> onnx.ModelProto:
-    """A model with functions, each of which calls another."""
+    """Return a model with functions, each of which calls another."""
     proto = model()
     for name, called in pairs:
         function = proto.functions.add(name=name, domain="own", input=["a"], output=["b"])
@@ -230,7 +230,7 @@ def test_every_truncation_of_a_file_raises_file_error(tmp_path: Path) -> None:
 
 
 def functions_that_call_each_other(count: int) -> Any:
-    """Return a model with functions of which each calls the one before it twice: 2 ** count nodes."""
+    """Return a model with functions that each call the previous one twice: 2 ** count nodes."""
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("own", 1)]
     functions = [helper.make_function("own", "f0", ["a"], ["b"], [helper.make_node("Tanh", ["a"], ["b"])], opsets)]
     for number in range(1, count):

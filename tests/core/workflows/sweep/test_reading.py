@@ -1,4 +1,4 @@
-"""Sweep files: what they expand to, and the problems that are reported before anything runs."""
+"""Sweep files: their expansion to tasks, and the problems that are reported before any task runs."""
 
 import re
 from pathlib import Path

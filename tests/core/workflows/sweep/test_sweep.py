@@ -1,4 +1,4 @@
-"""Sweeps of files and of planted failures, without frameworks: every task in a process of its own."""
+"""Sweeps of files and of planted failures, without frameworks; every task runs in a separate process."""
 
 import json
 import os
@@ -219,7 +219,7 @@ def start(folder: Path) -> "subprocess.Popen[str]":
 
 
 def wait_for_the_end_of(pid: int) -> None:
-    """Wait until a process is gone, or is a zombie, which nobody has waited for yet."""
+    """Wait until a process has ended or is a zombie, whose parent has not waited for it."""
     stat = Path(f"/proc/{pid}/stat")
     while stat.exists():
         try:

@@ -220,7 +220,7 @@ def test_a_sum_overwrites_a_value_that_passed_a_dropout() -> None:
 
 
 def test_a_merged_padding_is_not_aligned_with_a_padding_of_another_branch() -> None:
-    """Both paddings have the same input; the one that remains in torch belongs to padding="same" in Keras."""
+    """Both paddings have the same input; the remaining torch padding belongs to padding="same" in Keras."""
     given = image()
     left = layers.Conv2D(4, 3, strides=2)(layers.ZeroPadding2D(((0, 1), (1, 2)))(given))
     right = layers.Conv2D(4, 5, strides=2)(layers.ZeroPadding2D((1, 2))(given))

@@ -1,4 +1,4 @@
-"""Layers that need more than one Keras layer, or none: states, cells, computed weights, functions of repeated parts."""
+"""Layers without a direct counterpart: states, cells, computed weights, repeated parts as functions, dynamic sizes."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from tests.support.to_keras import LIMIT, converted, float64_error
 
 
 def rounded(module: nn.Module) -> nn.Module:
-    """Return the module with biases whose sums, which Keras holds, are exact."""
+    """Return the module with rounded biases, so that their sum, which Keras stores, is exact."""
     for name, parameter in module.named_parameters():
         if "bias" in name:
             parameter.data = (parameter.data * 64).round() / 64

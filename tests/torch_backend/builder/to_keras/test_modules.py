@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from keras3conv.errors import UnsupportedLayerError
 from tests.support.to_keras import Function, converted
 
 
@@ -250,3 +251,36 @@ def test_a_layer_called_on_a_constant_is_part_of_the_model() -> None:
 
     built = converted(Positions(), torch.randn(2, 5, 4))
     assert len(built.model.trainable_variables) == 2
+
+
+class Translator(nn.Module):
+    """An encoder and a decoder whose causal mask is not announced with `tgt_is_causal`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.transformer = nn.Transformer(8, 2, 1, 1, 16, batch_first=True)
+        self.vocabulary = nn.Linear(8, 5)
+
+    def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        mask = nn.Transformer.generate_square_subsequent_mask(target.shape[1])
+        return self.vocabulary(self.transformer(source, target, tgt_mask=mask))
+
+
+def test_a_transformer_with_a_causal_mask() -> None:
+    torch.manual_seed(0)
+    converted(Translator(), (torch.randn(2, 10, 8), torch.randn(2, 7, 8)))
+
+
+class Grouped(nn.Module):
+    """Convolve every sample with a different kernel: the number of groups is the batch size."""
+
+    def forward(self, image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+        batch, channels, height, width = image.shape
+        merged = image.reshape(1, batch * channels, height, width)
+        return functional.conv2d(merged, kernel.flatten(0, 1), groups=batch)
+
+
+def test_a_computation_that_needs_the_size_of_the_batch_is_refused_by_name() -> None:
+    inputs = torch.randn(2, 3, 4, 4), torch.randn(2, 5, 3, 1, 1)
+    with pytest.raises(UnsupportedLayerError, match="needs a number depends on the dynamic size batch"):
+        converted(Grouped(), inputs)

@@ -1,4 +1,4 @@
-"""Operators of torch and what Keras computes in their place, each in a small functional model."""
+"""Torch operators and their Keras translations, each in a small functional model."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Modules that cannot be converted to Keras: the message has every obstacle, and nothing is written."""
+"""Modules that cannot be converted to Keras: the message lists every unsupported operation."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Conversions of conversions: there and back the function is the same, and the code no longer changes."""
+"""Conversions back and forth: the function is unchanged, and the generated code becomes stable."""
 
 from typing import Any
 

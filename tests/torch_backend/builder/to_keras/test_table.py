@@ -29,7 +29,7 @@ of an entry of `rules/operations.py`; "modules" for a test of layers or of whole
 
 
 def operators(function: Any, shape: tuple[int, ...]) -> set[str]:
-    """Return the operators that a function calls, by the names under which their handlers are known."""
+    """Return the operators that a function calls, by the names of their handlers."""
     graph = capture(Function(function).eval(), torch.randn(shape)).graph
     return {node.kind if node.kind in HANDLERS else node.kind.rpartition(".")[0] for node in graph.nodes}
 

@@ -1,4 +1,4 @@
-"""The probe leaves both models unchanged, and says so if it finds nothing."""
+"""The probe leaves both models unchanged, and the plan notes if it was not run or found nothing."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ from tests.torch_backend.planner.probe.test_search import (
 
 
 class State:
-    """What a probe must leave as it was."""
+    """The state of both models that a probe must not change."""
 
     def __init__(self, module: nn.Module, model: keras.Model) -> None:
         self.module, self.model = module, model
@@ -56,7 +56,7 @@ class State:
 
 
 def sketch() -> tuple[nn.Sequential, keras.Model]:
-    """A pair in training mode, with a frozen layer and a dropout."""
+    """Return a pair in training mode, with a frozen layer and a dropout."""
     module = nn.Sequential(nn.Linear(6, 6), nn.Dropout(0.5), nn.Linear(6, 6))
     module[0].requires_grad_(False)
     module.train()

@@ -15,7 +15,7 @@ CHANNELS = 6
 
 
 class ChannelsFirstNorm(nn.LayerNorm):
-    """Normalises over the channels, wherever torch has them."""
+    """A normalisation over the second axis, the channels in torch."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)

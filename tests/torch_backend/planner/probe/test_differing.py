@@ -1,4 +1,4 @@
-"""The probe on models that compute something else: no backtracking helps, and the plan names the first difference."""
+"""The probe on models with different functions: backtracking cannot help, and the plan names the first difference."""
 
 import keras3conv as k3c
 from tests.support.models import randomize

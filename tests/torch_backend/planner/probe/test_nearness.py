@@ -11,7 +11,7 @@ from tests.support.models import randomize
 
 
 class Skip(nn.Module):
-    """A layer that no rule knows; most of what it returns is what it was given."""
+    """A residual layer without a rule, whose output is mostly its input."""
 
     def __init__(self, share: float, constant: float) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ NUMBER = 5
 
 
 class Heads(nn.Module):
-    """So many layers side by side, each with an output of its own, all but one in a list."""
+    """Parallel layers with separate outputs, all but one in a list."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Heads(nn.Module):
 
 
 def twin(first: int, names: str = "head_{}") -> keras.Model:
-    """Keras runs these from the ends of the model; its names begin to count with `first`."""
+    """Return the Keras counterpart, which calls the layers in another order; its names count from `first`."""
     inputs = keras.Input((6,))
     made = [keras.layers.Dense(4, name=names.format(first + place))(inputs) for place in range(NUMBER)]
     return keras.Model(inputs, {"some": made[:-1], "last": {"one": made[-1]}})

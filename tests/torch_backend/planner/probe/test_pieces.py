@@ -1,4 +1,4 @@
-"""Experts in every storage: one layer each, all in one tensor, or gate and up projection in one tensor."""
+"""Experts in every storage layout: one layer each, all in one tensor, or gate and up projection in one tensor."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +19,7 @@ EXPERTS, WIDTH, HIDDEN, BLOCKS = 3, 6, 5, 2
 
 
 class Routed(nn.Module):
-    """A block whose experts are added up with the weights that the router gives them."""
+    """A mixture-of-experts block: the sum of its experts, weighted by the router."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Routed(nn.Module):
 
 
 class Packed(Routed):
-    """The gate and the way up of all experts in one tensor, the ways down in another."""
+    """The gate and up projections of all experts in one tensor, the down projections in another."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Packed(Routed):
 
 
 class Alternating(Packed):
-    """The rows of the gate and of the way up alternate."""
+    """Experts whose gate and up rows alternate."""
 
     def expert(self, x: torch.Tensor, number: int) -> torch.Tensor:
         both = nn.functional.linear(x, self.both[number])
@@ -57,7 +57,7 @@ class Alternating(Packed):
 
 
 class Exchanged(Packed):
-    """The way up precedes the gate."""
+    """Experts whose up projection precedes the gate."""
 
     def expert(self, x: torch.Tensor, number: int) -> torch.Tensor:
         up, gate = nn.functional.linear(x, self.both[number]).chunk(2, -1)
@@ -65,7 +65,7 @@ class Exchanged(Packed):
 
 
 class Stacked(Routed):
-    """Each of the three matrices of all experts in a tensor of its own."""
+    """One tensor for each of the three projections, with all experts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Stacked(Routed):
 
 
 class Listed(Routed):
-    """Three layers for each expert."""
+    """Three separate layers for each expert."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Listed(Routed):
 
 
 class Bank(layers.Layer):
-    """All experts at once; what it returns is added up outside."""
+    """A Keras layer of all experts; the block adds up its outputs."""
 
     def build(self, _: object) -> None:
         self.gate = self.add_weight(shape=(EXPERTS, WIDTH, HIDDEN), name="gate")
@@ -124,7 +124,7 @@ class Expert(layers.Layer):
 
 
 class Each(layers.Layer):
-    """The experts one by one."""
+    """The Keras counterpart with one layer per expert."""
 
     make: Callable[[], layers.Layer] = Expert
 
@@ -137,7 +137,7 @@ class Each(layers.Layer):
 
 
 class PackedBank(layers.Layer):
-    """All experts at once, with the gate and the way up in one variable."""
+    """A Keras layer of all experts, with the gate and up projections in one variable."""
 
     def build(self, _: object) -> None:
         self.both = self.add_weight(shape=(EXPERTS, WIDTH, 2 * HIDDEN), name="gate_up")
@@ -149,7 +149,7 @@ class PackedBank(layers.Layer):
 
 
 class PackedExpert(layers.Layer):
-    """One expert with one kernel for the gate and the way up."""
+    """One expert with one kernel for the gate and up projections."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class PackedExpert(layers.Layer):
 
 
 class EachPacked(Each):
-    """The experts one by one, each with one kernel for the gate and the way up."""
+    """The Keras counterpart with one layer per expert, each with one kernel for gate and up."""
 
     make = PackedExpert
 
@@ -219,7 +219,7 @@ def test_two_swapped_slices_fail_the_certificate() -> None:
 
 
 class Gated(layers.Layer):
-    """A bank without the way up: one of two pieces."""
+    """A layer of all experts without the up projection, so that only one of two slices is used."""
 
     def build(self, _: object) -> None:
         self.gate = self.add_weight(shape=(EXPERTS, WIDTH, HIDDEN), name="gate")

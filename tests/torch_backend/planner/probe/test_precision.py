@@ -14,7 +14,7 @@ from tests.support.models import randomize
 
 
 def single(x: torch.Tensor) -> torch.Tensor:
-    """A hyperbolic tangent that exists in float32 only."""
+    """Compute a hyperbolic tangent that has only a float32 kernel."""
     if has_torch_function_unary(x):
         return handle_torch_function(single, (x,), x)
     if x.dtype != torch.float32:
@@ -61,7 +61,7 @@ def test_a_module_with_float64_kernels_gets_no_note_about_float32() -> None:
 
 
 def single_(x: torch.Tensor) -> torch.Tensor:
-    """The same in place."""
+    """Compute `single` in place."""
     if has_torch_function_unary(x):
         return handle_torch_function(single_, (x,), x)
     if x.dtype != torch.float32:
@@ -82,7 +82,7 @@ def test_an_in_place_function_without_a_float64_kernel_never_runs_on_a_copy() ->
 
 
 class Constant(nn.Module):
-    """A constant in float32 that is no tensor of the module."""
+    """A module with a float32 constant that is not one of its tensors."""
 
     def __init__(self) -> None:
         super().__init__()

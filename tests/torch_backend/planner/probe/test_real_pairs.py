@@ -1,4 +1,4 @@
-"""The probe on models that other people wrote; keras-hub's own converters give the right pairs."""
+"""The probe on third-party models; keras-hub's own converters determine the right pairs."""
 
 import warnings
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Models that cannot run: an error with the user's inputs, a plan without a run with random ones."""
+"""Models that cannot run: an error for the user's inputs, and a plan without a probe for random inputs."""
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
 
 
 class Two(nn.Module):
-    """Needs more than the Keras model is called with."""
+    """A module that needs two inputs, while the Keras model has one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Two(nn.Module):
 
 
 class Broken(layers.Layer):
-    """Fails in every call."""
+    """A module that raises in every call."""
 
     def call(self, x: object) -> object:
         raise ValueError("cannot be run eagerly")

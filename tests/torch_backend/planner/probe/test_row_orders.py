@@ -1,4 +1,4 @@
-"""A fused layer whose rows go in another order than the other side's is paired in the order that the outputs prove."""
+"""A fused layer with another row order is paired with the row order that the outputs prove."""
 
 from collections.abc import Callable
 from typing import Any
@@ -162,7 +162,7 @@ def turned(first: Any, second: Any, cosine: Any, sine: Any) -> tuple[Any, Any]:
 
 
 class Rotary(Separate):
-    """Rotates the first half of the values of a head with the second half."""
+    """Rotary embedding that pairs the first half of a head with the second half."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         query, key, value = (layer(x).unflatten(-1, (HEADS, SIZE)).transpose(1, 2) for layer in self.parts)
@@ -174,7 +174,7 @@ class Rotary(Separate):
 
 
 class PairsRotated(layers.Layer):
-    """Rotates every second value of a head with the value after it."""
+    """Rotary embedding that pairs adjacent values of a head."""
 
     def call(self, x: Any) -> Any:
         angles = ops.arange(STEPS, dtype=x.dtype)[:, None] / 10 ** ops.arange(SIZE // 2, dtype=x.dtype)

@@ -30,7 +30,7 @@ def test_a_depthwise_and_a_pointwise_convolution_are_paired_with_a_separable_one
 
 
 class Separated(nn.Module):
-    """Two rows of equal layers; something may stand between the two of a row."""
+    """Two sequences of two equal layers; `between` may be applied inside a sequence."""
 
     def __init__(self, between: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()

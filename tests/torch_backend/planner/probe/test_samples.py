@@ -1,4 +1,4 @@
-"""The probe uses only the first sample where the inputs have a batch axis, and says so."""
+"""The probe uses only the first sample if the inputs have a batch axis, and the plan notes this."""
 
 from typing import Any, ClassVar
 
@@ -26,7 +26,7 @@ def notes(module: nn.Module, model: keras.Model, inputs: Any) -> str:
 
 
 class Seen(nn.Module):
-    """Notes how many samples it was called with: in its class, as a module itself is left as it was."""
+    """Records the number of samples of each call, in the class because the probe restores the module."""
 
     counts: ClassVar[list[int]]
 

@@ -38,7 +38,7 @@ def outputs_agree(module: nn.Module, model: keras.Model, given: Array, keras_giv
 
 
 class Mess(nn.Module):
-    """Equal layers with names that mean nothing, defined in the reverse of the order in which they run."""
+    """Equal layers with meaningless names, defined in reverse call order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def test_a_module_that_never_runs_is_reported_as_a_problem() -> None:
 
 
 class Attention(nn.Module):
-    """Query, key and value under names that mean nothing."""
+    """Query, key and value with meaningless names."""
 
     def __init__(self, order: str) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class Attention(nn.Module):
 
 
 class Attend(layers.Layer):
-    """Its parts have names that mean nothing either, and run in an order of their own."""
+    """The Keras counterpart of `Attention`, with other meaningless names and another call order."""
 
     def __init__(self, **keywords: object) -> None:
         super().__init__(**keywords)
@@ -163,7 +163,7 @@ def test_three_torch_layers_are_paired_with_one_packed_keras_layer(order: str) -
 
 
 class Patches(nn.Module):
-    """Parameters that belong to no layer: a class token, a table of positions, a scale; and one that nothing uses."""
+    """Parameters outside of layers: a class token, a position table, a scale, and an unused one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -219,7 +219,7 @@ def test_the_next_layer_confirms_parameters_outside_of_any_layer() -> None:
 
 
 class Norm(nn.Module):
-    """A layer that no rule knows."""
+    """A normalization without a rule."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Mistakes that people make in a converter, planted on purpose: each must be caught by the law that is named."""
+"""Common converter mistakes, planted into rules: each must break the law that is named with it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -43,7 +43,7 @@ Mutation = Callable[[Rule], Rule]
 
 
 def mapped(role: str, transform: Callable[[Config], Transform]) -> Mutation:
-    """The mapping of one torch tensor has another transform."""
+    """Return a mutation: the mapping of one torch tensor has another transform."""
 
     def mutate(rule: Rule) -> Rule:
         def weights(config: Config) -> tuple[WeightMapping, ...]:
@@ -58,7 +58,7 @@ def mapped(role: str, transform: Callable[[Config], Transform]) -> Mutation:
 
 
 def swapped(first: str, second: str) -> Mutation:
-    """Two torch tensors change places."""
+    """Return a mutation: two torch tensors are swapped."""
     places = {first: second, second: first}
 
     def mutate(rule: Rule) -> Rule:
@@ -74,14 +74,14 @@ def swapped(first: str, second: str) -> Mutation:
 
 
 def forgotten(role: str) -> Mutation:
-    """A torch tensor is not mapped."""
+    """Return a mutation: one torch tensor is not mapped."""
     return lambda rule: replace(
         rule, weights=lambda config: tuple(entry for entry in rule.weights(config) if role not in entry.torch)
     )
 
 
 def configured(change: Callable[[Mapping[str, Any], Config], Config]) -> Mutation:
-    """The Keras layer is made with other settings; `change` gets Keras' and torch's."""
+    """Return a mutation: `change` edits the Keras arguments, given the Keras and the torch configuration."""
 
     def mutate(rule: Rule) -> Rule:
         def to_keras(config: Config) -> LayerSpecs:
@@ -94,7 +94,7 @@ def configured(change: Callable[[Mapping[str, Any], Config], Config]) -> Mutatio
 
 
 def layered(change: Callable[[LayerSpecs], LayerSpecs]) -> Mutation:
-    """Other Keras layers are made."""
+    """Return a mutation: `change` edits the Keras layers that the rule creates."""
     return lambda rule: replace(rule, to_keras=lambda config: change(rule.to_keras(config)))
 
 
@@ -122,7 +122,7 @@ def kernel_flipped(config: Config) -> Transform:
 
 
 def on(example: Example, mutation: Mutation) -> Mutation:
-    """The mistake shows on this example first."""
+    """Return a mutation that also makes this example the first example of the rule."""
     return lambda rule: mutation(replace(rule, examples=(example, *rule.examples)))
 
 
@@ -275,14 +275,14 @@ def trial_of(mutant: Mutant, rule: Rule) -> Trial:
 
 
 def assert_caught(mutant: Mutant) -> None:
-    """The planted mistake breaks the law that is there for it."""
+    """Assert that the planted mistake breaks its law."""
     trial = trial_of(mutant, mutant.mutation(find(mutant.rule)))
     with pytest.raises(AssertionError):
         mutant.law(trial)
 
 
 def assert_lawful(mutant: Mutant) -> None:
-    """Without the mistake, the same rule with the same example obeys every law."""
+    """Assert that the same rule with the same example, without the mistake, obeys every law."""
     trial = trial_of(mutant, find(mutant.rule))
     for law in LAWS:
         law(trial)

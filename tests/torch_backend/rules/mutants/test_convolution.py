@@ -1,4 +1,4 @@
-"""Mistakes with convolutions and normalisations, planted on purpose: each is caught by the law that is named."""
+"""Planted mistakes in the rules of convolutions and normalisations: each breaks the law that is named with it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -49,12 +49,12 @@ RMS_NORM = "torch.nn.RMSNorm <-> keras.layers.RMSNormalization"
 
 
 def first_layer(**change: Any) -> Mutation:
-    """The first Keras layer is made with other settings."""
+    """Return a mutation: the first Keras layer gets other arguments."""
     return layered(lambda specs: (replace(specs[0], config={**specs[0].config, **change}), *specs[1:]))
 
 
 def constant(**change: Any) -> Mutation:
-    """The last Keras layer is made with other settings."""
+    """Return a mutation: the last Keras layer gets other arguments."""
     return configured(lambda keras, config: change)
 
 

@@ -1,4 +1,4 @@
-"""Planted mistakes in the rules of matrix products, tables and parameters: each is caught by the law named here."""
+"""Planted mistakes in the rules of matrix products, tables and parameters: each breaks the law named with it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -44,7 +44,7 @@ LAYER_SCALE = "timm.layers.layer_scale.LayerScale <-> keras.layers.EinsumDense"
 
 
 def first(role: str, before: Callable[[Config], Transform]) -> Mutation:
-    """Something is done to one torch tensor before its right transform."""
+    """Return a mutation: another transform is applied to one torch tensor before the right one."""
 
     def mutate(rule: Rule) -> Rule:
         def changed(mapping: WeightMapping, config: Config) -> WeightMapping:
@@ -61,17 +61,17 @@ def first(role: str, before: Callable[[Config], Transform]) -> Mutation:
 
 
 def taken(role: str, size: str, *, axis: int = 0) -> Mutation:
-    """The places along an axis are each other's neighbours: the last becomes the first."""
+    """Return a mutation: the elements along an axis are rolled by one position."""
     return first(role, lambda config: Take(axis, (config[size] - 1, *range(config[size] - 1))))
 
 
 def thirds(*order: int, axis: int = 0) -> Mutation:
-    """Query, key and value of a packed weight change places."""
+    """Return a mutation: query, key and value of a packed weight are permuted."""
     return first("weight", lambda config: Take(axis, order))
 
 
 def interleaved(pattern: str) -> Mutation:
-    """Query, key and value of a packed weight alternate."""
+    """Return a mutation: the rows of query, key and value in a packed weight alternate."""
     return first("weight", lambda config: Axes(pattern, q=3))
 
 
@@ -80,7 +80,7 @@ def weight(pattern: str) -> Mutation:
 
 
 def with_example(place: int, **changes: Any) -> Mutation:
-    """One example of a rule says something else."""
+    """Return a mutation: one example of a rule is changed."""
 
     def mutate(rule: Rule) -> Rule:
         examples: list[Example] = [*rule.examples]

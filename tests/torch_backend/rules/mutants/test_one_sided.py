@@ -1,4 +1,4 @@
-"""Planted mistakes in the rules about what only one side has: each is caught by the law named here."""
+"""Planted mistakes in the rules for values that only one side has: each breaks the law named with it."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Planted mistakes in the rules of our own modules, and of attention against its projections: each is caught."""
+"""Planted mistakes in the rules of keras3conv's modules, and of attention projections: each breaks its law."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -51,12 +51,12 @@ ALIKE_HEADS = Example(
 
 
 def setting(**changes: Any) -> Mutation:
-    """The Keras layer is made with other settings."""
+    """Return a mutation: the Keras layer gets other arguments."""
     return configured(lambda keras, config: changes)
 
 
 def arguments(change: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> Mutation:
-    """Keras is called with something else."""
+    """Return a mutation: `change` edits the arguments of the Keras call."""
     return lambda rule: replace(rule, keras_arguments=change)
 
 
@@ -66,7 +66,7 @@ def in_order_of_torch_nn(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def cells(change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Mutation:
-    """The stack is made of other cells."""
+    """Return a mutation: `change` edits the cells of the stack."""
 
     def mutate(rule: Rule) -> Rule:
         def to_keras(config: Config) -> LayerSpecs:
@@ -81,12 +81,12 @@ def cells(change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Mut
 
 
 def with_setting(**changes: Any) -> Mutation:
-    """Every cell of the stack is made with other settings."""
+    """Return a mutation: every cell of the stack gets other arguments."""
     return cells(lambda found: [{**cell, "config": {**cell["config"], **changes}} for cell in found])
 
 
 def roles(change: Callable[[str], str]) -> Mutation:
-    """The tensors of Keras are taken for others."""
+    """Return a mutation: `change` renames the Keras tensors."""
 
     def mutate(rule: Rule) -> Rule:
         def weights(config: Config) -> tuple[WeightMapping, ...]:
@@ -235,7 +235,7 @@ MUTANTS: dict[str, Mutant] = {
 
 
 class Lossy(Same):
-    """Claims to lead back, and does not."""
+    """A transform that declares a wrong inverse."""
 
     def __call__(self, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(array + array.dtype.type(1) for array in arrays)

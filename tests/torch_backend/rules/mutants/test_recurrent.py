@@ -1,4 +1,4 @@
-"""Planted mistakes in the rules of recurrent layers and of attention: each is caught by the law named here."""
+"""Planted mistakes in the rules of recurrent layers and attention: each breaks the law named with it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -43,7 +43,7 @@ SQUARE = Example(
 
 
 def before(role: str, transform: Callable[[Config], Transform]) -> Mutation:
-    """Something is done to one torch tensor before its right transform."""
+    """Return a mutation: another transform is applied to one torch tensor before the right one."""
 
     def mutate(rule: Rule) -> Rule:
         def weights(config: Config) -> tuple[WeightMapping, ...]:
@@ -60,7 +60,7 @@ def before(role: str, transform: Callable[[Config], Transform]) -> Mutation:
 
 
 def biases(transform: Transform) -> Mutation:
-    """The two biases become the one of Keras in another way."""
+    """Return a mutation: another transform maps the two biases to Keras' bias."""
 
     def mutate(rule: Rule) -> Rule:
         def weights(config: Config) -> tuple[WeightMapping, ...]:

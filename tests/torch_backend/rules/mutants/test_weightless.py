@@ -1,4 +1,4 @@
-"""Mistakes planted in the rules of layers without tensors: each must be caught by the law that is named."""
+"""Planted mistakes in the rules of layers without tensors: each breaks the law that is named with it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,12 +16,12 @@ LAYERS = "keras3conv.frameworks.keras.layers"
 
 
 def setting(**values: Any) -> Callable[[Rule], Rule]:
-    """The last Keras layer is made with these settings."""
+    """Return a mutation: the last Keras layer gets these arguments."""
     return configured(lambda keras, config: values)
 
 
 def first_with(**values: Any) -> Callable[[Rule], Rule]:
-    """The first Keras layer is made with these settings."""
+    """Return a mutation: the first Keras layer gets these arguments."""
 
     def change(specs: LayerSpecs) -> LayerSpecs:
         return (replace(specs[0], config={**specs[0].config, **values}), *specs[1:])
@@ -30,17 +30,17 @@ def first_with(**values: Any) -> Callable[[Rule], Rule]:
 
 
 def without(place: int) -> Callable[[Rule], Rule]:
-    """One of the Keras layers is forgotten."""
+    """Return a mutation: one of the Keras layers is missing."""
     return layered(lambda specs: tuple(spec for number, spec in enumerate(specs) if number != place))
 
 
 def instead(kind: str, **config: Any) -> Callable[[Rule], Rule]:
-    """Another Keras layer is made."""
+    """Return a mutation: another class of Keras layer is created."""
     return layered(lambda specs: (LayerSpec(kind=kind, config=config),))
 
 
 def returning(**values: Any) -> Callable[[Rule], Rule]:
-    """The way back forgets what these settings were."""
+    """Return a mutation: the translation back to torch returns these arguments."""
 
     def mutate(rule: Rule) -> Rule:
         def to_torch(layers: LayerSpecs) -> LayerSpecs:

@@ -1,4 +1,4 @@
-"""The diagnosis names planted mistakes in own attention code, rotary embeddings, shared heads and gates."""
+"""The diagnosis names planted mistakes in handwritten attention, rotary embeddings, shared heads and gates."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Every suspect is planted in some test of the diagnosis, and its cause is asserted there."""
+"""For every suspect, a test of the diagnosis plants the mistake and asserts the cause."""
 
 import ast
 from pathlib import Path
@@ -94,7 +94,7 @@ PLANTED = {
 
 
 def asserted() -> set[str]:
-    """All string constants in the other tests of the diagnosis."""
+    """Return all string constants in the other tests of the diagnosis."""
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in TESTS if path != Path(__file__)]
     nodes = [node for tree in trees for node in ast.walk(tree)]
     return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}

@@ -1,4 +1,4 @@
-"""The diagnosis names planted mistakes in convolutions, pooling, padding, axes and normalisation in own code."""
+"""The diagnosis names planted mistakes in convolutions, pooling, padding, axes and handwritten normalisation."""
 
 from typing import Any
 

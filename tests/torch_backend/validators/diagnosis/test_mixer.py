@@ -17,7 +17,7 @@ from tests.support.planted.networks import images as noise
 
 
 def images() -> torch.Tensor:
-    """Images with pixel values."""
+    """Return images with pixel values."""
     return noise() * 255
 
 
@@ -101,7 +101,7 @@ def test_a_layer_that_a_cropping_compensates_is_not_blamed_for_a_later_mistake()
 
 
 class Placed(nn.Module):
-    """A position table that is looked up once for all samples."""
+    """Adds a position table without a batch axis."""
 
     def __init__(self) -> None:
         super().__init__()

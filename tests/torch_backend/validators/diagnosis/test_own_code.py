@@ -1,4 +1,4 @@
-"""The diagnosis names planted mistakes in own attention code, batch statistics and flattening; it has a time limit."""
+"""The diagnosis names planted mistakes in handwritten attention, batch statistics and flattening, with a time limit."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.support.planted.networks import ResNet, first_problem, images, resnet
 
 
 class WrittenOut(nn.Module):
-    """Attention with one head in single operations; the last two steps are masked."""
+    """Single-head attention in elementary operations; the last two steps are masked."""
 
     def __init__(self, masked: str) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class WrittenOut(nn.Module):
 
 
 def written_out(masked: str, *, roles: tuple[str, str] = ("query", "key"), inverted: bool = False) -> keras.Model:
-    """The twin of `WrittenOut`; every argument but its default is a mistake."""
+    """Return the Keras counterpart of `WrittenOut`; every argument other than its default plants a mistake."""
     inputs = keras.Input((6, 8))
     parts = {name: layers.Dense(8, name=name)(inputs) for name in ("query", "key", "value")}
     scores = ops.matmul(parts[roles[0]], ops.transpose(parts[roles[1]], (0, 2, 1))) * 0.5
@@ -130,7 +130,7 @@ def test_frequencies_rounded_in_torch_only_are_named() -> None:
 
 
 def with_own_frequencies(module: nn.Module) -> None:
-    """Restore the frequencies, which `first_problem` randomises."""
+    """Restore the rotary frequencies, which `first_problem` randomises."""
     assert isinstance(module, Rotated)
     module.inv_freq.copy_(Rotated().inv_freq)
 

@@ -32,7 +32,7 @@ class Recurrent(nn.Module):
 
 
 def recurrent(kind: str, *, both: bool = False, taken: str = "last", **options: Any) -> keras.Model:
-    """The Keras counterpart of `Recurrent`; the head takes the last output, the last state or the cell state."""
+    """Return the Keras counterpart of `Recurrent`; the head takes the last output, the last state or the cell state."""
     inputs = keras.Input((STEPS, 8))
     x = layers.Dense(6, name="first")(inputs)
     named = {} if both else {"name": "rnn"}

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 class Scaled(nn.Module):
-    """RMS normalisation in own code."""
+    """A handwritten RMS normalisation."""
 
     def __init__(self, epsilon: float) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Gated(nn.Module):
 
 
 def gated(*, epsilon: float, approximate: bool, offset: float = 0.0) -> keras.Model:
-    """The Keras counterpart, with another epsilon in both branches and another GELU."""
+    """Return the Keras counterpart of `Gated`, with another epsilon in both branches and another GELU."""
 
     def scaled(x: Any, epsilon: float) -> Any:
         return x * ops.rsqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + epsilon)

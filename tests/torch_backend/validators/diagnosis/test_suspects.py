@@ -393,7 +393,7 @@ def test_a_cause_that_explains_only_a_part_is_not_named() -> None:
 
 
 def gradients_in_training(momentum: float) -> k3c.Section:
-    """The gradients section of a network whose first normalisation has this momentum in Keras."""
+    """Return the gradients section of a network whose first normalisation has this momentum in Keras."""
     module, model = randomize(ResNet()), resnet(momentum=momentum)
     plan = k3c.align(module, model, inputs=images(), probe=False).check()
     report = k3c.validate(module, model, inputs=images(), alignment=plan, proofs=("gradients",), training=True)

@@ -1,4 +1,4 @@
-"""The ONNX cross-check names which of its four opinions is wrong, and reports which exporters ran."""
+"""The ONNX cross-check names the one of its four outputs that is wrong, and the exporters that ran."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -107,7 +107,7 @@ def test_two_different_models_agree_with_their_own_files() -> None:
 
 
 def refusing(*exporters: bool) -> Callable[..., Any]:
-    """`torch.onnx.export` that raises for Keras models with the dynamo (True) or TorchScript (False) exporter."""
+    """Return a `torch.onnx.export` that raises for Keras models with dynamo=True or with dynamo=False."""
     original = torch.onnx.export
 
     def planted(*args: Any, **kwargs: Any) -> Any:
