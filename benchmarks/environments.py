@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -117,10 +117,10 @@ def tried(environment: Environment, python: str, built: Path, folder: Path) -> R
     asked = f"{built}[{environment.extras}]" if environment.extras else str(built)
     pip = [sys.executable, "-m", "pip", "--python", own]
     install = [*pip, "install", "--quiet", "--no-compile", *environment.pins, asked]
-    row = {"name": environment.name, "python": environment.python, "asked": _asked(environment)}
+    row = Row(name=environment.name, python=environment.python, asked=_asked(environment), result="")
     finished = subprocess.run(install, check=False, capture_output=True, text=True)
     if finished.returncode:
-        return Row(**row, result=f"not installed: {_last(finished.stderr)}")
+        return replace(row, result=f"not installed: {_last(finished.stderr)}")
     listed = subprocess.run([*pip, "list", "--format", "json"], check=True, capture_output=True, text=True)
     known = {entry["name"].lower().replace("-", "_"): entry["version"] for entry in json.loads(listed.stdout)}
     versions = ", ".join(f"{name} {known[name]}" for name in SHOWN if name in known)
@@ -130,7 +130,7 @@ def tried(environment: Environment, python: str, built: Path, folder: Path) -> R
     trial += [str(ROOT / "README.md")] if environment.trial == "recipes" else []
     ended = subprocess.run(trial, cwd=place, check=False, capture_output=True, text=True, env=_variables(environment))
     result = f"{environment.trial} failed: {_last(ended.stderr)}" if ended.returncode else f"{environment.trial} passed"
-    return Row(**row, versions=versions, megabytes=_megabytes(folder / "venv"), result=result)
+    return replace(row, versions=versions, megabytes=_megabytes(folder / "venv"), result=result)
 
 
 def _variables(environment: Environment) -> dict[str, str]:

@@ -25,6 +25,9 @@ WIDTH = 110
 ROWS = 20
 """The number of rows to show of a longer table; failed rows are always shown."""
 
+_DETAILED = ("failed", "unconfirmed")
+"""The status of a section whose details a brief report has."""
+
 _SENTENCE = 20
 """The least width of a column with sentences beside columns of names that are not divided."""
 
@@ -54,7 +57,7 @@ def render(report: Document, console: "Console", *, brief: bool = False) -> None
     Args:
         report: The report.
         console: Where it is printed.
-        brief: Whether to print the cause of a failure first, and the details of sections that failed only.
+        brief: Whether to print the cause of a failure first, and of sections that passed the facts only.
     """
     status = report.status
     _print(console, visible(report.title), style="bold")
@@ -66,8 +69,11 @@ def render(report: Document, console: "Console", *, brief: bool = False) -> None
         _print(console, "\nThe cause", style="bold")
         _print(console, _indented(_laid_out(cause[1])), style="red")
     for section in report.sections:
-        if not brief or section.status == "failed":
+        if not brief or section.status in _DETAILED:
             _render_section(section, console)
+    others = [part for part in report.sections if brief and part.status not in _DETAILED]
+    facts = [f"{part.name}, {name}: {fact}" for part in others for name, fact in part.facts.items()]
+    _print_list("Facts", [line for fact in facts for line in _wrapped(visible(fact), console)], console)
     notes = [line for note in report.notes for line in _wrapped(visible(note), console)]
     _print_list("Files", [line for file in report.files for line in _file(file)], console)
     _print_list("Notes", notes, console)
@@ -143,8 +149,8 @@ def _render_table(table: Table, console: "Console") -> None:
     whole = _whole_columns(table, shown, console.width - 2)
     for place, name in enumerate(table.columns):
         numeric = table.is_numeric(place)
-        head, justify = _text(visible(name), console), "right" if numeric else "left"
-        grid.add_column(head, justify=justify, overflow="fold", no_wrap=numeric or place in whole)
+        head, is_whole = _text(visible(name), console), numeric or place in whole
+        grid.add_column(head, justify="right" if numeric else "left", overflow="fold", no_wrap=is_whole)
     for place in shown:
         style = "red" if table.has_failed(place) else ""
         grid.add_row(*(_text(show(cell), console) for cell in table.rows[place]), style=style)

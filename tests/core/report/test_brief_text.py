@@ -10,7 +10,14 @@ def report() -> Report:
     problem = Problem(torch="layer1.bn", keras="layer1/bn", fact="epsilon is 0.001, not 1e-05", fixes=("fix(1)",))
     table = Table(title="Every tensor", columns=("a",), rows=(("weight",),))
     sections = (
-        Section(name="roundtrip", status="passed", claim="Same bits.", summary="42 tensors", tables=(table,)),
+        Section(
+            name="roundtrip",
+            status="passed",
+            claim="Same bits.",
+            summary="42 tensors",
+            tables=(table,),
+            facts={"a": "b"},
+        ),
         Section(name="float64", status="failed", claim="Same function.", summary="one differs", problems=(problem,)),
     )
     return Report(title="Net", sections=sections, environment={"python": "3.11.7"}, notes=("Seed 0.",))
@@ -22,6 +29,7 @@ def test_a_brief_report_begins_with_the_cause_and_leaves_out_the_details_of_what
     assert cause < brief.index("layer1.bn  <->  layer1/bn", cause) < brief.index("Fix:  fix(1)", cause) < claim
     assert "✓ passed  roundtrip  42 tensors" in brief
     assert "Seed 0." in brief
+    assert "Facts\n  roundtrip, a: b" in brief
     for left_out in ("Same bits.", "Every tensor", "python 3.11.7"):
         assert left_out not in brief
         assert left_out in text.write(report())
