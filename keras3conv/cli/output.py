@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras3conv.cli.weights_only import is_weights_alone, likely, told, untold
@@ -13,7 +12,6 @@ from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.rules.unsupported import UNSUPPORTED, WITHOUT_RULE
 
 if TYPE_CHECKING:
-    from keras3conv.report.report import Report
     from keras3conv.rules.rule import Rule
 
 _IN_PYTHON_AND_HERE = (
@@ -35,29 +33,6 @@ def as_options(message: str) -> str:
     for pattern, option in _IN_PYTHON_AND_HERE:
         message = pattern.sub(option, message)
     return message
-
-
-def print_report(report: "Report", saved_as: Path | None = None) -> None:
-    """Print a report: in color on a terminal, with a fixed width in a pipe.
-
-    Without `--verbose`, the details of what passed are left out.
-
-    Args:
-        report: The report.
-        saved_as: The page that has all details.
-    """
-    from rich.console import Console
-
-    from keras3conv.cli.app import is_verbose, note
-    from keras3conv.report.text import render, write
-
-    console, brief = Console(), not is_verbose()
-    if console.is_terminal or console.options.ascii_only:
-        render(report, console, brief=brief)
-    else:
-        print(write(report, brief=brief))
-    if brief and any(section.tables or section.plots for section in report.sections):
-        note(f"every table: --verbose{f', or {saved_as}' if saved_as else ''}")
 
 
 def model_text(view: ModelView, *, every: bool) -> str:
