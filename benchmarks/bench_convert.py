@@ -86,7 +86,7 @@ class Result:
 
     @property
     def good(self) -> bool:
-        """Whether every measured part succeeded."""
+        """True if every measured part succeeded."""
         fast = self.speed is None or self.speed["by_hand"] <= SLOWER
         steps = self.step is not None and self.step <= STEP and self.trainable == self.trainable_torch
         return self.certificate and steps and self.exported and self.compiled != "no" and fast

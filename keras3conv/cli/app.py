@@ -147,7 +147,7 @@ _is_verbose: ContextVar[bool] = ContextVar("is_verbose", default=False)
 """Whether the command that runs was given --verbose."""
 
 _errors: ContextVar[TextIO | None] = ContextVar("errors", default=None)
-"""Where a quiet command prints its errors; None if the command is not quiet."""
+"""The stream for the errors of a quiet command; None if the command is not quiet."""
 
 
 def _add_options(run: Callable[..., None], function: Callable[..., int]) -> None:

@@ -100,6 +100,8 @@ class Node:
         structure: The nested structure of the return value, with a `Ref` for each tensor.
         calls: The layer calls that contain this call, the outermost first: the layer's path, a colon and the number of
             the call ("encoder/block:1").
+        variables: For each output, the variables of the user's code in which it stands: one for each of the calls
+            around the node, the outermost first, and the one in the innermost last. Empty where it is not known.
     """
 
     kinds: tuple[str, ...]
@@ -109,6 +111,7 @@ class Node:
     structure: Any = None
     config: Mapping[str, Any] = field(default_factory=dict)
     calls: tuple[str, ...] = ()
+    variables: tuple[tuple[str, ...], ...] = ()
 
     @property
     def kind(self) -> str:

@@ -1,21 +1,21 @@
 """Replace repeated parts of a program by blocks: classes that are instantiated several times."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
+from keras3conv.builder.passes.lifting import Arguments, type_of
 from keras3conv.builder.passes.segments import Segment, prefix_of, repeated, size_from, sizes_used, with_modules
 from keras3conv.builder.program.names import class_identifier, identifier, unique
 from keras3conv.builder.program.operation import Submodule
 from keras3conv.builder.program.program import Module, Program, Step, Weight
-from keras3conv.builder.program.structure import Argument, Block, Structure, simplified
+from keras3conv.builder.program.structure import Block, Structure, simplified
 from keras3conv.model.graph import Ref
 from keras3conv.rules.rule import LayerSpec
 
 _SHORT = {
     "Conv": "conv", "Linear": "linear", "BatchNorm": "norm", "LayerNorm": "norm", "ZeroPad": "pad", "MaxPool": "pool",
-    "AvgPool": "pool", "Dropout": "dropout",
+    "AvgPool": "pool", "AveragePool": "pool", "GlobalAverage": "pool", "GlobalMax": "pool", "Dropout": "dropout",
 }  # fmt: skip
 
 
@@ -36,41 +36,70 @@ def structured(
     """
     for paths in [classes, None] if classes else [None]:  # first the blocks that are layers of the source model
         while segments := repeated(structure.program, with_shared=with_shared, paths=paths):
-            structure = _with_block(structure, segments, taken, classes or {})
+            structure = with_block(structure, segments, taken, classes or {})
     return structure
 
 
-def _with_block(
-    structure: Structure, segments: Sequence[Segment], taken_classes: Iterable[str], classes: Mapping[str, str]
+def with_block(
+    structure: Structure,
+    segments: Sequence[Segment],
+    taken_classes: Iterable[str],
+    classes: Mapping[str, str],
+    arguments: Arguments | None = None,
 ) -> Structure:
+    """Replace segments by calls of one block.
+
+    Args:
+        structure: The program.
+        segments: The segments, which differ only in constructor arguments and in literals.
+        taken_classes: Class names that must not be used.
+        classes: The class of each source layer, by its path.
+        arguments: Takes the arguments of the block; by default every different number becomes one.
+    """
     program = structure.program
     occurrences = [_Occurrence(program, segment) for segment in segments]
     inner = _inner_names(occurrences)
     is_shared = all(occurrence.keys == occurrences[0].keys for occurrence in occurrences)
     taken_names = {*structure.class_names, *taken_classes}
+    arguments = Arguments() if arguments is None else arguments
     class_name = _class_name(occurrences, taken_names, "tower" if is_shared else "block", classes)
     taken = {*program.modules, *(weight.name for weight in program.weights.values())}
+    if all(segment.path for segment in segments):
+        taken -= {key for occurrence in occurrences for key in occurrence.keys}
     uses = _outer_names(occurrences[:1] if is_shared else occurrences, taken, identifier(class_name))
     names = uses * len(occurrences) if is_shared else uses
-    arguments = _Arguments()
     modules = _modules(occurrences, inner, arguments)
     weights = _weights(occurrences, inner, arguments)
+    body = _body(occurrences, inner, modules, weights, arguments)
     block = Block(
         name=class_name,
-        program=_body(occurrences[0], inner, modules, weights),
-        arguments={name: _type(values) for name, values in arguments.named.items()},
+        program=body,
+        arguments={name: type_of(values) for name, values in arguments.named.items()},
         uses=tuple(uses),
         calls=len(names) // len(uses),
     )
-    paths = dict(structure.paths)
-    for occurrence, outer in zip(occurrences, names, strict=True):
-        for key, name in zip(occurrence.keys, inner, strict=True):
-            paths[occurrence.flat_name(key)] = f"{outer}.{name}"
     return Structure(
         program=_replaced(program, occurrences, names, class_name, arguments),
         blocks=(*structure.blocks, block),
-        paths=paths,
+        paths=_paths(structure, occurrences, names, inner),
     )
+
+
+def _paths(
+    structure: Structure, occurrences: Sequence["_Occurrence"], names: Sequence[str], inner: Sequence[str]
+) -> dict[str, str]:
+    """Return the new paths of all modules and weights, also of those in blocks inside the new block."""
+    moved = {
+        key: f"{outer}.{name}"
+        for occurrence, outer in zip(occurrences, names, strict=True)
+        for key, name in zip(map(occurrence.flat_name, occurrence.keys), inner, strict=True)
+    }
+    paths = {}
+    for flat, path in structure.paths.items():
+        head, _, rest = path.partition(".")
+        paths[flat] = f"{moved[head]}.{rest}" if head in moved and rest else path
+    blocks = {name for name, module in structure.program.modules.items() if module.spec.kind.startswith(".")}
+    return paths | {key: path for key, path in moved.items() if key not in blocks}
 
 
 @dataclass(frozen=True)
@@ -99,8 +128,10 @@ class _Occurrence:
 
     @cached_property
     def prefix(self) -> str:
-        """The common prefix of the layer paths in the segment."""
-        return prefix_of([step.path for step in self.steps if step.path])
+        """The path of the source layer of the segment, or the common prefix of its layer paths."""
+        return (
+            f"{self.segment.path}." if self.segment.path else prefix_of([step.path for step in self.steps if step.path])
+        )
 
     def flat_name(self, key: str) -> str:
         """Return the name of a module or a weight in the flat program."""
@@ -169,30 +200,7 @@ def _words(prefix: str) -> list[str]:
     return [part for part in parts if part.isalpha()]
 
 
-@dataclass
-class _Arguments:
-    """The constructor arguments of a block. Module arguments with the same values in all occurrences share one.
-
-    Attributes:
-        named: For each constructor argument, its value in each occurrence.
-    """
-
-    named: dict[str, list[Any]] = field(default_factory=dict)
-
-    def of(self, values: list[Any], owner: str, name: str) -> Any:
-        """Return the value if it is equal in all occurrences; else a constructor argument that has these values."""
-        if all(value == values[0] and type(value) is type(values[0]) for value in values):
-            return values[0]
-        for known, others in self.named.items():
-            if others == values:
-                return Argument(known)
-        wanted = name if name not in self.named else f"{owner}_{name}"
-        made = unique(identifier(wanted), self.named)
-        self.named[made] = values
-        return Argument(made)
-
-
-def _modules(occurrences: Sequence[_Occurrence], inner: Sequence[str], arguments: _Arguments) -> dict[str, Module]:
+def _modules(occurrences: Sequence[_Occurrence], inner: Sequence[str], arguments: Arguments) -> dict[str, Module]:
     first = occurrences[0]
     found = {}
     for place, key in enumerate(first.keys):
@@ -210,7 +218,7 @@ def _modules(occurrences: Sequence[_Occurrence], inner: Sequence[str], arguments
     return found
 
 
-def _weights(occurrences: Sequence[_Occurrence], inner: Sequence[str], arguments: _Arguments) -> dict[str, Weight]:
+def _weights(occurrences: Sequence[_Occurrence], inner: Sequence[str], arguments: Arguments) -> dict[str, Weight]:
     first = occurrences[0]
     found = {}
     for place, key in enumerate(first.keys):
@@ -223,19 +231,38 @@ def _weights(occurrences: Sequence[_Occurrence], inner: Sequence[str], arguments
 
 
 def _body(
-    first: _Occurrence, inner: Sequence[str], modules: Mapping[str, Module], weights: Mapping[str, Weight]
+    occurrences: Sequence[_Occurrence],
+    inner: Sequence[str],
+    modules: Mapping[str, Module],
+    weights: Mapping[str, Weight],
+    arguments: Arguments,
 ) -> Program:
     """Return the program of the block's class: the statements of the first occurrence with the inner names."""
+    first = occurrences[0]
     program, segment = first.program, first.segment
     names = dict(zip(first.keys, inner, strict=True))
-    steps = tuple(replace(step, expression=with_modules(step.expression, names.__getitem__)) for step in first.steps)
+    steps = tuple(
+        replace(
+            step,
+            expression=with_modules(
+                arguments.lifted([one.expression for one in alike], program.variable(step.outputs[0])),
+                names.__getitem__,
+            ),
+        )
+        for step, alike in zip(first.steps, zip(*(one.steps for one in occurrences), strict=True), strict=True)
+    )
     sizes = {}
     for symbol in sizes_used(program, segment):
         number, position = size_from(program, segment.given, symbol) or (0, 0)
         sizes[symbol] = segment.given[number], position
     inputs = {value.name for value in program.inputs}
     free = iter(("x", "y", "z"))
-    input_names = {name: program.input_names.get(name, "") if name in inputs else next(free) for name in segment.given}
+    input_names = {
+        name: program.input_names.get(name, "")
+        if name in inputs
+        else program.variable(name, len(segment.calls)) or next(free)
+        for name in segment.given
+    }
     return Program(
         name="",
         inputs=tuple(program.values[name] for name in segment.given),
@@ -246,11 +273,12 @@ def _body(
         modules=modules,
         weights=weights,
         sizes=sizes,
+        variables=program.variables,
     )
 
 
 def _replaced(
-    program: Program, occurrences: Sequence[_Occurrence], names: Sequence[str], block: str, arguments: _Arguments
+    program: Program, occurrences: Sequence[_Occurrence], names: Sequence[str], block: str, arguments: Arguments
 ) -> Program:
     """Return the program with each occurrence replaced by one statement, a call of the block."""
     steps: list[Step] = []
@@ -264,7 +292,14 @@ def _replaced(
             config = {argument: values[number] for argument, values in arguments.named.items()}
             modules[name] = Module(name=name, spec=LayerSpec(kind=f".{block}", config=config))
             called = Submodule(name)(*map(Ref, occurrence.segment.given))
-            steps.append(Step(expression=called, outputs=occurrence.steps[-1].outputs, path=occurrence.prefix))
+            steps.append(
+                Step(
+                    expression=called,
+                    outputs=occurrence.steps[-1].outputs,
+                    path=occurrence.prefix,
+                    calls=occurrence.segment.calls,
+                )
+            )
         elif place not in covered:
             steps.append(step)
             if step.module:
@@ -274,18 +309,4 @@ def _replaced(
     return replace(program, steps=tuple(steps), modules=modules, weights=weights)
 
 
-def _type(values: Sequence[Any]) -> str:
-    """Return the type annotation of an argument that has these values."""
-    return " | ".join(dict.fromkeys(_type_of(value) for value in values))
-
-
-def _type_of(value: Any) -> str:
-    if value is None:
-        return "None"
-    if isinstance(value, tuple):
-        inner = " | ".join(dict.fromkeys(map(_type_of, value)))
-        return f"tuple[{inner}, ...]"
-    return type(value).__name__
-
-
-__all__ = ["structured"]
+__all__ = ["structured", "with_block"]

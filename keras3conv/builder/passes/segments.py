@@ -35,11 +35,15 @@ class Segment:
         start: The index of the first statement.
         stop: The index after the last statement.
         given: The names of the values from outside the segment that its statements use, in order of use.
+        path: The path of the source layer whose call the segment is; empty if it is none.
+        calls: The calls of source layers around the segment.
     """
 
     start: int
     stop: int
     given: tuple[str, ...]
+    path: str = ""
+    calls: tuple[str, ...] = ()
 
     @property
     def length(self) -> int:

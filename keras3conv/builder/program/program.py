@@ -164,6 +164,7 @@ class Program:
         input_names: The name of each input in the source model, by the name of its value.
         output_orders: The axis order of each output. It differs from the order of the value if the source model only
             renamed axes, as a transpose does.
+        variables: The variables of the source model's code in which a value stands; see `graph.Node.variables`.
     """
 
     name: str
@@ -176,6 +177,12 @@ class Program:
     sizes: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     input_names: Mapping[str, str] = field(default_factory=dict)
     output_orders: tuple[Order, ...] = ()
+    variables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def variable(self, name: str, depth: int = -1) -> str:
+        """Return the variable of a value in the user's code, in the call at this depth; empty if there is none."""
+        found = self.variables.get(name, ())
+        return found[min(depth, len(found) - 1)] if found else ""
 
     def masks_last(self, step: Step) -> tuple[str, ...]:
         """Return the inputs of a statement, boolean masks last; masks first if the output is a mask."""

@@ -4,110 +4,36 @@ Only identifiers and literals of the model get into the text: `names` creates na
 and `literal` accepts plain values only.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
+from keras3conv.builder.passes.rolling import rolled
+from keras3conv.builder.program.loop import Body, Loop
 from keras3conv.builder.program.names import identifier, unique
-from keras3conv.builder.program.operation import Operation, transformed
-from keras3conv.builder.program.program import Program, Step, Value, Weight, is_module_call
-from keras3conv.builder.program.structure import Argument, Block, Structure
-from keras3conv.builder.program.variables import Names, variable_names
-from keras3conv.builder.source.construction import arguments
+from keras3conv.builder.program.program import Program, Step, Value
+from keras3conv.builder.program.structure import Block, Structure
 from keras3conv.builder.source.formatting import bracketed, docstring, literal, quoted, statement
+from keras3conv.builder.source.keras_spelling import KerasSpelling, construction, spelled_dtype
+from keras3conv.builder.source.local_names import local_names, variable_name
 from keras3conv.builder.source.rendering import rendered
-from keras3conv.errors import RuleError
 from keras3conv.model.graph import Ref, Shape, Size, refs
-from keras3conv.rules.rule import LayerSpec
-from keras3conv.transforms import Array
-
-_INLINE = 24
-"""The largest number of elements of a constant in the source code; a larger constant is stored in a file."""
 
 _LOADING = ('with np.load(Path(__file__).with_name("constants.npz")) as arrays:', "    CONSTANTS = dict(arrays)")
 
-_TAKEN = frozenset({"CONSTANTS", "keras", "layers", "np", "ops", "Path"})
+_TAKEN = frozenset({"CONSTANTS", "keras", "layers", "np", "ops", "Path", "build_model", "arrays"})
 
-
-@dataclass
-class _KerasSpelling:
-    """The spelling of values, layers, functions and dtypes in a Keras model; see `rendering.Spelling`."""
-
-    program: Program
-    names: Names
-    layers: dict[str, str] = field(default_factory=dict)
-    taken: frozenset[str] = _TAKEN
-    is_function: bool = False
-
-    def value(self, name: str) -> str:
-        """Return the variable name of a value, or the source code of a constant."""
-        if name in self.program.weights:
-            return _constant(self.program.weights[name])
-        variable = self.names.of[name]
-        return f"{variable}_" if variable in self.taken else variable
-
-    def symbol(self, name: str) -> str:
-        """Raise `RuleError`: no operation of a functional model accepts a dynamic size as an argument."""
-        raise RuleError(f"the dynamic size {name} is used as a number, which a functional model does not support")
-
-    def module(self, name: str) -> str:
-        """Return the variable of a layer that is called several times, or the constructor call of any other layer."""
-        return self.layers.get(name) or construction(self.program.modules[name].spec, self.name(name))
-
-    def name(self, name: str) -> str:
-        """Return the source code of a layer's name: a string, or in a block an f-string with the prefix `name`."""
-        return f'f"{{name}}_{name}"' if self.is_function else quoted(name)
-
-    def expression(self, expression: Any) -> Any:
-        """Return an expression in which calls of blocks are replaced by calls of their functions."""
-
-        def called(node: Any) -> Any:
-            if not is_module_call(node) or not self.program.modules[node.name].spec.kind.startswith("."):
-                return node
-            spec = self.program.modules[node.name].spec
-            name = identifier(spec.kind[1:])
-            return Operation("function", name, (*node.args, Argument(self.name(node.name))), spec.config)
-
-        return transformed(expression, called)
-
-    def function(self, name: str) -> str:
-        """Return the name of a function in the source code, given the imports of the file."""
-        return name.removeprefix("keras.")
-
-    def dtype(self, name: str) -> str:
-        """Return the source code of a dtype; every floating-point dtype is that of the model."""
-        if name.startswith(("float", "bfloat")):
-            return "keras.config.floatx()"
-        return quoted(_dtype(name))
-
-
-def _dtype(name: str) -> str:
-    """Return the Keras dtype for a torch dtype: int32 for int64, as integers have 32 bits on every backend."""
-    return "int32" if name == "int64" else name
-
-
-def is_inline(array: Array) -> bool:
-    """Return whether a constant is small enough to be written into the source code."""
-    return array.size <= _INLINE
-
-
-def with_constants(program: Program) -> Program:
-    """Return the program in which each constant is replaced by its source code."""
-    codes = {name: Argument(_constant(weight)) for name, weight in program.weights.items()}
-    steps = (replace(step, expression=transformed(step.expression, partial(_placed, codes))) for step in program.steps)
-    return replace(program, steps=tuple(steps))
-
-
-def _placed(codes: Mapping[str, Argument], node: Any) -> Any:
-    return codes.get(node.name, node) if isinstance(node, Ref) else node
+_Defaults = Mapping[str, Mapping[str, Any]]
 
 
 def write(structure: Structure) -> str:
     """Return the text of `model.py`."""
     program = structure.program
-    functions = ["\n".join(_block(block)) for block in structure.blocks]
-    body = "\n\n\n".join([*functions, "\n".join(_function(program))])
+    taken = _TAKEN | {identifier(block.name) for block in structure.blocks}
+    defaults = _defaults(structure)
+    functions = ["\n".join(_block(block, taken, defaults)) for block in structure.blocks]
+    body = "\n\n\n".join([*functions, "\n".join(_function(program, taken, defaults))])
     imports = ["import keras"]
     if "CONSTANTS[" in body:
         imports = ["from pathlib import Path", "", *imports]
@@ -119,45 +45,54 @@ def write(structure: Structure) -> str:
     return "\n".join([f'"""{_title(program)}"""', "", *imports, *constants, "", "", body, ""])
 
 
-def _block(block: Block) -> Iterator[str]:
+def _defaults(structure: Structure) -> _Defaults:
+    """Return the default values of each block's arguments: the values that most of its calls have."""
+    calls: dict[str, list[Mapping[str, Any]]] = {}
+    for program in (structure.program, *(block.program for block in structure.blocks)):
+        for module in program.modules.values():
+            calls.setdefault(module.spec.kind, []).append(module.spec.config)
+    return {
+        f".{block.name}": {
+            name: value
+            for name in block.arguments
+            if (value := _usual([config[name] for config in calls.get(f".{block.name}", ())])) is not None
+        }
+        for block in structure.blocks
+    }
+
+
+def _usual(values: list[Any]) -> Any:
+    """Return the majority value; None if there is none, or if it is not a plain value."""
+    if not values:
+        return None
+    value, count = Counter(repr(value) for value in values).most_common(1)[0]
+    found = next(one for one in values if repr(one) == value)
+    is_plain = "Argument" not in value and len(value) < 20
+    return found if is_plain and count > 2 and 2 * count > len(values) else None
+
+
+def _block(block: Block, taken: frozenset[str], defaults: _Defaults) -> Iterator[str]:
     """Yield the lines of the function for a repeated block."""
-    program = block.program
-    names = variable_names(program)
-    taken = frozenset({*_TAKEN, "name", *block.arguments})
-    spelling = _KerasSpelling(program, names, taken=taken, is_function=True)
-    given = [spelling.value(value.name) for value in program.inputs]
-    yield from statement(0, f"def {identifier(block.name)}({', '.join([*given, 'name', *block.arguments])}):")
+    program, own = block.program, defaults[f".{block.name}"]
+    given: dict[str, str] = {}
+    for value in program.inputs:
+        wanted = variable_name(program.input_names.get(value.name) or "x")
+        given[value.name] = unique(wanted, {*given.values(), *taken, "name", *block.arguments})
+    needed = [name for name in block.arguments if name not in own]
+    arguments = [*given.values(), "name", *needed, *(f"{name}={literal(value)}" for name, value in own.items())]
+    yield from statement(0, f"def {identifier(block.name)}({', '.join(arguments)}):")
     uses = list(block.uses)
     listed = ", ".join(uses if len(uses) <= 4 else [*uses[:2], "...", uses[-1]])
     yield from docstring(4, f"Call the layers of one of {len(uses)} equal parts: {listed}.")
-    used = {*names.of.values(), *taken}
-    for step in program.steps:
-        yield from _step(program, step, spelling, used)
+    taken = taken | {"name", *block.arguments}
+    body = rolled(program, taken)
+    spelling = KerasSpelling(program, local_names(program, body, given, taken), defaults=defaults, is_function=True)
+    yield from _body(body, spelling, {*spelling.variables.values(), *taken})
     yield f"    return {_returned(program.outputs, spelling)}"
 
 
 def _title(program: Program) -> str:
     return f"The PyTorch module {''.join(one for one in program.name if one.isidentifier())}, as a Keras 3 model."
-
-
-def construction(spec: LayerSpec, name: str = "") -> str:
-    """Return the constructor call of a layer: `layers.Conv2D(64, 3, padding="same", name="conv1")`.
-
-    Args:
-        spec: The layer.
-        name: The code of its name.
-    """
-    named = [f"name={name}"] if name else []
-    return f"layers.{spec.kind.rpartition('.')[2]}({', '.join([*arguments(spec, _written), *named])})"
-
-
-def _written(value: Any) -> str:
-    """Return the source code of an argument; a serialised layer becomes its constructor call."""
-    if isinstance(value, Mapping):
-        return construction(LayerSpec(kind=f"keras.layers.{value['class_name']}", config=value["config"]))
-    if isinstance(value, float):
-        return literal(float(f"{value:.12g}"))  # rounded, because 1 - 0.1 is not exactly 0.9
-    return literal(value)
 
 
 def described(shape: Shape) -> str:
@@ -167,29 +102,32 @@ def described(shape: Shape) -> str:
     )
 
 
-def _function(program: Program) -> Iterator[str]:
-    names = variable_names(program)
-    spelling = _KerasSpelling(program, names)
+def _function(program: Program, taken: frozenset[str], defaults: _Defaults) -> Iterator[str]:
+    given: dict[str, str] = {}
+    for value in program.inputs:
+        wanted = variable_name(program.input_names.get(value.name, value.name))
+        given[value.name] = unique(wanted, {*given.values(), *taken})
+    inputs = unique("inputs", {*given.values()})
+    taken = taken | {inputs}
+    body = rolled(program, taken)
+    spelling = KerasSpelling(program, local_names(program, body, given, taken), defaults=defaults)
     yield "def build_model() -> keras.Model:"
     yield '    """Return the model with new weights; `load_weights` gives it the converted ones.'
     yield ""
     yield "    Shapes:"
     for value in program.inputs:
-        yield f"        {names.arguments[value.name]}: {described(value.target_shape)}, {value.dtype}"
+        yield f"        {given[value.name]}: {described(value.target_shape)}, {value.dtype}"
     for ref in refs(program.outputs):
         yield f"        returns: {described(program.values[ref.name].target_shape)}, {program.values[ref.name].dtype}"
     yield '    """'
-    inputs = unique("inputs", {*names.of.values()})
-    yield from _inputs(program, names, spelling, inputs)
-    taken = {*names.of.values(), inputs, *_TAKEN}
-    for step in program.steps:
-        yield from _step(program, step, spelling, taken)
+    yield from _inputs(program, spelling, inputs)
+    yield from _body(body, spelling, {*spelling.variables.values(), *taken})
     returned = _returned(program.outputs, spelling)
     name = quoted(identifier(program.name))
     yield from statement(4, f"return keras.Model({inputs}, {returned}, name={name})")
 
 
-def _inputs(program: Program, names: Names, spelling: _KerasSpelling, inputs: str) -> Iterator[str]:
+def _inputs(program: Program, spelling: KerasSpelling, inputs: str) -> Iterator[str]:
     """Yield the statements that create the inputs: one, or a list of several."""
     made = [_input(program, value) for value in program.inputs]
     variables = [spelling.value(value.name) for value in program.inputs]
@@ -205,32 +143,61 @@ def _inputs(program: Program, names: Names, spelling: _KerasSpelling, inputs: st
 
 def _input(program: Program, value: Value) -> str:
     sizes = tuple(size if isinstance(size, int) else None for size in value.target_shape[1:])
-    options = "" if value.dtype.startswith("float") else f", dtype={quoted(_dtype(value.dtype))}"
+    options = "" if value.dtype.startswith("float") else f", dtype={quoted(spelled_dtype(value.dtype))}"
     name = identifier(program.input_names.get(value.name, value.name))
     return f"keras.Input({literal(sizes)}{options}, name={quoted(name)})"
 
 
-def _step(program: Program, step: Step, spelling: _KerasSpelling, taken: set[str]) -> Iterator[str]:
+def _body(body: Body, spelling: KerasSpelling, taken: set[str]) -> Iterator[str]:
+    """Yield the statements of a function."""
+    for one in body:
+        if isinstance(one, Step):
+            yield from _step(4, one, spelling, taken)
+            continue
+        yield from _head(one, spelling.is_function)
+        inner = replace(spelling, loop=_with_variable(one, spelling.is_function))
+        for step in one.steps:
+            yield from _step(8, step, inner, taken)
+
+
+def _with_variable(loop: Loop, is_function: bool) -> Loop:
+    return replace(loop, variable="name") if loop.variable == "part" and not is_function else loop
+
+
+def _head(loop: Loop, is_function: bool) -> Iterator[str]:
+    """Yield the head of a loop: over a range, over the values of one variable, or over the rows of a table."""
+    columns = {
+        _with_variable(loop, is_function).variable if name == loop.variable else name: values
+        for name, values in loop.columns.items()
+    }
+    numbers = columns.get("number") if loop.variable == "number" else None
+    if not columns:
+        yield from statement(4, f"for _ in range({loop.turns}):")
+        return
+    if numbers and len(columns) == 1:
+        first, stop = numbers[0], numbers[-1] + 1
+        yield f"    for number in range({f'{first}, ' if first else ''}{stop}):"
+        return
+    variables = ", ".join(columns)
+    rows = [*zip(*columns.values(), strict=True)]
+    table = literal(tuple(row if len(columns) > 1 else row[0] for row in rows))
+    yield from statement(4, f"for {variables} in {table}:")
+
+
+def _step(indent: int, step: Step, spelling: KerasSpelling, taken: set[str]) -> Iterator[str]:
+    program = spelling.program
     is_layer = step.module and not program.modules[step.module].spec.kind.startswith(".")
     if is_layer and program.module_uses[step.module] > 1 and step.module not in spelling.layers:
-        variable = unique(f"{step.module}_layer", taken)
-        yield from statement(
-            4, f"{variable} = {construction(program.modules[step.module].spec, spelling.name(step.module))}"
-        )
+        variable = unique(f"{identifier(step.module)}_layer", taken)
+        made = construction(spelling.found(step.module).spec, spelling.name(step.module))
+        yield from statement(indent, f"{variable} = {made}")
         taken.add(variable)
         spelling.layers[step.module] = variable
     outputs = ", ".join(spelling.value(name) for name in step.outputs)
-    yield from statement(4, f"{outputs} = {rendered(spelling.expression(step.expression), spelling)}")
+    yield from statement(indent, f"{outputs} = {rendered(spelling.expression(step.expression), spelling)}")
 
 
-def _constant(weight: Weight) -> str:
-    assert weight.array is not None
-    if not is_inline(weight.array):
-        return f"CONSTANTS[{quoted(weight.name)}]"
-    return f"np.array({literal(weight.array.tolist())}, {quoted(weight.array.dtype.name)})"
-
-
-def _returned(outputs: object, spelling: _KerasSpelling) -> str:
+def _returned(outputs: object, spelling: KerasSpelling) -> str:
     if isinstance(outputs, Ref):
         return spelling.value(outputs.name)
     if isinstance(outputs, Mapping):
@@ -240,4 +207,4 @@ def _returned(outputs: object, spelling: _KerasSpelling) -> str:
     return bracketed([*outputs], [_returned(item, spelling) for item in outputs])
 
 
-__all__ = ["construction", "described", "is_inline", "with_constants", "write"]
+__all__ = ["described", "write"]

@@ -11,10 +11,12 @@ import numpy as np
 from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.program.program import Program
-from keras3conv.builder.source.keras_source import is_inline, write
+from keras3conv.builder.source.keras_source import write
+from keras3conv.builder.source.keras_spelling import is_inline
 from keras3conv.builder.to_keras.functions import with_functions
 from keras3conv.builder.to_keras.lowering import lower
 from keras3conv.builder.to_keras.pairing import alignment_of
+from keras3conv.builder.to_keras.recognising import recognised
 from keras3conv.errors import Problem, UnsupportedLayerError
 from keras3conv.messages import count, lay_out
 from keras3conv.model.graph import Graph
@@ -60,7 +62,7 @@ def build(module: Any, channels: Channels, inputs: Any, dynamic: Mapping[str, Se
     from keras3conv.frameworks.torch import export
 
     captured = export.capture(module, inputs, dynamic)
-    lowered = lower(captured.graph, dict(captured.shapes), dict(captured.lines), channels)
+    lowered = lower(recognised(captured.graph), dict(captured.shapes), dict(captured.lines), channels)
     require_none(captured.graph.name, lowered.problems)
     structure, placements = with_functions(lowered, captured.graph.view)
     source, constants = write(structure), _constants(lowered.program)

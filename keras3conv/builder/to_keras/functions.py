@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from keras3conv.builder.passes.blocks import structured
+from keras3conv.builder.passes.nested import nested
 from keras3conv.builder.program.structure import Structure
-from keras3conv.builder.source.keras_source import with_constants
+from keras3conv.builder.source.keras_spelling import with_constants
 from keras3conv.builder.to_keras.layers import Placement
 from keras3conv.builder.to_keras.lowering import Lowered
 from keras3conv.model.views import ModelView
@@ -21,7 +22,8 @@ def with_functions(lowered: Lowered, view: ModelView) -> tuple[Structure, tuple[
     classes = {layer.path: layer.kinds[0].rpartition(".")[2] for layer in view.layers}
     classes = {path: name for path, name in classes.items() if name not in _CONTAINERS}
     program = replace(with_constants(lowered.program), weights={})
-    structure = structured(Structure(program=program), taken=("BuildModel",), classes=classes, with_shared=False)
+    structure = nested(Structure(program=program), classes, ("BuildModel",))
+    structure = structured(structure, ("BuildModel",), with_shared=False)
     names = {flat: path.replace(".", "_") for flat, path in structure.paths.items()}
     every = [names.get(name, name) for name in lowered.program.modules]
     if len({*every}) < len(every):  # two layers would have the same name

@@ -23,6 +23,7 @@ from keras3conv.builder.to_keras.call import (
     handler_of,
     ops,
 )
+from keras3conv.builder.to_keras.counting import numbers_up_to
 from keras3conv.builder.to_keras.finishing import finished
 from keras3conv.builder.to_keras.holding import layer_of
 from keras3conv.builder.to_keras.layers import (
@@ -92,6 +93,8 @@ class _Lowering:
         self.problems: list[Problem] = []
         self._calls: tuple[str, ...] = ()
         self._path = ""
+        self._variables: dict[str, tuple[str, ...]] = {}
+        self._variable: tuple[str, ...] = ()
         self._names: set[str] = {identifier(graph.input_names.get(one.name, one.name)) for one in graph.inputs}
         self._made: dict[object, Value] = {}
         self._shared: dict[object, str] = {}
@@ -112,6 +115,7 @@ class _Lowering:
     def node(self, node: Node, line: str) -> None:
         """Convert one call, or record the problem if it cannot be converted."""
         self._calls, self._path = node.calls, node.path
+        self._variable = next(iter(node.variables), ())
         try:
             call = Call(node, mapped(node.arguments, self._argument), self)
             handler = handler_of(node.kind)
@@ -123,8 +127,10 @@ class _Lowering:
             self.problems.append(Problem(torch=node.path or self.graph.name, fact=fact))
             result = [self.new(tensor.shape, identity(len(tensor.shape)), tensor.dtype) for tensor in node.outputs]
         results = result if isinstance(result, list | tuple) else [result]
-        for tensor, made in zip(node.outputs, results, strict=False):
+        for place, (tensor, made) in enumerate(zip(node.outputs, results, strict=False)):
             self._given[tensor.name] = made
+            if isinstance(made, Value) and place < len(node.variables) > 1:
+                self._variables[made.name] = node.variables[place]
 
     def _argument(self, leaf: Any) -> Any:
         if not isinstance(leaf, Ref):
@@ -168,6 +174,7 @@ class _Lowering:
         name = f"v{len(self.values)}"
         value = Value(name=name, shape=tuple(shape), order=tuple(order), dtype=dtype, flattened=flattened)
         self.values[name] = value
+        self._variables[name] = self._variable
         return value
 
     def write(self, expression: Any, made: Sequence[Value]) -> None:
@@ -265,19 +272,10 @@ class _Lowering:
         return self._made[key]
 
     def numbers(self, size: Size) -> Value:
-        """Return the range 0 ... size - 1 for a dynamic size, as the cumulative sum of ones along an input axis."""
+        """Return the range 0 ... size - 1 for a dynamic size of an input."""
         key = "numbers", size
         if key not in self._made:
-            found = ((one, axis) for one in self._inputs for axis, other in enumerate(one.shape) if other == size)
-            given, axis = next(found, (None, 0))
-            if given is None:
-                raise RuleError(f"a range up to the dynamic size {size}, which is not the size of an input axis")
-            index = tuple(slice(None) if one == axis else 0 for one in given.order)
-            made = self.new((size,), (0,), "int32")
-            self.write(ops.cumsum(ops.ones_like(given[index], dtype=Dtype("int32")), axis=0) - 1, [made])
-            self._made[key] = made
-            if axis == 0:
-                self.example_numbers.add(made.name)
+            self._made[key] = numbers_up_to(self, size, self._inputs)
         return self._made[key]
 
     def layer(
@@ -391,6 +389,7 @@ class _Lowering:
                 weights=self.weights,
                 input_names=self.graph.input_names,
                 output_orders=tuple(orders),
+                variables=self._variables,
             )
         )
         self.placements = [placement for placement in self.placements if placement.layer in program.modules]

@@ -25,6 +25,7 @@ from keras3conv.frameworks.torch.folding import Constants, is_number
 from keras3conv.frameworks.torch.modes import evaluating
 from keras3conv.frameworks.torch.module import call_arguments
 from keras3conv.frameworks.torch.tensors import named_tensors
+from keras3conv.frameworks.torch.variables import variables_of
 from keras3conv.frameworks.torch.view import view
 from keras3conv.messages import lay_out
 from keras3conv.model.graph import Graph, Node, Parameter, Ref, Shape, Size, Tensor
@@ -100,7 +101,7 @@ def _exported(
     for name, axes in dynamic.items():
         if not isinstance(named.get(name), torch.Tensor):
             known = ", ".join(name for name, value in named.items() if isinstance(value, torch.Tensor))
-            raise InputError(f"dynamic names {name!r}, which is no tensor among the inputs\nInputs:  {known}")
+            raise InputError(f"dynamic names {name!r}, which is not a tensor among the inputs\nInputs:  {known}")
         shapes[name] |= {axis % named[name].ndim: Dim.DYNAMIC for axis in axes}
     try:
         return torch.export.export(module, args, kwargs or None, dynamic_shapes=shapes, strict=False)
@@ -251,6 +252,9 @@ class _Reader:
             structure=tuple(refs) if several else refs[0],
             config=self._config(module, used if several else None),
             calls=calls,
+            variables=variables_of(
+                node.meta.get("stack_trace") or "", [call.rpartition(":")[0] for call in calls], len(outputs)
+            ),
         )
         self.nodes.append(made)
         self.lines[outputs[0].name] = _line(node)

@@ -113,7 +113,7 @@ def test_stochastic_depth_is_converted_to_a_dropout_of_whole_samples() -> None:
 
 def test_modules_of_one_class_become_a_function_with_its_name() -> None:
     built = converted(Repeated(), torch.randn(2, 4, 5, 6))
-    assert "def branch(x, name, filters):" in built.source
+    assert "def branch(x, name, filters=6):" in built.source
     assert 'branch(x, "stages_0", filters=4)' in built.source
     assert {layer.name for layer in built.model.layers} >= {"stages_0_conv", "stages_5_end", "stages_3_norm"}
 

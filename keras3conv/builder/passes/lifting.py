@@ -1,0 +1,105 @@
+"""Turn the values that differ between the repetitions of a block into arguments of the block."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from keras3conv.builder.program.names import identifier, unique
+from keras3conv.builder.program.operation import Operation
+from keras3conv.builder.program.structure import Argument
+
+_WORDS = {"reshape": "size", "tile": "times", "roll": "shift", "pad": "padding", "*": "factor", "+": "offset"}
+"""Argument names for the numbers of an operation, by operation."""
+
+_LARGEST_MULTIPLE = 8
+
+
+@dataclass
+class Arguments:
+    """The arguments of a repeated block. Values that vary in the same way share one argument.
+
+    Attributes:
+        named: For each argument, its value in each repetition.
+        taken: Names that no argument may have.
+        with_multiples: Whether a number that is always the same multiple of another argument is written as that.
+    """
+
+    named: dict[str, list[Any]] = field(default_factory=dict)
+    taken: frozenset[str] = frozenset()
+    with_multiples: bool = False
+
+    def of(self, values: list[Any], owner: str, name: str) -> Any:
+        """Return the value if it is equal in all repetitions; else an argument with these values."""
+        if all(value == values[0] and type(value) is type(values[0]) for value in values):
+            return values[0]
+        for known, others in self.named.items():
+            if others == values:
+                return Argument(known)
+        if self.with_multiples and (found := self._multiple(values)):
+            return found
+        if all(_are_numbers(value, values[0]) for value in values):
+            columns = [[*parts] for parts in zip(*values, strict=True)]
+            if any(self._is_known(column) for column in columns):
+                return tuple(self.of(column, owner, name) for column in columns)
+        wanted = name if name not in self.named else f"{owner}_{name}"
+        made = unique(identifier(wanted), {*self.named, *self.taken})
+        self.named[made] = values
+        return Argument(made)
+
+    def _is_known(self, values: list[Any]) -> bool:
+        """Return whether an existing argument expresses these numbers."""
+        return len({*values}) == 1 or values in self.named.values() or self._multiple(values) is not None
+
+    def _multiple(self, values: list[Any]) -> Argument | None:
+        """Return an existing argument times or divided by a number, if this gives the values in all repetitions."""
+        if any(type(value) is not int or value <= 0 for value in values):
+            return None
+        for known, others in self.named.items():
+            if any(type(other) is not int or other <= 0 for other in others):
+                continue
+            larger, smaller = (values, others) if values[0] > others[0] else (others, values)
+            times = {large // small if large % small == 0 else 0 for large, small in zip(larger, smaller, strict=True)}
+            if len(times) == 1 and 1 < (number := times.pop()) <= _LARGEST_MULTIPLE:
+                return Argument(f"{number} * {known}" if larger is values else f"{known} // {number}")
+        return None
+
+    def lifted(self, nodes: Sequence[Any], owner: str, name: str = "number") -> Any:
+        """Merge expressions that differ only in literals into one expression with arguments for the literals."""
+        first = nodes[0]
+        if isinstance(first, Operation):
+            word = _WORDS.get(first.name.rpartition(".")[2], name)
+            parts = [self.lifted([node.args[place] for node in nodes], owner, word) for place in range(len(first.args))]
+            kwargs = {key: self.lifted([node.kwargs[key] for node in nodes], owner, key) for key in first.kwargs}
+            return Operation(first.kind, first.name, tuple(parts), kwargs)
+        if isinstance(first, Mapping):
+            return {key: self.lifted([node[key] for node in nodes], owner, key) for key in first}
+        if isinstance(first, slice):
+            ends = ("start", "stop", "step")
+            return slice(*(self.lifted([getattr(node, end) for node in nodes], owner, end) for end in ends))
+        if isinstance(first, tuple | list):
+            return type(first)(self.lifted(parts, owner, name) for parts in zip(*nodes, strict=True))
+        return self.of([*nodes], owner, name) if isinstance(first, int | float | Argument) else first
+
+
+def _are_numbers(value: Any, other: Any) -> bool:
+    """Return whether two values are tuples with the same number of integers."""
+    if not isinstance(value, tuple) or not isinstance(other, tuple) or len(value) != len(other):
+        return False
+    return len(value) > 1 and all(type(part) is int for part in value)
+
+
+def type_of(values: Sequence[Any]) -> str:
+    """Return the type annotation of an argument that has these values."""
+    return " | ".join(dict.fromkeys(_type_of(value) for value in values))
+
+
+def _type_of(value: Any) -> str:
+    if value is None:
+        return "None"
+    if isinstance(value, tuple):
+        inner = " | ".join(dict.fromkeys(map(_type_of, value)))
+        return f"tuple[{inner}, ...]"
+    return type(value).__name__
+
+
+__all__ = ["Arguments", "type_of"]

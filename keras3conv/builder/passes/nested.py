@@ -1,0 +1,173 @@
+"""Make blocks of the calls of source layers: layers of the same class with equivalent calls become one block.
+
+The innermost calls come first, so that the block of a layer calls the blocks of its inner layers.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from keras3conv.builder.passes.blocks import with_block
+from keras3conv.builder.passes.lifting import Arguments
+from keras3conv.builder.passes.segments import Segment, with_modules
+from keras3conv.builder.program.operation import INDEX, Operation, signature
+from keras3conv.builder.program.program import Program, Step
+from keras3conv.builder.program.structure import Argument, Structure
+from keras3conv.model.graph import refs
+
+_MOST_INPUTS, _MOST_ARGUMENTS = 4, 9
+"""The largest numbers of inputs and arguments of a block, to keep it readable."""
+
+_SAVED = 4
+"""The number of statements that a block must save."""
+
+_ABOUT_AXES = frozenset({"axis", "axes", "keepdims", "num_heads"})
+_EXACT = frozenset({"transpose", "squeeze", "expand_dims", "moveaxis", "split", "einsum", "array"})
+"""Operations whose numbers are axes; statements that differ in these numbers are not equivalent."""
+
+
+def nested(structure: Structure, classes: Mapping[str, str], taken: Iterable[str] = ()) -> Structure:
+    """Return the program with a block for each kind of call, if the block saves enough statements.
+
+    Args:
+        structure: The program.
+        classes: The class of each source layer, by its path.
+        taken: Names that no block may have.
+    """
+    structure = replace(structure, program=gathered(structure.program))
+    names = frozenset({"name", *taken})
+    for depth in range(max((len(step.calls) for step in structure.program.steps), default=0) - 1, -1, -1):
+        refused: set[object] = set()
+        while found := _best(structure.program, classes, depth, refused):
+            key, segments = found
+            arguments = Arguments(taken=names, with_multiples=True)
+            made = with_block(structure, segments, taken, classes, arguments)
+            if len(arguments.named) > _MOST_ARGUMENTS:
+                refused.add(key)
+            else:
+                structure = made
+    return structure
+
+
+def gathered(program: Program) -> Program:
+    """Return the program with the statements of each call adjacent; statements between them move before the call."""
+    steps = list(program.steps)
+    for depth in range(max((len(step.calls) for step in steps), default=0)):
+        for call in dict.fromkeys(step.calls[depth] for step in steps if len(step.calls) > depth):
+            steps = _gathered(steps, call)
+    return replace(program, steps=tuple(steps))
+
+
+def _gathered(steps: list[Step], call: str) -> list[Step]:
+    places = [place for place, step in enumerate(steps) if call in step.calls]
+    start, stop = places[0], places[-1] + 1
+    if stop - start == len(places):
+        return steps
+    inside = [steps[place] for place in places]
+    made = {output for step in inside for output in step.outputs}
+    others = [step for step in steps[start:stop] if call not in step.calls]
+    if any(made & {*step.inputs} for step in others):
+        return steps
+    return [*steps[:start], *others, *inside, *steps[stop:]]
+
+
+def _best(
+    program: Program, classes: Mapping[str, str], depth: int, refused: set[object]
+) -> tuple[object, list[Segment]] | None:
+    """Return the calls that save the most statements as one block, and their key; at least one call has this depth.
+
+    Calls at smaller depths that are alike belong to the same block. None if no block saves enough.
+    """
+    groups: dict[object, list[Segment]] = {}
+    for level in range(depth, -1, -1):
+        for segment in _calls(program, classes, level):
+            key = classes[segment.path], _key(program, segment)
+            if level == depth or key in groups:
+                groups.setdefault(key, []).append(segment)
+    groups = {key: _apart(found) for key, found in groups.items() if key not in refused}
+    saved = {key: (len(found) - 1) * (found[0].length - 1) for key, found in groups.items() if len(found) > 1}
+    best = max(saved, key=lambda key: saved[key], default=None)
+    return (best, groups[best]) if best is not None and saved[best] >= _SAVED else None
+
+
+def _apart(segments: list[Segment]) -> list[Segment]:
+    """Return segments that do not overlap, in order."""
+    found: list[Segment] = []
+    for segment in sorted(segments, key=lambda one: (one.start, one.stop)):
+        if not found or segment.start >= found[-1].stop:
+            found.append(segment)
+    return found
+
+
+def _calls(program: Program, classes: Mapping[str, str], depth: int) -> Iterator[Segment]:
+    """Yield the segments of the layer calls at a depth that have one output and share no layer with other calls."""
+    last_use = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
+    last_use |= {ref.name: len(program.steps) for ref in refs(program.outputs)}
+    places: dict[str, list[int]] = {}
+    for place, step in enumerate(program.steps):
+        if len(step.calls) > depth:
+            places.setdefault(step.calls[depth], []).append(place)
+    for call, found in places.items():
+        path, start, stop = call.rpartition(":")[0], found[0], found[-1] + 1
+        if path not in classes or stop - start != len(found):
+            continue
+        while start < stop - 1 and _is_used_after(program.steps[start], stop, last_use):
+            start += 1  # a statement that others need moves before the call
+        steps = program.steps[start:stop]
+        made = {output for step in steps for output in step.outputs}
+        given = dict.fromkeys(name for step in steps for name in step.inputs if name not in made)
+        is_single = len(steps[-1].outputs) == 1 and _is_used_after(steps[-1], stop, last_use)
+        is_single = is_single and not any(_is_used_after(step, stop, last_use) for step in steps[:-1])
+        if is_single and len(steps) > 2 and 0 < len(given) <= _MOST_INPUTS and _owns_its_modules(program, steps):
+            yield Segment(start=start, stop=stop, given=tuple(given), path=path, calls=steps[0].calls[:depth])
+
+
+def _is_used_after(step: Step, stop: int, last_use: Mapping[str, int]) -> bool:
+    return any(last_use.get(output, -1) >= stop for output in step.outputs)
+
+
+def _owns_its_modules(program: Program, steps: tuple[Step, ...]) -> bool:
+    """Return whether the steps call modules that no other step calls."""
+    called = [step.module for step in steps if step.module]
+    return bool(called) and all(program.module_uses[name] == called.count(name) for name in called)
+
+
+def _key(program: Program, segment: Segment) -> object:
+    """Return a key that is equal for segments that differ only in values that can be arguments."""
+    names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.given)}
+    modules: dict[str, int] = {}
+    key: list[object] = []
+    for place, step in enumerate(program.steps[segment.start : segment.stop]):
+        kind = program.modules[step.module].spec.kind if step.module else ""
+        wiring = tuple(names[name] for name in step.inputs)
+        key.append((kind, shape_of(step.expression), wiring, modules.setdefault(step.module, len(modules))))
+        names |= {output: place * 8 + number for number, output in enumerate(step.outputs)}
+    return tuple(key), tuple(program.values[name].order for name in segment.given)
+
+
+def shape_of(expression: Any) -> object:
+    """Return a value that is equal for expressions that differ only in names and in numbers that are not axes."""
+    return signature(_without_numbers(with_modules(expression, lambda _: ""), is_exact=False))
+
+
+def _without_numbers(node: Any, *, is_exact: bool) -> Any:
+    if isinstance(node, Operation):
+        is_exact = node.name.rpartition(".")[2] in _EXACT
+        if node.name == INDEX:
+            key = _without_numbers(node.args[1], is_exact=True)
+            return replace(node, args=(_without_numbers(node.args[0], is_exact=False), key))
+        kwargs = {
+            name: _without_numbers(one, is_exact=is_exact or name in _ABOUT_AXES) for name, one in node.kwargs.items()
+        }
+        return replace(node, args=tuple(_without_numbers(one, is_exact=is_exact) for one in node.args), kwargs=kwargs)
+    if isinstance(node, slice):  # the bounds of a slice are sizes
+        return slice(*(_without_numbers(one, is_exact=False) for one in (node.start, node.stop, node.step)))
+    if isinstance(node, tuple | list):
+        return tuple(_without_numbers(one, is_exact=is_exact) for one in node)
+    if isinstance(node, Argument) and not is_exact:
+        return "argument"
+    is_number = isinstance(node, int | float) and not isinstance(node, bool) and not is_exact
+    return type(node) if is_number and (node > 0 or isinstance(node, float)) else node
+
+
+__all__ = ["gathered", "nested", "shape_of"]

@@ -1,0 +1,301 @@
+"""Replace consecutive repetitions of statements by loops over a table of the values that differ."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from keras3conv.builder.passes.lifting import Arguments
+from keras3conv.builder.passes.nested import shape_of
+from keras3conv.builder.passes.segments import prefix_of
+from keras3conv.builder.program.loop import Body, Loop
+from keras3conv.builder.program.operation import Operation, transformed
+from keras3conv.builder.program.program import Module, Program, Step
+from keras3conv.builder.program.structure import simplified
+from keras3conv.model.graph import Ref, refs
+from keras3conv.rules.rule import LayerSpec
+
+_LONGEST = 40
+"""The largest number of statements in a loop."""
+
+_MOST_COLUMNS = 6
+"""The largest number of variables of a loop."""
+
+_SAVED = 2
+"""The number of lines that a loop must save."""
+
+_Place = tuple[int, int, int]
+"""The position at which a value is computed: the iteration, the statement in it, the output of the statement."""
+
+
+def rolled(program: Program, taken: frozenset[str] = frozenset()) -> Body:
+    """Return the statements of a program, with loops for repeated statements.
+
+    Args:
+        program: The program; names of modules are unique in it.
+        taken: Names that no variable of a loop may have.
+    """
+    tokens = [_token(program, step) for step in program.steps]
+    return _rolled(program, tokens, 0, len(tokens), taken)
+
+
+def _rolled(
+    program: Program, tokens: Sequence[object], first: int, end: int, taken: frozenset[str]
+) -> list[Step | Loop]:
+    found = _best(program, tokens, first, end, taken)
+    if found is None:
+        return [*program.steps[first:end]]
+    start, stop, made = found
+    before, after = (_rolled(program, tokens, *part, taken) for part in ((first, start), (stop, end)))
+    return [*before, *made, *after]
+
+
+def _best(
+    program: Program, tokens: Sequence[object], first: int, end: int, taken: frozenset[str]
+) -> tuple[int, int, list[Step | Loop]] | None:
+    """Return the loop that saves the most lines within a range of statements, and the statements that it replaces."""
+    found = ((first + start, length, turns) for start, length, turns in _repetitions(tokens[first:end]))
+    candidates = sorted(found, key=lambda one: (-one[1] * (one[2] - 1), one[1], one[0]))
+    best: tuple[int, int, int, list[Step | Loop]] | None = None
+    for start, length, turns in candidates:
+        if best is not None and length * (turns - 1) <= best[0]:
+            break
+        for count in range(turns, 1, -1):
+            loop = _Turns(program, start, length, count).loop(taken)
+            if loop is None:
+                continue
+            saved = length * (count - 1) - _table_lines(loop[-1], count) - len(loop) + 1
+            if saved >= _SAVED and (best is None or saved > best[0]):
+                best = saved, start, start + length * count, loop
+            break
+    return best[1:] if best else None
+
+
+def _table_lines(loop: Step | Loop, count: int) -> int:
+    """Return the approximate number of lines of the head of a loop."""
+    assert isinstance(loop, Loop)
+    width = sum(len(repr(value)) + 4 for values in loop.columns.values() for value in values)
+    return 1 if width < 60 else count + 2
+
+
+def _repetitions(tokens: Sequence[object]) -> Iterator[tuple[int, int, int]]:
+    """Yield every repetition: its start, its length, and the number of iterations."""
+    for length in range(1, min(_LONGEST, len(tokens) // 2) + 1):
+        run = 0
+        for place in range(len(tokens) - length - 1, -2, -1):
+            if place >= 0 and tokens[place] == tokens[place + length]:
+                run += 1
+                if run >= length:
+                    yield place, length, run // length + 1
+            else:
+                run = 0
+
+
+def _token(program: Program, step: Step) -> object:
+    module = program.modules.get(step.module)
+    kind, keys = (module.spec.kind, frozenset(module.spec.config)) if module else ("", frozenset())
+    return kind, keys, shape_of(step.expression), len(step.outputs)
+
+
+@dataclass
+class _Turns:
+    """Statements that may be the iterations of a loop.
+
+    Attributes:
+        program: The program that contains them.
+        start: The index of the first statement.
+        length: The number of statements in a turn.
+        count: The number of turns.
+    """
+
+    program: Program
+    start: int
+    length: int
+    count: int
+
+    def __post_init__(self) -> None:
+        self.stop = self.start + self.length * self.count
+        self.steps = self.program.steps[self.start : self.stop]
+        self.places: dict[str, _Place] = {}
+        for place, step in enumerate(self.steps):
+            for number, output in enumerate(step.outputs):
+                self.places[output] = (*divmod(place, self.length), number)
+
+    def loop(self, taken: frozenset[str]) -> list[Step | Loop] | None:
+        """Return the loop, preceded by copies of values that it overwrites and others need; None if impossible."""
+        carried = self._carried()
+        if carried is None or not self._keeps_its_values_to_itself():
+            return None
+        labels = self._labels()
+        if labels is None:
+            return None
+        variable, shown, values = labels
+        columns = Arguments(taken=frozenset({*taken, "name", "number"}))
+        made = self._turn(columns)
+        if made is None or len(columns.named) > _MOST_COLUMNS:
+            return None
+        named = {variable: values} if variable else {}
+        first = self._outputs(0)
+        found = self._copies({first[place]: entry for place, entry in carried.items()})
+        if found is None:
+            return None
+        copies, pairs = found
+        steps, modules = made
+        loop = Loop(
+            steps=tuple(replace(step, expression=_renamed(step.expression, pairs)) for step in steps),
+            modules=modules,
+            labels=shown,
+            variable=variable,
+            columns=named | {name: tuple(column) for name, column in columns.named.items()},
+            carried=tuple((pairs.get(entry, entry), first[place]) for place, entry in carried.items()),
+            turns=self.count,
+            last={name: first[place] for place, name in self._outputs(self.count - 1).items()},
+        )
+        return [*copies, loop]
+
+    def _turn(self, columns: Arguments) -> tuple[tuple[Step, ...], dict[str, Module]] | None:
+        """Return the statements and modules of an iteration; add the values that differ as columns of the table."""
+        steps: list[Step] = []
+        modules: dict[str, Module] = {}
+        for place in range(self.length):
+            alike = self.steps[place :: self.length]
+            if alike[0].module:
+                several = [self.program.modules[step.module] for step in alike]
+                own = sum(step.module == alike[0].module for step in self.steps[: self.length])
+                if any(self.program.module_uses[step.module] != own for step in alike):
+                    return None  # a layer that is called in several iterations, or outside the loop
+                modules[alike[0].module] = _merged(several, columns)
+            name = self.program.variable(alike[0].outputs[0])
+            expression = columns.lifted([_without_module(step.expression) for step in alike], name)
+            steps.append(replace(alike[0], expression=_with_module(expression, alike[0].module)))
+        return tuple(steps), modules
+
+    def _outputs(self, turn: int) -> dict[tuple[int, int], str]:
+        return {place[1:]: name for name, place in self.places.items() if place[0] == turn}
+
+    def _carried(self) -> dict[tuple[int, int], str] | None:
+        """Return, for each value that the next iteration uses, its position and the value for the first iteration.
+
+        None if the turns are connected in different ways.
+        """
+        carried: dict[tuple[int, int], str] = {}
+        for place in range(self.length):
+            alike = self.steps[place :: self.length]
+            for names in zip(*(step.inputs for step in alike), strict=True):
+                sources = [self._source(name, turn) for turn, name in enumerate(names)]
+                if len({*sources}) == 1 and sources[0][0] != "before":
+                    continue
+                kind, made = sources[1][0], sources[1][1]
+                if kind != "before" or {*sources[1:]} != {sources[1]} or sources[0][0] != "outside":
+                    return None
+                if carried.setdefault(made, names[0]) != names[0] or place > made[0]:
+                    return None
+        return carried
+
+    def _source(self, name: str, turn: int) -> tuple[str, Any]:
+        place = self.places.get(name)
+        if place is None:
+            return "outside", name
+        if place[0] == turn:
+            return "same", place[1:]
+        return ("before", place[1:]) if place[0] == turn - 1 else ("far", name)
+
+    def _keeps_its_values_to_itself(self) -> bool:
+        """Return whether only values of the last iteration are used outside the loop."""
+        inner = {name for name, place in self.places.items() if place[0] < self.count - 1}
+        own = sum(name in inner for step in self.steps for name in step.inputs)
+        return own == sum(self.program.uses[name] for name in inner)
+
+    def _copies(self, carried: Mapping[str, str]) -> tuple[list[Step | Loop], dict[str, str]] | None:
+        """Return copies of values that the loop overwrites and a later statement needs, with the names of the copies.
+
+        None if a value would be overwritten that a turn needs unchanged.
+        """
+        if len({*carried.values()}) < len(carried):
+            return None
+        needed = {name for step in self.program.steps[self.stop :] for name in step.inputs}
+        needed |= {ref.name for ref in refs(self.program.outputs)}
+        again = {name for step in self.steps[self.length :] for name in step.inputs}
+        names = {entry: f"{made}_before" for made, entry in carried.items() if entry in needed}
+        copies: list[Step | Loop] = [Step(expression=Ref(entry), outputs=(copy,)) for entry, copy in names.items()]
+        return None if again & {*carried.values()} else (copies, names)
+
+    def _labels(self) -> tuple[str, dict[str, str], tuple[Any, ...]] | None:
+        """Return the loop variable in the module names, the names with it, and its values; None without a pattern."""
+        names = [
+            [step.module for step in self.steps[place :: self.length] if step.module] for place in range(self.length)
+        ]
+        names = [several for several in names if several]
+        if not names:
+            return "", {}, ()
+        return _numbered(names) or _stemmed(names)
+
+
+def _numbered(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tuple[Any, ...]] | None:
+    """Return the pattern of names that differ in a number that grows by one."""
+    shown, numbers = {}, None
+    for several in names:
+        parts = [re.split(r"(\d+)", name) for name in several]
+        if len({len(part) for part in parts}) > 1:
+            return None
+        columns = [*zip(*parts, strict=True)]
+        differing = [column for column in columns if len({*column}) > 1]
+        if not differing or len({*differing}) > 1 or not all(text.isdigit() for text in differing[0]):
+            return None
+        found = tuple(map(int, differing[0]))
+        if any(after - before != 1 for before, after in pairwise(found)) or (numbers or found) != found:
+            return None
+        if any(text != str(int(text)) for text in differing[0]):
+            return None
+        numbers = found
+        shown[several[0]] = "".join("{}" if len({*column}) > 1 else column[0] for column in columns)
+    return ("number", shown, numbers) if numbers else None
+
+
+def _stemmed(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tuple[Any, ...]] | None:
+    """Return the pattern of names that have a different prefix in each iteration."""
+    turns = [*zip(*names, strict=True)]
+    stems = [turn[0] if len(turn) == 1 else prefix_of(turn) for turn in turns]
+    if not all(stems) or len({*stems}) < len(stems):
+        return None
+    shown = {}
+    for several in names:
+        ends = {name[len(stem) :] for name, stem in zip(several, stems, strict=True)}
+        if len(ends) > 1:
+            return None
+        shown[several[0]] = "{}" + ends.pop()
+    if all(stem.endswith("_") for stem in stems):
+        stems = [stem[:-1] for stem in stems]
+        shown = {name: f"{{}}_{text[2:]}" for name, text in shown.items()}
+    return "part", shown, tuple(stems)
+
+
+def _merged(several: Sequence[Module], columns: Arguments) -> Module:
+    first = several[0]
+    kind = first.spec.kind
+    config = {
+        name: columns.of([simplified(name, one.spec.config[name], kind) for one in several], first.name, name)
+        for name in first.spec.config
+    }
+    return replace(first, spec=LayerSpec(kind=kind, config=config))
+
+
+def _without_module(expression: Any) -> Any:
+    return _with_module(expression, "")
+
+
+def _with_module(node: Any, name: str) -> Any:
+    if isinstance(node, tuple):
+        return tuple(_with_module(one, name) for one in node)
+    if not isinstance(node, Operation):
+        return node
+    args = tuple(_with_module(one, name) for one in node.args)
+    return replace(node, name=name if node.kind == "module" else node.name, args=args)
+
+
+def _renamed(node: Any, names: Mapping[str, str]) -> Any:
+    return transformed(node, lambda one: Ref(names.get(one.name, one.name)) if isinstance(one, Ref) else one)
+
+
+__all__ = ["rolled"]

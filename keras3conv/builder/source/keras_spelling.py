@@ -1,0 +1,135 @@
+"""Write the leaves of expressions in the source code of a Keras model: layers, values, constants, dtypes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from keras3conv.builder.program.loop import Loop
+from keras3conv.builder.program.names import identifier
+from keras3conv.builder.program.operation import Operation, transformed
+from keras3conv.builder.program.program import Module, Program, Weight, is_module_call
+from keras3conv.builder.program.structure import Argument
+from keras3conv.builder.source.construction import arguments
+from keras3conv.builder.source.formatting import literal, quoted
+from keras3conv.errors import RuleError
+from keras3conv.model.graph import Ref
+from keras3conv.rules.rule import LayerSpec
+from keras3conv.transforms import Array
+
+_INLINE = 24
+"""The largest number of elements of a constant in the source code; a larger constant is stored in a file."""
+
+
+@dataclass
+class KerasSpelling:
+    """The spelling of values, layers, functions and dtypes in a Keras model; see `rendering.Spelling`."""
+
+    program: Program
+    variables: Mapping[str, str]
+    layers: dict[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    is_function: bool = False
+    loop: Loop | None = None
+
+    def value(self, name: str) -> str:
+        """Return the variable name of a value, or the source code of a constant."""
+        if name in self.program.weights:
+            return _constant(self.program.weights[name])
+        return self.variables[name]
+
+    def symbol(self, name: str) -> str:
+        """Raise `RuleError`: no operation of a functional model accepts a dynamic size as an argument."""
+        raise RuleError(f"the dynamic size {name} is used as a number, which a functional model does not support")
+
+    def module(self, name: str) -> str:
+        """Return the variable of a layer that is called several times, or the constructor call of any other layer."""
+        return self.layers.get(name) or construction(self.found(name).spec, self.name(name))
+
+    def found(self, name: str) -> Module:
+        """Return the module with this name; in a loop, the module for all iterations."""
+        return self.loop.modules[name] if self.loop and name in self.loop.modules else self.program.modules[name]
+
+    def name(self, name: str) -> str:
+        """Return the source code of a layer's name: a string, or in a block an f-string with the prefix `name`."""
+        variable = self.loop.variable if self.loop else ""
+        shown = self.loop.labels.get(name, name).format(f"{{{variable}}}") if self.loop else name
+        if shown == f"{{{variable}}}" and not self.is_function:
+            return variable
+        if self.is_function:
+            shown = f"{{name}}_{shown}"
+        return f'f"{shown}"' if "{" in shown else quoted(shown)
+
+    def expression(self, expression: Any) -> Any:
+        """Return an expression in which calls of blocks are replaced by calls of their functions."""
+
+        def called(node: Any) -> Any:
+            if not is_module_call(node) or not self.found(node.name).spec.kind.startswith("."):
+                return node
+            spec = self.found(node.name).spec
+            name, defaults = identifier(spec.kind[1:]), self.defaults.get(spec.kind, {})
+            config = {key: one for key, one in spec.config.items() if key not in defaults or one != defaults[key]}
+            return Operation("function", name, (*node.args, Argument(self.name(node.name))), config)
+
+        return transformed(expression, called)
+
+    def function(self, name: str) -> str:
+        """Return the name of a function in the source code, given the imports of the file."""
+        return name.removeprefix("keras.")
+
+    def dtype(self, name: str) -> str:
+        """Return the source code of a dtype; every floating-point dtype is that of the model."""
+        if name.startswith(("float", "bfloat")):
+            return "keras.config.floatx()"
+        return quoted(spelled_dtype(name))
+
+
+def spelled_dtype(name: str) -> str:
+    """Return the Keras dtype for a torch dtype: int32 for int64, as integers have 32 bits on every backend."""
+    return "int32" if name == "int64" else name
+
+
+def is_inline(array: Array) -> bool:
+    """Return whether a constant is small enough to be written into the source code."""
+    return array.size <= _INLINE
+
+
+def with_constants(program: Program) -> Program:
+    """Return the program in which each constant is replaced by its source code."""
+    codes = {name: Argument(_constant(weight)) for name, weight in program.weights.items()}
+    steps = (replace(step, expression=transformed(step.expression, partial(_placed, codes))) for step in program.steps)
+    return replace(program, steps=tuple(steps))
+
+
+def _placed(codes: Mapping[str, Argument], node: Any) -> Any:
+    return codes.get(node.name, node) if isinstance(node, Ref) else node
+
+
+def construction(spec: LayerSpec, name: str = "") -> str:
+    """Return the constructor call of a layer: `layers.Conv2D(64, 3, padding="same", name="conv1")`.
+
+    Args:
+        spec: The layer.
+        name: The code of its name.
+    """
+    named = [f"name={name}"] if name else []
+    return f"layers.{spec.kind.rpartition('.')[2]}({', '.join([*arguments(spec, _written), *named])})"
+
+
+def _written(value: Any) -> str:
+    """Return the source code of an argument; a serialised layer becomes its constructor call."""
+    if isinstance(value, Mapping):
+        return construction(LayerSpec(kind=f"keras.layers.{value['class_name']}", config=value["config"]))
+    if isinstance(value, float):
+        return literal(float(f"{value:.12g}"))  # rounded, because 1 - 0.1 is not exactly 0.9
+    return literal(value)
+
+
+def _constant(weight: Weight) -> str:
+    assert weight.array is not None
+    if not is_inline(weight.array):
+        return f"CONSTANTS[{quoted(weight.name)}]"
+    return f"np.array({literal(weight.array.tolist())}, {quoted(weight.array.dtype.name)})"
+
+
+__all__ = ["KerasSpelling", "construction", "is_inline", "spelled_dtype", "with_constants"]

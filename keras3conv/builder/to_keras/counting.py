@@ -1,0 +1,32 @@
+"""Compute a range up to a dynamic size, for which a functional model has no `arange`."""
+
+from collections.abc import Sequence
+
+from keras3conv.builder.program.operation import Dtype
+from keras3conv.builder.program.program import Value
+from keras3conv.builder.to_keras.call import Writer, ops
+from keras3conv.errors import RuleError
+from keras3conv.model.graph import Size
+
+
+def numbers_up_to(writer: Writer, size: Size, inputs: Sequence[Value]) -> Value:
+    """Return the range 0 ... size - 1 for a dynamic size, as the cumulative sum of ones along an input axis.
+
+    Args:
+        writer: The lowering.
+        size: The dynamic size.
+        inputs: The inputs of the model.
+    """
+    found = ((one, axis) for one in inputs for axis, other in enumerate(one.shape) if other == size)
+    given, axis = next(found, (None, 0))
+    if given is None:
+        raise RuleError(f"a range up to the dynamic size {size}, which is not the size of an input axis")
+    index = tuple(slice(None) if one == axis else 0 for one in given.order)
+    made = writer.new((size,), (0,), "int32")
+    writer.write(ops.cumsum(ops.ones_like(given[index], dtype=Dtype("int32")), axis=0) - 1, [made])
+    if axis == 0:
+        writer.example_numbers.add(made.name)
+    return made
+
+
+__all__ = ["numbers_up_to"]

@@ -1,0 +1,210 @@
+"""The source code of a converted Keras model: functions for layers, loops for repetitions, names of the user's code."""
+
+import ast
+import builtins
+import keyword
+from pathlib import Path
+from types import ModuleType
+
+import keras
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import keras3conv as k3c
+from tests.support.to_keras import converted
+
+
+class Unit(nn.Module):
+    """A convolution with a normalization."""
+
+    def __init__(self, given: int, made: int) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(given, made, 3, padding=1, bias=False), nn.BatchNorm2d(made)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        image = self.norm(self.conv(image))
+        return torch.relu(image)
+
+
+class Residual(nn.Module):
+    """Two units and a shortcut."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second = Unit(channels, 2 * channels), Unit(2 * channels, channels)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        shortcut = image
+        hidden = self.first(image)
+        hidden = self.second(hidden)
+        return hidden + shortcut
+
+
+class Net(nn.Module):
+    """A network of stages of residual units with different numbers of channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = Unit(3, 4)
+        self.wide = nn.ModuleList([Residual(4) for _ in range(4)])
+        self.narrow, self.widen = nn.ModuleList([Residual(6) for _ in range(3)]), Unit(4, 6)
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        features = self.stem(picture)
+        for block in self.wide:
+            features = block(features)
+        features = self.widen(features)
+        for block in self.narrow:
+            features = block(features)
+        pooled = features.mean((2, 3))
+        logits = self.head(pooled)
+        return torch.relu(logits)
+
+
+def test_a_function_for_each_class_calls_the_functions_of_the_layers_in_it() -> None:
+    source = converted(Net(), torch.randn(2, 3, 8, 8)).source
+    functions = {node.name: ast.unparse(node) for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
+    assert [*functions] == ["unit", "residual", "build_model"]
+    assert functions["residual"].count("unit(") == 2
+    assert "2 * filters" in functions["residual"] or "filters // 2" in functions["residual"]
+
+
+def test_repeated_calls_are_a_loop() -> None:
+    source = converted(Net(), torch.randn(2, 3, 8, 8)).source
+    assert 'for number in range(4):\n        features = residual(features, f"wide_{number}"' in source
+
+
+def test_variables_have_the_names_of_the_users_code() -> None:
+    source = converted(Net(), torch.randn(2, 3, 8, 8)).source
+    for line in ("def unit(", "hidden = unit(", "features = unit(", "pooled = ops.mean(", "logits = layers.Dense("):
+        assert line in source
+
+
+def test_no_variable_hides_a_name_of_python() -> None:
+    class Hiding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002
+            layers = self.first(input)
+            keras = torch.tanh(layers) + input
+            type = self.second(keras) + layers  # noqa: A001
+            return type * keras + layers
+
+    source = converted(Hiding(), torch.randn(2, 4)).source
+    stored = {
+        node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name) and type(node.ctx) is ast.Store
+    }
+    assert not {name for name in stored if hasattr(builtins, name) or keyword.iskeyword(name)}
+    assert not stored & {"layers", "keras", "ops", "np"}
+
+
+def test_without_the_users_file_variables_have_the_names_of_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("linecache.getlines", lambda *_: [])
+    from keras3conv.frameworks.torch import variables
+
+    for cached in (variables._tree, variables._statements, variables._assignments):
+        cached.cache_clear()
+    source = converted(Net(), torch.randn(2, 3, 8, 8)).source
+    for cached in (variables._tree, variables._statements, variables._assignments):
+        cached.cache_clear()
+    assert "hidden" not in source
+    assert "norm = layers.BatchNormalization(" in source
+
+
+class Chain(nn.Module):
+    """Layers of growing widths; a value from before the loop is needed after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(6)])
+        self.last = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kept = y = torch.tanh(x)
+        for layer in self.layers:
+            y = torch.relu(layer(y))
+        return self.last(y) * kept + x
+
+
+class Crossed(nn.Module):
+    """Two values that are swapped in every iteration."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(6)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        one, other = x, torch.tanh(x)
+        for layer in self.layers:
+            one, other = other, torch.relu(layer(one)) + other
+        return one - other
+
+
+class Anchored(nn.Module):
+    """The first value is needed in every iteration."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(6)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = first = torch.tanh(x)
+        for layer in self.layers:
+            y = torch.relu(layer(y)) + first
+        return y
+
+
+class Collected(nn.Module):
+    """The value of every iteration is used after the loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(6)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = []
+        for layer in self.layers:
+            x = torch.relu(layer(x))
+            found.append(x)
+        return torch.cat(found, 1)
+
+
+class Tied(nn.Module):
+    """The same layer runs in every iteration."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers, self.same = nn.ModuleList([nn.Linear(4, 4) for _ in range(5)]), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            x = self.same(torch.relu(layer(x)))
+        return x
+
+
+@pytest.mark.parametrize("build", [Chain, Crossed, Anchored, Collected, Tied])
+def test_a_loop_computes_what_the_statements_compute(build: type[nn.Module]) -> None:
+    converted(build(), torch.randn(2, 4))  # compares both models in float64
+
+
+def test_a_value_that_is_needed_after_the_loop_is_kept() -> None:
+    source = converted(Chain(), torch.randn(2, 4)).source
+    assert "for number in range(6):" in source
+
+
+def test_the_saved_text_builds_the_same_model(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    conversion = k3c.convert(Net().eval(), inputs=torch.randn(2, 3, 8, 8), validate=False)
+    conversion.save(tmp_path / "saved")
+    namespace = ModuleType("model").__dict__
+    exec(compile(conversion.source, "model.py", "exec"), namespace)  # noqa: S102 - our own text
+    built = namespace["build_model"]()
+    built.load_weights(tmp_path / "saved" / "model.weights.h5")
+    image = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    expected, found = (keras.ops.convert_to_numpy(model(image)) for model in (conversion.model, built))
+    assert np.array_equal(expected, found)
