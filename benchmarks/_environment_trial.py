@@ -8,6 +8,7 @@ python _environment_trial.py recipes README   # both frameworks: the recipes of 
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,5 +78,5 @@ def recipes(readme: str) -> None:
 
 
 if __name__ == "__main__":
-    trials = {"files": files, "keras": keras, "recipes": recipes}
+    trials: dict[str, Callable[..., None]] = {"files": files, "keras": keras, "recipes": recipes}
     trials[sys.argv[1]](*sys.argv[2:])
