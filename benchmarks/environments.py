@@ -169,7 +169,14 @@ def markdown(rows: Sequence[Row]) -> str:
         for row in rows
     ]
     lines = [heads, ("---", "---", "---", "---", "---:", "---"), *cells]
-    return "\n".join([ABOUT, *(f"| {' | '.join(line)} |" for line in lines)]) + "\n" + NOT_TRIED
+    there = {(row.python, row.asked) for row in rows}
+    missing = [
+        f"- {one.name}, Python {one.python}: `{_asked(one)}`"
+        for one in ENVIRONMENTS
+        if (one.python, _asked(one)) not in there
+    ]
+    left_out = ["", "Environments of the script that were not made this time:", "", *missing] if missing else []
+    return "\n".join([ABOUT, *(f"| {' | '.join(line)} |" for line in lines), *left_out]) + "\n" + NOT_TRIED
 
 
 def _options() -> argparse.Namespace:

@@ -29,8 +29,10 @@ def print_report(report: "Report", saved_as: Path | None = None) -> None:
     """
     from rich.console import Console
 
+    from keras3conv.cli.output import with_options
     from keras3conv.report.text import render, write
 
+    report = with_options(report)
     console, brief = Console(), not is_verbose()
     if console.is_terminal or console.options.ascii_only:
         render(report, console, brief=brief)

@@ -15,6 +15,7 @@ from keras3conv.alignment.staging import Staging, stage
 from keras3conv.alignment.text import unconfirmed_reason
 from keras3conv.errors import InputError, Problem, TransferError
 from keras3conv.frameworks.adapter import Adapter, KerasFile, LiveModel, Model, ModelFile, resolve
+from keras3conv.frameworks.shared.ports import remember_port
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Reader, TensorRef
 from keras3conv.report.report import Report, current_environment
@@ -69,6 +70,7 @@ def transfer(source: Model, target: Model, plan: Alignment, options: Options, *,
     notes: tuple[str, ...] = ()
     if memory == "share":
         shared, facts = _shared(read, written, plan, options.out, cast=options.cast, stages=stages)
+        remember_port(written.source, read.source)
         report = _report(shared, (), (), facts, accept_unconfirmed=options.accept_unconfirmed)
         return replace(report, seconds=stages.seconds)
     if isinstance(read, KerasFile):
@@ -79,6 +81,8 @@ def transfer(source: Model, target: Model, plan: Alignment, options: Options, *,
         staging, files = _into_files(view, written, options, record)
     else:
         staging, files = _into_live(view, written, options, record)
+    if written.is_live:
+        remember_port(written.source, read.source)
     facts = record.source_facts() if files else {}
     report = _report(staging, files, notes, facts, accept_unconfirmed=options.accept_unconfirmed)
     return replace(report, seconds=stages.seconds)

@@ -43,7 +43,7 @@ _NO_ARGUMENTS = ("layout", "device", "pin_memory", "memory_format", "non_blockin
 
 @dataclass(frozen=True, kw_only=True)
 class Captured:
-    """A captured module.
+    """The call graph of a module, with the source lines of its nodes.
 
     Attributes:
         graph: The calls of operators.

@@ -255,7 +255,7 @@ def _asks(task: Task, step: str) -> bool:
 
 
 def _repeated(placed: Sequence[Placed]) -> Iterator[Fault]:
-    """Yield a fault for every task whose name another task has; case does not count, as in some file systems."""
+    """Yield a fault for each duplicate task name; upper and lower case are equal, as in some file systems."""
     first: dict[str, Placed] = {}
     for one in placed:
         other = first.setdefault(one.task.name.lower(), one)

@@ -29,7 +29,7 @@ def values(model: keras.Model) -> list[np.ndarray]:
     return [np.array(keras_side.to_numpy(variable)) for variable in model.variables]
 
 
-def test_a_change_of_the_source_after_a_transfer_changes_nothing_in_the_target() -> None:
+def test_a_change_of_the_source_after_a_transfer_does_not_change_the_target() -> None:
     module, model = models()
     plan = k3c.align(module, model)
     k3c.transfer(module, model, plan)
