@@ -17,7 +17,7 @@ from keras3conv.errors import InputError, ModelError, Problem
 from keras3conv.frameworks.keras.deviations import deviation_notes
 from keras3conv.frameworks.keras.inputs import call_arguments, input_specs
 from keras3conv.frameworks.keras.internals import Reshape, get_keras_mask
-from keras3conv.frameworks.keras.memory import assign, memory_orders
+from keras3conv.frameworks.keras.memory import Orders, assign, assign_all, memory_orders
 from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls, operation_calls
 from keras3conv.frameworks.keras.origin import notes_of
 from keras3conv.frameworks.keras.precision import float64_mode, precise, without_gradients
@@ -75,11 +75,19 @@ def write(model: keras.layers.Layer, values: Mapping[str, Array] | Iterable[tupl
     """
     variables, orders = variables_by_path(model), memory_orders(model)
     with _undone_on_failure(model, variables) as backup:
-        for path, value in values.items() if isinstance(values, Mapping) else values:
-            variable = variables[path]
-            backup.keep(path, to_numpy(variable), never_changes=backend() == "jax")
-            assign(variable, value, orders.get(id(variable)))
+        assign_all(_kept(values.items() if isinstance(values, Mapping) else values, variables, orders, backup))
         settle(model)
+
+
+def _kept(
+    values: Iterable[tuple[str, Array]], variables: Mapping[str, keras.Variable], orders: Orders, backup: Backup
+) -> Iterator[tuple[keras.Variable, Array, tuple[int, ...] | None]]:
+    """Yield each variable with its new value and its memory order, when its old value is in the backup."""
+    for path, value in values:
+        variable = variables[path]
+        # JAX and TensorFlow give a variable other memory, and do not write to memory that an array uses.
+        backup.keep(path, to_numpy(variable), never_changes=backend() != "torch")
+        yield variable, value, orders.get(id(variable))
 
 
 @contextmanager
