@@ -300,7 +300,7 @@ def convert(  # noqa: PLR0913 - an argument for every option
     from keras3conv.cli.files import convert_inputs, read_axes
     from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
 
-    has_no_weights = model.endswith(".json") or Path(model, "config.json").is_file()
+    has_no_weights = model.endswith((".json", ".pt2")) or Path(model, "config.json").is_file()
     found = None if has_no_weights else resolve(model, Weights(torch=torch_weights, keras=keras_weights))
     given, weights = (found.source, None) if found and found.is_live else (Path(model), keras_weights)
     with notes_to_stderr():
