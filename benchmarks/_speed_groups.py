@@ -205,9 +205,7 @@ def certificates(rounds: int) -> Iterator[Ratio]:
     converted = k3c.convert(model, validate=False)
     works: dict[str, Work] = {
         "convert": lambda: k3c.convert(model, validate=False),
-        "certificate": lambda: k3c.validate(
-            converted.model, model, inputs=converted.inputs, alignment=converted.alignment
-        ),
+        "certificate": lambda: k3c.validate(converted.model, model, inputs=converted.inputs, plan=converted.plan),
     }
     times = rounds_of(works, rounds)
     times["one second"] = [(1.0, 1.0)] * rounds

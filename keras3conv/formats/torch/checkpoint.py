@@ -6,8 +6,10 @@ pickles followed by the storages.
 """
 
 import struct
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,6 +97,13 @@ def read(source: Source, entry: str = "") -> ModelView:
         origin=str(source.path),
         facts=_facts(stored, name, entries) | ({"warning": warning} if (warning := zero_tail(source)) else {}),
     )
+
+
+def is_torchscript(path: Path) -> bool:
+    """Return whether a file is a TorchScript archive."""
+    if not zipfile.is_zipfile(path):
+        return False
+    return "constants.pkl" in {name.partition("/")[2] for name in scan(Source.pin(path))}
 
 
 def _archive(source: Source) -> Stored:
