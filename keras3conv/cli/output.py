@@ -68,18 +68,6 @@ def as_options(message: str) -> str:
     return message
 
 
-def print_report(report: "Report") -> None:
-    """Print a report: in color on a terminal, with a fixed width in a pipe."""
-    from rich.console import Console
-
-    report = with_options(report)
-    console = Console()
-    if console.is_terminal or console.options.ascii_only:
-        report.render(console)
-    else:
-        print(report)
-
-
 def with_options(report: "Report") -> "Report":
     """Return a report whose lines to paste are options of the command line where Python is not needed."""
     sections = tuple(
