@@ -278,8 +278,8 @@ def a_folder_with_other_files(folder: Path) -> Scope:
 
 
 @case(
-    "keras3conv/workflows/sweep/on_ray.py:_connected",
-    "connected(address)",
+    "keras3conv/workflows/clusters.py:connected",
+    "connected(address, 'a sweep on Ray')",
     edit=lambda line, names: (
         f"names_of_clusters.add('{line.split()[-1].replace('--head', '10.0.0.1:6379')}'); "
         f"address = '{line.split()[-1].replace('--head', '10.0.0.1:6379')}'"
@@ -288,7 +288,7 @@ def a_folder_with_other_files(folder: Path) -> Scope:
 def a_cluster_that_does_not_exist(_: Path) -> Scope:
     import ray
 
-    from keras3conv.workflows.sweep.on_ray import _connected
+    from keras3conv.workflows.clusters import connected
 
     running = {"somewhere else"}
 
@@ -299,4 +299,4 @@ def a_cluster_that_does_not_exist(_: Path) -> Scope:
     patch = pytest.MonkeyPatch()
     patch.setattr(ray, "init", init)
     address = "10.0.0.1:6379"
-    return NAMES | {"connected": _connected, "address": address, "names_of_clusters": running, "undo": patch.undo}
+    return NAMES | {"connected": connected, "address": address, "names_of_clusters": running, "undo": patch.undo}

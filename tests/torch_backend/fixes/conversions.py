@@ -21,14 +21,14 @@ from tests.torch_backend.fixes.plans import NAMES, Net, network, pair
 OLD = Path(__file__).resolve().parents[2] / "world" / "files" / "tensorflow-2.15.1"
 
 
-@case("keras3conv/workflows/convert.py:_to_keras", "k3c.convert(path)")
+@case("keras3conv/workflows/convert.py:_to_keras#2", "k3c.convert(path)")
 def weights_of_torch_alone(folder: Path) -> Scope:
     module = Net()
     torch.save(module.state_dict(), folder / "net.pt")
     return NAMES | {"path": folder / "net.pt", "module": module, "example_input": torch.zeros(1, 3)}
 
 
-@case("keras3conv/workflows/convert.py:_to_keras#2", "k3c.convert(module)")
+@case("keras3conv/workflows/convert.py:_to_keras#3", "k3c.convert(module)")
 def a_module_without_inputs(_: Path) -> Scope:
     return NAMES | {"module": nn.Sequential(nn.Conv2d(3, 2, 32, stride=32), nn.ReLU())}
 
@@ -194,7 +194,7 @@ class MyLayer(nn.Module):
         return x * self.table
 
 
-@case("keras3conv/frameworks/keras/tracing/graph.py:_cannot_follow", "k3c.convert(model, validate=False)")
+@case("keras3conv/frameworks/keras/tracing/problems.py:cannot_follow", "k3c.convert(model, validate=False)")
 def a_layer_that_cannot_be_traced(_: Path) -> Scope:
     package = ModuleType("my_package")
     MyLayer.__module__, package.MyLayer = "my_package", MyLayer  # type: ignore[attr-defined]
