@@ -55,7 +55,7 @@ TO_KERAS = (
     "PointNet",
     "recommender",
 )
-"""Names in the zoo."""
+"""The modules of the zoo that are converted to Keras, by name."""
 
 TO_TORCH = {
     "MobileNet": 64,

@@ -48,7 +48,7 @@ class Ratio:
 
     @property
     def is_refused(self) -> bool:
-        """Whether the rounds differ too much for a valid ratio."""
+        """True if the rounds differ too much for a valid ratio."""
         return self.spread > SPREAD
 
     @property

@@ -74,7 +74,7 @@ class Row:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every part succeeded."""
+        """True if every part succeeded."""
         is_same = self.float64 is not None and self.float64 <= LIMIT and bool(self.float32)
         steps = self.step is not None and self.step <= STEP
         return is_same and steps and bool(self.trainable) and bool(self.jax) and bool(self.tensorflow)

@@ -4,9 +4,9 @@
     python -m benchmarks bench_convert ResNet50 MobileNetV2 --compile inductor --speed
     python -m benchmarks bench_convert --table benchmarks/CONVERSION.md --json results.json
 
-Weights are random. Every model has a process of its own, with Keras on torch, but for the models that Keras itself
-builds on other backends only. What is in the file of results is not tried again, and the table is made of everything
-that is in it. Where torchvision has a model of the same family, --speed times it beside ours: see `_conversion_speed`.
+Weights are random. Every model is converted in a separate process. Keras runs on torch, except for models that Keras
+cannot build on torch. Models with a result in the file of results are skipped; the table contains all results of the
+file. If torchvision has a model of the same family, --speed measures it, too: see `_conversion_speed`.
 
 `--to keras` measures the other direction, see `_to_keras`.
 """
@@ -86,7 +86,7 @@ class Result:
 
     @property
     def good(self) -> bool:
-        """Whether every measured part succeeded."""
+        """True if every measured part succeeded."""
         fast = self.speed is None or self.speed["by_hand"] <= SLOWER
         steps = self.step is not None and self.step <= STEP and self.trainable == self.trainable_torch
         return self.certificate and steps and self.exported and self.compiled != "no" and fast

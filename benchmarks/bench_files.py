@@ -70,7 +70,7 @@ class Result:
 
     @property
     def met(self) -> bool:
-        """Whether the ratio is within its limit."""
+        """True if the ratio is within its limit."""
         return self.limit is None or self.ratio <= self.limit
 
 

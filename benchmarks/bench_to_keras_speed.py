@@ -1,4 +1,4 @@
-"""Time converted Keras models beside the torch modules and the hand-written models of keras.applications.
+"""Compare the time of converted Keras models with the torch modules and with models of keras.applications.
 
     python -m benchmarks bench_to_keras_speed ResNet50 MobileNetV2
     python -m benchmarks bench_to_keras_speed --compile --table benchmarks/TO_KERAS_SPEED.md
@@ -32,13 +32,13 @@ PAIRS = {
 SIZE, IMAGES = 96, 4
 
 LIMIT = 1.1
-"""How many times the time of the hand-written model a converted one may take on torch."""
+"""The largest time of a converted model on torch, relative to the handwritten model."""
 
 BY_HAND = "hand-written"
 
 
 def measured(keras_name: str, rounds: int, *, compiled: bool, folder: Path) -> Iterator[Ratio]:
-    """Yield the times on torch relative to the hand-written model; the converted model is saved in the folder."""
+    """Yield the times on torch relative to the handwritten model; save the converted model in the folder."""
     import keras
     import torch
 

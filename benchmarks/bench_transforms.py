@@ -77,7 +77,7 @@ class Result:
 
     @property
     def met(self) -> bool:
-        """Whether the case meets its target."""
+        """True if the case meets its target."""
         if self.case.wanted:
             return self.ratio >= self.case.wanted
         return self.ratio >= NOT_SLOWER if self.case.size >= MEGABYTE else self.slower_by <= OVERHEAD

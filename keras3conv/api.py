@@ -172,7 +172,7 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
         keras_inputs: The inputs of the Keras model; see `align`.
         alignment: The plan; by default the result of `align`.
         proofs: The names of the proofs to run ("outputs", "float64"); all by default. The plan is always checked.
-        tolerance: The allowed difference between the outputs, in place of the measured noise floor. The report says
+        tolerance: The allowed difference between the outputs, instead of the measured noise floor. The report says
             that the tolerance was passed.
         training: Whether the models will be trained. If so, differences that matter only in training (a momentum, a
             dropout rate, a frozen layer) are failures, too.
@@ -241,7 +241,7 @@ def convert(
     Raises:
         UnsupportedLayerError: Parts of the model have no counterpart; the message names all of them.
         ModelError: The model cannot be loaded or called.
-        InputError: The argument is no model, or the inputs of a torch module are missing.
+        InputError: The argument is not a model, or the inputs of a torch module are missing.
 
     Example:
         >>> conversion = k3c.convert("model.keras")
@@ -267,7 +267,7 @@ def compare_onnx(
             are the same, else by order, or by shape if the order does not fit. Images are converted to its layout.
         inputs: The inputs of the first file: an array, a tuple of arrays, or a dict by name. By default they are
             random arrays with the shapes that the files declare.
-        tolerance: The allowed difference in place of the measured noise floor, for example between a file in float16
+        tolerance: The allowed difference instead of the measured noise floor, for example between a file in float16
             and one in float32. The report says that the tolerance was passed.
 
     Raises:

@@ -311,7 +311,7 @@ def _compare(pair: Pair, quantity: str, arrays: tuple[Array, Array], largest: fl
 
 
 def _problem(comparison: _Comparison) -> Problem:
-    by = f"by {comparison.error:.2g} of the largest" if np.isfinite(comparison.error) else f"in {NOT_FINITE}"
+    by = f"by {comparison.error:.2g} of the largest value" if np.isfinite(comparison.error) else f"in {NOT_FINITE}"
     fact = f"the {comparison.quantity} differs {by}"
     return explained_problem(comparison.torch, comparison.keras, fact, comparison.explanation)
 

@@ -86,7 +86,7 @@ class Pair:
 
     @property
     def unconfirmed(self) -> bool:
-        """Whether the pair, or the order of the rows of its kernel, was never confirmed by a run."""
+        """True if the pair, or the order of the rows of its kernel, was never confirmed by a run."""
         return not self.evidence or any(evidence.kind in UNCONFIRMED for evidence in self.evidence)
 
 

@@ -143,7 +143,7 @@ _Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print every ste
 _Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only; the exit status is the result.")]
 
 _errors: ContextVar[TextIO | None] = ContextVar("errors", default=None)
-"""Where a quiet command prints its errors; None if the command is not quiet."""
+"""The stream for the errors of a quiet command; None if the command is not quiet."""
 
 
 def _add_options(run: Callable[..., None], function: Callable[..., int]) -> None:

@@ -167,7 +167,7 @@ class KerasFile:
         return (f"{self.source.name} was saved by Keras {saved.version}",) if saved and saved.version else ()
 
     def _may_be_old(self) -> bool:
-        """Return whether the file exists and is no index of shards, which only Keras 3 writes."""
+        """Return whether the file exists and is not an index of shards, which only Keras 3 writes."""
         return os.path.lexists(self.source) and not self.source.name.lower().endswith(".weights.json")
 
     def _of_keras_2(self) -> tuple["Adapter", tuple[Problem, ...]]:

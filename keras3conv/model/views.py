@@ -41,7 +41,7 @@ class TensorRef:
 
     @property
     def is_seed(self) -> bool:
-        """Whether this is the state of a random generator, which weight files do not contain."""
+        """True if this is the state of a random generator, which weight files do not contain."""
         return self.role.rpartition("/")[2].startswith("seed_generator_state")
 
 
@@ -129,7 +129,7 @@ class InputSpec:
 
 
 def _no_values(path: str, /) -> Array:
-    raise LookupError(f"{path}: this view is an outline, which has no values")
+    raise LookupError(f"{path}: this view has only names and shapes, no values")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,7 @@ class Diff:
 
     @property
     def identical(self) -> bool:
-        """Whether all elements are equal to the last bit; `same_bits` compares dtypes and NaN payloads too."""
+        """True if all elements are equal to the last bit; `same_bits` compares dtypes and NaN payloads too."""
         return self.differing == 0
 
     def __str__(self) -> str:
@@ -202,12 +202,12 @@ class Judgement:
 
     @property
     def proves(self) -> bool:
-        """Whether deviation and limit are both finite; a comparison with NaN or infinity proves nothing."""
+        """True if deviation and limit are both finite; a comparison with NaN or infinity proves nothing."""
         return isfinite(self.deviation) and isfinite(self.limit)
 
     @property
     def passed(self) -> bool:
-        """Whether the deviation is finite and at most `limit` (the noise limit, or the caller's tolerance)."""
+        """True if the deviation is finite and at most `limit` (the noise limit, or the caller's tolerance)."""
         return self.proves and self.deviation <= self.limit
 
     def __str__(self) -> str:
@@ -216,7 +216,7 @@ class Judgement:
         if self.differing == 0:
             return "bit-identical"
         noise = "" if self.floor is None else f", {self.ratio:.2g} x the noise floor of {self.floor:.2g}"
-        given = "" if self.allowed is None else f", the tolerance given is {self.allowed:.2g}"
+        given = "" if self.allowed is None else f", the given tolerance is {self.allowed:.2g}"
         return f"{self.deviation:.2g}{noise}{given}"
 
 

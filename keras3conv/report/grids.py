@@ -42,12 +42,12 @@ class Grid:
 
     @property
     def is_long(self) -> bool:
-        """Whether the table gets a search field and a choice of columns, and starts collapsed."""
+        """True if the table gets a search field and a choice of columns, and starts collapsed."""
         return len(self.rows) > LONG
 
     @property
     def is_open(self) -> bool:
-        """Whether the table starts open: it is short, or a row failed."""
+        """True if the table starts open: it is short, or a row failed."""
         return not self.is_long or self.failures > 0
 
     @property

@@ -122,7 +122,7 @@ class Row:
             data["digests"] = {path: tuple(facts) for path, facts in data["digests"].items()}
             row = Row(**data)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"it is no row of a sweep: {error}") from error
+            raise InputError(f"it is not a row of a sweep: {error}") from error
         if row.format != FORMAT or row.status not in ROW_STATUSES:
             raise InputError(f"it is a row in format {row.format!r} with the status {row.status!r}")
         return row
@@ -156,7 +156,7 @@ class Overview:
 
     @property
     def ok(self) -> bool:
-        """Whether there are tasks, and all of them passed."""
+        """True if there are tasks, and all of them passed."""
         return bool(self.rows) and all(row.status == "passed" for row in self.rows)
 
     @property
@@ -258,7 +258,7 @@ def read_rows(lines: Sequence[str], origin: str) -> tuple[Row, ...]:
     """Return the rows in lines of JSON; a later row of a task replaces an earlier one.
 
     Raises:
-        InputError: A line is no row; the message names `origin` and the line.
+        InputError: A line is not a row; the message names `origin` and the line.
     """
     rows: dict[str, Row] = {}
     for number, line in enumerate(lines, 1):

@@ -26,7 +26,7 @@ class Answer:
 
     @property
     def alike(self) -> bool:
-        """Whether both models predict the same class at this rank."""
+        """True if both models predict the same class at this rank."""
         return self.first == self.second
 
 
@@ -53,7 +53,7 @@ class Picture:
 
     @property
     def alike(self) -> bool:
-        """Whether both models predict the same class at the best rank; True if there are no predictions."""
+        """True if both models predict the same class at the best rank; True if there are no predictions."""
         return not self.answers or self.answers[0].alike
 
     @property

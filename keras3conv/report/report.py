@@ -55,12 +55,12 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether at least one section passed, and none failed or is unconfirmed."""
+        """True if at least one section passed, and none failed or is unconfirmed."""
         return bool(self.with_status("passed")) and not self.with_status("failed") and not self.is_unconfirmed
 
     @property
     def is_unconfirmed(self) -> bool:
-        """Whether a section is unconfirmed: the pairs may be wrong, and no run has shown that they are right."""
+        """True if a section is unconfirmed: the pairs may be wrong, and no run has shown that they are right."""
         return bool(self.with_status("unconfirmed"))
 
     @property

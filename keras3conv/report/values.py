@@ -90,7 +90,7 @@ class Series:
 
     @property
     def is_floor(self) -> bool:
-        """Whether the name marks this series as the noise floor."""
+        """True if the name marks this series as the noise floor."""
         return self.name.startswith(NOISE_FLOOR)
 
 

@@ -180,7 +180,7 @@ def _bounded(value: Any) -> int:
     """Return a number; raise `TypeError` unless it is whole and no larger than the size of an array can be."""
     number = index(value)
     if isinstance(value, bool) or abs(number) > _LARGEST:
-        raise TypeError(f"{quoted(value)} is no size, axis or number of blocks")
+        raise TypeError(f"{quoted(value)} is not a size, an axis or a number of blocks")
     return number
 
 

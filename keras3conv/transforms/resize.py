@@ -46,7 +46,9 @@ class ResizeGrid(OneArray):
     def _shape(self, shape: Shape) -> Shape:
         axis = self._axis(shape, self.axis)
         if shape[axis] != self.first + self.given[0] * self.given[1]:
-            raise self._misfit(f"axis {self.axis} has not {self.first} + {self.given[0]} x {self.given[1]} rows", shape)
+            raise self._misfit(
+                f"axis {self.axis} must have {self.first} + {self.given[0]} x {self.given[1]} rows", shape
+            )
         return resized(shape, axis, self.first + self.wanted[0] * self.wanted[1])
 
     def _apply(self, array: Array, shape: Shape) -> Array:

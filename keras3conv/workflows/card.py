@@ -45,7 +45,7 @@ def make_card(
         fix = "Fix:  --report report.json, which `validate --report report.json` writes"
         raise InputError(f"{path} does not exist, and a card needs the certificate\n{fix}") from error
     except (OSError, UnicodeDecodeError, InputError) as error:
-        raise InputError(f"{path} is no certificate: {error}") from error
+        raise InputError(f"{path} is not a certificate: {error}") from error
     return Card(
         name=name or model.absolute().stem,
         report=certificate,

@@ -121,7 +121,7 @@ def read_manifest(path: Path) -> tuple[Path, dict[str, Any]]:
     """Return the path of the manifest for an output, or for the manifest itself, and its content.
 
     Raises:
-        FileError: There is no manifest, or it has another form.
+        FileError: There is no manifest, or it has a different format.
     """
     found = path if path.name.endswith(".manifest.json") else formats.manifest_of(path)
     try:

@@ -26,7 +26,7 @@ from keras3conv.workflows.manifest import Record
 from keras3conv.writing.digests import WrittenFile
 
 Memory = Literal["copy", "share"]
-"""How a live target stores its values: in its own copy, or in memory shared with the source."""
+"""The storage of a live target's values: its own copy, or memory shared with the source."""
 
 
 def _report_bytes(_: str, done: int, total: int) -> None:
@@ -113,7 +113,7 @@ def _into_live(
 def _shared(
     source: Adapter, target: Adapter, plan: Alignment, out: Sequence[Path], *, cast: bool, stages: Stages
 ) -> tuple[Staging, dict[str, str]]:
-    """Let a live model use the memory of another; values that are no view of one source tensor are copied."""
+    """Let a live model use the memory of another; values that are not a view of one source tensor are copied."""
     if isinstance(source, ModelFile) or isinstance(target, ModelFile):
         raise InputError('memory="share" needs two live models\nFix:  transfer(..., memory="copy")')
     if out:

@@ -37,7 +37,7 @@ _KEYS = ("size", "sha256", "md5")
 
 
 def _beside(manifest: Path, name: str) -> Path:
-    """Return the path of a file in the folder of the manifest; raise `FileError` for a name that leads elsewhere."""
+    """Return the path of a file in the folder of the manifest; raise `FileError` for a path to another folder."""
     if Path(name).name != name or "\0" in name or "\\" in name:
         raise FileError(f"{manifest} names the file {name!r}, which is not a name in the folder of the manifest")
     return manifest.with_name(name)

@@ -117,10 +117,10 @@ CONTRAST = """(() => {
     return [(pair[0] + 0.05) / (pair[1] + 0.05), node.textContent.trim().slice(0, 40)];
   });
 })()"""
-"""The contrast of every text on the page with what it stands on, as WCAG 2 defines it, and the text."""
+"""JavaScript that returns every text on the page with its WCAG 2 contrast against its background."""
 
 READABLE = 4.5
-"""What WCAG 2 asks of text of a common size, at level AA."""
+"""The contrast that WCAG 2 requires of normal text at level AA."""
 
 
 def hard_to_read(browser: Browser) -> list[str]:
@@ -255,7 +255,7 @@ ROWS = """[...document.querySelectorAll('tbody tr')].filter(row => row.getClient
 OUTSIDE = """[...document.querySelectorAll('main *')].filter(node => node.getClientRects().length)
   .filter(node => !node.closest('.scroll') && !node.closest('pre') && !node.closest('svg'))
   .filter(node => node.getBoundingClientRect().right > innerWidth + 1).map(node => node.outerHTML.slice(0, 80))"""
-"""The elements that reach beyond the right side of the window; a box that scrolls by itself may hold wider ones."""
+"""JavaScript that returns the elements beyond the right side of the window, except inside scrolling boxes."""
 
 
 @pytest.mark.parametrize("width", [360, 800, 1280])

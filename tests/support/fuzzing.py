@@ -168,7 +168,7 @@ TARGETS: dict[str, tuple[Callable[[bytes], bool], Callable[[Path], Path]]] = {
     "json": (strict_json, good_files.index),
     "plan": (plan, _plan_seed),
 }
-"""For each target, the function, and a builder of the good file that is changed."""
+"""For each target, the function to test, and a builder of the valid file that is mutated."""
 
 
 def changed(content: bytes, chance: random.Random) -> bytes:

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _MEMORY = 512 << 20
 _GROWTH = 64 << 20
 _GROWTH_PER_BYTE = 8
-"""The growth of memory has a limit for small files, and another one for each byte of a header that is parsed."""
+"""The memory may grow by `_GROWTH` bytes, or by this number of bytes per byte of the parsed header if that is more."""
 
 _SECONDS = 10.0
 _LONGEST_MESSAGE = 2500

@@ -36,10 +36,10 @@ FLOAT64_AGREEMENT = 1e-12
 """The largest relative difference of one layer in float64: a few roundings of 1e-16 each."""
 
 FLOAT64_GRADIENTS = 1e-11
-"""The same for gradients, which sum over more terms than outputs, some of which cancel."""
+"""The largest relative difference of gradients, which sum over more terms than outputs, some of which cancel."""
 
 FLOAT64_ZERO = 1e-14
-"""A gradient below this part of the largest gradient of the layer counts as zero: only rounding is left of it."""
+"""A gradient below this fraction of the layer's largest gradient counts as zero, because it is only rounding."""
 
 Law = Callable[[Trial], None]
 

@@ -256,7 +256,7 @@ def _variables_by_role(trial: Trial) -> dict[str, keras.Variable]:
 
 
 def owners(trial: Trial) -> tuple[keras.layers.Layer, ...]:
-    """Return the Keras layers that own tensors; the last layer where none does."""
+    """Return the Keras layers that own tensors; the last layer if none does."""
     return tuple(layer for layer in trial.layers if layer.weights) or trial.layers[-1:]
 
 

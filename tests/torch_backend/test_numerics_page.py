@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "numerics.md"
 BEGIN, END = "<!-- traps: begin -->\n", "<!-- traps: end -->"
 AGREES = 2e-5
-"""What rounding in float32 leaves at most between two of these small layers."""
+"""The largest difference of two equivalent small layers that float32 rounding causes."""
 
 layers, ops = keras.layers, keras.ops
 Outputs = tuple[Any, Any, Any]

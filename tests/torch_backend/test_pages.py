@@ -35,10 +35,10 @@ TESTED_ELSEWHERE = {
     "files.md": "tests/torch_backend/workflows/test_files.py",
     "sweep.md": "tests/torch_backend/workflows/test_sweep.py",
 }
-"""Pages whose commands other tests run, with files that the page does not make."""
+"""Pages whose commands are run by other tests, because they need files that the page does not create."""
 
 GIVEN = {"guides/keras2.md": {"old.h5": "tests/keras2_files/tensorflow-2.4.4/convolutions.h5"}}
-"""Files that a page starts with."""
+"""The files that exist before the code of a page runs."""
 
 _BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', flags=re.DOTALL | re.MULTILINE)
 _NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(\.\d+)?(e[+-]?\d+)?")

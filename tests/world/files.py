@@ -15,7 +15,7 @@ REFUSED = {
     "einsum": ("tf.einsum",),
     "pooling_uneven": ("uneven", "repeats the last value"),
 }
-"""Networks that are refused, and what the message names."""
+"""The networks that are refused, with words that the message must contain."""
 
 
 @dataclass(frozen=True)

@@ -21,4 +21,4 @@ else:
     keras = tf.keras
 
 VERSION: Any = tuple(int(part) for part in (keras if STANDALONE else tf).__version__.split(".")[:2])
-"""The version of Keras; that of TensorFlow counts for the Keras inside it: 2.4 for Keras 2.4.0."""
+"""The version of Keras; for the Keras inside TensorFlow, the version of TensorFlow (2.4 for Keras 2.4.0)."""

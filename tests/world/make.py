@@ -18,7 +18,7 @@ from networks import NETWORKS, REFERENCES, SHAPES
 
 FOLDER = Path(sys.argv[1])
 NATIVE = hasattr(keras.Model, "export")
-"""Whether `.keras` is the zip archive of Keras 2.13 and later; before that it is HDF5."""
+"""True if `.keras` is a zip archive, as in Keras 2.13 and later; before that it is HDF5."""
 
 
 def fill(model: Any, random: Any) -> None:

@@ -320,13 +320,13 @@ def _without_cudnn() -> Any:
 
 
 SHAPES: Any = {"dense_first": (5,), "convolution_first": (5, 5, 2), "normalization_first": (4,)}
-"""The shapes of what models are called with that do not say it themselves."""
+"""The input shapes of models without an input specification."""
 
 REFERENCES: Any = {
     "cudnn": _without_cudnn,
     "mixed_precision": lambda: mixed_precision("float32"),
 }
-"""The models whose outputs count, where the saved one cannot run on a CPU or computes in half precision."""
+"""The models that give the golden outputs if the saved one cannot run on a CPU or computes in half precision."""
 
 
 @network()

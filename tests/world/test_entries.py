@@ -22,10 +22,10 @@ FILES = [
     if (file.path.suffix == ".h5" and file.path.parent.name == NEWEST)
     or (file.path.suffix == ".keras" and file.name in ARCHIVES)
 ]
-"""One file of every network, and some archives of every version: the other files have the same forms."""
+"""One file of every network, and some archives of every version; the other files have the same formats."""
 
 SPLIT = frozenset({"bidirectional"})
-"""Networks with a layer that is two layers in the module: a probe does not confirm its halves."""
+"""Networks with a layer that becomes two torch layers, which a probe does not confirm separately."""
 
 
 @contextmanager

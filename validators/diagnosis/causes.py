@@ -111,12 +111,12 @@ class _Trial:
 
     @property
     def is_closer(self) -> bool:
-        """Whether the hypothesis reduces the difference to Keras by more than chance."""
+        """True if the hypothesis reduces the difference to Keras by more than chance."""
         return CLOSER * self.after <= self.before
 
     @property
     def is_much_closer(self) -> bool:
-        """Whether the hypothesis reduces the difference so much that it may be one of two causes."""
+        """True if the hypothesis reduces the difference so much that it may be one of two causes."""
         return MUCH_CLOSER * self.after <= self.before
 
 

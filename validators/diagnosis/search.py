@@ -238,7 +238,7 @@ def _windows(
 
     If the layer itself differs, its own operations are the only group. Otherwise, the first group starts after the last
     paired layer, which agrees, and the second group has all operations before the layer. At the end of the model, there
-    is no second group.
+    is only one group.
     """
     if in_layer:
         yield tuple(operation for operation in replayed.operations if operation.place >= replayed.began), ()

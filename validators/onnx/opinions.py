@@ -30,7 +30,7 @@ class Verdict:
 
     @property
     def agrees(self) -> bool:
-        """Whether the two opinions differ by no more than noise."""
+        """True if the two opinions differ by no more than noise."""
         return self.judgement is not None and self.judgement.passed
 
     def __str__(self) -> str:

@@ -67,9 +67,9 @@ def _parsed(path: Path, content: bytes) -> Any:
     try:
         model.ParseFromString(content)
     except DecodeError as error:
-        raise MalformedCheckpoint(f"{path} is no ONNX file: {error}") from error
+        raise MalformedCheckpoint(f"{path} is not an ONNX file: {error}") from error
     if not model.HasField("graph") or not model.graph.node:
-        raise MalformedCheckpoint(f"{path} is no ONNX file: it has no graph")
+        raise MalformedCheckpoint(f"{path} is not an ONNX file: it has no graph")
     return model
 
 

@@ -1,7 +1,7 @@
 """Recognise differences that come from constants that one side stores as float32 and the other as Python numbers.
 
 A float64 run reveals them: 0.485 as float32 differs from 0.485 by 3e-8 of its value. The deployed models compute in
-float32, so the difference is no mistake.
+float32, so the difference is not a mistake.
 """
 
 from keras3conv.validators.running.subject import Subject

@@ -211,7 +211,7 @@ class Subject:
 
     @property
     def records_layers(self) -> bool:
-        """Whether the runs of the deployed models record layers, because a requested proof compares them."""
+        """True if the runs of the deployed models record layers, because a requested proof compares them."""
         return self.options.wants("activations")
 
     def _run_torch(self, *, float64: bool = False, tensors: Mapping[str, Array] | None = None) -> Recording:

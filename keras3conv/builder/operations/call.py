@@ -112,7 +112,7 @@ class Call:
 
     @property
     def only_dense_uses_it(self) -> bool:
-        """Whether the result is used only by Dense layers, directly or through pointwise operations."""
+        """True if the result is used only by Dense layers, directly or through pointwise operations."""
         return self._builder.only_dense_uses(self.node.outputs[0].name)
 
     def order(self, value: Value, order: Order) -> Value:
@@ -126,7 +126,7 @@ class Call:
     def aligned(self, values: Sequence[Any]) -> tuple[list[Any], Order]:
         """Return the values in a common axis order, and that order. torch then broadcasts them as Keras does.
 
-        Numbers are returned unchanged. A value with fewer axes gets axes of size 1 in place of the leading axes that
+        Numbers are returned unchanged. A value with fewer axes gets axes of size 1 instead of the leading axes that
         Keras would add in broadcasting.
         """
         tensors = [value for value in values if isinstance(value, Value)]

@@ -28,7 +28,7 @@ _INT32 = Dtype("int32")
 def _get_item(call: Call) -> None:
     given, key = call["x"], call["key"]
     if isinstance(key, list) and any(part is None or part is Ellipsis or isinstance(part, slice) for part in key):
-        key = tuple(key)  # a saved Keras model has lists in place of tuples
+        key = tuple(key)  # a saved Keras model has lists instead of tuples
     expression, order = sliced(call, given, full_key(call, key, given.rank))
     if expression == given:
         call.passes(given, order)

@@ -88,7 +88,7 @@ def with_block(
 def _paths(
     structure: Structure, occurrences: Sequence["_Occurrence"], names: Sequence[str], inner: Sequence[str]
 ) -> dict[str, str]:
-    """Return the new paths of all modules and weights; those in a block that is in the new block too."""
+    """Return the new paths of all modules and weights, also of those in blocks inside the new block."""
     moved = {
         key: f"{outer}.{name}"
         for occurrence, outer in zip(occurrences, names, strict=True)
@@ -128,7 +128,7 @@ class _Occurrence:
 
     @cached_property
     def prefix(self) -> str:
-        """The path of the layer that the segment is, or the common prefix of the layer paths in the segment."""
+        """The path of the source layer of the segment, or the common prefix of its layer paths."""
         return (
             f"{self.segment.path}." if self.segment.path else prefix_of([step.path for step in self.steps if step.path])
         )

@@ -111,7 +111,7 @@ def _in_place(expression: Operation) -> Operation:
 
 
 def _substituted(expression: Any, called: Operation) -> Any:
-    """Return the expression with a call in place of its only value."""
+    """Return the expression with a call instead of its only value."""
     return transformed(expression, lambda node: called if isinstance(node, Ref) else node)
 
 

@@ -16,7 +16,7 @@ _WHOLE = slice(None)
 
 
 def with_fused_forms(program: Program) -> Program:
-    """Return the program without reshapes of reshapes, slices of slices, and tiles before operators, if nothing else uses them."""
+    """Return the program without superfluous reshapes, slices and tiles: those whose result only the next one uses."""
     steps: dict[str, Step] = {}
     for step in program.steps:
         found = _fused(step, steps, program.uses) or _broadcast(program, step, steps)

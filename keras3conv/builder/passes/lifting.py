@@ -1,4 +1,4 @@
-"""Make arguments of the values in which the repetitions of a part differ."""
+"""Turn the values that differ between the repetitions of a block into arguments of the block."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,14 +9,14 @@ from keras3conv.builder.program.operation import Operation
 from keras3conv.builder.program.structure import Argument
 
 _WORDS = {"reshape": "size", "tile": "times", "roll": "shift", "pad": "padding", "*": "factor", "+": "offset"}
-"""Words for the numbers in the arguments of an operation."""
+"""Argument names for the numbers of an operation, by operation."""
 
 _LARGEST_MULTIPLE = 8
 
 
 @dataclass
 class Arguments:
-    """The arguments of a repeated part. Values that are the same in all repetitions share one.
+    """The arguments of a repeated block. Values that vary in the same way share one argument.
 
     Attributes:
         named: For each argument, its value in each repetition.
@@ -29,7 +29,7 @@ class Arguments:
     with_multiples: bool = False
 
     def of(self, values: list[Any], owner: str, name: str) -> Any:
-        """Return the value if it is equal in all repetitions; else an argument that has these values."""
+        """Return the value if it is equal in all repetitions; else an argument with these values."""
         if all(value == values[0] and type(value) is type(values[0]) for value in values):
             return values[0]
         for known, others in self.named.items():
@@ -47,11 +47,11 @@ class Arguments:
         return Argument(made)
 
     def _is_known(self, values: list[Any]) -> bool:
-        """Return whether some numbers need no argument of their own."""
+        """Return whether an existing argument expresses these numbers."""
         return len({*values}) == 1 or values in self.named.values() or self._multiple(values) is not None
 
     def _multiple(self, values: list[Any]) -> Argument | None:
-        """Return another argument times a number, or divided by one, if that has these values everywhere."""
+        """Return an existing argument times or divided by a number, if this gives the values in all repetitions."""
         if any(type(value) is not int or value <= 0 for value in values):
             return None
         for known, others in self.named.items():
@@ -64,7 +64,7 @@ class Arguments:
         return None
 
     def lifted(self, nodes: Sequence[Any], owner: str, name: str = "number") -> Any:
-        """Return one expression for several that differ only in their literals, with arguments for those."""
+        """Merge expressions that differ only in literals into one expression with arguments for the literals."""
         first = nodes[0]
         if isinstance(first, Operation):
             word = _WORDS.get(first.name.rpartition(".")[2], name)
@@ -82,7 +82,7 @@ class Arguments:
 
 
 def _are_numbers(value: Any, other: Any) -> bool:
-    """Return whether two values are tuples of as many integers."""
+    """Return whether two values are tuples with the same number of integers."""
     if not isinstance(value, tuple) or not isinstance(other, tuple) or len(value) != len(other):
         return False
     return len(value) > 1 and all(type(part) is int for part in value)

@@ -1,6 +1,6 @@
-"""Make blocks of the calls of source layers: layers of one class that are called alike become one block.
+"""Make blocks of the calls of source layers: layers of the same class with equivalent calls become one block.
 
-The innermost calls come first, so that the block of a layer calls the blocks of the layers in it.
+The innermost calls come first, so that the block of a layer calls the blocks of its inner layers.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from keras3conv.builder.program.structure import Argument, Structure
 from keras3conv.model.graph import refs
 
 _MOST_INPUTS, _MOST_ARGUMENTS = 4, 9
-"""The largest numbers of inputs and arguments of a block that a reader can follow."""
+"""The largest numbers of inputs and arguments of a block, to keep it readable."""
 
 _SAVED = 4
 """The number of statements that a block must save."""
@@ -26,11 +26,11 @@ _ONES = "keras.ops.ones_like"
 
 _ABOUT_AXES = frozenset({"axis", "axes", "keepdims", "num_heads"})
 _EXACT = frozenset({"transpose", "squeeze", "expand_dims", "moveaxis", "split", "einsum", "array"})
-"""Operations whose numbers are about axes; parts that differ in those are not alike."""
+"""Operations whose numbers are axes; statements that differ in these numbers are not equivalent."""
 
 
 def nested(structure: Structure, classes: Mapping[str, str], taken: Iterable[str] = ()) -> Structure:
-    """Return the program with a block for each kind of call that is worth one.
+    """Return the program with a block for each kind of call, if the block saves enough statements.
 
     Args:
         structure: The program.
@@ -53,9 +53,10 @@ def nested(structure: Structure, classes: Mapping[str, str], taken: Iterable[str
 
 
 def gathered(program: Program) -> Program:
-    """Return the program with the statements of each call together; others that stand between them come before.
+    """Return the program with the statements of each call adjacent; statements between them move before the call.
 
-    A statement outside of all calls, as that of a layer which holds a bare parameter, goes into the call that uses it.
+    A statement outside of all calls that computes with parameters only, as that of a layer which holds a parameter,
+    moves into the call that uses it.
     """
     steps = _with_users(program)
     for depth in range(max((len(step.calls) for step in steps), default=0)):
@@ -124,7 +125,7 @@ def _gathered(steps: list[Step], call: str) -> list[Step]:
 def _best(
     program: Program, classes: Mapping[str, str], depth: int, refused: set[object]
 ) -> tuple[object, list[Segment]] | None:
-    """Return the calls that save most as one block, with their key; at least one of them is at a depth.
+    """Return the calls that save the most statements as one block, and their key; at least one call has this depth.
 
     Calls at smaller depths that are alike belong to the same block. None if no block saves enough.
     """
@@ -141,7 +142,7 @@ def _best(
 
 
 def _apart(segments: list[Segment]) -> list[Segment]:
-    """Return segments in their order that do not overlap."""
+    """Return segments that do not overlap, in order."""
     found: list[Segment] = []
     for segment in sorted(segments, key=lambda one: (one.start, one.stop)):
         if not found or segment.start >= found[-1].stop:
@@ -150,7 +151,7 @@ def _apart(segments: list[Segment]) -> list[Segment]:
 
 
 def _calls(program: Program, classes: Mapping[str, str], depth: int) -> Iterator[Segment]:
-    """Yield the segments that are the calls of layers at a depth, with one output, whose layers no other call uses."""
+    """Yield the segments of the layer calls at a depth that have one output and share no layer with other calls."""
     last_use = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
     last_use |= {ref.name: len(program.steps) for ref in refs(program.outputs)}
     places: dict[str, list[int]] = {}
@@ -162,7 +163,7 @@ def _calls(program: Program, classes: Mapping[str, str], depth: int) -> Iterator
         if path not in classes or stop - start != len(found):
             continue
         while start < stop - 1 and _is_used_after(program.steps[start], stop, last_use):
-            start += 1  # a statement that others need comes before the call
+            start += 1  # a statement that others need moves before the call
         steps = program.steps[start:stop]
         made = {output for step in steps for output in step.outputs}
         given = dict.fromkeys(name for step in steps for name in step.inputs if name not in made)
@@ -177,7 +178,7 @@ def _is_used_after(step: Step, stop: int, last_use: Mapping[str, int]) -> bool:
 
 
 def _owns_its_modules(program: Program, steps: tuple[Step, ...]) -> bool:
-    """Return whether steps call modules, and no other step calls them."""
+    """Return whether the steps call modules that no other step calls."""
     called = [step.module for step in steps if step.module]
     return bool(called) and all(program.module_uses[name] == called.count(name) for name in called)
 
@@ -196,7 +197,7 @@ def _key(program: Program, segment: Segment) -> object:
 
 
 def shape_of(expression: Any) -> object:
-    """Return a value that is equal for expressions that differ in names, and in numbers that are no axes."""
+    """Return a value that is equal for expressions that differ only in names and in numbers that are not axes."""
     return signature(_without_numbers(with_modules(expression, lambda _: ""), is_exact=False))
 
 

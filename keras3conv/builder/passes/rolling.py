@@ -1,4 +1,4 @@
-"""Roll statements that repeat one after the other into loops over a table of what differs."""
+"""Replace consecutive repetitions of statements by loops over a table of the values that differ."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,11 +26,11 @@ _SAVED = 2
 """The number of lines that a loop must save."""
 
 _Place = tuple[int, int, int]
-"""Where a value of a repetition is made: the turn, the statement in it, the output of the statement."""
+"""The position at which a value is computed: the iteration, the statement in it, the output of the statement."""
 
 
 def rolled(program: Program, taken: frozenset[str] = frozenset()) -> Body:
-    """Return the statements of a program, with loops for those that repeat.
+    """Return the statements of a program, with loops for repeated statements.
 
     Args:
         program: The program; names of modules are unique in it.
@@ -54,7 +54,7 @@ def _rolled(
 def _best(
     program: Program, tokens: Sequence[object], first: int, end: int, taken: frozenset[str]
 ) -> tuple[int, int, list[Step | Loop]] | None:
-    """Return the loop that saves most among the statements between two numbers, with the statements it replaces."""
+    """Return the loop that saves the most lines within a range of statements, and the statements that it replaces."""
     found = ((first + start, length, turns) for start, length, turns in _repetitions(tokens[first:end]))
     candidates = sorted(found, key=lambda one: (-one[1] * (one[2] - 1), one[1], one[0]))
     best: tuple[int, int, int, list[Step | Loop]] | None = None
@@ -73,14 +73,14 @@ def _best(
 
 
 def _table_lines(loop: Step | Loop, count: int) -> int:
-    """Return about how many lines the head of a loop takes."""
+    """Return the approximate number of lines of the head of a loop."""
     assert isinstance(loop, Loop)
     width = sum(len(repr(value)) + 4 for values in loop.columns.values() for value in values)
     return 1 if width < 60 else count + 2
 
 
 def _repetitions(tokens: Sequence[object]) -> Iterator[tuple[int, int, int]]:
-    """Yield every repetition: its start, its length, and the number of turns."""
+    """Yield every repetition: its start, its length, and the number of iterations."""
     for length in range(1, min(_LONGEST, len(tokens) // 2) + 1):
         run = 0
         for place in range(len(tokens) - length - 1, -2, -1):
@@ -100,7 +100,7 @@ def _token(program: Program, step: Step) -> object:
 
 @dataclass
 class _Turns:
-    """Statements that may be turns of a loop.
+    """Statements that may be the iterations of a loop.
 
     Attributes:
         program: The program that contains them.
@@ -123,7 +123,7 @@ class _Turns:
                 self.places[output] = (*divmod(place, self.length), number)
 
     def loop(self, taken: frozenset[str]) -> list[Step | Loop] | None:
-        """Return the loop, after copies of values that it overwrites and others need; None if it is none."""
+        """Return the loop, preceded by copies of values that it overwrites and others need; None if impossible."""
         carried = self._carried()
         if carried is None or not self._keeps_its_values_to_itself():
             return None
@@ -155,7 +155,7 @@ class _Turns:
         return [*copies, loop]
 
     def _turn(self, columns: Arguments) -> tuple[tuple[Step, ...], dict[str, Module]] | None:
-        """Return the statements and modules of a turn, with the columns of the table for what differs."""
+        """Return the statements and modules of an iteration; add the values that differ as columns of the table."""
         steps: list[Step] = []
         modules: dict[str, Module] = {}
         for place in range(self.length):
@@ -164,7 +164,7 @@ class _Turns:
                 several = [self.program.modules[step.module] for step in alike]
                 own = sum(step.module == alike[0].module for step in self.steps[: self.length])
                 if any(self.program.module_uses[step.module] != own for step in alike):
-                    return None  # a layer that is called in several turns, or outside of the loop
+                    return None  # a layer that is called in several iterations, or outside the loop
                 modules[alike[0].module] = _merged(several, columns)
             name = self.program.variable(alike[0].outputs[0])
             expression = columns.lifted([_without_module(step.expression) for step in alike], name)
@@ -175,7 +175,7 @@ class _Turns:
         return {place[1:]: name for name, place in self.places.items() if place[0] == turn}
 
     def _carried(self) -> dict[tuple[int, int], str] | None:
-        """Return where each value is made that the next turn takes, with the value that the first turn takes.
+        """Return, for each value that the next iteration uses, its position and the value for the first iteration.
 
         None if the turns are connected in different ways.
         """
@@ -202,13 +202,13 @@ class _Turns:
         return ("before", place[1:]) if place[0] == turn - 1 else ("far", name)
 
     def _keeps_its_values_to_itself(self) -> bool:
-        """Return whether only the values of the last turn are used outside."""
+        """Return whether only values of the last iteration are used outside the loop."""
         inner = {name for name, place in self.places.items() if place[0] < self.count - 1}
         own = sum(name in inner for step in self.steps for name in step.inputs)
         return own == sum(self.program.uses[name] for name in inner)
 
     def _copies(self, carried: Mapping[str, str]) -> tuple[list[Step | Loop], dict[str, str]] | None:
-        """Return copies of values that the loop overwrites and a later statement needs, and the copies' names.
+        """Return copies of values that the loop overwrites and a later statement needs, with the names of the copies.
 
         None if a value would be overwritten that a turn needs unchanged.
         """
@@ -222,7 +222,7 @@ class _Turns:
         return None if again & {*carried.values()} else (copies, names)
 
     def _labels(self) -> tuple[str, dict[str, str], tuple[Any, ...]] | None:
-        """Return the variable in the modules' names, the names with it, and its values; None if there is no pattern."""
+        """Return the loop variable in the module names, the names with it, and its values; None without a pattern."""
         names = [
             [step.module for step in self.steps[place :: self.length] if step.module] for place in range(self.length)
         ]
@@ -254,7 +254,7 @@ def _numbered(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tupl
 
 
 def _stemmed(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tuple[Any, ...]] | None:
-    """Return the pattern of names that begin differently in each turn."""
+    """Return the pattern of names that have a different prefix in each iteration."""
     turns = [*zip(*names, strict=True)]
     stems = [turn[0] if len(turn) == 1 else prefix_of(turn) for turn in turns]
     if not all(stems) or len({*stems}) < len(stems):

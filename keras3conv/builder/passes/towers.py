@@ -111,7 +111,7 @@ def _with_tower(structure: Structure, path: str, tidied: Tidy) -> Structure:
 
 
 def _name(path: str) -> str:
-    """Return the path of a layer, with "tower" in place of a default name of Keras."""
+    """Return the path of a layer, with "tower" instead of a default name of Keras."""
     start, slash, last = path.rpartition("/")
     return f"{start}{slash}tower" if _DEFAULT_NAME.fullmatch(last) else path
 

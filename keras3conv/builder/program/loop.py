@@ -1,4 +1,4 @@
-"""Define a loop over equal statements of a program."""
+"""Define a loop over equivalent statements of a program."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from keras3conv.builder.program.program import Module, Step
 
 @dataclass(frozen=True, kw_only=True)
 class Loop:
-    """Statements that run several times, each time with other layers.
+    """Statements that run several times, each time with different layers.
 
     Attributes:
         steps: The statements as they run the first time, with `Argument`s for the values that differ.
@@ -37,7 +37,7 @@ Body = Sequence[Step | Loop]
 
 
 def flat(body: Body) -> list[Step]:
-    """Return the statements, those of a loop once."""
+    """Return the statements as a flat list; the statements of a loop occur once."""
     return [step for one in body for step in (one.steps if isinstance(one, Loop) else (one,))]
 
 

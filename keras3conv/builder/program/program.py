@@ -180,7 +180,7 @@ class Program:
     variables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def variable(self, name: str, depth: int = -1) -> str:
-        """Return the variable of the source model's code for a value, in a call at a depth; empty if there is none."""
+        """Return the variable of a value in the user's code, in the call at this depth; empty if there is none."""
         found = self.variables.get(name, ())
         return found[min(depth, len(found) - 1)] if found else ""
 

@@ -20,7 +20,7 @@ _ONE_PER_AXIS = frozenset({"padding", "cropping"})
 
 @dataclass(frozen=True)
 class Argument:
-    """A constructor argument of a block, in place of a value that differs between the instances of the block."""
+    """A constructor argument of a block, instead of a value that differs between the instances of the block."""
 
     name: str
 

@@ -46,7 +46,7 @@ def write(structure: Structure) -> str:
 
 
 def _defaults(structure: Structure) -> _Defaults:
-    """Return, for each block, the arguments that have the same value in most of its calls, with that value."""
+    """Return the default values of each block's arguments: the values that most of its calls have."""
     calls: dict[str, list[Mapping[str, Any]]] = {}
     for program in (structure.program, *(block.program for block in structure.blocks)):
         for module in program.modules.values():
@@ -62,7 +62,7 @@ def _defaults(structure: Structure) -> _Defaults:
 
 
 def _usual(values: list[Any]) -> Any:
-    """Return the value that most of several are; None if none is, or it is not plain."""
+    """Return the majority value; None if there is none, or if it is not a plain value."""
     if not values:
         return None
     value, count = Counter(repr(value) for value in values).most_common(1)[0]

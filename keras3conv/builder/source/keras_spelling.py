@@ -1,4 +1,4 @@
-"""The spelling of the parts of a Keras model: layers, values, constants, and the names of layers."""
+"""Write the leaves of expressions in the source code of a Keras model: layers, values, constants, dtypes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -47,7 +47,7 @@ class KerasSpelling:
         return self.layers.get(name) or construction(self.found(name).spec, self.name(name))
 
     def found(self, name: str) -> Module:
-        """Return a layer; in a loop, that of every turn."""
+        """Return the module with this name; in a loop, the module for all iterations."""
         return self.loop.modules[name] if self.loop and name in self.loop.modules else self.program.modules[name]
 
     def name(self, name: str) -> str:

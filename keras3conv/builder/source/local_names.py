@@ -1,7 +1,7 @@
-"""Choose the variables of a function that builds a part of a Keras model.
+"""Choose the variable names of a function that builds a Keras model or a block of it.
 
-A value has the name of the variable in which it stands in the user's code. If another value that is still needed has
-that name, or the code has none, the name comes from the layer or the operation.
+A value gets the name of its variable in the user's code. If a live value has that name, or the code has no name, the
+name comes from the layer or the operation.
 """
 
 import builtins
@@ -25,15 +25,15 @@ _NOUNS = {
     "where": "chosen", "pad": "padded", "tile": "tiled", "repeat": "repeated", "ones_like": "ones",
     "zeros_like": "zeros", "multiply": "product", "square": "squares", "sqrt": "root", "split": "part",
 }  # fmt: skip
-"""Words for the results of operations whose own name is none for a value."""
+"""Nouns for the results of operations whose name is not a noun."""
 
 _CONTINUED = frozenset({"cast", "reshape", "squeeze", "expand_dims", "transpose", "relu", "silu", "gelu", "dropout"})
-"""Operations whose result is the same thing in another form: it keeps the name of the operand."""
+"""Operations that only change the form of a value; the result keeps the name of the operand."""
 
 
 @dataclass(kw_only=True)
 class _Variable:
-    """Values that have one variable, because a loop overwrites one with the other.
+    """Values that share a variable, because a loop overwrites one with the other.
 
     Attributes:
         values: The values, in the order in which they are made.
@@ -87,7 +87,7 @@ def _overlap(one: _Variable, other: _Variable) -> bool:
 
 
 def _variables(program: Program, body: Body, inputs: list[str]) -> list[_Variable]:
-    """Return the variables with the statements between which they are needed, by where they begin."""
+    """Return the variables with their live ranges (first and last statement), sorted by the first."""
     same: dict[str, str] = {}
     start = dict.fromkeys(inputs, -1)
     end: dict[str, float] = dict.fromkeys(inputs, -1)
@@ -159,7 +159,7 @@ def _of_layer(name: str) -> str:
 
 
 def variable_name(name: str) -> str:
-    """Return an identifier for a text that hides no name of Python."""
+    """Return an identifier for a text that does not shadow a Python keyword or builtin."""
     name = identifier(name)
     return f"{name}_" if hasattr(builtins, name) else name
 

@@ -1,4 +1,4 @@
-"""Count along an axis of dynamic size: a functional model has no `arange` of it."""
+"""Compute a range up to a dynamic size, for which a functional model has no `arange`."""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,6 @@
-"""Recognise calculations that are written out in the user's code, and that Keras has as one layer or operation.
+"""Recognise formulas in the user's code that Keras has as one layer or operation (SiLU, GELU, RMS normalization).
 
-A calculation is replaced only if its calls are exactly those of the definition, on the same values, and if nothing
-else uses what stands between them.
+A formula is replaced only if its operators match the definition exactly, and nothing else uses the intermediate values.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,12 +11,12 @@ from typing import Any
 from keras3conv.model.graph import Graph, Node, Ref, refs
 
 _CASTS = ("to", "_to_copy", "type_as", "contiguous", "clone")
-"""Operators that return the same numbers, if the dtype stays."""
+"""Operators that return the same values if the dtype is unchanged."""
 
 
 @dataclass
 class _Uses:
-    """The calls of a graph, with what makes and uses their values.
+    """The calls of a graph, with the producer and the users of each value.
 
     Attributes:
         makers: The call that makes a value.
@@ -28,13 +27,13 @@ class _Uses:
     count: Mapping[str, int]
 
     def maker(self, value: Any, *names: str) -> Node | None:
-        """Return the call that makes a value, which nothing else uses, if it is of one of these operators."""
+        """Return the call that computes a value, if it is one of these operators and the value has no other use."""
         node = self.source(value)
         single = node is not None and self.count.get(node.outputs[0].name, 0) == 1
         return node if node is not None and single and _name(node) in names else None
 
     def source(self, value: Any) -> Node | None:
-        """Return the call that makes a value, without calls before it that only pass it on."""
+        """Return the call that computes a value, skipping calls that return their input unchanged."""
         node = self.makers.get(value.name) if isinstance(value, Ref) else None
         while node is not None and _passes_on(node, self.makers):
             value = node.arguments["self"]
@@ -42,7 +41,7 @@ class _Uses:
         return node
 
     def origin(self, value: Any) -> Any:
-        """Return the value that calls which only pass it on begin with."""
+        """Return the original value before calls that return their input unchanged."""
         while isinstance(value, Ref) and value.name in self.makers and _passes_on(self.makers[value.name], self.makers):
             value = self.makers[value.name].arguments["self"]
         return value
@@ -61,7 +60,7 @@ def _passes_on(node: Node, makers: Mapping[str, Node]) -> bool:
 
 
 def recognised(graph: Graph) -> Graph:
-    """Return the graph with single calls for the calculations that are known."""
+    """Return the graph with known formulas replaced by single calls."""
     makers = {output.name: node for node in graph.nodes for output in node.outputs}
     count: dict[str, int] = {}
     for name in [*(name for node in graph.nodes for name in node.inputs), *(ref.name for ref in refs(graph.outputs))]:
@@ -91,7 +90,7 @@ def _silu(node: Node, uses: _Uses, graph: Graph) -> Node | None:
 
 
 def _gelu(node: Node, uses: _Uses, graph: Graph) -> Node | None:
-    """Recognise `0.5 * x * (1 + erf(x / sqrt(2)))`, and the approximation of it with tanh."""
+    """Recognise `0.5 * x * (1 + erf(x / sqrt(2)))`, and its tanh approximation."""
     if _name(node) != "mul":
         return None
     first, second = node.arguments.get("self"), node.arguments.get("other")
@@ -110,7 +109,7 @@ def _gelu(node: Node, uses: _Uses, graph: Graph) -> Node | None:
 
 
 def _scaled(value: Any, factor: float, uses: _Uses) -> Any:
-    """Return what is multiplied with a number; None if a value is no such product."""
+    """Return the factor that is multiplied by this number; None if the value is not such a product."""
     product = uses.maker(value, "mul")
     is_scaled = product is not None and _is_number(product.arguments.get("other"), factor)
     return uses.origin(product.arguments["self"]) if product is not None and is_scaled else None
@@ -167,7 +166,7 @@ def _rms_norm(node: Node, uses: _Uses, graph: Graph) -> Node | None:
 
 
 def _without_weight(scaled: Any, uses: _Uses) -> tuple[Ref, float] | None:
-    """Return the value and the epsilon of a normalization by the root of the mean square; None if it is none."""
+    """Return the input and the epsilon of an RMS normalization; None if the value is not one."""
     product = uses.maker(scaled, "mul")
     if product is None:
         return None

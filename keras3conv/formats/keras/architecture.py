@@ -45,7 +45,7 @@ class LayerConfig:
 
     @property
     def is_model(self) -> bool:
-        """Whether the layer is a model whose layers are in the file."""
+        """True if the layer is a model whose layers are in the file."""
         return self.class_name in _MODELS and isinstance(self.config.get("layers"), list)
 
 

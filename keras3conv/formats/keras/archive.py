@@ -69,7 +69,7 @@ def architecture(path: Path) -> tuple[str, Any]:
     """Return the Keras version that wrote an archive (empty if it is not stored), and the architecture in it.
 
     Raises:
-        FileError: The file cannot be read, or is no whole archive.
+        FileError: The file cannot be read, or is not a complete archive.
     """
     source = Source.pin(path)
     members = scan(source)
@@ -80,7 +80,7 @@ def datasets(path: Path) -> dict[str, Array]:
     """Return the weights in an archive by their HDF5 path: "layers/conv2d/vars/0".
 
     Raises:
-        FileError: The file cannot be read, or is no whole archive.
+        FileError: The file cannot be read, or is not a complete archive.
     """
     source = Source.pin(path)
     weights = _weights(source, scan(source))

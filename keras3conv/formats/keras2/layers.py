@@ -168,8 +168,8 @@ def changed_meaning(class_name: str, given: Config, version: str, *, is_of_tenso
             return f"Keras {version} aligned bilinear interpolation at the corners of the pixels, not at their centres"
         if version.startswith("2.2.") and not is_of_tensorflow_2:
             return (
-                f"Keras {version} is in TensorFlow 1.13 to 2.1, and the bilinear interpolation of TensorFlow 1 put "
-                "the pixels elsewhere: the file does not say which of them wrote it"
+                f"Keras {version} is part of TensorFlow 1.13 to 2.1, whose bilinear interpolations differ: the file "
+                "does not store the version of TensorFlow"
             )
     return ""
 

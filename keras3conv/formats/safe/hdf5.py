@@ -41,7 +41,7 @@ class Declarations:
     """
 
     def __init__(self, file: "h5py.File") -> None:
-        """Declare datasets in an open file."""
+        """Prepare the declaration of datasets in an open file."""
         import h5py
 
         self._file = file

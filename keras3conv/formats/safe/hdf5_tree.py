@@ -56,7 +56,7 @@ class Tree:
 
     @property
     def is_legacy(self) -> bool:
-        """Whether the file has the format of Keras 2, with lists of layers and of weights."""
+        """True if the file has the format of Keras 2, with lists of layers and of weights."""
         return LEGACY_WEIGHTS in self.groups or self.texts("", "layer_names") is not None
 
     def shared(self) -> dict[str, str]:

@@ -201,7 +201,7 @@ def _member(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> Member:
     if "\0" in info.orig_filename:  # other readers stop at the NUL and read a shorter name
         raise MalformedCheckpoint(f"{where} has a NUL in its name")
     if info.volume or (info.external_attr & _FOLDER and info.file_size):
-        raise MalformedCheckpoint(f"{where} is in another file, or a folder with content")
+        raise MalformedCheckpoint(f"{where} is stored in another file, or is a folder with content")
     if info.flag_bits & _ENCRYPTED:
         raise UnsafeCheckpoint(f"{where} is encrypted")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

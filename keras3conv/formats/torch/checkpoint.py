@@ -42,7 +42,7 @@ class Stored:
     """The content of a checkpoint.
 
     Attributes:
-        content: The object that was saved, with descriptions in place of tensors.
+        content: The object that was saved, with descriptions instead of tensors.
         storages: For each key of a storage, the byte range in the file.
         format: The format in words.
     """

@@ -232,7 +232,7 @@ def _dtype(value: Any) -> str:
 
 def _tensor(place: Any, offset: Any, shape: Any, strides: Any, flags: Any = None, dtype: str = "") -> Any:
     if not isinstance(place, Storage) or not _is_size(offset):
-        raise ValueError(f"{quoted((place, offset))} are no storage and offset")
+        raise ValueError(f"{quoted((place, offset))} are not a storage and an offset")
     name = dtype or place.dtype
     if name not in _SIZES:
         return OddTensor("quantized, or of another unsupported dtype")
@@ -287,7 +287,7 @@ _TENSOR_TYPES = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.param
 def _typed(function: Any, kind: Any, arguments: Any, *_: Any) -> Any:
     """Return a tensor that has attributes, or whose class is derived from that of tensors."""
     if not isinstance(kind, Global) or not isinstance(function, Global):
-        raise ValueError(f"{quoted((function, kind))} are no function and class")
+        raise ValueError(f"{quoted((function, kind))} are not a function and a class")
     if kind.name not in _TENSOR_TYPES or not function.name.startswith("torch._utils._rebuild_"):
         return Placeholder(kind.name)
     return call(function, arguments, "a tensor")

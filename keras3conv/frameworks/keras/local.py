@@ -16,7 +16,7 @@ from keras3conv.transforms import Array, Arrays
 
 Feed = Callable[[str, int, Arrays], tuple[Array | None, ...]]
 """Returns the arrays with which a layer is called, from its path, the number of the call and the actual input arrays;
-None in place of an array keeps the actual input."""
+None instead of an array keeps the actual input."""
 
 Hand = Callable[[str, int, Array], Array | None]
 """Returns the output that the caller receives, from the path of a layer, the number of the call and the actual output;

@@ -19,7 +19,7 @@ Original = Callable[..., Any]
 """The replaced method: `original(layer, *args, **kwargs)` does what Keras does."""
 
 CallHandler = Callable[[Original, Any, tuple[Any, ...], dict[str, Any]], Any]
-"""A function that is called in place of a method, with the original method, the layer, and the positional and keyword
+"""A function that is called instead of a method, with the original method, the layer, and the positional and keyword
 arguments. It returns the output of the call."""
 
 
@@ -45,12 +45,12 @@ def replaced(replacements: Iterable[tuple[object, str, object]]) -> Iterator[Non
 
 
 def layer_calls(handle: CallHandler) -> AbstractContextManager[None]:
-    """Call `handle` in place of every layer call while the block runs."""
+    """Call `handle` instead of every layer call while the block runs."""
     return _calls_handled(keras.layers.Layer, "__call__", handle)
 
 
 def operation_calls(handle: CallHandler) -> AbstractContextManager[None]:
-    """Call `handle` in place of every call of a `keras.Operation` that is not a layer while the block runs.
+    """Call `handle` instead of every call of a `keras.Operation` that is not a layer while the block runs.
 
     The operations of a functional model are such objects. A function of `keras.ops` that is called with eager tensors
     creates no such object.
@@ -66,14 +66,14 @@ def operation_calls(handle: CallHandler) -> AbstractContextManager[None]:
 
 @contextmanager
 def symbolic_calls(on_layer: CallHandler, on_operation: CallHandler) -> Iterator[None]:
-    """Call a handler in place of every call with symbolic tensors while the block runs.
+    """Call a handler instead of every call with symbolic tensors while the block runs.
 
     Keras creates no `Node` objects meanwhile. They would stay in the layers, and Keras raises if the outputs of a call
     contain None.
     """
 
     def no_node(**kwargs: Any) -> None:
-        """Do nothing, in place of creating a `Node`."""
+        """Do nothing, instead of creating a `Node`."""
 
     with ExitStack() as contexts:
         contexts.enter_context(_calls_handled(keras.layers.Layer, "symbolic_call", on_layer))

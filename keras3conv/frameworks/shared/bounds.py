@@ -53,7 +53,7 @@ class Bound:
 
     @property
     def is_passed(self) -> bool:
-        """Whether there are values on both sides of the bound."""
+        """True if there are values on both sides of the bound."""
         return self.low < self.value < self.high
 
     @property

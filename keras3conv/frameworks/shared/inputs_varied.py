@@ -39,7 +39,7 @@ def both_signs(given: Inputs) -> Inputs:
 
 
 def with_more_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | None:
-    """Return small inputs repeated at several strengths, so that many values lie between two bounds.
+    """Return small inputs repeated with several scale factors, so that many values lie between two bounds.
 
     Return None if there is no batch axis, or if the inputs are large, because these have many values anyway.
 
@@ -100,7 +100,7 @@ def has_padding(given: Inputs, mask_values: Sequence[float]) -> bool:
 def other_sizes(given: Inputs, specs: Sequence[InputSpec]) -> list[tuple[str, Inputs]]:
     """Return the inputs with other sizes along the dynamic axes of a Keras model, and these sizes in words.
 
-    One is smaller, with even sizes in place of odd ones and unequal sizes of an image; one is larger.
+    One is smaller, with even sizes instead of odd ones and unequal sizes of an image; one is larger.
 
     Args:
         given: The inputs of both sides.

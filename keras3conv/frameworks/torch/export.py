@@ -43,7 +43,7 @@ _NO_ARGUMENTS = ("layout", "device", "pin_memory", "memory_format", "non_blockin
 
 @dataclass(frozen=True, kw_only=True)
 class Captured:
-    """A captured module.
+    """The call graph of a module, with the source lines of its nodes.
 
     Attributes:
         graph: The calls of operators.
@@ -101,7 +101,7 @@ def _exported(
     for name, axes in dynamic.items():
         if not isinstance(named.get(name), torch.Tensor):
             known = ", ".join(name for name, value in named.items() if isinstance(value, torch.Tensor))
-            raise InputError(f"dynamic names {name!r}, which is no tensor among the inputs\nInputs:  {known}")
+            raise InputError(f"dynamic names {name!r}, which is not a tensor among the inputs\nInputs:  {known}")
         shapes[name] |= {axis % named[name].ndim: Dim.DYNAMIC for axis in axes}
     try:
         return torch.export.export(module, args, kwargs or None, dynamic_shapes=shapes, strict=False)

@@ -20,12 +20,12 @@ class _Text(importlib.abc.InspectLoader):
 
 
 def module_of(text: str, name: str, path: Path | None = None) -> ModuleType:
-    """Return the Python module of a generated text.
+    """Execute generated source code, and return it as a Python module.
 
     Args:
         text: The result of `torch_source.write` or `keras_source.write`.
         name: The name of the module in tracebacks.
-        path: The path that the code finds as its own, beside which its constants are.
+        path: The value of `__file__` in the code, which loads its constants from the same folder.
     """
     loader = _Text(text)
     spec = importlib.util.spec_from_loader(name, loader, origin=f"<{name}>")

@@ -71,7 +71,7 @@ def share(
         values: For each target its path, its new value, and the paths of the sources that the value was made from.
 
     Returns:
-        The paths of the targets that share memory, and of those that got a copy because their value is no view.
+        The paths of the targets that share memory, and of those that got a copy because their value is not a view.
     """
     namesakes: dict[tuple[int, tuple[int, ...]], list[torch.Tensor]] = {}
     for tensor in {id(tensor): tensor for tensor in targets.values()}.values():

@@ -12,7 +12,7 @@ def load(folder: str | Path) -> Any:
 
     Raises:
         InputError: transformers is not installed, or `config.json` names no class of it.
-        ModelError: The weights do not fit, or are no safetensors.
+        ModelError: The weights do not fit, or are not in the safetensors format.
     """
     try:
         import transformers  # type: ignore[import-not-found, import-untyped, unused-ignore]
@@ -22,7 +22,7 @@ def load(folder: str | Path) -> Any:
     cls = getattr(transformers, str(names[0]), None)
     if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):
         raise InputError(
-            f"{folder}/config.json names the architecture {names[0]!r}, which is no class of transformers "
+            f"{folder}/config.json names the architecture {names[0]!r}, which is not a class of transformers "
             f"{transformers.__version__}\nFix:  k3c.convert(module, inputs=...) with the module made in your own code"
         )
     try:

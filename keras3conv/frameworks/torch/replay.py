@@ -107,7 +107,7 @@ class TorchCall:
 
 
 Change = Callable[[TorchCall], Any]
-"""A function that computes the result of a call in place of the torch function."""
+"""A function that computes the result of a call instead of the torch function."""
 
 
 Key = tuple[str, str, int]

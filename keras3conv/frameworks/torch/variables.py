@@ -1,7 +1,7 @@
-"""Find the variables of the user's code in which the values of a captured module stand, by the stack traces of torch.
+"""Find the variable names that the user's code gives to the values of an exported module, from torch's stack traces.
 
-`x = self.conv1(x)` names the output of the convolution "x". Without the file of the code, or where a value is not
-assigned, there is no name.
+`x = self.conv1(x)` names the output of the convolution "x". Without the source file, or if a value is not assigned to a
+variable, there is no name.
 """
 
 import ast
@@ -18,7 +18,7 @@ Place = tuple[str, int]
 
 
 def variables_of(stack_trace: str, modules: Sequence[str], count: int) -> tuple[tuple[str, ...], ...]:
-    """Return the variables in which each output of an operator stands: in each of the calls around it.
+    """Return the variable of each output of an operator, in each of the module calls that contain it.
 
     The calls are the `forward` methods, the outermost first. In each of them the statement decides that leads to the
     operator; if it returns the value, the statement of the caller does.
@@ -43,7 +43,7 @@ def variables_of(stack_trace: str, modules: Sequence[str], count: int) -> tuple[
 
 
 def _outputs(places: Sequence[Place], attribute: str, count: int) -> tuple[str, ...] | None:
-    """Return the variable of each output in one call; None if the call is torch's own, or returns the value."""
+    """Return the variable of each output in one call; None if the call is inside torch, or returns the value."""
     for file, line in reversed(places):
         if "/torch/" in file:
             continue
@@ -59,7 +59,7 @@ def _outputs(places: Sequence[Place], attribute: str, count: int) -> tuple[str, 
 
 
 def _in_helper(file: str, statement: ast.Return, attribute: str) -> str:
-    """Return a variable of the method whose result a statement returns; torch's stack traces leave such methods out.
+    """Return a variable of the helper method whose result a statement returns; torch's stack traces omit such methods.
 
     It is the one to which the method assigns the output of a module, or else the one that it assigns to most often.
     """
@@ -75,7 +75,7 @@ def _in_helper(file: str, statement: ast.Return, attribute: str) -> str:
 
 @lru_cache(maxsize=256)
 def _assignments(file: str, method: str) -> tuple[tuple[str, frozenset[str]], ...]:
-    """Return the variables that methods of a name assign to, with the attributes of `self` that are called for it."""
+    """Return the variables assigned in the methods with this name, with the attributes of `self` that are called."""
     found = []
     for function in ast.walk(_tree(file)):
         if isinstance(function, ast.FunctionDef) and function.name == method:
@@ -88,7 +88,7 @@ def _assignments(file: str, method: str) -> tuple[tuple[str, frozenset[str]], ..
 
 @lru_cache(maxsize=256)
 def _tree(file: str) -> ast.Module:
-    """Return the syntax tree of a file; an empty one if there is no such file of Python."""
+    """Return the syntax tree of a file; an empty one if it is not a Python file."""
     try:
         return ast.parse("".join(linecache.getlines(file)))
     except SyntaxError:

@@ -19,7 +19,7 @@ CLOSE_LIMIT = 1e-4
 
 
 class InputMatch(IntEnum):
-    """How well a Keras layer's input agrees with the recorded input of a torch layer; smaller is a better match."""
+    """The degree to which a Keras layer's input agrees with the recorded input of a torch layer; smaller is better."""
 
     SAME = 0
     CLOSE = 1

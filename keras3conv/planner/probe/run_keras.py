@@ -69,7 +69,7 @@ class _Nan:
     suspect: str = ""
 
     def reached(self, path: str) -> "_Nan":
-        """Return the origin after this layer received or returned NaN although torch had none."""
+        """Return the updated record after this layer received or returned NaN although torch had none."""
         return self if self.path else _Nan(self.suspect or path, self.suspect)
 
 
@@ -135,7 +135,7 @@ class _CallHandler:
     def made_nan(self, path: str, was_known: bool) -> bool:
         """Return whether a layer returned NaN with weights that come from a rule, and torch did not.
 
-        Weights that do not come from a rule may be wrong, so NaN is no error of the model then.
+        Weights that do not come from a rule may be wrong, so NaN is not an error of the model in this case.
         """
         choice = self.search.choices.get(path)
         if choice is None or choice.candidate.rule is None or self.last_output is None:

@@ -110,7 +110,7 @@ class Search:
 
     @property
     def replaced_an_output(self) -> bool:
-        """True if a layer returned the recorded torch output in place of its output."""
+        """True if a layer returned the recorded torch output instead of its output."""
         return any(choice.replaces_output for choice in self.choices.values())
 
     @property

@@ -78,7 +78,7 @@ def _is_several(value: Any) -> bool:
 
 def _axis(key: str, value: Any, folder: Path, problems: Problems) -> _Axis:
     if key not in KEYS or key == "name":
-        problems.append(("matrix", f"{key} is no key of a task that a matrix can vary"))
+        problems.append(("matrix", f"{key} is not a key that a matrix can vary"))
     elif key in EXPANDABLE and _is_several(value):
         return _files(key, value, folder, problems)
     elif not isinstance(value, list | tuple) or not value:

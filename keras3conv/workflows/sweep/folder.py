@@ -129,7 +129,7 @@ def _require_own(path: Path, identity: dict[str, object]) -> None:
     fix = "Fix:  -o ANOTHER-FOLDER"
     file = path / _IDENTITY
     if not file.exists():
-        raise FileError(f"{path} has other files than the results of a sweep\n{fix}")
+        raise FileError(f"{path} contains files that are not results of a sweep\n{fix}")
     try:
         found = json.loads(file.read_text(encoding="utf-8") or "null")
     except (OSError, ValueError) as error:

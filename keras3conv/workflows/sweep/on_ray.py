@@ -14,7 +14,7 @@ from keras3conv.workflows.sweep.process import run_task
 from keras3conv.workflows.sweep.task import Task
 
 RETRIES = 3
-"""How often a task is restarted after its Ray worker is lost."""
+"""The number of restarts of a task after its Ray worker is lost."""
 
 Files = Mapping[str, bytes]
 """The files of a task by their path in its folder."""

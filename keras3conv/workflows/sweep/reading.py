@@ -187,7 +187,7 @@ def _tasks(
 def _task(one: Expanded, source: _Source, place: Place) -> tuple[Placed | None, list[Fault]]:
     values, faults = _values(one.values, source, *place)
     if not NAME.fullmatch(one.name):
-        fact = f"name: {one.name!r} has other characters than letters, digits and . _ + = -"
+        fact = f"name: {one.name!r} contains characters other than letters, digits and . _ + = -"
         return None, [*faults, source.fault(fact, *place, "name")]
     backend = values.pop("backend", "") or os.environ.get("KERAS_BACKEND", "")
     task = Task(**{**values, "name": one.name, "folder": str(source.folder), "backend": backend})
@@ -217,7 +217,11 @@ def _unknown_keys(table: Mapping[str, Any], source: _Source, *place: str | int) 
 
 def _unknown(key: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(key, known, 1)
-    return f"{key} is no key; did you mean {near[0]}?" if near else f"{key} is no key; there are: {', '.join(known)}"
+    return (
+        f"{key} is not a key; did you mean {near[0]}?"
+        if near
+        else f"{key} is not a key; the keys are: {', '.join(known)}"
+    )
 
 
 def _contradictions(task: Task) -> Iterator[tuple[str, str]]:
@@ -251,7 +255,7 @@ def _asks(task: Task, step: str) -> bool:
 
 
 def _repeated(placed: Sequence[Placed]) -> Iterator[Fault]:
-    """Yield a fault for every task whose name another task has; case does not count, as in some file systems."""
+    """Yield a fault for each duplicate task name; upper and lower case are equal, as in some file systems."""
     first: dict[str, Placed] = {}
     for one in placed:
         other = first.setdefault(one.task.name.lower(), one)

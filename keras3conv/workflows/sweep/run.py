@@ -53,7 +53,7 @@ def sweep(
     Args:
         tasks: The path of a sweep file (TOML), or the tasks: dicts with the keys of a sweep file.
         out: The folder of the results; it is made if it does not exist.
-        name: The name of the sweep, if `tasks` is no path.
+        name: The name of the sweep, if `tasks` is not a path.
         jobs: The number of processes at a time; by default as many as the processors and the memory allow.
         ray: Run the tasks on a Ray cluster: its address, "auto" for the cluster of this machine, or "local".
         compare: The folder of the results of an earlier sweep, whose differences the tables have first.

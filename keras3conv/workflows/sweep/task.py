@@ -57,7 +57,7 @@ class Task:
         ignore: The layers and tensors to ignore, each with a reason.
         inputs: The file with the inputs of the torch module, or of the model to convert.
         keras_inputs: The file with the inputs of the Keras model.
-        shape: The shape of random inputs, in place of a file.
+        shape: The shape of random inputs, instead of a file.
         proofs: The proofs to run; all by default.
         tolerance: The allowed difference: the absolute and the relative one.
         training: Whether differences that matter only in training are failures.
@@ -202,7 +202,7 @@ def read_size(value: Any) -> int:
         return int(value)
     found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None or not float(found[1]):
-        raise ValueError(f'{value!r} is no amount of memory, as "4 GiB"')
+        raise ValueError(f'{value!r} is not an amount of memory, as "4 GiB"')
     return int(float(found[1]) * _UNITS.get(found[2], 1))
 
 

@@ -7,7 +7,7 @@ from keras3conv.numerics.fingerprint import factor_between, fingerprint_of, has_
 from keras3conv.numerics.probe_values import Pool
 
 SHAPE = (2, 48, 40, 36)
-"""More numbers than three blocks have."""
+"""A shape with more numbers than three blocks."""
 
 
 def values(seed: int = 0) -> np.ndarray:

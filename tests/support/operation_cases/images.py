@@ -82,4 +82,4 @@ LAYERS = {
     "Resizing cut": case(layers.Resizing(4, 8, crop_to_aspect_ratio=True), IMAGE),
     "CenterCrop": case(layers.CenterCrop(3, 2), IMAGE),
 }
-"""Layers that consist of such an operation."""
+"""Layers that consist of an image operation."""

@@ -91,4 +91,4 @@ RELU = [
         {"max_value": 6},
     )
 ]
-"""Layers of ReLU, with settings that the operation of this name lacks."""
+"""ReLU layers with settings that the operation `relu` lacks."""

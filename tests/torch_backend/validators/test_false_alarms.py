@@ -7,7 +7,7 @@ from keras3conv.rules.library import find
 from tests.support.pairs import make_pair
 
 EVERY = 16
-"""Of so many examples one is tried here; neighbours are of one rule, so most rules have their turn."""
+"""One of this number of examples is tried; adjacent examples belong to the same rule, so most rules are covered."""
 
 SAMPLE = cases("")[::EVERY]
 

@@ -1,4 +1,4 @@
-"""A layer that several branches share: its calls are matched although the two frameworks make them in another order."""
+"""The calls of a shared layer are matched although the two frameworks call it in different orders."""
 
 import keras
 import pytest
@@ -27,7 +27,7 @@ class Pyramid(nn.Module):
 
 
 def pyramid(*, is_swapped: bool = False, is_wrong: bool = False) -> keras.Model:
-    """Return the port of `Pyramid`; it may join the levels in the wrong order, or add the lateral branch twice."""
+    """Return the Keras counterpart of `Pyramid`, optionally with swapped levels or a doubled lateral branch."""
     layers = keras.layers
     image = keras.Input((16, 16, 3))
     fine = layers.ZeroPadding2D(1)(image)

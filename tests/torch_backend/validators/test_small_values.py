@@ -29,7 +29,7 @@ NUMBERS = {
     "scale": 0.35,
     "logits": 1.3,
 }
-"""The continuous hyperparameters of the stream below."""
+"""The continuous hyper-parameters of `Stream`."""
 
 
 def pixels(*shape: int) -> Array:

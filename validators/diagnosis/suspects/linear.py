@@ -26,7 +26,7 @@ def _flattened(case: Case) -> Iterator[Hypothesis]:
         if shape is not None and len(shape) > 1 and len(operation.get("input")) == 2:
             yield Hypothesis(
                 cause="the kernel's rows are in another order: torch flattens (c, h, w), Keras (h, w, c)",
-                fix="plan = k3c.align(torch, keras, inputs=x)  # with inputs, so that the Flatten is seen",
+                fix="plan = k3c.align(torch, keras, inputs=x)  # with inputs, to detect the Flatten",
                 changes={operation.key: replaced_by(_input_channels_last, shape)},
             )
 

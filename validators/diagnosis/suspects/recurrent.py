@@ -37,7 +37,7 @@ def _bias(case: Case) -> Iterator[Hypothesis]:
             for missing, kept, position in (("bias_hh", "bias_ih", 3), ("bias_ih", "bias_hh", 2)):
                 yield Hypothesis(
                     cause=f"{missing} is missing: Keras has only torch's {kept}",
-                    fix=f"{case.point.pair_call}  # the rule takes both",
+                    fix=f"{case.point.pair_call}  # the rule maps both biases",
                     changes={operation.key: replaced_by(_without_bias, position)},
                 )
 
@@ -120,13 +120,13 @@ def _weights(case: Case) -> Iterator[Hypothesis]:
         if operation.get("bidirectional"):
             yield Hypothesis(
                 cause="the weights of the two directions are swapped",
-                fix=f"{again}knows which is which",
+                fix=f"{again}maps each direction",
                 changes={operation.key: replaced_by(_with_params, _swap_directions)},
             )
         if operation.name == "lstm" and operation.get("has_biases"):
             yield Hypothesis(
                 cause="the bias of the forget gate is 1 higher in Keras: unit_forget_bias was added to trained weights",
-                fix=f"{again}takes the bias as it is",
+                fix=f"{again}does not add to the bias",
                 changes={operation.key: replaced_by(_with_params, _add_forget_bias)},
             )
 

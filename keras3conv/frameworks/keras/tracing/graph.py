@@ -80,7 +80,7 @@ DRAWN = (
 
 @dataclass(frozen=True, kw_only=True)
 class Traced:
-    """The result of one trace: a graph with numbers in place of the dynamic sizes."""
+    """The result of one trace: a graph with numbers instead of the dynamic sizes."""
 
     graph: Graph
     problems: tuple[Problem, ...]

@@ -16,7 +16,7 @@ def _prelu_rank(config: Config) -> int:
     keras = counterpart(config)
     rank = len(shape_of(keras, "alpha")) + 1 if keras else input_rank(config)
     if rank is None:
-        raise RuleError("PReLU: the shape of its input is needed, and is not known")
+        raise RuleError("PReLU: the shape of its input is required, but unknown")
     return rank
 
 

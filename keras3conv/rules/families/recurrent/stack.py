@@ -39,7 +39,7 @@ def _prefixes_in(spec: LayerSpec) -> tuple[str, ...]:
 
 
 def _cell_by_shapes(spec: LayerSpec, prefix: str) -> dict[str, Any]:
-    """Return the serialised cell whose variables have this prefix.
+    """Infer the serialised cell from the shapes of the variables with this prefix.
 
     The recurrent kernel has the shape (units, gates x units), and the number of gates determines the class.
     """

@@ -117,7 +117,7 @@ def _applies(config: Config, *, kinds: tuple[str, ...]) -> bool:
 
 
 def _examples(*stacks: tuple[Cell, ...]) -> tuple[Example, ...]:
-    """Return one example per stack of cells, each with other flags."""
+    """Return one example per stack of cells, each with different flags."""
     flags: tuple[dict[str, bool], ...] = (
         {},
         {"return_sequences": True, "return_state": True, "go_backwards": True, "zero_masked": True},

@@ -51,7 +51,7 @@ def _crop_to_keras(config: Config, *, rank: int) -> LayerSpecs:
     """Return a Keras padding layer, if needed, followed by a cropping layer."""
     axes = axes_of(config, rank)
     if not _crops(config, rank=rank):
-        raise RuleError(f"ZeroPad{rank}d with padding={config['padding']} pads, which Cropping{rank}D cannot")
+        raise RuleError(f"ZeroPad{rank}d with padding={config['padding']} adds elements, but Cropping{rank}D cannot")
     added = tuple((max(start, 0), max(end, 0)) for start, end in axes)
     taken = tuple((max(-start, 0), max(-end, 0)) for start, end in axes)
     return (*_layer("ZeroPadding", added), *_layer("Cropping", taken))

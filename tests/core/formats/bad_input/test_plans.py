@@ -104,7 +104,7 @@ CASES = {
         ),
         "an unknown transform": (transform({"run": "rm"}), "not a transform"),
         "transforms in each other 300 times": (transform(nested_transforms(300)), "more than 64 levels"),
-        "an axis of 10**15": (transform({"stack": 2, "axis": 10**15}), "no size, axis or number"),
+        "an axis of 10**15": (transform({"stack": 2, "axis": 10**15}), "not a size, an axis or a number"),
         "an axis with a point": (transform({"stack": 2, "axis": 1.5}), "not a transform"),
         "a sum of 10**9 arrays": (transform({"sum": 10**9}), "no layer has more than"),
         "a permutation of 100,000 blocks with one twice": (

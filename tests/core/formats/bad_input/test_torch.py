@@ -164,7 +164,9 @@ CASES = {
     ),
     "a negative stride": Case(build=one(tensor(strides=(-1,))), error=MalformedCheckpoint, says="not sizes"),
     "a negative size": Case(build=one(tensor(shape=(-2,))), error=MalformedCheckpoint, says="not sizes"),
-    "a negative offset": Case(build=one(tensor(offset=-1)), error=MalformedCheckpoint, says="no storage and offset"),
+    "a negative offset": Case(
+        build=one(tensor(offset=-1)), error=MalformedCheckpoint, says="not a storage and an offset"
+    ),
     "a storage of a negative size": Case(
         build=one(tensor(count=-2)), error=MalformedCheckpoint, says="has the storage"
     ),

@@ -196,7 +196,7 @@ def test_an_inconsistent_file_is_refused(tmp_path: Path, proto: onnx.ModelProto,
 def test_a_file_of_another_format_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "other.onnx"
     path.write_bytes(content)
-    with pytest.raises(MalformedCheckpoint, match=r"other.onnx is no ONNX file"):
+    with pytest.raises(MalformedCheckpoint, match=r"other.onnx is not an ONNX file"):
         check_file(path)
 
 
@@ -216,7 +216,7 @@ def test_deeply_nested_graphs_are_refused(tmp_path: Path) -> None:
     for _ in range(60):
         inner = inner.g.node.add(op_type="If").attribute.add(name="then_branch")
     inner.g.ParseFromString(content)
-    with pytest.raises(MalformedCheckpoint, match="is no ONNX file"):
+    with pytest.raises(MalformedCheckpoint, match="is not an ONNX file"):
         check_file(saved(tmp_path / "deep.onnx", proto))
 
 

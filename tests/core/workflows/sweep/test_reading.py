@@ -88,13 +88,13 @@ def test_one_model_is_converted_and_two_are_validated_by_default(tmp_path: Path)
 @pytest.mark.parametrize(
     ("line", "fact"),
     [
-        ('tolerence = [1, 2]', "line 4: tolerence is no key; did you mean tolerance?"),
+        ('tolerence = [1, 2]', "line 4: tolerence is not a key; did you mean tolerance?"),
         ('channels = "middle"', "line 4: channels: 'middle' is none of first, last"),
         ("shape = [1, 0]", "line 4: shape: [1, 0] is not a list of sizes, as [1, 3, 224, 224]"),
         ("shape = true", "line 4: shape: True is not a list of sizes, as [1, 3, 224, 224]"),
         ('do = ["validate", "prove"]', "line 4: do: 'prove' is none of align, transfer, convert, validate"),
         ('backend = "mxnet"', "line 4: backend: 'mxnet' is none of torch, jax, tensorflow"),
-        ('memory_limit = "lots"', "line 4: memory_limit: 'lots' is no amount of memory, as \"4 GiB\""),
+        ('memory_limit = "lots"', "line 4: memory_limit: 'lots' is not an amount of memory, as \"4 GiB\""),
         ("time_limit = 0", "line 4: time_limit: 0 is not a number of seconds"),
         ("tolerance = 1e-5", "line 4: tolerance: 1e-05 is not two numbers, the absolute and the relative tolerance"),
         ('write = ["x.h5"]', 'line 4: t: only a transfer writes these files: do = ["transfer"]'),
@@ -102,7 +102,7 @@ def test_one_model_is_converted_and_two_are_validated_by_default(tmp_path: Path)
         ('do = ["convert"]', "line 4: t: convert makes the second model: it takes the key model, not torch and keras"),
         ('expected = "x.npz"', "line 4: t: expected outputs need the inputs that belong to them"),
         ('class_names = "x.txt"', "line 4: t: class_names needs labels"),
-        ("matrix = { name = [\"a\"] }", "line 4: name is no key of a task that a matrix can vary"),
+        ("matrix = { name = [\"a\"] }", "line 4: name is not a key that a matrix can vary"),
         ("matrix = { backend = \"jax\" }", "line 4: backend = 'jax' is not a list of values"),
         ('torch_weights = "none/*.pt"', "line 4: no file matches none/*.pt"),
         ("torch_weights = []", "line 4: the list is empty"),
@@ -132,7 +132,7 @@ def test_two_keys_with_several_files_are_refused(tmp_path: Path) -> None:
 def test_unknown_tables_and_settings_are_reported(tmp_path: Path) -> None:
     text = '[sweep]\njob = 2\n[default]\n[[task]]\nmodel = "n.py:a"\n'
     assert facts(read(tmp_path, text)) == [
-        "line 2: job is no key; did you mean jobs?",
+        "line 2: job is not a key; did you mean jobs?",
         "line 3: [default] is unknown; a sweep file has [sweep], [defaults] and [[task]]",
     ]
 
@@ -184,7 +184,7 @@ torch_weights = "fc.h5"
     said = str(caught.value).replace(f"{tmp_path}/", "").splitlines()
     assert said[0] == "sweep.toml: 11 problems, so nothing was run"
     assert [re.sub(" +", " ", line.strip()).partition(": ")[0] for line in said[1:]] == [
-        "line 5 chanels is no key; did you mean channels?",
+        "line 5 chanels is not a key; did you mean channels?",
         "line 8 good",
         "line 9 good",
         "line 10 good",
@@ -224,4 +224,6 @@ def test_a_factory_that_takes_too_long_to_import_is_a_problem(tmp_path: Path, mo
 def test_tasks_of_a_program_are_named_by_their_place() -> None:
     tasks: list[dict[str, Any]] = [{"model": "nets.py:a"}, {"model": "nets.py:b", "shpe": [1]}]
     found = read_tasks(tasks, "mine")
-    assert [f"{fault.where}: {fault.fact}" for fault in found.faults] == ["task 2: shpe is no key; did you mean shape?"]
+    assert [f"{fault.where}: {fault.fact}" for fault in found.faults] == [
+        "task 2: shpe is not a key; did you mean shape?"
+    ]

@@ -122,7 +122,7 @@ def test_the_exit_status_is_that_of_every_command_and_json_goes_to_the_standard_
     assert "1 task had a result already" in failed.stderr
     refused = run(good + "oops = 1\n", "two")
     assert (refused.exit_code, refused.stdout) == (2, "")
-    assert "some.toml: 1 problem, so nothing was run line 6 oops is no key" in " ".join(refused.stderr.split())
+    assert "some.toml: 1 problem, so nothing was run line 6 oops is not a key" in " ".join(refused.stderr.split())
 
 
 def test_tasks_that_did_not_pass_are_run_again_on_request(folder: Path) -> None:
@@ -164,7 +164,7 @@ def test_the_results_of_another_sweep_are_never_overwritten(folder: Path) -> Non
         sweep([task], folder / "results", name="other")
     with pytest.raises(FileError, match=r"has the results of another sweep"):
         sweep(folder / "sweep.toml", folder / "results")
-    with pytest.raises(FileError, match=r"has other files than the results of a sweep"):
+    with pytest.raises(FileError, match=r"contains files that are not results of a sweep"):
         sweep([task], folder)
     with pytest.raises(InputError, match=r"has no results of a sweep"):
         sweep([task], folder / "new", compare=folder)

@@ -1,4 +1,4 @@
-"""Calculations that are written out become one layer or operation; those that differ a little stay as they are."""
+"""Known formulas in user code become one layer or operation; slightly different formulas are unchanged."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from tests.support.to_keras import converted
 
 
 class Scaled(nn.Module):
-    """A normalization with a weight, and a function that computes what the weight scales."""
+    """A weight that scales the result of a function."""
 
     def __init__(self, compute: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class Scaled(nn.Module):
 
 
 class Activation(nn.Module):
-    """A function between two layers."""
+    """A network with a function between two layers."""
 
     def __init__(self, compute: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The text of a converted Keras model: functions for layers, loops for repetitions, and names of the user's code."""
+"""The source code of a converted Keras model: functions for layers, loops for repetitions, names of the user's code."""
 
 import ast
 import builtins
@@ -43,7 +43,7 @@ class Residual(nn.Module):
 
 
 class Net(nn.Module):
-    """Stages of residual units, of which two differ in the number of channels."""
+    """A network of stages of residual units with different numbers of channels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ def test_without_the_users_file_variables_have_the_names_of_layers(monkeypatch: 
 
 
 class Chain(nn.Module):
-    """Layers of growing widths, in which a value from before is needed after the loop."""
+    """Layers of growing widths; a value from before the loop is needed after it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class Chain(nn.Module):
 
 
 class Crossed(nn.Module):
-    """Two values that change places in every turn."""
+    """Two values that are swapped in every iteration."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class Crossed(nn.Module):
 
 
 class Anchored(nn.Module):
-    """The first value is needed in every turn."""
+    """The first value is needed in every iteration."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ class Anchored(nn.Module):
 
 
 class Collected(nn.Module):
-    """The value of every turn is used after the loop."""
+    """The value of every iteration is used after the loop."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class Collected(nn.Module):
 
 
 class Tied(nn.Module):
-    """One layer runs in every turn."""
+    """The same layer runs in every iteration."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -90,7 +90,7 @@ PLANTED = {
     "a shortcut": "torch adds two tensors before wide, Keras has only the first",
     "weights of another layer": "Keras has the weights of block.norm2 here",
 }
-"""The start of a cause, by suspect."""
+"""The start of the asserted cause, by suspect."""
 
 
 def asserted() -> set[str]:

@@ -308,13 +308,13 @@ def backwards_in_order(model: keras.Model) -> None:
             in_cell("gru", lambda b: b * [[1], [0]], "bias"),
             "gru",
             "bias_hh is missing: Keras has only torch's bias_ih",
-            'plan.pair("gru", "gru")  # the rule takes both',
+            'plan.pair("gru", "gru")  # the rule maps both biases',
         ),
         (
             in_cell("gru", lambda b: b * [[0], [1]], "bias"),
             "gru",
             "bias_ih is missing: Keras has only torch's bias_hh",
-            'plan.pair("gru", "gru")  # the rule takes both',
+            'plan.pair("gru", "gru")  # the rule maps both biases',
         ),
         (
             backwards_in_order,
