@@ -39,9 +39,9 @@ class Fixture:
             for shape in self.shapes:
                 file.write(generator.random(shape, np.float32).data)
 
-    def save_sparse(self, path: Path) -> None:
-        """Write a file of zeros that takes no space on the disk."""
-        with _started(path, self.shapes) as file:
+    def save_sparse(self, path: Path, first: int = 0) -> None:
+        """Write a file of zeros that takes no space on the disk; `first` is the number of the first layer."""
+        with _started(path, self.shapes, first) as file:
             file.truncate(file.tell() + self.size)
 
     def plan(self) -> Alignment:
@@ -96,12 +96,12 @@ class Fixture:
 SIDES: tuple[Any, Any] = ("torch", "keras")
 
 
-def _started(path: Path, shapes: Sequence[tuple[int, ...]]) -> Any:
+def _started(path: Path, shapes: Sequence[tuple[int, ...]], first: int = 0) -> Any:
     """Open a new .safetensors file and write its header."""
     header, end = {}, 0
     for place, shape in enumerate(shapes):
         start, end = end, end + 4 * prod(shape)
-        header[f"layers.{place}.weight"] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+        header[f"layers.{first + place}.weight"] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
     raw = json.dumps(header).encode()
     raw += b" " * (-len(raw) % 8)
     file = path.open("wb")

@@ -14,6 +14,7 @@ writes the manifest.
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -32,7 +33,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks._files_headers import Result, inspected, refused
 from benchmarks._files_models import FIXTURES, KINDS, Fixture
+from benchmarks.speed import written
 from keras3conv import formats
 from keras3conv.alignment.plan import Alignment
 from keras3conv.formats.store import Checks
@@ -48,30 +51,6 @@ STEPS: dict[str, tuple[bool, Checks]] = {
 """For each step, whether files are flushed to disk, and the further checks."""
 
 MEBIBYTE = 1 << 20
-
-
-@dataclass(frozen=True)
-class Result:
-    """One measured ratio.
-
-    Attributes:
-        part: What was measured.
-        way: The method that is compared with the reference.
-        ratio: The median of the ratios of the rounds, or a number of another unit.
-        limit: The largest accepted ratio; None if there is no limit.
-        seconds: The median time of the method.
-    """
-
-    part: str
-    way: str
-    ratio: float
-    limit: float | None = None
-    seconds: float = 0.0
-
-    @property
-    def met(self) -> bool:
-        """True if the ratio is within its limit."""
-        return self.limit is None or self.ratio <= self.limit
 
 
 def in_turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -265,8 +244,6 @@ def _in_a_process(folder: Path, fixture: Fixture, limit: int) -> dict[str, float
 
 def child(task: str) -> None:
     """Transfer once; print the increase of the peak anonymous memory, and its slope."""
-    import resource
-
     folder, shapes, limit = json.loads(task)
     fixture = Fixture("", tuple(map(tuple, shapes)))
     small = Path(folder) / "small.safetensors"
@@ -306,12 +283,16 @@ def _anonymous() -> float:
     return 0.0
 
 
+_FIELDS = tuple(one.name for one in fields(Result))
+
 PARTS: dict[str, Callable[[Path, int], list[Result]]] = {
     "speed": speed,
     "reverse": reverse,
     "many": many,
     "memory": memory,
     "sparse": sparse,
+    "inspect": inspected,
+    "refuse": refused,
 }
 
 
@@ -326,16 +307,33 @@ def show(results: list[Result]) -> None:
     Console().print(f"processors {os.cpu_count()}, load {os.getloadavg()[0]:.1f}, numpy {np.__version__}")
 
 
+def markdown(results: list[Result]) -> str:
+    """The table of FILES.md."""
+    lines = [
+        f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, numpy {np.__version__}.",
+        "",
+        "| measured | way | ratio | at most | seconds | |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for one in results:
+        asked = "" if one.limit is None else f"{one.limit:g}"
+        verdict = "" if one.limit is None else "met" if one.met else "missed"
+        lines.append(f"| {one.part} | {one.way} | {one.ratio:.3g} | {asked} | {one.seconds:.2f} | {verdict} |")
+    return "\n".join(lines)
+
+
 def main() -> int:
     """Measure, print, write; return 1 if `--check` is given and a target is missed."""
     parser = argparse.ArgumentParser(prog="bench_files", description="Weights from file to file.")
-    parser.add_argument("--only", nargs="+", choices=[*PARTS], default=["speed", "reverse", "many", "memory"])
+    parser.add_argument("--only", nargs="+", choices=[*PARTS], default=[part for part in PARTS if part != "sparse"])
     parser.add_argument("--rounds", type=int, default=7, help="how often every way is timed (default: 7)")
     parser.add_argument(
         "--gigabytes", type=int, default=8, help="the size of the file of holes; the output has holes not"
     )
     parser.add_argument("--folder", type=Path, help="where the files are written; a temporary folder by default")
     parser.add_argument("--json", type=Path, help="write the results here")
+    parser.add_argument("--read", type=Path, nargs="+", help="show results that --json wrote, and measure nothing")
+    parser.add_argument("--write", action="store_true", help="replace the table in benchmarks/FILES.md")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -343,11 +341,15 @@ def main() -> int:
         child(options.child)
         return 0
     results: list[Result] = []
+    for path in options.read or ():
+        results += [Result(**{key: one[key] for key in _FIELDS}) for one in json.loads(path.read_text())]
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        for part in options.only:
+        for part in () if options.read else options.only:
             run = partial(sparse, gigabytes=options.gigabytes) if part == "sparse" else PARTS[part]
             results += run(Path(folder), options.rounds)
     show(results)
+    if options.write:
+        written("files", markdown(results), "FILES.md")
     if options.json:
         options.json.write_text(json.dumps([asdict(one) | {"met": one.met} for one in results], indent=1))
     return int(options.check and not all(one.met for one in results))

@@ -119,13 +119,13 @@ def markdown(ratios: Sequence[Ratio]) -> str:
     return "\n".join([f"{machine}, {packages}.", "", *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def written(name: str, text: str) -> None:
-    """Replace a section of benchmarks/README.md, which is enclosed in two comments with its name."""
-    path = FOLDER / "README.md"
+def written(name: str, text: str, page: str = "README.md") -> None:
+    """Replace a section of a page of this folder, which is enclosed in two comments with its name."""
+    path = FOLDER / page
     before, begin, rest = path.read_text(encoding="utf-8").partition(f"<!-- {name} -->\n")
     _, end, after = rest.partition(f"<!-- end of {name} -->")
-    assert begin, f"benchmarks/README.md has no section {name}"
-    assert end, f"the section {name} of benchmarks/README.md has no end"
+    assert begin, f"{path} has no section {name}"
+    assert end, f"the section {name} of {path} has no end"
     path.write_text(f"{before}{begin}{text}\n{end}{after}", encoding="utf-8")
 
 

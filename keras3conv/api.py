@@ -79,11 +79,11 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     memory: Literal["copy", "share"] = "copy",
     entry: str = "",
     max_shard_size: int | str | None = None,
+    ray: str | None = None,
 ) -> Report:
-    """Transfer the weights of a model to a model or file of the other framework.
+    """Transfer the weights of a model to a model or file of the other framework: all of them, or none.
 
-    All weights are transferred, or none: after a failure or an interrupt the target is unchanged. Beside each file is
-    a manifest, OUT.manifest.json, with which `verify` compares it.
+    After a failure or an interrupt the target is unchanged. `verify` compares a file with OUT.manifest.json beside it.
 
     Args:
         source: The model to read, torch or Keras: a live model or the path of a file.
@@ -94,15 +94,15 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         cast: Whether values may lose precision if the target's dtype is narrower.
         accept_difference: Whether to transfer the weights although the plan knows that the outputs of the two models
             differ with the same weights.
-        accept_unconfirmed: Whether the report counts as passed although no run has confirmed pairs of the plan. Without
-            it, the weights are transferred too, but the status of the report is "unconfirmed" and it is not `ok`.
+        accept_unconfirmed: Whether the report counts as passed although no run has confirmed pairs of the plan;
+            otherwise its status is "unconfirmed", and it is not `ok`. The weights are transferred in either case.
         memory: "copy": the target gets values of its own; a Keras model on the torch backend gets the kernels of its
-            convolutions in the memory order in which they run fastest. "share": between live models on the torch
-            backend, the target uses the memory of the source, so that a change of one changes both; nothing is copied
-            but values that are computed from several tensors, which the report names.
+            convolutions in the memory order that runs fastest. "share": between live models on the torch backend, the
+            target uses the memory of the source; the report names the values that are computed, and so copied.
         entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
         max_shard_size: The size of a file, a number of bytes or "2GB": larger models are divided among several files
             with an index. After a kill, the same call goes on with the finished files. See docs/files.md.
+        ray: The address of a Ray cluster that writes these files, "auto" or "local"; its machines share the folders.
 
     Returns:
         A report of the transfer, with the size, sha256 and md5 of every written file.
@@ -116,7 +116,6 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     from keras3conv.workflows.transfer import Options
     from keras3conv.workflows.transfer import transfer as run
 
-    plan = plan.accepting_difference() if accept_difference else plan
     options = Options(
         out=_paths(out),
         overwrite=overwrite,
@@ -124,8 +123,9 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         accept_unconfirmed=accept_unconfirmed,
         memory=memory,
         max_shard_size=None if max_shard_size is None else formats.parse_size(max_shard_size),
+        ray=ray,
     )
-    return run(source, target, plan, options, entry=entry)
+    return run(source, target, plan.accepting_difference() if accept_difference else plan, options, entry=entry)
 
 
 def verify(out: str | Path) -> Report:

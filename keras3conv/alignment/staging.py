@@ -24,7 +24,7 @@ class Staging:
         source: The view of the model to read.
         target: The view of the model to write.
         cast: Whether values may lose precision in a conversion to the target's dtype.
-        not_finite: The number of values of each tensor of the source, so far as it was read, that are NaN or infinite.
+        not_finite: The number of values of each tensor of the source that are NaN or infinite; of those that were read.
     """
 
     plan: Alignment
@@ -32,6 +32,7 @@ class Staging:
     target: ModelView
     cast: bool = False
     not_finite: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
+    _counted: set[str] = field(default_factory=set, compare=False, repr=False)
 
     @cached_property
     def _mapping_of(self) -> dict[str, WeightMapping]:
@@ -127,8 +128,10 @@ class Staging:
         sources, targets = mapping.names(self.source.side), mapping.names(self.target.side)
         arrays = tuple(self.source.read(path) for path in sources)
         for path, array in zip(sources, arrays, strict=True):
-            if number := _count_not_finite(array):
-                self.not_finite[path] = number
+            if path not in self._counted:
+                self._counted.add(path)
+                if number := _count_not_finite(array):
+                    self.not_finite[path] = number
         transform = mapping.transform if self.target.side == "keras" else mapping.transform.inverse
         try:
             results = transform(arrays)
@@ -211,6 +214,11 @@ def _count_not_finite(array: Array) -> int:
     """Return the number of values that are NaN or infinite, for every dtype that has such values."""
     if array.dtype.kind in "biu" or array.size == 0:
         return 0
+    if array.dtype in (np.float32, np.float64) and array.flags.c_contiguous:
+        # The sum of the squares is a single pass; it is NaN or infinite if a value is, or if the sum is too large.
+        with np.errstate(all="ignore"):
+            if np.isfinite(np.vdot(array, array)):
+                return 0
     return array.size - int(np.count_nonzero(np.isfinite(array)))
 
 

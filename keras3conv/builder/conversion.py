@@ -24,6 +24,12 @@ from keras3conv.writing.outputs import replacing_folder
 FORMAT = 1
 """The version of the format of `metadata.json`."""
 
+_FILES = frozenset(
+    {"model.py", "metadata.json", "report.html", "report.json", "weights.safetensors", "model.keras"}
+    | {"model.weights.h5", "constants.npz", "README.md", "__pycache__"}
+)
+"""The names of the files in a folder of a conversion: what `save` writes, a model card, and what Python adds."""
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Conversion:
@@ -75,13 +81,13 @@ class Conversion:
 
         Args:
             folder: The folder; its parent must exist.
-            overwrite: Whether to replace an existing folder; all files in it are deleted.
+            overwrite: Whether to replace the folder of an earlier conversion. A folder with other files is refused.
 
         Raises:
             FileError: The folder exists, or cannot be written; an existing folder is unchanged.
         """
         path = Path(folder)
-        with replacing_folder(path, overwrite=overwrite) as inside:
+        with replacing_folder(path, overwrite=overwrite, replaced=_FILES) as inside:
             (inside / "model.py").write_text(self.source, encoding="utf-8")
             write_weights = _write_torch_weights if self.target == "torch" else _write_keras_weights
             write_weights(self, inside)

@@ -32,7 +32,9 @@ from keras3conv.cli.options import (
     Overwrite,
     PlanFile,
     Proofs,
+    RayAddress,
     ReportFile,
+    ShardSize,
     ToleranceText,
     TorchSide,
     TorchWeights,
@@ -165,9 +167,8 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     accept_unconfirmed: Annotated[
         bool, typer.Option("--accept-unconfirmed", help="Exit with 0 although no run has confirmed some pairs.")
     ] = False,
-    max_shard_size: Annotated[
-        str | None, typer.Option(metavar="2GB", help="Divide the tensors among files of at most this size.")
-    ] = None,
+    max_shard_size: ShardSize = None,
+    ray_address: RayAddress = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -199,6 +200,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
             cast=cast,
             accept_unconfirmed=accept_unconfirmed,
             max_shard_size=None if max_shard_size is None else parse_size(max_shard_size),
+            ray=ray_address,
         )
         report = run(ends[0].source, ends[1].source, found, options, entry=entry_of(ends[0], entry))
     print(report.to_json()) if as_json else print_report(report)

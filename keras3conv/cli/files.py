@@ -7,6 +7,7 @@ from typing import Any
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError
 from keras3conv.numerics.difference import Tolerance
+from keras3conv.report.files import require_replaceable
 from keras3conv.workflows.files import random_inputs, read_inputs, read_plan
 
 REPORT_SUFFIXES = (".html", ".md", ".json", ".txt")
@@ -14,13 +15,18 @@ REPORT_SUFFIXES = (".html", ".md", ".json", ".txt")
 
 
 def check_report(path: Path | None) -> None:
-    """Raise `InputError` if the suffix of a report file is unknown, or its folder does not exist."""
+    """Raise `InputError` if the suffix of a report file is unknown, or its folder does not exist.
+
+    Raises:
+        FileError: The file exists and is not a report.
+    """
     if path is None:
         return
     if path.suffix.lower() not in REPORT_SUFFIXES:
         raise InputError(f"--report {path}: a report is saved as {', '.join(REPORT_SUFFIXES)}")
     if not path.parent.is_dir():
         raise InputError(f"--report {path}: the folder {path.parent} does not exist")
+    require_replaceable(path)
 
 
 def read_plan_or_hints(plan: Path | None, hints: Sequence[str]) -> tuple[Alignment | None, dict[str, str] | None]:

@@ -52,6 +52,12 @@ ExpectedFile = Annotated[
 ReportFile = Annotated[
     Path | None, typer.Option("--report", metavar="FILE", help="Save the certificate as .html, .md, .json or .txt.")
 ]
+ShardSize = Annotated[
+    str | None, typer.Option(metavar="2GB", help="Divide the tensors among files of at most this size.")
+]
+RayAddress = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Write these files on a Ray cluster: its address, auto or local.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for another program.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", "--force", help="Replace files that exist.")]

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,32 @@ if TYPE_CHECKING:
     from keras3conv.report.report import Report
     from keras3conv.rules.rule import Rule
 
+
+def _joined_hint(found: re.Match[str]) -> str:
+    names = re.findall(r'"([^"]+)"', found[1])
+    return f'align --hint "{" + ".join(names)}={found[2]}"'
+
+
+def _shape(found: re.Match[str]) -> str:
+    return f"--shape {found[1].replace(' ', '')}"
+
+
 _IN_PYTHON_AND_HERE = (
-    (re.compile(r'plan\.pair\("([^"]+)", "([^"]+)"\)'), r'align --hint "\1=\2"'),
-    (re.compile(r'plan\.ignore\("([^"]+)", "([^"]+)"\)'), r'align --ignore "\1=\2"'),
+    (re.compile(r'(?:plan = )?plan\.pair\("([^"]+)", "([^"]+)"\)'), r'align --hint "\1=\2"'),
+    (re.compile(r'(?:plan = )?plan\.pair\(\[("[^\]]+")\], "([^"]+)"\)'), _joined_hint),
+    (re.compile(r'(?:plan = )?plan\.ignore\("([^"]+)", "([^"]+)"\)'), r'align --ignore "\1=\2"'),
+    (re.compile(r"transfer\(\.\.\., accept_unconfirmed=True\)"), "--accept-unconfirmed"),
+    (re.compile(r"(?:plan = )?k3c\.align\(torch, keras, inputs=x\)"), "keras3conv align, with --inputs FILE.npz"),
+    (re.compile(r"(?:plan = )?k3c\.align\(torch, keras\)"), "keras3conv align, without --hint"),
+    (re.compile(r"k3c\.convert\(module, inputs=torch\.zeros\(([0-9, ]+)\)\)"), _shape),
+    (re.compile(r"(?:k3c\.convert\(model, )?inputs=example_input\b\)?"), "--inputs FILE.npz"),
+    (
+        re.compile(r'k3c\.convert\(m\w+, weights="([^"]+)"(?:, inputs=\.\.\.)?\)'),
+        r"convert net.py:make with the weights \1",
+    ),
+    (re.compile(r'k3c\.convert\("([^"]+)", weights="([^"]+)"\)'), r"convert \1 --keras-weights \2"),
+    (re.compile(r'k3c\.transfer\("([^"]+)", module, plan\)'), r"transfer \1 net.py:make -o FILE"),
+    (re.compile(r'validate\(torch, keras, inputs=inputs, expected="([^"]+)"\)'), r"--inputs FILE.npz --expected \1"),
     (re.compile(r"transfer\(\.\.\., cast=True\)"), "--cast"),
     (re.compile(r"transfer\(\.\.\., accept_difference=True\)"), "--accept-difference"),
     (re.compile(r"overwrite=True"), "--overwrite"),
@@ -40,11 +64,26 @@ def print_report(report: "Report") -> None:
     """Print a report: in color on a terminal, with a fixed width in a pipe."""
     from rich.console import Console
 
+    report = with_options(report)
     console = Console()
     if console.is_terminal or console.options.ascii_only:
         report.render(console)
     else:
         print(report)
+
+
+def with_options(report: "Report") -> "Report":
+    """Return a report whose lines to paste are options of the command line where Python is not needed."""
+    sections = tuple(
+        replace(
+            section,
+            problems=tuple(
+                replace(problem, fixes=tuple(map(as_options, problem.fixes))) for problem in section.problems
+            ),
+        )
+        for section in report.sections
+    )
+    return replace(report, sections=sections)
 
 
 def model_text(view: ModelView, *, every: bool) -> str:

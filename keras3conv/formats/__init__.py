@@ -11,6 +11,7 @@ from pathlib import Path
 
 from keras3conv.errors import FileError
 from keras3conv.formats.identify import READERS, SUFFIXES, expected_format, file_of, identify
+from keras3conv.formats.safe.collection import collection_paused
 from keras3conv.formats.safe.source import Source
 from keras3conv.formats.safe.streaming import Progress
 from keras3conv.formats.saving import Destination, Output, manifest_of, write_all
@@ -67,15 +68,17 @@ def read(path: str | os.PathLike[str], *, entry: str = "") -> ModelView:
     found = identify(expected_format(path), source)
     if entry and found != "torch":
         raise FileError(f"{path}: an entry can be chosen only in a torch checkpoint, and the format is {found}")
-    view = checkpoint.read(source, entry) if entry else READERS[found](source)
-    return parts.joined(view) if view.side == "torch" else view
+    with collection_paused():
+        view = checkpoint.read(source, entry) if entry else READERS[found](source)
+        return parts.joined(view) if view.side == "torch" else view
 
 
 def read_stored(path: str | os.PathLike[str]) -> ModelView:
     """Return a view of the tensors as they are stored, without weights that are computed from several; see `read`."""
     path = file_of(path)
     source = Source.pin(path)
-    return READERS[identify(expected_format(path), source)](source)
+    with collection_paused():
+        return READERS[identify(expected_format(path), source)](source)
 
 
 def write(

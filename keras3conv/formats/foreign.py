@@ -71,6 +71,29 @@ _FOLDERS: tuple[tuple[Callable[[Collection[str]], bool], str, str], ...] = (
 """For each kind of folder: a test of the names in it, a description, and a remedy."""
 
 
+_ARCHIVES: tuple[tuple[Callable[[Collection[str]], bool], str, str], ...] = (
+    (
+        lambda names: any("/code/" in name for name in names),
+        "is a TorchScript archive, which holds code beside the weights",
+        "torch.save(torch.jit.load('FILE').state_dict(), 'weights.pt')  # runs the code of the file",
+    ),
+    (
+        lambda names: bool(names) and all(name.endswith(".npy") for name in names),
+        "is an .npz archive of numpy arrays, which does not say which framework they belong to",
+        "safetensors.numpy.save_file(dict(numpy.load('FILE')), 'weights.safetensors')  # names as in the state dict",
+    ),
+)
+"""For each kind of zip archive: a test of the names in it, what it is, and what to do."""
+
+
+def archive_message(path: Path, names: Collection[str]) -> str:
+    """Return what a zip archive is and what to do with it, by the names in it; an empty text if it is not known."""
+    for is_kind, what, remedy in _ARCHIVES:
+        if is_kind(names):
+            return f"{path} {what}\nFix:  {remedy.replace('FILE', str(path))}"
+    return ""
+
+
 def file_message(path: Path, head: bytes) -> str:
     """Return the description of a file and its remedy, by its first bytes; an empty text if it is unknown."""
     for is_kind, what, remedy in _FILES:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,9 @@ from keras3conv.writing.digests import digest
 from keras3conv.writing.outputs import replacing_all
 
 _FINISHED = ".finished"
+
+Spread = Callable[[Sequence[Callable[[], Written]]], Sequence[Written]]
+"""A function that runs jobs, each of which writes a shard, and returns their results in order."""
 
 
 class Output(Protocol):
@@ -52,6 +56,7 @@ class Destination:
         template: A Keras file of the same format, from which everything except the weights is copied.
         shards: The shards; None if there is one file.
         checks: The checks that are run besides writing.
+        spread: A function that writes the shards on several machines; None to write them here, one after the other.
     """
 
     path: Path
@@ -60,6 +65,7 @@ class Destination:
     template: Path | None = None
     shards: Shards | None = None
     checks: Checks = ALL_CHECKS
+    spread: Spread | None = None
 
     @classmethod
     def of(
@@ -114,13 +120,12 @@ class Destination:
         """Write all files under temporary paths, in the order of `paths`; skip shards that are finished."""
         if self.shards is None:
             return (self._write_one(temporaries[0], progress),)
-        written = []
-        for (path, tensors), temporary in zip(self.shards.tensors.items(), temporaries[:-1], strict=True):
-            made = _finished(path, tensors, temporary)
-            if made is None:
-                made = store(temporary, path, self.shards.kind, tensors, self.read, self.checks, progress)
-                _finish(made, temporary)
-            written.append(made)
+        shown = None if self.spread else progress  # another machine cannot show it
+        jobs = [
+            partial(_shard, temporary, path, self.shards.kind, tensors, self.read, self.checks, shown)
+            for (path, tensors), temporary in zip(self.shards.tensors.items(), temporaries[:-1], strict=True)
+        ]
+        written = self.spread(jobs) if self.spread else [job() for job in jobs]
         temporaries[-1].write_text(self.shards.index_text() + "\n", encoding="utf-8")
         rooms.synchronise(temporaries[-1])
         return (*written, Written(file=replace(digest(temporaries[-1]), path=str(self.path))))
@@ -178,6 +183,23 @@ def write_all(
 def manifest_of(path: Path) -> Path:
     """Return the path of the manifest beside an output."""
     return path.with_name(f"{path.name}.manifest.json")
+
+
+def _shard(
+    temporary: Path,
+    path: Path,
+    kind: str,
+    tensors: tuple[TensorRef, ...],
+    read: Reader,
+    checks: Checks,
+    progress: Progress | None,
+) -> Written:
+    """Write a shard, unless a killed process finished it; see `store`."""
+    made = _finished(path, tensors, temporary)
+    if made is None:
+        made = store(temporary, path, kind, tensors, read, checks, progress)
+        _finish(made, temporary)
+    return made
 
 
 def _finish(made: Written, temporary: Path) -> None:

@@ -11,6 +11,8 @@ from keras3conv.errors import FileError, MalformedCheckpoint
 from keras3conv.formats.identify import CONTENTS, READERS, by_suffix, identify
 from keras3conv.formats.keras import archive, legacy_h5, weights_h5
 from keras3conv.formats.safe import hdf5
+from keras3conv.formats.safe.hdf5_overwrite import overwrite_datasets
+from keras3conv.formats.safe.hdf5_reader import Hdf5File
 from keras3conv.formats.safe.source import Source
 from keras3conv.formats.safe.streaming import Extent, Layout, Progress, as_declared, checksum, fill
 from keras3conv.formats.safetensors import file as safetensors_file
@@ -168,8 +170,8 @@ def store_in_template(
     else:
         with source.unchanged() as name:
             shutil.copyfile(name, temporary)
-        with hdf5.opened(temporary, str(template), "r+") as file:
-            hdf5.overwrite_datasets(file, places, checked, str(template))
+        with temporary.open("r+b") as copy:
+            overwrite_datasets(copy, Hdf5File(source), places, checked)
     rooms.synchronise(temporary)
     view = READERS[found](Source.pin(temporary))
     values = {tensor.location: tensor.path for tensor in view.tensors()}

@@ -139,6 +139,9 @@ class Graph:
         parameters: The variables that operations use directly.
         constants: The arrays that operations use, by the name of the tensor.
         sizes: For every dynamic size, the name of the input and the axis that define it.
+        written: The paths of layers as the code of the model names them, by path, where they differ.
+        keeps_names: Whether the names of the inputs are those of arguments in the user's code.
+        remarks: Sentences about what the model does in training alone.
     """
 
     name: str
@@ -151,6 +154,9 @@ class Graph:
     parameters: tuple[Parameter, ...] = ()
     constants: Mapping[str, Array] = field(default_factory=dict)
     sizes: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    written: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    keeps_names: bool = False
 
     @property
     def tensors(self) -> dict[str, Tensor]:

@@ -1,13 +1,35 @@
-"""Save a report in the format of the file suffix; replace an existing file atomically."""
+"""Save a report in the format of the file suffix; replace an older report atomically."""
 
+import re
 from os import PathLike
 from pathlib import Path
 
-from keras3conv.errors import InputError
+from keras3conv.errors import FileError, InputError
 from keras3conv.report import html, json, markdown, text
-from keras3conv.report.values import Document
+from keras3conv.report.values import GLYPHS, Document
 from keras3conv.writing.digests import WrittenFile, digest
 from keras3conv.writing.outputs import write_text
+
+_VERDICT = rf"(?:{'|'.join(map(re.escape, GLYPHS.values()))}) \w"
+
+_SIGNS = {
+    ".html": r"<p class=\"eyebrow\">keras3conv report</p>",
+    ".md": rf"\A# .*\n\n\*\*{_VERDICT}",
+    ".json": r"\A\{\n \"format\": \d+,\n \"title\"",
+    ".txt": rf"\A(?:.*\n){{1,9}}{_VERDICT}",
+}
+"""For each suffix, the text by which a report is recognized."""
+
+
+def require_replaceable(path: Path) -> None:
+    """Raise `FileError` if a file exists and is not a report; a report may be replaced by the next one."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        content = file.read(1 << 20)
+    sign = _SIGNS.get(path.suffix.lower())
+    if content and sign and not re.search(sign, content):
+        raise FileError(f"{path} exists and is not a report: only a report is replaced\nFix:  save it as another file")
 
 
 def save(report: Document, path: str | PathLike[str]) -> WrittenFile:
@@ -19,5 +41,6 @@ def save(report: Document, path: str | PathLike[str]) -> WrittenFile:
         raise InputError(f"{target}: a report is saved as {', '.join(forms)}; the suffix is {suffix or 'missing'}")
     if not target.parent.is_dir():
         raise InputError(f"{target}: the folder {target.parent} does not exist")
+    require_replaceable(target)
     write_text(target, forms[suffix](report), overwrite=True)
     return digest(target)

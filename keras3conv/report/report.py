@@ -138,7 +138,7 @@ class Report:
 
         Raises:
             InputError: The suffix is unknown, or the folder does not exist.
-            FileError: The file cannot be written; an existing file is unchanged.
+            FileError: The file exists and is not a report, or cannot be written; an existing file is unchanged.
             MissingExtra: jinja2 is not installed, and the suffix is .html.
         """
         from keras3conv.report.files import save

@@ -55,6 +55,8 @@ def _to_torch(model: Any, channels: Channels, inputs: Any, *, validate: bool) ->
         built = build(model, channels, inputs)
     given, keras_given = proof_inputs(built.graph, built.program)
     report = _certificate(built.model, model, given, keras_given, built.alignment, stages) if validate else None
+    if report is not None:
+        report = replace(report, notes=(*report.notes, *built.graph.remarks))
     return Conversion(
         model=built.model,
         source=built.source,

@@ -15,6 +15,7 @@ from keras3conv.alignment.staging import Staging, stage
 from keras3conv.alignment.text import unconfirmed_reason
 from keras3conv.errors import InputError, Problem, TransferError
 from keras3conv.frameworks.adapter import Adapter, KerasFile, LiveModel, Model, ModelFile, resolve
+from keras3conv.frameworks.shared.ports import remember_port
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Reader, TensorRef
 from keras3conv.report.report import Report, current_environment
@@ -22,6 +23,7 @@ from keras3conv.report.stages import Stages
 from keras3conv.report.values import Section, Table
 from keras3conv.steps import report_fraction
 from keras3conv.transforms import Array
+from keras3conv.workflows.clusters import shards_on_ray
 from keras3conv.workflows.manifest import Record
 from keras3conv.writing.digests import WrittenFile
 
@@ -44,6 +46,7 @@ class Options:
         accept_unconfirmed: Whether the report passes although no run has confirmed pairs of the plan.
         memory: How a live target stores its values: in its own copy, or in memory shared with the source.
         max_shard_size: The bytes of a shard, if the tensors are to be divided among several files.
+        ray: The address of a Ray cluster that writes the shards of an output; None to write them in this process.
         progress: A function to call before every tensor that is written to a file.
         stages: The times that the stages take.
     """
@@ -54,6 +57,7 @@ class Options:
     accept_unconfirmed: bool = False
     memory: Memory = "copy"
     max_shard_size: int | None = None
+    ray: str | None = None
     progress: formats.Progress = _report_bytes
     stages: Stages = field(default_factory=Stages)
 
@@ -69,6 +73,7 @@ def transfer(source: Model, target: Model, plan: Alignment, options: Options, *,
     notes: tuple[str, ...] = ()
     if memory == "share":
         shared, facts = _shared(read, written, plan, options.out, cast=options.cast, stages=stages)
+        remember_port(written.source, read.source)
         report = _report(shared, (), (), facts, accept_unconfirmed=options.accept_unconfirmed)
         return replace(report, seconds=stages.seconds)
     if isinstance(read, KerasFile):
@@ -79,6 +84,8 @@ def transfer(source: Model, target: Model, plan: Alignment, options: Options, *,
         staging, files = _into_files(view, written, options, record)
     else:
         staging, files = _into_live(view, written, options, record)
+    if written.is_live:
+        remember_port(written.source, read.source)
     facts = record.source_facts() if files else {}
     report = _report(staging, files, notes, facts, accept_unconfirmed=options.accept_unconfirmed)
     return replace(report, seconds=stages.seconds)
@@ -95,6 +102,10 @@ def _into_live(
 ) -> tuple[Staging, tuple[WrittenFile, ...]]:
     """Write the weights to a live model and save the model; if a file cannot be written, restore the old weights."""
     stages = options.stages
+    if options.ray is not None:
+        raise InputError(
+            "only a file that is written in shards, without its model, can be written on Ray\nFix:  ray=None"
+        )
     with stages.stage("check"):
         staging = stage(record.plan, source, target.view(described=False), cast=options.cast)
     for path in options.out:
@@ -148,7 +159,18 @@ def _into_files(
     paths = options.out or (target.source,)
     outputs = [target.output(path, tensors, read, max_shard_size=options.max_shard_size) for path in paths]
     with stages.stage("write"):
-        return staging, _write(outputs, options, record)
+        if options.ray is None:
+            return staging, _write(outputs, options, record)
+        sharded = [_sharded(output) for output in outputs]
+        with shards_on_ray(options.ray, staging) as spread:
+            return staging, _write([replace(output, spread=spread) for output in sharded], options, record)
+
+
+def _sharded(output: formats.Output) -> formats.Destination:
+    """Return an output that has shards; raise `InputError` for one that has none, which no cluster can divide."""
+    if isinstance(output, formats.Destination) and output.shards:
+        return output
+    raise InputError(f'{output.path} is one file: only shards are written on Ray\nFix:  max_shard_size="2GB"')
 
 
 def _write(outputs: Sequence[formats.Output], options: Options, record: Record) -> tuple[WrittenFile, ...]:

@@ -13,6 +13,8 @@ from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError
 from keras3conv.frameworks.adapter import KerasFile, Model, ModelFile, Sides, Views
 from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
+from keras3conv.frameworks.shared.ports import is_port
+from keras3conv.model.views import Side
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.stages import Stages
 from keras3conv.report.values import Section
@@ -53,12 +55,13 @@ def validate(
         fix = 'Fix:  validate(torch, keras, inputs=inputs, expected="outputs.npz")'
         raise InputError(f"expected outputs are given without the inputs that belong to them\n{fix}")
     sides = Sides.of(torch, keras, entry=entry)
+    port = _port((sides.torch.source, sides.keras.source), weight_files)
     digests = tuple(_digests([sides.torch.source, sides.keras.source, *weight_files]))
     if isinstance(sides.keras, KerasFile):
         sides = replace(sides, keras=sides.keras.loaded())
     stages = Stages()
     with stages.stage("read the models" if plan else "read and align the models"):
-        subject, notes = _subject(sides, inputs, keras_inputs, plan, options)
+        subject, notes = _subject(sides, inputs, keras_inputs, plan, options, port)
     return Report(
         title=f"Certificate: {' <-> '.join(view.title for view in subject.outlines)}",
         sections=tuple(_sections(subject, asked, stages)),
@@ -98,8 +101,15 @@ def _require_fitting(subject: Subject, sections: list[Section]) -> None:
         accuracy.require_fitting(subject)
 
 
+def _port(sources: Sequence[Any], weight_files: Sequence[Path | None]) -> Side | None:
+    """Return the side that a transfer wrote; None if that is known of neither side, or of both."""
+    files = (*weight_files, None, None)
+    written = [any(map(is_port, (source, file))) for source, file in zip(sources, files, strict=False)]
+    return None if written[0] == written[1] else "torch" if written[0] else "keras"
+
+
 def _subject(
-    sides: Sides, inputs: Any, keras_inputs: Any, plan: Alignment | None, options: Options
+    sides: Sides, inputs: Any, keras_inputs: Any, plan: Alignment | None, options: Options, port: Side | None
 ) -> tuple[Subject, tuple[str, ...]]:
     """Return the plan, the models and the inputs that the proofs use, and the notes to print in the report."""
     sides.build(inputs, keras_inputs)
@@ -120,6 +130,7 @@ def _subject(
         keras=sides.keras.source,
         inputs=given,
         options=options,
+        port=port,
     )
     return subject, (given.note, *sides.torch.notes(), *sides.keras.notes())
 

@@ -11,12 +11,12 @@ because a rename would replace the link, and writing through it would change a f
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras3conv.errors import FileError
+from keras3conv.errors import FileError, listed
 from keras3conv.writing import rooms
 from keras3conv.writing.rooms import Room
 
@@ -86,12 +86,15 @@ def replacing_all(
 
 
 @contextmanager
-def replacing_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+def replacing_folder(
+    path: str | os.PathLike[str], *, overwrite: bool = False, replaced: Collection[str] | None = None
+) -> Iterator[Path]:
     """Yield a new empty folder, which is renamed to `path`, with all its files, if the block raises no exception.
 
     Args:
         path: The destination; its parent must exist.
         overwrite: Whether an existing folder may be replaced; all files in it are deleted.
+        replaced: The names of the files that may be deleted; a folder with any other is refused. None for any name.
 
     Raises:
         FileError: The destination exists and may not be replaced, or cannot be written; an existing one is unchanged.
@@ -99,6 +102,12 @@ def replacing_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -
     destination, entered = Path(path), dict[Path, Room]()
     if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
         raise FileError(f"{destination} exists and is not a folder")
+    present = {file.name for file in destination.iterdir()} if destination.is_dir() else set()
+    others = [] if replaced is None else sorted(present.difference(replaced))
+    if others:
+        what = "a file of another origin" if len(others) == 1 else f"{len(others)} files of another origin"
+        fact = f"{destination} exists, and contains {what} ({listed(others, 3)})"
+        raise FileError(f"{fact}: to replace the folder would delete them\nFix:  another name")
     _check_place(destination, overwrite=overwrite)
     with _named_errors((destination,), entered):
         try:
@@ -137,7 +146,7 @@ def _check_place(destination: Path, *, overwrite: bool) -> None:
     if not destination.parent.is_dir():
         raise FileError(f"{destination}: the folder {destination.parent} does not exist")
     if destination.exists() and not overwrite:
-        raise FileError(f"{destination} exists\nFix:  overwrite=True")
+        raise FileError(f"{destination} exists\nFix:  another name     or     overwrite=True, which replaces it")
 
 
 @contextmanager

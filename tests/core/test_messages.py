@@ -45,12 +45,12 @@ def test_blocks_become_one_line_on_both_sides() -> None:
     assert line.places == (0, 1, 2, 3, 4, 5)
 
 
-def test_stages_of_different_length_stay_apart() -> None:
+def test_stages_of_different_length_are_not_collapsed() -> None:
     paths = [f"layer{stage}.{block}" for stage, blocks in ((1, 3), (2, 3), (3, 2)) for block in range(blocks)]
     assert collapsed(paths) == ["layer{1..2}.{0..2}", "layer3.{0..1}"]
 
 
-def test_rows_that_differ_in_anything_else_stay_apart() -> None:
+def test_rows_that_differ_in_more_than_numbers_are_not_collapsed() -> None:
     rows = [("conv1",), ("conv2",), ("conv3",)]
     assert [line.paths[0] for line in collapse(rows, ["shape", "name", "name"])] == ["conv1", "conv{2..3}"]
 

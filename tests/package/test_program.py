@@ -68,7 +68,7 @@ def checkpoint(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_help_imports_nothing_heavy() -> None:
+def test_the_help_imports_no_framework() -> None:
     assert modules_loaded_by("--help").isdisjoint({*HEAVY, "h5py", "numpy", "rich"})
 
 

@@ -94,7 +94,7 @@ def test_the_check_detects_a_broken_link() -> None:
     ]
 
 
-def test_the_readme_stays_short() -> None:
+def test_the_readme_has_a_maximum_length() -> None:
     assert README.read_text().count("\n") <= 200
 
 

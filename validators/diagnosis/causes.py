@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras3conv.errors import ModelError, Problem
+from keras3conv.model.views import Side
 from keras3conv.numerics.difference import FLOAT64_LIMIT, compare, judge
 from keras3conv.transforms import Array, Shape
 
@@ -34,17 +35,22 @@ class Explanation:
     Attributes:
         cause: The difference between the two sides, or the reason why no cause was found.
         fix: The line of code to paste; empty if there is none.
+        keras: The line for the Keras side, if `fix` is one for the torch side.
         is_found: Whether the cause explains the difference.
+        port: The side whose weights a transfer wrote, so that the other side is the one to keep; None if unknown.
     """
 
     cause: str
     fix: str
+    keras: str = ""
     is_found: bool = True
+    port: Side | None = None
 
     @property
     def fixes(self) -> tuple[str, ...]:
-        """The line of code to paste, as a tuple for `Problem.fixes`."""
-        return (self.fix,) if self.fix else ()
+        """The lines of code to paste, that for the port first, for `Problem.fixes`."""
+        lines = (self.keras, self.fix) if self.port == "keras" else (self.fix, self.keras)
+        return tuple(line for line in lines if line)
 
 
 def explained_problem(torch: str, keras: str, fact: str, explanation: Explanation | None) -> Problem:
@@ -158,7 +164,8 @@ def _try_suspects(
             continue
         best = min(closer, key=lambda trial: (not trial.explains, trial.after))
         if best.explains:
-            return Explanation(cause=best.hypothesis.cause, fix=best.hypothesis.fix), None
+            found = best.hypothesis
+            return Explanation(cause=found.cause, fix=found.fix, keras=found.keras), None
         if best.is_much_closer and (partial is None or best.after < partial.after):
             partial = best
     return None, partial
@@ -219,7 +226,12 @@ def _merge_same_cause(alike: "list[Hypothesis]") -> "Hypothesis | None":
         changes |= hypothesis.changes
     if len(alike) < 2 or len(changes) != len(alike):
         return None
-    return Hypothesis(cause=alike[0].cause, fix=_first_lines(hypothesis.fix for hypothesis in alike), changes=changes)
+    return Hypothesis(
+        cause=alike[0].cause,
+        fix=_first_lines(hypothesis.fix for hypothesis in alike),
+        keras=_first_lines(hypothesis.keras for hypothesis in alike if hypothesis.keras),
+        changes=changes,
+    )
 
 
 def _combine(first: "Hypothesis", second: "Hypothesis") -> "Hypothesis | None":
@@ -231,6 +243,7 @@ def _combine(first: "Hypothesis", second: "Hypothesis") -> "Hypothesis | None":
     return Hypothesis(
         cause=f"{first.cause}; and {second.cause}",
         fix=f"{first.fix}\n{second.fix}",
+        keras=f"{first.keras or first.fix}\n{second.keras or second.fix}" if first.keras or second.keras else "",
         changes={**first.changes, **second.changes},
         tensors={**first.tensors, **second.tensors},
     )

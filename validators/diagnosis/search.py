@@ -6,6 +6,7 @@ is that of the proof that failed: fixed in float64, the measured noise floor in 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -227,7 +228,7 @@ def _search(
         case = _case(subject, divergence, point, before, operations, upstream)
         explanation = find_cause(divergence, case, deadline, single=briefly)
         if explanation is not None or briefly:
-            return explanation
+            return None if explanation is None else replace(explanation, port=subject.port)
     return None
 
 
@@ -278,5 +279,27 @@ def _case(
         value=divergence.keras_value,
         config=config or {},
         configs=tuple(layer.config for layer in subject.keras_view.layers if layer.config),
+        masks=_masks(subject, divergence, point),
+        without_masks=_without_masks(subject),
     )
     return Case(point=point, torch=torch, keras=keras, rerun=divergence.rerun)
+
+
+def _masks(subject: Subject, divergence: Divergence, point: "Point") -> dict[str, Array]:
+    """Return the masks of the run that hide a step: that of the layer itself, or else each by its last receiver."""
+    run = subject.keras_probe if divergence.stage.tensors is not None else subject.keras_run
+    received = run.masks
+    if point.in_layer and point.keras_path in received:
+        received = {point.keras_path: received[point.keras_path]}
+    last = {mask.tobytes(): (path, mask) for path, mask in received.items() if mask.ndim == 2 and not mask.all()}
+    return dict(last.values())
+
+
+def _without_masks(subject: Subject) -> str:
+    """Return the line that removes the masks of the Keras model."""
+    for layer in subject.keras_view.layers:
+        if (layer.config or {}).get("mask_zero"):
+            return f"mask_zero=False  # {layer.path}"
+        if layer.kind.endswith(".Masking"):
+            return f"# without {layer.path}, which masks steps"
+    return ""

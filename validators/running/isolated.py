@@ -1,6 +1,7 @@
 """Run every Keras layer on the inputs that torch recorded, so that differences of earlier layers have no effect."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,14 +26,15 @@ def isolated_run(subject: Subject) -> Recording:
         return keras_local.run_fed(subject.keras, subject.required_inputs.keras, exchange(subject, subject.torch_run))
 
 
-def isolated_probe(subject: Subject) -> Recording:
-    """Record the Keras layers on torch's inputs, in float64 under probe weights."""
+def isolated_probe(subject: Subject, *, masked: bool = True) -> Recording:
+    """Record the Keras layers on torch's inputs, in float64 under probe weights; without masks if not `masked`."""
     from keras3conv.frameworks.keras import local as keras_local
     from keras3conv.frameworks.keras import model as keras_side
 
     with keras_side.precise(), keras_side.float64_mode(subject.keras):
         keras_side.write(subject.keras, subject.keras_probe_weights)
-        return keras_local.run_fed(subject.keras, subject.required_inputs.keras, exchange(subject, subject.torch_probe))
+        exchanged = replace(exchange(subject, subject.torch_probe), masked=masked)
+        return keras_local.run_fed(subject.keras, subject.required_inputs.keras, exchanged)
 
 
 def exchange(subject: Subject, recorded: Recording) -> "Exchange":

@@ -13,7 +13,7 @@ from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import ModelError
 from keras3conv.frameworks.shared.inputs import Inputs
 from keras3conv.frameworks.shared.recording import Recording
-from keras3conv.model.views import LayerView, ModelView
+from keras3conv.model.views import LayerView, ModelView, Side
 from keras3conv.numerics.probe_values import Pool, probe
 from keras3conv.rules.library import known_classes
 from keras3conv.transforms import Array
@@ -38,6 +38,7 @@ class Subject:
         skip_reason: The reason why the models are not run; empty if they are run.
         options: The options of the certificate.
         probes: Probe weights by torch path; None for the standard probe weights.
+        port: The side whose weights a transfer wrote; the other side is the one to keep. None if that is unknown.
     """
 
     plan: Alignment
@@ -49,6 +50,7 @@ class Subject:
     skip_reason: str = ""
     options: Options = field(default_factory=Options)
     probes: Mapping[str, Array] | None = None
+    port: Side | None = None
 
     @cached_property
     def _views(self) -> tuple[ModelView, ModelView]:

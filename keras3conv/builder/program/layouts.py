@@ -8,6 +8,9 @@ from keras3conv.model.graph import Graph, Tensor
 Channels = Literal["first", "last"]
 """The position of the channel axis in the inputs and outputs of a module: "first" as in torch, "last" as in Keras."""
 
+_GLOBAL = "Global"
+"""Part of the names of the layers that pool all positions."""
+
 _RESHAPING = ("Flatten", "Reshape", "Permute", "reshape", "transpose")
 
 
@@ -40,7 +43,7 @@ def output_order(value: Value, channels: Channels) -> Order:
 def _first_data_format(graph: Graph, tensor: Tensor) -> str:
     """Return the data format of the first layer with a data format that the input reaches; empty if there is none.
 
-    Layers that reshape or transpose are not passed.
+    Layers that reshape or transpose are not passed. A global pooling of a sequence has none: it takes any order.
     """
     reached = {tensor.name}
     ranks = {name: len(found.shape) for name, found in graph.tensors.items()}
@@ -48,7 +51,7 @@ def _first_data_format(graph: Graph, tensor: Tensor) -> str:
         given = [name for name in node.inputs if name in reached and ranks.get(name) == len(tensor.shape)]
         if not given or node.kind.endswith(_RESHAPING):
             continue
-        if node.config.get("data_format"):
+        if node.config.get("data_format") and not (len(tensor.shape) == 3 and _GLOBAL in node.kind):
             return str(node.config["data_format"])
         reached.update(output.name for output in node.outputs)
     return ""

@@ -162,6 +162,8 @@ class Program:
         weights: The parameters and buffers of the module itself, by the names of their values.
         sizes: For every dynamic size, the input value and the position of the axis that define it.
         input_names: The name of each input in the source model, by the name of its value.
+        keeps_names: Whether a single input keeps its name, because it is that of an argument in the user's code.
+        remarks: Sentences about what the source model does in training alone.
         output_orders: The axis order of each output. It differs from the order of the value if the source model only
             renamed axes, as a transpose does.
         variables: The variables of the source model's code in which a value stands; see `graph.Node.variables`.
@@ -176,6 +178,8 @@ class Program:
     weights: Mapping[str, Weight] = field(default_factory=dict)
     sizes: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     input_names: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    keeps_names: bool = False
     output_orders: tuple[Order, ...] = ()
     variables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 

@@ -52,11 +52,13 @@ class Structure:
         program: The program in which the repeated statements are replaced by calls of block instances.
         blocks: The classes; a class uses only classes before it.
         paths: For each module and weight of the flat program, its new path: "stage1.conv" for "stage1_conv".
+        constants: The source code of each constant that the file defines at its top, by its name.
     """
 
     program: Program
     blocks: tuple[Block, ...] = ()
     paths: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def class_names(self) -> set[str]:

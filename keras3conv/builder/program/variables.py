@@ -55,7 +55,7 @@ def variable_names(program: Program) -> Names:
 
 
 def _arguments(program: Program, taken: set[str]) -> dict[str, str]:
-    if len(program.inputs) == 1:
+    if len(program.inputs) == 1 and not program.keeps_names:
         return {program.inputs[0].name: "x"}
     found: dict[str, str] = {}
     for value in program.inputs:

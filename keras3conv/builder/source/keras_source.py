@@ -30,18 +30,20 @@ _Defaults = Mapping[str, Mapping[str, Any]]
 def write(structure: Structure) -> str:
     """Return the text of `model.py`."""
     program = structure.program
-    taken = _TAKEN | {identifier(block.name) for block in structure.blocks}
+    taken = _TAKEN | {identifier(block.name) for block in structure.blocks} | set(structure.constants)
     defaults = _defaults(structure)
     functions = ["\n".join(_block(block, taken, defaults)) for block in structure.blocks]
     body = "\n\n\n".join([*functions, "\n".join(_function(program, taken, defaults))])
     imports = ["import keras"]
     if "CONSTANTS[" in body:
         imports = ["from pathlib import Path", "", *imports]
-    if "np." in body or "CONSTANTS[" in body:
+    defined = [line for name, code in structure.constants.items() for line in statement(0, f"{name} = {code}")]
+    if defined or "np." in body or "CONSTANTS[" in body:
         imports.append("import numpy as np")
     names = [name for name in ("layers", "ops") if f"{name}." in body]
     imports += [f"from keras import {', '.join(names)}"] if names else []
     constants = ["", *_LOADING] if "CONSTANTS[" in body else []
+    constants += ["", *defined] if defined else []
     return "\n".join([f'"""{_title(program)}"""', "", *imports, *constants, "", "", body, ""])
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from keras3conv.builder.program.loop import Loop
-from keras3conv.builder.program.names import identifier
+from keras3conv.builder.program.names import identifier, unique
 from keras3conv.builder.program.operation import Operation, transformed
 from keras3conv.builder.program.program import Module, Program, Weight, is_module_call
 from keras3conv.builder.program.structure import Argument
@@ -19,6 +19,9 @@ from keras3conv.transforms import Array
 
 _INLINE = 24
 """The largest number of elements of a constant in the source code; a larger constant is stored in a file."""
+
+_LONG = 60
+"""The number of characters above which the code of a constant stands at the top of the file."""
 
 
 @dataclass
@@ -94,11 +97,28 @@ def is_inline(array: Array) -> bool:
     return array.size <= _INLINE
 
 
-def with_constants(program: Program) -> Program:
-    """Return the program in which each constant is replaced by its source code."""
-    codes = {name: Argument(_constant(weight)) for name, weight in program.weights.items()}
-    steps = (replace(step, expression=transformed(step.expression, partial(_placed, codes))) for step in program.steps)
-    return replace(program, steps=tuple(steps))
+def with_constants(program: Program) -> tuple[Program, dict[str, str]]:
+    """Return the program in which source code replaces each constant, and the code of the long constants by name.
+
+    A long constant, such as a table of cosines, is defined once at the top of the file, and has a name in capitals.
+    """
+    codes = {name: _constant(weight) for name, weight in program.weights.items()}
+    long = [name for name, code in codes.items() if len(code) > _LONG and not code.startswith("CONSTANTS[")]
+    constants: dict[str, str] = {}
+    for name in long:
+        known = next((known for known, code in constants.items() if code == codes[name]), "")
+        variable = known or unique(_in_capitals(program.weights[name].name), {*constants, "CONSTANTS"})
+        constants[variable] = codes[name]
+        codes[name] = variable
+    placed = {name: Argument(code) for name, code in codes.items()}
+    steps = (replace(step, expression=transformed(step.expression, partial(_placed, placed))) for step in program.steps)
+    return replace(program, steps=tuple(steps)), constants
+
+
+def _in_capitals(name: str) -> str:
+    """Return the name of a constant in capitals, without what made it unique: "COS" for "cos_layer_1"."""
+    words = [word for word in identifier(name).split("_") if word and not word.isdecimal() and word != "layer"]
+    return "_".join(words).upper() or "TABLE"
 
 
 def _placed(codes: Mapping[str, Argument], node: Any) -> Any:

@@ -4,6 +4,7 @@ Only identifiers and literals of the model get into the text: `names` creates na
 and `literal` accepts plain values only.
 """
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,9 @@ from keras3conv.frameworks.torch import functions as torch_functions
 from keras3conv.frameworks.torch.constructors import source_of
 from keras3conv.model.graph import Ref, Shape, Size, refs
 from keras3conv.rules.rule import LayerSpec
+
+_SAFE = "_-. ,;:=()'"
+"""Characters, besides letters and digits, that a docstring takes from a model."""
 
 
 @dataclass(frozen=True)
@@ -154,14 +158,20 @@ def _docstring(program: Program) -> Iterable[str]:
         yield f"        {names.arguments[value.name]}: {described(value.target_shape)}, {value.dtype}"
     for name, value in _named_outputs(program):
         yield f"        {name}: {described(value.target_shape)}, {value.dtype}"
+    if program.remarks:
+        yield from ("", "    Training:")
+        for remark in program.remarks:
+            yield from textwrap.wrap(_plain(remark), 120, initial_indent=" " * 8, subsequent_indent=" " * 12)
     yield '    """'
 
 
 def _title(program: Program) -> str:
-    safe = "".join(
-        letter if (letter.isalnum() and letter.isascii()) or letter in "_-. " else "_" for letter in program.name
-    )
-    return f"The Keras model {safe}, as a PyTorch module."
+    return f"The Keras model {_plain(program.name)}, as a PyTorch module."
+
+
+def _plain(text: str) -> str:
+    """Return a text with "_" for every character that could end a docstring or be more than a letter."""
+    return "".join(letter if (letter.isalnum() and letter.isascii()) or letter in _SAFE else "_" for letter in text)
 
 
 def _named_outputs(program: Program) -> list[tuple[str, Value]]:

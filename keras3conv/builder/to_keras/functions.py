@@ -21,13 +21,15 @@ def with_functions(lowered: Lowered, view: ModelView) -> tuple[Structure, tuple[
     """
     classes = {layer.path: layer.kinds[0].rpartition(".")[2] for layer in view.layers}
     classes = {path: name for path, name in classes.items() if name not in _CONTAINERS}
-    program = replace(with_constants(lowered.program), weights={})
+    program, constants = with_constants(lowered.program)
+    program = replace(program, weights={})
     structure = nested(Structure(program=program), classes, ("BuildModel",))
     structure = structured(structure, ("BuildModel",), with_shared=False)
     names = {flat: path.replace(".", "_") for flat, path in structure.paths.items()}
     every = [names.get(name, name) for name in lowered.program.modules]
     if len({*every}) < len(every):  # two layers would have the same name
-        return Structure(program=program), lowered.placements
+        return Structure(program=program, constants=constants), lowered.placements
+    structure = replace(structure, constants=constants)
     return structure, tuple(replace(one, layer=names.get(one.layer, one.layer)) for one in lowered.placements)
 
 

@@ -19,6 +19,7 @@ from keras3conv.builder.source.torch_source import write
 from keras3conv.builder.to_torch.lowering import lower
 from keras3conv.builder.to_torch.pairing import alignment_of
 from keras3conv.errors import Problem, UnsupportedLayerError
+from keras3conv.formats.safe.source import dtype_named
 from keras3conv.frameworks.shared.inputs_made import padded, random_codes
 from keras3conv.messages import count, lay_out
 from keras3conv.model.graph import Graph, Node, Ref, Size, Tensor, mapped
@@ -198,7 +199,9 @@ def _random(tensor: Tensor, generator: np.random.Generator, rows: int) -> Array:
         return np.ones(shape, bool)
     if "int" in tensor.dtype:
         return random_codes(generator, rows, shape).astype(tensor.dtype)
-    return generator.standard_normal(shape).astype("float32" if tensor.dtype == "bfloat16" else tensor.dtype)
+    made = generator.standard_normal(shape).astype(dtype_named(tensor.dtype))
+    # The module computes in float32; the Keras model rounds its inputs, so they are rounded for both.
+    return made.astype(np.float32) if tensor.dtype in ("float16", "bfloat16") else made
 
 
 def _number(size: int | Size) -> int:

@@ -171,9 +171,16 @@ class _Lowering:
         return Submodule(name)
 
     def _new_name(self, path: str) -> str:
-        name = unique(identifier(path), self._names)
+        name = unique(identifier(self._written(path)), self._names)
         self._names.add(name)
         return name
+
+    def _written(self, path: str) -> str:
+        """Return the path of a layer, or of something in it, as the code of the model names it."""
+        known = [start for start in self.graph.written if path == start or path.startswith((f"{start}/", f"{start}_"))]
+        exact = [start for start in known if path == start or path[len(start)] == "/"] or known
+        start = max(exact, key=len, default=None)
+        return path if start is None else self.graph.written[start] + path[len(start) :]
 
     def permuted(self, value: Value, order: Order) -> Value:
         """Return the value in another axis order; the permutation is added once, in the call that has the value."""
@@ -203,7 +210,8 @@ class _Lowering:
         """Add a statement that assigns an expression to the values in `made`."""
         named = transformed(expression, lambda node: Ref(node.name) if isinstance(node, Value) else node)
         outputs = tuple(value.name for value in made)
-        self.steps.append(Step(expression=named, outputs=outputs, path=path, comment=comment, calls=self._calls))
+        made_by = self._written(path)
+        self.steps.append(Step(expression=named, outputs=outputs, path=made_by, comment=comment, calls=self._calls))
         for value in made:
             self._made_in[value.name] = self._calls
             self._note(value)
@@ -291,6 +299,8 @@ class _Lowering:
             weights=self.weights,
             sizes=sizes,
             input_names=self.graph.input_names,
+            remarks=self.graph.remarks,
+            keeps_names=self.graph.keeps_names,
             output_orders=tuple(orders),
         )
 

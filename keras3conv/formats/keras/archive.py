@@ -12,13 +12,13 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, cast
+from typing import IO, Any, BinaryIO, cast
 
 from keras3conv.errors import BudgetExceeded, FileError, IncompleteCheckpoint, UnsafeCheckpoint
 from keras3conv.formats.keras import weights_h5
 from keras3conv.formats.keras.architecture import parse
 from keras3conv.formats.keras.layers import distinct, layers_of, reader_of
-from keras3conv.formats.safe import hdf5
+from keras3conv.formats.safe.hdf5_overwrite import overwrite_datasets
 from keras3conv.formats.safe.hdf5_reader import Hdf5File
 from keras3conv.formats.safe.source import Source, parse_json
 from keras3conv.formats.safe.zip import MAX_INFLATED, Member, Window, read_member, scan, verify
@@ -109,8 +109,7 @@ def rewrite(path: Path, template: Source, places: Mapping[str, TensorRef], read:
     with tempfile.TemporaryFile(dir=path.parent) as scratch:
         with _opened(template, weights) as file:
             shutil.copyfileobj(file, scratch)
-        with hdf5.opened(scratch, str(template.path), "r+") as opened:
-            hdf5.overwrite_datasets(opened, places, read, str(template.path))
+        overwrite_datasets(cast("BinaryIO", scratch), Hdf5File(template, weights), places, read)
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for member in members.values():
                 _copy(archive, template, member, cast("IO[bytes]", scratch) if member is weights else None)

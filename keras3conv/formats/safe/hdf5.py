@@ -1,6 +1,6 @@
 """Write HDF5 files. `hdf5_reader` reads them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +9,7 @@ import numpy as np
 from keras3conv.errors import FileError
 from keras3conv.formats.safe.source import Source, dtype_named
 from keras3conv.formats.safe.streaming import Extent, size_of
-from keras3conv.model.views import Reader, TensorRef
-from keras3conv.numerics.copying import contiguous
+from keras3conv.model.views import TensorRef
 
 if TYPE_CHECKING:
     import h5py
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(file: Any, where: str, mode: str) -> Iterator["h5py.File"]:
-    """Open a path or a file object for writing, or a file that keras3conv wrote for reading."""
+    """Open a new file for writing, or a file of our own to read it again; never a file of others."""
     import h5py
 
     try:
@@ -114,17 +113,3 @@ def extents(source: Source) -> dict[str, Extent]:
         root = h5py.h5g.open(file.id, b"/")
         h5py.h5o.visit(root, note, info=True)
     return found
-
-
-def overwrite_datasets(file: "h5py.File", places: Mapping[str, TensorRef], read: Reader, where: str) -> None:
-    """Write new values into the existing datasets in `places`; raise `FileError` if a shape or dtype differs."""
-    for path, tensor in places.items():
-        node, array = file[path], read(tensor.path)
-        stored = node.dtype
-        if array.dtype.name == "bfloat16" and stored.kind == "V":
-            array = array.view(stored)
-        if node.shape != array.shape or stored.newbyteorder("=") != array.dtype:
-            raise FileError(
-                f"{where}: {path!r} is {stored} {node.shape}, but {tensor.path} is {array.dtype} {array.shape}"
-            )
-        node[...] = contiguous(array)

@@ -21,6 +21,7 @@ from keras3conv.errors import (
     listed,
     quoted,
 )
+from keras3conv.formats import foreign
 from keras3conv.formats.safe.source import Source, check_count, check_names, dtype_named, zero_tail
 from keras3conv.formats.safe.zip import Member, read_member, scan, verify
 from keras3conv.formats.torch import pickles
@@ -100,6 +101,8 @@ def _archive(source: Source) -> Stored:
     """Return the content of a zip archive."""
     members = scan(source)
     where = str(source.path)
+    if message := foreign.archive_message(source.path, members):
+        raise FileError(message)
     if packed := [member.name for member in members.values() if member.compressed]:
         raise BudgetExceeded(f"{where}: {quoted(packed[0])} is compressed, but torch.save never compresses")
     inner = {name.partition("/")[2]: member for name, member in members.items()}

@@ -25,6 +25,7 @@ from keras.src.ops.numpy import GetItem, Reshape
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.saving import saving_lib
 from keras.src.utils import module_utils
+from keras.src.utils.naming import to_snake_case
 
 NODE_MODULES: tuple[ModuleType, ...] = (keras.src.layers.layer, keras.src.ops.operation)
 """The modules that record a symbolic call by creating a `Node`."""
@@ -111,4 +112,5 @@ __all__ = [
     "saving_lib",
     "set_keras_mask",
     "tensorflow_not_imported",
+    "to_snake_case",
 ]

@@ -23,6 +23,10 @@ Hand = Callable[[str, int, Array], Array | None]
 None keeps the actual output."""
 
 
+_MASKS = frozenset({"mask", "query_mask", "key_mask", "value_mask"})
+"""The arguments with which Keras gives a layer the masks of its inputs."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
     """Replacements of the inputs and outputs of some layers during a run.
@@ -31,11 +35,13 @@ class Exchange:
         paths: The paths of the layers.
         feed: Replaces the inputs of these layers.
         hand: Replaces the outputs of these layers.
+        masked: Whether replaced inputs keep the masks of padded steps.
     """
 
     paths: frozenset[str]
     feed: Feed
     hand: Hand
+    masked: bool = True
 
 
 def run_fed(model: keras.layers.Layer, inputs: object, exchange: Exchange) -> Recording:
@@ -65,9 +71,15 @@ def _exchanging(model: keras.layers.Layer, exchange: Exchange, calls: list[Call]
         if path is None:
             return original(layer, *args, **kwargs)
         number = numbers[path] = numbers.get(path, -1) + 1
+        if not exchange.masked:  # Keras also passes the mask of a symbolic call as an argument
+            kwargs = {name: value for name, value in kwargs.items() if name not in _MASKS}
         tensors = [tensor for _, tensor in flatten((args, kwargs), keras.ops.is_tensor)]
         given = exchange.feed(path, number, tuple(map(_copy, tensors)))
-        changes = {id(old): _like(old, new) for old, new in zip(tensors, given, strict=True) if new is not None}
+        changes = {
+            id(old): _like(old, new, masked=exchange.masked)
+            for old, new in zip(tensors, given, strict=True)
+            if new is not None
+        }
         args, kwargs = _replaced(args, changes), _replaced(kwargs, changes)
         with activation_inputs(layer) as before:
             output = original(layer, *args, **kwargs)
@@ -77,16 +89,16 @@ def _exchanging(model: keras.layers.Layer, exchange: Exchange, calls: list[Call]
         if not keras.ops.is_tensor(output) or before_activation is not None:
             return output
         replacement = exchange.hand(path, number, outputs[0])
-        return output if replacement is None else _like(output, replacement)
+        return output if replacement is None else _like(output, replacement, masked=True)
 
     return handle
 
 
-def _like(old: Any, new: Array) -> Any:
-    """Return an array as a tensor with the dtype and the mask of another tensor."""
+def _like(old: Any, new: Array, *, masked: bool) -> Any:
+    """Return an array as a tensor with the dtype of another tensor and, if wanted, its mask."""
     dtype = keras.backend.standardize_dtype(old.dtype)
     tensor = keras.ops.cast(keras.ops.convert_to_tensor(np.asarray(new, order="C")), dtype)
-    mask = get_keras_mask(old)
+    mask = get_keras_mask(old) if masked else None
     if mask is not None:
         set_keras_mask(tensor, mask)
     return tensor

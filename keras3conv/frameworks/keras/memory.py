@@ -6,18 +6,23 @@ kernel is stored in this order, and the variable is a view of it with the axes i
 are the same; only the strides differ. Keras' own `assign`, and so loading a file, keeps them.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras3conv.frameworks.keras.internals import CONVOLUTION_BASES, BaseDepthwiseConv, BaseSeparableConv
 from keras3conv.frameworks.keras.state import layers_of
 from keras3conv.frameworks.keras.values import backend
-from keras3conv.numerics.copying import own_copy
+from keras3conv.numerics.copying import aligned_copy
 from keras3conv.transforms import Array
 
 Orders = dict[int, tuple[int, ...]]
 """The order of the axes in memory, slowest first, by the id of the variable."""
+
+_TOGETHER = 4 << 20
+"""The bytes that are assigned in one call of JAX."""
 
 
 def memory_orders(model: keras.layers.Layer) -> Orders:
@@ -49,6 +54,27 @@ def _order(layer: Any, variable: keras.Variable) -> tuple[int, ...]:
     return rank + 1, *spatial, rank
 
 
+def assign_all(values: Iterable[tuple[keras.Variable, Array, tuple[int, ...] | None]]) -> None:
+    """Assign values to variables as `assign` does; on JAX several at a time, because each call of JAX takes long.
+
+    Args:
+        values: The variables, each with its value and its memory order.
+    """
+    if backend() != "jax":
+        for variable, value, order in values:
+            assign(variable, value, order)
+        return
+    waiting: list[tuple[keras.Variable, Array]] = []
+    size = 0
+    for variable, value, _ in values:
+        waiting.append((variable, aligned_copy(np.asarray(value))))
+        size += value.nbytes
+        if size > _TOGETHER:
+            _assign_in_jax(waiting)
+            waiting, size = [], 0
+    _assign_in_jax(waiting)
+
+
 def assign(variable: keras.Variable, value: Array, order: tuple[int, ...] | None = None) -> None:
     """Assign a value to a variable, which then shares no memory with the value.
 
@@ -61,9 +87,26 @@ def assign(variable: keras.Variable, value: Array, order: tuple[int, ...] | None
         from keras3conv.frameworks.torch.memory import overwrite
 
         overwrite(variable._value, value, order)
+        return
+    # On JAX and TensorFlow a variable may share the memory of the array that was assigned to it.
+    own = aligned_copy(np.asarray(value))
+    if backend() == "jax":
+        _assign_in_jax([(variable, own)])
+    elif own.dtype.kind == "f" and own.size:
+        import tensorflow as tf
+
+        variable.assign(tf.experimental.dlpack.from_dlpack(own.__dlpack__()))
     else:
-        # On JAX and TensorFlow a variable may share the memory of the array that was assigned to it.
-        variable.assign(own_copy(value))
+        variable.assign(own)
 
 
-__all__ = ["Orders", "assign", "memory_orders"]
+def _assign_in_jax(values: Sequence[tuple[keras.Variable, Array]]) -> None:
+    """Assign arrays, whose memory the variables then use."""
+    import jax
+
+    tensors = jax.device_put([array for _, array in values])
+    for (variable, _), tensor in zip(values, tensors, strict=True):
+        variable.assign(tensor)
+
+
+__all__ = ["Orders", "assign", "assign_all", "memory_orders"]

@@ -16,8 +16,8 @@ from keras3conv import formats
 from keras3conv.errors import InputError, ModelError, Problem
 from keras3conv.frameworks.keras.deviations import deviation_notes
 from keras3conv.frameworks.keras.inputs import call_arguments, input_specs
-from keras3conv.frameworks.keras.internals import Reshape
-from keras3conv.frameworks.keras.memory import assign, memory_orders
+from keras3conv.frameworks.keras.internals import Reshape, get_keras_mask
+from keras3conv.frameworks.keras.memory import Orders, assign, assign_all, memory_orders
 from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls, operation_calls
 from keras3conv.frameworks.keras.origin import notes_of
 from keras3conv.frameworks.keras.precision import float64_mode, precise, without_gradients
@@ -75,11 +75,19 @@ def write(model: keras.layers.Layer, values: Mapping[str, Array] | Iterable[tupl
     """
     variables, orders = variables_by_path(model), memory_orders(model)
     with _undone_on_failure(model, variables) as backup:
-        for path, value in values.items() if isinstance(values, Mapping) else values:
-            variable = variables[path]
-            backup.keep(path, to_numpy(variable), never_changes=backend() == "jax")
-            assign(variable, value, orders.get(id(variable)))
+        assign_all(_kept(values.items() if isinstance(values, Mapping) else values, variables, orders, backup))
         settle(model)
+
+
+def _kept(
+    values: Iterable[tuple[str, Array]], variables: Mapping[str, keras.Variable], orders: Orders, backup: Backup
+) -> Iterator[tuple[keras.Variable, Array, tuple[int, ...] | None]]:
+    """Yield each variable with its new value and its memory order, when its old value is in the backup."""
+    for path, value in values:
+        variable = variables[path]
+        # JAX and TensorFlow give a variable other memory, and do not write to memory that an array uses.
+        backup.keep(path, to_numpy(variable), never_changes=backend() != "torch")
+        yield variable, value, orders.get(id(variable))
 
 
 @contextmanager
@@ -127,11 +135,12 @@ def run(
         record=record or (lambda path: False), follower=Follower(sees_everything=backend() == "torch"), copy=_copy
     )
     stack: list[str] = []
+    masks: dict[str, Array] = {}
     with ExitStack() as contexts:
         contexts.enter_context(without_gradients())
         changed = contexts.enter_context(state_kept(model))
         if watch:
-            contexts.enter_context(_recording(model, recorder, stack))
+            contexts.enter_context(_recording(model, recorder, stack, masks))
         try:
             outputs = model(*args, training=False)
         except raised_by_keras() as error:
@@ -141,12 +150,15 @@ def run(
         outputs={name: _copy(value) for name, value in flatten(outputs, keras.ops.is_tensor)},
         changed=tuple(changed),
         flows=recorder.follower.flows() if watch else None,
+        masks=masks,
     )
 
 
 @contextmanager
-def _recording(model: keras.layers.Layer, recorder: CallRecorder, stack: list[str]) -> Iterator[None]:
-    """Record every layer call of a model; `stack` always has the paths of the layers that are running."""
+def _recording(
+    model: keras.layers.Layer, recorder: CallRecorder, stack: list[str], masks: dict[str, Array]
+) -> Iterator[None]:
+    """Record every layer call of a model, and the masks by layer; `stack` has the paths of the running layers."""
     paths = {id(layer): path for path, layer in named_layers(model)}
 
     def on_layer(original: Original, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -156,6 +168,9 @@ def _recording(model: keras.layers.Layer, recorder: CallRecorder, stack: list[st
         tensors = _tensors((args, kwargs))
         call = recorder.begin(path, tensors, is_operation=not layer.weights)
         stack.append(path)
+        mask = kwargs.get("mask", get_keras_mask(tensors[0]) if tensors else None)
+        if mask is not None and keras.ops.is_tensor(mask):
+            masks[path] = _copy(mask).astype(bool)
         with activation_inputs(layer, recorder.record(path)) as seen:
             output = original(layer, *args, **kwargs)
         stack.pop()

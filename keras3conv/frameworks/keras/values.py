@@ -25,8 +25,10 @@ def to_numpy(value: Any) -> Array:
 
         return torch_to_numpy(tensor)
     if backend() == "tensorflow":
-        array: Array = tensor.numpy()
-        return array
+        import tensorflow as tf
+
+        # Not `tensor.numpy()`, which copies.
+        return np.asarray(tensor.value() if isinstance(tensor, tf.Variable) else tensor)
     return np.asarray(tensor)
 
 

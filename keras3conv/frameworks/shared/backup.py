@@ -3,8 +3,9 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from io import FileIO
 from math import prod
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,17 +14,20 @@ from keras3conv.numerics.copying import contiguous, own_copy
 from keras3conv.transforms import Array, Shape
 
 LIMIT = 16 << 20
-"""The number of bytes that are kept in memory; all others are written to an unnamed temporary file."""
+"""The bytes that are copied to memory; all others are written to a temporary file without a name."""
+
+_REFERENCES = 1.5
+"""How many times the limit is kept in memory of values that need no copy."""
 
 
 class Backup:
     """Old values by path: the first ones in memory, the others in a temporary file."""
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self._free = limit
+        self._limit, self._used = limit, 0
         self._arrays: dict[str, Array] = {}
         self._places: dict[str, tuple[int, Shape, np.dtype[Any]]] = {}
-        self._file: IO[bytes] | None = None
+        self._file: FileIO | None = None
         self._open = ExitStack()
 
     def keep(self, path: str, value: Array, *, never_changes: bool = False) -> None:
@@ -39,19 +43,21 @@ class Backup:
         """
         if path in self._arrays or path in self._places:
             return
-        if value.nbytes <= self._free:
+        limit = self._limit * (_REFERENCES if never_changes else 1)
+        if self._used + value.nbytes <= limit:
             self._arrays[path] = value if never_changes else own_copy(value)
-            self._free -= value.nbytes
+            self._used += value.nbytes
         else:
             self._write(path, value)
 
     def _write(self, path: str, value: Array) -> None:
         try:
             if self._file is None:
-                self._file = self._open.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack is a context manager
+                self._file = self._open.enter_context(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115 - the stack is a context manager
             place = self._file.seek(0, 2)
-            self._file.write(contiguous(value).reshape(-1).view(np.uint8).data)
-            self._file.flush()
+            rest = contiguous(value).reshape(-1).view(np.uint8).data
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise FileError(
                 f"{tempfile.gettempdir()} has no room for the old value of {path} ({value.nbytes:,} bytes), without "

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras3conv.errors import InputError
+from keras3conv.formats.safe.source import dtype_named
 from keras3conv.frameworks.shared.inputs import SEED, Inputs, given_inputs, together
 from keras3conv.frameworks.shared.layout import channels_first
 from keras3conv.model.views import InputSpec, ModelView
@@ -98,7 +99,8 @@ def _random(spec: InputSpec, keras: ModelView, size: int) -> Array:
     if spec.dtype == "bool":
         return np.ones(shape, dtype=bool)
     if spec.dtype.startswith("float") or spec.dtype == "bfloat16":
-        return padded(generator.standard_normal(shape).astype(np.float32), spec.padding)
+        # Of float64 too, the values are those of float32: both sides can hold them exactly.
+        return padded(generator.standard_normal(shape).astype(np.float32), spec.padding).astype(dtype_named(spec.dtype))
     rows = [tensor.shape[0] for layer in keras.layers for tensor in layer.tensors if tensor.role == "embeddings"]
     return padded(random_codes(generator, min(rows, default=2), shape), spec.padding).astype(spec.dtype)
 

@@ -57,12 +57,14 @@ class Recording:
         changed: The tensors that the run changed, and that were restored. If there are any, the model has a state or
             draws random numbers.
         flows: The data dependencies of every layer by path; None if they could not be followed.
+        masks: The masks that layers of Keras received with their first input, by path, in call order.
     """
 
     calls: tuple[Call, ...] = ()
     outputs: Mapping[str, Array] = field(default_factory=dict)
     changed: tuple[str, ...] = ()
     flows: Mapping[str, Flow] | None = None
+    masks: Mapping[str, Array] = field(default_factory=dict)
 
     def of(self, path: str) -> tuple[Call, ...]:
         """Return the calls of one layer."""

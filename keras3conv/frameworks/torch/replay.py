@@ -126,7 +126,7 @@ class Operation:
         place: The number of the call among all calls of this run.
         name: The name of the function.
         owner: The path of the innermost module that calls it.
-        arguments: The arguments by name, tensors as their shapes.
+        arguments: The arguments by name, tensors as their shapes. A positional argument without a name has its place.
         result: The shape of the result; None if it is not a floating-point tensor.
         parts: The number of tensors if the result is several tensors of the same shape; else 0.
     """
@@ -304,6 +304,7 @@ class _FunctionCalls(TorchFunctionMode):
 def _shapes(call: TorchCall) -> dict[str, Any]:
     names = _PARAMETERS.get(call.name, _OTHER)
     named = dict(zip(names, call.args, strict=False)) | dict(call.kwargs)
+    named |= {str(place): value for place, value in enumerate(call.args) if place >= len(names)}
     return {name: _shape_or_value(value) for name, value in named.items()}
 
 

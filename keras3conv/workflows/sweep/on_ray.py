@@ -1,20 +1,17 @@
 """Run tasks on a Ray cluster: Ray schedules them, repeats those whose machine is lost, and returns their files."""
 
-import logging
 import tempfile
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from keras3conv.errors import InputError, MissingExtra
+from keras3conv.errors import InputError
 from keras3conv.report.overview import Row, RowStatus
+from keras3conv.workflows.clusters import RETRIES, connected
 from keras3conv.workflows.sweep.local import free_memory, processors
 from keras3conv.workflows.sweep.process import run_task
 from keras3conv.workflows.sweep.task import Task
-
-RETRIES = 3
-"""The number of restarts of a task after its Ray worker is lost."""
 
 Files = Mapping[str, bytes]
 """The files of a task by their path in its folder."""
@@ -35,7 +32,7 @@ def run_on_ray(tasks: Sequence[tuple[Task, Path]], address: str) -> Generator[Ro
         MissingExtra: Ray is not installed.
         InputError: There is no such cluster, or none of its machines has the resources that a task needs.
     """
-    ray = _connected(address)
+    ray = connected(address, "a sweep on Ray")
     try:
         _require_room(ray, [task for task, _ in tasks])
         remote = ray.remote(max_calls=1, max_retries=RETRIES, retry_exceptions=False)(run_with_files)
@@ -76,19 +73,6 @@ def _received(ray: Any, reference: Any, task: Task, out: Path) -> Row:
         (out / name).write_bytes(content)
     received: Row = row
     return received
-
-
-def _connected(address: str) -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingExtra("a sweep on Ray", "ray", "ray") from error
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        fix = "Fix:  ray start --head     or     --ray-address local"
-        raise InputError(f"there is no Ray cluster at {address}: {error}\n{fix}") from error
-    return ray
 
 
 def _resources(task: Task) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """A live transfer on every backend: the target gets its own copy of the values, and writes are all or nothing."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -7,9 +10,13 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
+from keras3conv.alignment.staging import stage
 from keras3conv.errors import InputError
+from keras3conv.frameworks.adapter import view
 from keras3conv.frameworks.keras import memory as keras_memory
 from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras.tree import variables_by_path
+from keras3conv.frameworks.keras.values import to_numpy
 from keras3conv.frameworks.shared import backup
 
 
@@ -29,7 +36,7 @@ def values(model: keras.Model) -> list[np.ndarray]:
     return [np.array(keras_side.to_numpy(variable)) for variable in model.variables]
 
 
-def test_a_change_of_the_source_after_a_transfer_changes_nothing_in_the_target() -> None:
+def test_a_change_of_the_source_after_a_transfer_does_not_change_the_target() -> None:
     module, model = models()
     plan = k3c.align(module, model)
     k3c.transfer(module, model, plan)
@@ -47,19 +54,29 @@ def test_a_failure_while_values_are_written_is_undone_from_memory_and_from_the_f
 ) -> None:
     module, model = models()
     plan, before = k3c.align(module, model), values(model)
-    assign, calls = keras_memory.assign, iter(range(100))
 
-    def failing(*arguments: object) -> None:
-        if next(calls) == 4:
-            raise MemoryError
-        assign(*arguments)  # type: ignore[arg-type]
+    def failing(given: Iterable[Any]) -> None:
+        for number, one in enumerate(given):
+            if number == 4:
+                raise MemoryError
+            keras_memory.assign(*one)
 
-    monkeypatch.setattr(keras_side, "assign", failing)
+    monkeypatch.setattr(keras_side, "assign_all", failing)
     monkeypatch.setattr(keras_side, "Backup", lambda: backup.Backup(limit))
     with pytest.raises(MemoryError):
         k3c.transfer(module, model, plan)
     for old, new in zip(before, values(model), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_small_and_large_values_are_written_and_none_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, model = models()
+    plan = k3c.align(module, model)
+    monkeypatch.setattr(keras_memory, "_TOGETHER", 100)
+    k3c.transfer(module, model, plan)
+    expected = dict(stage(plan, view(module), view(model)).values())
+    for path, variable in variables_by_path(model).items():
+        np.testing.assert_array_equal(to_numpy(variable), expected[path])
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="on the torch backend models can share memory")

@@ -277,7 +277,9 @@ def test_a_plan_for_another_model_is_refused(checkpoint: Path, keras_weights: Pa
 
 def test_an_existing_file_is_kept_without_the_option(small_checkpoint: Path, keras_weights: Path) -> None:
     before = small_checkpoint.read_bytes()
-    assert_refused(run("transfer", keras_weights, small_checkpoint), "exists\nFix:  --overwrite")
+    assert_refused(
+        run("transfer", keras_weights, small_checkpoint), "exists\nFix:  another name     or     --overwrite"
+    )
     assert small_checkpoint.read_bytes() == before
     assert run("transfer", keras_weights, small_checkpoint, "--overwrite").exit_code == 0
     assert small_checkpoint.read_bytes() != before
@@ -316,7 +318,7 @@ def test_a_hint_for_an_unknown_layer_is_refused(small_checkpoint: Path, keras_we
     assert_refused(result, "head  (torch)  is neither a layer nor a tensor; similar names: fc")
 
 
-def test_inputs_that_are_no_arrays_are_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
+def test_inputs_that_are_not_arrays_are_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     path.write_bytes(b"no arrays")
     assert_refused(run("validate", small_checkpoint, keras_weights, "--inputs", path), "x.npz contains no arrays")

@@ -1,5 +1,6 @@
 """Files and folders of other software are recognized by their content, and the error contains a fix."""
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,22 @@ def test_a_folder_of_other_software_is_recognized(tmp_path: Path, name: str) -> 
         (tmp_path / inside).write_bytes(b"x")
     with pytest.raises(FileError, match=says):
         formats.read(tmp_path)
+
+
+ARCHIVES = {
+    "scripted.pt": (
+        ["net/data.pkl", "net/code/__torch__.py", "net/constants.pkl"],
+        r"TorchScript(.|\n)*torch\.jit\.load",
+    ),
+    "arrays.npz": (["weight.npy", "bias.npy"], r"\.npz archive of numpy arrays(.|\n)*safetensors\.numpy\.save_file"),
+}
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_an_archive_of_other_software_is_recognized(tmp_path: Path, name: str) -> None:
+    names, says = ARCHIVES[name]
+    with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
+        for inside in names:
+            archive.writestr(inside, b"x" * 100)
+    with pytest.raises(FileError, match=says):
+        formats.read(tmp_path / name)

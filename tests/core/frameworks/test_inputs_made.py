@@ -40,7 +40,7 @@ def test_masked_features_are_padded_with_the_value_that_is_masked() -> None:
     assert padded(np.ones((3, 6, 2)), None).all()
 
 
-def test_the_first_size_that_the_models_accept_is_taken() -> None:
+def test_the_first_size_that_both_models_accept_is_used() -> None:
     made = both_inputs(TORCH, IMAGES, None, None, lambda inputs: inputs.keras.shape[1] >= 64)
     assert (made.keras.shape, made.torch[0].shape) == ((2, 64, 64, 3), (2, 3, 64, 64))
     with pytest.raises(InputError, match="the models accept none of 32, 64"):

@@ -1,11 +1,13 @@
 import hashlib
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from keras3conv.errors import FileError, InputError
+from keras3conv.errors import FileError, InputError, Problem
 from keras3conv.report.report import Report
-from keras3conv.report.values import Section
+from keras3conv.report.values import Section, Status
 
 REPORT = Report(title="Net", sections=(Section(name="lossless", status="passed", claim="c", summary="s"),))
 
@@ -46,7 +48,8 @@ def test_a_failed_save_leaves_the_old_file_untouched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: BaseException
 ) -> None:
     target = tmp_path / "a.md"
-    target.write_text("old")
+    REPORT.save(target)
+    old = target.read_text()
 
     def fail(descriptor: int) -> None:
         raise fault
@@ -54,13 +57,29 @@ def test_a_failed_save_leaves_the_old_file_untouched(
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises((FileError, KeyboardInterrupt)):
         REPORT.save(target)
-    assert target.read_text() == "old"
+    assert target.read_text() == old
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("suffix", [".html", ".md", ".json", ".txt"])
+@pytest.mark.parametrize("status", get_args(Status))
+def test_a_report_replaces_an_older_report_and_no_other_file(tmp_path: Path, suffix: str, status: Status) -> None:
+    target = tmp_path / f"a{suffix}"
+    problems = (Problem(fact="f"),) if status == "failed" else ()
+    section = Section(name="one", status=status, claim="c", summary="s", reason="r", problems=problems)
+    replace(REPORT, sections=(section,), title="long " * 40).save(target)
+    REPORT.save(target)
+    REPORT.save(tmp_path / f"b{suffix}")
+    assert target.read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+    target.write_text('# Notes\n\n{"format": 3}\n')
+    with pytest.raises(FileError, match=r"exists and is not a report(.|\n)*Fix:"):
+        REPORT.save(target)
+    assert target.read_text().startswith("# Notes")
 
 
 def test_a_save_replaces_the_file_and_keeps_its_mode(tmp_path: Path) -> None:
     target = tmp_path / "a.md"
-    target.write_text("old")
+    target.touch()
     target.chmod(0o640)
     REPORT.save(target)
     assert target.read_text(encoding="utf-8") == REPORT.to_markdown()

@@ -221,7 +221,7 @@ def test_the_plot_with_the_noise_floor_is_shown_first_and_only_once() -> None:
     assert page.index("with floor") < page.index('class="proofs"') < page.index("no floor")
 
 
-def test_a_certificate_ends_with_what_it_does_not_say_and_another_report_does_not() -> None:
+def test_a_certificate_ends_with_its_limits_and_other_reports_list_none() -> None:
     assert all(html.escape(limit, quote=False) in certificate(failed=False).to_html() for limit in LIMITS)
     assert all(limit in certificate(failed=False).to_markdown() for limit in LIMITS)
     assert LIMITS[0] not in report().to_html()

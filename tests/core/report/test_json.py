@@ -71,7 +71,7 @@ reports = st.builds(
 
 @given(report=reports)
 @settings(deadline=None, max_examples=60)
-def test_json_brings_back_every_report(report: Report) -> None:
+def test_every_report_is_equal_after_a_round_trip_through_json(report: Report) -> None:
     # Unlike ==, repr distinguishes 1, 1.0 and True, and 0.0 from -0.0, and NaN has one repr.
     assert repr(Report.from_json(report.to_json())) == repr(report)
 

@@ -59,7 +59,7 @@ def test_two_sections_of_one_name_are_refused() -> None:
         ((), False, "Nothing proven", "no sections"),
     ],
 )
-def test_a_report_is_ok_if_something_passed_and_nothing_failed(
+def test_a_report_is_ok_if_at_least_one_section_passed_and_none_failed(
     statuses: tuple[Status, ...], ok: bool, verdict: str, tally: str
 ) -> None:
     judged = report(*statuses)

@@ -340,7 +340,7 @@ def test_nan_and_infinity_are_drawn_at_the_top_edge_as_failures() -> None:
     assert drawing.remarks == ("top edge: not finite (2 values)",)
 
 
-def test_a_line_is_broken_where_nothing_was_measured() -> None:
+def test_a_plotted_line_has_a_gap_at_missing_values() -> None:
     drawing = draw(plot(1e-7, 1e-7, None, 1e-7, 1e-7))
     assert drawing.lines[0].path.count("M") == 2
     assert len(drawing.lines[0].dots) == 4

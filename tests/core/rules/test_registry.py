@@ -152,7 +152,7 @@ def test_known_classes_are_those_that_some_rule_names() -> None:
     assert {"lab.Keras", "keras.layers.Dense"} <= keras
 
 
-def test_the_configuration_of_a_layer_is_what_the_rule_reads() -> None:
+def test_config_of_returns_only_the_fields_that_the_rule_reads() -> None:
     layer = LayerView(path="", config={"size": 3, "training": False})
     assert a_rule().config_of(layer) == {"size": 3}
     assert a_rule().config_of(LayerView(path="")) == {}
@@ -173,7 +173,7 @@ def test_every_rule_reads_its_fields_once() -> None:
     assert not broken(lambda rule: len(set(rule.fields)) == len(rule.fields))
 
 
-def test_every_reason_and_note_is_a_sentence_or_nothing() -> None:
+def test_every_reason_and_note_is_a_sentence_or_empty() -> None:
     assert not broken(lambda rule: all(reason.strip() for reason in rule.ignored.values()))
     assert not broken(lambda rule: not rule.note or rule.note.endswith("."))
 

@@ -98,7 +98,7 @@ def test_what_a_running_process_writes_is_not_removed(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a", "b", "c"]
 
 
-def test_what_another_machine_writes_is_not_removed(tmp_path: Path) -> None:
+def test_the_temporary_folder_of_another_machine_is_not_removed(tmp_path: Path) -> None:
     (tmp_path / ".k3c-00000000-1-0").mkdir()
     write_text(tmp_path / "a", "a")
     assert names(tmp_path) == [".k3c-00000000-1-0", "a"]

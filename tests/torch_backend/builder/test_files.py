@@ -84,7 +84,7 @@ def test_an_architecture_without_weights_is_refused_with_the_argument_to_pass(tm
         k3c.convert(tmp_path / "model.json")
 
 
-def test_weights_without_an_architecture_are_refused_with_what_can_be_done(tmp_path: Path) -> None:
+def test_weights_without_an_architecture_are_refused(tmp_path: Path) -> None:
     residual().save_weights(tmp_path / "model.weights.h5")
     with pytest.raises(InputError, match=r"contains weights, but no architecture"):
         k3c.convert(tmp_path / "model.weights.h5")

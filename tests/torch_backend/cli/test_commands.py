@@ -362,7 +362,7 @@ def test_verbose_prints_the_steps_of_a_validation_with_their_seconds(models: Pat
     ]
 
 
-def test_quiet_prints_nothing_and_keeps_the_exit_status(models: Path, keras_file: Path, tmp_path: Path) -> None:
+def test_quiet_prints_no_output_and_keeps_the_exit_status(models: Path, keras_file: Path, tmp_path: Path) -> None:
     result = run("validate", f"{models}:make", keras_file, "-q", "--report", tmp_path / "report.html")
     assert (result.exit_code, result.output) == (1, "")
     assert (tmp_path / "report.html").exists()

@@ -250,7 +250,7 @@ def test_the_state_of_an_optimizer_is_ignored(tmp_path: Path) -> None:
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(ours), keras.ops.convert_to_numpy(theirs))
 
 
-def test_the_resnet_of_mlperf_tiny_goes_into_keras_3(tmp_path: Path, shared: Path) -> None:
+def test_the_resnet_of_mlperf_tiny_is_loaded_into_keras_3(tmp_path: Path, shared: Path) -> None:
     view = formats.read(shared / "mlperf_tiny_resnet8.h5")
     model = keras.models.load_model(shared / "mlperf_tiny_resnet8.h5", compile=False)
     assert os.environ["KERAS_BACKEND"] == "torch"

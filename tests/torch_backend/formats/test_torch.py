@@ -46,7 +46,7 @@ def saved(path: Path, content: Any, **options: Any) -> Path:
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_dtype_comes_back_bit_for_bit(tmp_path: Path, dtype: torch.dtype, zipped: bool) -> None:
+def test_every_dtype_is_written_and_read_bit_for_bit(tmp_path: Path, dtype: torch.dtype, zipped: bool) -> None:
     state = {
         "a.weight": torch.randint(0, 2, (4, 6)).to(dtype),
         "a.bias": torch.zeros(()).to(dtype),
@@ -63,7 +63,7 @@ def test_every_dtype_comes_back_bit_for_bit(tmp_path: Path, dtype: torch.dtype, 
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
-def test_a_state_dict_goes_to_a_file_and_back(tmp_path: Path, suffix: str) -> None:
+def test_a_state_dict_is_saved_to_a_file_and_loaded(tmp_path: Path, suffix: str) -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2).bfloat16())
     state = module.state_dict()
     view = formats.read(saved(tmp_path / "x.pt", state))

@@ -93,14 +93,14 @@ def test_the_tables_of_a_conversion_script_become_a_proven_plan() -> None:
     assert repr(plan.of("pos_embed").weights[0].transform) == 'Axes("1 a b -> b a")'  # type: ignore[union-attr]
 
 
-def test_a_second_call_gives_the_same_plan_and_the_plan_goes_through_json() -> None:
+def test_a_second_call_gives_the_same_plan_and_json_preserves_it() -> None:
     module, model = Tokens(), tokens()
     first = k3c.align_ordered(module, model, **TABLES)  # type: ignore[arg-type]
     assert k3c.align_ordered(module, model, **TABLES) == first  # type: ignore[arg-type]
     assert k3c.Alignment.from_json(first.to_json()).to_json() == first.to_json()
 
 
-def test_the_plan_transfers_from_keras_to_torch_too() -> None:
+def test_the_plan_also_transfers_from_keras_to_torch() -> None:
     module, model = Tokens(), tokens()
     before = {name: value.clone() for name, value in module.state_dict().items()}
     plan = k3c.align_ordered(module, model, **TABLES)  # type: ignore[arg-type]

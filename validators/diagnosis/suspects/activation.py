@@ -52,6 +52,7 @@ def _gelu(case: Case) -> Iterator[Hypothesis]:
         yield Hypothesis(
             cause=f"GELU is the {names[approximate]} variant in torch and the {names[other]} variant in Keras",
             fix=f'nn.GELU(approximate="{other}")  # {case.place(operation)}',
+            keras=f"x = keras.activations.gelu(x, approximate={approximate == 'tanh'})  # {case.where_keras}",
             changes={operation.key: with_arguments(approximate=other)},
         )
 
@@ -64,6 +65,7 @@ def _slope(case: Case) -> Iterator[Hypothesis]:
                 yield Hypothesis(
                     cause=f"negative_slope is {torch_slope:g} in torch and {keras_slope:g} in Keras",
                     fix=f"nn.LeakyReLU({keras_slope:g})  # {case.place(operation)}",
+                    keras=f"x = keras.activations.leaky_relu(x, negative_slope={torch_slope:g})  # {case.where_keras}",
                     changes={operation.key: with_arguments(negative_slope=keras_slope)},
                 )
 
@@ -76,6 +78,7 @@ def _alpha(case: Case) -> Iterator[Hypothesis]:
                 yield Hypothesis(
                     cause=f"alpha is {torch_alpha:g} in torch and {keras_alpha:g} in Keras",
                     fix=f"nn.ELU({keras_alpha:g})  # {case.place(operation)}",
+                    keras=f"x = keras.activations.elu(x, alpha={torch_alpha:g})  # {case.where_keras}",
                     changes={operation.key: with_arguments(alpha=keras_alpha)},
                 )
 
@@ -90,12 +93,23 @@ def _missing_in_keras(case: Case) -> Iterator[Hypothesis]:
         )
 
 
+def _in_keras(case: Case, operation: Operation, wrong: str) -> str:
+    """Return the line that applies torch's activation in Keras, in place of the wrong one."""
+    name = _KERAS_NAMES.get(operation.name)
+    if operation.name == "hardtanh" and (operation.get("dim"), operation.get("2")) == (0.0, 6.0):
+        name = "relu6"
+    is_plain = name == "relu6" or (name is not None and name in FUNCTIONS)
+    line = f"x = keras.activations.{name}(x)  # {case.where_keras}" if is_plain else case.as_in_torch(operation)
+    return f"{line}, in place of {wrong}"
+
+
 def _other_activation(case: Case) -> Iterator[Hypothesis]:
     for operation in case.operations_named(*_OPERATIONS):
         for name, (code, function) in FUNCTIONS.items():
             yield Hypothesis(
                 cause=f"torch applies {operation.name} {case.where}, Keras {name}",
                 fix=f"x = {code}  # {case.place(operation)}, for {operation.name}",
+                keras=_in_keras(case, operation, name),
                 changes={operation.key: replaced_by(_apply_instead, function)},
             )
 
@@ -108,6 +122,7 @@ def _missing_in_torch(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=f"torch lacks an activation {_after(case, operation)}: {name}",
                 fix=f"x = {code}  # {_after(case, operation)}",
+                keras=f"# {case.where_keras}: without the activation {name}, which torch does not have",
                 changes={operation.key: replaced_by(_apply_after, function)},
             )
 

@@ -58,6 +58,7 @@ def _mask(case: Case) -> Iterator[Hypothesis]:
                 yield Hypothesis(
                     cause=f"the mask is inverted: True means {meaning} in torch, and the opposite in Keras",
                     fix=f"{name} = ~{name}  # {case.place(operation)}",
+                    keras=f"attention_mask = ~attention_mask  # {case.where_keras}",
                     changes={operation.key: replaced_by(_invert_mask, name)},
                 )
                 yield Hypothesis(
@@ -70,6 +71,7 @@ def _mask(case: Case) -> Iterator[Hypothesis]:
         yield Hypothesis(
             cause="the mask is inverted: Keras attends to the positions that torch masks",
             fix=f"{name} = ~{name}  # {case.place(operation)}",
+            keras=f"mask = ~mask  # {case.where_keras}",
             changes={operation.key: replaced_by(_invert_mask, name)},
         )
 
@@ -90,6 +92,7 @@ def _causal(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=cause,
                 fix=f"is_causal={not is_causal}  # {case.place(operation)}",
+                keras=f"use_causal_mask={is_causal}  # {case.point.keras_path or case.where_keras}",
                 changes={operation.key: with_arguments(is_causal=not is_causal)},
             )
 
@@ -109,6 +112,7 @@ def _scale(case: Case) -> Iterator[Hypothesis]:
                 yield Hypothesis(
                     cause=f"the scores are multiplied by {torch_scale:.6g} in torch and by {formula} in Keras",
                     fix=f"scale={scale!r}  # {case.place(operation)}",
+                    keras=f"# {case.where_keras}: multiply the scores by {torch_scale!r}",
                     changes={operation.key: with_arguments(scale=scale)},
                 )
 
@@ -119,6 +123,7 @@ def _heads(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=HEADS_SPLIT_OTHERWISE,
                 fix=f"x.unflatten(-1, (-1, heads)).transpose(-1, -2)  # {case.place(operation)}",
+                keras=f"# {case.where_keras}: split the features into (heads, width), as torch does",
                 changes={operation.key: _split_width_first},
             )
     for operation in case.operations_named(_PACKED):

@@ -38,6 +38,7 @@ def _split(case: Case) -> Iterator[Hypothesis]:
                 cause=f"an axis is split in another order: torch has the parts {tuple(shape[start:end])}, "
                 f"Keras the same parts in the order {_one_based(order)}",
                 fix=_split_line(shape, start, order),
+                keras=f"# {case.where_keras}: split the axis into {tuple(shape[start:end])}, as torch does",
                 changes={operation.key: replaced_by(_split_in_order, start, order)},
             )
 
@@ -55,6 +56,7 @@ def _merged(case: Case) -> Iterator[Hypothesis]:
                 cause=f"axes are merged in another order: torch merges {tuple(shape[start:end])}, "
                 f"Keras the same axes in the order {_one_based(order)}",
                 fix=f"x = x.permute({permutation})  # before {operation.name} {case.place(operation)}",
+                keras=f"# {case.where_keras}: merge the axes in the order {tuple(shape[start:end])}, as torch does",
                 changes={operation.key: replaced_by(_merge_in_order, start, order)},
             )
 
@@ -68,6 +70,7 @@ def _split_and_merged(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=HEADS_SPLIT_OTHERWISE,
                 fix=f"x = x.unflatten(-1, (-1, heads)).transpose(-1, -2)  # {case.where}",
+                keras=f"# {case.where_keras}: split the features into (heads, width), as torch does",
                 changes=changes,
             )
 
@@ -153,6 +156,7 @@ def _rolled(case: Case) -> Iterator[Hypothesis]:
         yield Hypothesis(
             cause=f"torch rolls by {shifts if isinstance(shifts, int) else tuple(shifts)}, Keras by {opposite}",
             fix=f"x = torch.roll(x, {opposite}, ...)  # {case.place_in_words(operation)}",
+            keras=case.as_in_torch(operation),
             changes={operation.key: with_arguments(shifts=opposite)},
         )
 

@@ -77,11 +77,15 @@ class KerasSide:
         value: The value at the point.
         config: Configuration of the layer, if the layer itself differs; else empty.
         configs: Configurations of all layers.
+        masks: The masks with masked steps that layers received, shape (batch, steps), each by the last such layer.
+        without_masks: The line that removes the layer, or the option, from which the masks come.
     """
 
     value: Array
     config: Mapping[str, Any]
     configs: tuple[Mapping[str, Any], ...]
+    masks: Mapping[str, Array] = field(default_factory=dict)
+    without_masks: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +125,20 @@ class Case:
 
     def place(self, operation: Operation) -> str:
         """Return the module that calls an operation, or else the point of this case in words."""
-        return operation.owner or self.where
+        return operation.owner or (operation.name if self._is_layer_itself else self.where)
+
+    @property
+    def _is_layer_itself(self) -> bool:
+        """Whether the torch module is itself a layer, and has no path."""
+        return self.torch.classes.get("", "").startswith("torch.nn.modules") and len(self.torch.classes) == 1
+
+    def before(self, operation: Operation) -> str:
+        """Return the location right before an operation, in words: "before pool", "before the call of max_pool2d"."""
+        return f"before {operation.owner}" if operation.owner else f"before the call of {operation.name}"
+
+    def as_in_torch(self, operation: Operation) -> str:
+        """Return a comment for the Keras side that names the call of torch to repeat there."""
+        return f"# {self.where_keras}, as in torch: {_written(operation)}"
 
     def place_in_words(self, operation: Operation) -> str:
         """Return the location of an operation as part of a sentence: "in block.0" or "before head"."""
@@ -145,12 +162,14 @@ class Hypothesis:
     Attributes:
         cause: The difference between the two sides, in words.
         fix: The line of code to paste.
+        keras: The line for the Keras side, if `fix` is one for the torch side.
         changes: Replacements of torch operations, by operation key.
         tensors: Replacements of torch tensors, by path.
     """
 
     cause: str
     fix: str
+    keras: str = ""
     changes: Mapping[Key, Change] = field(default_factory=dict)
     tensors: Mapping[str, Array] = field(default_factory=dict)
 
@@ -166,6 +185,21 @@ class Suspect:
 
     name: str
     hypotheses: Callable[[Case], Iterator[Hypothesis]]
+
+
+def _written(operation: Operation) -> str:
+    """Return a call as code, without its tensors: "max_pool2d(kernel_size=3, stride=2)"."""
+    arguments = [
+        f"{value!r}" if name.isdigit() else f"{name}={value!r}"
+        for name, value in operation.arguments.items()
+        if not isinstance(value, tuple) and value is not None and not _has_tensors(value)
+    ]
+    return f"{operation.name}({', '.join(arguments)})"
+
+
+def _has_tensors(value: Any) -> bool:
+    """Return whether a list contains the shape of a tensor, which is a tuple."""
+    return isinstance(value, list) and any(isinstance(item, tuple) or _has_tensors(item) for item in value)
 
 
 def ints(value: Any, rank: int) -> tuple[int, ...]:

@@ -72,18 +72,27 @@ def _other_geometry(
 
     if stride != ints(operation.get("stride", 1), rank):
         cause, fix = f"stride is {operation.get('stride', 1)} in torch and {stride} in Keras", f"stride={stride}"
+        keras = f"strides={ints(operation.get('stride', 1), rank)}  # {case.point.keras_path}"
     elif dilation != ints(operation.get("dilation", 1), rank):
         cause, fix = (
             f"dilation is {operation.get('dilation', 1)} in torch and {dilation} in Keras",
             f"dilation={dilation}",
         )
+        keras = f"dilation_rate={ints(operation.get('dilation', 1), rank)}  # {case.point.keras_path}"
     else:
         cause = (
             f"Keras pads {', '.join(map(str, pads))} (before, after) along the axes, torch "
             f'{operation.get("padding", 0)} on both sides: at stride {stride} "same" pads more at the end'
         )
-        fix = f"x = F.pad(x, {flat(pads)})  # before {operation.owner}, with padding=0"
-    return Hypothesis(cause=cause, fix=fix, changes={operation.key: run})
+        fix = f"x = F.pad(x, {flat(pads)})  # {case.before(operation)}, with padding=0"
+        torch_pads = _torch_pads(operation, operation.get("weight")[2:], dilation)
+        keras = f"x = keras.layers.ZeroPadding{rank}D({_keras_pads(torch_pads)})(x)  "
+        keras += f'# before {case.point.keras_path}, with padding="valid"'
+    return Hypothesis(cause=cause, fix=fix, keras=keras, changes={operation.key: run})
+
+
+def _keras_pads(pads: Pads) -> Any:
+    return pads if len(pads) > 1 else pads[0]
 
 
 def _kernel(case: Case) -> Iterator[Hypothesis]:
@@ -129,7 +138,8 @@ def _crop(case: Case) -> Iterator[Hypothesis]:
                 yield Hypothesis(
                     cause=f"Keras crops {start} at the start of every axis of the transposed convolution, torch "
                     f"{torch_padding}",
-                    fix=f"padding=0  # {operation.owner}, then x[..., {start}:{start} + size]",
+                    fix=f"padding=0  # {case.place(operation)}, then x[..., {start}:{start} + size]",
+                    keras=case.as_in_torch(operation),
                     changes={operation.key: replaced_by(_cropped, start)},
                 )
 
@@ -153,13 +163,15 @@ def _border(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=f"torch pads {tuple(pads)} (before and after, the last axis first), Keras {tuple(swapped)}",
                 fix=f"x = F.pad(x, {tuple(swapped)})  # {case.place(operation)}",
+                keras=case.as_in_torch(operation),
                 changes={operation.key: with_arguments(pad=swapped)},
             )
         for other in ("constant", "reflect", "replicate", "circular"):
             if other != mode:
                 yield Hypothesis(
                     cause=f"torch pads the border with mode {mode}, Keras with {other}",
-                    fix=f'padding_mode="{"zeros" if other == "constant" else other}"  # {operation.owner}',
+                    fix=f'padding_mode="{"zeros" if other == "constant" else other}"  # {case.place(operation)}',
+                    keras=case.as_in_torch(operation),
                     changes={operation.key: with_arguments(mode=other, value=None)},
                 )
 

@@ -15,7 +15,8 @@ def _row_offset(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=f"Keras' indices into the embedding table are {abs(offset)} "
                 f"{'higher' if offset > 0 else 'lower'} than torch's",
-                fix=f"indices = indices {'+' if offset > 0 else '-'} {abs(offset)}  # before {operation.owner}",
+                fix=f"indices = indices {'+' if offset > 0 else '-'} {abs(offset)}  # {case.before(operation)}",
+                keras=f"indices = indices {'-' if offset > 0 else '+'} {abs(offset)}  # before {case.point.keras_path}",
                 changes={operation.key: replaced_by(_shifted, offset)},
             )
 
@@ -40,7 +41,8 @@ def _padding_row(case: Case) -> Iterator[Hypothesis]:
         for zero in dict.fromkeys((0, *(() if row is None else (row,)))):
             yield Hypothesis(
                 cause=f"row {zero} of the embedding table is zero in Keras, as a padding row",
-                fix=f"nn.Embedding(..., padding_idx={zero})  # {operation.owner}",
+                fix=f"nn.Embedding(..., padding_idx={zero})  # {case.place(operation)}",
+                keras=f"# {case.point.keras_path or case.where_keras}: keep the values of row {zero}, as torch does",
                 changes={operation.key: replaced_by(_without_row, zero)},
             )
 
@@ -53,7 +55,8 @@ def _reversed_table(case: Case) -> Iterator[Hypothesis]:
     for operation in case.operations_named("embedding"):
         yield Hypothesis(
             cause="the rows of the embedding table are reversed in Keras",
-            fix=f"weight.flip(0)  # {operation.owner}",
+            fix=f"weight.flip(0)  # {case.place(operation)}",
+            keras=case.point.pair_call,
             changes={operation.key: lambda call: call.run(weight=torch.flip(call.get("weight"), [0]))},
         )
 

@@ -41,7 +41,8 @@ def _no_bias(case: Case) -> Iterator[Hypothesis]:
         if operation.get("bias") is not None:
             yield Hypothesis(
                 cause="Keras adds no bias, torch does",
-                fix=f"bias=False  # {operation.owner}, or use_bias=True in {case.point.keras_path}",
+                fix=f"bias=False  # {case.place(operation)}",
+                keras=f"use_bias=True  # {case.point.keras_path}",
                 changes={operation.key: with_arguments(bias=None)},
             )
 

@@ -44,6 +44,7 @@ def _factor(case: Case) -> Iterator[Hypothesis]:
     yield Hypothesis(
         cause=f"Keras multiplies by {_number(ratio)} {case.where_keras}, torch does not",
         fix=f"x = x * {ratio!r}  # {case.where}",
+        keras=f"x = x / {ratio!r}  # {case.where_keras}",
         changes={sources[-1].key: lambda call: call.run() * ratio},
     )
 
@@ -74,7 +75,8 @@ def _branch(case: Case) -> Iterator[Hypothesis]:
         if abs(factor) < _SAME:
             factor, cause = 0.0, f"Keras omits {result}"
         fix = f"x = x * {factor!r}  # after {operation.name} in {operation.owner}"
-        yield Hypothesis(cause=cause, fix=fix, changes={operation.key: replaced_by(_times, factor)})
+        keras = f"# {case.where_keras}: without the factor {factor!r}" if factor else case.as_in_torch(operation)
+        yield Hypothesis(cause=cause, fix=fix, keras=keras, changes={operation.key: replaced_by(_times, factor)})
 
 
 def _fitted_factor(case: Case, operation: Operation) -> float | None:
@@ -106,6 +108,7 @@ def _table(case: Case) -> Iterator[Hypothesis]:
                     cause=f"Keras multiplies the embedding table {operation.owner} by {_number(factor)}, torch "
                     "does not",
                     fix=f"x = x * {factor!r}  # after {operation.owner}",
+                    keras=f"# {case.where_keras}: without the factor {factor!r} of the embedding table",
                     changes={operation.key: replaced_by(_times, factor)},
                 )
 
@@ -158,6 +161,7 @@ def _pixels(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=_scaling(case, reverse, scale, shift),
                 fix=_pixel_line(case, reverse, scale, shift, axis),
+                keras=f"# {case.where_keras}: without this scaling, as torch",
                 changes={sources[-1].key: replaced_by(_scaled, reverse, scale, shift, axis)},
             )
 

@@ -20,8 +20,13 @@ def _epsilon(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=f"epsilon is {torch_words} in torch and {epsilon:g} in Keras",
                 fix=_constructor(case, operation, f"eps={epsilon:g}"),
+                keras=_epsilon_in_keras(case, torch_epsilon),
                 changes={operation.key: with_arguments(eps=epsilon)},
             )
+
+
+def _epsilon_in_keras(case: Case, epsilon: float | None) -> str:
+    return f"epsilon={epsilon:g}  # {case.point.keras_path or case.where_keras}" if epsilon else ""
 
 
 def _other_epsilons(case: Case, torch_epsilon: float | None) -> list[float]:
@@ -37,7 +42,8 @@ def _added_epsilon(case: Case) -> Iterator[Hypothesis]:
             for epsilon in _other_epsilons(case, torch_epsilon):
                 yield Hypothesis(
                     cause=f"epsilon is {torch_epsilon:g} in torch and {epsilon:g} in Keras",
-                    fix=f"eps = {epsilon:g}  # {operation.owner}",
+                    fix=f"eps = {epsilon:g}  # {case.place(operation)}",
+                    keras=_epsilon_in_keras(case, torch_epsilon),
                     changes={operation.key: with_arguments(dim=epsilon)},
                 )
 
@@ -57,6 +63,7 @@ def _batch_statistics(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause="torch normalises with batch statistics, as in training, Keras with moving statistics",
                 fix=f"module.{operation.owner}.eval()  # F.batch_norm(..., training=False)",
+                keras=f"x = {case.point.keras_path}(x, training=True)",
                 changes={operation.key: with_arguments(training=False)},
             )
 
@@ -107,6 +114,7 @@ def _groups(case: Case) -> Iterator[Hypothesis]:
                 yield Hypothesis(
                     cause=f"the number of groups is {torch_groups} in torch and {groups} in Keras",
                     fix=f"nn.GroupNorm({groups}, {channels}, eps={operation.get('eps', 1e-5):g})  # {operation.owner}",
+                    keras=f"groups={torch_groups}  # {case.point.keras_path}",
                     changes={operation.key: with_arguments(num_groups=groups)},
                 )
 
@@ -116,7 +124,8 @@ def _biased_variance(case: Case) -> Iterator[Hypothesis]:
         if operation.get("correction", 1) and operation.get("unbiased", True):
             yield Hypothesis(
                 cause=f"torch takes the unbiased {operation.name}, divided by N - 1; Keras the biased one",
-                fix=f"x.{operation.name}(..., unbiased=False)  # {operation.owner}",
+                fix=f"x.{operation.name}(..., unbiased=False)  # {case.place(operation)}",
+                keras=f"# {case.where_keras}: multiply the variance by n / (n - 1), as torch does",
                 changes={operation.key: _biased},
             )
 

@@ -30,16 +30,26 @@ def _max_pooling_padding(case: Case) -> Iterator[Hypothesis]:
             if any(map(any, pads)):
                 yield Hypothesis(
                     cause=f"Keras pads a max pooling with 0, torch with -inf: {_listed(pads)}",
-                    fix=f"x = F.pad(x, {flat(pads)})  # before {case.place(operation)}, with padding=0",
+                    fix=f"x = F.pad(x, {flat(pads)})  # {case.before(operation)}, with padding=0",
+                    keras=_padded_in_keras(case, operation),
                     changes={operation.key: replaced_by(_padded, pads, 0.0)},
                 )
         if same != torch_pads:
             keras_words, torch_words = _listed(same), _listed(torch_pads)
             yield Hypothesis(
                 cause=f'Keras pads a max pooling by {keras_words}, "same" pads more at the end; torch {torch_words}',
-                fix=f'x = F.pad(x, {flat(same)}, value=-float("inf"))  # before {operation.owner}, with padding=0',
+                fix=f'x = F.pad(x, {flat(same)}, value=-float("inf"))  # {case.before(operation)}, with padding=0',
+                keras=_padded_in_keras(case, operation),
                 changes={operation.key: replaced_by(_padded, same, -float("inf"))},
             )
+
+
+def _padded_in_keras(case: Case, operation: Operation) -> str:
+    """Return the line that pads in Keras as torch pads, before a pooling with padding="valid"."""
+    rank = _rank(operation)
+    pads = [(side, side) for side in ints(operation.get("padding", 0), rank)]
+    line = f'x = keras.ops.pad(x, {[(0, 0), *pads, (0, 0)]}, constant_values=-float("inf"))'
+    return f'{line}  # {case.where_keras}, before a pooling with padding="valid"'
 
 
 def _average_pooling_padding(case: Case) -> Iterator[Hypothesis]:
@@ -48,12 +58,14 @@ def _average_pooling_padding(case: Case) -> Iterator[Hypothesis]:
         yield Hypothesis(
             cause=f"average pooling counts the padding in torch: {counts}; in Keras: {not counts}",
             fix=f"count_include_pad={not counts}  # {case.place(operation)}",
+            keras=case.as_in_torch(operation),
             changes={operation.key: with_arguments(count_include_pad=not counts)},
         )
         same = _same(operation)
         yield Hypothesis(
             cause=f'Keras pads an average pooling by {_listed(same)}, as "same" does, and does not count the padding',
             fix=f"AvgPool(padding=0, ceil_mode=True)  # {case.place(operation)}",
+            keras=case.as_in_torch(operation),
             changes={operation.key: replaced_by(_mean_without_border, same)},
         )
 
@@ -64,6 +76,7 @@ def _ceil_mode(case: Case) -> Iterator[Hypothesis]:
         yield Hypothesis(
             cause=f"ceil_mode is {ceil_mode} in torch, Keras pools as with ceil_mode={not ceil_mode}",
             fix=f"ceil_mode={not ceil_mode}  # {case.place(operation)}",
+            keras=case.as_in_torch(operation),
             changes={operation.key: with_arguments(ceil_mode=not ceil_mode)},
         )
 
@@ -80,6 +93,7 @@ def _other_kind(case: Case) -> Iterator[Hypothesis]:
         yield Hypothesis(
             cause=cause,
             fix=f"F.{other}  # {case.place(operation)}",
+            keras=case.as_in_torch(operation),
             changes={operation.key: replaced_by(_pooled_by, getattr(functional, other))},
         )
 
@@ -107,6 +121,7 @@ def _resize(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=f"torch resizes with {_mode(mode, aligned)}, Keras with {_mode(other, corners)}",
                 fix=f"F.interpolate(x, ..., {_arguments(other, corners)})  # {case.place(operation)}",
+                keras=case.as_in_torch(operation),
                 changes={operation.key: replaced_by(_resized, other, corners)},
             )
 

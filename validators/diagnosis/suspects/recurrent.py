@@ -55,7 +55,8 @@ def _direction(case: Case) -> Iterator[Hypothesis]:
         for order, is_restored in (("reversed", False), ("in the original order", True)):
             yield Hypothesis(
                 cause=f"Keras processes the sequence backwards, and returns the outputs {order}",
-                fix=f"x = x.flip({axis})  # before {operation.owner}",
+                fix=f"x = x.flip({axis})  # {case.before(operation)}",
+                keras=f"go_backwards=False  # {case.point.keras_path or case.where_keras}",
                 changes={operation.key: replaced_by(_backwards, axis, is_restored)},
             )
 

@@ -79,6 +79,7 @@ def _another_base(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=_other_base(torch_bases[changed[0]], keras_base),
                 fix=f"rope_theta={keras_base:g}  # {', '.join(changed)}",
+                keras=f"rope_max_wavelength={torch_bases[changed[0]]:g}  # {case.where_keras}",
                 tensors={path: _powers(keras_base, len(case.torch.read(path))) for path in changed},
             )
         for operation in powers:
@@ -88,6 +89,7 @@ def _another_base(case: Case) -> Iterator[Hypothesis]:
                 yield Hypothesis(
                     cause=_other_base(torch_base, keras_base),
                     fix=f"rope_theta={keras_base:g}  # {case.place(operation)}",
+                    keras=f"rope_max_wavelength={torch_base:g}  # {case.where_keras}",
                     changes={operation.key: with_arguments(**{name: keras_base})},
                 )
 
@@ -138,6 +140,7 @@ def _interleaved(case: Case) -> Iterator[Hypothesis]:
                 "in another order",
                 fix=f"x = x.unflatten(-1, {sizes}).transpose(-1, -2).flatten(-2)  "
                 f"# query and key, {case.where}, after they are split into heads",
+                keras=f"# {case.where_keras}: rotate pairs of {torch_pairs}",
                 changes=dict.fromkeys((first.key, second.key), replaced_by(_with_features_reordered, sizes)),
             )
 

@@ -145,6 +145,7 @@ def _causal(case: Case) -> Iterator[Hypothesis]:
                 cause="attention is causal in Keras, but not in torch",
                 fix=f"scores = scores.masked_fill(~torch.ones_like(scores, dtype=torch.bool).tril(), -torch.inf)  "
                 f"# before the softmax {case.place(softmax)}",
+                keras=f"# {case.where_keras}: without the causal mask (use_causal_mask=False)",
                 changes={softmax.key: _with_causal_mask},
             )
 
@@ -170,6 +171,7 @@ def _padding(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=f"Keras masks positions with index {row} as padding, torch does not",
                 fix=f"attention_mask = indices != {row}  # {case.where}",
+                keras=f"# {case.where_keras}: without the mask of the padding (mask_zero=False in the Embedding)",
                 changes=changes,
             )
 
@@ -211,6 +213,7 @@ def _scale(case: Case) -> Iterator[Hypothesis]:
                 yield Hypothesis(
                     cause=f"the scores are {formula} = {factor:.6g} times as large in Keras as in torch",
                     fix=f"scores = scores * {factor!r}  # in torch, after {products[-1].name} {case.where}",
+                    keras=f"scores = scores / {factor!r}  # {case.where_keras}",
                     changes={products[-1].key: replaced_by(_times, factor)},
                 )
 

@@ -40,6 +40,7 @@ def _axis(case: Case) -> Iterator[Hypothesis]:
                 yield Hypothesis(
                     cause=f"{operation.name} is over axis {torch_axis} in torch, and over torch's axis {axis} in Keras",
                     fix=f"{operation.name}(..., dim={axis})  # {case.place(operation)}",
+                    keras=case.as_in_torch(operation),
                     changes={operation.key: with_arguments(dim=axis)},
                 )
 
@@ -51,6 +52,7 @@ def _concatenation(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=f"the tensors are concatenated in another order in Keras: {_torch_order(order)}",
                 fix=f"torch.cat([parts[index] for index in {order}])  # {case.place(operation)}",
+                keras=f"parts = [parts[index] for index in {_inverse(order)}]  # {case.where_keras}, to concatenate",
                 changes={operation.key: replaced_by(_in_order, order)},
             )
 
@@ -62,6 +64,7 @@ def _split(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=f"the parts of a split are used in another order in Keras: {_torch_order(order)}",
                 fix=f"parts = [parts[index] for index in {order}]  # after {operation.name}, {case.place(operation)}",
+                keras=f"parts = [parts[index] for index in {_inverse(order)}]  # {case.where_keras}, after the split",
                 changes={operation.key: replaced_by(_parts_in_order, order)},
             )
 
@@ -78,6 +81,7 @@ def _packed_by_head(case: Case) -> Iterator[Hypothesis]:
                 cause=f"torch splits all {heads} heads into {operation.parts} at once, Keras splits head by head",
                 fix=f"x = x.unflatten(-1, ({heads}, {operation.parts}, -1)).transpose(-2, -3).flatten(-3)  "
                 f"# before {operation.name} {case.place(operation)}",
+                keras=case.as_in_torch(operation),
                 changes={operation.key: replaced_by(_head_by_head, operation.parts, heads)},
             )
 
@@ -95,6 +99,10 @@ def _orders(number: int) -> Iterator[list[int]]:
         orders = [original[::-1], [*original[1:], 0], [original[-1], *original[:-1]]]
         orders += [_swapped(original, first, second) for first, second in combinations(original, 2)]
     yield from (order for order in orders if order != original)
+
+
+def _inverse(order: list[int]) -> list[int]:
+    return sorted(range(len(order)), key=order.__getitem__)
 
 
 def _swapped(original: list[int], first: int, second: int) -> list[int]:
@@ -131,6 +139,7 @@ def _selection(case: Case) -> Iterator[Hypothesis]:
                 yield Hypothesis(
                     cause=f"torch selects position {torch_position} along axis {axis} {case.where}, Keras {words}",
                     fix=f"x = x.{code}  # {case.place(operation)}",
+                    keras=f"x = keras.ops.take(x, {torch_position}, ...)  # {case.where_keras}, torch's axis {axis}",
                     changes={operation.key: replaced_by(_select, axis, position)},
                 )
 
@@ -155,7 +164,8 @@ def _pixel_shuffle(case: Case) -> Iterator[Hypothesis]:
     for operation in case.operations_named("pixel_shuffle"):
         yield Hypothesis(
             cause="the channels of a pixel shuffle are in another order: torch has (c r r), Keras (r r c)",
-            fix=f"x = x.unflatten(1, (r * r, -1)).transpose(1, 2).flatten(1, 2)  # before {operation.owner}",
+            fix=f"x = x.unflatten(1, (r * r, -1)).transpose(1, 2).flatten(1, 2)  # {case.before(operation)}",
+            keras=case.as_in_torch(operation),
             changes={operation.key: _blocks_first},
         )
 
@@ -172,6 +182,7 @@ def _swapped_arguments(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=f"the two arguments of {operation.name} are swapped",
                 fix=f"torch.{operation.name}(b, a)  # {case.place(operation)}",
+                keras=f"first, second = second, first  # {case.where_keras}, the arguments of {operation.name}",
                 changes={operation.key: lambda call: call.run(input=call.get("dim"), dim=call.get("input"))},
             )
 
@@ -182,6 +193,7 @@ def _other_reduction(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=f"torch takes the {reduction} over {operation.get('dim')}, Keras the {other}",
                 fix=f"x.{other}({operation.get('dim')})  # {case.place(operation)}",
+                keras=case.as_in_torch(operation),
                 changes={operation.key: replaced_by(_with_function, getattr(torch, other))},
             )
 

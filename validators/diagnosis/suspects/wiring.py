@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from keras3conv.frameworks.torch.replay import TorchCall
+from keras3conv.frameworks.torch.replay import Operation, TorchCall
 from keras3conv.transforms import Shape
 from keras3conv.validators.diagnosis.suspects.base import VIEWS, Case, Hypothesis, Suspect, replaced_by
 
@@ -62,6 +62,8 @@ def _gate(case: Case) -> Iterator[Hypothesis]:
                     )
 
 
+_KERAS_COMBINING = {"add": "add", "mul": "multiply", "sub": "subtract", "maximum": "maximum"}
+
 _COMBINING = {"add": torch.add, "mul": torch.mul, "sub": torch.sub, "maximum": torch.maximum}
 
 
@@ -75,6 +77,7 @@ def _other_combination(case: Case) -> Iterator[Hypothesis]:
                 yield Hypothesis(
                     cause=f"torch combines two tensors by {operation.name} {case.where}, Keras by {name}",
                     fix=f"x = torch.{name}(first, second)  # {case.place_in_words(operation)}",
+                    keras=f"x = keras.ops.{_KERAS_COMBINING[operation.name]}(first, second)  # {case.where_keras}",
                     changes={operation.key: replaced_by(_combined_by, function)},
                 )
 
@@ -93,9 +96,20 @@ def _missing_operation(case: Case) -> Iterator[Hypothesis]:
         ):
             yield Hypothesis(
                 cause=f"torch calls {operation.name} {case.place_in_words(operation)}, Keras does not",
-                fix=f"x = ...  # {case.where_keras}: the result of {operation.name} in {operation.owner or 'torch'}",
+                fix=_added(case, operation),
                 changes={operation.key: replaced_by(_only, "input")},
             )
+
+
+def _added(case: Case, operation: Operation) -> str:
+    """Return the line that adds an operation of torch to Keras, or else a comment that names the call of torch."""
+    if operation.name in ("clamp", "clip", "hardtanh"):
+        default = (-1.0, 1.0) if operation.name == "hardtanh" else (None, None)
+        least = operation.get("dim", operation.get("min", operation.get("min_val", default[0])))
+        most = operation.get("2", operation.get("max", operation.get("max_val", default[1])))
+        if least is not None and most is not None:
+            return f"x = keras.ops.clip(x, {least!r}, {most!r})  # {case.where_keras}"
+    return case.as_in_torch(operation)
 
 
 _SEARCHED_ELSEWHERE = VIEWS | {"add", "sub", "mul", "div", "given", "conv1d", "conv2d", "conv3d", "linear"}

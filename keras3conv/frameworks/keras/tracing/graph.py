@@ -16,22 +16,23 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras3conv.errors import ModelError, Problem
+from keras3conv.errors import Problem
 from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras.attributes import attribute_paths
 from keras3conv.frameworks.keras.internals import compute_output_spec
 from keras3conv.frameworks.keras.observing import Original, layer_calls, symbolic_calls
 from keras3conv.frameworks.keras.operations import arguments_of, kind_of_operation
 from keras3conv.frameworks.keras.state import tensors_kept
 from keras3conv.frameworks.keras.tracing.creation import creations_recorded, draws_noted
 from keras3conv.frameworks.keras.tracing.endings import distributed, final_activation, noted_config
+from keras3conv.frameworks.keras.tracing.problems import cannot_call, cannot_follow
 from keras3conv.frameworks.keras.tracing.sizes import DEPENDS, Sizes, merged
 from keras3conv.frameworks.keras.tracing.variables import symbolic_variables
+from keras3conv.frameworks.keras.training_only import training_only
 from keras3conv.frameworks.keras.tree import named_layers, variables_of
 from keras3conv.frameworks.keras.values import raised_by_keras
-from keras3conv.messages import lay_out
 from keras3conv.model.graph import Graph, Node, Parameter, Ref, Tensor, mapped
 from keras3conv.model.views import ModelView
-from keras3conv.rules.rule import stub
 from keras3conv.transforms import Array
 
 IsLeaf = Callable[[keras.layers.Layer, tuple[str, ...]], bool]
@@ -69,7 +70,15 @@ def graph_of(
     if any(DEPENDS in problem.fact for problem in problems):
         graph, problems = traced(creations=True)
     names = {tensor.name: given.name for tensor, given in zip(graph.inputs, sizes.inputs, strict=True)}
-    return replace(graph.pruned(), input_names=names), problems
+    written = attribute_paths(model)
+    graph = replace(
+        graph.pruned(),
+        input_names=names,
+        keeps_names=sizes.are_named,
+        written=written,
+        remarks=training_only(model, written),
+    )
+    return graph, problems
 
 
 DRAWN = (
@@ -98,7 +107,7 @@ def _trace(model: keras.layers.Layer, tracer: "_Tracer", given: Any, view: Model
         try:
             outputs = tracer.call(model, given)
         except raised_by_keras() as error:
-            raise _cannot_call(model, error, tracer.problems) from error
+            raise cannot_call(model, error, tracer.problems) from error
     graph = Graph(
         name=model.name,
         view=view,
@@ -251,7 +260,7 @@ class _Tracer:
             if len(self.inside) == 1:
                 raise
             del self.nodes[before:]
-            self.problems.append(_cannot_follow(path, layer, error))
+            self.problems.append(cannot_follow(path, layer, error))
             return self._leaf(layer, original, args, kwargs)
         finally:
             self.inside.pop()
@@ -352,26 +361,6 @@ def _has_variable(value: Any) -> bool:
     if type(value) in (list, tuple, dict):
         return any(map(_has_variable, value.values() if isinstance(value, dict) else value))
     return isinstance(value, keras.Variable)
-
-
-def _cannot_follow(path: str, layer: keras.layers.Layer, error: Exception) -> Problem:
-    kind = keras_side.kinds_of(layer)[0] if keras_side.kinds_of(layer) else type(layer).__qualname__
-    message = keras_side.error_message(error)
-    return Problem(
-        keras=path,
-        fact=f"{kind} cannot be traced with symbolic tensors: {type(error).__name__}: {message}",
-        fixes=(stub(kind, [role for role, _ in variables_of(layer)]),),
-    )
-
-
-def _cannot_call(model: keras.layers.Layer, error: Exception, problems: list[Problem]) -> ModelError:
-    fact = f"{type(error).__name__}: {keras_side.error_message(error)}"
-    return ModelError(
-        lay_out(
-            f"{model.name} (keras) cannot be called with symbolic tensors",
-            [*problems, Problem(keras=model.name, fact=fact)],
-        )
-    )
 
 
 def _last(kind: str) -> str:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras3conv.errors import ModelError, Problem
+from keras3conv.frameworks.keras.inputs import call_arguments
 from keras3conv.messages import lay_out
 from keras3conv.model.graph import Graph, Node, Size, Tensor, leaves, mapped
 
@@ -38,10 +39,11 @@ class _Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """The inputs of a model, and their dynamic sizes."""
+    """The inputs of a model, their dynamic sizes, and whether their names are those of arguments in the user's code."""
 
     nested: Any
     inputs: tuple[_Input, ...]
+    are_named: bool = False
 
     @classmethod
     def of(cls, model: keras.layers.Layer, inputs: Any) -> "Sizes":
@@ -60,8 +62,9 @@ class Sizes:
             fact = "the model has no input specification"
             problem = Problem(keras=model.name, fact=fact, fixes=("k3c.convert(model, inputs=example_input)",))
             raise ModelError(lay_out(f"{model.name} (keras) cannot be traced", [problem]))
-        flat = [_input(tensor, place) for place, tensor in enumerate(keras.tree.flatten(nested))]
-        return cls(nested=nested, inputs=tuple(flat))
+        names = _argument_names(model, nested)
+        flat = [_input(tensor, place, names) for place, tensor in enumerate(keras.tree.flatten(nested))]
+        return cls(nested=nested, inputs=tuple(flat), are_named=bool(names))
 
     @property
     def symbols(self) -> dict[str, tuple[int, int]]:
@@ -100,16 +103,26 @@ class Sizes:
         return min(found, key=lambda size: abs(size.offset), default=None)
 
 
-def _input(tensor: Any, place: int) -> _Input:
+def _argument_names(model: keras.layers.Layer, nested: Any) -> tuple[str, ...]:
+    """Return the names of given inputs: the keys of a dict, or the arguments of `call`; empty if there are none."""
+    if isinstance(nested, dict) and all(hasattr(value, "shape") for value in nested.values()):
+        return tuple(sorted(nested))  # the order in which Keras flattens a dict
+    given = nested if isinstance(nested, tuple) else (nested,)
+    names = call_arguments(model)
+    fits = len(given) <= len(names) and all(hasattr(value, "shape") for value in given)
+    return names[: len(given)] if fits else ()
+
+
+def _input(tensor: Any, place: int, names: tuple[str, ...]) -> _Input:
     shape = tuple(tensor.shape)
-    names = _AXES.get(len(shape), _MANY_AXES)
+    axes = _AXES.get(len(shape), _MANY_AXES)
     symbolic = isinstance(tensor, keras.KerasTensor)
     free = [axis for axis, size in enumerate(shape) if (size is None if symbolic else axis == 0)]
-    sizes = tuple(names[min(axis, len(names) - 1)] if axis in free else int(size) for axis, size in enumerate(shape))
+    sizes = tuple(axes[min(axis, len(axes) - 1)] if axis in free else int(size) for axis, size in enumerate(shape))
     return _Input(
         shape=sizes,
         dtype=str(keras.backend.standardize_dtype(tensor.dtype)),
-        name=getattr(tensor, "name", None) or f"input_{place}",
+        name=getattr(tensor, "name", None) or (names[place] if names else f"input_{place}"),
     )
 
 

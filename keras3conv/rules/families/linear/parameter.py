@@ -16,7 +16,7 @@ def _prelu_rank(config: Config) -> int:
     keras = counterpart(config)
     rank = len(shape_of(keras, "alpha")) + 1 if keras else input_rank(config)
     if rank is None:
-        raise RuleError("PReLU: the shape of its input is required, but unknown")
+        raise RuleError("PReLU: the shape of its input is needed, but unknown")
     return rank
 
 
@@ -78,7 +78,7 @@ def _scale_size(config: Config) -> int:
     """Return the number of factors: the size of the last input axis. Raises `RuleError` if it is unknown."""
     inputs = config.get("inputs")
     if not inputs:
-        raise RuleError("LayerScale: the shape of its input is needed, and is not known")
+        raise RuleError("LayerScale: the shape of its input is needed, but unknown")
     return int(inputs[0][-1])
 
 

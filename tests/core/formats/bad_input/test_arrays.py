@@ -135,7 +135,7 @@ def test_a_single_array_is_read(tmp_path: Path) -> None:
     assert read_inputs(tmp_path / "x.npy").tolist() == [0, 1, 2]
 
 
-def test_inputs_that_are_no_arrays_are_an_error_with_the_fix(tmp_path: Path) -> None:
+def test_inputs_that_are_not_arrays_are_an_error_with_the_fix(tmp_path: Path) -> None:
     path = several(x=objects())(tmp_path)
     with pytest.raises(InputError, match=r"no arrays of numbers(.|\n)*Fix:  numpy\.savez"):
         read_inputs(path)

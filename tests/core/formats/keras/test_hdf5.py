@@ -183,6 +183,30 @@ def test_a_template_keeps_everything_except_the_weights(tmp_path: Path) -> None:
         assert repeated.sha256 == doubled.sha256
 
 
+def test_a_template_is_not_opened_by_the_hdf5_library_in_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in (weights(tmp_path), archive(tmp_path)):
+        view = formats.read(path)
+        with monkeypatch.context() as patch:
+            patch.setattr(h5py, "File", lambda *_: pytest.fail("h5py.File was called"))
+            new = tmp_path / f"new{''.join(path.suffixes)}"
+            formats.write(new, list(view.tensors()), lambda p, v=view: 3 * v.read(p), template=path)
+        assert formats.read(new).read("head/bias").tolist() == [0, 3, 6]
+
+
+def test_a_compressed_template_is_refused(tmp_path: Path) -> None:
+    def plant(file: h5py.File) -> None:
+        values = np.zeros((4, 3), np.float32)
+        file["layers/dense/vars"].create_dataset("0", data=values, compression="gzip")
+
+    path = weights(tmp_path, plant)
+    view = formats.read(path)
+    with pytest.raises(FileError, match=r"is compressed(.|\n)*Fix:  h5repack"):
+        formats.write(tmp_path / "new.weights.h5", list(view.tensors()), view.read, template=path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_template_must_hold_exactly_the_tensors(tmp_path: Path) -> None:
     path = weights(tmp_path)
     kernel, bias = formats.read(path).tensors()

@@ -31,7 +31,9 @@ def ref(name: str, array: np.ndarray[Any, Any]) -> TensorRef:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(), (0, 3), (3, 5)])
-def test_every_dtype_and_shape_comes_back_bit_for_bit(tmp_path: Path, dtype: str, shape: tuple[int, ...]) -> None:
+def test_every_dtype_and_shape_is_written_and_read_bit_for_bit(
+    tmp_path: Path, dtype: str, shape: tuple[int, ...]
+) -> None:
     import ml_dtypes
 
     kind = np.dtype(getattr(ml_dtypes, dtype, dtype))

@@ -221,7 +221,7 @@ def test_a_factory_that_takes_too_long_to_import_is_a_problem(tmp_path: Path, mo
     }
 
 
-def test_tasks_of_a_program_are_named_by_their_place() -> None:
+def test_tasks_of_a_program_are_named_by_their_index() -> None:
     tasks: list[dict[str, Any]] = [{"model": "nets.py:a"}, {"model": "nets.py:b", "shpe": [1]}]
     found = read_tasks(tasks, "mine")
     assert [f"{fault.where}: {fault.fact}" for fault in found.faults] == [

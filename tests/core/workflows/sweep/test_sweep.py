@@ -106,7 +106,7 @@ def test_every_planted_failure_gives_a_row_and_no_result_is_lost(folder: Path, m
     assert sorted(again) == ["grow", "misfit", "step3"]
 
 
-def test_the_exit_status_is_that_of_every_command_and_json_goes_to_the_standard_output(folder: Path) -> None:
+def test_sweep_uses_the_common_exit_codes_and_prints_json_on_stdout(folder: Path) -> None:
     def run(text: str, out: str) -> Result:
         (folder / "some.toml").write_text(text)
         arguments = ["sweep", str(folder / "some.toml"), "-o", str(folder / out), "--json"]

@@ -59,7 +59,7 @@ LOOK_ALIKE: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("make", LOOK_ALIKE.values(), ids=LOOK_ALIKE)
-def test_a_zero_padding_with_another_effect_stays_a_layer(make: Callable[[Any], Any]) -> None:
+def test_a_zero_padding_that_a_convolution_cannot_apply_stays_a_padding_layer(make: Callable[[Any], Any]) -> None:
     given = image()
     assert "nn.ZeroPad2d" in proven(make(given), given).source
 
@@ -94,7 +94,7 @@ def test_validation_fails_with_padding_at_the_wrong_end() -> None:
 
 
 @pytest.mark.parametrize("padding", [((1, 0), (0, 1)), ((0, 1), (2, 1))])
-def test_more_padding_at_the_start_stays_a_layer(padding: Any) -> None:
+def test_more_padding_at_the_start_than_at_the_end_stays_a_padding_layer(padding: Any) -> None:
     given = image()
     x = layers.DepthwiseConv2D(3, strides=2)(layers.ZeroPadding2D(padding)(given))
     assert "nn.ZeroPad2d" in proven(x, given).source

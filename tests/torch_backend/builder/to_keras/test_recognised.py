@@ -79,12 +79,12 @@ def test_a_normalization_by_the_root_of_the_mean_square_is_a_layer() -> None:
 
 
 @pytest.mark.parametrize("name", NEAR_NORMALIZATIONS)
-def test_a_calculation_like_the_normalization_stays_written_out(name: str) -> None:
+def test_a_formula_similar_to_a_normalization_is_not_replaced_by_a_layer(name: str) -> None:
     conversion = converted(Scaled(NEAR_NORMALIZATIONS[name]), torch.randn(2, 3, 6))
     assert "RMSNormalization" not in conversion.source
 
 
-def test_a_normalization_whose_parts_are_used_elsewhere_stays_written_out() -> None:
+def test_a_normalization_with_intermediate_values_used_elsewhere_is_not_replaced_by_a_layer() -> None:
     class Both(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -99,14 +99,14 @@ def test_a_normalization_whose_parts_are_used_elsewhere_stays_written_out() -> N
 
 
 @pytest.mark.parametrize("name", EXACT_ACTIVATIONS)
-def test_an_activation_that_is_written_out_is_one_operation(name: str) -> None:
+def test_the_formula_of_an_activation_becomes_one_operation(name: str) -> None:
     compute, expected = EXACT_ACTIVATIONS[name]
     conversion = converted(Activation(compute), torch.randn(2, 6))
     assert expected in conversion.source
 
 
 @pytest.mark.parametrize("name", NEAR_ACTIVATIONS)
-def test_a_calculation_like_an_activation_stays_written_out(name: str) -> None:
+def test_a_formula_similar_to_an_activation_is_not_replaced(name: str) -> None:
     conversion = converted(Activation(NEAR_ACTIVATIONS[name]), torch.randn(2, 6))
     assert "silu(" not in conversion.source
     assert "gelu(" not in conversion.source

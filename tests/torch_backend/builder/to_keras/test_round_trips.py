@@ -62,7 +62,7 @@ TORCH: dict[str, tuple[Any, Any]] = {
 @pytest.mark.parametrize(
     "build", [pytest.param(one, marks=[] if one is images else [pytest.mark.slow]) for one in KERAS]
 )
-def test_a_keras_model_comes_back_as_the_same_function(build: Any) -> None:
+def test_a_round_trip_through_torch_returns_an_equal_keras_model(build: Any) -> None:
     model = build()
     there = k3c.convert(model, validate=False)
     given = tuple(torch.from_numpy(one) for one in there.inputs)
@@ -79,7 +79,7 @@ def test_a_keras_model_comes_back_as_the_same_function(build: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TORCH)
-def test_a_module_comes_back_as_the_same_function(name: str) -> None:
+def test_a_round_trip_through_keras_returns_an_equal_torch_module(name: str) -> None:
     build, inputs = TORCH[name]
     module, given = build().eval(), inputs()
 

@@ -247,3 +247,25 @@ def test_two_slices_of_one_axis_stay_two() -> None:
             return (x + 1)[:, 1:][:, :2].exp()
 
     converted(Twice(), torch.randn(3, 4, 3))  # compares both models in float64
+
+
+class Rotated(nn.Module):
+    """Rotate two tensors by the same angles, as rotary positions do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        angles = torch.arange(5.0)[:, None] / 10 ** torch.arange(4.0)
+        cosines, sines = angles.cos(), angles.sin()
+        query, key = (one * cosines + one.flip(-1) * sines for one in (self.query(tokens), self.key(tokens)))
+        return query @ key.transpose(1, 2)
+
+
+def test_a_long_constant_is_defined_once_at_the_top() -> None:
+    source = converted(Rotated(), torch.randn(2, 5, 4)).source
+    tables = [line for line in source.splitlines() if line.endswith("= np.array(")]
+    assert tables == ["COS = np.array(", "SIN = np.array("]
+    assert source.count("np.array(") == 2
+    assert source.count(" * COS") == source.count(" * SIN") == 2

@@ -125,7 +125,7 @@ def steps() -> torch.Tensor:
 def test_a_mistake_in_a_decoder_is_named(plant: dict[str, Any], layer: str, cause: str, fix: str) -> None:
     problem = first_problem(Decoder(), decoder(**plant), sentences())
     assert (problem.torch, cause in problem.fact) == (layer, True), problem
-    assert fix in problem.fixes[0]
+    assert any(fix in line for line in problem.fixes)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_mistake_in_a_decoder_is_named(plant: dict[str, Any], layer: str, caus
 def test_a_mask_in_keras_only_is_named(mask: str, cause: str, fix: str) -> None:
     problem = first_problem(Decoder(causal=False), decoder(mask=mask), sentences())
     assert (problem.torch, cause in problem.fact) == ("out", True), problem
-    assert fix in problem.fixes[0]
+    assert any(fix in line for line in problem.fixes)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_mask_in_keras_only_is_named(mask: str, cause: str, fix: str) -> None:
 def test_a_mistake_in_a_packed_projection_is_named(plant: dict[str, Any], cause: str, fix: str) -> None:
     problem = first_problem(Packed(), packed(**plant), steps())
     assert (problem.torch, cause in problem.fact) == ("out", True), problem
-    assert fix in problem.fixes[0]
+    assert any(fix in line for line in problem.fixes)
 
 
 @pytest.mark.parametrize(

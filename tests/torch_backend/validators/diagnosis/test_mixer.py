@@ -51,7 +51,7 @@ def images() -> torch.Tensor:
             "keras.ops.multiply(",
         ),
         ({"shift": 2}, "mix", "torch rolls by (-2, -2), Keras by (2, 2)", "x = torch.roll(x, (2, 2), ...)"),
-        ({"shift": 0}, "mix", "torch calls roll before mix, Keras does not", "the result of roll"),
+        ({"shift": 0}, "mix", "torch calls roll before mix, Keras does not", "as in torch: roll("),
         ({"share": 0.8}, "last", "Keras multiplies the result of conv2d in branch by 0.8", "x = x * 0.8"),
         (
             {"activated": "first"},
@@ -70,7 +70,7 @@ def images() -> torch.Tensor:
 def test_a_mistake_in_a_mixer_is_named(plant: dict[str, Any], layer: str, cause: str, fix: str) -> None:
     problem = first_problem(Mixer(), mixer(**plant), images())
     assert (problem.torch, cause in problem.fact) == (layer, True), problem
-    assert fix in problem.fixes[0]
+    assert any(fix in line for line in problem.fixes)
 
 
 def test_the_mixer_agrees_without_a_mistake() -> None:

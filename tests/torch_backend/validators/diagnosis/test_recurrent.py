@@ -77,7 +77,7 @@ def test_another_activation_inside_a_recurrent_layer_is_named(
 ) -> None:
     problem = first_problem(Recurrent(torch_kind), recurrent(keras_kind, **options), steps())
     assert (problem.torch, cause in problem.fact) == ("rnn", True), problem
-    assert fix in problem.fixes[0]
+    assert any(fix in line for line in problem.fixes)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_another_output_or_state_of_a_recurrent_layer_is_named(
 ) -> None:
     problem = first_problem(Recurrent("LSTM", **module), recurrent("LSTM", **plant), steps())
     assert (problem.torch, cause in problem.fact) == ("head", True), problem
-    assert fix in problem.fixes[0]
+    assert any(fix in line for line in problem.fixes)
 
 
 def transposed(model: keras.Model) -> None:

@@ -63,7 +63,7 @@ def test_a_mistake_in_a_residual_network_is_named(plant: dict[str, Any], layer: 
     problem = first_problem(ResNet(), resnet(**plant), images())
     assert problem.torch == layer
     assert cause in problem.fact
-    assert fix in problem.fixes[0]
+    assert any(fix in line for line in problem.fixes)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_mistake_in_a_vision_transformer_is_named(plant: dict[str, Any], layer
     problem = first_problem(ViT(), vit(**plant), images())
     assert problem.torch == layer
     assert cause in problem.fact
-    assert fix in problem.fixes[0]
+    assert any(fix in line for line in problem.fixes)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_mistake_in_a_recurrent_network_is_named(plant: dict[str, Any], layer:
     problem = first_problem(Words(), words(**plant), sentences())
     assert problem.torch == layer
     assert cause in problem.fact
-    assert fix in problem.fixes[0]
+    assert any(fix in line for line in problem.fixes)
 
 
 def gates(order: tuple[int, ...]) -> Callable[[Array], Array]:
@@ -212,7 +212,7 @@ def test_a_mistake_in_the_weights_of_a_residual_network_is_named(
     problem = first_problem(ResNet(), resnet(), images(), tamper)
     assert problem.torch == layer
     assert cause in problem.fact
-    assert fix in problem.fixes[0]
+    assert any(fix in line for line in problem.fixes)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_a_mistake_in_the_weights_of_a_vision_transformer_is_named(
     problem = first_problem(ViT(), vit(), images(), tamper)
     assert problem.torch == layer
     assert cause in problem.fact
-    assert fix in problem.fixes[0]
+    assert any(fix in line for line in problem.fixes)
 
 
 def in_cell(name: str, change: Callable[[Array], Array], *roles: str) -> Tamper:
@@ -348,7 +348,7 @@ def test_a_mistake_in_the_weights_of_a_recurrent_network_is_named(
     problem = first_problem(Words(), words(), sentences(), tamper)
     assert problem.torch == layer
     assert cause in problem.fact
-    assert fix in problem.fixes[0]
+    assert any(fix in line for line in problem.fixes)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,81 @@
+"""What files cost before they are used: reading the header of a large one, and refusing a bomb."""
+
+import resource
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from benchmarks._files_models import Fixture
+from keras3conv import formats
+
+
+@dataclass(frozen=True)
+class Result:
+    """One measured ratio.
+
+    Attributes:
+        part: What was measured.
+        way: The method that is compared with the reference.
+        ratio: The median of the ratios of the rounds, or a number of another unit.
+        limit: The largest accepted ratio; None if there is no limit.
+        seconds: The median time of the method.
+    """
+
+    part: str
+    way: str
+    ratio: float
+    limit: float | None = None
+    seconds: float = 0.0
+
+    @property
+    def met(self) -> bool:
+        """Whether the ratio is within its limit."""
+        return self.limit is None or self.ratio <= self.limit
+
+
+def inspected(folder: Path, rounds: int, number: int = 100_000) -> list[Result]:
+    """What `inspect` reads of a file of many tensors: the time of this process, in seconds."""
+    Fixture("", ((16,),) * number).save(folder / "in.safetensors")
+    times = []
+    for _ in range(max(3, rounds // 2)):
+        started = time.process_time()
+        formats.read(folder / "in.safetensors")
+        times.append(time.process_time() - started)
+    return [Result(f"inspect, {number:,} tensors", "seconds of a processor", median(times), 1.0, median(times))]
+
+
+def refused(folder: Path, rounds: int) -> list[Result]:
+    """What a command takes longer to refuse a bomb than to refuse a file that is not there, in milliseconds."""
+    bombs = {
+        "a safetensors header of 2^60 bytes": (folder / "a.safetensors", (1 << 60).to_bytes(8, "little") + b"{}"),
+        "a zip archive of 1 GiB of zeros": (folder / "b.keras", b""),
+        "a pickle that repeats a list": (folder / "c.pt", b"\x80\x02]" + b"2\x85" * 100_000 + b"."),
+    }
+    for path, content in bombs.values():
+        path.write_bytes(content)
+    with zipfile.ZipFile(folder / "b.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("config.json", "model.weights.h5"):
+            with archive.open(name, "w") as member:
+                for _ in range(1024):
+                    member.write(bytes(1 << 20))
+    paths = {"": folder / "missing.safetensors"} | {name: path for name, (path, _) in bombs.items()}
+    found: dict[str, list[float]] = {name: [] for name in paths}
+    for _ in range(max(3, rounds)):
+        for name, path in paths.items():
+            found[name].append(_seconds_to_refuse(path))
+    start = min(found.pop(""))
+    return [Result(f"refuse {name}", "ms of a processor", 1e3 * (min(one) - start), 50) for name, one in found.items()]
+
+
+def _seconds_to_refuse(path: Path) -> float:
+    """The processor time of a command that refuses a file."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "keras3conv", "inspect", str(path)]
+    finished = subprocess.run(command, capture_output=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert finished.returncode == 2, finished.stdout
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

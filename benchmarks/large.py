@@ -1,0 +1,158 @@
+"""A sharded checkpoint larger than the memory, into sharded Keras weights, killed once and resumed.
+
+    python -m benchmarks large
+    python -m benchmarks large --gigabytes 8 --memory 1024
+
+The checkpoint is a file of holes but for the first numbers of every tensor, so it takes no space on the disk; the
+weights that are written do. The transfer runs in a process whose memory is limited. It is killed after some shards are
+finished, and started again: these shards must not be written again. At the end `verify` reads every shard, and the
+first numbers of every tensor are compared with the checkpoint. The folder is deleted.
+"""
+
+import argparse
+import json
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks._files_models import Fixture
+from benchmarks.speed import written
+from keras3conv import formats
+from keras3conv.workflows.files import read_plan
+from keras3conv.workflows.transfer import Options, transfer
+from keras3conv.workflows.verify import verify
+
+SHAPE = (4096, 4096)
+MARK = 1000
+"""The numbers of a tensor that are no zeros, all in its first row."""
+
+
+def main() -> int:
+    """Run what the arguments name; return 1 if a claim does not hold."""
+    parser = argparse.ArgumentParser(prog="large", description=__doc__)
+    parser.add_argument("--gigabytes", type=float, default=8.0)
+    parser.add_argument("--memory", type=int, default=1024, help="the limit of the memory in MiB (default: 1024)")
+    parser.add_argument("--shard", default="1GB", help="the size of a shard that is written (default: 1GB)")
+    parser.add_argument("--kill-after", type=int, default=3, help="the number of finished shards (default: 3)")
+    parser.add_argument("--folder", type=Path, help="where the files are written; a temporary folder by default")
+    parser.add_argument("--write", action="store_true", help="replace the table in benchmarks/FILES.md")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        return child(options.child, options.memory, options.shard)
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        rows = run(Path(folder), options.gigabytes, options.memory, options.shard, options.kill_after)
+    text = "\n".join(["| measured | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())])
+    print(text)
+    if options.write:
+        written("large", text, "FILES.md")
+    return 0
+
+
+def child(folder: Path, memory: int, shard: str) -> int:
+    """Transfer in this process with a limit of its memory, and print the peak of its anonymous memory in MiB."""
+    limit = memory << 20
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    peak = [0]
+
+    def progress(_name: str, _done: int, _total: int) -> None:
+        peak[0] = max(peak[0], _anonymous())
+
+    size = formats.parse_size(shard)
+    out = folder / "net.weights.h5"
+    options = Options(max_shard_size=size, progress=progress)
+    transfer(folder / "net.safetensors.index.json", out, read_plan(folder / "plan.json"), options)
+    print(json.dumps({"peak": peak[0] >> 20, "resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10}))
+    return 0
+
+
+def run(folder: Path, gigabytes: float, memory: int, shard: str, kill_after: int) -> dict[str, str]:
+    """Kill a transfer, go on with it, and check the result."""
+    fixture = Fixture("large", (SHAPE,) * max(2, round(gigabytes * 1e9 / (4 * SHAPE[0] * SHAPE[1]))))
+    save(folder, fixture)
+    (folder / "plan.json").write_text(fixture.plan().to_json())
+    command = [sys.executable, "-m", "benchmarks", "large", "--child", str(folder)]
+    command += ["--memory", str(memory), "--shard", shard]
+    started = time.monotonic()
+    process = subprocess.Popen(command)
+    while len(before := finished(folder)) < kill_after and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(before) >= kill_after, "the process ended before it was killed"
+    assert not list(folder.glob("net*.weights.*")), "a killed process left an output"
+    again = subprocess.run(command, check=True, capture_output=True, text=True)
+    seconds = time.monotonic() - started
+    found = json.loads(again.stdout)
+    kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("net_*.weights.h5")}
+    repeated = [name for name, changed in before.items() if kept.get(name) != changed]
+    assert not repeated, f"finished shards were written again: {repeated}"
+    assert not list(folder.glob(".k3c-*")), "something is left behind"
+    index = folder / "net.weights.json"
+    assert verify(index).ok
+    compare(folder / "net.safetensors.index.json", index, fixture)
+    total = sum(path.stat().st_size for path in folder.glob("net_*.weights.h5"))
+    assert found["peak"] < memory
+    return {
+        "written": f"{total / 1e9:.1f} GB in {len(kept)} shards, from {len(list(folder.glob('net-*.safetensors')))}",
+        "limit of the memory": f"{memory} MiB",
+        "peak of the anonymous memory": f"{found['peak']} MiB",
+        "finished shards when the process was killed": str(len(before)),
+        "of these written again": "0",
+        "tensors with other values than the checkpoint": "0",
+        "seconds": f"{seconds:.0f}",
+    }
+
+
+def finished(folder: Path) -> dict[str, int]:
+    """The finished shards of a running transfer, each with the time of its last change."""
+    notes = folder.glob(".k3c-*/new/*.finished")
+    shards = [note.with_name(note.name.removesuffix(".finished")) for note in notes]
+    return {shard.name: shard.stat().st_mtime_ns for shard in shards}
+
+
+def save(folder: Path, fixture: Fixture) -> None:
+    """Write the checkpoint: shards of four tensors, and the index."""
+    generator, names = np.random.default_rng(0), {}
+    number = -(-len(fixture.shapes) // 4)
+    for place in range(number):
+        path = folder / f"net-{place + 1:05}-of-{number:05}.safetensors"
+        shapes = fixture.shapes[4 * place : 4 * place + 4]
+        part = Fixture("", shapes)
+        part.save_sparse(path, first=4 * place)
+        with path.open("r+b") as file:
+            start = path.stat().st_size - part.size
+            for tensor in range(len(shapes)):
+                file.seek(start + tensor * 4 * SHAPE[0] * SHAPE[1])
+                file.write(generator.random(MARK, np.float32).data)
+                names[f"layers.{4 * place + tensor}.weight"] = path.name
+    content = {"metadata": {"total_size": fixture.size}, "weight_map": names}
+    (folder / "net.safetensors.index.json").write_text(json.dumps(content))
+
+
+def compare(source: Path, made: Path, fixture: Fixture) -> None:
+    """Compare every tensor of both sides."""
+    torch, keras = formats.read(source), formats.read(made)
+    places = {tensor.location: tensor.path for tensor in keras.tensors()}
+    for planned in fixture.plan().keras.tensors():
+        number = planned.path.partition("/")[0].removeprefix("l")
+        expected = torch.read(f"layers.{number}.weight")
+        assert np.array_equal(keras.read(places[planned.location]), expected.T), planned.path
+        assert np.count_nonzero(expected) > MARK // 2
+
+
+def _anonymous() -> int:
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,23 @@
+"""Pause the garbage collector while many small objects are made that form no cycles."""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """Pause the garbage collector, which looks at all objects again and again while their number grows.
+
+    With the header of a file of 100,000 tensors, this takes half of the time. Objects without cycles are freed as ever.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+__all__ = ["collection_paused"]

@@ -1,0 +1,66 @@
+"""Name the layers of a subclassed model as its code does: by the attributes that hold them."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+
+from keras3conv.frameworks.keras.internals import to_snake_case
+from keras3conv.frameworks.keras.tree import named_layers
+
+
+def attribute_paths(model: keras.layers.Layer) -> dict[str, str]:
+    """Return the paths of layers in terms of attributes: "encoder/dense_3" becomes "encoder/project".
+
+    Only layers whose names Keras made up are listed, and layers inside them; a name that the user chose is kept.
+    """
+    paths = {id(layer): path for path, layer in named_layers(model)}
+    found: dict[str, str] = {}
+    for path, layer in named_layers(model):  # parents come before their children
+        here = _renamed(path, found)
+        if here != path:
+            found[path] = here
+        for name, child in _held(layer):
+            inside = paths.get(id(child), "")
+            if inside and inside not in found and _is_made_up(child):
+                found[inside] = f"{here}/{name}" if here else name
+    return found
+
+
+def _renamed(path: str, found: Mapping[str, str]) -> str:
+    """Return a path with its longest known beginning replaced."""
+    if path in found:
+        return found[path]
+    known = max((start for start in found if path.startswith(f"{start}/")), key=len, default=None)
+    return path if known is None else found[known] + path[len(known) :]
+
+
+def _held(layer: keras.layers.Layer) -> Iterator[tuple[str, Any]]:
+    """Yield the layers in the attributes of a layer of the user's own class, each with a name."""
+    if type(layer).__module__.startswith("keras."):
+        return
+    attributes = vars(layer)
+    for name, value in [*attributes.items(), *attributes.get("_modules", {}).items()]:  # torch keeps modules apart
+        if not name.startswith("_"):
+            yield from _layers_in(name, value)
+
+
+def _layers_in(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, keras.layers.Layer):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _layers_in(f"{name}_{key}", item)
+    elif isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            yield from _layers_in(f"{name}_{place}", item)
+
+
+def _is_made_up(layer: keras.layers.Layer) -> bool:
+    """Return whether Keras made up the name of a layer, from the name of its class and a number."""
+    start = to_snake_case(type(layer).__name__)
+    return re.fullmatch(rf"{re.escape(start)}(_[0-9]+)?", layer.name) is not None
+
+
+__all__ = ["attribute_paths"]

@@ -1,0 +1,34 @@
+"""Say which part of a model cannot be called with symbolic tensors, and why."""
+
+import keras
+
+from keras3conv.errors import ModelError, Problem
+from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras.tree import variables_of
+from keras3conv.messages import lay_out
+from keras3conv.rules.rule import stub
+
+
+def cannot_follow(path: str, layer: keras.layers.Layer, error: Exception) -> Problem:
+    """Return the problem of a layer whose own code cannot be called with symbolic tensors."""
+    kind = keras_side.kinds_of(layer)[0] if keras_side.kinds_of(layer) else type(layer).__qualname__
+    message = keras_side.error_message(error)
+    return Problem(
+        keras=path,
+        fact=f"{kind} cannot be traced with symbolic tensors: {type(error).__name__}: {message}",
+        fixes=(stub(kind, [role for role, _ in variables_of(layer)]),),
+    )
+
+
+def cannot_call(model: keras.layers.Layer, error: Exception, problems: list[Problem]) -> ModelError:
+    """Return the error of a model that cannot be called with symbolic tensors, with the problems found before."""
+    fact = f"{type(error).__name__}: {keras_side.error_message(error)}"
+    return ModelError(
+        lay_out(
+            f"{model.name} (keras) cannot be called with symbolic tensors",
+            [*problems, Problem(keras=model.name, fact=fact)],
+        )
+    )
+
+
+__all__ = ["cannot_call", "cannot_follow"]

@@ -1,0 +1,61 @@
+"""Describe what a Keras model does in training alone, which a converted module does not contain."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+
+from keras3conv.frameworks.keras.tree import named_layers
+
+_LISTED = 3
+
+
+def training_only(model: keras.layers.Layer, written: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a sentence for each kind of regularizer and constraint in a model, with the layers that have it.
+
+    Args:
+        model: The model.
+        written: The paths of layers as the code of the model names them, where they differ.
+    """
+    layers: dict[str, list[str]] = {}
+    for path, layer in named_layers(model):
+        for sentence in _sentences(layer):
+            layers.setdefault(sentence, []).append(written.get(path, path) or layer.name)
+    return tuple(f"{_listed(paths)}: {sentence}" for sentence, paths in layers.items())
+
+
+def _listed(paths: list[str]) -> str:
+    more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
+    return ", ".join(paths[:_LISTED]) + more
+
+
+def _sentences(layer: keras.layers.Layer) -> Iterator[str]:
+    for name, value in vars(layer).items():
+        if name.startswith("_") or value is None:
+            continue
+        if name.endswith("_regularizer") and isinstance(value, keras.regularizers.Regularizer):
+            yield f"{name} {_written(value)} is a term of the loss in Keras, and not converted{_advice(name, value)}"
+        elif name.endswith("_constraint") and isinstance(value, keras.constraints.Constraint):
+            yield f"{name} {_written(value)} changes the weights after every step in Keras, and is not converted"
+
+
+def _written(value: Any) -> str:
+    try:
+        settings = value.get_config()
+    except NotImplementedError:  # a class of the user's own may have no configuration
+        settings = {}
+    shown = ", ".join(f"{name}={_number(entry)}" for name, entry in settings.items() if isinstance(entry, int | float))
+    return f"{type(value).__name__}({shown})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.6g}"
+
+
+def _advice(name: str, value: Any) -> str:
+    if type(value) is keras.regularizers.L2 and not name.startswith("activity"):
+        return f"; weight_decay={_number(2 * float(value.l2))} in torch's SGD or Adam does the same"
+    return ""
+
+
+__all__ = ["training_only"]

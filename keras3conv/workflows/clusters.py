@@ -1,0 +1,98 @@
+"""Connect to a Ray cluster, and write the shards of a transfer as tasks on it."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from keras3conv import formats
+from keras3conv.alignment.staging import Staging
+from keras3conv.errors import FileError, InputError, Keras3ConvError, MissingExtra
+
+RETRIES = 3
+"""How often a task is started again whose Ray worker was lost."""
+
+Job = Callable[[], formats.Written]
+"""Writes one shard."""
+
+
+def connected(address: str, purpose: str) -> Any:
+    """Return the module of Ray, connected to a cluster.
+
+    Args:
+        address: The address of a cluster; "auto" for the cluster of this machine, "local" for a new one.
+        purpose: What Ray is needed for.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        InputError: There is no such cluster.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingExtra(purpose, "ray", "ray") from error
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        fix = "Fix:  ray start --head     or     --ray-address local"
+        raise InputError(f"there is no Ray cluster at {address}: {error}\n{fix}") from error
+    return ray
+
+
+@dataclass(frozen=True)
+class ShardsOnRay:
+    """Writes shards as Ray tasks, one processor each, on machines that see the files under the same paths.
+
+    Attributes:
+        ray: The module of Ray, connected.
+        staging: The values; what the tasks find in them is noted here, as if this process had read them.
+    """
+
+    ray: Any
+    staging: Staging
+
+    def __call__(self, jobs: Sequence[Job]) -> list[formats.Written]:
+        """Run all jobs and return their results in order; after a failure the others are cancelled.
+
+        Raises:
+            Keras3ConvError: A job failed.
+            FileError: The worker of a job was lost again and again.
+        """
+        remote = self.ray.remote(num_cpus=1, max_retries=RETRIES, retry_exceptions=False)(_run_job)
+        references = [remote.remote(job, self.staging) for job in jobs]
+        written = []
+        try:
+            for reference in references:
+                made, not_finite = self.ray.get(reference)
+                self.staging.not_finite.update(not_finite)
+                written.append(made)
+        except self.ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, Keras3ConvError | OSError):
+                raise error.cause from error
+            raise
+        except self.ray.exceptions.RayError as error:
+            first = str(error).strip().partition("\n")[0]
+            raise FileError(f"Ray lost a worker that wrote a shard: {type(error).__name__}: {first}") from error
+        finally:
+            for reference in references[len(written) :]:
+                self.ray.cancel(reference, force=True)
+        return written
+
+
+def _run_job(job: Job, staging: Staging) -> tuple[formats.Written, dict[str, int]]:
+    """Write a shard in a Ray worker; the values that the job reads are those of the staging, which Ray copied."""
+    return job(), dict(staging.not_finite)
+
+
+@contextmanager
+def shards_on_ray(address: str, staging: Staging) -> Iterator[ShardsOnRay]:
+    """Connect to a Ray cluster for the length of a with statement; see `connected`."""
+    ray = connected(address, "shards on Ray")
+    try:
+        yield ShardsOnRay(ray, staging)
+    finally:
+        ray.shutdown()
+
+
+__all__ = ["RETRIES", "ShardsOnRay", "connected", "shards_on_ray"]

@@ -1,0 +1,92 @@
+"""The command line prints options, not Python; what it prints does not delete what the user has."""
+
+import json
+from pathlib import Path
+
+import keras
+import pytest
+import torch
+from keras import layers
+from torch import nn
+
+import keras3conv as k3c
+from keras3conv.cli.output import as_options, with_options
+from keras3conv.errors import FileError
+from tests.torch_backend.cli.test_commands import run
+
+FACTORY = """
+import torch
+def make():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU())
+"""
+
+
+@pytest.mark.parametrize(
+    ("python", "option"),
+    [
+        ("k3c.convert(module, inputs=torch.zeros(1, 3, 224, 224))", "--shape 1,3,224,224"),
+        ("k3c.convert(model, inputs=example_input)", "--inputs FILE.npz"),
+        ('k3c.convert("m.json", weights="w.h5")', "convert m.json --keras-weights w.h5"),
+        ('plan = plan.pair("a", "b")', 'align --hint "a=b"'),
+        ('plan.pair(["q", "k", "v"], "qkv")', 'align --hint "q + k + v=qkv"'),
+        ('plan = plan.ignore("a", "no")', 'align --ignore "a=no"'),
+        ("transfer(..., accept_unconfirmed=True)", "--accept-unconfirmed"),
+        ("plan = k3c.align(torch, keras, inputs=x)", "keras3conv align, with --inputs FILE.npz"),
+        ('entry="ema"', "--entry ema"),
+    ],
+)
+def test_a_call_in_python_becomes_an_option(python: str, option: str) -> None:
+    assert as_options(f"Fix:  {python}") == f"Fix:  {option}"
+
+
+def test_the_shape_that_convert_asks_for_works(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(FACTORY)
+    asked = run("convert", f"{tmp_path}/net.py:make", "-o", tmp_path / "out")
+    assert asked.exit_code == 2
+    assert "Fix:  --shape 1,3,224,224" in asked.output
+    assert "k3c." not in asked.output
+    done = run("convert", f"{tmp_path}/net.py:make", "-o", tmp_path / "out", "--shape", "1,4", "--no-validate")
+    assert done.exit_code == 0, done.output
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_lines_of_a_report_are_options_too() -> None:
+    module = nn.Sequential(nn.Linear(4, 4))
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="dense")])
+    k3c.transfer(module, model, k3c.align(module, model))
+    weights = model.layers[0].get_weights()
+    model.layers[0].set_weights([weights[0].T, weights[1]])
+    report = k3c.validate(module, model, proofs=("activations",))
+    assert any("plan.pair" in fix for section in report.sections for one in section.problems for fix in one.fixes)
+    shown = [fix for section in with_options(report).sections for one in section.problems for fix in one.fixes]
+    assert shown
+    assert not any("plan" in fix for fix in shown)
+
+
+def test_a_folder_with_files_of_the_user_is_never_replaced(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    conversion = k3c.convert(model, validate=False)
+    conversion.save(tmp_path / "net")
+    conversion.save(tmp_path / "net", overwrite=True)  # the folder of a conversion
+    (tmp_path / "net" / "results.csv").write_text("1,2\n")
+    before = sorted(path.name for path in (tmp_path / "net").iterdir())
+    for overwrite in (False, True):
+        with pytest.raises(FileError, match=r"a file of another origin \(results\.csv\)") as raised:
+            conversion.save(tmp_path / "net", overwrite=overwrite)
+        assert "overwrite" not in str(raised.value)
+    assert sorted(path.name for path in (tmp_path / "net").iterdir()) == before
+
+
+def test_the_line_for_an_existing_file_offers_another_name_first(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    k3c.convert(model, validate=False).save(tmp_path / "net")
+    metadata = (tmp_path / "net" / "metadata.json").read_bytes()
+    model.save(tmp_path / "model.keras")
+    torch.save(nn.Sequential(nn.Linear(4, 3)).state_dict(), tmp_path / "x.pt")
+    files = (tmp_path / "x.pt", tmp_path / "model.keras")
+    refused = run("align", *files, "-o", tmp_path / "net" / "metadata.json")
+    assert refused.exit_code == 2
+    assert "Fix:  another name     or     --overwrite, which replaces it" in refused.output
+    assert (tmp_path / "net" / "metadata.json").read_bytes() == metadata
+    assert json.loads(metadata)

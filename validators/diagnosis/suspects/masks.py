@@ -1,0 +1,189 @@
+"""Suspect padded steps that Keras masks and torch does not: in a mean, in a recurrent layer, in attention.
+
+The mask is the one that Keras' layers received in the run, so it may come from an Embedding, a Masking layer or a call.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from keras3conv.frameworks.torch.replay import Operation, TorchCall
+from keras3conv.transforms import Array
+from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect, replaced_by
+
+_RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+_STATES_OF_LSTM = 2
+
+
+def _reduction(case: Case) -> Iterator[Hypothesis]:
+    """Suspect that Keras leaves the masked steps out of a mean or a sum."""
+    for path, mask in case.keras.masks.items():
+        for operation in case.operations_named("mean", "sum", "adaptive_avg_pool1d"):
+            axis = _reduced_axis(operation)
+            shape = operation.get("input")
+            if axis is not None and (shape[0], shape[axis]) == mask.shape:
+                weights = ".unsqueeze(-1)" if axis == 1 and len(shape) == 3 else ""
+                line = f"x = (x * mask{weights}).sum({axis})"
+                line += f" / mask.sum(1{', keepdim=True' if len(shape) > 2 else ''})" if operation.name != "sum" else ""
+                yield Hypothesis(
+                    cause=f"{_masked(path)} out of the {_reduction_name(operation)}, torch does not",
+                    fix=f"{line}  # {case.place_in_words(operation)}, with mask: True at real steps",
+                    keras=case.keras.without_masks,
+                    changes={operation.key: replaced_by(_without_masked_steps, axis, mask)},
+                )
+
+
+def _masked(path: str) -> str:
+    return f"Keras leaves the steps that are masked as padding in {path}"
+
+
+def _reduction_name(operation: Operation) -> str:
+    return "sum" if operation.name == "sum" else "mean"
+
+
+def _reduced_axis(operation: Operation) -> int | None:
+    """Return the single axis that an operation reduces; None if it reduces several."""
+    shape = operation.get("input")
+    if not isinstance(shape, tuple) or len(shape) < 2:
+        return None
+    if operation.name == "adaptive_avg_pool1d":
+        return len(shape) - 1
+    axis = operation.get("dim")
+    axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
+    return axis % len(shape) if isinstance(axis, int) and not isinstance(axis, bool) else None
+
+
+def _without_masked_steps(call: TorchCall, axis: int, mask: Array) -> Any:
+    values = call.get("input")
+    shape = [len(mask), *[1] * (values.ndim - 1)]
+    shape[axis] = mask.shape[1]
+    weights = torch.as_tensor(mask, device=values.device).reshape(shape).to(values.dtype)
+    result = call.run(input=values * weights)
+    if call.name == "sum":
+        return result
+    return result * (mask.shape[1] / weights.sum(axis, keepdim=result.ndim == values.ndim))
+
+
+def _recurrent(case: Case) -> Iterator[Hypothesis]:
+    """Suspect that a recurrent layer of Keras keeps its state at masked steps."""
+    for path, mask in case.keras.masks.items():
+        for operation in case.operations_named(*_RECURRENT):
+            shape = operation.get("input")
+            is_first = bool(operation.get("batch_first"))
+            if len(shape) == 3 and (shape[:2] if is_first else shape[1::-1]) == mask.shape:
+                for after, zeros in (("repeats its output", False), ("returns zeros", True)):
+                    yield Hypothesis(
+                        cause=f"Keras skips the steps that are masked as padding in {path}, and {after} there; torch "
+                        "does not",
+                        fix="x = nn.utils.rnn.pack_padded_sequence(x, mask.sum(1), "
+                        f"batch_first={is_first}, enforce_sorted=False)  # {case.before(operation)}",
+                        keras=case.keras.without_masks,
+                        changes={operation.key: replaced_by(_skipping, mask, zeros)},
+                    )
+
+
+def _skipping(call: TorchCall, mask: Array, zeros: bool) -> Any:
+    """Run a recurrent function step by step; a masked step keeps the state."""
+    values, is_first = call.get("input"), bool(call.get("batch_first"))
+    steps = values.transpose(0, 1) if is_first else values
+    keep = torch.as_tensor(mask, device=values.device).T[..., None]
+    given = call.get("hx")
+    states = list(given) if isinstance(given, list | tuple) else [given]
+    size, params = 4 if call.get("has_biases") else 2, list(call.get("params"))
+    directions = 2 if call.get("bidirectional") else 1
+    last: list[list[Any]] = [[] for _ in states]
+    for layer in range(call.get("num_layers")):
+        outputs = []
+        for direction in range(directions):
+            index = layer * directions + direction
+            own = params[index * size : (index + 1) * size]
+            first = [state[index : index + 1] for state in states]
+            order = range(len(steps)) if direction == 0 else range(len(steps) - 1, -1, -1)
+            made, ended = _one_direction(call, steps, keep, first, own, order, zeros)
+            outputs.append(made)
+            for place, state in enumerate(ended):
+                last[place].append(state)
+        steps = torch.cat(outputs, -1)
+    final = [torch.cat(entries) for entries in last]
+    return (steps.transpose(0, 1) if is_first else steps, *final)
+
+
+def _one_direction(
+    call: TorchCall, steps: Any, keep: Any, states: list[Any], params: list[Any], order: range, zeros: bool
+) -> tuple[Any, list[Any]]:
+    """Return the outputs of one layer in one direction, in the order of the steps, and its last states."""
+    outputs: list[Any] = [None] * len(steps)
+    output = torch.zeros_like(states[0][0])
+    for step in order:
+        is_lstm = len(states) == _STATES_OF_LSTM
+        made, *new = call.run(
+            input=steps[step : step + 1],
+            hx=tuple(states) if is_lstm else states[0],
+            params=params,
+            num_layers=1,
+            bidirectional=False,
+            batch_first=False,
+        )
+        states = [torch.where(keep[step], after, before) for after, before in zip(new, states, strict=True)]
+        output = torch.where(keep[step], made[0], torch.zeros_like(output) if zeros else output)
+        outputs[step] = output
+    return torch.stack(outputs), states
+
+
+def _attention(case: Case) -> Iterator[Hypothesis]:
+    """Suspect that attention in Keras ignores masked keys; masked queries may be masked, too."""
+    for path, mask in case.keras.masks.items():
+        for name, change in _MASKED_ATTENTION.items():
+            for operation in case.operations_named(name):
+                for queries in (True, False):
+                    yield Hypothesis(
+                        cause=f"attention in Keras ignores the steps that are masked as padding in {path}, torch's "
+                        "does not",
+                        fix=f"# {case.place_in_words(operation)}: mask the padded keys (key_padding_mask=~mask)",
+                        keras=case.keras.without_masks,
+                        changes={operation.key: replaced_by(change, mask, queries)},
+                    )
+
+
+def _attended(mask: Array, rank: int, queries: bool) -> Any:
+    """Return which key every query attends to, with axes for heads between."""
+    keys = torch.as_tensor(mask)
+    both = keys[:, None, :] & keys[:, :, None] if queries else keys[:, None, :].expand(-1, keys.shape[1], -1)
+    return both.reshape(len(mask), *[1] * (rank - 3), *both.shape[1:])
+
+
+def _softmax(call: TorchCall, mask: Array, queries: bool) -> Any:
+    scores = call.get("input")
+    if scores.ndim < 3 or (len(scores), scores.shape[-1]) != mask.shape:
+        return call.run()
+    attended = _attended(mask, scores.ndim, queries and scores.shape[-2] == mask.shape[1]).to(scores.device)
+    return call.run(input=scores.masked_fill(~attended, torch.finfo(scores.dtype).min))
+
+
+def _scaled(call: TorchCall, mask: Array, queries: bool) -> Any:
+    query = call.get("query")
+    attended = _attended(mask, query.ndim, queries).to(query.device)
+    least = torch.finfo(query.dtype).min / 2
+    return call.run(attn_mask=torch.zeros(attended.shape, dtype=query.dtype).masked_fill(~attended, least))
+
+
+def _multi_head(call: TorchCall, mask: Array, queries: bool) -> Any:
+    query, heads = call.get("query"), call.get("num_heads")
+    attended = _attended(mask, 3, queries).to(query.device).repeat_interleave(heads, 0)
+    least = torch.finfo(query.dtype).min / 2
+    blocked = torch.zeros(attended.shape, dtype=query.dtype).masked_fill(~attended, least)
+    return call.run(attn_mask=blocked, is_causal=False)
+
+
+_MASKED_ATTENTION: dict[str, Callable[..., Any]] = {
+    "softmax": _softmax,
+    "scaled_dot_product_attention": _scaled,
+    "multi_head_attention_forward": _multi_head,
+}
+
+SUSPECTS = (
+    Suspect("masked steps in a mean or a sum", _reduction),
+    Suspect("masked steps in a recurrent layer", _recurrent),
+    Suspect("masked steps in attention", _attention),
+)
