@@ -3,14 +3,15 @@
 The innermost calls come first, so that the block of a layer calls the blocks of its inner layers.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 from keras3conv.builder.passes.blocks import with_block
 from keras3conv.builder.passes.lifting import Arguments
 from keras3conv.builder.passes.segments import Segment, with_modules
-from keras3conv.builder.program.operation import INDEX, Operation, signature
+from keras3conv.builder.program.operation import INDEX, Operation, signature, walk
 from keras3conv.builder.program.program import Program, Step
 from keras3conv.builder.program.structure import Argument, Structure
 from keras3conv.model.graph import refs
@@ -20,6 +21,8 @@ _MOST_INPUTS, _MOST_ARGUMENTS = 4, 9
 
 _SAVED = 4
 """The number of statements that a block must save."""
+
+_ONES = "keras.ops.ones_like"
 
 _ABOUT_AXES = frozenset({"axis", "axes", "keepdims", "num_heads"})
 _EXACT = frozenset({"transpose", "squeeze", "expand_dims", "moveaxis", "split", "einsum", "array"})
@@ -50,12 +53,60 @@ def nested(structure: Structure, classes: Mapping[str, str], taken: Iterable[str
 
 
 def gathered(program: Program) -> Program:
-    """Return the program with the statements of each call adjacent; statements between them move before the call."""
-    steps = list(program.steps)
+    """Return the program with the statements of each call adjacent; statements between them move before the call.
+
+    A statement outside of all calls that computes with parameters only, as that of a layer which holds a parameter,
+    moves into the call that uses it.
+    """
+    steps = _with_users(program)
     for depth in range(max((len(step.calls) for step in steps), default=0)):
         for call in dict.fromkeys(step.calls[depth] for step in steps if len(step.calls) > depth):
             steps = _gathered(steps, call)
     return replace(program, steps=tuple(steps))
+
+
+def _with_users(program: Program) -> list[Step]:
+    """Return the statements, with those outside of all calls in the innermost call around all of their users."""
+    held = _held(program)
+    around: dict[str, tuple[str, ...]] = {ref.name: () for ref in refs(program.outputs)}
+    moved: dict[str, Step] = {}
+    for step in reversed(program.steps):
+        common = _common([around[output] for output in step.outputs if output in around])
+        if common and step.outputs[0] in held and not step.calls:
+            moved[step.outputs[0]] = replace(step, calls=common)
+        calls = common if step.outputs[0] in moved else step.calls
+        for name in step.inputs:
+            around[name] = _common([around[name], calls]) if name in around else calls
+    steps: list[Step] = []
+    for step in program.steps:
+        if not {*step.outputs} & {*moved}:
+            _append(steps, step, moved)
+    return steps
+
+
+def _common(calls: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the calls with which all of several begin."""
+    return tuple(level[0] for level in takewhile(lambda level: len({*level}) == 1, zip(*calls, strict=False)))
+
+
+def _held(program: Program) -> set[str]:
+    """Return the values that depend on parameters and constants only: what is computed from ones."""
+    ones: set[str] = set()
+    held: set[str] = set()
+    for step in program.steps:
+        if any(isinstance(node, Operation) and node.name == _ONES for node in walk(step.expression)):
+            ones.update(step.outputs)
+        elif step.inputs and {*step.inputs} <= ones | held:
+            held.update(step.outputs)
+    return held
+
+
+def _append(steps: list[Step], step: Step, moved: dict[str, Step]) -> None:
+    """Append a statement, after those that were moved to it."""
+    for name in step.inputs:
+        if name in moved:
+            _append(steps, moved.pop(name), moved)
+    steps.append(step)
 
 
 def _gathered(steps: list[Step], call: str) -> list[Step]:

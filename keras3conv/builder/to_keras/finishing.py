@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from keras3conv.builder.passes.fusing import with_fused_forms
 from keras3conv.builder.passes.joining import with_joined_parts
 from keras3conv.builder.passes.permuting import without_permuted_products
 from keras3conv.builder.program.program import Program, Step
@@ -23,7 +24,7 @@ def finished(program: Program) -> Program:
         modules={name: module for name, module in program.modules.items() if name in used},
         weights={name: weight for name, weight in program.weights.items() if name in needed},
     )
-    return with_joined_parts(without_permuted_products(pruned))
+    return with_fused_forms(with_joined_parts(without_permuted_products(pruned)))
 
 
 __all__ = ["finished"]

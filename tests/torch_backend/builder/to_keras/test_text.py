@@ -210,6 +210,45 @@ def test_the_saved_text_builds_the_same_model(tmp_path: Path) -> None:
     assert np.array_equal(expected, found)
 
 
+class Bound(nn.Module):
+    """A layer with a parameter of its own, which no layer of torch holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.dense = nn.Parameter(torch.randn(5, 4)), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.dense(x) @ self.table.t()) @ self.table
+
+
+def test_a_bare_parameter_is_made_in_the_function_of_its_layer() -> None:
+    source = converted(nn.Sequential(*(Bound() for _ in range(5))), torch.randn(2, 3, 4)).source
+    functions = {node.name: ast.unparse(node) for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
+    assert "EinsumDense(" in functions["bound"]
+    assert "EinsumDense(" not in functions["build_model"]
+
+
+def test_statements_that_only_give_another_form_are_one() -> None:
+    class Forms(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            tiled = (x + 1).mean(2, keepdim=True).expand_as(x)
+            part = (x / tiled)[:, 1:][:, :, :2]
+            return part.reshape(-1, 6).reshape(-1, 2, 3).exp()
+
+    source = converted(Forms(), torch.randn(3, 4, 3)).source
+    assert "ops.tile(" not in source
+    assert "[:, 1:, :2]" in source
+    assert source.count("ops.reshape(") == 1
+
+
+def test_two_slices_of_one_axis_stay_two() -> None:
+    class Twice(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x + 1)[:, 1:][:, :2].exp()
+
+    converted(Twice(), torch.randn(3, 4, 3))  # compares both models in float64
+
+
 class Rotated(nn.Module):
     """Rotate two tensors by the same angles, as rotary positions do."""
 
