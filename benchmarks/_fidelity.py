@@ -186,9 +186,7 @@ def _named(report: Report) -> tuple[str, ...]:
 
 def _certificate(pair: Pair, model: Any, plan: k3c.Alignment) -> Report:
     proofs = ("structure", "float64") if pair.restores else ("structure", "roundtrip", "float64", "outputs")
-    return k3c.validate(
-        pair.torch, model, inputs=pair.inputs, keras_inputs=pair.keras_inputs, alignment=plan, proofs=proofs
-    )
+    return k3c.validate(pair.torch, model, inputs=pair.inputs, keras_inputs=pair.keras_inputs, plan=plan, proofs=proofs)
 
 
 def _largest(report: Report, section: str, title: str, column: str) -> float | None:

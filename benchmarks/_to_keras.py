@@ -23,13 +23,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks._to_keras_step import STEP, step_difference
 from benchmarks._zoo import Architecture, architectures
 
 LIMIT = 1e-11
 """The largest relative difference in float64 of two models that compute the same function."""
-
-STEP = 1e-7
-"""The largest difference of weights after a step of SGD in float64, relative to the change that the step makes."""
 
 BACKENDS = ("jax", "tensorflow")
 
@@ -164,8 +162,6 @@ def _numbers(row: Row, module: Any, inputs: Any, conversion: Any, folder: Path) 
 
 def _train(row: Row, module: Any, inputs: Any, conversion: Any, folder: Path) -> None:
     """Count the trainable elements, and compare one step of SGD."""
-    from benchmarks._to_keras_step import step_difference
-
     unused = {ignored.path for ignored in conversion.alignment.ignored if ignored.side == "torch"}
     named = {path: one for path, one in module.named_parameters() if one.requires_grad and path not in unused}
     wanted = sum(one.numel() for one in named.values())
@@ -247,7 +243,7 @@ class _Backend:
 
     def reloaded(self, folder: Path) -> str:
         """Return the error of a saved model on this backend; empty if there is none."""
-        if self.process is None or self.process.poll() is not None or self.done >= 20:
+        if self.process is None or self.process.poll() is not None or self.done >= 50:
             self.stop()
             command = [sys.executable, "-c", "from benchmarks._to_keras import backend_main; backend_main()"]
             environment = {**os.environ, "KERAS_BACKEND": self.name, "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -310,7 +306,8 @@ def _in_a_process(context: Any, name: str, backends: Sequence[_Backend], limit: 
             process.join()
             return Row(name=name, problems={"process": f"ended with exit status {process.exitcode}"})
         process.join()
-        for backend in backends if (Path(folder) / "saved").exists() else ():
+        is_saved = all((Path(folder) / name).exists() for name in ("saved", "values.npz"))
+        for backend in backends if is_saved else ():
             said = backend.reloaded(Path(folder))
             setattr(row, backend.name, not said)
             if said:
@@ -347,7 +344,8 @@ Inputs are small, weights are random, without zero biases and unit scales. Float
 output, relative to its largest value; float32 says whether the difference is within the measured noise of float32. A
 step is one step of SGD in float64 with the dropouts off: the largest difference of a weight afterwards, relative to how
 far the step moved it. JAX and TensorFlow load `model.keras`, and `model.py` with `model.weights.h5`, in a process
-without torch. Transposes are the permutations left in `model.py`. Seconds are processor time of the conversion.
+without torch. Transposes are the permutations left in `model.py`. Seconds are processor time of the conversion. Rows
+that are in the file of results (`--lines`) are not measured again, so that some are of an earlier version of the code.
 
 {summary}
 

@@ -1,19 +1,30 @@
 """Compare one step of SGD on both sides of a conversion to Keras, in float64, with dropout off."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 RATE = 1.0
 """The learning rate."""
 
+STEP = 1e-7
+"""How far two weights may be apart after a step, relative to how far the step moved them, besides rounding errors."""
+
+ROUNDING = 64 * 2.0**-52
+"""The rounding error of a gradient in float64, relative to the largest gradient of all tensors.
+
+The gradient of the bias of a key in an attention, and of a bias before a normalization, is a sum of terms that cancel:
+it is zero but for this error.
+"""
+
 
 def step_difference(module: Any, inputs: Any, conversion: Any) -> float:
     """Return the difference of the weights after one step, relative to the change that the step makes.
 
-    Both sides start from the same weights and see the same inputs. The loss weighs every output with a number of
-    its own. Statistics are not compared: those of Keras are of the biased variance. Neither is the bias of a recurrent
-    layer that holds the sum of torch's two, each of which torch moves. A tensor that the step hardly moves (its true
-    gradient is zero) counts as if it moved a millionth of the most.
+    Both sides start from the same weights and see the same inputs. The loss weighs every output with numbers of its
+    own. Statistics are not compared: those of Keras are of the biased variance. Neither is the bias of a recurrent
+    layer that holds the sum of torch's two, each of which torch moves. See `relative_difference` for weights that the
+    step does not move.
 
     Args:
         module: The torch module; it is left as it is.
@@ -34,30 +45,51 @@ def step_difference(module: Any, inputs: Any, conversion: Any) -> float:
             part.train()
     model, plan = conversion.model, conversion.alignment
     args, kwargs = call_arguments(module, inputs)
-    _step_torch(stepped, _wide(args), _wide(kwargs))
+    factors = _step_torch(stepped, _wide(args), _wide(kwargs))
     weights = model.get_weights()
-    _switch(model)
+    rates = _switch(model)
     with keras_side.float64_mode(model):
         view = keras_side.view(model)
         before = {tensor.path: np.array(view.read(tensor.path)) for tensor in view.tensors() if not tensor.is_seed}
-        _step_keras(model, conversion.inputs, conversion.program.output_orders)
+        _step_keras(model, conversion.inputs, conversion.program, factors)
         view = keras_side.view(model)
         after = {path: np.array(view.read(path)) for path in before}
         wanted = dict(stage(plan, torch_side.view(stepped), view, cast=True).values())
     model.set_weights(weights)
+    for layer, rate in rates:
+        layer.rate = rate
     trained = {variable.path for variable in model.trainable_variables}
-    moved = {path: float(np.max(np.abs(after[path] - before[path]), initial=0.0)) for path in before}
-    floor = max((moved[path] for path in trained), default=1.0) * 1e-6 or 1.0
     summed = {
         path
         for mapping in plan.mappings
         if len(mapping.torch) > 1 and "Sum" in repr(mapping.transform)
         for path in mapping.keras
     }
-    compared = [path for path in wanted if path in trained - summed]
-    return max(
-        float(np.max(np.abs(after[path] - wanted[path]), initial=0.0)) / max(moved[path], floor) for path in compared
-    )
+    compared = {path: (before[path], after[path], wanted[path]) for path in wanted if path in trained - summed}
+    return relative_difference(compared)
+
+
+def relative_difference(weights: Mapping[str, tuple[Any, Any, Any]]) -> float:
+    """Return the largest difference of a weight after a step, relative to how far the step moved its tensor.
+
+    A difference no larger than the rounding errors of float64 (that of the weight itself, and that of a gradient whose
+    terms cancel) is at most `STEP`; a larger one in a tensor that the step does not move is above it.
+
+    Args:
+        weights: By path, a tensor before the step, after that of Keras, and after that of torch.
+    """
+    import numpy as np
+
+    def largest(array: Any) -> float:
+        return float(np.max(np.abs(array), initial=0.0))
+
+    moves = {path: largest(wanted - before) for path, (before, _, wanted) in weights.items()}
+    gradient = ROUNDING * max(moves.values(), default=0.0)
+    worst = 0.0
+    for path, (before, after, wanted) in weights.items():
+        rounding = gradient + 2.0**-52 * largest(before)
+        worst = max(worst, largest(after - wanted) / (moves[path] + rounding / STEP or 1.0))
+    return worst
 
 
 def _wide(given: Any) -> Any:
@@ -68,57 +100,57 @@ def _wide(given: Any) -> Any:
     )
 
 
-def _flat(outputs: Any) -> list[Any]:
-    import torch
-    from torch.utils import _pytree as pytree
-
-    leaves = pytree.tree_leaves(outputs)
-    return [
-        leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() and leaf.requires_grad
-    ]
-
-
-def _loss(outputs: list[Any], orders: list[tuple[int, ...]] | None = None) -> Any:
-    """Return a sum of all elements with random weights, which are moved to the axis orders of the outputs."""
+def _named(outputs: Any) -> dict[str, Any]:
+    """Return the outputs that depend on a weight, by name."""
     import torch
 
-    generator = torch.Generator().manual_seed(0)
-    total: Any = 0.0
-    for place, output in enumerate(outputs):
-        order = orders[place] if orders else tuple(range(output.ndim))
-        sizes = [output.shape[order.index(axis)] for axis in range(output.ndim)]
-        total = total + (output * torch.randn(sizes, generator=generator).double().permute(order)).mean()
-    return total
+    from keras3conv.frameworks.shared.recording import flatten
+
+    found = flatten(outputs, lambda leaf: isinstance(leaf, torch.Tensor))
+    return {name: leaf for name, leaf in found if leaf.is_floating_point() and leaf.requires_grad}
 
 
-def _step_torch(module: Any, args: Any, kwargs: Any) -> None:
+def _step_torch(module: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """Move the weights, and return what the loss multiplies each output with."""
     import torch
 
     from keras3conv.frameworks.torch.modes import Float64
 
     parameters = [one for one in module.parameters() if one.requires_grad]
-    with Float64(module):  # also if the code of the module requests float32
-        outputs = _flat(module(*args, **kwargs))
-    _loss(outputs).backward()
+    with Float64(module):  # also where the code of the module asks for float32
+        outputs = _named(module(*args, **kwargs))
+    generator = torch.Generator().manual_seed(0)
+    factors = {name: torch.randn(one.shape, generator=generator).double() for name, one in outputs.items()}
+    loss: Any = sum((one * factors[name]).mean() for name, one in outputs.items())
+    loss.backward()
     torch.optim.SGD(parameters, lr=RATE).step()
+    return factors
 
 
-def _switch(model: Any) -> None:
-    """Turn off the dropouts."""
-    for layer in model._flatten_layers():
-        if isinstance(getattr(layer, "rate", None), float):
-            layer.rate = 0.0
+def _switch(model: Any) -> list[tuple[Any, float]]:
+    """Turn off the dropouts, and return their rates."""
+    layers = [layer for layer in model._flatten_layers() if isinstance(getattr(layer, "rate", None), float)]
+    rates = [(layer, layer.rate) for layer in layers]
+    for layer in layers:
+        layer.rate = 0.0
+    return rates
 
 
-def _step_keras(model: Any, inputs: Any, orders: Any) -> None:
-    import keras
+def _step_keras(model: Any, inputs: Any, program: Any, factors: dict[str, Any]) -> None:
+    """Move the weights; outputs without names stand in the order of those of torch."""
     import torch
 
+    from keras3conv.frameworks.shared.recording import flatten
+    from keras3conv.model.graph import Ref
+
     arrays = [one.astype("float64") if one.dtype.kind == "f" else one for one in inputs]
-    found = model(arrays[0] if len(arrays) == 1 else arrays, training=True)
-    flat = zip(keras.tree.flatten(found), orders, strict=True)
-    kept = [(one, order) for one, order in flat if one.is_floating_point() and one.requires_grad]
-    _loss([one for one, _ in kept], [order for _, order in kept]).backward()
+    found = _named(model(arrays[0] if len(arrays) == 1 else arrays, training=True))
+    names = [name for name, _ in flatten(program.outputs, lambda leaf: isinstance(leaf, Ref))]
+    orders = dict(zip(names, program.output_orders, strict=True))
+    if {*found} != {*factors}:
+        factors = dict(zip(found, factors.values(), strict=True))
+    loss: Any = sum((one * factors[name].permute(orders[name])).mean() for name, one in found.items())
+    loss.backward()
     gradients = [variable.value.grad for variable in model.trainable_variables]
     with torch.no_grad():
         for variable, gradient in zip(model.trainable_variables, gradients, strict=True):

@@ -188,7 +188,7 @@ def outputs_alone(module: nn.Module, model: keras.Model, plan: k3c.Alignment, im
     """Measure the cost of a certificate of the outputs alone, relative to the forward passes."""
     shape = (images.batch, 3, images.size, images.size)
     inputs = np.random.default_rng(0).standard_normal(shape).astype("float32")
-    certify = partial(k3c.validate, module, model, inputs=inputs, alignment=plan, proofs=["outputs"])
+    certify = partial(k3c.validate, module, model, inputs=inputs, plan=plan, proofs=["outputs"])
     tolerance = k3c.Tolerance(absolute=1e-4, relative=1e-4)
     works = forwards(module, model, inputs)
     works |= {"outputs": partial(certify, tolerance=tolerance), "floor": certify}
@@ -211,7 +211,7 @@ def measure() -> dict[str, float]:
     plan = k3c.align(module, model, inputs=inputs).check()
     k3c.transfer(module, model, plan)
     start = time.perf_counter()
-    report = k3c.validate(module, model, inputs=inputs, alignment=plan, backends="all")
+    report = k3c.validate(module, model, inputs=inputs, plan=plan, backends="all")
     full = time.perf_counter() - start
     report.raise_if_failed()
     with tempfile.TemporaryDirectory() as folder:

@@ -60,7 +60,7 @@ def judge_own(name: str) -> str:
             plan = plan.ignore(path, reason, side="torch")
         if not plan.problems():
             k3c.transfer(pair.torch, pair.keras, plan, accept_difference=True)
-        return _found(k3c.validate(pair.torch, pair.keras, alignment=plan, **given))
+        return _found(k3c.validate(pair.torch, pair.keras, plan=plan, **given))
     except Keras3ConvError as error:
         return f"{type(error).__name__}: {error}"
 

@@ -86,7 +86,7 @@ def _work_of_models(name: str, size: int) -> Callable[[], object]:
     if name.startswith("transfer"):
         return lambda: k3c.transfer(module, model, plan)
     k3c.transfer(module, model, plan)
-    return lambda: k3c.validate(module, model, inputs=given, alignment=plan).raise_if_failed()
+    return lambda: k3c.validate(module, model, inputs=given, plan=plan).raise_if_failed()
 
 
 def measured_here(name: str, size: int) -> Row:

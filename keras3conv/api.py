@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from keras3conv.alignment.plan import Alignment
+from keras3conv.errors import InputError
 from keras3conv.frameworks.adapter import Model
 from keras3conv.frameworks.random_state import random_state_kept
 from keras3conv.numerics.difference import Tolerance
@@ -152,7 +153,7 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
     *,
     inputs: Any = None,
     keras_inputs: Any = None,
-    alignment: Alignment | None = None,
+    plan: Alignment | None = None,
     proofs: Sequence[str] | None = None,
     tolerance: Tolerance | None = None,
     training: bool = False,
@@ -162,6 +163,7 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
     backends: str | Sequence[str] | None = None,
     expected: Any = None,
     entry: str = "",
+    alignment: Alignment | None = None,
 ) -> Report:
     """Prove that two models compute the same, or report where and why they differ.
 
@@ -170,20 +172,18 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
         keras: A Keras model, or the path of a file. For a file without an architecture only the plan can be checked.
         inputs: The inputs of the torch module; see `align`.
         keras_inputs: The inputs of the Keras model; see `align`.
-        alignment: The plan; by default the result of `align`.
+        plan: The plan; by default the result of `align`.
         proofs: The names of the proofs to run ("outputs", "float64"); all by default. The plan is always checked.
         tolerance: The allowed difference between the outputs, instead of the measured noise floor. The report says
             that the tolerance was passed.
-        training: Whether the models will be trained. If so, differences that matter only in training (a momentum, a
-            dropout rate, a frozen layer) are failures, too.
-        labels: The correct class of every sample of the inputs, shape (samples,). The report then contains the top-1
-            and top-5 accuracy, and the agreement of the predictions.
+        training: Whether the models will be trained; what differs only then (momentum, dropout rate) then fails, too.
+        labels: The correct class of every sample, shape (samples,): the report then has the top-1 and top-5 accuracy.
         class_names: The name of each class, in the order of the class indices.
         onnx: Whether to also export both models to ONNX and compare the exported files in onnxruntime.
         backends: Other Keras backends on which the saved model is run, each in a new process: names, or "all".
-        expected: Golden outputs for these inputs: the path of a .npz or .npy file, or arrays, in the layout of Keras
-            and in the order of the model's outputs or by their names.
+        expected: Golden outputs for these inputs, in Keras' layout: a .npz or .npy file, or arrays in order or by name.
         entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
+        alignment: Another name of `plan`.
 
     Returns:
         A certificate: `report.ok`, `report.raise_if_failed()`, `print(report)`, `report.save("report.html")`.
@@ -195,6 +195,7 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
     from keras3conv.validators.running.options import Options
     from keras3conv.workflows.validate import validate as run
 
+    plan = _one_plan(plan, alignment)
     options = Options(
         proofs=() if proofs is None else proofs,
         tolerance=tolerance,
@@ -205,7 +206,7 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
         backends=() if backends is None else backends,
         expected=expected,
     )
-    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=alignment, options=options, entry=entry)
+    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=plan, options=options, entry=entry)
 
 
 @random_state_kept()
@@ -236,7 +237,7 @@ def convert(
         validate: Whether to validate the new model; otherwise `report` is None.
 
     Returns:
-        The conversion: `.model`, `.source`, `.alignment`, `.report`.
+        The conversion: `.model`, `.source`, `.plan`, `.report`.
 
     Raises:
         UnsupportedLayerError: Parts of the model have no counterpart; the message names all of them.
@@ -282,3 +283,9 @@ def compare_onnx(
 
 def _paths(out: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
     return (Path(out),) if isinstance(out, str | Path) else tuple(map(Path, out))
+
+
+def _one_plan(plan: Alignment | None, alignment: Alignment | None) -> Alignment | None:
+    if plan is not None and alignment is not None:
+        raise InputError("plan and alignment are two names of one argument\nFix:  plan=plan")
+    return alignment if plan is None else plan

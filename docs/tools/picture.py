@@ -57,7 +57,7 @@ def measured() -> Plot:
         module = twin(mistake=mistake)
         plan = plans[mistake] = k3c.align(module, model)
         k3c.transfer(model, module, plan, accept_difference=True)
-        report = k3c.validate(module, model, inputs=given, alignment=plan, proofs=["activations"])
+        report = k3c.validate(module, model, inputs=given, plan=plan, proofs=["activations"])
         found[mistake] = report.section("activations").plots[0]
     series = {line.is_floor: line.values for line in found[False].series}
     wrong = next(line.values for line in found[True].series if not line.is_floor)

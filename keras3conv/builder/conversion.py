@@ -60,6 +60,11 @@ class Conversion:
     constants: Mapping[str, Array] = field(default_factory=dict, repr=False)
     transfer: Callable[..., Report] | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def plan(self) -> Alignment:
+        """The plan, under the name that `transfer` and `validate` give it."""
+        return self.alignment
+
     def save(self, folder: str | PathLike[str], *, overwrite: bool = False) -> tuple[WrittenFile, ...]:
         """Write `model.py`, the weights, `metadata.json` and the report, as HTML and as JSON: all files or none.
 

@@ -11,6 +11,7 @@ from keras3conv.builder.conversion import Conversion
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.to_torch.build import build, proof_inputs, require_none
 from keras3conv.errors import InputError, Problem
+from keras3conv.formats.torch.checkpoint import is_torchscript
 from keras3conv.frameworks.adapter import Adapter, ModelFile, resolve
 from keras3conv.report.report import Report
 from keras3conv.report.stages import Stages
@@ -38,6 +39,10 @@ def convert(
         from keras3conv.frameworks.torch import pretrained
 
         model = pretrained.load(Path(model))
+    if isinstance(model, str | PathLike) and str(model).lower().endswith(".pt2"):
+        from keras3conv.frameworks.torch import saved_program
+
+        model = saved_program.load(Path(model))
     is_json = isinstance(model, str | PathLike) and str(model).endswith(".json")
     if not is_json and (given := resolve(model)).side == "torch":
         return _to_keras(given, path, channels or "last", inputs, dynamic, validate=validate)
@@ -75,9 +80,14 @@ def _to_keras(
     from keras3conv.builder.to_keras import build as to_keras
 
     if isinstance(given, ModelFile):
+        if is_torchscript(given.source):
+            raise InputError(
+                f"{given.source} is TorchScript, which torch.export cannot capture\n"
+                "Fix:  k3c.convert(module, inputs=...) with the nn.Module that it was made from"
+            )
         raise InputError(
             f"{given.source} holds weights and no architecture, so there is nothing to write a Keras model from\n"
-            f'Fix:  k3c.convert(module, weights="{given.source}", inputs=...)'
+            f'Fix:  k3c.convert(module, weights="{given.source}", inputs=example_input)'
         )
     if inputs is None:
         raise InputError(

@@ -148,4 +148,153 @@ CASES |= {
     "aliases": (lambda x: torch.multiply(x, 2).subtract(1).true_divide(3), TEXT),
 }
 
+
+def _attention(x: torch.Tensor, *, grouped: bool = False) -> torch.Tensor:
+    """Attend with a mask that leaves the first query nothing."""
+    heads = x.view(-1, 5, 2, 2).transpose(1, 2)
+    keys = heads[:, :1] if grouped else heads
+    allowed = torch.ones(5, 5).tril(-1).bool() & (x[..., 0] > -9)[:, None, None]
+    return functional.scaled_dot_product_attention(heads, keys, keys * 2, attn_mask=allowed, enable_gqa=grouped)
+
+
+def _put(x: torch.Tensor) -> torch.Tensor:
+    made = x.clone()
+    made[:, torch.tensor([0, 2])] = x[:, :2] * 2
+    made[:, 1::2] = 0.5
+    made[..., torch.tensor([3, 1])] = 1.5
+    made[made > 1.7] = 0.0
+    return made
+
+
+def _sampled(mode: str, padding: str, *, align_corners: bool) -> Any:
+    def sample(x: torch.Tensor) -> torch.Tensor:
+        grid = 1.3 * torch.tanh(x[:, :2].permute(0, 2, 3, 1))
+        return functional.grid_sample(x, grid, mode=mode, padding_mode=padding, align_corners=align_corners)
+
+    return sample
+
+
+CASES |= {
+    "rows that attend to nothing": (_attention, TEXT),
+    "queries in groups": (lambda x: _attention(x, grouped=True), TEXT),
+    "attention without heads": (lambda x: functional.scaled_dot_product_attention(x, x * 2, x), TEXT),
+    "writing at places": (_put, TEXT),
+    "adding at places": (lambda x: x.index_add(1, torch.tensor([0, 0, 3]), x[:, :3]), TEXT),
+    "scatter": (lambda x: x.scatter(2, (x > 0).long() * 2, x * 3) + x.scatter(1, (x[:, :2] > 0).long(), 1.5), TEXT),
+    "scatter that adds": (
+        lambda x: torch.zeros_like(x).scatter_add(
+            1, torch.tensor([0, 0, 2, 4, 1])[None, :, None].expand(x.shape[0], 5, 4), x
+        ),
+        TEXT,
+    ),
+    "gather of a part": (lambda x: x.gather(1, (x[:, :2, :3] > 0).long() * 3), TEXT),
+    "constant indices along two axes": (lambda x: x[:, torch.tensor([0, 4]), torch.tensor([[2], [3]])], TEXT),
+    "indices of each example along two axes": (
+        lambda x: x[torch.arange(x.shape[0])[:, None], (x[:, :3, 0] > 0).long(), torch.tensor([0, 1, 3])],
+        TEXT,
+    ),
+    "sorting": (
+        lambda x: (*torch.sort(x, 1, descending=True), torch.sort(x, 1)[0], x.argsort(-1), x.median(-1)[0]),
+        TEXT,
+    ),
+    "the largest and the smallest": (
+        lambda x: (*x.topk(2, 1), x.topk(2, -1, largest=False)[0], x.kthvalue(2, 1)[0]),
+        IMAGE,
+    ),
+    "search in a sorted sequence": (
+        lambda x: (
+            torch.bucketize(x, torch.tensor([-1.0, 0.0, 1.0]))
+            + torch.searchsorted(torch.tensor([-0.5, 0.5]), x, right=True)
+        ),
+        TEXT,
+    ),
+    "sampling between pixels": (_sampled("bilinear", "zeros", align_corners=False), IMAGE),
+    "sampling of the nearest pixel": (_sampled("nearest", "border", align_corners=True), IMAGE),
+    "bicubic sampling": (_sampled("bicubic", "reflection", align_corners=False), IMAGE),
+    "an affine grid": (
+        lambda x: functional.grid_sample(
+            x, functional.affine_grid(x[:, 0, :2, :3] * 0.3, [2, 3, 6, 8], align_corners=False), align_corners=False
+        ),
+        IMAGE,
+    ),
+    "sliding windows": (lambda x: x.unfold(2, 3, 2).unfold(3, 2, 3), IMAGE),
+    "spectrum of two axes": (lambda x: torch.fft.fftn(x, dim=(1, 2)).real, TEXT),
+    "spectra there and back": (
+        lambda x: (
+            torch.view_as_real(torch.fft.ifft(torch.fft.fft(x, dim=1) * 2 + 1j, norm="ortho")).flatten(2)[..., :4]
+            + torch.fft.irfft2(torch.fft.rfft2(x, norm="forward"), s=(5, 4), norm="ortho")
+        ),
+        TEXT,
+    ),
+    "a filter of frequencies": (
+        lambda x: torch.fft.irfft(
+            torch.fft.rfft(x, dim=1) * torch.polar(torch.ones(3, 4), torch.arange(12.0).view(3, 4)), n=5, dim=1
+        ),
+        TEXT,
+    ),
+    "length and angle of a spectrum": (
+        lambda x: (torch.fft.rfft(x, dim=1).abs(), torch.fft.rfft(x + 2, n=7).angle(), torch.fft.fft2(x).imag),
+        TEXT,
+    ),
+    "products of complex matrices": (
+        lambda x: torch.view_as_real(torch.fft.fft(x) @ torch.fft.fft(x).transpose(1, 2).conj()),
+        TEXT,
+    ),
+    "a complex rotation": (
+        lambda x: torch.view_as_real(
+            torch.view_as_complex(x.reshape(-1, 5, 2, 2)) * torch.polar(torch.ones(5, 2), torch.arange(10.0).view(5, 2))
+        ).flatten(2),
+        TEXT,
+    ),
+    "a spectrogram": (
+        lambda x: torch.stft(
+            x.flatten(1), 8, 2, 6, torch.hann_window(6, periodic=False), normalized=True, return_complex=True
+        ).abs(),
+        TEXT,
+    ),
+    "matrices": (
+        lambda x: (
+            torch.linalg.inv(x[:, :4] + 5 * torch.eye(4))
+            + torch.linalg.solve(x[:, :4] + 5 * torch.eye(4), x[:, 1:])
+            + torch.linalg.det(x[:, :4])[:, None, None]
+            + torch.linalg.cholesky(x[:, :4].transpose(1, 2) @ x[:, :4] + torch.eye(4))
+        ),
+        TEXT,
+    ),
+    "triangles and diagonals": (
+        lambda x: (
+            torch.tril(x @ x.transpose(1, 2)) + torch.triu(x @ x.transpose(1, 2), 1),
+            torch.diagonal(x, 1, 1, 2),
+            torch.diag_embed(x[:, 0]),
+        ),
+        TEXT,
+    ),
+    "norms of any order": (
+        lambda x: x.norm(1, -1) + x.norm(float("inf"), -1) + x.norm(3, -1) + torch.linalg.norm(x, dim=-1),
+        TEXT,
+    ),
+    "einsum with an ellipsis": (lambda x: torch.einsum("...ij,...kj->...ik", x, x), TEXT),
+    "operators that torch computes with others": (
+        lambda x: (
+            torch.addcmul(x, x, x, value=0.5)
+            + torch.lerp(x, x * 2, 0.3)
+            + functional.cosine_similarity(x, x.flip(1), dim=-1)[..., None]
+            + torch.logit(torch.sigmoid(x))
+            + torch.var_mean(x, -1, keepdim=True)[1]
+            + torch.frac(x)
+            + functional.softplus(x, beta=2)
+        ),
+        TEXT,
+    ),
+    "integers": (
+        lambda x: (
+            (x * 10).long() // 3 + (x * 10).long() % 3 + torch.div((x * 10).long(), 3, rounding_mode="trunc"),
+            (x * 10).long() & 6,
+            (x > 0).sum(-1) / 2,
+            (x > 0) * 3,
+        ),
+        TEXT,
+    ),
+}
+
 __all__ = ["CASES", "IMAGE", "TEXT"]

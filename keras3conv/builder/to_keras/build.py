@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,13 +14,19 @@ from keras3conv.builder.program.program import Program
 from keras3conv.builder.source.keras_source import write
 from keras3conv.builder.source.keras_spelling import is_inline
 from keras3conv.builder.to_keras.functions import with_functions
-from keras3conv.builder.to_keras.lowering import lower
+from keras3conv.builder.to_keras.lowering import Lowered, lower
 from keras3conv.builder.to_keras.pairing import alignment_of
 from keras3conv.builder.to_keras.recognising import recognised
 from keras3conv.errors import Problem, UnsupportedLayerError
 from keras3conv.messages import count, lay_out
 from keras3conv.model.graph import Graph
 from keras3conv.transforms import Array
+
+if TYPE_CHECKING:
+    from keras3conv.frameworks.torch.export import Captured
+
+_ROUNDS = 5
+"""How often operators are replaced by others, which may themselves have no counterpart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +67,8 @@ def build(module: Any, channels: Channels, inputs: Any, dynamic: Mapping[str, Se
     from keras3conv.frameworks.keras import model as keras_side
     from keras3conv.frameworks.torch import export
 
-    captured = export.capture(module, inputs, dynamic)
-    lowered = lower(recognised(captured.graph), dict(captured.shapes), dict(captured.lines), channels)
-    require_none(captured.graph.name, lowered.problems)
+    captured, lowered = _lowered(export.capture(module, inputs, dynamic), channels)
+    require_none(captured.graph.name, (*captured.problems, *lowered.problems))
     structure, placements = with_functions(lowered, captured.graph.view)
     source, constants = write(structure), _constants(lowered.program)
     model = _model_of(source, constants)
@@ -78,6 +83,21 @@ def build(module: Any, channels: Channels, inputs: Any, dynamic: Mapping[str, Se
         graph=captured.graph,
         program=lowered.program,
     )
+
+
+def _lowered(captured: "Captured", channels: Channels) -> tuple["Captured", Lowered]:
+    """Return a captured module and its program; operators without a counterpart are computed by others, as in torch.
+
+    If some still have no counterpart, the problems are those of the operators that the module calls.
+    """
+    lowered = first = lower(recognised(captured.graph), dict(captured.shapes), dict(captured.lines), channels)
+    for _ in range(_ROUNDS):
+        simpler = captured.without(lowered.refused) if lowered.refused else None
+        if simpler is None:
+            break
+        captured = simpler
+        lowered = lower(recognised(captured.graph), dict(captured.shapes), dict(captured.lines), channels)
+    return captured, first if lowered.problems else lowered
 
 
 def require_none(name: str, problems: tuple[Problem, ...]) -> None:

@@ -16,7 +16,7 @@ ops = Function("keras.ops")
 
 WITHOUT_PROMOTION = frozenset(
     {"-", *(f"keras.ops.{name}" for name in ("conv", "dot_product_attention", "einsum", "split", "subtract"))}
-    | {"keras.ops.take", "keras.ops.take_along_axis"}
+    | {"keras.ops.searchsorted", "keras.ops.take", "keras.ops.take_along_axis"}
 )
 """Operations in which a backend does not promote float32 to float64."""
 
@@ -69,7 +69,30 @@ class Held:
         return self.path.rpartition(".")[0]
 
 
-Given = Value | Constant | Held
+@dataclass(frozen=True, kw_only=True)
+class Complex:
+    """A tensor of complex numbers, as two values of one shape and axis order.
+
+    Attributes:
+        real: The real parts.
+        imaginary: The imaginary parts.
+    """
+
+    real: Value
+    imaginary: Value
+
+    @property
+    def shape(self) -> Shape:
+        """Its sizes."""
+        return self.real.shape
+
+    @property
+    def dtype(self) -> str:
+        """The name of its dtype."""
+        return "complex64"
+
+
+Given = Value | Constant | Held | Complex
 """A tensor in the arguments of a call."""
 
 Result = Given | Sequence[Given | None] | None
@@ -260,6 +283,7 @@ def handler_of(kind: str) -> Handler | None:
 __all__ = [
     "WITHOUT_PROMOTION",
     "Call",
+    "Complex",
     "Constant",
     "Given",
     "Held",

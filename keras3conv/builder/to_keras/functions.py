@@ -19,7 +19,7 @@ def with_functions(lowered: Lowered, view: ModelView) -> tuple[Structure, tuple[
 
     A layer in a block is named after the call and the layer: "layer1_0" and "conv1" give "layer1_0_conv1".
     """
-    classes = {layer.path: layer.kinds[0].rpartition(".")[2] for layer in view.layers}
+    classes = {layer.path: layer.kind.rpartition(".")[2] for layer in view.layers if layer.kind}
     classes = {path: name for path, name in classes.items() if name not in _CONTAINERS}
     program, constants = with_constants(lowered.program)
     program = replace(program, weights={})

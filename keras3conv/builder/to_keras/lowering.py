@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from keras3conv.builder.to_keras.call import (
     Held,
     LayerCall,
     Placed,
-    handler_of,
     ops,
 )
 from keras3conv.builder.to_keras.counting import numbers_up_to
@@ -36,27 +35,14 @@ from keras3conv.builder.to_keras.layers import (
     with_options,
 )
 from keras3conv.builder.to_keras.layouts import channels_last, input_order, output_order
+from keras3conv.builder.to_keras.lowered import Lowered
+from keras3conv.builder.to_keras.operations_spectra import handler_for
 from keras3conv.builder.to_keras.sizes import moves_only_ones, unknown_after, written
 from keras3conv.errors import Problem, RuleError
 from keras3conv.frameworks.keras.operations import own_names
 from keras3conv.model.graph import Graph, Node, Ref, Shape, Size, Tensor, mapped
 from keras3conv.rules.rule import Config, LayerSpec
 from keras3conv.transforms import Axes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lowered:
-    """The result of lowering: a Keras program, and the torch parameters of its layers.
-
-    Attributes:
-        program: The program.
-        placements: The torch tensors of each layer.
-        problems: A problem for each call that cannot be converted; if there are any, the program is invalid.
-    """
-
-    program: Program
-    placements: tuple[Placement, ...]
-    problems: tuple[Problem, ...]
 
 
 def lower(graph: Graph, shapes: dict[str, Shape], lines: dict[str, str], channels: Channels = "last") -> Lowered:
@@ -77,6 +63,7 @@ def lower(graph: Graph, shapes: dict[str, Shape], lines: dict[str, str], channel
         program=program or Program(name=graph.name, inputs=(), steps=(), outputs=(), values={}),
         placements=tuple(lowering.placements),
         problems=tuple(dict.fromkeys(lowering.problems)),
+        refused=frozenset(lowering.refused),
     )
 
 
@@ -91,6 +78,7 @@ class _Lowering:
         self.weights: dict[str, Weight] = {}
         self.placements: list[Placement] = []
         self.problems: list[Problem] = []
+        self.refused: set[str] = set()
         self._calls: tuple[str, ...] = ()
         self._path = ""
         self._variables: dict[str, tuple[str, ...]] = {}
@@ -118,13 +106,11 @@ class _Lowering:
         self._variable = next(iter(node.variables), ())
         try:
             call = Call(node, mapped(node.arguments, self._argument), self)
-            handler = handler_of(node.kind)
-            if handler is None:
-                raise RuleError(f"{node.kind}, which has no counterpart in Keras")
-            result = handler(call)
+            result = handler_for(call)(call)
         except RuleError as error:
             fact = f"not supported: {error}" + (f"; {line}" if line else "")
             self.problems.append(Problem(torch=node.path or self.graph.name, fact=fact))
+            self.refused.add(node.kind)
             result = [self.new(tensor.shape, identity(len(tensor.shape)), tensor.dtype) for tensor in node.outputs]
         results = result if isinstance(result, list | tuple) else [result]
         for place, (tensor, made) in enumerate(zip(node.outputs, results, strict=False)):
@@ -204,11 +190,12 @@ class _Lowering:
             return self.held(given, order)
         if isinstance(given, Constant):
             return self._constant(given, order)
-        raise RuleError(f"an argument of type {type(given).__name__} instead of a tensor")
+        words = {"Complex": "complex numbers", "NoneType": "a result that is not computed"}
+        raise RuleError(f"{words.get(type(given).__name__, f'a {type(given).__name__}')} instead of a tensor")
 
     def _constant(self, given: Constant, order: Order | None) -> Value:
         order = identity(given.array.ndim) if order is None else order
-        array = np.ascontiguousarray(given.array)
+        array = np.asarray(given.array, order="C")
         if array.dtype == np.float64 and np.array_equal(array, array.astype(np.float32), equal_nan=True):
             array = array.astype(np.float32)  # else float64: a float64 run needs the exact values
         key = array.tobytes(), array.dtype.name, array.shape, given.shape, order
@@ -372,12 +359,18 @@ class _Lowering:
         orders: list[Order] = []
 
         def returned(leaf: Any) -> Any:
-            value = self.value(self._given[leaf.name])
+            try:
+                value = self.value(self._given[leaf.name])
+            except RuleError as error:
+                self.problems.append(Problem(torch=self.graph.name, fact=f"not supported: it returns {error}"))
+                return leaf
             order = output_order(value, self.channels)
             orders.append(order)
             return Ref(self.ordered(value, order).name)
 
         outputs = mapped(self.graph.outputs, returned)
+        if self.problems:
+            return Program(name=self.graph.name, inputs=(), steps=(), outputs=(), values={})
         program = finished(
             Program(
                 name=self.graph.name,

@@ -10,6 +10,7 @@ from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.broadcasting import elementwise
 from keras3conv.builder.to_keras.call import Call, Constant, Result, handles, ops
 from keras3conv.builder.to_keras.operations_axes import for_each_example, reshaped
+from keras3conv.builder.to_keras.operations_writing import written_with_steps
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Shape, Size
 
@@ -138,7 +139,7 @@ def _scatter(call: Call) -> Result:
         end = start + 1
     start, end, step = slice(start, end, step).indices(size)
     if step != 1:
-        raise RuleError("writing into a slice with steps")
+        return written_with_steps(call, value, axis, range(start, end, step), source)
     part = tuple(end - start if one == axis else other for one, other in enumerate(value.shape))
     middle = _as_part(call, source, part, value.order)
     parts = [middle]
@@ -199,7 +200,7 @@ def taken(call: Call, given: Any, axis: int, index: Any, shape: Shape) -> Value:
     """Take elements along one axis by an array of indices."""
     value = call.ordered(given, identity(len(given.shape)))
     rank = len(index.shape)
-    places = index if isinstance(index, Value) else call.writer.value(_as_int32(index))
+    places = index if isinstance(index, Value) else call.writer.value(as_int32(index))
     places = call.ordered(places, identity(rank))
     return call.step(ops.take(value, places, axis=axis), shape, dtype=value.dtype)
 
@@ -207,11 +208,12 @@ def taken(call: Call, given: Any, axis: int, index: Any, shape: Shape) -> Value:
 def taken_along(call: Call, value: Value, axis: int, index: Constant) -> Value:
     """Take elements along one axis by constant indices; the axis order is kept."""
     shape = tuple(index.shape[0] if one == axis else size for one, size in enumerate(value.shape))
-    places = call.writer.value(_as_int32(index))
+    places = call.writer.value(as_int32(index))
     return call.step(ops.take(value, places, axis=value.order.index(axis)), shape, value.order, value.dtype)
 
 
-def _as_int32(index: Any) -> Any:
+def as_int32(index: Any) -> Any:
+    """Return constant indices as int32, and anything else as it is."""
     return replace(index, array=index.array.astype("int32")) if isinstance(index, Constant) else index
 
 
@@ -221,73 +223,4 @@ def _index_select(call: Call) -> Result:
     return taken(call, given, call.arguments["dim"] % len(given.shape), call.arguments["index"], call.shape)
 
 
-@handles("index")
-def _index(call: Call) -> Result:
-    given, indices = call.arguments["self"], call.arguments["indices"]
-    used = [axis for axis, index in enumerate(indices) if index is not None]
-    if len(used) == 1 and indices[used[0]].dtype not in ("bool", "uint8"):
-        return taken(call, given, used[0], indices[used[0]], call.shape)
-    if used == [0, 1] and _are_example_numbers(call, indices[0]) and isinstance(indices[1], Constant):
-        return _taken_of_each_example(call, given, indices[1])
-    if used == [0, 1] and _are_example_numbers(call, indices[0]) and len(indices[1].shape) == 1:
-        return _one_of_each_example(call, given, indices[1])
-    raise RuleError("an index with several tensors, or with a mask: the number of elements depends on the data")
-
-
-def _one_of_each_example(call: Call, given: Any, index: Any) -> Value:
-    """Take one row of every sample, by one index per sample."""
-    value = call.ordered(given, identity(len(given.shape)))
-    rank, batch = value.rank, value.shape[0]
-    rows = call.step(
-        ops.reshape(call.writer.value(index), (-1, *(1,) * (rank - 1))), (batch, *(1,) * (rank - 1)), dtype="int32"
-    )
-    picked_rows = call.step(ops.take_along_axis(value, rows, axis=1), (batch, 1, *value.shape[2:]), dtype=value.dtype)
-    return picked(call, picked_rows, 1, 0, call.shape)
-
-
-def _are_example_numbers(call: Call, index: Any) -> bool:
-    """Return whether an index array is `arange(batch)`, with any number of axes of size one after it."""
-    value = index if isinstance(index, Value) else None
-    while value is not None and (before := call.writer.before_reshape(value)) is not None:
-        value = before
-    numbers = value is not None and value.name in call.writer.example_numbers
-    return numbers and isinstance(index.shape[0], Size) and all(size == 1 for size in index.shape[1:])
-
-
-def _taken_of_each_example(call: Call, given: Any, index: Constant) -> Value:
-    """Take elements of every sample along the second axis, by the same constant indices."""
-    value, array = call.writer.value(given), index.array
-    if value.rank != 2 or array.ndim != len(call.shape) or array.shape[0] != 1:
-        raise RuleError("each sample has different indices; they must be the same for all samples")
-    value = call.ordered(value, (0, 1))
-    if array.ravel().tolist() != list(range(value.shape[1] if isinstance(value.shape[1], int) else 0)):
-        flat = replace(index, name=f"{index.name} flat", array=array.ravel(), shape=(array.size,))
-        value = taken(call, value, 1, flat, (value.shape[0], array.size))
-    return reshaped(call, value, call.shape)
-
-
-@handles("arange")
-def _numbers(call: Call) -> Result:
-    """Convert `arange` up to a dynamic size; any other range is a constant of the graph."""
-    start, end, step = (call.get(name, default) for name, default in (("start", 0), ("end", None), ("step", 1)))
-    if start != 0 or step != 1 or not isinstance(end, Size):
-        raise RuleError("arange to a dynamic size with a start other than 0 or a step other than 1")
-    return call.writer.numbers(end)
-
-
-@handles("gather")
-def _gather(call: Call) -> Result:
-    given, index = call.arguments["self"], call.arguments["index"]
-    axis = call.arguments["dim"] % len(given.shape)
-    if isinstance(given, Constant) and given.array.size == given.array.shape[axis]:  # the same row for all samples
-        row = replace(given, name=f"{given.name} row", array=given.array.ravel(), shape=(given.array.size,))
-        return taken(call, row, 0, index, call.shape)
-    value = call.writer.value(given)
-    others = [axis_ for axis_ in range(value.rank) if axis_ != axis]
-    if any(value.shape[one] != index.shape[one] for one in others):
-        raise RuleError("gather of a part of a tensor")
-    places = call.ordered(_as_int32(index), identity(value.rank))
-    return call.step(ops.take_along_axis(call.ordered(value, identity(value.rank)), places, axis=axis))
-
-
-__all__ = ["sliced", "taken", "taken_along"]
+__all__ = ["as_int32", "picked", "sliced", "taken", "taken_along"]

@@ -6,7 +6,7 @@ from typing import Any
 from keras3conv.builder.program.operation import Dtype, Operation
 from keras3conv.builder.program.program import Value
 from keras3conv.builder.to_keras.broadcasting import elementwise, sign
-from keras3conv.builder.to_keras.call import Call, Held, Placed, Result, handles, ops
+from keras3conv.builder.to_keras.call import Call, Constant, Held, Placed, Result, handles, ops
 from keras3conv.errors import RuleError
 from keras3conv.rules import operation as table
 from keras3conv.rules.operations import OPERATIONS
@@ -15,9 +15,16 @@ from keras3conv.transforms import Axes
 _OTHER_NAMES = {"input": ("self", "input"), "x": ("self",), "condition": ("condition",), "exponent": ("exponent",)}
 
 
-@handles("alias", "clone", "contiguous", "detach", "lift_fresh_copy", "lift_fresh", "_assert_tensor_metadata")
+@handles("alias", "clone", "contiguous", "lift_fresh_copy", "lift_fresh", "_assert_tensor_metadata")
 def _same(call: Call) -> Result:
     return call.arguments.get("self", call.arguments.get("a"))
+
+
+@handles("detach")
+def _detached(call: Call) -> Result:
+    """Return a tensor whose gradient is zero; a constant has none."""
+    given = call.arguments["self"]
+    return given if isinstance(given, Constant) else elementwise(call, [given], ops.stop_gradient)
 
 
 @handles("to", "_to_copy", "type_as", "float")
@@ -96,14 +103,18 @@ def _power_of_a_number(call: Call) -> Result:
 
 
 def _logical(call: Call, *, name: str) -> Result:
-    """Combine two boolean tensors with a logical operation."""
-    if call.dtype != "bool":
-        raise RuleError(f"{call.name} of integers")
-    return elementwise(call, [call.arguments["self"], call.arguments["other"]], ops.named(name))
+    """Combine two masks, or the bits of integers; Keras does not take a number for the latter."""
+    left, right = call.arguments["self"], call.arguments["other"]
+    if call.dtype == "bool":
+        return elementwise(call, [left, right], ops.named(f"logical_{name}"))
+    function = ops.named(f"bitwise_{name}")
+    if isinstance(right, int):
+        return elementwise(call, [left], lambda value: function(value, ops.full_like(value, right)))
+    return elementwise(call, [left, right], function)
 
 
-for _name, _function in (("and", "logical_and"), ("or", "logical_or"), ("xor", "logical_xor")):
-    handles(f"__{_name}__", f"bitwise_{_name}")(partial(_logical, name=_function))
+for _name in ("and", "or", "xor"):
+    handles(f"__{_name}__", f"bitwise_{_name}")(partial(_logical, name=_name))
 
 
 @handles("bitwise_not", "logical_not", "__not__")
@@ -160,11 +171,12 @@ def _unless(**given: tuple[Any, Any]) -> dict[str, Any]:
 @handles("dropout", "feature_dropout")
 def _dropout(call: Call) -> Result:
     given = call.arguments.get("input", call.arguments.get("self"))
-    if not isinstance(given, Value) or not call.arguments["p"]:
+    probability = float(call.arguments["p"] or call.node.config.get("dropout", 0.0))
+    if not isinstance(given, Value) or not probability:
         return given
     made = call.writer.new(given.shape, given.order, given.dtype, given.flattened)
     kind = "keras.layers.Dropout"
-    rate: dict[str, Any] = {"rate": float(call.arguments["p"])}
+    rate: dict[str, Any] = {"rate": probability}
     if call.node.config.get("for_each_example"):  # stochastic depth
         rate["noise_shape"] = (None, *(1,) * (given.rank - 1))
     if call.name == "feature_dropout":

@@ -76,8 +76,10 @@ def _counted_average(call: Call, given: Value, config: Config) -> Value:
     pads_of = tuple(widths.get(axis, (0, 0)) for axis in order)
     if any(map(any, pads_of)):
         given = call.step(ops.pad(given, pads_of), (*given.shape[:2], *shape), order, given.dtype)
-    options: dict[str, Any] = {"padding": "valid"} | ({"data_format": "channels_first"} if order[1] == 1 else {})
-    pooled = call.step(ops.average_pool(given, windows, steps, **options), order=order)
+    options: dict[str, Any] = {"pool_size": tuple(windows), "strides": tuple(steps)}
+    options |= {"data_format": "channels_first"} if order[1] == 1 else {}
+    pooled = call.writer.new(call.shape, order, call.dtype)
+    call.writer.layer(f"keras.layers.AveragePooling{rank}D", options, given, (), f"{call.node.path}.average", pooled)
     constant = Constant(name=f"{call.node.outputs[0].name} {rank}", array=factors, shape=factors.shape)
     return elementwise(call, [pooled, constant], lambda first, second: first * second)
 

@@ -1,11 +1,8 @@
 """Convert matrix products, einsum and attention."""
 
-from typing import Any
-
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.broadcasting import elementwise, sign
-from keras3conv.builder.to_keras.call import Call, Constant, Held, Result, handles, ops
-from keras3conv.builder.to_keras.operations_axes import reshaped
+from keras3conv.builder.to_keras.call import Call, Result, handles, ops
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Shape
 
@@ -92,45 +89,14 @@ def _einsum(call: Call) -> Result:
     return call.step(ops.einsum(f"{','.join(written)}->{right}", *values))
 
 
-@handles("scaled_dot_product_attention")
-def _attention(call: Call) -> Result:
-    """Convert attention: Keras takes (batch, length, heads, size), torch (batch, heads, length, size)."""
-    values = [call.value(name) for name in ("query", "key", "value")]
-    if any(value.rank != 4 for value in values):
-        raise RuleError("scaled_dot_product_attention is supported for tensors of four axes only")
-    if call.get("dropout_p", 0.0):
-        raise RuleError("scaled_dot_product_attention with dropout in evaluation mode")
-    order = (0, 2, 1, 3)
-    options: dict[str, Any] = {}
-    if call.get("is_causal", False):
-        options["is_causal"] = True
-    if call.get("scale") is not None:
-        options["scale"] = call.arguments["scale"]
-    mask = call.get("attn_mask")
-    if mask is not None and not _masks_nothing(mask):
-        name = "mask" if mask.dtype == "bool" else "bias"
-        options[name] = _mask(call, mask)
-    given = [call.ordered(value, order) for value in values]
-    query, value = values[0], values[2]
-    shape = (*query.shape[:3], value.shape[3])
-    return call.step(ops.dot_product_attention(*given, **options), shape, order)
-
-
-def _masks_nothing(mask: Any) -> bool:
-    if not isinstance(mask, Constant):
-        return False
-    return bool(mask.array.all() if mask.dtype == "bool" else not mask.array.any())
-
-
-def _mask(call: Call, mask: Any) -> Value:
-    """Return the mask as a value with four axes."""
-    shape = mask.array.shape if isinstance(mask, Constant) else mask.shape
-    full = (1,) * (4 - len(shape)) + tuple(shape)
-    if isinstance(mask, Constant):
-        array = mask.array.reshape([size for size in full if isinstance(size, int)])
-        return call.writer.value(Constant(name=f"{mask.name} mask", array=array, shape=full))
-    value = call.writer.value(mask) if isinstance(mask, Held) else mask
-    return call.ordered(reshaped(call, value, full), identity(4))
+@handles("bilinear")
+def _bilinear(call: Call) -> Result:
+    first, second = (call.ordered(call.arguments[name], identity(len(call.shape))) for name in ("input1", "input2"))
+    letters = _BATCH_LETTERS[: len(call.shape) - 1]
+    weight = call.ordered(call.arguments["weight"], (0, 1, 2))
+    made = call.step(ops.einsum(f"{letters}i,oij,{letters}j->{letters}o", first, weight, second))
+    bias = call.get("bias")
+    return made if bias is None else elementwise(call, [made, bias], lambda one, other: sign(call, "+", one, other))
 
 
 __all__ = ["matmul"]

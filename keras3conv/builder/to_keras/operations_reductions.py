@@ -7,6 +7,7 @@ from typing import Any
 from keras3conv.builder.program.program import Order, Value
 from keras3conv.builder.to_keras.broadcasting import sign
 from keras3conv.builder.to_keras.call import Call, Result, handles, ops
+from keras3conv.builder.to_keras.operations_attention import dropout
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Size
 
@@ -75,19 +76,32 @@ def _maximum(call: Call) -> Result:
 
 @handles("var", "std")
 def _variance(call: Call) -> Result:
+    return _deviation(call, is_root=call.name == "std")
+
+
+@handles("var_mean", "std_mean")
+def _variance_and_mean(call: Call) -> Result:
+    used = call.node.config["used"]
+    return [
+        _deviation(call, is_root=call.name == "std_mean") if 0 in used else None,
+        _reduce(call, name="mean") if 1 in used else None,  # type: ignore[list-item]
+    ]
+
+
+def _deviation(call: Call, *, is_root: bool) -> Value:
     value = call.value("self")
     axes, correction = _axes(call, value), call.get("correction", 1)
     if isinstance(call.get("unbiased"), bool):
         correction = int(call.arguments["unbiased"])
     sizes = [value.shape[axis] for axis in axes]
     if any(isinstance(size, Size) for size in sizes):
-        raise RuleError(f"{call.name} along a dynamic size")
+        raise RuleError(f"{call.name} along a dynamic axis")
     number = prod(size for size in sizes if isinstance(size, int))
     options, order = _options(call, value, axes)
     made: Any = ops.var(value, **options)
     if correction:
         made = made * (number / (number - correction))
-    return call.step(ops.sqrt(made) if call.name == "std" else made, order=order)
+    return call.step(ops.sqrt(made) if is_root else made, order=order)
 
 
 @handles("linalg_vector_norm", "norm")
@@ -104,7 +118,9 @@ def _softmax(call: Call) -> Result:
     value = call.value("self")
     place = value.position(call.arguments["dim"])
     function = ops.log_softmax if "log" in call.name else ops.softmax
-    return call.step(function(value, axis=-1 if place == value.rank - 1 else place), order=value.order)
+    made = call.step(function(value, axis=-1 if place == value.rank - 1 else place), order=value.order)
+    rate = call.node.config.get("dropout", 0.0)
+    return dropout(call, made, rate) if rate else made
 
 
 @handles("cumsum", "cumprod")

@@ -6,8 +6,10 @@ pickles followed by the storages.
 """
 
 import struct
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,6 +99,13 @@ def read(source: Source, entry: str = "") -> ModelView:
     )
 
 
+def is_torchscript(path: Path) -> bool:
+    """Return whether a file is a TorchScript archive."""
+    if not zipfile.is_zipfile(path):
+        return False
+    return "constants.pkl" in {name.partition("/")[2] for name in scan(Source.pin(path))}
+
+
 def _archive(source: Source) -> Stored:
     """Return the content of a zip archive."""
     members = scan(source)
@@ -163,7 +172,8 @@ def _legacy(source: Source) -> Stored:
 
 def _remedy(source: Source) -> str:
     return (
-        f'\nFix:  torch.save(model.state_dict(), "{source.path.stem}_weights.pt")  where the model class is available'
+        f'\nFix:  torch.save(model.state_dict(), "{source.path.stem}_weights.pt")'
+        "  # where the class of the model is available"
     )
 
 

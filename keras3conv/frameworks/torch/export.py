@@ -7,11 +7,10 @@ Axis 0 of every input is dynamic where torch allows it. A value that depends on 
 import inspect
 import operator
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import sympy  # type: ignore[import-untyped]
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
@@ -19,20 +18,34 @@ from torch.utils import _pytree as pytree
 
 from keras3conv.errors import RAISED_BY_MODELS, InputError, Problem, UnsupportedLayerError
 from keras3conv.frameworks.torch.causal import causal_masks_unread
+from keras3conv.frameworks.torch.decomposing import decomposed, rewritten
 from keras3conv.frameworks.torch.depth import captured_depth
 from keras3conv.frameworks.torch.derived import with_plain_weights
+from keras3conv.frameworks.torch.dynamic_sizes import BATCH, free_sizes, size_of
 from keras3conv.frameworks.torch.folding import Constants, is_number
 from keras3conv.frameworks.torch.modes import evaluating
 from keras3conv.frameworks.torch.module import call_arguments
+from keras3conv.frameworks.torch.program_nodes import (
+    bound_arguments,
+    calls_of,
+    dropout_places,
+    is_in_place,
+    kind_of,
+    line_of,
+    writes_into_a_view,
+)
 from keras3conv.frameworks.torch.tensors import named_tensors
+from keras3conv.frameworks.torch.training_dropouts import (
+    ATTENTION,
+    Dropouts,
+    training_dropouts,
+    warn_of_missing,
+)
 from keras3conv.frameworks.torch.variables import variables_of
 from keras3conv.frameworks.torch.view import view
 from keras3conv.messages import lay_out
-from keras3conv.model.graph import Graph, Node, Parameter, Ref, Shape, Size, Tensor
+from keras3conv.model.graph import Graph, Node, Parameter, Ref, Shape, Tensor
 from keras3conv.model.views import ModelView
-
-BATCH = "batch"
-"""The name of the dynamic size."""
 
 _STATISTICS = ("running_mean", "running_var")
 """The arguments of a normalization that are buffers of the layer, not constants."""
@@ -49,11 +62,21 @@ class Captured:
         graph: The calls of operators.
         lines: The line of the user's source code for each node, by the name of its first output.
         shapes: The sizes of each constant, with the dynamic size where it repeats one value for each example.
+        problems: What the module does besides computing its outputs.
+        read_from: The program of torch.export, and facts about the module.
     """
 
     graph: Graph
     shapes: Mapping[str, Shape]
     lines: Mapping[str, str]
+    problems: tuple[Problem, ...]
+    read_from: "_Source"
+
+    def without(self, operators: Collection[str]) -> "Captured | None":
+        """Return the module computed without some operators; None if torch cannot replace any of them."""
+        kept = {f"aten.{ATTENTION}.default"} if self.read_from.dropouts.rates else frozenset[str]()
+        program = decomposed(self.read_from.exported, {*operators} - kept)
+        return None if program is None else _Reader(replace(self.read_from, exported=program)).captured()
 
 
 def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[int]] | None = None) -> Captured:
@@ -84,9 +107,15 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
         warnings.simplefilter("ignore", FutureWarning)  # torch.export warns of its own code, and of that of nn.LSTM
         warnings.filterwarnings("ignore", "The tensor attributes? self", UserWarning)
         exported = _exported(module, args, kwargs, dynamic or {})
-        if _writes_into_a_view(exported):
-            exported = exported.run_decompositions({})
-    return _Reader(module, exported, described, depth).captured()
+        if writes_into_a_view(exported):
+            exported = rewritten(exported, {})
+        places = [place for _, place in dropout_places(exported)]
+        dropouts = (
+            training_dropouts(module, *_with_two_examples((args, kwargs))).beside(places) if places else Dropouts()
+        )
+    warn_of_missing(dropouts, places, type(module).__name__)
+    source = _Source(module=module, exported=exported, described=described, depth=depth, dropouts=dropouts)
+    return _Reader(source).captured()
 
 
 def _exported(
@@ -134,32 +163,22 @@ def _first_line(error: Exception) -> str:
     return "; ".join([lines[0] if lines else type(error).__name__, *user[-1:]])
 
 
-def _writes_into_a_view(exported: ExportedProgram) -> bool:
-    """Return whether an operator writes into memory that another value of the graph shares."""
-    viewed = {node for node in exported.graph.nodes if _is_view(node)}
-    viewed |= {node.args[0] for node in viewed if node.args}
-    return any(_is_in_place(node) and node.args[0] in viewed for node in exported.graph.nodes)
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """A captured module: the module, the program of torch.export, its layers, and what acts in training only."""
 
-
-def _is_view(node: torch.fx.Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    aliases = [result.alias_info for result in schema.returns] if schema else []
-    return any(alias is not None and not alias.is_write for alias in aliases)
-
-
-def _is_in_place(node: torch.fx.Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    return bool(schema and schema.is_mutable and node.args)
+    module: nn.Module
+    exported: ExportedProgram
+    described: ModelView
+    depth: Mapping[str, float]
+    dropouts: Dropouts
 
 
 @dataclass
 class _Reader:
     """The call graph under construction."""
 
-    module: nn.Module
-    exported: ExportedProgram
-    described: ModelView
-    depth: Mapping[str, float]
+    source: _Source
     names: dict[torch.fx.Node, Any] = field(default_factory=dict)
     inputs: list[Tensor] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
@@ -167,15 +186,21 @@ class _Reader:
     lines: dict[str, str] = field(default_factory=dict)
     outputs: Any = None
     free: dict[Any, str] = field(default_factory=dict)
+    rates: dict[torch.fx.Node, float] = field(default_factory=dict)
 
     def captured(self) -> Captured:
         """Return the graph and the source lines."""
-        signature = self.exported.graph_signature
-        self.free = _free_sizes(self.exported)
-        self.constants = Constants(self.exported, self._constant_buffers(), frozenset(self.free))
+        signature = self.source.exported.graph_signature
+        self.free = free_sizes(self.source.exported)
+        self.constants = Constants(self.source.exported, self._constant_buffers(), frozenset(self.free))
         stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-        first = _first_paths(self.module)
-        for node in self.exported.graph.nodes:
+        first = _first_paths(self.source.module)
+        self.rates = {
+            node: rate
+            for node, place in dropout_places(self.source.exported)
+            if (rate := self.source.dropouts.rate(place))
+        }
+        for node in self.source.exported.graph.nodes:
             if node in self.constants.values:
                 self.names[node] = Ref(node.name)
             elif node.op == "placeholder" and node.name in stored:
@@ -187,15 +212,32 @@ class _Reader:
             elif node.op == "output":
                 self.outputs = self._returned(node)
         shapes = {node.name: self._shape(node.meta["val"]) for node, _ in self.constants.arrays()}
-        return Captured(graph=self._graph(), shapes=shapes, lines=self.lines)
+        return Captured(
+            graph=self._graph(), shapes=shapes, lines=self.lines, problems=self._states(), read_from=self.source
+        )
+
+    def _states(self) -> tuple[Problem, ...]:
+        """Return a problem for each buffer that the module writes into: a Keras model is the same in every call."""
+        signature = self.source.exported.graph_signature
+        written = dict.fromkeys(signature.buffers_to_mutate.values(), "")
+        for node in self.source.exported.graph.nodes:
+            target = node.args[0] if node.op == "call_function" and is_in_place(node) else None
+            if isinstance(target, torch.fx.Node) and target.name in signature.inputs_to_buffers:
+                written[signature.inputs_to_buffers[target.name]] = line_of(node)
+        fact = (
+            "is written in evaluation mode, so that the next call computes something else: return it, and take it back"
+        )
+        return tuple(
+            Problem(torch=path, fact=fact + (f"; {line}" if line else "")) for path, line in sorted(written.items())
+        )
 
     def _constant_buffers(self) -> frozenset[str]:
         """Return the buffers that no normalization updates."""
-        signature = self.exported.graph_signature
+        signature = self.source.exported.graph_signature
         updated = {
             argument.name
-            for node in self.exported.graph.nodes
-            for name, argument in _bound(node).items()
+            for node in self.source.exported.graph.nodes
+            for name, argument in bound_arguments(node).items()
             if name in _STATISTICS and isinstance(argument, torch.fx.Node)
         }
         return frozenset(signature.inputs_to_buffers) - updated
@@ -208,7 +250,7 @@ class _Reader:
 
     def _parameter(self, node: torch.fx.Node, path: str, *, trainable: bool) -> None:
         if path not in self.parameters:
-            tensor = self.module.get_parameter(path) if trainable else self.module.get_buffer(path)
+            tensor = self.source.module.get_parameter(path) if trainable else self.source.module.get_buffer(path)
             found = Tensor(name=node.name, shape=tuple(tensor.shape), dtype=_dtype(tensor.dtype))
             grows = trainable and tensor.requires_grad
             self.parameters[path] = Parameter(path=path, tensor=found, trainable=grows)
@@ -238,36 +280,41 @@ class _Reader:
         several = not isinstance(value, torch.Tensor)
         used = {user.args[1] for user in node.users if user.target is operator.getitem and user.users}
         outputs = tuple(
-            self._tensor(f"{node.name}_{i}" if several else node.name, one) for i, one in enumerate(tensors)
+            self._tensor(f"{node.name}_{i}" if several else node.name, one)
+            for i, one in enumerate(tensors)
+            if one is not None
         )
         refs = [Ref(output.name) for output in outputs]
-        calls = tuple(_calls(node))
+        calls = tuple(calls_of(node))
         module = calls[-1].rpartition(":")[0] if calls else ""
-        arguments = {name: self._argument(item) for name, item in _bound(node).items() if name not in _NO_ARGUMENTS}
+        arguments = {
+            name: self._argument(item) for name, item in bound_arguments(node).items() if name not in _NO_ARGUMENTS
+        }
         made = Node(
-            kinds=(_kind(node),),
+            kinds=(kind_of(node),),
             path=module,
             arguments=arguments,
             outputs=outputs,
             structure=tuple(refs) if several else refs[0],
-            config=self._config(module, used if several else None),
+            config=self._config(node, module, used if several else None),
             calls=calls,
             variables=variables_of(
                 node.meta.get("stack_trace") or "", [call.rpartition(":")[0] for call in calls], len(outputs)
             ),
         )
         self.nodes.append(made)
-        self.lines[outputs[0].name] = _line(node)
+        self.lines[outputs[0].name] = line_of(node)
         self.names[node] = refs if several else refs[0]
-        if _is_in_place(node):
+        if is_in_place(node):
             target = node.args[0]
             assert isinstance(target, torch.fx.Node)
             self.names[target] = self.names[node]
 
-    def _config(self, module: str, used: set[Any] | None) -> dict[str, Any]:
-        """Return which outputs of an operator are used, and whether it is a stochastic depth."""
+    def _config(self, node: torch.fx.Node, module: str, used: set[Any] | None) -> dict[str, Any]:
+        """Return which outputs of an operator are used, and what acts in training only."""
         config: dict[str, Any] = {} if used is None else {"used": tuple(sorted(used))}
-        return config | ({"for_each_example": True} if module in self.depth else {})
+        config |= {"dropout": self.rates[node]} if node in self.rates else {}
+        return config | ({"for_each_example": True} if module in self.source.depth else {})
 
     def _argument(self, leaf: Any) -> Any:
         if isinstance(leaf, torch.fx.Node):
@@ -278,10 +325,10 @@ class _Reader:
 
     def _returned(self, node: torch.fx.Node) -> Any:
         """Return the outputs of the module: one, a tuple, or a dict by name."""
-        signature = self.exported.graph_signature
+        signature = self.source.exported.graph_signature
         flat = list(node.args[0])[-len(signature.user_outputs) :]  # type: ignore[arg-type]
         values = [self.names[one] if isinstance(one, torch.fx.Node) else one for one in flat]
-        spec = self.exported.call_spec.out_spec
+        spec = self.source.exported.call_spec.out_spec
         structure = pytree.tree_unflatten(values, spec) if spec is not None else tuple(values)
         if isinstance(structure, Ref):
             return structure
@@ -292,8 +339,8 @@ class _Reader:
     def _graph(self) -> Graph:
         arrays = {node.name: array for node, array in self.constants.arrays()}
         return Graph(
-            name=type(self.module).__name__,
-            view=self.described,
+            name=type(self.source.module).__name__,
+            view=self.source.described,
             inputs=tuple(self.inputs),
             nodes=tuple(self.nodes),
             outputs=self.outputs,
@@ -309,81 +356,8 @@ def _first_paths(module: nn.Module) -> dict[str, str]:
     return {path: seen.setdefault(id(tensor), path) for path, tensor in named_tensors(module)}
 
 
-def _bound(node: torch.fx.Node) -> dict[str, Any]:
-    """Return the given arguments of an operator by name."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return {}
-    names = [argument.name for argument in schema.arguments]
-    return dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-
-
-def _kind(node: torch.fx.Node) -> str:
-    """Return the name of an operator; an in-place operator has the name of its counterpart that is not in place."""
-    name = str(node.target)
-    namespace, _, rest = name.partition(".")
-    base, _, overload = rest.partition(".")
-    base = base[:-1] if _is_in_place(node) and base.endswith("_") and not base.startswith("__") else base
-    return f"{namespace}.{base}.{overload}"
-
-
-def _free_sizes(exported: ExportedProgram) -> dict[Any, str]:
-    """Return the names of the dynamic sizes other than the batch: "x_2" for axis 2 of the input x."""
-    inputs = {*exported.graph_signature.user_inputs}
-    found: dict[Any, str] = {}
-    batch: set[Any] = set()
-    for node in exported.graph.nodes:
-        value = node.meta.get("val")
-        if node.op != "placeholder" or node.name not in inputs or not isinstance(value, torch.Tensor):
-            continue
-        sizes: list[Any] = list(value.shape)
-        for axis, size in enumerate(sizes):
-            if isinstance(size, torch.SymInt):
-                for symbol in size.node.expr.free_symbols:
-                    batch |= {symbol} if axis == 0 else set()
-                    found.setdefault(symbol, f"{node.name}_{axis}")
-    return {symbol: name for symbol, name in found.items() if symbol not in batch}
-
-
-def size_of(value: Any, free: Mapping[Any, str]) -> Any:
-    """Return a symbolic size as a `Size`, a fixed one as a number, and any other value as it is.
-
-    Args:
-        value: The size.
-        free: The names of the dynamic sizes other than the batch.
-    """
-    if isinstance(value, torch.SymFloat | torch.SymBool):
-        return Size(symbols=("unknown", str(value)))
-    if not isinstance(value, torch.SymInt):
-        return value
-    expression = sympy.expand(value.node.expr)
-    if expression.is_Integer:
-        return int(expression)
-    offset, product = expression.as_independent(*expression.free_symbols, as_Add=True)
-    factor, rest = product.as_coeff_Mul()
-    parts = sympy.Mul.make_args(rest)
-    if not all(part.is_Symbol for part in parts) or not factor.is_Integer or not offset.is_Integer:
-        return Size(symbols=("unknown", str(expression)))
-    names = sorted(free.get(part, BATCH) for part in parts)
-    return Size(symbols=tuple(names), factor=int(factor), offset=int(offset))
-
-
 def _dtype(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _calls(node: torch.fx.Node) -> Iterator[str]:
-    """Yield the calls of modules that contain a node, the outermost first."""
-    for key, (path, _) in (node.meta.get("nn_module_stack") or {}).items():
-        if path and not key.startswith("_empty"):
-            yield f"{path}:{key.rpartition('@')[2] if '@' in key else '0'}"
-
-
-def _line(node: torch.fx.Node) -> str:
-    """Return the last line of the user's code that led to a node."""
-    frames = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
-    places = [place for place, line in enumerate(frames) if line.startswith('File "') and "/torch/" not in line]
-    return " ".join(frames[places[-1] : places[-1] + 2]) if places else ""
 
 
 __all__ = ["BATCH", "Captured", "capture"]

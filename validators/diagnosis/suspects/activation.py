@@ -96,7 +96,7 @@ def _missing_in_keras(case: Case) -> Iterator[Hypothesis]:
 def _in_keras(case: Case, operation: Operation, wrong: str) -> str:
     """Return the line that applies torch's activation in Keras, in place of the wrong one."""
     name = _KERAS_NAMES.get(operation.name)
-    if operation.name == "hardtanh" and (operation.get("dim"), operation.get("2")) == (0.0, 6.0):
+    if operation.name == "hardtanh" and (operation.get("min_val"), operation.get("max_val")) == (0.0, 6.0):
         name = "relu6"
     is_plain = name == "relu6" or (name is not None and name in FUNCTIONS)
     line = f"x = keras.activations.{name}(x)  # {case.where_keras}" if is_plain else case.as_in_torch(operation)

@@ -14,11 +14,11 @@ from tests.support.to_keras import Function
 class Unsupported(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.inner = nn.Sequential(nn.Linear(4, 4), nn.Softplus(beta=2.0))
+        self.inner = nn.Sequential(nn.Linear(4, 4), nn.RReLU())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.inner(x)
-        made = torch.fft.rfft(x).abs()
+        made = torch.cummax(x, 1).values
         return made + torch.linalg.svdvals(x[:, :3, None])
 
 
@@ -31,7 +31,7 @@ def test_every_unsupported_operation_is_reported_with_its_module_and_source_line
     with pytest.raises(UnsupportedLayerError) as caught:
         k3c.convert(Unsupported(), inputs=torch.randn(2, 4))
     message = str(caught.value)
-    for part in ("inner.1", "softplus", "fft_rfft", "svdvals", "made = torch.fft.rfft(x).abs()", Path(__file__).name):
+    for part in ("inner.1", "rrelu", "cummax", "svdvals", "made = torch.cummax(x, 1).values", Path(__file__).name):
         assert part in message
 
 
@@ -68,3 +68,28 @@ def test_using_the_batch_size_as_a_number_is_refused() -> None:
         k3c.convert(Function(lambda x: x / x.shape[0]), inputs=torch.randn(2, 4))
     with pytest.raises(UnsupportedLayerError, match="along the batch axis"):
         k3c.convert(Function(lambda x: x - x.mean(0)), inputs=torch.randn(2, 4))
+
+
+class Counter(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("number", torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.number += 1
+        return torch.cummax(x * self.number, 1).values
+
+
+def test_a_state_between_calls_is_refused_beside_every_other_obstacle() -> None:
+    with pytest.raises(UnsupportedLayerError, match=r"number(.|\n)*is written in evaluation mode(.|\n)*cummax"):
+        k3c.convert(Counter(), inputs=torch.randn(2, 4))
+
+
+def test_a_mask_that_chooses_rows_is_refused() -> None:
+    with pytest.raises(UnsupportedLayerError, match="their number depends on the data"):
+        k3c.convert(Function(lambda x: x[x[:, 0] > 0] * 2), inputs=torch.randn(3, 4))
+
+
+def test_complex_outputs_are_refused() -> None:
+    with pytest.raises(UnsupportedLayerError, match="it returns complex numbers"):
+        k3c.convert(Function(torch.fft.fft), inputs=torch.randn(2, 4))

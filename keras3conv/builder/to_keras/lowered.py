@@ -1,0 +1,27 @@
+"""The result of lowering the call graph of a torch module."""
+
+from dataclasses import dataclass
+
+from keras3conv.builder.program.program import Program
+from keras3conv.builder.to_keras.layers import Placement
+from keras3conv.errors import Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lowered:
+    """The result of lowering: a Keras program, and the torch parameters of its layers.
+
+    Attributes:
+        program: The program.
+        placements: The torch tensors of each layer.
+        problems: A problem for each call that cannot be converted; if there are any, the program is invalid.
+        refused: The operators of these calls.
+    """
+
+    program: Program
+    placements: tuple[Placement, ...]
+    problems: tuple[Problem, ...]
+    refused: frozenset[str]
+
+
+__all__ = ["Lowered"]

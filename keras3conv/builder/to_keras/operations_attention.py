@@ -1,0 +1,121 @@
+"""Handlers of attention.
+
+Keras takes (batch, length, heads, size), torch (batch, heads, length, size).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from keras3conv.builder.program.program import Order, Value, identity
+from keras3conv.builder.to_keras.broadcasting import elementwise
+from keras3conv.builder.to_keras.call import Call, Constant, Held, Result, handles, ops
+from keras3conv.builder.to_keras.operations_axes import reshaped
+from keras3conv.errors import RuleError
+
+_ORDER: Order = (0, 2, 1, 3)
+_NEVER = -1e30
+"""A score that softmax makes zero of, beside any other."""
+
+
+@handles("scaled_dot_product_attention")
+def _attention(call: Call) -> Result:
+    values = [call.value(name) for name in ("query", "key", "value")]
+    if any(value.rank != 4 for value in values):
+        raise RuleError("scaled_dot_product_attention is supported for tensors of four axes only")
+    given = [call.ordered(value, _ORDER) for value in values]
+    if given[1].shape[1] != given[0].shape[1]:  # groups of queries share a head, which TensorFlow and JAX refuse
+        given[1:] = [_repeated(call, one, given[0].shape[1]) for one in given[1:]]
+    mask = call.get("attn_mask")
+    mask = None if mask is None or _masks_nothing(mask) else mask
+    rate = float(call.get("dropout_p", 0.0) or call.node.config.get("dropout", 0.0))
+    made = _with_dropout(call, given, mask, rate) if rate else _fused(call, given, mask)
+    return made if mask is None else _without_masked_rows(call, made, mask)
+
+
+def _fused(call: Call, given: list[Value], mask: Any) -> Value:
+    options: dict[str, Any] = {}
+    if call.get("is_causal", False):
+        options["is_causal"] = True
+    if call.get("scale") is not None:
+        options["scale"] = call.arguments["scale"]
+    if mask is not None:
+        options["mask" if mask.dtype == "bool" else "bias"] = _mask(call, mask)
+    shape = (*given[0].shape[:3], given[2].shape[3])
+    return call.step(ops.dot_product_attention(*given, **options), shape, _ORDER)
+
+
+def _with_dropout(call: Call, given: list[Value], mask: Any, rate: float) -> Value:
+    """Write an attention out, with a Dropout layer for its weights."""
+    query, key, value = given
+    size = query.shape[3]
+    if not isinstance(size, int):
+        raise RuleError("scaled_dot_product_attention of a dynamic size")
+    scale = call.get("scale")
+    shape, plain = (*query.shape[:3], key.shape[2]), identity(4)
+    products = call.step(ops.einsum("bthd,bshd->bhts", query, key), shape, plain, query.dtype)
+    scores = call.step(products * float(size**-0.5 if scale is None else scale), shape, plain, query.dtype)
+    if call.get("is_causal", False):
+        allowed = ops.tril(ops.ones_like(scores)) > 0
+        scores = call.step(ops.where(allowed, scores, _NEVER), shape, plain, query.dtype)
+    if mask is not None and mask.dtype == "bool":
+        scores = call.step(ops.where(_mask(call, mask), scores, _NEVER), shape, plain, query.dtype)
+    elif mask is not None:
+        scores = call.step(scores + _mask(call, mask), shape, plain, query.dtype)
+    weights = call.step(ops.softmax(scores), shape, plain, query.dtype)
+    dropped = dropout(call, weights, rate)
+    made = (*query.shape[:3], value.shape[3])
+    return call.step(ops.einsum("bhts,bshd->bthd", dropped, value), made, _ORDER)
+
+
+def dropout(call: Call, value: Value, rate: float) -> Value:
+    """Call a Dropout layer."""
+    made = call.writer.new(value.shape, value.order, value.dtype)
+    name = f"{call.node.path}.dropout" if call.node.path else "dropout"
+    call.writer.layer("keras.layers.Dropout", {"rate": rate}, value, (), name, made)
+    return made
+
+
+def _repeated(call: Call, value: Value, heads: Any) -> Value:
+    own = value.shape[1]
+    if not isinstance(heads, int) or not isinstance(own, int) or heads % own:
+        raise RuleError("scaled_dot_product_attention with numbers of heads that do not divide each other")
+    shape = (value.shape[0], heads, *value.shape[2:])
+    return call.step(ops.repeat(value, heads // own, axis=2), shape, _ORDER, value.dtype)
+
+
+def _masks_nothing(mask: Any) -> bool:
+    if not isinstance(mask, Constant):
+        return False
+    return bool(mask.array.all() if mask.dtype == "bool" else not mask.array.any())
+
+
+def _mask(call: Call, mask: Any) -> Value:
+    """Return the mask as a value with four axes."""
+    shape = mask.array.shape if isinstance(mask, Constant) else mask.shape
+    full = (1,) * (4 - len(shape)) + tuple(shape)
+    if isinstance(mask, Constant):
+        array = mask.array.reshape([size for size in full if isinstance(size, int)])
+        return call.writer.value(Constant(name=f"{mask.name} mask", array=array, shape=full))
+    value = call.writer.value(mask) if isinstance(mask, Held) else mask
+    return call.ordered(reshaped(call, value, full), identity(4))
+
+
+def _without_masked_rows(call: Call, made: Value, mask: Any) -> Value:
+    """Return zeros for a query that attends to nothing, as torch does; Keras returns the mean of all values."""
+    if isinstance(mask, Constant):
+        is_allowed = mask.array if mask.dtype == "bool" else mask.array != -np.inf
+        rows = np.asarray(is_allowed).any(-1, keepdims=True)
+        if rows.all():
+            return made
+        constant = Constant(name=f"{mask.name} rows", array=np.asarray(rows), shape=(*mask.shape[:-1], 1))
+        return elementwise(call, [constant, made, 0.0], ops.where)
+    if mask.dtype != "bool":
+        return made
+    value = call.ordered(mask, identity(len(mask.shape)))
+    shape = (*value.shape[:-1], 1)
+    attends = call.step(ops.any(value, axis=-1, keepdims=True), shape, dtype="bool")
+    return elementwise(call, [attends, made, 0.0], ops.where)
+
+
+__all__ = ["dropout"]

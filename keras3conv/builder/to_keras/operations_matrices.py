@@ -1,0 +1,74 @@
+"""Handlers of operators on the last two axes of a tensor, and of those that cut windows or diagonals from it."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from keras3conv.builder.program.program import identity
+from keras3conv.builder.to_keras.call import Call, Constant, Result, handles, ops
+from keras3conv.builder.to_keras.operations_axes import permuted
+from keras3conv.builder.to_keras.operations_indexing import as_int32
+from keras3conv.errors import RuleError
+
+_FUNCTIONS = {
+    "linalg_inv": "inv",
+    "inverse": "inv",
+    "linalg_det": "det",
+    "det": "det",
+    "linalg_cholesky": "cholesky",
+}
+
+
+def _of_matrices(call: Call, *, name: str) -> Result:
+    given: Any = call.arguments.get("self", call.arguments.get("A"))
+    if call.get("upper", False):
+        raise RuleError(f"{call.name} of the upper triangle")
+    return call.step(ops.named(name)(call.ordered(given, identity(len(given.shape)))))
+
+
+for _torch, _keras in _FUNCTIONS.items():
+    handles(_torch)(partial(_of_matrices, name=_keras))
+
+
+@handles("linalg_solve")
+def _solve(call: Call) -> Result:
+    left, right = call.arguments["A"], call.arguments["B"]
+    if len(left.shape) != len(right.shape) or not call.get("left", True):
+        raise RuleError("linalg_solve with vectors, or from the right")
+    values = [call.ordered(one, identity(len(one.shape))) for one in (left, right)]
+    return call.step(ops.solve(*values))
+
+
+@handles("tril", "triu")
+def _triangle(call: Call) -> Result:
+    value = call.ordered(call.arguments["self"], identity(len(call.shape)))
+    diagonal = call.get("diagonal", 0)
+    if not isinstance(diagonal, int):
+        raise RuleError(f"{call.name} from a dynamic diagonal")
+    return call.step(ops.named(call.name)(value, **({"k": diagonal} if diagonal else {})))
+
+
+@handles("diagonal")
+def _diagonal(call: Call) -> Result:
+    value = call.ordered(call.arguments["self"], identity(len(call.arguments["self"].shape)))
+    first, second = call.get("dim1", 0) % value.rank, call.get("dim2", 1) % value.rank
+    return call.step(ops.diagonal(value, offset=call.get("offset", 0), axis1=first, axis2=second))
+
+
+@handles("unfold")
+def _windows(call: Call) -> Result:
+    """Take all windows of an axis, each along a further axis at the end."""
+    value, size, step = call.value("self"), call.arguments["size"], call.arguments["step"]
+    value = call.ordered(value, identity(value.rank))
+    axis = call.arguments["dimension"] % value.rank
+    length = value.shape[axis]
+    if not isinstance(length, int):
+        raise RuleError("windows of a dynamic size")
+    array = np.arange(0, length - size + 1, step)[:, None] + np.arange(size)
+    places = call.writer.value(
+        as_int32(Constant(name=f"{call.node.outputs[0].name} places", array=array, shape=array.shape))
+    )
+    shape = (*value.shape[:axis], *array.shape, *value.shape[axis + 1 :])
+    made = call.step(ops.take(value, places, axis=axis), shape, dtype=value.dtype)
+    return permuted(made, [one for one in range(made.rank) if one != axis + 1] + [axis + 1])

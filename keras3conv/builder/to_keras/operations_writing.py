@@ -1,0 +1,185 @@
+"""Handlers of operators that write elements at places which tensors number."""
+
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from keras3conv.builder.program.operation import Dtype
+from keras3conv.builder.program.program import Value, identity
+from keras3conv.builder.to_keras.broadcasting import elementwise
+from keras3conv.builder.to_keras.call import Call, Constant, Result, handles, ops
+from keras3conv.builder.to_keras.operations_axes import for_each_example, reshaped
+from keras3conv.errors import RuleError
+from keras3conv.transforms import Array
+
+_DEPENDS_ON_DATA = "the number of elements that are written depends on the data"
+
+
+@handles("index_put", "_unsafe_index_put", "_index_put_impl")
+def _index_put(call: Call) -> Result:
+    indices, values = call.arguments["indices"], call.arguments["values"]
+    used = [axis for axis, index in enumerate(indices) if index is not None]
+    given = [indices[axis] for axis in used]
+    if any(index.dtype in ("bool", "uint8") for index in given):
+        return _where_masked(call, used, given, values)
+    if used != list(range(used[0], used[-1] + 1)) or not all(isinstance(index, Constant) for index in given):
+        raise RuleError("writing at places that are computed")
+    value = call.ordered(call.arguments["self"], identity(len(call.shape)))
+    sizes = [value.shape[axis] for axis in used]
+    if not all(isinstance(size, int) for size in sizes):
+        raise RuleError("writing at places of a dynamic axis")
+    arrays = np.broadcast_arrays(*(index.array for index in given))
+    numbers = np.ravel_multi_index(tuple(arrays), tuple(sizes), mode="wrap")
+    part = (*value.shape[: used[0]], *numbers.shape, *value.shape[used[-1] + 1 :])
+    source = _grown(call, call.writer.value(values), part)
+    return _written_at(call, value, used, numbers.ravel(), source, adds=call.get("accumulate", False))
+
+
+def _where_masked(call: Call, used: list[int], given: list[Any], values: Any) -> Value:
+    """Write one value everywhere that a mask allows."""
+    shape = values.array.shape if isinstance(values, Constant) else values.shape
+    if (
+        len(given) > 1
+        or used != [0]
+        or prod(size for size in shape if isinstance(size, int)) != 1
+        or not all(isinstance(size, int) for size in shape)
+    ):
+        raise RuleError(_DEPENDS_ON_DATA)
+    mask = given[0]
+    rank = len(mask.shape)
+    if rank < len(call.shape):
+        value = call.writer.value(mask)
+        mask = reshaped(call, value, (*value.shape, *(1,) * (len(call.shape) - rank)))
+    single = values if isinstance(values, Constant) else reshaped(call, call.writer.value(values), ())
+    if call.get("accumulate", False):
+        raise RuleError("adding at the places of a mask")
+    return elementwise(call, [mask, single, call.arguments["self"]], ops.where)
+
+
+def _grown(call: Call, value: Value, shape: tuple[Any, ...]) -> Value:
+    """Return a value broadcast to a shape, in torch's axis order."""
+    value = call.ordered(reshaped(call, value, (1,) * (len(shape) - value.rank) + value.shape), identity(len(shape)))
+    fixed = [size if isinstance(size, int) and value.shape[axis] == 1 else 1 for axis, size in enumerate(shape)]
+    if {*fixed} != {1}:
+        sizes = tuple(one if one > 1 else old for one, old in zip(fixed, value.shape, strict=True))
+        value = call.step(ops.tile(value, tuple(fixed)), sizes, identity(len(shape)), value.dtype)
+    free = [axis for axis, size in enumerate(shape) if value.shape[axis] != size]
+    if free and (free != [0] or shape[0] != call.shape[0]):
+        raise RuleError("writing values that are repeated along a dynamic axis")
+    return for_each_example(call, value, free)
+
+
+def _written_at(call: Call, value: Value, used: list[int], numbers: Array, source: Value, *, adds: bool) -> Value:
+    """Write at fixed places of an axis: join the old and the new elements, and take of each place the right one.
+
+    Args:
+        call: The call.
+        value: The tensor.
+        used: The axes that the places number together.
+        numbers: The place of each new element.
+        source: The new elements.
+        adds: Whether they are added to the old ones.
+    """
+    axis, shape = used[0], call.shape
+    size = prod(int(shape[one]) for one in used)
+    before, after = shape[:axis], shape[used[-1] + 1 :]
+    flat = reshaped(call, value, (*before, size, *after))
+    new = reshaped(call, source, (*before, numbers.size, *after))
+    flat, new = (call.ordered(one, identity(flat.rank)) for one in (flat, new))
+    if adds:
+        matrix = (np.arange(size)[:, None] == numbers[None]).astype("float64")
+        placed = call.writer.value(
+            Constant(name=f"{call.node.outputs[0].name} places", array=matrix, shape=matrix.shape)
+        )
+        letters = "abcdefgh"[: flat.rank]
+        equation = f"xy,{letters.replace(letters[axis], 'y')}->{letters.replace(letters[axis], 'x')}"
+        added = call.step(ops.einsum(equation, placed, new), flat.shape, dtype=value.dtype)
+        made = call.step(flat + added, flat.shape, dtype=value.dtype)
+    else:
+        taken = np.arange(size)
+        taken[numbers] = size + np.arange(numbers.size)  # of several at one place, the last
+        array = taken.astype("int32")
+        places = call.writer.value(Constant(name=f"{call.node.outputs[0].name} places", array=array, shape=array.shape))
+        joined = call.step(
+            ops.concatenate([flat, new], axis=axis), (*before, size + numbers.size, *after), dtype=value.dtype
+        )
+        made = call.step(ops.take(joined, places, axis=axis), flat.shape, dtype=value.dtype)
+    return reshaped(call, made, shape)
+
+
+def written_with_steps(call: Call, value: Value, axis: int, places: range, source: Any) -> Value:
+    """Write a tensor into a slice with steps."""
+    part = tuple(len(places) if one == axis else size for one, size in enumerate(value.shape))
+    new = _grown(call, call.writer.value(source), part)
+    plain = call.ordered(value, identity(value.rank))
+    return _written_at(call, plain, [axis], np.array(places), new, adds=False)
+
+
+@handles("scatter", "scatter_add", "scatter_reduce")
+def _scatter(call: Call) -> Result:
+    """Write along one axis at places that each have their own number; of several at one place, the last."""
+    if call.get("reduce", "sum") not in ("sum", "add") or not call.get("include_self", True):
+        raise RuleError(f"{call.name} with {call.get('reduce')!r}")
+    adds = call.name != "scatter" or call.get("reduce") is not None
+    plain = identity(len(call.shape))
+    value, index = _grown(call, call.value("self"), call.shape), call.arguments["index"]
+    axis, size = call.arguments["dim"] % value.rank, value.shape[call.arguments["dim"] % value.rank]
+    index = replace(index, array=index.array.astype("int32")) if isinstance(index, Constant) else index
+    places = call.ordered(index, plain)
+    if isinstance(index, Constant) and places.shape[0] == 1 != call.shape[0]:
+        index = places = for_each_example(call, places, [0])
+    number = places.shape[axis]
+    others = [one for one in range(value.rank) if one != axis and places.shape[one] not in (value.shape[one], 1)]
+    if others or not isinstance(size, int) or not isinstance(number, int):
+        raise RuleError(f"{call.name} into a part of a tensor")
+    source = call.arguments.get("src", call.arguments.get("value"))
+    marks = _marks(call, index, places, size, "float32" if adds else "int32")
+    if adds:
+        new = _source(call, source, places)
+        letters = "abcdefgh"[: value.rank]
+        made = ops.einsum(f"{letters},{letters}x->{letters.replace(letters[axis], 'x')}", new, marks)
+        return call.step(value + call.step(made, value.shape, dtype=value.dtype), dtype=value.dtype)
+    return _last_written(call, value, axis, marks, source, places)
+
+
+def _marks(call: Call, index: Any, places: Value, size: int, dtype: str) -> Value:
+    """Return a one for each place, along a further axis of the size of the axis that the places number."""
+    if isinstance(index, Constant):
+        array = (index.array[..., None] == np.arange(size)).astype(dtype)
+        return call.writer.value(Constant(name=f"{index.name} marks", array=array, shape=(*index.shape, size)))
+    return call.step(ops.one_hot(places, size, dtype=Dtype(dtype)), (*places.shape, size), dtype=dtype)
+
+
+def _source(call: Call, source: Any, places: Value) -> Value:
+    """Return the new elements, one for each of the places."""
+    if isinstance(source, int | float):
+        array = np.full([size if isinstance(size, int) else 1 for size in places.shape], float(source))
+        source = Constant(name=f"{call.node.outputs[0].name} source", array=array, shape=places.shape)
+        return call.writer.value(source)
+    value = call.ordered(source, identity(places.rank))
+    if value.shape != places.shape:
+        raise RuleError(f"{call.name} of a part of the new elements")
+    return value
+
+
+def _last_written(call: Call, value: Value, axis: int, marks: Value, source: Any, places: Value) -> Value:
+    """Write the element with the last mark of each place."""
+    number, rank, name = places.shape[axis], value.rank, call.node.outputs[0].name
+    assert isinstance(number, int)
+    shape = tuple(value.shape[axis] if one == axis else size for one, size in enumerate(places.shape))
+    counts = np.arange(1, number + 1, dtype="int32").reshape([-1 if one == axis else 1 for one in range(rank + 1)])
+    numbers = call.writer.value(Constant(name=f"{name} count", array=counts, shape=counts.shape))
+    order = (*(one for one in range(rank) if one != axis), axis)
+    last = call.ordered(call.step(ops.max(marks * numbers, axis=axis), shape, order, "int32"), identity(rank))
+    if isinstance(source, Constant) and source.array.size == 1:
+        source = source.array.item()
+    if isinstance(source, int | float):
+        return call.step(ops.where(last > 0, source, value), dtype=value.dtype)
+    new = _source(call, source, places)
+    found = ops.take_along_axis(new, ops.maximum(last - 1, 0), axis=axis)
+    return call.step(ops.where(last > 0, found, value), dtype=value.dtype)
+
+
+__all__ = ["written_with_steps"]

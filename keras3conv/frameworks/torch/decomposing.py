@@ -1,0 +1,91 @@
+"""Replace operators in a captured module by the operators that torch computes them with."""
+
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+_COMPUTED_OTHERWISE = ("dropout", "batch_norm")
+"""Operators that compute something else in training than in the evaluation mode in which a module is captured."""
+
+
+def decomposed(program: ExportedProgram, names: Collection[str]) -> ExportedProgram | None:
+    """Return a program without some operators; None if torch can replace none of them.
+
+    Args:
+        program: The captured module.
+        names: The names of the operators: "aten.addcmul.default".
+    """
+    table = {
+        operator: replacement
+        for node in program.graph.nodes
+        if node.op == "call_function"
+        for operator in _without_writing(node.target)
+        if str(operator) in names and (replacement := _replacement(operator)) is not None
+    }
+    return rewritten(program, table) if table else None
+
+
+def rewritten(program: ExportedProgram, table: Mapping[Any, Callable[..., Any]]) -> ExportedProgram:
+    """Return a program without operators that write into memory, and with some operators replaced.
+
+    Torch would leave the dropouts out, which do nothing in evaluation mode; they are kept.
+
+    Args:
+        program: The captured module; it is changed.
+        table: What computes each of the operators that are replaced.
+    """
+    _rename(program, _DROPOUTS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch warns of its own code
+        made: ExportedProgram = program.run_decompositions({**table})
+    _rename(made, {own: original for original, own in _DROPOUTS.items()})
+    return made
+
+
+def _rename(program: ExportedProgram, names: Mapping[Any, Any]) -> None:
+    """Replace operators by others with the same arguments."""
+    for node in program.graph.nodes:
+        if node.op == "call_function" and node.target in names:
+            node.target = names[node.target]
+    program.graph_module.recompile()
+
+
+def _kept(name: str) -> Any:
+    """Return an operator of ours that stands for a dropout while a program is rewritten."""
+    _LIBRARY.define(f"{name}(Tensor input, float p, bool train) -> Tensor")
+    _LIBRARY.impl(name, lambda given, p, train: given.clone(), "CompositeExplicitAutograd")
+    return getattr(torch.ops.keras3conv, name).default
+
+
+_LIBRARY: Any = vars(torch.library)["Library"]("keras3conv", "DEF")
+_DROPOUTS = {getattr(torch.ops.aten, name).default: _kept(name) for name in ("dropout", "feature_dropout")}
+
+
+def _without_writing(target: Any) -> Iterator[Any]:
+    """Yield an operator, or the one that computes the same as an operator which writes into its argument."""
+    schema = getattr(target, "_schema", None)
+    if schema is None:
+        return
+    name = schema.name.partition("::")[2]
+    if schema.is_mutable and name.endswith("_"):
+        packet = getattr(torch.ops.aten, name[:-1], None)
+        if packet is not None and target._overloadname in packet.overloads():
+            yield getattr(packet, target._overloadname)
+        return
+    yield target
+
+
+def _replacement(operator: Any) -> Callable[..., Any] | None:
+    from torch._decomp import decomposition_table
+
+    if any(word in str(operator) for word in _COMPUTED_OTHERWISE):
+        return None
+    known = torch.export.default_decompositions()
+    found: Callable[..., Any] | None = known[operator] if operator in known else decomposition_table.get(operator)
+    return found
+
+
+__all__ = ["decomposed"]

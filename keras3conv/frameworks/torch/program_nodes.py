@@ -1,0 +1,84 @@
+"""Read the nodes of a program of `torch.export`: names of operators, arguments, modules and source lines."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from keras3conv.frameworks.torch.training_dropouts import Place, operator_name
+
+
+def writes_into_a_view(exported: ExportedProgram) -> bool:
+    """Return whether an operator writes into memory that another value of the graph shares."""
+    viewed = {node for node in exported.graph.nodes if _is_view(node)}
+    viewed |= {node.args[0] for node in viewed if node.args}
+    return any(is_in_place(node) and node.args[0] in viewed for node in exported.graph.nodes)
+
+
+def _is_view(node: torch.fx.Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    aliases = [result.alias_info for result in schema.returns] if schema else []
+    return any(alias is not None and not alias.is_write for alias in aliases)
+
+
+def is_in_place(node: torch.fx.Node) -> bool:
+    """Return whether an operator writes into its first argument."""
+    schema = getattr(node.target, "_schema", None)
+    return bool(schema and schema.is_mutable and node.args)
+
+
+def dropout_places(exported: ExportedProgram) -> Iterator[tuple[torch.fx.Node, Place]]:
+    """Yield the operators that a dropout may belong to."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for node in exported.graph.nodes:
+        name = operator_name(str(node.target)) if node.op == "call_function" and "." in str(node.target) else ""
+        if name:
+            calls = tuple(calls_of(node))
+            path = calls[-1].rpartition(":")[0] if calls else ""
+            yield node, (path, name, counts[path, name])
+            counts[path, name] += 1
+
+
+def bound_arguments(node: torch.fx.Node) -> dict[str, Any]:
+    """Return the given arguments of an operator by name."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return {}
+    names = [argument.name for argument in schema.arguments]
+    return dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+
+
+def kind_of(node: torch.fx.Node) -> str:
+    """Return the name of an operator; an in-place operator has the name of its counterpart that is not in place."""
+    name = str(node.target)
+    namespace, _, rest = name.partition(".")
+    base, _, overload = rest.partition(".")
+    base = base[:-1] if is_in_place(node) and base.endswith("_") and not base.startswith("__") else base
+    return f"{namespace}.{base}.{overload}"
+
+
+def calls_of(node: torch.fx.Node) -> Iterator[str]:
+    """Yield the calls of modules that contain a node, the outermost first."""
+    for key, (path, _) in (node.meta.get("nn_module_stack") or {}).items():
+        if path and not key.startswith("_empty"):
+            yield f"{path}:{key.rpartition('@')[2] if '@' in key else '0'}"
+
+
+def line_of(node: torch.fx.Node) -> str:
+    """Return the last line of the user's code that led to a node."""
+    frames = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
+    places = [place for place, line in enumerate(frames) if line.startswith('File "') and "/torch/" not in line]
+    return " ".join(frames[places[-1] : places[-1] + 2]) if places else ""
+
+
+__all__ = [
+    "bound_arguments",
+    "calls_of",
+    "dropout_places",
+    "is_in_place",
+    "kind_of",
+    "line_of",
+    "writes_into_a_view",
+]

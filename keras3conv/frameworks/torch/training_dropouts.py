@@ -1,0 +1,154 @@
+"""Find the dropouts that a module applies in training only, which `torch.export` does not see in evaluation mode.
+
+An attention often gets its rate from the mode of the module: `dropout_p=self.p if self.training else 0.0`. The module
+is called once in training mode, and every dropout is noted with the module that calls it.
+"""
+
+import inspect
+import warnings
+from collections import Counter
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from keras3conv.errors import RAISED_BY_MODELS
+from keras3conv.frameworks.torch.modes import attributes_restored
+from keras3conv.frameworks.torch.observing import forward_calls
+from keras3conv.frameworks.torch.tensors import named_modules
+
+ATTENTION = "scaled_dot_product_attention"
+_NAMES = (ATTENTION, "dropout", "softmax")
+"""The operators behind which a dropout may stand in the evaluation mode of a module."""
+
+Place = tuple[str, str, int]
+"""The path of a module, the name of an operator, and the number of its call in this module."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropouts:
+    """The rates of dropouts by the call of the operator that they belong to.
+
+    Attributes:
+        rates: For an attention and for a dropout, its own rate; for a softmax, the rate of the dropout that follows it.
+        after: For such a softmax, the call of the dropout that follows it.
+        everywhere: The rate of the dropout on the weights of an attention, by the path of an `nn.MultiheadAttention`.
+    """
+
+    rates: Mapping[Place, float] = field(default_factory=dict)
+    after: Mapping[Place, Place] = field(default_factory=dict)
+    everywhere: Mapping[str, float] = field(default_factory=dict)
+
+    def beside(self, captured: Collection[Place]) -> "Dropouts":
+        """Return the dropouts that a captured module lacks; one that it calls with a rate of zero has its own place."""
+        kept = {place: rate for place, rate in self.rates.items() if self.after.get(place) not in captured}
+        return replace(self, rates=kept)
+
+    def rate(self, place: Place) -> float:
+        """Return the rate of the dropout that belongs to a call; zero if there is none."""
+        path, name, _ = place
+        return self.rates.get(place, 0.0) or (self.everywhere.get(path, 0.0) if name != "dropout" else 0.0)
+
+
+def operator_name(kind: str) -> str:
+    """Return the name of an operator that a dropout may belong to; empty for any other operator."""
+    name = kind.split(".")[1].strip("_")
+    return name if name in _NAMES else ""
+
+
+def training_dropouts(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Dropouts:
+    """Call a module once in training mode and return its dropouts; the module is left as it is.
+
+    A module that raises in training mode has none.
+    """
+    recorder = _Recorder()
+    modules = named_modules(module)
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    try:
+        with ExitStack() as contexts:
+            for context in (attributes_restored(modules), torch.no_grad(), torch.random.fork_rng(devices=[])):
+                contexts.enter_context(context)
+            contexts.enter_context(forward_calls(module, running=recorder.running))
+            contexts.enter_context(recorder)
+            module.train()
+            module(*args, **kwargs)
+    except RAISED_BY_MODELS:
+        return Dropouts()
+    finally:
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+    return Dropouts(rates=recorder.rates, after=recorder.after, everywhere=recorder.everywhere)
+
+
+class _Recorder(TorchFunctionMode):
+    """Notes the dropouts of a run, by the module that calls them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rates: dict[Place, float] = {}
+        self.after: dict[Place, Place] = {}
+        self.everywhere: dict[str, float] = {}
+        self.running: list[str] = []
+        self._calls: Counter[tuple[str, str]] = Counter()
+        self._softmax: dict[int, tuple[Place, torch.Tensor]] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        place = self._placed(name) if name in _NAMES else None
+        made = func(*args, **kwargs)
+        if name == "softmax" and place is not None and isinstance(made, torch.Tensor):
+            self._softmax[id(made)] = place, made  # kept, so that no other tensor gets its number
+        elif name == ATTENTION and place is not None:
+            self._note(place, kwargs.get("dropout_p", args[4] if len(args) > 4 else 0.0))
+        elif func is functional.dropout and place is not None:
+            given = inspect.signature(func).bind(*args, **kwargs)
+            given.apply_defaults()
+            rate = given.arguments["p"] if given.arguments["training"] else 0.0
+            self._note(place, rate)
+            before = self._softmax.get(id(given.arguments["input"]))
+            if before is not None and rate:
+                self._note(before[0], rate)
+                self.after[before[0]] = place
+        elif func is functional.multi_head_attention_forward:
+            given = inspect.signature(func).bind(*args, **kwargs)
+            given.apply_defaults()
+            if given.arguments["training"]:
+                self.everywhere[self._path()] = float(given.arguments["dropout_p"])
+        return made
+
+    def _path(self) -> str:
+        return self.running[-1] if self.running else ""
+
+    def _placed(self, name: str) -> Place:
+        path = self._path()
+        self._calls[path, name] += 1
+        return path, name, self._calls[path, name] - 1
+
+    def _note(self, place: Place, rate: float) -> None:
+        if rate:
+            self.rates[place] = float(rate)
+
+
+def warn_of_missing(dropouts: Dropouts, captured: Collection[Place], model: str) -> None:
+    """Warn of dropouts in training that belong to no call of the captured module.
+
+    Args:
+        dropouts: The dropouts.
+        captured: The calls.
+        model: The name of the module.
+    """
+    placed = {dropouts.after[place] for place in dropouts.rates if place in dropouts.after}
+    missing = {place[0] for place in dropouts.rates if place not in captured and place not in placed}
+    if missing:
+        paths = ", ".join(sorted(f"{model}.{path}" if path else model for path in missing))
+        warnings.warn(f"{paths}: a dropout that is called in training only is not in the Keras model", stacklevel=2)
+
+
+__all__ = ["ATTENTION", "Dropouts", "Place", "operator_name", "training_dropouts", "warn_of_missing"]

@@ -1,0 +1,28 @@
+"""Operators of torch in Keras models, on every backend in float64: the cases that the torch backend is tested with."""
+
+import keras
+import pytest
+import torch
+
+from keras3conv.errors import ModelError
+from tests.support.to_keras import Function, converted
+from tests.support.torch_cases import CASES
+
+REFUSED = {
+    "tensorflow": dict.fromkeys(
+        ("elements of a constant row", "largest values", "one row of each example"), "Argmax|Incompatible shapes"
+    )
+}
+"""Cases that Keras itself cannot compute in float64 on a backend: `argmax` of TensorFlow splits each number."""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_operator_computes_the_same_on_this_backend(name: str) -> None:
+    function, shape = CASES[name]
+    torch.manual_seed(0)
+    refused = REFUSED.get(keras.backend.backend(), {}).get(name)
+    if refused is None:
+        converted(Function(function), torch.randn(shape))
+        return
+    with pytest.raises(ModelError, match=refused):
+        converted(Function(function), torch.randn(shape))
