@@ -50,9 +50,7 @@ def small_certificates(rounds: int) -> Iterator[Ratio]:
     converted = k3c.convert(model, validate=False)
     works: dict[str, Work] = {
         "convert": lambda: k3c.convert(model, validate=False),
-        "certificate": lambda: k3c.validate(
-            converted.model, model, inputs=converted.inputs, alignment=converted.alignment
-        ),
+        "certificate": lambda: k3c.validate(converted.model, model, inputs=converted.inputs, plan=converted.plan),
     }
     times = rounds_of(works, rounds)
     times["one second"] = [(1.0, 1.0)] * rounds
@@ -71,7 +69,7 @@ def large_certificate(rounds: int) -> Iterator[Ratio]:
     plan = k3c.align(module, model, probe=False).check()
     k3c.transfer(module, model, plan)
     works: dict[str, Work] = {
-        "certificate": lambda: k3c.validate(module, model, inputs=images, alignment=plan).raise_if_failed()
+        "certificate": lambda: k3c.validate(module, model, inputs=images, plan=plan).raise_if_failed()
     }
     times = rounds_of(works, min(rounds, FEW))
     times["2 x 15 seconds"] = [(30.0, 30.0)] * min(rounds, FEW)
@@ -115,7 +113,7 @@ def checkpoints(rounds: int) -> Iterator[Ratio]:
             made, filled = ResNet50().eval(), keras_twin()
             made.load_state_dict({path: torch.from_numpy(array) for path, array in load_file(source).items()})
             filled.load_weights(ours)
-            k3c.validate(made, filled, inputs=images, alignment=plan).raise_if_failed()
+            k3c.validate(made, filled, inputs=images, plan=plan).raise_if_failed()
 
         works: dict[str, Work] = {"transfer": transfer, "script, save_weights": script}
         times = rounds_of(works, rounds)

@@ -46,7 +46,7 @@ def conversion(depth: int) -> Callable[[], object]:
 def certificate(depth: int) -> Callable[[], object]:
     model = dense(depth)
     made = k3c.convert(model, validate=False)
-    return lambda: k3c.validate(made.model, model, inputs=made.inputs, alignment=made.alignment).raise_if_failed()
+    return lambda: k3c.validate(made.model, model, inputs=made.inputs, plan=made.plan).raise_if_failed()
 
 
 @pytest.mark.parametrize("work", [alignment, conversion, certificate])

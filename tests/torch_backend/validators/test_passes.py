@@ -50,7 +50,7 @@ def counted() -> tuple[Counter[str], Counter[str]]:
     k3c.transfer(module, model, plan)
     module.passes.clear()
     PASSES.clear()
-    k3c.validate(module, model, inputs=inputs, alignment=plan).raise_if_failed()
+    k3c.validate(module, model, inputs=inputs, plan=plan).raise_if_failed()
     return module.passes, PASSES
 
 
