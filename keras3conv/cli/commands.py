@@ -120,7 +120,7 @@ def align(  # noqa: PLR0913 - an argument for every option
     """Match the tensors of two models. The exit status is 1 if a tensor has no counterpart."""
     from keras3conv import api
     from keras3conv.alignment.text import describe
-    from keras3conv.cli.files import read_hints, read_ignored
+    from keras3conv.cli.files import ignoring, read_hints, read_ignored
     from keras3conv.cli.output import as_options
     from keras3conv.cli.width import folded, indented_table
     from keras3conv.workflows.factories import notes_to_stderr
@@ -139,7 +139,7 @@ def align(  # noqa: PLR0913 - an argument for every option
             entry=entry_of(torch_side, entry),
         )
     for path, reason in ignored:
-        plan = plan.ignore(path, reason)
+        plan = ignoring(plan, path, reason)
     if out:
         write_plan(plan, out, overwrite=overwrite)
         note(f"saved {out}")
