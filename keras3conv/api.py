@@ -176,15 +176,12 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
         proofs: The names of the proofs to run ("outputs", "float64"); all by default. The plan is always checked.
         tolerance: The allowed difference between the outputs, instead of the measured noise floor. The report says
             that the tolerance was passed.
-        training: Whether the models will be trained. If so, differences that matter only in training (a momentum, a
-            dropout rate, a frozen layer) are failures, too.
-        labels: The correct class of every sample of the inputs, shape (samples,). The report then contains the top-1
-            and top-5 accuracy, and the agreement of the predictions.
+        training: Whether the models will be trained; what differs only then (momentum, dropout rate) then fails, too.
+        labels: The correct class of every sample, shape (samples,): the report then has the top-1 and top-5 accuracy.
         class_names: The name of each class, in the order of the class indices.
         onnx: Whether to also export both models to ONNX and compare the exported files in onnxruntime.
         backends: Other Keras backends on which the saved model is run, each in a new process: names, or "all".
-        expected: Golden outputs for these inputs: the path of a .npz or .npy file, or arrays, in the layout of Keras
-            and in the order of the model's outputs or by their names.
+        expected: Golden outputs for these inputs, in Keras' layout: a .npz or .npy file, or arrays in order or by name.
         entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
         alignment: Another name of `plan`.
 
@@ -198,6 +195,7 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
     from keras3conv.validators.running.options import Options
     from keras3conv.workflows.validate import validate as run
 
+    plan = _one_plan(plan, alignment)
     options = Options(
         proofs=() if proofs is None else proofs,
         tolerance=tolerance,
@@ -208,10 +206,7 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
         backends=() if backends is None else backends,
         expected=expected,
     )
-    if plan is not None and alignment is not None:
-        raise InputError("plan and alignment are two names of one argument\nFix:  plan=plan")
-    made = alignment if plan is None else plan
-    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=made, options=options, entry=entry)
+    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=plan, options=options, entry=entry)
 
 
 @random_state_kept()
@@ -288,3 +283,9 @@ def compare_onnx(
 
 def _paths(out: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
     return (Path(out),) if isinstance(out, str | Path) else tuple(map(Path, out))
+
+
+def _one_plan(plan: Alignment | None, alignment: Alignment | None) -> Alignment | None:
+    if plan is not None and alignment is not None:
+        raise InputError("plan and alignment are two names of one argument\nFix:  plan=plan")
+    return alignment if plan is None else plan

@@ -5,7 +5,7 @@ A message has a headline, then one line for each problem in aligned columns, the
     AlignmentError: 2 problems in the alignment of Net (torch) and resnet8 (keras)
       fc       (torch)  matched nothing; same shapes: predictions, aux_predictions
       stem_bn  (keras)  would keep its initial value
-    Fix:  plan.pair("fc", "predictions")
+    Fix:  plan = plan.pair("fc", "predictions")
 """
 
 import reprlib

@@ -116,7 +116,7 @@ def _truths(subject: Subject, calls: list[CallPair]) -> list[Array | None]:
 def _judge(subject: Subject, call: CallPair, truth: Array | None) -> Judgement | None:
     if call.mismatch or truth is None or call.torch_output is None or call.keras_output is None:
         return None
-    return judge(call.keras_output, call.torch_output, truth, subject.options.tolerance)
+    return judge(call.keras_output, call.torch_output, call.in_same_layout(truth), subject.options.tolerance)
 
 
 def _summary(calls: list[_JudgedCall]) -> str:

@@ -105,7 +105,10 @@ def _judged(subject: Subject, variant: Variant, original: Subject, nearby: Nearb
     outputs, worst_output, problems = _judge_outputs(
         subject, variant, nearby, search=search_outputs and not constants, constants=constants
     )
-    summary = _failed_summary(calls, failed, len(problems)) if failed or problems else _summary(calls, worst_output)
+    if failed or problems:
+        summary = f"{_failed_summary(calls, failed, len(problems))}{variation}"
+    else:
+        summary = _summary(calls, worst_output, variant.name)
     if failed and constants:  # the caller judges again
         problems = [Problem(fact="a layer differs"), *problems]
     elif failed:
@@ -114,7 +117,7 @@ def _judged(subject: Subject, variant: Variant, original: Subject, nearby: Nearb
         name="float64",
         status="failed" if problems else "passed",
         claim=CLAIM,
-        summary=f"{summary}{variation}",
+        summary=summary,
         tables=(outputs, _table(calls, failed, variation)),
         plots=(_plot(calls, failed, variation),) if calls else (),
         problems=tuple(problems),
@@ -163,13 +166,16 @@ def _may_be_rounding(diff: Diff | None) -> bool:
     return diff is not None and diff.max_rel <= LARGEST and diff.nonfinite == 0
 
 
-def _summary(calls: Sequence[_JudgedCall], worst_output: float) -> str:
+def _summary(calls: Sequence[_JudgedCall], worst_output: float, variation: str) -> str:
+    """Return the largest errors in words; those of a further run follow those of the first run, and are brief."""
     judged = [call for call in calls if not call.note]
     worst_layer = max((call.diff.max_rel for call in judged if call.diff), default=0.0)
     parts = [f"outputs agree to {worst_output:.2g}", f"{count(len(judged), 'layer call')} to {worst_layer:.2g}"]
+    if variation:
+        parts = [f"to {worst_output:.2g} and {worst_layer:.2g} {variation}"]
     compensated = sum(call.note == NOTE for call in calls)
     rounding = sum(call.note == ROUNDING for call in calls)
-    if compensated:
+    if compensated and not variation:
         parts.append(f"{count(compensated, 'layer call')} compensated by a neighbouring layer")
     if constants := sum(call.note == CONSTANTS for call in calls):
         parts.append(f"{count(constants, 'layer call')} with constants that one side stores as float32")

@@ -23,7 +23,7 @@ from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Array, Arrays
 from keras3conv.validators.diagnosis.causes import Explanation, explained_problem
 from keras3conv.validators.diagnosis.momentum import explain_step
-from keras3conv.validators.running.batch_norms import BatchNorm, batch_norms, unbiased_step
+from keras3conv.validators.running.batch_norms import BatchNorm, batch_norms, unbiased_step, untried
 from keras3conv.validators.running.output_pairs import output_pairs
 from keras3conv.validators.running.rounded_constants import may_be_rounded
 from keras3conv.validators.running.subject import Subject
@@ -92,7 +92,7 @@ def check(subject: Subject) -> Section:
         status="failed" if failed else "passed",
         claim=CLAIM,
         summary=summary,
-        facts=_facts(norms, comparisons, strict=subject.options.training) | _untrained(subject),
+        facts=_facts(norms, comparisons, strict=subject.options.training) | _untried(subject) | _untrained(subject),
         tables=(_table(comparisons, failed),),
         problems=tuple(_problem(comparisons[index]) for index in failed[:_PROBLEMS_SHOWN]),
     )
@@ -119,6 +119,12 @@ def _facts(norms: tuple[BatchNorm, ...], comparisons: list[_Comparison], *, stri
     if not comparisons:
         facts["nothing to compare"] = "no tensor of the plan has a gradient"
     return facts
+
+
+def _untried(subject: Subject) -> dict[str, str]:
+    """Return the batch normalisations whose behaviour in training is not compared, each with the reason."""
+    listed = [f"{', '.join(paths)} ({reason})" for reason, paths in untried(subject).items()]
+    return {"not tried in training mode": "; ".join(listed)} if listed else {}
 
 
 def _untrained(subject: Subject) -> dict[str, str]:

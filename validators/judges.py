@@ -13,7 +13,7 @@ Judge = Callable[[Subject], Section]
 _REQUESTED_BY = {
     "backends": 'backends="all"',
     "onnx": "onnx=True",
-    "accuracy": "labels=...",
+    "accuracy": "labels=labels",
     "expected": 'expected="outputs.npz"',
 }
 """Arguments of `validate` that request the optional proofs, by name of the proof."""
@@ -60,7 +60,7 @@ def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
         available["accuracy"] = accuracy.check
     for name in options.proofs:
         if name not in available:
-            fix = f"\nFix:  validate(..., {_REQUESTED_BY[name]})" if name in _REQUESTED_BY else ""
+            fix = f"\nFix:  {_REQUESTED_BY[name]}" if name in _REQUESTED_BY else ""
             raise InputError(f"there is no proof {name!r} here; there are {', '.join(available)}{fix}")
     # If the plan is wrong, no other proof is meaningful, so the structure is always proven.
     return tuple((name, check) for name, check in available.items() if options.wants(name) or name == "structure")

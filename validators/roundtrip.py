@@ -53,7 +53,7 @@ def _is_finite(array: Array) -> bool:
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
-_FIXES = ("k3c.transfer(torch, keras, plan)", "k3c.transfer(keras, torch, plan)")
+_FIXES = ("k3c.transfer(module, model, plan)", "k3c.transfer(model, module, plan)")
 
 
 _COMPUTED = "declared loss: torch computes the weight from other tensors, which Keras does not have"

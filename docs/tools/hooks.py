@@ -25,6 +25,8 @@ TAKEN = {
     "CHANGELOG.md": "project/changes.md",
     "benchmarks/FIDELITY.md": "project/fidelity.md",
     "benchmarks/CONVERSION.md": "project/conversion.md",
+    "benchmarks/TO_KERAS.md": "project/to-keras.md",
+    "benchmarks/ALTERNATIVES.md": "project/alternatives.md",
 }
 """Files outside docs/ that are pages of the site, with their paths in the site."""
 

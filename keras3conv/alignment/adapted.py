@@ -4,8 +4,10 @@ The weights of a quantized layer are integers with a scale. The weight of a laye
 matrix product. Torch has no such tensors, so both are refused with the steps to a plain model.
 """
 
+import re
 from collections.abc import Iterator
 
+from keras3conv.alignment.pair import Plan
 from keras3conv.errors import Problem
 from keras3conv.messages import count
 from keras3conv.model.views import LayerView, ModelView
@@ -17,16 +19,34 @@ def adapted(keras: ModelView) -> Iterator[Problem]:
     """Yield a problem for the quantized layers of a Keras model, and one for its layers with LoRA."""
     for layers, what, call in (
         ([layer for layer in keras.layers if is_quantized(layer)], "quantized", 'quantize("int8")'),
-        ([layer for layer in keras.layers if _has_lora(layer)], "adapted with LoRA", "enable_lora(...)"),
+        ([layer for layer in keras.layers if _has_lora(layer)], "adapted with LoRA", ""),
     ):
         if not layers:
             continue
+        call = call or f'get_layer("{layers[0].path}").enable_lora({_rank(layers[0])})'  # noqa: PLW2901
         more = f" and {count(len(layers) - 1, 'more layer')}" if len(layers) > 1 else ""
         are = "are" if len(layers) > 1 else "is"
         fact = f"{layers[0].path}{more} {are} {what}: the stored variables are not the weights that torch has"
-        merged = "load the file that model.save() writes, in which Keras merged them" if what != "quantized" else ""
-        fix = f"# use the plain model, and call model.{call} after the transfer"
-        yield Problem.on("keras", layers[0].path, fact, (fix, *([f"# {merged}"] if merged else [])))
+        fix = f"model = make_model(); k3c.transfer(module, model, k3c.align(module, model)); model.{call}"
+        merged = 'model.save("merged.keras"); plan = k3c.align(module, "merged.keras")  # Keras merges them'
+        yield Problem.on("keras", layers[0].path, fact, (fix, *([merged] if what != "quantized" else [])))
+
+
+def merged_first(plan: Plan) -> Iterator[Problem]:
+    """Yield a problem for the unpaired adapters of LoRA of a torch model, which are to be merged into its weights."""
+    placed = {path for mapping in plan.mappings for path in mapping.torch}
+    placed |= {entry.path for entry in plan.ignored if entry.side == "torch"}
+    adapters = [layer for layer in plan.torch.layers if is_adapter(layer)]
+    layers = [layer for layer in adapters if any(tensor.path not in placed for tensor in layer.tensors)]
+    if layers:
+        owner = re.split(r"\.lora_", layers[0].path)[0]
+        fact = f"{owner} has an adapter of LoRA beside its weight: {count(len(layers), 'layer')} to merge first"
+        yield Problem.on("torch", owner, fact, ("module = module.merge_and_unload()  # a method of peft",))
+
+
+def is_adapter(layer: LayerView) -> bool:
+    """Return True if a layer is one of the factors of an adapter of LoRA in torch."""
+    return re.search(r"(^|\.)lora_(A|B|embedding_A|embedding_B|magnitude_vector)(\.|$)", layer.path) is not None
 
 
 def is_quantized(layer: LayerView) -> bool:
@@ -46,6 +66,10 @@ _SCALED = ("kernel", "embeddings", "inputs", "outputs", "reverse", "query", "key
 
 def _has_lora(layer: LayerView) -> bool:
     return any(tensor.role.rpartition("/")[2].startswith("lora_") for tensor in layer.tensors)
+
+
+def _rank(layer: LayerView) -> int:
+    return next(tensor.shape[-1] for tensor in layer.tensors if tensor.role.rpartition("/")[2].startswith("lora_"))
 
 
 def is_adapted(layer: LayerView) -> bool:

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 
 from keras3conv.alignment.packed import packed_mappings
 from keras3conv.alignment.pair import Evidence, EvidenceKind, Pair, misfit, tensors_by_path
+from keras3conv.alignment.proposals import call_that_fits
 from keras3conv.errors import AlignmentError, Problem, TransformError
 from keras3conv.messages import lay_out
 from keras3conv.model.paths import join_layers, separator, split_layers
@@ -123,7 +124,7 @@ def pair_by_hand(
         kinds = torch_layer.kind or "an unknown class", keras_layer.kind or "an unknown class"
         facts = [f"no rule pairs {_several(counts[0], kinds[0])} with {_several(counts[1], kinds[1])}"]
         if all(len(layer.tensors) == 1 for layer in (*named[0], *named[1])):
-            fixes = (_call_with_transform(torch_paths, keras_paths),)
+            fixes = call_that_fits(*([tensor for layer in layers for tensor in layer.tensors] for layers in named))
     where = join_layers(torch_paths), join_layers(keras_paths)
     problems = [Problem(torch=where[0], keras=where[1], fact=fact, fixes=fixes) for fact in dict.fromkeys(facts)]
     raise AlignmentError(lay_out(f"cannot pair a layer of {torch.title} with one of {keras.title}", problems))
@@ -204,7 +205,7 @@ def _pair_of_tensors(
         if fact:
             raise TransformError(fact)
     except TransformError as error:
-        fixes = (_call_with_transform(tuple(torch_tensors), tuple(keras_tensors)),)
+        fixes = call_that_fits(tuple(torch_tensors.values()), tuple(keras_tensors.values()))
         problem = Problem(torch=torch_name, keras=keras_name, fact=str(error), fixes=fixes)
         raise AlignmentError(lay_out(headline, [problem])) from None
     return Pair(torch=torch_name, keras=keras_name, rule=RULE, weights=(mapping,), evidence=(evidence,))
@@ -278,13 +279,3 @@ def _axes(shape: Shape) -> str:
     """Return one side of a pattern: a letter for each axis in order, "1" for an axis of size 1."""
     names = iter(_AXIS_NAMES)
     return " ".join("1" if size == 1 else next(names) for size in shape)
-
-
-def _call_with_transform(torch_paths: Sequence[str], keras_paths: Sequence[str]) -> str:
-    return f"plan.pair({_written(torch_paths)}, {_written(keras_paths)}, transform=...)"
-
-
-def _written(paths: Sequence[str]) -> str:
-    """Write paths as an argument in Python: `"fc"` or `["q", "k"]`."""
-    quoted = [f'"{path}"' for path in paths]
-    return quoted[0] if len(quoted) == 1 else f"[{', '.join(quoted)}]"

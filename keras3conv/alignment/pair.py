@@ -151,3 +151,8 @@ def misfit(mapping: WeightMapping, torch: Mapping[str, TensorRef], keras: Mappin
 
 def _shapes(shapes: tuple[tuple[int, ...], ...]) -> str:
     return ", ".join(map(str, shapes))
+
+
+def belongs(tensor: str, path: str) -> bool:
+    """Return True if `path` is the path of the tensor, or of a layer that contains the tensor."""
+    return tensor == path or tensor.startswith((f"{path}.", f"{path}/"))

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from keras3conv.alignment.adapted import adapted
+from keras3conv.alignment.adapted import adapted, merged_first
 from keras3conv.alignment.binding import pair_by_hand
-from keras3conv.alignment.pair import Ignored, Pair
+from keras3conv.alignment.pair import Ignored, Pair, belongs
 from keras3conv.alignment.problems import first_difference, misfits, repeated, unplaced
 from keras3conv.errors import AlignmentError, Problem, UnsupportedLayerError
 from keras3conv.messages import count, lay_out
@@ -14,7 +14,7 @@ from keras3conv.model.views import ModelView, Side
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Transform
 
-_ACCEPT = "transfer(..., accept_difference=True)"
+_ACCEPT = ("k3c.transfer(source, target, plan, accept_difference=True)", "plan = plan.accepting_difference()")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class Alignment:
     @cached_property
     def problems_found(self) -> tuple[Problem, ...]:
         """The result of `problems`, cached."""
-        return (*adapted(self.keras), *misfits(self), *repeated(self), *unplaced(self))
+        return (*adapted(self.keras), *merged_first(self), *misfits(self), *repeated(self), *unplaced(self))
 
     def problems(self) -> tuple[Problem, ...]:
         """Return all errors of the plan: unpaired tensors, tensors in two pairs, and shapes that do not fit."""
@@ -72,7 +72,7 @@ class Alignment:
             return self
         if not problems:
             headline = f"{self.torch.title} and {self.keras.title} do not compute the same with the same weights"
-            raise AlignmentError(lay_out(headline, [Problem(fact=self.difference, fixes=(_ACCEPT,))]))
+            raise AlignmentError(lay_out(headline, [Problem(fact=self.difference, fixes=_ACCEPT)]))
         headline = f"{count(len(problems), 'problem')} in the alignment of {self.torch.title} and {self.keras.title}"
         if self.pairs:
             headline += f"; {count(len(self.pairs), 'pair')} matched"
@@ -137,12 +137,12 @@ class Alignment:
         """
         found: dict[Side, list[str]] = {}
         for view in (self.torch, self.keras):
-            paths = [tensor.path for tensor in view.tensors() if _belongs(tensor.path, path)]
+            paths = [tensor.path for tensor in view.tensors() if belongs(tensor.path, path)]
             if paths and side in (None, view.side):
                 found[view.side] = paths
         if len(found) != 1:
             fact = "is a path on both sides" if found else "is not a layer or a tensor of either side"
-            fixes = (f'plan.ignore("{path}", "{reason}", side="torch")',) if found else ()
+            fixes = (f'plan = plan.ignore("{path}", "{reason}", side="torch")',) if found else ()
             problem = Problem(torch=path, fact=fact, fixes=fixes)
             raise AlignmentError(
                 lay_out(f"nothing was ignored in {self.torch.title} and {self.keras.title}", [problem])
@@ -188,9 +188,4 @@ def _tensors_of(pair: Pair) -> set[tuple[str, str]]:
 def _is_of(entry: Ignored, pair: Pair) -> bool:
     """Return True if an ignored tensor belongs to a layer of the pair."""
     layers = pair.torch_layers if entry.side == "torch" else pair.keras_layers
-    return any(_belongs(entry.path, layer) for layer in layers)
-
-
-def _belongs(tensor: str, path: str) -> bool:
-    """Return True if `path` is the path of the tensor, or of a layer that contains the tensor."""
-    return tensor == path or tensor.startswith((f"{path}.", f"{path}/"))
+    return any(belongs(entry.path, layer) for layer in layers)

@@ -6,9 +6,10 @@ from difflib import SequenceMatcher
 from functools import lru_cache
 from math import prod
 
-from keras3conv.alignment.adapted import is_adapted
-from keras3conv.alignment.pair import Pair, Plan, misfit, tensors_by_path
+from keras3conv.alignment.adapted import is_adapted, is_adapter
+from keras3conv.alignment.pair import Pair, Plan, belongs, misfit, tensors_by_path
 from keras3conv.alignment.tables import other_table
+from keras3conv.alignment.twins import twin
 from keras3conv.errors import Problem
 from keras3conv.model.paths import separator
 from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
@@ -27,7 +28,9 @@ def misfits(plan: Plan) -> Iterator[Problem]:
             elif missing := [path for path in mapping.keras if path not in keras]:
                 yield Problem(torch=pair.torch, keras=missing[0], fact=f"{missing[0]} is not in {plan.keras.title}")
             elif fact := misfit(mapping, torch, keras):
-                yield Problem(torch=pair.torch, keras=pair.keras, fact=fact, fixes=(f'plan.unpair("{pair.torch}")',))
+                yield Problem(
+                    torch=pair.torch, keras=pair.keras, fact=fact, fixes=(f'plan = plan.unpair("{pair.torch}")',)
+                )
 
 
 def repeated(plan: Plan) -> Iterator[Problem]:
@@ -49,15 +52,18 @@ def unplaced(plan: Plan) -> Iterator[Problem]:
         placed_there = _placed(plan, other)
         others = [tensor for tensor in other.tensors() if tensor.path not in placed_there]
         for layer in view.layers:
-            if view.side == "keras" and is_adapted(layer):
+            if is_adapted(layer) if view.side == "keras" else is_adapter(layer):
                 continue  # reported as a problem of the whole model, see `adapted`
             left = [tensor for tensor in layer.tensors if tensor.path not in placed and tensor.storage not in ties]
             table = other_table(view.side, left[0], others) if len(left) == 1 else None
-            if table is not None:
+            if len(left) == 1 and (line := twin(plan, view.side, left[0])):
+                yield Problem.on(view.side, left[0].path, line.fact, (line.fix,))
+            elif table is not None:
                 yield Problem.on(view.side, left[0].path, table.fact, (table.fix,))
             elif left:
                 nearest = "" if layer.path in containers else unknown_class(view.side, layer)
-                yield _unplaced_layer(view.side, layer, left, free_layers, nearest)
+                is_on_both = any(belongs(tensor.path, layer.path) for tensor in other.tensors())
+                yield _unplaced_layer(view.side, layer, left, free_layers, nearest, is_on_both=is_on_both)
 
 
 def first_difference(plan: Plan) -> str:
@@ -129,7 +135,7 @@ def _free_layers(plan: Plan, view: ModelView) -> list[LayerView]:
 
 
 def _unplaced_layer(
-    side: Side, layer: LayerView, left: list[TensorRef], free: list[LayerView], nearest: str
+    side: Side, layer: LayerView, left: list[TensorRef], free: list[LayerView], nearest: str, *, is_on_both: bool
 ) -> Problem:
     where = layer.path if len(left) == len(layer.tensors) and layer.path else left[0].path
     tensors = ", ".join(f"{tensor.role} {tensor.shape}" for tensor in left[:_SHOWN_TENSORS])
@@ -142,9 +148,10 @@ def _unplaced_layer(
         fact += f"; same sizes: {', '.join(similar)}"
         fixes.append(_pairing(side, layer, left, next(other for other in free if other.path == similar[0])))
     if nearest:
-        fact += f"; no rule knows {layer.kind}, the known class with the most similar name is {nearest}"
-        fixes.append(f'k3c.register(k3c.Rule({side}="{layer.kind}", ...))')
-    fixes.append(f'plan.ignore("{where}", "reason")')
+        fact += f"; no rule knows {layer.kind}, the known class with the most similar name is {nearest}; "
+        fact += "k3c.register adds a rule"
+    of_side = f', side="{side}"' if is_on_both and where == layer.path else ""
+    fixes.append(f'plan = plan.ignore("{where}", "reason"{of_side})')
     return Problem.on(side, where, fact, tuple(fixes))
 
 
@@ -153,10 +160,10 @@ def _pairing(side: Side, layer: LayerView, left: list[TensorRef], other: LayerVi
     torch, keras = (layer, other) if side == "torch" else (other, layer)
     by_tensor = bool(torch.kinds and keras.kinds) and next(iter(lookup(torch.kinds, keras.kinds)), None) is None
     if by_tensor and len(torch.tensors) == len(keras.tensors) == 1:
-        return f'plan.pair("{torch.tensors[0].path}", "{keras.tensors[0].path}")'
+        return f'plan = plan.pair("{torch.tensors[0].path}", "{keras.tensors[0].path}")'
     where = layer.path if len(left) == len(layer.tensors) and layer.path else left[0].path
     first, second = (where, other.path) if side == "torch" else (other.path, where)
-    return f'plan.pair("{first}", "{second}")'
+    return f'plan = plan.pair("{first}", "{second}")'
 
 
 def unknown_class(side: Side, layer: LayerView) -> str:

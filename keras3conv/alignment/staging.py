@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
+from keras3conv.alignment.forced import is_forced
 from keras3conv.alignment.pair import tensors_by_path
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import Problem, TransferError, TransformError
@@ -77,8 +78,8 @@ class Staging:
         sources = [", ".join(self._mapping_of[name].names(self.source.side)) for name in (path, other)]
         apart = float(np.max(np.abs(first.astype(np.float64) - second.astype(np.float64))))
         fact = f"is tied to {other}, but their sources {sources[0]} and {sources[1]} differ, by up to {apart:.3g}"
-        fix = f"# untie {path} and {other} in {self.target.title}, or set {sources[1]} to the value of {sources[0]}"
-        return [Problem.on(self.target.side, path, fact, (fix,))]
+        fact += f"; untie them in {self.target.title}, or make the sources equal"
+        return [Problem.on(self.target.side, path, fact, _untied(path) if self.target.side == "torch" else ())]
 
     def values(self) -> Iterator[tuple[str, Array]]:
         """Yield the path and the new value of every mapped tensor; each mapping is read and transformed once.
@@ -157,12 +158,21 @@ class Staging:
             return array
         if not self.cast and not np.can_cast(array.dtype, dtype, "safe"):
             fact = f"{array.dtype.name} cannot be converted to {wanted.dtype} without loss of precision"
-            raise self._refused([Problem.on(self.target.side, path, fact, ("transfer(..., cast=True)",))])
+            raise self._refused(
+                [Problem.on(self.target.side, path, fact, ("k3c.transfer(source, target, plan, cast=True)",))]
+            )
         return array.astype(dtype)
 
     def _refused(self, problems: list[Problem]) -> TransferError:
         headline = f"nothing was transferred from {self.source.title} to {self.target.title}"
         return TransferError(lay_out(headline, problems))
+
+
+def _untied(path: str) -> tuple[str, ...]:
+    """Return the line that gives a torch parameter memory of its own."""
+    owner, _, name = path.rpartition(".")
+    own = f'torch.nn.Parameter(target.get_parameter("{path}").detach().clone())'
+    return (f'target.get_submodule("{owner}").{name} = {own}',)
 
 
 def stage(plan: Alignment, source: ModelView, target: ModelView, *, cast: bool = False) -> Staging:
@@ -171,10 +181,10 @@ def stage(plan: Alignment, source: ModelView, target: ModelView, *, cast: bool =
     Only the values of tied weights are read from the source.
 
     Raises:
-        AlignmentError: The plan has problems.
+        AlignmentError: The plan has problems, or knows of a difference that may come from its weights.
         TransferError: The plan was made for other models, or maps different values to tied weights.
     """
-    plan.check()
+    (plan.accepting_difference() if is_forced(plan) else plan).check()
     for view in (source, target):
         planned = plan.torch if view.side == "torch" else plan.keras
         if view.fingerprint != planned.fingerprint:

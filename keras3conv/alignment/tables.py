@@ -95,4 +95,4 @@ def _extra_rows(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, 
 
 
 def _pair(torch: TensorRef, keras: TensorRef, transform: str) -> str:
-    return f'plan.pair("{torch.path}", "{keras.path}", transform=k3c.transforms.{transform})'
+    return f'plan = plan.pair("{torch.path}", "{keras.path}", transform=k3c.transforms.{transform})'

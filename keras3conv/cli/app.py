@@ -133,14 +133,18 @@ def command(example: str) -> Callable[[Callable[_Parameters, int]], Callable[_Pa
 
         _add_options(run, function)
         summary = (function.__doc__ or "").strip()
-        app.command(help=summary, epilog=f"\b\nExample:\n  {example}")(run)
+        first = " ".join(summary.split()).split(". ")[0].rstrip(".") + "."  # click would cut it off
+        app.command(help=summary, short_help=first, epilog=f"\b\nExample:\n  {example}")(run)
         return run
 
     return register
 
 
-_Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print every step with its seconds.")]
+_Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print every step with its seconds, and every table.")]
 _Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only; the exit status is the result.")]
+
+_is_verbose: ContextVar[bool] = ContextVar("is_verbose", default=False)
+"""Whether the command that runs was given --verbose."""
 
 _errors: ContextVar[TextIO | None] = ContextVar("errors", default=None)
 """The stream for the errors of a quiet command; None if the command is not quiet."""
@@ -175,7 +179,7 @@ def _output(*, verbose: bool, quiet: bool) -> Iterator[None]:
     """Show the steps of a command while it runs; show nothing for a quiet command."""
     from keras3conv.cli.progress import shown
 
-    token = _errors.set(sys.stderr if quiet else None)
+    token, verbose_token = _errors.set(sys.stderr if quiet else None), _is_verbose.set(verbose)
     try:
         with ExitStack() as stack:
             if quiet:
@@ -186,6 +190,7 @@ def _output(*, verbose: bool, quiet: bool) -> Iterator[None]:
             yield
     finally:
         _errors.reset(token)
+        _is_verbose.reset(verbose_token)
 
 
 def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError) -> int:
@@ -199,6 +204,11 @@ def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError) -> int:
         error = MissingExtra("this command", package, _EXTRAS[package])
     complain(f"{type(error).__name__}: {as_options(str(error))}")
     return FAILED if isinstance(error, ProofError) else UNUSABLE
+
+
+def is_verbose() -> bool:
+    """Return whether the command that runs was given --verbose."""
+    return _is_verbose.get()
 
 
 def note(text: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keras3conv.cli.app import FAILED, PASSED, START, UNUSABLE, app, command, complain, note
-from keras3conv.cli.handing import hand_out, status_of
+from keras3conv.cli.handing import hand_out, print_report, status_of
 from keras3conv.cli.information import demo, doctor, inspect, rules
 from keras3conv.cli.options import (
     Backends,
@@ -120,7 +120,7 @@ def align(  # noqa: PLR0913 - an argument for every option
     """Match the tensors of two models. The exit status is 1 if a tensor has no counterpart."""
     from keras3conv import api
     from keras3conv.alignment.text import describe
-    from keras3conv.cli.files import read_hints, read_ignored
+    from keras3conv.cli.files import ignoring, read_hints, read_ignored
     from keras3conv.cli.output import as_options
     from keras3conv.cli.width import folded, indented_table
     from keras3conv.workflows.factories import notes_to_stderr
@@ -139,7 +139,7 @@ def align(  # noqa: PLR0913 - an argument for every option
             entry=entry_of(torch_side, entry),
         )
     for path, reason in ignored:
-        plan = plan.ignore(path, reason)
+        plan = ignoring(plan, path, reason)
     if out:
         write_plan(plan, out, overwrite=overwrite)
         note(f"saved {out}")
@@ -176,7 +176,6 @@ def transfer(  # noqa: PLR0913 - an argument for every option
 
     The exit status is 3 if the weights were transferred by pairs that no run has confirmed.
     """
-    from keras3conv.cli.output import print_report
     from keras3conv.formats.shards import parse_size
     from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
     from keras3conv.workflows.files import read_plan
@@ -299,7 +298,6 @@ def convert(  # noqa: PLR0913 - an argument for every option
     """Make the model of the other framework, and prove it. A failed proof is saved too; the exit status is 1."""
     from keras3conv import api
     from keras3conv.cli.files import convert_inputs, read_axes
-    from keras3conv.cli.output import print_report
     from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
 
     has_no_weights = model.endswith((".json", ".pt2")) or Path(model, "config.json").is_file()
@@ -319,7 +317,7 @@ def convert(  # noqa: PLR0913 - an argument for every option
     if made.report is None:
         note("not validated: nothing is proven")
         return PASSED
-    print(made.report.to_json()) if as_json else print_report(made.report)
+    print(made.report.to_json()) if as_json else print_report(made.report, out / "report.html")
     return status_of(made.report)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError
+from keras3conv.model.views import Side
 from keras3conv.numerics.difference import Tolerance
 from keras3conv.report.files import require_replaceable
 from keras3conv.workflows.files import random_inputs, read_inputs, read_plan
@@ -80,6 +81,15 @@ def read_hints(hints: Sequence[str]) -> dict[str, str] | None:
 def read_ignored(entries: Sequence[str]) -> list[tuple[str, str]]:
     """Return the paths and reasons of `path=reason` options; raise `InputError` for anything else."""
     return list(_assignments(entries, "--ignore", "an ignored tensor needs a reason: PATH=REASON", "head=not trained"))
+
+
+def ignoring(plan: Alignment, path: str, reason: str) -> Alignment:
+    """Return the plan without the tensors of a path; "torch:fc" and "keras:fc" name the side of a path of both."""
+    sides: tuple[Side, ...] = "torch", "keras"
+    for side in sides:
+        if path.startswith(f"{side}:"):
+            return plan.ignore(path.removeprefix(f"{side}:"), reason, side=side)
+    return plan.ignore(path, reason)
 
 
 def _assignments(entries: Sequence[str], option: str, meaning: str, example: str) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keras3conv.cli.app import FAILED, PASSED, UNCONFIRMED, note
+from keras3conv.cli.app import FAILED, PASSED, UNCONFIRMED, is_verbose, note
 
 if TYPE_CHECKING:
     from keras3conv.report.report import Report
@@ -11,13 +11,35 @@ if TYPE_CHECKING:
 
 def hand_out(judged: "Report", saved_as: Path | None, *, as_json: bool) -> int:
     """Save and print a report; return its exit status."""
-    from keras3conv.cli.output import print_report
-
     if saved_as:
         judged.save(saved_as)
         note(f"saved {saved_as}")
-    print(judged.to_json()) if as_json else print_report(judged)
+    print(judged.to_json()) if as_json else print_report(judged, saved_as)
     return status_of(judged)
+
+
+def print_report(report: "Report", saved_as: Path | None = None) -> None:
+    """Print a report: in color on a terminal, with a fixed width in a pipe.
+
+    Without `--verbose`, the details of what passed are left out.
+
+    Args:
+        report: The report.
+        saved_as: The page that has all details.
+    """
+    from rich.console import Console
+
+    from keras3conv.cli.output import with_options
+    from keras3conv.report.text import render, write
+
+    report = with_options(report)
+    console, brief = Console(), not is_verbose()
+    if console.is_terminal or console.options.ascii_only:
+        render(report, console, brief=brief)
+    else:
+        print(write(report, brief=brief))
+    if brief and any(section.tables or section.plots for section in report.sections):
+        note(f"every table: --verbose{f', or {saved_as}' if saved_as else ''}")
 
 
 def status_of(report: "Report") -> int:

@@ -30,26 +30,34 @@ _IN_PYTHON_AND_HERE = (
     (re.compile(r'(?:plan = )?plan\.pair\("([^"]+)", "([^"]+)"\)'), r'align --hint "\1=\2"'),
     (re.compile(r'(?:plan = )?plan\.pair\(\[("[^\]]+")\], "([^"]+)"\)'), _joined_hint),
     (re.compile(r'(?:plan = )?plan\.ignore\("([^"]+)", "([^"]+)"\)'), r'align --ignore "\1=\2"'),
+    (re.compile(r'(?:plan = )?plan\.ignore\("([^"]+)", "([^"]+)", side="(\w+)"\)'), r'align --ignore "\3:\1=\2"'),
+    (
+        re.compile(r'k3c\.convert\(make_model\(\), weights="([^"]+)"\)'),
+        r"keras3conv convert net.py:make_model --keras-weights \1",
+    ),
     (re.compile(r"transfer\(\.\.\., accept_unconfirmed=True\)"), "--accept-unconfirmed"),
     (re.compile(r"(?:plan = )?k3c\.align\(torch, keras, inputs=x\)"), "keras3conv align, with --inputs FILE.npz"),
     (re.compile(r"(?:plan = )?k3c\.align\(torch, keras\)"), "keras3conv align, without --hint"),
     (re.compile(r"k3c\.convert\(module, inputs=torch\.zeros\(([0-9, ]+)\)\)"), _shape),
-    (re.compile(r"(?:k3c\.convert\(model, )?inputs=example_input\b\)?"), "--inputs FILE.npz"),
     (
-        re.compile(r'k3c\.convert\(m\w+, weights="([^"]+)"(?:, inputs=\.\.\.)?\)'),
+        re.compile(r'k3c\.convert\(m\w+, weights="([^"]+)"(?:, inputs=[\w.]+)?\)'),
         r"convert net.py:make with the weights \1",
     ),
+    (re.compile(r"(?:k3c\.convert\(model, )?inputs=example_input\b\)?"), "--inputs FILE.npz"),
     (re.compile(r'k3c\.convert\("([^"]+)", weights="([^"]+)"\)'), r"convert \1 --keras-weights \2"),
     (re.compile(r'k3c\.transfer\("([^"]+)", module, plan\)'), r"transfer \1 net.py:make -o FILE"),
     (re.compile(r'validate\(torch, keras, inputs=inputs, expected="([^"]+)"\)'), r"--inputs FILE.npz --expected \1"),
-    (re.compile(r"transfer\(\.\.\., cast=True\)"), "--cast"),
-    (re.compile(r"transfer\(\.\.\., accept_difference=True\)"), "--accept-difference"),
+    (re.compile(r"k3c\.transfer\(source, target, plan, cast=True\)"), "--cast"),
+    (
+        re.compile(r"k3c\.transfer\(source, target, plan, accept_difference=True\)( +or +plan = .*)?"),
+        "--accept-difference",
+    ),
     (re.compile(r"overwrite=True"), "--overwrite"),
     (re.compile(r"keras_inputs=\.\.\."), "--keras-inputs FILE.npz"),
     (re.compile(r"k3c\.compare_onnx\(first, second\)"), "keras3conv compare-onnx FIRST.onnx SECOND.onnx"),
-    (re.compile(r"\binputs=\.\.\."), "--inputs FILE.npz"),
+    (re.compile(r"\binputs=(?:\.\.\.|inputs\b|example_input\b)"), "--inputs FILE.npz"),
     (re.compile(r'\bentry="([^"]+)"'), r"--entry \1"),
-    (re.compile(r"k3c\.align\(\.\.\., probe=False\)"), "keras3conv align, without --inputs"),
+    (re.compile(r"k3c\.align\(module, model, probe=False\)"), "keras3conv align, without --inputs"),
 )
 
 
@@ -58,18 +66,6 @@ def as_options(message: str) -> str:
     for pattern, option in _IN_PYTHON_AND_HERE:
         message = pattern.sub(option, message)
     return message
-
-
-def print_report(report: "Report") -> None:
-    """Print a report: in color on a terminal, with a fixed width in a pipe."""
-    from rich.console import Console
-
-    report = with_options(report)
-    console = Console()
-    if console.is_terminal or console.options.ascii_only:
-        report.render(console)
-    else:
-        print(report)
 
 
 def with_options(report: "Report") -> "Report":

@@ -32,12 +32,17 @@ def entry_of(side: "Adapter", entry: str) -> str:
 def align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
     """Align source and target and return the plan; raise `InputError` for one framework or a missing target file."""
     from keras3conv import api
+    from keras3conv.formats.identify import by_suffix
+    from keras3conv.formats.store import LAYOUTS
 
     if source.side == target.side:
         raise InputError(f"source and target are both {source.side}: a transfer goes from one framework to the other")
     if not target.is_live and not os.path.lexists(target.source):
         fact = f"{target.source} does not exist, so {source.source} cannot be aligned with it"
-        raise InputError(f"{fact}\nFix:  --plan PLAN.json     or     a factory and -o {target.source}")
+        fix = f"keras3conv transfer {source.source} FACTORY -o {target.source}"
+        if by_suffix(target.source) in LAYOUTS:  # other files are written by the model alone
+            fix = f"--plan PLAN.json     or     {fix}"
+        raise InputError(f"{fact}\nFix:  {fix}")
     by_side = {source.side: source.source, target.side: target.source}
     torch_side = source if source.side == "torch" else target
     return api.align(by_side["torch"], by_side["keras"], entry=entry_of(torch_side, entry))

@@ -16,12 +16,12 @@ _FILES: tuple[tuple[Callable[[bytes], bool], str, str], ...] = (
     (
         lambda head: re.match(rb"\s*<(!doctype html|html|\?xml)", head, re.IGNORECASE) is not None,
         "is a web page: the server sent it in place of the file",
-        "download the file again",
+        ": download the file again",
     ),
     (
         lambda head: head.startswith(b"GGUF"),
         "is a GGUF file, whose weights may be quantized",
-        "the checkpoint of the original model: the safetensors files that it was made of",
+        ": take the checkpoint of the original model, the safetensors files that it was made of",
     ),
     (
         lambda head: _MSGPACK.match(head) is not None and head[8:9] != b"{",
@@ -31,7 +31,7 @@ _FILES: tuple[tuple[Callable[[bytes], bool], str, str], ...] = (
     (
         lambda head: head[257:262] == b"ustar",
         "is a tar archive",
-        "tar -xf FILE, or, for a checkpoint of torch before 0.1.11, load and save it with torch",
+        "tar -xf FILE  # a checkpoint of torch before 0.1.11: load and save it with torch",
     ),
     (
         lambda head: head[:2] == b"\x1f\x8b",
@@ -55,17 +55,17 @@ _FOLDERS: tuple[tuple[Callable[[Collection[str]], bool], str, str], ...] = (
     (
         lambda names: "saved_model.pb" in names or "saved_model.pbtxt" in names,
         "is a SavedModel of TensorFlow",
-        "tf_keras.models.load_model(FOLDER).save('model.h5')",
+        "tf_keras.models.load_model('FOLDER').save('model.h5')",
     ),
     (
         lambda names: bool({"_CHECKPOINT_METADATA", "manifest.ocdbt", "_METADATA"} & set(names)),
         "is a checkpoint of Orbax",
-        "orbax.checkpoint.StandardCheckpointer().restore(FOLDER), and save the arrays as safetensors",
+        "params = orbax.checkpoint.StandardCheckpointer().restore('FOLDER')  # and save the arrays as safetensors",
     ),
     (
         lambda names: any(re.search(r"\.data-\d{5}-of-\d{5}$", name) for name in names),
         "has a checkpoint of TensorFlow",
-        "model.load_weights('FOLDER/PREFIX') in the TensorFlow that wrote it, then model.save_weights('model.h5')",
+        "model.load_weights('FOLDER/PREFIX'); model.save_weights('model.h5')  # in the TensorFlow that wrote it",
     ),
 )
 """For each kind of folder: a test of the names in it, a description, and a remedy."""
@@ -98,15 +98,22 @@ def file_message(path: Path, head: bytes) -> str:
     """Return the description of a file and its remedy, by its first bytes; an empty text if it is unknown."""
     for is_kind, what, remedy in _FILES:
         if is_kind(head):
-            return f"{path} {what}\nFix:  {remedy.replace('FILE', str(path))}"
+            return f"{path} {what}{_remedy(remedy, 'FILE', path)}"
     if re.search(r"\.(index|data-\d{5}-of-\d{5})$", path.name):
         return folder_message(path.parent, [".data-00000-of-00001"])
     return ""
+
+
+def _remedy(remedy: str, placeholder: str, path: Path) -> str:
+    """Return a line to paste after "Fix:", or the rest of the sentence where there is no such line."""
+    if remedy.startswith(":"):
+        return remedy
+    return f"\nFix:  {remedy.replace(placeholder, str(path))}"
 
 
 def folder_message(path: Path, names: Collection[str]) -> str:
     """Return the description of a folder and its remedy, by the names in it; an empty text if it is unknown."""
     for is_kind, what, remedy in _FOLDERS:
         if is_kind(names):
-            return f"{path} {what}\nFix:  {remedy.replace('FOLDER', str(path))}"
+            return f"{path} {what}{_remedy(remedy, 'FOLDER', path)}"
     return ""

@@ -124,7 +124,8 @@ def file_of(path: str | os.PathLike[str]) -> Path:
     if len(files) == 1:
         return files[0]
     held = listed(file.name for file in files) or "none"
-    raise FileError(f"{found} is a folder; weight files in it: {held}\nFix:  pass the path of one of the files")
+    fix = "     or     ".join(str(file) for file in files[:2])
+    raise FileError(f"{found} is a folder; weight files in it: {held}" + (f"\nFix:  {fix}" if fix else ""))
 
 
 def identify(expected: str, source: Source) -> str:

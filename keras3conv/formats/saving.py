@@ -86,7 +86,10 @@ class Destination:
             return cls(path=index, tensors=tuple(tensors), read=read, shards=shards, checks=checks)
         expected = by_suffix(path)
         if template is None and expected not in LAYOUTS:
-            raise FileError(f"{path}: writing {CONTENTS[expected]} needs a template\nFix:  template=an existing file")
+            raise FileError(
+                f"{path}: writing {CONTENTS[expected]} needs the model that it is for\n"
+                f'Fix:  k3c.transfer(source, model, plan, out="{path}")  # the target is a live model'
+            )
         return cls(path=path, tensors=tuple(tensors), read=read, template=template, checks=checks)
 
     def paths(self) -> tuple[Path, ...]:

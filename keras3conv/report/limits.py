@@ -11,6 +11,7 @@ LIMITS = (
     "It holds for the versions and the machine in it. Another processor or another release may round differently.",
     "Only what ran was compared. A branch, a mask or a size that no input reached is unknown; float64 lists them.",
     "A skipped proof proves nothing. It is not a failure either.",
+    "A file is proven as it is read here. Only expected= compares with what the software that wrote it returned.",
     "Random numbers differ. Dropout and noise are compared by their rates, not by their values.",
     "Code around the model is outside: resizing, normalisation of images, tokenizers, and the order of the classes.",
     "Speed and memory are not compared.",

@@ -124,16 +124,17 @@ def draw(plot: Plot) -> Drawing:
     step = max(1, math.ceil((high - low) / _MOST_TICKS))
     measured = [series for series in plot.series if not series.is_floor]
     styles = {id(series): f"line{number % _COLORS}" for number, series in enumerate(measured)}
+    columns = _columns(plot, scale, named)
     lines = [_line(plot, series, scale, styles.get(id(series), "floor")) for series in plot.series]
     return Drawing(
         width=WIDTH,
-        height=scale.edge + (104 if named else 42),
+        height=scale.edge + (_room(columns) if named else 42),
         left=_LEFT,
         right=WIDTH - _RIGHT,
         top=scale.top,
         bottom=scale.edge,
         rows=tuple(Tick(place=scale.height(power), text=_power(power)) for power in range(high, low - 1, -step)),
-        columns=_columns(plot, scale, named),
+        columns=columns,
         named=named,
         zero=scale.edge if scale.has_zero else None,
         infinite=_TOP if infinite else None,
@@ -179,6 +180,11 @@ def _columns(plot: Plot, scale: _Scale, named: bool) -> tuple[Tick, ...]:
     step = next(size for size in sizes if number <= 12 * size)
     places = [0, *range(step - 1, number, step)]
     return tuple(Tick(place=scale.x(place), text=str(place + 1)) for place in dict.fromkeys(places))
+
+
+def _room(names: tuple[Tick, ...]) -> float:
+    """Return the height of the names below the axis, which are turned by 38 degrees."""
+    return 28 + 4.0 * max((len(tick.text) for tick in names), default=0)
 
 
 def _short(name: str) -> str:

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from keras3conv.errors import Problem
 from keras3conv.messages import count, lay_out
 from keras3conv.report.cells import show, visible
-from keras3conv.report.headline import is_certificate
+from keras3conv.report.headline import first_cause, is_certificate
 from keras3conv.report.limits import PAGE, TITLE
 from keras3conv.report.plot import sketch
 from keras3conv.report.values import GLYPHS, Cell, Document, Section, Table
@@ -24,6 +25,12 @@ WIDTH = 110
 ROWS = 20
 """The number of rows to show of a longer table; failed rows are always shown."""
 
+_DETAILED = ("failed", "unconfirmed")
+"""The status of a section whose details a brief report has."""
+
+_SENTENCE = 20
+"""The least width of a column with sentences beside columns of names that are not divided."""
+
 _ASCII = str.maketrans("✓✗–·×▁▂▃▄▅▆▇█", "+x-.x12345678")
 _STYLES: Mapping[str, str] = {
     "passed": "green",
@@ -34,28 +41,44 @@ _STYLES: Mapping[str, str] = {
 }
 
 
-def write(report: Document) -> str:
-    """Return the report as plain text in `WIDTH` columns."""
+def write(report: Document, *, brief: bool = False) -> str:
+    """Return the report as plain text in `WIDTH` columns; see `render`."""
     from rich.console import Console
 
     stream = io.StringIO()
-    render(report, Console(file=stream, width=WIDTH, color_system=None, force_terminal=False, force_jupyter=False))
+    console = Console(file=stream, width=WIDTH, color_system=None, force_terminal=False, force_jupyter=False)
+    render(report, console, brief=brief)
     return "\n".join(line.rstrip() for line in stream.getvalue().rstrip().split("\n"))
 
 
-def render(report: Document, console: "Console") -> None:
-    """Print a report: the verdict, a line for every section, then the details."""
+def render(report: Document, console: "Console", *, brief: bool = False) -> None:
+    """Print a report: the verdict, a line for every section, then the details.
+
+    Args:
+        report: The report.
+        console: Where it is printed.
+        brief: Whether to print the cause of a failure first, and of sections that passed the facts only.
+    """
     status = report.status
     _print(console, visible(report.title), style="bold")
     _print(console, f"{GLYPHS[status]} {report.verdict}: {report.tally}", style=_STYLES[status])
     console.print()
     console.print(_certificate(report, console))
+    cause = first_cause(report) if brief else None
+    if cause:
+        _print(console, "\nThe cause", style="bold")
+        _print(console, _indented(_laid_out(cause[1])), style="red")
     for section in report.sections:
-        _render_section(section, console)
+        if not brief or section.status in _DETAILED:
+            _render_section(section, console)
+    others = [part for part in report.sections if brief and part.status not in _DETAILED]
+    facts = [f"{part.name}, {name}: {fact}" for part in others for name, fact in part.facts.items()]
+    _print_list("Facts", [line for fact in facts for line in _wrapped(visible(fact), console)], console)
     notes = [line for note in report.notes for line in _wrapped(visible(note), console)]
     _print_list("Files", [line for file in report.files for line in _file(file)], console)
     _print_list("Notes", notes, console)
-    _print_list("Environment", _wrapped(_listing(report.environment), console), console)
+    if not brief:
+        _print_list("Environment", _wrapped(_listing(report.environment), console), console)
     if is_certificate(report):
         _print_list(TITLE, [PAGE], console)
 
@@ -64,6 +87,11 @@ def problems_of(section: Section) -> str:
     """Return the problems of a section in the layout of an error message."""
     problems = section.problems
     return visible(lay_out(f"{count(len(problems), 'problem')}:", problems, limit=len(problems)), keep="\n")
+
+
+def _laid_out(problem: Problem) -> str:
+    """Return one problem in the layout of an error message, without the headline."""
+    return visible(lay_out("", [problem], limit=1).lstrip("\n"), keep="\n")
 
 
 def answer_rows(section: Section) -> Iterator[tuple[Cell, ...]]:
@@ -117,18 +145,29 @@ def _render_table(table: Table, console: "Console") -> None:
     if table.title:
         _print(console, f"\n  {visible(table.title)}", style="italic")
     grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    shown = [place for place in range(len(table.rows)) if place < ROWS or table.has_failed(place)]
+    whole = _whole_columns(table, shown, console.width - 2)
     for place, name in enumerate(table.columns):
         numeric = table.is_numeric(place)
-        grid.add_column(
-            _text(visible(name), console), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric
-        )
-    shown = [place for place in range(len(table.rows)) if place < ROWS or table.has_failed(place)]
+        head, is_whole = _text(visible(name), console), numeric or place in whole
+        grid.add_column(head, justify="right" if numeric else "left", overflow="fold", no_wrap=is_whole)
     for place in shown:
         style = "red" if table.has_failed(place) else ""
         grid.add_row(*(_text(show(cell), console) for cell in table.rows[place]), style=style)
     console.print(Padding(grid, (0, 0, 0, 2), expand=False))
     if rest := len(table.rows) - len(shown):
         _print(console, f"  ... {count(rest, 'more row')}", style="dim")
+
+
+def _whole_columns(table: Table, shown: list[int], width: int) -> set[int]:
+    """Return the columns of names, whose cells are not divided if the sentences beside them still have room."""
+    texts = [[show(table.rows[row][place]) for row in shown] for place in range(len(table.columns))]
+    names = {place for place, column in enumerate(texts) if not any(len(cell.split()) > 3 for cell in column)}
+    needed = [
+        max(map(len, [table.columns[place], *column])) if place in names else _SENTENCE
+        for place, column in enumerate(texts)
+    ]
+    return names if sum(needed) + 2 * len(needed) <= width else set()
 
 
 def _print_list(heading: str, lines: list[str], console: "Console") -> None:

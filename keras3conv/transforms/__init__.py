@@ -14,7 +14,7 @@ key and value) and two to one (two biases of an LSTM). The tests check these law
 Results are views where numpy can return one, so data is copied only when it is written.
 """
 
-from keras3conv.transforms.arithmetic import Shift, Spread, Sum
+from keras3conv.transforms.arithmetic import Copies, Equal, Shift, Spread, Sum
 from keras3conv.transforms.axes import Axes
 from keras3conv.transforms.base import Array, Arrays, Shape, Shapes, Transform, from_json
 from keras3conv.transforms.blocks import Concat, Split, Stack, Take, Unstack
@@ -31,10 +31,12 @@ __all__ = [
     "Blocks",
     "Chain",
     "Concat",
+    "Copies",
     "Diagonal",
     "Dilate",
     "Drop",
     "Each",
+    "Equal",
     "Fill",
     "Lead",
     "ResizeGrid",

@@ -59,6 +59,39 @@ class Spread(_Summands, inverse_of=Sum):
         return (array, *(np.negative(np.zeros_like(array)) for _ in range(self.count - 1)))
 
 
+class Equal(_Summands):
+    """Return the array that several equal arrays hold; raise `TransformError` if they differ.
+
+    Args:
+        count: The number of arrays.
+    """
+
+    def shapes(self, shapes: Shapes) -> Shapes:
+        """Return the shape that all arrays have."""
+        self._require_count(self.count, shapes)
+        self._require_equal(shapes)
+        return shapes[:1]
+
+    def __call__(self, arrays: Arrays) -> Arrays:
+        """Return the first array."""
+        self._check(arrays)
+        if any(not np.array_equal(arrays[0], array, equal_nan=array.dtype.kind == "f") for array in arrays[1:]):
+            raise TransformError(f"{self!r}: the arrays have different values, and one of them would be lost")
+        return arrays[:1]
+
+
+class Copies(_Summands, inverse_of=Equal):
+    """Return one array several times. Example: a table of positions that Keras holds twice, once for resizing."""
+
+    def shapes(self, shapes: Shapes) -> Shapes:
+        """Return the shape once for each copy."""
+        return self._require_count(1, shapes) * self.count
+
+    def __call__(self, arrays: Arrays) -> Arrays:
+        """Return the array once for each copy."""
+        return self._require_count(1, arrays) * self.count
+
+
 @dataclass(frozen=True)
 class Shift(OneArray):
     """Add a whole number to every value. Example: `Shift(1)` turns a stored `scale - 1` into a normalization's scale.

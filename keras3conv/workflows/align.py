@@ -24,7 +24,7 @@ def align(
     try:
         return align_sides(sides, sides.views(), inputs, keras_inputs, hints=hints, probe=probe, notes=notes)
     except ModelError as error:
-        fix = "" if "\nFix:" in str(error) else "\nFix:  k3c.align(..., probe=False)"
+        fix = "" if "\nFix:" in str(error) else "\nFix:  k3c.align(module, model, probe=False)"
         raise ModelError(f"{error}{fix}") from error
 
 

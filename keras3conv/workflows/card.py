@@ -42,7 +42,7 @@ def make_card(
     try:
         certificate = Report.from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        fix = "Fix:  --report report.json, which `validate --report report.json` writes"
+        fix = "Fix:  --report report.json  # which keras3conv validate --report report.json writes"
         raise InputError(f"{path} does not exist, and a card needs the certificate\n{fix}") from error
     except (OSError, UnicodeDecodeError, InputError) as error:
         raise InputError(f"{path} is not a certificate: {error}") from error

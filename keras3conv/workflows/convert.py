@@ -87,7 +87,7 @@ def _to_keras(
             )
         raise InputError(
             f"{given.source} holds weights and no architecture, so there is nothing to write a Keras model from\n"
-            f'Fix:  k3c.convert(module, weights="{given.source}", inputs=...)'
+            f'Fix:  k3c.convert(module, weights="{given.source}", inputs=example_input)'
         )
     if inputs is None:
         raise InputError(

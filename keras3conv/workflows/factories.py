@@ -1,5 +1,6 @@
 """Load the model that a command-line argument names: a file, or a Python factory with optional weights."""
 
+import ast
 import importlib
 import importlib.util
 import inspect
@@ -74,8 +75,19 @@ def factory_of(argument: str) -> tuple[str, str] | None:
     if not os.path.lexists(argument) and _is_factory(where, name):
         return where, name
     if argument.endswith(".py"):
-        raise InputError(f"{argument} is Python code: name the factory too\nFix:  {argument}:factory")
+        fixes = "     or     ".join(f"{argument}:{found}" for found in _factories_in(argument)[:2])
+        raise InputError(f"{argument} is Python code: name the factory too" + (f"\nFix:  {fixes}" if fixes else ""))
     return None
+
+
+def _factories_in(path: str) -> list[str]:
+    """Return the functions without required arguments in a Python file, which is parsed and not run."""
+    try:
+        tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError):
+        return ["factory"]
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return [node.name for node in functions if len(node.args.args) == len(node.args.defaults)]
 
 
 @contextmanager

@@ -25,7 +25,9 @@ def read_plan(path: Path) -> Alignment:
     try:
         return Alignment.from_json(content.decode("utf-8"))
     except (AlignmentError, UnicodeDecodeError) as error:
-        raise FileError(f"{path}: {error}\nFix:  keras3conv align TORCH KERAS -o {path}") from error
+        raise FileError(
+            f"{path}: {error}\nFix:  keras3conv align TORCH KERAS -o {path.with_name(f'new_{path.name}')}"
+        ) from error
 
 
 def write_plan(plan: Alignment, path: Path, *, overwrite: bool) -> None:
@@ -49,7 +51,7 @@ def read_inputs(path: Path | None) -> Any:
     try:
         arrays = npy.read(path)
     except MalformedCheckpoint as error:
-        raise InputError(f"{error}\nFix:  numpy.savez(path, x)") from error
+        raise InputError(f"{error}\nFix:  numpy.{'save' if path.suffix == '.npy' else 'savez'}(path, x)") from error
     if not isinstance(arrays, dict):
         return arrays
     if len(arrays) == 1:

@@ -128,7 +128,9 @@ def read_manifest(path: Path) -> tuple[Path, dict[str, Any]]:
         content = json.loads(found.read_text(encoding="utf-8"))
     except OSError as error:
         fact = f"{path} has no manifest, so there is nothing to compare it with: {found}: {error.strerror}"
-        raise FileError(f"{fact}\nFix:  keras3conv transfer writes a manifest beside every output") from error
+        raise FileError(
+            f"{fact}\nFix:  keras3conv transfer SOURCE TARGET -o {path} --overwrite  # writes one beside it"
+        ) from error
     except ValueError as error:
         raise FileError(f"{found} is not a manifest: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -1,6 +1,7 @@
 """Implement `keras3conv.transfer`: write the weights of one side to a live model or a file of the other side."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -126,7 +127,7 @@ def _shared(
 ) -> tuple[Staging, dict[str, str]]:
     """Let a live model use the memory of another; values that are not a view of one source tensor are copied."""
     if isinstance(source, ModelFile) or isinstance(target, ModelFile):
-        raise InputError('memory="share" needs two live models\nFix:  transfer(..., memory="copy")')
+        raise InputError('memory="share" needs two live models\nFix:  memory="copy"')
     if out:
         raise InputError('memory="share" writes no files: save the model after the transfer\nFix:  out=()')
     from keras3conv.frameworks.torch.memory import share
@@ -193,7 +194,7 @@ def _require_no_computed(staging: Staging) -> None:
     A file contains those other tensors instead (as for weight norm), and only the live module can compute them.
     """
     fact = "is computed from other tensors, which the file contains instead: only a live model can be the target"
-    fixes = ("transfer(source, target_model, plan, out=path)",)
+    fixes = ("k3c.transfer(source, target_model, plan, out=path)",)
     computed = [tensor.path for tensor in staging.target.tensors() if tensor.is_computed]
     if computed:
         problems = [Problem.on(staging.target.side, path, fact, fixes) for path in computed]
@@ -220,7 +221,7 @@ def _inventory(staging: Staging, *, complete: bool) -> tuple[TensorRef, ...]:
             missing.append(tensor)
     if missing:
         fact = "is ignored by the plan, so the new file would have no value for it"
-        fixes = ("transfer(source, target_model, plan, out=path)",)
+        fixes = ("k3c.transfer(source, target_model, plan, out=path)",)
         problems = [Problem.on(staging.target.side, tensor.path, fact, fixes) for tensor in missing]
         raise TransferError(lay_out(f"nothing was written from {staging.source.title}", problems))
     return tuple(tensors)
@@ -249,6 +250,16 @@ def _reader(staging: Staging, *, complete: bool) -> Reader:
     return read
 
 
+def _known(plan: Alignment) -> str:
+    """Return one line on a difference of the outputs that the plan knows of and nobody accepted, and warn of it."""
+    if not plan.difference:
+        return ""
+    reason = f"{plan.difference}. Every weight has one place only, so the code of the models differs"
+    asked = "validate names the layer, and accept_difference=True says that the difference is known"
+    warnings.warn(f"{plan.torch.title} and {plan.keras.title}: {reason}; {asked}", stacklevel=4)
+    return reason
+
+
 def _report(
     staging: Staging,
     files: tuple[WrittenFile, ...],
@@ -264,8 +275,8 @@ def _report(
     unconfirmed = () if accept_unconfirmed else plan.unconfirmed
     section = Section(
         name="transfer",
-        status="unconfirmed" if unconfirmed else "passed",
-        reason=unconfirmed_reason(unconfirmed),
+        status="unconfirmed" if unconfirmed or plan.difference else "passed",
+        reason=unconfirmed_reason(unconfirmed) or _known(plan),
         claim="Every tensor of the plan was read, transformed, checked and written; all or nothing.",
         summary=f"{len(staging.paths)} tensors, {numbers:,} numbers: {staging.source.title} -> {target.title}",
         facts={**(facts or {}), **({"declared loss": ", ".join(loss.torch[0] for loss in lossy)} if lossy else {})},

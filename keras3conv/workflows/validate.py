@@ -52,7 +52,7 @@ def validate(
     """
     asked = judges(options)
     if options.expected and inputs is None:
-        fix = 'Fix:  validate(torch, keras, inputs=inputs, expected="outputs.npz")'
+        fix = "Fix:  inputs=inputs"
         raise InputError(f"expected outputs are given without the inputs that belong to them\n{fix}")
     sides = Sides.of(torch, keras, entry=entry)
     port = _port((sides.torch.source, sides.keras.source), weight_files)

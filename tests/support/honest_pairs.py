@@ -3,8 +3,9 @@
 Both models are written by hand for each kind of block, without the rules of the library: a wrong rule cannot hide.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -14,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812 - the name that everybody gives it
 from keras import layers, ops
 from torch import nn
 
-WIDTH, STEPS, SIDE = 4, 5, 6
+WIDTH, STEPS, SIDE, WORDS = 4, 5, 6, 9
 
 Settings = Mapping[str, Any]
 
@@ -223,15 +224,37 @@ KINDS: Mapping[str, Kind] = {
         {**_EPSILONS, "groups": (1, 2)},
         {**_WRONG_EPSILONS, "groups": (1, 2, 4)},
     ),
+    "words": Kind(
+        lambda s: nn.Embedding(WORDS, WIDTH),
+        lambda s, n: layers.Embedding(WORDS, WIDTH, mask_zero=s["mask"], name=n),
+        {"mask": (True, False)},
+        {"mask": (True, False)},
+    ),
     "pool": Kind(_pool, _keras_pool, {"kind": ("max", "average", "padded")}, {"kind": ("max", "average", "padded")}),
 }
 
 DOMAINS: Mapping[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
     "vector": ((WIDTH,), ("dense", "activation", "softmax", "layer norm", "shortcut", "joined", "batch norm")),
     "sequence": ((STEPS, WIDTH), ("dense", "activation", "layer norm", "shortcut", "attention", "recurrent", "joined")),
+    "words": ((STEPS,), ("dense", "layer norm")),
     "image": ((WIDTH, SIDE, SIDE), ("convolution", "activation", "image norm", "group norm", "pool")),
 }
 """For each domain the shape of one torch input, and the kinds of blocks."""
+
+
+class Text(nn.Module):
+    """Words, blocks, and the mean over the steps; over those without padding, if the embedding masks it."""
+
+    def __init__(self, parts: Sequence[nn.Module], settings: Settings) -> None:
+        super().__init__()
+        self.words, self.blocks, self.mask = parts[0], nn.Sequential(*parts[1:]), settings["mask"]
+        self.head = nn.Linear(WIDTH, 3)
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        x = self.blocks(self.words(words))
+        counted = ((words != 0) | (not self.mask)).to(x.dtype).unsqueeze(-1)
+        made: torch.Tensor = self.head((x * counted).sum(1) / counted.sum(1))
+        return made
 
 
 @dataclass(frozen=True)
@@ -245,6 +268,8 @@ class Spec:
     def torch_module(self) -> nn.Module:
         """Return the torch module with random weights."""
         shape = DOMAINS[self.domain][0]
+        if self.domain == "words":
+            return Text([KINDS[block.kind].torch(block.settings) for block in self.blocks], self.blocks[0].settings)
         head: list[nn.Module] = [nn.Linear(int(np.prod(shape)) if self.flat else WIDTH, 3)]
         if self.flat:
             head.insert(0, nn.Flatten())
@@ -255,17 +280,24 @@ class Spec:
     def keras_model(self) -> keras.Model:
         """Return the Keras model; its layers have names by their position."""
         shape = DOMAINS[self.domain][0]
-        x = given = keras.Input((*shape[1:], shape[0]) if self.domain == "image" else shape)
+        dtype = "int32" if self.domain == "words" else "float32"
+        x = given = keras.Input((*shape[1:], shape[0]) if self.domain == "image" else shape, dtype=dtype)
         for place, block in enumerate(self.blocks):
             x = KINDS[block.kind].keras(block.settings, f"b{place}")(x)
         if self.flat:
             x = layers.Flatten()(x)
+        elif self.domain == "words":
+            x = layers.GlobalAveragePooling1D()(x)
         elif self.domain == "image":
             x = layers.GlobalAveragePooling2D()(x)
         return keras.Model(given, layers.Dense(3, name="head")(x))
 
     def inputs(self, generator: np.random.Generator) -> torch.Tensor:
-        """Return two random samples for the torch module."""
+        """Return two random samples for the torch module; words end in padding."""
+        if self.domain == "words":
+            words = generator.integers(1, WORDS, (2, STEPS))
+            words[0, 3:] = 0
+            return torch.tensor(words)
         return torch.tensor(generator.standard_normal((2, *DOMAINS[self.domain][0])), dtype=torch.float32)
 
 
@@ -273,10 +305,10 @@ def drawn(generator: np.random.Generator) -> Spec:
     """Return a random model of one to three blocks, of which the first has weights."""
     domain = str(generator.choice(list(DOMAINS)))
     kinds = DOMAINS[domain][1]
-    first = {"vector": "dense", "sequence": "dense", "image": "convolution"}[domain]
+    first = {"vector": "dense", "sequence": "dense", "image": "convolution", "words": "words"}[domain]
     chosen = [first, *map(str, generator.choice(kinds, int(generator.integers(1, 3))))]
     blocks = [_drawn_block(kind, generator) for kind in chosen]
-    return Spec(domain, tuple(blocks), flat=bool(generator.integers(2)))
+    return Spec(domain, tuple(blocks), flat=domain != "words" and bool(generator.integers(2)))
 
 
 def _drawn_block(kind: str, generator: np.random.Generator) -> Block:
@@ -296,6 +328,11 @@ def changes(spec: Spec) -> Iterator[tuple[str, Spec]]:
         if not _has_weights(block):
             blocks = (*spec.blocks[:place], *spec.blocks[place + 1 :])
             yield f"{block.kind} left out", replace(spec, blocks=blocks)
+    for place, (first, second) in enumerate(pairwise(spec.blocks)):
+        # The weights are set in the order of the layers, so only one of the two may have some.
+        if first.kind != "words" and first != second and not (_has_weights(first) and _has_weights(second)):
+            blocks = (*spec.blocks[:place], second, first, *spec.blocks[place + 2 :])
+            yield f"{first.kind} and {second.kind} exchanged", replace(spec, blocks=blocks)
 
 
 def _has_weights(block: Block) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import isclose, prod
 
 from keras3conv.alignment.pair import Pair
+from keras3conv.rules.rule import Config
 from keras3conv.transforms import Array
 from keras3conv.validators.running.subject import Subject
 
@@ -34,19 +35,47 @@ class BatchNorm:
 
 def batch_norms(subject: Subject) -> Iterator[BatchNorm]:
     """Yield the pairs that use batch statistics in training on both sides and are called once."""
+    for pair in _pairs(subject):
+        if _untried(subject, pair):
+            continue
+        torch_config, keras_config = _configs(subject, pair)
+        momentum, shape = torch_config["momentum"], subject.torch_probe.of(pair.torch)[0].shapes[0]
+        same = isclose(1.0 - momentum, keras_config.get("momentum", 0.99), rel_tol=1e-9)
+        yield BatchNorm(pair=pair, number=prod(shape) // shape[1], momentum=momentum, same_momentum=same)
+
+
+def untried(subject: Subject) -> dict[str, list[str]]:
+    """Return the torch paths of the batch normalisations that no step in training mode tries, by the reason."""
+    found: dict[str, list[str]] = {}
+    for pair in _pairs(subject):
+        if reason := _untried(subject, pair):
+            found.setdefault(reason, []).append(pair.torch)
+    return found
+
+
+def _pairs(subject: Subject) -> Iterator[Pair]:
     for pair in subject.pairs_in_call_order:
         torch_layer, keras_layer = subject.torch_layers[pair.torch], subject.keras_layers[pair.keras]
-        torch_config, keras_config = torch_layer.config or {}, keras_layer.config or {}
-        calls = subject.torch_probe.of(pair.torch)
-        if not _TORCH.intersection(torch_layer.kinds) or _KERAS not in keras_layer.kinds or len(calls) != 1:
-            continue
-        momentum, shape = torch_config.get("momentum"), calls[0].shapes[0]
-        number = prod(shape) // shape[1]
-        is_trained = keras_config.get("trainable", True) and torch_config.get("track_running_stats", True)
-        if momentum is None or not is_trained or number < _FEWEST:
-            continue
-        same = isclose(1.0 - momentum, keras_config.get("momentum", 0.99), rel_tol=1e-9)
-        yield BatchNorm(pair=pair, number=number, momentum=momentum, same_momentum=same)
+        if _TORCH.intersection(torch_layer.kinds) and _KERAS in keras_layer.kinds:
+            yield pair
+
+
+def _configs(subject: Subject, pair: Pair) -> tuple[Config, Config]:
+    return subject.torch_layers[pair.torch].config or {}, subject.keras_layers[pair.keras].config or {}
+
+
+def _untried(subject: Subject, pair: Pair) -> str:
+    """Return the reason why a pair cannot be compared in training mode; empty if it can."""
+    torch_config, keras_config = _configs(subject, pair)
+    calls = subject.torch_probe.of(pair.torch)
+    if len(calls) != 1:
+        return "torch does not call the module" if not calls else "torch calls it several times"
+    if not keras_config.get("trainable", True):
+        return "frozen in Keras, so it keeps its moving statistics"
+    if torch_config.get("momentum") is None or not torch_config.get("track_running_stats", True):
+        return "torch keeps no moving average"
+    shape = calls[0].shapes[0]
+    return "too few values for each channel" if prod(shape) // shape[1] < _FEWEST else ""
 
 
 def unbiased_step(new: Array, old: Array, norm: BatchNorm) -> Array:

@@ -27,6 +27,7 @@ class CallPair:
         keras_output: Output of the Keras layer, or the input of its built-in activation.
         torch_call: The torch call, in torch's layout.
         keras_call: The Keras call.
+        is_moved: The channels of the torch output were moved last, which brought it closer to the Keras output.
         mismatch: The reason why the outputs cannot be compared; empty if they can be compared.
     """
 
@@ -35,12 +36,17 @@ class CallPair:
     keras_output: Array | None = None
     torch_call: Call | None = None
     keras_call: Call | None = None
+    is_moved: bool = False
     mismatch: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
         """The paths of the torch layer and the Keras layer."""
         return self.pair.torch, self.pair.keras
+
+    def in_same_layout(self, output: Array) -> Array:
+        """Return another result of `in_keras_layout` for the torch layer, in the layout of `torch_output`."""
+        return channels_last(output) if self.is_moved else output
 
 
 def call_pairs(subject: Subject, torch: Recording, keras: Recording) -> Iterator[CallPair]:
@@ -110,7 +116,9 @@ def _call_pair(subject: Subject, pair: Pair, torch_call: Call, keras_call: Call)
     keras_output = keras_call.outputs[0] if keras_call.before_activation is None else keras_call.before_activation
     keras_output = _without_cropped_part(subject, pair, keras_output)
     torch_output = in_keras_layout(subject, pair, torch_call, keras_output.shape)
-    torch_output = _in_closer_layout(torch_output, keras_output)
+    is_moved = _is_closer_with_channels_last(torch_output, keras_output)
+    if is_moved:
+        torch_output = channels_last(torch_output)
     keras_output = _broadcast_over_batch(keras_output, torch_output.shape)
     mismatch = ""
     if torch_output.shape != keras_output.shape:
@@ -121,6 +129,7 @@ def _call_pair(subject: Subject, pair: Pair, torch_call: Call, keras_call: Call)
         keras_output=keras_output,
         torch_call=torch_call,
         keras_call=keras_call,
+        is_moved=is_moved,
         mismatch=mismatch,
     )
 
@@ -141,15 +150,15 @@ def _broadcast_over_batch(array: Array, shape: Shape) -> Array:
     return array
 
 
-def _in_closer_layout(torch_output: Array, keras_output: Array) -> Array:
-    """Move the channels last if both layouts have the same shape and this is closer to the Keras output."""
+def _is_closer_with_channels_last(torch_output: Array, keras_output: Array) -> bool:
+    """Return whether both layouts have the same shape, and channels last is closer to the Keras output."""
     moved = channels_last(torch_output)
     if torch_output.ndim < 3 or not torch_output.shape == moved.shape == keras_output.shape:
-        return torch_output
+        return False
     unmoved_distance, moved_distance = (
         float(np.nanmax(np.abs(array.astype(np.float64) - keras_output))) for array in (torch_output, moved)
     )
-    return moved if moved_distance < unmoved_distance else torch_output
+    return moved_distance < unmoved_distance
 
 
 def _without_cropped_part(subject: Subject, pair: Pair, keras_output: Array) -> Array:

@@ -84,7 +84,9 @@ def _in_file(path: Path) -> Any:
     try:
         return npy.read(path)
     except FileError as error:
-        raise InputError(f"{error}\nFix:  numpy.savez(path, outputs)") from error
+        raise InputError(
+            f"{error}\nFix:  numpy.{'save' if path.suffix == '.npy' else 'savez'}(path, outputs)"
+        ) from error
 
 
 def _numbers(name: str, values: Any) -> Array:
@@ -96,7 +98,7 @@ def _numbers(name: str, values: Any) -> Array:
 
 def _require_tolerance(tolerance: Any) -> None:
     if tolerance is not None and not isinstance(tolerance, Tolerance):
-        fix = "Fix:  tolerance=k3c.Tolerance(absolute=..., relative=...)"
+        fix = "Fix:  tolerance=k3c.Tolerance(absolute=1e-5, relative=1e-4)"
         raise InputError(f"tolerance is {tolerance!r}: it must be a k3c.Tolerance\n{fix}")
 
 

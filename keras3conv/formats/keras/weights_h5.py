@@ -130,7 +130,7 @@ def place_of(tensor: TensorRef, path: Path) -> tuple[str, str]:
     if not _LOCATION.fullmatch(tensor.location):
         raise FileError(
             f"{path.name}: {tensor.path} needs a location such as 'layers/dense/vars/0', but has {tensor.location!r}\n"
-            "Fix:  pass the live Keras model as the target, which has the locations"
+            f'Fix:  k3c.transfer(source, model, plan, out="{path.name}")  # a live model has them'
         )
     values, _, number = tensor.location.rpartition("/")
     return values, number

@@ -172,7 +172,8 @@ def _legacy(source: Source) -> Stored:
 
 def _remedy(source: Source) -> str:
     return (
-        f'\nFix:  torch.save(model.state_dict(), "{source.path.stem}_weights.pt")  where the model class is available'
+        f'\nFix:  torch.save(model.state_dict(), "{source.path.stem}_weights.pt")'
+        "  # where the class of the model is available"
     )
 
 

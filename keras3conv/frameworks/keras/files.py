@@ -48,7 +48,9 @@ def load(path: Path, own: Mapping[str, Any] | None = None) -> keras.Model:
     except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         problem = Problem(
-            keras=str(path), fact=first_line, fixes=(f'path/to/file.py:factory --keras-weights "{path}"',)
+            keras=str(path),
+            fact=first_line,
+            fixes=(f'k3c.convert(make_model(), weights="{path}")  # make_model is your own code',),
         )
         raise ModelError(lay_out(f"Keras cannot make a model of {path}", [problem])) from error
     except MemoryError as error:
@@ -79,7 +81,7 @@ def unloadable(layers: Iterable[tuple[str, str]], path: Path) -> Iterator[Proble
         layers: The path and the class of every layer.
         path: The file.
     """
-    own_code = f'k3c.convert(make_model())  # in your own code: make_model().load_weights("{path}")'
+    own_code = f'k3c.convert(make_model(), weights="{path}")  # make_model is your own code'
     for name, kind in layers:
         if kind == "keras.layers.Lambda":
             fact = "a Lambda layer is code, and no code is ever run from a file"

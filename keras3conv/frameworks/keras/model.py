@@ -254,7 +254,7 @@ class KerasModel:
         if backend() != "torch":
             raise InputError(
                 f'memory="share" needs Keras on the torch backend: {backend()} cannot use the memory of a torch tensor '
-                'safely\nFix:  transfer(..., memory="copy")     or     KERAS_BACKEND=torch'
+                'safely\nFix:  memory="copy"     or     KERAS_BACKEND=torch'
             )
         return {path: variable._value for path, variable in variables_by_path(self.source).items()}
 

@@ -99,7 +99,7 @@ def _refuse_positional(keras: ModelView, keras_inputs: Any) -> None:
     if isinstance(keras_inputs, tuple) and len(keras_inputs) > 1 and keras.input_specs:
         raise InputError(
             f"keras_inputs is a tuple, so {keras.title} would be called with {len(keras_inputs)} arguments, and it "
-            "takes one: a list or a dict of its inputs\nFix:  keras_inputs=[...]"
+            "takes one: a list or a dict of its inputs\nFix:  keras_inputs=list(keras_inputs)"
         )
 
 

@@ -195,15 +195,18 @@ def _assign_kernel(path: str, child: nn.Module, value: torch.Tensor) -> None:
         raise ModelError(
             lay_out(
                 "a weight cannot be written",
-                [
-                    Problem(
-                        torch=_join(path, "weight"),
-                        fact=fact,
-                        fixes=("torch.nn.Conv2d(...)  # instead of the standardized convolution",),
-                    )
-                ],
+                [Problem(torch=_join(path, "weight"), fact=fact, fixes=(_plain(path, child),))],
             )
         )
+
+
+def _plain(path: str, child: nn.Module) -> str:
+    """Return the call that puts a convolution with its own kernel in the place of one that computes it."""
+    names = ("stride", "padding", "dilation", "groups")
+    settings = ", ".join(f"{name}={getattr(child, name)!r}" for name in names)
+    sizes = f"{child.in_channels}, {child.out_channels}, {child.kernel_size}"
+    kind = next(cls.__name__ for cls in type(child).__mro__ if cls.__module__.startswith("torch.nn.modules"))
+    return f'module.set_submodule("{path}", torch.nn.{kind}({sizes}, {settings}, bias={child.bias is not None}))'
 
 
 def _assign_hooked(hook: WeightNorm | SpectralNorm, child: nn.Module, names: list[str], value: torch.Tensor) -> None:
@@ -280,7 +283,7 @@ def _assign_by_inverse(
 
 
 def _refused(path: str, name: str, fact: str) -> ModelError:
-    fixes = (f'torch.nn.utils.parametrize.remove_parametrizations(layer, "{name}")',)
+    fixes = (f'torch.nn.utils.parametrize.remove_parametrizations(module.get_submodule("{path}"), "{name}")',)
     return ModelError(lay_out("a weight cannot be written", [Problem(torch=_join(path, name), fact=fact, fixes=fixes)]))
 
 

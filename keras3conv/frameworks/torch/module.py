@@ -225,7 +225,7 @@ def call_error(module: nn.Module, running: list[str], given: Arguments, error: E
     shapes = ", ".join(f"{name}: {tuple(tensor.shape)}" for name, tensor in inputs)
     where = running[-1] if running else ""
     # A module that computes gradients in its forward pass must enable them: all runs but one disable them.
-    fixes = ("with torch.enable_grad():  # in its forward",) if "does not require grad" in str(error) else ()
+    fixes = ("module.forward = torch.enable_grad()(module.forward)",) if "does not require grad" in str(error) else ()
     problem = Problem(torch=where or type(module).__name__, fact=f"{type(error).__name__}: {error}", fixes=fixes)
     headline = f"{type(module).__name__} (torch) raised when it was called with {shapes or 'nothing'}"
     return ModelError(lay_out(headline, [problem]))

@@ -23,7 +23,8 @@ def load(folder: str | Path) -> Any:
     if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):
         raise InputError(
             f"{folder}/config.json names the architecture {names[0]!r}, which is not a class of transformers "
-            f"{transformers.__version__}\nFix:  k3c.convert(module, inputs=...) with the module made in your own code"
+            f"{transformers.__version__}\n"
+            "Fix:  k3c.convert(module, inputs=example_input)  # a module of your own code"
         )
     try:
         model: Any = cls.from_pretrained(folder, local_files_only=True, use_safetensors=True)

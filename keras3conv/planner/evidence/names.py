@@ -26,6 +26,9 @@ _MEANINGS = {
 _MEANING_OF = {word: meaning for meaning, words in _MEANINGS.items() for word in words}
 
 
+_FUSED = frozenset({"query", "key", "value", "gate", "up"})
+
+
 @lru_cache(maxsize=1 << 18)
 def words(path: str) -> tuple[str, ...]:
     """Return a path as lower-case words and numbers: "module.layer1.0.convA" gives layer, 1, 0, conv, a."""
@@ -44,11 +47,18 @@ def meaning(path: str) -> str:
     for part in reversed(parts[-2:]):
         if part in _MEANING_OF:
             return _MEANING_OF[part]
+        if _is_fused(part):
+            return ""
         for length in (2, 1):
             tail = "_".join([word for word in part.split("_") if word][-length:])
             if tail in _MEANING_OF and tail != part:
                 return _MEANING_OF[tail]
     return ""
+
+
+def _is_fused(part: str) -> bool:
+    """Return whether a name is that of several layers in one: "query_key_value", "gate_up_proj"."""
+    return len({_MEANING_OF[word] for word in part.split("_") if word in _MEANING_OF} & _FUSED) > 1
 
 
 _NUMBER = re.compile(r"\d+")

@@ -121,7 +121,7 @@ def ordered(torch: ModelView, keras: ModelView, order: Order) -> Lists:
     return Lists(torch=tuple(torch_list), keras=tuple(keras_list), plan=plan, problems=tuple(problems))
 
 
-_FIXES = ("k3c.align_ordered(..., dry_run=True)  # prints both lists",)
+_FIXES = ("k3c.align_ordered(module, model, dry_run=True)  # prints both lists",)
 
 
 def _unequal_lengths(torch: Sequence[Entry], keras: Sequence[Entry]) -> Problem:
@@ -131,9 +131,9 @@ def _unequal_lengths(torch: Sequence[Entry], keras: Sequence[Entry]) -> Problem:
     shown = ", ".join(extra[:4]) + (f" and {len(extra) - 4} more" if len(extra) > 4 else "")
     fact = (
         f"the torch list has {count(len(torch), 'entry', 'entries')}, the Keras list {len(keras)}; "
-        f"{shown} of the {side} list would have no partner"
+        f"{shown} of the {side} list would have no partner; skip_weights and unstack_weights change the torch list"
     )
-    return Problem(fact=fact, fixes=('skip_weights=["num_batches_tracked", ...] or unstack_weights=[...]', *_FIXES))
+    return Problem(fact=fact, fixes=_FIXES)
 
 
 def _torch_entries(torch: ModelView, order: Order) -> list[Entry]:

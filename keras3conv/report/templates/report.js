@@ -44,6 +44,7 @@ for (const table of document.querySelectorAll("table.searchable")) {
   };
   field.addEventListener("input", show);
   fold.addEventListener("click", () => { folded = !folded; show(); });
+  addEventListener("beforeprint", () => { folded = false; show(); });
   const choice = make("fieldset", {}, make("legend", { textContent: "Columns" }), ...heads.map((head, column) => {
     const box = make("input", { type: "checkbox", checked: true });
     box.addEventListener("change", () => {
@@ -69,5 +70,10 @@ for (const line of document.querySelectorAll(".problems pre")) {
   const box = make("div", { className: "paste" });
   line.before(box);
   box.append(line, button);
+}
+// On a narrow screen a plot is wider than its box: show the first failure.
+for (const box of document.querySelectorAll("figure .scroll")) {
+  const failure = box.querySelector(".failed-at");
+  if (failure) box.scrollLeft += failure.getBoundingClientRect().left - box.getBoundingClientRect().left - box.clientWidth / 2;
 }
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));

@@ -30,7 +30,7 @@ def test_unpairing_two_layers_reports_both_as_problems(complete: Alignment) -> N
     problems = complete.unpair("stem").problems()
     assert [(problem.torch, problem.keras) for problem in problems] == [("stem", ""), ("", "a")]
     assert "would keep its initial value" in problems[1].fact
-    assert problems[0].fixes[0] == 'plan.pair("stem", "a")'
+    assert problems[0].fixes[0] == 'plan = plan.pair("stem", "a")'
 
 
 def test_an_ignored_tensor_is_not_a_problem_and_has_a_reason(complete: Alignment) -> None:

@@ -67,7 +67,7 @@ def test_the_text_of_a_plan_is_a_summary_and_tables() -> None:
         "\n"
         "2 problems:\n"
         "  heads.{0..1}  (torch)  weight (2, 2) matched nothing\n"
-        'Fix:  plan.ignore("heads.0", "reason")'
+        'Fix:  plan = plan.ignore("heads.0", "reason")'
     )
 
 

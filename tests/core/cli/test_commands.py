@@ -259,7 +259,9 @@ def test_json_that_is_no_plan_is_refused(small_checkpoint: Path, keras_weights: 
     path = tmp_path / "plan.json"
     path.write_text('{"pairs": []}')
     result = run("transfer", keras_weights, small_checkpoint, "--plan", path, "--overwrite")
-    assert_refused(result, f"FileError: {path}: not a plan", f"Fix:  keras3conv align TORCH KERAS -o {path}")
+    assert_refused(
+        result, f"FileError: {path}: not a plan", f"Fix:  keras3conv align TORCH KERAS -o {tmp_path / 'new_plan.json'}"
+    )
 
 
 def test_a_binary_file_as_plan_is_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
@@ -332,9 +334,9 @@ def test_a_report_of_unknown_format_is_refused(small_checkpoint: Path, keras_wei
 
 
 def test_fixes_in_messages_use_command_line_options() -> None:
-    assert as_options('Fix:  plan.pair("fc", "dense")') == 'Fix:  align --hint "fc=dense"'
-    assert as_options('Fix:  plan.ignore("fc", "reason")') == 'Fix:  align --ignore "fc=reason"'
-    assert as_options("Fix:  transfer(..., cast=True)") == "Fix:  --cast"
+    assert as_options('Fix:  plan = plan.pair("fc", "dense")') == 'Fix:  align --hint "fc=dense"'
+    assert as_options('Fix:  plan = plan.ignore("fc", "reason")') == 'Fix:  align --ignore "fc=reason"'
+    assert as_options("Fix:  k3c.transfer(source, target, plan, cast=True)") == "Fix:  --cast"
     assert as_options("give keras_inputs=...") == "give --keras-inputs FILE.npz"
     assert as_options("give inputs=..., or none") == "give --inputs FILE.npz, or none"
 

@@ -293,9 +293,9 @@ def test_lists_of_different_length_are_an_error_and_never_cut_short() -> None:
         ordered(torch, keras_model(dense("z", 2, 3), dense("y", 3, 4)), Order()).check()
     assert str(caught.value) == (
         "Net (torch) and net (keras) do not have the same order\n"
-        "  the torch list has 3 entries, the Keras list 2; c of the torch list would have no partner\n"
-        'Fix:  skip_weights=["num_batches_tracked", ...] or unstack_weights=[...]     or     '
-        "k3c.align_ordered(..., dry_run=True)  # prints both lists"
+        "  the torch list has 3 entries, the Keras list 2; c of the torch list would have no partner; "
+        "skip_weights and unstack_weights change the torch list\n"
+        "Fix:  k3c.align_ordered(module, model, dry_run=True)  # prints both lists"
     )
 
 
@@ -310,7 +310,7 @@ def test_all_misfits_are_in_one_message_with_their_positions() -> None:
         '      position 1: b.weight (4, 3) becomes (3, 4) by "o i -> i o"; y/kernel has shape (4, 3)\n'
         "  c  <->  x\n"
         "      position 2: g0 (5,) cannot become g0 (5,), g1 (5,)\n"
-        "Fix:  k3c.align_ordered(..., dry_run=True)  # prints both lists"
+        "Fix:  k3c.align_ordered(module, model, dry_run=True)  # prints both lists"
     )
 
 

@@ -164,4 +164,4 @@ def test_every_layer_with_mixed_precision_is_refused_with_a_fix() -> None:
     said = refused(keras.Model(given, layers.Dense(2, dtype="float32", name="whole")(x), name="both"))
     assert said.startswith("1 problem in both (keras)")
     assert "half" in said
-    assert 'keras.config.set_dtype_policy("float32")' in said
+    assert 'layer.dtype_policy = "float32"' in said

@@ -178,6 +178,21 @@ def test_swapped_layers_of_equal_shape_fail_the_proofs() -> None:
     assert failed(report) == ["float64", "activations", "outputs", "gradients"]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_wrong_layer_fails_although_its_height_width_and_channels_are_equal(seed: int) -> None:
+    # Both layouts of the output have the shape (4, 4, 4), and a wrong value may be closer in the other one.
+    keras.utils.set_random_seed(seed)
+    same = keras.layers.Conv2D(4, 3, strides=2, padding="same")
+    model, module = keras.Sequential([keras.Input((8, 8, 3)), same]), nn.Sequential(nn.Conv2d(3, 4, 3, 2, padding=1))
+    plan = k3c.align(module, model)
+    k3c.transfer(model, module, plan, accept_difference=True)
+    report = k3c.validate(module, model, alignment=plan, proofs=["activations"])
+    assert failed(report) == ["activations"]
+    floor = report.section("activations").tables[0].rows[0][4]
+    assert isinstance(floor, float)
+    assert floor < 1e-5
+
+
 def test_an_incomplete_plan_fails_structure_and_skips_all_other_proofs() -> None:
     module, model = Net(), keras_twin()
     report = k3c.validate(module, model, alignment=k3c.align(module, model).unpair("fc"))

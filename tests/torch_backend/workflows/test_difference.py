@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
+from keras3conv.alignment.forced import is_forced
 from keras3conv.errors import AlignmentError
 from tests.support.models import randomize
 
@@ -31,8 +32,26 @@ def network(after: Any) -> keras.Model:
     return keras.Model(given, after(keras.layers.Conv2D(8, 3, padding="same", name="a")(given)))
 
 
+class Alike(nn.Module):
+    """Two layers of equal shapes, whose weights could be exchanged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.b(torch.relu(self.a(x))).flip(3)
+        return made
+
+
+def alike() -> keras.Model:
+    given = keras.Input((6, 6, 3))
+    x = keras.layers.Conv2D(3, 3, padding="same", activation="relu", name="a")(given)
+    return keras.Model(given, keras.layers.Conv2D(3, 3, padding="same", name="b")(x))
+
+
 def test_models_with_a_flipped_output_are_transferred_only_with_accept_difference() -> None:
-    module, model = randomize(Network(lambda x: x.flip(3))), network(lambda x: x)
+    module, model = randomize(Alike()), alike()
     plan = k3c.align(module, model, inputs=IMAGES)
     assert "their outputs agree" not in " ".join(plan.notes)
     assert "they hold the same values in another order" in plan.notes[-1]
@@ -44,6 +63,31 @@ def test_models_with_a_flipped_output_are_transferred_only_with_accept_differenc
     assert np.array_equal(keras.ops.convert_to_numpy(model.get_layer("a").kernel), before)
     assert k3c.transfer(module, model, plan, accept_difference=True).ok
     assert not np.array_equal(keras.ops.convert_to_numpy(model.get_layer("a").kernel), before)
+
+
+def test_weights_with_one_place_only_are_transferred_with_a_warning() -> None:
+    module, model = randomize(Network(lambda x: x.flip(3))), network(lambda x: x)
+    plan = k3c.align(module, model, inputs=IMAGES)
+    with pytest.raises(AlignmentError, match="accept_difference=True"):
+        plan.check()
+    with pytest.warns(UserWarning, match=r"they hold the same values in another order(.|\n)*accept_difference=True"):
+        report = k3c.transfer(module, model, plan)
+    assert (report.ok, report.status) == (False, "unconfirmed")
+    assert "the code of the models differs" in report.section("transfer").reason
+    assert k3c.transfer(module, model, plan, accept_difference=True).ok
+
+
+@pytest.mark.parametrize(
+    ("shapes", "forced"), [([(8, 6), (3, 8)], True), ([(8, 6), (8, 6)], False), ([(24, 8), (8, 8)], False)]
+)
+def test_equal_and_fused_layers_have_several_places_for_their_weights(
+    shapes: list[tuple[int, int]], forced: bool
+) -> None:
+    module = nn.ModuleDict({f"l{place}": nn.Linear(size, rows) for place, (rows, size) in enumerate(shapes)})
+    given = [keras.Input((size,)) for _, size in shapes]
+    made = [keras.layers.Dense(rows, name=f"l{place}")(given[place]) for place, (rows, _) in enumerate(shapes)]
+    model = keras.Model(given, made)
+    assert is_forced(k3c.align(module, model, probe=False)) == forced
 
 
 def test_pixel_shuffle_and_depth_to_space_differ() -> None:

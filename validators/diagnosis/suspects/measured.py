@@ -31,6 +31,9 @@ _ROOT = 1e-6
 _SAME = 1e-9
 """Largest relative difference at which two fitted numbers count as equal."""
 
+_ROUNDED = 1e-6
+"""Largest relative difference between a number that is fitted to float32 values and the number that was meant."""
+
 _CHANGED = 5e-3
 """Smallest difference between a fitted factor and 1; a smaller difference is a side effect of another cause."""
 
@@ -43,15 +46,15 @@ def _factor(case: Case) -> Iterator[Hypothesis]:
     ratio = case.ratio
     yield Hypothesis(
         cause=f"Keras multiplies by {_number(ratio)} {case.where_keras}, torch does not",
-        fix=f"x = x * {ratio!r}  # {case.where}",
-        keras=f"x = x / {ratio!r}  # {case.where_keras}",
+        fix=f"x = x * {_exact(ratio)!r}  # {case.where}",
+        keras=f"x = x / {_exact(ratio)!r}  # {case.where_keras}",
         changes={sources[-1].key: lambda call: call.run() * ratio},
     )
 
 
 def _number(number: float) -> str:
     """Format a number as an integer, a square root or a fraction if it is one, else as a decimal number."""
-    if abs(number - round(number)) <= _SAME * abs(number):
+    if abs(number - round(number)) <= _ROUNDED * abs(number):
         return str(round(number))
     square = number**2
     if abs(square - round(square)) < 1e-5 * square:
@@ -60,6 +63,16 @@ def _number(number: float) -> str:
     if number < 0.1 and abs(halves - round(halves)) < 1e-5:  # 1 / 127.5 too
         return f"{number:.6g} = 1 / {halves / 2:g}"
     return f"{number:.6g}"
+
+
+def _exact(number: float) -> float:
+    """Return the integer, square root or fraction that a fitted number stands for; else the number itself."""
+    whole, root = float(round(number)), round(number**2) ** 0.5
+    halves = round(2 / number) if abs(number) > _SAME else 0
+    for exact in (whole, root, -root, 2 / halves if halves else whole):
+        if abs(number - exact) <= _ROUNDED * abs(number):
+            return exact
+    return number
 
 
 def _branch(case: Case) -> Iterator[Hypothesis]:
@@ -74,8 +87,10 @@ def _branch(case: Case) -> Iterator[Hypothesis]:
         cause = f"Keras multiplies {result} by {_number(factor)}, torch does not"
         if abs(factor) < _SAME:
             factor, cause = 0.0, f"Keras omits {result}"
-        fix = f"x = x * {factor!r}  # after {operation.name} in {operation.owner}"
-        keras = f"# {case.where_keras}: without the factor {factor!r}" if factor else case.as_in_torch(operation)
+        fix = f"x = x * {_exact(factor)!r}  # after {operation.name} in {operation.owner}"
+        keras = (
+            f"# {case.where_keras}: without the factor {_exact(factor)!r}" if factor else case.as_in_torch(operation)
+        )
         yield Hypothesis(cause=cause, fix=fix, keras=keras, changes={operation.key: replaced_by(_times, factor)})
 
 
@@ -107,8 +122,8 @@ def _table(case: Case) -> Iterator[Hypothesis]:
                 yield Hypothesis(
                     cause=f"Keras multiplies the embedding table {operation.owner} by {_number(factor)}, torch "
                     "does not",
-                    fix=f"x = x * {factor!r}  # after {operation.owner}",
-                    keras=f"# {case.where_keras}: without the factor {factor!r} of the embedding table",
+                    fix=f"x = x * {_exact(factor)!r}  # after {operation.owner}",
+                    keras=f"# {case.where_keras}: without the factor {_exact(factor)!r} of the embedding table",
                     changes={operation.key: replaced_by(_times, factor)},
                 )
 

@@ -30,7 +30,7 @@ def problems_of(saved: Saved, weights_file: Path | None = None) -> tuple[Problem
         weights_file: The file with the weights, if it is not the file of the architecture.
     """
     file = weights_file or saved.path
-    own_code = f'k3c.convert(make_model())  # in your own code: make_model().load_weights("{file}")'
+    own_code = f'k3c.convert(make_model(), weights="{file}")  # make_model is your own code'
     return tuple(problems_in(saved.config, saved.version, own_code))
 
 

@@ -21,7 +21,8 @@ def mixed(model: keras.layers.Layer) -> Iterator[Problem]:
             fact = (
                 f"it computes in {layer.compute_dtype} with variables in {layer.variable_dtype}, which torch.autocast"
             )
-            fix = 'keras.config.set_dtype_policy("float32")  # then make the model, load its weights, and convert that'
+            inside = "".join(f'.get_layer("{name}")' for name in path.split("/")[:-1])
+            fix = f'for layer in model{inside}.layers: layer.dtype_policy = "float32"  # then convert the model again'
             yield Problem(keras=path, fact=f"{fact} does from outside of a module", fixes=(fix,))
 
 

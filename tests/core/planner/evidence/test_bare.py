@@ -109,7 +109,7 @@ LIST_MISTAKES: list[tuple[list[str], str | Transform | None, str]] = [
     (
         ["q", "k", "v"],
         None,
-        r"no rule pairs 3 x Own with Own\nFix:  plan\.pair\(\[\"q\", \"k\", \"v\"\], \"qkv\", transform=",
+        r"no rule pairs 3 x Own with Own\nFix:  plan = plan\.pair\(\[\"q\.weight\", .*\"qkv/kernel\", transform=k3c\.",
     ),
     (["q.weight", "k.weight", "v.weight"], None, "3 torch and 1 Keras tensors need a transform"),
     (["q", "k", "v"], "o i -> i o", "3 torch and 1 Keras tensors need a transform"),

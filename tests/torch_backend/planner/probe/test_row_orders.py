@@ -101,6 +101,23 @@ def test_the_rows_of_a_fused_projection_are_permuted_to_the_order_of_the_other_s
     assert {pair.decided_by for pair in proven(Fused(split), make()).pairs} == {"probe"}
 
 
+class Named(Fused):
+    """The same with another name of the projection."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(by_heads)
+        self.name = name
+        self.add_module(name, self._modules.pop("fused"))
+
+    def __getattr__(self, name: str) -> Any:
+        return super().__getattr__(self.name if name == "fused" else name)
+
+
+@pytest.mark.parametrize("name", ["query_key_value", "qkv_proj", "c_attn", "in_proj", "key_value_query"])
+def test_no_name_of_a_fused_projection_hides_the_order_of_its_rows(name: str) -> None:
+    assert {pair.decided_by for pair in proven(Named(name), fused()).pairs} == {"probe"}
+
+
 def test_rows_of_grouped_queries_keys_and_values_are_separated() -> None:
     assert not proven(Fused(grouped, (HEADS + 4) * SIZE), separate(groups=2)).difference
 

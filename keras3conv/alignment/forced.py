@@ -1,0 +1,43 @@
+"""Decide whether every weight of a plan has only one place, so that a difference of the outputs lies in the code.
+
+Where layers have equal shapes, or are fused, such as query, key and value in one, the values of a weight can belong
+elsewhere or have their rows in another order, and only the outputs show it. Such a plan is not forced.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from keras3conv.alignment.pair import Plan
+from keras3conv.model.views import ModelView
+from keras3conv.transforms import Shape
+
+_PARTS = (2, 3)
+"""The numbers of parts of a fused layer: a gate beside its values; query, key and value."""
+
+
+def is_forced(plan: Plan) -> bool:
+    """Return whether the weights of both models fit each other in one way only, by their shapes."""
+    if any(evidence.kind == "unseen flatten" for pair in plan.pairs for evidence in pair.evidence):
+        return False
+    if any(len(mapping.torch) != 1 or len(mapping.keras) != 1 for mapping in plan.mappings):
+        return False
+    shapes = Counter(layer for layer in _shapes_of_layers(plan.torch) if layer)
+    return all(count == 1 for count in shapes.values()) and not _may_be_fused(plan.torch)
+
+
+def _shapes_of_layers(view: ModelView) -> Iterator[tuple[Shape, ...]]:
+    for layer in view.layers:
+        yield tuple(sorted(tensor.shape for tensor in layer.tensors if tensor.shape))
+
+
+def _may_be_fused(view: ModelView) -> bool:
+    """Return whether the outputs of a layer may be divided: another layer takes a half or a third of them."""
+    kernels = [tensor.shape for tensor in view.tensors() if len(tensor.shape) > 1]
+    taken = {shape[1] for shape in kernels}
+    return any(
+        shape[0] == 3 * shape[1] or any(shape[0] == parts * size for parts in _PARTS for size in taken)
+        for shape in kernels
+    )
+
+
+__all__ = ["is_forced"]

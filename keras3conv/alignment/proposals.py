@@ -1,0 +1,94 @@
+"""Find the call of `plan.pair` for tensors that cannot be paired as they were given, from their shapes."""
+
+from collections.abc import Iterator, Sequence
+from itertools import permutations
+
+from keras3conv.errors import TransformError
+from keras3conv.model.views import TensorRef
+from keras3conv.transforms import Axes, Chain, Concat, Same, Shape, Split, Transform
+
+_NAMES = "abcdefgh"
+
+_MOST_AXES = 5
+"""The number of axes up to which every permutation is tried."""
+
+
+def call_that_fits(torch: Sequence[TensorRef], keras: Sequence[TensorRef]) -> tuple[str, ...]:
+    """Return the calls that pair the tensors by a transform whose shapes fit, at most two; none if there is none.
+
+    The shapes alone do not show that the values are right: that is for the proofs.
+
+    Args:
+        torch: The torch tensors, one or several.
+        keras: The Keras tensors, one or several; only one side has several.
+    """
+    given, wanted = [tensor.shape for tensor in torch], [tensor.shape for tensor in keras]
+    if len(given) == 1:
+        fitting = _splits(given[0], wanted) if len(wanted) > 1 else _moves(given[0], wanted[0])
+    elif len(wanted) == 1:
+        fitting = _joins(given, wanted[0])
+    else:
+        return ()
+    paths = [tensor.path for tensor in torch], [tensor.path for tensor in keras]
+    return tuple(_call(*paths, transform) for transform in fitting)[:2]
+
+
+def _moves(given: Shape, wanted: Shape) -> Iterator[Transform]:
+    """Yield the permutations of the axes from one shape to the other; axes of size one come and go."""
+    sizes = [size for size in given if size != 1]
+    if sorted(sizes) != sorted(size for size in wanted if size != 1) or len(sizes) > _MOST_AXES:
+        return
+    names = _NAMES[: len(sizes)]
+    left = _pattern(given, names)
+    for order in permutations(range(len(sizes))):
+        if [sizes[place] for place in order] == [size for size in wanted if size != 1]:
+            right = _pattern(wanted, "".join(names[place] for place in order))
+            yield Same() if left == right else Axes(f"{left} -> {right}")
+
+
+def _pattern(shape: Shape, names: str) -> str:
+    remaining = iter(names)
+    return " ".join("1" if size == 1 else next(remaining) for size in shape)
+
+
+def _joins(given: Sequence[Shape], wanted: Shape) -> Iterator[Transform]:
+    """Yield the transforms that put several tensors into one, along each axis on which their sizes add up."""
+    for axis in range(min(map(len, given))):
+        join = Concat(axis, tuple(shape[axis] for shape in given))
+        try:
+            (joined,) = join.shapes(tuple(given))
+        except TransformError:
+            continue
+        yield from (join if move == Same() else Chain(join, move) for move in _moves(joined, wanted))
+
+
+def _splits(given: Shape, wanted: Sequence[Shape]) -> Iterator[Transform]:
+    """Yield the transforms that divide one tensor into several: the inverses of those that join them."""
+    for transform in _joins(wanted, given):
+        inverse = transform.inverse
+        if inverse.shapes((given,)) == tuple(wanted):
+            yield inverse
+
+
+def _call(torch: Sequence[str], keras: Sequence[str], transform: Transform) -> str:
+    given = "" if transform == Same() else f", transform={_code(transform)}"
+    return f"plan = plan.pair({_written(torch)}, {_written(keras)}{given})"
+
+
+def _code(transform: Transform) -> str:
+    """Return a transform as Python code: its own representation, with the module before every class."""
+    if isinstance(transform, Chain):
+        return f"k3c.transforms.Chain({', '.join(map(_code, transform.transforms))})"
+    if isinstance(transform, Axes) and not transform.sizes:
+        return f'k3c.transforms.Axes("{transform.pattern}")'
+    assert isinstance(transform, Concat | Split), "only these are made here"
+    return f"k3c.transforms.{transform!r}"
+
+
+def _written(paths: Sequence[str]) -> str:
+    """Write paths as an argument in Python: `"fc"` or `["q", "k"]`."""
+    quoted = [f'"{path}"' for path in paths]
+    return quoted[0] if len(quoted) == 1 else f"[{', '.join(quoted)}]"
+
+
+__all__ = ["call_that_fits"]
