@@ -232,12 +232,13 @@ class OfPeft(nn.Module):
         return made
 
     def merge_and_unload(self) -> nn.Module:
-        merged = nn.Sequential()
-        merged.add_module("a", nn.Linear(3, 4))
+        merged, plain = nn.Sequential(), nn.Linear(3, 4)
+        merged.add_module("a", plain)
+        up: Any = self.a.lora_B["default"]
+        down: Any = self.a.lora_A["default"]
         with torch.no_grad():
-            factors = self.a.lora_B["default"].weight @ self.a.lora_A["default"].weight
-            merged.a.weight.copy_(self.a.base_layer.weight + factors)
-            merged.a.bias.copy_(self.a.base_layer.bias)
+            plain.weight.copy_(self.a.base_layer.weight + up.weight @ down.weight)
+            plain.bias.copy_(self.a.base_layer.bias)
         return merged
 
 
@@ -306,7 +307,7 @@ def shared_memory_on_another_backend(_: Path) -> Scope:
 @case("keras3conv/workflows/transfer.py:_require_no_computed", "k3c.transfer(source, path, plan)")
 def a_file_for_a_computed_weight(folder: Path) -> Scope:
     module, model = Net(), network()
-    torch.nn.utils.parametrizations.weight_norm(module.a)
+    torch.nn.utils.parametrizations.weight_norm(module.get_submodule("a"))
     plan = k3c.align(module, model, probe=False)
     return NAMES | {"source": model, "target_model": module, "plan": plan, "path": folder / "net.safetensors"}
 

@@ -48,7 +48,7 @@ NOT_EXECUTED = {
 
 WAITING = frozenset(
     {
-        "keras3conv/api.py:validate",
+        "keras3conv/api.py:_one_plan",
         "keras3conv/cli/output.py:with_options",
         "keras3conv/formats/foreign.py:archive_message",
         "keras3conv/formats/safe/hdf5_overwrite.py:overwrite_datasets",
