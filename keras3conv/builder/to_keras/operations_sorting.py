@@ -63,7 +63,7 @@ def _largest(call: Call) -> Result:
     values, places = (call.writer.new(call.shape, order, dtype) for dtype in (value.dtype, call.node.outputs[1].dtype))
     call.writer.write(ops.top_k(key, number), [values, places])
     if not is_largest:
-        values = call.step(-values, order=order, dtype=value.dtype)  # type: ignore[operator]
+        values = call.step(-values, order=order, dtype=value.dtype)
     return [values, places]
 
 

@@ -220,7 +220,7 @@ def a_tar_archive(folder: Path) -> Scope:
 
 @case("keras3conv/formats/foreign.py:_remedy", "k3c.align(path, model)", then='k3c.align("model.pt", model)')
 def a_distributed_checkpoint(folder: Path) -> Scope:
-    from torch.distributed.checkpoint import save
+    from torch.distributed.checkpoint.state_dict_saver import save
 
     save({"model": Net().state_dict()}, checkpoint_id=folder / "parts")
     return NAMES | {"model": network(), "path": folder / "parts"}

@@ -71,6 +71,8 @@ def test_using_the_batch_size_as_a_number_is_refused() -> None:
 
 
 class Counter(nn.Module):
+    number: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("number", torch.zeros(1))
