@@ -31,6 +31,9 @@ LIMIT = 1e-11
 
 BACKENDS = ("jax", "tensorflow")
 
+_PERMUTATIONS = frozenset({"Moveaxis", "Permute", "Swapaxes", "Transpose"})
+"""The classes of Keras' operations and layers that permute axes."""
+
 
 @dataclass(kw_only=True)
 class Row:
@@ -43,7 +46,7 @@ class Row:
         converted: Whether there is a Keras model.
         float64: The largest difference in float64, relative to the largest value of an output.
         float32: Whether the difference in float32 is within the noise of float32.
-        transposes: The number of permutations in the text.
+        transposes: The number of permutations that the model computes.
         lines: The length of the text.
         layers: The number of layers.
         trainable: Whether both have the same number of trainable elements.
@@ -124,7 +127,7 @@ def _converted(row: Row, module: Any, inputs: Any) -> Any:
     conversion = k3c.convert(module, inputs=inputs, validate=False)
     row.seconds = time.process_time() - start
     row.exported = row.converted = True
-    row.transposes = sum(conversion.source.count(word) for word in ("ops.transpose(", "ops.swapaxes(", "Permute("))
+    row.transposes = sum(type(one).__name__ in _PERMUTATIONS for one in conversion.model.operations)
     row.lines, row.layers = len(conversion.source.splitlines()), len(conversion.model.layers)
     return conversion
 
@@ -344,7 +347,7 @@ Inputs are small, weights are random, without zero biases and unit scales. Float
 output, relative to its largest value; float32 says whether the difference is within the measured noise of float32. A
 step is one step of SGD in float64 with the dropouts off: the largest difference of a weight afterwards, relative to how
 far the step moved it. JAX and TensorFlow load `model.keras`, and `model.py` with `model.weights.h5`, in a process
-without torch. Transposes are the permutations left in `model.py`. Seconds are processor time of the conversion. Rows
+without torch. Transposes are the permutations that the model computes. Seconds are processor time of the conversion. Rows
 that are in the file of results (`--lines`) are not measured again, so that some are of an earlier version of the code.
 
 {summary}

@@ -60,6 +60,12 @@ CASES: dict[str, tuple[Any, tuple[int, ...]]] = {
         lambda x: functional.softplus(x, 2.0, 1.0) + functional.softplus(x, 0.5) - functional.softplus(x),
         TEXT,
     ),
+    "a table for each row that is the same for all examples": (
+        lambda x: (x.flatten(0, 1) + torch.arange(20.0).view(1, 5, 4).expand(x.shape[0], 5, 4).reshape(-1, 4)).view(
+            -1, 5, 4
+        ),
+        TEXT,
+    ),
     "product of tensors": (lambda x: x @ x.transpose(1, 2), TEXT),
     "einsum": (lambda x: torch.einsum("btc,bsc->bts", x, x), TEXT),
     "padding": (lambda x: functional.pad(x, (1, 2, 0, 1)) + functional.pad(x, (1, 2, 0, 1), mode="reflect"), IMAGE),

@@ -167,7 +167,9 @@ class _Lowering:
         """Add a step; raise `RuleError` if the expression contains a dynamic size, which Keras does not know."""
         if any(isinstance(leaf, Size) for leaf in walk(expression)):
             raise RuleError("a dynamic size is used as a number")
-        if isinstance(expression, Operation) and expression.name in WITHOUT_PROMOTION:
+        # An expression of constants alone is evaluated when the model is built, in the dtype of that moment.
+        is_evaluated = all(self.is_constant(leaf) for leaf in walk(expression) if isinstance(leaf, Value))
+        if is_evaluated or (isinstance(expression, Operation) and expression.name in WITHOUT_PROMOTION):
             expression = transformed(expression, self._promoted)
         elif made[0].dtype.startswith("float") and any(map(self._is_float64, walk(expression))):
             expression = ops.cast(expression, Dtype("float32"))  # torch and TensorFlow promote to float64

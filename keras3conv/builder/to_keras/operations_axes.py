@@ -10,7 +10,7 @@ from typing import Any
 
 from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Order, Value, identity
-from keras3conv.builder.to_keras.call import Call, Held, Result, handles, ops
+from keras3conv.builder.to_keras.call import Call, Constant, Held, Result, handles, ops
 from keras3conv.builder.to_keras.layouts import channels_last
 from keras3conv.builder.to_keras.sizes import common_factors, divided, order_after_reshape, written
 from keras3conv.errors import RuleError
@@ -180,7 +180,12 @@ def _only_dense_uses(call: Call, name: str) -> bool:
 
 @handles("view", "reshape", "_unsafe_view", "flatten", "unflatten", "unsqueeze", "squeeze", "view_as", "reshape_as")
 def _reshape(call: Call) -> Result:
-    value = call.value("self")
+    value, given = call.value("self"), call.arguments["self"]
+    if isinstance(given, Constant):
+        sizes = zip(given.array.shape, given.shape, strict=True)
+        once = [axis for axis, (stored, size) in enumerate(sizes) if stored == 1 and isinstance(size, Size)]
+        if once and given.shape[once[0]] not in call.shape:  # merged with another axis, so that it cannot be broadcast
+            value = for_each_example(call, value, once, given.shape[once[0]])
     return reshaped(call, value, call.shape)
 
 
@@ -204,13 +209,20 @@ def _expand(call: Call) -> Result:
     return for_each_example(call, value, [axis for axis in grown if axis not in fixed])
 
 
-def for_each_example(call: Call, value: Value, free: list[int]) -> Value:
-    """Repeat a value along the batch axis, or a multiple of the batch size, by a product with ones."""
+def for_each_example(call: Call, value: Value, free: list[int], size: int | Size | None = None) -> Value:
+    """Repeat a value along the batch axis, or a multiple of the batch size, by a product with ones.
+
+    Args:
+        call: The call.
+        value: The value.
+        free: The axes of size one to repeat along.
+        size: The new size of the axis; by default that of the call's result.
+    """
     if not free:
         return value
-    if len(free) > 1 or isinstance(call.shape[free[0]], int):
+    size = call.shape[free[0]] if size is None else size
+    if len(free) > 1 or isinstance(size, int):
         raise RuleError("an expansion to several dynamic sizes")
-    size = call.shape[free[0]]
     batch = call.writer.example_ones().shape[0]
     times = divided(size, batch)
     if not isinstance(times, int):
