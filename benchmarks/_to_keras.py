@@ -347,8 +347,9 @@ Inputs are small, weights are random, without zero biases and unit scales. Float
 output, relative to its largest value; float32 says whether the difference is within the measured noise of float32. A
 step is one step of SGD in float64 with the dropouts off: the largest difference of a weight afterwards, relative to how
 far the step moved it. JAX and TensorFlow load `model.keras`, and `model.py` with `model.weights.h5`, in a process
-without torch. Transposes are the permutations that the model computes. Seconds are processor time of the conversion. Rows
-that are in the file of results (`--lines`) are not measured again, so that some are of an earlier version of the code.
+without torch. Transposes are the permutations that the model computes. Seconds are processor time of the
+conversion. Rows that are in the file of results (`--lines`) are not measured again, so that some are of an earlier
+version of the code.
 
 {summary}
 
