@@ -107,7 +107,7 @@ def replacing_folder(
     if others:
         what = "a file of another origin" if len(others) == 1 else f"{len(others)} files of another origin"
         fact = f"{destination} exists, and contains {what} ({listed(others, 3)})"
-        raise FileError(f"{fact}: to replace the folder would delete them\nFix:  another name")
+        raise FileError(f"{fact}, which would be deleted: choose another name")
     _check_place(destination, overwrite=overwrite)
     with _named_errors((destination,), entered):
         try:
@@ -146,7 +146,7 @@ def _check_place(destination: Path, *, overwrite: bool) -> None:
     if not destination.parent.is_dir():
         raise FileError(f"{destination}: the folder {destination.parent} does not exist")
     if destination.exists() and not overwrite:
-        raise FileError(f"{destination} exists\nFix:  another name     or     overwrite=True, which replaces it")
+        raise FileError(f"{destination} exists: choose another name, or replace it\nFix:  overwrite=True")
 
 
 @contextmanager

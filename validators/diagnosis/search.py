@@ -20,6 +20,7 @@ from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis import causes
 from keras3conv.validators.diagnosis.causes import Divergence, Explanation, find_cause, largest_difference
 from keras3conv.validators.running.call_pairs import CallPair, in_keras_layout
+from keras3conv.validators.running.determinism import nondeterminism
 from keras3conv.validators.running.output_pairs import OutputPair
 from keras3conv.validators.running.subject import Subject
 
@@ -217,6 +218,8 @@ def _search(
     """Search the operations since the last layer that agreed, then all operations before the divergence."""
     from keras3conv.validators.diagnosis.suspects.base import Point
 
+    if any(nondeterminism(subject)):
+        return None  # a cause that explains these values would not explain those of the next call
     try:
         replayed = divergence.stage.replay(divergence.target, float64=divergence.float64, listing=True)
     except ModelError:

@@ -275,7 +275,8 @@ def test_a_plan_for_another_model_is_refused(checkpoint: Path, keras_weights: Pa
 def test_an_existing_file_is_kept_without_the_option(small_checkpoint: Path, keras_weights: Path) -> None:
     before = small_checkpoint.read_bytes()
     assert_refused(
-        run("transfer", keras_weights, small_checkpoint), "exists\nFix:  another name     or     --overwrite"
+        run("transfer", keras_weights, small_checkpoint),
+        "exists: choose another name, or replace it\nFix:  --overwrite",
     )
     assert small_checkpoint.read_bytes() == before
     assert run("transfer", keras_weights, small_checkpoint, "--overwrite").exit_code == 0

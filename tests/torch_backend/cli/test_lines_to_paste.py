@@ -87,6 +87,6 @@ def test_the_line_for_an_existing_file_offers_another_name_first(tmp_path: Path)
     files = (tmp_path / "x.pt", tmp_path / "model.keras")
     refused = run("align", *files, "-o", tmp_path / "net" / "metadata.json")
     assert refused.exit_code == 2
-    assert "Fix:  another name     or     --overwrite, which replaces it" in refused.output
+    assert "choose another name, or replace it\nFix:  --overwrite" in refused.output
     assert (tmp_path / "net" / "metadata.json").read_bytes() == metadata
     assert json.loads(metadata)

@@ -146,7 +146,7 @@ def test_a_loss_of_precision_is_refused_without_cast() -> None:
         TransferError, match="float64 cannot be converted to float32 without loss of precision"
     ) as caught:
         k3c.transfer(module, model, plan)
-    assert str(caught.value).endswith("Fix:  transfer(..., cast=True)")
+    assert str(caught.value).endswith("Fix:  k3c.transfer(source, target, plan, cast=True)")
     assert values(model) == before
     assert k3c.transfer(module, model, plan, cast=True).ok
 

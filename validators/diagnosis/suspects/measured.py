@@ -105,7 +105,8 @@ def _fitted_factor(case: Case, operation: Operation) -> float | None:
     if not np.isfinite(square) or square == 0:
         return None
     extra = float(share @ missing) / square
-    residual = np.max(np.abs(missing - extra * share), initial=0.0)
+    with np.errstate(invalid="ignore"):  # infinite values give NaN, which is not close
+        residual = np.max(np.abs(missing - extra * share), initial=0.0)
     difference = np.max(np.abs(missing), initial=0.0)
     if residual <= CLOSE * difference:
         return 1 + extra
