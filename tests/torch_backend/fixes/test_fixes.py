@@ -150,8 +150,7 @@ def provoked(case: Case, names: Scope) -> str:
 
 @pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a")  # of Keras, for any quantized model
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
-@pytest.mark.filterwarnings("ignore:Exception encountered when calling ByConstant")  # numpy, about a symbolic tensor
-@pytest.mark.filterwarnings("ignore:.torch.jit.trace. is deprecated")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # numpy, about a symbolic tensor; torch, about torch.jit
 @pytest.mark.parametrize("case", ALL, ids=lambda case: f"{case.place}-{case.made.__name__}")
 def test_a_printed_line_is_executed_and_helps(case: Case, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     number, count = 0, 1
