@@ -182,12 +182,22 @@ def test_the_metadata_has_the_keras_axes_of_outputs_that_were_only_transposed(tm
 def test_an_existing_folder_is_replaced_only_with_overwrite(tmp_path: Path) -> None:
     conversion = k3c.convert(shared(), validate=False)
     (tmp_path / "old").mkdir()
-    (tmp_path / "old" / "kept.txt").write_text("kept")
+    (tmp_path / "old" / "model.py").write_text("an earlier conversion")
     with pytest.raises(FileError, match="exists"):
         conversion.save(tmp_path / "old")
-    assert [path.name for path in (tmp_path / "old").iterdir()] == ["kept.txt"]
+    assert (tmp_path / "old" / "model.py").read_text() == "an earlier conversion"
     conversion.save(tmp_path / "old", overwrite=True)
-    assert not (tmp_path / "old" / "kept.txt").exists()
+    assert (tmp_path / "old" / "model.py").read_text() == conversion.source
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_folder_with_the_users_own_files_is_never_replaced(tmp_path: Path) -> None:
+    conversion = k3c.convert(shared(), validate=False)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "kept.txt").write_text("kept")
+    with pytest.raises(FileError, match="another origin .kept.txt., which would be deleted: choose another name"):
+        conversion.save(tmp_path / "old", overwrite=True)
+    assert [path.name for path in (tmp_path / "old").iterdir()] == ["kept.txt"]
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
