@@ -302,7 +302,7 @@ def test_an_asymmetric_padding_is_fixed_with_an_additional_padding_layer() -> No
     section = next(section for section in k3c.validate(module, model).sections if section.name == "hyperparameters")
     assert section.status == "failed"
     problem = section.problems[0]
-    in_keras, in_torch = problem.fixes
+    in_torch, in_keras = problem.fixes  # torch first: its module is the one that transfer filled
     assert in_keras.startswith("padding='valid'  # conv2d")
     assert "after layers.ZeroPadding2D(padding=((1, 1), (1, 1))" in in_keras
     assert in_torch == "padding=(0, 0)  # 0, after nn.ZeroPad2d(padding=(0, 1, 0, 1))"
