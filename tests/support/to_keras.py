@@ -41,11 +41,11 @@ def float64_error(module: nn.Module, built: Built, inputs: Any) -> float:
     return worst
 
 
-def converted(module: nn.Module, inputs: Any, channels: Any = "last") -> Built:
+def converted(module: nn.Module, inputs: Any, channels: Any = "last", limit: float = LIMIT) -> Built:
     """Return the conversion of a module; its Keras model computes the same, and runs in float32."""
     module.eval()
     built = build(module, channels, inputs)
-    assert float64_error(module, built, inputs) < LIMIT
+    assert float64_error(module, built, inputs) < limit
     given = proof_inputs(module, built.program, inputs)
     keras_side.run(built.model, given[0] if len(given) == 1 else list(given), watch=False)
     return built
