@@ -137,5 +137,5 @@ def test_an_archive_without_weights_is_incomplete(tmp_path: Path) -> None:
 
 
 def test_a_keras_archive_needs_a_template(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="template="):
+    with pytest.raises(FileError, match="needs the model that it is for"):
         formats.write(tmp_path / "new.keras", [], lambda _: np.zeros(1))
