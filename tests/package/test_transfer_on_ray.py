@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.full,  # two nodes of Ray start too slowly on a small machine for every run
     pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed"),
 ]
 
