@@ -132,12 +132,17 @@ class Conversion:
             TransferError: The target is another model.
         """
         if self.target != "torch" or self.transfer is None:
-            raise InputError("this conversion has made a Keras model: its torch module has the weights to transfer")
+            raise InputError(
+                "to_keras is for a conversion from Keras to torch, but this one converted a torch module to Keras; "
+                "its result is `conversion.model`"
+            )
         module = deepcopy(self.model)
         try:
             module.load_state_dict(state_dict)
         except RuntimeError as error:
-            raise InputError(f"the state dict does not fit the module: {' '.join(str(error).split())}") from None
+            raise InputError(
+                f"the state dict does not fit the converted module: {' '.join(str(error).split())}"
+            ) from None
         files = () if out is None else (Path(out),)
         return self.transfer(module, target, self.alignment, files, overwrite=overwrite)
 

@@ -74,7 +74,10 @@ def _listed(call: Call, value: Any) -> tuple[tuple[int, ...], list[Any]]:
     """Return the shape of nested lists, and their numbers in a flat list."""
     if not isinstance(value, tuple | list):
         if not isinstance(value, bool | int | float):
-            raise call.refuse("a list is supported only if all its entries are numbers")
+            raise call.refuse(
+                f"an operand is a list with an entry of type {type(value).__name__}; only lists of numbers are "
+                "supported"
+            )
         return (), [value]
     inner = [_listed(call, one) for one in value]
     shape = inner[0][0] if inner else ()
@@ -96,7 +99,7 @@ def _checked(call: Call, value: Any) -> Any:
     if isinstance(value, Size):
         return call.size(value)
     if not isinstance(value, Value | bool | int | float):
-        raise call.refuse(f"{type(value).__name__} is neither a number nor a tensor")
+        raise call.refuse(f"an operand must be a number or a tensor, found {type(value).__name__}")
     return value
 
 
@@ -152,7 +155,10 @@ for _kind, _function in _OF_FLOATS.items():
 def _divide_no_nan(call: Call) -> None:
     (dividend, divisor), order = _operands(call, "x1", "x2")
     if not isinstance(divisor, Value):
-        raise call.refuse("a divisor that is a number is not supported")
+        raise call.refuse(
+            "divide_no_nan is supported only if the divisor x2 is a tensor, not a number; use keras.ops.divide for a "
+            "number"
+        )
     call.returns(torch.where(operator("==", divisor, 0), 0, operator("/", dividend, divisor)), order)
 
 
@@ -189,10 +195,12 @@ def _clip(call: Call) -> None:
 @handles("keras.ops.where")
 def _where(call: Call) -> None:
     if call["x1"] is None or call["x2"] is None:
-        raise call.refuse("without x1 and x2 the shape of the result depends on the values of the condition")
+        raise call.refuse(
+            "where without x1 and x2 is not supported: the shape of its result depends on the values of the condition"
+        )
     (condition, *values), order = _operands(call, "condition", "x1", "x2")
     if not isinstance(condition, Value):
-        raise call.refuse("a condition that is not a tensor is not supported")
+        raise call.refuse(f"the condition of where must be a tensor, found {type(condition).__name__}")
     chosen = torch.where(condition if condition.dtype == "bool" else operator("!=", condition, 0), *values)
     if not any(isinstance(value, Value) for value in values) and call.dtype != "float32":
         chosen = chosen.method("to", torch_dtype(call, call.dtype))

@@ -12,9 +12,15 @@ def _attention(call: Call) -> None:
     for name in ("mask", "query_mask", "value_mask", "key_mask", "attention_mask"):
         given = call.get(name)
         if any(part is not None for part in (given if isinstance(given, list | tuple) else (given,))):
-            raise call.refuse(f"{name} is not supported: mask the tensors with operations before the layer")
+            raise call.refuse(
+                f"the argument {name} of an attention layer is not supported: mask the tensors with operations before "
+                "the layer"
+            )
     if call.get("return_attention_scores"):
-        raise call.refuse("return_attention_scores=True is not supported: the torch module returns no scores")
+        raise call.refuse(
+            "return_attention_scores=True is not supported: the torch module returns no scores; call the layer "
+            "without it"
+        )
     given = [call.keras_order(value) for value in call.tensors]
     settings = {"is_causal": True} if call.get("use_causal_mask") else {}
     call.returns(call.rule_module(OWN_LAYERS)(*given, **settings))
@@ -26,8 +32,12 @@ def _cells(call: Call) -> None:
         masked(call)
         return
     if call.get("initial_state") is not None:
-        raise call.refuse("initial_state is not supported: the torch module always starts from a zero state")
+        raise call.refuse(
+            "the argument initial_state is not supported: the torch module always starts from a zero state"
+        )
     if call.get("return_state"):
-        raise call.refuse("return_state=True is not supported")
+        raise call.refuse(
+            "return_state=True is not supported for this layer: the torch module returns only the outputs"
+        )
     given: Value = call.keras_order(call["sequences"])
     call.returns(call.rule_module(OWN_LAYERS)(given))

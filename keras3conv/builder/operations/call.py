@@ -78,7 +78,7 @@ class Call:
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.arguments:
-            raise self.refuse(f"the argument {name} is missing")
+            raise self.refuse(f"the call has no argument {name}, which the conversion to torch needs")
         return self.arguments[name]
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -265,7 +265,10 @@ class Call:
             RuleError: The trace could not express the size in terms of the input sizes.
         """
         if isinstance(value, Size) and "unknown" in value.symbols:
-            raise RuleError(f"{self.node.kind} needs a size that cannot be expressed in terms of the input sizes")
+            raise RuleError(
+                f"{self.node.kind} needs a size that cannot be computed from the sizes of the inputs; give "
+                "inputs=..., which fix all sizes"
+            )
         return value
 
     def sizes(self, values: Sequence[int | Size]) -> tuple[int | Size, ...]:
@@ -283,7 +286,9 @@ def handles(*kinds: str) -> Callable[[Handler], Handler]:
     def add(handler: Handler) -> Handler:
         for kind in kinds:
             if kind in HANDLERS:
-                raise RuleError(f"{kind} has two handlers")
+                raise RuleError(
+                    f"two handlers are registered for {kind}, but each operation or layer can have only one"
+                )
             HANDLERS[kind] = handler
         return handler
 

@@ -43,7 +43,10 @@ def _dropout(call: Call) -> None:
         call.by_rule()
         return
     if any(one not in (None, 1, size) for one, size in zip(shape, given.shape, strict=True)):
-        raise call.refuse(f"noise_shape={tuple(shape)} does not fit an input of shape {tuple(map(str, given.shape))}")
+        raise call.refuse(
+            f"noise_shape={tuple(shape)} does not fit an input of shape {tuple(map(str, given.shape))}: each entry "
+            "must be None, 1 or the size of the input"
+        )
     shared = tuple(position for position, axis in enumerate(given.order) if shape[axis] == 1)
     dropout = call.module(f"{OWN_LAYERS}.SharedDropout", p=float(call.get("rate")), shared=shared)
     call.returns(dropout(given), given.order)

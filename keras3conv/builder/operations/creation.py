@@ -14,7 +14,9 @@ from keras3conv.model.graph import Size
 def _arange(call: Call) -> None:
     start, stop, step = (call.get(name) for name in ("start", "stop", "step"))
     if call.tensors:
-        raise call.refuse("bounds that are tensors are not supported")
+        raise call.refuse(
+            "arange with a tensor as start, stop or step is not supported; use numbers or sizes of tensors"
+        )
     bounds = [0, start] if stop is None else [start, stop]
     args = [call.size(bound) if isinstance(bound, int | Size) else float(bound) for bound in bounds]
     has_step = step not in (None, 1)
@@ -45,7 +47,7 @@ def _matrix(call: Call) -> None:
     rows, columns, shift = call.get("N", call.get("n")), call.get("M"), call.get("k", 0)
     columns = rows if columns is None else columns
     if shift and not call.node.kind.endswith("tri"):
-        raise call.refuse(f"k={shift} is not supported")
+        raise call.refuse(f"{call.node.kind.rpartition('.')[2]} is supported only with k=0, not k={shift}")
     sizes = call.sizes((rows, columns))
     if call.node.kind.endswith("tri"):
         call.returns(torch.ones(sizes, **_made(call)).method("tril", *([shift] if shift else [])))

@@ -24,7 +24,7 @@ def torch_dtype(call: Call, dtype: str) -> Dtype:
         RuleError: torch has no such dtype, or does not compute in it.
     """
     if dtype not in _TORCH_DTYPES:
-        raise call.refuse(f"torch does not compute in {dtype}")
+        raise call.refuse(f"the dtype {dtype} has no counterpart in torch")
     return Dtype(dtype)
 
 
@@ -111,7 +111,7 @@ def number(value: Any, name: str, call: Call) -> Any:
         RuleError: The argument is not a number, but for example a tensor.
     """
     if not isinstance(value, int | float):
-        raise call.refuse(f"{name} must be a number")
+        raise call.refuse(f"the argument {name} must be a number, found {type(value).__name__}")
     return value
 
 
@@ -123,7 +123,7 @@ def fixed(call: Call, size: int | Size, name: str) -> int:
     """
     if isinstance(size, int):
         return size
-    raise call.refuse(f"{name} depends on the inputs ({size}): give inputs=..., which fix the sizes")
+    raise call.refuse(f"{name} depends on the inputs ({size}), but must be fixed: give inputs=..., which fix the sizes")
 
 
 def tuple_of(value: Any, rank: int) -> tuple[int, ...]:

@@ -21,22 +21,25 @@ def _pad(call: Call) -> None:
     elif mode == "constant":
         value = call["constant_values"]
         if isinstance(value, Value):
-            raise call.refuse("padding with a tensor is not supported")
+            raise call.refuse("pad is supported only with a number as constant_values, not a tensor")
         settings = {"value": value} if value else {}
         call.returns(F.pad(given, _padding(given, pads), **settings), given.order)
     elif mode in _MODES:
         _mirrored(call, given, pads, mode)
     else:
-        raise call.refuse(f"mode={mode!r} is not supported")
+        raise call.refuse(f"pad is not supported with mode={mode!r}, only with: {', '.join(('constant', *_MODES))}")
 
 
 def _pad_pairs(call: Call, rank: int) -> Sequence[Any]:
     width = call["pad_width"]
     if isinstance(width, int) or (len(width) == 1 and rank > 1):
-        raise call.refuse("a single pad_width is not supported: Keras' torch backend pads only the last axis with it")
+        raise call.refuse(
+            "a single pad_width for all axes is not supported: Keras' torch backend pads only the last axis with it; "
+            "give one pair for each axis"
+        )
     pairs = [one if isinstance(one, tuple | list) else (one, one) for one in width]
     if any(not isinstance(number, int) for pair in pairs for number in pair):
-        raise call.refuse("a pad_width that depends on the inputs is not supported")
+        raise call.refuse("pad_width must consist of integers, but one of its entries depends on the inputs")
     return pairs
 
 
@@ -61,12 +64,15 @@ def _mirrored(call: Call, given: Value, pads: Sequence[tuple[int, int]], mode: s
         )
     padded_axes = [axis for axis in given.order if any(pads[axis])]
     if len(padded_axes) > min(given.rank - 1, 3):
-        raise call.refuse(f"torch does not support mode={mode!r} along {len(padded_axes)} axes of {given.rank}")
+        raise call.refuse(
+            f"torch cannot pad {len(padded_axes)} of {given.rank} axes with mode={mode!r}: at least one axis, and all "
+            "but three, must stay unpadded"
+        )
     count = max(given.rank - 2, len(padded_axes))
     if any(axis in given.order[: given.rank - count] for axis in padded_axes):
         given = call.order(given, behind(given.order, padded_axes))
     if not is_float(given):
-        raise call.refuse(f"mode={mode!r} with integers is not supported: torch has it for floating-point numbers only")
+        raise call.refuse(f"pad with mode={mode!r} is supported only for floating-point numbers, not for {given.dtype}")
     call.returns(F.pad(given, _padding(given, pads, count), mode=_MODES[mode]), given.order)
 
 
@@ -101,7 +107,10 @@ def _sides(
     if first is not None and last is not None:
         return first, last
     if target is None:
-        raise call.refuse("for each axis, two of the padding or cropping at both ends and the target size are needed")
+        raise call.refuse(
+            "two of three are needed for each axis: the number of pixels at the start, the number at the end, the "
+            "target size"
+        )
     change = sign * (target - fixed(call, size, "the number of pixels that are added or removed"))
     return (change - last, last) if first is None and last is not None else (first or 0, change - (first or 0))
 
@@ -110,11 +119,20 @@ def _sides(
 def _resize(call: Call) -> None:
     given, mode = images(call, call.tensor), call.get("interpolation")
     if given.rank != 4 or not is_float(given):
-        raise call.refuse("only batches of images with a floating-point dtype are supported")
+        raise call.refuse(
+            "resizing is supported only for tensors of four axes (a batch of images) with a floating-point dtype, "
+            f"found {given.rank} axes of {given.dtype}"
+        )
     if call.get("antialias"):
-        raise call.refuse("antialias=True is not supported: Keras' backends use different filters")
+        raise call.refuse(
+            "antialias=True is not supported, because Keras' backends use different filters; resize with "
+            "antialias=False"
+        )
     if mode not in ("bilinear", "nearest"):
-        raise call.refuse(f"interpolation={mode!r} is not supported: it differs between Keras' backends")
+        raise call.refuse(
+            f"interpolation={mode!r} is not supported, because it differs between Keras' backends; use bilinear or "
+            "nearest"
+        )
     height, width = call.get("size") or (call.get("height"), call.get("width"))
     given = _to_aspect_ratio(call, given, height, width)
     settings = {"mode": "bilinear", "align_corners": False} if mode == "bilinear" else {"mode": "nearest-exact"}
@@ -144,7 +162,10 @@ def _center_crop(call: Call) -> None:
     given, target = images(call, call.tensor), (call.get("height"), call.get("width"))
     sizes = [fixed(call, size, "the size of the images") for size in given.target_shape[-2:]]
     if any(size < wanted for size, wanted in zip(sizes, target, strict=True)):
-        raise call.refuse("images that are smaller than the crop are not supported: Keras would resize them")
+        raise call.refuse(
+            f"the images of size {tuple(sizes)} are smaller than the crop {tuple(target)}, so Keras resizes them, "
+            "which is not supported"
+        )
     cropped = (_centred(size, wanted) for size, wanted in zip(sizes, target, strict=True))
     call.returns(given[..., *cropped], given.order)
 
@@ -154,7 +175,10 @@ def _extract_patches(call: Call) -> None:
     """Convert `extract_patches`. In a patch, torch orders the values by channel and then pixel, Keras the reverse."""
     given = images(call, call["images"])
     if given.rank != 4 or not (isinstance(call["size"], int) or len(call["size"]) == 2):
-        raise call.refuse("only patches of batches of images are supported")
+        raise call.refuse(
+            "extract_patches is supported only for a tensor of four axes (a batch of images) and a two-dimensional "
+            "patch size"
+        )
     size, dilation = tuple_of(call["size"], 2), tuple_of(call["dilation_rate"], 2)
     strides = tuple_of(call["strides"] or size, 2)
     channels = fixed(call, given.target_shape[1], "the number of channels")

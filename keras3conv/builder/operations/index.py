@@ -63,7 +63,7 @@ def _plain(call: Call, indices: Any) -> Any:
     if isinstance(indices, tuple | list):
         return [_plain(call, one) for one in indices]
     if not isinstance(indices, int):
-        raise call.refuse("indices must be integers or a tensor")
+        raise call.refuse(f"indices must be integers or a tensor, found {type(indices).__name__}")
     return indices
 
 
@@ -80,7 +80,7 @@ def _take_along_axis(call: Call) -> None:
     """Convert `take_along_axis`. Negative indices, which torch does not accept, are taken modulo the axis size."""
     given, indices, axis = call["x"], call["indices"], call["axis"]
     if not isinstance(indices, Value):
-        raise call.refuse("indices that are not a tensor are not supported")
+        raise call.refuse(f"the indices of take_along_axis must be a tensor, found {type(indices).__name__}")
     if axis is None:
         given, indices, axis = call.flat(given), call.flat(indices), 0
     (given, indices), order = call.aligned([given, indices])
@@ -114,7 +114,9 @@ def _whole(one: slice, size: int | Size) -> slice:
 def _starts(call: Call) -> list[int]:
     starts = call["start_indices"]
     if not isinstance(starts, tuple | list) or not all(isinstance(start, int) for start in starts):
-        raise call.refuse("start indices that depend on the inputs are not supported")
+        raise call.refuse(
+            "start_indices must be a list of integers; indices that depend on the inputs are not supported"
+        )
     return list(starts)
 
 
@@ -163,7 +165,7 @@ def _by_axis(indices: Value) -> Operation:
 @handles("keras.ops.scatter_update")
 def _scatter_update(call: Call) -> None:
     if call["reduction"] is not None:
-        raise call.refuse(f"reduction={call['reduction']!r} is not supported")
+        raise call.refuse(f"scatter_update is supported only with reduction=None, not {call['reduction']!r}")
     given, indices, updates = (call.keras_order(call[name]) for name in ("inputs", "indices", "updates"))
     call.returns(given.method("index_put", _by_axis(indices), updates))
 
@@ -191,7 +193,7 @@ def _multi_hot(call: Call) -> None:
     """Convert `multi_hot`: a class is set if any value along the axis after the batch has it."""
     given, axis = call.keras_order(call["inputs"]), call["axis"]
     if axis not in (-1, given.rank):
-        raise call.refuse(f"axis={axis} is not supported")
+        raise call.refuse(f"multi_hot is supported only with axis=-1 or axis={given.rank}, not axis={axis}")
     rows = _is_class(call, given).method("any", 1 if given.rank > 1 else 0)
     call.returns(rows.method("to", torch_dtype(call, call["dtype"] or "float32")))
 
@@ -247,7 +249,7 @@ def _digitize(call: Call) -> None:
 def _searchsorted(call: Call) -> None:
     line, given = call["sorted_sequence"], call["values"]
     if not isinstance(line, Value) or not isinstance(given, Value):
-        raise call.refuse("a number instead of a tensor is not supported")
+        raise call.refuse("searchsorted is supported only if sorted_sequence and values are tensors, not numbers")
     call.returns(torch.searchsorted(line, given, side=call["side"]).method("to", _INT32), given.order)
 
 
@@ -263,7 +265,9 @@ def _isin(call: Call) -> None:
 @handles("keras.ops.segment_sum")
 def _segment_sum(call: Call) -> None:
     if call["num_segments"] is None:
-        raise call.refuse("without num_segments the shape of the result depends on the values")
+        raise call.refuse(
+            "segment_sum needs the argument num_segments: otherwise the shape of the result depends on the values"
+        )
     data, segments = call.keras_order(call["data"]), converted(call, call["segment_ids"], "int64")
     zeros = data.method("new_zeros", *call.sizes(call.shape))
     call.returns(zeros.method("index_add", 0, segments, data))

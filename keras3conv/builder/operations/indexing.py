@@ -18,7 +18,10 @@ def full_key(call: Call, key: Any, rank: int) -> list[Any]:
     """Return an index with an entry for every axis: "..." and missing entries are replaced by slices `:`."""
     entries = list(key) if isinstance(key, tuple) else [key]
     if any(isinstance(one, Value) and one.dtype == "bool" for one in entries):
-        raise call.refuse("a boolean mask is not supported: the shape of the result depends on the values")
+        raise call.refuse(
+            "an index that is a boolean mask is not supported: the shape of the result depends on the values; use "
+            "keras.ops.where"
+        )
     indexed = sum(one is not None and one is not Ellipsis for one in entries)
     missing = [ALL] * (rank - indexed)
     at = next((place for place, one in enumerate(entries) if one is Ellipsis), None)
@@ -94,7 +97,7 @@ def _step(call: Call, entry: slice) -> int:
     if entry.step is None:
         return 1
     if not isinstance(entry.step, int):
-        raise call.refuse("a step that depends on the inputs is not supported")
+        raise call.refuse("the step of a slice must be an integer, but it depends on the inputs")
     return entry.step
 
 
@@ -105,7 +108,10 @@ def _mirrored(call: Call, entry: slice) -> slice:
     """
     ends = (entry.start, entry.stop)
     if any(isinstance(end, Size) for end in ends):
-        raise call.refuse("a slice with a negative step and a bound that is a dynamic size is not supported")
+        raise call.refuse(
+            "a slice with a negative step needs integers as its bounds, but a bound is a dynamic size; use "
+            "keras.ops.flip"
+        )
     start, stop = (None if end is None else -end - 1 for end in ends)
     return slice(start, stop, -_step(call, entry))
 
@@ -124,9 +130,11 @@ def _checked(call: Call, entry: Any) -> Any:
 
 def _bound(call: Call, value: Any) -> int | Size:
     if isinstance(value, Value):
-        raise call.refuse("an index that is a tensor is not supported; use keras.ops.take")
+        raise call.refuse("an index in brackets that is a tensor is not supported; use keras.ops.take")
     if isinstance(value, bool) or not isinstance(value, int | Size):
-        raise call.refuse(f"an index that is {with_article(type(value).__name__)} is not supported")
+        raise call.refuse(
+            f"an index in brackets must be an integer or a slice, found {with_article(type(value).__name__)}"
+        )
     return call.size(value)
 
 

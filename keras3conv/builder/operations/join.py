@@ -102,7 +102,9 @@ def _unstack(call: Call) -> None:
 def _meshgrid(call: Call) -> None:
     values, rank = call.tensors, len(call.shape)
     if any(value.rank > 1 for value in values):
-        raise call.refuse("tensors with more than one axis are not supported: the result depends on the Keras backend")
+        raise call.refuse(
+            "meshgrid is supported only for tensors of one axis: for more axes the result depends on the Keras backend"
+        )
     if len(values) == 1:
         call.passes(values[0])
         return

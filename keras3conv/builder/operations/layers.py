@@ -64,7 +64,7 @@ def _around(call: Call, given: Value, kernel: Sequence[int]) -> tuple[Value, Map
     if padding == "valid":
         return given, {}
     if padding != "same":
-        raise call.refuse(f"padding={padding!r} is not supported")
+        raise call.refuse(f'a convolution is supported only with padding="valid" or padding="same", not {padding!r}')
     pads = same_pads(call, given, kernel, strides, dilation)
     if all(start == end for start, end in pads):
         return given, {"padding": one_or_all([start for start, _ in pads])} if any(map(any, pads)) else {}
@@ -140,7 +140,10 @@ def _average_pool(call: Call) -> None:
     settings: dict[str, Any] = {}
     if any(map(any, pads)):
         if any(start != end for start, end in pads):
-            raise call.refuse('padding="same" that is asymmetric is not supported: the result depends on the backend')
+            raise call.refuse(
+                'padding="same" that is asymmetric is not supported for average pooling: the result depends on the '
+                "backend"
+            )
         settings = {"padding": one_or_all([start for start, _ in pads]), "count_include_pad": False}
     call.returns(_pool("avg_pool", given, size, strides, **settings), given.order)
 
@@ -161,7 +164,10 @@ def _pool(name: str, given: Value, size: tuple[int, ...], strides: tuple[int, ..
 @handles("keras.ops.adaptive_average_pool", "keras.ops.adaptive_max_pool")
 def _adaptive_pool(call: Call) -> None:
     if len(call.shape) != call["inputs"].rank:
-        raise call.refuse("this call is not supported: Keras' symbolic output shape differs from the actual shape")
+        raise call.refuse(
+            f"the output shape that Keras infers for this adaptive pooling has {len(call.shape)} axes, its input "
+            f"{call['inputs'].rank}; this error of Keras is not supported"
+        )
     given = images(call, call["inputs"])
     kind = "avg" if "average" in call.node.kind else "max"
     size = one_or_all(tuple_of(call["output_size"], given.rank - 2))
@@ -172,10 +178,13 @@ def _adaptive_pool(call: Call) -> None:
 def _batch_normalization(call: Call) -> None:
     given, axis = call["x"], call["axis"]
     if not isinstance(axis, int) or given.rank < 2 or any(call[name].rank != 1 for name in ("mean", "variance")):
-        raise call.refuse(f"axis={axis} is not supported: it must be one axis, and mean and variance must be vectors")
+        raise call.refuse(
+            f"batch_normalization with axis={axis} is not supported: it must be one axis, and mean and variance must "
+            "be vectors"
+        )
     axis %= given.rank
     if axis == 0:
-        raise call.refuse("axis=0 is not supported")
+        raise call.refuse("batch_normalization along the batch axis (axis=0) is not supported")
     if given.position(axis) != 1 or given.position(0) != 0:
         given = call.order(given, (0, axis, *(one for one in range(1, given.rank) if one != axis)))
     settings = {**_optional(call, weight="scale", bias="offset"), "eps": call["epsilon"]}
@@ -194,11 +203,11 @@ def _layer_normalization(call: Call) -> None:
     is_layer_norm = call.node.kind.endswith("layer_normalization")
     weights = _optional(call, weight="gamma", bias="beta") if is_layer_norm else _optional(call, weight="scale")
     if call.get("rms_scaling"):
-        raise call.refuse("rms_scaling=True is not supported: Keras has removed it")
+        raise call.refuse("rms_scaling=True is not supported, because Keras has removed it; use rms_normalization")
     if axes != list(range(rank - len(axes), rank)):
-        raise call.refuse(f"axis={call['axis']} is not supported: only the last axes can be normalized")
+        raise call.refuse(f"only the last axes can be normalized in torch, but this call has axis={call['axis']}")
     if any(weight.rank != len(axes) for weight in weights.values()):
-        raise call.refuse("weights must have the axes that are normalized")
+        raise call.refuse("the scale and the shift of this normalization must have as many axes as are normalized")
     given = call.order(given, (*(axis for axis in given.order if axis not in axes), *axes))
     sizes = tuple(fixed(call, given.shape[axis], "the size of a normalized axis") for axis in axes)
     epsilon = 1e-7 if call["epsilon"] is None else call["epsilon"]
@@ -213,7 +222,7 @@ _HEADS_SECOND: Order = (0, 2, 1, 3)
 def _dot_product_attention(call: Call) -> None:
     """Convert `dot_product_attention`. torch has the head axis before the sequence axis, Keras after it."""
     if call["attn_logits_soft_cap"] is not None:
-        raise call.refuse("attn_logits_soft_cap is not supported")
+        raise call.refuse("the argument attn_logits_soft_cap is not supported: torch's attention has no counterpart")
     query, key, value = (call.order(call[name], _HEADS_SECOND) for name in ("query", "key", "value"))
     options: dict[str, Any] = {}
     if call["mask"] is not None or call["bias"] is not None:
@@ -235,9 +244,14 @@ def _attention_mask(call: Call, query: Value) -> Expression:
     """
     mask, bias = call["mask"], call["bias"]
     if mask is not None and bias is not None:
-        raise call.refuse("a mask together with a bias is not supported")
+        raise call.refuse(
+            "dot_product_attention is supported with a mask or a bias, not with both; add the mask to the bias"
+        )
     if call["is_causal"]:
-        raise call.refuse("is_causal=True together with a mask or a bias is not supported: Keras' backends differ")
+        raise call.refuse(
+            "is_causal=True together with a mask or a bias is not supported, because Keras' backends differ; make "
+            "the mask causal"
+        )
     if mask is None:
         return call.keras_order(bias)
     mask = converted(call, call.keras_order(mask), "bool")

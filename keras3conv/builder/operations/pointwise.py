@@ -164,7 +164,7 @@ def _trunc(call: Call) -> None:
 def _nan_to_num(call: Call) -> None:
     names = ("nan", "posinf", "neginf")
     if any(isinstance(call[name], Value) for name in names):
-        raise call.refuse("replacements that are tensors are not supported")
+        raise call.refuse("nan_to_num is supported only with numbers as replacements, not with tensors")
     settings = {name: call[name] for name in names if call[name] is not None}
     unary(call, function=lambda x: torch.nan_to_num(x, **settings))
 
@@ -198,7 +198,7 @@ def _full_like(call: Call) -> None:
     if isinstance(value, Value):
         value = converted(call, value, call.dtype)
         if value.rank:
-            raise call.refuse("a fill_value with axes is not supported: it must be a scalar")
+            raise call.refuse("the fill_value of full_like must be a scalar, but it is a tensor with axes")
         (value, like), order = call.aligned([value, given])
         call.returns(value.method("expand_as", like), order)
         return

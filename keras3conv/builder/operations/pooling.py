@@ -23,7 +23,9 @@ def _global(call: Call, *, method: str) -> None:
 def _masked_mean(call: Call, given: Value) -> None:
     """Convert GlobalAveragePooling1D with a mask: the average over the time steps that are not masked."""
     if call.get("keepdims") or "GlobalAveragePooling1D" not in call.node.kind:
-        raise call.refuse("a mask is not supported")
+        raise call.refuse(
+            "a mask is supported only for GlobalAveragePooling1D with keepdims=False, not for this pooling layer"
+        )
     given = call.keras_order(given)
     mask = call["mask"][:, :, None].method("to", dtype_of(given))
     weights = call.step(mask, like=given)

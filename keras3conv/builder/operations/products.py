@@ -19,7 +19,9 @@ def _of_one_dtype(call: Call, values: Sequence[Value]) -> list[Value]:
 def _einsum(call: Call) -> None:
     """Convert `einsum`. The letters of each operand are reordered to its axis order, so no permutation is needed."""
     if call.dtype == "bool" or "operands" not in call.arguments:
-        raise call.refuse("this form of einsum is not supported")
+        raise call.refuse(
+            "einsum is supported only with an equation as its first argument, and not for boolean tensors"
+        )
     values = _of_one_dtype(call, call["operands"])
     inputs, output = _letters(call, values)
     moved = ["".join(letters[axis] for axis in value.order) for letters, value in zip(inputs, values, strict=True)]
@@ -32,7 +34,9 @@ def _letters(call: Call, values: Sequence[Value]) -> tuple[list[str], str]:
     left, arrow, right = text.partition("->")
     terms = left.split(",")
     if len(terms) != len(values):
-        raise call.refuse(f"{text!r} is not supported")
+        raise call.refuse(
+            f"the equation {text!r} of einsum has {len(terms)} operands, but the call has {len(values)} tensors"
+        )
     unused = [letter for letter in ascii_letters if letter not in text]
     hidden = [
         value.rank - len(term.replace("...", "")) if "..." in term else 0
@@ -56,12 +60,12 @@ def _matmul(call: Call) -> None:
 def _dot(call: Call) -> None:
     first, second = call["x1"], call["x2"]
     if not (isinstance(first, Value) and isinstance(second, Value)):
-        raise call.refuse("a number instead of a tensor is not supported")
+        raise call.refuse("dot is supported only for two tensors, but an operand is a number; use keras.ops.multiply")
     if not first.rank or not second.rank:
         call.returns(first * second, first.order or second.order)
     elif second.rank > 2:
         raise call.refuse(
-            "not supported if x2 has more than two axes: the result then depends on the Keras backend "
+            "dot is not supported if x2 has more than two axes: the result then depends on the Keras backend "
             "(torch differs from JAX and TensorFlow)"
         )
     else:
@@ -116,14 +120,15 @@ def _cross(call: Call) -> None:
     values, order = call.aligned([call["x1"], call["x2"]])
     axis = call["axisa"]
     if {call["axisb"], call["axisc"]} != {axis}:
-        raise call.refuse("different values of axisa, axisb and axisc are not supported")
+        raise call.refuse("cross is supported only with equal values of axisa, axisb and axisc")
     if axis == -1 and 3 in values[0].shape[:-1]:
         raise call.refuse(
-            "not supported if an axis before the last has size 3: Keras' torch backend then uses the first axis of "
+            "cross is not supported if an axis before the last has size 3: Keras' torch backend then uses the "
+            "first axis of "
             "size 3, but the other backends use the last axis"
         )
     if any(value.shape[axis] != 3 for value in values):
-        raise call.refuse("vectors that do not have three elements are not supported")
+        raise call.refuse("cross is supported only for vectors with three elements")
     call.returns(torch.linalg.cross(*values, dim=values[0].position(axis)), order)
 
 
@@ -147,7 +152,7 @@ _MATRICES = {
 def _matrix(call: Call) -> None:
     name = call.node.kind.rpartition(".")[2]
     if call.get("rcond") is not None:
-        raise call.refuse("rcond is not supported")
+        raise call.refuse(f"the argument rcond of {name} is not supported")
     settings = {"upper": bool(call.get("upper"))} if "cholesky" in name else {}
     call.returns(_MATRICES[name](call.keras_order(call.tensor), **settings), identity(len(call.shape)))
 
@@ -166,5 +171,7 @@ def _solve(call: Call) -> None:
 def _solve_triangular(call: Call) -> None:
     first, second = (call.keras_order(call[name]) for name in ("a", "b"))
     if second.rank == first.rank - 1:
-        raise call.refuse("a vector as right-hand side b is not supported")
+        raise call.refuse(
+            "solve_triangular is supported only if b has as many axes as a; give a vector b an axis at its end"
+        )
     call.returns(torch.linalg.solve_triangular(first, second, upper=not call["lower"]))

@@ -45,7 +45,9 @@ def _bidirectional(call: Call) -> None:
     layer = call.rule_module("torch.nn.", merge_mode="concat")
     called = _called(call, layer, given, directions=2)
     if inner.get("return_state"):
-        raise call.refuse("return_state=True is not supported")
+        raise call.refuse(
+            "return_state=True of a layer in a Bidirectional is not supported: the torch layer returns only the outputs"
+        )
     if mode == "concat" and inner.get("return_sequences"):
         call.returns(called[0])
         return
@@ -70,9 +72,12 @@ def _merged(mode: str, forward: Operation, backward: Operation) -> Operation:
 def masked(call: Call) -> None:
     """Convert a recurrent layer with a mask to a module of this project, which skips masked time steps."""
     if call.get("initial_state") is not None:
-        raise call.refuse("an initial state together with a mask is not supported")
+        raise call.refuse("a recurrent layer with both an initial state and a mask is not supported")
     if call.get("stateful"):
-        raise call.refuse("stateful=True is not supported: the torch layer keeps no state between calls")
+        raise call.refuse(
+            "stateful=True is not supported, because the torch layer keeps no state between calls; build the layer "
+            "without it"
+        )
     layer = call.rule_module(f"{OWN_LAYERS}.Recurrent")
     call.returns(layer(call.keras_order(call["sequences"]), call.keras_order(call["mask"])))
 
@@ -80,9 +85,12 @@ def masked(call: Call) -> None:
 def _sequence(call: Call, config: Mapping[str, Any]) -> Value:
     """Return the input sequence, batch first; raise `RuleError` for a mask and for `stateful`, which torch lacks."""
     if call.get("mask") is not None:
-        raise call.refuse("a mask is not supported: the torch layer runs over every time step")
+        raise call.refuse("a mask is not supported for this layer: the torch layer runs over every time step")
     if config.get("stateful"):
-        raise call.refuse("stateful=True is not supported: the torch layer keeps no state between calls")
+        raise call.refuse(
+            "stateful=True is not supported, because the torch layer keeps no state between calls; build the layer "
+            "without it"
+        )
     return call.keras_order(call["sequences"])
 
 
@@ -92,6 +100,6 @@ def _called(call: Call, layer: Submodule, given: Value, directions: int) -> Oper
     if not states:
         return layer(given)
     if directions > 1:
-        raise call.refuse("initial states of a Bidirectional layer are not supported")
+        raise call.refuse("a Bidirectional layer that is called with initial states is not supported")
     initial = tuple(state[None] for state in states)
     return layer(given, initial[0] if len(initial) == 1 else initial)

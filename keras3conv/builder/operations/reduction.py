@@ -55,7 +55,9 @@ def _reduced(call: Call, given: Value, method: str, **extra: Any) -> tuple[Opera
 
 def _axes(call: Call, given: Value) -> tuple[int, ...]:
     if call.get("axis") in ((), []):
-        raise call.refuse("an empty axis is not supported: the result depends on the Keras backend")
+        raise call.refuse(
+            "a reduction with an empty list of axes is not supported, because the result depends on the Keras backend"
+        )
     return axes_of(call.get("axis"), given.rank)
 
 
@@ -131,9 +133,12 @@ def _median(call: Call) -> None:
 def _quantile(call: Call) -> None:
     level, method = call["q"], call["method"]
     if not isinstance(level, int | float):
-        raise call.refuse("more than one quantile at a time is not supported")
+        raise call.refuse("quantile is supported only with one number as q; call it once for each quantile")
     if method != "linear":
-        raise call.refuse(f"method={method!r} is not supported: in a model Keras interpolates linearly instead")
+        raise call.refuse(
+            f'quantile is supported only with method="linear": in a model Keras ignores method={method!r} and '
+            "interpolates linearly"
+        )
     level = level / 100 if call.node.kind.endswith("percentile") else level
     _reduced_in_a_row(call, as_float(call, call.tensor), lambda row: row.method("quantile", level, dim=-1))
 
@@ -151,7 +156,8 @@ def _count_nonzero(call: Call) -> None:
     axes = _axes(call, given)
     if given.rank - len(axes) > 1:
         raise call.refuse(
-            "not supported if more than one axis remains: Keras' torch backend returns these axes in reverse order, "
+            "count_nonzero is not supported if more than one axis remains: Keras' torch backend returns these "
+            "axes in reverse order, "
             "the other backends do not"
         )
     counted = given.method("count_nonzero", dim=dims(given, axes))
@@ -166,7 +172,9 @@ def _average(call: Call) -> None:
         call.returns(given.method("mean", dim=dims(given, axes)), without(given.order, axes))
         return
     if not isinstance(weights, Value) or axes != (given.rank - 1,):
-        raise call.refuse("weights are supported only for axis=-1: for other axes the result depends on the backend")
+        raise call.refuse(
+            "average with weights is supported only for axis=-1: for other axes the result depends on the backend"
+        )
     left = without(weights.order, (weights.rank - 1,))
     total = call.step(weights.method("sum", dim=weights.position(-1)), shape=weights.shape[:-1], order=left)
     (given, weights), order = call.aligned([given, weights])
@@ -185,7 +193,9 @@ def _norm(call: Call) -> None:
         call.returns(torch.linalg.vector_norm(given, *level, **_over(given, axes, keepdims)), order)
         return
     if len(axes) != 2:
-        raise call.refuse(f"ord={kind!r} is supported for one or two axes only")
+        raise call.refuse(
+            f"norm with ord={kind!r} is supported only along one or two axes, not {len(axes)}: give the argument axis"
+        )
     pair = given.position(axes[0]), given.position(axes[1])
     settings = {"keepdim": True} if keepdims else {}
     call.returns(torch.linalg.matrix_norm(given, kind, dim=pair, **settings), order)
@@ -197,7 +207,9 @@ def _normalize(call: Call) -> None:
     given, level = call["x"], call["order"]
     axes = _axes(call, given)
     if level != 2 and len(axes) > 1:
-        raise call.refuse(f"order={level} over several axes is a matrix norm in Keras, and is not supported")
+        raise call.refuse(
+            f"normalize with order={level} along several axes is a matrix norm in Keras, which is not supported"
+        )
     settings = {} if level == 2 else {"p": level}
     epsilon = 1e-7 if call["epsilon"] is None else call["epsilon"]
     call.returns(F.normalize(given, **settings, dim=dims(given, axes), eps=epsilon), given.order)
@@ -221,7 +233,7 @@ def _softmax(call: Call) -> None:
 def _masked_softmax(call: Call, given: Value, mask: Value, axes: tuple[int, ...]) -> None:
     """Convert a softmax with a mask. Masked positions get 0, even if a whole row is masked."""
     if len(axes) > 1:
-        raise call.refuse("a mask with several axes is not supported")
+        raise call.refuse("softmax with a mask is supported only along one axis")
     mask = mask if mask.dtype == "bool" else call.step(mask > 0.5, dtype="bool")
     (given, mask), order = call.aligned([given, mask])
     seen = call.step(torch.where(mask, given, -1e9), like=given)
@@ -304,7 +316,7 @@ def _top_k(call: Call) -> None:
 def _moments(call: Call) -> None:
     given, keepdims = as_float(call, call["x"]), bool(call["keepdims"])
     if call["synchronized"]:
-        raise call.refuse("synchronized=True is not supported")
+        raise call.refuse("moments is supported only with synchronized=False")
     axes = axes_of(call["axes"], given.rank)
     over, order = _over(given, axes, keepdims), _order_after(given, axes, keepdims)
     mean = call.step(given.method("mean", **over), shape=call.shape, order=order)
@@ -321,5 +333,8 @@ def _diff(call: Call) -> None:
 @handles("keras.ops.nansum", "keras.ops.nanmean")
 def _without_gaps(call: Call) -> None:
     if not is_float(call.tensor):
-        raise call.refuse("integers are not supported")
+        raise call.refuse(
+            f"{call.node.kind.rpartition('.')[2]} is supported only for floating-point numbers, not for "
+            f"{call.tensor.dtype}"
+        )
     call.returns(*_reduced(call, call.tensor, call.node.kind.rpartition(".")[2]))

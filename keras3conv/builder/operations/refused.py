@@ -6,24 +6,24 @@ from keras3conv.builder.operations.call import HANDLERS, Call, handles
 from keras3conv.builder.operations.library import load
 
 _REASONS: dict[str, tuple[str, ...]] = {
-    "complex numbers are not supported: no layer of Keras uses them": (
+    "complex numbers are not supported in a conversion to torch: no layer of Keras uses them": (
         "fft", "fft2", "ifft2", "imag", "irfft", "istft", "polar", "rfft", "stft", "view_as_complex", "view_as_real",
     ),
-    "it runs a function that is not part of the graph; write a layer and register a rule for it": (
+    "it runs a Python function that is not part of the traced graph; write a layer and register a rule for it": (
         "associative_scan", "cond", "fori_loop", "jvp", "map", "scan", "switch", "vectorized_map", "while_loop",
     ),
     "it is a loss or a metric, not a part of the deployed model": (
         "binary_crossentropy", "categorical_crossentropy", "corrcoef", "ctc_decode", "ctc_loss", "image.ssim",
         "in_top_k", "psnr", "sparse_categorical_crossentropy", "allclose",
     ),
-    "the size of the result depends on the values": ("bincount", "histogram", "nonzero", "unique"),
-    "the result is not unique: signs and order differ between the libraries that Keras calls": (
+    "the size of its result depends on the values of the tensor": ("bincount", "histogram", "nonzero", "unique"),
+    "its result is not unique: signs and order differ between the libraries that Keras calls": (
         "argpartition", "eig", "eigh", "lstsq", "lu_factor", "qr", "slogdet", "svd",
     ),
     "Keras' backends fill segments without values with different numbers": (
         "segment_max", "segment_min", "segment_prod",
     ),
-    "the result depends on rounding": ("matrix_rank",),
+    "its result depends on rounding, which differs between frameworks": ("matrix_rank",),
     "it is for data with missing values; fill them with nan_to_num or where": (
         "nanargmax", "nanargmin", "nancumprod", "nancumsum", "nanmax", "nanmedian", "nanmin", "nanpercentile",
         "nanprod", "nanquantile", "nanstd", "nanvar",
@@ -36,12 +36,13 @@ _REASONS: dict[str, tuple[str, ...]] = {
     "as a function it needs a kernel in another axis order than torch's parameter; use the layer of this name": (
         "conv_transpose",
     ),
-    "bounds that are tensors are not supported": ("geomspace", "linspace", "logspace"),
-    "it is known in Python: use the shape of the tensor": ("ndim", "size"),
-    "it reinterprets the bits of numbers, or differs between Keras' backends": (
-        "saturate_cast", "view",
+    "its arguments start and stop are tensors, which is not supported; use numbers": (
+        "geomspace", "linspace", "logspace",
     ),
-    "it is not implemented yet": (
+    "its result is known before the model runs: use the shape of the tensor instead": ("ndim", "size"),
+    "its result differs between Keras' backends; use keras.ops.clip and keras.ops.cast": ("saturate_cast",),
+    "it reinterprets the bits of numbers, which is not supported": ("view",),
+    "its conversion is not implemented yet; write it with other functions of keras.ops": (
         "correlate", "extract_sequences", "rearrange", "trapezoid", "unravel_index", "vander",
     ),
 }  # fmt: skip
@@ -73,7 +74,7 @@ NO_CALLS: dict[str, str] = {
     **dict.fromkeys(("dtype", "is_tensor", "shape"), "is evaluated when the model is traced"),
     **dict.fromkeys(("hard_swish", "swish"), "is an alias of hard_silu, silu"),
     **dict.fromkeys(("custom_gradient", "vectorize"), "is traced into the operations that it calls"),
-    "convert_to_numpy": "needs values, which a traced model does not have",
+    "convert_to_numpy": "needs the values of a tensor, which a traced model does not have",
     "image.extract_patches_3d": "is refused: only patches of images are supported",
 }
 """Functions of `keras.ops` that never occur as an operation in a graph, with the reason."""
@@ -85,7 +86,11 @@ def refusal(kind: str) -> str:
     if reason:
         return f"{kind}: {reason}"
     load()
-    return f"no handler is known for {kind}" if kind.startswith("keras.ops.") and kind not in HANDLERS else ""
+    return (
+        (f"{kind}: this function of Keras is not known to keras3conv")
+        if kind.startswith("keras.ops.") and kind not in HANDLERS
+        else ""
+    )
 
 
 def _refused(call: Call, *, reason: str) -> None:

@@ -17,7 +17,7 @@ from keras3conv.model.graph import Shape, Size
 def _flatten(call: Call) -> None:
     given = call.tensor
     if call.get("data_format") == "channels_first":
-        raise call.refuse("data_format='channels_first' is not supported")
+        raise call.refuse("Flatten with data_format='channels_first' is not supported")
     if given.rank == 2:
         call.passes(given)
         return
@@ -180,7 +180,9 @@ def _repeat(call: Call) -> None:
     elif isinstance(repeats, tuple | list) and all(isinstance(one, int) for one in repeats):
         count = repeats[0] if len(repeats) == 1 else torch.tensor(list(repeats), device=device_of(given))
     else:
-        raise call.refuse("repeats that are a tensor are not supported: the shape of the result depends on the values")
+        raise call.refuse(
+            "repeat with a tensor as repeats is not supported: the shape of the result depends on its values"
+        )
     call.returns(given.method("repeat_interleave", count, dim=given.position(axis)), given.order)
 
 

@@ -115,7 +115,10 @@ def literal(value: Any) -> str:
         return value.name
     if isinstance(value, tuple | list):
         return bracketed(value, [literal(item) for item in value])
-    raise RuleError(f"a value of type {type(value).__name__} cannot be written into source code")
+    raise RuleError(
+        f"an argument of the generated model has a value of type {type(value).__name__}, but only numbers, text, "
+        "None, tuples and lists can be written into source code"
+    )
 
 
 def _number(value: float) -> str:

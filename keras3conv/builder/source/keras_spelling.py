@@ -43,7 +43,10 @@ class KerasSpelling:
 
     def symbol(self, name: str) -> str:
         """Raise `RuleError`: no operation of a functional model accepts a dynamic size as an argument."""
-        raise RuleError(f"the dynamic size {name} is used as a number, which a functional model does not support")
+        raise RuleError(
+            f"the dynamic size {name} is used as a number, but a functional Keras model accepts dynamic sizes only in "
+            "shapes"
+        )
 
     def module(self, name: str) -> str:
         """Return the variable of a layer that is called several times, or the constructor call of any other layer."""

@@ -240,7 +240,10 @@ class Call:
         found = self.get(name)
         if found is None or (isinstance(found, Held) and not found.is_shared):
             return found
-        raise RuleError(f"{self.name} with a computed or shared {name}: a Keras layer owns its {name}")
+        raise RuleError(
+            f"the {name} of {self.name} is computed or shared with another layer, but a Keras layer needs a {name} of "
+            "its own"
+        )
 
     def is_held(self, name: str) -> bool:
         """Return whether an argument is missing, or a parameter that a Keras layer can own."""

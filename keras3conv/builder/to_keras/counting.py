@@ -20,7 +20,9 @@ def numbers_up_to(writer: Writer, size: Size, inputs: Sequence[Value]) -> Value:
     found = ((one, axis) for one in inputs for axis, other in enumerate(one.shape) if other == size)
     given, axis = next(found, (None, 0))
     if given is None:
-        raise RuleError(f"a range up to the dynamic size {size}, which is not the size of an input axis")
+        raise RuleError(
+            f"a range from 0 to the dynamic size {size} is supported only if that is the size of an axis of an input"
+        )
     index = tuple(slice(None) if one == axis else 0 for one in given.order)
     made = writer.new((size,), (0,), "int32")
     writer.write(ops.cumsum(ops.ones_like(given[index], dtype=Dtype("int32")), axis=0) - 1, [made])

@@ -52,7 +52,8 @@ def chosen_layers(call: LayerCall, config: Config) -> tuple[Rule, LayerSpecs]:
         if specs and all(spec.kind.startswith(_STOCK) for spec in specs):
             return rule, specs
     name = call.kind.removeprefix("torch.nn.")
-    raise RuleError("; ".join(dict.fromkeys(reasons)) or f"no Keras layer computes {name} with these settings")
+    unknown = f"no Keras layer computes torch.nn.{name} with the arguments {config}"
+    raise RuleError("; ".join(dict.fromkeys(reasons)) or unknown)
 
 
 def _candidates(call: LayerCall) -> list[Rule]:

@@ -108,7 +108,7 @@ class _Lowering:
             call = Call(node, mapped(node.arguments, self._argument), self)
             result = handler_for(call)(call)
         except RuleError as error:
-            fact = f"not supported: {error}" + (f"; {line}" if line else "")
+            fact = f"operator {node.kind}: {error}" + (f"; {line}" if line else "")
             self.problems.append(Problem(torch=node.path or self.graph.name, fact=fact))
             self.refused.add(node.kind)
             result = [self.new(tensor.shape, identity(len(tensor.shape)), tensor.dtype) for tensor in node.outputs]
@@ -123,7 +123,7 @@ class _Lowering:
             return leaf
         found = self._given.get(leaf.name)
         if found is None:
-            raise RuleError(f"uses {leaf.name}, which has no counterpart")
+            raise RuleError(f"its argument {leaf.name} is the result of an operator that cannot be converted")
         return found
 
     def _input(self, tensor: Tensor) -> Value:
@@ -166,7 +166,7 @@ class _Lowering:
     def write(self, expression: Any, made: Sequence[Value]) -> None:
         """Add a step; raise `RuleError` if the expression contains a dynamic size, which Keras does not know."""
         if any(isinstance(leaf, Size) for leaf in walk(expression)):
-            raise RuleError("a dynamic size is used as a number")
+            raise RuleError("a dynamic size is used as a number, but Keras accepts dynamic sizes only in shapes")
         # An expression of constants alone is evaluated when the model is built, in the dtype of that moment.
         is_evaluated = all(self.is_constant(leaf) for leaf in walk(expression) if isinstance(leaf, Value))
         if is_evaluated or (isinstance(expression, Operation) and expression.name in WITHOUT_PROMOTION):
@@ -192,8 +192,9 @@ class _Lowering:
             return self.held(given, order)
         if isinstance(given, Constant):
             return self._constant(given, order)
-        words = {"Complex": "complex numbers", "NoneType": "a result that is not computed"}
-        raise RuleError(f"{words.get(type(given).__name__, f'a {type(given).__name__}')} instead of a tensor")
+        words = {"Complex": "complex numbers", "NoneType": "a result that its Keras counterpart does not compute"}
+        name = type(given).__name__
+        raise RuleError(f"expected a tensor of real numbers, found {words.get(name, name)}")
 
     def _constant(self, given: Constant, order: Order | None) -> Value:
         order = identity(given.array.ndim) if order is None else order
@@ -364,7 +365,8 @@ class _Lowering:
             try:
                 value = self.value(self._given[leaf.name])
             except RuleError as error:
-                self.problems.append(Problem(torch=self.graph.name, fact=f"not supported: it returns {error}"))
+                fact = f"an output of the module cannot be converted: {error}"
+                self.problems.append(Problem(torch=self.graph.name, fact=fact))
                 return leaf
             order = output_order(value, self.channels)
             orders.append(order)

@@ -22,7 +22,10 @@ _NEVER = -1e30
 def _attention(call: Call) -> Result:
     values = [call.value(name) for name in ("query", "key", "value")]
     if any(value.rank != 4 for value in values):
-        raise RuleError("scaled_dot_product_attention is supported for tensors of four axes only")
+        raise RuleError(
+            "scaled_dot_product_attention is supported only if query, key and value have four axes: (batch, heads, "
+            "steps, size)"
+        )
     given = [call.ordered(value, _ORDER) for value in values]
     if given[1].shape[1] != given[0].shape[1]:  # groups of queries share a head, which TensorFlow and JAX refuse
         given[1:] = [_repeated(call, one, given[0].shape[1]) for one in given[1:]]
@@ -50,7 +53,10 @@ def _with_dropout(call: Call, given: list[Value], mask: Any, rate: float) -> Val
     query, key, value = given
     size = query.shape[3]
     if not isinstance(size, int):
-        raise RuleError("scaled_dot_product_attention of a dynamic size")
+        raise RuleError(
+            "the size of a head (the last axis of the query) is dynamic, but scaled_dot_product_attention with "
+            "dropout needs a fixed size"
+        )
     scale = call.get("scale")
     shape, plain = (*query.shape[:3], key.shape[2]), identity(4)
     products = call.step(ops.einsum("bthd,bshd->bhts", query, key), shape, plain, query.dtype)
@@ -79,7 +85,10 @@ def dropout(call: Call, value: Value, rate: float) -> Value:
 def _repeated(call: Call, value: Value, heads: Any) -> Value:
     own = value.shape[1]
     if not isinstance(heads, int) or not isinstance(own, int) or heads % own:
-        raise RuleError("scaled_dot_product_attention with numbers of heads that do not divide each other")
+        raise RuleError(
+            f"the number of heads of the query ({heads}) must be a multiple of the number of heads of key and value "
+            f"({own})"
+        )
     shape = (value.shape[0], heads, *value.shape[2:])
     return call.step(ops.repeat(value, heads // own, axis=2), shape, _ORDER, value.dtype)
 

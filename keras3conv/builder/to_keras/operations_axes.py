@@ -157,7 +157,10 @@ def _sizes(shape: Shape) -> tuple[int, ...]:
 def _written(shape: Shape) -> tuple[int, ...]:
     found = written(shape)
     if found is None:
-        raise RuleError(f"a reshape to several dynamic sizes: ({', '.join(map(str, shape))})")
+        raise RuleError(
+            f"a reshape to ({', '.join(map(str, shape))}) is not supported: Keras can infer only one dynamic size of "
+            "a shape"
+        )
     return found
 
 
@@ -222,11 +225,16 @@ def for_each_example(call: Call, value: Value, free: list[int], size: int | Size
         return value
     size = call.shape[free[0]] if size is None else size
     if len(free) > 1 or isinstance(size, int):
-        raise RuleError("an expansion to several dynamic sizes")
+        raise RuleError(
+            "an expansion along several axes of dynamic size is not supported: only the batch axis can be expanded "
+            "to a dynamic size"
+        )
     batch = call.writer.example_ones().shape[0]
     times = divided(size, batch)
     if not isinstance(times, int):
-        raise RuleError(f"an expansion to the dynamic size {size}, which is not the batch size")
+        raise RuleError(
+            f"an expansion to the dynamic size {size} is not supported: only to the batch size or a multiple of it"
+        )
     ones = call.writer.example_ones()
     if times > 1:
         ones = call.step(ops.tile(ones, (1, times)), (batch, times), (0, 1), ones.dtype)
@@ -256,7 +264,9 @@ def _repeated_for_examples(call: Call, value: Value, times: Sequence[int | Size]
     number, *others = times
     value = reshaped(call, value, (1,) * (len(times) - value.rank) + value.shape)
     if any(not isinstance(one, int) for one in others) or not isinstance(value.shape[0], int):
-        raise RuleError("repeat with several dynamic repetition counts")
+        raise RuleError(
+            "repeat with a dynamic number of repetitions is supported only along the first axis, if its size is fixed"
+        )
     fixed = tuple(
         one * size if isinstance(one, int) and isinstance(size, int) else size
         for one, size in zip((1, *others), value.shape, strict=True)
@@ -270,7 +280,10 @@ def _repeated_for_examples(call: Call, value: Value, times: Sequence[int | Size]
     ones = ops.reshape(call.writer.example_ones(), (-1, *(1,) * value.rank))
     shape = (call.writer.example_ones().shape[0], *value.shape)
     if number != shape[0] or not value.dtype.startswith("float"):
-        raise RuleError(f"repeat with the dynamic repetition count {number}")
+        raise RuleError(
+            f"repeat with the dynamic number of repetitions {number} is supported only for the batch size and "
+            "floating-point tensors"
+        )
     made = call.step(call.ordered(apart, identity(apart.rank)) * ones, shape, identity(apart.rank), value.dtype)
     return reshaped(call, made, call.shape)
 
@@ -279,7 +292,7 @@ def _repeated_for_examples(call: Call, value: Value, times: Sequence[int | Size]
 def _repeat_interleave(call: Call) -> Result:
     value, axis = call.value("self"), call.get("dim")
     if axis is None:
-        raise RuleError("repeat_interleave without an axis")
+        raise RuleError("repeat_interleave is supported only with an axis: give it the argument dim")
     times = call.arguments["repeats"]
     return call.step(ops.repeat(value, times, axis=value.position(axis)), order=value.order)
 

@@ -19,7 +19,9 @@ def _convolution(call: Call) -> Result:
     rank = len(call.shape) - 2
     weight = call.arguments["weight"]
     if call.value("input").rank != rank + 2:
-        raise RuleError("a convolution without a batch axis")
+        raise RuleError(
+            "a convolution of an input without a batch axis is not supported: add the axis with unsqueeze(0)"
+        )
     config = _config(call, weight.shape, rank)
     if not (call.is_held("weight") and call.is_held("bias")):
         return _of_computed_weight(call, config, rank)
@@ -101,7 +103,10 @@ def _every(call: Call, value: Value, steps: tuple[int, ...]) -> Value:
 def _of_computed_weight(call: Call, config: Config, rank: int) -> Value:
     """Convolve with a weight that a layer cannot own, because it is computed or shared."""
     if "output_padding" in config:
-        raise RuleError(f"{call.name} with a computed or shared weight")
+        raise RuleError(
+            f"the weight of {call.name} is computed or shared with another layer: for a transposed convolution this "
+            "is not supported"
+        )
     order = call.writer.image_order(rank + 2)
     given = call.ordered(call.arguments["input"], order)
     widths = dict(enumerate(_widths(config), 2))

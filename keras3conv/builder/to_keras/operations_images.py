@@ -21,7 +21,7 @@ def _pad(call: Call) -> Result:
     mode = mode or call.get("mode", "constant")
     ends = {value.rank - 1 - place // 2: (pad[place], pad[place + 1]) for place in range(0, len(pad), 2)}
     if any(not isinstance(width, int) for end in ends.values() for width in end):
-        raise RuleError("pad with a width that depends on a dynamic size")
+        raise RuleError("the width of the padding depends on a dynamic size, but Keras pads only by fixed widths")
     for axis, (before, after) in ends.items():
         value = _cut(call, value, axis, before, after)
     widths = tuple(tuple(max(width, 0) for width in ends.get(axis, (0, 0))) for axis in value.order)
@@ -43,7 +43,9 @@ def _cut(call: Call, value: Value, axis: int, before: int, after: int) -> Value:
     if before >= 0 and after >= 0:
         return value
     if not isinstance(size, int):
-        raise RuleError("pad of a dynamic size with a negative width")
+        raise RuleError(
+            f"axis {axis} has a dynamic size, but a padding with a negative width, which crops, needs a fixed size"
+        )
     start, end = max(-before, 0), size - max(-after, 0)
     shape = tuple(end - start if one == axis else other for one, other in enumerate(value.shape))
     return sliced(call, value, axis, start, end, 1, shape)
@@ -55,7 +57,7 @@ def _repeated_border(call: Call, value: Value, axis: int, before: int, after: in
     if not before and not after:
         return value
     if not isinstance(size, int):
-        raise RuleError(f"pad of a dynamic size with mode {mode!r}")
+        raise RuleError(f"axis {axis} has a dynamic size, but a padding with mode={mode!r} needs a fixed size")
 
     def part(start: int, stop: int, times: int) -> Value:
         shape = tuple(stop - start if one == axis else other for one, other in enumerate(value.shape))
@@ -91,7 +93,9 @@ def _fixed(call: Call, value: Value) -> list[tuple[int, int]]:
     """Return the old and the new size of each spatial axis of an image."""
     pairs = list(zip(value.shape[2:], call.shape[2:], strict=True))
     if any(isinstance(one, Size) for pair in pairs for one in pair):
-        raise RuleError(f"{call.name} of a dynamic size")
+        raise RuleError(
+            f"{call.name} needs images of a fixed size, but a spatial axis of its input or output is dynamic"
+        )
     return pairs  # type: ignore[return-value]
 
 
@@ -200,7 +204,7 @@ def _unfold(call: Call) -> Result:
     size, gaps, pads, steps = (call.arguments[name] for name in ("kernel_size", "dilation", "padding", "stride"))
     batch, channels, *space = value.shape
     if any(isinstance(one, Size) for one in space):
-        raise RuleError("unfold of a dynamic size")
+        raise RuleError("unfold needs images of a fixed size, but a spatial axis of its input is dynamic")
     numbers = [one for one in space if isinstance(one, int)]
     padded = _zeros_around(call, value, pads)
     made = [

@@ -71,7 +71,9 @@ def picked(call: Call, value: Value, axis: int, key: Any, shape: Shape) -> Value
 def _select(call: Call) -> Result:
     value, index = call.value("self"), call.arguments["index"]
     if not isinstance(index, int):
-        raise RuleError("select at a computed index")
+        raise RuleError(
+            "the index is computed, but an element is selected only at an integer; use torch.index_select with a tensor"
+        )
     return picked(call, value, call.get("dim", 0) % value.rank, index, call.shape)
 
 
@@ -98,7 +100,9 @@ def sliced(call: Call, value: Value, axis: int, start: Any, end: Any, step: int,
         places = call.writer.numbers(end)
         return call.step(ops.take(value, places, axis=value.order.index(axis)), shape, value.order, value.dtype)
     if any(isinstance(bound, Size) for bound in (start, end)):
-        raise RuleError("a slice that ends at a dynamic size")
+        raise RuleError(
+            "a slice that starts or ends at a dynamic size is supported only from 0 to that size, with step 1"
+        )
     if not start and end is None and step == 1:
         return value
     return picked(call, value, axis, slice(start or None, end, step), shape)
@@ -113,7 +117,7 @@ def _split(call: Call) -> Result:
         return [picked(call, value, axis, i, shape) if i in used else None for i in range(len(call.node.outputs))]
     sizes = [output.shape[axis] for output in call.node.outputs]
     if any(not isinstance(size, int) for size in sizes):
-        raise RuleError("a split of a dynamic size")
+        raise RuleError(f"axis {axis} has a dynamic size, but {call.name} needs parts of fixed sizes")
     made = [call.writer.new(output.shape, value.order, value.dtype) for output in call.node.outputs]
     ends = np.cumsum(sizes)[:-1].tolist()
     parts = len(sizes) if len(set(sizes)) == 1 else ends
@@ -133,7 +137,7 @@ def _scatter(call: Call) -> Result:
     if not isinstance(size, int):
         if start == 0 and step == 1 and (end is None or end == size or end > _LAST):
             return source  # type: ignore[no-any-return]
-        raise RuleError("writing into a part of a dynamic size")
+        raise RuleError(f"axis {axis} has a dynamic size, but writing into a part of an axis needs a fixed size")
     if call.name == "select_scatter":
         start %= size
         end = start + 1
@@ -190,7 +194,7 @@ def _flip(call: Call) -> Result:
 def _roll(call: Call) -> Result:
     value, dims = call.value("self"), call.get("dims", [])
     if not dims:
-        raise RuleError("roll without axes")
+        raise RuleError("roll is supported only with axes: give it the argument dims")
     for shift, dim in zip(call.arguments["shifts"], dims, strict=True):
         value = call.step(ops.roll(value, shift, axis=value.position(dim)), order=value.order)
     return value

@@ -25,7 +25,7 @@ def _has_affine(call: Call) -> bool:
     """Return whether a normalization has a scale and a shift; raise `RuleError` if it has only one of them."""
     weight, bias = call.get("weight"), call.get("bias")
     if (weight is None) != (bias is None):
-        raise RuleError(f"{call.name} with only one of weight and bias")
+        raise RuleError(f"{call.name} has only one of weight and bias, but the Keras layer has both or none")
     return weight is not None
 
 
@@ -64,7 +64,7 @@ def _product(call: Call, given: Value) -> Value:
 def _addmm(call: Call) -> Result:
     """Convert a linear layer whose weight has the shape (in, out), as in GPT-2."""
     if call.get("beta", 1) != 1 or call.get("alpha", 1) != 1:
-        raise RuleError("addmm with factors")
+        raise RuleError("addmm is supported only with beta=1 and alpha=1")
     given = call.value("mat1")
     weight, bias = call.arguments["mat2"], call.arguments["self"]
     is_layer = call.is_held("mat2") and call.is_held("self") and isinstance(weight, Held) and isinstance(bias, Held)
@@ -84,7 +84,10 @@ def _addmm(call: Call) -> Result:
 @handles("batch_norm", "_native_batch_norm_legit_no_training")
 def _batch_norm(call: Call) -> Result:
     if call.get("training", False):
-        raise RuleError("a batch normalization with the statistics of the batch in evaluation mode")
+        raise RuleError(
+            "this batch normalization uses the statistics of the batch in evaluation mode too, but Keras uses moving "
+            "statistics there; set track_running_stats=True"
+        )
     given, mean = call.value("input"), call.held("running_mean")
     assert mean is not None
     config = {
@@ -103,7 +106,10 @@ def _batch_norm(call: Call) -> Result:
 @handles("instance_norm")
 def _instance_norm(call: Call) -> Result:
     if not call.get("use_input_stats", True):
-        raise RuleError("an instance normalization with running statistics")
+        raise RuleError(
+            "this instance normalization uses running statistics, which Keras does not have; set "
+            "track_running_stats=False"
+        )
     given = call.value("input")
     config = {
         "num_features": given.shape[1],
@@ -140,7 +146,9 @@ def _layer_norm(call: Call) -> Result:
     given, shape = call.value("input"), tuple(call.arguments["normalized_shape"])
     weight, bias = call.get("weight"), call.get("bias")
     if weight is None and bias is not None:
-        raise RuleError("layer_norm with a bias and no weight")
+        raise RuleError(
+            "this layer_norm has a bias but no weight, which Keras does not support; give it a weight of ones"
+        )
     config = {
         "normalized_shape": shape,
         "eps": call.get("eps", 1e-5),
@@ -194,7 +202,7 @@ def _prelu(call: Call) -> Result:
         order=order,
     )
     if order == identity(given.rank) and given.rank > 2:
-        raise RuleError("prelu in a model with channels first")
+        raise RuleError('prelu in a model with channels="first" is not supported: convert with channels="last"')
     return call.writer.by_rule(layer, given, call.node.outputs[0])
 
 
@@ -203,6 +211,8 @@ def _one_hot(call: Call) -> Result:
     given = call.value("self")
     classes = call.get("num_classes", -1)
     if classes < 1:
-        raise RuleError("one_hot without a number of classes")
+        raise RuleError(
+            "one_hot is supported only with num_classes: otherwise the size of the result depends on the data"
+        )
     made = ops.one_hot(call.ordered(given, identity(given.rank)), classes, dtype=Dtype(call.dtype))
     return call.step(made)

@@ -23,7 +23,7 @@ _FUNCTIONS = {
 def _of_matrices(call: Call, *, name: str) -> Result:
     given: Any = call.arguments.get("self", call.arguments.get("A"))
     if call.get("upper", False):
-        raise RuleError(f"{call.name} of the upper triangle")
+        raise RuleError(f"{call.name} is supported only with upper=False")
     return call.step(ops.named(name)(call.ordered(given, identity(len(given.shape)))))
 
 
@@ -35,7 +35,7 @@ for _torch, _keras in _FUNCTIONS.items():
 def _solve(call: Call) -> Result:
     left, right = call.arguments["A"], call.arguments["B"]
     if len(left.shape) != len(right.shape) or not call.get("left", True):
-        raise RuleError("linalg_solve with vectors, or from the right")
+        raise RuleError("linalg_solve is supported only with left=True and a B that has as many axes as A")
     values = [call.ordered(one, identity(len(one.shape))) for one in (left, right)]
     return call.step(ops.solve(*values))
 
@@ -45,7 +45,7 @@ def _triangle(call: Call) -> Result:
     value = call.ordered(call.arguments["self"], identity(len(call.shape)))
     diagonal = call.get("diagonal", 0)
     if not isinstance(diagonal, int):
-        raise RuleError(f"{call.name} from a dynamic diagonal")
+        raise RuleError(f"the argument diagonal of {call.name} is a dynamic size, but must be an integer")
     return call.step(ops.named(call.name)(value, **({"k": diagonal} if diagonal else {})))
 
 
@@ -64,7 +64,7 @@ def _windows(call: Call) -> Result:
     axis = call.arguments["dimension"] % value.rank
     length = value.shape[axis]
     if not isinstance(length, int):
-        raise RuleError("windows of a dynamic size")
+        raise RuleError(f"axis {axis} has a dynamic size, but unfold needs an axis of fixed size")
     array = np.arange(0, length - size + 1, step)[:, None] + np.arange(size)
     places = call.writer.value(
         as_int32(Constant(name=f"{call.node.outputs[0].name} places", array=array, shape=array.shape))

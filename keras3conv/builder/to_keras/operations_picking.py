@@ -27,12 +27,14 @@ def _index(call: Call) -> Result:
     if used == [0, 1] and _are_example_numbers(call, indices[0]) and len(indices[1].shape) == 1:
         return _one_of_each_example(call, given, indices[1])
     if any(indices[axis].dtype in ("bool", "uint8") for axis in used):
-        raise RuleError("a mask that chooses elements: their number depends on the data")
+        raise RuleError(
+            "a boolean mask chooses elements, but their number depends on the data; use torch.where instead"
+        )
     if all(isinstance(indices[axis], Constant) for axis in used) and used == list(range(used[0], used[-1] + 1)):
         return _taken_at_fixed_places(call, given, used, [indices[axis].array for axis in used])
     if used == list(range(len(used))) and (_are_example_numbers(call, indices[0]) or _numbers_rows(given, indices)):
         return _taken_of_examples(call, given, [indices[axis] for axis in used[1:]])
-    raise RuleError("an index with several tensors that are computed")
+    raise RuleError("several computed index tensors are supported only if the first one is torch.arange(batch size)")
 
 
 def _numbers_rows(given: Any, indices: list[Any]) -> bool:
@@ -51,7 +53,9 @@ def _taken_at_fixed_places(call: Call, given: Any, used: list[int], arrays: list
     value = call.ordered(given, identity(len(given.shape)))
     sizes = tuple(value.shape[axis] for axis in used)
     if not all(isinstance(size, int) for size in sizes):
-        raise RuleError("an index with several tensors along a dynamic axis")
+        raise RuleError(
+            "several index tensors pick along an axis of dynamic size, but each of these axes needs a fixed size"
+        )
     numbers = np.ravel_multi_index(tuple(np.broadcast_arrays(*arrays)), sizes, mode="wrap")
     flat = reshaped(call, value, (*value.shape[: used[0]], prod(sizes), *value.shape[used[-1] + 1 :]))
     index = Constant(name=f"{call.node.outputs[0].name} places", array=numbers, shape=numbers.shape)
@@ -71,7 +75,10 @@ def _taken_of_examples(call: Call, given: Any, indices: list[Any]) -> Value:
         if index.shape and value.shape[axis] in index.shape and (place := _own_axis(index, indices, rank))
     }
     if any(not isinstance(value.shape[axis], int) for axis in range(1, len(indices) + 1)):
-        raise RuleError("an index with several tensors along a dynamic axis")
+        raise RuleError(
+            "several index tensors pick along an axis of dynamic size, but each axis except the batch needs a fixed "
+            "size"
+        )
     picking = [axis for axis in range(1, len(indices) + 1) if axis not in whole]
     rest = [*sorted(whole), *range(len(indices) + 1, value.rank)]
     value = call.ordered(value, (0, *picking, *rest))
@@ -116,7 +123,10 @@ def _scaled(call: Call, index: Any, stride: int) -> Any:
 
 def _with_batch_open(shape: Shape) -> tuple[int, ...]:
     if not all(isinstance(size, int) for size in shape[1:]):
-        raise RuleError("an index with several tensors beside a dynamic axis")
+        raise RuleError(
+            "several index tensors are used for a tensor with a dynamic size, but every size except the batch must "
+            "be fixed"
+        )
     return (-1, *(int(size) for size in shape[1:]))
 
 
@@ -172,7 +182,10 @@ def _taken_of_each_example(call: Call, given: Any, index: Constant) -> Value:
     """Take elements of every sample along the second axis, by the same constant indices."""
     value, array = call.writer.value(given), index.array
     if value.rank != 2 or array.ndim != len(call.shape) or array.shape[0] != 1:
-        raise RuleError("each sample has different indices; they must be the same for all samples")
+        raise RuleError(
+            "constant indices differ between the samples of a batch, but must be equal for all samples of a tensor "
+            "(batch, size)"
+        )
     value = call.ordered(value, (0, 1))
     if array.ravel().tolist() != list(range(value.shape[1] if isinstance(value.shape[1], int) else 0)):
         flat = replace(index, name=f"{index.name} flat", array=array.ravel(), shape=(array.size,))
@@ -185,7 +198,9 @@ def _numbers(call: Call) -> Result:
     """Convert `arange` up to a dynamic size; any other range is a constant of the graph."""
     start, end, step = (call.get(name, default) for name, default in (("start", 0), ("end", None), ("step", 1)))
     if start != 0 or step != 1 or not isinstance(end, Size):
-        raise RuleError("arange to a dynamic size with a start other than 0 or a step other than 1")
+        raise RuleError(
+            f"arange to a dynamic size is supported only with start=0 and step=1, not start={start} and step={step}"
+        )
     return call.writer.numbers(end)
 
 
@@ -208,6 +223,9 @@ def _gather(call: Call) -> Result:
 def _first_part(call: Call, value: Value, axis: int, size: int | Size) -> Value:
     """Return the first places of an axis, which are all that torch's gather picks from."""
     if not isinstance(size, int):
-        raise RuleError("gather of a part of a tensor")
+        raise RuleError(
+            f"gather picks from a part of axis {axis}, whose size is dynamic; the index must have the size of the "
+            "tensor there"
+        )
     shape = tuple(size if one == axis else old for one, old in enumerate(value.shape))
     return sliced(call, value, axis, 0, size, 1, shape)

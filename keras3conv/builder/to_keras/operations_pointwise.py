@@ -91,7 +91,7 @@ for _symbol, _names in _SIGNS.items():
 @handles("rsub")
 def _reversed_subtraction(call: Call) -> Result:
     if call.get("alpha", 1) != 1:
-        raise RuleError("rsub with a factor alpha")
+        raise RuleError("rsub is supported only with alpha=1")
     given = [call.arguments["self"], call.arguments["other"]]
     return elementwise(call, given, lambda first, second: sign(call, "-", second, first))
 
@@ -159,7 +159,7 @@ def _hardtanh(call: Call) -> Result:
 def _elu(call: Call) -> Result:
     alpha, scale, inner = (call.get(name, 1) for name in ("alpha", "scale", "input_scale"))
     if scale != 1 or inner != 1:
-        raise RuleError("elu with a scale")
+        raise RuleError("elu is supported only with scale=1 and input_scale=1")
     return elementwise(call, [call.arguments["self"]], lambda value: ops.elu(value, **_unless(alpha=(alpha, 1))))
 
 
@@ -200,7 +200,10 @@ def _from_table(call: Call, *, entries: tuple[table.Operation, ...]) -> Result:
             continue
         function = ops.named(entry.keras[0].rpartition(".")[2])
         if not entry.keras[0].startswith("keras.ops."):
-            raise RuleError(f"{entry.keras[0]} is not an operation of a functional model")
+            raise RuleError(
+                f"its counterpart {entry.keras[0]} is no function of keras.ops, and cannot be used in a functional "
+                "model"
+            )
         given = [call.arguments[name] for name in names]
         return elementwise(call, given, partial(function, **settings))
     raise RuleError("; ".join(dict.fromkeys(reasons)))

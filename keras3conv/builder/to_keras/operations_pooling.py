@@ -63,7 +63,10 @@ def _counted_average(call: Call, given: Value, config: Config) -> Value:
         if isinstance(size, int) and isinstance(made, int)
     ]
     if len(pairs) < len(windows) or config.get("divisor_override"):
-        raise RuleError(f"{call.name} of a dynamic size whose windows have different numbers of elements")
+        raise RuleError(
+            f"the windows of {call.name} have different numbers of elements at the border, which needs images of "
+            "fixed size and no divisor_override"
+        )
     order, rank = call.writer.image_order(given.rank), len(windows)
     given, widths, factors = call.ordered(given, order), {}, np.ones((1,) * given.rank)
     for axis, ((size, made), window, step, pad) in enumerate(zip(pairs, windows, steps, pads, strict=True), 2):
@@ -122,7 +125,7 @@ def _adaptive_average(call: Call) -> Result:
 def _adaptive_maximum(call: Call) -> Result:
     rank, given = len(call.shape) - 2, call.value("self")
     if 1 in call.node.config["used"]:
-        raise RuleError(f"the indices of {call.name}")
+        raise RuleError(f"the model uses the indices that {call.name} returns, but Keras computes only the maxima")
     keras = (f"GlobalMaxPooling{rank}D", f"AdaptiveMaxPooling{rank}D")
     return [_adaptive(call, given, f"AdaptiveMaxPool{rank}d", keras, {"return_indices": False}), None]
 

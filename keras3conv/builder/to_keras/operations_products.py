@@ -74,7 +74,7 @@ def _baddbmm(call: Call) -> Result:
     if beta == 0:
         return made
     if beta != 1:
-        raise RuleError("baddbmm with a factor beta")
+        raise RuleError(f"baddbmm is supported only with beta=0 or beta=1, not beta={beta}")
     return elementwise(call, [call.arguments["self"], made], lambda first, second: sign(call, "+", first, second))
 
 
@@ -82,7 +82,7 @@ def _baddbmm(call: Call) -> Result:
 def _einsum(call: Call) -> Result:
     left, _, right = call.arguments["equation"].replace(" ", "").partition("->")
     if "..." in left or not right:
-        raise RuleError("einsum with an ellipsis or without a result is not supported")
+        raise RuleError("an einsum equation is supported only without an ellipsis and with a result after ->")
     values = [call.writer.value(one) for one in call.arguments["tensors"]]
     names = left.split(",")
     written = ["".join(name[axis] for axis in value.order) for name, value in zip(names, values, strict=True)]

@@ -20,7 +20,7 @@ def _recurrent(call: Call) -> Result:
     config, batch_first = _config(call, weights[0]), call.arguments["batch_first"]
     value = call.value("input")
     if value.rank != 3:
-        raise RuleError(f"{call.name} without a batch axis")
+        raise RuleError(f"{call.name} of an input without a batch axis is not supported: add the axis with unsqueeze")
     directions = 1 + call.arguments["bidirectional"]
     hidden, time = config["hidden_size"], 1 if batch_first else 0
     initial, used = _initial_states(call), call.node.config["used"]
@@ -67,9 +67,12 @@ def _weights(call: Call) -> list[dict[str, Held]]:
     names = [f"{role}{suffix}" for suffix in ("", "_reverse")[: 1 + call.arguments["bidirectional"]] for role in roles]
     given = call.arguments["params"]
     if len(given) != len(names) * call.arguments["num_layers"]:
-        raise RuleError(f"{call.name} with a projection")
+        raise RuleError(f"{call.name} has a projection (proj_size), which the Keras layer does not have")
     if any(not isinstance(one, Held) or one.is_shared for one in given):
-        raise RuleError(f"{call.name} with computed or shared weights")
+        raise RuleError(
+            f"the weights of {call.name} are computed or shared with another layer, but a Keras layer needs weights "
+            "of its own"
+        )
     starts = range(0, len(given), len(names))
     return [dict(zip(names, given[start : start + len(names)], strict=True)) for start in starts]
 

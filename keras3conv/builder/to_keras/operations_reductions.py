@@ -47,9 +47,12 @@ def _reduce(call: Call, *, name: str) -> Result:
     value = call.value("self")
     axes = _axes(call, value)
     if any(isinstance(value.shape[axis], Size) for axis in axes):
-        raise RuleError(f"{call.name} along the batch axis")
+        raise RuleError(
+            f"{call.name} runs along the batch axis or another axis of dynamic size; in Keras the result would depend "
+            "on the other samples of a batch"
+        )
     if name.startswith("arg") and len(axes) > 1 and value.rank > 1:
-        raise RuleError(f"{call.name} without an axis")
+        raise RuleError(f"{call.name} is supported only with an axis: give it the argument dim")
     options, order = _options(call, value, axes)
     return call.step(ops.named(name)(value, **options), order=order)
 
@@ -95,7 +98,9 @@ def _deviation(call: Call, *, is_root: bool) -> Value:
         correction = int(call.arguments["unbiased"])
     sizes = [value.shape[axis] for axis in axes]
     if any(isinstance(size, Size) for size in sizes):
-        raise RuleError(f"{call.name} along a dynamic axis")
+        raise RuleError(
+            f"{call.name} runs along an axis of dynamic size, but its correction needs a fixed number of elements"
+        )
     number = prod(size for size in sizes if isinstance(size, int))
     options, order = _options(call, value, axes)
     made: Any = ops.var(value, **options)
@@ -107,7 +112,7 @@ def _deviation(call: Call, *, is_root: bool) -> Value:
 @handles("linalg_vector_norm", "norm")
 def _norm(call: Call) -> Result:
     if call.get("ord", call.get("p", 2)) != 2:
-        raise RuleError("a norm of an order other than 2")
+        raise RuleError("a norm is supported only with the order 2")
     value = call.value("self")
     options, order = _options(call, value, _axes(call, value))
     return call.step(ops.sqrt(ops.sum(ops.square(value), **options)), order=order)

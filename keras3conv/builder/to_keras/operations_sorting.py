@@ -15,7 +15,7 @@ def _axis(call: Call, value: Value) -> int:
     """Return the axis that is sorted, whose size is fixed."""
     axis: int = call.get("dim", -1) % value.rank
     if not isinstance(value.shape[axis], int):
-        raise RuleError(f"{call.name} along a dynamic size")
+        raise RuleError(f"axis {axis} has a dynamic size, but {call.name} needs an axis of fixed size")
     return axis
 
 
@@ -54,7 +54,7 @@ def _sorted(call: Call, value: Value, axis: int, *, descending: bool) -> list[Va
 def _largest(call: Call) -> Result:
     value, number = call.value("self"), call.arguments["k"]
     if not isinstance(number, int):
-        raise RuleError("topk of a dynamic number of elements")
+        raise RuleError("the argument k of topk is a dynamic size, but must be an integer")
     axis = call.get("dim", -1) % value.rank
     order: Order = (*(one for one in value.order if one != axis), axis)
     value = call.ordered(value, order)
@@ -86,7 +86,7 @@ def _search(call: Call) -> Result:
     sequence, given = call.arguments[names[0]], call.arguments[names[1]]
     rank = sequence.array.ndim if isinstance(sequence, Constant) else len(sequence.shape)
     if rank != 1 or call.get("sorter") is not None:
-        raise RuleError(f"{call.name} in a sequence of several axes")
+        raise RuleError(f"{call.name} is supported only for a sorted sequence of one axis, without a sorter")
     is_right = call.get("right", False) or call.get("side", "left") == "right"
     value = call.ordered(given, identity(len(given.shape)))
     flat = call.step(ops.reshape(value, (-1,)), (Size(symbols=("unknown",)),), dtype=value.dtype)  # for TensorFlow
@@ -94,5 +94,5 @@ def _search(call: Call) -> Result:
     found = call.step(made, flat.shape)
     sizes = written(call.shape)
     if sizes is None:
-        raise RuleError(f"{call.name} of a tensor with several dynamic axes")
+        raise RuleError(f"{call.name} is supported only for a tensor with at most one axis of dynamic size")
     return call.step(ops.reshape(found, sizes))

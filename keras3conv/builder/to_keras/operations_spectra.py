@@ -40,8 +40,7 @@ def handler_for(call: Call) -> Handler:
     is_complex = any(map(_is_complex, walk(call.arguments)))
     handler = _handler_of_complex(call.node.kind) if is_complex else handler_of(call.node.kind)
     if handler is None:
-        kind = f"{call.node.kind} of complex numbers" if is_complex else call.node.kind
-        raise RuleError(f"{kind}, which has no counterpart in Keras")
+        raise RuleError(f"Keras has no counterpart for {call.name}{' of complex numbers' if is_complex else ''}")
     return handler
 
 
@@ -122,7 +121,7 @@ def _product(call: Call, handler: Handler) -> Result:
     names = [name for name in ("self", "other", "mat2") if name in call.arguments]
     given = call.arguments.get("tensors") or [call.arguments[name] for name in names]
     if len(given) != 2:
-        raise RuleError(f"{call.name} of {len(given)} complex tensors")
+        raise RuleError(f"{call.name} with complex numbers is supported only for two tensors, not {len(given)}")
     (a, b), (c, d) = map(pair_of, given)
 
     def of(left: Any, right: Any) -> Any:
@@ -162,7 +161,9 @@ def _conjugate(call: Call) -> Result:
 def _divided(call: Call) -> Result:
     real, imaginary = pair_of(call.arguments["other"])
     if imaginary is not None:
-        raise RuleError("a division by complex numbers")
+        raise RuleError(
+            "a division by complex numbers is not supported: divide by real numbers, or multiply by the inverse"
+        )
     made = [
         elementwise(_as_real(call), [part, real], lambda one, other: sign(call, "/", one, other))
         for part in _parts(call)
@@ -242,7 +243,7 @@ def _transformed_axes(call: Call, rank: int) -> list[int]:
 def _factor(call: Call, sizes: Sequence[Any], *, inverse: bool) -> float:
     """Return what a transform without a factor is multiplied with."""
     if not all(isinstance(size, int) for size in sizes):
-        raise RuleError(f"{call.name} along a dynamic size")
+        raise RuleError(f"{call.name} needs axes of fixed size, but one of its axes is dynamic")
     norm = call.get("norm", "backward")
     if norm == "ortho":
         return 1 / sqrt(prod(sizes))
@@ -258,7 +259,10 @@ def _require_sizes(call: Call, value: Value, axes: Sequence[int]) -> None:
     sizes = call.get("s", [call.get("n")])
     wanted = [value.shape[axis] for axis in axes[-len(sizes) :]]
     if any(size not in (None, -1, old) for size, old in zip(sizes, wanted, strict=False)):
-        raise RuleError(f"{call.name} with another size than that of its input")
+        raise RuleError(
+            f"{call.name} pads or cuts its input (arguments n, s), which is not supported: pad or slice the input "
+            "before the call"
+        )
 
 
 def _fft(call: Call, parts: tuple[Value, Value], axes: Sequence[int], *, inverse: bool) -> tuple[Value, Value]:
@@ -294,7 +298,7 @@ def _real_transform(call: Call) -> Result:
     *others, last = _transformed_axes(call, value.rank)
     sizes = call.get("s", [call.get("n")])
     if len(sizes) > 1:
-        raise RuleError(f"{call.name} with sizes")
+        raise RuleError(f"{call.name} with the argument s is not supported: pad or slice the input before the call")
     length = sizes[-1] if sizes[-1] not in (None, value.shape[last]) else None
     total = [length or value.shape[last], *(value.shape[axis] for axis in others)]
     factor = _factor(call, total, inverse=False)
@@ -312,7 +316,7 @@ def _to_real_transform(call: Call) -> Result:
     *others, last = _transformed_axes(call, parts[0].rank)
     length = call.shape[last]
     if not isinstance(length, int):
-        raise RuleError(f"{call.name} along a dynamic size")
+        raise RuleError(f"{call.name} needs an axis of fixed size, but axis {last} is dynamic")
     factor = _factor(call, [length, *(parts[0].shape[axis] for axis in others)], inverse=True)
     parts = _fft(call, parts, others, inverse=True)
     order: Order = (*(one for one in parts[0].order if one != last), last)
@@ -325,9 +329,12 @@ def _spectrogram(call: Call) -> Result:
     """Transform overlapping windows of a signal of shape (batch, samples)."""
     value, size = call.value("self"), call.arguments["n_fft"]
     if value.rank != 2 or not isinstance(value.shape[1], int) or not call.get("return_complex", False):
-        raise RuleError("stft of another input than (batch, samples), or with a real result")
+        raise RuleError(
+            "stft is supported only for an input of shape (batch, samples), a fixed number of samples, and "
+            "return_complex=True"
+        )
     if not call.get("onesided", True):
-        raise RuleError("stft with onesided=False")
+        raise RuleError("stft is supported only with onesided=True")
     step = call.get("hop_length", size // 4)
     value = call.ordered(value, (0, 1))
     if call.get("center", False):
@@ -361,7 +368,7 @@ def _window(call: Call, size: int) -> Constant | None:
     """Return the window, with zeros before and behind a shorter one; None if all samples count alike."""
     length, given = call.get("win_length", size), call.get("window")
     if given is not None and not isinstance(given, Constant):
-        raise RuleError("stft with a window that is computed or trained")
+        raise RuleError("the window of stft is computed or trained, but must be constant")
     if given is None and length == size:
         return None
     array = np.ones(length) if given is None else given.array

@@ -14,7 +14,10 @@ from keras3conv.builder.to_keras.operations_axes import for_each_example, reshap
 from keras3conv.errors import RuleError
 from keras3conv.transforms import Array
 
-_DEPENDS_ON_DATA = "the number of elements that are written depends on the data"
+_DEPENDS_ON_DATA = (
+    "values are written where a boolean mask is True, and their number depends on the data; only a single number can "
+    "be written"
+)
 
 
 @handles("index_put", "_unsafe_index_put", "_index_put_impl")
@@ -25,11 +28,14 @@ def _index_put(call: Call) -> Result:
     if any(index.dtype in ("bool", "uint8") for index in given):
         return _where_masked(call, used, given, values)
     if used != list(range(used[0], used[-1] + 1)) or not all(isinstance(index, Constant) for index in given):
-        raise RuleError("writing at places that are computed")
+        raise RuleError(
+            "an assignment to indexed elements is supported only with constant indices of adjacent axes, not with "
+            "computed indices"
+        )
     value = call.ordered(call.arguments["self"], identity(len(call.shape)))
     sizes = [value.shape[axis] for axis in used]
     if not all(isinstance(size, int) for size in sizes):
-        raise RuleError("writing at places of a dynamic axis")
+        raise RuleError("an assignment to indexed elements needs axes of fixed size, but an indexed axis is dynamic")
     arrays = np.broadcast_arrays(*(index.array for index in given))
     numbers = np.ravel_multi_index(tuple(arrays), tuple(sizes), mode="wrap")
     part = (*value.shape[: used[0]], *numbers.shape, *value.shape[used[-1] + 1 :])
@@ -54,7 +60,7 @@ def _where_masked(call: Call, used: list[int], given: list[Any], values: Any) ->
         mask = reshaped(call, value, (*value.shape, *(1,) * (len(call.shape) - rank)))
     single = values if isinstance(values, Constant) else reshaped(call, call.writer.value(values), ())
     if call.get("accumulate", False):
-        raise RuleError("adding at the places of a mask")
+        raise RuleError("index_put with a boolean mask is supported only with accumulate=False")
     return elementwise(call, [mask, single, call.arguments["self"]], ops.where)
 
 
@@ -67,7 +73,10 @@ def _grown(call: Call, value: Value, shape: tuple[Any, ...]) -> Value:
         value = call.step(ops.tile(value, tuple(fixed)), sizes, identity(len(shape)), value.dtype)
     free = [axis for axis, size in enumerate(shape) if value.shape[axis] != size]
     if free and (free != [0] or shape[0] != call.shape[0]):
-        raise RuleError("writing values that are repeated along a dynamic axis")
+        raise RuleError(
+            "the assigned values must be repeated along an axis of dynamic size, which is supported only for the "
+            "batch axis"
+        )
     return for_each_example(call, value, free)
 
 
@@ -121,7 +130,10 @@ def written_with_steps(call: Call, value: Value, axis: int, places: range, sourc
 def _scatter(call: Call) -> Result:
     """Write along one axis at places that each have their own number; of several at one place, the last."""
     if call.get("reduce", "sum") not in ("sum", "add") or not call.get("include_self", True):
-        raise RuleError(f"{call.name} with {call.get('reduce')!r}")
+        raise RuleError(
+            f"{call.name} is supported only with a sum as reduction and include_self=True, not with "
+            f"reduce={call.get('reduce')!r}"
+        )
     adds = call.name != "scatter" or call.get("reduce") is not None
     plain = identity(len(call.shape))
     value, index = _grown(call, call.value("self"), call.shape), call.arguments["index"]
@@ -133,7 +145,10 @@ def _scatter(call: Call) -> Result:
     number = places.shape[axis]
     others = [one for one in range(value.rank) if one != axis and places.shape[one] not in (value.shape[one], 1)]
     if others or not isinstance(size, int) or not isinstance(number, int):
-        raise RuleError(f"{call.name} into a part of a tensor")
+        raise RuleError(
+            f"{call.name} is supported only if the index has the shape of the tensor except along dim, where both "
+            "sizes are fixed"
+        )
     source = call.arguments.get("src", call.arguments.get("value"))
     marks = _marks(call, index, places, size, "float32" if adds else "int32")
     if adds:
@@ -160,7 +175,10 @@ def _source(call: Call, source: Any, places: Value) -> Value:
         return call.writer.value(source)
     value = call.ordered(source, identity(places.rank))
     if value.shape != places.shape:
-        raise RuleError(f"{call.name} of a part of the new elements")
+        raise RuleError(
+            f"{call.name} is supported only if source and index have the same shape, not {value.shape} and "
+            f"{places.shape}"
+        )
     return value
 
 

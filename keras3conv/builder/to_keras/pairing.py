@@ -60,7 +60,7 @@ def _unused(pairs: Sequence[Pair], torch: ModelView) -> Iterator[Ignored]:
             continue
         if tensor.storage in storages:
             continue  # a tied tensor, which is mapped under another path
-        constant = "a constant of the model, or no output depends on it"
+        constant = "it is a constant of the model, or no output depends on it"
         yield Ignored(side="torch", path=tensor.path, reason=constant if not tensor.trainable else _UNUSED)
 
 

@@ -168,8 +168,9 @@ def _value_reads(model: Any, graph: Graph, inputs: Any) -> tuple[Problem, ...]:
 
 
 _HIDDEN = (
-    "the outputs depend on this variable, but no Keras operation uses it: a `call` method reads the values of the "
-    "variable, which would become a constant. Make it an attribute of the layer, and use it in keras.ops instead"
+    "the outputs depend on this variable, but no Keras operation uses it: a `call` method reads its values, "
+    "which would "
+    "become a constant. Make the variable an attribute of the layer, and use it in keras.ops instead"
 )
 
 

@@ -98,7 +98,10 @@ class _Lowering:
         node = call.node
         is_operation = node.kind.startswith(("keras.ops.", "keras.activations."))
         if node.path not in self.layers or is_operation or not call.tensors:
-            raise RuleError(f"{node.kind} is not supported: it has neither a handler nor a rule")
+            raise RuleError(
+                f"{node.kind} is not supported: torch has no counterpart for it, and no rule is registered for the "
+                "class"
+            )
         given = call.tensor
         layer = replace(self.layers[node.path], config=node.config)
         _require_no_extra_arguments(node)
@@ -134,7 +137,9 @@ class _Lowering:
         layer = replace(self.layers[node.path], config={**node.config, **config})
         choice = choose(layer, call.tensor, only)
         if len(choice.specs) != 1:
-            raise RuleError(f"{node.kind} becomes {len(choice.specs)} torch layers, but must become one")
+            raise RuleError(
+                f"{node.kind} becomes {len(choice.specs)} torch layers, but is supported here only if it becomes one"
+            )
         return Submodule(self._module(layer, choice.specs[0], 0, choice, call.tensor))
 
     def _parts(self, layer: LayerView, choice: Choice, given: Value) -> list["_Part"]:
@@ -233,7 +238,8 @@ class _Lowering:
     def _argument(self, leaf: Any) -> Any:
         if isinstance(leaf, Ref) and leaf.name not in self.values:
             raise RuleError(
-                "an argument is a tensor that is not computed from the model's inputs; Keras does not save it either"
+                "an argument of this call is a tensor that is not computed from the model's inputs; Keras does "
+                "not save it either"
             )
         return self.values[leaf.name] if isinstance(leaf, Ref) else leaf
 
@@ -311,7 +317,10 @@ def _require_no_extra_arguments(node: Node) -> None:
     extra = [name for name, value in arguments.items() if any(refs(value))][1:]
     extra += [name for name, value in arguments.items() if value is True]
     if extra:
-        raise RuleError(f"{node.kind} is called with {', '.join(extra)}, which is not supported")
+        raise RuleError(
+            f"{node.kind} is called with the argument {', '.join(extra)}, which the conversion to torch does not "
+            "support"
+        )
 
 
 def _parameter(name: str, parameter: Parameter) -> Weight:

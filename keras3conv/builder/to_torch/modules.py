@@ -67,7 +67,7 @@ def choose(layer: LayerView, given: Value, only: str = "") -> Choice:
     reasons: list[str] = []
     choices = [choice for choice in _choices(layer, given, reasons) if choice.rule.torch.startswith(only)]
     if not choices:
-        raise RuleError("; ".join(dict.fromkeys(reasons)) or f"no rule knows {layer.kind or 'this class'}")
+        raise RuleError("; ".join(dict.fromkeys(reasons)) or f"no rule knows the class {layer.kind or 'of this layer'}")
     return next((choice for choice in choices if choice.order in (None, given.order)), choices[0])
 
 
@@ -135,7 +135,10 @@ def _needed_order(rule: Rule, specs: LayerSpecs, layer: LayerView, rank: int) ->
     owner = next((spec for spec in specs if spec.kind == rule.torch), specs[-1])
     layout = rule.layout_for(owner.config)
     if layout == "time":
-        raise RuleError(f"{rule.torch} takes the time axis before the batch")
+        raise RuleError(
+            f"{rule.torch} takes the time axis before the batch axis, which this conversion does not support; use "
+            "batch_first=True"
+        )
     if layout == "same" or config.get("data_format") == "channels_first":
         return identity(rank)
     axis = config.get("axis", -1)

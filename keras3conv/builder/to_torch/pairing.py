@@ -71,7 +71,7 @@ def _constants(program: Program, paths: Mapping[str, str]) -> Iterator[Ignored]:
     for weight in program.weights.values():
         if not weight.source:
             path = paths.get(weight.name, weight.name)
-            yield Ignored(side="torch", path=path, reason="a constant in a call of the Keras model")
+            yield Ignored(side="torch", path=path, reason="it is a constant in a call of the Keras model, not a weight")
 
 
 def _unused(pairs: list[Pair], keras: ModelView) -> Iterator[Ignored]:
