@@ -67,7 +67,10 @@ def read(path: str | os.PathLike[str], *, entry: str = "") -> ModelView:
     source = Source.pin(path)
     found = identify(expected_format(path), source)
     if entry and found != "torch":
-        raise FileError(f"{path}: an entry can be chosen only in a torch checkpoint, and the format is {found}")
+        raise FileError(
+            f"{path}: the argument entry is for torch checkpoints only, but this file has the format {found}; leave "
+            "it out"
+        )
     with collection_paused():
         view = checkpoint.read(source, entry) if entry else READERS[found](source)
         return parts.joined(view) if view.side == "torch" else view

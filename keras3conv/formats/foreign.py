@@ -10,7 +10,7 @@ _MSGPACK = re.compile(rb"(?:[\x81-\x8f]|\xde..|\xdf....)(?:[\xa1-\xbf]|\xd9.)[A-
 _FILES: tuple[tuple[Callable[[bytes], bool], str, str], ...] = (
     (
         lambda head: head.startswith(b"version https://git-lfs.github.com/spec/"),
-        "is not the file, but a pointer of Git LFS to it",
+        "is a pointer of Git LFS, not the file itself",
         "git lfs pull",
     ),
     (

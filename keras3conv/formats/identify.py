@@ -65,7 +65,7 @@ def by_suffix(path: str | os.PathLike[str]) -> str:
             f"{os.fspath(path)} is an ONNX file, which is not a checkpoint: compare it with another ONNX file\n"
             "Fix:  k3c.compare_onnx(first, second)"
         )
-    raise FileError(f"{os.fspath(path)}: unknown suffix; the known ones are {', '.join(SUFFIXES)}")
+    raise FileError(f"{os.fspath(path)} has an unknown suffix; the known ones are {', '.join(SUFFIXES)}")
 
 
 def expected_format(path: Path) -> str:

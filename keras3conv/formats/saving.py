@@ -87,7 +87,8 @@ class Destination:
         expected = by_suffix(path)
         if template is None and expected not in LAYOUTS:
             raise FileError(
-                f"{path}: writing {CONTENTS[expected]} needs the model that it is for\n"
+                f"{path}: {CONTENTS[expected]} can be written only with the live model, because the file also "
+                "stores its layers\n"
                 f'Fix:  k3c.transfer(source, model, plan, out="{path}")  # the target is a live model'
             )
         return cls(path=path, tensors=tuple(tensors), read=read, template=template, checks=checks)
@@ -233,7 +234,7 @@ def _check_names(tensors: Sequence[TensorRef], destination: Path) -> None:
     seen: set[str] = set()
     for tensor in tensors:
         if tensor.path in seen:
-            raise FileError(f"{destination}: two tensors have the name {tensor.path!r}")
+            raise FileError(f"{destination} is not written, because two tensors have the name {tensor.path!r}")
         seen.add(tensor.path)
         try:
             tensor.path.encode()

@@ -101,7 +101,7 @@ def index_of(path: Path, size: int | None) -> Path | None:
     if size is None:
         return None
     known = ", ".join(f"{scheme.single} ({scheme.index})" for scheme in _SCHEMES)
-    raise FileError(f"{path} cannot be written in shards; the formats that can are {known}")
+    raise FileError(f"{path} has a format that cannot be split into shards; the formats that can are {known}")
 
 
 def divide(index: Path, tensors: Sequence[TensorRef], size: int | None) -> Shards:
@@ -166,5 +166,7 @@ def parse_size(size: int | str) -> int:
         if found and unit in _UNITS:
             size = int(float(found[1]) * _UNITS[unit])
     if isinstance(size, str) or size < 1:
-        raise InputError(f"the size of a shard is {size!r}: write a number of bytes, or 500MB, 2GB, 2GiB")
+        raise InputError(
+            f"the size of a shard must be a number of bytes, or a text such as 500MB, 2GB or 2GiB; found {size!r}"
+        )
     return size

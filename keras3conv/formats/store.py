@@ -136,7 +136,9 @@ def read_checksums(path: Path, kind: str) -> dict[str, int]:
             while left:
                 count = file.readinto(buffer[: min(left, _BLOCK)])  # type: ignore[attr-defined]  # BinaryIO lacks it
                 if not count:
-                    raise MalformedCheckpoint(f"{path} was truncated while it was read")
+                    raise MalformedCheckpoint(
+                        f"{path} became shorter while it was read; read it again when no other program writes it"
+                    )
                 crc, left = zlib.crc32(buffer[:count], crc), left - count
             found[location] = crc
     return found
@@ -177,7 +179,10 @@ def store_in_template(
     values = {tensor.location: tensor.path for tensor in view.tensors()}
     for location, tensor in places.items():
         if checksum(view.read(values[location])) != checksums[tensor.path]:
-            raise FileError(f"{path} was damaged while it was written: {tensor.path} has other values")
+            raise FileError(
+                f"{path} was damaged while it was written: {tensor.path} has different values than those that were "
+                "written"
+            )
     file_written = replace(digest(temporary), path=str(path))
     locations = {tensor.path: location for location, tensor in places.items()}
     return Written(file=file_written, tensors=tensors, checksums=checksums, locations=locations)

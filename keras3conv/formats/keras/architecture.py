@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from keras3conv.errors import MalformedCheckpoint
+from keras3conv.errors import MalformedCheckpoint, quoted
 from keras3conv.formats.keras.names import qualified
 from keras3conv.model.views import InputSpec
 
@@ -71,7 +71,9 @@ class Architecture:
 def parse(config: Any, where: str) -> Architecture:
     """Parse a `model_config`; raise `MalformedCheckpoint` if it is not the architecture of a Keras model."""
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict | list):
-        raise MalformedCheckpoint(f"{where}: the architecture is not that of a Keras model")
+        raise MalformedCheckpoint(
+            f"{where}: the architecture must be a JSON object with the key 'config', as Keras writes it"
+        )
     root = _layer(config, where, _MAX_DEPTH)
     return Architecture(root=root, places=_places(root) if root.is_model else {}, input_specs=_input_specs(root))
 
@@ -85,13 +87,17 @@ def inner_layer(layer: LayerConfig, attribute: str) -> LayerConfig | None:
 
 
 def _layer(entry: Any, where: str, depth: int) -> LayerConfig:
-    if not isinstance(entry, dict) or not isinstance(entry.get("class_name"), str) or depth == 0:
-        raise MalformedCheckpoint(f"{where}: a layer of the architecture has no class, or is nested too deeply")
+    if depth == 0:
+        raise MalformedCheckpoint(f"{where}: the layers of the architecture are nested too deeply to be read")
+    if not isinstance(entry, dict) or not isinstance(entry.get("class_name"), str):
+        raise MalformedCheckpoint(f"{where}: a layer of the architecture has no key 'class_name': {quoted(entry)}")
     class_name, config = entry["class_name"], entry.get("config") or {}
     if isinstance(config, list):  # a Sequential of Keras before 2.2.3 is a bare list of layers
         config = {"layers": config}
     if not isinstance(config, dict):
-        raise MalformedCheckpoint(f"{where}: the {class_name} in the architecture has no configuration")
+        raise MalformedCheckpoint(
+            f"{where}: a layer of the class {class_name} in the architecture has no key 'config' with its configuration"
+        )
     name, module, nodes = config.get("name", entry.get("name")), entry.get("module"), entry.get("inbound_nodes")
     children: tuple[LayerConfig, ...] = ()
     if class_name in _MODELS and isinstance(config.get("layers"), list):
@@ -213,7 +219,7 @@ def _ordered(model: LayerConfig) -> Iterator[LayerConfig]:
             if not needs[taker]:
                 heapq.heappush(ready, taker)
     if done < len(calls):
-        raise MalformedCheckpoint(f"the architecture of {model.name} has a cycle of layers")
+        raise MalformedCheckpoint(f"the layers in the architecture of {model.name} depend on each other in a circle")
 
 
 def _needs(layer: LayerConfig, number: int, ranks: Mapping[Call, int]) -> set[int]:

@@ -149,7 +149,7 @@ def _member(source: Source, members: Mapping[str, Member], name: str) -> Member:
         return members[name]
     if any(other.endswith((".weights.json", ".weights.npz")) for other in members):
         raise FileError(f"{source.path} has its weights in shards or as npz: save it with the default arguments")
-    raise IncompleteCheckpoint(f"{source.path} has no {name}: it is not a .keras archive, or an incomplete one")
+    raise IncompleteCheckpoint(f"{source.path} has no member {name}: it is not a .keras archive, or an incomplete one")
 
 
 def _weights(source: Source, members: Mapping[str, Member]) -> Member:
@@ -190,10 +190,15 @@ def check_inventory(tensors: Sequence[TensorRef], view: ModelView) -> dict[str, 
             continue
         if place is None or place.shape != tensor.shape:
             what = "no such tensor" if place is None else f"a tensor of shape {place.shape} under this name"
-            raise FileError(f"{tensor.path} {tensor.shape}: the template {view.origin} has {what}")
+            raise FileError(
+                f"the tensor {tensor.path} of shape {tensor.shape} does not fit the template {view.origin}, which has "
+                f"{what}"
+            )
         places[place.location] = tensor
     if left := [tensor.path for tensor in held.values() if tensor.location not in places]:
-        raise FileError(f"the template {view.origin} has tensors without a new value: {', '.join(left[:5])}")
+        raise FileError(
+            f"the template {view.origin} has tensors for which there are no new values: {', '.join(left[:5])}"
+        )
     return places
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from keras3conv.errors import BudgetExceeded, MalformedCheckpoint
+from keras3conv.errors import BudgetExceeded, MalformedCheckpoint, quoted
 from keras3conv.formats.keras.architecture import Architecture, parse
 from keras3conv.formats.safe.source import Source, parse_json
 
@@ -31,5 +31,5 @@ def parsed(path: Path) -> Any:
     with source.open() as file:
         found = parse_json(bytes(source.read(file, 0, source.size)), str(path))
     if not isinstance(found, dict):
-        raise MalformedCheckpoint(f"{path}: the architecture is not that of a Keras model")
+        raise MalformedCheckpoint(f"{path} must contain a JSON object, as Keras writes it; found {quoted(found)}")
     return found

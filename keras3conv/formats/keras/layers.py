@@ -69,7 +69,8 @@ def distinct(found: Sequence[Found], where: str) -> Sequence[Found]:
         names = [f"{layer.path}/{role}" for role in layer.roles]
         if layer.path in seen or len(names) != len(set(names)):
             raise MalformedCheckpoint(
-                f"{where}: two layers, or two variables of a layer, have the name {quoted(layer.path)}"
+                f"{where}: the layer name {quoted(layer.path)} occurs twice, or two variables of this layer have "
+                "the same name"
             )
         seen.add(layer.path)
     return found

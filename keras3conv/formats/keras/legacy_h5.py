@@ -95,7 +95,7 @@ def _find(tree: Tree, architecture: Architecture | None, where: str) -> list[Fou
     if names is None:
         raise MalformedCheckpoint(f"{where} is an HDF5 file, but contains no weights of a Keras model")
     if len(names) != len(set(names)):
-        raise MalformedCheckpoint(f"{where}: a name occurs twice in layer_names")
+        raise MalformedCheckpoint(f"{where}: a name occurs twice in the list layer_names of the file")
     described = dict(architecture.walk()) if architecture else {}
     found: dict[str, list[tuple[str, Dataset]]] = {}
     top = [_TOP_LEVEL] if f"{base}/{_TOP_LEVEL}".lstrip("/") in tree.groups else []
@@ -187,7 +187,10 @@ def _inside_model(name: str, inside: list[str], described: Mapping[str, LayerCon
 def _write_names(node: Any, attribute: str, names: list[str]) -> None:
     array = np.array([name.encode() for name in names], dtype=None if names else "S1")
     if array.dtype.itemsize > _ATTRIBUTE_LIMIT:
-        raise FileError(f"a name of {array.dtype.itemsize:,} bytes does not fit into an HDF5 attribute")
+        raise FileError(
+            f"the name of a layer or weight has {array.dtype.itemsize:,} bytes, but an HDF5 attribute holds "
+            f"{_ATTRIBUTE_LIMIT:,}; choose a shorter name"
+        )
     parts = -(-array.nbytes // _ATTRIBUTE_LIMIT) or 1
     if parts == 1:
         node.attrs[attribute] = array

@@ -65,14 +65,19 @@ def read(source: Source) -> ModelView:
 def weight_map_of(source: Source) -> dict[str, tuple[str, ...]]:
     """Return the names of the files for each group, as Keras writes it: "/layers/dense/vars"."""
     if source.size > _MAX_INDEX:
-        raise MalformedCheckpoint(f"{source.path} has {source.size:,} bytes, too many for an index")
+        raise MalformedCheckpoint(
+            f"{source.path} has {source.size:,} bytes, too many for the index of a sharded checkpoint; the limit is "
+            f"{_MAX_INDEX:,}"
+        )
     with source.open() as file:
         raw = bytes(source.read(file, 0, source.size))
     check_count(raw.count(b'"') // 4, str(source.path))
     content = parse_json(raw, str(source.path))
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
-        raise MalformedCheckpoint(f"{source.path} has no weight_map")
+        raise MalformedCheckpoint(
+            f"{source.path} has no key weight_map, so it is not the index of a sharded checkpoint"
+        )
     return {group: tuple(_names(source, group, value)) for group, value in weight_map.items()}
 
 
@@ -93,7 +98,9 @@ def _check_numbers(source: Source, names: Collection[str]) -> None:
         missing = min(set(range(max(numbers) + 2)) - numbers)
         name = f"{stem}_{missing:05}.weights.h5"
         if missing < max(numbers) or (source.path.parent / name).exists():
-            raise IncompleteCheckpoint(f"{source.path} lists no tensor of the shard {quoted(name)}")
+            raise IncompleteCheckpoint(
+                f"{source.path} lists no tensor of the shard {quoted(name)}, so the index is incomplete"
+            )
 
 
 def _check(where: str, listed: Mapping[str, Collection[str]], trees: Mapping[str, Tree]) -> None:
@@ -108,11 +115,15 @@ def _check(where: str, listed: Mapping[str, Collection[str]], trees: Mapping[str
                     f"{where}: {name} also contains {quoted(path)}, which the index does not list"
                 )
     if doubled := [path for path, names in holders.items() if len(names) > 1]:
-        raise MalformedCheckpoint(f"{where}: {quoted(doubled[0])} is in {' and '.join(holders[doubled[0]][:2])}")
+        raise MalformedCheckpoint(
+            f"{where}: {quoted(doubled[0])} must be in one shard, but is in {' and '.join(holders[doubled[0]][:2])}"
+        )
     held = {(path.rpartition("/")[0], name) for path, names in holders.items() for name in names}
     for group, names in listed.items():
         if missing := [name for name in names if (group.lstrip("/"), name) not in held]:
-            raise IncompleteCheckpoint(f"{where}: {missing[0]} lacks the variables of {quoted(group)}")
+            raise IncompleteCheckpoint(
+                f"{where}: the shard {missing[0]} lacks the variables of {quoted(group)}, which the index lists for it"
+            )
 
 
 def _joined(where: str, trees: Mapping[str, Tree]) -> Tree:

@@ -145,13 +145,17 @@ def _node(
 ) -> Node:
     values = f"{group}/vars".lstrip("/")
     if values not in tree.groups:
-        raise MalformedCheckpoint(f"{where}: {quoted(values)} is not a group")
+        raise MalformedCheckpoint(f"{where}: {quoted(values)} must be an HDF5 group with the variables of a layer")
     numbers = sorted(tree.groups[values], key=_natural)
     if numbers != [str(number) for number in range(len(numbers))]:
-        raise MalformedCheckpoint(f"{where}: the variables of {quoted(group)} are {listed(numbers)}, not 0, 1, ...")
+        raise MalformedCheckpoint(
+            f"{where}: the variables of {quoted(group)} must be numbered 0, 1, ..., but are {listed(numbers)}"
+        )
     missing = [number for number in numbers if f"{values}/{number}" not in tree.datasets]
     if missing:
-        raise MalformedCheckpoint(f"{where}: {values}/{missing[0]} is not a dataset")
+        raise MalformedCheckpoint(
+            f"{where}: the variable {values}/{missing[0]} is not an HDF5 dataset, so it has no values"
+        )
     stored = tree.text(values, "name")
     model = Node(group="", name="", datasets=(), config=root)
     parent = nodes.get(_owner(group, nodes), model)

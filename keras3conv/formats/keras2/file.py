@@ -124,7 +124,7 @@ def groups(path: Path) -> tuple[Group, ...]:
     base = WEIGHTS if WEIGHTS in tree.groups else ""
     names = tree.texts(base, "layer_names")
     if names is None:
-        raise MalformedCheckpoint(f"{path} is HDF5, but holds no weights of a Keras model")
+        raise MalformedCheckpoint(f"{path} is an HDF5 file, but contains no weights of a Keras model")
     return tuple(_group(file, tree, layer, f"{base}/{layer}".lstrip("/")) for layer in names)
 
 

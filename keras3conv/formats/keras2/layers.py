@@ -26,11 +26,11 @@ _CLASSES = {
 """The class names that Keras 3 changed."""
 
 REFUSED = {
-    "Lambda": "a Lambda layer is code, and no code is ever run from a file",
-    "LocallyConnected1D": "Keras 3 has no such layer",
-    "LocallyConnected2D": "Keras 3 has no such layer",
-    "RandomFourierFeatures": "Keras 3 has no such layer",
-    "DenseFeatures": "Keras 3 has no such layer",
+    "Lambda": "a Lambda layer contains Python code, and no code is ever run from a file",
+    "LocallyConnected1D": "Keras 3 has no layer of this class",
+    "LocallyConnected2D": "Keras 3 has no layer of this class",
+    "RandomFourierFeatures": "Keras 3 has no layer of this class",
+    "DenseFeatures": "Keras 3 has no layer of this class",
 }
 """The classes without a counterpart in Keras 3, with the reason."""
 

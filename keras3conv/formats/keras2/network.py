@@ -112,7 +112,7 @@ def layers_in(config: Any) -> list[Config]:
     """Return the configurations of the layers of a model."""
     entries = config if isinstance(config, list) else config.get("layers")
     if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
-        raise MalformedCheckpoint("a layer of the architecture has no class or no configuration")
+        raise MalformedCheckpoint("a layer in the architecture of the file lacks the key 'class_name' or 'config'")
     return entries
 
 

@@ -219,7 +219,9 @@ def _is_ignored(name: str, value: Any) -> bool:
 def _of_node(config: Mapping[str, Any], given: Sequence[Any]) -> Applied:
     node = config.get("node_def")
     if not isinstance(node, Mapping) or not isinstance(config.get("constants"), Mapping):
-        raise RuleError("the node of the TensorFlow graph is not in the file")
+        raise RuleError(
+            "an operation between the layers is a node of a TensorFlow graph, but the file does not contain the node"
+        )
     kind, attributes = str(node.get("op")), node.get("attr") or {}
     tensors, constants = iter(given), config["constants"]
     values = [
@@ -244,7 +246,9 @@ def _attributes(kind: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
         if name in _BOOLEAN:
             found[_BOOLEAN[name]] = bool(value.get("b", False))
         elif name not in _WITHOUT_MEANING:
-            raise RuleError(f"the TensorFlow operation {kind} has the attribute {name}, which has no counterpart")
+            raise RuleError(
+                f"the TensorFlow operation {kind} has the attribute {name}, which has no counterpart in keras.ops"
+            )
     return found
 
 
@@ -260,7 +264,9 @@ def _part(part: Any) -> Any:
             return slice(part["start"], part["stop"], part["step"])
         if part.get("class_name") == "__ellipsis__":
             return Ellipsis
-        raise RuleError(f"a tensor is indexed by {dict(part)!r}, which has no counterpart")
+        raise RuleError(
+            f"a tensor between the layers is indexed by {dict(part)!r}, which has no counterpart in keras.ops"
+        )
     return part
 
 

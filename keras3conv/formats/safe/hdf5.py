@@ -30,7 +30,7 @@ def opened(file: Any, where: str, mode: str) -> Iterator["h5py.File"]:
 def check_path(path: str) -> None:
     """Raise `FileError` for a path that HDF5 does not allow: with an empty part, a part ".", or a NUL."""
     if not all(part.strip(".") or part.count(".") > 1 for part in path.split("/")) or "\0" in path:
-        raise FileError(f"{path!r} is not a valid path in an HDF5 file")
+        raise FileError(f"{path!r} is not a valid path in an HDF5 file: no part may be empty, '.' or '..'")
 
 
 class Declarations:

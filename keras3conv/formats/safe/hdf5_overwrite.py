@@ -46,8 +46,8 @@ def _fitting(array: Array, tensor: TensorRef, dataset: Dataset, where: str) -> A
     """Return an array in the byte order of its dataset."""
     if dataset.shape != array.shape or dataset.dtype != array.dtype.name:
         raise FileError(
-            f"{where}: {dataset.path!r} is {dataset.dtype} {dataset.shape}, but {tensor.path} is "
-            f"{array.dtype} {array.shape}"
+            f"{where}: the dataset {dataset.path!r} is {dataset.dtype} of shape {dataset.shape}, but the new values of "
+            f"{tensor.path} are {array.dtype} of shape {array.shape}"
         )
     return array if dataset.dtype == "bfloat16" or not array.size else array.astype(dataset.layout, copy=False)
 

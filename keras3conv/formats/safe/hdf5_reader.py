@@ -88,7 +88,10 @@ class Hdf5File:
             _, content = self._ask(dataset)
             values = np.frombuffer(content, dtype)
         if values.size != int(np.prod(dataset.shape, dtype=object)):
-            raise MalformedCheckpoint(f"{self.where}: {quoted(dataset.path)} has a different size than it declares")
+            raise MalformedCheckpoint(
+                f"{self.where}: the dataset {quoted(dataset.path)} has {values.size:,} values, but declares the shape "
+                f"{dataset.shape}"
+            )
         return values.reshape(dataset.shape)
 
     def _ask(self, dataset: Dataset | None) -> tuple[dict[str, Any], bytearray]:
@@ -219,10 +222,10 @@ def _start() -> "subprocess.Popen[bytes]":
 def _reason(status: int | None) -> str:
     if status is not None and status < 0:
         known = {
-            -11: "crashed on it",
-            -6: "crashed on it",
+            -11: "crashed while it read the file",
+            -6: "crashed while it read the file",
             -24: "did not finish within its time limit",
-            -9: "was killed by the system",
+            -9: "was killed by the system while it read the file",
         }
         return known.get(status, f"ended with the signal {-status}")
     return f"ended with the status {status}"

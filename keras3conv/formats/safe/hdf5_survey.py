@@ -81,7 +81,10 @@ def read_dataset(file: "h5py.File", dataset: Dataset) -> Array:
     """Return the values of an inspected dataset, little-endian."""
     node = file[dataset.path]
     if node.shape != dataset.shape:
-        raise MalformedCheckpoint(f"{quoted(dataset.path)} changed its shape")
+        raise MalformedCheckpoint(
+            f"the dataset {quoted(dataset.path)} had the shape {dataset.shape}, but has {node.shape} now: the file "
+            "changed while it was read"
+        )
     dtype = dtype_named(dataset.dtype)
     stored = node[...] if node.shape else np.asarray(node[()])
     if dataset.dtype == "bfloat16":
@@ -125,11 +128,14 @@ class _Survey:
         while waiting:
             path, node = waiting.pop()
             if not isinstance(node, h5py.Group):
-                raise MalformedCheckpoint(f"{self.where}: {quoted(path)} is neither a group nor a dataset")
-            if (address := _address(node)) in seen or path.count("/") >= _MAX_DEPTH:
                 raise MalformedCheckpoint(
-                    f"{self.where}: the group {quoted(path)} occurs twice, or is nested too deeply"
+                    f"{self.where}: the HDF5 object {quoted(path)} is neither a group nor a dataset, so it holds no "
+                    "weights"
                 )
+            if path.count("/") >= _MAX_DEPTH:
+                raise MalformedCheckpoint(f"{self.where}: the group {quoted(path)} is deeper than {_MAX_DEPTH} levels")
+            if (address := _address(node)) in seen:
+                raise MalformedCheckpoint(f"{self.where}: the group {quoted(path)} is stored under two names")
             seen.add(address)
             self.attributes[path] = dict(_attributes(node, f"{self.where}: {quoted(path or '/')}"))
             self.groups[path] = tuple(name for name in self._names(node, path) if path or name != ignored)
@@ -158,13 +164,21 @@ class _Survey:
 
         names = []
         if len(group) + len(self.groups) + len(self.datasets) > 2 * MAX_TENSORS:
-            raise BudgetExceeded(f"{self.where} has too many groups and datasets: more than {2 * MAX_TENSORS:,}")
+            raise BudgetExceeded(
+                f"{self.where} has more than {2 * MAX_TENSORS:,} groups and datasets, which is the limit"
+            )
         for raw in group.id:
             self.bytes_of_names += len(raw) + len(path)
             if len(raw) > _MAX_NAME or self.bytes_of_names > _MAX_NAMES:
-                raise BudgetExceeded(f"{self.where}: the names of groups and datasets are too long: {quoted(raw)}")
+                raise BudgetExceeded(
+                    f"{self.where}: the name {quoted(raw)} is too long, or all names of groups and datasets together "
+                    "are"
+                )
             if group.id.links.get_info(raw).type != h5py.h5l.TYPE_HARD:
-                raise UnsafeCheckpoint(f"{self.where}: {quoted(f'{path}/{_decoded(raw)}')} is a link, not data")
+                raise UnsafeCheckpoint(
+                    f"{self.where}: {quoted(f'{path}/{_decoded(raw)}')} is a link, which could lead out of the file; "
+                    "only data is read"
+                )
             names.append(raw.decode("utf-8"))
         return names
 
@@ -185,14 +199,14 @@ def _attributes(node: "h5py.Group", place: str) -> Iterator[tuple[str, Attribute
 
     count = h5py.h5a.get_num_attrs(node.id)
     if count > MAX_TENSORS:
-        raise BudgetExceeded(f"{place} has {count:,} attributes")
+        raise BudgetExceeded(f"{place} has {count:,} attributes; the limit is {MAX_TENSORS:,}")
     for number in range(count):
         attribute = h5py.h5a.open(node.id, index=number)
         name = attribute.name.decode("utf-8", "replace")
         if _ATTRIBUTES.fullmatch(name):
             # Attributes of fixed length are checked before they are read, attributes of variable length afterwards.
             if (size := _attribute_size(attribute)) > _MAX_TEXT:
-                raise BudgetExceeded(f"{place}: the attribute {name!r} has {size:,} bytes")
+                raise BudgetExceeded(f"{place}: the attribute {name!r} has {size:,} bytes; the limit is {_MAX_TEXT:,}")
             value = _attribute(node.attrs[name], name, place)
             limit = _MAX_NAME if name == "name" else _MAX_TEXT
             if (len(value) if isinstance(value, str) else sum(map(len, value))) > limit:
@@ -225,22 +239,27 @@ def _inspect(node: "h5py.Dataset", path: str, where: str) -> Dataset:
 
     place = f"{where}: {quoted(path)}"
     if node.shape is None:
-        raise MalformedCheckpoint(f"{place} has no shape")
+        raise MalformedCheckpoint(f"{place} is a dataset without a shape (an HDF5 null), which holds no numbers")
     creation = node.id.get_create_plist()
     if creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count():
-        raise UnsafeCheckpoint(f"{place} keeps its data in another file")
+        raise UnsafeCheckpoint(
+            f"{place} keeps its data in another file, which is not read; save the weights into one file"
+        )
     filters = {creation.get_filter(number)[0] for number in range(creation.get_nfilters())}
     if filters - _FILTERS:
-        raise UnsafeCheckpoint(f"{place} needs the filter {min(filters - _FILTERS)}, which is not a part of HDF5")
+        raise UnsafeCheckpoint(
+            f"{place} needs the compression filter {min(filters - _FILTERS)}, which is not a part of HDF5; save the "
+            "file with gzip or without compression"
+        )
     dtype = _dtype_name(node, place)
     size = check_shape(node.shape, place) * node.dtype.itemsize
     stored = int(node.id.get_storage_size())
     if size and not stored:
-        raise NoData(f"{place} was declared but never written")
+        raise NoData(f"{place} is declared in the file, but its values were never written")
     if creation.get_layout() == h5py.h5d.CHUNKED:
         _check_chunks(node, size, stored, place)
     elif stored != size:
-        raise MalformedCheckpoint(f"{place} declares {size:,} bytes, but stores {stored:,}")
+        raise MalformedCheckpoint(f"{place} declares {size:,} bytes of values, but stores {stored:,}")
     layout, offset = _layout(node)
     return Dataset(
         path=path,
@@ -266,17 +285,25 @@ def _layout(node: "h5py.Dataset") -> tuple[str, int]:
 
 def _check_chunks(node: "h5py.Dataset", size: int, stored: int, place: str) -> None:
     if size > _MAX_EXPANSION * stored:
-        raise BudgetExceeded(f"{place} declares {size:,} bytes, but stores {stored:,}")
+        raise BudgetExceeded(
+            f"{place} declares {size:,} bytes of values, but stores only {stored:,}: no weights compress that much"
+        )
     needed, piece = 1, node.dtype.itemsize
     for length, chunk in zip(node.shape, node.chunks, strict=True):
         needed *= -(-length // chunk)
         piece *= chunk
     if needed > max(_MAX_CHUNKS, size // _BYTES_PER_CHUNK):
-        raise BudgetExceeded(f"{place} is split into {needed:,} chunks: reading it would take minutes")
+        raise BudgetExceeded(
+            f"{place} is split into {needed:,} chunks, which would take minutes to read; save it without chunks"
+        )
     if piece > max(_MAX_EXPANSION * stored, 1 << 20):
-        raise BudgetExceeded(f"{place} has chunks of {piece:,} bytes, but stores {stored:,}")
+        raise BudgetExceeded(
+            f"{place} has chunks of {piece:,} bytes, but stores only {stored:,} bytes: no weights compress that much"
+        )
     if int(node.id.get_num_chunks()) < needed:
-        raise NoData(f"{place} was written only in part: {node.id.get_num_chunks():,} of {needed:,} chunks")
+        raise NoData(
+            f"{place} was written only in part: the file has {node.id.get_num_chunks():,} of its {needed:,} chunks"
+        )
 
 
 def _dtype_name(node: "h5py.Dataset", place: str) -> str:
@@ -300,10 +327,12 @@ def _mark(node: "h5py.Dataset", place: str) -> str | None:
     if "dtype" not in node.attrs:
         return None
     if _attribute_size(h5py.h5a.open(node.id, b"dtype")) > _MAX_NAME:
-        raise BudgetExceeded(f"{place}: the attribute 'dtype' is too long")
+        raise BudgetExceeded(
+            f"{place}: the attribute 'dtype' is longer than {_MAX_NAME:,} bytes, so it is not the name of a dtype"
+        )
     value = _attribute(node.attrs["dtype"], "dtype", place)
     if not isinstance(value, str) or len(value) > _MAX_NAME:
-        raise MalformedCheckpoint(f"{place}: the attribute 'dtype' is not a name")
+        raise MalformedCheckpoint(f"{place}: the attribute 'dtype' is not the name of a dtype")
     return value
 
 
@@ -314,4 +343,7 @@ def _check_total(datasets: Mapping[str, Dataset], where: str, size: int) -> None
         raise BudgetExceeded(f"{where} has {size:,} bytes, but its datasets declare {stored:,} stored bytes")
     copied = sum(dataset.stored for dataset in datasets.values())
     if copied > max(_MAX_COPIES * stored, _COPIES_FLOOR):
-        raise BudgetExceeded(f"{where}: the {len(datasets):,} names of its datasets stand for the same few values")
+        raise BudgetExceeded(
+            f"{where}: its {len(datasets):,} datasets share the same few stored values, which would take {copied:,} "
+            "bytes of memory"
+        )

@@ -21,9 +21,14 @@ def shard_path(source: Source, name: str) -> Path:
     """
     path = source.path.parent / name
     if not os.path.lexists(path):
-        raise IncompleteCheckpoint(f"{source.path}: the shard {quoted(name)} is missing")
+        raise IncompleteCheckpoint(
+            f"{source.path}: the shard {quoted(name)} is missing in its folder; put it next to the index"
+        )
     if path.is_symlink():
         target = Path(os.path.realpath(path))  # `Path.resolve` raises RuntimeError for a link to itself
         if target.parent.name != "blobs" or target.parent.parent not in source.path.absolute().parents:
-            raise UnsafeCheckpoint(f"{path} is a link to {path.readlink()}")
+            raise UnsafeCheckpoint(
+                f"{path} is a link to {path.readlink()}, outside of the folder of the index, and links are not "
+                "followed; copy the file"
+            )
     return path

@@ -59,7 +59,7 @@ class Source:
         except ValueError as error:
             raise FileError(f"{os.fspath(path)!r} is not a file name: {error}") from error
         if not stat.S_ISREG(status.st_mode):
-            raise FileError(f"{path} is not a regular file")
+            raise FileError(f"{path} is not a regular file, but a folder or a device")
         if status.st_size == 0:
             raise MalformedCheckpoint(f"{path} is empty")
         return cls(Path(path), status.st_size, _stamp(status))
@@ -85,13 +85,19 @@ class Source:
     def read(self, file: BinaryIO, offset: int, size: int) -> memoryview:
         """Return exactly `size` bytes from `offset`; raise `MalformedCheckpoint` if the file ends before."""
         if offset < 0 or size < 0 or offset + size > self.size:
-            raise MalformedCheckpoint(f"{self.path} has {self.size:,} bytes; {size:,} bytes from {offset:,} are needed")
+            raise MalformedCheckpoint(
+                f"{self.path} has {self.size:,} bytes, but {size:,} bytes from byte {offset:,} on are needed: the "
+                "file is incomplete"
+            )
         view, filled = np.empty(size, np.uint8).data, 0  # not a bytearray, which is filled with zeros
         file.seek(offset)
         while filled < size:
             count = file.readinto(view[filled:])  # type: ignore[attr-defined]  # BinaryIO does not list it
             if not count:
-                raise MalformedCheckpoint(f"{self.path} was truncated at byte {offset + filled:,} while it was read")
+                raise MalformedCheckpoint(
+                    f"{self.path} was cut off at byte {offset + filled:,} while it was read; read it again when no "
+                    "other program writes it"
+                )
             filled += count
         return view
 
@@ -129,23 +135,27 @@ def parse_json(text: bytes | str, where: str, make: Callable[[dict[str, Any]], A
         if len(made) < len(pairs):
             counts = Counter(key for key, _ in pairs)
             repeated = next(key for key, times in counts.items() if times > 1)
-            raise MalformedCheckpoint(f"{where}: the key {quoted(repeated)} occurs twice")
+            raise MalformedCheckpoint(
+                f"{where}: the key {quoted(repeated)} occurs twice in a JSON object, so its value is ambiguous"
+            )
         return make(made) if make else made
 
     def finite(digits: str) -> float:
         if np.isinf(value := float(digits)):
-            raise MalformedCheckpoint(f"{where}: {digits[:40]} is not a JSON number")
+            raise MalformedCheckpoint(f"{where}: the number {digits[:40]} in the JSON is too large")
         return value
 
     def constant(name: str) -> float:
-        raise MalformedCheckpoint(f"{where}: {name} is not a JSON number")
+        raise MalformedCheckpoint(f"{where}: {name} is not allowed as a number in JSON")
 
     try:
         return json.loads(text, object_pairs_hook=distinct, parse_constant=constant, parse_float=finite)
     except RecursionError:
-        raise MalformedCheckpoint(f"{where}: the JSON is nested too deeply") from None
+        raise MalformedCheckpoint(
+            f"{where}: the lists and objects of the JSON are nested too deeply to be read"
+        ) from None
     except ValueError as error:
-        raise MalformedCheckpoint(f"{where} is not JSON: {error}") from None
+        raise MalformedCheckpoint(f"{where} is not valid JSON: {error}") from None
 
 
 def check_shape(shape: Shape, where: str) -> int:
@@ -186,7 +196,7 @@ def dtype_named(name: str) -> np.dtype[Any]:
     if name in _NATIVE:
         return np.dtype(name)
     if name not in _EXTENDED:
-        raise FileError(f"dtype {name} cannot be stored in a weight file")
+        raise FileError(f"the dtype {name} cannot be stored in a weight file")
     import ml_dtypes  # adds bfloat16 and float8 to numpy
 
     extended: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))

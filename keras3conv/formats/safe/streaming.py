@@ -112,8 +112,8 @@ def as_declared(array: Array, tensor: TensorRef) -> Array:
     The header of a file is written before the data, so it would be wrong for such an array.
     """
     if array.shape != tensor.shape or array.dtype.name != tensor.dtype:
-        declared = f"{tensor.path} is declared {tensor.dtype} {tensor.shape}"
-        raise FileError(f"{declared}, but is {array.dtype} {array.shape}")
+        declared = f"{tensor.path} was announced as {tensor.dtype} of shape {tensor.shape}"
+        raise FileError(f"{declared}, but its values are {array.dtype} of shape {array.shape}")
     if array.dtype.byteorder == ">":
         return array.astype(dtype_named(tensor.dtype))
     return array

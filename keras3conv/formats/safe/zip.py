@@ -66,7 +66,9 @@ def scan(source: Source) -> dict[str, Member]:
         for info in _central_directory(source, file):
             member = _member(source, file, info)
             if member.name in members:
-                raise MalformedCheckpoint(f"{source.path} has two members {quoted(member.name)}")
+                raise MalformedCheckpoint(
+                    f"{source.path}: the zip archive has two members with the name {quoted(member.name)}"
+                )
             members[member.name] = member
     _check_overlaps(source, members)
     return members
@@ -81,7 +83,7 @@ def verify(source: Source, member: Member) -> None:
             crc, offset = zlib.crc32(block, crc), offset + len(block)
     if crc != member.crc:
         raise MalformedCheckpoint(
-            f"{source.path}: the CRC of {quoted(member.name)} does not match its bytes: the file is damaged"
+            f"{source.path}: the checksum of {quoted(member.name)} does not match its bytes: the file is damaged"
         )
 
 
@@ -101,7 +103,8 @@ def read_member(source: Source, member: Member, limit: int) -> bytes:
     data = _inflate(source, member, raw) if member.compressed else raw
     if len(data) != member.size or zlib.crc32(data) != member.crc:
         raise MalformedCheckpoint(
-            f"{source.path}: {quoted(member.name)} has a different size or CRC than the archive declares"
+            f"{source.path}: {quoted(member.name)} has a different size or checksum than the archive declares: "
+            "the file is damaged"
         )
     return data
 
@@ -169,7 +172,7 @@ def _check_end(source: Source, file: BinaryIO, members: int, comment: int) -> No
     place = max(0, source.size - _END.size - comment)
     signature, *disks, here, total, size, first, _ = _END.unpack(source.read(file, place, _END.size))
     if signature != b"PK\5\6":
-        raise MalformedCheckpoint(f"{source.path} has bytes after the end of the archive")
+        raise MalformedCheckpoint(f"{source.path} has bytes after the end of the zip archive, so it is damaged")
     found = [(disks, here, total)]
     start = place - _LOCATOR.size - _LARGE_END.size
     if start >= 0 and bytes(source.read(file, start + _LARGE_END.size, 4)) == b"PK\6\7":
@@ -178,12 +181,12 @@ def _check_end(source: Source, file: BinaryIO, members: int, comment: int) -> No
         )
         locator = _LOCATOR.unpack(source.read(file, start + _LARGE_END.size, _LOCATOR.size))
         if (signature, length, first + size) != (b"PK\6\6", 44, start) or locator[1:] != (0, start, 1):
-            raise MalformedCheckpoint(f"{source.path}: the end of the archive is damaged")
+            raise MalformedCheckpoint(f"{source.path}: the record at the end of the zip archive is damaged")
         found.append(([disk, other], large_here, large_total))
     _check_lengths(source, bytes(source.read(file, first, size)))
     for disks, here, total in found:
         if any(disk not in (0, 0xFFFF) for disk in disks) or here != total or total not in (members, 0xFFFF):
-            raise MalformedCheckpoint(f"{source.path} declares {total:,} members, but has {members:,}")
+            raise MalformedCheckpoint(f"{source.path}: the zip archive declares {total:,} members, but has {members:,}")
 
 
 def _check_lengths(source: Source, directory: bytes) -> None:
@@ -193,22 +196,32 @@ def _check_lengths(source: Source, directory: bytes) -> None:
         lengths = directory[place + 28 : place + 34]
         place += 46 + sum(int.from_bytes(lengths[start : start + 2], "little") for start in (0, 2, 4))
     if place != len(directory):
-        raise MalformedCheckpoint(f"{source.path}: the directory of the archive ends inside an entry")
+        raise MalformedCheckpoint(
+            f"{source.path}: the list of members in the zip archive is damaged: it ends inside an entry"
+        )
 
 
 def _member(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> Member:
     where = f"{source.path}: {quoted(info.orig_filename)}"
     if "\0" in info.orig_filename:  # other readers stop at the NUL and read a shorter name
-        raise MalformedCheckpoint(f"{where} has a NUL in its name")
+        raise MalformedCheckpoint(f"{where}: the name of a member of the zip archive contains a NUL character")
     if info.volume or (info.external_attr & _FOLDER and info.file_size):
-        raise MalformedCheckpoint(f"{where} is stored in another file, or is a folder with content")
+        raise MalformedCheckpoint(
+            f"{where} is stored in another part of a split zip archive, or is a folder with content; both are not read"
+        )
     if info.flag_bits & _ENCRYPTED:
-        raise UnsafeCheckpoint(f"{where} is encrypted")
+        raise UnsafeCheckpoint(
+            f"{where} is encrypted, and encrypted members are not read; save the file without a password"
+        )
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise MalformedCheckpoint(f"{where} is compressed by method {info.compress_type}: only deflate is supported")
+        raise MalformedCheckpoint(
+            f"{where} is compressed by the zip method {info.compress_type}, but only stored and deflate are supported"
+        )
     compressed = info.compress_type == zipfile.ZIP_DEFLATED
     if not compressed and info.compress_size != info.file_size:
-        raise MalformedCheckpoint(f"{where} is not compressed, but declares two different sizes")
+        raise MalformedCheckpoint(
+            f"{where} is not compressed, but declares different sizes before and after compression"
+        )
     start = _data_start(source, file, info)
     return Member(info.filename, start, info.compress_size, info.file_size, info.CRC, compressed)
 
@@ -221,12 +234,20 @@ def _data_start(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> int:
     name = bytes(source.read(file, info.header_offset + _LOCAL_HEADER.size, name_size))
     declared = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437", "replace")
     if signature != b"PK\3\4" or name != declared:
-        raise MalformedCheckpoint(f"{source.path}: {quoted(info.filename)} is not at the offset in the directory")
+        raise MalformedCheckpoint(
+            f"{source.path}: the member {quoted(info.filename)} is not at the place that the list of the zip archive "
+            "declares"
+        )
     is_same = (crc, _agree(stored, info.compress_size), _agree(size, info.file_size)) == (info.CRC, True, True)
     if (flags, method) != (info.flag_bits, info.compress_type) or not (is_same or flags & _DEFERRED):
-        raise MalformedCheckpoint(f"{source.path}: {quoted(info.filename)} is declared in two different ways")
+        raise MalformedCheckpoint(
+            f"{source.path}: the zip archive declares {quoted(info.filename)} in two places, with different sizes or "
+            "methods"
+        )
     if start + info.compress_size > source.size:
-        raise MalformedCheckpoint(f"{source.path} ends inside {quoted(info.filename)}")
+        raise MalformedCheckpoint(
+            f"{source.path} ends inside the member {quoted(info.filename)}: the file is incomplete"
+        )
     return start
 
 
@@ -239,7 +260,10 @@ def _check_overlaps(source: Source, members: Mapping[str, Member]) -> None:
     end, before = 0, ""
     for member in sorted(members.values(), key=lambda member: member.start):
         if member.start < end:
-            raise MalformedCheckpoint(f"{source.path}: {quoted(before)} and {quoted(member.name)} share bytes")
+            raise MalformedCheckpoint(
+                f"{source.path}: the members {quoted(before)} and {quoted(member.name)} of the zip archive share "
+                "bytes, so it is damaged"
+            )
         end, before = member.start + member.stored, member.name
 
 

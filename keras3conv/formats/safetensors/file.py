@@ -112,25 +112,30 @@ def parse(source: Source) -> tuple[dict[str, Entry], dict[str, str]]:
     """
     with source.open() as file:
         if source.size < 8:
-            raise MalformedCheckpoint(f"{source.path} has {source.size} bytes, too few for a header")
+            raise MalformedCheckpoint(
+                f"{source.path} has {source.size} bytes, but the header of a safetensors file needs at least 8"
+            )
         (length,) = struct.unpack("<Q", source.read(file, 0, 8))
         if not 2 <= length <= min(_MAX_HEADER, source.size - 8):
-            raise MalformedCheckpoint(f"{source.path}: the declared header of {length:,} bytes does not fit")
+            raise MalformedCheckpoint(
+                f"{source.path} declares a header of {length:,} bytes, which does not fit into a file of "
+                f"{source.size:,} bytes"
+            )
         raw = bytes(source.read(file, 8, length))
     tensors = raw.count(b'"data_offsets"')
     check_count(tensors, str(source.path))
     if raw.count(b'"') > 4 * _MOST_METADATA + 12 * tensors:  # an entry of the metadata has four quotation marks
-        raise BudgetExceeded(f"{source.path}: the header has too many entries that are not tensors")
+        raise BudgetExceeded(f"{source.path}: the header has more than {_MOST_METADATA:,} entries that are not tensors")
     if length > _MAX_METADATA + _MAX_ENTRY * tensors:
-        raise BudgetExceeded(f"{source.path}: the header has {length:,} bytes for {tensors:,} tensors")
+        raise BudgetExceeded(f"{source.path}: the header has {length:,} bytes, too many for its {tensors:,} tensors")
     if raw[:1] != b"{":
         raise MalformedCheckpoint(f"{source.path}: the header does not start with {{")
     header = parse_json(raw, f"{source.path}: the header", _compact)
     if not isinstance(header, dict):
-        raise MalformedCheckpoint(f"{source.path}: the header has no tensors")
+        raise MalformedCheckpoint(f"{source.path}: the header of the safetensors file must be a JSON object")
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise MalformedCheckpoint(f"{source.path}: __metadata__ is not a map of strings")
+        raise MalformedCheckpoint(f"{source.path}: the entry __metadata__ of the header must map names to texts")
     entries = {name: _entry(name, value, 8 + length, source) for name, value in header.items()}
     _check_layout(entries, 8 + length, source)
     check_names(entries, str(source.path))
@@ -190,7 +195,7 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
 
 def _entry(name: str, value: Any, base: int, source: Source) -> Entry:
     if not isinstance(value, _Declared):
-        raise _malformed(source, name, "does not have exactly a dtype, a shape and data_offsets")
+        raise _malformed(source, name, "must have exactly the keys dtype, shape and data_offsets")
     code, shape, offsets = value
     if not isinstance(code, str) or code not in _NAMES:
         raise _malformed(source, name, f"has the unknown dtype {quoted(code)}; known are {', '.join(_NAMES)}")
@@ -199,11 +204,11 @@ def _entry(name: str, value: Any, base: int, source: Source) -> Entry:
         raise _malformed(source, name, f"has the {facts}, which are not whole numbers")
     start, end = offsets
     if not is_shape(shape):
-        raise _malformed(source, name, f"cannot have the shape {quoted(shape)}")
+        raise _malformed(source, name, f"has {quoted(shape)}, which is not a valid shape")
     size = prod(shape) * _SIZES[code]
     if end - start != size:
         facts = f"{code} {quoted(shape)} has {size:,} bytes"
-        raise _malformed(source, name, f"is {facts}, but data_offsets are {quoted(offsets)}")
+        raise _malformed(source, name, f"of {facts}, but its data_offsets are {quoted(offsets)}")
     return Entry(_NAMES[code], shape, base + start, size)
 
 

@@ -47,14 +47,19 @@ def read(source: Source) -> ModelView:
 def read_weight_map(source: Source, suffix: str) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the file of each tensor, and the metadata; every file has the suffix and is beside the index."""
     if source.size > _MAX_INDEX:
-        raise MalformedCheckpoint(f"{source.path} has {source.size:,} bytes, too many for an index")
+        raise MalformedCheckpoint(
+            f"{source.path} has {source.size:,} bytes, too many for the index of a sharded checkpoint; the limit is "
+            f"{_MAX_INDEX:,}"
+        )
     with source.open() as file:
         raw = bytes(source.read(file, 0, source.size))
     check_count(raw.count(b'"') // 4, str(source.path))  # before the index is parsed; 4 quotes per entry
     content = parse_json(raw, str(source.path))
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
-        raise MalformedCheckpoint(f"{source.path} has no weight_map")
+        raise MalformedCheckpoint(
+            f"{source.path} has no key weight_map, so it is not the index of a sharded checkpoint"
+        )
     check_count(len(weight_map), str(source.path))
     _check_numbers(source, weight_map.values())
     for key, name in weight_map.items():
@@ -72,7 +77,9 @@ def _check_numbers(source: Source, names: Iterable[Any]) -> None:
         width, held = len(total), {int(match["number"]) for match in found if match["total"] == total}
         if int(total) <= _MOST_SHARDS and (missing := set(range(1, int(total) + 1)) - held):
             other = f"{stem}-{min(missing):0{width}}-of-{total}{suffix}"
-            raise IncompleteCheckpoint(f"{source.path} lists no tensor of the shard {quoted(other)}")
+            raise IncompleteCheckpoint(
+                f"{source.path} lists no tensor of the shard {quoted(other)}, so the index is incomplete"
+            )
 
 
 def _is_text(value: Any) -> bool:
@@ -84,7 +91,7 @@ def _check(
 ) -> None:
     missing = [f"{key} (in {name})" for key, name in weight_map.items() if key not in shards[name][1]]
     if missing:
-        raise IncompleteCheckpoint(f"{source.path}: its shards lack {listed(missing)}")
+        raise IncompleteCheckpoint(f"{source.path}: the shards lack tensors that the index lists: {listed(missing)}")
     for name, (_, entries) in shards.items():
         if extra := [key for key in entries if weight_map.get(key) != name]:
             fact = f"{name} also contains {listed(extra)}, which the index does not list for it"

@@ -119,16 +119,23 @@ def _archive(source: Source) -> Stored:
         raise UnsafeCheckpoint(f"{where} is a TorchScript archive, which contains code")
     pickled = [name for name in members if name.partition("/")[2] == "data.pkl"]
     if len(pickled) != 1:
-        raise MalformedCheckpoint(f"{where} has {len(pickled)} members data.pkl; a checkpoint has one")
+        raise MalformedCheckpoint(
+            f"{where} must have one member data.pkl, as torch.save writes it, but has {len(pickled)}"
+        )
     prefix = pickled[0].removesuffix("data.pkl")
     if outside := [name for name in members if not name.startswith(prefix)]:
-        raise MalformedCheckpoint(f"{where}: the member {quoted(outside[0])} is not in the folder {quoted(prefix)}")
+        raise MalformedCheckpoint(
+            f"{where}: the member {quoted(outside[0])} is not in the folder {quoted(prefix)} with the others, as "
+            "torch.save writes it"
+        )
     if "byteorder" in inner and read_member(source, inner["byteorder"], 64) != b"little":
-        raise FileError(f"{where} was written big-endian: load and save it with torch first")
+        raise FileError(f"{where} was written by a big-endian machine: load it with torch and save it again")
     data = read_member(source, members[pickled[0]], pickles.MAX_PICKLE)
     content, end = pickles.parse(data, where)
     if end != len(data):
-        raise MalformedCheckpoint(f"{where}: the pickle ends at byte {end:,} of {len(data):,}")
+        raise MalformedCheckpoint(
+            f"{where}: the pickle data.pkl ends at byte {end:,}, but has {len(data):,}: the file is damaged"
+        )
     storages = {name.removeprefix("data/"): member for name, member in inner.items() if name.startswith("data/")}
     for name, member in inner.items():
         if name not in ("data.pkl", "byteorder") and not name.startswith("data/"):
@@ -146,12 +153,15 @@ def _legacy(source: Source) -> Stored:
     version, position = pickles.parse(data, where, position)
     system, position = pickles.parse(data, where, position)
     if version != 1001 or not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise FileError(f"{where} was written big-endian, or in an unknown version: load and save it with torch first")
+        raise FileError(
+            f"{where} was written by a big-endian machine or in an unknown version of the format: load it with torch "
+            "and save it again"
+        )
     found: list[Storage] = []
     content, position = pickles.parse(data, where, position, found)
     keys, position = pickles.parse(data, where, position)
     if not isinstance(keys, list) or not all(type(key) is str for key in keys) or len(set(keys)) != len(keys):
-        raise MalformedCheckpoint(f"{where}: the list of storages is damaged")
+        raise MalformedCheckpoint(f"{where}: the list of tensor storages at the end of the pickles is damaged")
     check_count(len(keys), where)
     storages: dict[str, Member] = {}
     sizes: dict[str, tuple[int, int]] = {}
@@ -163,10 +173,13 @@ def _legacy(source: Source) -> Stored:
             itemsize, size = sizes.get(key, (1, -1))
             start, position = position + 8, position + 8 + count * itemsize
             if count < 0 or position > source.size or (key in sizes and count * itemsize < size):
-                raise MalformedCheckpoint(f"{where}: the storage {quoted(key)} declares {count:,} values")
+                raise MalformedCheckpoint(
+                    f"{where}: the tensor storage {quoted(key)} declares {count:,} values, which do not fit into the "
+                    "file or the tensor"
+                )
             storages[key] = Member(key, start, count * itemsize, count * itemsize, 0, compressed=False)
     if position != source.size:
-        raise MalformedCheckpoint(f"{where} has {source.size:,} bytes, but its storages end at byte {position:,}")
+        raise MalformedCheckpoint(f"{where} has {source.size:,} bytes, but its tensors end at byte {position:,}")
     return Stored(content, storages, "torch checkpoint in the format before torch 1.6")
 
 
@@ -226,20 +239,27 @@ def _check(source: Source, key: Any, tensor: StoredTensor | OddTensor, storages:
     """Raise a `FileError` unless a tensor has a name, is an array of numbers, and has its values in the file."""
     where = f"{source.path}: {quoted(key)}"
     if not isinstance(key, str):
-        raise MalformedCheckpoint(f"{where} is not a string, so it cannot be the name of a tensor")
+        raise MalformedCheckpoint(
+            f"{where} is a key of the state dict, but not a text, so it cannot be the name of a tensor"
+        )
     if isinstance(tensor, OddTensor):
-        raise FileError(f"{where} is {tensor.kind}: only plain tensors are supported")
+        raise FileError(f"{where} is a tensor that is {tensor.kind}; only dense tensors are supported")
     place = tensor.storage
     if place is None:
         raise NoData(f"{where} was saved without its values (on the meta device)")
     if tensor.size > max(place.size, EXPANSION_FLOOR):
-        raise BudgetExceeded(f"{where} expands {place.size:,} stored bytes to {tensor.size:,}")
+        raise BudgetExceeded(
+            f"{where} would expand {place.size:,} stored bytes to {tensor.size:,} bytes in memory; save a contiguous "
+            "copy of the tensor"
+        )
     member = storages.get(place.key)
     held = member.size if member else 0
     if place.offset == 0 and held != place.size and (place.size or member):
-        raise MalformedCheckpoint(f"{where} has a storage of {place.size:,} bytes, but the file has {held:,} for it")
+        raise MalformedCheckpoint(f"{where} declares {place.size:,} bytes of values, but the file has {held:,} for it")
     if tensor.reach and (tensor.offset + tensor.reach) * tensor.itemsize > place.size:
-        raise MalformedCheckpoint(f"{where} extends beyond its storage of {place.size:,} bytes")
+        raise MalformedCheckpoint(
+            f"{where} needs more values than the {place.size:,} bytes that the file stores for it"
+        )
 
 
 def _values(source: Source, tensor: StoredTensor, storages: Mapping[str, Member], verified: set[str]) -> Array:

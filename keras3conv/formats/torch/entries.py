@@ -85,7 +85,7 @@ def find_entry(content: Any, wanted: str, path: Path) -> Entry:
     if whole is not None and all(entry.weights <= whole.weights for entry in inside):
         return whole
     if not inside:
-        raise FileError(f"{path}: there is no state dict in it")
+        raise FileError(f"{path} contains no state dict, that is, no dict of names and tensors")
     if len(inside) > 1:
         lines = "\n".join(f"  {quoted(entry.name)}  {len(entry.content):,} entries" for entry in inside[:20])
         raise FileError(
@@ -102,14 +102,16 @@ def _named(found: list[Entry], wanted: str, path: Path) -> Entry:
     fitting = exact or inside or [entry for entry in found if entry.name.rpartition(".")[2] == wanted]
     if len(fitting) != 1:
         known = ", ".join(quoted(entry.name) for entry in found[:20] if entry.name) or "none"
-        raise FileError(f"{path}: there is no state dict {quoted(wanted)}; state dicts in it: {known}")
+        raise FileError(f"{path} has no state dict {quoted(wanted)}; its state dicts are: {known}")
     return fitting[0]
 
 
 def _entries(content: Mapping[Any, Any], name: str, depth: int, visits: Iterator[int]) -> Iterator[Entry]:
     """Yield the state dicts in a dict, itself included, without those of optimizers and the like."""
     if next(visits) > _MOST_DICTS:
-        raise BudgetExceeded(f"a checkpoint with more than {_MOST_DICTS:,} nested dicts is not searched")
+        raise BudgetExceeded(
+            f"the checkpoint has more than {_MOST_DICTS:,} nested dicts, too many to search for a state dict"
+        )
     tensors = [value for key, value in content.items() if isinstance(key, str) and is_tensor(value)]
     if tensors:
         yield Entry(name, content, sum(map(_may_be_weight, tensors)))

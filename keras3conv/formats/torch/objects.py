@@ -154,7 +154,9 @@ def named(module: Any, name: Any, where: str) -> Global:
         MalformedCheckpoint: The name is not text, or too long.
     """
     if type(module) is not str or type(name) is not str or len(module) + len(name) > _MAX_NAME:
-        raise MalformedCheckpoint(f"{where}: the name of a class is not text, or too long: {quoted((module, name))}")
+        raise MalformedCheckpoint(
+            f"{where}: the pickle names a class whose name is not text, or is too long: {quoted((module, name))}"
+        )
     full = f"{module}.{name}"
     is_harmless = module in ("builtins", "__builtin__") and name in _HARMLESS
     if module.partition(".")[0] in DANGEROUS and not is_harmless:
@@ -172,24 +174,30 @@ def create(kind: Any, arguments: Any, where: str) -> Any:
 def call(function: Any, arguments: Any, where: str) -> Any:
     """Return the object that a call creates; a `Placeholder` if it is neither a tensor nor a container."""
     if type(arguments) is not tuple:
-        raise MalformedCheckpoint(f"{where}: a call in the pickle has no arguments")
+        raise MalformedCheckpoint(f"{where}: the pickle is damaged: a call has no tuple of arguments")
     known = _CALLS.get(function.name) if isinstance(function, Global) else None
     if known is None:
         return _placeholder(function, arguments, where)
     try:
         return known(*arguments)
     except (TypeError, ValueError, OverflowError, MalformedCheckpoint) as error:
-        raise MalformedCheckpoint(f"{where}: {function.name} has wrong arguments: {error}") from None
+        raise MalformedCheckpoint(
+            f"{where}: the pickle is damaged: it calls {function.name} with wrong arguments: {error}"
+        ) from None
 
 
 def storage(reference: Any, where: str) -> Storage:
     """Return the storage that the pickle refers to; raise `MalformedCheckpoint` for other objects."""
     if type(reference) is not tuple or len(reference) not in (5, 6) or reference[0] not in ("storage", b"storage"):
-        raise MalformedCheckpoint(f"{where}: the pickle refers to {quoted(reference)}, which is not a storage")
+        raise MalformedCheckpoint(
+            f"{where}: the pickle is damaged: it refers to {quoted(reference)}, which is not the storage of a tensor"
+        )
     _, kind, key, _, count, *view = reference
     module, _, name = kind.name.rpartition(".") if isinstance(kind, Global) else ("", "", "")
     if module not in ("torch", "torch.storage", "torch.cuda") or type(key) is not str or not _is_size(count):
-        raise MalformedCheckpoint(f"{where}: the pickle has the storage {quoted(reference[1:])}")
+        raise MalformedCheckpoint(
+            f"{where}: the pickle is damaged: {quoted(reference[1:])} does not describe the storage of a tensor"
+        )
     if name not in _STORAGES:
         raise MalformedCheckpoint(f"{where}: the pickle has a storage of the unknown class {quoted(name)}")
     dtype = _STORAGES[name]
@@ -199,15 +207,22 @@ def storage(reference: Any, where: str) -> Storage:
         return found
     part = view[0]
     if type(part) is not tuple or len(part) != 3 or not _is_size(part[1]) or not _is_size(part[2]):
-        raise MalformedCheckpoint(f"{where}: the pickle has the part {quoted(part)} of a storage")
+        raise MalformedCheckpoint(
+            f"{where}: the pickle is damaged: {quoted(part)} does not describe a part of the storage {quoted(key)}"
+        )
     if part[1] + part[2] > count:
-        raise MalformedCheckpoint(f"{where}: a part of the storage {quoted(key)} extends beyond it")
+        raise MalformedCheckpoint(
+            f"{where}: the pickle is damaged: a part of the tensor storage {quoted(key)} extends beyond its {count:,} "
+            "values"
+        )
     return replace(found, size=part[2] * itemsize, offset=part[1] * itemsize)
 
 
 def _placeholder(function: Any, arguments: Any, where: str) -> Placeholder:
     if not isinstance(function, Global):
-        raise MalformedCheckpoint(f"{where}: the pickle calls a {type(function).__name__}")
+        raise MalformedCheckpoint(
+            f"{where}: the pickle is damaged: it calls a {type(function).__name__}, not a class or a function"
+        )
     if function.name.startswith("copyreg.") or function.name.startswith("copy_reg."):
         function = next((entry for entry in arguments if isinstance(entry, Global)), function)
     return Placeholder(function.name)
@@ -219,27 +234,27 @@ def _is_size(value: Any) -> bool:
 
 def _sizes(values: Any) -> Shape:
     if type(values) not in (tuple, list) or not all(map(_is_size, values)):
-        raise ValueError(f"{quoted(values)} are not sizes")
+        raise ValueError(f"{quoted(values)} are not the sizes of a tensor")
     return tuple(values)
 
 
 def _dtype(value: Any) -> str:
     name = value.name.removeprefix("torch.") if isinstance(value, Global) else ""
     if name not in _SIZES:
-        raise ValueError(f"unknown dtype {quoted(name or value)}")
+        raise ValueError(f"{quoted(name or value)} is not a known dtype")
     return name
 
 
 def _tensor(place: Any, offset: Any, shape: Any, strides: Any, flags: Any = None, dtype: str = "") -> Any:
     if not isinstance(place, Storage) or not _is_size(offset):
-        raise ValueError(f"{quoted((place, offset))} are not a storage and an offset")
+        raise ValueError(f"{quoted((place, offset))} are not the storage and the offset of a tensor")
     name = dtype or place.dtype
     if name not in _SIZES:
         return OddTensor("quantized, or of another unsupported dtype")
     sizes, steps = _sizes(shape), _sizes(strides)
     check_shape(sizes, "a tensor")
     if len(sizes) != len(steps):
-        raise ValueError(f"{len(sizes)} sizes and {len(steps)} strides")
+        raise ValueError(f"a tensor has {len(sizes)} sizes, but {len(steps)} strides")
     marks = flags if isinstance(flags, dict) else {}
     return StoredTensor(
         storage=place,
@@ -277,7 +292,7 @@ def _without_values(dtype: Any, shape: Any, strides: Any, *_: Any) -> Any:
 
 def _parameter(data: Any, *_: Any) -> Any:
     if not isinstance(data, StoredTensor | OddTensor | Placeholder):
-        raise ValueError(f"a parameter of {quoted(data)}")
+        raise ValueError(f"a parameter must contain a tensor, but contains {quoted(data)}")
     return data
 
 

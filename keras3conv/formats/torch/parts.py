@@ -127,7 +127,9 @@ def _reader(read: Reader, found: Mapping[str, Parts]) -> Reader:
         with np.errstate(divide="ignore", invalid="ignore"):
             made = weight_norm(*wide) if len(wide) == 2 else spectral_norm(*wide)
         if not np.isfinite(made).all():
-            raise MalformedCheckpoint(f"{path}, computed from {', '.join(found[path].names)}, is not finite")
+            raise MalformedCheckpoint(
+                f"the weight {path}, computed from {', '.join(found[path].names)}, has values that are NaN or infinite"
+            )
         return made.astype(values[len(values) == 2].dtype)
 
     return reader

@@ -60,7 +60,7 @@ class _Machine:
             while data[self.position] != 0x2E:  # STOP
                 step = _STEPS.get(data[self.position])
                 if step is None:
-                    raise self.malformed(f"unknown instruction {data[self.position]:#04x}")
+                    raise self.malformed(f"it has the unknown instruction {data[self.position]:#04x}")
                 self.position += 1
                 step(self)
                 steps += 1
@@ -72,7 +72,7 @@ class _Machine:
         except UnicodeDecodeError:
             raise self.malformed("a text is not UTF-8, or a name not ASCII") from None
         if value is _MARK:
-            raise self.malformed("it has no value")
+            raise self.malformed("it ends without a value")
         return value, self.position + 1
 
     def push_container(self, value: Any) -> None:
@@ -102,7 +102,7 @@ class _Machine:
     def line(self) -> str:
         end = self.data.find(b"\n", self.position, self.position + 1000)
         if end < 0:
-            raise self.malformed("a name does not end")
+            raise self.malformed("the name of a class has no end")
         text = self.data[self.position : end].decode("ascii")
         self.position = end + 1
         return text
@@ -121,12 +121,12 @@ class _Machine:
         if isinstance(found, Placeholder):
             return None
         if type(found) is not kind:
-            raise self.malformed(f"items are put into a {_kind(found)}")
+            raise self.malformed(f"items are added to a {_kind(found)}, not to a {kind.__name__}")
         return found
 
     def set_items(self, pairs: list[Any]) -> None:
         if len(pairs) % 2:
-            raise self.malformed("a key has no value")
+            raise self.malformed("a key of a dict has no value")
         target = self.target(dict)
         if target is not None:
             target.update((_key(key), value) for key, value in zip(pairs[::2], pairs[1::2], strict=True))
@@ -138,7 +138,7 @@ class _Machine:
 
     def get(self, place: int) -> None:
         if place not in self.memo:
-            raise self.malformed(f"it refers to a value {place} that was not stored")
+            raise self.malformed(f"it refers to the value number {place}, which was not stored before")
         self.stack.append(self.memo[place])
 
     def call(self, make: Callable[[Any, Any, str], Any]) -> None:
@@ -152,7 +152,7 @@ class _Machine:
     def build(self) -> None:
         self.stack.pop()  # the state of an object: attributes, which are not tensors of a state dict
         if not isinstance(self.stack[-1], dict | Placeholder | OddTensor):
-            raise self.malformed(f"a {_kind(self.stack[-1])} gets a state")
+            raise self.malformed(f"a state is given to a {_kind(self.stack[-1])}, which has none")
 
     def new_with_keywords(self) -> None:
         self.stack.pop()

@@ -90,7 +90,7 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
     state: OrderedDict[str, _Tensor] = OrderedDict()
     for tensor in tensors:
         if tensor.dtype not in _CLASSIC and not hasattr(torch, tensor.dtype):
-            raise FileError(f"{tensor.path}: torch has no dtype {tensor.dtype}")
+            raise FileError(f"{tensor.path} has the dtype {tensor.dtype}, which this version of torch does not have")
         shared = f"{tensor.storage} {tensor.shape}" if tensor.storage else f"\0{tensor.path}"
         storage = storages.setdefault(shared, _Storage(str(len(storages)), tensor))
         state[tensor.path] = _Tensor(storage, tensor)
