@@ -21,7 +21,7 @@ def find(name: str) -> Rule:
     """Return the rule with this name; raises `RuleError` if there is none."""
     _load()
     if name not in registered:
-        raise RuleError(f"there is no rule with the name {name!r}")
+        raise RuleError(f"there is no rule with the name {name!r}; `keras3conv rules` lists the names")
     return registered[name]
 
 

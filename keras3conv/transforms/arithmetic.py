@@ -17,7 +17,9 @@ class _Summands(Transform):
     def __post_init__(self) -> None:
         self._require_an_array(self.count)
         if self.count > _MOST_SUMMANDS:
-            raise TransformError(f"{self!r}: no layer has more than {_MOST_SUMMANDS:,} tensors of one kind")
+            raise TransformError(
+                f"{self!r} has count={self.count:,}, but no layer has more than {_MOST_SUMMANDS:,} tensors of one kind"
+            )
 
 
 class Sum(_Summands):
@@ -76,7 +78,9 @@ class Equal(_Summands):
         """Return the first array."""
         self._check(arrays)
         if any(not np.array_equal(arrays[0], array, equal_nan=array.dtype.kind == "f") for array in arrays[1:]):
-            raise TransformError(f"{self!r}: the arrays have different values, and one of them would be lost")
+            raise TransformError(
+                f"{self!r} takes arrays with equal values, but these differ, so the values of one would be lost"
+            )
         return arrays[:1]
 
 

@@ -33,16 +33,19 @@ def _parse_side(pattern: str, side: str) -> tuple[Group, ...]:
         elif token == "1" and open_group is None:
             groups.append(())
         else:
-            raise TransformError(f"{pattern!r}: unexpected {token!r}")
+            raise TransformError(
+                f"the pattern {pattern!r} has an unexpected {token!r}; a pattern has names of axes, brackets and "
+                "'->', as in 'o i -> i o'"
+            )
     if open_group is not None:
-        raise TransformError(f"{pattern!r}: a bracket is not closed")
+        raise TransformError(f"a bracket in the pattern {pattern!r} is not closed")
     return tuple(groups)
 
 
 def _parse(pattern: str) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
     left, arrow, right = pattern.partition("->")
     if not arrow:
-        raise TransformError(f"{pattern!r}: there is no '->'")
+        raise TransformError(f"the pattern {pattern!r} has no '->' between its two sides")
     return _parse_side(pattern, left), _parse_side(pattern, right)
 
 
@@ -77,18 +80,20 @@ class Axes(Transform):
         names = [[name for group in side for name in group] for side in (left, right)]
         for side in names:
             if len(side) != len(set(side)):
-                raise TransformError(f"{self!r}: a name appears twice on one side")
+                raise TransformError(f"{self!r} is not a valid pattern: the name of an axis occurs twice on one side")
         if set(names[0]) != set(names[1]):
             missing = ", ".join(sorted(set(names[0]) ^ set(names[1])))
-            raise TransformError(f"{self!r} cannot be reversed: {missing} is on one side only")
+            raise TransformError(f"{self!r} cannot be reversed: {missing} occurs on one side of the pattern only")
         if unknown := sizes.keys() - set(names[0]):
             named = ", ".join(sorted(unknown))
-            raise TransformError(f"{self!r}: a size is given for {named}, which is not in the pattern")
+            raise TransformError(f"{self!r} gives a size for {named}, but its pattern has no such axis")
         if empty := [name for name, size in sizes.items() if size < 1]:
             raise TransformError(f"{self!r} cannot be reversed: the size of {' and '.join(empty)} is 0")
         for group in left + right:
             if len(unsized := [name for name in group if name not in sizes]) > 1:
-                raise TransformError(f"{self!r} cannot be reversed: give the size of {' or '.join(unsized)}")
+                raise TransformError(
+                    f"{self!r} cannot be reversed: give the size of {' or '.join(unsized)} as a keyword argument"
+                )
 
     def __repr__(self) -> str:
         sizes = "".join(f", {name}={size}" for name, size in self.sizes)
@@ -108,7 +113,9 @@ class Axes(Transform):
         """Return the size of every name for an array of this shape."""
         left, _ = self._sides
         if len(shape) != len(left):
-            raise TransformError(f"{self!r} takes {len(left)} axes, the array has {len(shape)}: {shape}")
+            raise TransformError(
+                f"{self!r} takes an array with {len(left)} axes, but this one has {len(shape)}, with the shape {shape}"
+            )
         sizes = dict(self.sizes)
         for group, size in zip(left, shape, strict=True):
             known = prod(sizes[name] for name in group if name in sizes)

@@ -61,7 +61,10 @@ class Transform(ABC):
         """Return the transform that undoes this one."""
         if self._inverse_class is None:
             name = type(self).__name__
-            raise TransformError(f"{self!r} has no inverse: define `inverse`, or a class with inverse_of={name}")
+            raise TransformError(
+                f"{self!r} has no inverse: define the property `inverse` in {name}, or define the inverse as a class: "
+                f"class Un{name}(Transform, inverse_of={name})"
+            )
         return self._inverse_class(**{field.name: getattr(self, field.name) for field in fields(self)})
 
     @abstractmethod
@@ -97,7 +100,7 @@ class Transform(ABC):
     def _require_count(self, wanted: int, values: tuple[T, ...]) -> tuple[T, ...]:
         """Return the values; raise `TransformError` unless there are exactly `wanted`."""
         if len(values) != wanted:
-            raise TransformError(f"{self!r} takes {count(wanted, 'array')}, not {len(values)}")
+            raise TransformError(f"{self!r} takes {count(wanted, 'array')}, but got {len(values)}")
         return values
 
     def _require_equal(self, shapes: Shapes) -> None:
@@ -169,11 +172,11 @@ def from_json(data: Any) -> Transform:
     keys = [key for key in _CLASSES if isinstance(data, Mapping) and key in data]
     if len(keys) != 1:
         known = ", ".join(key for key, cls in _CLASSES.items() if not isabstract(cls))
-        raise TransformError(f"not a transform: {quoted(data)}; known: {known}")
+        raise TransformError(f"the JSON {quoted(data)} is not a transform; the known transforms are {known}")
     try:
         return _CLASSES[keys[0]]._from_json(data)
     except (KeyError, TypeError, AttributeError) as error:
-        raise TransformError(f"not a transform: {quoted(data)} ({error})") from None
+        raise TransformError(f"the JSON {quoted(data)} is not a valid transform: {error}") from None
 
 
 def _bounded(value: Any) -> int:
@@ -196,7 +199,10 @@ _READERS: dict[Any, Callable[[Any], Any]] = {
 def _readers(cls: type[Transform]) -> dict[str, Callable[[Any], Any]]:
     hints = get_type_hints(cls)
     if unknown := [field.name for field in fields(cls) if hints[field.name] not in _READERS]:
-        raise TypeError(f"{cls.__name__}.{unknown[0]} has a type without a JSON form: {hints[unknown[0]]}")
+        raise TypeError(
+            f"the attribute {unknown[0]} of the transform {cls.__name__} has the type {hints[unknown[0]]}, which "
+            "cannot be written as JSON"
+        )
     return {field.name: _READERS[hints[field.name]] for field in fields(cls)}
 
 

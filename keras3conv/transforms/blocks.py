@@ -23,7 +23,9 @@ class Take(OneArray):
     def __post_init__(self) -> None:
         self._require_an_array(len(self.order))
         if sorted(self.order) != list(range(len(self.order))):
-            raise TransformError(f"{self!r} cannot be reversed: the order is not a permutation")
+            raise TransformError(
+                f"{self!r} cannot be reversed: its order must contain each of 0 ... {len(self.order) - 1} once"
+            )
 
     @property
     def inverse(self) -> "Take":

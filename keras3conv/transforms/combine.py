@@ -143,6 +143,6 @@ def _one(results: tuple[T, ...], transform: Transform) -> tuple[T, ...]:
 def _only(results: tuple[T, ...], transform: Transform) -> T:
     if len(results) != 1:
         raise TransformError(
-            f"{transform!r} makes {len(results)} arrays from one array: inside `Each` or `Beside` it must make one"
+            f"{transform!r} makes {len(results)} arrays from one array, but inside `Each` or `Beside` it must make one"
         )
     return results[0]

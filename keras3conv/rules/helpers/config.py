@@ -84,7 +84,9 @@ def renaming(torch: str, keras: str, **names: str) -> Renaming:
     def to_torch(layers: LayerSpecs) -> LayerSpecs:
         given = last(layers).config
         if missing := sorted(set(names.values()) - given.keys()):
-            raise RuleError(f"{keras} without {', '.join(missing)}: the default is unknown")
+            raise RuleError(
+                f"the configuration of {keras} lacks {', '.join(missing)}, and the default value is unknown"
+            )
         values = {here: given[there] for here, there in names.items()}
         config = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         return (LayerSpec(kind=torch, config=config),)
@@ -114,7 +116,10 @@ def bound(
 def shape_of(spec: LayerSpec, role: str) -> Shape:
     """Return the shape of one tensor of a layer; raises `RuleError` if it is unknown."""
     if role not in spec.shapes:
-        raise RuleError(f"{spec.kind}: the shape of {role} is unknown")
+        raise RuleError(
+            f"{spec.kind} needs the shape of its tensor {role}, which is unknown; build the model by one call, or "
+            "give inputs=..."
+        )
     return spec.shapes[role]
 
 
@@ -122,14 +127,17 @@ def input_channels(spec: LayerSpec, axis: int = -1) -> int:
     """Return the size of an axis of the first input; raises `RuleError` if it is unknown."""
     size = spec.inputs[0][axis] if spec.inputs else None
     if size is None:
-        raise RuleError(f"{spec.kind}: the shape of its input is unknown")
+        raise RuleError(
+            f"{spec.kind} needs the shape of its input, which is unknown; build the model by one call, or give "
+            "inputs=..."
+        )
     return size
 
 
 def require_value(kind: str, name: str, value: Any, *allowed: Any) -> None:
     """Raise `RuleError` if an argument has a value other than those allowed, which the other framework lacks."""
     if value not in allowed:
-        raise RuleError(f"{kind.rpartition('.')[2]} with {name}={value!r} has no counterpart")
+        raise RuleError(f"{kind.rpartition('.')[2]} with {name}={value!r} has no counterpart in the other framework")
 
 
 __all__ = [

@@ -36,7 +36,10 @@ def counterpart_shapes(config: Config, role: str, count: int) -> tuple[Shape, ..
         return None
     missing = [place for place in range(count) if f"{place}/{role}" not in keras.shapes]
     if missing:
-        raise RuleError(f"{keras.kind}: the shape of {missing[0]}/{role} is unknown")
+        raise RuleError(
+            f"{keras.kind} needs the shape of {missing[0]}/{role}, which is unknown; build the model by one call, or "
+            "give inputs=..."
+        )
     return tuple(keras.shapes[f"{place}/{role}"] for place in range(count))
 
 

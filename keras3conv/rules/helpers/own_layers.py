@@ -33,7 +33,10 @@ def function_of(kind: str, activation: object) -> str:
     name = name_of(activation)
     if name not in _FUNCTIONS:
         known = ", ".join(_FUNCTIONS)
-        raise RuleError(f"{kind.rpartition('.')[2]} with activation={name!r} is not supported; supported: {known}")
+        raise RuleError(
+            f"{kind.rpartition('.')[2]} is not supported with activation={name!r}; the supported activations are "
+            f"{known}"
+        )
     return _FUNCTIONS[name]
 
 
@@ -42,7 +45,10 @@ def activation_of(kind: str, function: str) -> str:
     names = {function: name for name, function in _FUNCTIONS.items()}
     if function not in names:
         known = ", ".join(names)
-        raise RuleError(f"{kind.rpartition('.')[2]} with activation={function!r} is not supported; supported: {known}")
+        raise RuleError(
+            f"{kind.rpartition('.')[2]} is not supported with activation={function!r}; the supported activations are "
+            f"{known}"
+        )
     return names[function]
 
 

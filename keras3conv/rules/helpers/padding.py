@@ -43,7 +43,10 @@ def same_padding(size: int | None, window: int, stride: int = 1, dilation: int =
     if stride == 1:
         total = reach
     elif size is None:
-        raise RuleError(f'padding="same" with strides={stride} depends on the size of the input, which is unknown')
+        raise RuleError(
+            f'padding="same" with strides={stride} needs the size of the input, which is unknown; give inputs=..., '
+            "which fix it"
+        )
     else:
         total = max((-(-size // stride) - 1) * stride + reach + 1 - size, 0)
     return total // 2, total - total // 2

@@ -62,7 +62,8 @@ def _to_grouped(config: Config) -> LayerSpecs:
     for name, usual in (("value_dim", "head_dim"), ("output_dim", "embed_dim")):
         if config[name] != config[usual]:
             raise RuleError(
-                f"GroupedQueryAttention with {name}={config[name]}: in Keras it always equals {usual}={config[usual]}"
+                f"GroupedQueryAttention has {name}={config[name]}, but in Keras it always equals "
+                f"{usual}={config[usual]}"
             )
     keras = {
         "head_dim": config["head_dim"],
@@ -93,7 +94,9 @@ def _to_torch(layers: LayerSpecs) -> LayerSpecs:
     values, _, value_size = shape_of(spec, "value_dense/kernel")
     _, _, *output = shape_of(spec, "output_dense/kernel")
     if len(output) != 1:
-        raise RuleError(f"MultiHeadAttention with output_shape={tuple(output)}: torch has one feature axis only")
+        raise RuleError(
+            f"MultiHeadAttention has output_shape={tuple(output)}, but in torch the output has only one feature axis"
+        )
     config = {
         "embed_dim": embed,
         "num_heads": heads,

@@ -18,9 +18,14 @@ _BIASES = tuple(f"{part}_dense/bias" for part in _PARTS)
 
 def _to_keras(config: Config) -> LayerSpecs:
     if config["bias_k"]:
-        raise RuleError("MultiheadAttention with add_bias_kv=True: Keras appends no learnt key and value to a sequence")
+        raise RuleError(
+            "MultiheadAttention with add_bias_kv=True has no counterpart: Keras appends no learnt key and value to a "
+            "sequence"
+        )
     if config["add_zero_attn"]:
-        raise RuleError("MultiheadAttention with add_zero_attn=True: Keras appends no zeros to a sequence")
+        raise RuleError(
+            "MultiheadAttention with add_zero_attn=True has no counterpart: Keras appends no zeros to a sequence"
+        )
     keras = {
         "num_heads": config["num_heads"],
         "key_dim": config["embed_dim"] // config["num_heads"],
@@ -55,8 +60,9 @@ def _require_torch_options(spec: LayerSpec) -> None:
     *_, output = shape_of(spec, "output_dense/kernel")
     if not embed == heads * size == heads * value_size == output:
         raise RuleError(
-            f"MultiHeadAttention with {heads} heads, key_dim={size}, value_dim={value_size}, {embed} inputs and "
-            f"{output} outputs: in torch heads x key_dim, heads x value_dim, inputs and outputs must be equal"
+            f"MultiHeadAttention has {heads} heads, key_dim={size}, value_dim={value_size}, {embed} inputs and "
+            f"{output} "
+            "outputs, but in torch heads x key_dim, heads x value_dim, inputs and outputs must be equal"
         )
     for name, usual in (("use_gate", False), ("sliding_window", None)):
         require_value(spec.kind, name, spec.config.get(name, usual), usual)

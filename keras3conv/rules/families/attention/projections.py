@@ -30,7 +30,10 @@ def _attention(config: Config) -> LayerSpec:
     """Return the Keras layer that the projections are paired with; raises `RuleError` if it is unknown."""
     keras = counterpart(config)
     if keras is None:
-        raise RuleError("the number of heads is unknown: pair the projections with a Keras attention layer by a hint")
+        raise RuleError(
+            "the number of heads is unknown, because no Keras attention layer is paired with these projections: pair "
+            "them by a hint"
+        )
     return keras
 
 
@@ -59,7 +62,10 @@ def _packed_weights(config: Config, *, outputs_first: bool) -> tuple[WeightMappi
     query, key, value, _ = _shapes(_attention(config))
     size = query[2]
     if value[2] != size:
-        raise RuleError(f"key_dim={size} and value_dim={value[2]}: they must be equal if one Linear packs all three")
+        raise RuleError(
+            f"the attention layer has key_dim={size} and value_dim={value[2]}, but one Linear for query, key and "
+            "value needs equal sizes"
+        )
     sizes = tuple(heads * size for _, heads, _ in (query, key, value))
     kernel, output = Axes("(h d) e -> e h d", d=size), Axes("o (h d) -> h d o", d=size)
     if not outputs_first:
@@ -78,7 +84,10 @@ def _to_keras(config: Config, *, count: int) -> LayerSpecs:
     query, key, value, output = _shapes(keras)
     biases = {config[str(place)].get("bias", True) for place in range(count)}
     if len(biases) > 1:
-        raise RuleError("some projections have a bias and others have none: Keras has one use_bias for all")
+        raise RuleError(
+            "some of the attention's projections have a bias and others have none, but Keras has one use_bias for "
+            "all of them"
+        )
     made: dict[str, Any] = {"num_heads": query[1], "key_dim": query[2], "value_dim": value[2]}
     made["output_shape"] = output[2]
     if keras.kind == GROUPED:
@@ -94,7 +103,10 @@ def _to_torch(layers: LayerSpecs, *, count: int, make: Make) -> LayerSpecs:
     sizes = [(shape[0], prod(shape[1:])) for shape in inputs]
     if count == 2:
         if len({given for given, _ in sizes}) > 1:
-            raise RuleError(f"query, key and value of (inputs, outputs) {sizes} cannot be packed: inputs differ")
+            raise RuleError(
+                "query, key and value cannot be packed into one Linear, because their numbers of inputs differ: "
+                f"(inputs, outputs) are {sizes}"
+            )
         sizes = [(sizes[0][0], sum(made for _, made in sizes))]
     return tuple(make(*size, bias) for size in (*sizes, (prod(output[:-1]), output[-1])))
 

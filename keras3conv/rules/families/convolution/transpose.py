@@ -66,7 +66,7 @@ def _added_and_cropped(config: Config, strides: Shape, rank: int) -> tuple[Shape
     crops = tuple((pad, pad - extra + got) for pad, extra, got in zip(padding, wanted, added, strict=True))
     if min(end for _, end in crops) < 0:
         name = f"ConvTranspose{rank}d"
-        raise RuleError(f"{name} with output_padding={wanted} and stride={strides}: too large for Keras")
+        raise RuleError(f"{name} has output_padding={wanted}, which is too large for Keras with stride={strides}")
     return added, crops
 
 
@@ -80,7 +80,9 @@ def _to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
     limits = tuple(map(max, strides, dilation))
     if any(extra >= limit for extra, limit in zip(added, limits, strict=True)):
         name = f"Conv{rank}DTranspose"
-        raise RuleError(f"{name} needs output_padding={added}: in torch it must be less than the stride or dilation")
+        raise RuleError(
+            f"{name} needs output_padding={added} in torch, where it must be less than the stride or the dilation"
+        )
     config = {
         "in_channels": inputs,
         "out_channels": outputs,

@@ -116,7 +116,10 @@ def thirds(outputs: int) -> tuple[int, int, int]:
         RuleError: The number of outputs is not divisible by 3.
     """
     if outputs % 3:
-        raise RuleError(f"{outputs} outputs are not divisible by 3: the sizes of query, key and value are unknown")
+        raise RuleError(
+            f"a layer with {outputs} outputs cannot be split into query, key and value of equal size: {outputs} is "
+            "not divisible by 3"
+        )
     return (outputs // 3,) * 3
 
 
@@ -157,7 +160,10 @@ def packed(sizes: list[tuple[int, int]], biases: list[bool], make: Callable[[int
         RuleError: The three differ in inputs or bias, or there are not three.
     """
     if len(sizes) != 3 or len({inputs for inputs, _ in sizes}) > 1 or len(set(biases)) > 1:
-        raise RuleError(f"layers of (inputs, outputs) {sizes} with bias {biases} cannot be packed in one torch layer")
+        raise RuleError(
+            f"the layers with (inputs, outputs) {sizes} and bias {biases} cannot be packed into one torch layer, "
+            "which needs three layers with equal inputs and bias"
+        )
     return make(sizes[0][0], sum(outputs for _, outputs in sizes), biases[0])
 
 
@@ -231,7 +237,7 @@ def _is_pointwise(config: Config, *, rank: int) -> bool:
 
 def _pointwise_to_keras(config: Config, *, rank: int) -> LayerSpecs:
     if not _is_pointwise(config, rank=rank):
-        raise RuleError(f"Conv{rank}d cannot become Dense: it needs kernel size 1, no stride, padding or groups")
+        raise RuleError(f"Conv{rank}d can become Dense only with kernel size 1 and without stride, padding and groups")
     return (_dense(config["out_channels"], config["bias"]),)
 
 

@@ -152,7 +152,10 @@ def _only(patterns: list[Axes]) -> Axes:
     """Return the pattern common to query, key and value; raise `RuleError` if their patterns differ."""
     first, *others = patterns
     if any(other != first for other in others):
-        raise RuleError(f"query, key and value need different patterns: {', '.join(map(repr, patterns))}")
+        raise RuleError(
+            "query, key and value cannot share one torch layer, because their kernels need different transforms: "
+            f"{', '.join(map(repr, patterns))}"
+        )
     return first
 
 

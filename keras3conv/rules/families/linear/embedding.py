@@ -149,7 +149,10 @@ def _bag_to_torch(layers: LayerSpecs) -> LayerSpecs:
     config = {**_table_config(layers), "include_last_offset": False}
     for reduction in layers[1:]:
         if reduction.kind not in _MODES:
-            raise RuleError(f"{reduction.kind} after an Embedding is not a mode of EmbeddingBag")
+            raise RuleError(
+                f"{reduction.kind} after an Embedding has no counterpart: the modes of EmbeddingBag are "
+                f"{', '.join(_MODES)}"
+            )
         config["mode"] = _MODES[reduction.kind]
     return (LayerSpec(kind="torch.nn.EmbeddingBag", config=config),)
 

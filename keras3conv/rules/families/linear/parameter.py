@@ -16,7 +16,7 @@ def _prelu_rank(config: Config) -> int:
     keras = counterpart(config)
     rank = len(shape_of(keras, "alpha")) + 1 if keras else input_rank(config)
     if rank is None:
-        raise RuleError("PReLU: the shape of its input is needed, but unknown")
+        raise RuleError("PReLU needs the shape of its input, which is unknown; call the model once, or give inputs=...")
     return rank
 
 
@@ -37,7 +37,9 @@ def _prelu_to_torch(layers: LayerSpecs) -> LayerSpecs:
     *spatial, channels = shape_of(last(layers), "alpha")
     if set(spatial) - {1}:
         sizes = ", ".join(map(str, spatial))
-        raise RuleError(f"PReLU with a slope for each spatial position, ({sizes}), has no counterpart in torch")
+        raise RuleError(
+            f"PReLU with a slope for each spatial position, of shape ({sizes}), has no counterpart in torch"
+        )
     return (LayerSpec(kind="torch.nn.PReLU", config={"num_parameters": channels}),)
 
 
@@ -78,7 +80,9 @@ def _scale_size(config: Config) -> int:
     """Return the number of factors: the size of the last input axis. Raises `RuleError` if it is unknown."""
     inputs = config.get("inputs")
     if not inputs:
-        raise RuleError("LayerScale: the shape of its input is needed, but unknown")
+        raise RuleError(
+            "LayerScale needs the shape of its input, which is unknown; call the model once, or give inputs=..."
+        )
     return int(inputs[0][-1])
 
 

@@ -29,7 +29,10 @@ def _to_keras(config: Config) -> LayerSpecs:
 def _to_torch(layers: LayerSpecs) -> LayerSpecs:
     dense = last(layers)
     if layers[0].kind != _PATCHES:
-        raise RuleError(f"Dense without {_PATCHES} before it: the size of the patches is unknown")
+        raise RuleError(
+            f"Dense can become a Conv2d over patches only if {_PATCHES} comes before it, which has the size of the "
+            "patches"
+        )
     given = layers[0].config
     size = ints(given["size"], 2)
     require_value(_PATCHES, "strides", given.get("strides") or size, size, *size[:1])

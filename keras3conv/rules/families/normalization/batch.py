@@ -29,7 +29,9 @@ def _batch_norm(**config: object) -> LayerSpecs:
 
 def _to_keras(config: Config) -> LayerSpecs:
     if config["momentum"] is None:
-        raise RuleError("BatchNorm with momentum=None (a cumulative average) has no counterpart")
+        raise RuleError(
+            "BatchNorm with momentum=None (a cumulative average) has no counterpart in Keras; give it a momentum"
+        )
     require_value("torch.nn.BatchNorm", "track_running_stats", config["track_running_stats"], True)
     return _batch_norm(
         epsilon=config["eps"],

@@ -24,7 +24,7 @@ def _unit_to_keras(config: Config) -> LayerSpecs:
 def _unit_to_torch(layers: LayerSpecs) -> LayerSpecs:
     axis = last(layers).config.get("axis", -1)
     if not isinstance(axis, int) and len(axis) != 1:
-        raise RuleError(f"UnitNormalization with axis={axis}: torch normalises along one axis")
+        raise RuleError(f"UnitNormalization has axis={axis}, but torch.nn.functional.normalize works along one axis")
     dim = axis if isinstance(axis, int) else axis[0]
     return (LayerSpec(kind=_NORMALIZE, config={"p": 2.0, "dim": dim, "eps": _EPSILON}),)
 
@@ -58,7 +58,9 @@ def _constants_to_keras(config: Config) -> LayerSpecs:
 def _constants_to_torch(layers: LayerSpecs) -> LayerSpecs:
     keras = last(layers).config
     if keras.get("mean") is None:
-        raise RuleError("an adapted Normalization cannot become Normalize: its mean and variance are variables")
+        raise RuleError(
+            "an adapted Normalization layer cannot become Normalize, because its mean and variance are variables"
+        )
     rank = len(last(layers).inputs[0]) if last(layers).inputs else 4
     axis = keras.get("axis", -1)
     require_value(

@@ -60,7 +60,9 @@ def _normalized_shape(spec: LayerSpec) -> Shape:
     axes = sorted([given] if isinstance(given, int) else given)
     rank = len(spec.inputs[0]) if spec.inputs else axes[-1] + 1  # Keras 2 stored the last axis as a positive index
     if axes not in (list(range(-count, 0)), list(range(rank - count, rank))):
-        raise RuleError(f"{spec.kind.rpartition('.')[2]} with axis={given}: torch normalises over the last axes")
+        raise RuleError(
+            f"{spec.kind.rpartition('.')[2]} has axis={given}, but torch normalizes only over the last axes"
+        )
     sizes = shape or tuple(input_channels(spec, axis) for axis in range(-count, 0))
     return (sizes[-1], *sizes[:-1]) if count > 2 else sizes
 

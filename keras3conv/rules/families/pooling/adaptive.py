@@ -46,7 +46,9 @@ def _adaptive_to_keras(config: Config, *, kind: str, rank: int) -> LayerSpecs:
     require_value(kind, "return_indices", config.get("return_indices", False), False)
     if None in size:
         name = kind.rpartition(".")[2]
-        raise RuleError(f"{_torch_name(kind, rank)}({size}): None (keep the input size) is not supported by {name}")
+        raise RuleError(
+            f"{_torch_name(kind, rank)} has the output size {size}, but {name} has no None (which keeps the input size)"
+        )
     return (LayerSpec(kind=kind, config={"output_size": ints(size, rank)}),)
 
 
@@ -122,7 +124,9 @@ def _power_to_keras(config: Config, *, rank: int) -> LayerSpecs:
 def _power_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
     if [layer.kind.rpartition(".")[2] for layer in layers] != ["power", f"AveragePooling{rank}D", "Rescaling", "power"]:
         needed = f"power, AveragePooling{rank}D, Rescaling, power"
-        raise RuleError(f"{layers[-1].kind} cannot become LPPool{rank}d: the layers {needed} are needed in this order")
+        raise RuleError(
+            f"{layers[-1].kind} can become LPPool{rank}d only as the last of the layers {needed}, in this order"
+        )
     power, pool = layers[0].config["x2"], layers[1].config
     require_value(layers[1].kind, "padding", pool["padding"], "valid")
     size, strides = ints(pool["pool_size"], rank), ints(pool["strides"], rank)

@@ -36,9 +36,11 @@ def _repeat_to_keras(config: Config, *, rank: int) -> LayerSpecs:
     scales = _scales(config, rank)
     if scales is None:
         if config["scale_factor"] is None:
-            raise RuleError(f"Upsample(size=...) cannot become UpSampling{rank}D, which takes a scale")
+            raise RuleError(
+                f"Upsample with size=... cannot become UpSampling{rank}D, which takes a scale; give it a scale_factor"
+            )
         needed = "needs one integer, or one per axis, of at least 1"
-        raise RuleError(f"Upsample(scale_factor={config['scale_factor']}): UpSampling{rank}D {needed}")
+        raise RuleError(f"Upsample has scale_factor={config['scale_factor']}, but UpSampling{rank}D {needed}")
     return (LayerSpec(kind=f"keras.layers.UpSampling{rank}D", config={"size": scales[0] if rank == 1 else scales}),)
 
 

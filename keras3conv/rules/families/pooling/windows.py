@@ -206,7 +206,10 @@ def _same_padding_arguments(pool: LayerSpec, kernel: tuple[int, ...], strides: t
     extra = [end - start for start, end in axes]
     if any(more and stride == 1 for more, stride in zip(extra, strides, strict=True)):
         kind = pool.kind.rpartition(".")[2]
-        raise RuleError(f'{kind} with padding="same" and pool_size={kernel} pads more at the end, which torch cannot')
+        raise RuleError(
+            f'{kind} with padding="same" and pool_size={kernel} pads more at the end than at the start, which torch '
+            "cannot"
+        )
     return {"padding": tuple(start for start, _ in axes), "count_include_pad": False, "ceil_mode": any(extra)}
 
 
@@ -242,7 +245,7 @@ def _windows_to_torch(layers: LayerSpecs, *, rank: int, name: str) -> LayerSpecs
     keras = last(layers).config
     kernel = ints(keras["pool_size"], len(keras["pool_size"]))
     if len(kernel) != rank:
-        raise RuleError(f"windows with {len(kernel)} axes cannot become {name}Pool{rank}d")
+        raise RuleError(f"a pooling over {len(kernel)} axes cannot become {name}Pool{rank}d")
     config = {"kernel_size": kernel, "ceil_mode": keras["ceil_mode"]}
     config |= {"stride": ints(keras["strides"], rank), "padding": ints(keras["padding"], rank)}
     if name == "Max":

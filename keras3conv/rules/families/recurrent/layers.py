@@ -42,7 +42,9 @@ def _serialised(kind: Kind, config: Config) -> dict[str, Any]:
 
 def _to_keras(config: Config, *, kind: Kind) -> LayerSpecs:
     if config.get("proj_size", 0):
-        raise RuleError(f"LSTM with proj_size={config['proj_size']}: Keras has no projection of the hidden state")
+        raise RuleError(
+            f"LSTM with proj_size={config['proj_size']} has no counterpart: Keras has no projection of the hidden state"
+        )
     keras = {**cell_config(kind, config), "return_sequences": True}
     layer = LayerSpec(kind=f"keras.layers.{kind.keras}", config=keras)
     if config["bidirectional"]:
@@ -73,14 +75,18 @@ def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
     require_value(spec.kind, "merge_mode", spec.config.get("merge_mode", "concat"), "concat")
     layers = [spec.config[name] for name in ("layer", "backward_layer") if spec.config.get(name)]
     if not layers:
-        raise RuleError(f"{spec.kind}: its inner layer is unknown")
+        raise RuleError(
+            f"the inner layer of {spec.kind} is unknown, because the file or model gives no configuration of it"
+        )
     for layer in layers:
         require_value(spec.kind, "layer", layer["class_name"], kind.keras)
     configs = [{**layer["config"], "go_backwards": False, "name": ""} for layer in layers]
     backward = LayerSpec(kind=f"keras.layers.{kind.keras}", config=configs[-1], shapes=spec.shapes)
     forward = LayerSpec(kind=f"keras.layers.{kind.keras}", config=configs[0], shapes=spec.shapes)
     if torch_config(kind, backward, "backward_layer/cell/") != torch_config(kind, forward, "forward_layer/cell/"):
-        raise RuleError("Bidirectional whose two layers differ: torch has one configuration for both directions")
+        raise RuleError(
+            "the two layers of a Bidirectional have different configurations, but torch has one for both directions"
+        )
     return forward
 
 
@@ -103,10 +109,16 @@ def _to_torch(layers: LayerSpecs, *, kind: Kind) -> LayerSpecs:
     width = first["hidden_size"] * (2 if first["bidirectional"] else 1)
     for place, other in enumerate(others, 1):
         if other != {**first, "input_size": width}:
-            raise RuleError(f"layer {place} of the stack differs from the first: torch has one configuration for all")
+            raise RuleError(
+                f"layer {place} of the stacked recurrent layers differs from the first, but torch has one "
+                "configuration for all of them"
+            )
     rates = {spec.config["rate"] for spec in layers if spec.kind == _DROPOUT} or {0.0}
     if len(rates) > 1 or len(layers) not in (len(configs), 2 * len(configs) - 1):
-        raise RuleError(f"dropout of {sorted(rates)} between some of {len(configs)} layers: torch has one rate for all")
+        raise RuleError(
+            f"the dropout rates between the {len(configs)} recurrent layers differ or are missing: {sorted(rates)}; "
+            "torch has one rate between all layers"
+        )
     config = {**first, "num_layers": len(configs), "batch_first": True, "dropout": rates.pop()}
     config |= {"proj_size": 0} if kind.torch == "LSTM" else {}
     return (LayerSpec(kind=f"torch.nn.{kind.torch}", config=config),)

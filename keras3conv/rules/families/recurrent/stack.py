@@ -23,7 +23,7 @@ def cells_of(spec: LayerSpec) -> tuple[tuple[str, Config], ...]:
     """
     cell = spec.config.get("cell")
     if not cell and spec.config:
-        raise RuleError(f"{spec.kind}: its cell is unknown")
+        raise RuleError(f"the cell of {spec.kind} is unknown, because the file or model gives no configuration of it")
     if not cell:
         return tuple((prefix, _cell_by_shapes(spec, prefix)) for prefix in _prefixes_in(spec))
     if cell["class_name"] != _STACK:
@@ -34,7 +34,7 @@ def cells_of(spec: LayerSpec) -> tuple[tuple[str, Config], ...]:
 def _prefixes_in(spec: LayerSpec) -> tuple[str, ...]:
     found = sum(role.endswith("/recurrent_kernel") for role in spec.shapes)
     if not found:
-        raise RuleError(f"{spec.kind}: its cell is unknown")
+        raise RuleError(f"the cell of {spec.kind} is unknown, because the file or model gives no configuration of it")
     return prefixes(1 if "cell/recurrent_kernel" in spec.shapes else found)
 
 
@@ -46,7 +46,10 @@ def _cell_by_shapes(spec: LayerSpec, prefix: str) -> dict[str, Any]:
     units, *space, gates = shape_of(spec, f"{prefix}recurrent_kernel")
     names = {units: "SimpleRNNCell", 3 * units: "GRUCell", 4 * units: "LSTMCell"}
     if space or gates not in names:
-        raise RuleError(f"{spec.kind}: no known cell of {units} units has a recurrent kernel with {gates} columns")
+        raise RuleError(
+            f"the cell of {spec.kind} is unknown: no known cell of {units} units has a recurrent kernel with {gates} "
+            "columns"
+        )
     bias = spec.shapes.get(f"{prefix}bias")
     reset = {"reset_after": bias is None or len(bias) == 2} if names[gates] == "GRUCell" else {}
     return serialised(names[gates], {"units": units, "use_bias": bias is not None, **reset})
@@ -72,7 +75,9 @@ def prefixes(number: int) -> tuple[str, ...]:
 def _to_keras(config: Config, *, kind: Kind) -> LayerSpecs:
     for name in ("proj_size", "dropout"):
         if config.get(name, 0):
-            raise RuleError(f"{kind.torch} with {name}={config[name]}: StackedRNNCells has no such option")
+            raise RuleError(
+                f"{kind.torch} with {name}={config[name]} has no counterpart: Keras' StackedRNNCells has no such option"
+            )
     cell = serialised(f"{kind.keras}Cell", cell_config(kind, config))
     keras = {**rnn_config([cell] * config["num_layers"]), "return_sequences": True}
     return (LayerSpec(kind=RNN, config=keras),)
@@ -90,7 +95,10 @@ def _to_torch(layers: LayerSpecs, *, kind: Kind) -> LayerSpecs:
     first, *others = configs
     for place, other in enumerate(others, 1):
         if other != {**first, "input_size": first["hidden_size"]}:
-            raise RuleError(f"cell {place} of the stack differs from the first: torch has one configuration for all")
+            raise RuleError(
+                f"cell {place} of the StackedRNNCells differs from the first, but torch has one configuration for all "
+                "of them"
+            )
     config = {**first, "num_layers": len(configs), "batch_first": True, "bidirectional": False, "dropout": 0.0}
     config |= {"proj_size": 0} if kind.torch == "LSTM" else {}
     return (LayerSpec(kind=f"torch.nn.{kind.torch}", config=config),)

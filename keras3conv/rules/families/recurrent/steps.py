@@ -57,7 +57,10 @@ def _cell_to_keras(cell: Cell) -> tuple[str, dict[str, Any]]:
     kind, units, activation, recurrent_activation, bias = cell
     name = next((name for name, kinds in _LAYERS.items() if kind in kinds), "")
     if not name:
-        raise RuleError(f"Recurrent with a cell of kind {kind!r}; supported: LSTM, GRU, ResetFirstGRU, SimpleRNN")
+        raise RuleError(
+            f"Recurrent has a cell of the kind {kind!r}, which is not supported; supported are LSTM, GRU, "
+            "ResetFirstGRU, SimpleRNN"
+        )
     config: dict[str, Any] = {"units": units, "activation": activation_of(RECURRENT, activation), "use_bias": bias}
     if name != "SimpleRNN":
         config["recurrent_activation"] = activation_of(RECURRENT, recurrent_activation)
@@ -68,7 +71,9 @@ def _cell_to_keras(cell: Cell) -> tuple[str, dict[str, Any]]:
 
 def _cell_to_torch(name: str, config: Config, units: int) -> Cell:
     if name not in _LAYERS:
-        raise RuleError(f"RNN with a {name}Cell; supported: LSTMCell, GRUCell, SimpleRNNCell")
+        raise RuleError(
+            f"keras.layers.RNN has a {name}Cell, which is not supported; supported are LSTMCell, GRUCell, SimpleRNNCell"
+        )
     kind = "ResetFirstGRU" if name == "GRU" and not config.get("reset_after", True) else name
     gates = "sigmoid" if name == "SimpleRNN" else config.get("recurrent_activation", "sigmoid")
     names = [function_of(f"keras.layers.{name}", value) for value in (config.get("activation", "tanh"), gates)]

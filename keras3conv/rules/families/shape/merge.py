@@ -38,7 +38,7 @@ def _is_of_two(config: Config) -> bool:
 def _merge_to_keras(config: Config, *, kind: str) -> LayerSpecs:
     if not _is_of_two(config):
         name = kind.rpartition(".")[2]
-        raise RuleError(f"{name}, which merges only tensors, cannot have the arguments {dict(config)}")
+        raise RuleError(f"{name} merges only tensors, so it cannot have the arguments {dict(config)} of the torch call")
     return (LayerSpec(kind=kind),)
 
 
@@ -47,7 +47,10 @@ def _merge_to_torch(layers: LayerSpecs, *, kind: str, reduction: str) -> LayerSp
     if len(last(layers).inputs) == 2:
         return (LayerSpec(kind=kind),)
     if not reduction:
-        raise RuleError(f"{last(layers).kind.rpartition('.')[2]} needs two inputs, but their number is unknown")
+        raise RuleError(
+            f"{last(layers).kind.rpartition('.')[2]} can be converted only with two inputs, but the number of its "
+            "inputs is unknown"
+        )
     return LayerSpec(kind="torch.stack", config={"dim": 0}), LayerSpec(kind=reduction, config={"dim": 0})
 
 
@@ -193,7 +196,9 @@ def _is_with_a_number(config: Config) -> bool:
 
 def _scale_to_keras(config: Config, *, argument: str) -> LayerSpecs:
     if not _is_with_a_number(config):
-        raise RuleError(f"Rescaling, which needs one number, cannot have the arguments {dict(config)}")
+        raise RuleError(
+            f"Keras' Rescaling takes one number, so it cannot have the arguments {dict(config)} of the torch call"
+        )
     keras = {"scale": 1.0, "offset": 0.0} | {argument: config["other"]}
     return (LayerSpec(kind="keras.layers.Rescaling", config=keras),)
 
@@ -203,7 +208,9 @@ def _scale_to_torch(layers: LayerSpecs, *, argument: str) -> LayerSpecs:
     keras = last(layers).config
     numbers = {"scale": keras["scale"], "offset": keras.get("offset", 0.0)}
     if not all(isinstance(number, int | float) for number in numbers.values()):
-        raise RuleError(f"Rescaling with {numbers} has no counterpart: scale and offset must be single numbers")
+        raise RuleError(
+            f"Rescaling with {numbers} has no counterpart in torch: scale and offset must be single numbers"
+        )
     product = LayerSpec(kind="torch.mul", config={"other": numbers["scale"]})
     total = LayerSpec(kind="torch.add", config={"other": numbers["offset"]})
     if argument == "offset" and numbers["scale"] == 1:

@@ -72,7 +72,10 @@ def _to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
         for axis, sides in enumerate(pads(layer.config.get(name, 1), rank)):
             for place, number in enumerate(sides):
                 if number and total[axis][place]:
-                    raise RuleError(f"{layer.kind.rpartition('.')[2]}: the same end of an axis is padded and cropped")
+                    raise RuleError(
+                        f"{layer.kind.rpartition('.')[2]} pads and crops the same end of an axis, which one torch "
+                        "padding layer cannot do"
+                    )
                 total[axis][place] += sign * number
     axes = tuple((start, end) for start, end in total)
     return (LayerSpec(kind=f"torch.nn.ZeroPad{rank}d", config={"padding": _numbers(axes)}),)
@@ -200,7 +203,7 @@ def _pad_layer_to_torch(layers: LayerSpecs, *, rank: int, name: str, mode: str) 
     require_value(PAD_LAYER, "mode", keras["mode"], mode)
     axes = pads(keras["padding"], rank)
     if len(axes) != rank:
-        raise RuleError(f"Pad with {len(axes)} axes cannot become {name}{rank}d")
+        raise RuleError(f"a Pad layer for {len(axes)} axes cannot become {name}{rank}d, which pads {rank}")
     return (LayerSpec(kind=f"torch.nn.{name}{rank}d", config={"padding": _numbers(axes)}),)
 
 

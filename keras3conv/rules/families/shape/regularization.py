@@ -50,7 +50,10 @@ for _torch, _keras, _axes in _NAMED:
 # Dropout of whole channels; Keras expresses it by noise_shape.
 def _channels_to_keras(config: Config) -> LayerSpecs:
     if "inputs" not in config:
-        raise RuleError("FeatureAlphaDropout: the number of input axes is unknown")
+        raise RuleError(
+            "FeatureAlphaDropout needs the number of axes of its input, which is unknown; call the model once, or "
+            "give inputs=..."
+        )
     shape = (None, *[1] * (len(config["inputs"][0]) - 2), None)
     return (LayerSpec(kind="keras.layers.AlphaDropout", config={"rate": config["p"], "noise_shape": shape}),)
 

@@ -108,7 +108,10 @@ register(
 def _permute_to_keras(config: Config) -> LayerSpecs:
     dims = tuple(config["dims"])
     if dims[0] != 0 or min(dims) < 0:
-        raise RuleError(f"permute with dims={dims}: Keras' Permute cannot move the batch axis, or use negative indices")
+        raise RuleError(
+            f"permute with dims={dims} has no counterpart: Keras' Permute cannot move the batch axis or use negative "
+            "indices"
+        )
     return (LayerSpec(kind="keras.layers.Permute", config={"dims": dims[1:]}),)
 
 
