@@ -287,5 +287,5 @@ def _paths(out: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
 
 def _one_plan(plan: Alignment | None, alignment: Alignment | None) -> Alignment | None:
     if plan is not None and alignment is not None:
-        raise InputError("plan and alignment are two names of one argument\nFix:  plan=plan")
+        raise InputError("plan and alignment are two names of one argument, so give only one of them\nFix:  plan=plan")
     return alignment if plan is None else plan

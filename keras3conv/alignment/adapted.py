@@ -40,7 +40,10 @@ def merged_first(plan: Plan) -> Iterator[Problem]:
     layers = [layer for layer in adapters if any(tensor.path not in placed for tensor in layer.tensors)]
     if layers:
         owner = re.split(r"\.lora_", layers[0].path)[0]
-        fact = f"{owner} has an adapter of LoRA beside its weight: {count(len(layers), 'layer')} to merge first"
+        fact = (
+            f"{owner} has a LoRA adapter beside its weight, which must be merged into the weight first "
+            f"({count(len(layers), 'layer')})"
+        )
         yield Problem.on("torch", owner, fact, ("module = module.merge_and_unload()  # a method of peft",))
 
 

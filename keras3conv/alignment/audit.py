@@ -103,7 +103,7 @@ def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldP
     try:
         expected, keras_beside = expected_arguments(rule, config), _beside_in_keras(rule, config)
     except REFUSALS as error:
-        yield pair(note=f"the rule cannot translate it: {error}")
+        yield pair(note=f"the rule cannot translate the configuration of this layer: {error}")
         return
     actual = _numbered_fields(keras.config or {}, rule.keras_count)
     returned, beside = _translated_back(rule, keras)
@@ -128,7 +128,7 @@ def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldP
         yield pair(keras_field=name, keras_value=found, wanted=expected[name], agrees=same_value(expected[name], found))
     activation = actual.get("activation", "linear")
     if "activation" not in expected and activation not in ("linear", None):
-        note = "inside the Keras layer; in torch it is a call after this layer"
+        note = "Keras applies the activation inside the layer; in torch it is a call after this layer"
         yield pair(keras_field="activation", keras_value=activation, note=note)
 
 

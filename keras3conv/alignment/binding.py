@@ -50,7 +50,7 @@ def _unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[
     """
     flattened = torch.run.flattened
     if flattened and keras.run.flattened == flattened and len(set(flattened)) == 1 and flattened[0] > 1:
-        detail = f"both sides flatten {flattened} before it: the sizes do not determine the order of its rows"
+        detail = f"both sides flatten {flattened} before this layer: the sizes do not determine the order of its rows"
         yield Evidence(kind="unseen flatten", detail=detail)
     torch_unseen = torch.run.calls is None and keras.run.flattened is not None
     keras_unseen = keras.run.calls is None and torch.run.flattened is not None
@@ -58,11 +58,13 @@ def _unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[
         return
     config = torch_config(rule, torch, keras) or {}
     permuted = rule.weights(config) != rule.weights({**config, "flattened": None})
-    order = "its rows are permuted" if permuted else "its rows keep their order"
+    order = "the rows of its kernel are permuted" if permuted else "the rows of its kernel keep their order"
     if torch_unseen:
-        yield Evidence(kind="unseen flatten", detail=f"Keras flattens before it, torch was not run: {order}")
+        yield Evidence(
+            kind="unseen flatten", detail=(f"Keras flattens before this layer, but torch was not run: {order}")
+        )
     elif permuted:
-        detail = f"torch flattens {torch.run.flattened} before it, Keras was not run: {order}"
+        detail = f"torch flattens {torch.run.flattened} before this layer, but Keras was not run: {order}"
         yield Evidence(kind="unseen flatten", detail=detail)
 
 
@@ -153,24 +155,27 @@ def check_names(torch: ModelView, keras: ModelView, named: Iterable[tuple[Sequen
     for torch_paths, keras_paths in named:
         for view, paths in ((torch, torch_paths), (keras, keras_paths)):
             if not paths:
-                problems.append(Problem(fact=f"no layer of {view.title} is given"))
+                problems.append(Problem(fact=f"the call names no layer of {view.title}"))
             for path in dict.fromkeys(paths):
                 if path not in known[view.side]:
                     problems.append(Problem.on(view.side, path, _unknown(view, path, known[view.side])))
                 elif paths.count(path) > 1:
-                    problems.append(Problem.on(view.side, path, "occurs twice in one pair"))
+                    problems.append(Problem.on(view.side, path, "this layer occurs twice in one pair"))
     if problems:
         raise AlignmentError(lay_out(f"cannot pair layers of {torch.title} with layers of {keras.title}", problems))
 
 
 def _unknown(view: ModelView, path: str, names: Sequence[str]) -> str:
     if any(layer.path == path for layer in view.layers):
-        return "is a layer without own tensors, so it cannot be paired"
+        return "this layer has no tensors of its own, so it cannot be paired"
     nearest = get_close_matches(path, names, n=2 * _SHOWN_NAMES, cutoff=0.0)
     # Leave out the tensors of a layer in the list: their names are similar too, but add no information.
     inside = tuple(f"{name}{separator(view.side)}" for name in nearest)
     distinct = [name for name in nearest if not name.startswith(inside)]
-    return f"is neither a layer nor a tensor; similar names: {', '.join(distinct[:_SHOWN_NAMES])}"
+    return (
+        "the model has neither a layer nor a tensor of this name; similar names are "
+        f"{', '.join(distinct[:_SHOWN_NAMES])}"
+    )
 
 
 def _layers_by_path(view: ModelView) -> dict[str, LayerView]:
@@ -216,7 +221,10 @@ def _ambiguous(view: ModelView, paths: Iterable[str]) -> Iterator[Problem]:
     for path in paths:
         tensors = _tensors_named(view, path)
         if len(tensors) > 1:
-            fact = f"has {len(tensors)} tensors: {', '.join(tensor.path for tensor in tensors)}"
+            fact = (
+                f"this layer has {len(tensors)} tensors, so name one of them: "
+                f"{', '.join(tensor.path for tensor in tensors)}"
+            )
             yield Problem.on(view.side, path, fact)
 
 
@@ -238,7 +246,7 @@ def _transform_between(
         return transform
     if len(torch) != 1 or len(keras) != 1:
         counts = f"{len(torch)} torch and {len(keras)} Keras tensors"
-        raise TransformError(f"{counts} need a transform, such as Concat(0, (8, 8, 8))")
+        raise TransformError(f"a pair of {counts} needs the argument transform, such as transform=Concat(0, (8, 8, 8))")
     if transform is None:
         return reshaping(torch[0].shape, keras[0].shape)
     return _axes_between(transform, torch[0].shape, keras[0].shape)
@@ -271,7 +279,9 @@ def reshaping(torch: Shape, keras: Shape) -> Transform:
     if torch == keras:
         return Same()
     if [size for size in torch if size != 1] != [size for size in keras if size != 1]:
-        raise TransformError(f"the shapes {torch} and {keras} do not differ only in axes of size 1")
+        raise TransformError(
+            f"the shapes {torch} and {keras} differ in more than axes of size 1; give the argument transform"
+        )
     return Axes(f"{_axes(torch)} -> {_axes(keras)}")
 
 

@@ -43,17 +43,18 @@ def load(text: str) -> dict[str, Any]:
     try:
         data = json.loads(text, object_pairs_hook=_distinct)
     except (ValueError, RecursionError) as error:
-        raise AlignmentError(f"not a plan: it is not JSON ({error})") from None
+        raise AlignmentError(f"the text is not a plan, because it is not valid JSON: {error}") from None
     if isinstance(data, Mapping) and isinstance(data.get("alignment"), Mapping):
         data = data["alignment"]
     if not isinstance(data, Mapping) or data.get("keras3conv") != "alignment":
-        raise AlignmentError('not a plan: the JSON has no "keras3conv": "alignment"')
+        raise AlignmentError('the JSON is not a plan: it has no entry "keras3conv": "alignment"')
     if data.get("format") != VERSION:
         raise AlignmentError(
-            f"the plan has format {quoted(data.get('format'))}; this version of keras3conv reads {VERSION}"
+            f"the plan has the format {quoted(data.get('format'))}, but this version of keras3conv reads the "
+            f"format {VERSION}"
         )
     if _is_deep(data):
-        raise AlignmentError(f"not a plan: it has more than {_MAX_DEPTH} levels of lists and objects")
+        raise AlignmentError(f"the JSON is not a plan: it has more than {_MAX_DEPTH} levels of lists and objects")
     try:
         return {
             "pairs": tuple(map(_load_pair, data["pairs"])),
@@ -64,7 +65,7 @@ def load(text: str) -> dict[str, Any]:
             "difference": _text(data.get("difference", "")),
         }
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-        raise AlignmentError(f"not a plan: {type(error).__name__}: {error}") from None
+        raise AlignmentError(f"the JSON is not a valid plan: {type(error).__name__}: {error}") from None
 
 
 def _dump_pair(pair: Pair) -> dict[str, Any]:
@@ -121,7 +122,10 @@ def _load_view(data: Mapping[str, Any], side: Any) -> ModelView:
         layers=tuple(map(_load_layer, data["layers"])),
     )
     if view.fingerprint != data["fingerprint"]:
-        raise AlignmentError(f"not a plan: the names and shapes of {view.title} do not match its fingerprint")
+        raise AlignmentError(
+            f"the plan was changed by hand: the names and shapes of {view.title} do not match the fingerprint in the "
+            "JSON"
+        )
     return view
 
 
@@ -182,27 +186,27 @@ def _strings(data: Mapping[str, Any]) -> dict[str, Any]:
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        raise ValueError("a key occurs twice in an object")
+        raise ValueError("a key occurs twice in one object of the JSON")
     return made
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or len(value) > _MAX_TEXT:
-        raise TypeError(f"{quoted(value)} is not a text, or too long")
+        raise TypeError(f"expected a text of at most {_MAX_TEXT:,} characters, found {quoted(value)}")
     value.encode()  # a lone surrogate is a UnicodeEncodeError, which is a ValueError
     return value
 
 
 def _dtype(value: Any) -> str:
     if not _DTYPE.fullmatch(_text(value)):
-        raise ValueError(f"the unknown dtype {quoted(value)}")
+        raise ValueError(f"{quoted(value)} is not a known dtype")
     return str(value)
 
 
 def _sizes(values: Any) -> tuple[int, ...]:
     sizes = _places(values)
     if len(sizes) > _MAX_AXES or max(sizes, default=0) > _MAX_AXIS:
-        raise ValueError(f"an array cannot have the shape {quoted(sizes)}")
+        raise ValueError(f"{quoted(sizes)} is not a valid shape of an array")
     return sizes
 
 
@@ -213,13 +217,13 @@ def _free_sizes(values: Any) -> tuple[int | None, ...]:
 
 def _places(values: Any) -> tuple[int, ...]:
     if not isinstance(values, list) or not all(type(value) is int and value >= 0 for value in values):
-        raise TypeError(f"{quoted(values)} are not whole numbers")
+        raise TypeError(f"expected a list of whole numbers, found {quoted(values)}")
     return tuple(values)
 
 
 def _config(value: Any) -> Any:
     if value is not None and not isinstance(value, dict):
-        raise TypeError(f"{quoted(value)} is not a configuration")
+        raise TypeError(f"expected a configuration (an object or null), found {quoted(value)}")
     return value
 
 

@@ -134,7 +134,7 @@ def misfit(mapping: WeightMapping, torch: Mapping[str, TensorRef], keras: Mappin
         path for path in mapping.keras if path not in keras
     ]
     if missing:
-        return f"the rule needs {', '.join(missing)}, which the layer does not have"
+        return f"the rule for this pair needs the tensor {', '.join(missing)}, which the layer does not have"
     given = tuple(torch[path].shape for path in mapping.torch)
     wanted = tuple(keras[path].shape for path in mapping.keras)
     torch_names, keras_names = ", ".join(mapping.torch), ", ".join(mapping.keras)
@@ -146,7 +146,7 @@ def misfit(mapping: WeightMapping, torch: Mapping[str, TensorRef], keras: Mappin
         return ""
     pattern = getattr(mapping.transform, "pattern", "")
     by = f' by "{pattern}"' if pattern else ""
-    return f"{torch_names} {_shapes(given)} becomes {_shapes(made)}{by}; {keras_names} has shape {_shapes(wanted)}"
+    return f"{torch_names} {_shapes(given)} becomes {_shapes(made)}{by}, but {keras_names} has shape {_shapes(wanted)}"
 
 
 def _shapes(shapes: tuple[tuple[int, ...], ...]) -> str:

@@ -141,7 +141,11 @@ class Alignment:
             if paths and side in (None, view.side):
                 found[view.side] = paths
         if len(found) != 1:
-            fact = "is a path on both sides" if found else "is not a layer or a tensor of either side"
+            fact = (
+                "this path exists on both sides: name the side"
+                if found
+                else ("neither model has a layer or a tensor of this name")
+            )
             fixes = (f'plan = plan.ignore("{path}", "{reason}", side="torch")',) if found else ()
             problem = Problem(torch=path, fact=fact, fixes=fixes)
             raise AlignmentError(

@@ -24,9 +24,17 @@ def misfits(plan: Plan) -> Iterator[Problem]:
     for pair in plan.pairs:
         for mapping in pair.weights:
             if missing := [path for path in mapping.torch if path not in torch]:
-                yield Problem(torch=missing[0], keras=pair.keras, fact=f"{missing[0]} is not in {plan.torch.title}")
+                yield Problem(
+                    torch=missing[0],
+                    keras=pair.keras,
+                    fact=(f"the plan maps {missing[0]}, which {plan.torch.title} does not have"),
+                )
             elif missing := [path for path in mapping.keras if path not in keras]:
-                yield Problem(torch=pair.torch, keras=missing[0], fact=f"{missing[0]} is not in {plan.keras.title}")
+                yield Problem(
+                    torch=pair.torch,
+                    keras=missing[0],
+                    fact=(f"the plan maps {missing[0]}, which {plan.keras.title} does not have"),
+                )
             elif fact := misfit(mapping, torch, keras):
                 yield Problem(
                     torch=pair.torch, keras=pair.keras, fact=fact, fixes=(f'plan = plan.unpair("{pair.torch}")',)
@@ -39,7 +47,9 @@ def repeated(plan: Plan) -> Iterator[Problem]:
         uses = Counter(path for mapping in plan.mappings for path in mapping.names(view.side))
         for path, times in uses.items():
             if times > 1:
-                yield Problem.on(view.side, path, f"occurs in {times} mappings of the plan; one is allowed")
+                yield Problem.on(
+                    view.side, path, f"this tensor occurs in {times} mappings of the plan, but may occur in only one"
+                )
 
 
 def unplaced(plan: Plan) -> Iterator[Problem]:

@@ -77,7 +77,10 @@ class Staging:
             return []
         sources = [", ".join(self._mapping_of[name].names(self.source.side)) for name in (path, other)]
         apart = float(np.max(np.abs(first.astype(np.float64) - second.astype(np.float64))))
-        fact = f"is tied to {other}, but their sources {sources[0]} and {sources[1]} differ, by up to {apart:.3g}"
+        fact = (
+            f"this tensor is tied to {other}, but their sources {sources[0]} and {sources[1]} differ, by up to "
+            f"{apart:.3g}"
+        )
         fact += f"; untie them in {self.target.title}, or make the sources equal"
         return [Problem.on(self.target.side, path, fact, _untied(path) if self.target.side == "torch" else ())]
 
@@ -151,7 +154,7 @@ class Staging:
         wanted = self._target_tensors[path]
         if array.shape != wanted.shape:
             sources = ", ".join(mapping.names(self.source.side))
-            fact = f"{sources} becomes {array.shape}; {path} has shape {wanted.shape}"
+            fact = f"{sources} becomes an array of shape {array.shape}, but {path} has shape {wanted.shape}"
             raise self._refused([Problem.on(self.target.side, path, fact)])
         dtype = _dtype(wanted.dtype)
         if array.dtype == dtype:
@@ -207,13 +210,13 @@ def differences(planned: ModelView, found: ModelView) -> Iterator[Problem]:
     side = found.side
     for path, shape in before.items():
         if path not in now:
-            yield Problem.on(side, path, f"{shape} is in the plan, but not in the model")
+            yield Problem.on(side, path, f"the plan has this tensor, of shape {shape}, but the model does not")
     for path, shape in now.items():
         if path not in before:
-            yield Problem.on(side, path, f"{shape} is in the model, but not in the plan")
+            yield Problem.on(side, path, f"the model has this tensor, of shape {shape}, but the plan does not")
     for path, shape in now.items():
         if path in before and before[path] != shape:
-            yield Problem.on(side, path, f"has shape {shape}; the plan has {before[path]}")
+            yield Problem.on(side, path, f"this tensor has shape {shape}, but in the plan it has {before[path]}")
 
 
 def _shapes(view: ModelView) -> Mapping[str, tuple[int, ...]]:

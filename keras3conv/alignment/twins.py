@@ -24,7 +24,10 @@ def twin(plan: Plan, side: Side, tensor: TensorRef) -> OtherTable | None:
         other = others.get(path)
         if other is None or other.shape != tensor.shape or not _are_twins(path, tensor.path):
             continue
-        fact = f"has no counterpart of its own: {path} has the same shape and almost the same name, and may be its copy"
+        fact = (
+            f"this tensor has no counterpart of its own: {path} has the same shape and almost the same name, and may "
+            "be its copy"
+        )
         return OtherTable(fact, _call(side, mapping.torch[0], mapping.keras[0], tensor.path))
     return None
 

@@ -156,7 +156,8 @@ class KerasFile:
         model, problems = self._of_keras_2()
         if problems:
             named = ", ".join(problem.keras for problem in problems)
-            return self, (f"only the names and shapes in {self.source} count: Keras 3 cannot compute {named}",)
+            note = f"only the names and shapes in {self.source} are used, because Keras 3 cannot compute {named}"
+            return self, (note,)
         return model, () if isinstance(model, KerasFile | TorchFile) else model.notes()
 
     def notes(self) -> tuple[str, ...]:
@@ -216,8 +217,8 @@ def resolve(model: Any, argument: str = "model", *, entry: str = "") -> Adapter:
 
         return TorchModule(model)
     raise InputError(
-        f"{argument} is {with_article(type(model).__name__)}: it must be a torch module, a Keras model, or the path of "
-        "a file"
+        f"{argument} must be a torch module, a Keras model, or the path of a file, but is "
+        f"{with_article(type(model).__name__)}"
     )
 
 

@@ -103,7 +103,7 @@ def main(folder: Path, backend: str) -> None:
     from keras3conv.frameworks.keras import model as keras_side
 
     if keras_side.backend() != backend:
-        raise ModelError(f"Keras runs on {keras_side.backend()}, not on {backend}")
+        raise ModelError(f"the new process must run Keras on {backend}, but Keras runs on {keras_side.backend()}")
     try:
         own = imported(json.loads((folder / "own_code.json").read_text()))
         model = keras_files.load(folder / "model.keras", own)
@@ -168,7 +168,7 @@ def _tree(value: Any, arrays: dict[str, Array]) -> Any:
         return {"value": value}
     array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
     if array.dtype.kind not in "fiub":
-        raise ModelError(f"an input of dtype {array.dtype} cannot be passed to another process")
+        raise ModelError(f"an input of dtype {array.dtype} cannot be passed to another process; convert it to numbers")
     name = f"array {len(arrays)}"
     arrays[name] = array
     return {"array": name}
@@ -221,7 +221,7 @@ def imported(found: Mapping[str, Iterable[str]]) -> dict[str, Any]:
         try:
             objects[name] = getattr(importlib.import_module(module), attribute)
         except AttributeError as error:
-            raise ImportError(f"{module} has no {attribute}") from error
+            raise ImportError(f"the Python module {module} has no {attribute}, which the model needs") from error
     return objects
 
 

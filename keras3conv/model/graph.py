@@ -37,7 +37,10 @@ class Size:
 
     def _refuse(self, other: object = None) -> Never:
         """Raise `RuleError`, so that the layer whose computation needs a number is reported."""
-        raise RuleError(f"a computation that needs a number depends on the dynamic size {self}")
+        raise RuleError(
+            f"a computation that needs a number depends on the dynamic size {self}; give inputs=... with that size "
+            "fixed"
+        )
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __truediv__ = __rtruediv__ = _refuse

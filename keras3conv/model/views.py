@@ -129,7 +129,7 @@ class InputSpec:
 
 
 def _no_values(path: str, /) -> Array:
-    raise LookupError(f"{path}: this view has only names and shapes, no values")
+    raise LookupError(f"the values of {path} are not known: this model was given by names and shapes only")
 
 
 @dataclass(frozen=True, kw_only=True)

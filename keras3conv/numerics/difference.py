@@ -81,9 +81,9 @@ def compare(actual: Array, expected: Array) -> Diff:
         InputError: The shapes differ (nothing is broadcast), the arrays are empty, or one is complex.
     """
     if actual.shape != expected.shape:
-        raise InputError(f"cannot compare shape {actual.shape} with shape {expected.shape}")
+        raise InputError(f"an array of shape {actual.shape} cannot be compared with one of shape {expected.shape}")
     if actual.size == 0:
-        raise InputError(f"cannot compare arrays without elements: both have shape {actual.shape}")
+        raise InputError(f"arrays without elements cannot be compared: both have shape {actual.shape}")
     shape, actual, expected = actual.shape, np.atleast_1d(actual), np.atleast_1d(expected)
     parts = [_measure(actual[rows], expected[rows], rows.start) for rows in _in_parts(actual)]
     worst = max(parts, key=lambda part: (part.max_abs, part.differing > 0))
@@ -198,7 +198,7 @@ class Tolerance:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not (isinstance(value, int | float) and isfinite(value) and value >= 0):
-                raise InputError(f"the {name} tolerance is {value!r}: it must be a finite number and not negative")
+                raise InputError(f"the {name} tolerance must be a finite number and not negative, but is {value!r}")
 
     def __str__(self) -> str:
         return f"{self.absolute:g} absolute and {self.relative:g} of the largest value"
@@ -296,7 +296,7 @@ def resolution(array: Array) -> float:
 
 def _widen(array: Array) -> NDArray[np.float64]:
     if array.dtype.kind == "c":
-        raise InputError(f"cannot compare {array.dtype} arrays: take the real and the imaginary part")
+        raise InputError(f"arrays of {array.dtype} cannot be compared: compare their real and imaginary parts")
     return array.astype(np.float64)
 
 

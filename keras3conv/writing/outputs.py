@@ -67,7 +67,7 @@ def replacing_all(
     destinations = tuple(map(Path, paths))
     modes = [_mode_of(destination, overwrite=overwrite) for destination in destinations]
     if twice := [path for path in destinations if destinations.count(path) > 1]:
-        raise FileError(f"{twice[0]} is given twice as a file to write")
+        raise FileError(f"{twice[0]} is given twice as a file to write; choose two different names")
     entered: dict[Path, Room] = {}
     with _named_errors(destinations, entered):
         try:
@@ -101,7 +101,7 @@ def replacing_folder(
     """
     destination, entered = Path(path), dict[Path, Room]()
     if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
-        raise FileError(f"{destination} exists and is not a folder")
+        raise FileError(f"{destination} exists and is not a folder; choose another name")
     present = {file.name for file in destination.iterdir()} if destination.is_dir() else set()
     others = [] if replaced is None else sorted(present.difference(replaced))
     if others:
@@ -137,14 +137,17 @@ def _mode_of(destination: Path, *, overwrite: bool) -> int | None:
             f"Fix:  {destination.resolve()}"
         )
     if destination.exists() and not destination.is_file():
-        raise FileError(f"{destination} exists and is not a regular file")
+        raise FileError(f"{destination} exists and is not a regular file; choose another name")
     _check_place(destination, overwrite=overwrite)
     return stat.S_IMODE(destination.stat().st_mode) if destination.exists() else None
 
 
 def _check_place(destination: Path, *, overwrite: bool) -> None:
     if not destination.parent.is_dir():
-        raise FileError(f"{destination}: the folder {destination.parent} does not exist")
+        raise FileError(
+            f"{destination} cannot be written, because the folder {destination.parent} does not exist; make the "
+            "folder first"
+        )
     if destination.exists() and not overwrite:
         raise FileError(f"{destination} exists: choose another name, or replace it\nFix:  overwrite=True")
 
@@ -159,7 +162,7 @@ def _named_errors(destinations: Sequence[Path], entered: dict[Path, Room]) -> It
         inside = [path for path in destinations if _concerns(error, path, entered)]
         named = inside[0] if inside else destinations[-1]
         fate = "the old file is unchanged" if before[named] else "nothing was left behind"
-        raise FileError(f"cannot write {named}: {error.strerror or error}; {fate}") from error
+        raise FileError(f"{named} cannot be written: {error.strerror or error}; {fate}") from error
 
 
 def _concerns(error: OSError, path: Path, entered: dict[Path, Room]) -> bool:

@@ -84,10 +84,10 @@ def unloadable(layers: Iterable[tuple[str, str]], path: Path) -> Iterator[Proble
     own_code = f'k3c.convert(make_model(), weights="{path}")  # make_model is your own code'
     for name, kind in layers:
         if kind == "keras.layers.Lambda":
-            fact = "a Lambda layer is code, and no code is ever run from a file"
+            fact = "a Lambda layer contains Python code, and no code is ever run from a file"
             yield Problem(keras=name, fact=fact, fixes=(own_code,))
         elif not _is_known(kind):
-            fact = f"{kind} is neither a class of Keras nor registered"
+            fact = f"the class {kind} is not part of Keras, and no class is registered under this name"
             short = kind.rpartition(".")[2].rpartition(">")[2]
             register = f'keras.saving.get_custom_objects()["{short}"] = {short}  # your class; then convert again'
             yield Problem(keras=name, fact=fact, fixes=(register, own_code))
@@ -120,13 +120,13 @@ def load_weights(model: keras.Model, path: Path) -> None:
     """
     saved = formats.read(path)
     if saved.side != "keras":
-        raise InputError(f"{path} contains torch weights, not Keras weights")
+        raise InputError(f"{path} contains torch weights, but Keras weights are needed here")
     require_built(model)
     ours, theirs = _shapes(view(model)), _shapes(saved)
     headline = f"the weights in {path} are not the weights of {model.name} (keras)"
     # Keras does not report weights in the file that it did not load, so the shapes are compared first.
     problems = [
-        Problem(fact=f"{number} of shape {shape} in the {there}, {other[shape]} in the {here}")
+        Problem(fact=f"the {there} has {number} variables of shape {shape}, and the {here} {other[shape]}")
         for there, shapes, here, other in (("model", ours, "file", theirs), ("file", theirs, "model", ours))
         for shape, number in shapes.items()
         if number > other[shape]

@@ -390,5 +390,7 @@ def _nearest(before: int, after: int, scale: float, mode: str) -> NDArray[np.int
 def _size(inputs: Any, axis: int) -> int:
     size = inputs.shape[axis]
     if size is None:
-        raise ValueError(f"axis {axis} of the input shape {tuple(inputs.shape)} must have a known size")
+        raise ValueError(
+            f"axis {axis} of the input must have a known size, but the input shape is {tuple(inputs.shape)}"
+        )
     return int(size)

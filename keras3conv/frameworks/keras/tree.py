@@ -144,7 +144,7 @@ def is_built(model: keras.layers.Layer) -> bool:
 def require_built(model: keras.layers.Layer) -> None:
     """Raise `ModelError` if a model was never built and so has no variables."""
     if not is_built(model):
-        fact = f"{model.name} has no variables yet"
+        fact = f"{model.name} has no variables yet, because it was never called or built"
         problem = Problem(keras=model.name, fact=fact, fixes=("model(example_input)", "inputs=example_input"))
         raise ModelError(lay_out(f"{model.name} (keras) was never built", [problem]))
 

@@ -54,7 +54,7 @@ def error_message(error: Exception) -> str:
     """Return the first line of an exception's message, without the text about the layer call that Keras adds."""
     lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
     own = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
-    return own[0] if own else "no message"
+    return own[0] if own else "the error has no message"
 
 
 def fill(variable: keras.Variable, values: Array) -> None:

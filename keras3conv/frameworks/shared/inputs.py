@@ -53,7 +53,7 @@ def given_inputs(torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: 
         InputError: Only the Keras inputs are given, or the Keras ones cannot be derived.
     """
     if inputs is None:
-        raise InputError("keras_inputs is given without inputs: pass the inputs of the torch module, too")
+        raise InputError("keras_inputs is given without inputs: give the inputs of the torch module too, as inputs=...")
     if keras_inputs is not None:
         _refuse_positional(keras, keras_inputs)
         return Inputs(torch=inputs, keras=keras_inputs, note="inputs given for both sides")
@@ -89,8 +89,8 @@ def input_arrays(inputs: object) -> dict[str, Array]:
 def no_input(inputs: object) -> str:
     """Return the error message for inputs of a type with which a torch module cannot be called."""
     return (
-        f"inputs is {with_article(type(inputs).__name__)}: it must be a tensor or an array, a tuple of positional "
-        "arguments, or a dict of keyword arguments"
+        "inputs must be a tensor or an array, a tuple of positional arguments, or a dict of keyword arguments, but is "
+        f"{with_article(type(inputs).__name__)}"
     )
 
 
@@ -106,7 +106,7 @@ def _refuse_positional(keras: ModelView, keras_inputs: Any) -> None:
 def require_numbers(array: Array) -> None:
     """Raise `InputError` for an array of text, dates or objects, which no model accepts."""
     if array.dtype.kind in "OSUMm":
-        raise InputError(f"an input is an array of {array.dtype}, of shape {array.shape}: a model takes numbers")
+        raise InputError(f"an input is an array of {array.dtype}, of shape {array.shape}, but a model takes numbers")
 
 
 def refuse_unprovable(given: Inputs) -> None:
@@ -118,11 +118,14 @@ def refuse_unprovable(given: Inputs) -> None:
             what = f"input {name}" if name else "the input"
             if not values.size:
                 raise InputError(
-                    f"{what} of the {side} side is empty, with shape {values.shape}: it cannot prove anything"
+                    f"{what} of the {side} side is empty, with shape {values.shape}, so a comparison would prove "
+                    "nothing"
                 )
             # numpy gives the dtypes of ml_dtypes the kind V; `isnan` supports them.
             if values.dtype.kind in "fV" and (number := int(np.isnan(values).sum())):
-                raise InputError(f"{what} of the {side} side contains {number} NaN: it cannot prove anything")
+                raise InputError(
+                    f"{what} of the {side} side contains {number} NaN, so a comparison would prove nothing"
+                )
 
 
 def first_samples(given: Inputs, specs: Sequence[InputSpec], number: int = SAMPLES) -> Inputs | None:
@@ -237,8 +240,9 @@ def _fit(array: Array, spec: InputSpec) -> Array:
     if same:
         return array
     raise InputError(
-        f"an input of shape {array.shape} does not fit {spec.name or 'the Keras input'} {spec.shape}, neither as it is "
-        "nor converted to channels-last: give keras_inputs=..."
+        f"an input of shape {array.shape} does not fit {spec.name or 'the Keras input'} of shape {spec.shape}, "
+        "neither as "
+        "it is nor converted to channels-last: give keras_inputs=..."
     )
 
 

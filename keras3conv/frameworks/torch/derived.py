@@ -194,7 +194,7 @@ def _assign_kernel(path: str, child: nn.Module, value: torch.Tensor) -> None:
         fact += f"the nearest kernel that was found differs by {difference:.2g}"
         raise ModelError(
             lay_out(
-                "a weight cannot be written",
+                "a weight of the torch module cannot be set",
                 [Problem(torch=_join(path, "weight"), fact=fact, fixes=(_plain(path, child),))],
             )
         )
@@ -274,7 +274,9 @@ def _assign_by_inverse(
     try:
         setattr(child, name, value)
     except (RuntimeError, ValueError, NotImplementedError) as error:
-        raise _refused(path, name, f"{kinds} has no inverse: {error}") from error
+        raise _refused(
+            path, name, f"this weight is computed by {kinds}, which has no inverse, so it cannot be set: {error}"
+        ) from error
     difference = (_evaluated(steps) - value).abs().max()
     if not difference <= 16 * torch.finfo(value.dtype).eps * value.abs().max():
         raise _refused(
@@ -284,7 +286,11 @@ def _assign_by_inverse(
 
 def _refused(path: str, name: str, fact: str) -> ModelError:
     fixes = (f'torch.nn.utils.parametrize.remove_parametrizations(module.get_submodule("{path}"), "{name}")',)
-    return ModelError(lay_out("a weight cannot be written", [Problem(torch=_join(path, name), fact=fact, fixes=fixes)]))
+    return ModelError(
+        lay_out(
+            "a weight of the torch module cannot be set", [Problem(torch=_join(path, name), fact=fact, fixes=fixes)]
+        )
+    )
 
 
 def weight_norm_parts(weight: torch.Tensor, dim: int | None) -> list[torch.Tensor]:

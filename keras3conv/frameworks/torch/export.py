@@ -92,7 +92,7 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
         UnsupportedLayerError: The module is TorchScript, or torch cannot capture it.
     """
     if isinstance(module, torch.jit.ScriptModule):
-        fact = "is TorchScript, which torch.export cannot capture: pass the nn.Module that it was made from"
+        fact = "this module is TorchScript, which torch.export cannot capture: pass the nn.Module that it was made from"
         raise _refusal(module, Problem(torch=type(module).__name__, fact=fact))
     args, kwargs = call_arguments(module, inputs)
     described = view(module)
@@ -130,12 +130,14 @@ def _exported(
     for name, axes in dynamic.items():
         if not isinstance(named.get(name), torch.Tensor):
             known = ", ".join(name for name, value in named.items() if isinstance(value, torch.Tensor))
-            raise InputError(f"dynamic names {name!r}, which is not a tensor among the inputs\nInputs:  {known}")
+            raise InputError(
+                f"the argument dynamic names {name!r}, which is not a tensor among the inputs\nInputs:  {known}"
+            )
         shapes[name] |= {axis % named[name].ndim: Dim.DYNAMIC for axis in axes}
     try:
         return torch.export.export(module, args, kwargs or None, dynamic_shapes=shapes, strict=False)
     except RAISED_BY_MODELS as error:
-        fact = f"torch.export cannot capture it: {_first_line(error)}"
+        fact = f"torch.export cannot capture the module: {_first_line(error)}"
         raise _refusal(module, Problem(torch=type(module).__name__, fact=fact)) from error
 
 
@@ -225,7 +227,8 @@ class _Reader:
             if isinstance(target, torch.fx.Node) and target.name in signature.inputs_to_buffers:
                 written[signature.inputs_to_buffers[target.name]] = line_of(node)
         fact = (
-            "is written in evaluation mode, so that the next call computes something else: return it, and take it back"
+            "this buffer is written in evaluation mode, so the next call would compute something else: return it "
+            "as an output, and take it as an input"
         )
         return tuple(
             Problem(torch=path, fact=fact + (f"; {line}" if line else "")) for path, line in sorted(written.items())

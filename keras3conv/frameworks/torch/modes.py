@@ -93,7 +93,7 @@ def _require_hooks(module: nn.Module, modules: list[tuple[str, nn.Module]]) -> N
     scripts = [path for path, child in modules if isinstance(child, torch.jit.ScriptModule)]
     outermost = [path for path in scripts if path.rpartition(".")[0] not in scripts or not path]
     if outermost:
-        fact = "is TorchScript, which does not support hooks: the original module is needed"
+        fact = "this module is TorchScript, which does not support hooks: pass the nn.Module that it was made from"
         fixes = ("module.load_state_dict(scripted.state_dict())",)
         problems = [Problem(torch=path or type(module).__name__, fact=fact, fixes=fixes) for path in outermost]
         raise ModelError(lay_out(f"{type(module).__name__} (torch) cannot be run", problems))

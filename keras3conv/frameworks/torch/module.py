@@ -282,7 +282,10 @@ class TorchModule:
         """
         saved = formats.read(path, entry=entry)
         if saved.side != "torch":
-            raise InputError(f"{path} contains Keras weights, not torch weights\nFix:  keras3conv align FACTORY {path}")
+            raise InputError(
+                f"{path} contains Keras weights, but torch weights are needed here\nFix:  keras3conv align FACTORY "
+                f"{path}"
+            )
         prefix = common_prefix([tensor.path for tensor in saved.tensors()], self.source.state_dict())
         found = {tensor.path.removeprefix(prefix): f"{tensor.dtype} {tensor.shape}" for tensor in saved.tensors()}
         wanted = {
@@ -292,11 +295,11 @@ class TorchModule:
         problems = []
         for name in sorted(wanted.keys() | found.keys()):
             if name not in found:
-                problems.append(Problem(torch=name, fact="is in the module, but not in the file"))
+                problems.append(Problem(torch=name, fact="the module has this tensor, but the file does not"))
             elif name not in wanted:
-                problems.append(Problem(torch=name, fact="is in the file, but not in the module"))
+                problems.append(Problem(torch=name, fact="the file has this tensor, but the module does not"))
             elif found[name] != wanted[name]:
-                fact = f"is {found[name]} in the file, but {wanted[name]} in the module"
+                fact = f"this tensor is {found[name]} in the file, but {wanted[name]} in the module"
                 problems.append(Problem(torch=name, fact=fact))
         if problems:
             headline = f"the weights in {path} are not the weights of {type(self.source).__name__} (torch)"

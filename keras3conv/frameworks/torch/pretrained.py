@@ -17,7 +17,10 @@ def load(folder: str | Path) -> Any:
     try:
         import transformers  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError as error:
-        raise InputError(f"{folder} is read by transformers\nFix:  pip install transformers") from error
+        raise InputError(
+            f"{folder} is a folder of a transformers model, but the package transformers is not installed\nFix:  pip "
+            "install transformers"
+        ) from error
     names = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
     cls = getattr(transformers, str(names[0]), None)
     if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):
@@ -29,7 +32,7 @@ def load(folder: str | Path) -> Any:
     try:
         model: Any = cls.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     except (OSError, *RAISED_BY_MODELS) as error:
-        raise ModelError(f"{folder} cannot be loaded: {error}") from error
+        raise ModelError(f"transformers cannot load the model in {folder}: {error}") from error
     return model.eval()
 
 

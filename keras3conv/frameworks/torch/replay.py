@@ -216,7 +216,10 @@ class Stage:
             except _Reached:
                 return seen.replayed
         if target.path is not None:
-            raise ModelError(f"{target.path} was not called {target.call + 1} times")
+            raise ModelError(
+                f"the module {target.path} was expected to be called at least {target.call + 1} times, but was called "
+                "less often"
+            )
         seen.replayed.outputs = tuple(recording.outputs.values())
         seen.replayed.began = seen.place
         return seen.replayed

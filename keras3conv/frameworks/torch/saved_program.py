@@ -47,7 +47,9 @@ def load(path: str | Path) -> torch.nn.Module:
             program = torch.export.load(_without_inputs(file))
         except (OSError, AssertionError, *RAISED_BY_MODELS) as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise MalformedCheckpoint(f"{path} is not a program of torch {torch.__version__}: {first}") from error
+            raise MalformedCheckpoint(
+                f"{path} is not a program that torch {torch.__version__} can load: {first}"
+            ) from error
     return _module_of(program, Path(path).stem)
 
 
@@ -74,16 +76,27 @@ def _check(source: Source, members: dict[str, Member]) -> None:
         )
     for name, member in names.items():
         if name.startswith(("data/aotinductor/", "data/constants/custom_obj", "data/constants/opaque_obj")):
-            raise UnsafeCheckpoint(f"{source.path} has compiled code or a pickled object: {name}")
+            raise UnsafeCheckpoint(
+                f"{source.path} contains compiled code or a pickled object, which is not loaded because it could run "
+                f"code: {name}"
+            )
         if name.endswith("_config.json"):
             entries = json.loads(read_member(source, member, MAX_INFLATED)).get("config", {})
             for tensor, entry in entries.items():
                 if entry.get("use_pickle"):
-                    raise UnsafeCheckpoint(f"{source.path} has a pickled tensor: {tensor}")
+                    raise UnsafeCheckpoint(
+                        f"{source.path} contains the tensor {tensor} as a pickle, which is not loaded because it "
+                        "could run code"
+                    )
                 if not str(entry.get("path_name", "")).startswith(("weight_", "tensor_")):
-                    raise UnsafeCheckpoint(f"{source.path} has a pickled object: {tensor}")
+                    raise UnsafeCheckpoint(
+                        f"{source.path} contains the object {tensor} as a pickle, which is not loaded because it "
+                        "could run code"
+                    )
         if name.startswith("data/constants/") and name.endswith(".pt"):
-            raise UnsafeCheckpoint(f"{source.path} has pickled constants: {name}")
+            raise UnsafeCheckpoint(
+                f"{source.path} contains constants as a pickle, which is not loaded because it could run code: {name}"
+            )
     _check_texts(source, json.loads(read_member(source, names[programs[0]], MAX_INFLATED)))
 
 

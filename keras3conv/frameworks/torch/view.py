@@ -79,12 +79,19 @@ def _require_values(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> N
     problems = list(_quantized(module))
     for path, tensor in tensors.items():
         if nn.parameter.is_lazy(tensor):
-            problems.append(Problem(torch=path, fact="has no shape yet: call the module once before"))
+            problems.append(Problem(torch=path, fact="this parameter has no shape yet: call the module once before"))
         elif tensor.is_meta:
-            problems.append(Problem(torch=path, fact="is on the meta device: it has no values"))
+            problems.append(
+                Problem(
+                    torch=path, fact=("this tensor is on the meta device, so it has no values: load the weights first")
+                )
+            )
         elif tensor.is_sparse or tensor.is_quantized or tensor.is_nested:
             problems.append(
-                Problem(torch=path, fact=f"is {tensor.layout}, {tensor.dtype}: only dense tensors are supported")
+                Problem(
+                    torch=path,
+                    fact=(f"this tensor is {tensor.layout}, {tensor.dtype}, but only dense tensors are supported"),
+                )
             )
     if problems:
         raise ModelError(lay_out(f"{type(module).__name__} (torch) cannot be read", problems))
@@ -101,7 +108,9 @@ def _quantized(module: nn.Module) -> Iterator[Problem]:
         if type(child).__module__.startswith(_QUANTIZED) and not path.startswith(tuple(f"{outer}." for outer in found)):
             found.append(path)
             name = type(child).__name__
-            fact = f"is a quantized {name}; its weights are packed; use the module from before quantization"
+            fact = (
+                f"this layer is a quantized {name}, whose weights are packed; use the module from before quantization"
+            )
             yield Problem(torch=path or type(child).__name__, fact=fact)
 
 

@@ -54,8 +54,8 @@ def _named_pairs(unmatched: Unmatched, hints: Hints) -> Iterator[tuple[str, str]
                 yield path, name
     else:
         raise InputError(
-            f"hints is {with_article(type(hints).__name__)}: it must be a dict, a list of (regex, replacement), or a "
-            "callable"
+            f"hints must be a dict, a list of (regex, replacement), or a callable, but is "
+            f"{with_article(type(hints).__name__)}"
         )
 
 
@@ -63,7 +63,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error as error:
-        raise InputError(f"hints: {pattern!r} is not a regular expression: {error}") from None
+        raise InputError(f"the pattern {pattern!r} in hints is not a valid regular expression: {error}") from None
 
 
 def _renamed(path: str, patterns: Sequence[tuple[re.Pattern[str], str]]) -> str:

@@ -231,7 +231,10 @@ def _require_unknown(torch: LayerView, keras: LayerView) -> None:
     facts = [fact for mapping in known if (fact := misfit(mapping, tensors, tensors))]
     if torch.kinds and keras.kinds and facts:
         raise AlignmentError(facts[0])
-    raise AlignmentError(f"no rule turns {_shapes(torch.tensors)} into {_shapes(keras.tensors)}")
+    raise AlignmentError(
+        f"no rule turns torch tensors of the shapes {_shapes(torch.tensors)} into Keras variables of the shapes "
+        f"{_shapes(keras.tensors)}"
+    )
 
 
 def _candidates(torch: LayerView, keras: LayerView) -> list[Rule]:
@@ -275,7 +278,10 @@ def _one_by_one(
     """Pair the transformed torch tensors with the Keras variables in order; raise `AlignmentError` for a misfit."""
     variables = keras.layer.tensors
     if len(transformed) != len(variables):
-        raise AlignmentError(f"{_shapes(torch.layer.tensors)} cannot become {_shapes(variables)}")
+        raise AlignmentError(
+            f"the transform makes other shapes of {_shapes(torch.layer.tensors)} than the Keras variables have, "
+            f"{_shapes(variables)}"
+        )
     weights = []
     for (tensor, transform), variable in zip(transformed, variables, strict=True):
         (shape,) = transform.shapes((tensor.shape,))
@@ -305,7 +311,7 @@ def _skipped(torch: ModelView, order: Order) -> Iterator[Ignored]:
         name = tensor.path.rpartition(".")[2]
         if name in order.skip_weights:
             constant = "" if tensor.trainable else constant_buffer(name, tensor.dtype)
-            yield Ignored(side="torch", path=tensor.path, reason=constant or f"{name} is in skip_weights")
+            yield Ignored(side="torch", path=tensor.path, reason=constant or f"{name} is listed in skip_weights")
 
 
 def _seeds(keras: ModelView) -> Iterator[Ignored]:

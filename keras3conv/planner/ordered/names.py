@@ -51,7 +51,7 @@ def reordered(
     name_tables = [full_names] if isinstance(full_names, Mapping) else list(full_names)
     positions = [split_positions] if isinstance(split_positions, int) else list(split_positions)
     if not positions or min(positions) < 0:
-        raise InputError(f"tail_split_position is {split_positions!r}: it must be a number of words, 0 or more")
+        raise InputError(f"tail_split_position must be a number of words, 0 or more, but is {split_positions!r}")
     ordered = tuple(names)
     for number in range(max(len(tail_tables), len(name_tables), len(positions))):
         tail_table = tail_tables[number] if number < len(tail_tables) else {}
@@ -106,20 +106,29 @@ def _entry(name: str, tails: TailTable, full_names: NameTable, split: int) -> Ta
 def _position(target: Target, here: int, before: Mapping[str, int]) -> int | str:
     """Return the position of a target, or a message about an invalid target."""
     if isinstance(target, str):
-        return before.get(target, f"is to move to the position of {target!r}, but no layer has this name")
+        return before.get(
+            target, f"this layer is to move to the position of {target!r}, but no Keras layer has that name"
+        )
     position = here + target if target < 0 else target
     if not 0 <= position < len(before):
-        return f"is to move to position {position}; the positions are 0 to {len(before) - 1}"
+        return f"this layer is to move to position {position}, but the positions are 0 to {len(before) - 1}"
     return position
 
 
 def _chosen(names: tuple[str, ...], choose: Choice) -> tuple[str, ...]:
     chosen = tuple(choose(list(names)))
-    problems = [Problem(keras=name, fact="is not the name of a layer") for name in dict.fromkeys(chosen)]
+    problems = [
+        Problem(keras=name, fact=("the function returned this name, but no Keras layer has it"))
+        for name in dict.fromkeys(chosen)
+    ]
     problems = [problem for problem in problems if problem.keras not in names]
-    problems += [Problem(keras=name, fact="is missing") for name in names if name not in chosen]
+    problems += [
+        Problem(keras=name, fact=("the function did not return the name of this layer"))
+        for name in names
+        if name not in chosen
+    ]
     twice = (name for name in dict.fromkeys(chosen) if chosen.count(name) > 1)
-    problems += [Problem(keras=name, fact="occurs more than once") for name in twice]
+    problems += [Problem(keras=name, fact="the function returned this name more than once") for name in twice]
     if problems:
         raise InputError(lay_out("specific_match_func must return every name exactly once", problems))
     return chosen

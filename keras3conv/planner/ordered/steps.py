@@ -44,7 +44,10 @@ def steps(transfer: Function | Transform | Sequence[Transform], shapes: Sequence
     """
     if isinstance(transfer, Sequence):
         if len(transfer) != len(shapes):
-            raise TransformError(f"there are {len(transfer)} transforms for {len(shapes)} arrays")
+            raise TransformError(
+                f"a layer has {len(shapes)} torch arrays, but {len(transfer)} transforms are given; give one for each "
+                "array"
+            )
         return list(enumerate(transfer))
     if isinstance(transfer, Transform):
         return steps([transfer], shapes)
@@ -61,15 +64,16 @@ def _recognised(function: Function, shapes: Sequence[Shape]) -> Iterator[tuple[i
         transform = None if source is None or source in used else _moved(given[source], found)
         if source is None or transform is None:
             raise TransformError(
-                f"array {index} that the function returns, {found.shape}, is not one of the arrays "
+                f"array {index} that the function returns, of shape {found.shape}, is not one of the given arrays "
+                "of the shapes "
                 f"{', '.join(map(str, shapes))}, permuted or reshaped: give a transform instead, such as "
                 'keras3conv.transforms.Axes("a b -> b a")'
             )
         used.add(source)
         yield source, transform
     if left := sorted(set(range(len(shapes))) - used):
-        fact = f"the function does not return array {left[0]}, {shapes[left[0]]}"
-        raise TransformError(f"{fact}: name it in skip_weights")
+        fact = f"the function does not return array {left[0]}, of shape {shapes[left[0]]}"
+        raise TransformError(f"{fact}: return it, or name its tensor in skip_weights")
 
 
 def _numbered(shapes: Sequence[Shape]) -> list[Array]:

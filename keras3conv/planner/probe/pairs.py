@@ -303,7 +303,7 @@ def _evidence(choice: Choice, run: TorchRun) -> tuple[Evidence, ...]:
 def _disagreement(comparison: Comparison) -> str:
     detail = "chosen by names and order: its output "
     if not np.isfinite(comparison.error):
-        return f"{detail}has another shape"
+        return f"{detail}has another shape than torch's"
     detail += f"differs by {comparison.error:.2g} of the largest value"
     return f"{detail}, and wrong weights would give nearly the same error" if comparison.error <= NEAR else detail
 

@@ -50,7 +50,9 @@ def run(model: keras.layers.Layer, units: tuple[LayerView, ...], inputs: object,
             except raised_by_keras() as error:
                 raise keras_side.call_error(model, handler.stack, inputs, error) from error
         if handler.nan.path:
-            problem = Problem(keras=handler.nan.path, fact="returned NaN for these inputs; torch's layers did not")
+            problem = Problem(
+                keras=handler.nan.path, fact=("this layer returned NaN for these inputs, and no torch layer did")
+            )
             raise ModelError(lay_out(f"{model.name} (keras) cannot be compared", [problem]))
         return handler.calls
 

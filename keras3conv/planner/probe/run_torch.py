@@ -191,7 +191,9 @@ def _fingerprint(tensor: torch.Tensor) -> Fingerprint:
 
 def _require_finite(module: nn.Module, log: _Log) -> None:
     if log.nan_path:
-        problem = Problem(torch=log.nan_path, fact="returned NaN for these inputs, under weights that are all finite")
+        problem = Problem(
+            torch=log.nan_path, fact=("this module returned NaN for these inputs, although all weights are finite")
+        )
         raise ModelError(lay_out(f"{type(module).__name__} (torch) cannot be compared", [problem]))
 
 

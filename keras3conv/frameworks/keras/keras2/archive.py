@@ -90,7 +90,7 @@ def _in_layer(
         array = _array(arrays, group, places[id(variable)])
         if array is None or array.shape != tuple(variable.shape):
             fact = "no value" if array is None else f"a value of shape {array.shape}"
-            fact = f"{variable.name} {tuple(variable.shape)} has {fact} in the file"
+            fact = f"the variable {variable.name} of shape {tuple(variable.shape)} has {fact} in the file"
             problems.append(Problem(keras=name_of(entry), fact=fact))
         else:
             yield variable, array

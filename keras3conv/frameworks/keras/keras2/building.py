@@ -65,7 +65,9 @@ class Built:
         """The differences from the file as sentences for a report."""
         notes = []
         if self.dropped:
-            notes.append(f"left out, because they act only in training: {', '.join(self.dropped)}")
+            notes.append(
+                f"these layers and losses are left out, because they act only in training: {', '.join(self.dropped)}"
+            )
         if self.half_precision:
             notes.append(
                 "layers that computed in half precision are read as float32 layers with the same weights: "
@@ -73,7 +75,7 @@ class Built:
             )
         if self.renamed:
             pairs = ", ".join(f"{old} is {new}" for new, old in self.renamed.items())
-            notes.append(f"renamed, because Keras 3 does not allow the names: {pairs}")
+            notes.append(f"layers are renamed, because Keras 3 does not allow their names: {pairs}")
         return tuple(notes)
 
 
@@ -160,7 +162,7 @@ class _Builder:
                 made = _layer_called(layers[call.layer], given, keywords)
         except raised_by_keras() as error:
             where = f"{path}/{call.layer}".lstrip("/")
-            raise _failed("a layer cannot be called with the arguments in the file", where, error) from error
+            raise _failed("Keras 3 cannot call a layer with the arguments in the file", where, error) from error
         return list(keras.tree.flatten(made))
 
     def _sequential(self, entry: Config, path: str, name: str) -> keras.Sequential:
@@ -186,7 +188,7 @@ class _Builder:
             try:
                 model.add(made)
             except raised_by_keras() as error:
-                raise _failed("a layer cannot be called with the arguments in the file", where, error) from error
+                raise _failed("Keras 3 cannot call a layer with the arguments in the file", where, error) from error
         if path and isinstance(config, Mapping):
             model.trainable = bool(config.get("trainable", True))
         return model

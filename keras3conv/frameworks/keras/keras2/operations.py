@@ -120,7 +120,10 @@ def get_item(x: Any, key: tuple[Any, ...]) -> Any:
         elif part is not None:
             if isinstance(part, slice) and isinstance(part.step, int) and part.step < 0:
                 if (part.start, part.stop) != (None, None):
-                    raise ValueError(f"[{part.start}:{part.stop}:{part.step}] has a negative step and a bound")
+                    raise ValueError(
+                        f"the slice [{part.start}:{part.stop}:{part.step}] has a negative step and a bound, which is "
+                        "not supported"
+                    )
                 x = ops.flip(x, axis=place)
                 positive[number] = slice(None, None, None if part.step == -1 else -part.step)
             place += 1

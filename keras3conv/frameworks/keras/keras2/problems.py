@@ -114,7 +114,9 @@ def _layer_problems(class_name: str, config: Any, file: _File, path: str) -> Ite
             yield Problem(keras=path, fact=f"{class_name} has the argument {name}={value!r}, which Keras 3 lacks")
         elif name.endswith("activation") and not is_activation(value):
             yield Problem(
-                keras=path, fact=f"its activation {value!r} is not an activation of Keras", fixes=(file.own_code,)
+                keras=path,
+                fact=(f"{class_name} has {name}={value!r}, which is not an activation of Keras"),
+                fixes=(file.own_code,),
             )
 
 

@@ -48,13 +48,18 @@ def load(model: keras.Model, groups: Sequence[Group], path: Path, dropped: Seque
     filled = [group for group in groups if group.weights and group.name not in dropped]
     for group in filled:
         if group.name not in layers:
-            problems.append(Problem(keras=group.name, fact="is in the file, but not in the architecture"))
+            problems.append(
+                Problem(
+                    keras=group.name,
+                    fact=("the file has weights for this layer, but its architecture does not have the layer"),
+                )
+            )
             continue
         staged += staged_layer(layers[group.name], group.weights, group.name, problems)
     names = {group.name for group in filled}
     for name, layer in layers.items():
         if name not in names and variables_in_order(layer):
-            problems.append(Problem(keras=name, fact="has variables, but the file has no values for them"))
+            problems.append(Problem(keras=name, fact="this layer has variables, but the file has no values for them"))
     assign(model, staged, problems, path)
 
 
@@ -78,13 +83,21 @@ def staged_layer(layer: Any, weights: Weights, path: str, problems: list[Problem
     variables, of_keras = variables_in_order(layer), type(layer).__module__.startswith("keras.")
     weights = _converted(weights, [tuple(variable.shape) for variable in variables])
     if len(variables) != len(weights):
-        problems.append(Problem(keras=path, fact=f"{len(weights)} variables in the file, {len(variables)} in Keras 3"))
+        problems.append(
+            Problem(
+                keras=path,
+                fact=(f"this layer has {len(weights)} variables in the file, but {len(variables)} in Keras 3"),
+            )
+        )
         return
     for variable, (name, array) in zip(variables, weights, strict=True):
         role = role_of(name)
         roles = (role, _ROLES.get(role), _NUMBERED.sub("", role))
         if (of_keras and variable.name not in roles) or tuple(variable.shape) != array.shape:
-            fact = f"{role} {array.shape} in the file is {variable.name} {tuple(variable.shape)} in Keras 3"
+            fact = (
+                f"the file has {role} of shape {array.shape} where Keras 3 has {variable.name} of shape "
+                f"{tuple(variable.shape)}"
+            )
             problems.append(Problem(keras=path, fact=fact))
         else:
             yield variable, np.asarray(array)
@@ -114,7 +127,7 @@ def _in_model(model: keras.Model, weights: Weights, path: str, problems: list[Pr
     for name, array in weights:
         owner = _owner(name, owners)
         if not owner:
-            problems.append(Problem(keras=path, fact=f"{name} in the file belongs to no layer of the model"))
+            problems.append(Problem(keras=path, fact=f"the weight {name} in the file belongs to no layer of the model"))
             return
         found[owner].append((name, array))
     for name, layer in layers.items():

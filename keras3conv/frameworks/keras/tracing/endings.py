@@ -33,11 +33,14 @@ def distributed(layer: keras.layers.TimeDistributed, inputs: Any, training: Any 
     training a batch normalization computes the statistics of each step.
     """
     if mask is not None:
-        raise NotImplementedError("a mask differs from step to step")
+        raise NotImplementedError(
+            "a TimeDistributed layer with a mask is not supported: the mask differs from step to step"
+        )
     if isinstance(layer.layer, keras.layers.BatchNormalization):
         if inputs.shape[1] is None:
             raise NotImplementedError(
-                "batch statistics in training differ from step to step, and their number is dynamic"
+                "a TimeDistributed layer with a dynamic number of steps is not supported in training: batch "
+                "statistics differ from step to step"
             )
         return keras.ops.stack([layer.layer(inputs[:, step]) for step in range(inputs.shape[1])], axis=1)
     if isinstance(layer.layer, keras.Model):
