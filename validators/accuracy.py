@@ -107,7 +107,9 @@ def _scored(subject: Subject, labels: Array) -> OutputPair:
     if paired := [pair for pair in pairs if pair.torch_output.size]:
         shapes = ", ".join(f"{pair.torch_name} of shape {pair.torch_output.shape}" for pair in paired)
         number = count(len(labels), "label")
-        raise InputError(f"labels: {number}, and no output of shape ({len(labels)}, classes): torch returns {shapes}")
+        raise InputError(
+            f"labels has {number}, but no output has the shape ({len(labels)}, classes): torch returns {shapes}"
+        )
     return pairs[0]  # the models return different numbers of arrays; this pair has the mismatch message
 
 
@@ -115,9 +117,9 @@ def _refuse_labels(labels: Array, classes: int, names: Sequence[str]) -> None:
     outside = labels[(labels < 0) | (labels >= classes)]
     if outside.size:
         known = f"{classes} classes, 0 to {classes - 1}"
-        raise InputError(f"labels: {outside[0]} is not a class index: the models have {known}")
+        raise InputError(f"labels contains {outside[0]}, which is not a class index: the models have {known}")
     if names and len(names) != classes:
-        raise InputError(f"class_names: {count(len(names), 'name')}, and the models have {classes} classes")
+        raise InputError(f"class_names has {count(len(names), 'name')}, but the models have {classes} classes")
 
 
 def _limit(subject: Subject, pair: OutputPair) -> float:

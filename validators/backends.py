@@ -59,7 +59,10 @@ def check(subject: Subject) -> Section:
     rows = list(_rows(subject, finished))
     failed = [index for index, row in enumerate(rows) if row.failed]
     problems = [_problem(rows[index]) for index in failed]
-    problems += [Problem(keras=name, fact=f"the process died: {death.said}") for name, death in dead.items()]
+    problems += [
+        Problem(keras=name, fact=(f"the process that ran Keras on this backend ended without a result: {death.said}"))
+        for name, death in dead.items()
+    ]
     reasons = dict.fromkeys(missing, "not installed") | {name: refusal.reason for name, refusal in refused.items()}
     if not finished and not dead:
         return _skipped(_joined_reasons(reasons) or "no backend was requested")
@@ -112,7 +115,11 @@ def _compare_backends(
     first_output, second_output = first[1].outputs[output], second[1].outputs[output]
     names = {"first": first[0], "second": second[0], "output": output or "0"}
     if first_output.shape != second_output.shape:
-        return _Row(**names, judgement=None, note=f"returns {first_output.shape} and {second_output.shape}")
+        return _Row(
+            **names,
+            judgement=None,
+            note=(f"the shapes of the outputs differ: {first_output.shape} and {second_output.shape}"),
+        )
     pairs = list(output_pairs(subject.torch_run, first[1]))
     pair = next((pair for pair in pairs if pair.keys[1] == output and not pair.mismatch), None)
     if pair is None:

@@ -86,10 +86,10 @@ def _judgement(subject: Subject, pair: OutputPair, output: Array, golden: Array)
 
 def _fact(judgement: Judgement | None, output: Array, golden: Array | None, given: int, returned: int) -> str:
     if golden is None:
-        return f"{count(given, 'golden output')} given, and the models return {returned}"
+        return f"{count(given, 'golden output')} given, but the models return {returned}"
     if judgement is None:
-        return f"is of shape {output.shape}, and the golden output of shape {golden.shape}"
-    return f"differs from the golden output by {judgement}"
+        return f"this output has the shape {output.shape}, but the golden output has {golden.shape}"
+    return f"this output differs from the golden output by {judgement}"
 
 
 def _summary(wrong: int, outputs: int) -> str:

@@ -61,6 +61,8 @@ def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
     for name in options.proofs:
         if name not in available:
             fix = f"\nFix:  {_REQUESTED_BY[name]}" if name in _REQUESTED_BY else ""
-            raise InputError(f"there is no proof {name!r} here; there are {', '.join(available)}{fix}")
+            raise InputError(
+                f"there is no proof {name!r} for these models and arguments; there are {', '.join(available)}{fix}"
+            )
     # If the plan is wrong, no other proof is meaningful, so the structure is always proven.
     return tuple((name, check) for name, check in available.items() if options.wants(name) or name == "structure")

@@ -78,11 +78,14 @@ def _difference(mapping: WeightMapping, torch: tuple[Array, ...], keras: tuple[A
     from_keras = mapping.transform.inverse(keras)
     round_trip = mapping.transform(from_keras)
     if not all(_same_bits(expected, actual) for expected, actual in zip(round_trip, keras, strict=True)):
-        return f"{', '.join(mapping.keras)}: is not bit-identical after a round trip"
+        return (
+            f"the values of {', '.join(mapping.keras)} are not bit-identical after a round trip to the other "
+            "framework and back"
+        )
     if mapping.transform.lossless:
         for path, expected, actual in zip(mapping.torch, from_keras, torch, strict=True):
             if not _same_bits(expected, actual):
-                return f"{path}: is not bit-identical after a round trip"
+                return f"the values of {path} are not bit-identical after a round trip to the other framework and back"
     return ""
 
 

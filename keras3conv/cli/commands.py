@@ -186,7 +186,9 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
     ends = resolve(source, weights), resolve(target, weights)
     if ends[1].is_live and not out:
-        raise InputError(f"{target} is a factory, and no file is given to save its model to\nFix:  -o FILE")
+        raise InputError(
+            f"{target} is a factory, so its model needs a file to be saved to, but none is given\nFix:  -o FILE"
+        )
     with notes_to_stderr():
         found = saved or align_ends(*ends, entry)
         if accept_difference:

@@ -24,16 +24,20 @@ def check_report(path: Path | None) -> None:
     if path is None:
         return
     if path.suffix.lower() not in REPORT_SUFFIXES:
-        raise InputError(f"--report {path}: a report is saved as {', '.join(REPORT_SUFFIXES)}")
+        raise InputError(
+            f"--report {path} has a suffix that no report has: a report is saved as {', '.join(REPORT_SUFFIXES)}"
+        )
     if not path.parent.is_dir():
-        raise InputError(f"--report {path}: the folder {path.parent} does not exist")
+        raise InputError(f"--report {path} cannot be written, because the folder {path.parent} does not exist")
     require_replaceable(path)
 
 
 def read_plan_or_hints(plan: Path | None, hints: Sequence[str]) -> tuple[Alignment | None, dict[str, str] | None]:
     """Return the plan in a file, or the hints for making one; raise `InputError` if both are given."""
     if plan and hints:
-        raise InputError("--plan and --hint are both given: hints are only for making a plan")
+        raise InputError(
+            "--plan and --hint are both given, but hints are only for making a plan: leave one of them out"
+        )
     return read_plan(plan) if plan else None, read_hints(hints)
 
 
@@ -42,10 +46,10 @@ def convert_inputs(path: Path | None, shape: str | None) -> Any:
     if shape is None:
         return read_inputs(path)
     if path is not None:
-        raise InputError("--inputs and --shape are both given: the inputs have a shape")
+        raise InputError("--inputs and --shape are both given, but the inputs have a shape: leave --shape out")
     sizes = [part.strip() for part in shape.split(",")]
     if not all(size.isdecimal() and int(size) > 0 for size in sizes):
-        raise InputError(f"--shape {shape}: a shape is written as numbers with commas, as 1,3,224,224")
+        raise InputError(f"--shape {shape} is not a shape: a shape is written as numbers with commas, as 1,3,224,224")
     return random_inputs([int(size) for size in sizes])
 
 
@@ -56,7 +60,7 @@ def read_axes(options: Sequence[str]) -> dict[str, tuple[int, ...]] | None:
         name, _, axes = option.partition(":")
         parts = axes.split(",")
         if not name or not all(part.strip().isdecimal() for part in parts):
-            raise InputError(f"--dynamic {option}: an input and its axes are needed\nFix:  --dynamic x:2,3")
+            raise InputError(f"--dynamic {option} does not have the form INPUT:AXES\nFix:  --dynamic x:2,3")
         found[name] = tuple(map(int, parts))
     return found or None
 
@@ -68,7 +72,7 @@ def read_tolerance(text: str | None) -> Tolerance | None:
     try:
         absolute, relative = map(float, text.split(","))
     except ValueError as error:
-        fact = f"--tolerance {text}: two numbers are needed, the absolute and the relative tolerance"
+        fact = f"--tolerance {text} must be two numbers with a comma, the absolute and the relative tolerance"
         raise InputError(f"{fact}\nFix:  --tolerance 1e-5,1e-4") from error
     return Tolerance(absolute=absolute, relative=relative)
 

@@ -39,7 +39,7 @@ def print_report(report: "Report", saved_as: Path | None = None) -> None:
     else:
         print(write(report, brief=brief))
     if brief and any(section.tables or section.plots for section in report.sections):
-        note(f"every table: --verbose{f', or {saved_as}' if saved_as else ''}")
+        note(f"every table is shown by --verbose{f', and is in {saved_as}' if saved_as else ''}")
 
 
 def status_of(report: "Report") -> int:

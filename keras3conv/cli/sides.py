@@ -36,7 +36,9 @@ def align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
     from keras3conv.formats.store import LAYOUTS
 
     if source.side == target.side:
-        raise InputError(f"source and target are both {source.side}: a transfer goes from one framework to the other")
+        raise InputError(
+            f"source and target are both {source.side} models, but a transfer goes from one framework to the other"
+        )
     if not target.is_live and not os.path.lexists(target.source):
         fact = f"{target.source} does not exist, so {source.source} cannot be aligned with it"
         fix = f"keras3conv transfer {source.source} FACTORY -o {target.source}"

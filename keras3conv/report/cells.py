@@ -41,4 +41,6 @@ def plain(cell: object) -> Cell:
         return int(cell)
     if isinstance(cell, numbers.Real):
         return math.nan if math.isnan(cell) else float(cell)
-    raise InputError(f"a cell is {cell!r}, a {type(cell).__name__}; a table holds str, int, float, bool and None")
+    raise InputError(
+        f"a cell of a table must be str, int, float, bool or None, but {cell!r} is of the type {type(cell).__name__}"
+    )

@@ -29,7 +29,10 @@ def require_replaceable(path: Path) -> None:
         content = file.read(1 << 20)
     sign = _SIGNS.get(path.suffix.lower())
     if content and sign and not re.search(sign, content):
-        raise FileError(f"{path} exists and is not a report: only a report is replaced\nFix:  save it as another file")
+        raise FileError(
+            f"{path} exists and is not a report of keras3conv, so it is not replaced\nFix:  save the report as "
+            "another file"
+        )
 
 
 def save(report: Document, path: str | PathLike[str]) -> WrittenFile:
@@ -38,9 +41,11 @@ def save(report: Document, path: str | PathLike[str]) -> WrittenFile:
     forms = {".html": html.write, ".md": markdown.write, ".json": json.encode, ".txt": text.write}
     suffix = target.suffix.lower()
     if suffix not in forms:
-        raise InputError(f"{target}: a report is saved as {', '.join(forms)}; the suffix is {suffix or 'missing'}")
+        raise InputError(
+            f"{target} cannot be a report: its suffix must be one of {', '.join(forms)}, but is {suffix or 'missing'}"
+        )
     if not target.parent.is_dir():
-        raise InputError(f"{target}: the folder {target.parent} does not exist")
+        raise InputError(f"{target} cannot be written, because the folder {target.parent} does not exist")
     require_replaceable(target)
     write_text(target, forms[suffix](report), overwrite=True)
     return digest(target)

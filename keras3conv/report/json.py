@@ -49,11 +49,13 @@ def decode(text: str) -> dict[str, Any]:
     try:
         content = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"the report is not JSON: {error}") from error
+        raise InputError(f"the text is not a report, because it is not valid JSON: {error}") from error
     if not isinstance(content, dict) or content.get("format") not in _KNOWN or isinstance(content["format"], bool):
         number = content.get("format") if isinstance(content, dict) else None
         known = ", ".join(map(str, _KNOWN))
-        raise InputError(f"a report in format {number!r} cannot be read; the known formats are {known}")
+        raise InputError(
+            f"the report has the format {number!r}, but this version of keras3conv reads the formats {known}"
+        )
     names = ("format", "title", "sections", "files", "environment", "notes")
     keys = _Node(content, "report").keys(*names, *(("seconds",) if content["format"] > 2 else ()))
     return {
@@ -177,9 +179,11 @@ class _Node:
     def keys(self, *names: str) -> dict[str, "_Node"]:
         known = self._mapping()
         if missing := [name for name in names if name not in known]:
-            raise InputError(f"{self.where} has no {missing[0]!r}")
+            raise InputError(f"the entry {self.where} of the report lacks the key {missing[0]!r}")
         if unknown := [name for name in known if name not in names]:
-            raise InputError(f"{self.where} has {unknown[0]!r}, which is not a key in the format of this report")
+            raise InputError(
+                f"the entry {self.where} of the report has the key {unknown[0]!r}, which its format does not have"
+            )
         return {name: _Node(known[name], f"{self.where}.{name}") for name in names}
 
     def items(self) -> list["_Node"]:
@@ -235,15 +239,15 @@ class _Node:
         return self.value if isinstance(self.value, dict) else self._refuse("an object")
 
     def _refuse(self, expected: str) -> NoReturn:
-        raise InputError(f"{self.where} is {str(self.value)[:40]!r}, not {expected}")
+        raise InputError(f"the entry {self.where} of the report must be {expected}, but is {str(self.value)[:40]!r}")
 
 
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     content = dict(pairs)
     if len(content) != len(pairs):
-        raise ValueError("an object has the same key twice")
+        raise ValueError("a key occurs twice in one object of the JSON")
     return content
 
 
 def _refuse_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not a JSON value")
+    raise ValueError(f"{word} is not allowed as a value in JSON")

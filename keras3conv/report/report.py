@@ -51,7 +51,7 @@ class Report:
     def __post_init__(self) -> None:
         names = [section.name for section in self.sections]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise InputError(f"two sections have the name {twice[0]!r}")
+            raise InputError(f"two sections of the report have the name {twice[0]!r}; give each its own name")
 
     @property
     def ok(self) -> bool:
@@ -91,7 +91,7 @@ class Report:
             if section.name == name:
                 return section
         known = ", ".join(section.name for section in self.sections) or "none"
-        raise KeyError(f"no section has the name {name!r}; there are: {known}")
+        raise KeyError(f"the report has no section {name!r}; its sections are {known}")
 
     def raise_if_failed(self) -> None:
         """Raise `ProofError` with the problems of all failed sections, or if none passed or one is unconfirmed."""

@@ -52,7 +52,10 @@ class Table:
     def __post_init__(self) -> None:
         for place, row in enumerate(self.rows):
             if len(row) != len(self.columns):
-                raise InputError(f"table {self.title!r}: row {place} has {len(row)} cells, not {len(self.columns)}")
+                raise InputError(
+                    f"row {place} of the table {self.title!r} has {len(row)} cells, but the table has "
+                    f"{len(self.columns)} columns"
+                )
         _check_indices(f"table {self.title!r}", self.failed, len(self.rows))
         object.__setattr__(self, "rows", tuple(tuple(report_cells.plain(cell) for cell in row) for row in self.rows))
 
@@ -85,7 +88,7 @@ class Series:
     def __post_init__(self) -> None:
         values = tuple(None if value is None else float(value) for value in self.values)
         if any(value is not None and value < 0 for value in values):
-            raise InputError(f"series {self.name!r} has a negative value, which a log scale cannot show")
+            raise InputError(f"the series {self.name!r} of a plot has a negative value, which a log scale cannot show")
         object.__setattr__(self, "values", values)
 
     @property
@@ -121,7 +124,7 @@ class Plot:
         for series in self.series:
             if len(series.values) != len(self.labels):
                 have = f"{len(series.values)} values for {len(self.labels)} labels"
-                raise InputError(f"plot {self.title!r}: series {series.name!r} has {have}")
+                raise InputError(f"the series {series.name!r} of the plot {self.title!r} has {have}")
         _check_indices(f"plot {self.title!r}", self.failed, len(self.labels))
 
 
@@ -159,11 +162,13 @@ class Section:
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
-            raise InputError(f"section {self.name!r}: the status is {self.status!r}, not {' or '.join(STATUSES)}")
+            raise InputError(
+                f"the status of the section {self.name!r} must be {' or '.join(STATUSES)}, but is {self.status!r}"
+            )
         if self.status == "skipped" and not self.reason:
-            raise InputError(f"section {self.name!r} was skipped without a reason")
+            raise InputError(f"the section {self.name!r} was skipped, so it needs a reason, but has none")
         if self.status == "failed" and not self.problems:
-            raise InputError(f"section {self.name!r} failed without a problem")
+            raise InputError(f"the section {self.name!r} failed, so it needs a problem, but has none")
 
     @property
     def outcome(self) -> str:
@@ -173,7 +178,7 @@ class Section:
 
 def _check_indices(owner: str, indices: tuple[int, ...], length: int) -> None:
     if beyond := [place for place in indices if not 0 <= place < length]:
-        raise InputError(f"{owner}: index {beyond[0]} is marked as failed, but the length is {length}")
+        raise InputError(f"{owner} marks index {beyond[0]} as failed, but has only {length} entries")
 
 
 class Document(Protocol):

@@ -47,7 +47,7 @@ def align_sides(
     given, refusal = sides.possible_inputs(views, inputs, keras_inputs)
     reason = _why_no_probe(sides, views, inputs) or refusal
     if probe and reason:
-        raise InputError(f"align(..., probe=True): {reason}")
+        raise InputError(f"probe=True needs to run both models, which is not possible: {reason}")
     if probe is False or reason or given is None:
         return _without_probe(sides, views, given, hints, reason or "probe=False", notes)
     refuse_unprovable(given)
@@ -104,7 +104,7 @@ def _why_no_probe(sides: Sides, views: Views, inputs: Any) -> str:
         names = {"torch": "torch", "keras": "Keras"}
         return "both sides are files" if len(files) > 1 else f"the {names[files[0].side]} side is a file"
     if not sides.can_run(views[1], inputs):
-        return "there are no inputs, and the Keras model has no input specification: give inputs=..."
+        return "no inputs are given, and the Keras model has no input specification: give inputs=..."
     if any(map(is_adapted, views[1].layers)):
         return "the Keras model is quantized or adapted with LoRA, so its variables are not the weights that torch has"
     return ""

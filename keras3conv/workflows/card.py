@@ -45,7 +45,7 @@ def make_card(
         fix = "Fix:  --report report.json  # which keras3conv validate --report report.json writes"
         raise InputError(f"{path} does not exist, and a card needs the certificate\n{fix}") from error
     except (OSError, UnicodeDecodeError, InputError) as error:
-        raise InputError(f"{path} is not a certificate: {error}") from error
+        raise InputError(f"{path} cannot be read as the JSON report that keras3conv wrote: {error}") from error
     return Card(
         name=name or model.absolute().stem,
         report=certificate,
@@ -69,7 +69,7 @@ def _weights(model: Path) -> list[Path]:
         return [model]
     found = list(dict.fromkeys(file for pattern in _WEIGHTS for file in sorted(model.glob(pattern))))
     if not found:
-        raise InputError(f"{model} has no file of weights: {', '.join(_WEIGHTS)}")
+        raise InputError(f"{model} contains no file of weights; such a file is named {', '.join(_WEIGHTS)}")
     return found
 
 

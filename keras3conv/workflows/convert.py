@@ -33,7 +33,7 @@ def convert(
 ) -> Conversion:
     """See `keras3conv.convert`."""
     if channels not in (None, "first", "last"):
-        raise InputError(f'channels is {channels!r}: it must be "first" or "last"')
+        raise InputError(f'channels must be "first" or "last", but is {channels!r}')
     path = None if weights is None else Path(weights)
     if isinstance(model, str | PathLike) and (Path(model) / "config.json").is_file():
         from keras3conv.frameworks.torch import pretrained
@@ -86,12 +86,12 @@ def _to_keras(
                 "Fix:  k3c.convert(module, inputs=...) with the nn.Module that it was made from"
             )
         raise InputError(
-            f"{given.source} holds weights and no architecture, so there is nothing to write a Keras model from\n"
+            f"{given.source} contains weights, but no architecture, so a Keras model cannot be made from it\n"
             f'Fix:  k3c.convert(module, weights="{given.source}", inputs=example_input)'
         )
     if inputs is None:
         raise InputError(
-            "a torch module has no input specification: its inputs are needed\n"
+            "a torch module has no input specification, so example inputs are needed to convert it\n"
             "Fix:  k3c.convert(module, inputs=torch.zeros(1, 3, 224, 224))"
         )
     if weights is not None:

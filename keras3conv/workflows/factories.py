@@ -76,7 +76,10 @@ def factory_of(argument: str) -> tuple[str, str] | None:
         return where, name
     if argument.endswith(".py"):
         fixes = "     or     ".join(f"{argument}:{found}" for found in _factories_in(argument)[:2])
-        raise InputError(f"{argument} is Python code: name the factory too" + (f"\nFix:  {fixes}" if fixes else ""))
+        raise InputError(
+            f"{argument} is Python code, so name the function in it that returns the model, too"
+            + (f"\nFix:  {fixes}" if fixes else "")
+        )
     return None
 
 
@@ -115,16 +118,19 @@ def find_factory(where: str, name: str) -> Any:
     for part in name.split("."):
         if not hasattr(found, part):
             known = ", ".join(_public_names(module)) or "neither a model nor a function"
-            raise InputError(f"{where} has no {name}; it has: {known}")
+            raise InputError(f"{where} has no {name}; it has {known}")
         found = getattr(found, part)
     if _is_model(found):
         return found
     if not callable(found):
         raise InputError(
-            f"{where}:{name} is {with_article(type(found).__name__)}: it must be a model, or a factory that returns one"
+            f"{where}:{name} must be a model, or a function that returns one, but is "
+            f"{with_article(type(found).__name__)}"
         )
     if needed := _required(found):
-        raise InputError(f"{where}:{name} needs {', '.join(needed)}: a factory is called without arguments")
+        raise InputError(
+            f"{where}:{name} needs the argument {', '.join(needed)}, but a factory is called without arguments"
+        )
     return found
 
 
@@ -143,7 +149,7 @@ def _make(where: str, name: str) -> Any:
 def _import_file(path: Path) -> ModuleType:
     """Import a file as a module. As in a script, the file can import other files of its folder."""
     if not os.path.isfile(path):  # noqa: PTH113  # unlike `Path.is_file`, false for a name that is too long
-        raise InputError(f"{path} does not exist")
+        raise InputError(f"the Python file {path} does not exist")
     location = Path(os.path.realpath(path))
     known = sys.modules.get(location.stem)
     if known is not None and getattr(known, "__file__", None) == str(location):
@@ -152,7 +158,7 @@ def _import_file(path: Path) -> ModuleType:
     name = location.stem if known is None else f"_given_{location.stem}"
     spec = importlib.util.spec_from_file_location(name, location)
     if spec is None or spec.loader is None:
-        raise InputError(f"{path} cannot be imported as Python code")
+        raise InputError(f"{path} cannot be imported as Python code: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(location.parent))
     sys.modules[name] = module  # dataclasses look up their module by name

@@ -71,7 +71,7 @@ def read_labels(path: Path | None) -> Any:
     """Return the labels in a .npy or .npz file; raise like `read_inputs`, or if the file has several arrays."""
     labels = read_inputs(path)
     if isinstance(labels, dict | tuple):
-        raise InputError(f"{path}: the file of labels contains {len(labels)} arrays, not one")
+        raise InputError(f"{path} must contain one array of labels, but contains {len(labels)}")
     return labels
 
 

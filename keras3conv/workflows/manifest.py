@@ -127,12 +127,12 @@ def read_manifest(path: Path) -> tuple[Path, dict[str, Any]]:
     try:
         content = json.loads(found.read_text(encoding="utf-8"))
     except OSError as error:
-        fact = f"{path} has no manifest, so there is nothing to compare it with: {found}: {error.strerror}"
+        fact = f"{path} cannot be verified, because its manifest {found} cannot be read: {error.strerror}"
         raise FileError(
             f"{fact}\nFix:  keras3conv transfer SOURCE TARGET -o {path} --overwrite  # writes one beside it"
         ) from error
     except ValueError as error:
-        raise FileError(f"{found} is not a manifest: {error}") from error
+        raise FileError(f"{found} is not a manifest, because it is not valid JSON: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise FileError(f"{found} is not a manifest of format {FORMAT}")
+        raise FileError(f"{found} is not a manifest: it must be a JSON object with the format {FORMAT}")
     return found, content

@@ -67,10 +67,12 @@ def transfer(source: Model, target: Model, plan: Alignment, options: Options, *,
     """Transfer the weights of the source to the target; see `keras3conv.transfer`."""
     memory, stages = options.memory, options.stages
     if memory not in get_args(Memory):
-        raise InputError(f'memory is {memory!r}: it must be "copy" or "share"')
+        raise InputError(f'memory must be "copy" or "share", but is {memory!r}')
     read, written = resolve(source, "source", entry=entry), resolve(target, "target")
     if read.side == written.side:
-        raise InputError(f"source and target are both {read.side}: a transfer goes from one framework to the other")
+        raise InputError(
+            f"source and target are both {read.side} models, but a transfer goes from one framework to the other"
+        )
     notes: tuple[str, ...] = ()
     if memory == "share":
         shared, facts = _shared(read, written, plan, options.out, cast=options.cast, stages=stages)
@@ -193,7 +195,10 @@ def _require_no_computed(staging: Staging) -> None:
 
     A file contains those other tensors instead (as for weight norm), and only the live module can compute them.
     """
-    fact = "is computed from other tensors, which the file contains instead: only a live model can be the target"
+    fact = (
+        "this tensor is computed from other tensors, which the file contains instead: only a live model can be the "
+        "target"
+    )
     fixes = ("k3c.transfer(source, target_model, plan, out=path)",)
     computed = [tensor.path for tensor in staging.target.tensors() if tensor.is_computed]
     if computed:
@@ -220,7 +225,7 @@ def _inventory(staging: Staging, *, complete: bool) -> tuple[TensorRef, ...]:
         else:
             missing.append(tensor)
     if missing:
-        fact = "is ignored by the plan, so the new file would have no value for it"
+        fact = "the plan ignores this tensor, so the new file would have no value for it"
         fixes = ("k3c.transfer(source, target_model, plan, out=path)",)
         problems = [Problem.on(staging.target.side, tensor.path, fact, fixes) for tensor in missing]
         raise TransferError(lay_out(f"nothing was written from {staging.source.title}", problems))

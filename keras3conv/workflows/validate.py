@@ -52,7 +52,7 @@ def validate(
     asked = judges(options)
     if options.expected and inputs is None:
         fix = "Fix:  inputs=inputs"
-        raise InputError(f"expected outputs are given without the inputs that belong to them\n{fix}")
+        raise InputError(f"expected is given without inputs, but the expected outputs belong to certain inputs\n{fix}")
     sides = Sides.of(torch, keras, entry=entry)
     port = _port((sides.torch.source, sides.keras.source), weight_files)
     digests = tuple(_digests([sides.torch.source, sides.keras.source, *weight_files]))

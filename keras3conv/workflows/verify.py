@@ -39,7 +39,9 @@ _KEYS = ("size", "sha256", "md5")
 def _beside(manifest: Path, name: str) -> Path:
     """Return the path of a file in the folder of the manifest; raise `FileError` for a path to another folder."""
     if Path(name).name != name or "\0" in name or "\\" in name:
-        raise FileError(f"{manifest} names the file {name!r}, which is not a name in the folder of the manifest")
+        raise FileError(
+            f"{manifest} names the file {name!r}, which is not a plain file name in the folder of the manifest"
+        )
     return manifest.with_name(name)
 
 
@@ -59,7 +61,7 @@ def _files(manifest: Path, content: Mapping[str, Any]) -> Section:
                 if getattr(found, key) != file[key]:
                     state = "failed"
                     problems.append(
-                        Problem(fact=f"{path}: the {key} is {getattr(found, key)}, and was {file[key]} when written")
+                        Problem(fact=f"the {key} of {path} is {getattr(found, key)}, but was {file[key]} when written")
                     )
         rows.append((file["path"], file["size"], file["sha256"], file["md5"], state))
     return Section(
@@ -95,15 +97,17 @@ def _differing(path: Path, wanted: Sequence[Mapping[str, Any]]) -> Iterator[Prob
     for entry in wanted:
         tensor = found.get(entry["location"])
         if tensor is None:
-            yield Problem(fact=f"{entry['name']} is missing in {path.name}")
+            yield Problem(fact=f"the tensor {entry['name']} is missing in {path.name}")
         elif (tensor.dtype, list(tensor.shape)) != (entry["dtype"], entry["shape"]):
             now = f"{tensor.dtype} {tensor.shape}"
-            yield Problem(fact=f"{entry['name']} is {now}, and was {entry['dtype']} {tuple(entry['shape'])}")
+            yield Problem(
+                fact=(f"the tensor {entry['name']} is {now}, but {entry['dtype']} {tuple(entry['shape'])} was written")
+            )
         else:
             try:
                 values = f"{checksum(view.read(tensor.path)):08x}"
             except FileError as error:
-                yield Problem(fact=f"{entry['name']} cannot be read: {error}")
+                yield Problem(fact=f"the tensor {entry['name']} cannot be read: {error}")
                 continue
             if values != entry["crc32"]:
-                yield Problem(fact=f"{entry['name']} has different values than those that were written")
+                yield Problem(fact=f"the tensor {entry['name']} has different values than those that were written")

@@ -90,7 +90,7 @@ def _judge(first: Path, second: Path, inputs: PairedInputs, limits: Limits, tole
         counts = [
             f"{count(len(outputs), 'array')} ({', '.join(outputs)})" for outputs in (first_outputs, second_outputs)
         ]
-        problem = Problem(fact=f"the first returns {counts[0]}, the second {counts[1]}")
+        problem = Problem(fact=f"the first file returns {counts[0]}, but the second returns {counts[1]}")
         return section(status="failed", summary="the numbers of outputs differ", problems=(problem,))
     matches, how = pair_outputs(first_outputs, second_outputs)
     section = partial(section, facts={"outputs": f"{', '.join(map(str, matches))}, {how}"})
@@ -139,7 +139,10 @@ def _float64_outputs(
     for name, source in outputs.items():
         truth = truths[name]
         if source.shape != truth.shape:
-            raise ModelError(f"onnx's reference evaluator returns {name} {truth.shape}, and onnxruntime {source.shape}")
+            raise ModelError(
+                f"onnx's reference evaluator returns {name} with the shape {truth.shape}, but onnxruntime with "
+                f"{source.shape}"
+            )
         noise = compare(source, truth) if source.size else None
         if noise and noise.max_abs > SUSPICIOUS * resolution(source) * noise.scale:
             raise ModelError(
@@ -169,7 +172,9 @@ def _judge_values(
     for pair in pairs:
         name, layout = pair.match.first, pair.match.layout
         if not pair.first.size or not pair.second.size:
-            mismatch = f"{pair.first.shape} and {pair.second.shape}: there is nothing to compare"
+            mismatch = (
+                f"the outputs have no elements to compare: their shapes are {pair.first.shape} and {pair.second.shape}"
+            )
             verdicts.append(Verdict(output=name, first="first", second="second", mismatch=mismatch))
             continue
         first = to_layout(pair.first, layout)
@@ -206,7 +211,7 @@ def _run(path: Path, arrays: list[Array], mode: str, limits: Limits) -> dict[str
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=limits.seconds, check=False)
         except subprocess.TimeoutExpired:
-            raise ModelError(f"{path.name} ran for more than {limits.seconds:g} seconds") from None
+            raise ModelError(f"{path.name} ran for more than {limits.seconds:g} seconds, which is the limit") from None
         if done.returncode != 0:
             raise ModelError(_failure(path, done.returncode, done.stderr))
         with np.load(outputs) as stored:
@@ -218,7 +223,7 @@ def _failure(path: Path, status: int, stderr: str) -> str:
     lines = [line for line in stderr.splitlines() if line.strip()]
     last_line = lines[-1][:400] if lines else "without a message"
     if status != REFUSED:
-        return f"{path.name} ended with status {status}: {last_line}"
+        return f"the process that ran {path.name} ended with the exit status {status}: {last_line}"
     return last_line if path.name in last_line else f"{path.name}: {last_line}"
 
 

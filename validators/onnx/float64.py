@@ -32,11 +32,15 @@ def run_float64(path: Path, arrays: Sequence[Array]) -> dict[str, Array]:
         values = ReferenceEvaluator(model).run(None, feeds)
     # The evaluator implements every operator in numpy, so it raises what numpy raises.
     except RAISED_BY_MODELS as error:
-        raise ModelError(f"onnx's reference evaluator: {type(error).__name__}: {str(error)[:200]}") from error
+        raise ModelError(
+            f"onnx's reference evaluator cannot run the file: {type(error).__name__}: {str(error)[:200]}"
+        ) from error
     outputs = dict(zip([entry.name for entry in model.graph.output], map(np.asarray, values), strict=True))
     for name, value in outputs.items():
         if value.dtype in _NARROW_DTYPES:
-            raise ModelError(f"onnx's reference evaluator computes {name} in {value.dtype}")
+            raise ModelError(
+                f"onnx's reference evaluator computes {name} in {value.dtype}, so its result is no float64 reference"
+            )
     return outputs
 
 

@@ -106,7 +106,7 @@ def in_file_order(feeds: Mapping[str, Array] | Sequence[Array], names: Sequence[
         return [feeds[name] for name in names]
     if len(names) != len(feeds):
         raise InputError(
-            f"{file} takes {len(names)} inputs ({', '.join(names)}), and the model was called with {len(feeds)}"
+            f"{file} takes {len(names)} inputs ({', '.join(names)}), but the model was called with {len(feeds)}"
         )
     return list(feeds.values()) if isinstance(feeds, Mapping) else list(feeds)
 
@@ -115,5 +115,8 @@ def cast(array: Array, dtype: str, name: str) -> Array:
     """Cast an array to the dtype of a file's input; raise `InputError` if that changes integers or booleans."""
     converted = np.ascontiguousarray(array, dtype=dtype)
     if converted.dtype.kind in "iub" and not np.array_equal(converted.astype(array.dtype), array):
-        raise InputError(f"{name} is {dtype}, which cannot hold the values of the {array.dtype} array")
+        raise InputError(
+            f"the input {name} of the ONNX file has the dtype {dtype}, which cannot hold the values of the "
+            f"{array.dtype} array"
+        )
     return converted

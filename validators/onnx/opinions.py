@@ -54,7 +54,7 @@ def compare_opinions(
     for first, second in combinations(opinions, 2):
         first_values, second_values = opinions[first], opinions[second]
         if first_values.shape != second_values.shape:
-            mismatch = f"{first_values.shape} is not {second_values.shape}"
+            mismatch = f"the shapes differ: {first_values.shape} and {second_values.shape}"
             verdicts.append(Verdict(output=output, first=first, second=second, mismatch=mismatch))
             continue
         floor = judge(source, source, truth).floor

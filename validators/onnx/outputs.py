@@ -79,7 +79,9 @@ def _wrong_number_of_outputs(opinion: Opinion, model_run: Recording) -> list[Ver
     assert opinion.outputs is not None
     others = [TORCH, KERAS, *({TORCH_ONNX, KERAS_ONNX} - {opinion.name})]
     names = ", ".join(opinion.outputs)
-    mismatch = f"the file returns {len(opinion.outputs)} arrays ({names}), the model {len(model_run.outputs)}"
+    mismatch = (
+        f"the file returns {len(opinion.outputs)} arrays ({names}), but the model returns {len(model_run.outputs)}"
+    )
     return [Verdict(output="outputs", first=other, second=opinion.name, mismatch=mismatch) for other in others]
 
 

@@ -84,7 +84,10 @@ def input_specs(path: Path, model: Any) -> tuple[InputSpec, ...]:
         tensor = entry.type.tensor_type
         if kind != "tensor_type" or tensor.elem_type in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
             content = "strings" if kind == "tensor_type" else f"a {str(kind).removesuffix('_type')}"
-            raise InputError(f"{path}: the input {entry.name} takes {content}: only arrays of numbers can be compared")
+            raise InputError(
+                f"{path}: the input {entry.name} takes {content}, but only files whose inputs are arrays of numbers "
+                "can be compared"
+            )
         dims = [axis.dim_value if axis.dim_value > 0 else None for axis in tensor.shape.dim]
         shape = tuple(dims) if tensor.HasField("shape") else None
         dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
@@ -111,7 +114,9 @@ def pair_inputs(
             f"{path.name} takes {len(specs)} ({', '.join(map(str, specs))})"
             for path, specs in zip(paths, (first, second), strict=True)
         ]
-        raise InputError(f"the files take different inputs: {' and '.join(counts)}")
+        raise InputError(
+            f"the files cannot be compared, because they take different numbers of inputs: {' and '.join(counts)}"
+        )
     indices, how = _match(
         [spec.name for spec in first],
         [spec.name for spec in second],
@@ -129,7 +134,10 @@ def pair_inputs(
         matches.append(Match(first=spec.name, second=other.name, layout=layout))
         second_arrays[index] = to_layout(array, layout)
     if mismatches:
-        raise InputError(f"the files take different inputs, even with channels moved: {'; '.join(mismatches)}")
+        raise InputError(
+            "the files cannot be compared, because their inputs have different shapes, even with channels moved: "
+            f"{'; '.join(mismatches)}"
+        )
     return PairedInputs(
         first=arrays,
         second=[second_arrays[index] for index in sorted(second_arrays)],
@@ -231,11 +239,13 @@ def _ordered(path: Path, specs: Sequence[InputSpec], inputs: Any) -> list[Array]
     names = [spec.name for spec in specs]
     if isinstance(inputs, Mapping):
         if set(inputs) != set(names):
-            raise InputError(f"{path.name} takes {', '.join(names)}; given are {', '.join(map(str, inputs))}")
+            raise InputError(
+                f"{path.name} takes the inputs {', '.join(names)}, but {', '.join(map(str, inputs))} are given"
+            )
         return [np.asarray(inputs[name]) for name in names]
     arrays = list(inputs) if isinstance(inputs, tuple | list) else [inputs]
     if len(arrays) != len(specs):
-        raise InputError(f"{path.name} takes {len(specs)} inputs ({', '.join(names)}); given are {len(arrays)}")
+        raise InputError(f"{path.name} takes {len(specs)} inputs ({', '.join(names)}), but {len(arrays)} are given")
     return [np.asarray(array) for array in arrays]
 
 
@@ -246,7 +256,10 @@ def _random(path: Path, first: Sequence[InputSpec], second: Sequence[InputSpec])
     for spec, other in zip(first, second, strict=True):
         sizes = _known_sizes(spec, other)
         if sizes is None or None in sizes[1:] or not spec.dtype.startswith("float"):
-            raise InputError(f"{path.name}: no random values can be made for the input {spec}: give inputs=...")
+            raise InputError(
+                f"{path.name}: the input {spec} has a dynamic size or is not floating-point, so no random values can "
+                "be made for it: give inputs=..."
+            )
         shape = [size or BATCH for size in sizes]
         arrays.append(np.asarray(generator.standard_normal(shape)).astype(spec.dtype))
     return arrays

@@ -43,7 +43,10 @@ def check_file(path: Path) -> Any:
         raise MissingExtra("compare_onnx", "onnx", "onnx") from None
     source = Source.pin(path)
     if source.size >= _MAX_SIZE:
-        raise BudgetExceeded(f"{path} has 2 GiB or more: save its weights with save_as_external_data=True")
+        raise BudgetExceeded(
+            f"{path} has 2 GiB or more, which one ONNX file cannot have: save its weights with "
+            "save_as_external_data=True"
+        )
     with source.open() as file:
         content = bytes(source.read(file, 0, source.size))
     model = _parsed(path, content)
@@ -55,7 +58,7 @@ def check_file(path: Path) -> Any:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise MalformedCheckpoint(f"{path}: onnx's checker refuses it: {lines[0][:400]}") from error
+        raise MalformedCheckpoint(f"{path} is not a valid ONNX file; onnx's checker says: {lines[0][:400]}") from error
     return model
 
 
@@ -69,7 +72,7 @@ def _parsed(path: Path, content: bytes) -> Any:
     except DecodeError as error:
         raise MalformedCheckpoint(f"{path} is not an ONNX file: {error}") from error
     if not model.HasField("graph") or not model.graph.node:
-        raise MalformedCheckpoint(f"{path} is not an ONNX file: it has no graph")
+        raise MalformedCheckpoint(f"{path} is not an ONNX file: it contains no graph with nodes")
     return model
 
 
@@ -78,20 +81,27 @@ def _check_versions(path: Path, model: Any) -> None:
 
     if not OLDEST_IR <= model.ir_version <= onnx.IR_VERSION:
         known = f"{OLDEST_IR} to {onnx.IR_VERSION}"
-        raise MalformedCheckpoint(f"{path} has the format version {model.ir_version}; supported are {known}")
+        raise MalformedCheckpoint(
+            f"{path} has the ONNX format version {model.ir_version}, which is not supported; supported are {known}"
+        )
     domains = [entry.domain if entry.domain != "ai.onnx" else "" for entry in model.opset_import]
     _refuse_duplicates(domains, f"{path} imports the operator set")
     newest = onnx.defs.onnx_opset_version()
     opsets = [entry.version for entry in model.opset_import if entry.domain in _DEFAULT]
     if not opsets or not OLDEST_OPSET <= opsets[0] <= newest:
         found = f"the operator set {opsets[0]}" if opsets else "no operator set"
-        raise MalformedCheckpoint(f"{path} imports {found}; supported are {OLDEST_OPSET} to {newest}")
+        raise MalformedCheckpoint(
+            f"{path} imports {found}, which is not supported; supported are the operator sets {OLDEST_OPSET} to "
+            f"{newest}"
+        )
     own = {function.domain for function in model.functions}
     bodies = (model.graph.node, *(function.node for function in model.functions))
     for node in (node for body in bodies for node in _all_nodes(body)):
         if node.domain not in _KNOWN | own:
             label = f"{path}: node {printable(node.name or node.op_type, 200)}"
-            raise MalformedCheckpoint(f"{label} has the unknown domain {printable(node.domain, 200)}")
+            raise MalformedCheckpoint(
+                f"{label} uses operators of the domain {printable(node.domain, 200)}, which the file does not import"
+            )
 
 
 def _check_functions(path: Path, model: Any) -> None:
@@ -112,7 +122,9 @@ def _check_functions(path: Path, model: Any) -> None:
     while waiting:
         leaves = {key: called for key, called in waiting.items() if not called.keys() & waiting.keys()}
         if not leaves:
-            raise MalformedCheckpoint(f"{path}: function {min(waiting)[1]} calls itself, directly or through others")
+            raise MalformedCheckpoint(
+                f"{path}: the function {min(waiting)[1]} calls itself, directly or through other functions"
+            )
         sizes |= {key: _expanded(called, sizes) for key, called in leaves.items()}
         waiting = {key: called for key, called in waiting.items() if key not in leaves}
     nodes = _expanded(Counter((node.domain, node.op_type) for node in _all_nodes(model.graph.node)), sizes)
@@ -145,18 +157,20 @@ def _check_graph(path: Path, graph: Any, outside: frozenset[str]) -> None:
         label = f"{path}: node {printable(node.name or node.op_type, 200)}"
         for name in node.input:
             if name and name not in known:
-                raise MalformedCheckpoint(f"{label} uses {printable(name, 200)}, which no node before it produces")
+                raise MalformedCheckpoint(
+                    f"{label} uses the value {printable(name, 200)}, which no node before it computes"
+                )
         for attribute in node.attribute:
             for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
                 _check_graph(path, inner, frozenset(known))
         for name in filter(None, node.output):
             if name in produced or name in outside:
-                raise MalformedCheckpoint(f"{label} produces {printable(name, 200)}, which exists already")
+                raise MalformedCheckpoint(f"{label} computes the value {printable(name, 200)}, which exists already")
             produced.add(name)
             known.add(name)
     for entry in graph.output:
         if entry.name not in known:
-            raise MalformedCheckpoint(f"{path} returns {printable(entry.name, 200)}, which no node produces")
+            raise MalformedCheckpoint(f"{path} returns the value {printable(entry.name, 200)}, which no node computes")
 
 
 def _refuse_duplicates(names: Iterable[str], label: str) -> None:

@@ -44,7 +44,7 @@ def run(path: Path, feeds: Mapping[str, Array] | Sequence[Array], *, twice: bool
         second_outputs = session.run(names, arrays) if twice else outputs
     for name, first, second in zip(names, outputs, second_outputs, strict=True):
         if not np.array_equal(first, second, equal_nan=np.asarray(first).dtype.kind == "f"):
-            raise ModelError(f"{path.name} is random: {name} changes when the file is run again")
+            raise ModelError(f"{path.name} draws random numbers: its output {name} changes when the file is run again")
     return dict(zip(names, map(np.asarray, outputs), strict=True))
 
 
@@ -68,7 +68,7 @@ def _refusals(path: Path) -> Iterator[None]:
         state.RuntimeException,
         ValueError,
     ) as error:
-        raise ModelError(f"onnxruntime refuses {path.name}: {_without_source_location(str(error))}") from error
+        raise ModelError(f"onnxruntime cannot run {path.name}: {_without_source_location(str(error))}") from error
 
 
 _PROLOGUE = re.compile(
@@ -86,7 +86,7 @@ def _without_source_location(message: str) -> str:
 def _require_tensors(path: Path, entries: Sequence[Any]) -> None:
     for entry in entries:
         if not entry.type.startswith("tensor(") or entry.type == "tensor(string)":
-            raise ModelError(f"{path.name}: {entry.name} is a {entry.type}; only arrays of numbers can be compared")
+            raise ModelError(f"{path.name}: {entry.name} is a {entry.type}, but only arrays of numbers can be compared")
 
 
 def _input_arrays(path: Path, inputs: Sequence[Any], feeds: Mapping[str, Array] | Sequence[Array]) -> dict[str, Array]:

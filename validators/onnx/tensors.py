@@ -62,10 +62,14 @@ def check_tensors(path: Path, model: Any) -> None:
         size = _size(label, tensor)
         total += size
         if total > MAX_BYTES:
-            raise BudgetExceeded(f"{label}: the tensors declare more than {MAX_BYTES >> 30} GiB")
+            raise BudgetExceeded(
+                f"{label} and the tensors before it declare more than {MAX_BYTES >> 30} GiB, which is the limit"
+            )
         if tensor.data_location == tensor.EXTERNAL:
             if not external_allowed:
-                raise UnsafeCheckpoint(f"{label} has external data: only initializers may")
+                raise UnsafeCheckpoint(
+                    f"{label} has its values in an external file, which is allowed only for initializers"
+                )
             ranges.append((*_external(path, label, tensor, size), label))
         else:
             _check_stored(label, tensor, size)
@@ -111,7 +115,7 @@ def _size(label: str, tensor: Any) -> int:
     if kind == "STRING":
         return 0
     if kind not in _BITS:
-        raise MalformedCheckpoint(f"{label} has the unsupported type {kind or tensor.data_type}")
+        raise MalformedCheckpoint(f"{label} has the ONNX data type {kind or tensor.data_type}, which is not supported")
     return -(-elements * _BITS[kind] // 8)
 
 
@@ -122,17 +126,24 @@ def _check_stored(label: str, tensor: Any, size: int) -> None:
     filled = [name for name in fields if len(getattr(tensor, name))]
     field, width = _FIELDS.get(kind, ("int32_data", 1))
     if tensor.HasField("raw_data"):
-        if filled or kind == "STRING":
-            raise MalformedCheckpoint(f"{label} has its values twice, or strings as raw bytes")
+        if kind == "STRING":
+            raise MalformedCheckpoint(f"{label} contains strings in the ONNX field raw_data, which is for numbers only")
+        if filled:
+            raise MalformedCheckpoint(f"{label} has its values twice: in the ONNX fields raw_data and {filled[0]}")
         if len(tensor.raw_data) != size:
-            raise MalformedCheckpoint(f"{label} has {len(tensor.raw_data):,} bytes; its shape needs {size:,}")
+            raise MalformedCheckpoint(
+                f"{label} has {len(tensor.raw_data):,} bytes of values, but its shape needs {size:,}"
+            )
         return
     if [name for name in filled if name != field]:
-        raise MalformedCheckpoint(f"{label} is {kind}, and has its values in {filled[0]}")
+        raise MalformedCheckpoint(
+            f"{label} has the data type {kind}, but its values are in the ONNX field {filled[0]}, which is for other "
+            "types"
+        )
     elements = prod(tensor.dims)
     needed = -(-elements * _BITS[kind] // 8) if kind != "STRING" and _BITS[kind] < 8 else elements * width
     if len(getattr(tensor, field)) != needed:
-        raise MalformedCheckpoint(f"{label} has {len(getattr(tensor, field)):,} values; its shape needs {needed:,}")
+        raise MalformedCheckpoint(f"{label} has {len(getattr(tensor, field)):,} values, but its shape needs {needed:,}")
 
 
 def _external(path: Path, label: str, tensor: Any, size: int) -> tuple[str, int, int]:
@@ -140,17 +151,22 @@ def _external(path: Path, label: str, tensor: Any, size: int) -> tuple[str, int,
     entries = {entry.key: entry.value for entry in tensor.external_data}
     if len(entries) != len(tensor.external_data) or not entries.keys() <= _KEYS:
         raise MalformedCheckpoint(
-            f"{label} has the external data keys {quoted(sorted(entries))}; known are {sorted(_KEYS)}"
+            f"{label} describes its external file with the keys {quoted(sorted(entries))}; the allowed keys are "
+            f"{sorted(_KEYS)}"
         )
     if tensor.HasField("raw_data") and tensor.raw_data:
-        raise MalformedCheckpoint(f"{label} has values in the file and external data")
+        raise MalformedCheckpoint(f"{label} has its values twice: in the ONNX file and in an external file")
     file = _external_file(path, label, entries.get("location", ""))
     offset = _number(label, "offset", entries.get("offset"), 0)
     length = _number(label, "length", entries.get("length"), size)
     if length != size:
-        raise MalformedCheckpoint(f"{label} has {length:,} bytes in {file.name}; its shape needs {size:,}")
+        raise MalformedCheckpoint(
+            f"{label} has {length:,} bytes of values in {file.name}, but its shape needs {size:,}"
+        )
     if offset + length > file.stat().st_size:
-        raise MalformedCheckpoint(f"{label} reaches to byte {offset + length:,} of {file.name}, which is shorter")
+        raise MalformedCheckpoint(
+            f"{label} has its values up to byte {offset + length:,} of {file.name}, but that file is shorter"
+        )
     return str(file), offset, offset + length
 
 
@@ -185,7 +201,10 @@ def _external_file(path: Path, label: str, location: str) -> Path:
     if not stat.S_ISREG(status.st_mode):
         raise UnsafeCheckpoint(f"{label} has its bytes in {printable(location, 200)}, which is not a regular file")
     if status.st_nlink > 1:
-        raise UnsafeCheckpoint(f"{label} has its bytes in {printable(location, 200)}, which has other hard links")
+        raise UnsafeCheckpoint(
+            f"{label} has its bytes in {printable(location, 200)}, which is also stored under another name (a hard "
+            "link); copy the file"
+        )
     return file
 
 
@@ -193,4 +212,6 @@ def _refuse_overlaps(ranges: list[tuple[str, int, int, str]]) -> None:
     ordered = sorted(entry for entry in ranges if entry[1] < entry[2])
     for (file, _, end, one), (other_file, start, _, other) in pairwise(ordered):
         if file == other_file and start < end:
-            raise MalformedCheckpoint(f"{other} shares bytes of {Path(file).name} with {one.rpartition(' ')[2]}")
+            raise MalformedCheckpoint(
+                f"{other} has its values in the same bytes of {Path(file).name} as {one.rpartition(' ')[2]}"
+            )

@@ -69,13 +69,13 @@ def _untried(subject: Subject, pair: Pair) -> str:
     torch_config, keras_config = _configs(subject, pair)
     calls = subject.torch_probe.of(pair.torch)
     if len(calls) != 1:
-        return "torch does not call the module" if not calls else "torch calls it several times"
+        return "torch does not call the module" if not calls else "torch calls the module several times"
     if not keras_config.get("trainable", True):
-        return "frozen in Keras, so it keeps its moving statistics"
+        return "it is frozen in Keras, so it keeps its moving statistics"
     if torch_config.get("momentum") is None or not torch_config.get("track_running_stats", True):
-        return "torch keeps no moving average"
+        return "torch keeps no moving average for it"
     shape = calls[0].shapes[0]
-    return "too few values for each channel" if prod(shape) // shape[1] < _FEWEST else ""
+    return "the inputs have too few values for each channel" if prod(shape) // shape[1] < _FEWEST else ""
 
 
 def unbiased_step(new: Array, old: Array, norm: BatchNorm) -> Array:

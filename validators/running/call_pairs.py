@@ -56,7 +56,7 @@ def call_pairs(subject: Subject, torch: Recording, keras: Recording) -> Iterator
         if not keras_calls and _is_in_time_distributed(subject, pair.keras):
             continue
         if len(torch_calls) != len(keras_calls):
-            mismatch = f"runs {len(torch_calls)} times in torch and {len(keras_calls)} times in Keras"
+            mismatch = f"this layer runs {len(torch_calls)} times in torch, but {len(keras_calls)} times in Keras"
             yield CallPair(pair=pair, mismatch=mismatch)
             continue
         yield from _matched(subject, pair, torch_calls, keras_calls)
@@ -122,7 +122,9 @@ def _call_pair(subject: Subject, pair: Pair, torch_call: Call, keras_call: Call)
     keras_output = _broadcast_over_batch(keras_output, torch_output.shape)
     mismatch = ""
     if torch_output.shape != keras_output.shape:
-        mismatch = f"returns {torch_call.outputs[0].shape} in torch and {keras_output.shape} in Keras"
+        mismatch = (
+            f"this layer returns the shape {torch_call.outputs[0].shape} in torch, but {keras_output.shape} in Keras"
+        )
     return CallPair(
         pair=pair,
         torch_output=torch_output,

@@ -10,11 +10,12 @@ from keras3conv.validators.running.output_pairs import output_pairs
 from keras3conv.validators.running.subject import Subject
 
 _RANDOM = (
-    "returns other values when it is called again, although it is in inference mode: it draws random numbers, or it "
+    "this model returns other values when it is called again, although it is in inference mode: it draws random "
+    "numbers, or it "
     "keeps state outside of its buffers and variables"
 )
 
-_DRAWS = "draws random numbers, although it is in inference mode"
+_DRAWS = "this layer draws random numbers, although it is in inference mode"
 
 _ROUNDINGS = 4.0
 """Units in the last place by which two calls may differ, because parallel reductions may add in another order."""

@@ -76,7 +76,9 @@ def golden_outputs(expected: Any) -> dict[str, Array]:
         expected = {str(place): array for place, array in enumerate(arrays)}
     found = {str(name): _numbers(name, array) for name, array in expected.items()}
     if not found:
-        raise InputError("expected holds no output")
+        raise InputError(
+            "expected contains no output; give the outputs for the inputs, in the order in which the model returns them"
+        )
     return found
 
 
@@ -92,38 +94,40 @@ def _in_file(path: Path) -> Any:
 def _numbers(name: str, values: Any) -> Array:
     array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
     if array.dtype.kind not in "biuf":
-        raise InputError(f"the golden output {name} is an array of {array.dtype}: a model returns numbers")
+        raise InputError(f"the expected output {name} is an array of {array.dtype}, but must be an array of numbers")
     return array
 
 
 def _require_tolerance(tolerance: Any) -> None:
     if tolerance is not None and not isinstance(tolerance, Tolerance):
         fix = "Fix:  tolerance=k3c.Tolerance(absolute=1e-5, relative=1e-4)"
-        raise InputError(f"tolerance is {tolerance!r}: it must be a k3c.Tolerance\n{fix}")
+        raise InputError(f"tolerance must be a k3c.Tolerance, but is {tolerance!r}\n{fix}")
 
 
 def _class_names(class_names: Any, labels: Any) -> tuple[str, ...]:
     if isinstance(class_names, str):
-        raise InputError(f"class_names is {class_names!r}: it must be a list, with a name for every class")
+        raise InputError(f"class_names must be a list with a name for every class, but is {class_names!r}")
     names = tuple(class_names)
     if names and labels is None:
-        raise InputError("class_names is given without labels")
+        raise InputError("class_names is given without labels, which it needs: give labels=...")
     for name in names:
         if not isinstance(name, str):
-            raise InputError(f"class_names holds {name!r}: every name must be a str, not a {type(name).__name__}")
+            raise InputError(
+                f"every entry of class_names must be a str, but {name!r} is of the type {type(name).__name__}"
+            )
     return names
 
 
 def _labels(labels: Any) -> Array:
-    expected = "they must be integers of shape (samples,), the class index of every sample"
+    expected = "it must be an array of integers of shape (samples,), the class index of every sample"
     try:
         values = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
     except ValueError as error:  # numpy raises for rows of different lengths
-        raise InputError(f"labels are rows of different lengths: {expected}") from error
+        raise InputError(f"the rows of labels have different lengths: {expected}") from error
     if values.dtype.kind not in "iu" or values.ndim != 1:
         fix = _label_fix(values)
         line = f"\nFix:  {fix}" if fix else ""
-        raise InputError(f"labels are {values.dtype} of shape {values.shape}: {expected}{line}")
+        raise InputError(f"labels has the dtype {values.dtype} and the shape {values.shape}: {expected}{line}")
     return values
 
 
@@ -143,7 +147,7 @@ def _label_fix(labels: Array) -> str:
 def _backends(backends: Any) -> tuple[str, ...]:
     if not isinstance(backends, Sequence):  # users may try `backends=True`
         raise InputError(
-            f'backends is {backends!r}: it must be names of Keras backends, or "all"\nFix:  backends="all"'
+            f'backends must be a list of names of Keras backends, or "all", but is {backends!r}\nFix:  backends="all"'
         )
     names = (backends,) if isinstance(backends, str) else tuple(backends)
     if names == ("all",):

@@ -50,7 +50,7 @@ def output_pairs(torch: Recording, keras: Recording) -> Iterator[OutputPair]:
             torch_output=np.zeros(0),
             keras_output=np.zeros(0),
             layout="",
-            mismatch=f"torch returns {_listed(torch_outputs)}, Keras {_listed(keras_outputs)}",
+            mismatch=f"torch returns {_listed(torch_outputs)}, but Keras returns {_listed(keras_outputs)}",
         )
         return
     matched = zip(_matched_names(torch_outputs, keras_outputs), keras_outputs, strict=True)
@@ -59,7 +59,7 @@ def output_pairs(torch: Recording, keras: Recording) -> Iterator[OutputPair]:
         torch_output, layout = _like_keras(torch_outputs[torch_key], keras_output)
         mismatch = ""
         if torch_output.shape != keras_output.shape:
-            mismatch = f"torch returns {torch_output.shape}, Keras {keras_output.shape}"
+            mismatch = f"torch returns the shape {torch_output.shape}, but Keras returns {keras_output.shape}"
         yield OutputPair(
             name=torch_key or str(index),
             torch_name=f"output {torch_key or index}",

@@ -86,7 +86,7 @@ def _import_in_process(folder: str, arguments: Sequence[str], backend: str) -> t
         except subprocess.TimeoutExpired:
             process.kill()
             output, _ = process.communicate()
-            ending = f"it takes longer than {IMPORT_SECONDS:g} seconds"
+            ending = f"the import takes longer than {IMPORT_SECONDS:g} seconds"
     lines = output.decode(errors="replace").splitlines()
     return [str(json.loads(line)) for line in lines], ending
 
@@ -113,7 +113,7 @@ def _of_files(one: Placed) -> Iterator[Fault]:
         except FileError as error:
             yield one.fault("write", _first_line(error))
     if len(sides) > 1:
-        yield one.fault("write", "the files belong to both frameworks: a transfer goes in one direction")
+        yield one.fault("write", "the files belong to both frameworks, but a transfer writes files of one framework")
 
 
 def _names_a_file(one: Placed, argument: str) -> bool:
@@ -132,7 +132,7 @@ def _unreadable(path: str, key: str, entry: str) -> str:
     try:
         side = formats.side_of(file)
         if _SIDE_OF_KEY.get(key, key) not in ("model", side):
-            return f"{path} is a {side} file"
+            return f"{path} is a {side} file, but the key {key} needs a file of the other framework"
         if file.suffix != ".json":
             formats.read(file, entry=entry if side == "torch" else "")
     except Keras3ConvError as error:

@@ -48,13 +48,18 @@ def expand(table: Mapping[str, Any], folder: Path) -> tuple[list[Expanded], Prob
     values = {key: value for key, value in table.items() if key in KEYS}
     matrix = table.get("matrix", {})
     if not isinstance(matrix, Mapping):
-        return [], [("matrix", f"{matrix!r} is not a table of lists")]
+        return [], [("matrix", f"the matrix must be a table of lists, but is {matrix!r}")]
     axes = [
         *(_files(key, values[key], folder, problems) for key in EXPANDABLE if _is_several(values.get(key))),
         *(_axis(key, value, folder, problems) for key, value in matrix.items()),
     ]
     if len(paths := [axis.key for axis in axes if axis.key in EXPANDABLE and axis.key not in matrix]) > 1:
-        problems.append((paths[1], f'{paths[0]} has several files too; name its file here with "{{stem}}"'))
+        problems.append(
+            (
+                paths[1],
+                f'{paths[0]} has several files too, so name the file of this key with "{{stem}}", its name',
+            )
+        )
     if problems:
         return [], problems
     return [_chosen(values, axes, choice) for choice in itertools.product(*(axis.values for axis in axes))], []
@@ -82,7 +87,7 @@ def _axis(key: str, value: Any, folder: Path, problems: Problems) -> _Axis:
     elif key in EXPANDABLE and _is_several(value):
         return _files(key, value, folder, problems)
     elif not isinstance(value, list | tuple) or not value:
-        problems.append(("matrix", f"{key} = {value!r} is not a list of values"))
+        problems.append(("matrix", f"the key {key} of the matrix must be a list of values, but is {value!r}"))
     return _Axis(key=key, values=value if isinstance(value, list | tuple) else ())
 
 
@@ -91,16 +96,16 @@ def _files(key: str, value: Any, folder: Path, problems: Problems) -> _Axis:
     found: list[str] = []
     for pattern in [value] if isinstance(value, str) else value:
         if not isinstance(pattern, str):
-            problems.append((key, f"{pattern!r} is not a text"))
+            problems.append((key, f"the name of a file must be a text, but is {pattern!r}"))
         elif _GLOB.search(pattern) and not (folder / pattern).exists():
             matches = _matches(pattern, folder)
             if not matches:
-                problems.append((key, f"no file matches {pattern}"))
+                problems.append((key, f"no file matches the pattern {pattern}"))
             found += matches
         else:
             found.append(pattern)
     if not value:
-        problems.append((key, "the list is empty"))
+        problems.append((key, "the list of files is empty"))
     return _Axis(key=key, values=list(dict.fromkeys(found)))
 
 

@@ -91,9 +91,9 @@ def opened(path: Path, name: str, origin: Path | None) -> Iterator[Results]:
     """
     identity = {"format": _FORMAT, "name": name, "file": os.path.relpath(origin, path) if origin else ""}
     if path.exists() and not path.is_dir():
-        raise FileError(f"{path} exists and is not a folder")
+        raise FileError(f"{path} exists and is not a folder; choose another name for the results")
     if not path.absolute().parent.is_dir():
-        raise FileError(f"{path}: the folder {path.absolute().parent} does not exist")
+        raise FileError(f"{path} cannot be made, because the folder {path.absolute().parent} does not exist")
     _require_own(path, identity)
     path.mkdir(exist_ok=True)
     with (path / _IDENTITY).open("a+", encoding="utf-8") as file:

@@ -92,13 +92,15 @@ def _with_result(row: Row, result: Mapping[str, Any], out: Path) -> Row:
 def _reason(end: _End, task: Task, limit: int) -> tuple[RowStatus, str]:
     """Return the status and the outcome of a task whose process ended without a result."""
     if end.killed_for == "time":
-        return "timed out", f"not finished after {task.time_limit:g} seconds"
+        return "timed out", f"the task did not finish within its time limit of {task.time_limit:g} seconds"
     if end.killed_for == "memory":
-        return "out of memory", f"used {megabytes(end.peak_memory)}, and the limit is {megabytes(limit)}"
+        return "out of memory", (
+            f"the task used {megabytes(end.peak_memory)} of memory, but its limit is {megabytes(limit)}"
+        )
     if end.code == -signal.SIGKILL:
         return "out of memory", "the process was killed from outside: the system has probably run out of memory"
     if end.code < 0:
-        return "crashed", f"the process died of {signal.Signals(-end.code).name}"
+        return "crashed", f"the process of the task was ended by the signal {signal.Signals(-end.code).name}"
     return "crashed", f"the process ended with exit status {end.code} and without a result"
 
 

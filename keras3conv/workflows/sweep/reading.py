@@ -118,17 +118,17 @@ def read_file(path: Path) -> Sweep:
         raise InputError(f"{path} is not TOML: {error}") from error
     source = _Source(folder=path.resolve().parent, lines=key_lines(text))
     faults = [
-        source.fault(f"[{name}] is unknown; a sweep file has [sweep], [defaults] and [[task]]", name)
+        source.fault(f"the table [{name}] is unknown; a sweep file has [sweep], [defaults] and [[task]]", name)
         for name in content
         if name not in _TABLES
     ]
     settings, more = _settings(content.get("sweep", {}), source)
     tables, defaults = content.get("task", []), content.get("defaults", {})
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables) or not tables:
-        more.append(source.fault("there is no [[task]]", "task"))
+        more.append(source.fault("the file has no table [[task]]", "task"))
         tables = []
     if not isinstance(defaults, dict):
-        more.append(source.fault("defaults is not a table", "defaults"))
+        more.append(source.fault("defaults must be a table, [defaults]", "defaults"))
         defaults = {}
     placed, rest = _tasks(tables, defaults, source)
     name = settings.get("name", path.stem)
@@ -140,25 +140,25 @@ def read_tasks(tasks: Sequence[Mapping[str, Any]], name: str) -> Sweep:
     """Read tasks from dicts with the keys of a sweep file; paths are relative to the current folder."""
     source = _Source(folder=Path.cwd(), lines=None)
     if not all(isinstance(task, Mapping) for task in tasks):
-        raise InputError("a task is a dict with the keys of a sweep file")
+        raise InputError("every task must be a dict with the keys of a sweep file")
     placed, faults = _tasks(tasks, {}, source)
     if not tasks:
-        faults = [source.fault("there is no task")]
+        faults = [source.fault("the list of tasks is empty")]
     return Sweep(title="sweep", name=name, placed=placed, faults=tuple(faults))
 
 
 def _settings(table: Any, source: _Source) -> tuple[dict[str, Any], list[Fault]]:
     """Return the settings of the table [sweep], and their faults."""
     if not isinstance(table, dict):
-        return {}, [source.fault("sweep is not a table", "sweep")]
+        return {}, [source.fault("sweep must be a table, [sweep]", "sweep")]
     faults = [source.fault(_unknown(key, _SETTINGS), "sweep", key) for key in table if key not in _SETTINGS]
     settings = {key: value for key, value in table.items() if key in _SETTINGS}
     name, jobs = settings.get("name", "sweep"), settings.get("jobs", 1)
     if not isinstance(name, str) or not name:
-        faults.append(source.fault(f"name: {name!r} is not a text", "sweep", "name"))
+        faults.append(source.fault(f"the name of the sweep must be a text, but is {name!r}", "sweep", "name"))
         del settings["name"]
     if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
-        faults.append(source.fault(f"jobs: {jobs!r} is not a number from 1", "sweep", "jobs"))
+        faults.append(source.fault(f"jobs must be a whole number of at least 1, but is {jobs!r}", "sweep", "jobs"))
         del settings["jobs"]
     return settings, faults
 
@@ -187,7 +187,7 @@ def _tasks(
 def _task(one: Expanded, source: _Source, place: Place) -> tuple[Placed | None, list[Fault]]:
     values, faults = _values(one.values, source, *place)
     if not NAME.fullmatch(one.name):
-        fact = f"name: {one.name!r} contains characters other than letters, digits and . _ + = -"
+        fact = f"the name {one.name!r} contains characters other than letters, digits and . _ + = -"
         return None, [*faults, source.fault(fact, *place, "name")]
     backend = values.pop("backend", "") or os.environ.get("KERAS_BACKEND", "")
     task = Task(**{**values, "name": one.name, "folder": str(source.folder), "backend": backend})
@@ -228,26 +228,38 @@ def _contradictions(task: Task) -> Iterator[tuple[str, str]]:
     """Yield the keys of a task that contradict each other, each with the reason."""
     asks = partial(_asks, task)
     if task.model and (task.torch or task.keras):
-        yield "model", "model is one model to convert, torch and keras are two models to compare: give one or the other"
+        yield (
+            "model",
+            (
+                "a task has either the key model (one model to convert) or the keys torch and keras (two models to "
+                "compare), not both"
+            ),
+        )
     elif not task.model and not (task.torch and task.keras):
-        yield "torch", "a task has a model, or torch and keras"
+        yield (
+            "torch",
+            ("a task needs the key model (one model to convert), or the keys torch and keras (two models to compare)"),
+        )
     elif task.model and task.do != ("convert",):
         yield "do", 'a single model can only be converted: do = ["convert"]'
     elif not task.model and asks("convert"):
-        yield "do", "convert makes the second model: it takes the key model, not torch and keras"
+        yield "do", "convert makes the second model, so the task needs the key model, not torch and keras"
     if asks("transfer") and not task.write:
-        yield "do", 'a transfer writes files: write = ["weights.safetensors"]'
+        yield "do", 'a transfer needs the key write, the files to write: write = ["weights.safetensors"]'
     if task.write and not asks("transfer"):
-        yield "write", 'only a transfer writes these files: do = ["transfer"]'
+        yield "write", 'the key write is only for a transfer: do = ["transfer"]'
     for name in task.write:
         if name != Path(name).name:
-            yield "write", f"{name} is written into the folder of the task: give a file name without a folder"
+            yield (
+                "write",
+                (f"{name} must be a file name without a folder, because it is written into the folder of the task"),
+            )
     if task.inputs and task.shape:
-        yield "shape", "inputs and shape are both given: the inputs have a shape"
+        yield "shape", "inputs and shape are both given, but the inputs have a shape: leave shape out"
     if task.class_names and not task.labels:
-        yield "class_names", "class_names needs labels"
+        yield "class_names", "class_names is given without labels, which it needs"
     if task.expected and not task.inputs:
-        yield "expected", "expected outputs need the inputs that belong to them"
+        yield "expected", "expected is given without inputs, but the expected outputs belong to certain inputs"
 
 
 def _asks(task: Task, step: str) -> bool:
@@ -260,7 +272,7 @@ def _repeated(placed: Sequence[Placed]) -> Iterator[Fault]:
     for one in placed:
         other = first.setdefault(one.task.name.lower(), one)
         if other is not one:
-            yield one.fault("name", f"{other.where} has a task of this name already")
+            yield one.fault("name", f"the name of this task is taken: {other.where} has a task of the same name")
 
 
 __all__ = ["Fault", "Placed", "Sweep", "read_file", "read_tasks"]

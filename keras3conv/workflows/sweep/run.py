@@ -74,7 +74,7 @@ def sweep(
         >>> print(overview.tally)
     """
     if jobs is not None and jobs < 1:
-        raise InputError(f"jobs is {jobs}: it must be at least 1")
+        raise InputError(f"jobs must be at least 1, but is {jobs}")
     origin = Path(tasks) if isinstance(tasks, str | PathLike) else None
     read = read_tasks(tasks, name) if not isinstance(tasks, str | PathLike) else read_file(Path(tasks))
     faults = faults_of_files(read.placed)

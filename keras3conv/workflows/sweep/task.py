@@ -168,7 +168,7 @@ def read_value(key: str, value: Any) -> Any:
     if choices := _CHOICES.get(key):
         for one in made if isinstance(made, tuple) else (made,):
             if one not in choices:
-                raise ValueError(f"{one!r} is none of {', '.join(choices)}")
+                raise ValueError(f"{one!r} is not allowed here; the allowed values are {', '.join(choices)}")
     return made
 
 
@@ -202,7 +202,7 @@ def read_size(value: Any) -> int:
         return int(value)
     found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None or not float(found[1]):
-        raise ValueError(f'{value!r} is not an amount of memory, as "4 GiB"')
+        raise ValueError(f'{value!r} is not an amount of memory; write it as "4 GiB"')
     return int(float(found[1]) * _UNITS.get(found[2], 1))
 
 
@@ -218,7 +218,7 @@ def _texts(value: Any) -> list[str]:
 
 def _require(value: Any, holds: bool, needed: str) -> Any:
     if not holds:
-        raise ValueError(f"{value!r} is not {needed}")
+        raise ValueError(f"the value must be {needed}, but is {value!r}")
     return value
 
 
