@@ -65,7 +65,7 @@ def load(text: str) -> dict[str, Any]:
             "difference": _text(data.get("difference", "")),
         }
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-        raise AlignmentError(f"the JSON is not a valid plan: {type(error).__name__}: {error}") from None
+        raise AlignmentError(f"the JSON is not a plan: {type(error).__name__}: {error}") from None
 
 
 def _dump_pair(pair: Pair) -> dict[str, Any]:

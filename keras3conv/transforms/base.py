@@ -176,7 +176,7 @@ def from_json(data: Any) -> Transform:
     try:
         return _CLASSES[keys[0]]._from_json(data)
     except (KeyError, TypeError, AttributeError) as error:
-        raise TransformError(f"the JSON {quoted(data)} is not a valid transform: {error}") from None
+        raise TransformError(f"the JSON {quoted(data)} is not a transform: {error}") from None
 
 
 def _bounded(value: Any) -> int:

@@ -180,7 +180,10 @@ def test_the_plots_are_drawn_and_wider_than_a_line(browser: Browser, page: Path)
     assert browser.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing runs off the side"
 
 
-WORDS = "inside the Keras layer; in torch it is a call after this layer, with the same value on both sides"
+WORDS = (
+    "Keras applies the activation inside the layer; in torch it is a call after this layer, with the same value on "
+    "both sides"
+)
 
 
 def certificate(*, failed: bool) -> Report:

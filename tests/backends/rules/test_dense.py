@@ -184,7 +184,7 @@ def test_grouped_queries_take_their_sizes_from_the_keras_layers(name: str, make:
 def test_a_packed_linear_not_divisible_by_three_is_refused_without_keras_layers() -> None:
     config = {"in_features": 5, "out_features": 24 + 1, "bias": True}
     for kind in ("Dense", "EinsumDense"):
-        with pytest.raises(RuleError, match="25 outputs are not divisible by 3"):
+        with pytest.raises(RuleError, match="25 is not divisible by 3"):
             find(f"torch.nn.Linear <-> 3 x keras.layers.{kind}").to_keras(config)
 
 
@@ -210,7 +210,7 @@ def test_query_key_and_value_that_are_split_differently_are_refused() -> None:
         layer.build((2, 4, 5))
     keras_spec = joined(tuple(spec_of_layer(layer, ()) for layer in layers))
     rule = find("torch.nn.Linear <-> 3 x keras.layers.EinsumDense")
-    with pytest.raises(RuleError, match="need different patterns"):
+    with pytest.raises(RuleError, match="their kernels need different transforms"):
         rule.weights({"in_features": 5, "out_features": 18, "bias": False, "keras": keras_spec})
 
 
@@ -262,12 +262,20 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         TABLE | {"mode": "sum", "include_last_offset": False, "padding_idx": 0},
         "padding_idx=0",
     ),
-    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"kernel_size": (1, 3)}, "cannot become Dense"),
-    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"stride": (2, 1)}, "cannot become Dense"),
-    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"padding": (0, 1)}, "cannot become Dense"),
-    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"groups": 5}, "cannot become Dense"),
-    ("torch.nn.PReLU <-> keras.layers.PReLU", {"num_parameters": 3}, "the shape of its input is needed"),
-    ("timm.layers.layer_scale.LayerScale <-> keras.layers.EinsumDense", {}, "the shape of its input is needed"),
+    (
+        "torch.nn.Conv2d <-> keras.layers.Dense",
+        CONV | {"kernel_size": (1, 3)},
+        "can become Dense only with kernel size 1",
+    ),
+    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"stride": (2, 1)}, "can become Dense only with kernel size 1"),
+    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"padding": (0, 1)}, "can become Dense only with kernel size 1"),
+    ("torch.nn.Conv2d <-> keras.layers.Dense", CONV | {"groups": 5}, "can become Dense only with kernel size 1"),
+    ("torch.nn.PReLU <-> keras.layers.PReLU", {"num_parameters": 3}, "needs the shape of its input, which is unknown"),
+    (
+        "timm.layers.layer_scale.LayerScale <-> keras.layers.EinsumDense",
+        {},
+        "needs the shape of its input, which is unknown",
+    ),
 ]
 
 
@@ -285,8 +293,8 @@ EINSUM = "keras.layers.EinsumDense"
 
 REFUSED_BY_TORCH: list[tuple[str, LayerSpecs, str]] = [
     ("transformers.pytorch_utils.Conv1D <-> keras.layers.Dense", (DENSE,), "use_bias=False"),
-    ("torch.nn.Linear <-> 3 x keras.layers.Dense", (DENSE, DENSE, WITH_BIAS), "cannot be packed in one torch layer"),
-    ("torch.nn.Linear <-> 3 x keras.layers.Dense", (DENSE,), "cannot be packed in one torch layer"),
+    ("torch.nn.Linear <-> 3 x keras.layers.Dense", (DENSE, DENSE, WITH_BIAS), "cannot be packed into one torch layer"),
+    ("torch.nn.Linear <-> 3 x keras.layers.Dense", (DENSE,), "cannot be packed into one torch layer"),
     (
         "torch.nn.Linear <-> keras.layers.Conv2D",
         (LayerSpec(kind="keras.layers.Conv2D", shapes={"kernel": (1, 3, 5, 6)}),),
@@ -297,7 +305,7 @@ REFUSED_BY_TORCH: list[tuple[str, LayerSpecs, str]] = [
         (LayerSpec(kind="keras.layers.Conv2D", config={"strides": (2, 2)}, shapes={"kernel": (1, 1, 5, 6)}),),
         "strides",
     ),
-    (LINEAR, (LayerSpec(kind=EINSUM, shapes={"kernel": (5, 6)}),), "its equation is unknown"),
+    (LINEAR, (LayerSpec(kind=EINSUM, shapes={"kernel": (5, 6)}),), "the equation of an EinsumDense is unknown"),
     (
         "torch.nn.Bilinear <-> keras.layers.EinsumDense",
         (LayerSpec(kind=EINSUM, config={"equation": "abc,cd->abd"}, shapes={"kernel": (5, 6)}),),
@@ -319,7 +327,7 @@ REFUSED_BY_TORCH: list[tuple[str, LayerSpecs, str]] = [
             LayerSpec(kind="keras.layers.Embedding", shapes={"embeddings": (7, 5)}),
             LayerSpec(kind="keras.layers.Flatten"),
         ),
-        "not a mode of EmbeddingBag",
+        "the modes of EmbeddingBag are",
     ),
 ]
 

@@ -40,13 +40,14 @@ def test_an_ignored_tensor_is_not_a_problem_and_has_a_reason(complete: Alignment
 
 
 def test_ignoring_an_unknown_name_is_an_error(complete: Alignment) -> None:
-    with pytest.raises(AlignmentError, match="is not a layer or a tensor of either side"):
+    with pytest.raises(AlignmentError, match="neither model has a layer or a tensor of this name"):
         complete.ignore("steam", "typo")
 
 
 def test_pairing_an_unknown_name_is_an_error_with_the_nearest_names(complete: Alignment) -> None:
     with pytest.raises(
-        AlignmentError, match="stam  \\(torch\\)  is neither a layer nor a tensor; similar names: stem, "
+        AlignmentError,
+        match=("stam  \\(torch\\)  the model has neither a layer nor a tensor of this name; similar names are stem, "),
     ):
         complete.pair("stam", "a")
 
@@ -79,8 +80,11 @@ def test_a_plan_read_from_its_json_is_equal(complete: Alignment) -> None:
     ("text", "message"),
     [
         ("{", "it is not JSON"),
-        ("[]", 'the JSON has no "keras3conv": "alignment"'),
-        ('{"keras3conv": "alignment", "format": 99}', "the plan has format 99; this version of keras3conv reads 1"),
+        ("[]", 'the JSON is not a plan: it has no entry "keras3conv": "alignment"'),
+        (
+            '{"keras3conv": "alignment", "format": 99}',
+            "the plan has the format 99, but this version of keras3conv reads the format 1",
+        ),
         ('{"keras3conv": "alignment", "format": 1}', "not a plan: KeyError: 'pairs'"),
         ("[" * 100_000, "it is not JSON"),
     ],
@@ -93,7 +97,7 @@ def test_a_text_that_is_not_a_plan_is_refused(text: str, message: str) -> None:
 def test_a_plan_whose_shapes_were_edited_is_refused(complete: Alignment) -> None:
     data = json.loads(complete.to_json())
     data["torch"]["layers"][0]["tensors"][0]["shape"] = [9, 9]
-    with pytest.raises(AlignmentError, match="do not match its fingerprint"):
+    with pytest.raises(AlignmentError, match="do not match the fingerprint in the JSON"):
         Alignment.from_json(json.dumps(data))
 
 

@@ -229,7 +229,9 @@ def test_an_hdf5_file_without_keras_weights_is_refused(tmp_path: Path) -> None:
 
 
 def test_code_without_a_factory_is_refused_with_an_example(tmp_path: Path) -> None:
-    assert_refused(run("inspect", tmp_path / "net.py"), "name the factory too", "net.py:factory")
+    assert_refused(
+        run("inspect", tmp_path / "net.py"), "name the function in it that returns the model, too", "net.py:factory"
+    )
 
 
 def test_a_missing_code_file_is_refused(tmp_path: Path) -> None:
@@ -313,7 +315,9 @@ def test_a_hint_is_shown_as_the_evidence_of_its_pair(small_checkpoint: Path, ker
 
 def test_a_hint_for_an_unknown_layer_is_refused(small_checkpoint: Path, keras_weights: Path) -> None:
     result = run("align", small_checkpoint, keras_weights, "--hint", "head=dense")
-    assert_refused(result, "head  (torch)  is neither a layer nor a tensor; similar names: fc")
+    assert_refused(
+        result, "head  (torch)  the model has neither a layer nor a tensor of this name; similar names are fc"
+    )
 
 
 def test_inputs_that_are_not_arrays_are_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:

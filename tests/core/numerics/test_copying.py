@@ -169,7 +169,7 @@ def test_copy_into_accepts_overlapping_memory(always_tiles: list[int]) -> None:
 
 
 def test_copy_into_rejects_a_shape_that_numpy_would_broadcast() -> None:
-    with pytest.raises(TransformError, match=r"shape \(3,\) does not fit memory of shape \(2, 3\)"):
+    with pytest.raises(TransformError, match=r"shape \(3,\) cannot be copied into an array of shape \(2, 3\)"):
         copy_into(np.empty((2, 3)), np.empty(3))
 
 

@@ -80,14 +80,14 @@ def test_zeros_of_different_sign_differ_with_distance_zero() -> None:
 
 
 def test_comparing_different_shapes_raises_instead_of_broadcasting() -> None:
-    with pytest.raises(InputError, match=r"cannot compare shape \(3, 1\) with shape \(3,\)"):
+    with pytest.raises(InputError, match=r"array of shape \(3, 1\) cannot be compared with one of shape \(3,\)"):
         compare(np.ones((3, 1)), np.ones(3))
     with pytest.raises(InputError):
         compare(np.ones(1), np.array(1.0))
 
 
 def test_arrays_without_elements_prove_nothing() -> None:
-    with pytest.raises(InputError, match=r"without elements: both have shape \(0, 3\)"):
+    with pytest.raises(InputError, match=r"without elements cannot be compared: both have shape \(0, 3\)"):
         compare(np.ones((0, 3)), np.ones((0, 3)))
 
 

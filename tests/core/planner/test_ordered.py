@@ -111,9 +111,9 @@ def test_all_wrong_targets_of_a_pass_are_in_one_message() -> None:
         moved("abc", full_names={"a": -1, "b": 3, "c": "d"})
     assert str(caught.value) == (
         "the Keras layers cannot be reordered\n"
-        "  a  (keras)  is to move to position -1; the positions are 0 to 2\n"
-        "  b  (keras)  is to move to position 3; the positions are 0 to 2\n"
-        "  c  (keras)  is to move to the position of 'd', but no layer has this name"
+        "  a  (keras)  this layer is to move to position -1, but the positions are 0 to 2\n"
+        "  b  (keras)  this layer is to move to position 3, but the positions are 0 to 2\n"
+        "  c  (keras)  this layer is to move to the position of 'd', but no Keras layer has that name"
     )
 
 
@@ -122,10 +122,10 @@ def test_a_match_function_that_omits_a_name_is_an_error() -> None:
         moved("abc", choose=lambda names: [names[0], names[0], "x"])
     assert str(caught.value) == (
         "specific_match_func must return every name exactly once\n"
-        "  x  (keras)  is not the name of a layer\n"
-        "  b  (keras)  is missing\n"
-        "  c  (keras)  is missing\n"
-        "  a  (keras)  occurs more than once"
+        "  x  (keras)  the function returned this name, but no Keras layer has it\n"
+        "  b  (keras)  the function did not return the name of this layer\n"
+        "  c  (keras)  the function did not return the name of this layer\n"
+        "  a  (keras)  the function returned this name more than once"
     )
 
 
@@ -170,7 +170,10 @@ def test_a_function_that_moves_axes_becomes_a_transform(
     [
         (lambda w: [w[0] * 2.0], "array 0 that the function returns, (2, 3), is not one of the arrays (2, 3), (3,), "),
         (lambda w: [w[0], w[0]], "array 1 that the function returns, (2, 3), is not one of"),
-        (lambda w: [w[0]], "the function does not return array 1, (3,): name it in skip_weights"),
+        (
+            lambda w: [w[0]],
+            "the function does not return array 1, of shape (3,): return it, or name its tensor in skip_weights",
+        ),
         (lambda w: [w[0][:1], w[1]], "array 0 that the function returns, (1, 3)"),
         (lambda w: [w[0][::-1], w[1]], "array 0 that the function returns, (2, 3)"),
     ],
@@ -284,7 +287,7 @@ def test_an_unstacked_tensor_is_an_entry_by_itself() -> None:
 def test_a_skipped_tensor_is_ignored_with_a_reason() -> None:
     torch = torch_model(linear("a", 2, 3), own("index", (7,)))
     plan = ordered(torch, keras_model(dense("z", 2, 3)), Order(skip_weights=["g0"])).check()
-    assert [(entry.path, entry.reason) for entry in plan.ignored] == [("index.g0", "g0 is in skip_weights")]
+    assert [(entry.path, entry.reason) for entry in plan.ignored] == [("index.g0", "g0 is listed in skip_weights")]
 
 
 def test_lists_of_different_length_are_an_error_and_never_cut_short() -> None:

@@ -147,9 +147,11 @@ def test_unknown_names_in_hints_are_one_error_with_the_nearest_names() -> None:
         plan(torch, keras, {"classifer": "z", "stem": "frist", "stem + sten": "z"})
     assert str(caught.value) == (
         "cannot pair layers of Net (torch) with layers of net (keras)\n"
-        "  classifer  (torch)  is neither a layer nor a tensor; similar names: classifier, stem\n"
-        "  frist      (keras)  is neither a layer nor a tensor; similar names: first, z\n"
-        "  sten       (torch)  is neither a layer nor a tensor; similar names: stem, classifier"
+        "  classifer  (torch)  the model has neither a layer nor a tensor of this name; similar names are "
+        "classifier, stem\n"
+        "  frist      (keras)  the model has neither a layer nor a tensor of this name; similar names are first, z\n"
+        "  sten       (torch)  the model has neither a layer nor a tensor of this name; similar names are stem, "
+        "classifier"
     )
 
 

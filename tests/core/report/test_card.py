@@ -131,4 +131,4 @@ def test_a_card_without_a_certificate_is_refused_with_a_fix(folder: Path) -> Non
     assert "a card needs the certificate\nFix:  --report report.json" in finished.output
     (folder / "weights.safetensors").unlink()
     # The width of the terminal breaks the line at a place that depends on the length of the folder's path.
-    assert "has no file of weights" in " ".join(run(folder).output.split())
+    assert "contains no file of weights" in " ".join(run(folder).output.split())

@@ -130,20 +130,25 @@ def test_bytes_that_are_not_a_picture_are_refused_with_their_position() -> None:
 
 @pytest.mark.parametrize("number", [4, 0, "1", None, True, [1]])
 def test_an_unknown_format_is_refused(number: object) -> None:
-    with pytest.raises(InputError, match=r"a report in format .* cannot be read; the known formats are 1, 2, 3"):
+    with pytest.raises(
+        InputError, match=r"the report has the format .*, but this version of keras3conv reads the formats 1, 2, 3"
+    ):
         Report.from_json(changed(format=number))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"title": 3}, r"report\.title is '3', not a string"),
+        ({"title": 3}, r"the entry report\.title of the report must be a string, but is '3'"),
         ({"sections": {}}, r"report\.sections is '{}', not a list"),
         ({"sections": [7]}, r"report\.sections\[0\] is '7', not an object"),
         ({"sections": [{}]}, r"report\.sections\[0\] has no 'name'"),
-        ({"extra": 1}, r"report has 'extra', which is not a key in the format of this report"),
-        ({"notes": ["a", None]}, r"report\.notes\[1\] is 'None', not a string"),
-        ({"environment": {"torch": 2}}, r"report\.environment\.torch is '2', not a string"),
+        ({"extra": 1}, r"the entry report of the report has the key 'extra', which its format does not have"),
+        ({"notes": ["a", None]}, r"the entry report\.notes\[1\] of the report must be a string, but is 'None'"),
+        (
+            {"environment": {"torch": 2}},
+            r"the entry report\.environment\.torch of the report must be a string, but is '2'",
+        ),
         ({"files": [{"path": "a", "size": True, "sha256": "", "md5": ""}]}, r"files\[0\]\.size is 'True', not an int"),
     ],
 )
@@ -171,12 +176,12 @@ def test_an_unknown_status_is_refused_when_read() -> None:
     ids=["empty", "tail", "constant", "repeated key", "depth bomb", "digit bomb"],
 )
 def test_text_that_is_not_strict_json_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="the report is not JSON"):
+    with pytest.raises(InputError, match="the text is not a report, because it is not valid JSON"):
         Report.from_json(text)
 
 
 def test_json_that_is_not_an_object_is_refused() -> None:
-    with pytest.raises(InputError, match="a report in format None cannot be read"):
+    with pytest.raises(InputError, match="the report has the format None, but this version of keras3conv reads"):
         Report.from_json("[1]")
 
 

@@ -134,7 +134,9 @@ def test_a_layer_with_the_same_settings_under_other_names_is_renamed_both_ways()
     assert keras == (LayerSpec(kind="lab.Keras", config={"units": 3, "target": (1, 2)}),)
     stored = LayerSpec(kind="lab.Keras", config={"units": 3, "target": [1, 2], "name": "layer"})
     assert parts["to_torch"]((stored,)) == (LayerSpec(kind="lab.Torch", config={"size": 3, "shape": (1, 2)}),)
-    with pytest.raises(RuleError, match=r"lab\.Keras without target: the default is unknown"):
+    with pytest.raises(
+        RuleError, match=r"the configuration of lab\.Keras lacks target, and the default value is unknown"
+    ):
         parts["to_torch"]((LayerSpec(kind="lab.Keras", config={"units": 3}),))
 
 

@@ -289,7 +289,7 @@ def test_weights_of_another_module_are_refused_with_every_name(models: Path, mov
     assert_refused(
         result,
         f"the weights in {moved} are not the weights of Net (torch)",
-        "extra.weight  (torch)  is in the module, but not in the file",
+        "extra.weight  (torch)  the module has this tensor, but the file does not",
     )
 
 
@@ -300,14 +300,19 @@ def test_weights_that_the_module_lacks_are_refused(models: Path, keras_file: Pat
     assert_refused(
         result,
         "hidden.weight  (torch)  is float32 (7, 4) in the file, but float32 (7, 5) in the module",
-        "more           (torch)  is in the file, but not in the module",
+        "more           (torch)  the file has this tensor, but the module does not",
     )
 
 
 def test_weights_of_the_other_framework_are_refused(models: Path, keras_file: Path, moved: Path) -> None:
     arguments = (f"{models}:make", f"{models}:make_keras")
-    assert_refused(run("align", *arguments, "--torch-weights", keras_file), "contains Keras weights, not torch weights")
-    assert_refused(run("align", *arguments, "--keras-weights", moved), "contains torch weights, not Keras weights")
+    assert_refused(
+        run("align", *arguments, "--torch-weights", keras_file),
+        "contains Keras weights, but torch weights are needed here",
+    )
+    assert_refused(
+        run("align", *arguments, "--keras-weights", moved), "contains torch weights, but Keras weights are needed here"
+    )
 
 
 def test_weights_of_another_keras_model_are_refused(models: Path, keras_file: Path) -> None:
@@ -319,7 +324,8 @@ def test_weights_of_another_keras_model_are_refused(models: Path, keras_file: Pa
 
 def test_a_live_target_without_an_output_file_is_refused(models: Path, keras_file: Path) -> None:
     assert_refused(
-        run("transfer", keras_file, f"{models}:make"), "no file is given to save its model to\nFix:  -o FILE"
+        run("transfer", keras_file, f"{models}:make"),
+        "its model needs a file to be saved to, but none is given\nFix:  -o FILE",
     )
 
 

@@ -127,7 +127,7 @@ def test_of_several_state_dicts_the_user_chooses(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"2 state dicts(.|\n)*entry=\"model\""):
         formats.read(path)
     assert formats.read(path, entry="ema").read("a").tolist() == [1]
-    with pytest.raises(FileError, match="no state dict 'other'; state dicts in it: 'model', 'ema'"):
+    with pytest.raises(FileError, match="has no state dict 'other'; its state dicts are: 'model', 'ema'"):
         formats.read(path, entry="other")
 
 

@@ -97,5 +97,5 @@ def test_the_prefix_of_a_wrapper_is_ignored(tmp_path: Path, prefix: str) -> None
     state = {f"{prefix}{name}": tensor for name, tensor in STATE.items()}
     TorchModule(module).load_weights(saved(tmp_path / "x.ckpt", {"ema": state, "raw": {}}), entry="ema")
     assert torch.equal(module.state_dict()["fc.weight"], STATE["fc.weight"])
-    with pytest.raises(ModelError, match="in the module, but not in the file"):
+    with pytest.raises(ModelError, match="the module has this tensor, but the file does not"):
         TorchModule(nn.Linear(3, 2)).load_weights(saved(tmp_path / "y.pt", state))

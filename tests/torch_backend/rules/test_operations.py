@@ -223,5 +223,5 @@ def test_arguments_without_a_counterpart_are_refused() -> None:
     with pytest.raises(RuleError, match=r"torch\.var with out has no counterpart"):
         variance.to_keras({"out": 1})
     (threshold,) = for_torch("torch.nn.Threshold")
-    with pytest.raises(RuleError, match="requires the argument default_value"):
+    with pytest.raises(RuleError, match="is called without the required argument default_value"):
         threshold.to_torch({"threshold": 1.0})

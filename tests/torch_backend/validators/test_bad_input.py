@@ -172,9 +172,12 @@ LABELS: dict[str, tuple[Any, str]] = {
     "one-hot": (np.eye(4)[[0, 1, 2, 3]], r"float64 of shape \(4, 4\)(.|\n)*Fix:  labels=labels.argmax\(axis=1\)"),
     "a column": (np.zeros((4, 1), int), r"int64 of shape \(4, 1\)(.|\n)*Fix:  labels=labels\[:, 0\]"),
     "whole floats": (np.zeros(4), r"float64 of shape \(4,\)(.|\n)*Fix:  labels=labels.astype\(int\)"),
-    "floats with NaN": (np.array([0, np.nan, 1, 2]), r"float64 of shape \(4,\): they must be integers[^\n]*$"),
+    "floats with NaN": (
+        np.array([0, np.nan, 1, 2]),
+        r"the dtype float64 and the shape \(4,\): it must be an array of integers[^\n]*$",
+    ),
     "text": (["cat", "dog", "cat", "dog"], r"<U3 of shape \(4,\)(.|\n)*Fix:  labels=\[class_names.index\(name\)"),
-    "ragged": ([[0], [1, 2]], "labels are rows of different lengths: they must be integers"),
+    "ragged": ([[0], [1, 2]], "the rows of labels have different lengths: it must be an array of integers"),
     "too few": (np.zeros(3, int), r"3 labels, and no output of shape \(3, classes\): torch returns output 0 of"),
     "out of range": (np.array([0, 1, 4, 2]), "labels: 4 is not a class index: the models have 4 classes"),
     "negative": (np.array([0, 1, -1, 2]), "labels: -1 is not a class index: the models have 4 classes"),
@@ -198,7 +201,7 @@ def test_labels_that_do_not_fit_are_refused_before_anything_else_is_proven(
     ("names", "message"),
     [
         ("abcd", "class_names is 'abcd': it must be a list"),
-        ([1, 2, 3, 4], "class_names holds 1: every name must be a str, not a int"),
+        ([1, 2, 3, 4], "every entry of class_names must be a str, but 1 is of the type int"),
         (["a"], "class_names: 1 name, and the models have 4 classes"),
     ],
 )

@@ -66,7 +66,9 @@ def test_requested_proofs_run_and_structure_always_runs() -> None:
 
 
 def test_an_unknown_proof_is_refused_with_the_known_names() -> None:
-    with pytest.raises(InputError, match="there is no proof 'speed' here; there are structure, roundtrip"):
+    with pytest.raises(
+        InputError, match=("there is no proof 'speed' for these models and arguments; there are structure, roundtrip")
+    ):
         k3c.validate(**with_equal_weights(Classifier(), twin()), proofs=["speed"])
 
 

@@ -309,7 +309,9 @@ CASES = {
         says="'layers",
     ),
     "a dataset that was never written": Case(
-        build=planted(dataset(4, 3, fillvalue=7)), error=NoData, says=f"'{KERNEL}' was declared but never written"
+        build=planted(dataset(4, 3, fillvalue=7)),
+        error=NoData,
+        says=(f"'{KERNEL}' is declared in the file, but its values were never written"),
     ),
     "a dataset that was written in part": Case(
         build=planted(dataset(400, 3, chunks=(100, 3), first=100)),
@@ -321,7 +323,7 @@ CASES = {
         build=planted(link(np.dtype("f4"))), error=MalformedCheckpoint, says="neither a"
     ),
     "a group in place of a dataset": Case(
-        build=planted(lambda file: file.create_group(KERNEL)), error=MalformedCheckpoint, says="is not a dataset"
+        build=planted(lambda file: file.create_group(KERNEL)), error=MalformedCheckpoint, says="is not an HDF5 dataset"
     ),
     "groups in a circle": Case(build=planted(group_cycle), error=MalformedCheckpoint, says="occurs twice"),
     "two names of a dataset": Case(build=planted(alias), error=None),
@@ -345,7 +347,7 @@ CASES = {
     ),
     # H16
     "a gap in the numbers of the variables": Case(
-        build=planted(numbered_from_one), error=MalformedCheckpoint, says="not 0, 1"
+        build=planted(numbered_from_one), error=MalformedCheckpoint, says="must be numbered 0, 1, ..., but are"
     ),
     "no variables": Case(build=no_variables, error=MalformedCheckpoint, says="no weights of a Keras model"),
     # H17, H18, H20

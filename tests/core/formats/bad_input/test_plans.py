@@ -77,11 +77,11 @@ def warm_up() -> None:
 CASES = {
     name: Case(build=build, error=FileError, says=f"plan.json(.|\\n)*{says}", use=read_plan)
     for name, (build, says) in {
-        "a good plan with its shapes as texts": (tensor(shape=["4", "3"]), "not whole numbers"),
-        "a shape with points": (tensor(shape=[4.0, 3.0]), "not whole numbers"),
-        "a shape of booleans": (tensor(shape=[True, True]), "not whole numbers"),
-        "a shape that is a text": (tensor(shape="43"), "not whole numbers"),
-        "a negative size": (tensor(shape=[-4, 3]), "not whole numbers"),
+        "a good plan with its shapes as texts": (tensor(shape=["4", "3"]), "expected a list of whole numbers"),
+        "a shape with points": (tensor(shape=[4.0, 3.0]), "expected a list of whole numbers"),
+        "a shape of booleans": (tensor(shape=[True, True]), "expected a list of whole numbers"),
+        "a shape that is a text": (tensor(shape="43"), "expected a list of whole numbers"),
+        "a negative size": (tensor(shape=[-4, 3]), "expected a list of whole numbers"),
         "100 axes": (tensor(shape=[1] * 100), "cannot have the shape"),
         "an axis of 2**70": (tensor(shape=[2**70]), "cannot have the shape"),
         "an unknown dtype": (tensor(dtype="floaty"), "unknown dtype 'floaty'"),
@@ -92,7 +92,7 @@ CASES = {
         "another fingerprint": (tensor(shape=[9, 9]), "fingerprint"),
         "an input with a point in its shape": (
             edited(lambda data: data["torch"].update(inputs=[{"shape": [1.5], "dtype": "float32", "name": ""}])),
-            "not whole numbers",
+            "expected a list of whole numbers",
         ),
         "a configuration nested 500 times": (
             edited(lambda data: data["torch"]["layers"][0].update(config={"a": nested(500)})),
@@ -100,7 +100,7 @@ CASES = {
         ),
         "a configuration that is a list": (
             edited(lambda data: data["torch"]["layers"][0].update(config=[1])),
-            "not a configuration",
+            "expected a configuration",
         ),
         "an unknown transform": (transform({"run": "rm"}), "not a transform"),
         "transforms in each other 300 times": (transform(nested_transforms(300)), "more than 64 levels"),
@@ -114,10 +114,10 @@ CASES = {
         "a pattern that cannot be reversed": (transform({"axes": "a b -> a a"}), "reversed|twice"),
         "pairs that are a number": (edited(lambda data: data.update(pairs=5)), "not a plan"),
         "a key twice": (text('{"keras3conv": "alignment", "keras3conv": "alignment"}'), "occurs twice"),
-        "JSON with a depth of 100,000": (text("[" * 100_000), "not JSON"),
-        "a number of 5,000 digits": (text('{"a": ' + "1" * 5000 + "}"), "not JSON"),
-        "no JSON": (text("\x1b[2J"), "not JSON"),
-        "another format": (text('{"keras3conv": "alignment", "format": "\\u001b[2J"}'), "has format"),
+        "JSON with a depth of 100,000": (text("[" * 100_000), "not valid JSON"),
+        "a number of 5,000 digits": (text('{"a": ' + "1" * 5000 + "}"), "not valid JSON"),
+        "no JSON": (text("\x1b[2J"), "not valid JSON"),
+        "another format": (text('{"keras3conv": "alignment", "format": "\\u001b[2J"}'), "has the format"),
         "an empty file": (text(""), "is empty"),
         "a named pipe": (pipe, "not a regular file"),
     }.items()

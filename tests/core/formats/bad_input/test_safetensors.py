@@ -272,7 +272,7 @@ CASES = {
         build=text_file("model.safetensors.index.json", '{"weight_map": NaN}'), error=MalformedCheckpoint, says="NaN"
     ),
     "an index without a map": Case(
-        build=text_file("model.safetensors.index.json", "[]"), error=MalformedCheckpoint, says="no weight_map"
+        build=text_file("model.safetensors.index.json", "[]"), error=MalformedCheckpoint, says="has no key weight_map"
     ),
     "an index of a million entries": Case(
         build=sharded({str(place): "1.safetensors" for place in range(10**6)}), error=BudgetExceeded, says="1,000,000"

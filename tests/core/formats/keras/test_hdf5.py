@@ -213,7 +213,7 @@ def test_a_template_must_hold_exactly_the_tensors(tmp_path: Path) -> None:
     wrong = TensorRef(path="head/bias", role="bias", shape=(4,))
     other = TensorRef(path="other/bias", role="bias", shape=(3,))
     for tensors, message in [
-        ([kernel], "has tensors without a new value: head/bias"),
+        ([kernel], "has tensors for which there are no new values: head/bias"),
         ([kernel, wrong], r"has a tensor of shape \(3,\) under this name"),
         ([kernel, bias, other], "has no such tensor"),
     ]:
@@ -231,7 +231,7 @@ def test_layers_run_in_the_order_of_the_graph_and_not_of_the_list() -> None:
     parsed = keras_config.parse({"class_name": "Model", "config": {"layers": layers}}, "x")
     assert sorted(parsed.places, key=parsed.places.__getitem__) == ["in", "a", "b", "c"]
     layers[3]["inbound_nodes"] = [[["c", 0, 0, {}]]]
-    with pytest.raises(MalformedCheckpoint, match="has a cycle of layers"):
+    with pytest.raises(MalformedCheckpoint, match="depend on each other in a circle"):
         keras_config.parse({"class_name": "Model", "config": {"layers": layers}}, "x")
 
 

@@ -60,7 +60,7 @@ BAD = {
                                 MalformedCheckpoint, "'layers/dense/vars/0' is in model_00000"),
     "a shard that the index forgot": (WEIGHT_MAP, lambda folder: shard(folder, 2, dense_2__0=1), IncompleteCheckpoint,
                                       "lists no tensor of the shard 'model_00002.weights.h5'"),
-    "no map": ([], lambda _: None, MalformedCheckpoint, "has no weight_map"),
+    "no map": ([], lambda _: None, MalformedCheckpoint, "has no key weight_map"),
 }  # fmt: skip
 
 

@@ -23,7 +23,10 @@ def started(program: str) -> "subprocess.Popen[bytes]":
 @pytest.mark.parametrize(
     ("program", "says"),
     [
-        ("import os, sys; sys.stdin.readline(); os.kill(os.getpid(), 11)", "the HDF5 library crashed on it"),
+        (
+            "import os, sys; sys.stdin.readline(); os.kill(os.getpid(), 11)",
+            "the HDF5 library crashed while it read the file",
+        ),
         (
             "import os, sys; sys.stdin.readline(); os.kill(os.getpid(), 24)",
             "the HDF5 library did not finish within its time limit",

@@ -203,7 +203,7 @@ def test_a_shard_that_is_a_link_out_of_the_folder_is_unsafe(tmp_path: Path) -> N
     ("weight_map", "message"),
     [
         ({"a": "3.safetensors"}, "is missing"),
-        ({"a": "2.safetensors"}, "its shards lack a"),
+        ({"a": "2.safetensors"}, "the shards lack tensors that the index lists: a"),
     ],
 )
 def test_a_missing_shard_or_tensor_is_incomplete(tmp_path: Path, weight_map: Any, message: str) -> None:

@@ -51,7 +51,7 @@ def a_pipe(folder: Path) -> None:
     [
         (linked, "there", "which is a link, or in a linked folder"),
         (behind_a_link, "inner/there", "which is a link, or in a linked folder"),
-        (with_two_names, "there", "which has other hard links"),
+        (with_two_names, "there", "which is also stored under another name (a hard link)"),
         (a_pipe, "there", "not a regular file"),
     ],
 )
@@ -94,7 +94,7 @@ def test_two_tensors_on_the_same_bytes_are_refused(tmp_path: Path) -> None:
     again = proto.graph.initializer.add()
     again.CopyFrom(proto.graph.initializer[0])
     again.name = "twin"
-    with pytest.raises(MalformedCheckpoint, match=r"shares bytes of weights.bin"):
+    with pytest.raises(MalformedCheckpoint, match=r"has its values in the same bytes of weights.bin as"):
         check_file(saved(tmp_path / "model.onnx", proto))
 
 
@@ -131,7 +131,9 @@ def test_external_data_of_other_tensors_than_initializers_is_refused(
 ) -> None:
     proto = model()
     place(proto, external(tmp_path).graph.initializer[0])
-    with pytest.raises(UnsafeCheckpoint, match="has external data: only initializers may"):
+    with pytest.raises(
+        UnsafeCheckpoint, match=("has its values in an external file, which is allowed only for initializers")
+    ):
         check_file(saved(tmp_path / "model.onnx", proto))
 
 
@@ -159,27 +161,36 @@ def calling(*pairs: tuple[str, str]) -> onnx.ModelProto:
     [
         (model(opset=999), "imports the operator set 999; supported are 7 to"),
         (model(opset=1), "imports the operator set 1; supported are 7 to"),
-        (edit(lambda m: setattr(m, "ir_version", 99)), "has the format version 99"),
+        (edit(lambda m: setattr(m, "ir_version", 99)), "has the ONNX format version 99"),
         (
             edit(lambda m: m.opset_import.add(domain="ai.onnx", version=20)),
             "imports the operator set of the default domain twice",
         ),
         (edit(lambda m: m.ClearField("opset_import")), "imports no operator set"),
         (edit(lambda m: m.graph.initializer.add().CopyFrom(first(m))), "has the initializer weight twice"),
-        (edit(lambda m: setattr(first(m), "raw_data", b"12")), "initializer weight has 2 bytes; its shape needs 96"),
+        (
+            edit(lambda m: setattr(first(m), "raw_data", b"12")),
+            "initializer weight has 2 bytes of values, but its shape needs 96",
+        ),
         (edit(lambda m: first(m).dims.append(-1)), "an array cannot have the shape"),
         (edit(lambda m: first(m).dims.extend([2**33, 2**33])), "initializer weight"),
         (edit(lambda m: first(m).float_data.append(1.0)), "has its values twice"),
-        (edit(lambda m: setattr(first(m), "data_type", 99)), "initializer weight has the unsupported type 99"),
+        (
+            edit(lambda m: setattr(first(m), "data_type", 99)),
+            "initializer weight has the ONNX data type 99, which is not supported",
+        ),
         (edit(lambda m: m.graph.node[1].input.__setitem__(0, "nobody")), "node tanh uses nobody"),
         (
             edit(lambda m: m.graph.node[0].input.__setitem__(0, "y")),
             "node product uses y, which no node before",
         ),
         (edit(lambda m: m.graph.node[1].output.__setitem__(0, "product")), "produces product, which exists already"),
-        (edit(lambda m: setattr(m.graph.output[0], "name", "z")), "returns z, which no node produces"),
-        (edit(lambda m: setattr(m.graph.node[0], "domain", "evil")), "node product has the unknown domain evil"),
-        (edit(lambda m: setattr(m.graph.node[1], "op_type", "Nothing")), "onnx's checker refuses it"),
+        (edit(lambda m: setattr(m.graph.output[0], "name", "z")), "returns the value z, which no node computes"),
+        (
+            edit(lambda m: setattr(m.graph.node[0], "domain", "evil")),
+            "node product uses operators of the domain evil, which the file does not import",
+        ),
+        (edit(lambda m: setattr(m.graph.node[1], "op_type", "Nothing")), "onnx's checker says: "),
         (calling(("f", "g"), ("g", "f")), "function f calls itself"),
         (calling(("f", "f")), "function f calls itself"),
         (calling(("f", "Tanh"), ("f", "Tanh")), "defines the function own.f twice"),

@@ -79,8 +79,8 @@ def test_every_planted_failure_gives_a_row_and_no_result_is_lost(folder: Path, m
     assert not overview.ok
     by_name = {row.name: row for row in overview.rows}
     assert by_name["crash"].outcome == "the process ended with exit status 3 and without a result"
-    assert by_name["hang"].outcome == "not finished after 3 seconds"
-    assert "and the limit is 400 MiB" in by_name["grow"].outcome
+    assert by_name["hang"].outcome == "the task did not finish within its time limit of 3 seconds"
+    assert "but its limit is 400 MiB" in by_name["grow"].outcome
     assert by_name["misfit"].message.startswith("AlignmentError: ")
     results = folder / "results"
     assert (results / "tasks" / "step7" / "out.safetensors").stat().st_size == by_name["step7"].files[0].size

@@ -282,5 +282,5 @@ class Grouped(nn.Module):
 
 def test_a_computation_that_needs_the_size_of_the_batch_is_refused_by_name() -> None:
     inputs = torch.randn(2, 3, 4, 4), torch.randn(2, 5, 3, 1, 1)
-    with pytest.raises(UnsupportedLayerError, match="needs a number depends on the dynamic size batch"):
+    with pytest.raises(UnsupportedLayerError, match="needs a number depends on the dynamic size batch; give inputs="):
         converted(Grouped(), inputs)

@@ -114,7 +114,7 @@ def as_saved(given: Any) -> bytes:
 
 
 ATTACKS: dict[str, tuple[str, Callable[[Path], Callable[[str, bytes], bytes]]]] = {
-    "a pickled tensor": ("pickled tensor", lambda path: in_json("weights_config.json", _pickled)),
+    "a pickled tensor": ("as a pickle, which is not loaded", lambda path: in_json("weights_config.json", _pickled)),
     "another operator": (
         "not an operator of torch",
         lambda path: in_json("models/model.json", _as_text("torch.ops.aten.relu.default", "torch.load")),
