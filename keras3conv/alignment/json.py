@@ -43,7 +43,7 @@ def load(text: str) -> dict[str, Any]:
     try:
         data = json.loads(text, object_pairs_hook=_distinct)
     except (ValueError, RecursionError) as error:
-        raise AlignmentError(f"the text is not a plan, because it is not valid JSON: {error}") from None
+        raise AlignmentError(f"the text is not a plan: it is not JSON: {error}") from None
     if isinstance(data, Mapping) and isinstance(data.get("alignment"), Mapping):
         data = data["alignment"]
     if not isinstance(data, Mapping) or data.get("keras3conv") != "alignment":
@@ -192,21 +192,21 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or len(value) > _MAX_TEXT:
-        raise TypeError(f"expected a text of at most {_MAX_TEXT:,} characters, found {quoted(value)}")
+        raise TypeError(f"{quoted(value)} is not a text, or too long; the limit is {_MAX_TEXT:,} characters")
     value.encode()  # a lone surrogate is a UnicodeEncodeError, which is a ValueError
     return value
 
 
 def _dtype(value: Any) -> str:
     if not _DTYPE.fullmatch(_text(value)):
-        raise ValueError(f"{quoted(value)} is not a known dtype")
+        raise ValueError(f"a tensor has the unknown dtype {quoted(value)}")
     return str(value)
 
 
 def _sizes(values: Any) -> tuple[int, ...]:
     sizes = _places(values)
     if len(sizes) > _MAX_AXES or max(sizes, default=0) > _MAX_AXIS:
-        raise ValueError(f"{quoted(sizes)} is not a valid shape of an array")
+        raise ValueError(f"an array cannot have the shape {quoted(sizes)}")
     return sizes
 
 

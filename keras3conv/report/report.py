@@ -51,7 +51,7 @@ class Report:
     def __post_init__(self) -> None:
         names = [section.name for section in self.sections]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise InputError(f"two sections of the report have the name {twice[0]!r}; give each its own name")
+            raise InputError(f"two sections have the name {twice[0]!r}; give each its own name")
 
     @property
     def ok(self) -> bool:

@@ -141,9 +141,7 @@ class Operation:
 
     def _require_known(self, arguments: Mapping[str, Any], function: str, known: set[str]) -> None:
         if unknown := arguments.keys() - known:
-            raise RuleError(
-                f"{function} with the argument {', '.join(sorted(unknown))} has no counterpart in the other framework"
-            )
+            raise RuleError(f"{function} with {', '.join(sorted(unknown))} has no counterpart in the other framework")
 
 
 def _given(function: str, name: str, value: Any) -> Any:

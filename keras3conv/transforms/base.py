@@ -100,7 +100,7 @@ class Transform(ABC):
     def _require_count(self, wanted: int, values: tuple[T, ...]) -> tuple[T, ...]:
         """Return the values; raise `TransformError` unless there are exactly `wanted`."""
         if len(values) != wanted:
-            raise TransformError(f"{self!r} takes {count(wanted, 'array')}, but got {len(values)}")
+            raise TransformError(f"{self!r} takes {count(wanted, 'array')}, not {len(values)}")
         return values
 
     def _require_equal(self, shapes: Shapes) -> None:
@@ -172,7 +172,7 @@ def from_json(data: Any) -> Transform:
     keys = [key for key in _CLASSES if isinstance(data, Mapping) and key in data]
     if len(keys) != 1:
         known = ", ".join(key for key, cls in _CLASSES.items() if not isabstract(cls))
-        raise TransformError(f"the JSON {quoted(data)} is not a transform; the known transforms are {known}")
+        raise TransformError(f"the JSON {quoted(data)} is not a transform; known: {known}")
     try:
         return _CLASSES[keys[0]]._from_json(data)
     except (KeyError, TypeError, AttributeError) as error:

@@ -36,10 +36,7 @@ class Drop(_Constant):
         """Return an empty tuple; raise `TransformError` if the array has other values."""
         self._check(arrays)
         if others := int(np.count_nonzero(arrays[0] != self.value)):
-            raise TransformError(
-                f"{self!r} removes an array of the value {self.value}, but {others} of its values differ and would be "
-                "lost"
-            )
+            raise TransformError(f"{self!r} would lose {others} values that are not {self.value}")
         return ()
 
 

@@ -127,7 +127,7 @@ def _require_zeros(array: Array, kept: Sequence[Array], transform: Transform) ->
     """Raise `TransformError` unless every element outside of the views in `kept` is `+0.0`, with no bit set."""
     lost = _count_nonzero_bits(array) - sum(map(_count_nonzero_bits, kept))
     if lost:
-        raise TransformError(f"{transform!r} removes zeros, but {lost} of the values are not zero and would be lost")
+        raise TransformError(f"{transform!r} would lose {lost} values that are not zero")
 
 
 def _count_nonzero_bits(array: Array) -> int:

@@ -162,7 +162,7 @@ def _named_errors(destinations: Sequence[Path], entered: dict[Path, Room]) -> It
         inside = [path for path in destinations if _concerns(error, path, entered)]
         named = inside[0] if inside else destinations[-1]
         fate = "the old file is unchanged" if before[named] else "nothing was left behind"
-        raise FileError(f"{named} cannot be written: {error.strerror or error}; {fate}") from error
+        raise FileError(f"cannot write {named}: {error.strerror or error}; {fate}") from error
 
 
 def _concerns(error: OSError, path: Path, entered: dict[Path, Room]) -> bool:

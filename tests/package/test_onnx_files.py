@@ -125,7 +125,7 @@ def test_a_random_file_is_skipped(tmp_path: Path) -> None:
     path = saved(tmp_path / "noisy.onnx", noisy)
     section = k3c.compare_onnx(path, path).sections[0]
     assert section.status == "skipped"
-    assert section.reason == "noisy.onnx is random: y changes when the file is run again"
+    assert section.reason == "noisy.onnx draws random numbers: its output y changes when the file is run again"
 
 
 def test_a_float16_file_passes_by_its_own_noise_or_by_a_tolerance(tmp_path: Path) -> None:
@@ -159,7 +159,8 @@ def test_a_float64_run_with_other_values_is_not_used_as_noise_floor(
 def test_inputs_and_outputs_that_are_not_arrays_of_numbers_are_refused(tmp_path: Path) -> None:
     one = graph([helper.make_node("Identity", ["x"], ["y"])], {"x": (TensorProto.STRING, [2])}, ["y"])
     with pytest.raises(
-        InputError, match=r"text.onnx: the input x takes strings: only arrays of numbers can be compared"
+        InputError,
+        match=r"text.onnx: the input x takes strings, but only files whose inputs are arrays of numbers can be compared",
     ):
         k3c.compare_onnx(saved(tmp_path / "text.onnx", one), saved(tmp_path / "plain.onnx"))
     rows = model(WEIGHT, helper.make_node("SplitToSequence", ["x"], ["y"], axis=0))
@@ -167,7 +168,7 @@ def test_inputs_and_outputs_that_are_not_arrays_of_numbers_are_refused(tmp_path:
     path = saved(tmp_path / "rows.onnx", rows)
     section = k3c.compare_onnx(path, path).sections[0]
     assert section.status == "skipped"
-    assert section.reason == "rows.onnx: y is a seq(tensor(float)); only arrays of numbers can be compared"
+    assert section.reason == "rows.onnx: y is a seq(tensor(float)), but only arrays of numbers can be compared"
 
 
 def test_files_with_different_inputs_are_refused(tmp_path: Path) -> None:
@@ -188,7 +189,7 @@ def test_inputs_are_required_if_random_ones_cannot_be_made(tmp_path: Path) -> No
         k3c.compare_onnx(path, path)
     k3c.compare_onnx(path, path, np.ones((1, 6), np.float32)).raise_if_failed()
     k3c.compare_onnx(path, path, {"x": np.ones((1, 6), np.float32)}).raise_if_failed()
-    with pytest.raises(InputError, match=r"free.onnx takes x; given are z"):
+    with pytest.raises(InputError, match=r"free.onnx takes the inputs x, but z are given"):
         k3c.compare_onnx(path, path, {"z": np.ones((1, 6), np.float32)})
 
 

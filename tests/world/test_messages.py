@@ -249,7 +249,7 @@ def test_golden_outputs_need_the_inputs_that_they_are_for() -> None:
     [
         (lambda one: (one + 1e-3,), "differs from the golden output by"),
         (lambda one: (one[:1],), "but the golden output has"),
-        (lambda one: (one, one), "2 golden outputs given, and the models return 1"),
+        (lambda one: (one, one), "2 golden outputs given, but the models return 1"),
     ],
 )
 def test_outputs_that_differ_from_the_golden_outputs_fail_on_both_sides(change: Any, said: str) -> None:

@@ -116,8 +116,8 @@ def literal(value: Any) -> str:
     if isinstance(value, tuple | list):
         return bracketed(value, [literal(item) for item in value])
     raise RuleError(
-        f"an argument of the generated model has a value of type {type(value).__name__}, but only numbers, text, "
-        "None, tuples and lists can be written into source code"
+        f"an argument of the generated model has a value of type {type(value).__name__}, "
+        "which cannot be written into source code: only numbers, text, None, tuples and lists can"
     )
 
 

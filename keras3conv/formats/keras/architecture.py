@@ -219,7 +219,7 @@ def _ordered(model: LayerConfig) -> Iterator[LayerConfig]:
             if not needs[taker]:
                 heapq.heappush(ready, taker)
     if done < len(calls):
-        raise MalformedCheckpoint(f"the layers in the architecture of {model.name} depend on each other in a circle")
+        raise MalformedCheckpoint(f"the layers in the architecture of {model.name} depend on each other in a cycle")
 
 
 def _needs(layer: LayerConfig, number: int, ranks: Mapping[Call, int]) -> set[int]:

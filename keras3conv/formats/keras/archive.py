@@ -149,7 +149,7 @@ def _member(source: Source, members: Mapping[str, Member], name: str) -> Member:
         return members[name]
     if any(other.endswith((".weights.json", ".weights.npz")) for other in members):
         raise FileError(f"{source.path} has its weights in shards or as npz: save it with the default arguments")
-    raise IncompleteCheckpoint(f"{source.path} has no member {name}: it is not a .keras archive, or an incomplete one")
+    raise IncompleteCheckpoint(f"{source.path} has no {name}: it is not a .keras archive, or an incomplete one")
 
 
 def _weights(source: Source, members: Mapping[str, Member]) -> Member:

@@ -67,7 +67,9 @@ def read(path: Path) -> Array | dict[str, Array]:
     members = scan(source)
     check_names(members, str(path))
     if other := [name for name in members if not name.endswith(".npy")] or ([] if members else ["nothing"]):
-        raise MalformedCheckpoint(f"{path} is no .npz file of arrays: it contains {quoted(other[0])}")
+        raise MalformedCheckpoint(
+            f"{path} contains no arrays: it has {quoted(other[0])}, which is not an array of numpy"
+        )
     with source.open() as file:
         declared_sizes = {name: _declared(source, file, member) for name, member in members.items()}
     return {name.removesuffix(".npy"): _read(source, members[name], found) for name, found in declared_sizes.items()}
@@ -93,20 +95,20 @@ def _declared(source: Source, file: BinaryIO, member: Member) -> Declared:
     raw = read_start(source, file, member, _MAX_HEADER)
     width = {b"\1\0": 2, b"\2\0": 4, b"\3\0": 4}.get(raw[6:8]) if raw.startswith(_MAGIC) else None
     if width is None:
-        raise MalformedCheckpoint(f"{where} contains no array: it does not start with the header of the .npy format")
+        raise MalformedCheckpoint(f"{where} contains no arrays: it does not start with the header of the .npy format")
     start = 8 + width
     end = start + int.from_bytes(raw[8:start], "little")
     found = _HEADER.fullmatch(raw[start:end]) if end <= len(raw) else None
     if found is None:
         raise MalformedCheckpoint(
-            f"{where} contains no array of numbers; its header is {quoted(raw[start : min(end, start + 100)])}"
+            f"{where} contains no arrays of numbers; its header is {quoted(raw[start : min(end, start + 100)])}"
         )
     order, kind, width_text = found[1].decode(), found[2].decode(), found[3].decode()
     if int(width_text) not in _SIZES[kind]:
         raise MalformedCheckpoint(f"{where} has the unsupported dtype {kind}{width_text}")
     shape = tuple(int(size) for size in found[5].replace(b",", b" ").split())
     if not is_shape(shape):
-        raise MalformedCheckpoint(f"{where} declares {quoted(shape)}, which is not a valid shape of an array")
+        raise MalformedCheckpoint(f"{where} declares an array that cannot have the shape {quoted(shape)}")
     dtype = np.dtype(f"{order.replace('|', '')}{kind}{width_text}")
     declared = Declared(dtype, shape, "F" if found[4] == b"True" else "C", end)
     if member.compressed and member.size > MAX_INFLATED:

@@ -155,7 +155,7 @@ def parse_json(text: bytes | str, where: str, make: Callable[[dict[str, Any]], A
             f"{where}: the lists and objects of the JSON are nested too deeply to be read"
         ) from None
     except ValueError as error:
-        raise MalformedCheckpoint(f"{where} is not valid JSON: {error}") from None
+        raise MalformedCheckpoint(f"{where} is not JSON: {error}") from None
 
 
 def check_shape(shape: Shape, where: str) -> int:

@@ -83,7 +83,7 @@ def verify(source: Source, member: Member) -> None:
             crc, offset = zlib.crc32(block, crc), offset + len(block)
     if crc != member.crc:
         raise MalformedCheckpoint(
-            f"{source.path}: the checksum of {quoted(member.name)} does not match its bytes: the file is damaged"
+            f"{source.path}: the CRC of {quoted(member.name)} does not match its bytes: the file is damaged"
         )
 
 
@@ -103,7 +103,7 @@ def read_member(source: Source, member: Member, limit: int) -> bytes:
     data = _inflate(source, member, raw) if member.compressed else raw
     if len(data) != member.size or zlib.crc32(data) != member.crc:
         raise MalformedCheckpoint(
-            f"{source.path}: {quoted(member.name)} has a different size or checksum than the archive declares: "
+            f"{source.path}: {quoted(member.name)} has a different size or CRC than the archive declares: "
             "the file is damaged"
         )
     return data

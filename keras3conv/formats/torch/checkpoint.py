@@ -249,7 +249,7 @@ def _check(source: Source, key: Any, tensor: StoredTensor | OddTensor, storages:
         raise NoData(f"{where} was saved without its values (on the meta device)")
     if tensor.size > max(place.size, EXPANSION_FLOOR):
         raise BudgetExceeded(
-            f"{where} would expand {place.size:,} stored bytes to {tensor.size:,} bytes in memory; save a contiguous "
+            f"{where} expands {place.size:,} stored bytes to {tensor.size:,} in memory; save a contiguous "
             "copy of the tensor"
         )
     member = storages.get(place.key)

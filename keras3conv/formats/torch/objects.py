@@ -174,7 +174,7 @@ def create(kind: Any, arguments: Any, where: str) -> Any:
 def call(function: Any, arguments: Any, where: str) -> Any:
     """Return the object that a call creates; a `Placeholder` if it is neither a tensor nor a container."""
     if type(arguments) is not tuple:
-        raise MalformedCheckpoint(f"{where}: the pickle is damaged: a call has no tuple of arguments")
+        raise MalformedCheckpoint(f"{where}: the pickle is damaged: a call in it has no arguments")
     known = _CALLS.get(function.name) if isinstance(function, Global) else None
     if known is None:
         return _placeholder(function, arguments, where)
@@ -241,7 +241,7 @@ def _sizes(values: Any) -> Shape:
 def _dtype(value: Any) -> str:
     name = value.name.removeprefix("torch.") if isinstance(value, Global) else ""
     if name not in _SIZES:
-        raise ValueError(f"{quoted(name or value)} is not a known dtype")
+        raise ValueError(f"a tensor has the unknown dtype {quoted(name or value)}")
     return name
 
 

@@ -232,8 +232,7 @@ def _require_unknown(torch: LayerView, keras: LayerView) -> None:
     if torch.kinds and keras.kinds and facts:
         raise AlignmentError(facts[0])
     raise AlignmentError(
-        f"no rule turns torch tensors of the shapes {_shapes(torch.tensors)} into Keras variables of the shapes "
-        f"{_shapes(keras.tensors)}"
+        f"no rule turns the torch tensors {_shapes(torch.tensors)} into the Keras variables {_shapes(keras.tensors)}"
     )
 
 

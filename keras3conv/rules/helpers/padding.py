@@ -44,8 +44,8 @@ def same_padding(size: int | None, window: int, stride: int = 1, dilation: int =
         total = reach
     elif size is None:
         raise RuleError(
-            f'padding="same" with strides={stride} needs the size of the input, which is unknown; give inputs=..., '
-            "which fix it"
+            f'padding="same" with strides={stride} depends on the size of the input, which is unknown; give '
+            "inputs=..., which fix it"
         )
     else:
         total = max((-(-size // stride) - 1) * stride + reach + 1 - size, 0)

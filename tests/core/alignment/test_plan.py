@@ -56,7 +56,9 @@ def test_pairing_a_layer_without_the_tensors_of_the_rule_is_an_error_that_names_
     packed = (TensorRef(path="a.packed", role="packed", shape=(12, 4)),)
     torch = torch_model(LayerView(path="a", tensors=packed, config=None))
     keras = keras_model(dense("qkv", 4, 12))
-    with pytest.raises(AlignmentError, match=r"the rule needs a\.weight, .*which the layer does not have"):
+    with pytest.raises(
+        AlignmentError, match=r"the rule for this pair needs the tensor a\.weight, .*which the layer does not have"
+    ):
         plan(torch, keras).pair(["a"], ["qkv"])
 
 

@@ -186,13 +186,15 @@ def test_a_hint_pairs_two_tensors() -> None:
 
 def test_a_hint_that_no_shape_fits_is_an_error_with_the_shapes() -> None:
     with pytest.raises(
-        AlignmentError, match=r"a.weight \(5, 3\) becomes \(3, 5\) by \"o i -> i o\"; z/kernel has shape \(3, 7\)"
+        AlignmentError, match=r"a.weight \(5, 3\) becomes \(3, 5\) by \"o i -> i o\", but z/kernel has shape \(3, 7\)"
     ):
         plan(torch_model(linear("a", 3, 5)), keras_model(dense("z", 3, 7)), {"a": "z"})
 
 
 def test_hints_of_an_unsupported_type_are_refused() -> None:
-    with pytest.raises(InputError, match="hints is an int: it must be a dict"):
+    with pytest.raises(
+        InputError, match=r"hints must be a dict, a list of \(regex, replacement\), or a callable, but is an int"
+    ):
         plan(torch_model(linear("a", 3, 5)), keras_model(dense("z", 3, 5)), 3)  # type: ignore[arg-type]
 
 

@@ -33,7 +33,7 @@ def test_a_saved_report_is_described_by_size_and_digests(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("name", "said"), [("a.pdf", ".pdf"), ("a", "missing")])
 def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path: Path, name: str, said: str) -> None:
-    with pytest.raises(InputError, match=rf"saved as \.html, \.md, \.json, \.txt; the suffix is {said}"):
+    with pytest.raises(InputError, match=rf"its suffix must be one of \.html, \.md, \.json, \.txt, but is {said}"):
         REPORT.save(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 

@@ -124,7 +124,7 @@ def test_the_first_format_which_had_no_pictures_is_still_read() -> None:
 def test_bytes_that_are_not_a_picture_are_refused_with_their_position() -> None:
     content = json.loads(small().to_json())
     content["sections"][0]["pictures"] = [{"png": "***", "caption": "", "answers": []}]
-    with pytest.raises(InputError, match=r"pictures\[0\]\.png is '\*\*\*', not bytes in base64"):
+    with pytest.raises(InputError, match=r"pictures\[0\]\.png of the report must be bytes in base64, but is '\*\*\*'"):
         Report.from_json(json.dumps(content))
 
 
@@ -140,16 +140,19 @@ def test_an_unknown_format_is_refused(number: object) -> None:
     ("changes", "message"),
     [
         ({"title": 3}, r"the entry report\.title of the report must be a string, but is '3'"),
-        ({"sections": {}}, r"report\.sections is '{}', not a list"),
-        ({"sections": [7]}, r"report\.sections\[0\] is '7', not an object"),
-        ({"sections": [{}]}, r"report\.sections\[0\] has no 'name'"),
+        ({"sections": {}}, r"report\.sections of the report must be a list, but is '{}'"),
+        ({"sections": [7]}, r"report\.sections\[0\] of the report must be an object, but is '7'"),
+        ({"sections": [{}]}, r"report\.sections\[0\] of the report lacks the key 'name'"),
         ({"extra": 1}, r"the entry report of the report has the key 'extra', which its format does not have"),
         ({"notes": ["a", None]}, r"the entry report\.notes\[1\] of the report must be a string, but is 'None'"),
         (
             {"environment": {"torch": 2}},
             r"the entry report\.environment\.torch of the report must be a string, but is '2'",
         ),
-        ({"files": [{"path": "a", "size": True, "sha256": "", "md5": ""}]}, r"files\[0\]\.size is 'True', not an int"),
+        (
+            {"files": [{"path": "a", "size": True, "sha256": "", "md5": ""}]},
+            r"files\[0\]\.size of the report must be an integer, but is 'True'",
+        ),
     ],
 )
 def test_wrong_keys_and_values_are_refused_with_their_position(changes: dict[str, Any], message: str) -> None:
@@ -166,7 +169,10 @@ def test_a_cell_that_is_an_object_is_refused(cell: object) -> None:
 
 
 def test_an_unknown_status_is_refused_when_read() -> None:
-    with pytest.raises(InputError, match="the status is 'green'"):
+    with pytest.raises(
+        InputError,
+        match="status of the section 's' must be passed or failed or unconfirmed or skipped or info, but is 'green'",
+    ):
         Report.from_json(small().to_json().replace('"passed"', '"green"'))
 
 

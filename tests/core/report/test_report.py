@@ -37,9 +37,7 @@ def test_a_failed_section_needs_a_problem() -> None:
 
 
 def test_an_unknown_status_is_refused() -> None:
-    with pytest.raises(
-        InputError, match="the status is 'green', not passed or failed or unconfirmed or skipped or info"
-    ):
+    with pytest.raises(InputError, match="must be passed or failed or unconfirmed or skipped or info, but is 'green'"):
         Section(name="float64", status="green", claim="", summary="")  # type: ignore[arg-type]
 
 
@@ -106,7 +104,7 @@ def test_an_unknown_section_is_refused_with_the_known_names() -> None:
 
 
 def test_a_row_of_another_length_is_refused() -> None:
-    with pytest.raises(InputError, match="table 'layers': row 1 has 1 cells, not 2"):
+    with pytest.raises(InputError, match="row 1 of the table 'layers' has 1 cells, but the table has 2 columns"):
         Table(title="layers", columns=("a", "b"), rows=((1, 2), (3,)))
 
 
@@ -141,12 +139,12 @@ def test_a_failed_index_out_of_range_is_refused() -> None:
 
 
 def test_a_series_of_another_length_is_refused() -> None:
-    with pytest.raises(InputError, match="plot 'depth': series 's' has 1 values for 2 labels"):
+    with pytest.raises(InputError, match="the series 's' of the plot 'depth' has 1 values for 2 labels"):
         Plot(title="depth", labels=("a", "b"), series=(Series(name="s", values=(1.0,)),), unit="")
 
 
 def test_a_negative_value_of_a_series_is_refused() -> None:
-    with pytest.raises(InputError, match="series 's' has a negative value"):
+    with pytest.raises(InputError, match="the series 's' of a plot has a negative value"):
         Series(name="s", values=(None, -1e-9))
 
 

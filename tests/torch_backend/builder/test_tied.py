@@ -134,7 +134,7 @@ def test_a_user_function_in_a_recurrent_layer_is_refused_and_not_replaced_by_the
 def test_an_initial_state_without_a_handler_is_refused() -> None:
     given, state = keras.Input((5, 3)), keras.Input((4,))
     model = keras.Model([given, state], layers.GRU(4, reset_after=False, name="gru")(given, initial_state=[state]))
-    with pytest.raises(UnsupportedLayerError, match="is called with initial_state"):
+    with pytest.raises(UnsupportedLayerError, match="is called with the argument initial_state"):
         k3c.convert(model)
 
 

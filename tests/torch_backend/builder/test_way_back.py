@@ -44,7 +44,7 @@ def test_a_trained_state_dict_returns_to_the_keras_file(tmp_path: Path, model: k
 
 def test_a_state_dict_of_another_model_is_refused(model: keras.Model) -> None:
     conversion = k3c.convert(model, validate=False)
-    with pytest.raises(InputError, match="does not fit the module"):
+    with pytest.raises(InputError, match="does not fit the converted module"):
         conversion.to_keras({}, model)
     assert repr(conversion).startswith("<Conversion of ")
 

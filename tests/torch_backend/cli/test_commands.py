@@ -267,7 +267,7 @@ def test_a_factory_that_returns_something_else_is_refused(models: Path) -> None:
 
 
 def test_an_object_that_is_neither_model_nor_factory_is_refused(models: Path) -> None:
-    assert_refused(run("inspect", f"{models}:NUMBER"), "is an int: it must be a model, or a factory")
+    assert_refused(run("inspect", f"{models}:NUMBER"), "must be a model, or a function that returns one, but is an int")
 
 
 def test_a_factory_with_arguments_is_refused(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_weights_of_the_other_framework_are_refused(models: Path, keras_file: Pa
 def test_weights_of_another_keras_model_are_refused(models: Path, keras_file: Path) -> None:
     result = run("align", f"{models}:make", f"{models}:other_keras", "--keras-weights", keras_file)
     assert_refused(
-        result, f"the weights in {keras_file} are not the weights of", "of shape (5, 7) in the file, 0 in the model"
+        result, f"the weights in {keras_file} are not the weights of", "variables of shape (5, 7), and the model 0"
     )
 
 

@@ -226,7 +226,7 @@ def test_a_compressed_checkpoint_is_refused_before_it_is_decompressed(tmp_path: 
 @pytest.mark.parametrize("size", [0, 4, 12, 400])
 def test_a_storage_of_another_size_is_malformed(tmp_path: Path, size: int) -> None:
     path = rezipped(saved(tmp_path / "x.pt", {"a": torch.zeros(2)}), {"data/0": bytes(size)})
-    with pytest.raises(MalformedCheckpoint, match="'a' has a storage of 8 bytes"):
+    with pytest.raises(MalformedCheckpoint, match="'a' declares 8 bytes of values"):
         formats.read(path)
 
 

@@ -30,7 +30,9 @@ def test_a_keras_layer_on_the_torch_backend_is_a_keras_model() -> None:
 
 
 def test_anything_else_is_refused_with_the_name_of_the_argument() -> None:
-    with pytest.raises(InputError, match=r"^source is an int: it must be a torch module"):
+    with pytest.raises(
+        InputError, match=r"^source must be a torch module, a Keras model, or the path of a file, but is an int"
+    ):
         resolve(3, "source")
     with pytest.raises(FileError):
         resolve("model.xyz")

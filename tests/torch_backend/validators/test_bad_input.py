@@ -105,7 +105,7 @@ def test_a_module_that_needs_gradients_is_refused_with_the_line_that_enables_the
 @pytest.mark.parametrize("given", ["inputs", "keras_inputs"])
 def test_inputs_that_are_not_numbers_give_one_error_message(kind: Any, given: str) -> None:
     wrong: dict[str, Any] = {"inputs": rows(), given: np.zeros((4, 6)).astype(kind)}
-    with pytest.raises(InputError, match=r"an input is an array of .*, of shape \(4, 6\): a model takes numbers"):
+    with pytest.raises(InputError, match=r"an input is an array of .*, of shape \(4, 6\), but a model takes numbers"):
         k3c.validate(module(), model(), **wrong)
 
 
@@ -178,9 +178,15 @@ LABELS: dict[str, tuple[Any, str]] = {
     ),
     "text": (["cat", "dog", "cat", "dog"], r"<U3 of shape \(4,\)(.|\n)*Fix:  labels=\[class_names.index\(name\)"),
     "ragged": ([[0], [1, 2]], "the rows of labels have different lengths: it must be an array of integers"),
-    "too few": (np.zeros(3, int), r"3 labels, and no output of shape \(3, classes\): torch returns output 0 of"),
-    "out of range": (np.array([0, 1, 4, 2]), "labels: 4 is not a class index: the models have 4 classes"),
-    "negative": (np.array([0, 1, -1, 2]), "labels: -1 is not a class index: the models have 4 classes"),
+    "too few": (
+        np.zeros(3, int),
+        r"labels has 3 labels, but no output has the shape \(3, classes\): torch returns output 0 of",
+    ),
+    "out of range": (
+        np.array([0, 1, 4, 2]),
+        "labels contains 4, which is not a class index: the models have 4 classes",
+    ),
+    "negative": (np.array([0, 1, -1, 2]), "labels contains -1, which is not a class index: the models have 4 classes"),
 }
 
 
@@ -200,9 +206,9 @@ def test_labels_that_do_not_fit_are_refused_before_anything_else_is_proven(
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ("abcd", "class_names is 'abcd': it must be a list"),
+        ("abcd", "class_names must be a list with a name for every class, but is 'abcd'"),
         ([1, 2, 3, 4], "every entry of class_names must be a str, but 1 is of the type int"),
-        (["a"], "class_names: 1 name, and the models have 4 classes"),
+        (["a"], "class_names has 1 name, but the models have 4 classes"),
     ],
 )
 def test_class_names_that_do_not_fit_give_one_error_message(names: Any, message: str) -> None:

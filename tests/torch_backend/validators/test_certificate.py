@@ -86,7 +86,7 @@ def test_a_tolerance_replaces_the_noise_floor_and_is_in_the_report() -> None:
 
 @pytest.mark.parametrize("wrong", [{"absolute": -1.0, "relative": 0.0}, {"absolute": 0.0, "relative": math.inf}])
 def test_a_negative_or_infinite_tolerance_is_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(InputError, match="it must be a finite number and not negative"):
+    with pytest.raises(InputError, match="must be a finite number and not negative"):
         k3c.Tolerance(**wrong)
 
 
@@ -249,11 +249,11 @@ def test_samples_with_different_predictions_fail_and_are_listed() -> None:
     [
         (
             np.zeros(4, int),
-            r"4 labels, and no output of shape \(4, classes\): torch returns output 0 of shape \(3, 7\)",
+            r"has 4 labels, but no output has the shape \(4, classes\): torch returns output 0 of shape \(3, 7\)",
         ),
-        (np.array([0, 1, 7]), "labels: 7 is not a class index: the models have 7 classes"),
-        (np.zeros(3), "labels are float64 of shape"),
-        (np.eye(3, dtype=int), r"labels are int64 of shape \(3, 3\)"),
+        (np.array([0, 1, 7]), "labels contains 7, which is not a class index: the models have 7 classes"),
+        (np.zeros(3), "labels has the dtype float64 and the shape"),
+        (np.eye(3, dtype=int), r"labels has the dtype int64 and the shape \(3, 3\)"),
     ],
 )
 def test_wrong_labels_raise_input_error(labels: Array, message: str) -> None:

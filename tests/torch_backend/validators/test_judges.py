@@ -256,8 +256,11 @@ def test_an_exception_leaves_both_models_unchanged() -> None:
     [
         (lambda: k3c.validate(keras_twin(), Net()), "in the wrong order"),
         (lambda: k3c.validate(Net(), Net()), "both arguments are torch models"),
-        (lambda: k3c.align(3, keras_twin()), "torch is an int: it must be a torch module"),
-        (lambda: k3c.validate(Net(), keras_twin(), inputs=[1, 2]), "inputs is a list"),
+        (
+            lambda: k3c.align(3, keras_twin()),
+            "torch must be a torch module, a Keras model, or the path of a file, but is an int",
+        ),
+        (lambda: k3c.validate(Net(), keras_twin(), inputs=[1, 2]), "or a dict of keyword arguments, but is a list"),
         (lambda: k3c.validate(Net(), keras_twin(), inputs=np.zeros((2, 4, 8, 10), "float32")), "does not fit"),
         (lambda: k3c.align(Net(), keras_twin(), keras_inputs=np.zeros((1, 8, 10, 3))), "without inputs"),
     ],

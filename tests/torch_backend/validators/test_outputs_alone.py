@@ -106,7 +106,7 @@ def test_a_plan_for_other_models_fails_and_lists_the_differences(proofs: list[st
     assert section.summary.startswith("the plan is for other models")
     facts = [problem.fact for problem in section.problems]
     assert "the plan has this tensor, of shape (3, 4), but the model does not" in facts
-    assert "has shape (4, 5); the plan has (4, 3)" in facts
+    assert "this tensor has shape (4, 5), but in the plan it has (4, 3)" in facts
     assert {other.status for other in others} == {"skipped"}
 
 

@@ -84,7 +84,9 @@ CASES = {
         error=MalformedCheckpoint,
         says=("declares an array of 8 bytes, but contains 7"),
     ),
-    "too many bytes": Case(build=single(header() + bytes(9)), error=MalformedCheckpoint, says="declares 8 bytes"),
+    "too many bytes": Case(
+        build=single(header() + bytes(9)), error=MalformedCheckpoint, says="declares an array of 8 bytes"
+    ),
     "40 axes": Case(
         build=single(header("(" + "1, " * 40 + ")")), error=MalformedCheckpoint, says="cannot have the shape"
     ),

@@ -130,7 +130,7 @@ CASES = {
         build=stored(ONE, bytes(8), 2**64 - 1), error=MalformedCheckpoint, says="not fit"
     ),
     "an empty file": Case(build=raw(b""), error=MalformedCheckpoint, says="is empty"),
-    "seven bytes": Case(build=raw(bytes(7)), error=MalformedCheckpoint, says="too few"),
+    "seven bytes": Case(build=raw(bytes(7)), error=MalformedCheckpoint, says="needs at least 8"),
     "an empty header": Case(build=stored(b""), error=MalformedCheckpoint, says="not fit"),
     # S4 to S6
     "100,000 tensors in the same bytes": Case(

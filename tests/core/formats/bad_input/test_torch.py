@@ -188,16 +188,16 @@ CASES = {
         build=one(tensor(shape=(0, 2**62), strides=(1, 1))), error=MalformedCheckpoint
     ),
     "more sizes than strides": Case(
-        build=one(tensor(shape=(1, 2), strides=(1,))), error=MalformedCheckpoint, says="2 sizes and 1 strides"
+        build=one(tensor(shape=(1, 2), strides=(1,))), error=MalformedCheckpoint, says="2 sizes, but 1 strides"
     ),
     "100 axes": Case(build=one(tensor(shape=(1,) * 100, strides=(1,) * 100)), error=MalformedCheckpoint),
     # T6, T7: the archive
     "a compressed member": Case(build=compressed, error=BudgetExceeded, says="never compresses"),
     "a storage that is too small": Case(
-        build=archive(GOOD, **{"0": bytes(4)}), error=MalformedCheckpoint, says="'a' has a storage of 8 bytes"
+        build=archive(GOOD, **{"0": bytes(4)}), error=MalformedCheckpoint, says="'a' declares 8 bytes of values"
     ),
     "a storage that is too large": Case(
-        build=archive(GOOD, **{"0": bytes(12)}), error=MalformedCheckpoint, says="'a' has a storage of 8 bytes"
+        build=archive(GOOD, **{"0": bytes(12)}), error=MalformedCheckpoint, says="'a' declares 8 bytes of values"
     ),
     "a storage that is missing": Case(
         build=archive(dictionary({"a": tensor("7")})), error=MalformedCheckpoint, says="the file has 0 for it"
@@ -205,7 +205,7 @@ CASES = {
     "two pickles": Case(
         build=changed(lambda target: target.writestr("other/data.pkl", b"x")),
         error=MalformedCheckpoint,
-        says="has 2 members",
+        says="must have one member data.pkl, as torch.save writes it, but has 2",
     ),
     "a member outside of the folder": Case(
         build=changed(lambda target: target.writestr("../evil", b"x")), error=MalformedCheckpoint, says=r"'\.\./evil'"
@@ -236,10 +236,14 @@ CASES = {
         says=r"'a\.weight' was saved without its values",
     ),
     "a sparse tensor": Case(
-        build=one(call("torch._utils._rebuild_sparse_tensor", group())), error=FileError, says=r"'a\.weight' is sparse"
+        build=one(call("torch._utils._rebuild_sparse_tensor", group())),
+        error=FileError,
+        says=r"'a\.weight' is a tensor that is sparse",
     ),
     "a quantized tensor": Case(
-        build=one(tensor().replace(b"FloatStorage", b"QInt8Storage")), error=FileError, says=r"'a\.weight' is quantized"
+        build=one(tensor().replace(b"FloatStorage", b"QInt8Storage")),
+        error=FileError,
+        says=r"'a\.weight' is a tensor that is quantized",
     ),
     "a tensor of an unknown dtype": Case(
         build=one(
@@ -255,7 +259,7 @@ CASES = {
             )
         ),
         error=FileError,
-        says=r"'a\.weight' is of float99",
+        says=r"'a\.weight' is a tensor that is of float99",
     ),
     # T11: content that is no state dict
     "a list": Case(build=archive(b"]" + tensor() + b"a"), error=MalformedCheckpoint, says="a list, not a state dict"),

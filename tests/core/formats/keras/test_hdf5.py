@@ -231,7 +231,7 @@ def test_layers_run_in_the_order_of_the_graph_and_not_of_the_list() -> None:
     parsed = keras_config.parse({"class_name": "Model", "config": {"layers": layers}}, "x")
     assert sorted(parsed.places, key=parsed.places.__getitem__) == ["in", "a", "b", "c"]
     layers[3]["inbound_nodes"] = [[["c", 0, 0, {}]]]
-    with pytest.raises(MalformedCheckpoint, match="depend on each other in a circle"):
+    with pytest.raises(MalformedCheckpoint, match="depend on each other in a cycle"):
         keras_config.parse({"class_name": "Model", "config": {"layers": layers}}, "x")
 
 

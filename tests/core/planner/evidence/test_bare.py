@@ -58,11 +58,11 @@ def test_two_tensors_that_differ_in_axes_of_size_one_need_no_transform() -> None
 
 MISTAKES: list[tuple[str, str, str | Transform | None, str]] = [
     ("pos_embed", "pos/table", None, r"\(6, 5\) and \(5, 6\) differ in more than axes of size 1"),
-    ("pos_embed", "pos/table", "n d -> n d", r"becomes \(6, 5\) by \"n d -> n d\"; pos/table has shape \(5, 6\)"),
+    ("pos_embed", "pos/table", "n d -> n d", r"becomes \(6, 5\) by \"n d -> n d\", but pos/table has shape \(5, 6\)"),
     ("pos_embed", "pos/table", "1 n d -> n d", "takes an array with 3 axes, but this one has 2"),
     ("pos_embed", "pos/table", "n d -> n", "d occurs on one side of the pattern only"),
-    ("pos_embed", "pos/other", "n d -> d n", "pos/other .* is neither a layer nor a tensor"),
-    ("pos", "pos/table", "n d -> d n", "pos .* is neither a layer nor a tensor"),
+    ("pos_embed", "pos/other", "n d -> d n", "pos/other .* the model has neither a layer nor a tensor of this name"),
+    ("pos", "pos/table", "n d -> d n", "pos .* the model has neither a layer nor a tensor of this name"),
 ]
 
 
@@ -115,8 +115,8 @@ LIST_MISTAKES: list[tuple[list[str], str | Transform | None, str]] = [
     (["q", "k", "v"], "o i -> i o", "3 torch and 1 Keras tensors needs the argument transform"),
     (["q", "k"], PACK, r"q\.weight, k\.weight: .*"),
     (["q", "q", "v"], PACK, "q  .* occurs twice in one pair"),
-    ([], PACK, r"no layer of Net \(torch\) is given"),
-    (["q", "kk", "vv"], PACK, r"(?s)kk  .*similar names: k, .*vv  .*similar names: v, "),
+    ([], PACK, r"the call names no layer of Net \(torch\)"),
+    (["q", "kk", "vv"], PACK, r"(?s)kk  .*similar names are k, .*vv  .*similar names are v, "),
 ]
 
 
@@ -128,5 +128,5 @@ def test_a_list_that_does_not_fit_is_refused(names: list[str], transform: str | 
 
 def test_the_path_of_a_layer_with_several_tensors_is_refused() -> None:
     found = plan(model("torch", a__x=(2, 3), a__y=(4,)), model("keras", b__x=(3, 2), b__y=(5,)))
-    with pytest.raises(AlignmentError, match=r"has 2 tensors: a\.x, a\.y"):
+    with pytest.raises(AlignmentError, match=r"this layer has 2 tensors, so name one of them: a\.x, a\.y"):
         found.pair("a", "b/x", transform="i o -> o i")

@@ -159,8 +159,11 @@ def calling(*pairs: tuple[str, str]) -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("proto", "reason"),
     [
-        (model(opset=999), "imports the operator set 999; supported are 7 to"),
-        (model(opset=1), "imports the operator set 1; supported are 7 to"),
+        (
+            model(opset=999),
+            "imports the operator set 999, which is not supported; supported are the operator sets 7 to",
+        ),
+        (model(opset=1), "imports the operator set 1, which is not supported; supported are the operator sets 7 to"),
         (edit(lambda m: setattr(m, "ir_version", 99)), "has the ONNX format version 99"),
         (
             edit(lambda m: m.opset_import.add(domain="ai.onnx", version=20)),
@@ -182,9 +185,12 @@ def calling(*pairs: tuple[str, str]) -> onnx.ModelProto:
         (edit(lambda m: m.graph.node[1].input.__setitem__(0, "nobody")), "node tanh uses nobody"),
         (
             edit(lambda m: m.graph.node[0].input.__setitem__(0, "y")),
-            "node product uses y, which no node before",
+            "node product uses the value y, which no node before",
         ),
-        (edit(lambda m: m.graph.node[1].output.__setitem__(0, "product")), "produces product, which exists already"),
+        (
+            edit(lambda m: m.graph.node[1].output.__setitem__(0, "product")),
+            "computes the value product, which exists already",
+        ),
         (edit(lambda m: setattr(m.graph.output[0], "name", "z")), "returns the value z, which no node computes"),
         (
             edit(lambda m: setattr(m.graph.node[0], "domain", "evil")),
