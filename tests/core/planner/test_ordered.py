@@ -170,7 +170,7 @@ def test_a_function_that_moves_axes_becomes_a_transform(
     [
         (
             lambda w: [w[0] * 2.0],
-            "array 0 that the function returns, of shape (2, 3), is not one of the given arrays of the shapes (2, 3), (3,)",
+            "of shape (2, 3), is not one of the given arrays of the shapes (2, 3), (3,), ",
         ),
         (lambda w: [w[0], w[0]], "array 1 that the function returns, of shape (2, 3), is not one of"),
         (
@@ -315,7 +315,7 @@ def test_all_misfits_are_in_one_message_with_their_positions() -> None:
         "  b  <->  y\n"
         '      position 1: b.weight (4, 3) becomes (3, 4) by "o i -> i o", but y/kernel has shape (4, 3)\n'
         "  c  <->  x\n"
-        "      position 2: the transform makes other shapes of g0 (5,) than the Keras variables have, g0 (5,), g1 (5,)\n"
+        "      position 2: the transform makes other shapes of g0 (5,) than Keras has, g0 (5,), g1 (5,)\n"
         "Fix:  k3c.align_ordered(module, model, dry_run=True)  # prints both lists"
     )
 
