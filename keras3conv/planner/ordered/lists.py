@@ -278,8 +278,7 @@ def _one_by_one(
     variables = keras.layer.tensors
     if len(transformed) != len(variables):
         raise AlignmentError(
-            f"the transform makes other shapes of {_shapes(torch.layer.tensors)} than the Keras variables have, "
-            f"{_shapes(variables)}"
+            f"the transform makes other shapes of {_shapes(torch.layer.tensors)} than Keras has, {_shapes(variables)}"
         )
     weights = []
     for (tensor, transform), variable in zip(transformed, variables, strict=True):
