@@ -129,7 +129,7 @@ def _shared(
 ) -> tuple[Staging, dict[str, str]]:
     """Let a live model use the memory of another; values that are not a view of one source tensor are copied."""
     if isinstance(source, ModelFile) or isinstance(target, ModelFile):
-        raise InputError('memory="share" needs two live models\nFix:  memory="copy"')
+        raise InputError('memory="share" needs two live models, but one side is a file\nFix:  memory="copy"')
     if out:
         raise InputError('memory="share" writes no files: save the model after the transfer\nFix:  out=()')
     from keras3conv.frameworks.torch.memory import share

@@ -166,7 +166,7 @@ def _adaptive_pool(call: Call) -> None:
     if len(call.shape) != call["inputs"].rank:
         raise call.refuse(
             f"the output shape that Keras infers for this adaptive pooling has {len(call.shape)} axes, its input "
-            f"{call['inputs'].rank}; this error of Keras is not supported"
+            f"{call['inputs'].rank}: Keras infers a wrong shape for this call, so it is not supported"
         )
     given = images(call, call["inputs"])
     kind = "avg" if "average" in call.node.kind else "max"

@@ -152,7 +152,7 @@ _MATRICES = {
 def _matrix(call: Call) -> None:
     name = call.node.kind.rpartition(".")[2]
     if call.get("rcond") is not None:
-        raise call.refuse(f"the argument rcond of {name} is not supported")
+        raise call.refuse(f"{name} is supported only with rcond=None")
     settings = {"upper": bool(call.get("upper"))} if "cholesky" in name else {}
     call.returns(_MATRICES[name](call.keras_order(call.tensor), **settings), identity(len(call.shape)))
 

@@ -116,7 +116,9 @@ def _archive(source: Source) -> Stored:
         raise BudgetExceeded(f"{where}: {quoted(packed[0])} is compressed, but torch.save never compresses")
     inner = {name.partition("/")[2]: member for name, member in members.items()}
     if "constants.pkl" in inner:
-        raise UnsafeCheckpoint(f"{where} is a TorchScript archive, which contains code")
+        raise UnsafeCheckpoint(
+            f"{where} is a TorchScript archive, which contains code and is not read; save the state dict of the module"
+        )
     pickled = [name for name in members if name.partition("/")[2] == "data.pkl"]
     if len(pickled) != 1:
         raise MalformedCheckpoint(
