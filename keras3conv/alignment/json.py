@@ -123,8 +123,8 @@ def _load_view(data: Mapping[str, Any], side: Any) -> ModelView:
     )
     if view.fingerprint != data["fingerprint"]:
         raise AlignmentError(
-            f"the plan was changed after it was written: the names and shapes of {view.title} do not match the fingerprint in the "
-            "JSON"
+            f"the plan was changed after it was written: the names and shapes of {view.title} do not match the "
+            "fingerprint in the JSON"
         )
     return view
 
