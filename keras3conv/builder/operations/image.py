@@ -108,8 +108,8 @@ def _sides(
         return first, last
     if target is None:
         raise call.refuse(
-            "padding and cropping need two of three for each axis: the pixels at the start, those at the end, the target "
-            "size"
+            "padding and cropping need two of three for each axis: the pixels at the start, those at the end, the "
+            "target size"
         )
     change = sign * (target - fixed(call, size, "the number of pixels that are added or removed"))
     return (change - last, last) if first is None and last is not None else (first or 0, change - (first or 0))
