@@ -260,7 +260,9 @@ def test_json_that_is_no_plan_is_refused(small_checkpoint: Path, keras_weights: 
     path.write_text('{"pairs": []}')
     result = run("transfer", keras_weights, small_checkpoint, "--plan", path, "--overwrite")
     assert_refused(
-        result, f"FileError: {path}: not a plan", f"Fix:  keras3conv align TORCH KERAS -o {tmp_path / 'new_plan.json'}"
+        result,
+        f"FileError: {path}: the JSON is not a plan",
+        f"Fix:  keras3conv align TORCH KERAS -o {tmp_path / 'new_plan.json'}",
     )
 
 

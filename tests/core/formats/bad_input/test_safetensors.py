@@ -253,7 +253,9 @@ CASES = {
         build=sharded({"a": "3.safetensors"}), error=IncompleteCheckpoint, says="the shard '?3.safetensors'? is missing"
     ),
     "a tensor that no shard has": Case(
-        build=sharded({**BOTH, "c": "1.safetensors"}), error=IncompleteCheckpoint, says="lack c"
+        build=sharded({**BOTH, "c": "1.safetensors"}),
+        error=IncompleteCheckpoint,
+        says="lack tensors that the index lists: c",
     ),
     "a tensor in two shards": Case(build=sharded(BOTH, doubled), error=MalformedCheckpoint, says="also contains a"),
     "a shard that the index forgot": Case(
