@@ -83,7 +83,11 @@ REFUSED_BY_TORCH: list[tuple[str, keras.layers.Layer, str]] = [
     ("RNN", keras.layers.SimpleRNN(5, activation="sigmoid"), "activation='sigmoid'"),
     ("LSTM", both(merge_mode="sum"), "merge_mode='sum'"),
     ("GRU", both(), "layer='LSTM'"),
-    ("LSTM", both(backward_layer=lstm(go_backwards=True, use_bias=False)), "two layers differ"),
+    (
+        "LSTM",
+        both(backward_layer=lstm(go_backwards=True, use_bias=False)),
+        "two layers of a Bidirectional have different configurations",
+    ),
     ("Linear", keras.layers.TimeDistributed(keras.layers.BatchNormalization()), "layer='BatchNormalization'"),
 ]
 
