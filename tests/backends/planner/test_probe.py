@@ -207,9 +207,9 @@ def test_a_keras_layer_that_returns_nan_is_named() -> None:
     x = Root(name="root")(layers.Dense(6, name="one")(inputs))
     model = keras.Model(inputs, layers.Dense(2, name="two")(x))
     before = values(model)
-    with pytest.raises(ModelError, match=r"root +\(keras\) +returned NaN"):
+    with pytest.raises(ModelError, match=r"root +\(keras\) +this layer returned NaN"):
         k3c.align(module, model, inputs=RANDOM.standard_normal((2, 6)).astype("float32"))
     assert all(np.array_equal(*pair) for pair in zip(before, values(model), strict=True))
     plan = k3c.align(module, model)
     assert {pair.torch: pair.keras for pair in plan.pairs} == {"0": "one", "2": "two"}
-    assert "root (keras) returned NaN" in plan.notes[0]
+    assert "root (keras) this layer returned NaN" in plan.notes[0]

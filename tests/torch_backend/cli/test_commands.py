@@ -299,7 +299,7 @@ def test_weights_that_the_module_lacks_are_refused(models: Path, keras_file: Pat
     result = run("validate", f"{models}:make", keras_file, "--torch-weights", path)
     assert_refused(
         result,
-        "hidden.weight  (torch)  is float32 (7, 4) in the file, but float32 (7, 5) in the module",
+        "hidden.weight  (torch)  this tensor is float32 (7, 4) in the file, but float32 (7, 5) in the module",
         "more           (torch)  the file has this tensor, but the module does not",
     )
 

@@ -85,7 +85,7 @@ def test_a_quantised_module_is_refused_as_quantised() -> None:
         warnings.simplefilter("ignore")
         quantised = torch.ao.quantization.quantize_dynamic(module(), {nn.Linear})
     with pytest.raises(
-        ModelError, match=r"0  \(torch\)  is a quantized Linear(.|\n)*2  \(torch\)  is a quant"
+        ModelError, match=r"0  \(torch\)  this layer is a quantized Linear(.|\n)*2  \(torch\)  this layer is a quant"
     ) as error:
         k3c.validate(quantised, model(), inputs=rows())
     assert "_packed_params" not in str(error.value)

@@ -169,7 +169,7 @@ def test_an_active_dropout_is_named_on_either_side() -> None:
         .section("outputs")
         .problems
     )
-    assert (first.keras, first.fact) == ("draws", "draws random numbers, although it is in inference mode")
+    assert (first.keras, first.fact) == ("draws", "this layer draws random numbers, although it is in inference mode")
 
 
 def test_a_changing_buffer_is_named_and_restored() -> None:

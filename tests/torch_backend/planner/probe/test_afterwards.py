@@ -118,7 +118,7 @@ def test_a_module_that_returns_nan_is_named() -> None:
 
     module = nn.Sequential(nn.Linear(6, 6), Broken(6, 6))
     model = keras.Sequential([keras.Input((6,)), layers.Dense(6), layers.Dense(6)])
-    said = r"1 +\(torch\) +returned NaN(.|\n)*Fix: +k3c.align\(module, model, probe=False\)"
+    said = r"1 +\(torch\) +this module returned NaN(.|\n)*Fix: +k3c.align\(module, model, probe=False\)"
     with pytest.raises(ModelError, match=said):
         k3c.align(module, model, inputs=array(2, 6))
 
