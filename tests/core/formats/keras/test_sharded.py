@@ -57,7 +57,7 @@ BAD = {
     "a group that the index does not list": ({"/layers/dense/vars": WEIGHT_MAP["/layers/dense/vars"]}, lambda _: None,
                                              MalformedCheckpoint, "also contains 'layers/dense_1/vars/0'"),
     "a dataset in two shards": (WEIGHT_MAP, lambda folder: shard(folder, 1, dense__0=1, dense__1=2, dense_1__0=3),
-                                MalformedCheckpoint, "'layers/dense/vars/0' must be in one shard, but is in model_00000"),
+                                MalformedCheckpoint, "vars/0' must be in one shard, but is in model_00000"),
     "a shard that the index forgot": (WEIGHT_MAP, lambda folder: shard(folder, 2, dense_2__0=1), IncompleteCheckpoint,
                                       "lists no tensor of the shard 'model_00002.weights.h5'"),
     "no map": ([], lambda _: None, MalformedCheckpoint, "has no key weight_map"),
