@@ -280,7 +280,8 @@ def reshaping(torch: Shape, keras: Shape) -> Transform:
         return Same()
     if [size for size in torch if size != 1] != [size for size in keras if size != 1]:
         raise TransformError(
-            f"the shapes {torch} and {keras} differ in more than axes of size 1, so no transform is obvious; give the argument transform"
+            f"the shapes {torch} and {keras} differ in more than axes of size 1, so no transform is "
+            "obvious; give the argument transform"
         )
     return Axes(f"{_axes(torch)} -> {_axes(keras)}")
 

@@ -190,7 +190,8 @@ def _external_file(path: Path, label: str, location: str) -> Path:
     for step in (*[parent for parent in file.parents if path.parent in parent.parents], file):
         if step.is_symlink():
             raise UnsafeCheckpoint(
-                f"{label} has its bytes in {printable(location, 200)}, which is a link, or in a linked folder: copy the file"
+                f"{label} has its bytes in {printable(location, 200)}, which is a link, or in a linked folder: "
+                "copy the file"
             )
     try:
         status = file.lstat()
