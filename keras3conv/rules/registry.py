@@ -3,12 +3,21 @@
 import sys
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 from keras3conv.errors import RuleError
 from keras3conv.model.views import Side
 from keras3conv.rules.rule import Example, Rule
 
 registered: dict[str, Rule] = {}
+
+_PACKAGE = str(Path(__file__).parents[1])
+"""The folder of this package; a rule that was registered elsewhere is the user's."""
+
+
+def is_users_own(rule: Rule) -> bool:
+    """Return whether the user has registered a rule."""
+    return not rule.origin.startswith(_PACKAGE)
 
 
 def register(rule: Rule) -> Rule:

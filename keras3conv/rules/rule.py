@@ -196,25 +196,29 @@ class Rule:
         return {name: config[name] for name in self.fields if name in config}
 
 
-def stub(kind: str, roles: Sequence[str]) -> str:
-    """Return the source code of an incomplete rule for a Keras layer without a rule, for the user to complete.
+def stub(kind: str, roles: Sequence[str], side: Side = "keras") -> str:
+    """Return the source code of an incomplete rule for a layer without a rule, for the user to complete.
 
     Args:
-        kind: The qualified name of the Keras class.
-        roles: The names of the variables; the torch module is assumed to have parameters with these names and shapes.
+        kind: The qualified name of the class.
+        roles: The names of its tensors; the class of the user is assumed to have tensors with these names and shapes.
+        side: The framework of the class.
     """
-    mapping = 'k3c.WeightMapping(torch=("{0}",), keras=("{0}",), transform=k3c.transforms.Same())'
-    weights = "".join(f"{mapping.format(role)}, " for role in roles)
+    own = "my_package.MyLayer"
+    torch, keras = (own, kind) if side == "keras" else (kind, own)
+    module = torch.rpartition(".")[2]
+    mapping = 'k3c.WeightMapping(torch=("{0}",), keras=("{1}",), transform=k3c.transforms.Same())'
+    weights = "".join(f"{mapping.format(role, role.replace('.', '_'))}, " for role in roles)
     return f"""\
 k3c.register(
     k3c.Rule(
-        torch="my_package.MyLayer",
-        keras="{kind}",
-        fields=(),  # the arguments of MyLayer that are also attributes of the module
+        torch="{torch}",
+        keras="{keras}",
+        fields=(),  # the arguments of {module} that are also attributes of the module
         weights=lambda config: ({weights}),
-        to_keras=lambda config: (k3c.LayerSpec(kind="{kind}"),),
-        to_torch=lambda layers: (k3c.LayerSpec(kind="my_package.MyLayer"),),
-        layout="same",  # the inputs of MyLayer have the same axis order as in Keras
+        to_keras=lambda config: (k3c.LayerSpec(kind="{keras}"),),
+        to_torch=lambda layers: (k3c.LayerSpec(kind="{torch}"),),
+        layout="same",  # the inputs of {module} have the same axis order as in Keras
         examples=(k3c.Example(config={{}}, inputs=((2, 3),)),),
     )
 )"""

@@ -42,9 +42,18 @@ def write(structure: Structure) -> str:
         imports.append("import numpy as np")
     names = [name for name in ("layers", "ops") if f"{name}." in body]
     imports += [f"from keras import {', '.join(names)}"] if names else []
+    imports += _imports_of_classes(structure)
     constants = ["", *_LOADING] if "CONSTANTS[" in body else []
     constants += ["", *defined] if defined else []
     return "\n".join([f'"""{_title(program)}"""', "", *imports, *constants, "", "", body, ""])
+
+
+def _imports_of_classes(structure: Structure) -> list[str]:
+    """Return the imports of the user's layer classes."""
+    programs = (structure.program, *(block.program for block in structure.blocks))
+    kinds = {module.spec.kind for program in programs for module in program.modules.values()}
+    own = sorted(kind.rpartition(".")[::2] for kind in kinds if not kind.startswith((".", "keras.")))
+    return ["", *(f"from {module} import {name}" for module, name in own)] if own else []
 
 
 def _defaults(structure: Structure) -> _Defaults:

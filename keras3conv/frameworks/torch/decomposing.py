@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
+from keras3conv.errors import RAISED_BY_MODELS
+
 _COMPUTED_OTHERWISE = ("dropout", "batch_norm")
 """Operators that compute something else in training than in the evaluation mode in which a module is captured."""
 
@@ -25,7 +27,12 @@ def decomposed(program: ExportedProgram, names: Collection[str]) -> ExportedProg
         for operator in _without_writing(node.target)
         if str(operator) in names and (replacement := _replacement(operator)) is not None
     }
-    return rewritten(program, table) if table else None
+    if not table:
+        return None
+    try:
+        return rewritten(program, table)
+    except RAISED_BY_MODELS:  # torch cannot rewrite every program; the operators are then reported
+        return None
 
 
 def rewritten(program: ExportedProgram, table: Mapping[Any, Callable[..., Any]]) -> ExportedProgram:
@@ -61,7 +68,9 @@ def _kept(name: str) -> Any:
 
 
 _LIBRARY: Any = vars(torch.library)["Library"]("keras3conv", "DEF")
-_DROPOUTS = {getattr(torch.ops.aten, name).default: _kept(name) for name in ("dropout", "feature_dropout")}
+_DROPOUTS = {
+    getattr(torch.ops.aten, name).default: _kept(name) for name in ("dropout", "feature_dropout", "alpha_dropout")
+}
 
 
 def _without_writing(target: Any) -> Iterator[Any]:

@@ -8,6 +8,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from keras3conv.errors import RAISED_BY_MODELS
+from keras3conv.frameworks.torch.opaque import KIND
 from keras3conv.frameworks.torch.tensors import to_numpy
 from keras3conv.transforms import Array
 
@@ -65,7 +66,8 @@ class Constants:
         value = node.meta.get("val")
         tensors = [one for one in pytree.tree_leaves(value) if isinstance(one, torch.Tensor)]
         name = str(node.target)
-        if is_number(value) or not tensors or any(word in name for word in _RANDOM):
+        # A module that is one operator computes with its parameters.
+        if is_number(value) or not tensors or any(word in name for word in (*_RANDOM, KIND)):
             return False
         numbers: list[Any] = [size for tensor in tensors for size in tensor.shape]
         numbers += [one.meta.get("val") for one in node.all_input_nodes if is_number(one.meta.get("val"))]

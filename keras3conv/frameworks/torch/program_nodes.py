@@ -53,6 +53,8 @@ def bound_arguments(node: torch.fx.Node) -> dict[str, Any]:
 def kind_of(node: torch.fx.Node) -> str:
     """Return the name of an operator; an in-place operator has the name of its counterpart that is not in place."""
     name = str(node.target)
+    if not hasattr(node.target, "_schema") and callable(node.target):  # a Python function
+        name = f"python.{getattr(node.target, '__name__', 'function')}.default"
     namespace, _, rest = name.partition(".")
     base, _, overload = rest.partition(".")
     base = base[:-1] if is_in_place(node) and base.endswith("_") and not base.startswith("__") else base
