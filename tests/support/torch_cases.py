@@ -307,6 +307,7 @@ __all__ = ["CASES", "IMAGE", "TEXT"]
 
 CASES |= {
     "axes swapped, and fewer repetitions than axes": (lambda x: x.swapdims(1, 2).tile(2, 1), TEXT),
+    "einsum in capital letters": (lambda x: torch.einsum("B I d, B J d -> B I J", x, x[:, :3]), TEXT),
     "shifts of bits": (lambda x: ((x * 4).int() << 2) + ((x * 40).int() >> 1), TEXT),
     "distances": (
         lambda x: (

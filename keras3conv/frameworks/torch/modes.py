@@ -139,7 +139,16 @@ def _as_float64(value: Any) -> Any:
 _MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
 """The attributes of every module: flags, hooks, and its registries."""
 
-_REGISTRIES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+)
+"""The registries of hooks, which a module may add to itself in its first call."""
+
+_REGISTRIES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", *_HOOKS)
 
 
 @contextmanager
@@ -160,6 +169,7 @@ def attributes_restored(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[li
     flags = [(child, child.training) for _, child in modules]
     before = [(path, child, dict(vars(child))) for path, child in modules if not _is_stateless(child)]
     contents = {id(holder): holder.copy() for _, child, _ in before for holder in _containers(child) if holder}
+    stateless = [child for _, child in modules if _is_stateless(child)]
     changed: list[str] = []
     try:
         yield changed
@@ -171,6 +181,10 @@ def attributes_restored(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[li
             changed += [f"{path}.{name}" if path else name for name in _restore(child, attributes)]
             for holder in _containers(child):
                 _restore_contents(holder, contents.get(id(holder), ()))
+        for child in stateless:
+            if not _is_stateless(child):
+                for name in _HOOKS:
+                    vars(child)[name].clear()
 
 
 def _is_stateless(child: nn.Module) -> bool:
