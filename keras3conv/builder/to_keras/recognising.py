@@ -195,6 +195,25 @@ def _is_over_last_axis(mean: Node) -> bool:
     )
 
 
+def _normalized(node: Node, uses: _Uses, graph: Graph) -> Node | None:
+    """Recognise `x / max(norm(x, dim), epsilon)`, which is `functional.normalize`."""
+    given = node.arguments.get("self")
+    if _name(node) != "div" or node.arguments.get("rounding_mode") is not None or not isinstance(given, Ref):
+        return None
+    grown = uses.maker(node.arguments.get("other"), "expand_as", "expand")
+    limited = uses.maker(grown.arguments["self"] if grown is not None else None, "clamp_min", "clamp")
+    if limited is None or limited.arguments.get("max") is not None:
+        return None
+    norm, epsilon = uses.maker(limited.arguments["self"], "linalg_vector_norm"), limited.arguments.get("min")
+    if norm is None or not isinstance(epsilon, float) or norm.arguments["self"] != given:
+        return None
+    axes, order = norm.arguments.get("dim"), norm.arguments.get("ord", 2)
+    is_whole = graph.tensors[given.name].shape == node.outputs[0].shape
+    if not isinstance(axes, list) or len(axes) != 1 or order != 2 or not norm.arguments.get("keepdim") or not is_whole:
+        return None
+    return _replaced(node, "normalize", {"self": given, "dim": axes[0], "eps": epsilon})
+
+
 def _bag_of_rows(node: Node, uses: _Uses, graph: Graph) -> Node | None:
     """Recognise a bag of embeddings of indices with two axes, for which torch computes offsets of equal steps."""
     if _name(node) != "embedding_bag" or "has_rows" in node.arguments:
@@ -227,7 +246,13 @@ def _before_flattening(value: Any, uses: _Uses, graph: Graph) -> Ref | None:
     return given if is_flat else None
 
 
-_PATTERNS: tuple[Callable[[Node, _Uses, Graph], Node | None], ...] = (_silu, _gelu, _rms_norm, _bag_of_rows)
+_PATTERNS: tuple[Callable[[Node, _Uses, Graph], Node | None], ...] = (
+    _silu,
+    _gelu,
+    _rms_norm,
+    _normalized,
+    _bag_of_rows,
+)
 
 
 __all__ = ["recognised"]
