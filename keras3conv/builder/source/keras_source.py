@@ -105,11 +105,10 @@ def _block(block: Block, taken: frozenset[str], defaults: _Defaults) -> Iterator
 
 def _listed(names: Sequence[str]) -> str:
     """Return the names of equal parts: all, the first two and the last, or the first and the last, as fits in a line."""
-    if len(names) > 4:
-        names = [*names[:2], "...", names[-1]]
-    if len(names) > 2 and len(", ".join(names)) > _LISTED:
-        names = [names[0], "...", names[-1]]
-    return ", ".join(names)
+    shown = names if len(names) <= 4 else [*names[:2], "...", names[-1]]
+    if len(names) > 2 and len(", ".join(shown)) > _LISTED:
+        shown = [names[0], "...", names[-1]]
+    return ", ".join(shown)
 
 
 def _title(program: Program) -> str:
