@@ -104,7 +104,7 @@ def _block(block: Block, taken: frozenset[str], defaults: _Defaults) -> Iterator
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Return the names of equal parts: all, the first two and the last, or the first and the last, as fits in a line."""
+    """Return the names of equal parts: all, or the first two and the last, or only two, as fits in a line."""
     shown = names if len(names) <= 4 else [*names[:2], "...", names[-1]]
     if len(names) > 2 and len(", ".join(shown)) > _LISTED:
         shown = [names[0], "...", names[-1]]
