@@ -81,7 +81,10 @@ def plan(
 
 
 def _known_difference(probed: ProbeResult | None, pairs: Iterable[Pair]) -> str:
-    """Return the difference that the probe found; empty if the probe did not run with all weights of the plan."""
+    """Return, in words, how the outputs of the two models differed in the probe, which ran both with equal weights.
+
+    Empty if they did not differ, or if the plan has pairs of weights with which the probe did not run.
+    """
     if probed is None:
         return ""
     filled = {path for pair in probed.pairs for mapping in pair.weights for path in mapping.keras}
@@ -111,14 +114,17 @@ def hinted_paths(torch: ModelView, keras: ModelView, hints: Hints) -> dict[str, 
 
 
 def _without_ties(unmatched: Unmatched, torch: ModelView, pairs: Iterable[Pair]) -> Unmatched:
-    """Remove the torch layers whose tensors are all tied to tensors that are already paired."""
+    """Return the unpaired layers, without torch layers whose tensors are all tied to tensors paired before."""
     storages = _storages(torch, pairs)
     free = tuple(layer for layer in unmatched.torch_layers if not _all_in(layer, storages))
     return replace(unmatched, torch_layers=free)
 
 
 def _tied_layers(unmatched: Unmatched, torch: ModelView, pairs: Sequence[Pair]) -> Unmatched:
-    """Return the torch layers whose tensors are all tied to paired tensors, with the unpaired Keras layers."""
+    """Return the torch layers whose tensors are all tied to paired tensors, and the Keras layers that may fit them.
+
+    A tied torch weight may be two separate variables in Keras, so these layers may be paired as well.
+    """
     storages = _storages(torch, pairs)
     tied = tuple(layer for layer in units(torch, ties=True) if _all_in(layer, storages))
     return Unmatched(torch_layers=tied, keras_layers=unmatched.keras_layers).without(pairs)
@@ -145,7 +151,11 @@ def _tensor_paths(pairs: Iterable[Pair]) -> set[str]:
 
 
 def _all_groups(unmatched: Unmatched) -> Iterator[Group]:
-    """Yield the groups by torch shapes, then by Keras shapes, then one-sided; a layer is in the first group only."""
+    """Yield the groups of layers that fit each other; a layer is only in the first group that it fits.
+
+    First come the groups by the shapes of the tensors in torch, then those by their shapes in Keras, then those in
+    which one side lacks a bias or a scale.
+    """
     for find_groups in (fitting, fitting_in_keras, fitting_one_sided):
         groups = list(find_groups(unmatched))
         yield from groups

@@ -1,4 +1,4 @@
-"""Choose the pairs within a group, in which every torch layer fits every Keras layer.
+"""Choose the pairs within a group of layers, in which every torch layer fits every Keras layer by class and shapes.
 
 A group is split by call graph and names until a subgroup has one layer on each side; what remains is paired in order.
 """
@@ -18,7 +18,7 @@ _SHOWN_CANDIDATES = 5
 
 
 def numbers(groups: Iterable[Group]) -> dict[flow.LayerKey, int]:
-    """Number the groups from 0; return the number of each layer's group."""
+    """Return for each layer the number of its group, counted from 0."""
     found: dict[flow.LayerKey, int] = {}
     for number, group in enumerate(groups):
         found |= {("torch", layer.path): number for layer in group.torch_layers}
@@ -27,7 +27,10 @@ def numbers(groups: Iterable[Group]) -> dict[flow.LayerKey, int]:
 
 
 def anchors(pairs: Iterable[Pair]) -> dict[flow.LayerKey, int]:
-    """Return a number for the layers of each earlier pair; it is negative, so it differs from every group number."""
+    """Return for each layer of the earlier pairs the number of its pair: -1, -2, ...; the numbers of groups are >= 0.
+
+    So the comparison of the call graphs treats each of these pairs as a group of its own.
+    """
     found: dict[flow.LayerKey, int] = {}
     for number, pair in enumerate(pairs, 1):
         found |= {("torch", path): -number for path in pair.torch_layers}
@@ -71,7 +74,7 @@ def _match(group: Group, positions: Positions) -> Iterator[Pair]:
 
 
 def _single_pair(group: Group, kind: EvidenceKind, detail: str) -> Iterator[Pair]:
-    """Yield the pair of a group with one layer on each side."""
+    """Yield the pair of a group that has only one layer on each side; yield nothing if no rule allows the pair."""
     (torch,), (keras,) = group.torch_layers, group.keras_layers
     yield from _pair(group, torch, keras, [Evidence(kind=kind, detail=detail)])
 
@@ -105,10 +108,10 @@ _LABELS: tuple[Callable[[flow.Position], Hashable], ...] = (
 
 
 def _by_position(group: Group, positions: Positions) -> Iterator[tuple[Group, bool]]:
-    """Split a group by position in the call graph.
+    """Split a group of fitting layers by their position in the call graph.
 
-    Yield each subgroup whose layers have the same position, with True. Then yield the subgroups whose layers agree only
-    in the nearby graph, and the remaining layers, with False.
+    Yield each subgroup whose layers have the same position in the whole graph, together with True. Then yield, with
+    False, the subgroups whose layers agree only in the layers at most two edges away, and last the remaining layers.
     """
     rest = group
     for label in _LABELS:
@@ -191,7 +194,10 @@ def _same_names(group: Group) -> Iterator[Pair]:
 
 
 def _same_last_names(group: Group) -> Iterator[Pair]:
-    """Yield the pairs of layers with the same last name; the order of the tensors in a weight file is no evidence."""
+    """Yield the pairs of layers whose paths end with the same word, if no other layer of the group has this word.
+
+    It is for weight files that store the tensors in no meaningful order.
+    """
     torch = _labelled(group.torch_layers, lambda layer: names.words(layer.path)[-1])
     keras = _labelled(group.keras_layers, lambda layer: names.words(layer.path)[-1])
     for name, layers in torch.items():

@@ -60,7 +60,7 @@ def packed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
 
 
 def _is_attention(layer: LayerView) -> bool:
-    """Return whether a rule pairs a Keras layer, with the projections inside it, with an attention layer of torch."""
+    """Return whether this Keras layer is an attention that a rule pairs as a whole, with the projections inside it."""
     return next(iter(lookup((_ATTENTION,), layer.kinds)), None) is not None
 
 
@@ -71,7 +71,7 @@ def _order(layer: LayerView, side: Side) -> tuple[str, ...]:
 
 
 def _parts(layers: Iterable[LayerView], order: tuple[str, ...], side: Side) -> Iterator[tuple[LayerView, ...]]:
-    """Yield the layers of one container whose names express all these functions, in this order."""
+    """Yield, for each container that has them, its layers named like the words of `order`: query, key, value."""
     containers: dict[str, dict[str, list[LayerView]]] = {}
     for layer in layers:
         container = layer.path.rpartition(separator(side))[0]

@@ -1,8 +1,8 @@
 """Pair layers by their positions in two lists, as the conversion scripts of Keras model zoos do.
 
-One list has the torch layers, the other the Keras layers. Tables of positions move Keras layers until both lists have
-the same order; a layer without an entry in a table keeps its place. The pairs follow from the positions alone, so they
-are unconfirmed until `validate` compares the outputs.
+One list has the torch layers, the other the Keras layers. Tables from layer name to position move Keras layers until
+both lists have the same order; a layer without an entry keeps its place. The pairs follow from the positions alone, so
+they are unconfirmed until `validate` compares the outputs.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -47,7 +47,7 @@ class Entry:
     """An entry of one of the two lists.
 
     Attributes:
-        name: The name of the entry in the tables.
+        name: The name of the entry, by which the user's tables refer to it.
         layer: The layer, with only those tensors that belong to this entry.
         alone: Whether the entry is a single tensor that was separated from its layer (`unstack_weights`).
     """
@@ -137,7 +137,10 @@ def _unequal_lengths(torch: Sequence[Entry], keras: Sequence[Entry]) -> Problem:
 
 
 def _torch_entries(torch: ModelView, order: Order) -> list[Entry]:
-    """Return an entry for every layer and for every tensor in `unstack_weights`, in the order of the state dict."""
+    """Return an entry for every torch layer, in the order of the state dict.
+
+    Each tensor that the option `unstack_weights` names becomes an entry of its own.
+    """
     entries: list[Entry] = []
     for layer in _outermost(torch):
         rest: list[TensorRef] = []
@@ -170,7 +173,7 @@ def _keras_entries(keras: ModelView) -> list[Entry]:
 
 
 def _outermost(view: ModelView) -> list[LayerView]:
-    """Return the layers with tensors; a container for which a rule exists replaces its inner layers."""
+    """Return the layers with tensors; of a container for which a rule exists only the container, not its layers."""
     layers = units(view)
     own = {layer.path: len(layer.tensors) for layer in view.layers}
     wholes = [layer for layer in layers if len(layer.tensors) > own[layer.path]]
@@ -178,7 +181,17 @@ def _outermost(view: ModelView) -> list[LayerView]:
 
 
 def _pairs(torch: Entry, keras: Entry, transfers: Transfers, evidence: Evidence) -> Iterator[Pair]:
-    """Yield the pair of two entries by a rule, or else one pair per tensor; raise an error if they do not fit."""
+    """Yield the pair of two entries by a rule, or else one pair per tensor.
+
+    Args:
+        torch: The entry of the torch list.
+        keras: The entry of the Keras list at the same position.
+        transfers: The user's functions or transforms for single Keras layers.
+        evidence: The evidence to note in the pairs: the position.
+
+    Raises:
+        AlignmentError: The entries do not fit each other.
+    """
     torch = replace(torch, layer=_without_unknown_config(torch.layer))
     functions = transfers_for(keras.layer, keras.name, transfers)
     rule = None if torch.alone else _rule(torch.layer, keras.layer, shapes_may_differ=bool(functions))
@@ -235,7 +248,11 @@ def _require_unknown(torch: LayerView, keras: LayerView) -> None:
 
 
 def _candidates(torch: LayerView, keras: LayerView) -> list[Rule]:
-    """Return the rules for both classes; if rules exist for one class only, the rules for that class; else none."""
+    """Return the rules that pair the classes of these two layers.
+
+    If only one of the classes has rules, or one layer is from a file without classes, return the rules for the other
+    class whose shapes fit. If neither class has rules, return none.
+    """
     if torch.kinds and keras.kinds and not (_known(torch, "torch") or _known(keras, "keras")):
         return []
     kinds = torch.kinds if _known(torch, "torch") else (), keras.kinds if _known(keras, "keras") else ()
@@ -253,7 +270,10 @@ def _without_unknown_config(layer: LayerView) -> LayerView:
 
 
 def _first_step(tensor: TensorRef, pair: Pair | None) -> Transform:
-    """Return the rule's transform of a tensor; the identity if there is no rule, or it maps several tensors at once."""
+    """Return the transform that the pair's rule has for this tensor alone.
+
+    It is the identity if there is no rule, or if the rule computes a variable from several tensors at once.
+    """
     mappings = pair.weights if pair else ()
     found = next((mapping for mapping in mappings if mapping.torch == (tensor.path,) and len(mapping.keras) == 1), None)
     return found.transform if found else Same()
@@ -292,7 +312,7 @@ def _one_by_one(
 
 
 def _checked(pairs: list[Pair], torch: ModelView, keras: ModelView) -> list[Pair]:
-    """Return the pairs; raise `AlignmentError` if the transform of a mapping does not give the target's shape."""
+    """Return the pairs; raise `AlignmentError` if a transform of a torch tensor does not give its variable's shape."""
     known = tensors_by_path(torch), tensors_by_path(keras)
     facts = [fact for pair in pairs for mapping in pair.weights if (fact := misfit(mapping, *known))]
     if facts:

@@ -57,9 +57,10 @@ class CandidateFinder:
     Attributes:
         torch: The torch layers that can be paired.
         run: The recorded torch run.
+        one_sided: The keys (class and shapes, without biases and scales) of layers that may be paired even if only one
+            of the two has a bias or a scale.
         alone: The torch layers that no rule pairs with any Keras layer.
-        one_sided: The cores of the one-sided keys: only one of the two layers may have a bias or a scale.
-        orders: The orders of the rows of fused layers.
+        orders: The orders of the rows of fused layers (query, key and value in one) that this run assumes.
     """
 
     torch: tuple[LayerView, ...]
@@ -135,7 +136,12 @@ class CandidateFinder:
         return found
 
     def _by_rule(self, keras: LayerView, among: Sequence[LayerView] | None = None) -> Iterator[Candidate]:
-        """Yield the candidates of a Keras layer; `among` has the first torch layers that count, None for all."""
+        """Yield the candidates that a rule gives for a Keras layer.
+
+        Args:
+            keras: The Keras layer.
+            among: The torch layers with which a candidate may begin; None for all.
+        """
         seen: set[str] = set()
         ways = ((self._keys, self._by_key, False), (self._keys_in_keras, self._by_key_in_keras, True))
         for known, fitting, in_keras in ways:
@@ -150,7 +156,13 @@ class CandidateFinder:
         yield from sequence_candidates(self.torch if among is None else among, self.torch, self.run, keras)
 
     def _by_rule_one_sided(self, keras: LayerView, seen: set[str], among: Container[str] | None) -> Iterator[Candidate]:
-        """Yield the torch layers that a rule pairs with a Keras layer, except for a bias or scale of one of them."""
+        """Yield the torch layers that a rule pairs with a Keras layer, although only one has the bias or the scale.
+
+        Args:
+            keras: The Keras layer.
+            seen: The paths of the torch layers that were found before; the new ones are added.
+            among: The torch paths that count; None for all.
+        """
         for key, names in one_sided_keras_keys((keras,), scales=True)[keras.path].items() if self.one_sided else ():
             for layer, other_names in self._one_sided_layers.get(key.core, ()):
                 rule = first_common(names, other_names) if among is None or layer.path in among else None
@@ -160,7 +172,7 @@ class CandidateFinder:
 
     @cached_property
     def _one_sided_layers(self) -> dict[Key, list[tuple[LayerView, list[str]]]]:
-        """The torch layers by the core of their one-sided key, each with the names of its rules."""
+        """The torch layers by class and shapes without biases and scales, each with the names of its rules."""
         keys = one_sided_torch_keys(self.torch, scales=True)
         found: dict[Key, list[tuple[LayerView, list[str]]]] = {}
         for layer in self.torch:
@@ -190,7 +202,7 @@ class CandidateFinder:
                 yield self._ordered(candidate)
 
     def _ordered(self, candidate: Candidate) -> Candidate:
-        """Return the candidate with the row order of its weights that this probe run assumes."""
+        """Return the candidate, with the permutation of its weights' rows that this probe run assumes, if any."""
         if candidate.kind == "parameter":
             order = self.orders.fused.get(without_numbers(candidate.slices[0].path))
             return replace(candidate, rows=order.then(candidate.rows)) if order else candidate
@@ -200,14 +212,17 @@ class CandidateFinder:
         return replace(candidate, rows=order) if order else candidate
 
     def _mappings(self, rule: Rule, torch: LayerView, keras: LayerView) -> tuple[WeightMapping, ...]:
-        """Return the mappings of two layers; they are computed once for all layers with the same signatures."""
+        """Return the mappings from the tensors of a torch layer to the variables of a Keras layer by a rule.
+
+        They are computed once for all layers that are equal except for their names.
+        """
         key = (rule.name, self._signature("torch", torch), self._signature("keras", keras))
         if key not in self._known_mappings:
             self._known_mappings[key] = mappings_of(rule, torch, keras) or ()
         return tuple(with_paths(self._known_mappings[key], rule, torch, keras))
 
     def _keys_of(self, keras: LayerView, *, in_keras: bool = False) -> Keys:
-        """Return the keys of a Keras layer; they are computed once for all layers with the same signature."""
+        """Return the keys of a Keras layer (class and shapes), computed once for layers that differ only in name."""
         signature = self._signature("keras", keras)
         if (signature, in_keras) not in self._keras_keys:
             self._keras_keys[signature, in_keras] = keras_keys((keras,), in_keras=in_keras)[keras.path]
@@ -311,7 +326,10 @@ def _shapes(tensors: Iterable[TensorRef]) -> list[Shape]:
 
 
 def _last_rows(layer: LayerView, table: TensorRef, keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
-    """Yield the last rows of a table: the first rows of a torch position table may belong to no position."""
+    """Yield the candidate without the first rows of a torch table, if the table has more rows than the Keras variable.
+
+    Some torch position tables begin with rows that belong to no position.
+    """
     more = table.shape[0] - variable.shape[0] if table.shape and variable.shape else 0
     if more > 0 and len(table.shape) > 1 and table.shape[1:] == variable.shape[1:]:
         mapping = WeightMapping(torch=(table.path,), keras=(variable.path,), transform=Skip(0, more))

@@ -67,7 +67,11 @@ def count_shared_words(torch: str, keras: str) -> int:
 
 
 def name_distance(torch: str, keras: str) -> tuple[bool, int]:
-    """Return a sort key for the difference of two names: first contradicting functions, then fewer shared words."""
+    """Return a sort key for the difference of two names; smaller keys are more similar.
+
+    First it has whether the names mean different parts of a layer (query, key), then the negated number of shared
+    words.
+    """
     meanings = {names.meaning(torch), names.meaning(keras.rpartition("/")[0]), names.meaning(keras)} - {""}
     return len(meanings) > 1, -count_shared_words(torch, keras)
 

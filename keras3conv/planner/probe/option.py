@@ -78,7 +78,7 @@ class Candidate:
 
     @cached_property
     def key(self) -> tuple[object, ...]:
-        """Identifies the candidate among all candidates of its Keras layer."""
+        """A value that is different for every candidate of a Keras layer, to remember which of them were rejected."""
         return (
             self.kind,
             self.slices,
@@ -93,7 +93,7 @@ class Candidate:
 
     @property
     def torch(self) -> str:
-        """The paths of the torch layers."""
+        """The paths of the torch layers, joined by " + "."""
         return join_layers(layer.path for layer in self.layers)
 
     @property

@@ -81,7 +81,8 @@ class Choice:
         path: The path of the Keras layer or variable.
         candidate: The candidate from which its values are computed.
         outcome: The result of the comparison with torch.
-        open_calls: The numbers of the calls of containers that were running when the choice was made.
+        open_calls: The calls of containers (layers that contain layers) that were running when the choice was made, as
+            numbers, the outermost first.
     """
 
     path: str
@@ -109,14 +110,17 @@ class Choice:
         return replace(self, outcome=Confirmed(comparison=self.outcome.comparison, confirmed_by=later_layer))
 
     def with_alternatives(self, alternatives: tuple[Candidate, ...]) -> "Choice":
-        """Return the choice with other alternatives; without any, an ambiguous choice is judged again."""
+        """Return the choice with other alternatives.
+
+        If there are none, a choice that was only ambiguous becomes confirmed, if its output was compared with torch.
+        """
         if isinstance(self.outcome, Forced):
             return replace(self, outcome=replace(self.outcome, alternatives=alternatives))
         return replace(self, outcome=judge(self.outcome.comparison, alternatives))
 
 
 def judge(comparison: Comparison | None, alternatives: tuple[Candidate, ...]) -> Confirmed | Ambiguous:
-    """Return `Confirmed` for a candidate without alternatives whose output was compared, else `Ambiguous`."""
+    """Return `Confirmed` if there are no alternatives and the output was compared with torch, else `Ambiguous`."""
     if comparison is None or alternatives:
         return Ambiguous(comparison=comparison, alternatives=alternatives)
     return Confirmed(comparison=comparison)

@@ -46,7 +46,7 @@ class ProbeResult:
 
 
 def probed_pairs(search: Search) -> Iterator[Pair]:
-    """Yield the pairs of all choices; choices that use slices of the same torch layer become one pair."""
+    """Yield the pairs of layers that the probe chose; Keras layers that use slices of one torch layer are one pair."""
     slices: dict[str, list[Choice]] = {}
     choices = _without_taken_alternatives(_with_mutual_alternatives(search.choices))
     for choice in choices.values():
@@ -61,7 +61,7 @@ def probed_pairs(search: Search) -> Iterator[Pair]:
 
 
 def _with_mutual_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choice]:
-    """Add the missing alternatives to the last of several mutually ambiguous choices.
+    """Return the choices, where the last of several layers that may be swapped also has the others as alternatives.
 
     When that choice was made, the earlier choices had taken all other candidates, so it seemed to have no alternative.
     """
@@ -78,7 +78,10 @@ def _with_mutual_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choice
 
 
 def _without_taken_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choice]:
-    """Remove the alternatives whose tensors a choice without alternatives uses."""
+    """Return the choices without those alternatives whose torch tensors a certain choice of another layer uses.
+
+    A choice is certain if it has no alternatives itself.
+    """
     taken: dict[str, list[TensorSlice]] = {}
     for choice in choices.values():
         if not choice.alternatives:
@@ -176,7 +179,10 @@ def _pairs_of(choice: Choice, run: TorchRun) -> Iterator[Pair]:
 
 
 def _with_real_tensors(mapping: WeightMapping, candidate: Candidate) -> WeightMapping:
-    """Return a mapping from the real torch tensors: they are joined and reordered before the mapping's transform."""
+    """Return a mapping that also joins and reorders the torch tensors from which the candidate's weights are made.
+
+    The mapping of a candidate of joined layers begins with one large tensor, which torch does not have.
+    """
     if not mapping.torch or (candidate.kind != "joined" and candidate.rows is None):
         return mapping
     (name,) = mapping.torch

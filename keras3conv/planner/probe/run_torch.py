@@ -82,7 +82,7 @@ def _integers(module: nn.Module) -> Iterator[int]:
 
 @dataclass
 class _Log:
-    """The record that the hooks write.
+    """The record of all layer calls, which the hooks on the modules write.
 
     Attributes:
         records: Returns for a layer path whether to record the inputs and outputs of the layer.
@@ -104,7 +104,13 @@ class _Log:
     def for_tensors(
         cls, records: Callable[[str], bool], tensors: Mapping[str, torch.Tensor], bits: dict[str, int]
     ) -> "_Log":
-        """Return an empty log; assign a new bit in `bits` to every tensor that has none."""
+        """Return an empty log, and add to `bits` a new bit (a power of two) for every tensor that has none yet.
+
+        Args:
+            records: Returns for a layer path whether to record the inputs and outputs of the layer.
+            tensors: The tensors of the module, by path.
+            bits: The bit of each tensor, by path; it is extended.
+        """
         for path in tensors:
             if path not in bits:
                 bits[path] = 2 * max(bits.values(), default=1)

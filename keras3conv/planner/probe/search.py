@@ -47,7 +47,7 @@ _MOST_FORCED_ALTERNATIVES = 4
 
 
 class Abandoned(BaseException):  # not an Exception: Keras would catch it and raise a different one
-    """Abort a run because a layer that must agree differs from torch."""
+    """Abort a run of the Keras model, because a layer differs from torch that agreed in an earlier run."""
 
 
 OUTPUTS = "the outputs"
@@ -84,7 +84,7 @@ class Search:
         outputs_agree: Whether every output of the model has the values of a recorded torch value, in any order, and no
             two outputs are swapped.
         output_comparison: The comparison of the outputs, element by element.
-        must_agree: The run is aborted if a layer differs at a call up to this number.
+        must_agree: The run is aborted if a layer differs from torch at a call up to this number; -1 for no call.
     """
 
     ranking: CandidateRanking
@@ -133,7 +133,7 @@ class Search:
         return list(takewhile(lambda choice: not choice.replaces_output, self.choices.values()))
 
     def can_fill(self, keras: LayerView) -> bool:
-        """Return whether a container of layers corresponds to a torch layer as a whole."""
+        """Return whether a Keras layer that contains layers is paired as a whole, with everything inside it."""
         if keras.path in self.stacks:
             return True
         if keras.path in self.choices:
@@ -232,7 +232,10 @@ class Search:
         return self._accept_near(call, near) if near else self._force(call, ranked)
 
     def _with_others(self, call: _LayerCall, ranked: list[RankedCandidate]) -> Iterator[RankedCandidate]:
-        """Yield the candidates; if all of them had the same input, find the others when they are asked for."""
+        """Yield the ranked candidates, then those whose recorded input differs from the layer's input.
+
+        The latter are found only when they are asked for, because a deep model has many; they are added to `ranked`.
+        """
         yield from ranked
         if ranked[-1].match == InputMatch.SAME:
             others = self.ranking.rank_all(call.keras, call.given)
@@ -242,7 +245,14 @@ class Search:
     def _accept(
         self, call: _LayerCall, candidate: Candidate, measurement: Measurement, equals: Iterable[Candidate]
     ) -> None:
-        """Record a candidate that reproduces its recorded output, and confirm the earlier choices that this proves."""
+        """Choose a candidate that reproduces its recorded output, and confirm the earlier choices that this proves.
+
+        Args:
+            call: The call of the Keras layer.
+            candidate: The candidate.
+            measurement: The comparison of its recorded output with the output of the Keras layer.
+            equals: The candidates with the same input; those with other tensors are recorded as alternatives.
+        """
         same_input = match_input(self.run, candidate, call.given) == InputMatch.SAME
         comparison = replace(measurement.comparison, input_agrees=same_input)
         self.ranking.note_found(candidate)
@@ -298,7 +308,15 @@ class Search:
             self.trail.backtrack(call.path)
 
     def _repeat(self, choice: Choice, run: RunLayer, call_index: int) -> Any:
-        """Call a layer whose weights were written by an earlier call, in this run or before it was restarted."""
+        """Call a layer whose weights were written at an earlier call; return its output.
+
+        If its output was replaced by the recorded torch output at that call, it is replaced again.
+
+        Args:
+            choice: The choice for the layer.
+            run: Calls the layer.
+            call_index: The number of the layer's calls before this one.
+        """
         output = run({})
         if choice.replaces_output:
             for array, before_activation in output.arrays:
@@ -319,8 +337,8 @@ class Search:
     ) -> dict[str, Array]:
         """Choose a candidate for each variable separately, and return the values by path.
 
-        Later layers prove the choices. The values of earlier choices are included, because backtracking may have
-        skipped writing them.
+        Later layers prove the choices. The values of variables chosen before are included, because backtracking may
+        have skipped writing them.
         """
         values: dict[str, Array] = {}
         for tensor in tensors:

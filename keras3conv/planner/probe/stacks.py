@@ -1,4 +1,7 @@
-"""Probe a torch layer that corresponds to several Keras layers in sequence; only the output of the last is compared."""
+"""Probe a torch layer, such as a two-layer LSTM, that corresponds to several Keras layers in sequence.
+
+Only the output of the last Keras layer is compared.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

@@ -13,7 +13,7 @@ MOST_TRIES = 30
 
 
 class Backtrack(BaseException):  # not an Exception: Keras would catch it and raise a different one
-    """Unwinds the stack to the call of the container in which an earlier choice was made.
+    """Return, by an exception, to the call of the Keras container in which an earlier choice was made, to repeat it.
 
     Args:
         call: The number of the call to repeat.
@@ -98,7 +98,7 @@ class Trail:
     def allows(self, path: str, candidate: Candidate) -> bool:
         """Return whether a candidate was not rejected for this layer and no other choice uses its tensors.
 
-        For a pinned choice, only the pinned candidate is allowed.
+        If the choice for the layer was pinned, because the search gave up, only the pinned candidate is allowed.
         """
         if path in self._pinned:
             return candidate.key == self._pinned[path].candidate.key
@@ -133,7 +133,7 @@ class Trail:
         self._record(path, candidate, Forced(comparison=comparison, alternatives=others, hidden_tensors=hidden_tensors))
 
     def _alternatives(self, path: str, alternatives: Iterable[Candidate]) -> tuple[Candidate, ...]:
-        """Return the alternatives; for a pinned choice, those recorded when it was first made."""
+        """Return the alternatives as a tuple; for a pinned choice, those from when it was first made."""
         return self._pinned[path].alternatives if path in self._pinned else tuple(alternatives)
 
     def _record(self, path: str, candidate: Candidate, outcome: Outcome) -> None:
@@ -181,7 +181,7 @@ class Trail:
         return any(other.bits(run) & dependencies & ~own for other in choice.alternatives)
 
     def note_agreement(self, path: str) -> None:
-        """End the backtracking if it was for this layer, because the layer agrees now."""
+        """Record that a layer agrees with torch; if the search backtracked for this layer, the backtracking ends."""
         if self._failure and self._failure.path == path:
             self._failure = None
             self._rejected.clear()
@@ -215,11 +215,14 @@ class Trail:
         raise Backtrack(self._forget_from(target))
 
     def _is_open(self, choice: Choice) -> bool:
-        """Return whether a choice is open: it is ambiguous, has alternatives, and is not pinned."""
+        """Return whether the search may change a choice: it is ambiguous, has alternatives, and is not pinned."""
         return isinstance(choice.outcome, Ambiguous) and bool(choice.alternatives) and choice.path not in self._pinned
 
     def _give_up(self, failure: _Failure) -> Choice:
-        """Pin the choices made before the failure, so they are not changed again. Return the first choice to redo."""
+        """Pin the choices that were open when the layer first disagreed: they become final.
+
+        Return the first of these choices; the run is repeated from there.
+        """
         self._failure = None
         self._rejected.clear()
         self._pinned |= failure.open_choices
