@@ -276,6 +276,6 @@ def reshaping(torch: Shape, keras: Shape) -> Transform:
 
 
 def _axes(shape: Shape) -> str:
-    """Return one side of a pattern: a letter for each axis in order, "1" for an axis of size 1."""
+    """Return one side of an `Axes` pattern: a letter for each axis in order, "1" for an axis of size 1."""
     names = iter(_AXIS_NAMES)
     return " ".join("1" if size == 1 else next(names) for size in shape)

@@ -20,7 +20,7 @@ _SHOWN_PAIRS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """A table with a heading."""
+    """A section of the text of a plan: a table with a heading."""
 
     heading: str
     columns: tuple[str, ...]
