@@ -12,7 +12,7 @@ from keras3conv.errors import RuleError
 
 
 class Default(Enum):
-    """The default of a parameter that is required."""
+    """The type of `REQUIRED`, which stands in the place of a default: the parameter must be given."""
 
     REQUIRED = "required"
 

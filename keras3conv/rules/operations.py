@@ -45,7 +45,7 @@ def _axis(torch: str, torch_default: Any = REQUIRED, keras: str = "axis", keras_
 
 
 def _only_torch(name: str, value: Any, default: Any) -> Parameter:
-    """Return a parameter that only torch has; Keras computes the same only for this value."""
+    """Return a parameter that only torch has; Keras computes the same only if it has the value `value`."""
     return Parameter(torch=name, keras="", torch_default=default, values=((value, None),))
 
 

@@ -2,7 +2,8 @@
 
 One `register(Rule(...))` in a file of `rules/families` is enough for the transfer of weights in both directions, the
 conversion of configurations in both directions, the comparison of hyper-parameters, a row in the generated table, and
-the tests of all laws. Rules name classes by their qualified names, so this module imports no framework.
+the tests: weights and configurations come back unchanged from a round trip, and both layers return the same outputs.
+Rules name classes by their qualified names, so this module imports no framework.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -64,7 +65,7 @@ LayerSpecs = tuple[LayerSpec, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A torch layer with inputs, on which the laws of a rule are tested.
+    """A torch layer with inputs on which a rule is tested: round trips of weights and configuration, equal outputs.
 
     Attributes:
         config: The arguments of the torch constructor.
@@ -127,7 +128,8 @@ class Rule:
         keras_arguments: Returns the positional arguments of the Keras layer for the same arrays in Keras' layout.
         aliases: The current name of a Keras variable for each name that older Keras files use.
         ignored: Torch tensors (by role) that need no counterpart, each with the reason.
-        examples: Torch layers to test the laws with. They should expose mistakes: different sizes, options on and off.
+        examples: Torch layers with which the rule is tested. They should expose mistakes: different sizes, options on
+            and off.
         train: Whether the outputs of the two layers also agree in training mode.
         fallback: Whether other rules for the same layers are preferred to this one.
         variant: A name that distinguishes this rule from another rule for the same two classes: "patches". A variant is

@@ -1,4 +1,4 @@
-"""Combine a container with its inner layers into one layer: an LSTM and its cell, an attention and its projections.
+"""Combine a container (a layer that contains layers) with its inner layers into one: an LSTM and its cell.
 
 This is done if a rule exists for the class of the container. The roles of the combined tensors then start with the name
 of the inner layer, which is the same in every model: "out_proj.weight", "forward_layer/cell/kernel". The inner layers

@@ -70,7 +70,7 @@ def read_product(config: Config) -> Product:
 
 
 def with_usual_letters(product: Product) -> Product:
-    """Rename the axes to a, b, c, ... in the order of their first use, so that equal products have equal letters."""
+    """Return the product with its axes renamed to a, b, c, ... in the order of use: equal products become equal."""
     letters = dict.fromkeys(product.given + product.kernel + product.made)
     table = str.maketrans(dict(zip(letters, "abcdefghijklmnopqrstuvwxyz", strict=False)))
     renamed = {name: getattr(product, name).translate(table) for name in ("given", "kernel", "made")}

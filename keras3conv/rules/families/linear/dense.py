@@ -19,12 +19,12 @@ _LINEAR_FIELDS = paired("in_features", out_features="units", bias="use_bias")
 
 
 def bias_mapping(transform: Transform) -> WeightMapping:
-    """Return the mapping from "bias" to "bias"."""
+    """Return the mapping from the torch tensor "bias" to the Keras variable "bias" by this transform."""
     return WeightMapping(torch=("bias",), keras=("bias",), transform=transform)
 
 
 def kernel_mapping(transform: Transform) -> WeightMapping:
-    """Return the mapping from "weight" to "kernel"."""
+    """Return the mapping from the torch tensor "weight" to the Keras variable "kernel" by this transform."""
     return WeightMapping(torch=("weight",), keras=("kernel",), transform=transform)
 
 
@@ -59,9 +59,10 @@ def _dense_to_torch(layers: LayerSpecs, *, make: Callable[[int, int, bool], Laye
 
 
 def _dense_weights(config: Config) -> tuple[WeightMapping, ...]:
-    """Return the mappings of weight and bias.
+    """Return the mappings of weight and bias from a Linear to a Dense.
 
-    If the layer before flattens an image, torch flattens (c, h, w) and Keras (h, w, c), so the inputs are permuted.
+    If the layer before flattens an image, torch flattens (c, h, w) and Keras (h, w, c), so the kernel's rows are
+    permuted.
     """
     channels, *spatial = config.get("flattened") or (1,)
     kernel = Axes("o i -> i o")
@@ -162,7 +163,7 @@ def packed(sizes: list[tuple[int, int]], biases: list[bool], make: Callable[[int
 
 
 def packed_examples(*configs: Config) -> tuple[Example, ...]:
-    """Return examples with five inputs and three steps, and with six inputs and one step."""
+    """Return two examples for each configuration, to test the rules: inputs of three steps and inputs of one step."""
     return tuple(
         Example(config=config, inputs=(shape,)) for config, shape in zip(configs, ((2, 3, 5), (4, 6)), strict=True)
     )

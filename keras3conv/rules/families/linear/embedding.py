@@ -27,7 +27,7 @@ def _table(config: Config, *, torch: str, keras: str) -> LayerSpec:
 
 
 def _table_config(layers: LayerSpecs) -> dict[str, object]:
-    """Return the configuration of the torch embedding for these Keras layers."""
+    """Return the configuration of the torch Embedding that replaces these Keras layers, one of which has the table."""
     table = next((layer for layer in layers if layer.kind in _KINDS), layers[0])
     rows, columns = shape_of(table, "embeddings")
     sizes = {"num_embeddings": rows, "embedding_dim": columns}

@@ -14,7 +14,7 @@ _STACK = "StackedRNNCells"
 
 
 def cells_of(spec: LayerSpec) -> tuple[tuple[str, Config], ...]:
-    """Return the cells of an RNN, each with the prefix of its roles and its serialised form.
+    """Return the cells of a Keras RNN: for each the prefix of its variables' names, and its serialised form.
 
     A weight file has no configuration; then the classes of the cells follow from the shapes.
 
@@ -39,7 +39,7 @@ def _prefixes_in(spec: LayerSpec) -> tuple[str, ...]:
 
 
 def _cell_by_shapes(spec: LayerSpec, prefix: str) -> dict[str, Any]:
-    """Infer the serialised cell from the shapes of the variables with this prefix.
+    """Return the serialised form of a cell, inferred from the shapes of the variables with this prefix.
 
     The recurrent kernel has the shape (units, gates x units), and the number of gates determines the class.
     """
@@ -65,7 +65,7 @@ def serialised(name: str, config: Config) -> dict[str, Any]:
 
 
 def prefixes(number: int) -> tuple[str, ...]:
-    """Return for each of `number` cells the prefix of its roles."""
+    """Return for each of `number` cells of an RNN the prefix of its variables' names: "cell/", "cell/cells.0/"."""
     return ("cell/",) if number == 1 else tuple(f"cell/cells.{place}/" for place in range(number))
 
 
