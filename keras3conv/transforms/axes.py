@@ -105,7 +105,7 @@ class Axes(Transform):
         return Axes(f"{_write_side(right)} -> {_write_side(left)}", **dict(self.sizes))
 
     def _solve(self, shape: Shape) -> dict[str, int]:
-        """Return the size of every name for an array of this shape."""
+        """Return the size of the axis that each name of the pattern stands for, in an array of this shape."""
         left, _ = self._sides
         if len(shape) != len(left):
             raise TransformError(f"{self!r} takes {len(left)} axes, the array has {len(shape)}: {shape}")

@@ -95,7 +95,7 @@ class Transform(ABC):
         )
 
     def _require_count(self, wanted: int, values: tuple[T, ...]) -> tuple[T, ...]:
-        """Return the values; raise `TransformError` unless there are exactly `wanted`."""
+        """Return the values (arrays or shapes) unchanged; raise `TransformError` unless there are exactly `wanted`."""
         if len(values) != wanted:
             raise TransformError(f"{self!r} takes {count(wanted, 'array')}, not {len(values)}")
         return values
@@ -114,7 +114,7 @@ class Transform(ABC):
         self.shapes(tuple(array.shape for array in arrays))
 
     def _axis(self, shape: Shape, axis: int, *, multiple_of: int = 1) -> int:
-        """Return the index of the axis, counted from the front.
+        """Return the index of an axis (it may be negative) counted from the front.
 
         Raises:
             TransformError: The axis does not exist, or its size is not a multiple of `multiple_of`.

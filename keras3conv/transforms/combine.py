@@ -100,7 +100,7 @@ class Beside(_Several):
         return tuple(made)
 
     def _pairs(self, given: tuple[T, ...]) -> list[tuple[Transform, tuple[T, ...]]]:
-        """Return each transform with its argument; a `Fill` has none."""
+        """Return each transform with the array or shape that it is applied to; a `Fill` is applied to none."""
         wanted = [transform for transform in self.transforms if not isinstance(transform, Fill)]
         left = iter(self._require_count(len(wanted), given))
         return [(transform, () if isinstance(transform, Fill) else (next(left),)) for transform in self.transforms]
@@ -136,7 +136,10 @@ class Each(Transform):
 
 
 def _one(results: tuple[T, ...], transform: Transform) -> tuple[T, ...]:
-    """Return the result of a transform in `Beside`: one array, or none if it removes its argument."""
+    """Return the results of one of the transforms in `Beside`: none for a `Drop`, which removes its argument, else one.
+
+    Any other number raises `TransformError`.
+    """
     return results if isinstance(transform, Drop) else (_only(results, transform),)
 
 
