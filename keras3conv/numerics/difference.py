@@ -102,7 +102,7 @@ def compare(actual: Array, expected: Array) -> Diff:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """The difference between the same range of rows of two arrays."""
+    """The difference between two arrays in one range of rows."""
 
     differing: int
     max_abs: float
@@ -307,7 +307,10 @@ def _are_integers(actual: Array, expected: Array) -> bool:
 def _same_values(
     actual: Array, expected: Array, wide_actual: NDArray[np.float64], wide_expected: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Mark the pairs of equal elements: `-0.0` differs from `0.0`, and NaN equals NaN with any payload."""
+    """Return a mask of the equal elements: `-0.0` differs from `0.0`, and NaN equals NaN with any payload.
+
+    The wide arrays have the same values in float64.
+    """
     if _are_integers(actual, expected):
         return np.asarray(actual == expected)
     same = (wide_actual == wide_expected) & (np.signbit(wide_actual) == np.signbit(wide_expected))
@@ -320,7 +323,14 @@ def _distance(
     same: NDArray[np.bool_],
     finite: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """Return the distance of each pair of elements; infinite if the two differ and one of them is not finite."""
+    """Return the absolute difference of each pair of elements; infinite if they differ and one of them is not finite.
+
+    Args:
+        actual: One array, in float64.
+        expected: The other array, in float64.
+        same: Where the two are equal.
+        finite: Where both are finite.
+    """
     with np.errstate(invalid="ignore", over="ignore"):
         return np.where(same, 0.0, np.where(finite, np.abs(actual - expected), np.inf))
 
