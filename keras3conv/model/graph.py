@@ -100,8 +100,8 @@ class Node:
         structure: The nested structure of the return value, with a `Ref` for each tensor.
         calls: The layer calls that contain this call, the outermost first: the layer's path, a colon and the number of
             the call ("encoder/block:1").
-        variables: For each output, the variables of the user's code in which it stands: one for each of the calls
-            around the node, the outermost first, and the one in the innermost last. Empty where it is not known.
+        variables: For each output, the names of the variables to which the user's code assigns it: one name for each
+            of `calls`, the outermost first. Empty where it is not known.
     """
 
     kinds: tuple[str, ...]
@@ -139,7 +139,8 @@ class Graph:
         parameters: The variables that operations use directly.
         constants: The arrays that operations use, by the name of the tensor.
         sizes: For every dynamic size, the name of the input and the axis that define it.
-        written: The paths of layers as the code of the model names them, by path, where they differ.
+        written: For layers whose path differs from the attribute names in the user's code, the path made of these
+            names, by path.
         keeps_names: Whether the names of the inputs are those of arguments in the user's code.
         remarks: Sentences about what the model does in training alone.
     """
@@ -188,7 +189,7 @@ class Graph:
         )
 
     def _needed(self, wanted: frozenset[int]) -> frozenset[int]:
-        """Return the indices of the wanted nodes, and of all nodes that the wanted nodes and the outputs depend on."""
+        """Return the indices of the wanted nodes, and of all nodes on which they or the model's outputs depend."""
         needed = {ref.name for ref in refs(self.outputs)}
         kept: set[int] = set()
         for place in range(len(self.nodes) - 1, -1, -1):

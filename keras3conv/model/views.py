@@ -86,8 +86,8 @@ class LayerView:
         attribute: The attribute of the parent layer that contains the layer ("forward_layer", "cell"). Unlike a name,
             it is the same in every model. Empty if unknown.
         run: Facts from a run of the model or from a functional graph.
-        is_ordered: Whether its position among layers of equal shapes is their order in the model; in a weight file
-        frozen layers may follow the others.
+        is_ordered: Whether layers of equal shapes are listed in the order that they have in the model. False for a
+            weight file in which frozen layers may follow the others.
     """
 
     path: str
@@ -134,7 +134,7 @@ def _no_values(path: str, /) -> Array:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelView:
-    """A model as layers and named tensors. `read` returns the values of one tensor at a time.
+    """A model, live or in a file, as layers and named tensors. `read` returns the values of one tensor at a time.
 
     Attributes:
         side: The framework, "torch" or "keras", whose names and memory layouts are used.
@@ -187,7 +187,7 @@ class ModelView:
 
     @property
     def fingerprint(self) -> str:
-        """The digest of the tensors' paths and shapes; a plan fits models with the fingerprint that it was made for.
+        """The digest of the paths and shapes of all tensors; a plan is valid for models with an equal fingerprint.
 
         The states of random generators are left out: a live model has them, a weight file does not.
         """
