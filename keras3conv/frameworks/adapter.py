@@ -39,7 +39,7 @@ class LiveModel(Protocol):
         """The live model."""
 
     def view(self, *, described: bool = True) -> ModelView:
-        """Return the view of the model.
+        """Return the view of the model: its layers and tensors by name, independent of the framework.
 
         Args:
             described: Whether to include the configurations of the layers, and layers without tensors. This is slower.
@@ -49,16 +49,19 @@ class LiveModel(Protocol):
         """Run the model once and return a recording of its layer calls; the model does not change."""
 
     def write(self, values: Iterable[tuple[str, Array]]) -> None:
-        """Write values by path, all or none."""
+        """Write values into the tensors with these paths, all or none."""
 
     def torch_tensors(self) -> dict[str, Any]:
         """Return the torch tensors of the model by path; raise `InputError` if its tensors are of another framework."""
 
     def restored_on_failure(self, paths: tuple[str, ...]) -> AbstractContextManager[None]:
-        """Restore the tensors with these paths if the block raises."""
+        """Restore the tensors with these paths if the body of the `with` statement raises."""
 
     def output(self, path: Path, *, max_shard_size: int | None = None) -> formats.Output:
-        """Return the files to which the model or its weights are saved; the suffix selects the format."""
+        """Return the description of the files to which the model or its weights will be saved; nothing is written yet.
+
+        The suffix of the path selects the format.
+        """
 
     def load_weights(self, path: Path, *, entry: str = "") -> None:
         """Load a file of weights of the same framework; it must fit exactly.
@@ -101,7 +104,7 @@ class TorchFile:
     def output(
         self, path: Path, tensors: Sequence[TensorRef], read: Reader, *, max_shard_size: int | None = None
     ) -> formats.Output:
-        """Return the files to which tensors are written."""
+        """Return the description of the files to which tensors will be written; nothing is written yet."""
         return formats.Destination.of(path, tensors, read, max_shard_size=max_shard_size)
 
     def loaded(self) -> "TorchFile":
@@ -124,7 +127,10 @@ class KerasFile:
     def output(
         self, path: Path, tensors: Sequence[TensorRef], read: Reader, *, max_shard_size: int | None = None
     ) -> formats.Output:
-        """Return the files to which tensors are written; an existing file is copied except for the weights."""
+        """Return the description of the files to which tensors will be written; nothing is written yet.
+
+        If this file exists, the new file is a copy of it with other weights.
+        """
         template = self.source if os.path.lexists(self.source) else None
         return formats.Destination.of(path, tensors, read, template=template, max_shard_size=max_shard_size)
 
@@ -171,7 +177,10 @@ class KerasFile:
         return os.path.lexists(self.source) and not self.source.name.lower().endswith(".weights.json")
 
     def _of_keras_2(self) -> tuple["Adapter", tuple[Problem, ...]]:
-        """Return the live model of a file that Keras 2 saved; else this adapter, and the problems of the file."""
+        """Return the live model of a file that Keras 2 saved, or this adapter for any other file; and the problems.
+
+        If Keras 3 has no equivalent for parts of the model, return this adapter and these parts as problems.
+        """
         from keras3conv.formats.keras2.file import saved_model
 
         saved = saved_model(self.source) if self._may_be_old() else None
@@ -236,7 +245,7 @@ def view(model: Model) -> ModelView:
 
 @dataclass(frozen=True, kw_only=True)
 class Sides:
-    """The two sides of a workflow."""
+    """The torch side and the Keras side of a workflow, each a live model or a file."""
 
     torch: Adapter
     keras: Adapter
@@ -269,7 +278,7 @@ class Sides:
         self.keras.build({} if inputs is None else input_arrays(inputs), keras_inputs)
 
     def views(self, *, described: bool = True) -> Views:
-        """Return the views of both sides."""
+        """Return the views of both sides: the layers and tensors of the models or files, by name."""
         return self.torch.view(described=described), self.keras.view(described=described)
 
     def files(self) -> list[Adapter]:
@@ -289,7 +298,10 @@ class Sides:
         return both_inputs(*views, inputs, keras_inputs, self._accept)
 
     def possible_inputs(self, views: Views, inputs: Any, keras_inputs: Any) -> tuple[Inputs | None, str]:
-        """Return the inputs of both sides, or None and the reason why there are none; raise only for given inputs."""
+        """Return the inputs of both sides, or None and the reason why none can be made.
+
+        An error in inputs that the user gave is raised.
+        """
         if not self.can_run(views[1], inputs):
             return None, ""
         try:

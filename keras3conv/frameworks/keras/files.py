@@ -188,9 +188,9 @@ class SavedByKeras:
         return (formats.written_by_others(temporaries[0], self.path),)
 
     def job(self) -> str:
-        """Return an empty text, because nothing can be resumed."""
+        """Return an empty text instead of an identifier of the job, because an interrupted save cannot be resumed."""
         return ""
 
     def superseded(self) -> tuple[Path, ...]:
-        """Return nothing: there is one file."""
+        """Return no paths: one file is written, so no shards of an earlier save become obsolete."""
         return ()

@@ -21,7 +21,7 @@ _CUBIC = -0.75
 
 
 class _Configured(keras.layers.Layer):  # type: ignore[misc]
-    """A layer without variables whose configuration has the constructor arguments in `settings`."""
+    """Base of the layers in this file: no variables, and the constructor arguments in `settings` as configuration."""
 
     def __init__(self, settings: dict[str, Any], **keywords: Any) -> None:
         super().__init__(**keywords)

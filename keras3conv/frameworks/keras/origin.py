@@ -15,7 +15,7 @@ class Origin:
         writer: The software that saved it, with its version: "Keras 2.15.0".
         file: The name of the file.
         notes: What the reader changed or dropped, a sentence each, for plans and reports.
-        renamed: The original name of every layer that Keras 3 does not allow the name of, by its new name.
+        renamed: The original names of the layers whose names Keras 3 does not allow, by their new names.
     """
 
     writer: str

@@ -71,7 +71,7 @@ class BoundsObserver:
     """Collects the bounds in calls of functions.
 
     Attributes:
-        extremes: Returns the smallest and the largest value of a tensor of measurements; None for anything else.
+        extremes: Returns the smallest and the largest value of a floating-point tensor; None for anything else.
         number: Returns a number, or the value of a tensor with one number; None for anything else.
         found: The bounds.
     """

@@ -1,4 +1,7 @@
-"""Remember which live models got their weights from a transfer: a proposed fix then changes them, not their source."""
+"""Remember which live models got their weights from a transfer (ports).
+
+If a port and its source differ, the fix that a report proposes changes the port, not its source.
+"""
 
 import weakref
 from pathlib import Path
@@ -18,7 +21,7 @@ def remember_port(port: Any, source: Any) -> None:
 
 
 def is_port(source: Any) -> bool:
-    """Return whether a transfer wrote the weights of a live model, or of a file, which then has a manifest."""
+    """Return whether a transfer wrote the weights of a live model, or of a file, which then has a manifest beside it."""
     if isinstance(source, Path):
         return source.with_name(source.name + _MANIFEST).is_file()
     reference = _PORTS.get(id(source))

@@ -311,7 +311,13 @@ class _Reader:
             self.names[target] = self.names[node]
 
     def _config(self, node: torch.fx.Node, module: str, used: set[Any] | None) -> dict[str, Any]:
-        """Return which outputs of an operator are used, and what acts in training only."""
+        """Return, as the configuration of a node, which outputs of the operator are used, and its dropout in training.
+
+        Args:
+            node: The node of the captured module.
+            module: The path of the module that calls the operator.
+            used: The indices of the outputs that are used; None if the operator has one output.
+        """
         config: dict[str, Any] = {} if used is None else {"used": tuple(sorted(used))}
         config |= {"dropout": self.rates[node]} if node in self.rates else {}
         return config | ({"for_each_example": True} if module in self.source.depth else {})

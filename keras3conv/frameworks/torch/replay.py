@@ -146,7 +146,7 @@ class Operation:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The call whose inputs and outputs a replay returns: of a submodule, or of the whole module without a path."""
+    """The module call whose inputs and outputs a replay returns; an empty path means the whole module."""
 
     path: str | None = None
     call: int = 0
@@ -255,7 +255,7 @@ class _Run:
         self.replayed.ended[path] = self.place
 
     def _given(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the arguments of the target, with the change of the call of `given` applied to the first argument."""
+        """Return the arguments of the target; if `given` (its first argument) is to be changed, with that change."""
         if not args or not _is_float(args[0]):
             return args
         return (self._noted(TorchCall(_itself, args[:1], {}), ""), *args[1:])

@@ -152,7 +152,7 @@ class _Tracer:
         return Tensor(name=name, shape=tuple(tensor.shape), dtype=str(tensor.dtype))
 
     def argument(self, value: Any) -> Any:
-        """Return an argument for a node: a `Ref` for a tensor, variable or array, else the plain value."""
+        """Return an argument of a call as the graph has it: a `Ref` for a tensor, variable or array, else the value."""
         if isinstance(value, keras.KerasTensor):
             return Ref(self._names[id(value)]) if id(value) in self._names else Ref(self.named(value).name)
         if isinstance(value, keras.Variable):
@@ -191,7 +191,7 @@ class _Tracer:
         return Ref(name)
 
     def note(self, operation: keras.Operation, args: Any, kwargs: Any, outputs: Any) -> None:
-        """Add a node for a call."""
+        """Add a node to the graph for a call of a layer or an operation with these arguments and outputs."""
         layer = isinstance(operation, keras.layers.Layer)
         kinds = keras_side.kinds_of(operation) if layer else (kind_of_operation(operation),)
         path = (
@@ -232,7 +232,7 @@ class _Tracer:
         self.problems.append(Problem(keras=path, fact=f"{name} {DRAWN}"))
 
     def call(self, layer: keras.layers.Layer, given: Any) -> Any:
-        """Call the model in inference mode."""
+        """Call a layer with symbolic inputs in inference mode, and return its outputs."""
         args = given if isinstance(given, tuple) else (given,)
         return layer(*args, training=False) if layer._call_has_training_arg else layer(*args)
 
@@ -310,7 +310,7 @@ class _Tracer:
 
 @contextmanager
 def _traced(tracer: _Tracer) -> Iterator[None]:
-    """Let a tracer handle all calls of layers and operations while the block runs."""
+    """Let a tracer record all calls of layers and operations while the block runs."""
 
     def on_operation(original: Original, operation: Any, args: Any, kwargs: Any) -> Any:
         outputs = original(operation, *args, **kwargs)
@@ -368,7 +368,9 @@ def _last(kind: str) -> str:
 
 
 def leaf_by_name(known: Mapping[str, object]) -> IsLeaf:
-    """Return an `IsLeaf` that selects layers of known classes, but not of subclasses that override `call`.
+    """Return a function that selects the layers that become one node: layers of known classes.
+
+    A subclass that overrides `call` is not selected, so its own operations are traced.
 
     Args:
         known: The qualified names of the classes.

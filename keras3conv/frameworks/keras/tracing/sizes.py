@@ -30,7 +30,7 @@ _NUMBERS: Mapping[str, tuple[int, int]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class _Input:
-    """One input; in its shape a dynamic size is a name."""
+    """One input of a model; its shape has a number for a fixed size and a name for a dynamic size."""
 
     shape: tuple[int | str, ...]
     dtype: str
@@ -89,7 +89,7 @@ class Sizes:
         return keras.tree.pack_sequence_as(self.nested, tensors)
 
     def resolve(self, first: int, second: int) -> int | Size | None:
-        """Return the size with these numbers in the first and second trace; None if no symbolic size fits."""
+        """Return the symbolic size that has these numbers in the first and the second trace; None if none fits."""
         if first == second:
             return first
         found: list[Size] = []
