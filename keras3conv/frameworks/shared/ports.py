@@ -21,7 +21,7 @@ def remember_port(port: Any, source: Any) -> None:
 
 
 def is_port(source: Any) -> bool:
-    """Return whether a transfer wrote the weights of a live model, or of a file, which then has a manifest beside it."""
+    """Return whether a transfer wrote the weights of a live model, or of a file, which then has a manifest."""
     if isinstance(source, Path):
         return source.with_name(source.name + _MANIFEST).is_file()
     reference = _PORTS.get(id(source))
