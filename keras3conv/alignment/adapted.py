@@ -50,7 +50,7 @@ def is_adapter(layer: LayerView) -> bool:
 
 
 def is_quantized(layer: LayerView) -> bool:
-    """Return True if a layer stores integers, or factors of a narrow dtype, instead of its weights."""
+    """Return True if a Keras layer is quantized: it stores integers or float8 values with scales instead of weights."""
     for tensor in layer.tensors:
         name = tensor.role.rpartition("/")[2]
         if name.endswith(("_scale", "_zero", "_amax_history")) and name.partition("_")[0] in _SCALED:

@@ -55,7 +55,7 @@ class FieldPair:
 def audit(
     pairs: Iterable[Pair], torch: ModelView, keras: ModelView, frozen: Collection[str] = ()
 ) -> Iterator[FieldPair]:
-    """Yield every field of every pair in which the configuration of both layers is known.
+    """Yield a comparison of every hyper-parameter of every pair of layers with known configurations.
 
     Args:
         pairs: The pairs of a plan, and pairs of layers without weights.
@@ -158,7 +158,7 @@ def _translated_back(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]
 
 
 def _beside_in_keras(rule: Rule, config: Config) -> str:
-    """Return, as code, the layers that Keras needs in addition; empty for rules about several Keras layers."""
+    """Return, as code, the layers that Keras needs beside the one with the weights; empty if these are several."""
     if rule.keras_count != 1:
         return ""
     specs = rule.to_keras(config)

@@ -1,4 +1,4 @@
-"""Map the tensors of a packed layer, such as one Linear for query, key and value, to those of its separate parts."""
+"""Pair the tensors of a packed layer, such as one Linear for query, key and value, with those of three layers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ _PACKED_ROLES = {"in_proj_weight": "weight", "in_proj_bias": "bias"}
 
 
 def as_linear(layer: LayerView) -> LayerView:
-    """Return the packed projections of a MultiheadAttention as a Linear; any other layer unchanged."""
+    """Return a MultiheadAttention as a Linear with its packed projections; return any other layer unchanged."""
     tensors = tuple(
         replace(tensor, role=_PACKED_ROLES[tensor.role]) for tensor in layer.tensors if tensor.role in _PACKED_ROLES
     )

@@ -37,7 +37,7 @@ UNCONFIRMED: frozenset[EvidenceKind] = DOUBTS | {"definition order", "position",
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """One reason for a pair.
+    """One reason why two layers are paired.
 
     Attributes:
         kind: The kind of evidence.
@@ -80,7 +80,7 @@ class Pair:
 
     @property
     def decided_by(self) -> str:
-        """The kind of the evidence that decided; empty if there is none."""
+        """The kind of the evidence that decided the pair; empty if it has no evidence."""
         kinds = [evidence.kind for evidence in self.evidence if evidence.kind not in DOUBTS]
         return kinds[-1] if kinds else ""
 

@@ -19,7 +19,7 @@ _ACCEPT = ("k3c.transfer(source, target, plan, accept_difference=True)", "plan =
 
 @dataclass(frozen=True, kw_only=True)
 class Alignment:
-    """A plan for one pair of models. Edits return a new plan.
+    """A plan for one torch model and one Keras model. The methods that edit it return a new plan.
 
     Attributes:
         pairs: The layers that correspond.
@@ -180,7 +180,7 @@ class Alignment:
 
 
 def _tensors_of(pair: Pair) -> set[tuple[str, str]]:
-    """Return the side and path of each tensor that a pair maps."""
+    """Return the side and the path of each tensor in a pair."""
     torch = {("torch", path) for mapping in pair.weights for path in mapping.torch}
     return torch | {("keras", path) for mapping in pair.weights for path in mapping.keras}
 

@@ -67,7 +67,7 @@ def unplaced(plan: Plan) -> Iterator[Problem]:
 
 
 def first_difference(plan: Plan) -> str:
-    """Return a sentence on the first unpaired layer of each side in call order, and the pair before it.
+    """Return a sentence that names the first unpaired layer of each side in call order, and the pair before it.
 
     If only one side has unpaired layers, that model has more layers than the other.
 
@@ -97,7 +97,7 @@ def first_difference(plan: Plan) -> str:
 
 
 def _pair_before(layer: LayerView, running: Sequence[LayerView], pairs: Mapping[str, Pair]) -> str:
-    """Return "after" and the last pair that runs before a layer, or "at the beginning" if there is no such pair."""
+    """Return a phrase: "after" with the last pair that runs before a layer, or "at the beginning" if none does."""
     for earlier in reversed(running[: running.index(layer)]):
         if earlier.path in pairs:
             pair = pairs[earlier.path]
@@ -183,7 +183,7 @@ def unknown_class(side: Side, layer: LayerView) -> str:
 
 @lru_cache(maxsize=1024)
 def _nearest_class(name: str, known: frozenset[str]) -> str:
-    """Return the known class whose name without modules is most similar; among equals the first alphabetically."""
+    """Return the class in `known` with the name most similar to `name`; of equal ones the first in the alphabet."""
     matcher = SequenceMatcher(b=name)
 
     def resemblance(kind: str) -> float:

@@ -1,4 +1,4 @@
-"""Find the call of `plan.pair` for tensors that cannot be paired as they were given, from their shapes."""
+"""Propose a call of `plan.pair` with a transform that fits the shapes, for tensors that cannot be paired without."""
 
 from collections.abc import Iterator, Sequence
 from itertools import permutations
@@ -76,7 +76,7 @@ def _call(torch: Sequence[str], keras: Sequence[str], transform: Transform) -> s
 
 
 def _code(transform: Transform) -> str:
-    """Return a transform as Python code: its own representation, with the module before every class."""
+    """Return a transform as Python code: its `repr`, with the module before every class name."""
     if isinstance(transform, Chain):
         return f"k3c.transforms.Chain({', '.join(map(_code, transform.transforms))})"
     if isinstance(transform, Axes) and not transform.sizes:

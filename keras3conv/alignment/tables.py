@@ -21,7 +21,7 @@ _WORDS = ("pos", "grid")
 
 @dataclass(frozen=True)
 class OtherTable:
-    """A table of positions on the other side, with another number of rows.
+    """A position embedding of the other side that corresponds to a given one, but has another number of rows.
 
     Attributes:
         fact: The difference, in words.
@@ -59,7 +59,7 @@ def _is_table(tensor: TensorRef) -> bool:
 
 
 def _row_axis(first: TensorRef, second: TensorRef) -> int | None:
-    """Return the only axis along which the sizes of two tables differ, other than the last axis."""
+    """Return the only axis along which the sizes of two tables differ; None if it is the last axis, or not one only."""
     if len(first.shape) != len(second.shape) or first.shape[-1] != second.shape[-1]:
         return None
     axes = [axis for axis, sizes in enumerate(zip(first.shape, second.shape, strict=True)) if len(set(sizes)) > 1]

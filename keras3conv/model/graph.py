@@ -57,7 +57,7 @@ class Ref:
 
 @dataclass(frozen=True, kw_only=True)
 class Tensor:
-    """A value in the graph: an input, a parameter, a constant, or the output of a node.
+    """The description of a tensor in the graph: an input, a parameter, a constant, or an output of a node.
 
     Attributes:
         name: The name, unique in the graph.
@@ -72,7 +72,7 @@ class Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """A variable that operations use directly, not through the call of a known layer.
+    """A variable that operations use directly, not inside a layer that is one node.
 
     Attributes:
         path: The path in the model: "embedding/position_table".
@@ -115,7 +115,7 @@ class Node:
 
     @property
     def kind(self) -> str:
-        """The most derived class name."""
+        """The class of the layer, or the name of the operation."""
         return self.kinds[0]
 
     @property

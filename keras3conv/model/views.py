@@ -47,7 +47,7 @@ class TensorRef:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerRun:
-    """Facts about a layer from a run of the model or from a functional graph. A fact is None if it is unknown.
+    """Facts about a layer from a run of the model or from a functional Keras graph. A fact is None if it is unknown.
 
     Attributes:
         calls: The positions of the layer's calls among all calls of the model; () if the layer is never called.
@@ -100,12 +100,12 @@ class LayerView:
 
     @property
     def kind(self) -> str:
-        """The most derived class name; empty if unknown."""
+        """The name of the layer's own class, not of a base class; empty if unknown."""
         return self.kinds[0] if self.kinds else ""
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """A dict from role to shape."""
+        """The shapes of the layer's tensors, by their names in the layer ("weight", "kernel")."""
         return {tensor.role: tensor.shape for tensor in self.tensors}
 
 
@@ -160,7 +160,7 @@ class ModelView:
     facts: Mapping[str, str] = field(default_factory=dict)
 
     def outline(self) -> "ModelView":
-        """Return the view without access to values; the storages of tied weights become numbers, not addresses."""
+        """Return the view without access to values; tied weights share a number instead of a memory address."""
         storages = [tensor.storage for tensor in self.tensors() if tensor.storage]
         shared = [storage for storage, times in Counter(storages).items() if times > 1]
         numbers = {storage: f"tie {number}" for number, storage in enumerate(shared, 1)}

@@ -206,7 +206,7 @@ class Tolerance:
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """A deviation and the noise that it is judged against.
+    """The difference between the outputs of two models, and the rounding noise (or the tolerance) it is judged against.
 
     Attributes:
         deviation: The largest absolute difference between the two sides.
@@ -256,7 +256,7 @@ class Judgement:
 
 
 def judge(actual: Array, source: Array, truth: Array | None, tolerance: Tolerance | None = None) -> Judgement:
-    """Judge the output of the target against the noise of the source, or against a tolerance.
+    """Judge the output of one model (target) against another (source): by the source's rounding noise or a tolerance.
 
     Args:
         actual: The output of the target, in its own dtype.
@@ -271,7 +271,7 @@ def judge(actual: Array, source: Array, truth: Array | None, tolerance: Toleranc
 
 
 def noise_floor(source: Array, truth: Array) -> float:
-    """Return the source's rounding error: at least half a unit in the last place of the largest value.
+    """Return the noise floor: the rounding error of the source, at least half a unit in the last place of its maximum.
 
     Args:
         source: The output of the source, in its own dtype.
@@ -282,7 +282,7 @@ def noise_floor(source: Array, truth: Array) -> float:
 
 
 def resolution(array: Array) -> float:
-    """Return the unit in the last place at 1.0 in the array's dtype; 0 for integers."""
+    """Return the distance from 1.0 to the next number in the array's dtype; 0 for integers."""
     dtype = array.dtype
     if dtype.kind == "f":
         return float(np.finfo(dtype).eps)

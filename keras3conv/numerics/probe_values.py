@@ -1,4 +1,4 @@
-"""Draw the random weights of the probe: no two tensors are alike, and no value vanishes or overflows."""
+"""Draw random weights with which two models are compared: no two tensors are alike, no value vanishes or overflows."""
 
 from collections.abc import Mapping
 

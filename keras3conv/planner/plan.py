@@ -32,7 +32,7 @@ def plan(
     probed: ProbeResult | None = None,
     notes: tuple[str, ...] = (),
 ) -> Alignment:
-    """Find the pairs of corresponding layers of two models.
+    """Return the plan: the pairs of corresponding layers of two models.
 
     Args:
         torch: The torch side; its layers have `calls` if the model was traced.
@@ -93,7 +93,7 @@ def _known_difference(probed: ProbeResult | None, pairs: Iterable[Pair]) -> str:
 
 
 def _in_order(pairs: Iterable[Pair], torch: ModelView) -> list[Pair]:
-    """Sort the pairs by their first torch tensor, or by their torch layer if they map no torch tensor."""
+    """Return the pairs in the order of their first torch tensors, or of their torch layers if they have no tensor."""
     index: dict[str, int] = {}
     for layer in torch.layers:
         index.setdefault(layer.path, len(index))
@@ -108,7 +108,7 @@ def _in_order(pairs: Iterable[Pair], torch: ModelView) -> list[Pair]:
 
 
 def hinted_paths(torch: ModelView, keras: ModelView, hints: Hints) -> dict[str, str]:
-    """Return the hinted pairs as a mapping from Keras path to torch path."""
+    """Return the pairs that the user's hints name, as a dict from Keras path to torch path."""
     unmatched = Unmatched(torch_layers=units(torch), keras_layers=units(keras))
     return {pair.keras: pair.torch for pair in hinted_pairs(torch, keras, unmatched, hints)}
 
@@ -131,7 +131,7 @@ def _tied_layers(unmatched: Unmatched, torch: ModelView, pairs: Sequence[Pair]) 
 
 
 def _storages(torch: ModelView, pairs: Iterable[Pair]) -> set[str]:
-    """Return the identifiers of the storages of all torch tensors in the pairs."""
+    """Return the identifiers of the memory of all torch tensors in the pairs; tied tensors have the same one."""
     placed = {path for pair in pairs for mapping in pair.weights for path in mapping.torch}
     return {tensor.storage for tensor in torch.tensors() if tensor.storage and tensor.path in placed}
 
@@ -168,7 +168,10 @@ def _all_groups(unmatched: Unmatched) -> Iterator[Group]:
 
 
 def _ignored(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterable[Ignored]:
-    """Yield the tensors that need no counterpart: ignored by a rule, constant, or the state of a random generator."""
+    """Yield the tensors that need no counterpart on the other side, each with the reason.
+
+    They are ignored by a rule, constants of the computation, or states of random generators.
+    """
     yield from ignored_tensors(torch, {name: pair for pair in pairs for name in pair.torch_layers})
     placed = {path for pair in pairs for mapping in pair.weights for path in mapping.keras}
     for layer in keras.layers:

@@ -97,7 +97,7 @@ def keras_spec(rule: Rule, keras: LayerView) -> LayerSpec:
 
 
 def keras_specs(rule: Rule, keras: LayerView) -> LayerSpecs:
-    """Return a Keras layer as `LayerSpec`s: one, or one per layer for the combination of several layers."""
+    """Return a Keras layer as a tuple of one `LayerSpec`; if it combines several layers, of one for each of them."""
     whole = keras_spec(rule, keras)
     if rule.keras_count == 1:
         return (whole,)
@@ -125,5 +125,5 @@ def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
 
 
 def keras_shapes(rule: Rule, layer: LayerView) -> dict[str, Shape]:
-    """Return the shapes of a Keras layer's tensors, by the roles that the rule uses."""
+    """Return the shapes of a Keras layer's variables, by the names that the rule uses for them ("kernel")."""
     return {rule.aliases.get(tensor.role, tensor.role): tensor.shape for tensor in layer.tensors if not tensor.is_seed}

@@ -1,4 +1,7 @@
-"""Find the Keras arguments that depend on each attribute of a torch layer: declared by the rule, or found by trial."""
+"""Find the Keras arguments that depend on each attribute of a torch layer, for the comparison of hyper-parameters.
+
+A rule declares them, or they are found by changing one attribute at a time.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import SequenceMatcher
@@ -57,7 +60,7 @@ def _without_number(rule: Rule, name: str) -> str:
 
 
 def found_by_trial(rule: Rule, config: Config, others: Mapping[str, Iterable[Any]]) -> Correspondences:
-    """Change one torch attribute at a time, and return for each the Keras arguments that change.
+    """Translate the configuration with one torch attribute changed at a time; return the Keras arguments that change.
 
     Args:
         rule: The rule.

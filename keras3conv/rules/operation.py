@@ -135,7 +135,7 @@ class Operation:
         return made
 
     def without_defaults(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the torch arguments that differ from torch's defaults."""
+        """Return those of the given torch arguments that differ from torch's defaults."""
         defaults = {entry.torch: entry.torch_default for entry in self.parameters}
         return {name: value for name, value in arguments.items() if not _equal(value, defaults.get(name, REQUIRED))}
 
@@ -151,5 +151,5 @@ def _given(function: str, name: str, value: Any) -> Any:
 
 
 def _equal(first: Any, second: Any) -> bool:
-    """Return whether two argument values are equal; unlike in Python, 0 does not equal False."""
+    """Return whether two argument values are equal; unlike with ==, 0 does not equal False."""
     return isinstance(first, bool) == isinstance(second, bool) and bool(first == second)

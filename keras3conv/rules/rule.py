@@ -24,7 +24,7 @@ Layout = Literal["same", "channels", "time"]
 
 @dataclass(frozen=True, kw_only=True)
 class WeightMapping:
-    """Torch tensors, Keras tensors, and the transform from the torch tensors to the Keras tensors.
+    """A mapping: torch tensors, Keras tensors, and the transform from the torch tensors to the Keras tensors.
 
     In a rule, the names are roles ("weight", "kernel"); in a plan, they are full paths ("fc.weight", "fc/kernel").
 
@@ -39,7 +39,7 @@ class WeightMapping:
     transform: Transform
 
     def names(self, side: Side) -> tuple[str, ...]:
-        """Return the names on one side."""
+        """Return the names of the tensors on one side."""
         return self.torch if side == "torch" else self.keras
 
 
@@ -170,12 +170,12 @@ class Rule:
         return f"{_times(self.torch_count)}{self.torch} <-> {_times(self.keras_count)}{self.keras}{variant}"
 
     def layout_for(self, config: Config) -> Layout:
-        """Return the layout for a torch configuration."""
+        """Return how the axes are ordered in torch and Keras ("channels", "same", "time") for a torch configuration."""
         return self.layout(config) if callable(self.layout) else self.layout
 
     @property
     def correspondences(self) -> dict[str, tuple[str, ...]] | None:
-        """The Keras arguments for each torch attribute; None if the rule does not declare them."""
+        """The Keras arguments of the same meaning for each torch attribute; None if the rule does not declare them."""
         if not isinstance(self.fields, Mapping):
             return None
         return {torch: (keras,) if isinstance(keras, str) else keras for torch, keras in self.fields.items() if keras}
@@ -185,7 +185,7 @@ class Rule:
         return layer.config is None or self.applies(self.config_of(layer))
 
     def config_of(self, layer: LayerView) -> Config:
-        """Return those entries of a torch layer's configuration that are `fields` of the rule.
+        """Return those entries of a torch layer's configuration that the rule reads, its `fields`.
 
         For a combination of several layers, return the entries of each layer by its number.
         """

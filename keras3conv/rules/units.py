@@ -14,7 +14,7 @@ from keras3conv.rules.library import known_classes
 
 
 def units(view: ModelView, *, ties: bool = False) -> tuple[LayerView, ...]:
-    """Return the layers that can be paired: containers for which a rule exists, and all layers with tensors.
+    """Return the layers that can be paired: containers (attention, LSTM) that have a rule, and all layers with tensors.
 
     The inner layers of a container are included in addition to the container.
 
@@ -37,7 +37,7 @@ def units(view: ModelView, *, ties: bool = False) -> tuple[LayerView, ...]:
 
 
 def whole_of(layer: LayerView, children: Mapping[str, list[LayerView]], side: Side) -> LayerView:
-    """Return a container with the tensors of its inner layers, under roles that start with the inner layer's name."""
+    """Return a container with the tensors of its inner layers; their names start with the name of the inner layer."""
     between = separator(side)
     parts = tuple(
         replace(tensor, role=f"{part.attribute or part.path.rpartition(between)[2]}{between}{tensor.role}")
@@ -74,7 +74,7 @@ def children_of(view: ModelView) -> dict[str, list[LayerView]]:
 
 
 def numbered(layers: Iterable[LayerView], side: Side) -> LayerView:
-    """Combine several layers into one, to pair them together; tensor roles and configurations start with a number."""
+    """Return several layers as one, to pair them together; tensor names start with the layer's number: "0.weight"."""
     parts = list(layers)
     between = separator(side)
     tensors = tuple(

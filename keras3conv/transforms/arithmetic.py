@@ -50,7 +50,7 @@ class Spread(_Summands, inverse_of=Sum):
     """Return the array, followed by arrays of zeros of the same shape; the inverse of `Sum`."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape once for each array."""
+        """Return the shape of the one array, as often as there are resulting arrays."""
         return self._require_count(1, shapes) * self.count
 
     def __call__(self, arrays: Arrays) -> Arrays:
@@ -84,7 +84,7 @@ class Copies(_Summands, inverse_of=Equal):
     """Return one array several times. Example: a table of positions that Keras holds twice, once for resizing."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape once for each copy."""
+        """Return the shape of the array, as often as there are copies."""
         return self._require_count(1, shapes) * self.count
 
     def __call__(self, arrays: Arrays) -> Arrays:

@@ -140,7 +140,7 @@ class Axes(Transform):
         return (moved.reshape([prod(sizes[name] for name in group) for group in right]),)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the pattern, and the sizes if there are any."""
+        """Return the JSON form: the pattern, and the sizes if there are any."""
         return {"axes": self.pattern, **({"sizes": dict(self.sizes)} if self.sizes else {})}
 
     @classmethod

@@ -17,7 +17,7 @@ from keras3conv.transforms import Shape
 
 
 def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """Yield pairs of one torch parameter and one Keras variable that are in no pair yet.
+    """Yield pairs of one torch parameter and one Keras variable of the same shape that are in no pair yet.
 
     Args:
         torch: The torch side. Only parameters of modules that no rule knows are used.

@@ -35,7 +35,7 @@ class Position:
 def positions(
     torch: Sequence[LayerView], keras: Sequence[LayerView], groups: Mapping[LayerKey, int]
 ) -> Mapping[LayerKey, Position]:
-    """Return the position of each layer that is in a group; empty if the call graph of one side is unknown.
+    """Return the position in the call graph of each layer that is in a group; empty if the graph of a side is unknown.
 
     Args:
         torch: Every layer of the torch side.

@@ -40,7 +40,7 @@ def hinted_pairs(torch: ModelView, keras: ModelView, unmatched: Unmatched, hints
 
 
 def _named_pairs(unmatched: Unmatched, hints: Hints) -> Iterator[tuple[str, str]]:
-    """Yield the torch path and the Keras path of each hint that applies."""
+    """Yield the torch path and the Keras path of each hint that names a layer of this model."""
     torch_paths = [layer.path for layer in unmatched.torch_layers]
     if hints is None:
         return

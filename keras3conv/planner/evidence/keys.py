@@ -1,7 +1,7 @@
 """Compute the keys of layers: a torch layer and a Keras layer fit each other if they have a key in common.
 
 A key is a class name with the roles and shapes of the tensors. A model repeats few kinds of layers many times, so keys
-are computed once for all layers with the same signature.
+are computed once for all layers that differ only in their names.
 """
 
 from collections import Counter
@@ -42,7 +42,7 @@ def torch_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[s
 
 
 def keras_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[str, Keys]:
-    """Return the keys of each Keras layer, by its path; see `torch_keys`."""
+    """Return the keys (class names with tensor shapes) of each Keras layer, by its path; see `torch_keys`."""
     return _by_path(layers, _keras_keys_in_keras if in_keras else _keras_keys)
 
 
@@ -64,7 +64,7 @@ OneSidedKeys = dict[OneSidedKey, list[str]]
 
 
 def one_sided_torch_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[str, OneSidedKeys]:
-    """Return, by path, the keys by which each torch layer fits a Keras layer with more or fewer biases.
+    """Return, by path, the keys by which each torch layer fits a Keras layer, although one may lack a bias or a scale.
 
     Args:
         layers: The layers.

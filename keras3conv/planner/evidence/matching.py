@@ -39,7 +39,7 @@ def anchors(pairs: Iterable[Pair]) -> dict[flow.LayerKey, int]:
 
 
 def match_groups(groups: Iterable[Group], positions: Positions) -> Iterator[Pair]:
-    """Yield the pairs of every group; layers for which no evidence decides stay unpaired.
+    """Yield the pairs of layers within every group; layers for which no evidence decides stay unpaired.
 
     Args:
         groups: Groups of layers that fit each other.
@@ -52,7 +52,7 @@ def match_groups(groups: Iterable[Group], positions: Positions) -> Iterator[Pair
 
 
 def _doubted(pair: Pair, counts: tuple[int, int]) -> Pair:
-    """Return the pair with evidence that it is uncertain: one side has more fitting layers than the other."""
+    """Return the pair with a remark that it is uncertain, because one side has more fitting layers than the other."""
     doubt = Evidence(kind="interchangeable", detail=f"{counts[0]} torch layers fit {counts[1]} Keras layers")
     return replace(pair, evidence=(*pair.evidence, doubt))
 
@@ -142,12 +142,15 @@ def _labelled_by_position(
 
 
 def _by_meaning(group: Group) -> Iterator[Group]:
-    """Split a group by the function that the names express, such as query, key or value."""
+    """Split a group by the role that the names of the layers express, such as query, key or value."""
     yield from _split(group, lambda layer: names.meaning(layer.path))
 
 
 def _split(group: Group, label: Callable[[LayerView], str]) -> Iterator[Group]:
-    """Split a group by a label of its layers; keep it whole unless each label is equally frequent on both sides."""
+    """Split a group into subgroups of layers with the same label.
+
+    Yield the whole group if a label is more frequent on one side than on the other.
+    """
     torch, keras = _labelled(group.torch_layers, label), _labelled(group.keras_layers, label)
     if {name: len(layers) for name, layers in torch.items()} != {name: len(layers) for name, layers in keras.items()}:
         yield group
@@ -185,7 +188,7 @@ def _by_name_or_order(group: Group, doubts: Sequence[Evidence]) -> Iterator[Pair
 
 
 def _same_names(group: Group) -> Iterator[Pair]:
-    """Yield the pairs of layers whose names have the same words, if no other layer of the group has these words."""
+    """Yield the pairs of a torch and a Keras layer whose paths have the same words, which no other layer has."""
     torch = _labelled(group.torch_layers, lambda layer: " ".join(names.words(layer.path)))
     keras = _labelled(group.keras_layers, lambda layer: " ".join(names.words(layer.path)))
     for name, layers in torch.items():
@@ -227,7 +230,7 @@ def _in_order(
 def _pair(
     group: Group, torch: LayerView, keras: LayerView, evidence: Iterable[Evidence], candidates: Iterable[str] = ()
 ) -> Iterator[Pair]:
-    """Yield the pair of two layers of a group; yield nothing if no rule allows their configurations together."""
+    """Yield the pair of two layers of a group; yield nothing if no rule is for the configurations of both."""
     rule = group.rule_for(torch, keras)
     if rule is not None:
         yield make_pair(rule, torch, keras, evidence, candidates)

@@ -80,7 +80,7 @@ class Ranks:
 
     @classmethod
     def of(cls, paths: Iterable[str]) -> "Ranks":
-        """Return the ranks of paths: "heads.0", "heads.1" and "heads.3" have the ranks 0, 1 and 2."""
+        """Return the ranks of the numbers in paths: "heads.0", "heads.1" and "heads.3" have the ranks 0, 1 and 2."""
         families: dict[str, dict[str, tuple[int, ...]]] = {}
         for path in paths:
             family = families.setdefault(_NUMBER.sub("#", path), {})

@@ -21,7 +21,7 @@ ROLE = "bias"
 
 
 def bare_normalizations(view: ModelView) -> tuple[LayerView, ...]:
-    """Return the torch normalisations without tensors: a Keras layer with scale 1 and bias 0 computes the same."""
+    """Return the torch normalisations without tensors, which a Keras layer with scale 1 and bias 0 can replace."""
     return tuple(
         layer
         for layer in view.layers
@@ -30,7 +30,7 @@ def bare_normalizations(view: ModelView) -> tuple[LayerView, ...]:
 
 
 def fitting_one_sided(unmatched: Unmatched) -> Iterator[Group]:
-    """Yield the groups of layers that fit, except that one side has a parameter that the other side lacks.
+    """Yield the groups of layers that fit each other, except that one side has a parameter that the other side lacks.
 
     First that parameter may only be a bias, then also the scale of a normalisation.
     """

@@ -21,13 +21,13 @@ from keras3conv.rules.units import units, without_parts
 
 @dataclass(frozen=True, kw_only=True)
 class Unmatched:
-    """The unpaired layers of both sides."""
+    """The layers of both sides that are in no pair yet."""
 
     torch_layers: tuple[LayerView, ...]
     keras_layers: tuple[LayerView, ...]
 
     def without(self, pairs: Iterable[Pair]) -> "Unmatched":
-        """Return the layers that remain unpaired after these pairs."""
+        """Return the layers that are not in these pairs either."""
         pairs = tuple(pairs)
         torch = {path for pair in pairs for path in pair.torch_layers}
         keras = {path for pair in pairs for path in pair.keras_layers}
@@ -68,7 +68,7 @@ def fitting(unmatched: Unmatched) -> Iterator[Group]:
 
 
 def fitting_in_keras(unmatched: Unmatched) -> Iterator[Group]:
-    """Yield the groups of layers that fit, comparing the shapes that the tensors have in Keras.
+    """Yield the groups of layers that fit each other by class and by the shapes that their tensors have in Keras.
 
     Some rules can compute only Keras shapes from torch, not the reverse: a Keras layer does not show that its kernel
     contains the groups of a convolution, or the pixels of a patch.

@@ -59,7 +59,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Lists:
-    """Both lists in their final order, and the plan that results from them.
+    """The list of torch layers and the list of Keras layers in their final order, and the plan that pairs them.
 
     Attributes:
         torch: The torch list.
@@ -210,10 +210,10 @@ def _pairs(torch: Entry, keras: Entry, transfers: Transfers, evidence: Evidence)
 
 
 def _rule(torch: LayerView, keras: LayerView, *, shapes_may_differ: bool) -> Rule | None:
-    """Return the first rule that maps every tensor of both layers; None if there is none.
+    """Return the first rule that assigns every tensor of both layers to one of the other; None if there is none.
 
     If `shapes_may_differ`, because a function of the user transforms the tensors further, the first rule for both
-    classes is returned.
+    classes is returned, whatever the shapes.
     """
     tensors = {tensor.path: tensor for tensor in (*torch.tensors, *keras.tensors)}
     for rule in _candidates(torch, keras):
@@ -265,7 +265,7 @@ def _known(layer: LayerView, side: Side) -> bool:
 
 
 def _without_unknown_config(layer: LayerView) -> LayerView:
-    """Return the layer; without its configuration if no rule exists for its class, because no rule could read it."""
+    """Return the layer, but without its configuration if no rule exists for its class and could read it."""
     return layer if _known(layer, "torch") else replace(layer, config=None)
 
 
@@ -292,7 +292,18 @@ def _one_by_one(
     pair: Pair | None,
     evidence: Evidence,
 ) -> Iterator[Pair]:
-    """Pair the transformed torch tensors with the Keras variables in order; raise `AlignmentError` for a misfit."""
+    """Yield the pairs of the transformed torch tensors with the Keras variables, in order.
+
+    Args:
+        transformed: The torch tensors, each with the transform to apply.
+        torch: The entry of the torch list.
+        keras: The entry of the Keras list.
+        pair: The pair by a rule, if there is one; its rule and its torch layer are kept.
+        evidence: The evidence to note in the pairs.
+
+    Raises:
+        AlignmentError: The numbers or the shapes of the tensors do not fit.
+    """
     variables = keras.layer.tensors
     if len(transformed) != len(variables):
         raise AlignmentError(f"{_shapes(torch.layer.tensors)} cannot become {_shapes(variables)}")
@@ -343,7 +354,10 @@ def _shapes(tensors: Iterable[TensorRef]) -> str:
 
 
 def side_by_side(lists: Lists) -> str:
-    """Return both lists as a text table with one row per position; rows that do not fit are marked, problems follow."""
+    """Return both lists as a text table with one row per position, followed by the problems.
+
+    Rows whose two entries do not fit each other are marked.
+    """
     misfits = {(problem.torch, problem.keras) for problem in lists.problems}
     rows = []
     for position, (torch, keras) in enumerate(zip_longest(lists.torch, lists.keras)):
@@ -358,7 +372,7 @@ def side_by_side(lists: Lists) -> str:
 
 
 def _described(entry: Entry | None, root: str) -> tuple[str, str]:
-    """Return the name of an entry (the model's name for the root module) and its shapes; empty for no entry."""
+    """Return the name of an entry (for the root module the name of the model) and its shapes; empty for None."""
     if entry is None:
         return "", ""
     return entry.name or root, " ".join(str(tensor.shape) for tensor in entry.layer.tensors)

@@ -34,7 +34,7 @@ def reordered(
     split_positions: int | Sequence[int],
     choose: Choice | None,
 ) -> tuple[str, ...]:
-    """Return the names in a new order.
+    """Return the names of the Keras layers in the order that the tables of the user give them.
 
     Args:
         names: The names in model order, each once.
@@ -82,7 +82,7 @@ def _one_pass(names: tuple[str, ...], tails: TailTable, full_names: NameTable, s
 
 
 def _add_due(placed: list[str], later: list[tuple[int, str]]) -> None:
-    """Move layers from `later` to `placed` when `placed` has grown to their target position."""
+    """Move names from `later` to the end of `placed`, if `placed` has grown to their target position."""
     while due := [entry for entry in later if entry[0] <= len(placed)]:
         later.remove(due[0])
         placed.append(due[0][1])

@@ -73,7 +73,7 @@ def _recognised(function: Function, shapes: Sequence[Shape]) -> Iterator[tuple[i
 
 
 def _numbered(shapes: Sequence[Shape]) -> list[Array]:
-    """Return arrays of these shapes in which no number occurs twice."""
+    """Return arrays of these shapes; all their elements are different numbers."""
     arrays, start = [], 0
     for shape in shapes:
         size = prod(shape)

@@ -1,4 +1,7 @@
-"""Find the candidates of a Keras layer: whole torch layers, slices of one, several joined, or single tensors."""
+"""Find the torch weights that may be those of a Keras layer (candidates), for the probe.
+
+A candidate is a whole torch layer, a slice of one, several joined, or single tensors.
+"""
 
 from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -52,7 +55,7 @@ _MOST_TENSORS = 4
 
 @dataclass
 class CandidateFinder:
-    """Finds the candidates of Keras layers, from the structure of both models and the recorded torch run.
+    """Finds the torch weights that may be those of a Keras layer, from both models and the recorded torch run.
 
     Attributes:
         torch: The torch layers that can be paired.
@@ -118,7 +121,7 @@ class CandidateFinder:
         return {tensor.path: layer for layer in self.torch for tensor in layer.tensors}
 
     def by_rule(self, keras: LayerView) -> tuple[Candidate, ...]:
-        """Return the candidates that a rule gives for a Keras layer: whole torch layers, or sequences of them."""
+        """Return the torch layers, or sequences of them, that a rule pairs with a Keras layer, as candidates."""
         if keras.path not in self._found:
             self._found[keras.path] = tuple(self._by_rule(keras))
         return self._found[keras.path]
@@ -182,7 +185,7 @@ class CandidateFinder:
         return found
 
     def _whole_layer(self, rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Candidate]:
-        """Yield the candidate of a whole torch layer.
+        """Yield the candidate that takes all weights of a Keras layer from one torch layer.
 
         If torch flattens the input of the layer, the rows of its weight may be permuted. Then yield two candidates: one
         for a Keras model that flattens too, and one for a Keras model that does not.
@@ -235,7 +238,7 @@ class CandidateFinder:
         return self._signatures[name]
 
     def sliced_layers(self, keras: LayerView, given: Fingerprint | None) -> Iterator[Candidate]:
-        """Yield slices of larger torch layers with the same input, such as the query of a packed query, key and value.
+        """Yield candidates that are slices of larger torch layers with the same input: the query of a packed q, k, v.
 
         Args:
             keras: The Keras layer.
@@ -249,7 +252,7 @@ class CandidateFinder:
                     yield from map(self._ordered, sliced_layer_candidates(rule, layer, keras, difference))
 
     def joined_layers(self, keras: LayerView, given: Fingerprint | None) -> Iterator[Candidate]:
-        """Yield smaller torch layers with the same input that, joined, have the size of a Keras layer.
+        """Yield candidates of smaller torch layers with the same input that, joined, have the size of a Keras layer.
 
         Args:
             keras: The Keras layer.
@@ -280,7 +283,7 @@ class CandidateFinder:
         return tuple(layer for layer in self.torch if layer.path in self.run.calls and layer.path not in containers)
 
     def by_tensors(self, keras: LayerView) -> Iterator[Candidate]:
-        """Yield torch layers of any class whose tensors have the same sizes; the tensors are paired one by one."""
+        """Yield as candidates torch layers of any class whose tensors have as many elements as the Keras variables."""
         wanted = [tensor for tensor in keras.tensors if not tensor.is_seed]
         for layer in self._leaves:
             own = [tensor for tensor in layer.tensors if is_weight(tensor)]
@@ -294,7 +297,7 @@ class CandidateFinder:
                         yield from islice(_tensor_candidates((layer,), own, keras, chosen, "tensors"), _MOST_WAYS)
 
     def single_tensors(self, keras: LayerView, variable: TensorRef, among: Iterable[TensorRef]) -> Iterator[Candidate]:
-        """Yield the torch tensors with as many values as a Keras variable."""
+        """Yield the torch tensors with as many values as a Keras variable, as candidates for this variable."""
         for tensor in among:
             if size_of(tensor.shape) == size_of(variable.shape):
                 candidates = _tensor_candidates((self._owners[tensor.path],), [tensor], keras, [variable], "parameter")

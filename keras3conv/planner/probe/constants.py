@@ -1,4 +1,4 @@
-"""Find the torch tensors that a fitting Keras layer lacks, and the constant that each must have.
+"""Find the torch tensors that a fitting Keras layer lacks, and the constant value (0 or 1) that each must have.
 
 A normalisation without a scale computes the same as one with a scale of ones. The probe sets such a tensor to its
 constant instead of random values, so that the outputs of the pair agree. The transfer checks the real values.
@@ -21,7 +21,7 @@ from keras3conv.transforms import Drop
 
 
 def constants(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> dict[str, int]:
-    """Return the constant of every torch tensor that a fitting Keras layer lacks, by the path of the tensor."""
+    """Return the value, 0 or 1, that every torch tensor must have which a fitting Keras layer lacks, by path."""
     torch_layers, keras_layers = tuple(torch), tuple(keras)
     found: dict[str, int] = {}
     fitting = [

@@ -84,9 +84,9 @@ def uses_other_tensors(first: Candidate, second: Candidate) -> bool:
 
 
 def find_recorded(run: TorchRun, array: Array) -> int | None:
-    """Find an equal value among the torch outputs and layer inputs, and return the tensors that it depends on, as bits.
+    """Find an equal value in the torch run, and return the set of weights on which it depends, one bit each.
 
-    None if torch has no equal value.
+    The outputs of the model and the inputs of its layers are searched. None if none is equal.
     """
     found = fingerprint_of(array)
     for output in run.outputs.values():

@@ -1,4 +1,7 @@
-"""Define the outcome of the search for one Keras layer: confirmed, ambiguous or forced."""
+"""Define the outcome of the search for the torch weights of one Keras layer: confirmed, ambiguous or forced.
+
+Forced: no torch layer returned the same output, so the best one is kept without proof.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -30,7 +33,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Confirmed:
-    """The candidate is proven to be the right one.
+    """The outcome of a choice of torch weights that is proven to be right.
 
     Attributes:
         comparison: The comparison of the layer's output with torch; None for a single variable, which has no output.
@@ -43,7 +46,7 @@ class Confirmed:
 
 @dataclass(frozen=True, kw_only=True)
 class Ambiguous:
-    """The candidate fits, but so do others; only the output of a later layer can decide.
+    """The outcome if the chosen torch weights fit, but others fit too; only the output of a later layer can decide.
 
     Attributes:
         comparison: The comparison of the layer's output with torch; None for a single variable, which has no output.
@@ -56,7 +59,9 @@ class Ambiguous:
 
 @dataclass(frozen=True, kw_only=True)
 class Forced:
-    """No candidate reproduces the recorded output. The best is kept, and the layer returns the recorded output.
+    """The outcome if no torch weights reproduce the recorded torch output.
+
+    The best candidate is kept, and the Keras layer returns the recorded output, so that later layers get a right input.
 
     Attributes:
         comparison: The comparison of the layer's output, with the best candidate, with torch.

@@ -116,7 +116,7 @@ def rest_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
 
 
 def _counterparts(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> dict[str, set[str]]:
-    """Return for each tensor path of a paired layer the paths of all tensors of the layer's partners."""
+    """Return, for each tensor of a paired layer, the paths of all tensors of the layers that it is paired with."""
     siblings = {
         tensor.path: layer.tensors for view in (torch, keras) for layer in view.layers for tensor in layer.tensors
     }
@@ -201,7 +201,14 @@ def _reordering(candidate: Candidate, name: str) -> Iterator[Transform]:
 
 
 def _packed_pairs(choices: Sequence[Choice], run: TorchRun) -> Iterator[Pair]:
-    """Yield the pair of a torch layer with all Keras layers that use its slices; yield nothing if a slice is unused."""
+    """Yield the pair of a packed torch layer with the Keras layers that use its slices.
+
+    Yield nothing if no Keras layer uses a slice.
+
+    Args:
+        choices: The choices that use slices of this torch layer, in the order of the slices.
+        run: The recorded torch run.
+    """
     layer = choices[0].candidate.layers[0]
     tensors = {tensor.path: tensor for tensor in layer.tensors}
     first = choices[0].candidate.slices[0]
@@ -250,7 +257,7 @@ def _by_rule(
     evidence: tuple[Evidence, ...],
     candidates: tuple[str, ...],
 ) -> Pair | None:
-    """Return the pair by a rule for one torch and several Keras layers; None if no rule gives the same values."""
+    """Return the pair of one torch layer with several Keras layers by a rule; None if no rule gives the same values."""
     combined = numbered([choice.candidate.keras for choice in choices], "keras")
     wanted: dict[str, Array] = {}
     for choice in choices:

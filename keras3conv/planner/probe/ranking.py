@@ -1,4 +1,4 @@
-"""Rank the candidates of a Keras layer: input match, hints, meaning of the names, shared words, then call order."""
+"""Rank the torch layers that may be a Keras layer: by their inputs, hints, meaning of the names, words, call order."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class RankedCandidate:
 
 @dataclass
 class CandidateRanking:
-    """Ranks candidates by the recorded torch run and by the choices made so far.
+    """Ranks the torch layers that may be a Keras layer, by the recorded torch run and the choices made so far.
 
     Attributes:
         finder: Finds the candidates of a layer.
@@ -64,7 +64,7 @@ class CandidateRanking:
         return self.rank_same_input(keras, given) or self.rank_all(keras, given)
 
     def rank_same_input(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
-        """Return the candidates that a rule gives, and that had the same input in torch: the first ones of `rank_all`.
+        """Return the first candidates of `rank_all`: those that a rule gives and that had the same input in torch.
 
         They are found without a look at all other layers, of which a deep model has many.
         """

@@ -24,7 +24,7 @@ MANY = 8
 
 @dataclass(frozen=True, kw_only=True)
 class TorchCall:
-    """One call of one torch layer under the probe's weights.
+    """One call of one torch layer in the run with random weights.
 
     Attributes:
         path: The layer.
@@ -45,7 +45,7 @@ class TorchCall:
 
 @dataclass(frozen=True, kw_only=True)
 class TorchRun:
-    """The run of the torch module that the probe compares with.
+    """The recorded run of the torch module with random weights, with which the Keras run is compared.
 
     Attributes:
         view: The torch side, with the call order and the shapes of the run.

@@ -61,7 +61,7 @@ class RowOrder:
 
     @property
     def inverse(self) -> "RowOrder":
-        """Return the inverse permutation, for separate torch layers and a fused Keras layer with rows in this order."""
+        """The inverse permutation; it is used if Keras, not torch, has the fused layer."""
         return RowOrder(self.name, lambda axes: self.transform(axes).inverse)
 
 
@@ -80,7 +80,7 @@ class RowOrders:
     rotated: Callable[[int], RowOrder | None] | None = None
 
     def of(self, torch: str, rows: int) -> RowOrder | None:
-        """Return the order of a torch layer with this number of rows; None if the rows keep their order."""
+        """Return the order to assume for the rows of a torch layer's weight; None if it is the same in Keras."""
         order = self.fused.get(without_numbers(torch))
         if order and order.fits((rows,)):  # another layer with the same name but for numbers may have other rows
             return order
@@ -104,7 +104,7 @@ def without_numbers(path: str) -> str:
 
 
 def fused_orders(rows: int, parts: tuple[int, ...], integers: frozenset[int], *, whole: bool) -> Iterator[RowOrder]:
-    """Yield the known orders of the rows of a fused layer, the most plausible first.
+    """Yield the known orders of the rows of a fused layer (query, key and value in one), the most plausible first.
 
     Args:
         rows: The number of rows.

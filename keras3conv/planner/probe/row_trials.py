@@ -25,7 +25,7 @@ _MOST_LAYERS = 4
 
 @dataclass(frozen=True)
 class Attempt:
-    """One finished run of the Keras model.
+    """One finished run of the Keras model under assumed orders of weight rows.
 
     Attributes:
         search: The search with its choices.
@@ -68,7 +68,7 @@ def with_known_orders(run: Try, integers: frozenset[int]) -> Attempt:
 
 
 def _improved(best: Attempt, run: Try, integers: frozenset[int]) -> Attempt | None:
-    """Return the first attempt whose first difference occurs later than that of `best`; None if no order helps."""
+    """Return the first run with another row order that agrees with torch for more layers than `best`; None if none."""
     orders = best.search.ranking.finder.orders
     for _, trial in zip(range(_MOST_TRIALS), _trials(best.search, orders, integers), strict=False):
         try:

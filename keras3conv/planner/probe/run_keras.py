@@ -157,7 +157,7 @@ class _CallHandler:
         return not agrees and has_nan(self.last_output)
 
     def note_nan(self, path: str, returned: object) -> None:
-        """Record the layer in `nan` if a container or a layer without weights, or the model, returned NaN."""
+        """Record in `nan` that the model, a layer that contains layers, or a layer without weights returned NaN."""
         if self.nan.path or (self.nan.suspect and path) or not any(map(has_nan, _arrays(returned).values())):
             return
         self.nan = _Nan("", path) if path else self.nan.reached(self.model.name)
@@ -211,7 +211,7 @@ class _CallHandler:
         return LayerOutput(returned=returned, array=self.last_output, before_activation=before, replace=replace)
 
     def write(self, values: Mapping[str, Array]) -> None:
-        """Write values into variables, by path."""
+        """Write values into the variables with these paths."""
         for path, value in values.items():
             fill(self.variables[path], value)
 

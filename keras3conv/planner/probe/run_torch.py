@@ -148,7 +148,10 @@ def _substitutes(module: nn.Module, weights: Mapping[str, Array]) -> tuple[dict[
 
 @contextmanager
 def _restored(module: nn.Module) -> Iterator[None]:
-    """Set evaluation mode, no gradients, float64, and no fused kernels that bypass modules; restore all settings."""
+    """Set evaluation mode, no gradients and float64 while the block runs; restore all settings.
+
+    Fused kernels, which compute without calling the submodules, are off.
+    """
     random_state, dtype = torch.get_rng_state(), torch.get_default_dtype()
     fast = torch.backends.mha.get_fastpath_enabled()
     try:
@@ -163,7 +166,7 @@ def _restored(module: nn.Module) -> Iterator[None]:
 
 
 def _recorded(module: nn.Module, log: _Log) -> AbstractContextManager[list[str]]:
-    """Write every call of every submodule to the log; see `forward_calls`."""
+    """Write every call of every submodule to the log while the block runs; see `forward_calls`."""
     indices = count()
     open_calls: dict[str, list[tuple[TorchCall, Call]]] = {}
 

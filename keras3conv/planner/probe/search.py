@@ -76,7 +76,7 @@ class _LayerCall:
 
 @dataclass
 class Search:
-    """The search for the weights of every layer, during one run of the Keras model.
+    """The search for the torch weights of every Keras layer, during one run of the Keras model.
 
     Attributes:
         ranking: Finds and ranks the candidates of a layer.
@@ -100,7 +100,7 @@ class Search:
 
     @property
     def trail(self) -> Trail:
-        """The choices in call order."""
+        """The torch weights chosen so far for the Keras layers, in call order."""
         return self.ranking.trail
 
     @property
@@ -201,9 +201,10 @@ class Search:
             self.trail.backtrack(OUTPUTS)
 
     def compare_outputs(self, outputs: Mapping[str, Array]) -> list[int | None]:
-        """Compare the outputs of the two models; return the torch tensors that each output depends on, as bits.
+        """Compare the outputs of the two models, and set `outputs_agree` and `output_comparison`.
 
-        Sets `outputs_agree` and `output_comparison`. The entry of an output is None if it equals no recorded value.
+        Return, for each Keras output, the set of torch tensors on which the equal torch value depends, as an integer
+        with one bit per tensor; None for an output that equals no recorded value.
         """
         self.output_comparison = compare_outputs(self.run.outputs, outputs, output_limit(self.run))
         found = [find_recorded(self.run, array) for array in outputs.values()]
@@ -265,7 +266,9 @@ class Search:
                 self.trail.confirm(call.path, recorded.dependencies, self.run)
 
     def _accept_near(self, call: _LayerCall, near: list[tuple[float, RankedCandidate]]) -> Any:
-        """Choose a candidate with a small error: same weights, but another constant. Return the recorded output.
+        """Choose a candidate with a small error, and return its recorded output.
+
+        The layers may have the same weights and differ in a constant, such as an epsilon.
 
         A small error proves nothing if wrong random weights give nearly the same error, because the output is mostly
         the input.
@@ -325,7 +328,7 @@ class Search:
         return output.returned
 
     def _fits_each_variable(self, call: _LayerCall) -> bool:
-        """Return whether each variable of a layer, taken alone, has candidates."""
+        """Return whether there are candidates for each single variable of a layer."""
         tensors = (tensor for tensor in call.keras.tensors if not tensor.is_seed)
         return all(self.ranking.rank_for_variable(call.keras, tensor, call.given) for tensor in tensors)
 

@@ -1,4 +1,4 @@
-"""Record the choices of the probe in call order, and backtrack to the last choice that has an alternative left."""
+"""Record the torch weights chosen for each Keras layer, and backtrack to the last choice that has alternatives."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -54,7 +54,7 @@ class _Failure:
 
 @dataclass
 class Trail:
-    """The choices of one run, in call order.
+    """The choices of torch weights for the Keras layers in one run, in call order.
 
     Attributes:
         choices: The choice for each Keras layer or variable, by its path.
@@ -74,13 +74,13 @@ class Trail:
     _undecided: dict[str, None] = field(default_factory=dict)
 
     def open_call(self) -> OpenCall:
-        """Record the start of a call of a container of layers."""
+        """Record the start of a call of a Keras layer that contains layers."""
         self._last_number += 1
         self._open_calls.append(self._last_number)
         return OpenCall(self._last_number, len(self.called))
 
     def close_call(self, call: OpenCall) -> None:
-        """Record the end of a call of a container."""
+        """Record the end of a call of a Keras layer that contains layers."""
         del self._open_calls[self._open_calls.index(call.number) :]
 
     def restart_call(self, call: OpenCall) -> None:
@@ -150,7 +150,7 @@ class Trail:
         self._undecided.pop(path, None)
 
     def confirm(self, path: str, dependencies: int, run: TorchRun) -> None:
-        """Confirm the ambiguous choices that a value equal to torch's proves.
+        """Confirm the ambiguous choices that are proven by a layer whose input or output equals torch's.
 
         Two layers with the same input may be swapped. Only a value that depends on both layers excludes this: a value
         that depends on one of them would also agree if the two layers were swapped together with all layers after them.
@@ -187,9 +187,9 @@ class Trail:
             self._rejected.clear()
 
     def backtrack(self, path: str) -> None:
-        """Reject the candidate of the last open choice, and repeat the call of the container in which it was made.
+        """Reject the last choice that may still be changed, and repeat the call of the container in which it was made.
 
-        Do nothing if no choice has been open since the layer first disagreed. If all open choices or `MOST_TRIES` are
+        Do nothing if no choice could be changed when the layer first disagreed. If all open choices or `MOST_TRIES` are
         used up, give up on the layer: restore the first choices, and repeat the call with them.
 
         Args:

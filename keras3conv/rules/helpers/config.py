@@ -50,7 +50,7 @@ def back(kind: str) -> Callable[[LayerSpecs], LayerSpecs]:
 
 
 def paired(*alone: str, **same: str | tuple[str, ...]) -> Fields:
-    """Return the fields of a rule: torch attributes, each with the Keras arguments that have the same meaning.
+    """Return the argument `fields` of a rule: torch attributes, each with the Keras arguments of the same meaning.
 
     Args:
         alone: Torch attributes to which no Keras argument corresponds.
@@ -60,7 +60,7 @@ def paired(*alone: str, **same: str | tuple[str, ...]) -> Fields:
 
 
 class Renaming(TypedDict):
-    """Arguments of a `Rule` for two layers whose arguments differ only in their names."""
+    """The arguments of a `Rule` that `renaming` returns, for two layers whose settings differ only in their names."""
 
     torch: str
     keras: str
@@ -70,7 +70,7 @@ class Renaming(TypedDict):
 
 
 def renaming(torch: str, keras: str, **names: str) -> Renaming:
-    """Return arguments of a `Rule` for two layers whose arguments differ only in their names.
+    """Return the arguments of a `Rule` for two layers whose settings differ only in their names.
 
     Args:
         torch: The torch class or function.
@@ -93,7 +93,7 @@ def renaming(torch: str, keras: str, **names: str) -> Renaming:
 
 
 class Functions(TypedDict):
-    """Arguments of a `Rule`: its three functions."""
+    """The arguments of a `Rule` that are functions, as `bound` returns them."""
 
     weights: Callable[[Config], tuple[WeightMapping, ...]]
     to_keras: Callable[[Config], LayerSpecs]

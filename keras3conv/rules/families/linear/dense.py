@@ -29,14 +29,14 @@ def kernel_mapping(transform: Transform) -> WeightMapping:
 
 
 def linear(inputs: int, outputs: int, bias: bool) -> LayerSpec:
-    """Return a Linear of these sizes."""
+    """Return the specification of a torch Linear of these sizes."""
     return LayerSpec(
         kind="torch.nn.Linear", config={"in_features": inputs, "out_features": outputs, "bias": bool(bias)}
     )
 
 
 def gpt2_conv1d(inputs: int, outputs: int, bias: bool) -> LayerSpec:
-    """Return a Conv1D of GPT-2 of these sizes; it always has a bias."""
+    """Return the specification of a Conv1D of GPT-2 (a Linear with a transposed weight); it always has a bias."""
     require_value("keras.layers.Dense", "use_bias", bool(bias), True)
     return LayerSpec(kind=GPT2_CONV1D, config={"nf": outputs, "nx": inputs})
 
@@ -111,7 +111,7 @@ register(
 
 # Query, key and value packed in one torch layer, three layers in Keras.
 def thirds(outputs: int) -> tuple[int, int, int]:
-    """Return the sizes of query, key and value: a third of the outputs each.
+    """Return the sizes of query, key and value in a packed layer with this many outputs: a third each.
 
     Raises:
         RuleError: The number of outputs is not divisible by 3.

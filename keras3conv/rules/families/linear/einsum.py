@@ -39,7 +39,7 @@ _NOTE = "Torch merges the input axes and the output axes of the equation into on
 
 
 def _einsum(outputs: int, bias: bool) -> LayerSpec:
-    """Return an EinsumDense with the equation of a Dense."""
+    """Return the specification of an EinsumDense with the equation of a Dense."""
     config = {"equation": _EQUATION, "output_shape": (outputs,), "bias_axes": "o" if bias else None}
     return LayerSpec(kind="keras.layers.EinsumDense", config=config)
 

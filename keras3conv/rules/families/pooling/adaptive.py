@@ -34,7 +34,7 @@ def _global_to_keras(config: Config, *, kind: str, rank: int) -> LayerSpecs:
 
 
 def _global_to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
-    """Return the torch pooling, followed by a Flatten unless Keras has keepdims=True."""
+    """Return the torch layers for a Keras global pooling: a pooling, and a Flatten unless Keras has keepdims=True."""
     pool = LayerSpec(kind=kind, config={"output_size": 1})
     if last(layers).config.get("keepdims", False):
         return (pool,)

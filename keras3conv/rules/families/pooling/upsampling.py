@@ -46,7 +46,7 @@ def _repeat_to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _repeat_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
-    """Return the Upsample of an UpSampling layer.
+    """Return the torch Upsample for a Keras UpSampling layer.
 
     Bilinear interpolation is the same in both frameworks. Bicubic interpolation differs, so a `RuleError` is raised.
     """

@@ -88,7 +88,7 @@ def _max_to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _max_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
-    """Return the MaxPool, after a padding layer if no argument of MaxPool gives the same padding."""
+    """Return the torch layers for a Keras max pooling: a MaxPool, after a padding layer if its arguments do not do."""
     pool = last(layers)
     kernel, strides = _sizes(pool, rank)
     config = {"kernel_size": kernel, "stride": strides, "padding": (0,) * rank, "ceil_mode": False}
@@ -123,7 +123,10 @@ def _sizes(pool: LayerSpec, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]
 
 
 def _keras_pads(pool: LayerSpec, kernel: tuple[int, ...], strides: tuple[int, ...]) -> Pads:
-    """Return the padding that a Keras pooling layer adds; "same" with strides depends on the input size."""
+    """Return the padding that a Keras pooling layer adds at the start and end of each axis.
+
+    Raise `RuleError` if it depends on an input size that is unknown.
+    """
     if pool.config.get("padding", "valid") == "valid":
         return ((0, 0),) * len(kernel)
     first = 2 if pool.config.get("data_format") == "channels_first" else 1

@@ -44,7 +44,7 @@ def _applies(config: Config, *, stacked: bool, both: bool) -> bool:
 
 
 def _serialised(kind: Kind, config: Config) -> dict[str, Any]:
-    """Return the serialised form that Keras uses for a layer inside another layer."""
+    """Return a recurrent Keras layer in the serialised form that a layer around it, such as Bidirectional, stores."""
     return {"module": "keras.layers", "class_name": kind.keras, "config": config, "registered_name": None}
 
 
@@ -73,7 +73,7 @@ def _weights(config: Config, *, kind: Kind, stacked: bool) -> tuple[WeightMappin
 
 
 def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
-    """Return the layer inside a Bidirectional, with the shapes of the whole Bidirectional.
+    """Return the layer inside a Bidirectional; its shapes are those of all variables of the Bidirectional.
 
     Raises:
         RuleError: The layer inside is unknown, or its two directions differ.

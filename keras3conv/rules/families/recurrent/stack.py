@@ -60,7 +60,7 @@ def rnn_config(cells: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def serialised(name: str, config: Config) -> dict[str, Any]:
-    """Return the serialised form that Keras uses for a layer inside another layer."""
+    """Return a Keras layer in the serialised form that a layer around it stores."""
     return {"module": "keras.layers", "class_name": name, "config": dict(config), "registered_name": None}
 
 
