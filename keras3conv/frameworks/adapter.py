@@ -29,7 +29,7 @@ Views = tuple[ModelView, ModelView]
 
 
 class LiveModel(Protocol):
-    """A live model of one framework."""
+    """The interface of a live model, of either framework, that the workflows use."""
 
     side: ClassVar[Side]
     is_live: ClassVar[bool]
@@ -173,7 +173,7 @@ class KerasFile:
         return (f"{self.source.name} was saved by Keras {saved.version}",) if saved and saved.version else ()
 
     def _may_be_old(self) -> bool:
-        """Return whether the file exists and is not an index of shards, which only Keras 3 writes."""
+        """Return whether Keras 2 may have saved the file: it exists, and is no index of shards, as Keras 3 writes."""
         return os.path.lexists(self.source) and not self.source.name.lower().endswith(".weights.json")
 
     def _of_keras_2(self) -> tuple["Adapter", tuple[Problem, ...]]:
@@ -198,7 +198,7 @@ Adapter = Union[LiveModel, ModelFile]  # noqa: UP007 - `|` does not accept the f
 
 
 def resolve(model: Any, argument: str = "model", *, entry: str = "") -> Adapter:
-    """Return the adapter of a torch module, a Keras model, or the path of a file.
+    """Return the adapter, through which workflows use it, of a torch module, a Keras model, or the path of a file.
 
     No framework is imported: an object can be a model of a framework only if that framework is imported already.
 
@@ -265,7 +265,7 @@ class Sides:
         return cls(torch=first, keras=second)
 
     def opened(self) -> tuple["Sides", tuple[str, ...]]:
-        """Return the sides with a live model of a Keras 2 file, and notes about the origin of the Keras side."""
+        """Return the sides, a file that Keras 2 saved as a live model, and notes about the origin of the Keras side."""
         if isinstance(self.keras, KerasFile):
             keras, notes = self.keras.opened()
             return replace(self, keras=keras), notes

@@ -94,7 +94,10 @@ def unloadable(layers: Iterable[tuple[str, str]], path: Path) -> Iterator[Proble
 
 
 def kind_in_models(kind: str) -> str:
-    """Return the public name of a class in a file; Keras lists operations as layers, "keras.ops.fft" for example."""
+    """Return the public name of a class in a Keras file: of a layer, or of an operation, such as "keras.ops.fft".
+
+    Keras lists the operations of a model as if they were layers.
+    """
     name = kind.rpartition(".")[2]
     is_layer = not kind.startswith("keras.layers.") or hasattr(keras.layers, name)
     return kind if is_layer else kind_named(name) or kind

@@ -219,7 +219,7 @@ def _recording(
 
 
 def _tensor_operations_followed(follower: Follower) -> AbstractContextManager[object]:
-    """Report every tensor operation to the follower on the torch backend; other backends cannot report them."""
+    """Report every tensor operation to the follower, which tracks the data flow; only the torch backend allows this."""
     if backend() == "torch":
         from keras3conv.frameworks.torch.observing import OperationsFollowed
 

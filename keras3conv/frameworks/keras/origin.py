@@ -49,7 +49,7 @@ def original_name(layer: keras.layers.Layer) -> str:
 
 
 def notes_of(model: object) -> tuple[str, ...]:
-    """Return the notes of plans and reports on the origin of a model: its writer, then the changes on reading."""
+    """Return notes, for plans and reports, on a model's file: the software that wrote it, and changes on reading."""
     origin = origin_of(model)
     if origin is None:
         return ()

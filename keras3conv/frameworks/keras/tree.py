@@ -69,7 +69,7 @@ def variables_by_path(model: keras.layers.Layer) -> dict[str, keras.Variable]:
 
 
 def owns_variables(layer: keras.layers.Layer) -> bool:
-    """Return True if `variables_of` yields a variable."""
+    """Return True if a layer itself, without its sublayers, has variables."""
     generators = getattr(layer, "_seed_generators", ())
     return bool(layer._trainable_variables or layer._non_trainable_variables or generators)
 

@@ -37,7 +37,7 @@ _FARTHEST = 1e6
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """A bound in one call of a function.
+    """A bound (the 6 of a ReLU6, a limit of a clip) in one call of a function, and the values in that call.
 
     Attributes:
         function: The name of the function.

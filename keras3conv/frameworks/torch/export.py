@@ -61,7 +61,8 @@ class Captured:
     Attributes:
         graph: The calls of operators.
         lines: The line of the user's source code for each node, by the name of its first output.
-        shapes: The sizes of each constant, with the dynamic size where it repeats one value for each example.
+        shapes: The shape of each constant; an axis along which it repeats one value for each sample of the batch has
+            the dynamic batch size.
         problems: What the module does besides computing its outputs.
         read_from: The program of torch.export, and facts about the module.
     """
@@ -73,7 +74,7 @@ class Captured:
     read_from: "_Source"
 
     def without(self, operators: Collection[str]) -> "Captured | None":
-        """Return the module computed without some operators; None if torch cannot replace any of them."""
+        """Return the module captured with some operators replaced by others; None if torch can replace none of them."""
         kept = {f"aten.{ATTENTION}.default"} if self.read_from.dropouts.rates else frozenset[str]()
         program = decomposed(self.read_from.exported, {*operators} - kept)
         return None if program is None else _Reader(replace(self.read_from, exported=program)).captured()
@@ -165,7 +166,7 @@ def _first_line(error: Exception) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """A captured module: the module, the program of torch.export, its layers, and what acts in training only."""
+    """What a call graph is made from: the module, its `torch.export` program, its layers, and its dropouts in training."""
 
     module: nn.Module
     exported: ExportedProgram
@@ -217,7 +218,7 @@ class _Reader:
         )
 
     def _states(self) -> tuple[Problem, ...]:
-        """Return a problem for each buffer that the module writes into: a Keras model is the same in every call."""
+        """Return a problem for each buffer that the module writes into, because a Keras model has no state to write."""
         signature = self.source.exported.graph_signature
         written = dict.fromkeys(signature.buffers_to_mutate.values(), "")
         for node in self.source.exported.graph.nodes:
@@ -232,7 +233,7 @@ class _Reader:
         )
 
     def _constant_buffers(self) -> frozenset[str]:
-        """Return the buffers that no normalization updates."""
+        """Return the buffers that count as constants: all but those that a normalization updates in training."""
         signature = self.source.exported.graph_signature
         updated = {
             argument.name

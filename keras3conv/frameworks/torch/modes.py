@@ -180,7 +180,7 @@ def _is_stateless(child: nn.Module) -> bool:
 
 
 def _containers(child: nn.Module) -> Iterator[Any]:
-    """Yield the registries of a module, and the lists, dicts and sets among its attributes."""
+    """Yield the dicts of a module's parameters and submodules, and its attributes that are lists, dicts or sets."""
     attributes = vars(child)
     for name in _REGISTRIES:
         yield attributes[name]

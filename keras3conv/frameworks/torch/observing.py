@@ -69,7 +69,7 @@ MIXES_FEATURES = frozenset({"linear", "matmul", "__matmul__", "mm", "addmm", "ei
 
 
 class OperationsFollowed(TorchFunctionMode):
-    """Reports every tensor operation to a follower while the mode is active.
+    """Reports every tensor operation to a follower, which tracks the data flow, while the mode is active.
 
     Args:
         follower: Follows the data flow between layers.

@@ -154,7 +154,7 @@ class Target:
 
 @dataclass(kw_only=True)
 class Replayed:
-    """The result of a replay.
+    """The result of a rerun of a module with changed function calls.
 
     Attributes:
         inputs: The input arrays of the target.
@@ -223,7 +223,7 @@ class Stage:
 
 
 class _Run:
-    """The state of a replay in progress."""
+    """The state of a rerun of the module that is in progress."""
 
     def __init__(self, *, target: Target, changes: Mapping[Key, Change], listing: bool) -> None:
         self.target, self.changes, self.listing = target, changes, listing

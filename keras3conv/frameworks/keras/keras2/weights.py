@@ -161,7 +161,7 @@ def _below(layer: Any) -> Iterator[Any]:
 
 
 def variables_in_order(layer: Any) -> Variables:
-    """Return the variables in the order in which Keras 2 saves them: the trainable ones first."""
+    """Return the variables of a layer in the order in which Keras 2 saves them: the trainable ones first."""
     seeds = {id(generator.state) for part in layer._flatten_layers() for generator in part._seed_generators}
     ordered = [*layer.trainable_weights, *layer.non_trainable_weights]
     return [variable for variable in ordered if id(variable) not in seeds]

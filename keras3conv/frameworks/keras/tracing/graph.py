@@ -145,7 +145,7 @@ class _Tracer:
         self._alive: list[object] = []  # Python may reuse the id of a deleted object
 
     def named(self, tensor: keras.KerasTensor) -> Tensor:
-        """Return a new tensor of the graph for a symbolic tensor."""
+        """Return the description of a symbolic tensor for the graph, under a new name."""
         name = f"v{len(self._names)}"
         self._names[id(tensor)] = name
         self._alive.append(tensor)

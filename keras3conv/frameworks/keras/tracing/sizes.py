@@ -39,7 +39,7 @@ class _Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """The inputs of a model, their dynamic sizes, and whether their names are those of arguments in the user's code."""
+    """The inputs of a model with their dynamic sizes, and whether the input names are those of the user's arguments."""
 
     nested: Any
     inputs: tuple[_Input, ...]

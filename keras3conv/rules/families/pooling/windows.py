@@ -88,7 +88,7 @@ def _max_to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _max_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
-    """Return the torch layers for a Keras max pooling: a MaxPool, after a padding layer if its arguments do not do."""
+    """Return the torch layers for a Keras max pooling: a MaxPool, and a padding layer before it if one is needed."""
     pool = last(layers)
     kernel, strides = _sizes(pool, rank)
     config = {"kernel_size": kernel, "stride": strides, "padding": (0,) * rank, "ceil_mode": False}

@@ -66,7 +66,7 @@ def _reshape_to_keras(config: Config) -> LayerSpecs:
 
 
 def _reshape_to_torch(layers: LayerSpecs) -> LayerSpecs:
-    """Return the torch layers for a Keras Reshape: an Unflatten, after a Flatten if the input is not a vector."""
+    """Return the torch layers for a Keras Reshape: an Unflatten, after a Flatten unless each sample is a vector."""
     reshape = last(layers)
     config = {"dim": 1, "unflattened_size": tuple(reshape.config["target_shape"])}
     flat = reshape.inputs and len(reshape.inputs[0]) == 2
