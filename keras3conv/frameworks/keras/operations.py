@@ -42,7 +42,7 @@ def _without_underscores(class_name: str) -> str:
 
 @cache
 def _functions(namespace: str) -> Mapping[str, str]:
-    """Return the functions of `keras.ops` or a namespace in it: a dict from the name without underscores to the name."""
+    """Return the names of the functions in `keras.ops` or a namespace of it, by the name without underscores."""
     module = getattr(keras.ops, namespace.rstrip(".")) if namespace else keras.ops
     return {name.replace("_", ""): name for name in dir(module) if callable(getattr(module, name))}
 

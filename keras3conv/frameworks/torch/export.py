@@ -166,7 +166,7 @@ def _first_line(error: Exception) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """What a call graph is made from: the module, its `torch.export` program, its layers, and its dropouts in training."""
+    """The source of a call graph: the module, its `torch.export` program, its layers, and its dropouts in training."""
 
     module: nn.Module
     exported: ExportedProgram
