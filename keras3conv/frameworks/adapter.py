@@ -36,7 +36,7 @@ class LiveModel(Protocol):
 
     @property
     def source(self) -> Any:
-        """The live model."""
+        """The live model itself, a torch module or a Keras model."""
 
     def view(self, *, described: bool = True) -> ModelView:
         """Return the view of the model: its layers and tensors by name, independent of the framework.
@@ -64,7 +64,7 @@ class LiveModel(Protocol):
         """
 
     def load_weights(self, path: Path, *, entry: str = "") -> None:
-        """Load a file of weights of the same framework; it must fit exactly.
+        """Load a file of weights of the same framework; its names and shapes must be exactly those of the model.
 
         Args:
             path: The file.
@@ -98,7 +98,7 @@ class TorchFile:
     is_live: ClassVar[bool] = False
 
     def view(self, *, described: bool = True) -> ModelView:
-        """Return the view of the file; raise `FileError` if it cannot be read."""
+        """Return the view of the file, its tensors by name; raise `FileError` if it cannot be read."""
         return formats.read(self.source, entry=self.entry)
 
     def output(
@@ -121,7 +121,7 @@ class KerasFile:
     is_live: ClassVar[bool] = False
 
     def view(self, *, described: bool = True) -> ModelView:
-        """Return the view of the file; raise `FileError` if it cannot be read."""
+        """Return the view of the file, its layers and tensors by name; raise `FileError` if it cannot be read."""
         return formats.read(self.source)
 
     def output(
@@ -282,7 +282,7 @@ class Sides:
         return self.torch.view(described=described), self.keras.view(described=described)
 
     def files(self) -> list[Adapter]:
-        """Return the sides that are files."""
+        """Return the sides that are files, not live models."""
         return [side for side in (self.torch, self.keras) if not side.is_live]
 
     def can_run(self, keras_view: ModelView, inputs: Any) -> bool:
@@ -312,7 +312,7 @@ class Sides:
             return None, str(error)
 
     def _accept(self, given: Inputs) -> bool:
-        """Return whether the live sides run with some inputs."""
+        """Return whether the live sides run with these inputs without raising."""
         try:
             for side, arguments in ((self.torch, given.torch), (self.keras, given.keras)):
                 if not isinstance(side, ModelFile):

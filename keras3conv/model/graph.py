@@ -36,7 +36,7 @@ class Size:
         return f"{product} {sign} {abs(self.offset)}"
 
     def _refuse(self, other: object = None) -> Never:
-        """Raise `RuleError`, so that the layer whose computation needs a number is reported."""
+        """Raise `RuleError`: the size is symbolic, and some code needs a number; the layer is then reported."""
         raise RuleError(f"a computation that needs a number depends on the dynamic size {self}")
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
@@ -120,7 +120,7 @@ class Node:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The names of the tensors in the arguments, in order."""
+        """The names of the tensors in the arguments of the call, in order."""
         return tuple(ref.name for ref in refs(self.arguments))
 
 
@@ -161,7 +161,7 @@ class Graph:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """A dict from name to tensor, without the constants, which are arrays."""
+        """All tensors of the graph by name, except the constants, which are arrays."""
         found = [*self.inputs, *(parameter.tensor for parameter in self.parameters)]
         found += [tensor for node in self.nodes for tensor in node.outputs]
         return {tensor.name: tensor for tensor in found}

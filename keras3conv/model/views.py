@@ -182,7 +182,7 @@ class ModelView:
 
     @property
     def title(self) -> str:
-        """The name with the side: "ResNet (torch)"."""
+        """The name of the model and its side, for messages: "ResNet (torch)"."""
         return f"{self.name} ({self.side})"
 
     @property

@@ -44,11 +44,11 @@ class Parameter:
     is_axis: bool = False
 
     def to_keras(self, value: Any) -> Any:
-        """Return the Keras value for a torch value."""
+        """Return the value in Keras that means the same as this value in torch."""
         return next((keras for torch, keras in self.values if _equal(torch, value)), value)
 
     def to_torch(self, value: Any) -> Any:
-        """Return the torch value for a Keras value."""
+        """Return the value in torch that means the same as this value in Keras."""
         return next((torch for torch, keras in self.values if _equal(keras, value)), value)
 
 
@@ -93,7 +93,7 @@ class Operation:
 
     @property
     def keras_parameters(self) -> tuple[str, ...]:
-        """The names of all Keras parameters, the tensors first."""
+        """The names of all parameters of the Keras function, those of tensors first."""
         return (*(keras for _, keras in self.inputs), *(entry.keras for entry in self.parameters if entry.keras))
 
     def to_keras(self, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,13 +32,13 @@ class Sum(_Summands):
     lossless = False
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape that all arrays have."""
+        """Return the shape of the sum, which all given arrays must have."""
         self._require_count(self.count, shapes)
         self._require_equal(shapes)
         return shapes[:1]
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the sum, computed in the dtype of the arrays."""
+        """Return the sum of the arrays, computed in their dtype."""
         self._check(arrays)
         total = arrays[0]
         for array in arrays[1:]:
@@ -67,13 +67,13 @@ class Equal(_Summands):
     """
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape that all arrays have."""
+        """Return the shape that all given arrays must have."""
         self._require_count(self.count, shapes)
         self._require_equal(shapes)
         return shapes[:1]
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the first array."""
+        """Return the first of the arrays; raise `TransformError` if the others are not equal to it."""
         self._check(arrays)
         if any(not np.array_equal(arrays[0], array, equal_nan=array.dtype.kind == "f") for array in arrays[1:]):
             raise TransformError(f"{self!r}: the arrays have different values, and one of them would be lost")
@@ -88,7 +88,7 @@ class Copies(_Summands, inverse_of=Equal):
         return self._require_count(1, shapes) * self.count
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the array once for each copy."""
+        """Return the given array several times."""
         return self._require_count(1, arrays) * self.count
 
 

@@ -100,7 +100,7 @@ class Axes(Transform):
 
     @cached_property
     def inverse(self) -> "Axes":
-        """Return the same pattern with its sides swapped."""
+        """Return the transform with the two sides of the pattern swapped."""
         left, right = self._sides
         return Axes(f"{_write_side(right)} -> {_write_side(left)}", **dict(self.sizes))
 
@@ -123,13 +123,13 @@ class Axes(Transform):
         return sizes
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape of the result."""
+        """Return the shape that the pattern gives an array of this shape."""
         (shape,) = self._require_count(1, shapes)
         sizes = self._solve(shape)
         return (tuple(prod(sizes[name] for name in group) for group in self._sides[1]),)
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the result: a view, unless it merges axes that are not adjacent in memory."""
+        """Return the rearranged array: a view, unless it merges axes that are not adjacent in memory."""
         (array,) = self._require_count(1, arrays)
         sizes = self._solve(array.shape)
         left, right = self._sides

@@ -142,7 +142,7 @@ class OneArray(Transform):
     """A transform from one array to one array: subclasses define `_shape` and `_apply`."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape of the result."""
+        """Return the shape of the resulting array."""
         (shape,) = self._require_count(1, shapes)
         return (self._shape(shape),)
 
@@ -153,11 +153,11 @@ class OneArray(Transform):
 
     @abstractmethod
     def _shape(self, shape: Shape) -> Shape:
-        """Return the shape of the result; raise `TransformError` if the shape does not fit."""
+        """Return the shape of the resulting array; raise `TransformError` if the given shape does not fit."""
 
     @abstractmethod
     def _apply(self, array: Array, shape: Shape) -> Array:
-        """Return the transformed array; `shape` is its shape."""
+        """Return the transformed array; `shape` is the shape that it must have."""
 
 
 def from_json(data: Any) -> Transform:

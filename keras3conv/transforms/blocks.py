@@ -27,7 +27,7 @@ class Take(OneArray):
 
     @property
     def inverse(self) -> "Take":
-        """Return the inverse permutation."""
+        """Return the `Take` with the inverse permutation of the blocks."""
         return Take(self.axis, tuple(np.argsort(self.order).tolist()))
 
     def _shape(self, shape: Shape) -> Shape:
@@ -108,14 +108,14 @@ class Stack(_Stacked):
     """
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape of the stack."""
+        """Return the shape of the array into which arrays of these shapes are stacked."""
         self._require_count(self.count, shapes)
         self._require_equal(shapes)
         axis = self._axis((*shapes[0], self.count), self.axis)
         return ((*shapes[0][:axis], self.count, *shapes[0][axis:]),)
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the stack."""
+        """Return the arrays stacked into one array along the new axis."""
         self._check(arrays)
         return (np.stack(arrays, self.axis),)
 

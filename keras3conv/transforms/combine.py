@@ -15,15 +15,15 @@ class Same(Transform):
 
     @property
     def inverse(self) -> "Same":
-        """Return the transform itself."""
+        """Return the transform itself: the inverse of the identity is the identity."""
         return self
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the given shapes."""
+        """Return the given shapes, because the arrays are not changed."""
         return shapes
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the given arrays."""
+        """Return the given arrays unchanged."""
         return arrays
 
 
@@ -39,7 +39,7 @@ class _Several(Transform):
 
     @property
     def lossless(self) -> bool:
-        """Return True if every transform is lossless."""
+        """Return True if each of the combined transforms is lossless."""
         return all(transform.lossless for transform in self.transforms)
 
     @classmethod
@@ -56,17 +56,17 @@ class Chain(_Several):
 
     @property
     def inverse(self) -> "Chain":
-        """Return the chain of the inverses in reverse order."""
+        """Return the chain of the inverse transforms, in reverse order."""
         return Chain(*(transform.inverse for transform in reversed(self.transforms)))
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shapes after the last transform."""
+        """Return the shapes of the arrays after the last transform of the chain."""
         for transform in self.transforms:
             shapes = transform.shapes(shapes)
         return shapes
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the arrays after the last transform."""
+        """Return the arrays after all transforms of the chain."""
         for transform in self.transforms:
             arrays = transform(arrays)
         return arrays
@@ -82,17 +82,17 @@ class Beside(_Several):
 
     @property
     def inverse(self) -> "Beside":
-        """Return the inverses in the same order."""
+        """Return the transform that applies to each array the inverse of its own transform."""
         return Beside(*(transform.inverse for transform in self.transforms))
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the transformed shapes in the same order."""
+        """Return the shapes that the arrays have after each is transformed by its own transform."""
         return tuple(
             made for transform, given in self._pairs(shapes) for made in _one(transform.shapes(given), transform)
         )
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the transformed arrays in the same order."""
+        """Return the arrays, each transformed by its own transform."""
         made: list[Array] = []
         for transform, given in self._pairs(arrays):
             result = _one(transform(given), transform)
@@ -118,20 +118,20 @@ class Each(Transform):
 
     @property
     def lossless(self) -> bool:
-        """Return True if the transform is lossless."""
+        """Return True if the transform of each array is lossless."""
         return self.transform.lossless
 
     @property
     def inverse(self) -> "Each":
-        """Return the inverse of the transform, applied to each array."""
+        """Return the transform that applies the inverse to each array."""
         return Each(self.transform.inverse)
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the transformed shapes in the same order."""
+        """Return the shapes that the arrays have after each is transformed."""
         return tuple(_only(self.transform.shapes((shape,)), self.transform) for shape in shapes)
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the transformed arrays in the same order."""
+        """Return the arrays, each transformed by the same transform."""
         return tuple(_only(self.transform((array,)), self.transform) for array in arrays)
 
 

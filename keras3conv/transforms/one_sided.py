@@ -44,7 +44,7 @@ class Fill(_Constant, inverse_of=Drop):
     """Return a new array in which every element has one value; the inverse of `Drop`."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape of the array."""
+        """Return the shape of the new array."""
         self._require_count(0, shapes)
         return (self.shape,)
 

@@ -180,13 +180,13 @@ class SavedByKeras:
     path: Path
 
     def paths(self) -> tuple[Path, ...]:
-        """Return the path of the file."""
+        """Return a tuple of the one path to which the model is saved."""
         return (self.path,)
 
     def write(
         self, temporaries: Sequence[Path], progress: formats.Progress | None = None
     ) -> tuple[formats.Written, ...]:
-        """Save the model under a temporary path."""
+        """Save the model under a temporary path; the caller renames the file."""
         save_to(self.model, temporaries[0])
         return (formats.written_by_others(temporaries[0], self.path),)
 

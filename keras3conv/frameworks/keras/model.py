@@ -287,7 +287,7 @@ class KerasModel:
 
     @contextmanager
     def restored_on_failure(self, paths: tuple[str, ...]) -> Iterator[None]:
-        """Restore the variables with these paths if the block raises."""
+        """Restore the variables with these paths if the body of the `with` statement raises."""
         variables = variables_by_path(self.source)
         with _undone_on_failure(self.source, variables) as backup:
             for path in paths:

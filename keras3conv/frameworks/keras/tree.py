@@ -219,7 +219,7 @@ class _LocationStore(saving_lib.H5IOStore):  # type: ignore[misc]
         return True
 
     def close(self) -> None:
-        """Do nothing: no file is open."""
+        """Do nothing, because this store opens no file."""
 
 
 class _LocationEntry(dict[str, Any]):

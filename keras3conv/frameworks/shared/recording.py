@@ -68,7 +68,7 @@ class Recording:
     masks: Mapping[str, Array] = field(default_factory=dict)
 
     def of(self, path: str) -> tuple[Call, ...]:
-        """Return the calls of one layer."""
+        """Return the recorded calls of one layer."""
         return self._by_path().get(path, ())
 
     def _by_path(self) -> dict[str, tuple[Call, ...]]:

@@ -190,7 +190,7 @@ class _Reader:
     rates: dict[torch.fx.Node, float] = field(default_factory=dict)
 
     def captured(self) -> Captured:
-        """Return the graph and the source lines."""
+        """Return the call graph of the module, with the source line of each node."""
         signature = self.source.exported.graph_signature
         self.free = free_sizes(self.source.exported)
         self.constants = Constants(self.source.exported, self._constant_buffers(), frozenset(self.free))

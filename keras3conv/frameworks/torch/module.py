@@ -255,11 +255,11 @@ class TorchModule:
         write(self.source, values)
 
     def torch_tensors(self) -> dict[str, Any]:
-        """Return the parameters and buffers by path."""
+        """Return the parameters and buffers of the module by path."""
         return dict(named_tensors(self.source))
 
     def restored_on_failure(self, paths: tuple[str, ...]) -> AbstractContextManager[None]:
-        """Restore the tensors with these paths if the block raises."""
+        """Restore the tensors with these paths if the body of the `with` statement raises."""
         return restored_on_failure(self.source, paths)
 
     def output(self, path: Path, *, max_shard_size: int | None = None) -> formats.Output:

@@ -81,7 +81,7 @@ class OperationsFollowed(TorchFunctionMode):
         self.follower, self.flattened = follower, flattened
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation and report it."""
+        """Run a torch function and report it, with its inputs and outputs, to the follower of the data flow."""
         result = func(*args, **(kwargs or {}))
         outputs = tensors_in(result)
         if outputs or result is None:  # a function without a result changes its first argument: `x[0] = y`

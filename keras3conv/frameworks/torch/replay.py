@@ -88,13 +88,13 @@ class TorchCall:
         return name if name.endswith("__") else name.removesuffix("_")
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return an argument, or the default if the call does not have it."""
+        """Return an argument of the call by name, or the default if the call does not have it."""
         names = _PARAMETERS.get(self.name, _OTHER)
         place = names.index(name) if name in names else len(self.args)
         return self.args[place] if place < len(self.args) else self.kwargs.get(name, default)
 
     def run(self, **changed: Any) -> Any:
-        """Return the result of the function with some arguments changed."""
+        """Return the result of the called function with some arguments changed."""
         args, kwargs = list(self.args), dict(self.kwargs)
         names = _PARAMETERS.get(self.name, _OTHER)
         for name, value in changed.items():
@@ -140,7 +140,7 @@ class Operation:
     parts: int = 0
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return an argument, or the default if the call does not have it."""
+        """Return an argument of the call by name, or the default if the call does not have it."""
         return self.arguments.get(name, default)
 
 
@@ -261,7 +261,7 @@ class _Run:
         return (self._noted(TorchCall(_itself, args[:1], {}), ""), *args[1:])
 
     def call(self, call: TorchCall) -> Any:
-        """Run a function or its replacement, and record the call."""
+        """Run a torch function, or its replacement if the call is to be changed, and record the call."""
         return self._noted(call, self.running[-1]) if self.running else call.run()
 
     def _noted(self, call: TorchCall, owner: str) -> Any:

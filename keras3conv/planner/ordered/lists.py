@@ -74,7 +74,7 @@ class Lists:
     problems: tuple[Problem, ...]
 
     def check(self) -> Alignment:
-        """Return the plan; raise one `AlignmentError` with all problems if there are any."""
+        """Return the plan; raise one `AlignmentError` with the problems of all positions if there are any."""
         if self.problems:
             where = f"{self.plan.torch.title} and {self.plan.keras.title}"
             raise AlignmentError(lay_out(f"{where} do not have the same order", self.problems))

@@ -117,7 +117,7 @@ class CandidateFinder:
 
     @cached_property
     def _owners(self) -> dict[str, LayerView]:
-        """The torch layer of each tensor, by the tensor's path."""
+        """The torch layer that has each tensor, by the tensor's path."""
         return {tensor.path: layer for layer in self.torch for tensor in layer.tensors}
 
     def by_rule(self, keras: LayerView) -> tuple[Candidate, ...]:
@@ -238,7 +238,7 @@ class CandidateFinder:
         return self._signatures[name]
 
     def sliced_layers(self, keras: LayerView, given: Fingerprint | None) -> Iterator[Candidate]:
-        """Yield candidates that are slices of larger torch layers with the same input: the query of a packed q, k, v.
+        """Yield slices of larger torch layers with the Keras layer's input, such as the query of a packed q, k and v.
 
         Args:
             keras: The Keras layer.
@@ -252,7 +252,7 @@ class CandidateFinder:
                     yield from map(self._ordered, sliced_layer_candidates(rule, layer, keras, difference))
 
     def joined_layers(self, keras: LayerView, given: Fingerprint | None) -> Iterator[Candidate]:
-        """Yield candidates of smaller torch layers with the same input that, joined, have the size of a Keras layer.
+        """Yield smaller torch layers with the Keras layer's input that, joined, have the size of the Keras layer.
 
         Args:
             keras: The Keras layer.

@@ -96,7 +96,7 @@ class Candidate:
 
     @property
     def torch(self) -> str:
-        """The paths of the torch layers, joined by " + "."""
+        """The paths of the candidate's torch layers, joined by " + "."""
         return join_layers(layer.path for layer in self.layers)
 
     @property

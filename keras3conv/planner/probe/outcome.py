@@ -27,7 +27,7 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        """True if the two outputs are equal up to rounding."""
+        """True if the outputs of the Keras layer and of torch are equal up to rounding."""
         return self.error <= self.limit
 
 
@@ -97,7 +97,7 @@ class Choice:
 
     @property
     def alternatives(self) -> tuple[Candidate, ...]:
-        """The other candidates that may be the right one."""
+        """The other torch weights that may be the right ones for this Keras layer."""
         return () if isinstance(self.outcome, Confirmed) else self.outcome.alternatives
 
     @property
@@ -107,7 +107,7 @@ class Choice:
 
     @property
     def replaces_output(self) -> bool:
-        """True if the layer returns the recorded torch output instead of its own."""
+        """True if the Keras layer returns the recorded torch output instead of its own."""
         return self.outcome.comparison is not None and not self.outcome.comparison.agrees
 
     def confirm(self, later_layer: str) -> "Choice":

@@ -55,7 +55,7 @@ class CandidateRanking:
             self._last_index = calls[0].index
 
     def rank(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
-        """Return the candidates for a layer that are neither rejected nor used by another layer, best first.
+        """Return the torch weights that may be those of a Keras layer, best first; none that was rejected or is in use.
 
         Args:
             keras: The layer.
@@ -75,7 +75,7 @@ class CandidateRanking:
         return sorted(found, key=lambda entry: self._sort_key(keras, entry))
 
     def rank_all(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
-        """Return all candidates for a layer; see `rank`."""
+        """Return all torch weights that may be those of a Keras layer, best first; see `rank`."""
         finder = self.finder
         found = list(self._with_match(keras, given, finder.by_rule(keras)))
         if not any(entry.match == InputMatch.SAME for entry in found):

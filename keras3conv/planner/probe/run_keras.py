@@ -101,7 +101,7 @@ class _CallHandler:
     def called(
         self, original: Original, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Handle one call of one layer; return the output of the layer, or the recorded torch output instead."""
+        """Handle one call of a Keras layer: let the search write its weights; return its output or torch's."""
         path = self.paths.get(id(layer))
         if path is None or self.paused:
             return original(layer, *args, **kwargs)

@@ -70,7 +70,7 @@ class _LayerCall:
 
     @property
     def path(self) -> str:
-        """The path of the layer."""
+        """The path of the Keras layer that is called."""
         return self.keras.path
 
 
@@ -105,7 +105,7 @@ class Search:
 
     @property
     def choices(self) -> dict[str, Choice]:
-        """The choice for each Keras layer or variable, by its path."""
+        """The torch weights chosen for each Keras layer or variable, by its path."""
         return self.trail.choices
 
     @property
@@ -115,7 +115,7 @@ class Search:
 
     @property
     def is_equal(self) -> bool:
-        """True if no difference between the outputs was found."""
+        """True if no difference between the outputs of the two models was found."""
         if self.output_comparison.result == "unknown":
             return self.outputs_agree or not self.replaced_an_output
         return self.output_comparison.result == "equal"
@@ -129,7 +129,7 @@ class Search:
         return min(differing, default=len(self.trail.called))
 
     def choices_before_difference(self) -> list[Choice]:
-        """Return the choices for the layers that are called before the first difference."""
+        """Return the choices for the Keras layers that are called before the first one that differs from torch."""
         return list(takewhile(lambda choice: not choice.replaces_output, self.choices.values()))
 
     def can_fill(self, keras: LayerView) -> bool:

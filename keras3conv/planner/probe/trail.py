@@ -117,7 +117,7 @@ class Trail:
     def choose(
         self, path: str, candidate: Candidate, comparison: Comparison | None, alternatives: Iterable[Candidate]
     ) -> None:
-        """Record a candidate that fits as the choice for a layer or variable."""
+        """Record the torch weights that fit a Keras layer or variable as the choice for it."""
         self._record(path, candidate, judge(comparison, self._alternatives(path, alternatives)))
 
     def force(
@@ -128,7 +128,7 @@ class Trail:
         alternatives: Iterable[Candidate],
         hidden_tensors: int,
     ) -> None:
-        """Record the best candidate as a forced choice, because no candidate reproduces its recorded output."""
+        """Record the best torch weights for a Keras layer as a forced choice: none gave the recorded output."""
         others = self._alternatives(path, alternatives)
         self._record(path, candidate, Forced(comparison=comparison, alternatives=others, hidden_tensors=hidden_tensors))
 

@@ -167,7 +167,7 @@ class _Tracer:
         )
 
     def parameter(self, variable: keras.Variable) -> keras.KerasTensor:
-        """Return the symbolic tensor that represents a variable."""
+        """Return the symbolic tensor that represents a variable of the model in the trace."""
         path = self.variables.get(id(variable), (variable.path, variable))[0]
         if path not in self._symbols:
             symbol = keras.KerasTensor(tuple(variable.shape), dtype=str(variable.dtype))
@@ -287,7 +287,7 @@ class _Tracer:
             self.inside.pop()
 
     def activation(self, function: Callable[[Any], Any], given: Any) -> Any:
-        """Add a node for an activation function of Keras; trace into a custom function."""
+        """Add a node for an activation function of Keras; of a custom function, trace the operations instead."""
         name = getattr(function, "__name__", "")
         if getattr(keras.activations, name, None) is not function:
             return function(given)
