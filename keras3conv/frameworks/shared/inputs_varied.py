@@ -29,7 +29,7 @@ LARGEST = 256
 
 
 def both_signs(given: Inputs) -> Inputs:
-    """Return the inputs; continuous values that all have one sign are shifted by their median, so that both occur."""
+    """Return the inputs; continuous values that all have one sign are shifted by their median, to have both signs."""
 
     def shifted(array: Array) -> Array:
         is_one_sided = array.min() >= 0 or array.max() <= 0

@@ -86,7 +86,7 @@ def held(derived: Mapping[str, Derived], values: Mapping[str, torch.Tensor]) -> 
 def with_plain_weights(module: nn.Module) -> nn.Module:
     """Return a copy of a module in which weights that weight norm or spectral norm computes are parameters.
 
-    It is a copy in evaluation mode; the module itself if no weight is computed.
+    The copy is in evaluation mode. If no weight is computed, return the module itself.
     """
     derived = derived_tensors(module)
     if not derived:

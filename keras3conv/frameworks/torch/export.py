@@ -158,7 +158,7 @@ def _refusal(module: nn.Module, problem: Problem) -> UnsupportedLayerError:
 
 
 def _first_line(error: Exception) -> str:
-    """Return the first line of an exception and, where torch names it, the user's line."""
+    """Return the first line of an exception and, where torch names it, the line of the user's code."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     user = [line for line in lines if line.startswith('File "') and "/torch/" not in line]
     return "; ".join([lines[0] if lines else type(error).__name__, *user[-1:]])

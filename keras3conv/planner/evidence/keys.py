@@ -79,7 +79,7 @@ def one_sided_keras_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[s
 
 
 def one_sided_cores(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> set[Key]:
-    """Return the `core` of those keys for which one side has more layers with a bias or a scale than the other.
+    """Return the keys, without biases and scales, for which one side has more layers with a bias or a scale.
 
     For any other core (a class and shapes), each layer has a partner with the same biases and scales.
     """

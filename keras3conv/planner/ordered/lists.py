@@ -31,7 +31,7 @@ COUNTER = "num_batches_tracked"
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """The options that select the entries of both lists and reorder the Keras list; see `keras3conv.align_ordered`."""
+    """The options that select the entries of the torch and Keras lists and reorder the latter; see `align_ordered`."""
 
     skip_weights: Collection[str] = (COUNTER,)
     unstack_weights: Collection[str] = ()

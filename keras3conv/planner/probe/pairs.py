@@ -78,9 +78,9 @@ def _with_mutual_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choice
 
 
 def _without_taken_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choice]:
-    """Return the choices without those alternatives whose torch tensors a certain choice of another layer uses.
+    """Return the choices without alternatives that use torch tensors which are settled for another layer.
 
-    A choice is certain if it has no alternatives itself.
+    A tensor is settled if a choice that has no alternatives uses it.
     """
     taken: dict[str, list[TensorSlice]] = {}
     for choice in choices.values():

@@ -77,7 +77,7 @@ class Sizes:
         return found
 
     def structure(self, which: int) -> Any:
-        """Return the inputs as symbolic tensors for one of the two traces (`which` is 0 or 1), which differ in sizes."""
+        """Return the inputs as symbolic tensors for one of the two traces (`which` is 0 or 1), with its numbers."""
         tensors = [
             keras.KerasTensor(
                 [_NUMBERS[size][which] if isinstance(size, str) else size for size in given.shape],
