@@ -95,7 +95,7 @@ def is_code(values: Array) -> bool:
 
 
 def with_arrays(given: Inputs, torch: Iterable[Array | None], keras: Iterable[Array | None]) -> Inputs:
-    """Return the inputs with other arrays, given in the order in which `flatten` yields the arrays; None keeps an array."""
+    """Return the inputs with these arrays in their places, in the order of `flatten`; None keeps an old array."""
     ours, theirs = iter(torch), iter(keras)
     return replace(given, torch=_replaced(given.torch, ours), keras=_replaced(given.keras, theirs))
 

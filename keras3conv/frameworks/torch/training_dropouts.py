@@ -47,7 +47,8 @@ class Dropouts:
     def beside(self, captured: Collection[Place]) -> "Dropouts":
         """Return the dropouts without those that the captured module itself calls.
 
-        A softmax has the rate of the dropout after it only while the captured module has no such dropout of its own.
+        A dropout after a softmax is noted as the rate of the softmax. It is left out if the captured module has the
+        dropout as an operator of its own.
 
         Args:
             captured: The places of the operators in the captured module.

@@ -78,9 +78,9 @@ def _with_mutual_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choice
 
 
 def _without_taken_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choice]:
-    """Return the choices without alternatives that use torch tensors which are settled for another layer.
+    """Return the choices; their alternatives lack those whose torch tensors another layer needs.
 
-    A tensor is settled if a choice that has no alternatives uses it.
+    A layer needs the tensors of its choice if that choice has no alternatives.
     """
     taken: dict[str, list[TensorSlice]] = {}
     for choice in choices.values():

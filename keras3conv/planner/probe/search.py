@@ -47,7 +47,7 @@ _MOST_FORCED_ALTERNATIVES = 4
 
 
 class Abandoned(BaseException):  # not an Exception: Keras would catch it and raise a different one
-    """Abort a run of the Keras model, because a layer differs from torch that agreed in an earlier run."""
+    """Abort a run of the Keras model: a layer that agreed with torch in an earlier run differs now."""
 
 
 OUTPUTS = "the outputs"
@@ -187,7 +187,7 @@ class Search:
         write(self._values_of_each(keras, tensors, None))
 
     def finish(self, outputs: Mapping[str, Array]) -> None:
-        """Compare the outputs of the model, by name, with the recorded torch outputs, and with inputs of torch layers.
+        """Compare the model's outputs, by name, with torch's outputs, or with inner values of torch if they are such.
 
         Raises:
             Backtrack: The outputs disagree, so an earlier choice must be changed.
