@@ -141,7 +141,7 @@ def _untouched(layers: tuple[LayerView, ...], placed: set[str]) -> tuple[LayerVi
 def _outermost(
     layers: tuple[LayerView, ...], keys: Mapping[str, Keys], shared: set[Key], side: Side
 ) -> tuple[LayerView, ...]:
-    """Return the layers with a key that both sides have; leave out layers inside another such layer."""
+    """Return the layers with a key that both sides have, but no layer inside another one of these layers."""
     fit = [layer for layer in layers if shared.intersection(keys[layer.path])]
     return tuple(without_parts(fit, fit, side))
 

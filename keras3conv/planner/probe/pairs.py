@@ -179,9 +179,10 @@ def _pairs_of(choice: Choice, run: TorchRun) -> Iterator[Pair]:
 
 
 def _with_real_tensors(mapping: WeightMapping, candidate: Candidate) -> WeightMapping:
-    """Return a mapping that also joins and reorders the torch tensors from which the candidate's weights are made.
+    """Return a mapping that starts from tensors of the torch model, for a candidate that joins or reorders tensors.
 
-    The mapping of a candidate of joined layers begins with one large tensor, which torch does not have.
+    The candidate's own mapping starts from the joined tensor, which torch does not have. The steps that make this
+    tensor are put before its transform.
     """
     if not mapping.torch or (candidate.kind != "joined" and candidate.rows is None):
         return mapping
