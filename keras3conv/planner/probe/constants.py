@@ -21,7 +21,7 @@ from keras3conv.transforms import Drop
 
 
 def constants(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> dict[str, int]:
-    """Return, by path, the torch tensors that a fitting Keras layer lacks, with the value, 0 or 1, that each must have."""
+    """Return, by path, the torch tensors that a fitting Keras layer lacks, with the value (0 or 1) of each."""
     torch_layers, keras_layers = tuple(torch), tuple(keras)
     found: dict[str, int] = {}
     fitting = [
