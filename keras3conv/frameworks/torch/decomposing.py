@@ -14,7 +14,7 @@ _COMPUTED_OTHERWISE = ("dropout", "batch_norm")
 
 
 def decomposed(program: ExportedProgram, names: Collection[str]) -> ExportedProgram | None:
-    """Return a program without some operators; None if torch can replace none of them.
+    """Return a captured module with some operators replaced by others; None if torch can replace none of them.
 
     Args:
         program: The captured module.
@@ -36,13 +36,13 @@ def decomposed(program: ExportedProgram, names: Collection[str]) -> ExportedProg
 
 
 def rewritten(program: ExportedProgram, table: Mapping[Any, Callable[..., Any]]) -> ExportedProgram:
-    """Return a program without operators that write into memory, and with some operators replaced.
+    """Return a captured module without operators that write into memory, and with some operators replaced.
 
-    Torch would leave the dropouts out, which do nothing in evaluation mode; they are kept.
+    Torch alone would leave out the dropouts, which do nothing in evaluation mode. Here they are kept.
 
     Args:
         program: The captured module; it is changed.
-        table: What computes each of the operators that are replaced.
+        table: For each operator to replace, the function that computes it by other operators.
     """
     _rename(program, _DROPOUTS)
     with warnings.catch_warnings():
@@ -53,7 +53,7 @@ def rewritten(program: ExportedProgram, table: Mapping[Any, Callable[..., Any]])
 
 
 def _rename(program: ExportedProgram, names: Mapping[Any, Any]) -> None:
-    """Replace operators by others with the same arguments."""
+    """Replace operators of the program, in place, by others with the same arguments."""
     for node in program.graph.nodes:
         if node.op == "call_function" and node.target in names:
             node.target = names[node.target]
@@ -61,7 +61,7 @@ def _rename(program: ExportedProgram, names: Mapping[Any, Any]) -> None:
 
 
 def _kept(name: str) -> Any:
-    """Return an operator of ours that stands for a dropout while a program is rewritten."""
+    """Register and return an operator of keras3conv that stands for a dropout while a captured module is rewritten."""
     _LIBRARY.define(f"{name}(Tensor input, float p, bool train) -> Tensor")
     _LIBRARY.impl(name, lambda given, p, train: given.clone(), "CompositeExplicitAutograd")
     return getattr(torch.ops.keras3conv, name).default
@@ -74,7 +74,7 @@ _DROPOUTS = {
 
 
 def _without_writing(target: Any) -> Iterator[Any]:
-    """Yield an operator, or the one that computes the same as an operator which writes into its argument."""
+    """Yield an operator that writes into no argument: the given one, or its counterpart ("add" for "add_"), if any."""
     schema = getattr(target, "_schema", None)
     if schema is None:
         return

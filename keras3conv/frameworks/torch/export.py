@@ -66,7 +66,8 @@ class Captured:
     Attributes:
         graph: The calls of operators.
         lines: The line of the user's source code for each node, by the name of its first output.
-        shapes: The sizes of each constant, with the dynamic size where it repeats one value for each example.
+        shapes: The shape of each constant; an axis along which it repeats one value for each sample of the batch has
+            the dynamic batch size.
         problems: What cannot be captured, and what the module does besides computing its outputs.
         inner: The modules that are called by modules that cannot be captured.
         read_from: The program of torch.export, and facts about the module; None if it cannot be captured.
@@ -149,7 +150,7 @@ def _nothing(module: nn.Module, described: ModelView, found: Exported) -> Captur
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """A captured module: the module, the program of torch.export, its layers, and what acts in training only."""
+    """The source of a call graph: the module, its `torch.export` program, its layers, and its dropouts in training."""
 
     module: nn.Module
     exported: ExportedProgram
@@ -175,7 +176,7 @@ class _Reader:
     rates: dict[torch.fx.Node, float] = field(default_factory=dict)
 
     def captured(self) -> Captured:
-        """Return the graph and the source lines."""
+        """Return the call graph of the module, with the source line of each node."""
         signature = self.source.exported.graph_signature
         self.free = free_sizes(self.source.exported)
         self.constants = Constants(self.source.exported, self._constant_buffers(), frozenset(self.free))
@@ -224,7 +225,7 @@ class _Reader:
         )
 
     def _constant_buffers(self) -> frozenset[str]:
-        """Return the buffers that no normalization updates."""
+        """Return the buffers that count as constants: all but those that a normalization updates in training."""
         signature = self.source.exported.graph_signature
         updated = {
             argument.name
@@ -321,7 +322,13 @@ class _Reader:
         return {"kinds": layer.kinds, "config": dict(layer.config or {}), "tensors": tensors}
 
     def _config(self, node: torch.fx.Node, module: str, used: set[Any] | None) -> dict[str, Any]:
-        """Return which outputs of an operator are used, and what acts in training only."""
+        """Return, as the configuration of a node, which outputs of the operator are used, and its dropout in training.
+
+        Args:
+            node: The node of the captured module.
+            module: The path of the module that calls the operator.
+            used: The indices of the outputs that are used; None if the operator has one output.
+        """
         config: dict[str, Any] = {} if used is None else {"used": tuple(sorted(used))}
         config |= {"dropout": self.rates[node]} if node in self.rates else {}
         return config | ({"for_each_example": True} if module in self.source.depth else {})

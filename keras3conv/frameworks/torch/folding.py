@@ -119,7 +119,7 @@ class Constants:
             torch.set_default_dtype(before)
 
     def _drop(self, node: torch.fx.Node) -> None:
-        """Remove a value that differs between the samples of a batch."""
+        """Remove the value of a node from the constants, because it differs between the samples of a batch."""
         del self.values[node]
 
     def arrays(self) -> Iterator[tuple[torch.fx.Node, Array]]:
@@ -132,7 +132,13 @@ class Constants:
 
 
 def _examples(node: torch.fx.Node, pair: Pair) -> torch.Tensor | None:
-    """Return a value with size one along the batch axis; None if it differs between the samples."""
+    """Return one of two values of a node as an example for every batch; None if the value differs between the samples.
+
+    Args:
+        node: The node.
+        pair: Its values for batches of two and of three samples. Along the batch axis, if they have one, the result has
+            size one.
+    """
     first, second = pair
     if first.shape == second.shape:
         return first if torch.equal(first, second) else None

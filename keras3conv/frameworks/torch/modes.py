@@ -121,7 +121,7 @@ class Float64(TorchFunctionMode):
         self.epsilon = None if own == {torch.float64} else torch.finfo(torch.float32).eps
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call the function with float64 instead of float32."""
+        """Call a torch function, with float64 in the place of float32 in its arguments."""
         if func is torch.Tensor.float:
             return args[0].double()
         kwargs = {name: _as_float64(value) for name, value in (kwargs or {}).items()}
@@ -194,7 +194,7 @@ def _is_stateless(child: nn.Module) -> bool:
 
 
 def _containers(child: nn.Module) -> Iterator[Any]:
-    """Yield the registries of a module, and the lists, dicts and sets among its attributes."""
+    """Yield the dicts of a module's parameters and submodules, and its attributes that are lists, dicts or sets."""
     attributes = vars(child)
     for name in _REGISTRIES:
         yield attributes[name]

@@ -30,7 +30,10 @@ def is_in_place(node: torch.fx.Node) -> bool:
 
 
 def dropout_places(exported: ExportedProgram) -> Iterator[tuple[torch.fx.Node, Place]]:
-    """Yield the operators that a dropout may belong to."""
+    """Yield the nodes whose operator (attention, softmax) may have a dropout in training, each with its place.
+
+    The place has the path of the module, the name of the operator, and the number of its call in this module.
+    """
     counts: Counter[tuple[str, str]] = Counter()
     for node in exported.graph.nodes:
         name = operator_name(str(node.target)) if node.op == "call_function" and "." in str(node.target) else ""
