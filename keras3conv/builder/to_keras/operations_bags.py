@@ -17,7 +17,9 @@ _SUM, _MEAN, _MAXIMUM = 0, 1, 2
 @handles("embedding_bag")
 def _bag(call: Call) -> Result:
     if not call.get("has_rows", False):
-        raise RuleError("an embedding bag with offsets, which are data: pass indices with two axes")
+        raise RuleError(
+            "an embedding bag with offsets is not supported, because they depend on the data: pass indices with two axes"
+        )
     indices, width = call.value("indices"), call.arguments["weight"].shape[1]
     rows = Tensor(name=call.node.outputs[0].name, shape=(*indices.shape, width))
     value = call.writer.value(embedded(Call(replace(call.node, outputs=(rows,)), call.arguments, call.writer)))

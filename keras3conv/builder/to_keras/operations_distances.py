@@ -13,7 +13,7 @@ def _cdist(call: Call) -> Result:
     order = float(call.get("p", 2.0))
     first, second = (call.ordered(call.arguments[name], identity(len(call.shape))) for name in ("x1", "x2"))
     if first.rank != second.rank:
-        raise RuleError("cdist of tensors with different numbers of axes")
+        raise RuleError("cdist is supported only for two tensors with the same number of axes")
     pairs = (*call.shape, first.shape[-1])
     apart = ops.subtract(ops.expand_dims(first, -2), ops.expand_dims(second, -3))
     difference = call.step(apart, pairs, dtype=first.dtype)
@@ -22,7 +22,7 @@ def _cdist(call: Call) -> Result:
     if order == 1:
         return call.step(ops.sum(ops.abs(difference), axis=-1))
     if order != 2:
-        raise RuleError(f"cdist with p={order}")
+        raise RuleError(f"cdist is supported only with p=2, not p={order}")
     total = call.step(ops.sum(ops.square(difference), axis=-1))
     return call.step(_root(total))
 

@@ -18,7 +18,7 @@ def _module(call: Call) -> Result:
     if rule is None:  # the module cannot be captured, which is a problem already
         return [call.writer.new(one.shape, identity(len(one.shape)), one.dtype) for one in call.node.outputs]
     if len(inputs) != 1 or len(call.node.outputs) != 1:
-        raise RuleError(f"a layer of {rule.name} with several inputs or outputs")
+        raise RuleError(f"a layer of the rule {rule.name} is supported only with one input and one output")
     value = call.writer.value(inputs[0])
     tensors: dict[str, Any] = call.arguments["tensors"]
     held = {role: one for role, one in tensors.items() if isinstance(one, Held)}
@@ -36,7 +36,9 @@ def _module(call: Call) -> Result:
 def _order(rule: Rule, config: Any, rank: int) -> Order:
     layout = rule.layout_for(config)
     if layout == "time":
-        raise RuleError(f"{rule.torch} takes the time axis before the batch")
+        raise RuleError(
+            f"{rule.torch} takes the time axis before the batch axis, which is not supported here; use batch_first=True"
+        )
     return channels_last(rank) if layout == "channels" else identity(rank)
 
 

@@ -15,15 +15,15 @@ _SIZES = (
 )  # fmt: skip
 
 _REASONS = {
-    **dict.fromkeys(_RANDOM, "draws random numbers in evaluation mode: take them as an input of the module"),
-    **dict.fromkeys(_SIZES, "the number of elements depends on the data"),
-    "_remove_batch_dim": "torch.vmap is not an operator: write the axis of the batch out",
+    **dict.fromkeys(_RANDOM, "it draws random numbers in evaluation mode: take them as an input of the module"),
+    **dict.fromkeys(_SIZES, "the number of elements of its result depends on the data"),
+    "_remove_batch_dim": "torch.vmap cannot be converted: write the computation with an axis for the batch",
     "embedding_renorm": "an embedding with max_norm changes its weight in every call: normalise the weight once before",
 }
 
 
-def _refused(call: Call, *, reason: str) -> Result:
-    raise RuleError(f"{call.node.kind}: {reason}")
+def _refused(_call: Call, *, reason: str) -> Result:
+    raise RuleError(reason)
 
 
 for _name, _reason in _REASONS.items():

@@ -128,7 +128,9 @@ def _shapes(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequence[
     for name, axes in dynamic.items():
         if not isinstance(named.get(name), torch.Tensor):
             known = ", ".join(name for name, value in named.items() if isinstance(value, torch.Tensor))
-            raise InputError(f"dynamic names {name!r}, which is not a tensor among the inputs\nInputs:  {known}")
+            raise InputError(
+                f"the argument dynamic names {name!r}, which is not a tensor among the inputs\nInputs:  {known}"
+            )
         shapes[name] |= {axis % named[name].ndim: Dim.DYNAMIC for axis in axes}
     return shapes
 
