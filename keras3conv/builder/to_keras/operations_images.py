@@ -46,7 +46,7 @@ def _reflected(call: Call, value: Value, ends: dict[int, tuple[int, int]]) -> Va
     for axis, widths in ends.items():
         size = value.shape[axis]
         if not isinstance(size, int):
-            raise RuleError("pad of a dynamic size with mode 'reflect'")
+            raise RuleError(f"axis {axis} has a dynamic size, but a padding with mode='reflect' needs a fixed size")
         places = np.pad(np.arange(size), [max(width, 0) for width in widths], mode="reflect")
         index = Constant(name=f"{call.node.outputs[0].name} {axis}", array=places, shape=places.shape)
         value = taken_along(call, value, axis, index) if any(widths) else value

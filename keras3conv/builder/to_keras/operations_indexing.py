@@ -207,7 +207,7 @@ def _centred(call: Call) -> Result:
     for dim in range(value.rank) if dims is None else [dims] if isinstance(dims, int) else dims:
         size = value.shape[dim]
         if not isinstance(size, int):
-            raise RuleError(f"{call.name} along a dynamic axis")
+            raise RuleError(f"axis {dim} has a dynamic size, but {call.name} needs axes of fixed size")
         shift = size // 2 if call.name == "fft_fftshift" else -(size // 2)
         value = call.step(ops.roll(value, shift, axis=value.position(dim)), order=value.order)
     return value

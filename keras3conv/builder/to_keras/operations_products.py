@@ -99,7 +99,7 @@ def _in_small_letters(equation: str) -> str:
     for letter in letters:
         if letter.isupper():
             if not free:
-                raise RuleError("einsum with more than 26 axes")
+                raise RuleError("einsum is supported only with at most 26 axes, one for each letter")
             wanted = letter.lower()
             names[ord(letter)] = free.pop(free.index(wanted) if wanted in free else 0)
     return equation.translate(names)
