@@ -93,7 +93,7 @@ def test_an_output_of_another_shape_disagrees() -> None:
     right = TRUTH.astype(np.float32)
     (verdict,) = compare_opinions("y", {TORCH: right, KERAS: right[:, None]}, right, TRUTH)
     assert not verdict.agrees
-    assert str(verdict) == "torch and Keras: (40,) is not (40, 1)"
+    assert str(verdict) == "torch and Keras: the shapes differ: (40,) and (40, 1)"
 
 
 def test_values_that_are_not_finite_prove_nothing() -> None:

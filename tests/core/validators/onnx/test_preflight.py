@@ -51,7 +51,7 @@ def a_pipe(folder: Path) -> None:
     [
         (linked, "there", "which is a link, or in a linked folder"),
         (behind_a_link, "inner/there", "which is a link, or in a linked folder"),
-        (with_two_names, "there", "which is also stored under another name (a hard link)"),
+        (with_two_names, "there", r"which is also stored under another name \(a hard link\)"),
         (a_pipe, "there", "not a regular file"),
     ],
 )
@@ -182,7 +182,10 @@ def calling(*pairs: tuple[str, str]) -> onnx.ModelProto:
             edit(lambda m: setattr(first(m), "data_type", 99)),
             "initializer weight has the ONNX data type 99, which is not supported",
         ),
-        (edit(lambda m: m.graph.node[1].input.__setitem__(0, "nobody")), "node tanh uses nobody"),
+        (
+            edit(lambda m: m.graph.node[1].input.__setitem__(0, "nobody")),
+            "node tanh uses the value nobody, which no node before",
+        ),
         (
             edit(lambda m: m.graph.node[0].input.__setitem__(0, "y")),
             "node product uses the value y, which no node before",
