@@ -26,7 +26,7 @@ def structured(
     classes: Mapping[str, str] | None = None,
     with_shared: bool = True,
 ) -> Structure:
-    """Replace repeated parts by blocks, the best repetition first, until no block would shorten the code enough.
+    """Replace repeated parts by blocks (classes), the best first, until none would shorten the code enough.
 
     Args:
         structure: A program; it may already have blocks.
@@ -47,14 +47,14 @@ def with_block(
     classes: Mapping[str, str],
     arguments: Arguments | None = None,
 ) -> Structure:
-    """Replace segments by calls of one block.
+    """Replace segments (runs of statements) by calls of one block, a class for all of them.
 
     Args:
         structure: The program.
         segments: The segments, which differ only in constructor arguments and in literals.
         taken_classes: Class names that must not be used.
         classes: The class of each source layer, by its path.
-        arguments: Takes the arguments of the block; by default every different number becomes one.
+        arguments: The collection to which the arguments of the block are added; by default a new one.
     """
     program = structure.program
     occurrences = [_Occurrence(program, segment) for segment in segments]
@@ -88,7 +88,7 @@ def with_block(
 def _paths(
     structure: Structure, occurrences: Sequence["_Occurrence"], names: Sequence[str], inner: Sequence[str]
 ) -> dict[str, str]:
-    """Return the new paths of all modules and weights, also of those in blocks inside the new block."""
+    """Return the path of each module and weight after the replacement, also of those in blocks inside the new block."""
     moved = {
         key: f"{outer}.{name}"
         for occurrence, outer in zip(occurrences, names, strict=True)
@@ -116,7 +116,7 @@ class _Occurrence:
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """The modules and weights that these statements use; in a repeat, the same index has the same role."""
+        """The modules and weights that these statements use; the same index has the same role in every occurrence."""
         names: dict[str, None] = {}
         for step in self.steps:
             if step.module:

@@ -1,4 +1,4 @@
-"""Make blocks of the calls of source layers: layers of the same class with equivalent calls become one block.
+"""Make blocks (classes) of the calls of source layers: layers of one class with equivalent calls become one block.
 
 The innermost calls come first, so that the block of a layer calls the blocks of its inner layers.
 """
@@ -30,7 +30,7 @@ _EXACT = frozenset({"transpose", "squeeze", "expand_dims", "moveaxis", "split", 
 
 
 def nested(structure: Structure, classes: Mapping[str, str], taken: Iterable[str] = ()) -> Structure:
-    """Return the program with a block for each kind of call, if the block saves enough statements.
+    """Return the program with a block (a class) for each kind of layer call, if the block saves enough statements.
 
     Args:
         structure: The program.
@@ -66,7 +66,7 @@ def gathered(program: Program) -> Program:
 
 
 def _with_users(program: Program) -> list[Step]:
-    """Return the statements, with those outside of all calls in the innermost call around all of their users."""
+    """Return the statements; those outside of all layer calls move into the innermost call with all their users."""
     held = _held(program)
     around: dict[str, tuple[str, ...]] = {ref.name: () for ref in refs(program.outputs)}
     moved: dict[str, Step] = {}
@@ -85,12 +85,12 @@ def _with_users(program: Program) -> list[Step]:
 
 
 def _common(calls: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the calls with which all of several begin."""
+    """Return the common start of several lists of nested layer calls: the calls that contain all of them."""
     return tuple(level[0] for level in takewhile(lambda level: len({*level}) == 1, zip(*calls, strict=False)))
 
 
 def _held(program: Program) -> set[str]:
-    """Return the values that depend on parameters and constants only: what is computed from ones."""
+    """Return the values that depend on parameters and constants only."""
     ones: set[str] = set()
     held: set[str] = set()
     for step in program.steps:
@@ -102,7 +102,7 @@ def _held(program: Program) -> set[str]:
 
 
 def _append(steps: list[Step], step: Step, moved: dict[str, Step]) -> None:
-    """Append a statement, after those that were moved to it."""
+    """Append a statement to `steps`, and before it the statements in `moved` that it uses."""
     for name in step.inputs:
         if name in moved:
             _append(steps, moved.pop(name), moved)
@@ -125,7 +125,7 @@ def _gathered(steps: list[Step], call: str) -> list[Step]:
 def _best(
     program: Program, classes: Mapping[str, str], depth: int, refused: set[object]
 ) -> tuple[object, list[Segment]] | None:
-    """Return the calls that save the most statements as one block, and their key; at least one call has this depth.
+    """Return the layer calls that save the most statements as one block, and their key; one at least has this depth.
 
     Calls at smaller depths that are alike belong to the same block. None if no block saves enough.
     """
@@ -184,7 +184,7 @@ def _owns_its_modules(program: Program, steps: tuple[Step, ...]) -> bool:
 
 
 def _key(program: Program, segment: Segment) -> object:
-    """Return a key that is equal for segments that differ only in values that can be arguments."""
+    """Return a key that is equal for segments that can be one block, as they differ only in possible arguments."""
     names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.given)}
     modules: dict[str, int] = {}
     key: list[object] = []

@@ -194,7 +194,7 @@ _REDUCTIONS = frozenset({"mean", "sum", "amax", "amin"})
 
 
 def _kept_axes(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
-    """Merge a reduction and an index that adds the reduced axes again into a reduction with `keepdim`."""
+    """Merge a reduction, and an index that adds the reduced axes again, into one reduction with `keepdim`."""
     match pair.first.expression, pair.second.expression:
         case (
             Operation("method", name, (Ref() as x,), {"dim": dim, **others}) as reduced,

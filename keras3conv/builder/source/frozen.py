@@ -44,7 +44,7 @@ NOTHING = Frozen()
 def frozen_parts(
     program: Program, paths: Mapping[str, str], plan: Alignment, torch: ModelView, keras: ModelView
 ) -> Frozen:
-    """Return the frozen parts, derived from the trainable variables of the Keras model.
+    """Return the parts that must not be trained, derived from the `trainable` flags of the Keras variables.
 
     Args:
         program: The flat program of the module.

@@ -92,7 +92,7 @@ def described(shape: Shape) -> str:
 
 
 def _own_layers(program: Program, classes: Sequence[Block]) -> list[str]:
-    """Return the classes of submodules in a program and its blocks that are not from torch."""
+    """Return the classes, other than torch's, of the submodules in a program and in its blocks (repeated classes)."""
     programs = [program, *(block.program for block in classes)]
     kinds = [module.spec.kind for one in programs for module in one.modules.values()]
     return [kind for kind in dict.fromkeys(kinds) if not kind.startswith(("torch.", "."))]
@@ -170,7 +170,7 @@ def _title(program: Program) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text with "_" for every character that could end a docstring or be more than a letter."""
+    """Return a text in which "_" replaces every character that is not a letter, a digit or harmless in a docstring."""
     return "".join(letter if (letter.isalnum() and letter.isascii()) or letter in _SAFE else "_" for letter in text)
 
 

@@ -15,7 +15,7 @@ _CONTAINERS = frozenset({"Sequential", "ModuleList", "ModuleDict"})
 
 
 def with_functions(lowered: Lowered, view: ModelView) -> tuple[Structure, tuple[Placement, ...]]:
-    """Return the program with blocks for its repeated parts, and the placements with the new names of the layers.
+    """Return the program with functions for its repeated parts, and the placements with the new names of the layers.
 
     A layer in a block is named after the call and the layer: "layer1_0" and "conv1" give "layer1_0_conv1".
     """

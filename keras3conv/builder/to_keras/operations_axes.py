@@ -139,7 +139,7 @@ def _moved_for_reshape(call: Call, value: Value, shape: Shape) -> tuple[Value, O
 
 
 def unmerged(call: Call, value: Value) -> Value:
-    """Undo the reshape that merged the leading axes of a value with two axes, if this needs no permutation."""
+    """If a value has two axes, undo the reshape that merged its leading axes, unless this needs a permutation."""
     before = call.writer.before_reshape(value)
     found = None if before is None or value.rank != 2 else common_factors(before.shape, value.shape)
     if before is None or found is None:

@@ -1,4 +1,4 @@
-"""Create the plan for a torch module and its generated Keras model, from the placements of the lowering."""
+"""Create the plan for a torch module and its generated Keras model, from the recorded torch tensors of each layer."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -33,7 +33,7 @@ def _pairs(
     every: Mapping[str, Sequence[Placement]],
     variables: Mapping[tuple[str, str], str],
 ) -> Iterator[Pair]:
-    """Yield the pair of two layers, or one pair per tensor if there is no rule for the torch layer."""
+    """Yield a pair of layers for each torch layer, or one pair per tensor if there is no rule for the torch layer."""
     first = placements[0]
     mappings = tuple(_mapping(placement, variables) for placement in placements)
     layer = layers.get(first.owner)

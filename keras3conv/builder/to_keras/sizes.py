@@ -12,7 +12,7 @@ Groups = tuple[tuple[int, ...], ...]
 
 
 def plus(size: int | Size, number: int) -> int | Size:
-    """Return the sum of a size and a number."""
+    """Return the sum of a size, which may be dynamic, and a number."""
     return size + number if isinstance(size, int) else replace(size, offset=size.offset + number)
 
 
@@ -36,7 +36,7 @@ def _parts(size: int | Size) -> tuple[int, Counter[str]]:
 
 
 def common_factors(old: Shape, new: Shape) -> tuple[list[int | Size], Groups, Groups] | None:
-    """Return the common factors of two shapes, and the indices of the factors of each axis; None if there are none."""
+    """Return factors whose products are the axes of both shapes, and their indices for each axis; None if impossible."""
     factors: list[int | Size] = []
     groups: tuple[list[list[int]], list[list[int]]] = [[] for _ in old], [[] for _ in new]
     rest = [*old], [*new]

@@ -1,4 +1,4 @@
-"""Lower the graph of a Keras model to a torch program, call by call, in execution order."""
+"""Convert the call graph of a Keras model to a torch program, a list of statements, in execution order."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -138,7 +138,7 @@ class _Lowering:
         return Submodule(self._module(layer, choice.specs[0], 0, choice, call.tensor))
 
     def _parts(self, layer: LayerView, choice: Choice, given: Value) -> list["_Part"]:
-        """Return the callables of a layer in order: a function for a layer without state, else a submodule."""
+        """Return the callables of a layer in order: functions for torch layers without state, else submodules."""
         return [
             _as_function(spec) or Submodule(self._module(layer, spec, place, choice, given))
             for place, spec in enumerate(choice.specs)
@@ -176,14 +176,14 @@ class _Lowering:
         return name
 
     def _written(self, path: str) -> str:
-        """Return the path of a layer, or of something in it, as the code of the model names it."""
+        """Return the path of a layer or of a variable in it, with the names of the attributes in the model's code."""
         known = [start for start in self.graph.written if path == start or path.startswith((f"{start}/", f"{start}_"))]
         exact = [start for start in known if path == start or path[len(start)] == "/"] or known
         start = max(exact, key=len, default=None)
         return path if start is None else self.graph.written[start] + path[len(start) :]
 
     def permuted(self, value: Value, order: Order) -> Value:
-        """Return the value in another axis order; the permutation is added once, in the call that has the value."""
+        """Return the value in another axis order; it is permuted once, where it is computed."""
         moved = tuple(value.order.index(axis) for axis in order)
         calls = self._calls if value.name in self.weights else self._shared_calls(value)
         key = value.name, moved, calls if value.name in self.weights else ()
