@@ -13,7 +13,7 @@ CLAIM = "After the transforms the weights of both models are bit-identical, in b
 
 
 def check(subject: Subject) -> Section:
-    """Compare every tensor of the plan, in both directions."""
+    """Transform every tensor of the plan from torch to Keras and from Keras to torch, and compare the bytes."""
     problems: list[Problem] = []
     lossy: list[tuple[str, str]] = []
     nonfinite: list[str] = []
@@ -60,7 +60,7 @@ _COMPUTED = "declared loss: torch computes the weight from other tensors, which 
 
 
 def _computed_weights(subject: Subject) -> tuple[tuple[str, str], ...]:
-    """Return the mappings of weights that torch computes from other tensors (weight norm, a standardised kernel)."""
+    """Return the torch and Keras paths of weights that torch computes from other tensors (weight norm)."""
     names = {tensor.path for tensor in subject.torch_view.tensors() if tensor.is_computed}
     return tuple(
         (", ".join(mapping.torch), ", ".join(mapping.keras))

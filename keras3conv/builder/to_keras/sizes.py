@@ -36,7 +36,7 @@ def _parts(size: int | Size) -> tuple[int, Counter[str]]:
 
 
 def common_factors(old: Shape, new: Shape) -> tuple[list[int | Size], Groups, Groups] | None:
-    """Return factors whose products are the axes of both shapes, and their indices for each axis; None if impossible."""
+    """Return factors whose products are the sizes of both shapes, and their indices by axis; None if there are none."""
     factors: list[int | Size] = []
     groups: tuple[list[list[int]], list[list[int]]] = [[] for _ in old], [[] for _ in new]
     rest = [*old], [*new]
