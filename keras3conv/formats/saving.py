@@ -42,7 +42,7 @@ class Output(Protocol):
         """Return a text that identifies the content, so that a killed process can be resumed; empty if it cannot."""
 
     def superseded(self) -> tuple[Path, ...]:
-        """Return the files of the previous output that the new one does not replace; they are deleted at the end."""
+        """Return the files of the previous output that the new one does not replace; `write_all` deletes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Destination:
         read: A function that returns the values of the tensor with a path.
         template: A Keras file of the same format, from which everything except the weights is copied.
         shards: The shards; None if there is one file.
-        checks: The checks that are run besides writing.
+        checks: The checks to run after writing.
         spread: A function that writes the shards on several machines; None to write them here, one after the other.
     """
 
@@ -109,7 +109,7 @@ class Destination:
         return json.dumps([str(self.path), content])
 
     def superseded(self) -> tuple[Path, ...]:
-        """Return the shards that only the old index lists."""
+        """Return the shards that only the index of the previous output lists; `write_all` deletes them."""
         if self.shards is None or not self.path.exists():
             return ()
         try:
@@ -215,7 +215,7 @@ def _finish(made: Written, temporary: Path) -> None:
 
 
 def _finished(path: Path, tensors: tuple[TensorRef, ...], temporary: Path) -> Written | None:
-    """Return a shard that a killed process completed, if its digests still agree; else None."""
+    """Return the description of a shard that a killed process completed, if its digests still agree; else None."""
     note_path = temporary.with_name(temporary.name + _FINISHED)
     try:
         note = json.loads(note_path.read_text(encoding="utf-8"))

@@ -39,7 +39,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Checks:
-    """The checks that are run besides writing; a benchmark measures the cost of each.
+    """The checks that are run after writing a file; a benchmark measures the cost of each.
 
     Attributes:
         reread: Whether to read every tensor again and compare it with what was written.
@@ -61,7 +61,7 @@ class Written:
         file: The file with its digests.
         tensors: The tensors in it.
         checksums: The CRC-32 of the values by the path of the tensor; tied weights have one entry.
-        locations: The locations of the tensors, by path, where `TensorRef.location` is another one when it is read.
+        locations: The locations of the tensors, by path, if they differ from `TensorRef.location`.
     """
 
     file: WrittenFile
@@ -87,7 +87,7 @@ def store(
         kind: The format.
         tensors: The tensors of the file.
         read: A function that returns the values of the tensor with a path.
-        checks: What is done beside writing.
+        checks: The checks to run after writing.
         progress: A function to call before every tensor.
 
     Raises:
@@ -108,7 +108,7 @@ def store(
 
 
 def _reread(temporary: Path, path: Path, kind: str, layout: Layout, checksums: Mapping[str, int]) -> None:
-    """Parse the file again like any other file, and compare each tensor with the written values.
+    """Parse the written file like any other file, and compare the checksum of each tensor with that of the values.
 
     Raises:
         FileError: A tensor is missing, at another place, or has other values.
@@ -184,7 +184,7 @@ def store_in_template(
 
 
 def written_by_others(temporary: Path, path: Path) -> Written:
-    """Return the digests of a file that a framework's library wrote, and of its tensors."""
+    """Return the description of a file that another library (such as Keras) wrote: its digests and checksums."""
     rooms.synchronise(temporary)
     expected = by_suffix(path)
     source = Source.pin(temporary)

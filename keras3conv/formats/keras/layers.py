@@ -24,7 +24,7 @@ _STACK = "keras.layers.StackedRNNCells"
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A layer as found in the weights, without information from the architecture.
+    """A layer as found among the weights of a file, without information from the architecture.
 
     Attributes:
         path: The path in the model.
@@ -80,7 +80,7 @@ class DatasetFile(Protocol):
 
     @property
     def source(self) -> Source:
-        """The file for messages."""
+        """The file that error messages name."""
 
     def read(self, dataset: Dataset) -> Array:
         """Return the values of a dataset."""
@@ -165,7 +165,7 @@ def _with_wholes(layers: list[LayerView]) -> tuple[LayerView, ...]:
 
 
 def _named(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
-    """Return the layers with `attribute` set: the attribute of the outer layer that holds the layer."""
+    """Return the layers with `LayerView.attribute` set: the attribute of the outer layer that holds the layer."""
     by_path = {layer.path: layer for layer in layers}
     named = []
     for layer in layers:
@@ -175,7 +175,7 @@ def _named(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
 
 
 def _with_places(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
-    """Return the layers; cells of a StackedRNNCells get the attributes "cells.0", "cells.1" if the order is known."""
+    """Return the layers; the cells of a StackedRNNCells have `attribute` "cells.0" etc. if their order is known."""
     by_path = {layer.path: layer for layer in layers}
     places: dict[str, int] = {}
     for stack in layers:
