@@ -69,7 +69,7 @@ def as_options(message: str) -> str:
 
 
 def with_options(report: "Report") -> "Report":
-    """Return a report whose lines to paste are options of the command line where Python is not needed."""
+    """Return the report with its printed fixes as options of the command line, where they can be, instead of Python."""
     sections = tuple(
         replace(
             section,
@@ -147,7 +147,7 @@ _UNSUPPORTED = "Classes without a rule, and why"
 def rules_markdown(rules: "Sequence[Rule]") -> str:
     """Return the rules as a Markdown table.
 
-    Rules for classes that differ only in a number share a line, and so do rules for the same torch class.
+    Rules for classes that differ only in a number (Conv1d, Conv2d) share a line; so do rules for the same torch class.
     """
     from keras3conv.report.markdown import escape
 
@@ -173,7 +173,7 @@ def _short(name: str, prefix: str) -> str:
 
 
 def rules_json(rules: "Sequence[Rule]") -> str:
-    """Return as JSON the rules (classes, variant, note, agreement in training) and the classes without a rule."""
+    """Return the rules (classes, variant, note, agreement in training) and the classes without a rule, as JSON."""
     supported = [
         {"torch": rule.torch, "keras": rule.keras, "variant": rule.variant, "note": rule.note, "train": rule.train}
         for rule in rules

@@ -23,7 +23,7 @@ from keras3conv.writing.rooms import Room
 
 @dataclass(frozen=True)
 class _Output:
-    """A destination, the mode of the file that it replaces (None if there is none), and the room (temporary folder)."""
+    """A destination, the mode of the file that it replaces (None if there is none), and its temporary folder."""
 
     destination: Path
     mode: int | None
@@ -57,7 +57,7 @@ def replacing_all(
     """Yield a temporary path for every destination; all new files are renamed together when the block ends.
 
     Args:
-        paths: The destinations. The last one takes its name last and loses it first: an index of the others.
+        paths: The destinations. The last one (an index of the others) is renamed last, and its old file removed first.
         overwrite: Whether existing files may be replaced.
         job: The name of the job, if it can be resumed: what a killed process of the same job wrote is still there.
 

@@ -158,7 +158,7 @@ def _is_running(process: int) -> bool:
 
 
 def _claim(left: Path) -> Room | None:
-    """Rename a room so that it belongs to this process; return None if another process was faster."""
+    """Rename the room (temporary folder) of a killed process to make it this one's; None if another was faster."""
     name = _name()
     _live.add(name)
     try:
@@ -169,7 +169,7 @@ def _claim(left: Path) -> Room | None:
 
 
 def _revert(room: Room) -> None:
-    """Undo announced moves that were not completed; if all were completed, the new files stay."""
+    """Undo the moves that a killed process announced, unless all of them were completed: then the new files stay."""
     try:
         names = json.loads((room.path / _MOVING).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # the list of names is written before the first move, so nothing was moved

@@ -21,12 +21,12 @@ _SIDE_OF_KEY = {"torch_weights": "torch", "keras_weights": "keras"}
 
 
 def faults_of_files(placed: Sequence[Placed]) -> list[Fault]:
-    """Return a fault for every file that does not exist or whose header cannot be read."""
+    """Return a fault for every file of the tasks that does not exist or whose header cannot be read."""
     return [fault for one in placed for fault in _of_files(one)]
 
 
 def faults_of_factories(placed: Sequence[Placed]) -> list[Fault]:
-    """Return a fault for every factory that cannot be imported."""
+    """Return a fault for every factory (a function that makes a model) of the tasks that cannot be imported."""
     faults: list[Fault] = []
     factories: dict[tuple[str, str], list[tuple[Placed, str]]] = {}
     for one in placed:
@@ -67,7 +67,7 @@ def import_factories(factories: Sequence[tuple[str, str]], backend: str) -> dict
 
 
 def _import_in_process(folder: str, arguments: Sequence[str], backend: str) -> tuple[list[str], str]:
-    """Return the errors of the factories up to the first that ends the process, and the reason of this end."""
+    """Return the error of each factory (or "") up to the first that ends the process, and the reason of this end."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TF_CPP_MIN_LOG_LEVEL": "3"}
     if backend:
         environment["KERAS_BACKEND"] = backend

@@ -35,7 +35,7 @@ def default_jobs() -> int:
 
 
 class Room:
-    """The processors and the memory that are not used by running tasks."""
+    """The processors and the memory of this machine that running tasks do not use."""
 
     def __init__(self, cpus: int, memory: int) -> None:
         self._all = cpus, memory
@@ -44,7 +44,7 @@ class Room:
 
     @contextmanager
     def taken(self, cpus: int, memory: int) -> Iterator[None]:
-        """Wait until processors and memory are available, and reserve them for a with statement; at most the total."""
+        """Wait until so many processors and so much memory (at most all) are available; reserve them in the block."""
         cpus, memory = min(cpus, self._all[0]), min(memory, self._all[1])
         with self._changed:
             self._changed.wait_for(lambda: self._cpus >= cpus and self._memory >= memory)

@@ -38,8 +38,8 @@ class Placed:
 
     Attributes:
         task: The task.
-        line: The line of its table, or its place among the tasks.
-        where: The same in words.
+        line: The line of its table in the sweep file, or the index of its dict.
+        where: `line` in words.
         lines: The line of each of its keys.
     """
 
@@ -57,11 +57,11 @@ class Placed:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """The tasks of a sweep, as they were read.
+    """The tasks of a sweep, as they were read from a file or from dicts.
 
     Attributes:
         title: The source of the tasks, for messages.
-        name: The name of the sweep, which its folder of results keeps.
+        name: The name of the sweep, which is also stored in the folder of the results.
         placed: The tasks that could be read.
         faults: The faults of the other tasks.
         jobs: The number of processes at a time; 0 if it is not given.
