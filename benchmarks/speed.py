@@ -34,9 +34,9 @@ class Group:
     """A group of ratios.
 
     Attributes:
-        name: What `--only` calls it.
+        name: The name of the group for `--only`.
         backend: The Keras backend of its process.
-        network: The network that it measures; empty where it has its own.
+        network: The network that it measures; empty if the group defines its own.
         is_quick: Whether it runs without `--full`.
     """
 
