@@ -233,7 +233,7 @@ def _reloaded(folder: Path, keras: Any, np: Any, judge: Any) -> str:
 
 
 def _like(array: Any, found: Any, expected: Any) -> Any:
-    """Return `found` if it has the shape of `expected`; else `array`, the same values in the other axis order."""
+    """Return `found`, the values of Keras, if it has the shape of `expected`; else `array`, those of torch."""
     return found if expected.shape == found.shape else array
 
 
