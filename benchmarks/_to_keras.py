@@ -211,7 +211,7 @@ def backend_main() -> int:
 
 
 def _reloaded(folder: Path, keras: Any, np: Any, judge: Any) -> str:
-    """Return the error of a saved model on this backend; an empty text if there is none."""
+    """Return what is wrong with a saved model on this backend; an empty text if nothing is."""
     with np.load(folder / "values.npz") as file:
         values = dict(file)
     given = [values[f"given{place}"] for place in range(sum(name.startswith("given") for name in values))]
@@ -246,7 +246,7 @@ class _Backend:
         self.done = 0
 
     def reloaded(self, folder: Path) -> str:
-        """Return the error of a saved model on this backend; empty if there is none."""
+        """Return what is wrong with a saved model on this backend; an empty text if nothing is."""
         if self.process is None or self.process.poll() is not None or self.done >= 50:
             self.stop()
             command = [sys.executable, "-c", "from benchmarks._to_keras import backend_main; backend_main()"]

@@ -72,8 +72,8 @@ def step_difference(module: Any, inputs: Any, conversion: Any) -> float:
 def relative_difference(weights: Mapping[str, tuple[Any, Any, Any]]) -> float:
     """Return the largest difference of a weight after a step, relative to the change of its tensor in the step.
 
-    A difference no larger than the rounding errors of float64 (that of the weight itself, and that of a gradient whose
-    terms cancel) is at most `STEP`; a larger one in a tensor that the step does not move is above it.
+    The result is at most `STEP` if no difference is larger than the rounding errors of float64: that of the weight, and
+    that of a gradient whose terms cancel. It is larger if a tensor differs more that the step does not change.
 
     Args:
         weights: By path, a tensor before the step, after the step in Keras, and after the step in torch.

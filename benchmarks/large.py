@@ -137,7 +137,7 @@ def save(folder: Path, fixture: Fixture) -> None:
 
 
 def compare(source: Path, made: Path, fixture: Fixture) -> None:
-    """Compare every tensor of both sides."""
+    """Raise `AssertionError` if a written tensor differs from that of the checkpoint."""
     torch, keras = formats.read(source), formats.read(made)
     places = {tensor.location: tensor.path for tensor in keras.tensors()}
     for planned in fixture.plan().keras.tensors():

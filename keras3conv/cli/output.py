@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from keras3conv.cli.weights_only import is_weights_alone, likely, told, untold
+from keras3conv.cli.weights_only import guessed_parameters, is_weights_alone, likely, missing_information
 from keras3conv.messages import collapse, count
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.rules.unsupported import UNSUPPORTED, WITHOUT_RULE
@@ -100,7 +100,7 @@ def model_text(view: ModelView, *, every: bool) -> str:
     header = ("layer", "class", "tensors", *(("derived from shapes",) if alone else ()))
     rows = [tuple(map(visible, row)) for row in _layer_rows(view, every=every, alone=alone)]
     lines = [*map(folded, lines), *fitted_table(header, rows)]
-    return "\n".join([*lines, "", totals(view), *(("", folded(untold(view))) if alone else ())])
+    return "\n".join([*lines, "", totals(view), *(("", folded(missing_information(view))) if alone else ())])
 
 
 def totals(view: ModelView) -> str:
@@ -199,7 +199,7 @@ def _layer_rows(view: ModelView, *, every: bool, alone: bool) -> Iterator[tuple[
     for line in groups:
         kind, tensors = keys[line.places[0]]
         times = f" (x {len(line.places)})" if len(line.places) > 1 else ""
-        shapes = (told(layers[line.places[0]]),) if alone else ()
+        shapes = (guessed_parameters(layers[line.places[0]]),) if alone else ()
         kind = likely(layers[line.places[0]]) if alone else kind
         yield f"{line.paths[0] or '(the model itself)'}{times}", kind or "-", ", ".join(tensors), *shapes
 

@@ -15,7 +15,7 @@ from keras3conv.formats.safe.streaming import Progress
 from keras3conv.formats.shards import Shards, divide, index_of, weight_map_files
 from keras3conv.formats.store import ALL_CHECKS, LAYOUTS, Checks, Written, store, store_in_template
 from keras3conv.model.views import Reader, TensorRef
-from keras3conv.writing import rooms
+from keras3conv.writing import private_folders
 from keras3conv.writing.digests import digest
 from keras3conv.writing.outputs import replacing_all
 
@@ -130,7 +130,7 @@ class Destination:
         ]
         written = self.spread(jobs) if self.spread else [job() for job in jobs]
         temporaries[-1].write_text(self.shards.index_text() + "\n", encoding="utf-8")
-        rooms.synchronise(temporaries[-1])
+        private_folders.synchronise(temporaries[-1])
         return (*written, Written(file=replace(digest(temporaries[-1]), path=str(self.path))))
 
     def _write_one(self, temporary: Path, progress: Progress | None) -> Written:
@@ -211,7 +211,7 @@ def _finish(made: Written, temporary: Path) -> None:
     text = json.dumps(note | {"checksums": dict(made.checksums), "locations": dict(made.locations)})
     note_path = temporary.with_name(temporary.name + _FINISHED)
     note_path.write_text(text, encoding="utf-8")
-    rooms.synchronise(note_path)
+    private_folders.synchronise(note_path)
 
 
 def _finished(path: Path, tensors: tuple[TensorRef, ...], temporary: Path) -> Written | None:

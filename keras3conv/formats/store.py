@@ -19,7 +19,7 @@ from keras3conv.formats.safetensors import file as safetensors_file
 from keras3conv.formats.torch import writer as torch_writer
 from keras3conv.model.views import Reader, TensorRef
 from keras3conv.transforms import Array
-from keras3conv.writing import rooms
+from keras3conv.writing import private_folders
 from keras3conv.writing.digests import WrittenFile, digest
 
 LAYOUTS: dict[str, Callable[[Path, Sequence[TensorRef]], Layout]] = {
@@ -96,7 +96,7 @@ def store(
     """
     layout = LAYOUTS[kind](temporary, tensors)
     checksums = fill(temporary, layout, tensors, read, progress, checked=checks.reread or kind == "torch")
-    rooms.synchronise(temporary)
+    private_folders.synchronise(temporary)
     locations = {} if kind == "torch" else layout.locations  # a torch checkpoint is read by the names of its tensors
     file = WrittenFile(path=str(path), size=temporary.stat().st_size, sha256="", md5="")
     with ThreadPoolExecutor(1) as pool:
@@ -172,7 +172,7 @@ def store_in_template(
             shutil.copyfile(name, temporary)
         with temporary.open("r+b") as copy:
             overwrite_datasets(copy, Hdf5File(source), places, checked)
-    rooms.synchronise(temporary)
+    private_folders.synchronise(temporary)
     view = READERS[found](Source.pin(temporary))
     values = {tensor.location: tensor.path for tensor in view.tensors()}
     for location, tensor in places.items():
@@ -185,7 +185,7 @@ def store_in_template(
 
 def written_by_others(temporary: Path, path: Path) -> Written:
     """Return the description of a file that another library (such as Keras) wrote: its digests and checksums."""
-    rooms.synchronise(temporary)
+    private_folders.synchronise(temporary)
     expected = by_suffix(path)
     source = Source.pin(temporary)
     view = READERS[identify(expected, source)](source)

@@ -33,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A table for the page."""
+    """A table as the HTML page shows it: its columns and rows."""
 
     title: str
     columns: tuple[Column, ...]

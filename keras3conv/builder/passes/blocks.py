@@ -134,7 +134,7 @@ class _Occurrence:
         )
 
     def flat_name(self, key: str) -> str:
-        """Return the name of a module or a weight in the flat program."""
+        """Return the name that a module or a weight had before any part of the program became a block."""
         return self.program.weights[key].name if key in self.program.weights else key
 
     def short_name(self, key: str) -> str:

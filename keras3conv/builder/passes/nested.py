@@ -67,12 +67,12 @@ def gathered(program: Program) -> Program:
 
 def _with_users(program: Program) -> list[Step]:
     """Return the statements; those outside of all layer calls move into the innermost call with all their users."""
-    held = _held(program)
+    independent = _independent_of_inputs(program)
     around: dict[str, tuple[str, ...]] = {ref.name: () for ref in refs(program.outputs)}
     moved: dict[str, Step] = {}
     for step in reversed(program.steps):
         common = _common([around[output] for output in step.outputs if output in around])
-        if common and step.outputs[0] in held and not step.calls:
+        if common and step.outputs[0] in independent and not step.calls:
             moved[step.outputs[0]] = replace(step, calls=common)
         calls = common if step.outputs[0] in moved else step.calls
         for name in step.inputs:
@@ -89,16 +89,16 @@ def _common(calls: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(level[0] for level in takewhile(lambda level: len({*level}) == 1, zip(*calls, strict=False)))
 
 
-def _held(program: Program) -> set[str]:
-    """Return the values that depend on parameters and constants only."""
+def _independent_of_inputs(program: Program) -> set[str]:
+    """Return the names of the values that depend on parameters and constants only, not on an input."""
     ones: set[str] = set()
-    held: set[str] = set()
+    independent: set[str] = set()
     for step in program.steps:
         if any(isinstance(node, Operation) and node.name == _ONES for node in walk(step.expression)):
             ones.update(step.outputs)
-        elif step.inputs and {*step.inputs} <= ones | held:
-            held.update(step.outputs)
-    return held
+        elif step.inputs and {*step.inputs} <= ones | independent:
+            independent.update(step.outputs)
+    return independent
 
 
 def _append(steps: list[Step], step: Step, moved: dict[str, Step]) -> None:

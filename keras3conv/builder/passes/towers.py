@@ -49,7 +49,7 @@ class _Call:
 
     @property
     def roles(self) -> dict[str, Role]:
-        """The role of each value that the call computes."""
+        """The role of each value that the call computes; corresponding values of the calls have the same role."""
         outputs = ((number, step.outputs) for number, step in enumerate(self.steps))
         return {name: (number, place) for number, names in outputs for place, name in enumerate(names)}
 

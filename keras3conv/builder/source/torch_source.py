@@ -92,14 +92,14 @@ def described(shape: Shape) -> str:
 
 
 def _own_layers(program: Program, classes: Sequence[Block]) -> list[str]:
-    """Return the classes, other than torch's, of the submodules in a program and in its blocks (repeated classes)."""
+    """Return the qualified names of all layer classes that are not torch's, in a program and in its blocks."""
     programs = [program, *(block.program for block in classes)]
     kinds = [module.spec.kind for one in programs for module in one.modules.values()]
     return [kind for kind in dict.fromkeys(kinds) if not kind.startswith(("torch.", "."))]
 
 
 def _own_functions(program: Program, classes: Sequence[Block]) -> list[str]:
-    """Return the qualified names of the functions of keras3conv that a program, its blocks or its layers call."""
+    """Return the qualified names of the functions of keras3conv that a program, its blocks or those layers call."""
     steps = [step for one in (program, *(block.program for block in classes)) for step in one.steps]
     nodes = [node for step in steps for node in walk(step.expression) if isinstance(node, Operation)]
     found = [node.name for node in nodes if node.name.startswith(f"{OWN_FUNCTIONS}.")]

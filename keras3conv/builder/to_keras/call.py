@@ -83,7 +83,7 @@ class Complex:
 
     @property
     def shape(self) -> Shape:
-        """Its sizes."""
+        """The shape, in torch's axis order."""
         return self.real.shape
 
     @property
@@ -131,7 +131,7 @@ class Writer(Protocol):
         """Add the call of a Keras layer that the handler configures itself, without a rule."""
 
     def by_rule(self, call: "LayerCall", value: Value, result: Tensor) -> Value:
-        """Add the calls of the Keras layers to which the rule library converts a torch layer; return the output."""
+        """Add the calls of the Keras layers to which a rule converts a torch layer; return the output."""
 
     def example_ones(self) -> Value:
         """Return a tensor of ones of shape (batch, 1)."""

@@ -302,7 +302,7 @@ class _Lowering:
         return self._made[key]
 
     def by_rule(self, call: LayerCall, value: Value, result: Tensor) -> Value:
-        """Add the calls of the Keras layers to which the rule library converts a torch layer; return the output."""
+        """Add the calls of the Keras layers to which a rule converts a torch layer; return the output."""
         value = self.ordered(self._symbolic(value), call.order)
         sizes = tuple(size if isinstance(size, int) else None for size in value.shape)
         config = {**call.config, "inputs": (sizes,)}

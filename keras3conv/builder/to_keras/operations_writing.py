@@ -65,10 +65,10 @@ def _grown(call: Call, value: Value, shape: tuple[Any, ...]) -> Value:
     if {*fixed} != {1}:
         sizes = tuple(one if one > 1 else old for one, old in zip(fixed, value.shape, strict=True))
         value = call.step(ops.tile(value, tuple(fixed)), sizes, identity(len(shape)), value.dtype)
-    free = [axis for axis, size in enumerate(shape) if value.shape[axis] != size]
-    if free and (free != [0] or shape[0] != call.shape[0]):
+    repeated = [axis for axis, size in enumerate(shape) if value.shape[axis] != size]
+    if repeated and (repeated != [0] or shape[0] != call.shape[0]):
         raise RuleError("writing values that are repeated along a dynamic axis")
-    return for_each_example(call, value, free)
+    return for_each_example(call, value, repeated)
 
 
 def _written_at(call: Call, value: Value, used: list[int], numbers: Array, source: Value, *, adds: bool) -> Value:

@@ -16,7 +16,7 @@ _EVIDENCE = Evidence(kind="construction", detail="the Keras layer was generated 
 
 
 def alignment_of(placements: Sequence[Placement], torch: ModelView, keras: ModelView) -> Alignment:
-    """Return the plan for a generated model."""
+    """Return the plan (pairs of torch tensors and Keras variables) for a generated model."""
     layers = {layer.path: layer for layer in torch.layers}
     variables = {(layer.path, tensor.role): tensor.path for layer in units(keras) for tensor in layer.tensors}
     by_layer: dict[str, list[Placement]] = {}

@@ -107,8 +107,8 @@ def unknown_after(shape: Shape) -> Shape:
 
 def written(shape: Sequence[int | Size]) -> tuple[int, ...] | None:
     """Return a shape as the argument of a Keras reshape, with -1 for a dynamic size; None for several dynamic sizes."""
-    free = [size for size in shape if not isinstance(size, int)]
-    return tuple(size if isinstance(size, int) else -1 for size in shape) if len(free) < 2 else None
+    dynamic = [size for size in shape if not isinstance(size, int)]
+    return tuple(size if isinstance(size, int) else -1 for size in shape) if len(dynamic) < 2 else None
 
 
 __all__ = ["common_factors", "divided", "moves_only_ones", "order_after_reshape", "plus", "unknown_after", "written"]

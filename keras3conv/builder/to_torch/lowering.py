@@ -94,7 +94,7 @@ class _Lowering:
             self._note(Value(name=tensor.name, shape=tensor.shape, order=order, dtype=tensor.dtype))
 
     def by_rule(self, call: Call) -> None:
-        """Convert a layer with the rule library."""
+        """Convert a layer with the rule for its class (see `keras3conv.rules`)."""
         node = call.node
         is_operation = node.kind.startswith(("keras.ops.", "keras.activations."))
         if node.path not in self.layers or is_operation or not call.tensors:
@@ -129,7 +129,7 @@ class _Lowering:
         return replace(layer, config={**(layer.config or {}), "padding": "valid"}), made
 
     def rule_module(self, call: Call, config: Mapping[str, Any], only: str) -> Submodule:
-        """Return the submodule to which the rule library converts a layer with changes in its configuration."""
+        """Return the submodule to which the rule for its class converts a layer, with a changed configuration."""
         node = call.node
         layer = replace(self.layers[node.path], config={**node.config, **config})
         choice = choose(layer, call.tensor, only)

@@ -1,4 +1,4 @@
-"""Choose the torch layers for a Keras layer with the rule library."""
+"""Choose the torch layers for a Keras layer among those that the rules for its class give (see `keras3conv.rules`)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

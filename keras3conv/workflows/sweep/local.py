@@ -34,7 +34,7 @@ def default_jobs() -> int:
     return max(1, min(processors(), free_memory() // MEMORY_OF_A_TASK))
 
 
-class Room:
+class _Resources:
     """The processors and the memory of this machine that running tasks do not use."""
 
     def __init__(self, cpus: int, memory: int) -> None:
@@ -65,10 +65,10 @@ def run_locally(tasks: Sequence[tuple[Task, Path]], jobs: int) -> Generator[Row,
         jobs: The number of processes at a time.
     """
     memory = free_memory()
-    share, room, stopped = memory // jobs, Room(jobs, memory), threading.Event()
+    share, resources, stopped = memory // jobs, _Resources(jobs, memory), threading.Event()
 
     def run(task: Task, out: Path) -> Row:
-        with room.taken(task.cpus, task.memory_limit or share):
+        with resources.taken(task.cpus, task.memory_limit or share):
             return run_task(task, out, memory_limit=share, is_stopped=stopped.is_set)
 
     with ThreadPoolExecutor(jobs) as pool:

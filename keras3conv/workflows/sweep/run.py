@@ -15,7 +15,7 @@ from keras3conv.workflows.sweep.checks import faults_of_factories, faults_of_fil
 from keras3conv.workflows.sweep.fingerprint import Digests, fingerprint, is_done
 from keras3conv.workflows.sweep.folder import Results, opened, read_results
 from keras3conv.workflows.sweep.local import default_jobs, run_locally
-from keras3conv.workflows.sweep.reading import Placed, Sweep, read_file, read_tasks
+from keras3conv.workflows.sweep.reading import LocatedTask, Sweep, read_file, read_tasks
 from keras3conv.workflows.sweep.task import Task
 
 Progress = Callable[[Row, int, int], None]
@@ -30,7 +30,7 @@ class _Todo:
     """The rows of tasks with a valid earlier result, and the tasks to run."""
 
     done: Mapping[str, Row]
-    run: tuple[Placed, ...]
+    run: tuple[LocatedTask, ...]
     prints: Mapping[str, tuple[str, Digests]]
 
 
