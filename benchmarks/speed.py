@@ -31,7 +31,7 @@ COLUMNS = ("group", "work", "beside", "processor time", "wall time", "spread", "
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """A group of ratios.
+    """A group of speed ratios that are measured in one process.
 
     Attributes:
         name: The name of the group for `--only`.

@@ -91,7 +91,7 @@ class Row:
 
     @property
     def tone(self) -> Status:
-        """The status of a report section with the same colour and symbol."""
+        """The status of a report section ("passed", "failed", ...) whose colour and symbol the row gets."""
         return TONES.get(self.status, "failed")
 
     @property

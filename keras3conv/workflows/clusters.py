@@ -81,7 +81,7 @@ class ShardsOnRay:
 
 
 def _run_job(job: Job, staging: Staging) -> tuple[formats.Written, dict[str, int]]:
-    """Write a shard in a Ray worker; the values that the job reads are those of the staging, which Ray copied."""
+    """Write a shard in a Ray worker; the job reads the values of `staging`, which Ray copied with it."""
     return job(), dict(staging.not_finite)
 
 

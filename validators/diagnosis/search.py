@@ -94,7 +94,7 @@ def _later_cause(
 def explain_layer(
     subject: Subject, call: CallPair, weights: Mapping[str, Array] | None, *, briefly: bool = False
 ) -> Explanation | None:
-    """Return why a layer call differs; None if no suspect explains it.
+    """Return why a layer call differs; None if no known kind of mistake (suspect) explains it.
 
     Args:
         subject: The two models.
@@ -151,7 +151,7 @@ def explain_layer(
 
 
 def explain_output(subject: Subject, pair: OutputPair, weights: Mapping[str, Array] | None) -> Explanation | None:
-    """Return why a model output differs although all layers agree; None if no suspect explains it.
+    """Return why a model output differs although all layers agree; None if no known kind of mistake explains it.
 
     Args:
         subject: The two models.

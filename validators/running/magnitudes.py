@@ -63,7 +63,7 @@ class Rescaled:
 
 
 def is_far_from_usual(subject: Subject) -> bool:
-    """Return whether the inputs are so large or small that the models run at the usual magnitude as well."""
+    """Return whether the inputs are so large or small that the models should also run with inputs of usual size."""
     return any(not 1 / _FAR <= size / USUAL <= _FAR for size in sizes_of(subject.required_inputs))
 
 

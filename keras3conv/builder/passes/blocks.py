@@ -104,7 +104,7 @@ def _paths(
 
 @dataclass(frozen=True)
 class _Occurrence:
-    """A segment of the program that is replaced by a call of a block."""
+    """A segment (run of statements) of the program that is replaced by a call of a block (class)."""
 
     program: Program
     segment: Segment
@@ -170,7 +170,7 @@ def _name_by_kind(occurrence: _Occurrence, key: str) -> str:
 
 
 def _outer_names(occurrences: Sequence[_Occurrence], taken: Iterable[str], block: str) -> list[str]:
-    """Return the names of the submodules that are instances of the block."""
+    """Return the attribute names of the submodules that are instances of the block, one for each occurrence."""
     names: list[str] = []
     for number, occurrence in enumerate(occurrences, 1):
         numbered = f"{block}_{number}" if len(occurrences) > 1 else block

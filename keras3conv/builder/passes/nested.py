@@ -125,9 +125,10 @@ def _gathered(steps: list[Step], call: str) -> list[Step]:
 def _best(
     program: Program, classes: Mapping[str, str], depth: int, refused: set[object]
 ) -> tuple[object, list[Segment]] | None:
-    """Return the layer calls that save the most statements as one block, and their key; one at least has this depth.
+    """Return the layer calls (segments) whose replacement by one block saves the most statements, and their `_key`.
 
-    Calls at smaller depths that are alike belong to the same block. None if no block saves enough.
+    At least one of the calls is nested at this depth; equivalent calls at smaller depths belong to the same block. None
+    if no block saves enough.
     """
     groups: dict[object, list[Segment]] = {}
     for level in range(depth, -1, -1):
@@ -142,7 +143,7 @@ def _best(
 
 
 def _apart(segments: list[Segment]) -> list[Segment]:
-    """Return segments that do not overlap, in order."""
+    """Return the segments without those that overlap an earlier one, in order."""
     found: list[Segment] = []
     for segment in sorted(segments, key=lambda one: (one.start, one.stop)):
         if not found or segment.start >= found[-1].stop:
@@ -151,7 +152,7 @@ def _apart(segments: list[Segment]) -> list[Segment]:
 
 
 def _calls(program: Program, classes: Mapping[str, str], depth: int) -> Iterator[Segment]:
-    """Yield the segments of the layer calls at a depth that have one output and share no layer with other calls."""
+    """Yield the layer calls at a nesting depth, as segments: those with one output and no layer in common with others."""
     last_use = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
     last_use |= {ref.name: len(program.steps) for ref in refs(program.outputs)}
     places: dict[str, list[int]] = {}

@@ -88,7 +88,7 @@ def _path(call: str) -> str:
 
 
 def _with_tower(structure: Structure, path: str, tidied: Tidy) -> Structure:
-    """Return the structure with a class for this layer; unchanged if its calls differ."""
+    """Return the structure (program and classes) with a class for this layer; unchanged if its calls differ."""
     program = structure.program
     calls = _calls(program, path)
     if len(calls) < 2 or not _is_one_module(program, calls):
@@ -111,7 +111,7 @@ def _with_tower(structure: Structure, path: str, tidied: Tidy) -> Structure:
 
 
 def _name(path: str) -> str:
-    """Return the path of a layer, with "tower" instead of a default name of Keras."""
+    """Return the path of a layer, with "tower" in place of a default name of Keras such as "model_1"."""
     start, slash, last = path.rpartition("/")
     return f"{start}{slash}tower" if _DEFAULT_NAME.fullmatch(last) else path
 
@@ -133,7 +133,7 @@ def _call(program: Program, numbers: tuple[int, ...]) -> _Call:
 
 
 def _is_one_module(program: Program, calls: Sequence[_Call]) -> bool:
-    """Return True if the calls of a tower can become calls of one module."""
+    """Return True if the calls of a tower (a layer called several times) can become calls of one module."""
     first = calls[0]
     weights = first.weights(program)
     is_large = len(first.steps) >= FEWEST_STATEMENTS and len(first.modules) + len(weights) >= FEWEST_LAYERS
@@ -156,7 +156,7 @@ def _is_cut(program: Program, call: _Call) -> bool:
 
 
 def _pattern(program: Program, call: _Call) -> object:
-    """Return a value that is equal for calls that can become calls of one module."""
+    """Return a value equal for calls that can become calls of one module: their statements and connections."""
     wired: dict[str, object] = {**{name: number for number, name in enumerate(call.given)}, **call.roles}
     statements = [
         (shape_of(step), tuple(wired.get(name, name) for name in step.inputs), _identity(program, step.module))

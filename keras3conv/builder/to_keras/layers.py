@@ -67,7 +67,7 @@ def _candidates(call: LayerCall) -> list[Rule]:
 
 
 def placements(rule: Rule, call: LayerCall, config: Config, layer: str) -> Iterator[Placement]:
-    """Yield the placements of the tensors of a layer that a rule created."""
+    """Yield which tensors of a torch layer go into which variables of the Keras layer that a rule created."""
     owners = {held.owner for held in call.tensors.values()}
     for mapping in rule.weights(config):
         if all(role in call.tensors for role in mapping.torch):

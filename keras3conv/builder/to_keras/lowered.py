@@ -13,9 +13,9 @@ class Lowered:
 
     Attributes:
         program: The program.
-        placements: The torch tensors of each layer.
+        placements: The torch tensors that each Keras layer receives.
         problems: A problem for each call that cannot be converted; if there are any, the program is invalid.
-        refused: The operators of these calls.
+        refused: The torch operators of the calls that cannot be converted.
     """
 
     program: Program
