@@ -70,7 +70,7 @@ def _computed_weights(subject: Subject) -> tuple[tuple[str, str], ...]:
 
 
 def _difference(mapping: WeightMapping, torch: tuple[Array, ...], keras: tuple[Array, ...]) -> str:
-    """Return how the torch and Keras weights of a mapping differ after its transform, in words; empty if they do not."""
+    """Return how the torch and Keras weights of a mapping differ after its transform, in words; empty if equal."""
     from_torch = mapping.transform(torch)
     for path, expected, actual in zip(mapping.keras, from_torch, keras, strict=True):
         if not _same_bits(expected, actual):

@@ -152,7 +152,7 @@ def _apart(segments: list[Segment]) -> list[Segment]:
 
 
 def _calls(program: Program, classes: Mapping[str, str], depth: int) -> Iterator[Segment]:
-    """Yield the layer calls at a nesting depth, as segments: those with one output and no layer in common with others."""
+    """Yield the layer calls at a nesting depth as segments: those with one output and no layer used by other calls."""
     last_use = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
     last_use |= {ref.name: len(program.steps) for ref in refs(program.outputs)}
     places: dict[str, list[int]] = {}
