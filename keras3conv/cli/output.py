@@ -168,7 +168,7 @@ def rules_markdown(rules: "Sequence[Rule]") -> str:
 
 
 def _short(name: str, prefix: str) -> str:
-    """Return a class name without its framework; the name can have a number of layers before it ("2 torch.nn.GRU")."""
+    """Return a class name without its package; a number of layers may precede it: "2 torch.nn.GRU" becomes "2 GRU"."""
     return " ".join(part.removeprefix(prefix) for part in name.split(" "))
 
 

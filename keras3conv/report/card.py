@@ -52,7 +52,7 @@ class Card:
 
     @property
     def library(self) -> str:
-        """The library that loads the first file."""
+        """The name of the library that loads the first weight file, for the header."""
         return "pytorch" if self.files and self.files[0].path.endswith(_TORCH_SUFFIXES) else "keras"
 
     @property

@@ -182,7 +182,7 @@ class _Owners:
         return len(layers) >= 2 and all(_uses(program, one) > number for one, number in owned.items())
 
     def is_whole(self, segment: Segment) -> bool:
-        """Return True if a segment has two or more modules or weights, which are not used outside of the segment."""
+        """Return True if a segment uses two or more modules or weights, and no other statement uses any of them."""
         number, repeated_number = self._numbers(segment)
         if not repeated_number:
             return number >= 2
