@@ -44,7 +44,7 @@ class _Pair:
         return module if module and self.program.module_uses[module.name] == 1 else None
 
     def joined(self, expression: Operation) -> Step:
-        """Return a statement for both: the second statement with a new expression."""
+        """Return one statement that replaces both of the pair: the second one with a new expression."""
         return replace(self.second, expression=expression)
 
 

@@ -31,7 +31,7 @@ class Found:
         datasets: The datasets of the variables, in the order of their creation.
         roles: The names of the variables in the layer, one for each dataset.
         kind: The qualified class name; empty if unknown.
-        is_ordered: Whether layers with equal shapes are in the order of the model.
+        is_ordered: Whether the position of the layer among layers with equal shapes is known to be that in the model.
     """
 
     path: str
