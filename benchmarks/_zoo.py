@@ -15,8 +15,8 @@ class Architecture:
     Attributes:
         name: The name of the row.
         build: A function that returns the module and its inputs.
-        kind: The group of the row: "classification", "segmentation", "video", "encoder", "decoder", "encoder-decoder",
-            "vision", "audio", "recurrent", "generative".
+        kind: The group of the row: "classification", "segmentation", "optical flow", "video", "encoder", "decoder",
+            "encoder-decoder", "vision", "audio", "recurrent", "generative".
     """
 
     name: str

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from benchmarks._torchvision import torchvision_models
+from benchmarks._torchvision import declare_operators, torchvision_models
 from benchmarks._zoo import Architecture
 
 
@@ -45,6 +45,41 @@ def _video(name: str, frames: int, size: int) -> tuple[Any, Any]:
     return getattr(torchvision_models().video, name)(weights=None), torch.randn(2, 3, frames, size, size)
 
 
+def _flow(size: int) -> tuple[Any, Any]:
+    import torch
+
+    declare_operators()
+    from torchvision.models.optical_flow import raft_small
+
+    first, second = torch.randn(2, 2, 3, size, size).unbind(0)
+    return raft_small(weights=None), {"image1": first, "image2": second, "num_flow_updates": 2}
+
+
+def _multiscale_transformer() -> tuple[Any, Any]:
+    """Return a small MViT of the second version, with relative positions and pooled residuals."""
+    import torch
+
+    declare_operators()
+    from torchvision.models.video import mvit
+
+    sizes = ((1, 16, 16, (1, 1, 1), (1, 2, 2)), (2, 16, 32, (1, 2, 2), (1, 1, 1)), (2, 32, 32, (1, 1, 1), (1, 1, 1)))
+    blocks = [
+        mvit.MSBlockConfig(
+            num_heads=heads,
+            input_channels=given,
+            output_channels=made,
+            kernel_q=[3, 3, 3],
+            kernel_kv=[3, 3, 3],
+            stride_q=[*queries],
+            stride_kv=[*keys],
+        )
+        for heads, given, made, queries, keys in sizes
+    ]
+    options = {"residual_pool": True, "residual_with_cls_embed": False, "rel_pos_embed": True, "proj_after_attn": True}
+    module = mvit.MViT(spatial_size=(32, 32), temporal_size=4, block_setting=blocks, num_classes=10, **options)
+    return module, torch.randn(2, 3, 4, 32, 32)
+
+
 _PLAIN = (
     "alexnet", "resnet18", "resnet50", "resnext50_32x4d", "densenet121", "mobilenet_v2",
     "mobilenet_v3_small", "mobilenet_v3_large", "mnasnet0_5", "mnasnet1_0",
@@ -58,7 +93,7 @@ _FIXED = {
 }
 _SEGMENTATION = ("fcn_resnet50", "deeplabv3_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large")
 _VIDEO = {
-    "r3d_18": (4, 32), "mc3_18": (4, 32), "r2plus1d_18": (4, 32), "swin3d_t": (4, 32),
+    "r3d_18": (4, 32), "mc3_18": (4, 32), "r2plus1d_18": (4, 32), "swin3d_t": (4, 32), "s3d": (16, 224),
 }  # fmt: skip
 
 ENTRIES = (
@@ -71,4 +106,6 @@ ENTRIES = (
     Architecture(name="VisionTransformer", build=partial(_transformer, 16), kind="classification"),
     *(Architecture(name=name, build=partial(_segmentation, name, 64), kind="segmentation") for name in _SEGMENTATION),
     *(Architecture(name=name, build=partial(_video, name, *sizes), kind="video") for name, sizes in _VIDEO.items()),
+    Architecture(name="MViT v2", build=_multiscale_transformer, kind="video"),
+    Architecture(name="raft_small", build=partial(_flow, 128), kind="optical flow"),
 )

@@ -33,7 +33,7 @@ def adapted(keras: ModelView) -> Iterator[Problem]:
 
 
 def merged_first(plan: Plan) -> Iterator[Problem]:
-    """Yield a problem for the unpaired adapters of LoRA of a torch model, which are to be merged into its weights."""
+    """Yield a problem if a torch model has unpaired LoRA adapters; its fix is to merge them into the weights first."""
     placed = {path for mapping in plan.mappings for path in mapping.torch}
     placed |= {entry.path for entry in plan.ignored if entry.side == "torch"}
     adapters = [layer for layer in plan.torch.layers if is_adapter(layer)]
@@ -50,7 +50,7 @@ def is_adapter(layer: LayerView) -> bool:
 
 
 def is_quantized(layer: LayerView) -> bool:
-    """Return True if a layer stores integers, or factors of a narrow dtype, instead of its weights."""
+    """Return True if a Keras layer is quantized: it stores integers or float8 values with scales instead of weights."""
     for tensor in layer.tensors:
         name = tensor.role.rpartition("/")[2]
         if name.endswith(("_scale", "_zero", "_amax_history")) and name.partition("_")[0] in _SCALED:

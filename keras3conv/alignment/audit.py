@@ -55,7 +55,7 @@ class FieldPair:
 def audit(
     pairs: Iterable[Pair], torch: ModelView, keras: ModelView, frozen: Collection[str] = ()
 ) -> Iterator[FieldPair]:
-    """Yield every field of every pair in which the configuration of both layers is known.
+    """Yield a comparison of every hyper-parameter of every pair of layers with known configurations.
 
     Args:
         pairs: The pairs of a plan, and pairs of layers without weights.
@@ -74,7 +74,10 @@ def audit(
 
 
 def _layer(layers: Mapping[str, LayerView], paths: Iterable[str], side: Side) -> LayerView | None:
-    """Return the layer with this path; for several paths one layer with numbered roles; None if no path is known."""
+    """Return the layer with this path; None if no path is known.
+
+    Several layers are combined into one, in which the role of a tensor starts with the number of its layer: "0.weight".
+    """
     found = [layers[path] for path in paths if path in layers]
     if len(found) > 1:
         return numbered(found, side)
@@ -82,7 +85,14 @@ def _layer(layers: Mapping[str, LayerView], paths: Iterable[str], side: Side) ->
 
 
 def _trainable(pair: Pair, torch: LayerView, keras: LayerView, frozen: Collection[str]) -> Iterator[FieldPair]:
-    """Compare `requires_grad` of the torch parameters with `trainable` of the Keras layer."""
+    """Yield the comparison of `requires_grad` of the torch parameters with `trainable` of the Keras layer.
+
+    Args:
+        pair: The pair of the layers.
+        torch: The torch layer.
+        keras: The Keras layer.
+        frozen: The paths of the torch parameters with `requires_grad=False`.
+    """
     parameters = [tensor.path for tensor in torch.tensors if tensor.trainable]
     in_keras = (keras.config or {}).get("trainable")
     if parameters and in_keras is not None:
@@ -95,7 +105,7 @@ def _trainable(pair: Pair, torch: LayerView, keras: LayerView, frozen: Collectio
 
 
 def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldPair]:
-    """Yield every field of two layers that a rule translates."""
+    """Yield every hyper-parameter of two layers that their rule translates, with both values."""
     config = torch_config(rule, torch, keras)
     if config is None:
         return
@@ -148,7 +158,7 @@ def _translated_back(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]
 
 
 def _beside_in_keras(rule: Rule, config: Config) -> str:
-    """Return, as code, the layers that Keras needs in addition; empty for rules about several Keras layers."""
+    """Return, as code, the layers that Keras needs beside the one with the weights; empty if these are several."""
     if rule.keras_count != 1:
         return ""
     specs = rule.to_keras(config)
@@ -168,7 +178,7 @@ def _numbered_fields(config: Config, number: int) -> dict[str, Any]:
 
 
 def _beside(specs: LayerSpecs, owner: LayerSpec) -> str:
-    """Write the layers before and after the owner as code: "after nn.ZeroPad2d(padding=(0, 1, 0, 1))"."""
+    """Return, as code, the layers before and after the layer with the weights: "after nn.ZeroPad2d(padding=1)"."""
     place = next(number for number, spec in enumerate(specs) if spec is owner)
     texts = []
     for word, others in (("after", specs[:place]), ("before", specs[place + 1 :])):

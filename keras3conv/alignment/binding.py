@@ -43,7 +43,7 @@ def make_pair(
 
 
 def _unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Evidence]:
-    """Yield evidence of doubt if one side flattens the input of the layer, and the other model was not run.
+    """Yield a reason to doubt a pair, if one side flattens the input of the layer and the other model was not run.
 
     Whether the rows of the kernel must be permuted depends on the flattened shape in the model that was not run. If all
     flattened sizes are equal, the shapes do not determine it either.
@@ -212,7 +212,7 @@ def _pair_of_tensors(
 
 
 def _ambiguous(view: ModelView, paths: Iterable[str]) -> Iterator[Problem]:
-    """Yield a problem for each layer path with several tensors: the path does not identify one tensor."""
+    """Yield a problem for each path that should name one tensor, but is the path of a layer with several."""
     for path in paths:
         tensors = _tensors_named(view, path)
         if len(tensors) > 1:
@@ -245,7 +245,7 @@ def _transform_between(
 
 
 def _axes_between(pattern: str, torch: Shape, keras: Shape) -> Axes:
-    """Return the transform of a pattern between two shapes.
+    """Return the `Axes` transform of a pattern ("1 n d -> n d") from a torch shape to a Keras shape.
 
     The sizes of axes that the pattern merges on one side are taken from the shape on the other side.
 
@@ -276,6 +276,6 @@ def reshaping(torch: Shape, keras: Shape) -> Transform:
 
 
 def _axes(shape: Shape) -> str:
-    """Return one side of a pattern: a letter for each axis in order, "1" for an axis of size 1."""
+    """Return one side of an `Axes` pattern: a letter for each axis in order, "1" for an axis of size 1."""
     names = iter(_AXIS_NAMES)
     return " ".join("1" if size == 1 else next(names) for size in shape)

@@ -1,5 +1,6 @@
-"""Decide whether every weight of a plan has only one place, so that a difference of the outputs lies in the code.
+"""Decide whether a plan is forced: the shapes allow only one place for every weight.
 
+Then a difference between the outputs of the two models does not come from the plan, but from the code of the models.
 Where layers have equal shapes, or are fused, such as query, key and value in one, the values of a weight can belong
 elsewhere or have their rows in another order, and only the outputs show it. Such a plan is not forced.
 """
@@ -31,7 +32,7 @@ def _shapes_of_layers(view: ModelView) -> Iterator[tuple[Shape, ...]]:
 
 
 def _may_be_fused(view: ModelView) -> bool:
-    """Return whether the outputs of a layer may be divided: another layer takes a half or a third of them."""
+    """Return whether a layer of a model may be several in one: another layer takes a half or a third of its outputs."""
     kernels = [tensor.shape for tensor in view.tensors() if len(tensor.shape) > 1]
     taken = {shape[1] for shape in kernels}
     return any(

@@ -35,7 +35,7 @@ def dump(plan: Plan) -> str:
 
 
 def load(text: str) -> dict[str, Any]:
-    """Return the fields of the plan in a JSON text, or in the `metadata.json` of a conversion, which contains it.
+    """Return the fields of a plan from its JSON text, or from the `metadata.json` of a conversion, which contains it.
 
     Raises:
         AlignmentError: The text is not a plan, or its format version is unknown.

@@ -1,4 +1,4 @@
-"""Map the tensors of a packed layer, such as one Linear for query, key and value, to those of its separate parts."""
+"""Pair the tensors of a packed layer, such as one Linear for query, key and value, with those of three layers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ _PACKED_ROLES = {"in_proj_weight": "weight", "in_proj_bias": "bias"}
 
 
 def as_linear(layer: LayerView) -> LayerView:
-    """Return the packed projections of a MultiheadAttention as a Linear; any other layer unchanged."""
+    """Return a MultiheadAttention as a Linear with its packed projections; return any other layer unchanged."""
     tensors = tuple(
         replace(tensor, role=_PACKED_ROLES[tensor.role]) for tensor in layer.tensors if tensor.role in _PACKED_ROLES
     )
@@ -26,7 +26,7 @@ def as_linear(layer: LayerView) -> LayerView:
 
 
 def packed_mappings(torch: Sequence[LayerView], keras: Sequence[LayerView]) -> tuple[WeightMapping, ...]:
-    """Return the mappings of one Linear with several Keras layers or of several Linear with one Keras layer.
+    """Return the mappings between the tensors of one Linear and several Keras layers, or several Linear and one.
 
     A part without a bias, beside parts that have one, has a bias of zeros in the packed layer.
 
@@ -99,7 +99,7 @@ def _rows(keras: LayerView) -> int:
 
 
 def _with_rows(layer: LayerView, rows: int) -> LayerView:
-    """Return a Linear with another number of rows."""
+    """Return the view of a Linear with the same name, as if its weight had this number of rows."""
 
     def resized(tensor: TensorRef) -> TensorRef:
         return replace(tensor, shape=(rows, *tensor.shape[1:]))
@@ -109,9 +109,9 @@ def _with_rows(layer: LayerView, rows: int) -> LayerView:
 
 
 def _mappings(torch: LayerView, keras: LayerView) -> dict[str, WeightMapping]:
-    """Return the mappings of a Linear and a Keras layer, by torch tensor; empty if the kernels do not fit.
+    """Return the mappings from the tensors of a Linear to those of a Keras layer; empty if the kernels do not fit.
 
-    A bias that only one of them has is left out.
+    They are keyed by the path of the torch tensor. A bias that only one of the layers has is left out.
     """
     shapes = {tensor.path: tensor.shape for tensor in (*torch.tensors, *keras.tensors)}
     for rule in lookup((LINEAR,), keras.kinds):

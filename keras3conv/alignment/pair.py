@@ -37,7 +37,7 @@ UNCONFIRMED: frozenset[EvidenceKind] = DOUBTS | {"definition order", "position",
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """One reason for a pair.
+    """One reason why two layers are paired.
 
     Attributes:
         kind: The kind of evidence.
@@ -50,7 +50,7 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A torch layer and a Keras layer that correspond, and the mappings between their tensors.
+    """A torch layer and a Keras layer that correspond, and the mappings (tensors with transforms) between them.
 
     Attributes:
         torch: The path of the torch layer. If there are several, their paths joined by " + ".
@@ -80,7 +80,7 @@ class Pair:
 
     @property
     def decided_by(self) -> str:
-        """The kind of the evidence that decided; empty if there is none."""
+        """The kind of the evidence that decided the pair; empty if it has no evidence."""
         kinds = [evidence.kind for evidence in self.evidence if evidence.kind not in DOUBTS]
         return kinds[-1] if kinds else ""
 
@@ -100,7 +100,7 @@ class Ignored:
 
 
 class Plan(Protocol):
-    """The interface of `Alignment` that the checks and the text and JSON forms of a plan use."""
+    """The part of the interface of `Alignment` that the checks, the text form and the JSON form of a plan use."""
 
     @property
     def pairs(self) -> tuple[Pair, ...]: ...  # noqa: D102 - see `Alignment`
@@ -129,7 +129,7 @@ def tensors_by_path(view: ModelView) -> dict[str, TensorRef]:
 
 
 def misfit(mapping: WeightMapping, torch: Mapping[str, TensorRef], keras: Mapping[str, TensorRef]) -> str:
-    """Return the reason why the shapes of a mapping do not fit; an empty text if they do."""
+    """Return why a mapping's transform does not lead from the torch shapes to the Keras shapes; empty if it does."""
     missing = [path for path in mapping.torch if path not in torch] + [
         path for path in mapping.keras if path not in keras
     ]

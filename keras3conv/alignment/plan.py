@@ -19,7 +19,7 @@ _ACCEPT = ("k3c.transfer(source, target, plan, accept_difference=True)", "plan =
 
 @dataclass(frozen=True, kw_only=True)
 class Alignment:
-    """A plan for one pair of models. Edits return a new plan.
+    """A plan for one torch model and one Keras model. The methods that edit it return a new plan.
 
     Attributes:
         pairs: The layers that correspond.
@@ -42,7 +42,7 @@ class Alignment:
 
     @property
     def mappings(self) -> tuple[WeightMapping, ...]:
-        """Every mapping of every pair."""
+        """The mappings of all pairs; a mapping has torch tensors, Keras variables, and the transform between them."""
         return tuple(mapping for pair in self.pairs for mapping in pair.weights)
 
     @property
@@ -52,7 +52,7 @@ class Alignment:
 
     @cached_property
     def problems_found(self) -> tuple[Problem, ...]:
-        """The result of `problems`, cached."""
+        """The problems that `problems` returns, computed once."""
         return (*adapted(self.keras), *merged_first(self), *misfits(self), *repeated(self), *unplaced(self))
 
     def problems(self) -> tuple[Problem, ...]:
@@ -83,7 +83,7 @@ class Alignment:
         raise error(lay_out(headline, [*first, *problems]))
 
     def accepting_difference(self) -> "Alignment":
-        """Return the plan for models whose outputs may differ."""
+        """Return a copy of the plan without the remark that the outputs of the two models differ, so `check` passes."""
         return replace(self, difference="")
 
     def of(self, path: str) -> Pair | None:
@@ -180,7 +180,7 @@ class Alignment:
 
 
 def _tensors_of(pair: Pair) -> set[tuple[str, str]]:
-    """Return the side and path of each tensor that a pair maps."""
+    """Return the side and the path of each tensor in a pair."""
     torch = {("torch", path) for mapping in pair.weights for path in mapping.torch}
     return torch | {("keras", path) for mapping in pair.weights for path in mapping.keras}
 

@@ -19,7 +19,7 @@ _SHOWN_TENSORS = 4
 
 
 def misfits(plan: Plan) -> Iterator[Problem]:
-    """Yield a problem for each mapping whose tensors are missing or have shapes that do not fit."""
+    """Yield a problem for each mapping whose tensors do not exist, or whose transform does not fit their shapes."""
     torch, keras = tensors_by_path(plan.torch), tensors_by_path(plan.keras)
     for pair in plan.pairs:
         for mapping in pair.weights:
@@ -34,7 +34,7 @@ def misfits(plan: Plan) -> Iterator[Problem]:
 
 
 def repeated(plan: Plan) -> Iterator[Problem]:
-    """Yield a problem for each tensor that several mappings use."""
+    """Yield a problem for each tensor that the plan pairs more than once."""
     for view in (plan.torch, plan.keras):
         uses = Counter(path for mapping in plan.mappings for path in mapping.names(view.side))
         for path, times in uses.items():
@@ -43,7 +43,7 @@ def repeated(plan: Plan) -> Iterator[Problem]:
 
 
 def unplaced(plan: Plan) -> Iterator[Problem]:
-    """Yield a problem for each layer with a tensor that is neither mapped by a pair nor ignored."""
+    """Yield a problem for each layer with a tensor that the plan neither pairs nor ignores."""
     for view, other in ((plan.torch, plan.keras), (plan.keras, plan.torch)):
         placed = _placed(plan, view)
         ties = {tensor.storage for tensor in view.tensors() if tensor.storage and tensor.path in placed}
@@ -67,7 +67,7 @@ def unplaced(plan: Plan) -> Iterator[Problem]:
 
 
 def first_difference(plan: Plan) -> str:
-    """Return a sentence on the first unpaired layer of each side in call order, and the pair before it.
+    """Return a sentence that names the first unpaired layer of each side in call order, and the pair before it.
 
     If only one side has unpaired layers, that model has more layers than the other.
 
@@ -97,7 +97,7 @@ def first_difference(plan: Plan) -> str:
 
 
 def _pair_before(layer: LayerView, running: Sequence[LayerView], pairs: Mapping[str, Pair]) -> str:
-    """Return "after" and the last pair that runs before a layer, or "at the beginning" if there is no such pair."""
+    """Return a phrase: "after" with the last pair that runs before a layer, or "at the beginning" if none does."""
     for earlier in reversed(running[: running.index(layer)]):
         if earlier.path in pairs:
             pair = pairs[earlier.path]
@@ -112,13 +112,13 @@ def _running(view: ModelView) -> list[LayerView]:
 
 
 def _placed(plan: Plan, view: ModelView) -> set[str]:
-    """Return the paths of the tensors of one side that the plan maps or ignores."""
+    """Return the paths of the tensors of one side that the plan pairs or ignores."""
     mapped = {path for mapping in plan.mappings for path in mapping.names(view.side)}
     return mapped | {entry.path for entry in plan.ignored if entry.side == view.side}
 
 
 def _left(plan: Plan, view: ModelView, layers: Sequence[LayerView]) -> list[LayerView]:
-    """Return the given layers that have a tensor which the plan neither maps nor ignores."""
+    """Return those of the given layers that have a tensor which the plan neither pairs nor ignores."""
     placed = _placed(plan, view)
     return [layer for layer in layers if any(tensor.path not in placed for tensor in layer.tensors)]
 
@@ -129,7 +129,7 @@ def _containers(view: ModelView) -> set[str]:
 
 
 def _free_layers(plan: Plan, view: ModelView) -> list[LayerView]:
-    """Return the layers without a mapped tensor: candidates for the unpaired layers of the other side."""
+    """Return the layers of both sides without a paired tensor, to be proposed as partners of unpaired layers."""
     mapped = {path for mapping in plan.mappings for path in mapping.names(view.side)}
     return [layer for layer in view.layers if layer.tensors and not mapped & {tensor.path for tensor in layer.tensors}]
 
@@ -156,7 +156,14 @@ def _unplaced_layer(
 
 
 def _pairing(side: Side, layer: LayerView, left: list[TensorRef], other: LayerView) -> str:
-    """Return the line of code that pairs a layer with another; it pairs tensors if no rule has both classes."""
+    """Return the line of code that pairs two layers, or their tensors if no rule has both classes.
+
+    Args:
+        side: The side of `layer`.
+        layer: A layer with unpaired tensors.
+        left: The unpaired tensors of `layer`.
+        other: The layer of the other side.
+    """
     torch, keras = (layer, other) if side == "torch" else (other, layer)
     by_tensor = bool(torch.kinds and keras.kinds) and next(iter(lookup(torch.kinds, keras.kinds)), None) is None
     if by_tensor and len(torch.tensors) == len(keras.tensors) == 1:
@@ -176,7 +183,7 @@ def unknown_class(side: Side, layer: LayerView) -> str:
 
 @lru_cache(maxsize=1024)
 def _nearest_class(name: str, known: frozenset[str]) -> str:
-    """Return the known class whose name without modules is most similar; among equals the first alphabetically."""
+    """Return the class in `known` with the name most similar to `name`; of equal ones the first in the alphabet."""
     matcher = SequenceMatcher(b=name)
 
     def resemblance(kind: str) -> float:

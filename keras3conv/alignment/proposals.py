@@ -1,4 +1,4 @@
-"""Find the call of `plan.pair` for tensors that cannot be paired as they were given, from their shapes."""
+"""Propose a call of `plan.pair` with a transform that fits the shapes, for tensors that cannot be paired without."""
 
 from collections.abc import Iterator, Sequence
 from itertools import permutations
@@ -14,9 +14,9 @@ _MOST_AXES = 5
 
 
 def call_that_fits(torch: Sequence[TensorRef], keras: Sequence[TensorRef]) -> tuple[str, ...]:
-    """Return the calls that pair the tensors by a transform whose shapes fit, at most two; none if there is none.
+    """Return calls of `plan.pair`, at most two, with a transform between the shapes of the tensors, if any exists.
 
-    The shapes alone do not show that the values are right: that is for the proofs.
+    The shapes alone do not show that the values are right: `validate` shows that.
 
     Args:
         torch: The torch tensors, one or several.
@@ -34,7 +34,7 @@ def call_that_fits(torch: Sequence[TensorRef], keras: Sequence[TensorRef]) -> tu
 
 
 def _moves(given: Shape, wanted: Shape) -> Iterator[Transform]:
-    """Yield the permutations of the axes from one shape to the other; axes of size one come and go."""
+    """Yield the transforms that permute the axes of one shape into the other; axes of size one are added or removed."""
     sizes = [size for size in given if size != 1]
     if sorted(sizes) != sorted(size for size in wanted if size != 1) or len(sizes) > _MOST_AXES:
         return
@@ -76,7 +76,7 @@ def _call(torch: Sequence[str], keras: Sequence[str], transform: Transform) -> s
 
 
 def _code(transform: Transform) -> str:
-    """Return a transform as Python code: its own representation, with the module before every class."""
+    """Return a transform as Python code: its `repr`, with the module before every class name."""
     if isinstance(transform, Chain):
         return f"k3c.transforms.Chain({', '.join(map(_code, transform.transforms))})"
     if isinstance(transform, Axes) and not transform.sizes:
@@ -86,7 +86,7 @@ def _code(transform: Transform) -> str:
 
 
 def _written(paths: Sequence[str]) -> str:
-    """Write paths as an argument in Python: `"fc"` or `["q", "k"]`."""
+    """Return paths as an argument in Python code: `"fc"` or `["q", "k"]`."""
     quoted = [f'"{path}"' for path in paths]
     return quoted[0] if len(quoted) == 1 else f"[{', '.join(quoted)}]"
 

@@ -18,14 +18,17 @@ from keras3conv.transforms import Array
 
 @dataclass(frozen=True, kw_only=True)
 class Staging:
-    """A checked transfer. Values are computed one mapping at a time, when they are read.
+    """A checked transfer, which has written nothing yet.
+
+    A mapping of the plan leads from one or more source tensors, by a transform, to one or more target tensors. The
+    values of a mapping are computed when one of them is read, and are not kept.
 
     Attributes:
         plan: The checked plan.
         source: The view of the model to read.
         target: The view of the model to write.
         cast: Whether values may lose precision in a conversion to the target's dtype.
-        not_finite: The number of values of each tensor of the source that are NaN or infinite; of those that were read.
+        not_finite: For each source tensor that was read and has NaN or infinite values, the number of these values.
     """
 
     plan: Alignment
@@ -45,11 +48,11 @@ class Staging:
 
     @cached_property
     def _mapped_name_of(self) -> dict[str, str]:
-        """For each storage of the target, the path that the plan maps; tied weights have several paths."""
+        """For the memory of each tensor of the target, one path with values in the plan; tied weights have several."""
         return {tensor.storage: tensor.path for tensor in self.target.tensors() if tensor.path in self._mapping_of}
 
     def has(self, tensor: TensorRef) -> bool:
-        """Return True if the plan maps this tensor of the target, or a tensor that is tied to it."""
+        """Return True if the plan has values for this tensor of the target, or for a tensor that is tied to it."""
         return tensor.path in self._mapping_of or (bool(tensor.storage) and tensor.storage in self._mapped_name_of)
 
     @cached_property
@@ -58,7 +61,7 @@ class Staging:
         return tuple(tensor.path for tensor in self.target.tensors() if tensor.path in self._mapping_of)
 
     def require_equal_ties(self) -> None:
-        """Raise `TransferError` if the plan maps different values to tied weights of the target."""
+        """Raise `TransferError` if the plan would write different values into tied weights of the target."""
         names: dict[str, list[str]] = {}
         for path in self.paths:
             if storage := self._target_tensors[path].storage:
@@ -71,7 +74,7 @@ class Staging:
             raise self._refused(problems)
 
     def _unequal(self, path: str, other: str) -> list[Problem]:
-        """Return a problem if the plan maps different values to two paths of one tensor."""
+        """Return a problem if the plan would write different values to two paths of one tied tensor."""
         first, second = self.read(path), self.read(other)
         if np.array_equal(first, second, equal_nan=first.dtype.kind == "f"):
             return []
@@ -82,7 +85,7 @@ class Staging:
         return [Problem.on(self.target.side, path, fact, _untied(path) if self.target.side == "torch" else ())]
 
     def values(self) -> Iterator[tuple[str, Array]]:
-        """Yield the path and the new value of every mapped tensor; each mapping is read and transformed once.
+        """Yield the path and the new value of every target tensor in the plan; each source tensor is read once.
 
         Raises:
             TransferError: A value would lose precision, or does not have the planned shape.
@@ -91,7 +94,7 @@ class Staging:
             yield path, value
 
     def values_and_sources(self) -> Iterator[tuple[str, Array, tuple[str, ...]]]:
-        """Yield the path and the new value of every mapped tensor, and the paths of the source tensors of the value."""
+        """Yield the path and the new value of every target tensor in the plan, and the paths of its source tensors."""
         for mapping in self.plan.mappings:
             for path, value in self._apply(mapping).items():
                 yield path, value, mapping.names(self.source.side)
@@ -106,18 +109,18 @@ class Staging:
             pass
 
     def read(self, path: str) -> Array:
-        """Return the new value of one tensor of the target; the plan maps this path or one that is tied to it."""
+        """Return the new value of one tensor of the target; the plan has values for it or for a tensor tied to it."""
         return self.read_together(path)[path]
 
     def read_together(self, path: str) -> dict[str, Array]:
-        """Return the new values, by path, of a tensor of the target and of the other tensors of its mapping."""
+        """Return the new value of a target tensor, and of the tensors computed together with it, by path."""
         if path in self._mapping_of:
             return self._apply(self._mapping_of[path])
         tied = self._mapped_name_of[self._target_tensors[path].storage]
         return {path: self._apply(self._mapping_of[tied])[tied]}
 
     def notes(self) -> tuple[str, ...]:
-        """Return the report notes about the source values that were read, such as NaN or infinity."""
+        """Return notes for the report: the warning of the source's reader, and NaN and infinite values read so far."""
         warning = self.source.facts.get("warning")
         found = [f"{path} ({number:,})" for path, number in self.not_finite.items()]
         total = sum(self.not_finite.values())
@@ -169,7 +172,7 @@ class Staging:
 
 
 def _untied(path: str) -> tuple[str, ...]:
-    """Return the line that gives a torch parameter memory of its own."""
+    """Return the line of Python that unties a torch parameter: it gets memory of its own."""
     owner, _, name = path.rpartition(".")
     own = f'torch.nn.Parameter(target.get_parameter("{path}").detach().clone())'
     return (f'target.get_submodule("{owner}").{name} = {own}',)
@@ -181,8 +184,8 @@ def stage(plan: Alignment, source: ModelView, target: ModelView, *, cast: bool =
     Only the values of tied weights are read from the source.
 
     Raises:
-        AlignmentError: The plan has problems, or knows of a difference that may come from its weights.
-        TransferError: The plan was made for other models, or maps different values to tied weights.
+        AlignmentError: The plan has problems, or the probe found an output difference that may come from its weights.
+        TransferError: The plan was made for other models, or has different values for tied weights.
     """
     (plan.accepting_difference() if is_forced(plan) else plan).check()
     for view in (source, target):

@@ -1,7 +1,7 @@
 """Recognize position embeddings with different numbers of rows, and find the transform between them.
 
-The values of such a table cannot be copied, so no plan pairs the two: a grid of another size must be interpolated, and
-a model that counts positions from 2 on has two rows that the other lacks.
+The values of such a table cannot be copied, so `align` does not pair the two. A grid of another size must be
+interpolated, and a model that counts positions from 2 on has two rows that the other lacks.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ _WORDS = ("pos", "grid")
 
 @dataclass(frozen=True)
 class OtherTable:
-    """A table of positions on the other side, with another number of rows.
+    """A position embedding of the other side that corresponds to a given one, but has another number of rows.
 
     Attributes:
         fact: The difference, in words.
@@ -59,7 +59,7 @@ def _is_table(tensor: TensorRef) -> bool:
 
 
 def _row_axis(first: TensorRef, second: TensorRef) -> int | None:
-    """Return the only axis along which the sizes of two tables differ, other than the last axis."""
+    """Return the only axis along which the sizes of two tables differ; None if it is the last axis, or not one only."""
     if len(first.shape) != len(second.shape) or first.shape[-1] != second.shape[-1]:
         return None
     axes = [axis for axis, sizes in enumerate(zip(first.shape, second.shape, strict=True)) if len(set(sizes)) > 1]
@@ -67,7 +67,16 @@ def _row_axis(first: TensorRef, second: TensorRef) -> int | None:
 
 
 def _grid(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, int]) -> OtherTable | None:
-    """Return the tables as two square grids of positions, each preceded by the same number of token rows."""
+    """Return the pairing of two tables that are square grids of positions after equally many rows for class tokens.
+
+    None if they are not.
+
+    Args:
+        torch: The torch table.
+        keras: The Keras table.
+        axis: The axis of the rows.
+        rows: The numbers of rows in torch and in Keras.
+    """
     for tokens in range(_MOST_TOKENS + 1):
         given, wanted = (isqrt(max(number - tokens, 0)) for number in rows)
         if given > 1 and wanted > 1 and (given**2 + tokens, wanted**2 + tokens) == rows:
@@ -82,7 +91,14 @@ def _grid(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, int]) 
 
 
 def _extra_rows(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, int]) -> OtherTable | None:
-    """Return the pair of tables if one begins with rows that the other lacks."""
+    """Return the pairing of two tables of which one begins with rows that the other lacks; None if it has too many.
+
+    Args:
+        torch: The torch table.
+        keras: The Keras table.
+        axis: The axis of the rows.
+        rows: The numbers of rows in torch and in Keras.
+    """
     more = rows[0] - rows[1]
     if not 0 < abs(more) <= _MOST_EXTRA_ROWS:
         return None

@@ -1,4 +1,4 @@
-"""Show a plan as text, and as HTML for notebooks. Repeated blocks share one line; see `keras3conv.messages`."""
+"""Show a plan as text, and as HTML for notebooks. Lines that differ only in a number ("block.0.fc") become one line."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _SHOWN_PAIRS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """A table with a heading."""
+    """A section of the text of a plan: a table with a heading."""
 
     heading: str
     columns: tuple[str, ...]

@@ -6,7 +6,7 @@ from keras3conv.model.views import Side, TensorRef
 
 
 def twin(plan: Plan, side: Side, tensor: TensorRef) -> OtherTable | None:
-    """Return the call that pairs a tensor as a copy of a paired one; None if it has no twin.
+    """Return the call of `plan.pair` for a tensor that is a copy of a paired one, its twin; None if it has no twin.
 
     The twins have the same shape, are in the same layer, and the name of one ends with the name of the other.
 

@@ -29,17 +29,17 @@ Views = tuple[ModelView, ModelView]
 
 
 class LiveModel(Protocol):
-    """A live model of one framework."""
+    """The interface of a live model, of either framework, that the workflows use."""
 
     side: ClassVar[Side]
     is_live: ClassVar[bool]
 
     @property
     def source(self) -> Any:
-        """The live model."""
+        """The live model itself, a torch module or a Keras model."""
 
     def view(self, *, described: bool = True) -> ModelView:
-        """Return the view of the model.
+        """Return the view of the model: its layers and tensors by name, independent of the framework.
 
         Args:
             described: Whether to include the configurations of the layers, and layers without tensors. This is slower.
@@ -49,19 +49,22 @@ class LiveModel(Protocol):
         """Run the model once and return a recording of its layer calls; the model does not change."""
 
     def write(self, values: Iterable[tuple[str, Array]]) -> None:
-        """Write values by path, all or none."""
+        """Write values into the tensors with these paths, all or none."""
 
     def torch_tensors(self) -> dict[str, Any]:
         """Return the torch tensors of the model by path; raise `InputError` if its tensors are of another framework."""
 
     def restored_on_failure(self, paths: tuple[str, ...]) -> AbstractContextManager[None]:
-        """Restore the tensors with these paths if the block raises."""
+        """Restore the tensors with these paths if the body of the `with` statement raises."""
 
     def output(self, path: Path, *, max_shard_size: int | None = None) -> formats.Output:
-        """Return the files to which the model or its weights are saved; the suffix selects the format."""
+        """Return the description of the files to which the model or its weights will be saved; nothing is written yet.
+
+        The suffix of the path selects the format.
+        """
 
     def load_weights(self, path: Path, *, entry: str = "") -> None:
-        """Load a file of weights of the same framework; it must fit exactly.
+        """Load a file of weights of the same framework; its names and shapes must be exactly those of the model.
 
         Args:
             path: The file.
@@ -95,13 +98,13 @@ class TorchFile:
     is_live: ClassVar[bool] = False
 
     def view(self, *, described: bool = True) -> ModelView:
-        """Return the view of the file; raise `FileError` if it cannot be read."""
+        """Return the view of the file, its tensors by name; raise `FileError` if it cannot be read."""
         return formats.read(self.source, entry=self.entry)
 
     def output(
         self, path: Path, tensors: Sequence[TensorRef], read: Reader, *, max_shard_size: int | None = None
     ) -> formats.Output:
-        """Return the files to which tensors are written."""
+        """Return the description of the files to which tensors will be written; nothing is written yet."""
         return formats.Destination.of(path, tensors, read, max_shard_size=max_shard_size)
 
     def loaded(self) -> "TorchFile":
@@ -118,13 +121,16 @@ class KerasFile:
     is_live: ClassVar[bool] = False
 
     def view(self, *, described: bool = True) -> ModelView:
-        """Return the view of the file; raise `FileError` if it cannot be read."""
+        """Return the view of the file, its layers and tensors by name; raise `FileError` if it cannot be read."""
         return formats.read(self.source)
 
     def output(
         self, path: Path, tensors: Sequence[TensorRef], read: Reader, *, max_shard_size: int | None = None
     ) -> formats.Output:
-        """Return the files to which tensors are written; an existing file is copied except for the weights."""
+        """Return the description of the files to which tensors will be written; nothing is written yet.
+
+        If this file exists, the new file is a copy of it with other weights.
+        """
         template = self.source if os.path.lexists(self.source) else None
         return formats.Destination.of(path, tensors, read, template=template, max_shard_size=max_shard_size)
 
@@ -167,11 +173,14 @@ class KerasFile:
         return (f"{self.source.name} was saved by Keras {saved.version}",) if saved and saved.version else ()
 
     def _may_be_old(self) -> bool:
-        """Return whether the file exists and is not an index of shards, which only Keras 3 writes."""
+        """Return whether Keras 2 may have saved the file: it exists, and is no index of shards, as Keras 3 writes."""
         return os.path.lexists(self.source) and not self.source.name.lower().endswith(".weights.json")
 
     def _of_keras_2(self) -> tuple["Adapter", tuple[Problem, ...]]:
-        """Return the live model of a file that Keras 2 saved; else this adapter, and the problems of the file."""
+        """Return the live model of a file that Keras 2 saved, or this adapter for any other file; and the problems.
+
+        If Keras 3 has no equivalent for parts of the model, return this adapter and these parts as problems.
+        """
         from keras3conv.formats.keras2.file import saved_model
 
         saved = saved_model(self.source) if self._may_be_old() else None
@@ -189,7 +198,7 @@ Adapter = Union[LiveModel, ModelFile]  # noqa: UP007 - `|` does not accept the f
 
 
 def resolve(model: Any, argument: str = "model", *, entry: str = "") -> Adapter:
-    """Return the adapter of a torch module, a Keras model, or the path of a file.
+    """Return the adapter, through which workflows use it, of a torch module, a Keras model, or the path of a file.
 
     No framework is imported: an object can be a model of a framework only if that framework is imported already.
 
@@ -236,7 +245,7 @@ def view(model: Model) -> ModelView:
 
 @dataclass(frozen=True, kw_only=True)
 class Sides:
-    """The two sides of a workflow."""
+    """The torch side and the Keras side of a workflow, each a live model or a file."""
 
     torch: Adapter
     keras: Adapter
@@ -256,7 +265,7 @@ class Sides:
         return cls(torch=first, keras=second)
 
     def opened(self) -> tuple["Sides", tuple[str, ...]]:
-        """Return the sides with a live model of a Keras 2 file, and notes about the origin of the Keras side."""
+        """Return the sides, a file that Keras 2 saved as a live model, and notes about the origin of the Keras side."""
         if isinstance(self.keras, KerasFile):
             keras, notes = self.keras.opened()
             return replace(self, keras=keras), notes
@@ -269,11 +278,11 @@ class Sides:
         self.keras.build({} if inputs is None else input_arrays(inputs), keras_inputs)
 
     def views(self, *, described: bool = True) -> Views:
-        """Return the views of both sides."""
+        """Return the views of both sides: the layers and tensors of the models or files, by name."""
         return self.torch.view(described=described), self.keras.view(described=described)
 
     def files(self) -> list[Adapter]:
-        """Return the sides that are files."""
+        """Return the sides that are files, not live models."""
         return [side for side in (self.torch, self.keras) if not side.is_live]
 
     def can_run(self, keras_view: ModelView, inputs: Any) -> bool:
@@ -289,7 +298,10 @@ class Sides:
         return both_inputs(*views, inputs, keras_inputs, self._accept)
 
     def possible_inputs(self, views: Views, inputs: Any, keras_inputs: Any) -> tuple[Inputs | None, str]:
-        """Return the inputs of both sides, or None and the reason why there are none; raise only for given inputs."""
+        """Return the inputs of both sides, or None and the reason why none can be made.
+
+        An error in inputs that the user gave is raised.
+        """
         if not self.can_run(views[1], inputs):
             return None, ""
         try:
@@ -300,7 +312,7 @@ class Sides:
             return None, str(error)
 
     def _accept(self, given: Inputs) -> bool:
-        """Return whether the live sides run with some inputs."""
+        """Return whether the live sides run with these inputs without raising."""
         try:
             for side, arguments in ((self.torch, given.torch), (self.keras, given.keras)):
                 if not isinstance(side, ModelFile):

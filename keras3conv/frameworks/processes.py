@@ -36,14 +36,14 @@ _LAST_LINES = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """The process could not load the model, which does not prove a difference between backends."""
+    """The result of a process that could not load the model; it does not prove a difference between backends."""
 
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Death:
-    """The process failed or timed out; `said` has the last lines of its output."""
+    """The result of a process that failed or timed out; `said` has the last lines of its output."""
 
     said: str
 
@@ -53,7 +53,7 @@ def save(model: Any, inputs: Any, folder: Path) -> None:
 
     Raises:
         ModelError: Keras cannot save the model, the inputs cannot be saved, or another process cannot import a custom
-            class of the model. The message is one line: the reason why a proof is skipped.
+            class of the model. The message is one line: the reason why the comparison of the backends is skipped.
     """
     from keras3conv.frameworks.keras import files as keras_files
 

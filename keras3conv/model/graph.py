@@ -36,7 +36,7 @@ class Size:
         return f"{product} {sign} {abs(self.offset)}"
 
     def _refuse(self, other: object = None) -> Never:
-        """Raise `RuleError`, so that the layer whose computation needs a number is reported."""
+        """Raise `RuleError`: the size is symbolic, and some code needs a number; the layer is then reported."""
         raise RuleError(f"a computation that needs a number depends on the dynamic size {self}")
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
@@ -57,7 +57,7 @@ class Ref:
 
 @dataclass(frozen=True, kw_only=True)
 class Tensor:
-    """A value in the graph: an input, a parameter, a constant, or the output of a node.
+    """The description of a tensor in the graph: an input, a parameter, a constant, or an output of a node.
 
     Attributes:
         name: The name, unique in the graph.
@@ -72,7 +72,7 @@ class Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """A variable that operations use directly, not through the call of a known layer.
+    """A variable that operations use directly, not inside a layer that is one node.
 
     Attributes:
         path: The path in the model: "embedding/position_table".
@@ -100,8 +100,8 @@ class Node:
         structure: The nested structure of the return value, with a `Ref` for each tensor.
         calls: The layer calls that contain this call, the outermost first: the layer's path, a colon and the number of
             the call ("encoder/block:1").
-        variables: For each output, the variables of the user's code in which it stands: one for each of the calls
-            around the node, the outermost first, and the one in the innermost last. Empty where it is not known.
+        variables: For each output, the names of the variables to which the user's code assigns it: one name for each
+            of `calls`, the outermost first. Empty where it is not known.
     """
 
     kinds: tuple[str, ...]
@@ -115,12 +115,12 @@ class Node:
 
     @property
     def kind(self) -> str:
-        """The most derived class name."""
+        """The class of the layer, or the name of the operation."""
         return self.kinds[0]
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The names of the tensors in the arguments, in order."""
+        """The names of the tensors in the arguments of the call, in order."""
         return tuple(ref.name for ref in refs(self.arguments))
 
 
@@ -139,7 +139,8 @@ class Graph:
         parameters: The variables that operations use directly.
         constants: The arrays that operations use, by the name of the tensor.
         sizes: For every dynamic size, the name of the input and the axis that define it.
-        written: The paths of layers as the code of the model names them, by path, where they differ.
+        written: For layers whose path differs from the attribute names in the user's code, the path made of these
+            names, by path.
         keeps_names: Whether the names of the inputs are those of arguments in the user's code.
         remarks: Sentences about what the model does in training alone.
     """
@@ -160,7 +161,7 @@ class Graph:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """A dict from name to tensor, without the constants, which are arrays."""
+        """All tensors of the graph by name, except the constants, which are arrays."""
         found = [*self.inputs, *(parameter.tensor for parameter in self.parameters)]
         found += [tensor for node in self.nodes for tensor in node.outputs]
         return {tensor.name: tensor for tensor in found}
@@ -188,7 +189,7 @@ class Graph:
         )
 
     def _needed(self, wanted: frozenset[int]) -> frozenset[int]:
-        """Return the indices of the wanted nodes, and of all nodes that the wanted nodes and the outputs depend on."""
+        """Return the indices of the wanted nodes, and of all nodes on which they or the model's outputs depend."""
         needed = {ref.name for ref in refs(self.outputs)}
         kept: set[int] = set()
         for place in range(len(self.nodes) - 1, -1, -1):

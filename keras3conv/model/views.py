@@ -47,7 +47,7 @@ class TensorRef:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerRun:
-    """Facts about a layer from a run of the model or from a functional graph. A fact is None if it is unknown.
+    """Facts about a layer from a run of the model or from a functional Keras graph. A fact is None if it is unknown.
 
     Attributes:
         calls: The positions of the layer's calls among all calls of the model; () if the layer is never called.
@@ -86,8 +86,8 @@ class LayerView:
         attribute: The attribute of the parent layer that contains the layer ("forward_layer", "cell"). Unlike a name,
             it is the same in every model. Empty if unknown.
         run: Facts from a run of the model or from a functional graph.
-        is_ordered: Whether its position among layers of equal shapes is their order in the model; in a weight file
-        frozen layers may follow the others.
+        is_ordered: Whether layers of equal shapes are listed in the order that they have in the model. False for a
+            weight file in which frozen layers may follow the others.
     """
 
     path: str
@@ -100,12 +100,12 @@ class LayerView:
 
     @property
     def kind(self) -> str:
-        """The most derived class name; empty if unknown."""
+        """The name of the layer's own class, not of a base class; empty if unknown."""
         return self.kinds[0] if self.kinds else ""
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """A dict from role to shape."""
+        """The shapes of the layer's tensors, by their names in the layer ("weight", "kernel")."""
         return {tensor.role: tensor.shape for tensor in self.tensors}
 
 
@@ -134,7 +134,7 @@ def _no_values(path: str, /) -> Array:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelView:
-    """A model as layers and named tensors. `read` returns the values of one tensor at a time.
+    """A model, live or in a file, as layers and named tensors. `read` returns the values of one tensor at a time.
 
     Attributes:
         side: The framework, "torch" or "keras", whose names and memory layouts are used.
@@ -160,7 +160,7 @@ class ModelView:
     facts: Mapping[str, str] = field(default_factory=dict)
 
     def outline(self) -> "ModelView":
-        """Return the view without access to values; the storages of tied weights become numbers, not addresses."""
+        """Return the view without access to values; tied weights share a number instead of a memory address."""
         storages = [tensor.storage for tensor in self.tensors() if tensor.storage]
         shared = [storage for storage, times in Counter(storages).items() if times > 1]
         numbers = {storage: f"tie {number}" for number, storage in enumerate(shared, 1)}
@@ -182,12 +182,12 @@ class ModelView:
 
     @property
     def title(self) -> str:
-        """The name with the side: "ResNet (torch)"."""
+        """The name of the model and its side, for messages: "ResNet (torch)"."""
         return f"{self.name} ({self.side})"
 
     @property
     def fingerprint(self) -> str:
-        """The digest of the tensors' paths and shapes; a plan fits models with the fingerprint that it was made for.
+        """The digest of the paths and shapes of all tensors; a plan is valid for models with an equal fingerprint.
 
         The states of random generators are left out: a live model has them, a weight file does not.
         """

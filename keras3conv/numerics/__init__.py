@@ -1,1 +1,1 @@
-"""Compute with numpy arrays: differences, fingerprints, probe values and fast copies."""
+"""Compute with numpy arrays: differences, fingerprints that identify equal arrays, random weights, and fast copies."""

@@ -139,13 +139,13 @@ def _long_axes(array: Array) -> list[int]:
 
 
 def _movable(target: Array, source: Array) -> bool:
-    """Return True if both arrays can be copied as integers, and share no memory."""
+    """Return True if the elements can be copied as unsigned integers of their size, and the arrays share no memory."""
     plain = all(array.itemsize in _UNSIGNED and not array.dtype.hasobject for array in (target, source))
     return plain and not np.may_share_memory(target, source)
 
 
 def _merged(target: Array, source: Array, order: Iterable[int]) -> list[_Axis]:
-    """Return the axes in this order; axes that are adjacent in both arrays are merged."""
+    """Return the axes of a copy in this order; axes that are adjacent in memory in both arrays are merged into one."""
     axes: list[_Axis] = []
     for index in order:
         size, to, read = target.shape[index], target.strides[index], source.strides[index]
@@ -178,7 +178,12 @@ def _numpy_is_fast(source: Array, order: Sequence[int]) -> bool:
 
 
 def _touched(axes: Iterable[tuple[int, int]], unit: int) -> int:
-    """Count the units of memory that a pass along axes of these sizes and strides touches."""
+    """Count the blocks of memory (cache lines, pages) that a pass along some axes touches.
+
+    Args:
+        axes: The size and the stride in bytes of each axis.
+        unit: The size of a block in bytes.
+    """
     touched = 1
     for size, step in axes:
         touched *= size if step >= unit else max(1, size * step // unit)
@@ -200,7 +205,10 @@ def _move(axes: Sequence[_Axis], target: Array, source: Array) -> None:
 
 
 def _tile(axes: Sequence[_Axis], itemsize: int) -> tuple[list[int], list[int]]:
-    """Return the size of a tile along each axis, and the axes of its runs in the source, smallest stride last."""
+    """Return the size of a tile along each axis, and the axes along which a tile is contiguous in the source.
+
+    The latter are indices, the axis with the smallest stride last.
+    """
     by_source = sorted(range(len(axes)), key=lambda index: -abs(axes[index].source))
     tile = [1] * len(axes)
     _grow(tile, reversed(by_source), axes, _RUN // itemsize)
@@ -216,7 +224,7 @@ def _tile(axes: Sequence[_Axis], itemsize: int) -> tuple[list[int], list[int]]:
 
 
 def _grow(tile: list[int], order: Iterable[int], axes: Sequence[_Axis], wanted: int) -> None:
-    """Enlarge a tile, axis after axis, until it has half of the wanted elements."""
+    """Enlarge `tile` in place, axis after axis in this order, until it has at least half of the wanted elements."""
     reached = 1
     for index in order:
         if reached * 2 >= wanted:
@@ -226,7 +234,7 @@ def _grow(tile: list[int], order: Iterable[int], axes: Sequence[_Axis], wanted: 
 
 
 def _scratch(tile: Sequence[int], run: Sequence[int], itemsize: int) -> Array:
-    """Return memory for a tile in which the axes of the runs come last, in any order of the target."""
+    """Return scratch memory for a tile: its axes are those of the target, but the axes in `run` are last in memory."""
     order = [index for index in range(len(tile)) if index not in run] + list(run)
     width = prod(tile[index] for index in run)
     lines = -(-width * itemsize // _LINE)

@@ -102,7 +102,7 @@ def compare(actual: Array, expected: Array) -> Diff:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """The difference between the same range of rows of two arrays."""
+    """The difference between two arrays in one range of rows."""
 
     differing: int
     max_abs: float
@@ -206,7 +206,7 @@ class Tolerance:
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """A deviation and the noise that it is judged against.
+    """The difference between the outputs of two models, and the rounding noise (or the tolerance) it is judged against.
 
     Attributes:
         deviation: The largest absolute difference between the two sides.
@@ -256,7 +256,7 @@ class Judgement:
 
 
 def judge(actual: Array, source: Array, truth: Array | None, tolerance: Tolerance | None = None) -> Judgement:
-    """Judge the output of the target against the noise of the source, or against a tolerance.
+    """Judge the output of one model (target) against another (source): by the source's rounding noise or a tolerance.
 
     Args:
         actual: The output of the target, in its own dtype.
@@ -271,7 +271,7 @@ def judge(actual: Array, source: Array, truth: Array | None, tolerance: Toleranc
 
 
 def noise_floor(source: Array, truth: Array) -> float:
-    """Return the source's rounding error: at least half a unit in the last place of the largest value.
+    """Return the noise floor: the rounding error of the source, at least half a unit in the last place of its maximum.
 
     Args:
         source: The output of the source, in its own dtype.
@@ -282,7 +282,7 @@ def noise_floor(source: Array, truth: Array) -> float:
 
 
 def resolution(array: Array) -> float:
-    """Return the unit in the last place at 1.0 in the array's dtype; 0 for integers."""
+    """Return the distance from 1.0 to the next number in the array's dtype; 0 for integers."""
     dtype = array.dtype
     if dtype.kind == "f":
         return float(np.finfo(dtype).eps)
@@ -307,7 +307,10 @@ def _are_integers(actual: Array, expected: Array) -> bool:
 def _same_values(
     actual: Array, expected: Array, wide_actual: NDArray[np.float64], wide_expected: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Mark the pairs of equal elements: `-0.0` differs from `0.0`, and NaN equals NaN with any payload."""
+    """Return a mask of the equal elements: `-0.0` differs from `0.0`, and NaN equals NaN with any payload.
+
+    The wide arrays have the same values in float64.
+    """
     if _are_integers(actual, expected):
         return np.asarray(actual == expected)
     same = (wide_actual == wide_expected) & (np.signbit(wide_actual) == np.signbit(wide_expected))
@@ -320,7 +323,14 @@ def _distance(
     same: NDArray[np.bool_],
     finite: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """Return the distance of each pair of elements; infinite if the two differ and one of them is not finite."""
+    """Return the absolute difference of each pair of elements; infinite if they differ and one of them is not finite.
+
+    Args:
+        actual: One array, in float64.
+        expected: The other array, in float64.
+        same: Where the two are equal.
+        finite: Where both are finite.
+    """
     with np.errstate(invalid="ignore", over="ignore"):
         return np.where(same, 0.0, np.where(finite, np.abs(actual - expected), np.inf))
 

@@ -84,7 +84,7 @@ def relative_error(array: Array, expected: Array, factor: float = 1.0) -> float:
 
 
 def _farthest(array: Array, expected: Array, factor: float) -> tuple[float, float]:
-    """Return the largest difference and the largest expected value; NaN or infinite if a value of an array is."""
+    """Return the largest difference and the largest expected value; NaN or infinite if an array has such values."""
     most, least = np.maximum.reduce, np.minimum.reduce
     apart, size = [], []
     memory = np.empty(min(_BLOCK, array.size))
@@ -119,7 +119,7 @@ def has_nan(array: Array) -> bool:
 
 
 def _blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
-    """Yield the blocks of arrays of one shape, in float64 and in memory order."""
+    """Yield arrays of one shape block by block, as a tuple with the same block of each, in float64 and memory order."""
     if not arrays[0].size:
         return
     iterator = np.nditer(

@@ -1,4 +1,4 @@
-"""Draw the random weights of the probe: no two tensors are alike, and no value vanishes or overflows."""
+"""Draw random weights with which two models are compared: no two tensors are alike, no value vanishes or overflows."""
 
 from collections.abc import Mapping
 
@@ -38,7 +38,9 @@ class Pool:
 
 
 def probe(tensor: TensorRef, pool: Pool, *, stacked: bool = False) -> Array:
-    """Return values that expose mistakes: no zero biases, no unit scales, no variances that hide an epsilon.
+    """Return random values for a weight that expose mistakes: no zero biases, no unit scales, no large variances.
+
+    A large variance would hide a wrong epsilon.
 
     Matrices and kernels are scaled by their fan-in, so that the values of a deep model neither vanish nor overflow.
 

@@ -32,7 +32,7 @@ def plan(
     probed: ProbeResult | None = None,
     notes: tuple[str, ...] = (),
 ) -> Alignment:
-    """Find the pairs of corresponding layers of two models.
+    """Return the plan: the pairs of corresponding layers of two models.
 
     Args:
         torch: The torch side; its layers have `calls` if the model was traced.
@@ -81,7 +81,10 @@ def plan(
 
 
 def _known_difference(probed: ProbeResult | None, pairs: Iterable[Pair]) -> str:
-    """Return the difference that the probe found; empty if the probe did not run with all weights of the plan."""
+    """Return, in words, how the outputs of the two models differed in the probe, which ran both with equal weights.
+
+    Empty if they did not differ, or if the plan has pairs of weights with which the probe did not run.
+    """
     if probed is None:
         return ""
     filled = {path for pair in probed.pairs for mapping in pair.weights for path in mapping.keras}
@@ -90,7 +93,7 @@ def _known_difference(probed: ProbeResult | None, pairs: Iterable[Pair]) -> str:
 
 
 def _in_order(pairs: Iterable[Pair], torch: ModelView) -> list[Pair]:
-    """Sort the pairs by their first torch tensor, or by their torch layer if they map no torch tensor."""
+    """Return the pairs in the order of their first torch tensors, or of their torch layers if they have no tensor."""
     index: dict[str, int] = {}
     for layer in torch.layers:
         index.setdefault(layer.path, len(index))
@@ -105,27 +108,30 @@ def _in_order(pairs: Iterable[Pair], torch: ModelView) -> list[Pair]:
 
 
 def hinted_paths(torch: ModelView, keras: ModelView, hints: Hints) -> dict[str, str]:
-    """Return the hinted pairs as a mapping from Keras path to torch path."""
+    """Return the pairs that the user's hints name, as a dict from Keras path to torch path."""
     unmatched = Unmatched(torch_layers=units(torch), keras_layers=units(keras))
     return {pair.keras: pair.torch for pair in hinted_pairs(torch, keras, unmatched, hints)}
 
 
 def _without_ties(unmatched: Unmatched, torch: ModelView, pairs: Iterable[Pair]) -> Unmatched:
-    """Remove the torch layers whose tensors are all tied to tensors that are already paired."""
+    """Return the unpaired layers, without torch layers whose tensors are all tied to tensors paired before."""
     storages = _storages(torch, pairs)
     free = tuple(layer for layer in unmatched.torch_layers if not _all_in(layer, storages))
     return replace(unmatched, torch_layers=free)
 
 
 def _tied_layers(unmatched: Unmatched, torch: ModelView, pairs: Sequence[Pair]) -> Unmatched:
-    """Return the torch layers whose tensors are all tied to paired tensors, with the unpaired Keras layers."""
+    """Return the torch layers whose tensors are all tied to paired tensors, and the Keras layers that may fit them.
+
+    A tied torch weight may be two separate variables in Keras, so these layers may be paired as well.
+    """
     storages = _storages(torch, pairs)
     tied = tuple(layer for layer in units(torch, ties=True) if _all_in(layer, storages))
     return Unmatched(torch_layers=tied, keras_layers=unmatched.keras_layers).without(pairs)
 
 
 def _storages(torch: ModelView, pairs: Iterable[Pair]) -> set[str]:
-    """Return the identifiers of the storages of all torch tensors in the pairs."""
+    """Return the identifiers of the memory of all torch tensors in the pairs; tied tensors have the same one."""
     placed = {path for pair in pairs for mapping in pair.weights for path in mapping.torch}
     return {tensor.storage for tensor in torch.tensors() if tensor.storage and tensor.path in placed}
 
@@ -145,7 +151,11 @@ def _tensor_paths(pairs: Iterable[Pair]) -> set[str]:
 
 
 def _all_groups(unmatched: Unmatched) -> Iterator[Group]:
-    """Yield the groups by torch shapes, then by Keras shapes, then one-sided; a layer is in the first group only."""
+    """Yield the groups of layers that fit each other; a layer is only in the first group that it fits.
+
+    First come the groups by the shapes of the tensors in torch, then those by their shapes in Keras, then those in
+    which one side lacks a bias or a scale.
+    """
     for find_groups in (fitting, fitting_in_keras, fitting_one_sided):
         groups = list(find_groups(unmatched))
         yield from groups
@@ -158,7 +168,10 @@ def _all_groups(unmatched: Unmatched) -> Iterator[Group]:
 
 
 def _ignored(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterable[Ignored]:
-    """Yield the tensors that need no counterpart: ignored by a rule, constant, or the state of a random generator."""
+    """Yield the tensors that need no counterpart on the other side, each with the reason.
+
+    They are ignored by a rule, constants of the computation, or states of random generators.
+    """
     yield from ignored_tensors(torch, {name: pair for pair in pairs for name in pair.torch_layers})
     placed = {path for pair in pairs for mapping in pair.weights for path in mapping.keras}
     for layer in keras.layers:

@@ -1,4 +1,4 @@
-"""Compute the weight mappings of two layers from a rule, with the configurations and shapes that the rule needs."""
+"""Compute from a rule how the tensors of a torch layer become the variables of a Keras layer (the weight mappings)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -23,22 +23,23 @@ def rules_for_torch(layer: LayerView) -> Sequence[Rule]:
 
 
 def may_apply(rule: Rule, layer: LayerView) -> bool:
-    """Return whether a rule may apply to a torch layer.
+    """Return whether a rule for the class of a torch layer may apply to its configuration.
 
-    A layer from a weight file has no configuration. Then every rule may apply, except variants, which need one.
+    A layer from a weight file has no configuration. Then every rule may apply, except variants: of several rules for
+    the same two classes, those that only the configuration can select.
     """
     return not rule.variant if layer.config is None else rule.applies(rule.config_of(layer))
 
 
 def full_paths(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[WeightMapping]:
-    """Yield the mappings of a rule for two layers, with tensor paths; nothing if the rule cannot be applied."""
+    """Yield the weight mappings of a rule for two layers, with tensor paths; none if the rule cannot be applied."""
     yield from with_paths(mappings_of(rule, torch, keras) or (), rule, torch, keras)
 
 
 def with_paths(
     mappings: Iterable[WeightMapping], rule: Rule, torch: LayerView, keras: LayerView
 ) -> Iterator[WeightMapping]:
-    """Yield a rule's mappings with each role replaced by the path of the tensor."""
+    """Yield a rule's weight mappings with each role ("kernel") replaced by the path of the tensor ("fc/kernel")."""
     torch_paths = {tensor.role: tensor.path for tensor in torch.tensors}
     keras_paths = {rule.aliases.get(tensor.role, tensor.role): tensor.path for tensor in keras.tensors}
     for mapping in mappings:
@@ -48,10 +49,10 @@ def with_paths(
 
 
 def mappings_of(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[WeightMapping, ...] | None:
-    """Return the mappings of a rule, by role; leave out a mapping if neither layer has its tensors.
+    """Return the weight mappings of a rule for two layers; tensors have their roles, such as "kernel", as names.
 
-    None if the rule cannot be applied to the Keras layer. A tensor that only one layer has is mapped to its neutral
-    value (0 for a bias, 1 for a scale), if it has one.
+    A mapping is left out if neither layer has its tensors. A tensor that only one layer has is mapped to its neutral
+    value (0 for a bias, 1 for a scale), if it has one. None if the rule cannot be applied to the Keras layer.
     """
     shapes = keras_shapes(rule, keras)
     config = torch_config(rule, torch, keras)
@@ -96,7 +97,7 @@ def keras_spec(rule: Rule, keras: LayerView) -> LayerSpec:
 
 
 def keras_specs(rule: Rule, keras: LayerView) -> LayerSpecs:
-    """Return a Keras layer as `LayerSpec`s: one, or one per layer for the combination of several layers."""
+    """Return a Keras layer as a tuple of one `LayerSpec`; if it combines several layers, of one for each of them."""
     whole = keras_spec(rule, keras)
     if rule.keras_count == 1:
         return (whole,)
@@ -109,7 +110,7 @@ def keras_specs(rule: Rule, keras: LayerView) -> LayerSpecs:
 
 
 def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
-    """Return the shape that both sides flatten before this layer, in torch's axis order; None if none or unknown.
+    """Return the shape, in torch's axis order, that both models flatten to a layer's input; None if none or unknown.
 
     If the Keras side did not run, it is assumed to flatten the same axes as torch: otherwise the models would differ.
     """
@@ -124,5 +125,5 @@ def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
 
 
 def keras_shapes(rule: Rule, layer: LayerView) -> dict[str, Shape]:
-    """Return the shapes of a Keras layer's tensors, by the roles that the rule uses."""
+    """Return the shapes of a Keras layer's variables, by the names that the rule uses for them ("kernel")."""
     return {rule.aliases.get(tensor.role, tensor.role): tensor.shape for tensor in layer.tensors if not tensor.is_seed}

@@ -1,4 +1,4 @@
-"""Recognize buffers and parameters that are constants of the computation, not weights."""
+"""Recognize buffers and parameters that are constants, not weights: position ids, masks, frequencies."""
 
 from keras3conv.model.views import TensorRef
 

@@ -1,4 +1,7 @@
-"""Find the Keras arguments that depend on each attribute of a torch layer: declared by the rule, or found by trial."""
+"""Find the Keras arguments that depend on each attribute of a torch layer, for the comparison of hyper-parameters.
+
+A rule declares them, or they are found by changing one attribute at a time.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import SequenceMatcher
@@ -16,17 +19,17 @@ Correspondences = Mapping[str, tuple[str, ...]]
 
 
 def expected_arguments(rule: Rule, config: Config) -> dict[str, Any]:
-    """Return the Keras arguments that a rule computes from a torch configuration.
+    """Return the arguments of the Keras layer that a rule computes from the configuration of a torch layer.
 
-    Raises one of `REFUSALS` if the rule cannot translate the configuration.
+    Raises one of the exceptions in `REFUSALS` if the rule cannot translate the configuration.
     """
     return _arguments(rule, rule.to_keras(config))
 
 
 def _arguments(rule: Rule, specs: LayerSpecs) -> dict[str, Any]:
-    """Return the arguments of the Keras layer that has the weights.
+    """Return the arguments of that one of the Keras layers of a rule which has the weights.
 
-    If the rule has several Keras layers, return the arguments of all, each name after the number of its layer.
+    If the rule is for several Keras layers, return the arguments of all; each name starts with the number of its layer.
     """
     if rule.keras_count == 1:
         owner = next((spec for spec in reversed(specs) if spec.kind == rule.keras), specs[-1])
@@ -35,7 +38,7 @@ def _arguments(rule: Rule, specs: LayerSpecs) -> dict[str, Any]:
 
 
 def correspondences(rule: Rule, config: Config, expected: Mapping[str, Any]) -> Correspondences:
-    """Return for each torch attribute those of the expected Keras arguments that depend on it.
+    """Return, for each attribute of a torch layer, the names of the expected Keras arguments that depend on it.
 
     Args:
         rule: The rule.
@@ -57,7 +60,7 @@ def _without_number(rule: Rule, name: str) -> str:
 
 
 def found_by_trial(rule: Rule, config: Config, others: Mapping[str, Iterable[Any]]) -> Correspondences:
-    """Change one torch attribute at a time, and return for each the Keras arguments that change.
+    """Translate the configuration with one torch attribute changed at a time; return the Keras arguments that change.
 
     Args:
         rule: The rule.
@@ -79,7 +82,7 @@ def found_by_trial(rule: Rule, config: Config, others: Mapping[str, Iterable[Any
 
 
 def _nearest_only(found: Correspondences) -> Correspondences:
-    """Keep each Keras argument for only one torch attribute, the attribute with the most similar name."""
+    """Return the correspondences, each Keras argument only for the torch attribute with the most similar name."""
     chosen: dict[str, str] = {}
     for field, names in found.items():
         for name in names:
@@ -94,7 +97,7 @@ def _resemblance(name: str, other: str) -> float:
 
 
 def _other_values(value: Any) -> Iterator[Any]:
-    """Yield other values of the same type."""
+    """Yield other values of the same type, to try them in place of an attribute of a torch layer."""
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, int):

@@ -51,7 +51,8 @@ def known_classes() -> tuple[frozenset[str], frozenset[str]]:
 def _load() -> None:
     """Import every file of `rules/families`, which registers its rules, and sort the registry by file and line.
 
-    A module may have imported one of the files before, and the order of the registry decides between equal candidates.
+    The registry is sorted because its order decides between equal candidates, and another module may have imported one
+    of the files before.
     """
     places: dict[str, int] = {}
     for module in walk_packages(families.__path__, f"{families.__name__}."):

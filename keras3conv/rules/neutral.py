@@ -34,7 +34,7 @@ def neutral_in_keras(rule: Rule, role: str) -> int | None:
 def filled(
     rule: Rule, mappings: Sequence[WeightMapping], torch: Mapping[str, Shape], keras: Mapping[str, Shape]
 ) -> Iterator[WeightMapping]:
-    """Yield the mappings of two layers; a tensor that only one layer has is mapped to its neutral value.
+    """Yield the weight mappings of two layers; a tensor that only one layer has is mapped to its neutral value.
 
     A mapping is not changed if both layers have its tensors, or if the missing tensor has no neutral value.
 

@@ -12,7 +12,7 @@ from keras3conv.errors import RuleError
 
 
 class Default(Enum):
-    """The default of a parameter that is required."""
+    """The type of `REQUIRED`, which stands in the place of a default: the parameter must be given."""
 
     REQUIRED = "required"
 
@@ -44,11 +44,11 @@ class Parameter:
     is_axis: bool = False
 
     def to_keras(self, value: Any) -> Any:
-        """Return the Keras value for a torch value."""
+        """Return the value in Keras that means the same as this value in torch."""
         return next((keras for torch, keras in self.values if _equal(torch, value)), value)
 
     def to_torch(self, value: Any) -> Any:
-        """Return the torch value for a Keras value."""
+        """Return the value in torch that means the same as this value in Keras."""
         return next((torch for torch, keras in self.values if _equal(keras, value)), value)
 
 
@@ -93,7 +93,7 @@ class Operation:
 
     @property
     def keras_parameters(self) -> tuple[str, ...]:
-        """The names of all Keras parameters, the tensors first."""
+        """The names of all parameters of the Keras function, those of tensors first."""
         return (*(keras for _, keras in self.inputs), *(entry.keras for entry in self.parameters if entry.keras))
 
     def to_keras(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class Operation:
         return made
 
     def without_defaults(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the torch arguments that differ from torch's defaults."""
+        """Return those of the given torch arguments that differ from torch's defaults."""
         defaults = {entry.torch: entry.torch_default for entry in self.parameters}
         return {name: value for name, value in arguments.items() if not _equal(value, defaults.get(name, REQUIRED))}
 
@@ -151,5 +151,5 @@ def _given(function: str, name: str, value: Any) -> Any:
 
 
 def _equal(first: Any, second: Any) -> bool:
-    """Return whether two argument values are equal; unlike in Python, 0 does not equal False."""
+    """Return whether two argument values are equal; unlike with ==, 0 does not equal False."""
     return isinstance(first, bool) == isinstance(second, bool) and bool(first == second)

@@ -45,7 +45,7 @@ def _axis(torch: str, torch_default: Any = REQUIRED, keras: str = "axis", keras_
 
 
 def _only_torch(name: str, value: Any, default: Any) -> Parameter:
-    """Return a parameter that only torch has; Keras computes the same only for this value."""
+    """Return a parameter that only torch has; Keras computes the same only if it has the value `value`."""
     return Parameter(torch=name, keras="", torch_default=default, values=((value, None),))
 
 
@@ -64,7 +64,7 @@ _APPROXIMATE = Parameter(
 
 
 def _activation(module: str, name: str, function: str, *parameters: Parameter, **more: Any) -> Operation:
-    """Return an operation that is a torch module, a torch function and a function of `keras.activations`."""
+    """Return an activation as an operation: it is a torch module, a torch function and a Keras activation function."""
     torch = function.rpartition(".")[2]
     values: dict[str, Any] = {
         "torch": tuple(dict.fromkeys((function, f"{_F}.{torch}"))),
@@ -171,7 +171,7 @@ _OTHER_INPUTS = {
 
 
 def _elementwise(row: str, inputs: tuple[tuple[str, str], ...], tensorflow_inputs: str) -> Operation:
-    """Return the operation of a row of `_UNARY` or `_BINARY`."""
+    """Return the elementwise operation that a row of the tables `_UNARY` and `_BINARY` describes."""
     keras, *parts = row.split()
     marks = dict(part.split(":") for part in parts if ":" in part)
     torch = next((part for part in parts if ":" not in part), keras)
@@ -189,9 +189,9 @@ def _elementwise(row: str, inputs: tuple[tuple[str, str], ...], tensorflow_input
 
 
 def _function(names: str, *parameters: Parameter, aten: str = "", **more: Any) -> Operation:
-    """Return an operation; `names` has the name in `torch` and the name in `keras.ops`.
+    """Return an operation that is a function in both frameworks; `names` has its names in `torch` and in `keras.ops`.
 
-    `aten` has the operators, unless the only one is the default overload of torch's name.
+    `aten` has the names of its operators in exported torch modules; by default the default overload of torch's name.
     """
     torch, keras = names.split()
     return Operation(

@@ -3,12 +3,21 @@
 import sys
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 from keras3conv.errors import RuleError
 from keras3conv.model.views import Side
 from keras3conv.rules.rule import Example, Rule
 
 registered: dict[str, Rule] = {}
+
+_PACKAGE = str(Path(__file__).parents[1])
+"""The folder of this package; a rule that was registered elsewhere is the user's."""
+
+
+def is_users_own(rule: Rule) -> bool:
+    """Return whether the user has registered a rule."""
+    return not rule.origin.startswith(_PACKAGE)
 
 
 def register(rule: Rule) -> Rule:
@@ -33,7 +42,7 @@ def register(rule: Rule) -> Rule:
 
 @cache
 def ranked(torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...], counts: tuple[int, int]) -> tuple[Rule, ...]:
-    """Return the rules for `lookup`, ranked; cached, because it is called for every layer of a model."""
+    """Return the rules for two layers, best first; cached, because `lookup` is called for every layer of a model."""
     found = [
         rule
         for rule in registered.values()
@@ -46,7 +55,7 @@ def ranked(torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...], counts: t
 
 
 def _is_second(rule: Rule) -> bool:
-    """Return whether a rule ranks last: a fallback, or a rule with a class of keras3conv."""
+    """Return whether a rule ranks after others for the same layers: a fallback, or one with a keras3conv class."""
     return rule.fallback or rule.torch.startswith("keras3conv.") or rule.keras.startswith("keras3conv.")
 
 

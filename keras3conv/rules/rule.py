@@ -2,7 +2,8 @@
 
 One `register(Rule(...))` in a file of `rules/families` is enough for the transfer of weights in both directions, the
 conversion of configurations in both directions, the comparison of hyper-parameters, a row in the generated table, and
-the tests of all laws. Rules name classes by their qualified names, so this module imports no framework.
+the tests: weights and configurations come back unchanged from a round trip, and both layers return the same outputs.
+Rules name classes by their qualified names, so this module imports no framework.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ Layout = Literal["same", "channels", "time"]
 
 @dataclass(frozen=True, kw_only=True)
 class WeightMapping:
-    """Torch tensors, Keras tensors, and the transform from the torch tensors to the Keras tensors.
+    """A mapping: torch tensors, Keras tensors, and the transform from the torch tensors to the Keras tensors.
 
     In a rule, the names are roles ("weight", "kernel"); in a plan, they are full paths ("fc.weight", "fc/kernel").
 
@@ -38,7 +39,7 @@ class WeightMapping:
     transform: Transform
 
     def names(self, side: Side) -> tuple[str, ...]:
-        """Return the names on one side."""
+        """Return the names of the tensors on one side."""
         return self.torch if side == "torch" else self.keras
 
 
@@ -64,7 +65,7 @@ LayerSpecs = tuple[LayerSpec, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A torch layer with inputs, on which the laws of a rule are tested.
+    """A torch layer with inputs on which a rule is tested: round trips of weights and configuration, equal outputs.
 
     Attributes:
         config: The arguments of the torch constructor.
@@ -127,7 +128,8 @@ class Rule:
         keras_arguments: Returns the positional arguments of the Keras layer for the same arrays in Keras' layout.
         aliases: The current name of a Keras variable for each name that older Keras files use.
         ignored: Torch tensors (by role) that need no counterpart, each with the reason.
-        examples: Torch layers to test the laws with. They should expose mistakes: different sizes, options on and off.
+        examples: Torch layers with which the rule is tested. They should expose mistakes: different sizes, options on
+            and off.
         train: Whether the outputs of the two layers also agree in training mode.
         fallback: Whether other rules for the same layers are preferred to this one.
         variant: A name that distinguishes this rule from another rule for the same two classes: "patches". A variant is
@@ -168,12 +170,12 @@ class Rule:
         return f"{_times(self.torch_count)}{self.torch} <-> {_times(self.keras_count)}{self.keras}{variant}"
 
     def layout_for(self, config: Config) -> Layout:
-        """Return the layout for a torch configuration."""
+        """Return how the axes are ordered in torch and Keras ("channels", "same", "time") for a torch configuration."""
         return self.layout(config) if callable(self.layout) else self.layout
 
     @property
     def correspondences(self) -> dict[str, tuple[str, ...]] | None:
-        """The Keras arguments for each torch attribute; None if the rule does not declare them."""
+        """The Keras arguments of the same meaning for each torch attribute; None if the rule does not declare them."""
         if not isinstance(self.fields, Mapping):
             return None
         return {torch: (keras,) if isinstance(keras, str) else keras for torch, keras in self.fields.items() if keras}
@@ -183,7 +185,7 @@ class Rule:
         return layer.config is None or self.applies(self.config_of(layer))
 
     def config_of(self, layer: LayerView) -> Config:
-        """Return those entries of a torch layer's configuration that are `fields` of the rule.
+        """Return those entries of a torch layer's configuration that the rule reads, its `fields`.
 
         For a combination of several layers, return the entries of each layer by its number.
         """
@@ -196,25 +198,29 @@ class Rule:
         return {name: config[name] for name in self.fields if name in config}
 
 
-def stub(kind: str, roles: Sequence[str]) -> str:
-    """Return the source code of an incomplete rule for a Keras layer without a rule, for the user to complete.
+def stub(kind: str, roles: Sequence[str], side: Side = "keras") -> str:
+    """Return the source code of an incomplete rule for a layer without a rule, for the user to complete.
 
     Args:
-        kind: The qualified name of the Keras class.
-        roles: The names of the variables; the torch module is assumed to have parameters with these names and shapes.
+        kind: The qualified name of the class.
+        roles: The names of its tensors; the class of the user is assumed to have tensors with these names and shapes.
+        side: The framework of the class.
     """
-    mapping = 'k3c.WeightMapping(torch=("{0}",), keras=("{0}",), transform=k3c.transforms.Same())'
-    weights = "".join(f"{mapping.format(role)}, " for role in roles)
+    own = "my_package.MyLayer"
+    torch, keras = (own, kind) if side == "keras" else (kind, own)
+    module = torch.rpartition(".")[2]
+    mapping = 'k3c.WeightMapping(torch=("{0}",), keras=("{1}",), transform=k3c.transforms.Same())'
+    weights = "".join(f"{mapping.format(role, role.replace('.', '_'))}, " for role in roles)
     return f"""\
 k3c.register(
     k3c.Rule(
-        torch="my_package.MyLayer",
-        keras="{kind}",
-        fields=(),  # the arguments of MyLayer that are also attributes of the module
+        torch="{torch}",
+        keras="{keras}",
+        fields=(),  # the arguments of {module} that are also attributes of the module
         weights=lambda config: ({weights}),
-        to_keras=lambda config: (k3c.LayerSpec(kind="{kind}"),),
-        to_torch=lambda layers: (k3c.LayerSpec(kind="my_package.MyLayer"),),
-        layout="same",  # the inputs of MyLayer have the same axis order as in Keras
+        to_keras=lambda config: (k3c.LayerSpec(kind="{keras}"),),
+        to_torch=lambda layers: (k3c.LayerSpec(kind="{torch}"),),
+        layout="same",  # the inputs of {module} have the same axis order as in Keras
         examples=(k3c.Example(config={{}}, inputs=((2, 3),)),),
     )
 )"""

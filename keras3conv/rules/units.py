@@ -1,4 +1,4 @@
-"""Combine a container with its inner layers into one layer: an LSTM and its cell, an attention and its projections.
+"""Combine a container (a layer that contains layers) with its inner layers into one: an LSTM and its cell.
 
 This is done if a rule exists for the class of the container. The roles of the combined tensors then start with the name
 of the inner layer, which is the same in every model: "out_proj.weight", "forward_layer/cell/kernel". The inner layers
@@ -14,7 +14,7 @@ from keras3conv.rules.library import known_classes
 
 
 def units(view: ModelView, *, ties: bool = False) -> tuple[LayerView, ...]:
-    """Return the layers that can be paired: containers for which a rule exists, and all layers with tensors.
+    """Return the layers that can be paired: containers (attention, LSTM) that have a rule, and all layers with tensors.
 
     The inner layers of a container are included in addition to the container.
 
@@ -37,7 +37,7 @@ def units(view: ModelView, *, ties: bool = False) -> tuple[LayerView, ...]:
 
 
 def whole_of(layer: LayerView, children: Mapping[str, list[LayerView]], side: Side) -> LayerView:
-    """Return a container with the tensors of its inner layers, under roles that start with the inner layer's name."""
+    """Return a container with the tensors of its inner layers; their names start with the name of the inner layer."""
     between = separator(side)
     parts = tuple(
         replace(tensor, role=f"{part.attribute or part.path.rpartition(between)[2]}{between}{tensor.role}")
@@ -74,7 +74,7 @@ def children_of(view: ModelView) -> dict[str, list[LayerView]]:
 
 
 def numbered(layers: Iterable[LayerView], side: Side) -> LayerView:
-    """Combine several layers into one, to pair them together; tensor roles and configurations start with a number."""
+    """Return several layers as one, to pair them together; tensor names start with the layer's number: "0.weight"."""
     parts = list(layers)
     between = separator(side)
     tensors = tuple(

@@ -1,4 +1,4 @@
-"""Reversible transforms of tuples of arrays.
+"""Reversible transforms of tuples of arrays: they turn the weights of torch layers into those of Keras layers.
 
 A transform maps a tuple of arrays to a tuple of arrays, so one type covers one to one, one to three (a packed query,
 key and value) and two to one (two biases of an LSTM). The tests check these laws for every transform of every rule:

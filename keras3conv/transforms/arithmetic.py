@@ -32,13 +32,13 @@ class Sum(_Summands):
     lossless = False
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape that all arrays have."""
+        """Return the shape of the sum, which all given arrays must have."""
         self._require_count(self.count, shapes)
         self._require_equal(shapes)
         return shapes[:1]
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the sum, computed in the dtype of the arrays."""
+        """Return the sum of the arrays, computed in their dtype."""
         self._check(arrays)
         total = arrays[0]
         for array in arrays[1:]:
@@ -50,7 +50,7 @@ class Spread(_Summands, inverse_of=Sum):
     """Return the array, followed by arrays of zeros of the same shape; the inverse of `Sum`."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape once for each array."""
+        """Return the shape of the one array, as often as there are resulting arrays."""
         return self._require_count(1, shapes) * self.count
 
     def __call__(self, arrays: Arrays) -> Arrays:
@@ -67,13 +67,13 @@ class Equal(_Summands):
     """
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape that all arrays have."""
+        """Return the shape that all given arrays must have."""
         self._require_count(self.count, shapes)
         self._require_equal(shapes)
         return shapes[:1]
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the first array."""
+        """Return the first of the arrays; raise `TransformError` if the others are not equal to it."""
         self._check(arrays)
         if any(not np.array_equal(arrays[0], array, equal_nan=array.dtype.kind == "f") for array in arrays[1:]):
             raise TransformError(f"{self!r}: the arrays have different values, and one of them would be lost")
@@ -84,11 +84,11 @@ class Copies(_Summands, inverse_of=Equal):
     """Return one array several times. Example: a table of positions that Keras holds twice, once for resizing."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape once for each copy."""
+        """Return the shape of the array, as often as there are copies."""
         return self._require_count(1, shapes) * self.count
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the array once for each copy."""
+        """Return the given array several times."""
         return self._require_count(1, arrays) * self.count
 
 

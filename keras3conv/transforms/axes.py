@@ -100,12 +100,12 @@ class Axes(Transform):
 
     @cached_property
     def inverse(self) -> "Axes":
-        """Return the same pattern with its sides swapped."""
+        """Return the transform with the two sides of the pattern swapped."""
         left, right = self._sides
         return Axes(f"{_write_side(right)} -> {_write_side(left)}", **dict(self.sizes))
 
     def _solve(self, shape: Shape) -> dict[str, int]:
-        """Return the size of every name for an array of this shape."""
+        """Return the size of the axis that each name of the pattern stands for, in an array of this shape."""
         left, _ = self._sides
         if len(shape) != len(left):
             raise TransformError(f"{self!r} takes {len(left)} axes, the array has {len(shape)}: {shape}")
@@ -123,13 +123,13 @@ class Axes(Transform):
         return sizes
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape of the result."""
+        """Return the shape that the pattern gives an array of this shape."""
         (shape,) = self._require_count(1, shapes)
         sizes = self._solve(shape)
         return (tuple(prod(sizes[name] for name in group) for group in self._sides[1]),)
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the result: a view, unless it merges axes that are not adjacent in memory."""
+        """Return the rearranged array: a view, unless it merges axes that are not adjacent in memory."""
         (array,) = self._require_count(1, arrays)
         sizes = self._solve(array.shape)
         left, right = self._sides
@@ -140,7 +140,7 @@ class Axes(Transform):
         return (moved.reshape([prod(sizes[name] for name in group) for group in right]),)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the pattern, and the sizes if there are any."""
+        """Return the JSON form: the pattern, and the sizes if there are any."""
         return {"axes": self.pattern, **({"sizes": dict(self.sizes)} if self.sizes else {})}
 
     @classmethod

@@ -95,7 +95,7 @@ class Transform(ABC):
         )
 
     def _require_count(self, wanted: int, values: tuple[T, ...]) -> tuple[T, ...]:
-        """Return the values; raise `TransformError` unless there are exactly `wanted`."""
+        """Return the values (arrays or shapes) unchanged; raise `TransformError` unless there are exactly `wanted`."""
         if len(values) != wanted:
             raise TransformError(f"{self!r} takes {count(wanted, 'array')}, not {len(values)}")
         return values
@@ -114,7 +114,7 @@ class Transform(ABC):
         self.shapes(tuple(array.shape for array in arrays))
 
     def _axis(self, shape: Shape, axis: int, *, multiple_of: int = 1) -> int:
-        """Return the index of the axis, counted from the front.
+        """Return the index of an axis (it may be negative) counted from the front.
 
         Raises:
             TransformError: The axis does not exist, or its size is not a multiple of `multiple_of`.
@@ -142,7 +142,7 @@ class OneArray(Transform):
     """A transform from one array to one array: subclasses define `_shape` and `_apply`."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape of the result."""
+        """Return the shape of the resulting array."""
         (shape,) = self._require_count(1, shapes)
         return (self._shape(shape),)
 
@@ -153,11 +153,11 @@ class OneArray(Transform):
 
     @abstractmethod
     def _shape(self, shape: Shape) -> Shape:
-        """Return the shape of the result; raise `TransformError` if the shape does not fit."""
+        """Return the shape of the resulting array; raise `TransformError` if the given shape does not fit."""
 
     @abstractmethod
     def _apply(self, array: Array, shape: Shape) -> Array:
-        """Return the transformed array; `shape` is its shape."""
+        """Return the transformed array; `shape` is the shape that it must have."""
 
 
 def from_json(data: Any) -> Transform:

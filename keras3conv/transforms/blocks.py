@@ -27,7 +27,7 @@ class Take(OneArray):
 
     @property
     def inverse(self) -> "Take":
-        """Return the inverse permutation."""
+        """Return the `Take` with the inverse permutation of the blocks."""
         return Take(self.axis, tuple(np.argsort(self.order).tolist()))
 
     def _shape(self, shape: Shape) -> Shape:
@@ -59,7 +59,7 @@ class Split(_Parts):
     """
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return one shape per part."""
+        """Return the shape of each of the arrays into which an array of the given shape is split."""
         (shape,) = self._require_count(1, shapes)
         axis = self._axis(shape, self.axis)
         if shape[axis] != sum(self.sizes):
@@ -67,7 +67,7 @@ class Split(_Parts):
         return tuple(resized(shape, axis, size) for size in self.sizes)
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the parts as views."""
+        """Return the arrays into which the array is split, as views of it."""
         self._check(arrays)
         return tuple(np.split(arrays[0], np.cumsum(self.sizes)[:-1], self.axis))
 
@@ -108,14 +108,14 @@ class Stack(_Stacked):
     """
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape of the stack."""
+        """Return the shape of the array into which arrays of these shapes are stacked."""
         self._require_count(self.count, shapes)
         self._require_equal(shapes)
         axis = self._axis((*shapes[0], self.count), self.axis)
         return ((*shapes[0][:axis], self.count, *shapes[0][axis:]),)
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the stack."""
+        """Return the arrays stacked into one array along the new axis."""
         self._check(arrays)
         return (np.stack(arrays, self.axis),)
 
@@ -124,7 +124,7 @@ class Unstack(_Stacked, inverse_of=Stack):
     """Separate one array into the slices along an axis; the inverse of `Stack`."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return one shape per slice."""
+        """Return the shapes of the separated slices, which are all equal."""
         (shape,) = self._require_count(1, shapes)
         axis = self._axis(shape, self.axis)
         if shape[axis] != self.count:
@@ -132,7 +132,7 @@ class Unstack(_Stacked, inverse_of=Stack):
         return (resized(shape, axis),) * self.count
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the slices as views."""
+        """Return the slices of the array as separate arrays, which are views of it."""
         self._check(arrays)
         first = np.moveaxis(arrays[0], self.axis, 0)
         return tuple(first[index, ...] for index in range(self.count))  # `...` keeps a view where the slice is a number

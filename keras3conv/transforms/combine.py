@@ -15,15 +15,15 @@ class Same(Transform):
 
     @property
     def inverse(self) -> "Same":
-        """Return the transform itself."""
+        """Return the transform itself: the inverse of the identity is the identity."""
         return self
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the given shapes."""
+        """Return the given shapes, because the arrays are not changed."""
         return shapes
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the given arrays."""
+        """Return the given arrays unchanged."""
         return arrays
 
 
@@ -39,7 +39,7 @@ class _Several(Transform):
 
     @property
     def lossless(self) -> bool:
-        """Return True if every transform is lossless."""
+        """Return True if each of the combined transforms is lossless."""
         return all(transform.lossless for transform in self.transforms)
 
     @classmethod
@@ -56,17 +56,17 @@ class Chain(_Several):
 
     @property
     def inverse(self) -> "Chain":
-        """Return the chain of the inverses in reverse order."""
+        """Return the chain of the inverse transforms, in reverse order."""
         return Chain(*(transform.inverse for transform in reversed(self.transforms)))
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shapes after the last transform."""
+        """Return the shapes of the arrays after the last transform of the chain."""
         for transform in self.transforms:
             shapes = transform.shapes(shapes)
         return shapes
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the arrays after the last transform."""
+        """Return the arrays after all transforms of the chain."""
         for transform in self.transforms:
             arrays = transform(arrays)
         return arrays
@@ -82,17 +82,17 @@ class Beside(_Several):
 
     @property
     def inverse(self) -> "Beside":
-        """Return the inverses in the same order."""
+        """Return the transform that applies to each array the inverse of its own transform."""
         return Beside(*(transform.inverse for transform in self.transforms))
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the transformed shapes in the same order."""
+        """Return the shapes that the arrays have after each is transformed by its own transform."""
         return tuple(
             made for transform, given in self._pairs(shapes) for made in _one(transform.shapes(given), transform)
         )
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the transformed arrays in the same order."""
+        """Return the arrays, each transformed by its own transform."""
         made: list[Array] = []
         for transform, given in self._pairs(arrays):
             result = _one(transform(given), transform)
@@ -100,7 +100,7 @@ class Beside(_Several):
         return tuple(made)
 
     def _pairs(self, given: tuple[T, ...]) -> list[tuple[Transform, tuple[T, ...]]]:
-        """Return each transform with its argument; a `Fill` has none."""
+        """Return each transform with the array or shape that it is applied to; a `Fill` is applied to none."""
         wanted = [transform for transform in self.transforms if not isinstance(transform, Fill)]
         left = iter(self._require_count(len(wanted), given))
         return [(transform, () if isinstance(transform, Fill) else (next(left),)) for transform in self.transforms]
@@ -118,25 +118,28 @@ class Each(Transform):
 
     @property
     def lossless(self) -> bool:
-        """Return True if the transform is lossless."""
+        """Return True if the transform of each array is lossless."""
         return self.transform.lossless
 
     @property
     def inverse(self) -> "Each":
-        """Return the inverse of the transform, applied to each array."""
+        """Return the transform that applies the inverse to each array."""
         return Each(self.transform.inverse)
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the transformed shapes in the same order."""
+        """Return the shapes that the arrays have after each is transformed."""
         return tuple(_only(self.transform.shapes((shape,)), self.transform) for shape in shapes)
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the transformed arrays in the same order."""
+        """Return the arrays, each transformed by the same transform."""
         return tuple(_only(self.transform((array,)), self.transform) for array in arrays)
 
 
 def _one(results: tuple[T, ...], transform: Transform) -> tuple[T, ...]:
-    """Return the result of a transform in `Beside`: one array, or none if it removes its argument."""
+    """Return the results of one of the transforms in `Beside`: none for a `Drop`, which removes its argument, else one.
+
+    Any other number raises `TransformError`.
+    """
     return results if isinstance(transform, Drop) else (_only(results, transform),)
 
 

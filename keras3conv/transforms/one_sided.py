@@ -27,13 +27,13 @@ class Drop(_Constant):
     """
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return an empty tuple."""
+        """Return an empty tuple, because the array is removed."""
         if self._require_count(1, shapes) != (self.shape,):
             raise self._misfit(f"the array to remove must have shape {self.shape}", *shapes)
         return ()
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return an empty tuple; raise `TransformError` if the array has other values."""
+        """Remove the array: return an empty tuple; raise `TransformError` if the array has other values."""
         self._check(arrays)
         if others := int(np.count_nonzero(arrays[0] != self.value)):
             raise TransformError(f"{self!r} would lose {others} values that are not {self.value}")
@@ -44,7 +44,7 @@ class Fill(_Constant, inverse_of=Drop):
     """Return a new array in which every element has one value; the inverse of `Drop`."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape of the array."""
+        """Return the shape of the new array."""
         self._require_count(0, shapes)
         return (self.shape,)
 

@@ -29,7 +29,7 @@ class _BlockDiagonal(OneArray):
         return columns
 
     def _blocks(self, array: Array) -> list[Array]:
-        """Return views of the blocks on the diagonal."""
+        """Return views of the blocks on the diagonal of the array, one for each group."""
         height, width = (array.shape[axis] // self.groups for axis in (self.rows, self.columns))
         blocks = []
         for group in range(self.groups):

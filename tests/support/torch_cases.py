@@ -304,3 +304,30 @@ CASES |= {
 }
 
 __all__ = ["CASES", "IMAGE", "TEXT"]
+
+CASES |= {
+    "axes swapped, and fewer repetitions than axes": (lambda x: x.swapdims(1, 2).tile(2, 1), TEXT),
+    "einsum in capital letters": (lambda x: torch.einsum("B I d, B J d -> B I J", x, x[:, :3]), TEXT),
+    "shifts of bits": (lambda x: ((x * 4).int() << 2) + ((x * 40).int() >> 1), TEXT),
+    "distances": (
+        lambda x: (
+            torch.cdist(x, x[:, :3] + 1) + torch.cdist(x, x[:, :3], p=1.0) + torch.cdist(x, x[:, :3], p=torch.inf)
+        ),
+        TEXT,
+    ),
+    "sign of another tensor": (lambda x: torch.copysign(x, x.flip(1)) + torch.copysign(x, -2.0), TEXT),
+    "tensors broadcast together": (lambda x: sum(torch.broadcast_tensors(x, x[:, :1], torch.ones(4))), TEXT),
+    "the middle of the axes": (
+        lambda x: (
+            torch.fft.fftshift(x, (1, 2)) + torch.fft.ifftshift(x, 1) + torch.fft.fftshift(torch.fft.fft(x), 2).real
+        ),
+        TEXT,
+    ),
+    "reflection along three axes": (
+        lambda x: functional.pad(
+            x[:, :, None] * torch.arange(1.0, 4).view(1, 1, 3, 1, 1), (1, 2, 0, 1, 2, 1), mode="reflect"
+        ),
+        IMAGE,
+    ),
+    "repetition of a constant for each sample": (lambda x: torch.ones(1, 1, 4).repeat(1, x.shape[0], 2).mT + 1, TEXT),
+}

@@ -37,6 +37,9 @@ TESTED_ELSEWHERE = {
 }
 """Pages whose commands are run by other tests, because they need files that the page does not create."""
 
+SLOW = {"sweep.md"}
+"""Pages that start a process for each model, as tests/torch_backend/workflows/test_sweep.py does in `make test`."""
+
 GIVEN = {"guides/keras2.md": {"old.h5": "tests/keras2_files/tensorflow-2.4.4/convolutions.h5"}}
 """The files that exist before the code of a page runs."""
 
@@ -58,6 +61,14 @@ class Block:
 def pages() -> list[Path]:
     """Return the pages with code."""
     return [path for path in sorted(DOCS.rglob("*.md")) if "```" in path.read_text(encoding="utf-8")]
+
+
+def cases() -> list[Any]:
+    """Return the pages as parameters of a test; the slow ones run in `make test-full`."""
+    names = {path: path.relative_to(DOCS).as_posix() for path in pages()}
+    return [
+        pytest.param(path, id=name, marks=[pytest.mark.full] if name in SLOW else []) for path, name in names.items()
+    ]
 
 
 def blocks(text: str) -> list[Block]:
@@ -152,7 +163,7 @@ def unregistered() -> Iterator[None]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, about its own exporter
-@pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(DOCS).as_posix())
+@pytest.mark.parametrize("page", cases())
 def test_the_code_of_a_page_prints_the_output_shown_on_the_page(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ def structured(
     *,
     classes: Mapping[str, str] | None = None,
     with_shared: bool = True,
+    least: int = 2,
 ) -> Structure:
     """Replace repeated parts by blocks (classes), the best first, until none would shorten the code enough.
 
@@ -33,9 +34,10 @@ def structured(
         taken: Class names that must not be used.
         classes: The class of each source layer, by its path; a block that is one layer takes the name of its class.
         with_shared: Whether segments that call the same modules may become calls of one block.
+        least: The number of modules and weights that a block must have.
     """
     for paths in [classes, None] if classes else [None]:  # first the blocks that are layers of the source model
-        while segments := repeated(structure.program, with_shared=with_shared, paths=paths):
+        while segments := repeated(structure.program, with_shared=with_shared, paths=paths, least=least):
             structure = with_block(structure, segments, taken, classes or {})
     return structure
 

@@ -56,7 +56,9 @@ class Segment:
         return self.stop - self.start
 
 
-def repeated(program: Program, *, with_shared: bool = True, paths: Container[str] | None = None) -> tuple[Segment, ...]:
+def repeated(
+    program: Program, *, with_shared: bool = True, paths: Container[str] | None = None, least: int = 2
+) -> tuple[Segment, ...]:
     """Return the repeated segments whose replacement shortens the source code most; empty if none shortens it enough.
 
     Candidates have equal hashes, which grow with the segment; only those that may be the best are compared exactly.
@@ -65,9 +67,10 @@ def repeated(program: Program, *, with_shared: bool = True, paths: Container[str
         program: The program.
         with_shared: Whether segments that call the same modules may become calls of one block.
         paths: The paths of source layers; only segments that are one of these are found. None for all segments.
+        least: The number of modules and weights that a segment must have.
     """
     tokens = [_token(program, step) for step in program.steps]
-    owners = _Owners(program)
+    owners = _Owners(program, least)
     groups: dict[tuple[int, int], list[Segment]] = {}
     for segment in _segments(program, tokens):
         groups.setdefault((segment.length, segment.key), []).append(segment)
@@ -152,8 +155,8 @@ def _uses(program: Program, owned: tuple[str, str]) -> int:
 class _Owners:
     """Tells which segments own their modules and weights, for most of them in constant time."""
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    def __init__(self, program: Program, least: int) -> None:
+        self.program, self.least = program, least
         self.has_shared = any(count > 1 for count in program.module_uses.values())
         self._all, self._repeated = [0], [0]
         for place in range(len(program.steps)):
@@ -182,13 +185,13 @@ class _Owners:
         return len(layers) >= 2 and all(_uses(program, one) > number for one, number in owned.items())
 
     def is_whole(self, segment: Segment) -> bool:
-        """Return True if a segment uses two or more modules or weights, and no other statement uses any of them."""
+        """Return True if a segment uses `least` or more modules or weights, and no other statement uses any of them."""
         number, repeated_number = self._numbers(segment)
         if not repeated_number:
-            return number >= 2
+            return number >= self.least
         owned = Counter(self.of(segment))
         used = sum(number if kind == "module" else 1 for (kind, _), number in owned.items())
-        return used >= 2 and all(_uses(self.program, one) == number for one, number in owned.items())
+        return used >= self.least and all(_uses(self.program, one) == number for one, number in owned.items())
 
 
 def _segments(program: Program, tokens: Sequence[Token | None]) -> Iterator[Segment]:

@@ -5,7 +5,7 @@ and `literal` accepts plain values only.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,9 @@ from keras3conv.builder.source.rendering import rendered
 from keras3conv.model.graph import Ref, Shape, Size, refs
 
 _LOADING = ('with np.load(Path(__file__).with_name("constants.npz")) as arrays:', "    CONSTANTS = dict(arrays)")
+
+_LISTED = 48
+"""The number of characters of the names of equal parts that fit in one line."""
 
 _TAKEN = frozenset({"CONSTANTS", "keras", "layers", "np", "ops", "Path", "build_model", "arrays"})
 
@@ -42,9 +45,18 @@ def write(structure: Structure) -> str:
         imports.append("import numpy as np")
     names = [name for name in ("layers", "ops") if f"{name}." in body]
     imports += [f"from keras import {', '.join(names)}"] if names else []
+    imports += _imports_of_classes(structure)
     constants = ["", *_LOADING] if "CONSTANTS[" in body else []
     constants += ["", *defined] if defined else []
     return "\n".join([f'"""{_title(program)}"""', "", *imports, *constants, "", "", body, ""])
+
+
+def _imports_of_classes(structure: Structure) -> list[str]:
+    """Return the imports of the user's layer classes."""
+    programs = (structure.program, *(block.program for block in structure.blocks))
+    kinds = {module.spec.kind for program in programs for module in program.modules.values()}
+    own = sorted(kind.rpartition(".")[::2] for kind in kinds if not kind.startswith((".", "keras.")))
+    return ["", *(f"from {module} import {name}" for module, name in own)] if own else []
 
 
 def _defaults(structure: Structure) -> _Defaults:
@@ -83,14 +95,20 @@ def _block(block: Block, taken: frozenset[str], defaults: _Defaults) -> Iterator
     needed = [name for name in block.arguments if name not in own]
     arguments = [*given.values(), "name", *needed, *(f"{name}={literal(value)}" for name, value in own.items())]
     yield from statement(0, f"def {identifier(block.name)}({', '.join(arguments)}):")
-    uses = list(block.uses)
-    listed = ", ".join(uses if len(uses) <= 4 else [*uses[:2], "...", uses[-1]])
-    yield from docstring(4, f"Call the layers of one of {len(uses)} equal parts: {listed}.")
+    yield from docstring(4, f"Call the layers of one of {len(block.uses)} equal parts: {_listed(block.uses)}.")
     taken = taken | {"name", *block.arguments}
     body = rolled(program, taken)
     spelling = KerasSpelling(program, local_names(program, body, given, taken), defaults=defaults, is_function=True)
     yield from _body(body, spelling, {*spelling.variables.values(), *taken})
     yield f"    return {_returned(program.outputs, spelling)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the names of equal parts: all, or the first two and the last, or only two, as fits in a line."""
+    shown = names if len(names) <= 4 else [*names[:2], "...", names[-1]]
+    if len(names) > 2 and len(", ".join(shown)) > _LISTED:
+        shown = [names[0], "...", names[-1]]
+    return ", ".join(shown)
 
 
 def _title(program: Program) -> str:

@@ -17,6 +17,8 @@ from keras3conv.model.graph import Ref
 from keras3conv.rules.rule import LayerSpec
 from keras3conv.transforms import Array
 
+_LAYERS = "keras.layers"
+
 _INLINE = 24
 """The largest number of elements of a constant in the source code; a larger constant is stored in a file."""
 
@@ -133,7 +135,9 @@ def construction(spec: LayerSpec, name: str = "") -> str:
         name: The code of its name.
     """
     named = [f"name={name}"] if name else []
-    return f"layers.{spec.kind.rpartition('.')[2]}({', '.join([*arguments(spec, _written), *named])})"
+    module, _, own = spec.kind.rpartition(".")
+    cls = f"layers.{own}" if module == _LAYERS else own
+    return f"{cls}({', '.join([*arguments(spec, _written), *named])})"
 
 
 def _written(value: Any) -> str:

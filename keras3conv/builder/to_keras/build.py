@@ -1,8 +1,8 @@
 """Convert a torch module: export its graph, write the Keras source code, instantiate the model, copy the weights."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from keras3conv.builder.to_keras.recognising import recognised
 from keras3conv.errors import Problem, UnsupportedLayerError
 from keras3conv.messages import count, lay_out
 from keras3conv.model.graph import Graph
+from keras3conv.rules.obstacle import obstacle
 from keras3conv.transforms import Array
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def build(module: Any, channels: Channels, inputs: Any, dynamic: Mapping[str, Se
     from keras3conv.frameworks.torch import export
 
     captured, lowered = _lowered(export.capture(module, inputs, dynamic), channels)
-    require_none(captured.graph.name, (*captured.problems, *lowered.problems))
+    require_none(captured.graph.name, (*captured.problems, *lowered.problems, *_inner_problems(captured, channels)))
     structure, placements = with_functions(lowered, captured.graph.view)
     source, constants = write(structure), _constants(lowered.program)
     model = _model_of(source, constants)
@@ -99,6 +100,19 @@ def _lowered(captured: "Captured", channels: Channels) -> tuple["Captured", Lowe
         captured = simpler
         lowered = lower(recognised(captured.graph), dict(captured.shapes), dict(captured.lines), channels)
     return captured, first if lowered.problems else lowered
+
+
+def _inner_problems(captured: "Captured", channels: Channels) -> Iterator[Problem]:
+    """Yield the problems inside of modules that cannot be captured, module by module."""
+    from keras3conv.frameworks.torch import export
+
+    for inner in captured.inner:
+        own, lowered = _lowered(export.capture_call(inner.module, inner.arguments, {}), channels)
+        for problem in (*own.problems, *lowered.problems, *_inner_problems(own, channels)):
+            if problem.torch == own.graph.name:
+                yield obstacle(captured.graph.view, inner.path, problem.fact)
+            else:
+                yield replace(problem, torch=f"{inner.path}.{problem.torch}")
 
 
 def require_none(name: str, problems: tuple[Problem, ...]) -> None:

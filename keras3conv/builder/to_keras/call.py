@@ -8,7 +8,7 @@ from keras3conv.builder.program.operation import Function
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Node, Parameter, Shape, Size, Tensor
-from keras3conv.rules.rule import Config
+from keras3conv.rules.rule import Config, Rule
 from keras3conv.transforms import Array, Transform
 
 ops = Function("keras.ops")
@@ -183,6 +183,7 @@ class LayerCall:
         keywords: Further arguments of the call.
         more: The values for the further outputs of the layer, such as the states of an LSTM.
         part: The index of the item that holds these values in the layer's return value; None if it is the return value.
+        rule: The rule of the user for this layer; None for a layer of Keras.
     """
 
     kind: str
@@ -194,6 +195,7 @@ class LayerCall:
     keywords: dict[str, list[Value]] = field(default_factory=dict)
     more: tuple[Value, ...] = ()
     part: int | None = None
+    rule: Rule | None = None
 
 
 class Call:

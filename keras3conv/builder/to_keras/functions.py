@@ -24,7 +24,7 @@ def with_functions(lowered: Lowered, view: ModelView) -> tuple[Structure, tuple[
     program, constants = with_constants(lowered.program)
     program = replace(program, weights={})
     structure = nested(Structure(program=program), classes, ("BuildModel",))
-    structure = structured(structure, ("BuildModel",), with_shared=False)
+    structure = structured(structure, ("BuildModel",), with_shared=False, least=1)
     names = {flat: path.replace(".", "_") for flat, path in structure.paths.items()}
     every = [names.get(name, name) for name in lowered.program.modules]
     if len({*every}) < len(every):  # two layers would have the same name

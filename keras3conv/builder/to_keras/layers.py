@@ -42,6 +42,8 @@ def chosen_layers(call: LayerCall, config: Config) -> tuple[Rule, LayerSpecs]:
     Raises:
         RuleError: No rule converts it to layers of Keras; the message has the reason of every rule that was tried.
     """
+    if call.rule is not None:
+        return call.rule, call.rule.to_keras(config)
     reasons: list[str] = []
     for rule in _candidates(call):
         try:

@@ -41,6 +41,7 @@ from keras3conv.builder.to_keras.sizes import moves_only_ones, unknown_after, wr
 from keras3conv.errors import Problem, RuleError
 from keras3conv.frameworks.keras.operations import own_names
 from keras3conv.model.graph import Graph, Node, Ref, Shape, Size, Tensor, mapped
+from keras3conv.rules.obstacle import obstacle
 from keras3conv.rules.rule import Config, LayerSpec
 from keras3conv.transforms import Axes
 
@@ -109,7 +110,7 @@ class _Lowering:
             result = handler_for(call)(call)
         except RuleError as error:
             fact = f"not supported: {error}" + (f"; {line}" if line else "")
-            self.problems.append(Problem(torch=node.path or self.graph.name, fact=fact))
+            self.problems.append(obstacle(self.graph.view, node.path, fact))
             self.refused.add(node.kind)
             result = [self.new(tensor.shape, identity(len(tensor.shape)), tensor.dtype) for tensor in node.outputs]
         results = result if isinstance(result, list | tuple) else [result]

@@ -29,7 +29,8 @@ def _attention(call: Call) -> Result:
     mask = call.get("attn_mask")
     mask = None if mask is None or _masks_nothing(mask) else mask
     rate = float(call.get("dropout_p", 0.0) or call.node.config.get("dropout", 0.0))
-    made = _with_dropout(call, given, mask, rate) if rate else _fused(call, given, mask)
+    is_even = given[0].shape[3] == given[2].shape[3]  # else jax.nn.dot_product_attention refuses
+    made = _fused(call, given, mask) if is_even and not rate else _written_out(call, given, mask, rate)
     return made if mask is None else _without_masked_rows(call, made, mask)
 
 
@@ -45,8 +46,8 @@ def _fused(call: Call, given: list[Value], mask: Any) -> Value:
     return call.step(ops.dot_product_attention(*given, **options), shape, _ORDER)
 
 
-def _with_dropout(call: Call, given: list[Value], mask: Any, rate: float) -> Value:
-    """Convert an attention with dropout to products, a softmax and a Dropout layer for the attention weights."""
+def _written_out(call: Call, given: list[Value], mask: Any, rate: float) -> Value:
+    """Convert an attention to products and a softmax, with a Dropout layer for the attention weights if needed."""
     query, key, value = given
     size = query.shape[3]
     if not isinstance(size, int):
@@ -63,9 +64,9 @@ def _with_dropout(call: Call, given: list[Value], mask: Any, rate: float) -> Val
     elif mask is not None:
         scores = call.step(scores + _mask(call, mask), shape, plain, query.dtype)
     weights = call.step(ops.softmax(scores), shape, plain, query.dtype)
-    dropped = dropout(call, weights, rate)
+    weights = dropout(call, weights, rate) if rate else weights
     made = (*query.shape[:3], value.shape[3])
-    return call.step(ops.einsum("bhts,bshd->bthd", dropped, value), made, _ORDER)
+    return call.step(ops.einsum("bhts,bshd->bthd", weights, value), made, _ORDER)
 
 
 def dropout(call: Call, value: Value, rate: float) -> Value:

@@ -50,7 +50,7 @@ def _permute(call: Call) -> Result:
     return renamed(call, call.value("self"), call.arguments["dims"])
 
 
-@handles("transpose", "swapaxes", "t", "numpy_T", "mT")
+@handles("transpose", "swapaxes", "swapdims", "t", "numpy_T", "mT")
 def _transpose(call: Call) -> Result:
     value = call.value("self")
     first, second = (call.get(name, default) for name, default in (("dim0", -2), ("dim1", -1)))
@@ -242,9 +242,19 @@ def for_each_example(call: Call, value: Value, axes: list[int], size: int | Size
     return call.step(made, shape, value.order, value.dtype)
 
 
+@handles("broadcast_tensors")
+def _broadcast(call: Call) -> Result:
+    made: list[Any] = []
+    for given, output in zip(call.arguments["tensors"], call.node.outputs, strict=True):
+        node = replace(call.node, outputs=(output,))
+        made.append(_expand(Call(node, {"self": given}, call.writer)))
+    return made
+
+
 @handles("repeat", "tile")
 def _repeat(call: Call) -> Result:
     value, times = call.value("self"), call.get("repeats", call.get("dims"))
+    times = [1] * (value.rank - len(times)) + [*times]
     if any(not isinstance(number, int) for number in times):
         return _repeated_for_examples(call, value, times)
     value = reshaped(call, value, (1,) * (len(times) - value.rank) + value.shape)
@@ -252,9 +262,15 @@ def _repeat(call: Call) -> Result:
 
 
 def _repeated_for_examples(call: Call, value: Value, times: Sequence[int | Size]) -> Value:
-    """Repeat the first axis by the batch size, and the other axes a fixed number of times."""
+    """Repeat one axis by the batch size, and the other axes a fixed number of times."""
     number, *others = times
     value = reshaped(call, value, (1,) * (len(times) - value.rank) + value.shape)
+    free = [axis for axis, one in enumerate(times) if not isinstance(one, int)]
+    if len(free) == 1 and free[0] and value.shape[free[0]] == 1:
+        fixed = tuple(1 if axis == free[0] else times[axis] for axis in value.order)
+        sizes = tuple(size if axis == free[0] else size * times[axis] for axis, size in enumerate(value.shape))
+        value = value if {*fixed} == {1} else call.step(ops.tile(value, fixed), sizes, value.order, value.dtype)
+        return for_each_example(call, value, free)
     if any(not isinstance(one, int) for one in others) or not isinstance(value.shape[0], int):
         raise RuleError("repeat with several dynamic repetition counts")
     fixed = tuple(

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from keras3conv.builder.program.program import Value
 from keras3conv.builder.to_keras.call import Call, Constant, Result, handles, ops
 from keras3conv.builder.to_keras.operations_axes import permuted, reshaped
@@ -27,6 +29,8 @@ def _pad(call: Call) -> Result:
     widths = tuple(tuple(max(width, 0) for width in ends.get(axis, (0, 0))) for axis in value.order)
     if not any(map(any, widths)):
         return value
+    if mode == "reflect" and value.rank > 4:  # Keras on torch pads at most two axes by reflection
+        return _reflected(call, value, ends)
     if mode in ("replicate", "circular"):
         for axis, (before, after) in ends.items():
             value = _repeated_border(call, value, axis, before, after, mode)
@@ -35,6 +39,18 @@ def _pad(call: Call) -> Result:
     if mode == "constant" and call.get("value", 0):
         options["constant_values"] = call.arguments["value"]
     return call.step(ops.pad(value, widths, **options), order=value.order)
+
+
+def _reflected(call: Call, value: Value, ends: dict[int, tuple[int, int]]) -> Value:
+    """Pad a value by reflection, by taking the places of each axis that the border repeats."""
+    for axis, widths in ends.items():
+        size = value.shape[axis]
+        if not isinstance(size, int):
+            raise RuleError("pad of a dynamic size with mode 'reflect'")
+        places = np.pad(np.arange(size), [max(width, 0) for width in widths], mode="reflect")
+        index = Constant(name=f"{call.node.outputs[0].name} {axis}", array=places, shape=places.shape)
+        value = taken_along(call, value, axis, index) if any(widths) else value
+    return value
 
 
 def _cut(call: Call, value: Value, axis: int, before: int, after: int) -> Value:

@@ -196,6 +196,19 @@ def _roll(call: Call) -> Result:
     return value
 
 
+@handles("fft_fftshift", "fft_ifftshift")
+def _centred(call: Call) -> Result:
+    """Move the first place of each axis to its middle, or back."""
+    value, dims = call.value("self"), call.get("dim")
+    for dim in range(value.rank) if dims is None else [dims] if isinstance(dims, int) else dims:
+        size = value.shape[dim]
+        if not isinstance(size, int):
+            raise RuleError(f"{call.name} along a dynamic axis")
+        shift = size // 2 if call.name == "fft_fftshift" else -(size // 2)
+        value = call.step(ops.roll(value, shift, axis=value.position(dim)), order=value.order)
+    return value
+
+
 def taken(call: Call, given: Any, axis: int, index: Any, shape: Shape) -> Value:
     """Take elements along one axis by an array of indices, as `numpy.take` does."""
     value = call.ordered(given, identity(len(given.shape)))

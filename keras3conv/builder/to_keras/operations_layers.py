@@ -167,7 +167,8 @@ _EMBEDDING = "torch.nn.Embedding <-> keras.layers.Embedding"
 
 
 @handles("embedding")
-def _embedding(call: Call) -> Result:
+def embedded(call: Call) -> Result:
+    """Return the rows of a table that indices number: an `Embedding`, if the table is a parameter."""
     indices = call.arguments["indices"]
     if call.is_held("weight") and isinstance(indices, Value):
         weight = call.held("weight")
@@ -206,3 +207,6 @@ def _one_hot(call: Call) -> Result:
         raise RuleError("one_hot without a number of classes")
     made = ops.one_hot(call.ordered(given, identity(given.rank)), classes, dtype=Dtype(call.dtype))
     return call.step(made)
+
+
+__all__ = ["embedded"]

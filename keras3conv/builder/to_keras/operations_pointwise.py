@@ -1,6 +1,7 @@
 """Convert elementwise operators."""
 
 from functools import partial
+from math import copysign
 from typing import Any
 
 from keras3conv.builder.program.operation import Dtype, Operation
@@ -168,7 +169,7 @@ def _unless(**given: tuple[Any, Any]) -> dict[str, Any]:
     return {name: value for name, (value, default) in given.items() if value != default}
 
 
-@handles("dropout", "feature_dropout")
+@handles("dropout", "feature_dropout", "alpha_dropout")
 def _dropout(call: Call) -> Result:
     given = call.arguments.get("input", call.arguments.get("self"))
     probability = float(call.arguments["p"] or call.node.config.get("dropout", 0.0))
@@ -183,6 +184,8 @@ def _dropout(call: Call) -> Result:
         kind = f"keras.layers.SpatialDropout{given.rank - 2}D"
         given = call.ordered(given, call.writer.image_order(given.rank))
         made = call.writer.new(given.shape, given.order, given.dtype)
+    if call.name == "alpha_dropout":
+        kind = "keras.layers.AlphaDropout"
     call.writer.layer(kind, rate, given, (), call.node.path, made)
     return made
 
@@ -231,6 +234,24 @@ def _softplus(call: Call) -> Result:
 @handles("reciprocal")
 def _reciprocal(call: Call) -> Result:
     return elementwise(call, [call.arguments["self"]], lambda value: 1.0 / value)
+
+
+@handles("copysign")
+def _copysign(call: Call) -> Result:
+    def signed(value: Any, sign_of: Any) -> Any:
+        return ops.where(ops.signbit(sign_of), -ops.abs(value), ops.abs(value))
+
+    other = call.arguments["other"]
+    if isinstance(other, int | float):
+        number = copysign(1.0, other)
+        return elementwise(call, [call.arguments["self"]], lambda value: ops.abs(value) * number)
+    return elementwise(call, [call.arguments["self"], other], signed)
+
+
+@handles("__lshift__", "__rshift__", "bitwise_left_shift", "bitwise_right_shift")
+def _shifted(call: Call) -> Result:
+    function = ops.left_shift if call.name in ("__lshift__", "bitwise_left_shift") else ops.right_shift
+    return elementwise(call, [call.arguments["self"], call.arguments["other"]], function)
 
 
 @handles("neg")

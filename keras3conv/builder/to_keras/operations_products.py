@@ -1,5 +1,7 @@
 """Convert matrix products, einsum and attention."""
 
+from string import ascii_lowercase
+
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.broadcasting import elementwise, sign
 from keras3conv.builder.to_keras.call import Call, Result, handles, ops
@@ -80,13 +82,27 @@ def _baddbmm(call: Call) -> Result:
 
 @handles("einsum")
 def _einsum(call: Call) -> Result:
-    left, _, right = call.arguments["equation"].replace(" ", "").partition("->")
+    left, _, right = _in_small_letters(call.arguments["equation"].replace(" ", "")).partition("->")
     if "..." in left or not right:
         raise RuleError("einsum with an ellipsis or without a result is not supported")
     values = [call.writer.value(one) for one in call.arguments["tensors"]]
     names = left.split(",")
     written = ["".join(name[axis] for axis in value.order) for name, value in zip(names, values, strict=True)]
     return call.step(ops.einsum(f"{','.join(written)}->{right}", *values))
+
+
+def _in_small_letters(equation: str) -> str:
+    """Return an equation without capital letters, which Keras does not accept."""
+    letters = dict.fromkeys(letter for letter in equation if letter.isalpha())
+    free = [letter for letter in ascii_lowercase if letter not in letters]
+    names: dict[int, str] = {}
+    for letter in letters:
+        if letter.isupper():
+            if not free:
+                raise RuleError("einsum with more than 26 axes")
+            wanted = letter.lower()
+            names[ord(letter)] = free.pop(free.index(wanted) if wanted in free else 0)
+    return equation.translate(names)
 
 
 @handles("bilinear")

@@ -136,3 +136,11 @@ def _gated(call: Call) -> Result:
     halves = [call.writer.new(call.shape, value.order, value.dtype) for _ in range(2)]
     call.writer.write(ops.split(value, 2, axis=value.position(axis)), halves)
     return call.step(sign(call, "*", halves[0], ops.sigmoid(halves[1])), order=value.order)
+
+
+@handles("normalize")
+def _normalize(call: Call) -> Result:
+    """Scale the vectors along an axis to length one; the operator stands for a recognised formula."""
+    value = call.value("self")
+    options = {"axis": value.position(call.arguments["dim"]), "order": 2, "epsilon": call.arguments["eps"]}
+    return call.step(ops.normalize(value, **options), order=value.order)

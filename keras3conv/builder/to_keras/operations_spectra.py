@@ -21,6 +21,7 @@ _OF_PARTS = frozenset(
         "movedim", "expand", "repeat", "select", "slice", "narrow", "split", "split_with_sizes", "chunk", "unbind",
         "index_select", "flip", "roll", "clone", "contiguous", "detach", "sum", "mean", "cumsum", "cat", "stack", "neg",
         "add", "sub", "alias", "constant_pad_nd", "pad", "view_as", "expand_as", "to", "_to_copy",
+        "fft_fftshift", "fft_ifftshift",
     }
 )  # fmt: skip
 """Operators that compute the real part from the real parts alone, and the imaginary part from the imaginary parts."""

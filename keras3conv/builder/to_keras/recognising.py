@@ -1,4 +1,4 @@
-"""Recognise formulas in the user's code that Keras has as one layer or operation (SiLU, GELU, RMS normalization).
+"""Recognise formulas that Keras has as one layer or operation (SiLU, GELU, RMS normalization, a bag of rows).
 
 A formula is replaced only if its operators match the definition exactly, and nothing else uses the intermediate values.
 """
@@ -195,7 +195,64 @@ def _is_over_last_axis(mean: Node) -> bool:
     )
 
 
-_PATTERNS: tuple[Callable[[Node, _Uses, Graph], Node | None], ...] = (_silu, _gelu, _rms_norm)
+def _normalized(node: Node, uses: _Uses, graph: Graph) -> Node | None:
+    """Recognise `x / max(norm(x, dim), epsilon)`, which is `functional.normalize`."""
+    given = node.arguments.get("self")
+    if _name(node) != "div" or node.arguments.get("rounding_mode") is not None or not isinstance(given, Ref):
+        return None
+    grown = uses.maker(node.arguments.get("other"), "expand_as", "expand")
+    limited = uses.maker(grown.arguments["self"] if grown is not None else None, "clamp_min", "clamp")
+    if limited is None or limited.arguments.get("max") is not None:
+        return None
+    norm, epsilon = uses.maker(limited.arguments["self"], "linalg_vector_norm"), limited.arguments.get("min")
+    if norm is None or not isinstance(epsilon, float) or norm.arguments["self"] != given:
+        return None
+    axes, order = norm.arguments.get("dim"), norm.arguments.get("ord", 2)
+    is_whole = graph.tensors[given.name].shape == node.outputs[0].shape
+    if not isinstance(axes, list) or len(axes) != 1 or order != 2 or not norm.arguments.get("keepdim") or not is_whole:
+        return None
+    return _replaced(node, "normalize", {"self": given, "dim": axes[0], "eps": epsilon})
+
+
+def _bag_of_rows(node: Node, uses: _Uses, graph: Graph) -> Node | None:
+    """Recognise a bag of embeddings of indices with two axes, for which torch computes offsets of equal steps."""
+    if _name(node) != "embedding_bag" or "has_rows" in node.arguments:
+        return None
+    offsets = uses.source(node.arguments["offsets"])
+    rows = _before_flattening(node.arguments["indices"], uses, graph)
+    if offsets is None or _name(offsets) != "arange" or rows is None:
+        return None
+    given = offsets.arguments
+    if given.get("start", 0) != 0 or given.get("step") != graph.tensors[rows.name].shape[1]:
+        return None
+    factors = node.arguments.get("per_sample_weights")
+    arguments = {name: value for name, value in node.arguments.items() if name != "offsets"}
+    arguments |= {"indices": rows, "has_rows": True}
+    if isinstance(factors, Ref):
+        arguments["per_sample_weights"] = _before_flattening(factors, uses, graph)
+        if arguments["per_sample_weights"] is None:
+            return None
+    return replace(node, arguments=arguments)
+
+
+def _before_flattening(value: Any, uses: _Uses, graph: Graph) -> Ref | None:
+    """Return the tensor with two axes that a reshape made one axis of; None if there is none."""
+    node = uses.source(value)
+    if node is None or _name(node) not in ("reshape", "view", "flatten", "_unsafe_view"):
+        return None
+    given = node.arguments["self"]
+    tensor = graph.tensors.get(given.name) if isinstance(given, Ref) else None
+    is_flat = len(node.outputs[0].shape) == 1 and tensor is not None and len(tensor.shape) == 2
+    return given if is_flat else None
+
+
+_PATTERNS: tuple[Callable[[Node, _Uses, Graph], Node | None], ...] = (
+    _silu,
+    _gelu,
+    _rms_norm,
+    _normalized,
+    _bag_of_rows,
+)
 
 
 __all__ = ["recognised"]

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from keras3conv.builder.operations.call import HANDLERS
 from keras3conv.builder.program.names import OWN_LAYERS
@@ -13,12 +12,10 @@ from keras3conv.model.graph import Node
 from keras3conv.model.views import LayerView
 from keras3conv.rules.library import list_rules, lookup
 from keras3conv.rules.operations import OPERATIONS
+from keras3conv.rules.registry import is_users_own
 from keras3conv.rules.rule import LayerSpec, LayerSpecs, Rule
 
 _USABLE = ("torch.", OWN_LAYERS)
-_PACKAGE = str(Path(__file__).parents[2])
-"""The folder of this package; a rule that was registered elsewhere is the user's."""
-
 _PER_PROCESS = frozenset({"torch.nn.SyncBatchNorm", "torch.nn.EmbeddingBag", "torch.nn.RReLU"})
 """Torch classes to which no Keras layer is converted: they need several processes or other arguments, or are random."""
 
@@ -109,7 +106,7 @@ def _candidates(kinds: tuple[str, ...], known: int) -> tuple[Rule, ...]:
     `known` is the number of registered rules; it is an argument so that a new rule invalidates the cache.
     """
     found = [rule for rule in (*lookup((), kinds), *lookup((), kinds, (2, 1))) if not rule.between]
-    usable = (rule for rule in found if rule.torch.startswith(_USABLE) or not rule.origin.startswith(_PACKAGE))
+    usable = (rule for rule in found if rule.torch.startswith(_USABLE) or is_users_own(rule))
     return tuple(rule for rule in usable if rule.torch not in _PER_PROCESS)
 
 

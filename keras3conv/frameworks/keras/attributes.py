@@ -29,7 +29,7 @@ def attribute_paths(model: keras.layers.Layer) -> dict[str, str]:
 
 
 def _renamed(path: str, found: Mapping[str, str]) -> str:
-    """Return a path with its longest known beginning replaced."""
+    """Return a path in which the longest beginning that is a key of `found` is replaced by its value."""
     if path in found:
         return found[path]
     known = max((start for start in found if path.startswith(f"{start}/")), key=len, default=None)

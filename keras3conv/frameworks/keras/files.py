@@ -94,7 +94,10 @@ def unloadable(layers: Iterable[tuple[str, str]], path: Path) -> Iterator[Proble
 
 
 def kind_in_models(kind: str) -> str:
-    """Return the public name of a class in a file; Keras lists operations as layers, "keras.ops.fft" for example."""
+    """Return the public name of a class in a Keras file: of a layer, or of an operation, such as "keras.ops.fft".
+
+    Keras lists the operations of a model as if they were layers.
+    """
     name = kind.rpartition(".")[2]
     is_layer = not kind.startswith("keras.layers.") or hasattr(keras.layers, name)
     return kind if is_layer else kind_named(name) or kind
@@ -177,20 +180,20 @@ class SavedByKeras:
     path: Path
 
     def paths(self) -> tuple[Path, ...]:
-        """Return the path of the file."""
+        """Return a tuple of the one path to which the model is saved."""
         return (self.path,)
 
     def write(
         self, temporaries: Sequence[Path], progress: formats.Progress | None = None
     ) -> tuple[formats.Written, ...]:
-        """Save the model under a temporary path."""
+        """Save the model under a temporary path; the caller renames the file."""
         save_to(self.model, temporaries[0])
         return (formats.written_by_others(temporaries[0], self.path),)
 
     def job(self) -> str:
-        """Return an empty text, because nothing can be resumed."""
+        """Return an empty text instead of an identifier of the job, because an interrupted save cannot be resumed."""
         return ""
 
     def superseded(self) -> tuple[Path, ...]:
-        """Return nothing: there is one file."""
+        """Return no paths: one file is written, so no shards of an earlier save become obsolete."""
         return ()

@@ -21,14 +21,14 @@ _CUBIC = -0.75
 
 
 class _Configured(keras.layers.Layer):  # type: ignore[misc]
-    """A layer without variables whose configuration has the constructor arguments in `settings`."""
+    """Base of the layers in this file: no variables, and the constructor arguments in `settings` as configuration."""
 
     def __init__(self, settings: dict[str, Any], **keywords: Any) -> None:
         super().__init__(**keywords)
         self.settings = settings
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
+        """Return the arguments of the constructor, which Keras stores with a saved model."""
         return {**super().get_config(), **self.settings}
 
 
@@ -47,7 +47,7 @@ class Softplus(_Configured):
         self.beta, self.threshold = beta, threshold
 
     def call(self, inputs: Any) -> Any:
-        """Return the result, elementwise."""
+        """Return the softplus of every element."""
         scaled = inputs * self.beta
         return keras.ops.where(scaled > self.threshold, inputs, keras.ops.softplus(scaled) / self.beta)
 
@@ -68,7 +68,7 @@ class Pad(_Configured):
         self.padding, self.mode = padding, mode
 
     def call(self, inputs: Any) -> Any:
-        """Gather the padded values along one axis after the other."""
+        """Return the padded input, by gathering the values along one axis after the other."""
         for axis, (before, after) in enumerate(self.padding, 1):
             # numpy declares the mode as a literal type.
             places = np.pad(np.arange(_size(inputs, axis)), (before, after), mode=self.mode)  # type: ignore[call-overload]
@@ -135,7 +135,7 @@ class WindowMaximum(_Windows):
         super().__init__(settings | {"ceil_mode": ceil_mode}, **keywords)
 
     def call(self, inputs: Any) -> Any:
-        """Take the maximum along one axis after the other."""
+        """Return the maximum of each window, computed along one axis after the other."""
         for axis in range(1, len(self.axes) + 1):
             inputs = reduce(keras.ops.maximum, self.windows(inputs, axis, float("-inf")))
         return inputs
@@ -171,7 +171,7 @@ class WindowAverage(_Windows):
         self.count_include_pad, self.divisor_override = count_include_pad, divisor_override
 
     def call(self, inputs: Any) -> Any:
-        """Sum along one axis after the other, then divide once."""
+        """Return the average of each window: sum along one axis after the other, then divide once."""
         divisor: Any = self.divisor_override or 1
         for axis in range(1, len(self.axes) + 1):
             if self.divisor_override is None:
@@ -217,7 +217,7 @@ class Resample(_Configured):
         self.align_corners, self.recompute = bool(align_corners), bool(recompute_scale_factor)
 
     def call(self, inputs: Any) -> Any:
-        """Resize one axis after the other."""
+        """Return the resized input, computed along one axis after the other."""
         for axis in range(1, len(inputs.shape) - 1):
             before = _size(inputs, axis)
             after, scale = self._target(before, axis)
@@ -256,7 +256,7 @@ class PixelShuffle(_Configured):
         self.factor = upscale_factor
 
     def call(self, inputs: Any) -> Any:
-        """Reshape, transpose and reshape."""
+        """Return the images with channels moved to spatial positions, by a reshape, a transpose and a reshape."""
         (_, height, width, _), factor = keras.ops.shape(inputs), self.factor
         channels = _size(inputs, 3) // factor**2
         cells = keras.ops.reshape(inputs, (-1, height, width, channels, factor, factor))
@@ -278,7 +278,7 @@ class PixelUnshuffle(_Configured):
         self.factor = downscale_factor
 
     def call(self, inputs: Any) -> Any:
-        """Reshape, transpose and reshape."""
+        """Return the images with spatial positions moved to channels, by a reshape, a transpose and a reshape."""
         (_, height, width, _), factor = keras.ops.shape(inputs), self.factor
         height, width, channels = height // factor, width // factor, _size(inputs, 3)
         cells = keras.ops.reshape(inputs, (-1, height, factor, width, factor, channels))
@@ -320,7 +320,7 @@ class FlattenAxes(_Configured):
         self.start_axis, self.end_axis = start_axis, end_axis
 
     def call(self, inputs: Any) -> Any:
-        """Reshape the input."""
+        """Return the input, reshaped so that the axes are merged."""
         rank, sizes = len(inputs.shape), keras.ops.shape(inputs)
         start, end = self.start_axis % rank, self.end_axis % rank + 1
         known = None not in inputs.shape[start:end]
@@ -343,7 +343,7 @@ class UnflattenAxis(_Configured):
         self.axis, self.target = axis, shape
 
     def call(self, inputs: Any) -> Any:
-        """Reshape the input."""
+        """Return the input, reshaped so that the axis is split."""
         place, sizes = self.axis % len(inputs.shape), keras.ops.shape(inputs)
         known = int(np.prod([size for size in self.target if size != -1]))
         target = [_size(inputs, place) // known if size == -1 else size for size in self.target]

@@ -95,7 +95,7 @@ def _exchanging(model: keras.layers.Layer, exchange: Exchange, calls: list[Call]
 
 
 def _like(old: Any, new: Array, *, masked: bool) -> Any:
-    """Return an array as a tensor with the dtype of another tensor and, if wanted, its mask."""
+    """Return the array `new` as a tensor with the dtype, and if `masked` also the Keras mask, of the tensor `old`."""
     dtype = keras.backend.standardize_dtype(old.dtype)
     tensor = keras.ops.cast(keras.ops.convert_to_tensor(np.asarray(new, order="C")), dtype)
     mask = get_keras_mask(old) if masked else None

@@ -26,7 +26,10 @@ _TOGETHER = 4 << 20
 
 
 def memory_orders(model: keras.layers.Layer) -> Orders:
-    """Return the memory order of the kernels of all convolutions; empty on backends other than torch."""
+    """Return the best memory order for the kernel of each convolution, by the id of the variable.
+
+    The result is empty on backends other than torch.
+    """
     if backend() != "torch":
         return {}
     convolutions: list[Any] = [layer for layer in layers_of(model) if isinstance(layer, CONVOLUTION_BASES)]
@@ -39,7 +42,10 @@ def memory_orders(model: keras.layers.Layer) -> Orders:
 
 
 def _order(layer: Any, variable: keras.Variable) -> tuple[int, ...]:
-    """Return the memory order of a kernel; empty for a bias."""
+    """Return the axes of a kernel in the memory order in which the convolution is fastest, slowest axis first.
+
+    Empty for a bias.
+    """
     rank = int(layer.rank)
     if len(variable.shape) != rank + 2:
         return ()
@@ -101,7 +107,7 @@ def assign(variable: keras.Variable, value: Array, order: tuple[int, ...] | None
 
 
 def _assign_in_jax(values: Sequence[tuple[keras.Variable, Array]]) -> None:
-    """Assign arrays, whose memory the variables then use."""
+    """Assign arrays to variables on JAX; the variables then use the memory of the arrays."""
     import jax
 
     tensors = jax.device_put([array for _, array in values])

@@ -90,7 +90,7 @@ def write(model: keras.layers.Layer, values: Mapping[str, Array] | Iterable[tupl
 def _kept(
     values: Iterable[tuple[str, Array]], variables: Mapping[str, keras.Variable], orders: Orders, backup: Backup
 ) -> Iterator[tuple[keras.Variable, Array, tuple[int, ...] | None]]:
-    """Yield each variable with its new value and its memory order, when its old value is in the backup."""
+    """Store the old value of each variable in the backup, then yield the variable, its new value and memory order."""
     for path, value in values:
         variable = variables[path]
         # JAX and TensorFlow give a variable other memory, and do not write to memory that an array uses.
@@ -116,7 +116,7 @@ def float64_weights(model: keras.layers.Layer, values: Mapping[str, Array]) -> I
 
 @contextmanager
 def _undone_on_failure(model: keras.layers.Layer, variables: Mapping[str, keras.Variable]) -> Iterator[Backup]:
-    """Yield a backup, and restore the values that it then has if the block raises."""
+    """Yield an empty backup for the block to fill; if the block raises, restore the values in the backup."""
     backup = Backup()
     try:
         yield backup
@@ -219,7 +219,7 @@ def _recording(
 
 
 def _tensor_operations_followed(follower: Follower) -> AbstractContextManager[object]:
-    """Report every tensor operation to the follower on the torch backend; other backends cannot report them."""
+    """Report every tensor operation to the follower, which tracks the data flow; only the torch backend allows this."""
     if backend() == "torch":
         from keras3conv.frameworks.torch.observing import OperationsFollowed
 
@@ -265,7 +265,7 @@ class KerasModel:
     is_live: ClassVar[bool] = True
 
     def view(self, *, described: bool = True) -> ModelView:
-        """Return the view of the model."""
+        """Return the view of the model: its layers and variables by name, independent of the framework."""
         return view(self.source, described=described)
 
     def run(self, inputs: object) -> Recording:
@@ -273,7 +273,7 @@ class KerasModel:
         return run(self.source, inputs)
 
     def write(self, values: Iterable[tuple[str, Array]]) -> None:
-        """Write values by path, all or none."""
+        """Write values into the variables with these paths, all or none."""
         write(self.source, values)
 
     def torch_tensors(self) -> dict[str, Any]:
@@ -287,7 +287,7 @@ class KerasModel:
 
     @contextmanager
     def restored_on_failure(self, paths: tuple[str, ...]) -> Iterator[None]:
-        """Restore the variables with these paths if the block raises."""
+        """Restore the variables with these paths if the body of the `with` statement raises."""
         variables = variables_by_path(self.source)
         with _undone_on_failure(self.source, variables) as backup:
             for path in paths:
@@ -295,7 +295,10 @@ class KerasModel:
             yield
 
     def output(self, path: Path, *, max_shard_size: int | None = None) -> formats.Output:
-        """Return the files to which the model is saved, or its weights for a `.weights.h5` or a `.weights.json`."""
+        """Return the description of the files to which the model will be saved; nothing is written yet.
+
+        The files have the weights alone if the suffix is `.weights.h5` or `.weights.json`.
+        """
         from keras3conv.frameworks.keras.files import SavedByKeras
 
         if max_shard_size is None and not path.name.lower().endswith(".weights.json"):

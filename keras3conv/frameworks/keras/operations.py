@@ -42,7 +42,7 @@ def _without_underscores(class_name: str) -> str:
 
 @cache
 def _functions(namespace: str) -> Mapping[str, str]:
-    """Return a dict from names without underscores to names of functions, for `keras.ops` or a namespace in it."""
+    """Return the names of the functions in `keras.ops` or a namespace of it, by the name without underscores."""
     module = getattr(keras.ops, namespace.rstrip(".")) if namespace else keras.ops
     return {name.replace("_", ""): name for name in dir(module) if callable(getattr(module, name))}
 
@@ -54,7 +54,7 @@ def own_names() -> frozenset[str]:
 
 
 def arguments_of(operation: keras.Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call by parameter name; for an operation also the arguments of its constructor."""
+    """Return the arguments of a call of an operation, and those of the operation's constructor, by parameter name."""
     signature = inspect.signature(operation.call)
     bound = signature.bind(*args, **kwargs)
     bound.apply_defaults()

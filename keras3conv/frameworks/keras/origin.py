@@ -15,7 +15,7 @@ class Origin:
         writer: The software that saved it, with its version: "Keras 2.15.0".
         file: The name of the file.
         notes: What the reader changed or dropped, a sentence each, for plans and reports.
-        renamed: The original name of every layer that Keras 3 does not allow the name of, by its new name.
+        renamed: The original names of the layers whose names Keras 3 does not allow, by their new names.
     """
 
     writer: str
@@ -49,7 +49,7 @@ def original_name(layer: keras.layers.Layer) -> str:
 
 
 def notes_of(model: object) -> tuple[str, ...]:
-    """Return the notes of plans and reports on the origin of a model: its writer, then the changes on reading."""
+    """Return notes, for plans and reports, on a model's file: the software that wrote it, and changes on reading."""
     origin = origin_of(model)
     if origin is None:
         return ()

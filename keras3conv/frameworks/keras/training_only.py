@@ -1,4 +1,4 @@
-"""Describe what a Keras model does in training alone, which a converted module does not contain."""
+"""Describe the regularizers and constraints of a Keras model: they act in training only, and have no torch module."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,7 +15,8 @@ def training_only(model: keras.layers.Layer, written: Mapping[str, str]) -> tupl
 
     Args:
         model: The model.
-        written: The paths of layers as the code of the model names them, where they differ.
+        written: For layers whose path differs from the attribute names in the user's code, the path made of these
+            names.
     """
     layers: dict[str, list[str]] = {}
     for path, layer in named_layers(model):

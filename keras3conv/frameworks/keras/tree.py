@@ -69,7 +69,7 @@ def variables_by_path(model: keras.layers.Layer) -> dict[str, keras.Variable]:
 
 
 def owns_variables(layer: keras.layers.Layer) -> bool:
-    """Return True if `variables_of` yields a variable."""
+    """Return True if a layer itself, without its sublayers, has variables."""
     generators = getattr(layer, "_seed_generators", ())
     return bool(layer._trainable_variables or layer._non_trainable_variables or generators)
 
@@ -219,7 +219,7 @@ class _LocationStore(saving_lib.H5IOStore):  # type: ignore[misc]
         return True
 
     def close(self) -> None:
-        """Do nothing: no file is open."""
+        """Do nothing, because this store opens no file."""
 
 
 class _LocationEntry(dict[str, Any]):

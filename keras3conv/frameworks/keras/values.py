@@ -33,7 +33,7 @@ def to_numpy(value: Any) -> Array:
 
 
 def version_of(tensor: Any) -> int | None:
-    """Return a number that is another one after a tensor was overwritten in place; None if none is known."""
+    """Return a number that changes whenever a tensor is overwritten in place; None if the backend has none."""
     if backend() == "torch":
         from keras3conv.frameworks.torch.tensors import version_of as torch_version_of
 

@@ -66,7 +66,7 @@ class Backup:
         self._places[path] = place, value.shape, value.dtype
 
     def items(self) -> Iterator[tuple[str, Array]]:
-        """Yield every path and its old value."""
+        """Yield the path and the old value of every tensor in the backup."""
         yield from self._arrays.items()
         for path, (place, shape, dtype) in self._places.items():
             assert self._file is not None, "a position is set only for values in the file"

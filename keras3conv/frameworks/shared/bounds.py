@@ -37,7 +37,7 @@ _FARTHEST = 1e6
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """A bound in one call of a function.
+    """A bound (the 6 of a ReLU6, a limit of a clip) in one call of a function, and the values in that call.
 
     Attributes:
         function: The name of the function.
@@ -71,7 +71,7 @@ class BoundsObserver:
     """Collects the bounds in calls of functions.
 
     Attributes:
-        extremes: Returns the smallest and the largest value of a tensor of measurements; None for anything else.
+        extremes: Returns the smallest and the largest value of a floating-point tensor; None for anything else.
         number: Returns a number, or the value of a tensor with one number; None for anything else.
         found: The bounds.
     """

@@ -57,7 +57,12 @@ class Follower:
             self._put(value, sources)
 
     def enter(self, path: str, given: Iterable[Any]) -> None:
-        """Record that a layer call begins. Pass an empty path for a layer without weights, to treat it as operation."""
+        """Record that a layer call begins.
+
+        Args:
+            path: The path of the layer; empty for a layer without weights, which then counts as an operation.
+            given: The inputs of the call.
+        """
         if self._open and path:
             self._open[-1] = (*self._open[-1][:3], True)
         values = list(given)
@@ -93,7 +98,10 @@ class Follower:
         return entry is not None and entry.reference() is value
 
     def _put(self, value: Any, sources: Sources) -> None:
-        """Store the sources of a value; a known value keeps its number, because many layers return their input."""
+        """Store the layers from whose outputs a tensor was computed, and a number that identifies the tensor.
+
+        A tensor that is known already keeps its number, because many layers return their input.
+        """
         key, made_of = id(value), self._made_of
         try:
             reference = weakref.ref(value, lambda dead: _forget(made_of, key, dead))

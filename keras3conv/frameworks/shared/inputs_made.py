@@ -71,7 +71,10 @@ def _specs_to_fill(keras: ModelView) -> Sequence[InputSpec]:
 
 
 def _layouts(torch: ModelView, keras: ModelView) -> tuple[bool, ...]:
-    """Return the layouts of torch's sequences to try, the more likely one first; True means channels first."""
+    """Return the layouts to try for inputs of torch that are sequences, the more likely one first.
+
+    True means that the channels come before the steps.
+    """
     if all(len(spec.shape) != 3 for spec in keras.input_specs):
         return (False,)
     likely = any(kind.endswith(("Conv1d", "Pool1d")) for layer in torch.layers for kind in layer.kinds)

@@ -20,7 +20,7 @@ _SCALED = ("float32", "float64")
 
 
 def resized(given: Inputs, size: float) -> Inputs:
-    """Return the inputs with measurements scaled by powers of two, which is exact.
+    """Return the inputs with measurements (continuous values) scaled by powers of two, which is exact.
 
     An input is scaled if both sides get the same values in the same dtype, in any layout.
 
@@ -38,7 +38,7 @@ def sizes_of(given: Inputs) -> tuple[float, ...]:
 
 
 def nudged(given: Inputs, factor: float) -> Inputs:
-    """Return the inputs with measurements multiplied by a factor.
+    """Return the inputs with measurements (continuous values, not codes or masks) multiplied by a factor.
 
     Args:
         given: The inputs of both sides.
@@ -52,7 +52,7 @@ def _scaled(given: Inputs, factor: Callable[[Array], float]) -> Inputs:
 
 
 def changed(given: Inputs, change: Callable[[Array], Array]) -> Inputs:
-    """Return the inputs with measurements changed in the same way on both sides.
+    """Return the inputs with measurements (continuous values, not codes or masks) changed equally on both sides.
 
     Args:
         given: The inputs of both sides.
@@ -95,7 +95,7 @@ def is_code(values: Array) -> bool:
 
 
 def with_arrays(given: Inputs, torch: Iterable[Array | None], keras: Iterable[Array | None]) -> Inputs:
-    """Return the inputs with other arrays, in the order of `flatten`; None keeps an array."""
+    """Return the inputs with these arrays in their places, in the order of `flatten`; None keeps an old array."""
     ours, theirs = iter(torch), iter(keras)
     return replace(given, torch=_replaced(given.torch, ours), keras=_replaced(given.keras, theirs))
 

@@ -29,7 +29,7 @@ LARGEST = 256
 
 
 def both_signs(given: Inputs) -> Inputs:
-    """Return the inputs with measurements of one sign shifted by their median, so that both signs occur."""
+    """Return the inputs; continuous values that all have one sign are shifted by their median, to have both signs."""
 
     def shifted(array: Array) -> Array:
         is_one_sided = array.min() >= 0 or array.max() <= 0
@@ -63,7 +63,7 @@ def with_more_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | Non
 
 
 def with_padding(given: Inputs, mask_values: Sequence[float]) -> Inputs | None:
-    """Return the inputs with padded steps at the end of samples; None if the models take anything besides a sequence.
+    """Return the inputs with padded steps at the end of samples; None if a model has inputs beside one sequence.
 
     A second input may be a mask that belongs to the first, so nothing is padded then.
 
@@ -126,7 +126,7 @@ def other_sizes(given: Inputs, specs: Sequence[InputSpec]) -> list[tuple[str, In
 
 
 def integers_in_words(given: Inputs) -> str:
-    """Return the range of the integers in the Keras inputs; empty without any."""
+    """Return the range of the integers in the Keras inputs in words; an empty text if there are none."""
     arrays = [as_array(array) for _, array in flatten(given.keras, is_array)]
     integers = [array for array in arrays if array.dtype.kind in "iu" and array.size]
     if not integers:
@@ -137,7 +137,7 @@ def integers_in_words(given: Inputs) -> str:
 
 
 def sizes_in_words(given: Inputs, specs: Sequence[InputSpec]) -> str:
-    """Return the sizes of the inputs along the dynamic axes of a Keras model; empty without such axes."""
+    """Return the sizes of the inputs along the dynamic axes of a Keras model in words; empty if it has none."""
     keras = [as_array(array) for _, array in flatten(given.keras, is_array)]
     words = set()
     for array, spec in zip(keras, specs, strict=False):
@@ -163,7 +163,7 @@ def _in_words(array: Array, axes: tuple[int, ...], change: _Change) -> str:
 
 
 def _axes_in_torch(array: Array, keras: Sequence[Array], axes: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
-    """Return the dynamic axes of a torch input; None if it is no Keras input in either layout."""
+    """Return the dynamic axes of a torch input; None if no Keras input has the same values in one of the layouts."""
     for other, free in zip(keras, axes, strict=True):
         if array.shape == other.shape and np.array_equal(array, other):
             return free

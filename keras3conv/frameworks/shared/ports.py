@@ -1,4 +1,7 @@
-"""Remember which live models got their weights from a transfer: a proposed fix then changes them, not their source."""
+"""Remember which live models got their weights from a transfer (ports).
+
+If a port and its source differ, the fix that a report proposes changes the port, not its source.
+"""
 
 import weakref
 from pathlib import Path

@@ -68,7 +68,7 @@ class Recording:
     masks: Mapping[str, Array] = field(default_factory=dict)
 
     def of(self, path: str) -> tuple[Call, ...]:
-        """Return the calls of one layer."""
+        """Return the recorded calls of one layer."""
         return self._by_path().get(path, ())
 
     def _by_path(self) -> dict[str, tuple[Call, ...]]:
@@ -110,7 +110,7 @@ def traced(view: ModelView, recording: Recording) -> ModelView:
 
 
 class Flattened:
-    """Follows tensors that were flattened to two axes, up to the layer that receives them."""
+    """Remembers the shape that a tensor had before it was flattened to two axes, also through elementwise functions."""
 
     def __init__(self) -> None:
         self._shapes: dict[int, Shape] = {}
@@ -132,7 +132,7 @@ class Flattened:
 
 
 class _Copies:
-    """Copies every tensor once: the output of a layer, and the input of the next, are one array.
+    """Copies every tensor to an array once, although it is the output of one layer and the input of the next.
 
     Args:
         copy: Copies a tensor to an array.

@@ -12,7 +12,7 @@ from keras3conv.frameworks.shared.bounds import Bound, BoundsObserver
 
 @contextmanager
 def observed_bounds() -> Iterator[list[Bound]]:
-    """Collect the bounds of all functions that run in the block."""
+    """Collect the bounds (limits of a clamp, the 6 of a ReLU6) of all torch functions that run in the block."""
     observer = BoundsObserver(extremes=_extremes, number=_number)
     with _FunctionCalls(observer):
         yield observer.found

@@ -19,7 +19,7 @@ _TOLERANCE = 1e-4
 
 
 class CentredRMSNorm(nn.Module):
-    """Divides by the root of the mean square of the last axis, and multiplies by one plus the weight.
+    """An RMSNorm over the last axis that multiplies by one plus its weight.
 
     Args:
         dim: The size of the last axis.
@@ -32,7 +32,7 @@ class CentredRMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.zeros(dim))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return a tensor of the shape of the input."""
+        """Return the normalized input."""
         mean_square = inputs.square().mean(-1, keepdim=True)
         return inputs * torch.rsqrt(mean_square + self.eps) * (1.0 + self.weight)
 
@@ -45,13 +45,13 @@ class CentredLayerNorm(nn.LayerNorm):
         nn.init.zeros_(self.weight)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return a tensor of the shape of the input."""
+        """Return the normalized input."""
         return nn.functional.layer_norm(inputs, self.normalized_shape, 1.0 + self.weight, self.bias, self.eps)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CentredNorm:
-    """The class in this file that is equivalent to a module.
+    """The name and the arguments of the class in this file that is equivalent to the user's module.
 
     Attributes:
         kind: The qualified name of the class.
@@ -83,7 +83,7 @@ def centred_norm(module: nn.Module, config: Mapping[str, Any]) -> CentredNorm | 
 
 
 def _may_be_norm(module: nn.Module) -> bool:
-    """Return True if a module has its own `forward`, a weight, at most a bias besides, and a value for each channel."""
+    """Return True if a module may be a norm: it has its own `forward`, a weight per channel, and at most a bias."""
     own = {name: tensor for name, tensor in module._parameters.items() if tensor is not None}
     if "weight" not in own or not own.keys() <= {"weight", "bias"} or module._modules or module._buffers:
         return False

@@ -9,7 +9,12 @@ from keras3conv.frameworks.torch.tensors import named_modules
 
 
 def float32_constants(module: nn.Module, mapped: Set[str]) -> Iterator[str]:
-    """Yield the paths of float32 tensors that are neither parameters nor in `mapped`; whole numbers are ignored."""
+    """Yield the paths of float32 tensors with fractional values that are neither parameters nor in `mapped`.
+
+    Args:
+        module: The module.
+        mapped: The paths of the tensors that the plan pairs.
+    """
     for path, child in named_modules(module):
         for name, value in {**vars(child), **child._buffers}.items():
             full = f"{path}.{name}" if path else name

@@ -29,7 +29,7 @@ def constructor(kind: str) -> Mapping[str, Any]:
 
 
 def source_of(kind: str) -> str:
-    """Return the source text of a layer of keras3conv."""
+    """Return the source code of a torch module that keras3conv defines, by its qualified name."""
     module, _, name = kind.rpartition(".")
     return inspect.getsource(getattr(import_module(module), name))
 

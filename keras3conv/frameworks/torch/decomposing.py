@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
+from keras3conv.errors import RAISED_BY_MODELS
+
 _COMPUTED_OTHERWISE = ("dropout", "batch_norm")
 """Operators that compute something else in training than in the evaluation mode in which a module is captured."""
 
 
 def decomposed(program: ExportedProgram, names: Collection[str]) -> ExportedProgram | None:
-    """Return a program without some operators; None if torch can replace none of them.
+    """Return a captured module with some operators replaced by others; None if torch can replace none of them.
 
     Args:
         program: The captured module.
@@ -25,17 +27,22 @@ def decomposed(program: ExportedProgram, names: Collection[str]) -> ExportedProg
         for operator in _without_writing(node.target)
         if str(operator) in names and (replacement := _replacement(operator)) is not None
     }
-    return rewritten(program, table) if table else None
+    if not table:
+        return None
+    try:
+        return rewritten(program, table)
+    except RAISED_BY_MODELS:  # torch cannot rewrite every program; the operators are then reported
+        return None
 
 
 def rewritten(program: ExportedProgram, table: Mapping[Any, Callable[..., Any]]) -> ExportedProgram:
-    """Return a program without operators that write into memory, and with some operators replaced.
+    """Return a captured module without operators that write into memory, and with some operators replaced.
 
-    Torch would leave the dropouts out, which do nothing in evaluation mode; they are kept.
+    Torch alone would leave out the dropouts, which do nothing in evaluation mode. Here they are kept.
 
     Args:
         program: The captured module; it is changed.
-        table: What computes each of the operators that are replaced.
+        table: For each operator to replace, the function that computes it by other operators.
     """
     _rename(program, _DROPOUTS)
     with warnings.catch_warnings():
@@ -46,7 +53,7 @@ def rewritten(program: ExportedProgram, table: Mapping[Any, Callable[..., Any]])
 
 
 def _rename(program: ExportedProgram, names: Mapping[Any, Any]) -> None:
-    """Replace operators by others with the same arguments."""
+    """Replace operators of the program, in place, by others with the same arguments."""
     for node in program.graph.nodes:
         if node.op == "call_function" and node.target in names:
             node.target = names[node.target]
@@ -54,18 +61,20 @@ def _rename(program: ExportedProgram, names: Mapping[Any, Any]) -> None:
 
 
 def _kept(name: str) -> Any:
-    """Return an operator of ours that stands for a dropout while a program is rewritten."""
+    """Register and return an operator of keras3conv that stands for a dropout while a captured module is rewritten."""
     _LIBRARY.define(f"{name}(Tensor input, float p, bool train) -> Tensor")
     _LIBRARY.impl(name, lambda given, p, train: given.clone(), "CompositeExplicitAutograd")
     return getattr(torch.ops.keras3conv, name).default
 
 
 _LIBRARY: Any = vars(torch.library)["Library"]("keras3conv", "DEF")
-_DROPOUTS = {getattr(torch.ops.aten, name).default: _kept(name) for name in ("dropout", "feature_dropout")}
+_DROPOUTS = {
+    getattr(torch.ops.aten, name).default: _kept(name) for name in ("dropout", "feature_dropout", "alpha_dropout")
+}
 
 
 def _without_writing(target: Any) -> Iterator[Any]:
-    """Yield an operator, or the one that computes the same as an operator which writes into its argument."""
+    """Yield an operator that writes into no argument: the given one, or its counterpart ("add" for "add_"), if any."""
     schema = getattr(target, "_schema", None)
     if schema is None:
         return

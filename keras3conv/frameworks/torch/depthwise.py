@@ -24,7 +24,7 @@ class DepthwiseInFloat64(TorchFunctionMode):
     """Replaces depthwise convolutions of float64 tensors on the CPU; every other function is called as it is."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call a function, or compute a depthwise convolution as a sum."""
+        """Call a torch function; a depthwise convolution is computed as a sum instead."""
         axes = _CONVOLUTIONS.get(func)
         if axes is not None:
             given = {**_DEFAULTS, **dict(zip(_ARGUMENTS, args, strict=False)), **(kwargs or {})}

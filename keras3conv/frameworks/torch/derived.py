@@ -86,7 +86,7 @@ def held(derived: Mapping[str, Derived], values: Mapping[str, torch.Tensor]) -> 
 def with_plain_weights(module: nn.Module) -> nn.Module:
     """Return a copy of a module in which weights that weight norm or spectral norm computes are parameters.
 
-    It is a copy in evaluation mode; the module itself if no weight is computed.
+    The copy is in evaluation mode. If no weight is computed, return the module itself.
     """
     derived = derived_tensors(module)
     if not derived:
@@ -201,7 +201,7 @@ def _assign_kernel(path: str, child: nn.Module, value: torch.Tensor) -> None:
 
 
 def _plain(path: str, child: nn.Module) -> str:
-    """Return the call that puts a convolution with its own kernel in the place of one that computes it."""
+    """Return the line of Python that replaces a convolution which computes its kernel by one with that kernel."""
     names = ("stride", "padding", "dilation", "groups")
     settings = ", ".join(f"{name}={getattr(child, name)!r}" for name in names)
     sizes = f"{child.in_channels}, {child.out_channels}, {child.kernel_size}"
@@ -332,7 +332,10 @@ def _fill(held: list[torch.Tensor], values: list[torch.Tensor]) -> None:
 
 
 def _correct(held: list[torch.Tensor], value: torch.Tensor, compute: Callable[[], torch.Tensor]) -> None:
-    """Correct rounding errors of the parts until the computed weight equals the value exactly."""
+    """Change the tensors in `held`, from which a weight is computed, until the weight equals the value exactly.
+
+    They are changed in place, to adjacent floating-point numbers; after some attempts without success they stay so.
+    """
     adjust = _adjust_lengths if len(held) == 2 else _adjust_vector
     with torch.no_grad():
         for attempt in range(_CORRECTIONS):
@@ -343,7 +346,14 @@ def _correct(held: list[torch.Tensor], value: torch.Tensor, compute: Callable[[]
 
 
 def _adjust_lengths(held: list[torch.Tensor], made: torch.Tensor, value: torch.Tensor, attempt: int) -> None:
-    """Change each magnitude whose weight is too large or too small to the adjacent floating-point number."""
+    """Change each magnitude of a weight norm by one unit in the last place, if the weight is too large or too small.
+
+    Args:
+        held: The magnitudes, which are changed in place, and the directions.
+        made: The absolute values of the computed weight.
+        value: The absolute values that the weight should have.
+        attempt: The number of earlier attempts.
+    """
     length = held[0]
     axes = [axis for axis in range(value.ndim) if length.ndim == 0 or length.shape[axis] == 1]
     excess = (made - value).sum(axes, keepdim=length.ndim > 0)
@@ -352,7 +362,14 @@ def _adjust_lengths(held: list[torch.Tensor], made: torch.Tensor, value: torch.T
 
 
 def _adjust_vector(held: list[torch.Tensor], made: torch.Tensor, value: torch.Tensor, attempt: int) -> None:
-    """Change elements of u to adjacent floating-point numbers; half as many with every second attempt."""
+    """Change elements of the vector u of a spectral norm by one unit in the last place, fewer with more attempts.
+
+    Args:
+        held: The weight, and the vector u, which is changed in place.
+        made: The absolute values of the computed weight.
+        value: The absolute values that the weight should have.
+        attempt: The number of earlier attempts.
+    """
     u = held[1]
     places = torch.arange(len(u), device=u.device).roll(attempt)[: max(1, len(u) >> attempt // 2)]
     # The divisor is a product of u and a multiple of u, so a larger u gives a smaller weight.

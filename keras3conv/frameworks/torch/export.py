@@ -4,7 +4,6 @@ The module is exported in evaluation mode, to the operators that it calls (the t
 Axis 0 of every input is dynamic where torch allows it. A value that depends on no input and no parameter is a constant.
 """
 
-import inspect
 import operator
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -13,18 +12,22 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from keras3conv.errors import RAISED_BY_MODELS, InputError, Problem, UnsupportedLayerError
+from keras3conv.errors import Problem, UnsupportedLayerError
+from keras3conv.frameworks.torch.branches import with_both_branches
 from keras3conv.frameworks.torch.causal import causal_masks_unread
 from keras3conv.frameworks.torch.decomposing import decomposed, rewritten
 from keras3conv.frameworks.torch.depth import captured_depth
 from keras3conv.frameworks.torch.derived import with_plain_weights
 from keras3conv.frameworks.torch.dynamic_sizes import BATCH, free_sizes, size_of
+from keras3conv.frameworks.torch.exporting import Exported, Inner, exported, with_two_examples
 from keras3conv.frameworks.torch.folding import Constants, is_number
 from keras3conv.frameworks.torch.modes import evaluating
 from keras3conv.frameworks.torch.module import call_arguments
+from keras3conv.frameworks.torch.observing import Arguments
+from keras3conv.frameworks.torch.opaque import KIND
 from keras3conv.frameworks.torch.program_nodes import (
     bound_arguments,
     calls_of,
@@ -34,6 +37,7 @@ from keras3conv.frameworks.torch.program_nodes import (
     line_of,
     writes_into_a_view,
 )
+from keras3conv.frameworks.torch.repeating import remembered_attributes
 from keras3conv.frameworks.torch.tensors import named_tensors
 from keras3conv.frameworks.torch.training_dropouts import (
     ATTENTION,
@@ -46,6 +50,7 @@ from keras3conv.frameworks.torch.view import view
 from keras3conv.messages import lay_out
 from keras3conv.model.graph import Graph, Node, Parameter, Ref, Shape, Tensor
 from keras3conv.model.views import ModelView
+from keras3conv.rules.obstacle import obstacle
 
 _STATISTICS = ("running_mean", "running_var")
 """The arguments of a normalization that are buffers of the layer, not constants."""
@@ -61,19 +66,24 @@ class Captured:
     Attributes:
         graph: The calls of operators.
         lines: The line of the user's source code for each node, by the name of its first output.
-        shapes: The sizes of each constant, with the dynamic size where it repeats one value for each example.
-        problems: What the module does besides computing its outputs.
-        read_from: The program of torch.export, and facts about the module.
+        shapes: The shape of each constant; an axis along which it repeats one value for each sample of the batch has
+            the dynamic batch size.
+        problems: What cannot be captured, and what the module does besides computing its outputs.
+        inner: The modules that are called by modules that cannot be captured.
+        read_from: The program of torch.export, and facts about the module; None if it cannot be captured.
     """
 
     graph: Graph
     shapes: Mapping[str, Shape]
     lines: Mapping[str, str]
     problems: tuple[Problem, ...]
-    read_from: "_Source"
+    inner: tuple[Inner, ...]
+    read_from: "_Source | None"
 
     def without(self, operators: Collection[str]) -> "Captured | None":
         """Return the module computed without some operators; None if torch cannot replace any of them."""
+        if self.read_from is None:
+            return None
         kept = {f"aten.{ATTENTION}.default"} if self.read_from.dropouts.rates else frozenset[str]()
         program = decomposed(self.read_from.exported, {*operators} - kept)
         return None if program is None else _Reader(replace(self.read_from, exported=program)).captured()
@@ -92,9 +102,15 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
         UnsupportedLayerError: The module is TorchScript, or torch cannot capture it.
     """
     if isinstance(module, torch.jit.ScriptModule):
+        name = type(module).__name__
         fact = "is TorchScript, which torch.export cannot capture: pass the nn.Module that it was made from"
-        raise _refusal(module, Problem(torch=type(module).__name__, fact=fact))
-    args, kwargs = call_arguments(module, inputs)
+        problem = Problem(torch=name, fact=fact)
+        raise UnsupportedLayerError(lay_out(f"{name} (torch) cannot be converted to Keras", (problem,)))
+    return capture_call(module, call_arguments(module, inputs), dynamic or {})
+
+
+def capture_call(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequence[int]]) -> Captured:
+    """Return the call graph of a module for these arguments; see `capture`."""
     described = view(module)
     module = with_plain_weights(module)
     with (
@@ -104,74 +120,45 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
         torch.no_grad(),
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore", FutureWarning)  # torch.export warns of its own code, and of that of nn.LSTM
         warnings.filterwarnings("ignore", "The tensor attributes? self", UserWarning)
-        exported = _exported(module, args, kwargs, dynamic or {})
-        if writes_into_a_view(exported):
-            exported = rewritten(exported, {})
-        places = [place for _, place in dropout_places(exported)]
-        dropouts = (
-            training_dropouts(module, *_with_two_examples((args, kwargs))).beside(places) if places else Dropouts()
-        )
+        found = exported(module, described, given, dynamic)
+        if found.program is None:
+            return _nothing(module, described, found)
+        program = with_both_branches(found.program)
+        program = rewritten(program, {}) if writes_into_a_view(program) else program
+        remembered = remembered_attributes(module, given)
+        places = [place for _, place in dropout_places(program)]
+        dropouts = training_dropouts(module, *with_two_examples(given)).beside(places) if places else Dropouts()
     warn_of_missing(dropouts, places, type(module).__name__)
-    source = _Source(module=module, exported=exported, described=described, depth=depth, dropouts=dropouts)
+    source = _Source(
+        module=module,
+        exported=program,
+        described=described,
+        depth=depth,
+        dropouts=dropouts,
+        found=found,
+        remembered=remembered,
+    )
     return _Reader(source).captured()
 
 
-def _exported(
-    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Mapping[str, Sequence[int]]
-) -> ExportedProgram:
-    args, kwargs = _with_two_examples((args, kwargs))
-    try:
-        named = dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
-    except TypeError as error:
-        raise InputError(f"{type(module).__name__} cannot be called with these inputs: {error}") from error
-    shapes = pytree.tree_map(lambda leaf: {0: Dim.AUTO} if _has_axes(leaf) else None, named)
-    for name, axes in dynamic.items():
-        if not isinstance(named.get(name), torch.Tensor):
-            known = ", ".join(name for name, value in named.items() if isinstance(value, torch.Tensor))
-            raise InputError(f"dynamic names {name!r}, which is not a tensor among the inputs\nInputs:  {known}")
-        shapes[name] |= {axis % named[name].ndim: Dim.DYNAMIC for axis in axes}
-    try:
-        return torch.export.export(module, args, kwargs or None, dynamic_shapes=shapes, strict=False)
-    except RAISED_BY_MODELS as error:
-        fact = f"torch.export cannot capture it: {_first_line(error)}"
-        raise _refusal(module, Problem(torch=type(module).__name__, fact=fact)) from error
-
-
-def _with_two_examples(given: Any) -> Any:
-    """Return the inputs with two samples if they have one, because torch treats a size of one as static."""
-    tensors = [leaf for leaf in pytree.tree_leaves(given) if _has_axes(leaf)]
-    if not tensors or any(tensor.shape[0] != 1 for tensor in tensors):
-        return given
-    return pytree.tree_map(lambda leaf: torch.cat([leaf, leaf]) if _has_axes(leaf) else leaf, given)
-
-
-def _has_axes(leaf: object) -> bool:
-    return isinstance(leaf, torch.Tensor) and leaf.ndim > 0
-
-
-def _refusal(module: nn.Module, problem: Problem) -> UnsupportedLayerError:
-    headline = f"{type(module).__name__} (torch) cannot be converted to Keras"
-    return UnsupportedLayerError(lay_out(headline, (problem,)))
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of an exception and, where torch names it, the user's line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    user = [line for line in lines if line.startswith('File "') and "/torch/" not in line]
-    return "; ".join([lines[0] if lines else type(error).__name__, *user[-1:]])
+def _nothing(module: nn.Module, described: ModelView, found: Exported) -> Captured:
+    """Return the result for a module whose own code cannot be captured."""
+    graph = Graph(name=type(module).__name__, view=described, inputs=(), nodes=(), outputs=())
+    return Captured(graph=graph, shapes={}, lines={}, problems=found.problems, inner=found.inner, read_from=None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """A captured module: the module, the program of torch.export, its layers, and what acts in training only."""
+    """The source of a call graph: the module, its `torch.export` program, its layers, and its dropouts in training."""
 
     module: nn.Module
     exported: ExportedProgram
     described: ModelView
     depth: Mapping[str, float]
     dropouts: Dropouts
+    found: Exported
+    remembered: tuple[str, ...]
 
 
 @dataclass
@@ -189,7 +176,7 @@ class _Reader:
     rates: dict[torch.fx.Node, float] = field(default_factory=dict)
 
     def captured(self) -> Captured:
-        """Return the graph and the source lines."""
+        """Return the call graph of the module, with the source line of each node."""
         signature = self.source.exported.graph_signature
         self.free = free_sizes(self.source.exported)
         self.constants = Constants(self.source.exported, self._constant_buffers(), frozenset(self.free))
@@ -213,13 +200,18 @@ class _Reader:
                 self.outputs = self._returned(node)
         shapes = {node.name: self._shape(node.meta["val"]) for node, _ in self.constants.arrays()}
         return Captured(
-            graph=self._graph(), shapes=shapes, lines=self.lines, problems=self._states(), read_from=self.source
+            graph=self._graph(),
+            shapes=shapes,
+            lines=self.lines,
+            problems=(*self.source.found.problems, *self._states()),
+            inner=self.source.found.inner,
+            read_from=self.source,
         )
 
     def _states(self) -> tuple[Problem, ...]:
-        """Return a problem for each buffer that the module writes into: a Keras model is the same in every call."""
+        """Return a problem for each buffer and attribute that carries a state from one call to the next."""
         signature = self.source.exported.graph_signature
-        written = dict.fromkeys(signature.buffers_to_mutate.values(), "")
+        written = dict.fromkeys((*signature.buffers_to_mutate.values(), *self.source.remembered), "")
         for node in self.source.exported.graph.nodes:
             target = node.args[0] if node.op == "call_function" and is_in_place(node) else None
             if isinstance(target, torch.fx.Node) and target.name in signature.inputs_to_buffers:
@@ -228,11 +220,12 @@ class _Reader:
             "is written in evaluation mode, so that the next call computes something else: return it, and take it back"
         )
         return tuple(
-            Problem(torch=path, fact=fact + (f"; {line}" if line else "")) for path, line in sorted(written.items())
+            obstacle(self.source.described, path.rpartition(".")[0], fact + (f"; {line}" if line else ""), path)
+            for path, line in sorted(written.items())
         )
 
     def _constant_buffers(self) -> frozenset[str]:
-        """Return the buffers that no normalization updates."""
+        """Return the buffers that count as constants: all but those that a normalization updates in training."""
         signature = self.source.exported.graph_signature
         updated = {
             argument.name
@@ -240,7 +233,12 @@ class _Reader:
             for name, argument in bound_arguments(node).items()
             if name in _STATISTICS and isinstance(argument, torch.fx.Node)
         }
-        return frozenset(signature.inputs_to_buffers) - updated
+        opaque = {
+            name
+            for name, path in signature.inputs_to_buffers.items()
+            if any(path.startswith(f"{owner}.") for owner in self.source.found.opaque)
+        }
+        return frozenset(signature.inputs_to_buffers) - updated - opaque
 
     def _shape(self, value: torch.Tensor) -> Shape:
         return tuple(size_of(size, self.free) for size in value.shape)
@@ -290,6 +288,8 @@ class _Reader:
         arguments = {
             name: self._argument(item) for name, item in bound_arguments(node).items() if name not in _NO_ARGUMENTS
         }
+        if kind_of(node) == KIND:
+            arguments |= self._layer(arguments["path"])
         made = Node(
             kinds=(kind_of(node),),
             path=module,
@@ -310,8 +310,25 @@ class _Reader:
             assert isinstance(target, torch.fx.Node)
             self.names[target] = self.names[node]
 
+    def _layer(self, path: str) -> dict[str, Any]:
+        """Return the class, the configuration and the tensors of a module that is one operator."""
+        layer = next(layer for layer in self.source.described.layers if layer.path == path)
+        paths = {one.tensor.name: stored for stored, one in self.parameters.items()}
+        tensors = {
+            stored.removeprefix(f"{path}."): Ref(name)
+            for name, stored in paths.items()
+            if stored.startswith(f"{path}.")
+        }
+        return {"kinds": layer.kinds, "config": dict(layer.config or {}), "tensors": tensors}
+
     def _config(self, node: torch.fx.Node, module: str, used: set[Any] | None) -> dict[str, Any]:
-        """Return which outputs of an operator are used, and what acts in training only."""
+        """Return, as the configuration of a node, which outputs of the operator are used, and its dropout in training.
+
+        Args:
+            node: The node of the captured module.
+            module: The path of the module that calls the operator.
+            used: The indices of the outputs that are used; None if the operator has one output.
+        """
         config: dict[str, Any] = {} if used is None else {"used": tuple(sorted(used))}
         config |= {"dropout": self.rates[node]} if node in self.rates else {}
         return config | ({"for_each_example": True} if module in self.source.depth else {})
@@ -360,4 +377,4 @@ def _dtype(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-__all__ = ["BATCH", "Captured", "capture"]
+__all__ = ["BATCH", "Captured", "capture", "capture_call"]

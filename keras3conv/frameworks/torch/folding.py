@@ -8,6 +8,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from keras3conv.errors import RAISED_BY_MODELS
+from keras3conv.frameworks.torch.opaque import KIND
 from keras3conv.frameworks.torch.tensors import to_numpy
 from keras3conv.transforms import Array
 
@@ -65,7 +66,8 @@ class Constants:
         value = node.meta.get("val")
         tensors = [one for one in pytree.tree_leaves(value) if isinstance(one, torch.Tensor)]
         name = str(node.target)
-        if is_number(value) or not tensors or any(word in name for word in _RANDOM):
+        # A module that is one operator computes with its parameters.
+        if is_number(value) or not tensors or any(word in name for word in (*_RANDOM, KIND)):
             return False
         numbers: list[Any] = [size for tensor in tensors for size in tensor.shape]
         numbers += [one.meta.get("val") for one in node.all_input_nodes if is_number(one.meta.get("val"))]
@@ -117,7 +119,7 @@ class Constants:
             torch.set_default_dtype(before)
 
     def _drop(self, node: torch.fx.Node) -> None:
-        """Remove a value that differs between the samples of a batch."""
+        """Remove the value of a node from the constants, because it differs between the samples of a batch."""
         del self.values[node]
 
     def arrays(self) -> Iterator[tuple[torch.fx.Node, Array]]:
@@ -130,7 +132,13 @@ class Constants:
 
 
 def _examples(node: torch.fx.Node, pair: Pair) -> torch.Tensor | None:
-    """Return a value with size one along the batch axis; None if it differs between the samples."""
+    """Return one of two values of a node as an example for every batch; None if the value differs between the samples.
+
+    Args:
+        node: The node.
+        pair: Its values for batches of two and of three samples. Along the batch axis, if they have one, the result has
+            size one.
+    """
     first, second = pair
     if first.shape == second.shape:
         return first if torch.equal(first, second) else None

@@ -15,7 +15,7 @@ class _Text(importlib.abc.InspectLoader):
         self.text = text
 
     def get_source(self, fullname: str) -> str:
-        """Return the source text."""
+        """Return the source text of the generated module."""
         return self.text
 
 

@@ -128,7 +128,7 @@ def _without(tensors: list[torch.Tensor]) -> Iterator[None]:
 
 
 def _size_of(output: object) -> float:
-    """Return the root mean square of the first tensor; zero if there is none or it is not finite."""
+    """Return the root mean square of the first tensor in an output; zero if there is none or it is not finite."""
     tensor = next(iter(tensors_in(output)), None)
     if tensor is None or not tensor.is_floating_point() or not tensor.numel():
         return 0.0

@@ -121,7 +121,7 @@ class Float64(TorchFunctionMode):
         self.epsilon = None if own == {torch.float64} else torch.finfo(torch.float32).eps
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call the function with float64 instead of float32."""
+        """Call a torch function, with float64 in the place of float32 in its arguments."""
         if func is torch.Tensor.float:
             return args[0].double()
         kwargs = {name: _as_float64(value) for name, value in (kwargs or {}).items()}
@@ -139,7 +139,16 @@ def _as_float64(value: Any) -> Any:
 _MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
 """The attributes of every module: flags, hooks, and its registries."""
 
-_REGISTRIES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+)
+"""The registries of hooks, which a module may add to itself in its first call."""
+
+_REGISTRIES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", *_HOOKS)
 
 
 @contextmanager
@@ -160,6 +169,7 @@ def attributes_restored(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[li
     flags = [(child, child.training) for _, child in modules]
     before = [(path, child, dict(vars(child))) for path, child in modules if not _is_stateless(child)]
     contents = {id(holder): holder.copy() for _, child, _ in before for holder in _containers(child) if holder}
+    stateless = [child for _, child in modules if _is_stateless(child)]
     changed: list[str] = []
     try:
         yield changed
@@ -171,6 +181,10 @@ def attributes_restored(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[li
             changed += [f"{path}.{name}" if path else name for name in _restore(child, attributes)]
             for holder in _containers(child):
                 _restore_contents(holder, contents.get(id(holder), ()))
+        for child in stateless:
+            if not _is_stateless(child):
+                for name in _HOOKS:
+                    vars(child)[name].clear()
 
 
 def _is_stateless(child: nn.Module) -> bool:
@@ -180,7 +194,7 @@ def _is_stateless(child: nn.Module) -> bool:
 
 
 def _containers(child: nn.Module) -> Iterator[Any]:
-    """Yield the registries of a module, and the lists, dicts and sets among its attributes."""
+    """Yield the dicts of a module's parameters and submodules, and its attributes that are lists, dicts or sets."""
     attributes = vars(child)
     for name in _REGISTRIES:
         yield attributes[name]

@@ -60,7 +60,7 @@ def write(module: nn.Module, values: Mapping[str, Array] | Iterable[tuple[str, A
 
 @contextmanager
 def _undone_on_failure(tensors: Mapping[str, torch.Tensor], derived: Mapping[str, Derived]) -> Iterator[Backup]:
-    """Yield a backup, and restore the values that it then has, bit for bit, if the block raises."""
+    """Yield an empty backup for the block to fill; if the block raises, restore the values in it, bit for bit."""
     backup = Backup()
     try:
         yield backup
@@ -243,7 +243,7 @@ class TorchModule:
     is_live: ClassVar[bool] = True
 
     def view(self, *, described: bool = True) -> ModelView:
-        """Return the view of the module."""
+        """Return the view of the module: its layers and tensors by name, independent of the framework."""
         return view(self.source, described=described)
 
     def run(self, inputs: object) -> Recording:
@@ -251,26 +251,26 @@ class TorchModule:
         return run(self.source, inputs)
 
     def write(self, values: Iterable[tuple[str, Array]]) -> None:
-        """Write values by path, all or none."""
+        """Write values into the parameters and buffers with these paths, all or none."""
         write(self.source, values)
 
     def torch_tensors(self) -> dict[str, Any]:
-        """Return the parameters and buffers by path."""
+        """Return the parameters and buffers of the module by path."""
         return dict(named_tensors(self.source))
 
     def restored_on_failure(self, paths: tuple[str, ...]) -> AbstractContextManager[None]:
-        """Restore the tensors with these paths if the block raises."""
+        """Restore the tensors with these paths if the body of the `with` statement raises."""
         return restored_on_failure(self.source, paths)
 
     def output(self, path: Path, *, max_shard_size: int | None = None) -> formats.Output:
-        """Return the files to which the weights of the module are saved."""
+        """Return the description of the files to which the weights will be saved; nothing is written yet."""
         tensors, read = stored_tensors(self.source)
         return formats.Destination.of(path, tensors, read, max_shard_size=max_shard_size)
 
     def load_weights(self, path: Path, *, entry: str = "") -> None:
         """Load a state dict into the module; names, shapes and dtypes must be the same.
 
-        Wrappers put a prefix before all names ("module.", "_orig_mod.", "model."), which counts for nothing.
+        A prefix that wrappers put before all names ("module.", "_orig_mod.", "model.") is ignored.
 
         Args:
             path: The file.

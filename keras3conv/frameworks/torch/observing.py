@@ -69,7 +69,7 @@ MIXES_FEATURES = frozenset({"linear", "matmul", "__matmul__", "mm", "addmm", "ei
 
 
 class OperationsFollowed(TorchFunctionMode):
-    """Reports every tensor operation to a follower while the mode is active.
+    """Reports every tensor operation to a follower, which tracks the data flow, while the mode is active.
 
     Args:
         follower: Follows the data flow between layers.
@@ -81,7 +81,7 @@ class OperationsFollowed(TorchFunctionMode):
         self.follower, self.flattened = follower, flattened
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation and report it."""
+        """Run a torch function and report it, with its inputs and outputs, to the follower of the data flow."""
         result = func(*args, **(kwargs or {}))
         outputs = tensors_in(result)
         if outputs or result is None:  # a function without a result changes its first argument: `x[0] = y`

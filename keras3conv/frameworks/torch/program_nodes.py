@@ -30,7 +30,10 @@ def is_in_place(node: torch.fx.Node) -> bool:
 
 
 def dropout_places(exported: ExportedProgram) -> Iterator[tuple[torch.fx.Node, Place]]:
-    """Yield the operators that a dropout may belong to."""
+    """Yield the nodes whose operator (attention, softmax) may have a dropout in training, each with its place.
+
+    The place has the path of the module, the name of the operator, and the number of its call in this module.
+    """
     counts: Counter[tuple[str, str]] = Counter()
     for node in exported.graph.nodes:
         name = operator_name(str(node.target)) if node.op == "call_function" and "." in str(node.target) else ""
@@ -53,6 +56,8 @@ def bound_arguments(node: torch.fx.Node) -> dict[str, Any]:
 def kind_of(node: torch.fx.Node) -> str:
     """Return the name of an operator; an in-place operator has the name of its counterpart that is not in place."""
     name = str(node.target)
+    if not hasattr(node.target, "_schema") and callable(node.target):  # a Python function
+        name = f"python.{getattr(node.target, '__name__', 'function')}.default"
     namespace, _, rest = name.partition(".")
     base, _, overload = rest.partition(".")
     base = base[:-1] if is_in_place(node) and base.endswith("_") and not base.startswith("__") else base

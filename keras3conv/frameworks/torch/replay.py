@@ -88,13 +88,13 @@ class TorchCall:
         return name if name.endswith("__") else name.removesuffix("_")
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return an argument, or the default if the call does not have it."""
+        """Return an argument of the call by name, or the default if the call does not have it."""
         names = _PARAMETERS.get(self.name, _OTHER)
         place = names.index(name) if name in names else len(self.args)
         return self.args[place] if place < len(self.args) else self.kwargs.get(name, default)
 
     def run(self, **changed: Any) -> Any:
-        """Return the result of the function with some arguments changed."""
+        """Return the result of the called function with some arguments changed."""
         args, kwargs = list(self.args), dict(self.kwargs)
         names = _PARAMETERS.get(self.name, _OTHER)
         for name, value in changed.items():
@@ -140,13 +140,13 @@ class Operation:
     parts: int = 0
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return an argument, or the default if the call does not have it."""
+        """Return an argument of the call by name, or the default if the call does not have it."""
         return self.arguments.get(name, default)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The call whose inputs and outputs a replay returns: of a submodule, or of the whole module without a path."""
+    """The module call whose inputs and outputs a replay returns; an empty path means the whole module."""
 
     path: str | None = None
     call: int = 0
@@ -154,7 +154,7 @@ class Target:
 
 @dataclass(kw_only=True)
 class Replayed:
-    """The result of a replay.
+    """The result of a rerun of a module with changed function calls.
 
     Attributes:
         inputs: The input arrays of the target.
@@ -223,7 +223,7 @@ class Stage:
 
 
 class _Run:
-    """The state of a replay in progress."""
+    """The state of a rerun of the module that is in progress."""
 
     def __init__(self, *, target: Target, changes: Mapping[Key, Change], listing: bool) -> None:
         self.target, self.changes, self.listing = target, changes, listing
@@ -255,13 +255,13 @@ class _Run:
         self.replayed.ended[path] = self.place
 
     def _given(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the arguments of the target, with the change of the call of `given` applied to the first argument."""
+        """Return the arguments of the target module, the first one changed if the replay has a change for it."""
         if not args or not _is_float(args[0]):
             return args
         return (self._noted(TorchCall(_itself, args[:1], {}), ""), *args[1:])
 
     def call(self, call: TorchCall) -> Any:
-        """Run a function or its replacement, and record the call."""
+        """Run a torch function, or its replacement if the call is to be changed, and record the call."""
         return self._noted(call, self.running[-1]) if self.running else call.run()
 
     def _noted(self, call: TorchCall, owner: str) -> Any:

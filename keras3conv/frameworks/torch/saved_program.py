@@ -33,7 +33,7 @@ _SYMBOLIC = frozenset(
 
 
 def load(path: str | Path) -> torch.nn.Module:
-    """Return the module of a saved program, in evaluation mode.
+    """Return the module that `torch.export.save` wrote to a file, in evaluation mode.
 
     Raises:
         UnsafeCheckpoint: The file asks for something that could run code.

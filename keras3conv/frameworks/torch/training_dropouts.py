@@ -32,11 +32,11 @@ Place = tuple[str, str, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Dropouts:
-    """The rates of dropouts by the call of the operator that they belong to.
+    """The rates of the dropouts in training, by the place (module, operator, number) of the operator they belong to.
 
     Attributes:
         rates: For an attention and for a dropout, its own rate; for a softmax, the rate of the dropout that follows it.
-        after: For such a softmax, the call of the dropout that follows it.
+        after: For each softmax that a dropout follows, the place of this dropout.
         everywhere: The rate of the dropout on the weights of an attention, by the path of an `nn.MultiheadAttention`.
     """
 
@@ -45,7 +45,14 @@ class Dropouts:
     everywhere: Mapping[str, float] = field(default_factory=dict)
 
     def beside(self, captured: Collection[Place]) -> "Dropouts":
-        """Return the dropouts that a captured module lacks; one that it calls with a rate of zero has its own place."""
+        """Return the dropouts without those that the captured module itself calls.
+
+        A dropout after a softmax is noted as the rate of the softmax. It is left out if the captured module has the
+        dropout as an operator of its own.
+
+        Args:
+            captured: The places of the operators in the captured module.
+        """
         kept = {place: rate for place, rate in self.rates.items() if self.after.get(place) not in captured}
         return replace(self, rates=kept)
 

@@ -20,8 +20,8 @@ Place = tuple[str, int]
 def variables_of(stack_trace: str, modules: Sequence[str], count: int) -> tuple[tuple[str, ...], ...]:
     """Return the variable of each output of an operator, in each of the module calls that contain it.
 
-    The calls are the `forward` methods, the outermost first. In each of them the statement decides that leads to the
-    operator; if it returns the value, the statement of the caller does.
+    The calls are the `forward` methods, the outermost first. In each of them the variable is that to which the
+    statement with the operator assigns; if this statement is a return, the variable is that of the caller.
 
     Args:
         stack_trace: The stack trace of a node, the outermost call first.
@@ -43,7 +43,13 @@ def variables_of(stack_trace: str, modules: Sequence[str], count: int) -> tuple[
 
 
 def _outputs(places: Sequence[Place], attribute: str, count: int) -> tuple[str, ...] | None:
-    """Return the variable of each output in one call; None if the call is inside torch, or returns the value."""
+    """Return the variable of each output in one `forward` call; None if its code is in torch, or it returns the value.
+
+    Args:
+        places: The files and lines of the call in the stack trace, the outermost first.
+        attribute: The attribute of `self` that is the module called inside; empty for the innermost call.
+        count: The number of outputs.
+    """
     for file, line in reversed(places):
         if "/torch/" in file:
             continue
@@ -59,9 +65,10 @@ def _outputs(places: Sequence[Place], attribute: str, count: int) -> tuple[str, 
 
 
 def _in_helper(file: str, statement: ast.Return, attribute: str) -> str:
-    """Return a variable of the helper method whose result a statement returns; torch's stack traces omit such methods.
+    """Return a variable in the method that a return statement calls: `return self.method(x)`; empty if there is none.
 
-    It is the one to which the method assigns the output of a module, or else the one that it assigns to most often.
+    Torch's stack traces omit such methods. The variable is the one to which the method assigns the output of the module
+    `attribute`, or else the one that it assigns to most often.
     """
     match statement.value:
         case ast.Call(func=ast.Attribute(value=ast.Name(id="self"), attr=method)):
@@ -75,7 +82,7 @@ def _in_helper(file: str, statement: ast.Return, attribute: str) -> str:
 
 @lru_cache(maxsize=256)
 def _assignments(file: str, method: str) -> tuple[tuple[str, frozenset[str]], ...]:
-    """Return the variables assigned in the methods with this name, with the attributes of `self` that are called."""
+    """Return the variables that methods of this name assign, each with the attributes in the assigned expression."""
     found = []
     for function in ast.walk(_tree(file)):
         if isinstance(function, ast.FunctionDef) and function.name == method:

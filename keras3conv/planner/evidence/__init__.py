@@ -1,1 +1,1 @@
-"""Find pairs without a probe run: by hints, names, shapes, call graph and order."""
+"""Find pairs of layers without comparing outputs: by hints, names, shapes, call graph and order."""

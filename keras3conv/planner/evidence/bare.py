@@ -17,7 +17,7 @@ from keras3conv.transforms import Shape
 
 
 def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """Yield pairs of one torch parameter and one Keras variable that are in no pair yet.
+    """Yield pairs of one torch parameter and one Keras variable of the same shape that are in no pair yet.
 
     Args:
         torch: The torch side. Only parameters of modules that no rule knows are used.
@@ -59,7 +59,14 @@ def _matched(
     torch_calls: Mapping[str, int],
     keras_calls: Mapping[str, int],
 ) -> Iterator[Pair]:
-    """Yield the pairs among tensors of the same shape: first by equal names, then by call or definition order."""
+    """Yield the pairs among tensors of the same shape: first by equal names, then by call or definition order.
+
+    Args:
+        torch: The unpaired torch parameters of this shape.
+        keras: The unpaired Keras variables of this shape.
+        torch_calls: The position of the first call of the layer that owns a parameter, by the parameter's path.
+        keras_calls: The same for the Keras variables.
+    """
     if len(torch) == len(keras) == 1:
         yield _pair(torch[0], keras[0], Evidence(kind="shape", detail="no other unpaired tensor has this shape"))
         return
@@ -87,7 +94,7 @@ def _matched(
 
 
 def _has_order(tensors: Iterable[TensorRef], calls: Mapping[str, int]) -> bool:
-    """Return whether the first call of every tensor's layer is known, and no two layers share a call."""
+    """Return whether every tensor's layer was called, and no two tensors belong to layers with the same first call."""
     first_calls = [calls.get(tensor.path) for tensor in tensors]
     return None not in first_calls and len(set(first_calls)) == len(first_calls)
 

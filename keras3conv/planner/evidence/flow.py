@@ -2,7 +2,8 @@
 
 A traced run shows from which layers' outputs each input was computed. This distinguishes the branches of a network,
 even if the two sides run them in different orders. Only layers that fit a layer of the other side are nodes of the
-graph. Layers between them (an activation, a container, a layer that only one side has) are skipped.
+graph. Layers between them (an activation, a container, a layer that only one side has) are skipped. Layers that may
+correspond to each other, because their classes and shapes fit, are in the same group; a group has a number.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ class Position:
         before: The number of the subgraph of all layers before the layer.
         after: The number of the subgraph of all layers after the layer.
         near: The number of the subgraph of all layers at most two edges away. Distant differences do not change it.
-        beside: The group numbers of the layers that receive the same input tensor.
+        beside: The numbers of the groups (layers that fit each other) of the layers with the same input tensor.
     """
 
     before: int
@@ -34,7 +35,7 @@ class Position:
 def positions(
     torch: Sequence[LayerView], keras: Sequence[LayerView], groups: Mapping[LayerKey, int]
 ) -> Mapping[LayerKey, Position]:
-    """Return the position of each layer that is in a group; empty if the call graph of one side is unknown.
+    """Return the position in the call graph of each layer that is in a group; empty if the graph of a side is unknown.
 
     Args:
         torch: Every layer of the torch side.
@@ -64,7 +65,12 @@ def positions(
 
 
 def _edges(running: Sequence[LayerView], own: Mapping[str, int]) -> dict[str, set[str]]:
-    """Return the predecessors of each grouped layer; only earlier calls count, so the graph has no cycle."""
+    """Return the predecessors of each layer in `own`; only earlier calls count, so the graph has no cycle.
+
+    Args:
+        running: All layers that ran, in call order.
+        own: The layers that fit a layer of the other side, with the numbers of their groups.
+    """
     passes = {layer.path: layer.run.passes or () for layer in running}
     made_of: dict[str, set[str]] = {path: {path} for path in own}
     edges: dict[str, set[str]] = {}
@@ -76,7 +82,13 @@ def _edges(running: Sequence[LayerView], own: Mapping[str, int]) -> dict[str, se
 
 
 def _made_of(path: str, passes: Mapping[str, tuple[str, ...]], made_of: dict[str, set[str]]) -> set[str]:
-    """Return the grouped layers from whose outputs a layer's output was computed; cached in `made_of`."""
+    """Return the nearest layers in the graph from whose outputs the output of a layer was computed.
+
+    Args:
+        path: The path of the layer.
+        passes: For each layer, the layers whose outputs its own output was computed from.
+        made_of: The results so far, by path; first each layer of the graph with itself alone. New results are added.
+    """
     waiting = [path]
     begun = {path}
     while waiting:
@@ -107,7 +119,15 @@ def _numbered(
     edges: Mapping[str, set[str]],
     numbers: dict[tuple[object, ...], int],
 ) -> dict[str, int]:
-    """Return a number for each layer, equal for two layers if their groups and all their predecessors match."""
+    """Return a number for each layer, equal for two layers if they and all layers before them are in the same groups.
+
+    Args:
+        direction: "before", or "after" if the layers after a layer count instead of those before it.
+        order: The paths of the layers, in call order; for "after" in reverse.
+        groups: The number of the group of each layer.
+        edges: The predecessors of each layer; for "after" the successors.
+        numbers: The numbers given so far, on both sides; new ones are added.
+    """
     found: dict[str, int] = {}
     for path in order:
         neighbours = sorted(found[neighbour] for neighbour in edges[path] if neighbour in found)
@@ -122,7 +142,14 @@ def _surrounded(
     reverse: Mapping[str, set[str]],
     numbers: dict[tuple[object, ...], int],
 ) -> dict[str, int]:
-    """Return a number for each layer, equal for two layers if their labels and their neighbours' labels match."""
+    """Return a number for each layer, equal for two layers if their labels and their neighbours' labels match.
+
+    Args:
+        labels: The label of each layer: a number.
+        edges: The predecessors of each layer.
+        reverse: The successors of each layer.
+        numbers: The numbers given so far, on both sides; new ones are added.
+    """
     found = {}
     for path, label in labels.items():
         before, after = (tuple(sorted(labels[other] for other in side[path])) for side in (edges, reverse))

@@ -20,7 +20,13 @@ Hints = Mapping[str, str] | list[tuple[str, str]] | Callable[[str], str | None] 
 
 
 def hinted_pairs(torch: ModelView, keras: ModelView, unmatched: Unmatched, hints: Hints) -> list[Pair]:
-    """Return the pairs that the hints name.
+    """Return the pairs of layers that the user's hints name.
+
+    Args:
+        torch: The torch side.
+        keras: The Keras side.
+        unmatched: The layers that are in no pair yet.
+        hints: A dict of layer paths, a list of (regular expression, replacement), or a callable.
 
     Raises:
         AlignmentError: A hint names an unknown layer, or two layers that no rule can pair.
@@ -34,7 +40,7 @@ def hinted_pairs(torch: ModelView, keras: ModelView, unmatched: Unmatched, hints
 
 
 def _named_pairs(unmatched: Unmatched, hints: Hints) -> Iterator[tuple[str, str]]:
-    """Yield the torch path and the Keras path of each hint that applies."""
+    """Yield the torch path and the Keras path of each hint that names a layer of this model."""
     torch_paths = [layer.path for layer in unmatched.torch_layers]
     if hints is None:
         return

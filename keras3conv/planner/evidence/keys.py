@@ -1,7 +1,7 @@
 """Compute the keys of layers: a torch layer and a Keras layer fit each other if they have a key in common.
 
 A key is a class name with the roles and shapes of the tensors. A model repeats few kinds of layers many times, so keys
-are computed once for all layers with the same signature.
+are computed once for all layers that differ only in their names.
 """
 
 from collections import Counter
@@ -32,7 +32,7 @@ Keys = dict[Key, list[str]]
 
 
 def torch_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[str, Keys]:
-    """Return the keys of each torch layer, by its path.
+    """Return the keys of each torch layer, by its path: every class name with tensor shapes under which it may fit.
 
     Args:
         layers: The layers.
@@ -42,7 +42,7 @@ def torch_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[s
 
 
 def keras_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[str, Keys]:
-    """Return the keys of each Keras layer, by its path; see `torch_keys`."""
+    """Return the keys (class names with tensor shapes) of each Keras layer, by its path; see `torch_keys`."""
     return _by_path(layers, _keras_keys_in_keras if in_keras else _keras_keys)
 
 
@@ -51,7 +51,7 @@ class OneSidedKey:
     """A key for pairs in which only one layer has a bias or a scale; two layers fit if their keys have the same `core`.
 
     Attributes:
-        core: The torch class with the roles and shapes of the tensors that both layers must have.
+        core: The torch class, and the roles ("weight") and shapes of the tensors that both layers must have.
         neutral: The roles and shapes of the biases and scales, which one of the two layers may lack.
     """
 
@@ -64,7 +64,7 @@ OneSidedKeys = dict[OneSidedKey, list[str]]
 
 
 def one_sided_torch_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[str, OneSidedKeys]:
-    """Return, by path, the keys by which each torch layer fits a Keras layer with more or fewer biases.
+    """Return, by path, the keys by which each torch layer fits a Keras layer, although one may lack a bias or a scale.
 
     Args:
         layers: The layers.
@@ -79,9 +79,9 @@ def one_sided_keras_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[s
 
 
 def one_sided_cores(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> set[Key]:
-    """Return the key cores for which the two sides have different numbers of layers with a bias or a scale.
+    """Return the keys, without biases and scales, for which one side has more layers with a bias or a scale.
 
-    For any other core, each layer has a partner on the other side with the same biases and scales.
+    For any other core (a class and shapes), each layer has a partner with the same biases and scales.
     """
     counts: dict[Key, Counter[frozenset[tuple[str, Shape]]]] = {}
     for sign, found in ((1, one_sided_torch_keys(torch, scales=True)), (-1, one_sided_keras_keys(keras, scales=True))):
@@ -103,7 +103,7 @@ def layers_alone(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> froz
 
 
 def by_key(layers: Iterable[LayerView], keys: Mapping[str, Keys]) -> dict[Key, list[LayerView]]:
-    """Group the layers by key; a layer with several keys is in several groups."""
+    """Group the layers by key (class and tensor shapes); a layer with several keys is in several groups."""
     found: dict[Key, list[LayerView]] = {}
     for layer in layers:
         for key in keys[layer.path]:
@@ -112,13 +112,13 @@ def by_key(layers: Iterable[LayerView], keys: Mapping[str, Keys]) -> dict[Key, l
 
 
 def first_common(names: Iterable[str], others: Iterable[str]) -> Rule | None:
-    """Return the first rule whose name is in both lists; None if there is none."""
+    """Return the rule for the first of `names` that is also in `others`; None if no name is in both."""
     known = set(others)
     return next((find(name) for name in names if name in known), None)
 
 
 def _by_path(layers: Iterable[LayerView], find_keys: Callable[[LayerView], T]) -> dict[str, T]:
-    """Return the keys of every layer, computed once for all layers with the same signature."""
+    """Return the keys of every layer, by its path; layers that differ only in name and position share one result."""
     known: dict[Hashable, T] = {}
     found = {}
     for layer in layers:
@@ -130,7 +130,7 @@ def _by_path(layers: Iterable[LayerView], find_keys: Callable[[LayerView], T]) -
 
 
 def signature_of(layer: LayerView) -> Hashable:
-    """Return everything about a layer except its name and its position; equal layers have equal signatures."""
+    """Return the class, configuration, shapes and inputs of a layer, as a dictionary key; names and positions not."""
     config = None if layer.config is None else {k: v for k, v in layer.config.items() if k != "name"}
     return (layer.kinds, repr(config), tuple(layer.shapes.items()), layer.run.inputs, layer.run.flattened)
 
@@ -227,7 +227,14 @@ def _one_sided_keras_keys(layer: LayerView, *, scales: bool) -> OneSidedKeys:
 def _one_sided_key(
     rule: Rule, shapes: Mapping[str, Shape], config: Config | None, *, scales: bool
 ) -> OneSidedKey | None:
-    """Return the one-sided key of a torch layer with these tensor shapes; None if its size is unknown."""
+    """Return the key of a torch layer in which biases are apart from the other tensors; None if its size is unknown.
+
+    Args:
+        rule: The rule that pairs the class of the layer.
+        shapes: The shapes of the layer's tensors in torch, by role.
+        config: The torch configuration; it has the size of a normalisation without tensors.
+        scales: Whether scales are apart, too.
+    """
     neutral = {role for role in shapes if neutral_in_torch(rule, role) in ((0, 1) if scales else (0,))}
     core = {role: shape for role, shape in shapes.items() if role not in neutral}
     if not core:  # a normalisation without core tensors: its configuration has the size

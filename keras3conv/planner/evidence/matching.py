@@ -1,4 +1,4 @@
-"""Choose the pairs within a group, in which every torch layer fits every Keras layer.
+"""Choose the pairs within a group of layers, in which every torch layer fits every Keras layer by class and shapes.
 
 A group is split by call graph and names until a subgroup has one layer on each side; what remains is paired in order.
 """
@@ -18,7 +18,7 @@ _SHOWN_CANDIDATES = 5
 
 
 def numbers(groups: Iterable[Group]) -> dict[flow.LayerKey, int]:
-    """Number the groups from 0; return the number of each layer's group."""
+    """Return for each layer the number of its group, counted from 0."""
     found: dict[flow.LayerKey, int] = {}
     for number, group in enumerate(groups):
         found |= {("torch", layer.path): number for layer in group.torch_layers}
@@ -27,7 +27,10 @@ def numbers(groups: Iterable[Group]) -> dict[flow.LayerKey, int]:
 
 
 def anchors(pairs: Iterable[Pair]) -> dict[flow.LayerKey, int]:
-    """Return a number for the layers of each earlier pair; it is negative, so it differs from every group number."""
+    """Return for each layer of the earlier pairs the number of its pair: -1, -2, ...; the numbers of groups are >= 0.
+
+    So the comparison of the call graphs treats each of these pairs as a group of its own.
+    """
     found: dict[flow.LayerKey, int] = {}
     for number, pair in enumerate(pairs, 1):
         found |= {("torch", path): -number for path in pair.torch_layers}
@@ -36,7 +39,7 @@ def anchors(pairs: Iterable[Pair]) -> dict[flow.LayerKey, int]:
 
 
 def match_groups(groups: Iterable[Group], positions: Positions) -> Iterator[Pair]:
-    """Yield the pairs of every group; layers for which no evidence decides stay unpaired.
+    """Yield the pairs of layers within every group; layers for which no evidence decides stay unpaired.
 
     Args:
         groups: Groups of layers that fit each other.
@@ -49,7 +52,7 @@ def match_groups(groups: Iterable[Group], positions: Positions) -> Iterator[Pair
 
 
 def _doubted(pair: Pair, counts: tuple[int, int]) -> Pair:
-    """Return the pair with evidence that it is uncertain: one side has more fitting layers than the other."""
+    """Return the pair with a remark that it is uncertain, because one side has more fitting layers than the other."""
     doubt = Evidence(kind="interchangeable", detail=f"{counts[0]} torch layers fit {counts[1]} Keras layers")
     return replace(pair, evidence=(*pair.evidence, doubt))
 
@@ -71,7 +74,7 @@ def _match(group: Group, positions: Positions) -> Iterator[Pair]:
 
 
 def _single_pair(group: Group, kind: EvidenceKind, detail: str) -> Iterator[Pair]:
-    """Yield the pair of a group with one layer on each side."""
+    """Yield the pair of a group that has only one layer on each side; yield nothing if no rule allows the pair."""
     (torch,), (keras,) = group.torch_layers, group.keras_layers
     yield from _pair(group, torch, keras, [Evidence(kind=kind, detail=detail)])
 
@@ -105,10 +108,10 @@ _LABELS: tuple[Callable[[flow.Position], Hashable], ...] = (
 
 
 def _by_position(group: Group, positions: Positions) -> Iterator[tuple[Group, bool]]:
-    """Split a group by position in the call graph.
+    """Split a group of fitting layers by their position in the call graph.
 
-    Yield each subgroup whose layers have the same position, with True. Then yield the subgroups whose layers agree only
-    in the nearby graph, and the remaining layers, with False.
+    Yield each subgroup whose layers have the same position in the whole graph, together with True. Then yield, with
+    False, the subgroups whose layers agree only in the layers at most two edges away, and last the remaining layers.
     """
     rest = group
     for label in _LABELS:
@@ -130,7 +133,7 @@ def _by_position(group: Group, positions: Positions) -> Iterator[tuple[Group, bo
 def _labelled_by_position(
     layers: Sequence[LayerView], side: Side, positions: Positions, label: Callable[[flow.Position], Hashable]
 ) -> dict[Hashable, tuple[LayerView, ...]]:
-    """Group the layers by a label computed from their positions; the label is None for a layer without a position."""
+    """Group layers by a label computed from their position in the call graph; it is None for no position."""
     labelled: dict[Hashable, list[LayerView]] = {}
     for layer in layers:
         position = positions.get((side, layer.path))
@@ -139,12 +142,15 @@ def _labelled_by_position(
 
 
 def _by_meaning(group: Group) -> Iterator[Group]:
-    """Split a group by the function that the names express, such as query, key or value."""
+    """Split a group by the role that the names of the layers express, such as query, key or value."""
     yield from _split(group, lambda layer: names.meaning(layer.path))
 
 
 def _split(group: Group, label: Callable[[LayerView], str]) -> Iterator[Group]:
-    """Split a group by a label of its layers; keep it whole unless each label is equally frequent on both sides."""
+    """Split a group into subgroups of layers with the same label.
+
+    Yield the whole group if a label is more frequent on one side than on the other.
+    """
     torch, keras = _labelled(group.torch_layers, label), _labelled(group.keras_layers, label)
     if {name: len(layers) for name, layers in torch.items()} != {name: len(layers) for name, layers in keras.items()}:
         yield group
@@ -182,7 +188,7 @@ def _by_name_or_order(group: Group, doubts: Sequence[Evidence]) -> Iterator[Pair
 
 
 def _same_names(group: Group) -> Iterator[Pair]:
-    """Yield the pairs of layers whose names have the same words, if no other layer of the group has these words."""
+    """Yield the pairs of a torch and a Keras layer whose paths have the same words, which no other layer has."""
     torch = _labelled(group.torch_layers, lambda layer: " ".join(names.words(layer.path)))
     keras = _labelled(group.keras_layers, lambda layer: " ".join(names.words(layer.path)))
     for name, layers in torch.items():
@@ -191,7 +197,10 @@ def _same_names(group: Group) -> Iterator[Pair]:
 
 
 def _same_last_names(group: Group) -> Iterator[Pair]:
-    """Yield the pairs of layers with the same last name; the order of the tensors in a weight file is no evidence."""
+    """Yield the pairs of layers whose paths end with the same word, if no other layer of the group has this word.
+
+    It is for weight files that store the tensors in no meaningful order.
+    """
     torch = _labelled(group.torch_layers, lambda layer: names.words(layer.path)[-1])
     keras = _labelled(group.keras_layers, lambda layer: names.words(layer.path)[-1])
     for name, layers in torch.items():
@@ -221,7 +230,7 @@ def _in_order(
 def _pair(
     group: Group, torch: LayerView, keras: LayerView, evidence: Iterable[Evidence], candidates: Iterable[str] = ()
 ) -> Iterator[Pair]:
-    """Yield the pair of two layers of a group; yield nothing if no rule allows their configurations together."""
+    """Yield the pair of two layers of a group; yield nothing if no rule is for the configurations of both."""
     rule = group.rule_for(torch, keras)
     if rule is not None:
         yield make_pair(rule, torch, keras, evidence, candidates)

@@ -42,7 +42,7 @@ def words(path: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1 << 18)
 def meaning(path: str) -> str:
-    """Return the function that the end of a path expresses, such as "query" or "down"; empty if there is none."""
+    """Return the role in the network that the end of a path names, such as "query" or "down"; empty if none."""
     parts = [part.lower() for part in re.split(r"[./#]", path) if part and not part.isdigit()]
     for part in reversed(parts[-2:]):
         if part in _MEANING_OF:
@@ -80,7 +80,7 @@ class Ranks:
 
     @classmethod
     def of(cls, paths: Iterable[str]) -> "Ranks":
-        """Return the ranks of paths: "heads.0", "heads.1" and "heads.3" have the ranks 0, 1 and 2."""
+        """Return the ranks of the numbers in paths: "heads.0", "heads.1" and "heads.3" have the ranks 0, 1 and 2."""
         families: dict[str, dict[str, tuple[int, ...]]] = {}
         for path in paths:
             family = families.setdefault(_NUMBER.sub("#", path), {})
@@ -94,6 +94,14 @@ class Ranks:
         return cls(ranks, sizes)
 
     def differ(self, path: str, others: "Ranks", other: str) -> bool:
-        """Return whether the ranks of two paths differ; False if ranks cannot be compared, because the sizes differ."""
+        """Return whether the numbers in two paths have different ranks.
+
+        False if ranks cannot be compared, because one side counts more different numbers at this position.
+
+        Args:
+            path: A path on this side.
+            others: The ranks of the other side.
+            other: A path on the other side.
+        """
         sizes = self.sizes.get(path)
         return bool(sizes) and sizes == others.sizes.get(other) and self.ranks[path] != others.ranks[other]

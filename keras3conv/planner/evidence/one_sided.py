@@ -21,7 +21,7 @@ ROLE = "bias"
 
 
 def bare_normalizations(view: ModelView) -> tuple[LayerView, ...]:
-    """Return the torch normalisations without tensors: a Keras layer with scale 1 and bias 0 computes the same."""
+    """Return the torch normalisations without tensors, which a Keras layer with scale 1 and bias 0 can replace."""
     return tuple(
         layer
         for layer in view.layers
@@ -30,9 +30,9 @@ def bare_normalizations(view: ModelView) -> tuple[LayerView, ...]:
 
 
 def fitting_one_sided(unmatched: Unmatched) -> Iterator[Group]:
-    """Yield the groups of layers that fit if a parameter that only one side has is ignored.
+    """Yield the groups of layers that fit each other, except that one side has a parameter that the other side lacks.
 
-    First only a bias may be ignored, then also the scale of a normalisation.
+    First that parameter may only be a bias, then also the scale of a normalisation.
     """
     done: dict[Side, set[str]] = {"torch": set(), "keras": set()}
     for scales in (False, True):
@@ -52,7 +52,14 @@ def _groups(
     torch: Mapping[str, OneSidedKeys],
     keras: Mapping[str, OneSidedKeys],
 ) -> Iterator[Group]:
-    """Yield a group for every two keys that differ only in biases and scales; each layer is in one group."""
+    """Yield the torch and Keras layers whose keys differ only in biases and scales, as groups; a layer is in one.
+
+    Args:
+        torch_layers: The unpaired torch layers.
+        keras_layers: The unpaired Keras layers.
+        torch: The keys of each torch layer, by path.
+        keras: The keys of each Keras layer, by path.
+    """
     shared = _cores(torch) & _cores(keras)
     by_torch_key = _by_first_key(torch_layers, torch, shared, "torch")
     by_keras_key = _by_first_key(keras_layers, keras, shared, "keras")
@@ -74,7 +81,16 @@ def _cores(keys: Mapping[str, OneSidedKeys]) -> set[Key]:
 def _by_first_key(
     layers: Iterable[LayerView], keys: Mapping[str, OneSidedKeys], shared: set[Key], side: Side
 ) -> dict[OneSidedKey, list[LayerView]]:
-    """Group the layers by the first key whose core the other side has; leave out layers inside another such layer."""
+    """Group the layers by their first key that, biases and scales aside, the other side has too.
+
+    Layers inside another layer with such a key are left out.
+
+    Args:
+        layers: The layers of one side.
+        keys: The keys of each layer, by path.
+        shared: The keys, without biases and scales, that both sides have.
+        side: The side of the layers.
+    """
     fit = [layer for layer in layers if shared & {key.core for key in keys[layer.path]}]
     found: dict[OneSidedKey, list[LayerView]] = {}
     for layer in without_parts(fit, fit, side):
@@ -84,7 +100,7 @@ def _by_first_key(
 
 
 def with_zeros(pairs: Iterable[Pair], torch: ModelView, keras: ModelView) -> Iterator[Pair]:
-    """Yield the pairs, each with a mapping to zeros if only one of its layers has a bias.
+    """Yield the pairs; if only one layer of a pair has a bias, the pair then also says that this bias must be zero.
 
     A pair may consist of two kernels only; then the layers that own the kernels are examined.
     """

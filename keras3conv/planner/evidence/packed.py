@@ -2,8 +2,8 @@
 
 The names determine the order: the packed layer is called "qkv" or "gate_up", its parts query, key and value, or gate
 and up. The rows of the packed weight may also be interleaved by attention head. Names and shapes do not show this, so
-the pairs are unconfirmed until a probe run. A layer called "query_key_value" is not paired, because models with this
-name interleave the rows.
+the pairs are unconfirmed until both models ran. A layer called "query_key_value" is not paired, because models with
+this name interleave the rows.
 """
 
 from collections.abc import Iterable, Iterator
@@ -35,9 +35,9 @@ _EVIDENCE = Evidence(
 
 
 def packed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
-    """Yield the pairs of a packed layer on one side with its parts on the other, by names and shapes.
+    """Yield the pairs of a packed layer (query, key and value in one) on one side with its parts on the other.
 
-    Groups of parts correspond to packed layers in their order, if there are as many of both.
+    They are found by names and shapes. If several packed layers fit as many groups of parts, they are paired in order.
     """
     keras = unmatched.keras_layers
     if any(_ATTENTION in layer.kinds for layer in unmatched.torch_layers):  # a weight file does not store the class
@@ -60,7 +60,7 @@ def packed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
 
 
 def _is_attention(layer: LayerView) -> bool:
-    """Return whether a rule pairs a Keras layer, with the projections inside it, with an attention layer of torch."""
+    """Return whether this Keras layer is an attention that a rule pairs as a whole, with the projections inside it."""
     return next(iter(lookup((_ATTENTION,), layer.kinds)), None) is not None
 
 
@@ -71,7 +71,7 @@ def _order(layer: LayerView, side: Side) -> tuple[str, ...]:
 
 
 def _parts(layers: Iterable[LayerView], order: tuple[str, ...], side: Side) -> Iterator[tuple[LayerView, ...]]:
-    """Yield the layers of one container whose names express all these functions, in this order."""
+    """Yield, for each container that has them, its layers named like the words of `order`: query, key, value."""
     containers: dict[str, dict[str, list[LayerView]]] = {}
     for layer in layers:
         container = layer.path.rpartition(separator(side))[0]

@@ -21,13 +21,13 @@ from keras3conv.rules.units import units, without_parts
 
 @dataclass(frozen=True, kw_only=True)
 class Unmatched:
-    """The unpaired layers of both sides."""
+    """The layers of both sides that are in no pair yet."""
 
     torch_layers: tuple[LayerView, ...]
     keras_layers: tuple[LayerView, ...]
 
     def without(self, pairs: Iterable[Pair]) -> "Unmatched":
-        """Return the layers that remain unpaired after these pairs."""
+        """Return the layers that are not in these pairs either."""
         pairs = tuple(pairs)
         torch = {path for pair in pairs for path in pair.torch_layers}
         keras = {path for pair in pairs for path in pair.keras_layers}
@@ -45,7 +45,7 @@ class Group:
     Attributes:
         torch_layers: The torch layers.
         keras_layers: The Keras layers; they may be of several classes (Dense and EinsumDense).
-        rules: For each layer (side and path), the names of the rules from which the group's key was computed.
+        rules: For each layer (side and path), the names of the rules by which it fits the layers of the other side.
     """
 
     torch_layers: tuple[LayerView, ...]
@@ -59,16 +59,16 @@ class Group:
 
 
 def fitting(unmatched: Unmatched) -> Iterator[Group]:
-    """Yield the groups of layers that fit, in the order of the torch layers.
+    """Yield the groups of layers that fit by class and by tensor shapes, in the order of the torch layers.
 
-    A layer may have several keys, because a weight file does not store classes. It joins the first group in which both
-    sides have layers.
+    A layer may have several keys (class with shapes), because a weight file does not store classes. It joins the group
+    of its first key that a layer of the other side has.
     """
     yield from _groups(unmatched, torch_keys(unmatched.torch_layers), keras_keys(unmatched.keras_layers))
 
 
 def fitting_in_keras(unmatched: Unmatched) -> Iterator[Group]:
-    """Yield the groups of layers that fit, comparing the shapes that the tensors have in Keras.
+    """Yield the groups of layers that fit each other by class and by the shapes that their tensors have in Keras.
 
     Some rules can compute only Keras shapes from torch, not the reverse: a Keras layer does not show that its kernel
     contains the groups of a convolution, or the pixels of a patch.
@@ -92,7 +92,15 @@ def _groups(unmatched: Unmatched, torch: Mapping[str, Keys], keras: Mapping[str,
 
 
 def ignored_tensors(torch: ModelView, pairs: Mapping[str, Pair]) -> Iterator[Ignored]:
-    """Yield the torch tensors that need no counterpart: tensors that their rule ignores, and constant buffers."""
+    """Yield the torch tensors that need no Keras counterpart, each with the reason.
+
+    They are the tensors that the layer's rule ignores, and buffers whose values follow from the sizes of the model and
+    are never trained, such as position ids and causal masks.
+
+    Args:
+        torch: The torch side.
+        pairs: The pairs of the plan, by the path of each torch layer.
+    """
     placed = {path for pair in pairs.values() for mapping in pair.weights for path in mapping.torch}
     reasons: dict[str, str] = {}
     for layer in units(torch):
@@ -109,7 +117,10 @@ def ignored_tensors(torch: ModelView, pairs: Mapping[str, Pair]) -> Iterator[Ign
 
 
 def _ignored_roles(layer: LayerView) -> dict[str, str]:
-    """Return the tensor roles that the rules for a layer ignore, with reasons; all rules if its class is unknown."""
+    """Return the roles of the tensors that the rules for a layer's class ignore, each with the reason.
+
+    If the class of the layer is unknown, because it is from a weight file, all rules count.
+    """
     return {role: reason for rule in rules_for_torch(layer) for role, reason in rule.ignored.items()}
 
 
@@ -123,14 +134,14 @@ def _left(layers: tuple[LayerView, ...], paired: set[str], side: Side) -> tuple[
 
 
 def _untouched(layers: tuple[LayerView, ...], placed: set[str]) -> tuple[LayerView, ...]:
-    """Return the layers without a mapped tensor."""
+    """Return the layers none of whose tensors is already in a pair; `placed` has the paths of the tensors in pairs."""
     return tuple(layer for layer in layers if placed.isdisjoint(tensor.path for tensor in layer.tensors))
 
 
 def _outermost(
     layers: tuple[LayerView, ...], keys: Mapping[str, Keys], shared: set[Key], side: Side
 ) -> tuple[LayerView, ...]:
-    """Return the layers that fit a layer of the other side; leave out layers inside another such layer."""
+    """Return the layers with a key that both sides have, but no layer inside another one of these layers."""
     fit = [layer for layer in layers if shared.intersection(keys[layer.path])]
     return tuple(without_parts(fit, fit, side))
 

@@ -1,1 +1,1 @@
-"""Pair two lists of layers by position; tables of positions and offsets reorder the Keras list."""
+"""Pair two lists of layers by position; before that, tables from layer name to position reorder the Keras list."""

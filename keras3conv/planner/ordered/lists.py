@@ -1,8 +1,8 @@
 """Pair layers by their positions in two lists, as the conversion scripts of Keras model zoos do.
 
-One list has the torch layers, the other the Keras layers. Tables of positions move Keras layers until both lists have
-the same order; a layer without an entry in a table keeps its place. The pairs follow from the positions alone, so they
-are unconfirmed until `validate` compares the outputs.
+One list has the torch layers, the other the Keras layers. Tables from layer name to position move Keras layers until
+both lists have the same order; a layer without an entry keeps its place. The pairs follow from the positions alone, so
+they are unconfirmed until `validate` compares the outputs.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -31,7 +31,7 @@ COUNTER = "num_batches_tracked"
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """The options that select the entries of both lists and reorder the Keras list; see `keras3conv.align_ordered`."""
+    """The options that select the entries of the torch and Keras lists and reorder the latter; see `align_ordered`."""
 
     skip_weights: Collection[str] = (COUNTER,)
     unstack_weights: Collection[str] = ()
@@ -47,7 +47,7 @@ class Entry:
     """An entry of one of the two lists.
 
     Attributes:
-        name: The name of the entry in the tables.
+        name: The name of the entry, by which the user's tables refer to it.
         layer: The layer, with only those tensors that belong to this entry.
         alone: Whether the entry is a single tensor that was separated from its layer (`unstack_weights`).
     """
@@ -59,7 +59,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Lists:
-    """Both lists in their final order, and the plan that results from them.
+    """The list of torch layers and the list of Keras layers in their final order, and the plan that pairs them.
 
     Attributes:
         torch: The torch list.
@@ -74,7 +74,7 @@ class Lists:
     problems: tuple[Problem, ...]
 
     def check(self) -> Alignment:
-        """Return the plan; raise one `AlignmentError` with all problems if there are any."""
+        """Return the plan; raise one `AlignmentError` with the problems of all positions if there are any."""
         if self.problems:
             where = f"{self.plan.torch.title} and {self.plan.keras.title}"
             raise AlignmentError(lay_out(f"{where} do not have the same order", self.problems))
@@ -137,7 +137,10 @@ def _unequal_lengths(torch: Sequence[Entry], keras: Sequence[Entry]) -> Problem:
 
 
 def _torch_entries(torch: ModelView, order: Order) -> list[Entry]:
-    """Return an entry for every layer and for every tensor in `unstack_weights`, in the order of the state dict."""
+    """Return an entry for every torch layer, in the order of the state dict.
+
+    Each tensor that the option `unstack_weights` names becomes an entry of its own.
+    """
     entries: list[Entry] = []
     for layer in _outermost(torch):
         rest: list[TensorRef] = []
@@ -170,7 +173,7 @@ def _keras_entries(keras: ModelView) -> list[Entry]:
 
 
 def _outermost(view: ModelView) -> list[LayerView]:
-    """Return the layers with tensors; a container for which a rule exists replaces its inner layers."""
+    """Return the layers with tensors; of a container for which a rule exists only the container, not its layers."""
     layers = units(view)
     own = {layer.path: len(layer.tensors) for layer in view.layers}
     wholes = [layer for layer in layers if len(layer.tensors) > own[layer.path]]
@@ -178,7 +181,17 @@ def _outermost(view: ModelView) -> list[LayerView]:
 
 
 def _pairs(torch: Entry, keras: Entry, transfers: Transfers, evidence: Evidence) -> Iterator[Pair]:
-    """Yield the pair of two entries by a rule, or else one pair per tensor; raise an error if they do not fit."""
+    """Yield the pair of two entries by a rule, or else one pair per tensor.
+
+    Args:
+        torch: The entry of the torch list.
+        keras: The entry of the Keras list at the same position.
+        transfers: The user's functions or transforms for single Keras layers.
+        evidence: The evidence to note in the pairs: the position.
+
+    Raises:
+        AlignmentError: The entries do not fit each other.
+    """
     torch = replace(torch, layer=_without_unknown_config(torch.layer))
     functions = transfers_for(keras.layer, keras.name, transfers)
     rule = None if torch.alone else _rule(torch.layer, keras.layer, shapes_may_differ=bool(functions))
@@ -197,10 +210,10 @@ def _pairs(torch: Entry, keras: Entry, transfers: Transfers, evidence: Evidence)
 
 
 def _rule(torch: LayerView, keras: LayerView, *, shapes_may_differ: bool) -> Rule | None:
-    """Return the first rule that maps every tensor of both layers; None if there is none.
+    """Return the first rule that assigns every tensor of both layers to one of the other; None if there is none.
 
     If `shapes_may_differ`, because a function of the user transforms the tensors further, the first rule for both
-    classes is returned.
+    classes is returned, whatever the shapes.
     """
     tensors = {tensor.path: tensor for tensor in (*torch.tensors, *keras.tensors)}
     for rule in _candidates(torch, keras):
@@ -235,7 +248,11 @@ def _require_unknown(torch: LayerView, keras: LayerView) -> None:
 
 
 def _candidates(torch: LayerView, keras: LayerView) -> list[Rule]:
-    """Return the rules for both classes; if rules exist for one class only, the rules for that class; else none."""
+    """Return the rules that pair the classes of these two layers.
+
+    If only one of the classes has rules, or one layer is from a file without classes, return the rules for the other
+    class whose shapes fit. If neither class has rules, return none.
+    """
     if torch.kinds and keras.kinds and not (_known(torch, "torch") or _known(keras, "keras")):
         return []
     kinds = torch.kinds if _known(torch, "torch") else (), keras.kinds if _known(keras, "keras") else ()
@@ -248,12 +265,15 @@ def _known(layer: LayerView, side: Side) -> bool:
 
 
 def _without_unknown_config(layer: LayerView) -> LayerView:
-    """Return the layer; without its configuration if no rule exists for its class, because no rule could read it."""
+    """Return the layer, but without its configuration if no rule exists for its class and could read it."""
     return layer if _known(layer, "torch") else replace(layer, config=None)
 
 
 def _first_step(tensor: TensorRef, pair: Pair | None) -> Transform:
-    """Return the rule's transform of a tensor; the identity if there is no rule, or it maps several tensors at once."""
+    """Return the transform that the pair's rule has for this tensor alone.
+
+    It is the identity if there is no rule, or if the rule computes a variable from several tensors at once.
+    """
     mappings = pair.weights if pair else ()
     found = next((mapping for mapping in mappings if mapping.torch == (tensor.path,) and len(mapping.keras) == 1), None)
     return found.transform if found else Same()
@@ -272,7 +292,18 @@ def _one_by_one(
     pair: Pair | None,
     evidence: Evidence,
 ) -> Iterator[Pair]:
-    """Pair the transformed torch tensors with the Keras variables in order; raise `AlignmentError` for a misfit."""
+    """Yield the pairs of the transformed torch tensors with the Keras variables, in order.
+
+    Args:
+        transformed: The torch tensors, each with the transform to apply.
+        torch: The entry of the torch list.
+        keras: The entry of the Keras list.
+        pair: The pair by a rule, if there is one; its rule and its torch layer are kept.
+        evidence: The evidence to note in the pairs.
+
+    Raises:
+        AlignmentError: The numbers or the shapes of the tensors do not fit.
+    """
     variables = keras.layer.tensors
     if len(transformed) != len(variables):
         raise AlignmentError(f"{_shapes(torch.layer.tensors)} cannot become {_shapes(variables)}")
@@ -292,7 +323,7 @@ def _one_by_one(
 
 
 def _checked(pairs: list[Pair], torch: ModelView, keras: ModelView) -> list[Pair]:
-    """Return the pairs; raise `AlignmentError` if the transform of a mapping does not give the target's shape."""
+    """Return the pairs; raise `AlignmentError` if a transform of a torch tensor does not give its variable's shape."""
     known = tensors_by_path(torch), tensors_by_path(keras)
     facts = [fact for pair in pairs for mapping in pair.weights if (fact := misfit(mapping, *known))]
     if facts:
@@ -323,7 +354,10 @@ def _shapes(tensors: Iterable[TensorRef]) -> str:
 
 
 def side_by_side(lists: Lists) -> str:
-    """Return both lists as a text table with one row per position; rows that do not fit are marked, problems follow."""
+    """Return both lists as a text table with one row per position, followed by the problems.
+
+    Rows whose two entries do not fit each other are marked.
+    """
     misfits = {(problem.torch, problem.keras) for problem in lists.problems}
     rows = []
     for position, (torch, keras) in enumerate(zip_longest(lists.torch, lists.keras)):
@@ -338,7 +372,7 @@ def side_by_side(lists: Lists) -> str:
 
 
 def _described(entry: Entry | None, root: str) -> tuple[str, str]:
-    """Return the name of an entry (the model's name for the root module) and its shapes; empty for no entry."""
+    """Return the name of an entry (for the root module the name of the model) and its shapes; empty for None."""
     if entry is None:
         return "", ""
     return entry.name or root, " ".join(str(tensor.shape) for tensor in entry.layer.tensors)

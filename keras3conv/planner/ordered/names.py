@@ -1,7 +1,8 @@
-"""Reorder the names of Keras layers by tables of positions.
+"""Reorder the names of Keras layers by tables that the user gives, until they are in the order of the torch layers.
 
-A pass goes through the names in model order and inserts each into a new list: at the position that a table gives, or at
-the end. If a table gives the name of a layer, the target is the position of that layer before the pass.
+A table assigns a target to the full name of a layer or to the end of its name: an index, a negative offset from its
+present position, or the name of a layer, which means that layer's present position. A pass goes through the names in
+order and inserts each into a new list, at its target or, without a target, at the end. There is one pass per table.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,7 @@ def reordered(
     split_positions: int | Sequence[int],
     choose: Choice | None,
 ) -> tuple[str, ...]:
-    """Return the names in a new order.
+    """Return the names of the Keras layers in the order that the tables of the user give them.
 
     Args:
         names: The names in model order, each once.
@@ -81,16 +82,17 @@ def _one_pass(names: tuple[str, ...], tails: TailTable, full_names: NameTable, s
 
 
 def _add_due(placed: list[str], later: list[tuple[int, str]]) -> None:
-    """Move layers from `later` to `placed` when `placed` has grown to their target position."""
+    """Move names from `later` to the end of `placed`, if `placed` has grown to their target position."""
     while due := [entry for entry in later if entry[0] <= len(placed)]:
         later.remove(due[0])
         placed.append(due[0][1])
 
 
 def _entry(name: str, tails: TailTable, full_names: NameTable, split: int) -> Target | None:
-    """Return the target of a name; None if the tables have none.
+    """Return the target that the tables give for a layer name: a position, or a layer to whose position it moves.
 
-    A target in a table of tails is a tail, too: the head of the given name is put before it.
+    None if the tables have no target for the name. A table of tails (name endings) may give a tail as the target; the
+    beginning of `name`, its first `split` words, is then put before it.
     """
     if name in full_names:
         return full_names[name]
@@ -104,7 +106,13 @@ def _entry(name: str, tails: TailTable, full_names: NameTable, split: int) -> Ta
 
 
 def _position(target: Target, here: int, before: Mapping[str, int]) -> int | str:
-    """Return the position of a target, or a message about an invalid target."""
+    """Return the list position that a target means, or, for an invalid target, the text of the error.
+
+    Args:
+        target: An index, a negative offset from `here`, or the name of a layer.
+        here: The present position of the layer that is to be moved.
+        before: The present position of every layer, by name.
+    """
     if isinstance(target, str):
         return before.get(target, f"is to move to the position of {target!r}, but no layer has this name")
     position = here + target if target < 0 else target

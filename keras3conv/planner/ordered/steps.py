@@ -1,4 +1,4 @@
-"""Turn the functions of `additional_transfer` into transforms, which a plan can store and reverse.
+"""Turn the user's functions of arrays (`additional_transfer`) into transforms, which a plan can store and reverse.
 
 A function is called with arrays in which every number is different. If each array that it returns has the numbers of
 one input array, with axes moved, merged, split, added or removed, then an `Axes` transform does the same. For any other
@@ -28,7 +28,7 @@ _MOST_AXES = 6
 def transfers_for(
     layer: LayerView, name: str, transfers: Transfers
 ) -> list[Function | Transform | Sequence[Transform]]:
-    """Return the functions and transforms for a Keras layer, in the order of the table."""
+    """Return the functions and transforms that the table `additional_transfer` has for a Keras layer, in its order."""
     return [value for key, value in transfers.items() if key in layer.kinds or ("." not in key and name.endswith(key))]
 
 
@@ -73,7 +73,7 @@ def _recognised(function: Function, shapes: Sequence[Shape]) -> Iterator[tuple[i
 
 
 def _numbered(shapes: Sequence[Shape]) -> list[Array]:
-    """Return arrays of these shapes in which no number occurs twice."""
+    """Return arrays of these shapes; all their elements are different numbers."""
     arrays, start = [], 0
     for shape in shapes:
         size = prod(shape)

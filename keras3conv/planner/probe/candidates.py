@@ -1,4 +1,7 @@
-"""Find the candidates of a Keras layer: whole torch layers, slices of one, several joined, or single tensors."""
+"""Find the torch weights that may be those of a Keras layer (candidates), for the probe.
+
+A candidate is a whole torch layer, a slice of one, several joined, or single tensors.
+"""
 
 from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -52,14 +55,15 @@ _MOST_TENSORS = 4
 
 @dataclass
 class CandidateFinder:
-    """Finds the candidates of Keras layers, from the structure of both models and the recorded torch run.
+    """Finds the torch weights that may be those of a Keras layer, from both models and the recorded torch run.
 
     Attributes:
         torch: The torch layers that can be paired.
         run: The recorded torch run.
+        one_sided: The keys (class and shapes, without biases and scales) of layers that may be paired even if only one
+            of the two has a bias or a scale.
         alone: The torch layers that no rule pairs with any Keras layer.
-        one_sided: The cores of the one-sided keys: only one of the two layers may have a bias or a scale.
-        orders: The orders of the rows of fused layers.
+        orders: The orders of the rows of fused layers (query, key and value in one) that this run assumes.
     """
 
     torch: tuple[LayerView, ...]
@@ -113,11 +117,11 @@ class CandidateFinder:
 
     @cached_property
     def _owners(self) -> dict[str, LayerView]:
-        """The torch layer of each tensor, by the tensor's path."""
+        """The torch layer that has each tensor, by the tensor's path."""
         return {tensor.path: layer for layer in self.torch for tensor in layer.tensors}
 
     def by_rule(self, keras: LayerView) -> tuple[Candidate, ...]:
-        """Return the candidates that a rule gives for a Keras layer: whole torch layers, or sequences of them."""
+        """Return the torch layers, or sequences of them, that a rule pairs with a Keras layer, as candidates."""
         if keras.path not in self._found:
             self._found[keras.path] = tuple(self._by_rule(keras))
         return self._found[keras.path]
@@ -135,7 +139,12 @@ class CandidateFinder:
         return found
 
     def _by_rule(self, keras: LayerView, among: Sequence[LayerView] | None = None) -> Iterator[Candidate]:
-        """Yield the candidates of a Keras layer; `among` has the first torch layers that count, None for all."""
+        """Yield the candidates that a rule gives for a Keras layer.
+
+        Args:
+            keras: The Keras layer.
+            among: The torch layers with which a candidate may begin; None for all.
+        """
         seen: set[str] = set()
         ways = ((self._keys, self._by_key, False), (self._keys_in_keras, self._by_key_in_keras, True))
         for known, fitting, in_keras in ways:
@@ -150,7 +159,13 @@ class CandidateFinder:
         yield from sequence_candidates(self.torch if among is None else among, self.torch, self.run, keras)
 
     def _by_rule_one_sided(self, keras: LayerView, seen: set[str], among: Container[str] | None) -> Iterator[Candidate]:
-        """Yield the torch layers that a rule pairs with a Keras layer, except for a bias or scale of one of them."""
+        """Yield the torch layers that a rule pairs with a Keras layer, although only one has the bias or the scale.
+
+        Args:
+            keras: The Keras layer.
+            seen: The paths of the torch layers that were found before; the new ones are added.
+            among: The torch paths that count; None for all.
+        """
         for key, names in one_sided_keras_keys((keras,), scales=True)[keras.path].items() if self.one_sided else ():
             for layer, other_names in self._one_sided_layers.get(key.core, ()):
                 rule = first_common(names, other_names) if among is None or layer.path in among else None
@@ -160,7 +175,7 @@ class CandidateFinder:
 
     @cached_property
     def _one_sided_layers(self) -> dict[Key, list[tuple[LayerView, list[str]]]]:
-        """The torch layers by the core of their one-sided key, each with the names of its rules."""
+        """The torch layers by class and shapes without biases and scales, each with the names of its rules."""
         keys = one_sided_torch_keys(self.torch, scales=True)
         found: dict[Key, list[tuple[LayerView, list[str]]]] = {}
         for layer in self.torch:
@@ -170,7 +185,7 @@ class CandidateFinder:
         return found
 
     def _whole_layer(self, rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Candidate]:
-        """Yield the candidate of a whole torch layer.
+        """Yield the candidate that takes all weights of a Keras layer from one torch layer.
 
         If torch flattens the input of the layer, the rows of its weight may be permuted. Then yield two candidates: one
         for a Keras model that flattens too, and one for a Keras model that does not.
@@ -190,7 +205,7 @@ class CandidateFinder:
                 yield self._ordered(candidate)
 
     def _ordered(self, candidate: Candidate) -> Candidate:
-        """Return the candidate with the row order of its weights that this probe run assumes."""
+        """Return the candidate, with the permutation of its weights' rows that this probe run assumes, if any."""
         if candidate.kind == "parameter":
             order = self.orders.fused.get(without_numbers(candidate.slices[0].path))
             return replace(candidate, rows=order.then(candidate.rows)) if order else candidate
@@ -200,14 +215,17 @@ class CandidateFinder:
         return replace(candidate, rows=order) if order else candidate
 
     def _mappings(self, rule: Rule, torch: LayerView, keras: LayerView) -> tuple[WeightMapping, ...]:
-        """Return the mappings of two layers; they are computed once for all layers with the same signatures."""
+        """Return the mappings from the tensors of a torch layer to the variables of a Keras layer by a rule.
+
+        They are computed once for all layers that are equal except for their names.
+        """
         key = (rule.name, self._signature("torch", torch), self._signature("keras", keras))
         if key not in self._known_mappings:
             self._known_mappings[key] = mappings_of(rule, torch, keras) or ()
         return tuple(with_paths(self._known_mappings[key], rule, torch, keras))
 
     def _keys_of(self, keras: LayerView, *, in_keras: bool = False) -> Keys:
-        """Return the keys of a Keras layer; they are computed once for all layers with the same signature."""
+        """Return the keys of a Keras layer (class and shapes), computed once for layers that differ only in name."""
         signature = self._signature("keras", keras)
         if (signature, in_keras) not in self._keras_keys:
             self._keras_keys[signature, in_keras] = keras_keys((keras,), in_keras=in_keras)[keras.path]
@@ -220,7 +238,7 @@ class CandidateFinder:
         return self._signatures[name]
 
     def sliced_layers(self, keras: LayerView, given: Fingerprint | None) -> Iterator[Candidate]:
-        """Yield slices of larger torch layers with the same input, such as the query of a packed query, key and value.
+        """Yield slices of larger torch layers with the Keras layer's input, such as the query of a packed q, k and v.
 
         Args:
             keras: The Keras layer.
@@ -234,7 +252,7 @@ class CandidateFinder:
                     yield from map(self._ordered, sliced_layer_candidates(rule, layer, keras, difference))
 
     def joined_layers(self, keras: LayerView, given: Fingerprint | None) -> Iterator[Candidate]:
-        """Yield smaller torch layers with the same input that, joined, have the size of a Keras layer.
+        """Yield smaller torch layers with the Keras layer's input that, joined, have the size of the Keras layer.
 
         Args:
             keras: The Keras layer.
@@ -265,7 +283,7 @@ class CandidateFinder:
         return tuple(layer for layer in self.torch if layer.path in self.run.calls and layer.path not in containers)
 
     def by_tensors(self, keras: LayerView) -> Iterator[Candidate]:
-        """Yield torch layers of any class whose tensors have the same sizes; the tensors are paired one by one."""
+        """Yield as candidates torch layers of any class whose tensors have as many elements as the Keras variables."""
         wanted = [tensor for tensor in keras.tensors if not tensor.is_seed]
         for layer in self._leaves:
             own = [tensor for tensor in layer.tensors if is_weight(tensor)]
@@ -279,7 +297,7 @@ class CandidateFinder:
                         yield from islice(_tensor_candidates((layer,), own, keras, chosen, "tensors"), _MOST_WAYS)
 
     def single_tensors(self, keras: LayerView, variable: TensorRef, among: Iterable[TensorRef]) -> Iterator[Candidate]:
-        """Yield the torch tensors with as many values as a Keras variable."""
+        """Yield the torch tensors with as many values as a Keras variable, as candidates for this variable."""
         for tensor in among:
             if size_of(tensor.shape) == size_of(variable.shape):
                 candidates = _tensor_candidates((self._owners[tensor.path],), [tensor], keras, [variable], "parameter")
@@ -311,7 +329,10 @@ def _shapes(tensors: Iterable[TensorRef]) -> list[Shape]:
 
 
 def _last_rows(layer: LayerView, table: TensorRef, keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
-    """Yield the last rows of a table: the first rows of a torch position table may belong to no position."""
+    """Yield the candidate without the first rows of a torch table, if the table has more rows than the Keras variable.
+
+    Some torch position tables begin with rows that belong to no position.
+    """
     more = table.shape[0] - variable.shape[0] if table.shape and variable.shape else 0
     if more > 0 and len(table.shape) > 1 and table.shape[1:] == variable.shape[1:]:
         mapping = WeightMapping(torch=(table.path,), keras=(variable.path,), transform=Skip(0, more))

@@ -1,4 +1,4 @@
-"""Compare the output of a Keras layer with the recorded outputs of a candidate's torch layers."""
+"""Compare the output of a Keras layer, run with weights of torch layers, with the recorded outputs of these."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class LayerOutput:
 
     @property
     def arrays(self) -> tuple[tuple[Array, bool], ...]:
-        """The arrays to compare, each with a flag: True for the array before the activation."""
+        """The output arrays to compare with torch, each with a flag: True for the array before the activation."""
         both = (self.before_activation, True), (self.array, False)
         return tuple((array, before) for array, before in both if array is not None)
 
@@ -59,7 +59,7 @@ class Measurement:
 
 
 def measure(run: TorchRun, candidate: Candidate, output: LayerOutput) -> Measurement:
-    """Return the first comparison that agrees; if none does, the one with the smallest error.
+    """Compare a Keras output with a candidate's recorded outputs; return the first match, else the smallest error.
 
     The Keras output before and after its activation is compared with the recorded output of every call, in every memory
     layout of the same shape.

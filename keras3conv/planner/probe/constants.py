@@ -1,4 +1,4 @@
-"""Find the torch tensors that a fitting Keras layer lacks, and the constant that each must have.
+"""Find the torch tensors that a fitting Keras layer lacks, and the constant value (0 or 1) that each must have.
 
 A normalisation without a scale computes the same as one with a scale of ones. The probe sets such a tensor to its
 constant instead of random values, so that the outputs of the pair agree. The transfer checks the real values.
@@ -21,7 +21,7 @@ from keras3conv.transforms import Drop
 
 
 def constants(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> dict[str, int]:
-    """Return the constant of every torch tensor that a fitting Keras layer lacks, by the path of the tensor."""
+    """Return, by path, the torch tensors that a fitting Keras layer lacks, with the value (0 or 1) of each."""
     torch_layers, keras_layers = tuple(torch), tuple(keras)
     found: dict[str, int] = {}
     fitting = [
@@ -41,7 +41,10 @@ _Named = tuple[LayerView, list[str]]
 
 
 def _fitting_one_sided(torch: tuple[LayerView, ...], keras: tuple[LayerView, ...]) -> Iterator[tuple[_Named, _Named]]:
-    """Yield every torch layer with one Keras layer of each kind that fits it except for a bias or a scale."""
+    """Yield the torch and Keras layers that fit, except for a bias or a scale that the Keras layer lacks.
+
+    Each layer comes with the names of its rules. Of several Keras layers with the same class and shapes, one is enough.
+    """
     cores = one_sided_cores(torch, keras)
     torch_keys_by_path = one_sided_torch_keys(torch, scales=True)
     keras_keys_by_path = one_sided_keras_keys(keras, scales=True)
@@ -60,7 +63,10 @@ def _fitting_one_sided(torch: tuple[LayerView, ...], keras: tuple[LayerView, ...
 def _fitting(
     torch: tuple[LayerView, ...], keras: tuple[LayerView, ...], *, in_keras: bool
 ) -> Iterator[tuple[_Named, _Named]]:
-    """Yield every torch layer with one fitting Keras layer of each kind, and the names of the rules for the two."""
+    """Yield the torch and Keras layers that fit each other, each with the names of its rules.
+
+    Of several Keras layers with the same class, shapes and configuration, one is enough.
+    """
     keys_of_torch, keys_of_keras = torch_keys(torch, in_keras=in_keras), keras_keys(keras, in_keras=in_keras)
     fitting = by_key(torch, keys_of_torch)
     seen = set()

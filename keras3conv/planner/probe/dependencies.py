@@ -48,7 +48,7 @@ class DependencyTracker(TorchFunctionMode):
         self._running_layer = running_layer
 
     def dependencies(self, values: Any) -> int:
-        """Return the weights from which these tensors (also nested in lists) were computed, one bit per weight."""
+        """Return the set of weights from which these tensors were computed, as an integer with one bit per weight."""
         bits = 0
         for value in values:
             if isinstance(value, torch.Tensor):
@@ -69,7 +69,7 @@ class DependencyTracker(TorchFunctionMode):
         return result
 
     def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, int]:
-        """Return the result of a function, and the float32 bit if it ran in float32, else 0.
+        """Return the result of a function, and the bit that marks float32 results if it ran in float32, else 0.
 
         If the call fails, it is repeated with float32 constants (tensors that do not belong to the module) cast to
         float64. If this fails too, it is repeated with all float64 arguments cast to float32. An in-place function is

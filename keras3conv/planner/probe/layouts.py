@@ -78,7 +78,7 @@ def _with_ones(names: Sequence[str], shape: Shape) -> str:
 
 
 def _regrouped(torch: Shape, keras: Shape) -> Iterator[Transform]:
-    """Yield the transforms between shapes with different numbers of axes: the longer shape's axes are merged."""
+    """Yield the transforms between shapes with different numbers of axes, which merge or split adjacent axes."""
     if len(_without_ones(torch)) < len(_without_ones(keras)):
         yield from _merged(torch, keras)
     else:

@@ -67,7 +67,11 @@ def count_shared_words(torch: str, keras: str) -> int:
 
 
 def name_distance(torch: str, keras: str) -> tuple[bool, int]:
-    """Return a sort key for the difference of two names: first contradicting functions, then fewer shared words."""
+    """Return a sort key for the difference of two names; smaller keys are more similar.
+
+    First it has whether the names mean different parts of a layer (query, key), then the negated number of shared
+    words.
+    """
     meanings = {names.meaning(torch), names.meaning(keras.rpartition("/")[0]), names.meaning(keras)} - {""}
     return len(meanings) > 1, -count_shared_words(torch, keras)
 
@@ -80,9 +84,9 @@ def uses_other_tensors(first: Candidate, second: Candidate) -> bool:
 
 
 def find_recorded(run: TorchRun, array: Array) -> int | None:
-    """Find an equal value among the torch outputs and layer inputs, and return the tensors that it depends on, as bits.
+    """Find an equal value in the torch run, and return the set of weights on which it depends, one bit each.
 
-    None if torch has no equal value.
+    The outputs of the model and the inputs of its layers are searched. None if none is equal.
     """
     found = fingerprint_of(array)
     for output in run.outputs.values():

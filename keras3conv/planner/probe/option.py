@@ -23,7 +23,10 @@ Kind = Literal["layer", "slice", "joined", "tensors", "parameter"]
 
 @dataclass(frozen=True, kw_only=True)
 class TensorSlice:
-    """The slice `start:stop` of a torch tensor along one axis; the names of a tied tensor have the same `storage`."""
+    """The slice `start:stop` of a torch tensor along one axis.
+
+    `storage` identifies the memory of the tensor, which is the same for all paths of a tied tensor.
+    """
 
     path: str
     axis: int = 0
@@ -32,7 +35,7 @@ class TensorSlice:
     storage: str = ""
 
     def take(self, array: Array) -> Array:
-        """Return the slice of the array, which has the values of the whole tensor."""
+        """Return the slice of the values of the whole tensor."""
         if array.ndim == 0:
             return array
         return array[(slice(None),) * self.axis + (slice(self.start, self.stop),)]
@@ -78,7 +81,7 @@ class Candidate:
 
     @cached_property
     def key(self) -> tuple[object, ...]:
-        """Identifies the candidate among all candidates of its Keras layer."""
+        """A value that is different for every candidate of a Keras layer, to remember which of them were rejected."""
         return (
             self.kind,
             self.slices,
@@ -93,7 +96,7 @@ class Candidate:
 
     @property
     def torch(self) -> str:
-        """The paths of the torch layers."""
+        """The paths of the candidate's torch layers, joined by " + "."""
         return join_layers(layer.path for layer in self.layers)
 
     @property
@@ -104,7 +107,7 @@ class Candidate:
         return ".".join(words[0] for words in shared)
 
     def bits(self, run: TorchRun) -> int:
-        """Return the torch tensors that the candidate uses, as bits of `run.tensor_bits`."""
+        """Return the set of torch tensors that the candidate uses, as an integer: one bit of `run.tensor_bits` each."""
         return run.bits_of(tensor_slice.path for tensor_slice in self.slices)
 
     def values(self, weights: Mapping[str, Array]) -> dict[str, Array]:
@@ -136,7 +139,7 @@ class Candidate:
         return self.rows.ordered(_joined(slices, weights))
 
     def recorded_outputs(self, run: TorchRun, shape: Shape, call_index: int) -> Iterator[Array]:
-        """Yield the recorded output of one call, in every memory layout that has the shape of the Keras output."""
+        """Yield the torch layer's output in one recorded call, in every layout that has the Keras output's shape."""
         calls = [run.calls_of(layer.path) for layer in self.layers]
         if self.kind == "parameter" or any(call_index >= len(entries) for entries in calls):
             return
@@ -185,5 +188,5 @@ def _by_rule(
 
 
 def whole_tensor(tensor: TensorRef) -> tuple[TensorSlice, ...]:
-    """Return the one slice that is the whole tensor."""
+    """Return a tuple of one slice: the whole tensor."""
     return (TensorSlice(path=tensor.path, stop=tensor.shape[0] if tensor.shape else 1, storage=tensor.storage),)

@@ -1,4 +1,7 @@
-"""Define the outcome of the search for one Keras layer: confirmed, ambiguous or forced."""
+"""Define the outcome of the search for the torch weights of one Keras layer: confirmed, ambiguous or forced.
+
+Forced: no torch layer returned the same output, so the best one is kept without proof.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -24,13 +27,13 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        """True if the two outputs are equal up to rounding."""
+        """True if the outputs of the Keras layer and of torch are equal up to rounding."""
         return self.error <= self.limit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Confirmed:
-    """The candidate is proven to be the right one.
+    """The outcome of a choice of torch weights that is proven to be right.
 
     Attributes:
         comparison: The comparison of the layer's output with torch; None for a single variable, which has no output.
@@ -43,7 +46,7 @@ class Confirmed:
 
 @dataclass(frozen=True, kw_only=True)
 class Ambiguous:
-    """The candidate fits, but so do others; only the output of a later layer can decide.
+    """The outcome if the chosen torch weights fit, but others fit too; only the output of a later layer can decide.
 
     Attributes:
         comparison: The comparison of the layer's output with torch; None for a single variable, which has no output.
@@ -56,7 +59,9 @@ class Ambiguous:
 
 @dataclass(frozen=True, kw_only=True)
 class Forced:
-    """No candidate reproduces the recorded output. The best is kept, and the layer returns the recorded output.
+    """The outcome if no torch weights reproduce the recorded torch output.
+
+    The best candidate is kept, and the Keras layer returns the recorded output, so that later layers get a right input.
 
     Attributes:
         comparison: The comparison of the layer's output, with the best candidate, with torch.
@@ -81,7 +86,8 @@ class Choice:
         path: The path of the Keras layer or variable.
         candidate: The candidate from which its values are computed.
         outcome: The result of the comparison with torch.
-        open_calls: The numbers of the calls of containers that were running when the choice was made.
+        open_calls: The calls of containers (layers that contain layers) that were running when the choice was made, as
+            numbers, the outermost first.
     """
 
     path: str
@@ -91,7 +97,7 @@ class Choice:
 
     @property
     def alternatives(self) -> tuple[Candidate, ...]:
-        """The other candidates that may be the right one."""
+        """The other torch weights that may be the right ones for this Keras layer."""
         return () if isinstance(self.outcome, Confirmed) else self.outcome.alternatives
 
     @property
@@ -101,7 +107,7 @@ class Choice:
 
     @property
     def replaces_output(self) -> bool:
-        """True if the layer returns the recorded torch output instead of its own."""
+        """True if the Keras layer returns the recorded torch output instead of its own."""
         return self.outcome.comparison is not None and not self.outcome.comparison.agrees
 
     def confirm(self, later_layer: str) -> "Choice":
@@ -109,14 +115,17 @@ class Choice:
         return replace(self, outcome=Confirmed(comparison=self.outcome.comparison, confirmed_by=later_layer))
 
     def with_alternatives(self, alternatives: tuple[Candidate, ...]) -> "Choice":
-        """Return the choice with other alternatives; without any, an ambiguous choice is judged again."""
+        """Return the choice with other alternatives.
+
+        If there are none, a choice that was only ambiguous becomes confirmed, if its output was compared with torch.
+        """
         if isinstance(self.outcome, Forced):
             return replace(self, outcome=replace(self.outcome, alternatives=alternatives))
         return replace(self, outcome=judge(self.outcome.comparison, alternatives))
 
 
 def judge(comparison: Comparison | None, alternatives: tuple[Candidate, ...]) -> Confirmed | Ambiguous:
-    """Return `Confirmed` for a candidate without alternatives whose output was compared, else `Ambiguous`."""
+    """Return `Confirmed` if there are no alternatives and the output was compared with torch, else `Ambiguous`."""
     if comparison is None or alternatives:
         return Ambiguous(comparison=comparison, alternatives=alternatives)
     return Confirmed(comparison=comparison)

@@ -74,8 +74,8 @@ def _error(array: Array, others: list[Array]) -> float | None:
 def layouts(array: Array, shape: Shape) -> Iterator[Array]:
     """Yield a torch output in each known layout that has the shape of a Keras output.
 
-    These are the same layout and channels moved last, each also without axes of size one; time before the batch only
-    where neither fits.
+    These are the same layout, and channels moved last, each also without axes of size one. The layout with time before
+    the batch is tried only if none of them fits.
     """
     found = [array, np.moveaxis(array, 1, -1)] if array.ndim > 2 else [array]
     fitting = [each.reshape(shape) for each in found if _without_ones(each.shape) == _without_ones(shape)]

@@ -46,7 +46,7 @@ class ProbeResult:
 
 
 def probed_pairs(search: Search) -> Iterator[Pair]:
-    """Yield the pairs of all choices; choices that use slices of the same torch layer become one pair."""
+    """Yield the pairs of layers that the probe chose; Keras layers that use slices of one torch layer are one pair."""
     slices: dict[str, list[Choice]] = {}
     choices = _without_taken_alternatives(_with_mutual_alternatives(search.choices))
     for choice in choices.values():
@@ -61,7 +61,7 @@ def probed_pairs(search: Search) -> Iterator[Pair]:
 
 
 def _with_mutual_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choice]:
-    """Add the missing alternatives to the last of several mutually ambiguous choices.
+    """Return the choices, where the last of several layers that may be swapped also has the others as alternatives.
 
     When that choice was made, the earlier choices had taken all other candidates, so it seemed to have no alternative.
     """
@@ -78,7 +78,10 @@ def _with_mutual_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choice
 
 
 def _without_taken_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choice]:
-    """Remove the alternatives whose tensors a choice without alternatives uses."""
+    """Return the choices; their alternatives lack those whose torch tensors another layer needs.
+
+    A layer needs the tensors of its choice if that choice has no alternatives.
+    """
     taken: dict[str, list[TensorSlice]] = {}
     for choice in choices.values():
         if not choice.alternatives:
@@ -113,7 +116,7 @@ def rest_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
 
 
 def _counterparts(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> dict[str, set[str]]:
-    """Return for each tensor path of a paired layer the paths of all tensors of the layer's partners."""
+    """Return, for each tensor of a paired layer, the paths of all tensors of the layers that it is paired with."""
     siblings = {
         tensor.path: layer.tensors for view in (torch, keras) for layer in view.layers for tensor in layer.tensors
     }
@@ -176,7 +179,11 @@ def _pairs_of(choice: Choice, run: TorchRun) -> Iterator[Pair]:
 
 
 def _with_real_tensors(mapping: WeightMapping, candidate: Candidate) -> WeightMapping:
-    """Return a mapping from the real torch tensors: they are joined and reordered before the mapping's transform."""
+    """Return a mapping that starts from tensors of the torch model, for a candidate that joins or reorders tensors.
+
+    The candidate's own mapping starts from the joined tensor, which torch does not have. The steps that make this
+    tensor are put before its transform.
+    """
     if not mapping.torch or (candidate.kind != "joined" and candidate.rows is None):
         return mapping
     (name,) = mapping.torch
@@ -195,7 +202,14 @@ def _reordering(candidate: Candidate, name: str) -> Iterator[Transform]:
 
 
 def _packed_pairs(choices: Sequence[Choice], run: TorchRun) -> Iterator[Pair]:
-    """Yield the pair of a torch layer with all Keras layers that use its slices; yield nothing if a slice is unused."""
+    """Yield the pair of a packed torch layer with the Keras layers that use its slices.
+
+    Yield nothing if no Keras layer uses a slice.
+
+    Args:
+        choices: The choices that use slices of this torch layer, in the order of the slices.
+        run: The recorded torch run.
+    """
     layer = choices[0].candidate.layers[0]
     tensors = {tensor.path: tensor for tensor in layer.tensors}
     first = choices[0].candidate.slices[0]
@@ -244,7 +258,7 @@ def _by_rule(
     evidence: tuple[Evidence, ...],
     candidates: tuple[str, ...],
 ) -> Pair | None:
-    """Return the pair by a rule for one torch and several Keras layers; None if no rule gives the same values."""
+    """Return the pair of one torch layer with several Keras layers by a rule; None if no rule gives the same values."""
     combined = numbered([choice.candidate.keras for choice in choices], "keras")
     wanted: dict[str, Array] = {}
     for choice in choices:

@@ -54,9 +54,9 @@ def size_along(shapes: Mapping[str, Shape], axes: Mapping[str, int]) -> int:
 
 
 def differing_axes(larger: Mapping[str, Shape], smaller: Mapping[str, Shape]) -> AxisDifference | None:
-    """Return the only axis along which the tensors of two layers differ in size.
+    """Return the axis along which the tensors of two layers differ in size: for each tensor the index of one axis.
 
-    None if no axis, or more than one axis per tensor differs, or the first layer is not the larger one.
+    None if a tensor differs along several axes, if none differs, or if the first layer is not the larger one.
     """
     axes: dict[str, int] = {}
     sizes = set()

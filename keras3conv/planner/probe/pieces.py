@@ -147,10 +147,10 @@ def _joined_halves(shape: Shape, wanted: Shape) -> Iterator[Transform]:
 
 
 def _families(layers: Iterable[LayerView], variable: TensorRef, parts: int = 1) -> Iterator[list[_Owned]]:
-    """Yield the families of tensors of the same shape whose paths differ in one number.
+    """Yield the families of torch tensors: tensors of the same shape whose paths differ in one number.
 
-    Only families with as many tensors as an axis of the variable has elements can be stacked along that axis. A family
-    has one of `parts` equal parts of the variable.
+    Only families with as many tensors as an axis of the variable has elements are yielded, because the tensors are to
+    be stacked along that axis. `parts` is the number of families that together have the values of the variable.
     """
     found: dict[tuple[object, ...], dict[int, _Owned]] = {}
     for layer in layers:

@@ -1,4 +1,4 @@
-"""Rank the candidates of a Keras layer: input match, hints, meaning of the names, shared words, then call order."""
+"""Rank the torch layers that may be a Keras layer: by their inputs, hints, meaning of the names, words, call order."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class RankedCandidate:
 
 @dataclass
 class CandidateRanking:
-    """Ranks candidates by the recorded torch run and by the choices made so far.
+    """Ranks the torch layers that may be a Keras layer, by the recorded torch run and the choices made so far.
 
     Attributes:
         finder: Finds the candidates of a layer.
@@ -55,7 +55,7 @@ class CandidateRanking:
             self._last_index = calls[0].index
 
     def rank(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
-        """Return the candidates for a layer that are neither rejected nor used by another layer, best first.
+        """Return the torch weights that may be those of a Keras layer, best first; none that was rejected or is in use.
 
         Args:
             keras: The layer.
@@ -64,7 +64,7 @@ class CandidateRanking:
         return self.rank_same_input(keras, given) or self.rank_all(keras, given)
 
     def rank_same_input(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
-        """Return the candidates that a rule gives, and that had the same input in torch: the first ones of `rank_all`.
+        """Return the first candidates of `rank_all`: those that a rule gives and that had the same input in torch.
 
         They are found without a look at all other layers, of which a deep model has many.
         """
@@ -75,7 +75,7 @@ class CandidateRanking:
         return sorted(found, key=lambda entry: self._sort_key(keras, entry))
 
     def rank_all(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
-        """Return all candidates for a layer; see `rank`."""
+        """Return all torch weights that may be those of a Keras layer, best first; see `rank`."""
         finder = self.finder
         found = list(self._with_match(keras, given, finder.by_rule(keras)))
         if not any(entry.match == InputMatch.SAME for entry in found):

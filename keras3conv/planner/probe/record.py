@@ -24,7 +24,7 @@ MANY = 8
 
 @dataclass(frozen=True, kw_only=True)
 class TorchCall:
-    """One call of one torch layer under the probe's weights.
+    """One call of one torch layer in the run with random weights.
 
     Attributes:
         path: The layer.
@@ -45,7 +45,7 @@ class TorchCall:
 
 @dataclass(frozen=True, kw_only=True)
 class TorchRun:
-    """The run of the torch module that the probe compares with.
+    """The recorded run of the torch module with random weights, with which the Keras run is compared.
 
     Attributes:
         view: The torch side, with the call order and the shapes of the run.
@@ -71,7 +71,7 @@ class TorchRun:
     integers: frozenset[int] = frozenset()
 
     def calls_of(self, path: str) -> tuple[TorchCall, ...]:
-        """Return the first calls of a layer, at most `MANY`."""
+        """Return the recorded calls of a layer, of many calls only the first `MANY`."""
         return self.calls.get(path, ())[:MANY]
 
     def paths_with_input(self, given: Fingerprint, limit: float) -> list[str]:
@@ -85,7 +85,11 @@ class TorchRun:
 
     @cached_property
     def _inputs(self) -> tuple[list[float], list[tuple[int, str, Fingerprint]]]:
-        """The inputs of all layers by the sum of the squares: the sums, and for each the call, the path, the input."""
+        """The fingerprints of all layer inputs, sorted by the sum of squares in them, for a binary search.
+
+        The first list has the sums. The second list has, for each sum, the number of the call, the path of the layer
+        and the fingerprint.
+        """
         entries = [
             (call.index, path, entry)
             for path in self.calls
@@ -97,7 +101,7 @@ class TorchRun:
         return [entry.sums[1] for *_, entry in entries], entries
 
     def bits_of(self, paths: Iterable[str]) -> int:
-        """Return the bits of the tensors with these paths, combined in one integer."""
+        """Return the set of the tensors with these paths, as an integer in which each tensor has one bit."""
         bits = 0
         for path in paths:
             bits |= self.tensor_bits.get(path, 0)

@@ -61,24 +61,26 @@ class RowOrder:
 
     @property
     def inverse(self) -> "RowOrder":
-        """Return the inverse permutation, for separate torch layers and a fused Keras layer with rows in this order."""
+        """The inverse permutation; it is used if Keras, not torch, has the fused layer."""
         return RowOrder(self.name, lambda axes: self.transform(axes).inverse)
 
 
 @dataclass(frozen=True)
 class RowOrders:
-    """The orders that one run of the probe assumes.
+    """The orders of weight rows, different in torch and Keras, that one run of the probe assumes.
 
     Attributes:
-        fused: The order of the rows of fused layers, by the paths of their torch layers without numbers.
-        rotated: The order of the rows of every query and key, by the number of rows; None if both sides have the same.
+        fused: The order of the rows of fused layers (query, key and value in one, or gate and up), by the paths of
+            their torch layers without numbers.
+        rotated: Returns the order of the rows of a query or a key with this number of rows, which depends on how rotary
+            embeddings are applied; None if both sides apply them in the same way.
     """
 
     fused: Mapping[str, RowOrder] = field(default_factory=dict)
     rotated: Callable[[int], RowOrder | None] | None = None
 
     def of(self, torch: str, rows: int) -> RowOrder | None:
-        """Return the order of a torch layer with this number of rows; None if the rows keep their order."""
+        """Return the order to assume for the rows of a torch layer's weight; None if it is the same in Keras."""
         order = self.fused.get(without_numbers(torch))
         if order and order.fits((rows,)):  # another layer with the same name but for numbers may have other rows
             return order
@@ -87,7 +89,7 @@ class RowOrders:
 
     @property
     def name(self) -> str:
-        """The orders in words."""
+        """The assumed row orders in words, for reports."""
         rotated = ["pairs of rotary positions"] if self.rotated else []
         return "; ".join([*(order.name for order in self.fused.values()), *rotated])
 
@@ -102,7 +104,7 @@ def without_numbers(path: str) -> str:
 
 
 def fused_orders(rows: int, parts: tuple[int, ...], integers: frozenset[int], *, whole: bool) -> Iterator[RowOrder]:
-    """Yield the known orders of the rows of a fused layer, the most plausible first.
+    """Yield the known orders of the rows of a fused layer (query, key and value in one), the most plausible first.
 
     Args:
         rows: The number of rows.
@@ -166,7 +168,10 @@ def halves_of_experts(axis: int) -> RowOrder:
 
 
 def rotary_orders(sizes: set[int], integers: frozenset[int]) -> Iterator[Callable[[int], RowOrder | None]]:
-    """Yield the row orders of query and key weights between rotary embeddings over pairs and over halves of a head.
+    """Yield the row orders of query and key weights that may be needed if the two sides differ in rotary embeddings.
+
+    One side may rotate pairs of neighbouring values, and the other the first with the second half of each head. Each
+    order is a function from the number of rows; it returns None if the rows cannot be divided into heads.
 
     Args:
         sizes: The numbers of rows of the queries and keys.
@@ -231,7 +236,13 @@ def _grouped(groups: int, queries: int, size: int) -> RowOrder:
 
 
 def _rotated(size: int, turned: int, *, pairs: bool) -> RowOrder:
-    """Return the row order of one query or key; with `pairs`, torch rotates pairs and Keras rotates halves."""
+    """Return the row order of a query or key weight between two forms of the rotary embedding.
+
+    Args:
+        size: The number of values of a head.
+        turned: The number of values of a head that are rotated; the others keep their places.
+        pairs: Whether torch rotates neighbouring values and Keras the two halves of a head; else the reverse.
+    """
 
     def transform(axes: int) -> Transform:
         rest = _other_axes(axes)
@@ -252,7 +263,13 @@ def _rotated(size: int, turned: int, *, pairs: bool) -> RowOrder:
 
 
 def _rotated_parts(parts: tuple[int, ...], size: int, pairs: int) -> RowOrder:
-    """Return the row order of query, key and value; only query and key are permuted for the rotary embedding."""
+    """Return the row order of a fused query, key and value between two forms of the rotary embedding.
+
+    Args:
+        parts: The numbers of rows of query, key and value; the value is not rotated, so its rows keep their order.
+        size: The number of values of a head.
+        pairs: 1 if torch rotates neighbouring values and Keras the two halves of a head; 0 for the reverse.
+    """
     order = _rotated(size, size, pairs=bool(pairs))
 
     def transform(axes: int) -> Transform:

@@ -1,4 +1,4 @@
-"""If the outputs of two models differ, try the known row orders of fused weights."""
+"""If the outputs of two models differ in the probe, try the known row orders of fused weights (query, key, value)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ _MOST_LAYERS = 4
 
 @dataclass(frozen=True)
 class Attempt:
-    """One finished run of the Keras model.
+    """One finished run of the Keras model under assumed orders of weight rows.
 
     Attributes:
         search: The search with its choices.
@@ -43,10 +43,10 @@ Try = Callable[[RowOrders, int], Attempt]
 
 
 def with_known_orders(run: Try, integers: frozenset[int]) -> Attempt:
-    """Run the Keras model; while the outputs differ, run it again with the next known row order.
+    """Run the Keras model; while its outputs differ from torch, run it again with the next known order of weight rows.
 
     Args:
-        run: Runs the Keras model.
+        run: Runs the Keras model, with the row orders to assume.
         integers: The integers in the configuration of the torch module.
     """
     first = best = run(RowOrders(), -1)
@@ -68,7 +68,7 @@ def with_known_orders(run: Try, integers: frozenset[int]) -> Attempt:
 
 
 def _improved(best: Attempt, run: Try, integers: frozenset[int]) -> Attempt | None:
-    """Return the first attempt whose first difference occurs later than that of `best`; None if no order helps."""
+    """Return the first run with another row order that agrees with torch for more layers than `best`; None if none."""
     orders = best.search.ranking.finder.orders
     for _, trial in zip(range(_MOST_TRIALS), _trials(best.search, orders, integers), strict=False):
         try:
@@ -111,9 +111,10 @@ def _equal_parts(rows: int) -> Iterator[tuple[int, ...]]:
 
 
 def _suspects(search: Search) -> Iterator[tuple[str, int, tuple[int, ...], str]]:
-    """Yield the layers before the first difference, the last first: path, rows, rows of the parts, kind of candidate.
+    """Yield the torch layers before the first difference, the last first: the order of their rows may be wrong.
 
-    For a single parameter, the third item is its shape.
+    Each comes as four items: the path, the number of rows, the numbers of rows of its parts (query, key, value), and
+    the kind of the candidate. For a single parameter, the third item is its shape.
     """
     slices: dict[str, list[Choice]] = {}
     before = [choice for choice in search.choices_before_difference() if _has_rows(choice.candidate)]

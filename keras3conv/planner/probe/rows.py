@@ -65,7 +65,7 @@ def _fits(mapping: WeightMapping, torch: LayerView, keras: LayerView) -> bool:
 def _sequences(
     first: LayerView, layers: Sequence[LayerView], run: TorchRun, length: int
 ) -> Iterator[tuple[LayerView, ...]]:
-    """Yield the sequences that start with `first` and in which each layer receives its predecessor's output."""
+    """Yield the sequences of torch layers from `first` on in which each layer receives its predecessor's output."""
     if length == 1:
         yield (first,)
         return

@@ -74,7 +74,7 @@ class _Nan:
 
 
 class _CallHandler:
-    """Intercepts the layer calls during one run, and passes the layers of the model to the search."""
+    """Intercepts the layer calls during one run of the Keras model, and lets the search choose each layer's weights."""
 
     def __init__(self, model: keras.layers.Layer, units: tuple[LayerView, ...], search: Search) -> None:
         named = list(named_layers(model))
@@ -101,7 +101,7 @@ class _CallHandler:
     def called(
         self, original: Original, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Handle one call of one layer; return the output of the layer, or the recorded torch output instead."""
+        """Handle one call of a Keras layer: let the search write its weights; return its output or torch's."""
         path = self.paths.get(id(layer))
         if path is None or self.paused:
             return original(layer, *args, **kwargs)
@@ -123,7 +123,15 @@ class _CallHandler:
     def fill(
         self, original: Any, layer: keras.layers.Layer, unit: LayerView, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Let the search write weights into a layer that is paired as a whole; return the output."""
+        """Let the search write weights into a layer that is paired as a whole; return the output of the layer.
+
+        Args:
+            original: The layer's own `__call__`.
+            layer: The Keras layer.
+            unit: The view of the layer, with the variables of the layers inside it.
+            args: The positional arguments of the call.
+            kwargs: The keyword arguments of the call.
+        """
         was_known = unit.path in self.search.choices
         first = [tensor for _, tensor in flatten((args, kwargs), keras.ops.is_tensor)][:1]
         inputs = tuple(map(_fingerprint, first))
@@ -136,6 +144,10 @@ class _CallHandler:
         """Return whether a layer returned NaN with weights that come from a rule, and torch did not.
 
         Weights that do not come from a rule may be wrong, so NaN is not an error of the model in this case.
+
+        Args:
+            path: The path of the layer.
+            was_known: Whether its weights were chosen in an earlier call, so that this output was not compared.
         """
         choice = self.search.choices.get(path)
         if choice is None or choice.candidate.rule is None or self.last_output is None:
@@ -145,7 +157,7 @@ class _CallHandler:
         return not agrees and has_nan(self.last_output)
 
     def note_nan(self, path: str, returned: object) -> None:
-        """Record the layer in `nan` if a container or a layer without weights, or the model, returned NaN."""
+        """Record in `nan` that the model, a layer that contains layers, or a layer without weights returned NaN."""
         if self.nan.path or (self.nan.suspect and path) or not any(map(has_nan, _arrays(returned).values())):
             return
         self.nan = _Nan("", path) if path else self.nan.reached(self.model.name)
@@ -153,7 +165,7 @@ class _CallHandler:
     def enter(
         self, original: Any, layer: keras.layers.Layer, unit: LayerView | None, args: tuple[Any, ...], kwargs: Any
     ) -> Any:
-        """Run a container of layers; run it again whenever the search backtracks to a choice made inside it."""
+        """Call a layer that contains layers, and again whenever the search backtracks to a choice made inside it."""
         depth, before, nan = len(self.stack), len(self.calls), self.nan
         trail = self.search.trail
         call = trail.open_call()
@@ -199,7 +211,7 @@ class _CallHandler:
         return LayerOutput(returned=returned, array=self.last_output, before_activation=before, replace=replace)
 
     def write(self, values: Mapping[str, Array]) -> None:
-        """Write values into variables, by path."""
+        """Write values into the variables with these paths."""
         for path, value in values.items():
             fill(self.variables[path], value)
 

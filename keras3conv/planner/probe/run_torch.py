@@ -82,7 +82,7 @@ def _integers(module: nn.Module) -> Iterator[int]:
 
 @dataclass
 class _Log:
-    """The record that the hooks write.
+    """The record of all layer calls, which the hooks on the modules write.
 
     Attributes:
         records: Returns for a layer path whether to record the inputs and outputs of the layer.
@@ -104,7 +104,13 @@ class _Log:
     def for_tensors(
         cls, records: Callable[[str], bool], tensors: Mapping[str, torch.Tensor], bits: dict[str, int]
     ) -> "_Log":
-        """Return an empty log; assign a new bit in `bits` to every tensor that has none."""
+        """Return an empty log, and add to `bits` a new bit (a power of two) for every tensor that has none yet.
+
+        Args:
+            records: Returns for a layer path whether to record the inputs and outputs of the layer.
+            tensors: The tensors of the module, by path.
+            bits: The bit of each tensor, by path; it is extended.
+        """
         for path in tensors:
             if path not in bits:
                 bits[path] = 2 * max(bits.values(), default=1)
@@ -142,7 +148,10 @@ def _substitutes(module: nn.Module, weights: Mapping[str, Array]) -> tuple[dict[
 
 @contextmanager
 def _restored(module: nn.Module) -> Iterator[None]:
-    """Set evaluation mode, no gradients, float64, and no fused kernels that bypass modules; restore all settings."""
+    """Set evaluation mode, no gradients and float64 while the block runs; restore all settings.
+
+    Fused kernels, which compute without calling the submodules, are off.
+    """
     random_state, dtype = torch.get_rng_state(), torch.get_default_dtype()
     fast = torch.backends.mha.get_fastpath_enabled()
     try:
@@ -157,7 +166,7 @@ def _restored(module: nn.Module) -> Iterator[None]:
 
 
 def _recorded(module: nn.Module, log: _Log) -> AbstractContextManager[list[str]]:
-    """Write every call of every submodule to the log; see `forward_calls`."""
+    """Write every call of every submodule to the log while the block runs; see `forward_calls`."""
     indices = count()
     open_calls: dict[str, list[tuple[TorchCall, Call]]] = {}
 

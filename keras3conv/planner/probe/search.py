@@ -47,7 +47,7 @@ _MOST_FORCED_ALTERNATIVES = 4
 
 
 class Abandoned(BaseException):  # not an Exception: Keras would catch it and raise a different one
-    """Abort a run because a layer that must agree differs from torch."""
+    """Abort a run of the Keras model: a layer that agreed with torch in an earlier run differs now."""
 
 
 OUTPUTS = "the outputs"
@@ -70,13 +70,13 @@ class _LayerCall:
 
     @property
     def path(self) -> str:
-        """The path of the layer."""
+        """The path of the Keras layer that is called."""
         return self.keras.path
 
 
 @dataclass
 class Search:
-    """The search for the weights of every layer, during one run of the Keras model.
+    """The search for the torch weights of every Keras layer, during one run of the Keras model.
 
     Attributes:
         ranking: Finds and ranks the candidates of a layer.
@@ -84,7 +84,7 @@ class Search:
         outputs_agree: Whether every output of the model has the values of a recorded torch value, in any order, and no
             two outputs are swapped.
         output_comparison: The comparison of the outputs, element by element.
-        must_agree: The run is aborted if a layer differs at a call up to this number.
+        must_agree: The run is aborted if a layer differs from torch at a call up to this number; -1 for no call.
     """
 
     ranking: CandidateRanking
@@ -100,12 +100,12 @@ class Search:
 
     @property
     def trail(self) -> Trail:
-        """The choices in call order."""
+        """The torch weights chosen so far for the Keras layers, in call order."""
         return self.ranking.trail
 
     @property
     def choices(self) -> dict[str, Choice]:
-        """The choice for each Keras layer or variable, by its path."""
+        """The torch weights chosen for each Keras layer or variable, by its path."""
         return self.trail.choices
 
     @property
@@ -115,7 +115,7 @@ class Search:
 
     @property
     def is_equal(self) -> bool:
-        """True if no difference between the outputs was found."""
+        """True if no difference between the outputs of the two models was found."""
         if self.output_comparison.result == "unknown":
             return self.outputs_agree or not self.replaced_an_output
         return self.output_comparison.result == "equal"
@@ -129,11 +129,11 @@ class Search:
         return min(differing, default=len(self.trail.called))
 
     def choices_before_difference(self) -> list[Choice]:
-        """Return the choices for the layers that are called before the first difference."""
+        """Return the choices for the Keras layers that are called before the first one that differs from torch."""
         return list(takewhile(lambda choice: not choice.replaces_output, self.choices.values()))
 
     def can_fill(self, keras: LayerView) -> bool:
-        """Return whether a container of layers corresponds to a torch layer as a whole."""
+        """Return whether a Keras layer that contains layers is paired as a whole, with everything inside it."""
         if keras.path in self.stacks:
             return True
         if keras.path in self.choices:
@@ -187,7 +187,7 @@ class Search:
         write(self._values_of_each(keras, tensors, None))
 
     def finish(self, outputs: Mapping[str, Array]) -> None:
-        """Compare the outputs of the model, by name, with the recorded torch outputs, and with inputs of torch layers.
+        """Compare the model's outputs, by name, with torch's outputs, or with inner values of torch if they are such.
 
         Raises:
             Backtrack: The outputs disagree, so an earlier choice must be changed.
@@ -201,9 +201,10 @@ class Search:
             self.trail.backtrack(OUTPUTS)
 
     def compare_outputs(self, outputs: Mapping[str, Array]) -> list[int | None]:
-        """Compare the outputs of the two models; return the torch tensors that each output depends on, as bits.
+        """Compare the outputs of the two models, and set `outputs_agree` and `output_comparison`.
 
-        Sets `outputs_agree` and `output_comparison`. The entry of an output is None if it equals no recorded value.
+        Return, for each Keras output, the set of torch tensors on which the equal torch value depends, as an integer
+        with one bit per tensor; None for an output that equals no recorded value.
         """
         self.output_comparison = compare_outputs(self.run.outputs, outputs, output_limit(self.run))
         found = [find_recorded(self.run, array) for array in outputs.values()]
@@ -232,7 +233,10 @@ class Search:
         return self._accept_near(call, near) if near else self._force(call, ranked)
 
     def _with_others(self, call: _LayerCall, ranked: list[RankedCandidate]) -> Iterator[RankedCandidate]:
-        """Yield the candidates; if all of them had the same input, find the others when they are asked for."""
+        """Yield the ranked candidates, then those whose recorded input differs from the layer's input.
+
+        The latter are found only when they are asked for, because a deep model has many; they are added to `ranked`.
+        """
         yield from ranked
         if ranked[-1].match == InputMatch.SAME:
             others = self.ranking.rank_all(call.keras, call.given)
@@ -242,7 +246,14 @@ class Search:
     def _accept(
         self, call: _LayerCall, candidate: Candidate, measurement: Measurement, equals: Iterable[Candidate]
     ) -> None:
-        """Record a candidate that reproduces its recorded output, and confirm the earlier choices that this proves."""
+        """Choose a candidate that reproduces its recorded output, and confirm the earlier choices that this proves.
+
+        Args:
+            call: The call of the Keras layer.
+            candidate: The candidate.
+            measurement: The comparison of its recorded output with the output of the Keras layer.
+            equals: The candidates with the same input; those with other tensors are recorded as alternatives.
+        """
         same_input = match_input(self.run, candidate, call.given) == InputMatch.SAME
         comparison = replace(measurement.comparison, input_agrees=same_input)
         self.ranking.note_found(candidate)
@@ -255,7 +266,9 @@ class Search:
                 self.trail.confirm(call.path, recorded.dependencies, self.run)
 
     def _accept_near(self, call: _LayerCall, near: list[tuple[float, RankedCandidate]]) -> Any:
-        """Choose a candidate with a small error: same weights, but another constant. Return the recorded output.
+        """Choose a candidate with a small error, and return its recorded output.
+
+        The layers may have the same weights and differ in a constant, such as an epsilon.
 
         A small error proves nothing if wrong random weights give nearly the same error, because the output is mostly
         the input.
@@ -298,7 +311,15 @@ class Search:
             self.trail.backtrack(call.path)
 
     def _repeat(self, choice: Choice, run: RunLayer, call_index: int) -> Any:
-        """Call a layer whose weights were written by an earlier call, in this run or before it was restarted."""
+        """Call a layer whose weights were written at an earlier call; return its output.
+
+        If its output was replaced by the recorded torch output at that call, it is replaced again.
+
+        Args:
+            choice: The choice for the layer.
+            run: Calls the layer.
+            call_index: The number of the layer's calls before this one.
+        """
         output = run({})
         if choice.replaces_output:
             for array, before_activation in output.arrays:
@@ -307,7 +328,7 @@ class Search:
         return output.returned
 
     def _fits_each_variable(self, call: _LayerCall) -> bool:
-        """Return whether each variable of a layer, taken alone, has candidates."""
+        """Return whether there are candidates for each single variable of a layer."""
         tensors = (tensor for tensor in call.keras.tensors if not tensor.is_seed)
         return all(self.ranking.rank_for_variable(call.keras, tensor, call.given) for tensor in tensors)
 
@@ -319,8 +340,8 @@ class Search:
     ) -> dict[str, Array]:
         """Choose a candidate for each variable separately, and return the values by path.
 
-        Later layers prove the choices. The values of earlier choices are included, because backtracking may have
-        skipped writing them.
+        Later layers prove the choices. The values of variables chosen before are included, because backtracking may
+        have skipped writing them.
         """
         values: dict[str, Array] = {}
         for tensor in tensors:

@@ -1,4 +1,7 @@
-"""Probe a torch layer that corresponds to several Keras layers in sequence; only the output of the last is compared."""
+"""Probe a torch layer, such as a two-layer LSTM, that corresponds to several Keras layers in sequence.
+
+Only the output of the last Keras layer is compared.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -29,7 +32,7 @@ class Stack:
     limit: float = 0.0
 
     def values(self, run: TorchRun, keras: LayerView) -> dict[str, Array]:
-        """Return the values of the variables of one of the Keras layers, by path."""
+        """Return the values that the torch weights give the variables of one of the Keras layers, by path."""
         own = {tensor.path for tensor in keras.tensors}
         values: dict[str, Array] = {}
         for mapping in self.pair.weights:
@@ -38,7 +41,7 @@ class Stack:
         return {path: value for path, value in values.items() if path in own}
 
     def compare(self, run: TorchRun, keras: LayerView, array: Array | None, call_index: int) -> None:
-        """Set `error` and `limit` if this is the last Keras layer; do nothing for the other Keras layers."""
+        """Compare the output of the last Keras layer with torch, and set `error` and `limit`; ignore other layers."""
         if array is None or keras.path != self.pair.keras_layers[-1]:
             return
         sources = {tensor.path: whole_tensor(tensor) for tensor in self.torch.tensors}
@@ -56,7 +59,7 @@ class Stack:
         self.limit = run.calls_of(self.torch.path)[call_index].limit if errors else 0.0
 
     def with_evidence(self) -> Pair:
-        """Return the pair with the result of the comparison."""
+        """Return the pair with the result of the comparison as its evidence."""
         if self.error <= self.limit:
             evidence = Evidence(kind="probe", detail="the output of the last layer equals torch's")
         elif self.error <= NEAR:

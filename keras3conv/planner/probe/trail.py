@@ -1,4 +1,4 @@
-"""Record the choices of the probe in call order, and backtrack to the last choice that has an alternative left."""
+"""Record the torch weights chosen for each Keras layer, and backtrack to the last choice that has alternatives."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ MOST_TRIES = 30
 
 
 class Backtrack(BaseException):  # not an Exception: Keras would catch it and raise a different one
-    """Unwinds the stack to the call of the container in which an earlier choice was made.
+    """Return, by an exception, to the call of the Keras container in which an earlier choice was made, to repeat it.
 
     Args:
         call: The number of the call to repeat.
@@ -54,7 +54,7 @@ class _Failure:
 
 @dataclass
 class Trail:
-    """The choices of one run, in call order.
+    """The choices of torch weights for the Keras layers in one run, in call order.
 
     Attributes:
         choices: The choice for each Keras layer or variable, by its path.
@@ -74,13 +74,13 @@ class Trail:
     _undecided: dict[str, None] = field(default_factory=dict)
 
     def open_call(self) -> OpenCall:
-        """Record the start of a call of a container of layers."""
+        """Record the start of a call of a Keras layer that contains layers."""
         self._last_number += 1
         self._open_calls.append(self._last_number)
         return OpenCall(self._last_number, len(self.called))
 
     def close_call(self, call: OpenCall) -> None:
-        """Record the end of a call of a container."""
+        """Record the end of a call of a Keras layer that contains layers."""
         del self._open_calls[self._open_calls.index(call.number) :]
 
     def restart_call(self, call: OpenCall) -> None:
@@ -98,7 +98,7 @@ class Trail:
     def allows(self, path: str, candidate: Candidate) -> bool:
         """Return whether a candidate was not rejected for this layer and no other choice uses its tensors.
 
-        For a pinned choice, only the pinned candidate is allowed.
+        If the choice for the layer was pinned, because the search gave up, only the pinned candidate is allowed.
         """
         if path in self._pinned:
             return candidate.key == self._pinned[path].candidate.key
@@ -117,7 +117,7 @@ class Trail:
     def choose(
         self, path: str, candidate: Candidate, comparison: Comparison | None, alternatives: Iterable[Candidate]
     ) -> None:
-        """Record a candidate that fits as the choice for a layer or variable."""
+        """Record the torch weights that fit a Keras layer or variable as the choice for it."""
         self._record(path, candidate, judge(comparison, self._alternatives(path, alternatives)))
 
     def force(
@@ -128,12 +128,12 @@ class Trail:
         alternatives: Iterable[Candidate],
         hidden_tensors: int,
     ) -> None:
-        """Record the best candidate as a forced choice, because no candidate reproduces its recorded output."""
+        """Record the best torch weights for a Keras layer as a forced choice: none gave the recorded output."""
         others = self._alternatives(path, alternatives)
         self._record(path, candidate, Forced(comparison=comparison, alternatives=others, hidden_tensors=hidden_tensors))
 
     def _alternatives(self, path: str, alternatives: Iterable[Candidate]) -> tuple[Candidate, ...]:
-        """Return the alternatives; for a pinned choice, those recorded when it was first made."""
+        """Return the alternatives as a tuple; for a pinned choice, those from when it was first made."""
         return self._pinned[path].alternatives if path in self._pinned else tuple(alternatives)
 
     def _record(self, path: str, candidate: Candidate, outcome: Outcome) -> None:
@@ -150,7 +150,7 @@ class Trail:
         self._undecided.pop(path, None)
 
     def confirm(self, path: str, dependencies: int, run: TorchRun) -> None:
-        """Confirm the ambiguous choices that a value equal to torch's proves.
+        """Confirm the ambiguous choices that are proven by a layer whose input or output equals torch's.
 
         Two layers with the same input may be swapped. Only a value that depends on both layers excludes this: a value
         that depends on one of them would also agree if the two layers were swapped together with all layers after them.
@@ -181,15 +181,15 @@ class Trail:
         return any(other.bits(run) & dependencies & ~own for other in choice.alternatives)
 
     def note_agreement(self, path: str) -> None:
-        """End the backtracking if it was for this layer, because the layer agrees now."""
+        """Record that a layer agrees with torch; if the search backtracked for this layer, the backtracking ends."""
         if self._failure and self._failure.path == path:
             self._failure = None
             self._rejected.clear()
 
     def backtrack(self, path: str) -> None:
-        """Reject the candidate of the last open choice, and repeat the call of the container in which it was made.
+        """Reject the last choice that may still be changed, and repeat the call of the container in which it was made.
 
-        Do nothing if no choice has been open since the layer first disagreed. If all open choices or `MOST_TRIES` are
+        Do nothing if no choice could be changed when the layer first disagreed. If all open choices or `MOST_TRIES` are
         used up, give up on the layer: restore the first choices, and repeat the call with them.
 
         Args:
@@ -215,11 +215,14 @@ class Trail:
         raise Backtrack(self._forget_from(target))
 
     def _is_open(self, choice: Choice) -> bool:
-        """Return whether a choice is open: it is ambiguous, has alternatives, and is not pinned."""
+        """Return whether the search may change a choice: it is ambiguous, has alternatives, and is not pinned."""
         return isinstance(choice.outcome, Ambiguous) and bool(choice.alternatives) and choice.path not in self._pinned
 
     def _give_up(self, failure: _Failure) -> Choice:
-        """Pin the choices made before the failure, so they are not changed again. Return the first choice to redo."""
+        """Pin the choices that were open when the layer first disagreed: they become final.
+
+        Return the first of these choices; the run is repeated from there.
+        """
         self._failure = None
         self._rejected.clear()
         self._pinned |= failure.open_choices

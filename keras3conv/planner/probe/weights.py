@@ -14,7 +14,7 @@ from keras3conv.transforms import Array
 def probe_weights(layers: Iterable[LayerView], constants: Mapping[str, int]) -> dict[str, Array]:
     """Return random values for every weight of these torch layers, by path; all names of a tied tensor share one array.
 
-    A buffer gets values only if a rule maps it, such as a moving average; any other buffer keeps its module's values.
+    A buffer gets values only if a rule pairs it with a variable, such as a moving average; others keep their values.
 
     Args:
         layers: The layers.
@@ -43,5 +43,5 @@ def probe_weights(layers: Iterable[LayerView], constants: Mapping[str, int]) -> 
 
 
 def is_weight(tensor: TensorRef) -> bool:
-    """Return whether a tensor is a weight, not a counter or a constant that the sizes of the model determine."""
+    """Return whether a tensor is a weight: not a counter, and not a constant that follows from the model's sizes."""
     return tensor.dtype.startswith(("float", "bfloat")) and not is_constant(tensor)

@@ -35,22 +35,22 @@ def name_of(value: Any) -> str:
 
 
 def last(layers: LayerSpecs) -> LayerSpec:
-    """Return the layer with the weights: the last one, which paddings and permutations precede."""
+    """Return the last layer, which has the weights; the layers before it only pad or permute."""
     return layers[-1]
 
 
 def one(kind: str, **settings: Any) -> Callable[[Config], LayerSpecs]:
-    """Return a `to_keras` that returns one layer of this class with fixed arguments."""
+    """Return a function for `Rule.to_keras` that returns one layer of this class with fixed arguments."""
     return lambda config: (LayerSpec(kind=kind, config=settings),)
 
 
 def back(kind: str) -> Callable[[LayerSpecs], LayerSpecs]:
-    """Return a `to_torch` that returns one module of this class without arguments."""
+    """Return a function for `Rule.to_torch` that returns one module of this class without arguments."""
     return lambda layers: (LayerSpec(kind=kind),)
 
 
 def paired(*alone: str, **same: str | tuple[str, ...]) -> Fields:
-    """Return the fields of a rule: torch attributes, each with the Keras arguments that have the same meaning.
+    """Return the argument `fields` of a rule: torch attributes, each with the Keras arguments of the same meaning.
 
     Args:
         alone: Torch attributes to which no Keras argument corresponds.
@@ -60,7 +60,7 @@ def paired(*alone: str, **same: str | tuple[str, ...]) -> Fields:
 
 
 class Renaming(TypedDict):
-    """Arguments of a `Rule` for two layers whose arguments differ only in their names."""
+    """The arguments of a `Rule` that `renaming` returns, for two layers whose settings differ only in their names."""
 
     torch: str
     keras: str
@@ -70,7 +70,7 @@ class Renaming(TypedDict):
 
 
 def renaming(torch: str, keras: str, **names: str) -> Renaming:
-    """Return arguments of a `Rule` for two layers whose arguments differ only in their names.
+    """Return the arguments of a `Rule` for two layers whose settings differ only in their names.
 
     Args:
         torch: The torch class or function.
@@ -93,7 +93,7 @@ def renaming(torch: str, keras: str, **names: str) -> Renaming:
 
 
 class Functions(TypedDict):
-    """Arguments of a `Rule`: its three functions."""
+    """The arguments of a `Rule` that are functions, as `bound` returns them."""
 
     weights: Callable[[Config], tuple[WeightMapping, ...]]
     to_keras: Callable[[Config], LayerSpecs]
@@ -106,7 +106,14 @@ def bound(
     to_torch: Callable[..., LayerSpecs],
     **settings: Any,
 ) -> Functions:
-    """Bind the functions of a `Rule` to the settings that differ between classes, such as the number of axes."""
+    """Return the functions of a `Rule`, bound to the settings that differ between classes: the number of axes.
+
+    Args:
+        weights: Computes the mappings from the torch configuration and the settings.
+        to_keras: Computes the Keras layers from the torch configuration and the settings.
+        to_torch: Computes the torch layers from the Keras layers and the settings.
+        settings: The keyword arguments to bind.
+    """
     functions = (partial(function, **settings) for function in (weights, to_keras, to_torch))
     return dict(zip(("weights", "to_keras", "to_torch"), functions, strict=True))  # type: ignore[return-value]
 
@@ -127,7 +134,14 @@ def input_channels(spec: LayerSpec, axis: int = -1) -> int:
 
 
 def require_value(kind: str, name: str, value: Any, *allowed: Any) -> None:
-    """Raise `RuleError` if an argument has a value other than those allowed, which the other framework lacks."""
+    """Raise `RuleError` if an argument of a layer has a value that the other framework lacks.
+
+    Args:
+        kind: The class of the layer, for the message.
+        name: The name of the argument.
+        value: Its value.
+        allowed: The values that both frameworks have.
+    """
     if value not in allowed:
         raise RuleError(f"{kind.rpartition('.')[2]} with {name}={value!r} has no counterpart")
 

@@ -18,7 +18,7 @@ __all__ = ["affine_weights"]
 
 
 def counterpart(config: Config) -> LayerSpec | None:
-    """Return the Keras layer that the torch layer is paired with; None if there is none yet."""
+    """Return the Keras layer that the torch layer is paired with; None if it is still to be made by a conversion."""
     found = config.get("keras")
     return found if isinstance(found, LayerSpec) else None
 
@@ -30,7 +30,7 @@ def input_rank(config: Config) -> int | None:
 
 
 def counterpart_shapes(config: Config, role: str, count: int) -> tuple[Shape, ...] | None:
-    """Return the shape of the tensor with this role in each of `count` Keras layers; None if there are none yet."""
+    """Return the shape of the variable with this role in each of the `count` paired Keras layers; None if unknown."""
     keras = counterpart(config)
     if keras is None:
         return None
@@ -44,7 +44,7 @@ __all__ = ["counterpart", "counterpart_shapes", "input_rank"]
 
 
 def affine_weights(config: Config, transform: Transform) -> Iterator[WeightMapping]:
-    """Yield the mappings of weight (gamma) and bias (beta).
+    """Yield the mappings of a normalisation's weight (gamma in Keras) and bias (beta).
 
     If the Keras layer lacks gamma, torch's weight is set to ones; if it lacks beta, torch's bias is set to zeros.
 

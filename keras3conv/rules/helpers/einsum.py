@@ -19,7 +19,7 @@ _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a
 
 @dataclass(frozen=True, kw_only=True)
 class Product:
-    """The parts of an einsum equation; each letter is an axis.
+    """The parts of the einsum equation of a matrix product; each letter is an axis.
 
     Attributes:
         given: The axes of the input.
@@ -70,7 +70,7 @@ def read_product(config: Config) -> Product:
 
 
 def with_usual_letters(product: Product) -> Product:
-    """Rename the axes to a, b, c, ... in the order of their first use, so that equal products have equal letters."""
+    """Return the product with its axes renamed to a, b, c, ... in the order of use: equal products become equal."""
     letters = dict.fromkeys(product.given + product.kernel + product.made)
     table = str.maketrans(dict(zip(letters, "abcdefghijklmnopqrstuvwxyz", strict=False)))
     renamed = {name: getattr(product, name).translate(table) for name in ("given", "kernel", "made")}
@@ -130,7 +130,7 @@ def _group(axes: str) -> str:
 
 
 def _name(axis: str) -> str:
-    """Return the name of an axis for `Axes` patterns, which allow only lower-case letters."""
+    """Return the name of an einsum axis in an `Axes` pattern, which allows only lower-case letters."""
     return axis if axis.islower() else f"{axis.lower()}_"
 
 
@@ -141,12 +141,12 @@ def sizes_of_product(product: Product, shape: Shape) -> tuple[int, int]:
 
 
 def around(product: Product, shape: Shape, owner: LayerSpec, *, views: bool = False) -> LayerSpecs:
-    """Return the torch layer, with functions before and after it that move, merge and split axes.
+    """Return the torch layers for an EinsumDense: the owner, and functions around it that move, merge and split axes.
 
     Args:
         product: The parts of the equation.
         shape: The shape of the Keras kernel.
-        owner: The torch layer.
+        owner: The torch layer that has the weights.
         views: Whether the torch layer calls `view` on its input, which fails unless permuted axes are made contiguous.
     """
     sizes = dict(zip(product.kernel, shape, strict=True))

@@ -50,7 +50,7 @@ def same_padding(size: int | None, window: int, stride: int = 1, dilation: int =
 
 
 def reach(kernel_size: Shape, dilation: Shape) -> Shape:
-    """Return the distance from the first to the last element of a kernel along each axis."""
+    """Return the distance from the first to the last element of a dilated kernel along each axis."""
     return tuple(step * (size - 1) for size, step in zip(kernel_size, dilation, strict=True))
 
 
@@ -114,7 +114,7 @@ def _same_pads(kernel_size: Shape, dilation: Shape) -> Pads:
 
 
 def _is_same(config: Config, rank: int) -> bool:
-    """Return whether torch's padding equals Keras' padding="same"."""
+    """Return whether the padding of a torch convolution equals Keras' padding="same"."""
     if isinstance(config["padding"], str):
         return bool(config["padding"] == "same")
     totals = reach(config["kernel_size"], ints(config["dilation"], rank))
@@ -175,7 +175,10 @@ def _padding_mode(layers: LayerSpecs) -> str:
 
 
 def _may_be_same(layers: LayerSpecs) -> bool:
-    """Return whether torch's padding may be "same"; not if a ZeroPadding layer precedes, which stays a layer."""
+    """Return whether the torch convolution may get padding="same"; not if a ZeroPadding layer precedes it in Keras.
+
+    That layer becomes a layer in torch, too.
+    """
     return layers[0].kind in (PAD, PAD_LAYER) or last(layers).config.get("padding") == "same"
 
 

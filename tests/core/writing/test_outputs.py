@@ -233,7 +233,7 @@ def kill_at_random(folder: Path, times: int) -> None:
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_leaves_the_old_or_the_new_files(tmp_path: Path) -> None:
-    kill_at_random(tmp_path, 20)
+    kill_at_random(tmp_path, 8)
 
 
 @pytest.mark.slow

@@ -83,3 +83,33 @@ def test_a_caught_exception_of_a_layer_does_not_hide_the_layer_that_raises_later
         torch_side.run(Catches(5), np.ones((1, 3), "float32"))
     recording = torch_side.run(Catches(3), np.ones((1, 3), "float32"))
     assert [call.path for call in recording.calls] == ["", "second"]
+
+
+class Counts(nn.Module):
+    """Adds hooks to its layers in its first call, as transformers does to collect hidden states."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3))])
+        self.seen: list[int] = []
+        self.is_prepared = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.is_prepared:
+            for layer in self.layers:
+                layer.register_forward_hook(lambda *_: self.seen.append(1))
+            self.is_prepared = True
+        self.seen.clear()
+        for layer in self.layers:
+            x = layer(x)
+        return x * len(self.seen)
+
+
+def test_a_module_that_adds_hooks_in_its_first_call_is_left_without_them() -> None:
+    module = Counts()
+    first, second = (torch_side.run(module, torch.ones(2, 3)).outputs for _ in range(2))
+    assert not module.layers[0]._forward_hooks
+    assert not module.layers[1]._forward_hooks
+    assert {name: value.tolist() for name, value in first.items()} == {
+        name: value.tolist() for name, value in second.items()
+    }

@@ -22,11 +22,11 @@ from keras3conv.transforms import Array
 
 
 def load(model: keras.Model, entry: Config, arrays: Mapping[str, Array], path: Path) -> None:
-    """Assign the values of an archive to the variables of its model, all of them or none.
+    """Assign the values of an archive to the variables of the model that was built from it, all of them or none.
 
     Args:
         model: The model.
-        entry: The architecture.
+        entry: The architecture in the archive.
         arrays: The values by their paths in the archive, such as "layers/conv2d/vars/0".
         path: The file.
 
@@ -39,13 +39,14 @@ def load(model: keras.Model, entry: Config, arrays: Mapping[str, Array], path: P
 
 
 def groups_of(entry: Config, prefix: str, arrays: Mapping[str, Array]) -> Iterator[tuple[Config, str]]:
-    """Yield the layers of a model, each with its group: the class name in snake case, numbered by appearance.
+    """Yield the layers of a model, each with the path of its weights in the archive: "layers/conv2d_1/".
 
+    The name in the path is the class name in snake case, numbered by appearance.
     Keras 2.13 lists a layer with weights twice, so the number of its class increases by two.
 
     Args:
-        entry: The model.
-        prefix: The group of the model.
+        entry: The configuration of the model.
+        prefix: The path of the model's weights in the archive.
         arrays: The values by their paths in the archive.
     """
     is_doubled = any(place.startswith(f"{prefix}{DOUBLED}/") for place in arrays)
@@ -97,7 +98,10 @@ def _in_layer(
 
 
 def _array(arrays: Mapping[str, Array], group: str, place: str) -> Array | None:
-    """Return the value at a path in a group; in Keras 2 some names start with an underscore."""
+    """Return the value at the path `group` + `place`; None if there is none.
+
+    The first name of `place` may start with an underscore, which Keras 2 writes before some names.
+    """
     found = arrays.get(f"{group}{place}")
     first, slash, rest = place.partition("/")
     return arrays.get(f"{group}_{first}{slash}{rest}") if found is None else found

@@ -78,7 +78,7 @@ class Built:
 
 
 def build(entry: Config, weight_shapes: WeightShapes) -> Built:
-    """Build the model of an architecture without problems (`problems_in`); its weights are newly initialized.
+    """Build the model of an architecture in which `problems_in` found no problem; its weights are newly initialized.
 
     Args:
         entry: The configuration of the model in the file.
@@ -125,7 +125,14 @@ class _Builder:
         return model
 
     def _layers_of(self, network: Network, used: set[str], names: Mapping[str, str], path: str) -> dict[str, Any]:
-        """Create the layers that the outputs depend on; the others act only in training."""
+        """Create the layers that the outputs depend on and that act in inference; record the others as dropped.
+
+        Args:
+            network: The layers and calls in the file.
+            used: The names of the layers that the outputs depend on.
+            names: The allowed name of each layer in Keras 3.
+            path: The path of the model.
+        """
         layers = {}
         for name, entry in network.layers.items():
             where = f"{path}/{name}".lstrip("/")
@@ -144,7 +151,15 @@ class _Builder:
         results: Mapping[tuple[str, int], Any],
         path: str,
     ) -> list[Any]:
-        """Return the results of a call as a flat list."""
+        """Make one layer call of the file with the new layers, and return the resulting tensors as a flat list.
+
+        Args:
+            call: The call in the file.
+            network: The layers and calls in the file.
+            layers: The new layers by name.
+            results: The tensors that earlier calls returned, by layer and number of the call.
+            path: The path of the model.
+        """
 
         def tensor(leaf: Any) -> Any:
             return results[leaf.layer, leaf.call][leaf.place] if isinstance(leaf, Result) else leaf
@@ -232,7 +247,7 @@ class _Builder:
         return self._remembered(made, entry, path)
 
     def _remembered(self, layer: Any, entry: Config, path: str) -> Any:
-        """Record the original name of a layer that was renamed."""
+        """Return the layer, after its name in the file is recorded if the new name differs."""
         original = name_of(entry)
         if original and layer.name != original:
             set_original_name(layer, original)
@@ -256,7 +271,7 @@ class _Operations:
         self._known, self._taken = known, taken
 
     def name(self, results: Iterable[Any], name: str) -> None:
-        """Name the operations that computed the results, back to the first that has a name already."""
+        """Name the operations that computed the results, and those before them, back to the first that has a name."""
         waiting = [result._keras_history.operation for result in results if isinstance(result, keras.KerasTensor)]
         number = 0
         while waiting:

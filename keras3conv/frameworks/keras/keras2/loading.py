@@ -46,7 +46,18 @@ def load_by_names(model: keras.Model, groups: Sequence[Group], path: Path) -> No
 
 
 def _in_order_of(layer: Any, group: Group, problems: list[Problem], model: str) -> tuple[tuple[str, Array], ...]:
-    """Return the weights of a group, renamed after the layers of a nested model if the file has other names."""
+    """Return the weights of a group of the file under the names of the layers to which they belong.
+
+    The group of a nested model has the weights of all its layers. If their names in the file are not the names of the
+    model's layers, the weights are assigned to the layers in order and get their names. If the order is ambiguous, a
+    problem is appended.
+
+    Args:
+        layer: The layer, which may be a nested model.
+        group: The group of the file with the layer's weights.
+        problems: The problems so far; it is extended.
+        model: The name of the whole model, for the problem.
+    """
     if not isinstance(layer, keras.Model) or not layer.layers:
         return group.weights
     leaves = [inner for inner in _leaves(layer) if variables_in_order(inner)]

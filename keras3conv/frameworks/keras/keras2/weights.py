@@ -59,7 +59,14 @@ def load(model: keras.Model, groups: Sequence[Group], path: Path, dropped: Seque
 
 
 def assign(model: keras.Model, staged: Staged, problems: Sequence[Problem], path: Path) -> None:
-    """Assign staged values to their variables; if there are problems, raise `ModelError` before any assignment."""
+    """Assign values to their variables; if there are problems, raise `ModelError` before any assignment.
+
+    Args:
+        model: The model.
+        staged: The pairs of a variable and its value.
+        problems: The problems found while these pairs were made.
+        path: The file.
+    """
     if problems:
         raise ModelError(lay_out(f"the weights in {path} are not those of its architecture", problems))
     for variable, array in staged:
@@ -70,7 +77,14 @@ def assign(model: keras.Model, staged: Staged, problems: Sequence[Problem], path
 
 
 def staged_layer(layer: Any, weights: Weights, path: str, problems: list[Problem]) -> Iterator[Any]:
-    """Pair the variables of a layer with the arrays in its group; append a problem for each that does not fit."""
+    """Yield each variable of a layer with its array in the file; append a problem for each that does not fit.
+
+    Args:
+        layer: The layer, which may be a nested model.
+        weights: The arrays in the layer's group of the file, by name.
+        path: The path of the layer.
+        problems: The problems so far; it is extended.
+    """
     inner = getattr(layer, "layers", None)
     if isinstance(layer, keras.Model) and inner:
         yield from _in_model(layer, weights, path, problems)
@@ -104,7 +118,11 @@ def _converted(weights: Weights, shapes: Sequence[Shape]) -> Weights:
 
 
 def _in_model(model: keras.Model, weights: Weights, path: str, problems: list[Problem]) -> Iterator[Any]:
-    """Pair the variables of a nested model: a weight belongs to the layer whose name comes first in its path."""
+    """Yield each variable of a nested model with its array in the file.
+
+    An array belongs to the layer whose name comes first in the path of the array. If it belongs to no layer, a problem
+    is appended.
+    """
     layers = {original_name(layer): layer for layer in model.layers}
     owners = {name: name for name in layers}
     for name, layer in layers.items():
@@ -122,7 +140,14 @@ def _in_model(model: keras.Model, weights: Weights, path: str, problems: list[Pr
 
 
 def _owner(weight: str, owners: Mapping[str, str]) -> str:
-    """Return the layer that owns a weight: its name comes first in the path; of two at one position, the longer one."""
+    """Return the name of the layer that owns a weight, by the path of the weight; empty if no layer does.
+
+    It is the layer whose name comes first in the path, of two names at one position the longer one.
+
+    Args:
+        weight: The path of the weight in the file.
+        owners: The direct layer of the model for each name of a layer, which may be inside the direct layer.
+    """
     places = {name: f"/{weight}".find(f"/{name}/") for name in owners}
     found = [(place, -len(name), name) for name, place in places.items() if place >= 0]
     return owners[min(found)[2]] if found else ""
@@ -136,7 +161,7 @@ def _below(layer: Any) -> Iterator[Any]:
 
 
 def variables_in_order(layer: Any) -> Variables:
-    """Return the variables in the order in which Keras 2 saves them: the trainable ones first."""
+    """Return the variables of a layer in the order in which Keras 2 saves them: the trainable ones first."""
     seeds = {id(generator.state) for part in layer._flatten_layers() for generator in part._seed_generators}
     ordered = [*layer.trainable_weights, *layer.non_trainable_weights]
     return [variable for variable in ordered if id(variable) not in seeds]

@@ -25,7 +25,7 @@ Note = Callable[[str, Mapping[str, Any], Any], Any]
 
 
 def creations_recorded(note: Note) -> AbstractContextManager[None]:
-    """Pass every tensor that is created while the block runs to `note`, and use the value that it returns."""
+    """Pass every tensor that is created while the block runs to `note`, and use what `note` returns in its place."""
     return replaced(
         [
             (module, name, _recording(name, getattr(module, name), note))

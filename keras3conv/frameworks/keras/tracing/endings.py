@@ -57,7 +57,7 @@ def final_activation(layer: keras.layers.Layer) -> Callable[[Any], Any] | None:
 
 
 def noted_config(layer: keras.layers.Layer) -> dict[str, Any]:
-    """Return the configuration of a layer with a linear activation, because its activation becomes a separate node."""
+    """Return a layer's configuration for the graph: without the last activation, which becomes a separate node."""
     config = keras_side.config_of(layer) or {}
     if final_activation(layer) is None:
         return config

@@ -145,14 +145,14 @@ class _Tracer:
         self._alive: list[object] = []  # Python may reuse the id of a deleted object
 
     def named(self, tensor: keras.KerasTensor) -> Tensor:
-        """Return a new tensor of the graph for a symbolic tensor."""
+        """Return the description of a symbolic tensor for the graph, under a new name."""
         name = f"v{len(self._names)}"
         self._names[id(tensor)] = name
         self._alive.append(tensor)
         return Tensor(name=name, shape=tuple(tensor.shape), dtype=str(tensor.dtype))
 
     def argument(self, value: Any) -> Any:
-        """Return an argument for a node: a `Ref` for a tensor, variable or array, else the plain value."""
+        """Return an argument of a call as the graph has it: a `Ref` for a tensor, variable or array, else the value."""
         if isinstance(value, keras.KerasTensor):
             return Ref(self._names[id(value)]) if id(value) in self._names else Ref(self.named(value).name)
         if isinstance(value, keras.Variable):
@@ -167,7 +167,7 @@ class _Tracer:
         )
 
     def parameter(self, variable: keras.Variable) -> keras.KerasTensor:
-        """Return the symbolic tensor that represents a variable."""
+        """Return the symbolic tensor that represents a variable of the model in the trace."""
         path = self.variables.get(id(variable), (variable.path, variable))[0]
         if path not in self._symbols:
             symbol = keras.KerasTensor(tuple(variable.shape), dtype=str(variable.dtype))
@@ -191,7 +191,7 @@ class _Tracer:
         return Ref(name)
 
     def note(self, operation: keras.Operation, args: Any, kwargs: Any, outputs: Any) -> None:
-        """Add a node for a call."""
+        """Add a node to the graph for a call of a layer or an operation with these arguments and outputs."""
         layer = isinstance(operation, keras.layers.Layer)
         kinds = keras_side.kinds_of(operation) if layer else (kind_of_operation(operation),)
         path = (
@@ -232,12 +232,12 @@ class _Tracer:
         self.problems.append(Problem(keras=path, fact=f"{name} {DRAWN}"))
 
     def call(self, layer: keras.layers.Layer, given: Any) -> Any:
-        """Call the model in inference mode."""
+        """Call a layer with symbolic inputs in inference mode, and return its outputs."""
         args = given if isinstance(given, tuple) else (given,)
         return layer(*args, training=False) if layer._call_has_training_arg else layer(*args)
 
     def on_layer(self, original: Original, layer: Any, args: Any, kwargs: Any) -> Any:
-        """Handle a symbolic call of a layer: add a node for the layer, or for each call inside the layer."""
+        """Handle a symbolic call of a layer: add one node if a rule knows it, else a node for each call inside it."""
         if self.shapes_only:
             return original(layer, *args, **kwargs)
         path = self.paths.get(id(layer), layer.name)
@@ -287,7 +287,7 @@ class _Tracer:
             self.inside.pop()
 
     def activation(self, function: Callable[[Any], Any], given: Any) -> Any:
-        """Add a node for an activation function of Keras; trace into a custom function."""
+        """Add a node for an activation function of Keras; of a custom function, trace the operations instead."""
         name = getattr(function, "__name__", "")
         if getattr(keras.activations, name, None) is not function:
             return function(given)
@@ -310,7 +310,7 @@ class _Tracer:
 
 @contextmanager
 def _traced(tracer: _Tracer) -> Iterator[None]:
-    """Let a tracer handle all calls of layers and operations while the block runs."""
+    """Let a tracer record all calls of layers and operations while the block runs."""
 
     def on_operation(original: Original, operation: Any, args: Any, kwargs: Any) -> Any:
         outputs = original(operation, *args, **kwargs)
@@ -368,7 +368,9 @@ def _last(kind: str) -> str:
 
 
 def leaf_by_name(known: Mapping[str, object]) -> IsLeaf:
-    """Return an `IsLeaf` that selects layers of known classes, but not of subclasses that override `call`.
+    """Return a function that selects the layers that become one node: layers of known classes.
+
+    A subclass that overrides `call` is not selected, so its own operations are traced.
 
     Args:
         known: The qualified names of the classes.

@@ -30,7 +30,7 @@ _NUMBERS: Mapping[str, tuple[int, int]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class _Input:
-    """One input; in its shape a dynamic size is a name."""
+    """One input of a model; its shape has a number for a fixed size and a name for a dynamic size."""
 
     shape: tuple[int | str, ...]
     dtype: str
@@ -39,7 +39,7 @@ class _Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """The inputs of a model, their dynamic sizes, and whether their names are those of arguments in the user's code."""
+    """The inputs of a model with their dynamic sizes, and whether the input names are those of the user's arguments."""
 
     nested: Any
     inputs: tuple[_Input, ...]
@@ -77,7 +77,7 @@ class Sizes:
         return found
 
     def structure(self, which: int) -> Any:
-        """Return the inputs as symbolic tensors, with the first or the second number for every dynamic size."""
+        """Return the inputs as symbolic tensors for one of the two traces (`which` is 0 or 1), with its numbers."""
         tensors = [
             keras.KerasTensor(
                 [_NUMBERS[size][which] if isinstance(size, str) else size for size in given.shape],
@@ -89,7 +89,7 @@ class Sizes:
         return keras.tree.pack_sequence_as(self.nested, tensors)
 
     def resolve(self, first: int, second: int) -> int | Size | None:
-        """Return the size with these numbers in the first and second trace; None if no symbolic size fits."""
+        """Return the symbolic size that has these numbers in the first and the second trace; None if none fits."""
         if first == second:
             return first
         found: list[Size] = []

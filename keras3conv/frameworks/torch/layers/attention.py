@@ -55,7 +55,7 @@ class Attention(nn.Module):
         return nn.functional.dropout(weights, self.dropout, self.training) @ value
 
     def scores(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        """Return the scores of shape (batch, queries, keys)."""
+        """Return the attention scores before the softmax, of shape (batch, queries, keys)."""
         if self.concat_score_weight is None:
             scores = query @ key.transpose(-2, -1)
             return scores if self.scale is None else scores * self.scale

@@ -36,7 +36,7 @@ class Normalization(nn.Module):
             self.register_buffer("count", torch.zeros((), dtype=torch.int32))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the result, of the shape of the input."""
+        """Return the normalized input; the denormalized one with `invert`."""
         if self.mean is None:
             mean, variance = self.running_mean, self.running_var
         else:

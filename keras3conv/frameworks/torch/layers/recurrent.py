@@ -116,7 +116,7 @@ class Recurrent(nn.Module):
 
     @staticmethod
     def activate(name: str, inputs: torch.Tensor) -> torch.Tensor:
-        """Apply an activation by name."""
+        """Apply the activation with this name in `torch.nn.functional`, or none for "linear"."""
         if name == "hard_sigmoid_of_keras_2":
             return (0.2 * inputs + 0.5).clamp(0, 1)
         result: torch.Tensor = inputs if name == "linear" else getattr(nn.functional, name)(inputs)
@@ -227,7 +227,7 @@ class ConvLSTM(nn.Module):
 
     @staticmethod
     def activate(name: str, inputs: torch.Tensor) -> torch.Tensor:
-        """Apply an activation by name."""
+        """Apply the activation with this name in `torch.nn.functional`, or none for "linear"."""
         if name == "hard_sigmoid_of_keras_2":
             return (0.2 * inputs + 0.5).clamp(0, 1)
         result: torch.Tensor = inputs if name == "linear" else getattr(nn.functional, name)(inputs)

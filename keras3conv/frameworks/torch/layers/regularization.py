@@ -21,7 +21,7 @@ class SharedDropout(nn.Dropout):
         self.shared = shared
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the result, of the shape of the input."""
+        """Return the input; in training some values are dropped, the same ones along the shared axes."""
         if not self.training:
             return inputs
         sizes = [1 if axis in self.shared else size for axis, size in enumerate(inputs.shape)]
@@ -42,7 +42,7 @@ class GaussianNoise(nn.Module):
         self.stddev = stddev
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the result, of the shape of the input."""
+        """Return the input, in training with noise."""
         return inputs + self.stddev * torch.randn_like(inputs) if self.training else inputs
 
 
@@ -60,7 +60,7 @@ class GaussianDropout(nn.Module):
         self.rate = rate
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the result, of the shape of the input."""
+        """Return the input, in training multiplied by noise."""
         if not self.training:
             return inputs
         stddev: float = (self.rate / (1 - self.rate)) ** 0.5

@@ -76,7 +76,7 @@ register(
 
 # Torch modules that become a Keras ReLU with max_value, negative_slope or threshold.
 def _relu_settings(layers: LayerSpecs, *allowed: str) -> dict[str, float]:
-    """Return the arguments of a Keras ReLU; raise `RuleError` if one not in `allowed` differs from its default."""
+    """Return the arguments of a Keras ReLU; raise `RuleError` if one that is not in `allowed` is not the default."""
     defaults = {"max_value": None, "negative_slope": 0.0, "threshold": 0.0}
     given = {name: last(layers).config.get(name) or default for name, default in defaults.items()}
     if last(layers).config.get("max_value") == 0:
@@ -95,7 +95,7 @@ def _hardtanh_from_relu(layers: LayerSpecs) -> LayerSpecs:
 
 
 def _leaky_relu_from_relu(layers: LayerSpecs) -> LayerSpecs:
-    """Return a LeakyReLU, followed by a Hardtanh if there is a maximum."""
+    """Return the torch layers for a Keras ReLU with a slope: a LeakyReLU, and a Hardtanh if it has a maximum."""
     settings = _relu_settings(layers, "max_value", "negative_slope")
     leaky = LayerSpec(kind="torch.nn.LeakyReLU", config={"negative_slope": settings["negative_slope"]})
     if "max_value" not in settings:

@@ -116,7 +116,7 @@ def _softmax_to_keras(config: Config) -> LayerSpecs:
 
 
 def _softmax_to_torch(layers: LayerSpecs, *, negated: bool = False) -> LayerSpecs:
-    """Return a Softmax; a Softmin if the Keras layer before the Softmax negates the values."""
+    """Return the torch layer for a Keras Softmax; it is a Softmin if a layer before the Softmax negates the values."""
     axis = last(layers).config.get("axis", -1)
     if not isinstance(axis, int):
         require_value("keras.layers.Softmax", "number of axes", len(axis), 1)

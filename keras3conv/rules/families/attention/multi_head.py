@@ -90,12 +90,12 @@ def _layout(config: Config) -> Layout:
 
 
 def _output(outputs: Arrays, torch: Config, keras: Config, shape: Shape) -> Array:
-    """Return the output of the attention, without the attention weights that torch also returns."""
+    """Return the first output of the torch attention, which Keras returns alone, without the attention weights."""
     return outputs[0] if _layout(torch) == "same" else np.swapaxes(outputs[0], 0, 1)
 
 
 def _keras_call(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the arguments of the Keras layer, which takes the value before the key."""
+    """Return query, key and value in the order of the Keras layer's arguments, which takes the value before the key."""
     query, key, value = arrays
     return query, value, key
 
@@ -148,7 +148,7 @@ register(
 
 
 def half_split_rows(heads: int, pattern: str = "r i -> r i") -> Chain:
-    """Return the permutation of query or key rows between the two conventions of the rotary embedding.
+    """Return the permutation of the rows of a query or key weight between two conventions of the rotary embedding.
 
     The embedding rotates pairs of rows of a head: neighbours (0, 1), (2, 3), ... before the permutation, halves
     (0, d/2), (1, d/2 + 1), ... after it. The inverse leads from halves to neighbours. Values are not rotated, so their

@@ -27,7 +27,7 @@ _BIASES = tuple(f"{part}_dense/bias" for part in _PARTS)
 
 
 def _attention(config: Config) -> LayerSpec:
-    """Return the Keras layer that the projections are paired with; raises `RuleError` if it is unknown."""
+    """Return the Keras attention that the torch projections are paired with; raises `RuleError` if it is unknown."""
     keras = counterpart(config)
     if keras is None:
         raise RuleError("the number of heads is unknown: pair the projections with a Keras attention layer by a hint")
@@ -35,7 +35,10 @@ def _attention(config: Config) -> LayerSpec:
 
 
 def _shapes(keras: LayerSpec) -> tuple[Shape, Shape, Shape, Shape]:
-    """Return the kernel shapes of query, key, value (features, heads, size) and output (heads, size, features)."""
+    """Return the shapes of the four kernels of a Keras attention: query, key, value and output.
+
+    They are (features, heads, size of a head), and (heads, size of a head, features) for the output.
+    """
     query, key, value = (shape_of(keras, role) for role in _KERNELS)
     return query, key, value, shape_of(keras, "output_dense/kernel")
 
@@ -100,12 +103,19 @@ def _to_torch(layers: LayerSpecs, *, count: int, make: Make) -> LayerSpecs:
 
 
 def _keras_layer(kind: str, *shapes: Shape) -> LayerSpec:
-    """Return a Keras attention with these kernel shapes, for use in an example."""
+    """Return a Keras attention of the class `kind` with these kernel shapes, for an example that tests the rules."""
     return LayerSpec(kind=kind, shapes=dict(zip((*_KERNELS, "output_dense/kernel"), shapes, strict=True)))
 
 
 def _example(make: Make, keras: LayerSpec, *, count: int, bias: bool = True) -> Example:
-    """Return an example for this Keras layer; if `count` is 2, the first projection packs query, key and value."""
+    """Return an example, to test a rule, of torch projections for this Keras attention.
+
+    Args:
+        make: Makes a torch projection from its sizes.
+        keras: The Keras attention.
+        count: The number of projections: 4, or 2 of which the first packs query, key and value.
+        bias: Whether the projections have biases.
+    """
     query, key, value, _ = _shapes(keras)
     with_bias = LayerSpec(kind=keras.kind, config={"use_bias": bias}, shapes=keras.shapes)
     specs = _to_torch((with_bias,), count=count, make=make)
@@ -117,7 +127,7 @@ def _example(make: Make, keras: LayerSpec, *, count: int, bias: bool = True) -> 
 
 
 def _twice(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the arguments of self-attention: the query is also the value."""
+    """Return the arguments of the Keras layer for self-attention: the one input is the query and also the value."""
     return arrays[0], arrays[0]
 
 

@@ -1,1 +1,1 @@
-"""Rules for convolutions."""
+"""Rules that pair torch convolutions with Keras convolutions."""

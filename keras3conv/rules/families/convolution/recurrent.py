@@ -65,7 +65,7 @@ def _applies(config: Config, *, rank: int) -> bool:
 
 
 def _examples(rank: int) -> tuple[Example, ...]:
-    """Return examples with even and odd kernels and sizes, strides, dilations, and both positions of the channels."""
+    """Return examples to test the rule: even and odd kernels and sizes, strides, dilations, channels first and last."""
     kernel, strided, sizes = (3, 2, 2)[:rank], (2, 3, 1)[:rank], (5, 6, 4)[:rank]
     plain = {"in_channels": 3, "out_channels": 2, "kernel_size": kernel}
     options: tuple[dict[str, Any], ...] = (

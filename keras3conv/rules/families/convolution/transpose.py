@@ -51,7 +51,7 @@ def _to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _is_widened(config: Config, rank: int) -> bool:
-    """Return whether zeros in the kernel must replace the dilation: Keras allows a stride or a dilation, not both."""
+    """Return whether the dilation must become zeros in the kernel, because Keras allows no dilation beside a stride."""
     return max(ints(config["stride"], rank)) > 1 and max(ints(config["dilation"], rank)) > 1
 
 
@@ -97,7 +97,10 @@ def _to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
 
 
 def _cut(crops: Pads, rank: int) -> LayerSpecs:
-    """Return the torch layer that crops the surplus at the end of an axis; empty if no axis has a surplus."""
+    """Return the torch layer that crops after a transposed convolution, where Keras crops more at the end of an axis.
+
+    Torch's padding crops both ends by the same number. The tuple is empty if that is enough.
+    """
     if all(end <= start for start, end in crops):
         return ()
     numbers = tuple(number for start, end in reversed(crops) for number in (0, min(start - end, 0)))
@@ -105,7 +108,13 @@ def _cut(crops: Pads, rank: int) -> LayerSpecs:
 
 
 def _keras_crops(layers: LayerSpecs, totals: Shape, rank: int) -> Pads:
-    """Return the numbers of elements that Keras crops at both ends of the full output; negative for added elements."""
+    """Return how many elements Keras crops at the start and end of each axis of the full output; negative if it adds.
+
+    Args:
+        layers: The transposed convolution, and the cropping layer after it, if there is one.
+        totals: The distance from the first to the last element of the dilated kernel, for each axis.
+        rank: The number of spatial axes.
+    """
     convolution = layers[0]
     strides = ints(convolution.config.get("strides", 1), rank)
     added = convolution.config.get("output_padding")
@@ -121,14 +130,28 @@ def _keras_crops(layers: LayerSpecs, totals: Shape, rank: int) -> Pads:
 
 
 def _valid_crop(size: int, stride: int, extra: int | None) -> tuple[int, int]:
-    """Return the crop of padding="valid": none, but Keras adds elements if the stride is larger than the kernel."""
+    """Return how many elements padding="valid" crops at the start and the end of an axis: none; negative if it adds.
+
+    Keras adds `extra` elements (output_padding), or, without it, as many as the stride is larger than the kernel.
+
+    Args:
+        size: The size of the kernel, dilation included.
+        stride: The stride.
+        extra: The argument output_padding; None if it is not given.
+    """
     return 0, -(max(stride - size, 0) if extra is None else extra)
 
 
 def _same_crop(size: int, stride: int, extra: int | None) -> tuple[int, int]:
-    """Return the crop of padding="same": to input size x stride, or as `extra` (output_padding) requires.
+    """Return how many elements padding="same" crops at the start and the end of an axis.
 
-    An odd crop removes one more element at the end.
+    The output has input size x stride elements, unless output_padding is given. An odd crop removes one more element at
+    the end.
+
+    Args:
+        size: The size of the kernel, dilation included.
+        stride: The stride.
+        extra: The argument output_padding; None if it is not given.
     """
     kept = stride + size - 2 if extra is None else size + size % 2 - 2 + extra
     start = min(kept - kept // 2, size - 1)
@@ -136,7 +159,11 @@ def _same_crop(size: int, stride: int, extra: int | None) -> tuple[int, int]:
 
 
 def _cropped(array: Array, torch: Config, keras: Config, *, rank: int) -> Array:
-    """Return the Keras output, cropped as torch's padding crops it; unchanged if Keras' padding has cropped it."""
+    """Return that part of the Keras output which the torch output has.
+
+    Torch's padding crops the output. If Keras has a cropping layer after the convolution instead, the output of the
+    convolution itself is larger; if its own padding crops, it is returned unchanged.
+    """
     if keras.get("padding", "valid") != "valid" or keras.get("data_format") == "channels_first":
         return array
     crops = _added_and_cropped(torch, ints(torch["stride"], rank), rank)[1]

@@ -1,1 +1,1 @@
-"""Rules for layers that are one matrix product, embeddings and bare parameters."""
+"""Rules for layers that are one matrix product, for embeddings, and for layers that are one parameter."""

@@ -19,24 +19,24 @@ _LINEAR_FIELDS = paired("in_features", out_features="units", bias="use_bias")
 
 
 def bias_mapping(transform: Transform) -> WeightMapping:
-    """Return the mapping from "bias" to "bias"."""
+    """Return the mapping from the torch tensor "bias" to the Keras variable "bias" by this transform."""
     return WeightMapping(torch=("bias",), keras=("bias",), transform=transform)
 
 
 def kernel_mapping(transform: Transform) -> WeightMapping:
-    """Return the mapping from "weight" to "kernel"."""
+    """Return the mapping from the torch tensor "weight" to the Keras variable "kernel" by this transform."""
     return WeightMapping(torch=("weight",), keras=("kernel",), transform=transform)
 
 
 def linear(inputs: int, outputs: int, bias: bool) -> LayerSpec:
-    """Return a Linear of these sizes."""
+    """Return the specification of a torch Linear of these sizes."""
     return LayerSpec(
         kind="torch.nn.Linear", config={"in_features": inputs, "out_features": outputs, "bias": bool(bias)}
     )
 
 
 def gpt2_conv1d(inputs: int, outputs: int, bias: bool) -> LayerSpec:
-    """Return a Conv1D of GPT-2 of these sizes; it always has a bias."""
+    """Return the specification of a Conv1D of GPT-2 (a Linear with a transposed weight); it always has a bias."""
     require_value("keras.layers.Dense", "use_bias", bool(bias), True)
     return LayerSpec(kind=GPT2_CONV1D, config={"nf": outputs, "nx": inputs})
 
@@ -59,9 +59,10 @@ def _dense_to_torch(layers: LayerSpecs, *, make: Callable[[int, int, bool], Laye
 
 
 def _dense_weights(config: Config) -> tuple[WeightMapping, ...]:
-    """Return the mappings of weight and bias.
+    """Return the mappings of weight and bias from a Linear to a Dense.
 
-    If the layer before flattens an image, torch flattens (c, h, w) and Keras (h, w, c), so the inputs are permuted.
+    If the layer before flattens an image, torch flattens (c, h, w) and Keras (h, w, c), so the kernel's rows are
+    permuted.
     """
     channels, *spatial = config.get("flattened") or (1,)
     kernel = Axes("o i -> i o")
@@ -110,7 +111,7 @@ register(
 
 # Query, key and value packed in one torch layer, three layers in Keras.
 def thirds(outputs: int) -> tuple[int, int, int]:
-    """Return the sizes of query, key and value: a third of the outputs each.
+    """Return the sizes of query, key and value in a packed layer with this many outputs: a third each.
 
     Raises:
         RuleError: The number of outputs is not divisible by 3.
@@ -162,7 +163,7 @@ def packed(sizes: list[tuple[int, int]], biases: list[bool], make: Callable[[int
 
 
 def packed_examples(*configs: Config) -> tuple[Example, ...]:
-    """Return examples with five inputs and three steps, and with six inputs and one step."""
+    """Return two examples for each configuration, to test the rules: inputs of three steps and inputs of one step."""
     return tuple(
         Example(config=config, inputs=(shape,)) for config, shape in zip(configs, ((2, 3, 5), (4, 6)), strict=True)
     )

@@ -39,13 +39,20 @@ _NOTE = "Torch merges the input axes and the output axes of the equation into on
 
 
 def _einsum(outputs: int, bias: bool) -> LayerSpec:
-    """Return an EinsumDense with the equation of a Dense."""
+    """Return the specification of an EinsumDense with the equation of a Dense."""
     config = {"equation": _EQUATION, "output_shape": (outputs,), "bias_axes": "o" if bias else None}
     return LayerSpec(kind="keras.layers.EinsumDense", config=config)
 
 
 def _weights(config: Config, *, outputs_first: bool) -> tuple[WeightMapping, ...]:
-    """Return the mappings for the Keras layer's equation; for the equation of a Dense if there is no Keras layer."""
+    """Return the mappings of weight and bias for the equation of the paired EinsumDense.
+
+    While there is no such layer (a conversion from torch makes it), the equation is that of a Dense.
+
+    Args:
+        config: The torch configuration, with the Keras layer under "keras".
+        outputs_first: Whether torch's weight has the shape (out, in), as in a Linear; else (in, out).
+    """
     keras = counterpart(config)
     if keras is None:
         plain = Axes("o i -> i o") if outputs_first else Same()
@@ -63,7 +70,7 @@ def _to_torch(layers: LayerSpecs, *, make: Callable[[int, int, bool], LayerSpec]
 
 
 def _output(outputs: Arrays, torch_config: Config, keras_config: Config, keras_shape: Shape) -> Array:
-    """Return torch's output with its last axis split into the output axes of the equation, moved to Keras' order."""
+    """Return torch's output as Keras orders its axes: the last axis is split into the output axes of the equation."""
     product = read_product(keras_config)
     places = product.places(product.outputs, product.made)
     split = outputs[0].reshape(*outputs[0].shape[:-1], *(keras_shape[place] for place in places))
@@ -114,7 +121,10 @@ register(
 
 # Query, key and value packed in one torch layer, three layers in Keras.
 def _packed_parts(config: Config) -> tuple[LayerSpec, ...] | None:
-    """Return the three Keras layers, without the number in their tensor roles; None if they are unknown."""
+    """Return the three Keras layers (query, key, value) that are paired with one packed torch layer; None if unknown.
+
+    Their tensors have their own roles, "kernel", instead of the numbered ones of a combined layer, "0/kernel".
+    """
     keras, shapes = counterpart(config), counterpart_shapes(config, "kernel", 3)
     if keras is None or shapes is None:
         return None
@@ -149,7 +159,7 @@ def _bias_shapes(parts: LayerSpecs) -> list[Shape | None]:
 
 
 def _only(patterns: list[Axes]) -> Axes:
-    """Return the pattern common to query, key and value; raise `RuleError` if their patterns differ."""
+    """Return the one `Axes` pattern that query, key and value share; raise `RuleError` if their patterns differ."""
     first, *others = patterns
     if any(other != first for other in others):
         raise RuleError(f"query, key and value need different patterns: {', '.join(map(repr, patterns))}")

@@ -1,4 +1,4 @@
-"""Rules for embeddings."""
+"""Rules that pair torch embeddings with Keras embeddings."""
 
 from functools import partial
 
@@ -27,7 +27,7 @@ def _table(config: Config, *, torch: str, keras: str) -> LayerSpec:
 
 
 def _table_config(layers: LayerSpecs) -> dict[str, object]:
-    """Return the configuration of the torch embedding for these Keras layers."""
+    """Return the configuration of the torch Embedding that replaces these Keras layers, one of which has the table."""
     table = next((layer for layer in layers if layer.kind in _KINDS), layers[0])
     rows, columns = shape_of(table, "embeddings")
     sizes = {"num_embeddings": rows, "embedding_dim": columns}
@@ -145,7 +145,7 @@ def _bag_to_keras(config: Config) -> LayerSpecs:
 
 
 def _bag_to_torch(layers: LayerSpecs) -> LayerSpecs:
-    """Return the EmbeddingBag, with the mode of the reduction that follows the Embedding, if there is one."""
+    """Return the torch EmbeddingBag for a Keras Embedding and the reduction after it, if any, which gives the mode."""
     config = {**_table_config(layers), "include_last_offset": False}
     for reduction in layers[1:]:
         if reduction.kind not in _MODES:

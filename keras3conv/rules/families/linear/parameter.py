@@ -12,7 +12,10 @@ from keras3conv.transforms import Axes, Same
 
 # A PReLU has one slope for each channel, or one for all.
 def _prelu_rank(config: Config) -> int:
-    """Return the number of input axes; Keras' alpha has one axis less. Raises `RuleError` if it is unknown."""
+    """Return the number of input axes of a PReLU; raises `RuleError` if it is unknown.
+
+    Keras' variable alpha has one axis less, because it has no batch axis.
+    """
     keras = counterpart(config)
     rank = len(shape_of(keras, "alpha")) + 1 if keras else input_rank(config)
     if rank is None:
@@ -75,7 +78,7 @@ _EINSUM_SCALE = "...c,c->...c"
 
 
 def _scale_size(config: Config) -> int:
-    """Return the number of factors: the size of the last input axis. Raises `RuleError` if it is unknown."""
+    """Return the number of factors of a layer scale, the size of the last input axis; raises `RuleError` if unknown."""
     inputs = config.get("inputs")
     if not inputs:
         raise RuleError("LayerScale: the shape of its input is needed, but unknown")

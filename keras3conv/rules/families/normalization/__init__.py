@@ -1,1 +1,1 @@
-"""Rules for normalization layers."""
+"""Rules that pair torch normalization layers with Keras normalization layers."""

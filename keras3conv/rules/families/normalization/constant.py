@@ -117,7 +117,7 @@ def _measured_to_torch(layers: LayerSpecs) -> LayerSpecs:
 
 
 def _fixed(value: Any) -> Any:
-    """Return nested lists as nested tuples."""
+    """Return nested lists as nested tuples, which are compared and hashed by value; any other value unchanged."""
     return tuple(map(_fixed, value)) if isinstance(value, list | tuple) else value
 
 

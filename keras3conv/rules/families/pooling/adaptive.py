@@ -34,7 +34,7 @@ def _global_to_keras(config: Config, *, kind: str, rank: int) -> LayerSpecs:
 
 
 def _global_to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
-    """Return the torch pooling, followed by a Flatten unless Keras has keepdims=True."""
+    """Return the torch layers for a Keras global pooling: a pooling, and a Flatten unless Keras has keepdims=True."""
     pool = LayerSpec(kind=kind, config={"output_size": 1})
     if last(layers).config.get("keepdims", False):
         return (pool,)
@@ -57,7 +57,7 @@ def _adaptive_to_torch(layers: LayerSpecs, *, kind: str, rank: int) -> LayerSpec
 
 
 def _adaptive_examples(rank: int) -> tuple[Example, ...]:
-    """Return one example, or two for sequences; not more, because JAX takes seconds to compile each."""
+    """Return few examples to test the rule, two for sequences and else one: JAX takes seconds to compile each."""
     different = Example(config={"output_size": (4, 3, 2)[-rank:]}, inputs=((2, 6, *(3, 4, 5)[-rank:]),))
     alike = Example(config={"output_size": 3}, inputs=((2, 1, 4),), canonical=False)
     return (different, alike) if rank == 1 else (different,)
@@ -104,7 +104,10 @@ for _torch, _global, _adaptive in _PAIRS:
 
 
 def _power_to_keras(config: Config, *, rank: int) -> LayerSpecs:
-    """Return the Keras layers for `LPPool`: the power, the average, times the window size for the sum, and the root."""
+    """Return the Keras layers for `LPPool`, the root of the sum of powers in each window.
+
+    They compute the power, the average, its product with the window size (which is the sum), and the root.
+    """
     require_value(f"torch.nn.LPPool{rank}d", "ceil_mode", config["ceil_mode"], False)
     size, power = ints(config["kernel_size"], rank), float(config["norm_type"])
     number = 1

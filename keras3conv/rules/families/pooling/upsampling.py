@@ -19,7 +19,10 @@ _SIZE_FIELDS = {name: name for name in ("size", "scale_factor", "mode", "align_c
 
 
 def _scales(config: Config, rank: int) -> tuple[int, ...] | None:
-    """Return the integer scale of each axis; None if a scale is not an integer, or there are not 1 or `rank` scales."""
+    """Return the integer scale factor of each axis.
+
+    None if a factor is not an integer, or if there is neither one factor for all axes nor one for each.
+    """
     scales = config["scale_factor"]
     given = scales if isinstance(scales, tuple | list) else (scales,)
     if any(scale is None or scale != int(scale) or scale < 1 for scale in given) or len(given) not in (1, rank):
@@ -43,7 +46,7 @@ def _repeat_to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _repeat_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
-    """Return the Upsample of an UpSampling layer.
+    """Return the torch Upsample for a Keras UpSampling layer.
 
     Bilinear interpolation is the same in both frameworks. Bicubic interpolation differs, so a `RuleError` is raised.
     """

@@ -30,12 +30,12 @@ _AVERAGE_FIELDS = {**_WINDOW, "padding": "", "ceil_mode": "", "count_include_pad
 
 
 def _of_rank(fields: Fields, rank: int) -> Fields:
-    """Return the fields of the average pooling of this rank: AvgPool1d has no divisor_override."""
+    """Return the attributes that the average pooling over `rank` axes has: AvgPool1d has no divisor_override."""
     return {name: keras for name, keras in fields.items() if rank > 1 or name != "divisor_override"}
 
 
 def _geometry(config: Config, rank: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Return kernel, stride and padding for every axis."""
+    """Return kernel size, stride and padding of a torch pooling layer for every axis."""
     kernel, padding = ints(config["kernel_size"], rank), ints(config["padding"], rank)
     return kernel, ints(config["stride"] or kernel, rank), padding
 
@@ -46,18 +46,24 @@ def _pool(name: str, rank: int, size: Any, strides: Any, padding: str = "valid")
 
 
 def _is_centred(kernel: tuple[int, ...], strides: tuple[int, ...], padding: tuple[int, ...]) -> bool:
-    """Return whether the padding equals Keras' padding="same" on every backend."""
+    """Return whether padding="same" pads equally on every Keras backend: strides are one, and both ends are equal."""
     return set(strides) == {1} and all(2 * pad + 1 == size for size, pad in zip(kernel, padding, strict=True))
 
 
 # Max pooling
 def _overhang(config: Config, rank: int) -> tuple[int, ...]:
-    """Return the padding at the end that rounds the output size up: stride - 1 with ceil_mode, else 0."""
+    """Return the additional padding at the end of each axis with ceil_mode, which rounds the output size up.
+
+    It is stride - 1 with ceil_mode, else 0.
+    """
     return tuple(step - 1 if config["ceil_mode"] else 0 for step in _geometry(config, rank)[1])
 
 
 def _max_is_stock(config: Config, *, rank: int) -> bool:
-    """Return whether MaxPooling computes the same: no dilation, no indices, and no window inside the padding only."""
+    """Return whether Keras' MaxPooling can compute the same as this torch layer.
+
+    It can if there is no dilation, no indices are returned, and no window lies in the padding alone.
+    """
     inside = all(
         not more or more < size - pad
         for size, pad, more in zip(*_geometry(config, rank)[::2], _overhang(config, rank), strict=True)
@@ -82,7 +88,7 @@ def _max_to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _max_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
-    """Return the MaxPool, after a padding layer if no argument of MaxPool gives the same padding."""
+    """Return the torch layers for a Keras max pooling: a MaxPool, and a padding layer before it if one is needed."""
     pool = last(layers)
     kernel, strides = _sizes(pool, rank)
     config = {"kernel_size": kernel, "stride": strides, "padding": (0,) * rank, "ceil_mode": False}
@@ -100,7 +106,7 @@ def _max_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
 
 
 def _infinite_pads(layers: LayerSpecs, kernel: tuple[int, ...], strides: tuple[int, ...], rank: int) -> Pads:
-    """Return the padding with -inf, of the pooling itself or of the layer before it."""
+    """Return the padding with -inf of a Keras max pooling, by the pooling itself or by a padding layer before it."""
     pool = last(layers)
     if len(layers) == 1:
         return _keras_pads(pool, kernel, strides)
@@ -117,7 +123,10 @@ def _sizes(pool: LayerSpec, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]
 
 
 def _keras_pads(pool: LayerSpec, kernel: tuple[int, ...], strides: tuple[int, ...]) -> Pads:
-    """Return the padding that a Keras pooling layer adds; "same" with strides depends on the input size."""
+    """Return the padding that a Keras pooling layer adds at the start and end of each axis.
+
+    Raise `RuleError` if it depends on an input size that is unknown.
+    """
     if pool.config.get("padding", "valid") == "valid":
         return ((0, 0),) * len(kernel)
     first = 2 if pool.config.get("data_format") == "channels_first" else 1
@@ -152,7 +161,10 @@ def _torch_pad(name: str, axes: Pads, **config: Any) -> LayerSpec:
 
 # Average pooling
 def _average_is_stock(config: Config, *, rank: int) -> bool:
-    """Return whether AveragePooling computes the same: padding counts or is absent, and sizes are not rounded up."""
+    """Return whether Keras' AveragePooling can compute the same as this torch layer.
+
+    It can if the padding counts as values or is absent, and the output size is not rounded up.
+    """
     kernel, strides, padding = _geometry(config, rank)
     if config["ceil_mode"] and set(strides) != {1}:
         return False
@@ -253,7 +265,10 @@ def _windows_to_torch(layers: LayerSpecs, *, rank: int, name: str) -> LayerSpecs
 
 
 def _examples(rank: int, options: tuple[dict[str, Any], ...]) -> tuple[Example, ...]:
-    """Return examples with even and odd sizes in turn; of options per axis, the first `rank` values are used."""
+    """Return one example for each of the options, to test a rule; the input sizes are even and odd in turn.
+
+    If an option has one value per axis, the first `rank` values are used.
+    """
     sizes = (3, 8, 11, 9), (5, 7, 8, 10)
     return tuple(
         Example(
@@ -289,7 +304,7 @@ _AVERAGE_WINDOWS: tuple[dict[str, Any], ...] = (
 
 
 def _without_divisor(options: tuple[dict[str, Any], ...], rank: int) -> tuple[dict[str, Any], ...]:
-    """Return the options without divisor_override, which AvgPool1d does not have."""
+    """Return the options of the examples; for one axis without those with divisor_override, which AvgPool1d lacks."""
     return tuple(entry for entry in options if rank > 1 or "divisor_override" not in entry)
 
 

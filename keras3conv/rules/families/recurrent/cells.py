@@ -50,7 +50,7 @@ _SETTINGS: tuple[tuple[str, Any], ...] = (
 
 
 def cell_weights(kind: Kind, suffix: str = "", part: str = "") -> tuple[WeightMapping, ...]:
-    """Return the mappings of one cell.
+    """Return the mappings from the weights and biases of one torch cell to the Keras variables.
 
     Args:
         kind: The kind of the cell.

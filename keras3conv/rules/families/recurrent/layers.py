@@ -23,7 +23,15 @@ _DROPOUT = "keras.layers.Dropout"
 
 
 def _fields(kind: Kind, *, stacked: bool, both: bool) -> Fields:
-    """Return the fields of a rule; dropout is a field only of a stack, because torch applies it between layers."""
+    """Return the torch attributes that a rule compares, each with the Keras argument of the same meaning.
+
+    Dropout is among them only for a stack, because torch applies it between layers.
+
+    Args:
+        kind: The kind of recurrent layer.
+        stacked: Whether the rule is for a stack of layers.
+        both: Whether the rule is for both directions.
+    """
     own = {"LSTM": {"proj_size": ""}, "RNN": {"nonlinearity": "" if both else "activation"}}.get(kind.torch, {})
     dropout = {"dropout": "rate"} if stacked else {}
     # For both directions, the Keras arguments are inside the serialised layer of a Bidirectional.
@@ -36,7 +44,7 @@ def _applies(config: Config, *, stacked: bool, both: bool) -> bool:
 
 
 def _serialised(kind: Kind, config: Config) -> dict[str, Any]:
-    """Return the serialised form that Keras uses for a layer inside another layer."""
+    """Return a recurrent Keras layer in the serialised form that a layer around it, such as Bidirectional, stores."""
     return {"module": "keras.layers", "class_name": kind.keras, "config": config, "registered_name": None}
 
 
@@ -65,7 +73,7 @@ def _weights(config: Config, *, kind: Kind, stacked: bool) -> tuple[WeightMappin
 
 
 def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
-    """Return the layer inside a Bidirectional, with the shapes of the whole Bidirectional.
+    """Return the layer inside a Bidirectional; its shapes are those of all variables of the Bidirectional.
 
     Raises:
         RuleError: The layer inside is unknown, or its two directions differ.
@@ -85,7 +93,7 @@ def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
 
 
 def _layer_to_torch(spec: LayerSpec, kind: Kind) -> dict[str, Any]:
-    """Return the torch configuration of one layer of the stack."""
+    """Return the torch configuration of one Keras layer of a stack, which may be a Bidirectional."""
     if spec.kind == _BIDIRECTIONAL:
         return {**torch_config(kind, _inner(spec, kind), "forward_layer/cell/"), "bidirectional": True}
     require_value(f"torch.nn.{kind.torch}", "layer", spec.kind, f"keras.layers.{kind.keras}")
@@ -113,12 +121,12 @@ def _to_torch(layers: LayerSpecs, *, kind: Kind) -> LayerSpecs:
 
 
 def layout_of(config: Config) -> Layout:
-    """Return the layout "time" (torch's first axis is time), or "same" with batch_first=True."""
+    """Return the order of torch's axes: "time" (time first, then batch), or "same" as Keras if batch_first=True."""
     return "same" if config.get("batch_first") else "time"
 
 
 def output_of(outputs: Arrays, torch: Config, keras: Config, shape: Shape) -> Array:
-    """Return torch's output sequence, or only the last step of each direction if Keras returns only that."""
+    """Return, of torch's outputs, what Keras returns: the whole sequence, or the last step of each direction."""
     sequence = outputs[0] if layout_of(torch) == "same" else np.swapaxes(outputs[0], 0, 1)
     if len(shape) == sequence.ndim:
         return sequence

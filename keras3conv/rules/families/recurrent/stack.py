@@ -14,7 +14,7 @@ _STACK = "StackedRNNCells"
 
 
 def cells_of(spec: LayerSpec) -> tuple[tuple[str, Config], ...]:
-    """Return the cells of an RNN, each with the prefix of its roles and its serialised form.
+    """Return the cells of a Keras RNN: for each the prefix of its variables' names, and its serialised form.
 
     A weight file has no configuration; then the classes of the cells follow from the shapes.
 
@@ -39,7 +39,7 @@ def _prefixes_in(spec: LayerSpec) -> tuple[str, ...]:
 
 
 def _cell_by_shapes(spec: LayerSpec, prefix: str) -> dict[str, Any]:
-    """Infer the serialised cell from the shapes of the variables with this prefix.
+    """Return the serialised form of a cell, inferred from the shapes of the variables with this prefix.
 
     The recurrent kernel has the shape (units, gates x units), and the number of gates determines the class.
     """
@@ -60,12 +60,12 @@ def rnn_config(cells: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def serialised(name: str, config: Config) -> dict[str, Any]:
-    """Return the serialised form that Keras uses for a layer inside another layer."""
+    """Return a Keras layer in the serialised form that a layer around it stores."""
     return {"module": "keras.layers", "class_name": name, "config": dict(config), "registered_name": None}
 
 
 def prefixes(number: int) -> tuple[str, ...]:
-    """Return for each of `number` cells the prefix of its roles."""
+    """Return for each of `number` cells of an RNN the prefix of its variables' names: "cell/", "cell/cells.0/"."""
     return ("cell/",) if number == 1 else tuple(f"cell/cells.{place}/" for place in range(number))
 
 

@@ -39,7 +39,10 @@ _FLAGS = {
 
 
 def _weights(config: Config) -> tuple[WeightMapping, ...]:
-    """Return the mappings of all cells; an RNN with one cell has the same roles as a layer with a fixed cell."""
+    """Return the mappings of the weights of all cells.
+
+    The names of the variables of an RNN with one cell are those of a layer with a fixed cell, such as LSTM.
+    """
     matrix = Axes("g i -> i g")
     return tuple(
         WeightMapping(torch=(f"{torch}_l{place}",), keras=(f"{prefix}{keras}",), transform=transform)
@@ -90,7 +93,7 @@ def _flags(config: Config) -> dict[str, bool]:
 
 
 def _named_cells(spec: LayerSpec) -> Iterator[tuple[str, str, Config]]:
-    """Yield every cell: the prefix of its roles, the name of the Keras layer with this cell, and its configuration."""
+    """Yield for every cell of a Keras layer the prefix of its variables' names, its kind ("LSTM") and configuration."""
     if spec.kind == RNN:
         for prefix, cell in cells_of(spec):
             yield prefix, cell["class_name"].removesuffix("Cell"), cell["config"]
@@ -112,12 +115,15 @@ def _to_torch(layers: LayerSpecs) -> LayerSpecs:
 
 
 def _applies(config: Config, *, kinds: tuple[str, ...]) -> bool:
-    """Return whether the rule's Keras layer can have these cells: any for an RNN (no `kinds`), else one of `kinds`."""
+    """Return whether the Keras layer of the rule can have the cells in `config`.
+
+    An RNN (no `kinds`) can have any cells; any other layer has one cell, which must be one of `kinds`.
+    """
     return not kinds or (len(config["cells"]) == 1 and config["cells"][0][0] in kinds)
 
 
 def _examples(*stacks: tuple[Cell, ...]) -> tuple[Example, ...]:
-    """Return one example per stack of cells, each with different flags."""
+    """Return one example for each stack of cells, to test a rule; they differ in flags such as return_sequences."""
     flags: tuple[dict[str, bool], ...] = (
         {},
         {"return_sequences": True, "return_state": True, "go_backwards": True, "zero_masked": True},

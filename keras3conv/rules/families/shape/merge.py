@@ -199,7 +199,11 @@ def _scale_to_keras(config: Config, *, argument: str) -> LayerSpecs:
 
 
 def _scale_to_torch(layers: LayerSpecs, *, argument: str) -> LayerSpecs:
-    """Return a product unless the scale is 1, and a sum unless the offset is 0; at least one of them."""
+    """Return the torch functions for a Keras layer that multiplies by a scale and adds an offset.
+
+    The sum is left out if the offset is 0. In the rule for `torch.add` (`argument` is "offset"), the product is left
+    out if the scale is 1.
+    """
     keras = last(layers).config
     numbers = {"scale": keras["scale"], "offset": keras.get("offset", 0.0)}
     if not all(isinstance(number, int | float) for number in numbers.values()):

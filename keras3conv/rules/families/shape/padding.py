@@ -21,7 +21,7 @@ def axes_of(config: Config, rank: int) -> Pads:
 
 
 def _numbers(axes: Pads) -> tuple[int, ...]:
-    """Return the numbers of torch's padding, the last axis first; the inverse of `axes_of`."""
+    """Return the padding as torch's argument: one tuple of numbers, the last axis first; the inverse of `axes_of`."""
     return tuple(int(number) for axis in reversed(axes) for number in axis)
 
 
@@ -152,7 +152,7 @@ def _ops_pad_to_torch(layers: LayerSpecs, *, rank: int, name: str, mode: str) ->
 
 
 def _pad_examples(rank: int, **options: Any) -> tuple[Example, ...]:
-    """Return one example with a different number for every end of every axis, and one with equal numbers."""
+    """Return two examples to test the rule: all padding numbers different, and all equal."""
     padding = (1, 2, 0, 3, 2, 1)[: 2 * rank]
     return (
         Example(config={"padding": padding, **options}, inputs=(_SIZES[0][: rank + 2],)),

@@ -1,4 +1,4 @@
-"""Rules for layers that act in training only."""
+"""Rules for layers that act in training only, such as dropout."""
 
 from functools import partial
 

@@ -66,7 +66,7 @@ def _reshape_to_keras(config: Config) -> LayerSpecs:
 
 
 def _reshape_to_torch(layers: LayerSpecs) -> LayerSpecs:
-    """Return an Unflatten, with a Flatten before it if the input has more than two axes."""
+    """Return the torch layers for a Keras Reshape: an Unflatten, after a Flatten unless each sample is a vector."""
     reshape = last(layers)
     config = {"dim": 1, "unflattened_size": tuple(reshape.config["target_shape"])}
     flat = reshape.inputs and len(reshape.inputs[0]) == 2
@@ -162,7 +162,10 @@ def _repeats_a_vector(config: Config) -> bool:
 
 
 def _repeat_vector_to_keras(config: Config) -> LayerSpecs:
-    """Return a Keras layer that removes the axis of size one, and a RepeatVector, which inserts the repeated axis."""
+    """Return the Keras layers for `torch.repeat_interleave` along an axis of size one.
+
+    The first layer removes this axis, and a RepeatVector inserts the repeated axis.
+    """
     require_value("torch.repeat_interleave", "dim", config["dim"], 1)
     vector = LayerSpec(kind="keras.ops.squeeze", config={"axis": 1})
     return vector, LayerSpec(kind="keras.layers.RepeatVector", config={"n": config["repeats"]})

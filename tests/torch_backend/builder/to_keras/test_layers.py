@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import keras3conv as k3c
-from keras3conv.errors import InputError
+from keras3conv.errors import InputError, UnsupportedLayerError
 from tests.support.to_keras import LIMIT, converted, float64_error
 
 
@@ -170,3 +170,48 @@ def test_dynamic_sequence_lengths_stay_dynamic() -> None:
 def test_a_dynamic_axis_of_an_unknown_input_is_refused() -> None:
     with pytest.raises(InputError, match="dynamic names 'y'"):
         k3c.convert(nn.Linear(4, 4), inputs=torch.randn(2, 4), dynamic={"y": (1,)})
+
+
+@pytest.mark.parametrize(("mode", "padding"), [("mean", None), ("sum", 0), ("mean", 0), ("max", 0), ("max", None)])
+def test_a_bag_of_embeddings_is_an_embedding_and_a_reduction(mode: str, padding: int | None) -> None:
+    built = converted(
+        nn.EmbeddingBag(9, 4, mode=mode, padding_idx=padding), torch.tensor([[1, 2, 3], [4, 0, 5], [0, 0, 0]])
+    )
+    assert "layers.Embedding(9, 4" in built.source
+
+
+class Weighted(nn.Module):
+    def __init__(self, *, has_offsets: bool = False) -> None:
+        super().__init__()
+        self.bag, self.has_offsets = nn.EmbeddingBag(9, 4, mode="sum"), has_offsets
+
+    def forward(self, tokens: torch.Tensor, factors: torch.Tensor) -> Any:
+        if self.has_offsets:
+            return self.bag(tokens.flatten(), factors[:, 0].int().long())
+        return self.bag(tokens, per_sample_weights=factors)
+
+
+def test_a_bag_with_factors_is_converted_and_one_with_offsets_is_refused() -> None:
+    given = torch.tensor([[1, 2, 3], [4, 0, 5]]), torch.rand(2, 3)
+    converted(Weighted(), given)
+    with pytest.raises(UnsupportedLayerError, match="pass indices with two axes"):
+        k3c.convert(Weighted(has_offsets=True), inputs=given)
+
+
+def test_alpha_dropout_stays_a_layer() -> None:
+    built = converted(nn.Sequential(nn.Linear(4, 4), nn.SELU(), nn.AlphaDropout(0.2)), torch.randn(2, 4))
+    assert "layers.AlphaDropout(0.2" in built.source
+
+
+class Attends(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        options: dict[str, Any] = {"add_bias_kv": True, "add_zero_attn": True}
+        self.attention = nn.MultiheadAttention(4, 2, kdim=3, vdim=5, batch_first=True, **options)
+
+    def forward(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Any:
+        return self.attention(query, key, value)[0]
+
+
+def test_an_attention_with_a_learned_key_for_every_sample_is_converted() -> None:
+    converted(Attends(), (torch.randn(2, 5, 4), torch.randn(2, 7, 3), torch.randn(2, 7, 5)))

@@ -33,3 +33,12 @@ def test_an_attention_takes_a_constant_mask() -> None:
         return made + functional.scaled_dot_product_attention(x, x, x, attn_mask=bias)
 
     converted(Function(attend), torch.randn(TEXT))
+
+
+def test_an_attention_with_values_of_another_size_is_written_out() -> None:
+    def attend(x: torch.Tensor) -> torch.Tensor:
+        x = x[:, None]
+        mask = torch.ones(5, 5).tril().bool()
+        return functional.scaled_dot_product_attention(x, x * 2, x[..., :3], attn_mask=mask)
+
+    assert "dot_product_attention" not in converted(Function(attend), torch.randn(TEXT)).source

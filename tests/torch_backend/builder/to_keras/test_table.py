@@ -1,5 +1,6 @@
 """The page of torch's operators that are converted to Keras; run this file to write it."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,17 @@ def page() -> str:
     return "\n".join([_HEAD, *rows, ""])
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_documented_table_of_operators_is_up_to_date() -> None:
     assert PAGE.read_text(encoding="utf-8") == page()
+
+
+def test_the_documented_table_has_every_operator_and_names_tests_that_exist() -> None:
+    """The same without an export of every case, which `make test-full` does."""
+    library.load()
+    rows = dict(re.findall(r"^\| `([^`]+)` \| (.+) \|$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE))
+    assert list(rows) == [kind.removeprefix("aten.") for kind in sorted(HANDLERS)]
+    assert {*rows.values()} <= {*CASES, "table", "modules"}
 
 
 def test_a_handler_is_found_by_the_overload_before_the_name() -> None:

@@ -1,0 +1,62 @@
+"""Replace `torch.cond` in a captured module: compute both branches and choose between their results.
+
+The branches of `torch.cond` have no side effects, so that both may be computed. A functional Keras model has no other
+form of a condition that can be saved without code in the file.
+"""
+
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.fx import Graph, GraphModule, Node
+
+_CONDITION = "cond"
+
+
+def with_both_branches(program: ExportedProgram) -> ExportedProgram:
+    """Return the program without `torch.cond`; the program is changed."""
+    _inline(program.graph_module)
+    return program
+
+
+def _inline(module: GraphModule) -> None:
+    conditions = [node for node in module.graph.nodes if _is_condition(node)]
+    for node in conditions:
+        _inline_one(module, node)
+    if conditions:
+        module.recompile()
+
+
+def _is_condition(node: Node) -> bool:
+    return node.op == "call_function" and node.target is getattr(torch.ops.higher_order, _CONDITION)
+
+
+def _inline_one(module: GraphModule, node: Node) -> None:
+    """Replace one condition by the nodes of its branches and a `where` for each result."""
+    condition, true_branch, false_branch, operands = node.args
+    with module.graph.inserting_before(node):
+        results = [_copied(module, branch, operands) for branch in (true_branch, false_branch)]
+        chosen = [_chosen(module.graph, node, condition, pair) for pair in zip(*results, strict=True)]
+    for user in list(node.users):
+        user.replace_all_uses_with(chosen[user.args[1]])  # type: ignore[index]  # an index of the tuple of results
+        module.graph.erase_node(user)
+    module.graph.erase_node(node)
+
+
+def _copied(module: GraphModule, branch: Any, operands: Any) -> list[Node]:
+    """Copy the nodes of a branch into the graph of the module and return the results."""
+    inner = getattr(module, branch.target)
+    _inline(inner)
+    places = [one for one in inner.graph.nodes if one.op == "placeholder"]
+    copied = module.graph.graph_copy(inner.graph, dict(zip(places, operands, strict=True)))
+    assert isinstance(copied, tuple | list)
+    return list(copied)  # type: ignore[arg-type]  # the results of a branch are nodes
+
+
+def _chosen(graph: Graph, node: Node, condition: Any, pair: tuple[Node, Node]) -> Node:
+    made = graph.call_function(torch.ops.aten.where.self, (condition, *pair))
+    made.meta = {**node.meta, "val": pair[0].meta["val"]}
+    return made
+
+
+__all__ = ["with_both_branches"]

@@ -1,0 +1,148 @@
+"""Export a module with `torch.export`; what it cannot capture is listed, module by module."""
+
+import inspect
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import Dim, ExportedProgram
+from torch.utils import _pytree as pytree
+
+from keras3conv.errors import RAISED_BY_MODELS, InputError, Problem
+from keras3conv.frameworks.torch.failures import place_of, reason_of
+from keras3conv.frameworks.torch.observing import Arguments
+from keras3conv.frameworks.torch.opaque import Calls, recorded_calls, registered_modules, standing_in
+from keras3conv.frameworks.torch.tensors import named_modules
+from keras3conv.model.views import ModelView
+from keras3conv.rules.obstacle import obstacle
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    """A module inside one that cannot be captured, with the arguments of its first call."""
+
+    path: str
+    module: nn.Module
+    arguments: Arguments
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What torch.export captured.
+
+    Attributes:
+        program: The program; None if the model's own code cannot be captured.
+        opaque: The paths of the modules that are one operator in it.
+        problems: A problem for each module that cannot be captured.
+        inner: The modules that these call, which the program does not contain.
+    """
+
+    program: ExportedProgram | None
+    opaque: frozenset[str] = frozenset()
+    problems: tuple[Problem, ...] = ()
+    inner: tuple[Inner, ...] = ()
+
+
+def exported(
+    module: nn.Module, described: ModelView, given: Arguments, dynamic: Mapping[str, Sequence[int]]
+) -> Exported:
+    """Export a module in its present mode.
+
+    If a module inside cannot be captured, it becomes one operator, and the rest is exported again.
+
+    Args:
+        module: The module.
+        described: Its layers and tensors.
+        given: Its arguments.
+        dynamic: The dynamic axes besides the batch axis, by the name of the input.
+
+    Raises:
+        InputError: The arguments do not fit the signature of the module, or `dynamic` names no input.
+        ModelError: The module cannot be called with these arguments.
+    """
+    args, kwargs = given = with_two_examples(given)
+    shapes = _shapes(module, given, dynamic)
+    own = frozenset(registered_modules(described))
+    calls = recorded_calls(module, args, kwargs) if own else None
+    failed: dict[str, Problem] = {}
+    while True:
+        try:
+            with standing_in(module, calls or Calls(), {*own, *failed}), warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # torch warns of its own code, and of nn.LSTM
+                program = torch.export.export(module, args, kwargs or None, dynamic_shapes=shapes, strict=False)
+            break
+        except RAISED_BY_MODELS as error:
+            calls = calls or recorded_calls(module, args, kwargs)
+            path, line = place_of(error, module)
+            path = path if calls.of(path) and path not in failed else ""
+            failed[path] = _problem(described, path, error, line, calls)
+            if not path:
+                program = None
+                break
+            failed |= _alike(module, described, path, calls, failed)
+    inner = [
+        Inner(path=call.path, module=module.get_submodule(call.path), arguments=call.arguments)
+        for path in failed
+        for call in (calls or Calls()).inside(path)
+        if call.path not in failed
+    ]
+    return Exported(program=program, opaque=own | {*failed}, problems=tuple(failed.values()), inner=tuple(inner))
+
+
+def _problem(described: ModelView, path: str, error: Exception, line: str, calls: Calls) -> Problem:
+    given = calls.of(path)[0].arguments if calls.of(path) else None
+    return obstacle(described, path, "; ".join(part for part in (reason_of(error, given), line) if part))
+
+
+def _alike(
+    module: nn.Module, described: ModelView, path: str, calls: Calls, failed: Mapping[str, Problem]
+) -> dict[str, Problem]:
+    """Return the problems of the other modules of a class that cannot be captured alone either."""
+    found = {}
+    kind = type(module.get_submodule(path))
+    for other, child in named_modules(module):
+        own = calls.of(other)
+        if type(child) is not kind or other in failed or not own:
+            continue
+        args, kwargs = own[0].arguments
+        try:
+            torch.export.export(child, args, kwargs or None, strict=False)
+        except RAISED_BY_MODELS as error:
+            within, line = place_of(error, child)
+            if not within:
+                found[other] = _problem(described, other, error, line, calls)
+    return found
+
+
+def _shapes(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Return the dynamic axes of every input: the batch axis, and those that the user names."""
+    args, kwargs = given
+    try:
+        named = dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
+    except TypeError as error:
+        raise InputError(f"{type(module).__name__} cannot be called with these inputs: {error}") from error
+    shapes: dict[str, Any] = pytree.tree_map(lambda leaf: {0: Dim.AUTO} if _has_axes(leaf) else None, named)
+    for name, axes in dynamic.items():
+        if not isinstance(named.get(name), torch.Tensor):
+            known = ", ".join(name for name, value in named.items() if isinstance(value, torch.Tensor))
+            raise InputError(f"dynamic names {name!r}, which is not a tensor among the inputs\nInputs:  {known}")
+        shapes[name] |= {axis % named[name].ndim: Dim.DYNAMIC for axis in axes}
+    return shapes
+
+
+def with_two_examples(given: Any) -> Any:
+    """Return the inputs with two samples if they have one, because torch treats a size of one as static."""
+    tensors = [leaf for leaf in pytree.tree_leaves(given) if _has_axes(leaf)]
+    if not tensors or any(tensor.shape[0] != 1 for tensor in tensors):
+        return given
+    return pytree.tree_map(lambda leaf: torch.cat([leaf, leaf]) if _has_axes(leaf) else leaf, given)
+
+
+def _has_axes(leaf: object) -> bool:
+    return isinstance(leaf, torch.Tensor) and leaf.ndim > 0
+
+
+__all__ = ["Exported", "Inner", "exported", "with_two_examples"]

@@ -1,0 +1,63 @@
+"""Find the module and the line of code that `torch.export` cannot capture, and the reason."""
+
+import linecache
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence
+
+from keras3conv.frameworks.torch.observing import Arguments
+from keras3conv.frameworks.torch.tensors import named_modules
+
+_OTHERS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]), "<")
+"""Where code stands that is not the user's: in torch, in this package, and in generated functions."""
+
+_PACKED = "takes a packed sequence, whose lengths are data: call it on the padded sequence"
+
+_REASONS = {
+    "pack_padded_sequence": "packs a sequence by its lengths, which are data: call the layer on the padded sequence",
+    "pack_sequence": "packs sequences, whose lengths are data: call the layer on a padded sequence",
+    "pad_packed_sequence": "pads a packed sequence to a length that is data: call the layer on the padded sequence",
+}
+"""Functions of torch that cannot be captured, with what to do instead."""
+
+
+def place_of(error: BaseException, module: nn.Module) -> tuple[str, str]:
+    """Return the path of the innermost module that was running when an error was raised, and the user's line."""
+    paths = {id(child): path for path, child in reversed(named_modules(module))}
+    found, line = "", ""
+    for frame, number in _frames(error):
+        found = paths.get(id(frame.f_locals.get("self")), found)
+        file = frame.f_code.co_filename
+        if not file.startswith(_OTHERS):
+            line = f'File "{file}", line {number}, in {frame.f_code.co_name} {linecache.getline(file, number).strip()}'
+    return found, line
+
+
+def reason_of(error: BaseException, given: Arguments | None) -> str:
+    """Return why torch.export cannot capture a module, in one line.
+
+    Args:
+        error: The exception.
+        given: The arguments of the module; None if they are unknown.
+    """
+    if given is not None and any(isinstance(one, PackedSequence) for one in (*given[0], *given[1].values())):
+        return _PACKED
+    functions = {frame.f_code.co_name for frame, _ in _frames(error)}
+    known = next((reason for name, reason in _REASONS.items() if name in functions), "")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return known or f"torch.export cannot capture it: {lines[0] if lines else type(error).__name__}"
+
+
+def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
+    """Yield the frames of the exception that was raised first, the innermost last."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    return traceback.walk_tb(error.__traceback__)
+
+
+__all__ = ["place_of", "reason_of"]

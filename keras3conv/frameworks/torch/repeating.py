@@ -1,0 +1,41 @@
+"""Find the attributes through which a call of a module changes what its next call computes."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from keras3conv.frameworks.torch.modes import evaluating
+from keras3conv.frameworks.torch.observing import Arguments
+
+
+def remembered_attributes(module: nn.Module, given: Arguments) -> tuple[str, ...]:
+    """Return the attributes that calls change, if a second call computes something else; the module is left as it is.
+
+    An attribute that is only kept for inspection, or a table that is computed once, changes no result.
+    """
+    args, kwargs = given
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    results: list[Any] = []
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), evaluating(module) as changed:
+        for _ in range(2):
+            torch.manual_seed(0)
+            results.append(pytree.tree_leaves(module(*_copied(args), **_copied(kwargs))))
+    with torch.no_grad():
+        for buffer, value in buffers:
+            buffer.copy_(value)
+    return () if all(map(_same, *results)) else tuple(changed)
+
+
+def _copied(given: Any) -> Any:
+    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, given)
+
+
+def _same(first: Any, second: Any) -> bool:
+    if not isinstance(first, torch.Tensor) or not isinstance(second, torch.Tensor):
+        return True
+    return first.shape == second.shape and torch.equal(torch.nan_to_num(first), torch.nan_to_num(second))
+
+
+__all__ = ["remembered_attributes"]

@@ -1,0 +1,27 @@
+"""Say which part of a torch module has no counterpart in Keras, with the rule that would give it one."""
+
+from keras3conv.errors import Problem
+from keras3conv.model.views import ModelView
+from keras3conv.rules.rule import stub
+
+_NO_LAYER = "; to register a rule for it, move it into a module of its own"
+"""What is added to a fact about the model's own code, which is no layer."""
+
+
+def obstacle(view: ModelView, path: str, fact: str, tensor: str = "") -> Problem:
+    """Return the problem of a submodule, with the incomplete rule that makes it a layer of the user.
+
+    Args:
+        view: The torch model.
+        path: The path of the submodule; empty for the model's own code.
+        fact: What the problem is.
+        tensor: The path of the tensor that the problem is about, if it is about one.
+    """
+    fact = fact.removesuffix(_NO_LAYER)
+    kind = next((layer.kind for layer in view.layers if path and layer.path == path), "")
+    roles = [one.path.removeprefix(f"{path}.") for one in view.tensors() if one.path.startswith(f"{path}.")]
+    rule = stub(kind or "my_package.MyModule", roles if kind else (), "torch")
+    return Problem(torch=tensor or path or view.name, fact=fact if kind else f"{fact}{_NO_LAYER}", fixes=(rule,))
+
+
+__all__ = ["obstacle"]
