@@ -1,4 +1,4 @@
-"""Aligns a pair of models by order alone, or takes a Keras model through ONNX to torch; see `alternatives`."""
+"""Measure two other ways: pair the layers of two models by order alone, or export Keras to torch through ONNX."""
 
 import os
 import tempfile
@@ -21,13 +21,13 @@ OPSET = 15
 
 @dataclass(frozen=True, kw_only=True)
 class ByOrder:
-    """What a script that goes by order makes of a pair.
+    """The result of a script that pairs the layers of two models by order.
 
     Attributes:
-        name: The pair.
+        name: The name of the pair of models.
         tensors: The number of Keras variables that belong to a torch tensor.
-        right: How many of them the script places right.
-        note: Why it placed none.
+        right: How many of them it pairs with the right tensor.
+        note: The reason if it paired none.
     """
 
     name: str
@@ -38,15 +38,15 @@ class ByOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class ThroughOnnx:
-    """What comes of a Keras model on two ways to torch.
+    """The results of two ways from a Keras model to torch: `convert`, and ONNX.
 
     Attributes:
         name: The model.
-        trainable: The number of trainable numbers of the Keras model.
-        converted: The same of the module that `convert` makes; None if it makes none.
-        onnx: The same of the module that onnx2torch makes; None if there is none.
-        difference: The largest difference of an output of that module.
-        note: Why there is no module.
+        trainable: The number of trainable elements of the Keras model.
+        converted: The number of trainable elements of the module that `convert` returns; None if it fails.
+        onnx: The number of trainable elements of the module that onnx2torch returns; None if there is none.
+        difference: The largest difference between an output of onnx2torch's module and of the Keras model.
+        note: The reason if there is no module.
     """
 
     name: str
@@ -58,7 +58,7 @@ class ThroughOnnx:
 
 
 def by_order(name: str) -> ByOrder:
-    """Align a pair by order alone, and compare the plan with the right one."""
+    """Pair the layers of two models by order alone, and compare the plan with the right one."""
     pair = _pair(name)
     right = k3c.align(pair.torch, pair.keras, inputs=pair.inputs, keras_inputs=pair.keras_inputs)
     expected = {(mapping.torch, mapping.keras, repr(mapping.transform)) for mapping in right.mappings if mapping.keras}
@@ -72,7 +72,7 @@ def by_order(name: str) -> ByOrder:
 
 
 def through_onnx(name: str) -> ThroughOnnx | None:
-    """Take a Keras model to torch with `convert` and through ONNX; None for a model that Keras cannot export."""
+    """Move a Keras model to torch with `convert` and through ONNX; None for a model that Keras cannot export."""
     model = _pair(name).keras
     if not getattr(model, "inputs", None):
         return None
@@ -91,7 +91,7 @@ def through_onnx(name: str) -> ThroughOnnx | None:
 
 
 def _exported(model: Any) -> tuple[Any, float]:
-    """Return onnx2torch's module of the export of a Keras model, and the largest difference of an output."""
+    """Export a Keras model to ONNX; return onnx2torch's module for it, and the largest difference of an output."""
     import keras
     import torch
 

@@ -16,7 +16,7 @@ def step_difference(model: Any, conversion: Any) -> float:
 
     Args:
         model: The Keras model; it is left as it is.
-        conversion: What it was converted to; its module is left as it is.
+        conversion: The result of `convert` for it; its module is left as it is.
 
     Returns:
         The largest difference of one weight over the largest change of a weight in the same tensor, over all tensors.

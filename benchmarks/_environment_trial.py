@@ -1,4 +1,4 @@
-"""Try an installed keras3conv; `environments` runs this in every environment, without the repository on the path.
+"""Test an installed keras3conv; `environments` runs this file in every environment, without the repository on the path.
 
 python _environment_trial.py files            # no framework: a checkpoint is moved into a Keras file, and verified
 python _environment_trial.py keras            # Keras without torch: a torch checkpoint fills a live model
@@ -69,7 +69,7 @@ def keras() -> None:
 
 
 def recipes(readme: str) -> None:
-    """Run the recipes of the README."""
+    """Run the code examples (recipes) of the README."""
     text = Path(readme).read_text(encoding="utf-8")
     found = re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
     assert found

@@ -32,9 +32,9 @@ class Pair:
         restores: Whether the Keras model came with the torch module's weights, put there by a converter that is not
             ours: then the transfer must bring back every variable, bit for bit.
         without: Torch layers without a counterpart in the Keras model, each with the reason.
-        named: The differences of the architectures, which the certificate must report.
-        repaired: Returns the Keras model without those differences; with it, the two models must compute the same
-            function.
+        named: The differences between the two architectures, which the certificate must report.
+        repaired: A function that returns the Keras model without those differences; it must compute the same
+        function as the torch module.
     """
 
     torch: Any
@@ -53,8 +53,8 @@ class Entry:
 
     Attributes:
         name: The name of the pair.
-        build: Makes the pair.
-        needs: The packages that it needs.
+        build: A function that returns the pair.
+        needs: The packages that the pair needs.
     """
 
     name: str
@@ -68,16 +68,16 @@ class Result:
 
     Attributes:
         name: The pair.
-        tensors: How many variables the Keras model has, random generators aside.
-        right: How many of them were placed right, as far as that was proven.
-        decided: How many pairs of layers each kind of evidence decided.
+        tensors: How many variables the Keras model has, without those of random generators.
+        right: How many of them were proven to be paired with the right torch tensor.
+        decided: How many pairs of layers were decided by each kind of evidence.
         unconfirmed: How many pairs of layers the plan marks as not confirmed.
         seconds: How long the alignment took.
         processor_seconds: How long it kept processors busy, which other work on the machine does not change.
-        float64: The largest relative error in float64 under probe weights, differences repaired where they can be.
-        noise: The difference in float32 as a multiple of the noise floor, differences repaired.
+        float64: The largest relative error in float64 with random weights, after known differences are removed.
+        noise: The difference in float32 divided by torch's own rounding error, after known differences are removed.
         named: The differences of architecture that the certificate named.
-        misses: Where the pair falls short, in words.
+        misses: What is wrong with the result, in words.
     """
 
     name: str
@@ -120,9 +120,9 @@ def measure(name: str, pair: Pair) -> Result:
 
 
 def _restored(pair: Pair, result: Result, plan: k3c.Alignment, before: Mapping[str, Values]) -> Result:
-    """Check every variable against the value of the other converter, and that the certificate names all differences.
+    """Check that every variable has the other converter's value, and that the certificate names all differences.
 
-    A backbone returns what its authors chose, in an order of their own: its layers are compared.
+    The layers are compared, not the outputs, because each library returns other outputs in another order.
     """
     after = _variables(pair.keras)
     report = _certificate(pair, pair.keras, plan)
@@ -139,7 +139,7 @@ def _restored(pair: Pair, result: Result, plan: k3c.Alignment, before: Mapping[s
 
 
 def _proven(pair: Pair, result: Result, plan: k3c.Alignment) -> Result:
-    """Check that both models compute the same function after the named differences are repaired."""
+    """Check that both models compute the same function after the known differences are removed (`Pair.repaired`)."""
     report = _certificate(pair, pair.keras, plan)
     named = _named(report) if pair.named else ()
     misses = [f"the certificate does not name: {text}" for text in pair.named if text not in " ".join(named)]
@@ -231,9 +231,10 @@ def _scramble(model: Any) -> None:
 
 
 def randomised(module: Any) -> Any:
-    """Return the torch module in evaluation mode with random parameters and statistics: no zero biases, no unit scales.
+    """Randomise parameters and statistics of a torch module (no zero biases, no unit scales); return it, in eval mode.
 
-    What must have one value because the other side does without (see `Drop`) is left to whoever calls this.
+    A tensor that must have a fixed value, because the Keras side lacks it (see `Drop`), is randomised too; the caller
+    must restore it.
     """
     import torch
 

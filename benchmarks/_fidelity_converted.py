@@ -74,7 +74,7 @@ TO_TORCH = {
 
 
 def to_keras(name: str) -> Pair:
-    """Return a module of the zoo and the Keras model converted from it."""
+    """Return a torch module of the zoo (`_zoo`) and the Keras model converted from it."""
     import keras3conv as k3c
     from benchmarks._zoo import architectures
 

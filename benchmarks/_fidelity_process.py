@@ -42,7 +42,7 @@ def judge(chosen: Sequence[Entry], jobs: int, limits: Limits, done: Callable[[Re
 
 
 def judged(entry: Entry, limits: Limits | None = None) -> Result:
-    """Return the result of a pair; if it cannot be built, aligned or judged, the result has the reason."""
+    """Return the result of a pair in a new process; if it cannot be built, aligned or judged, with the reason."""
     if missing := [package for package in entry.needs if find_spec(package) is None]:
         return Result(name=entry.name, misses=(f"not run: {', '.join(missing)} is not installed",))
     context = multiprocessing.get_context("spawn")

@@ -67,13 +67,13 @@ def _made(
     """Return a pair: save a small random transformers model to a folder, and load this folder with keras-hub.
 
     Args:
-        family: What transformers calls the family.
+        family: The name of the model family in transformers.
         config: The configuration.
-        inputs: What both are called with.
-        model: Which of the family's models is written; some converters want the names that one with a head has.
+        inputs: A function that returns the inputs of both models.
+        model: The model of the family that is saved; some converters need the weight names of a model with a head.
         base: Whether the torch side is the model without its head.
-        without: Torch layers that keras-hub has no place for, each with the reason.
-        settings: What keras-hub reads in a configuration under names that transformers no longer writes.
+        without: Torch layers without a counterpart in keras-hub, each with the reason.
+        settings: Entries of the configuration that keras-hub reads under names that transformers no longer writes.
     """
     if find_spec("torchvision") is not None:
         declare_operators()  # transformers imports torchvision where it is installed

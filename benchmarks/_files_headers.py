@@ -1,4 +1,4 @@
-"""What files cost before they are used: reading the header of a large one, and refusing a bomb."""
+"""Measure the time to read the header of a large file, and to refuse a file that declares far more than it has."""
 
 import resource
 import subprocess
@@ -19,7 +19,7 @@ class Result:
 
     Attributes:
         part: What was measured.
-        way: The method that is compared with the reference.
+        way: The method that is measured.
         ratio: The median of the ratios of the rounds, or a number of another unit.
         limit: The largest accepted ratio; None if there is no limit.
         seconds: The median time of the method.
@@ -38,7 +38,7 @@ class Result:
 
 
 def inspected(folder: Path, rounds: int, number: int = 100_000) -> list[Result]:
-    """What `inspect` reads of a file of many tensors: the time of this process, in seconds."""
+    """Measure the processor time in seconds to read what `inspect` shows of a file with many tensors."""
     Fixture("", ((16,),) * number).save(folder / "in.safetensors")
     times = []
     for _ in range(max(3, rounds // 2)):
@@ -49,7 +49,7 @@ def inspected(folder: Path, rounds: int, number: int = 100_000) -> list[Result]:
 
 
 def refused(folder: Path, rounds: int) -> list[Result]:
-    """What a command takes longer to refuse a bomb than to refuse a file that is not there, in milliseconds."""
+    """Measure how many milliseconds longer a command needs to refuse a malicious file than to report a missing one."""
     bombs = {
         "a safetensors header of 2^60 bytes": (folder / "a.safetensors", (1 << 60).to_bytes(8, "little") + b"{}"),
         "a zip archive of 1 GiB of zeros": (folder / "b.keras", b""),
@@ -72,7 +72,7 @@ def refused(folder: Path, rounds: int) -> list[Result]:
 
 
 def _seconds_to_refuse(path: Path) -> float:
-    """The processor time of a command that refuses a file."""
+    """Return the processor time of a command that refuses a file."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "keras3conv", "inspect", str(path)]
     finished = subprocess.run(command, capture_output=True, check=False)

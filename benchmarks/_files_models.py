@@ -45,7 +45,7 @@ class Fixture:
             file.truncate(file.tell() + self.size)
 
     def plan(self) -> Alignment:
-        """The plan that pairs every weight with the kernel of its Keras layer."""
+        """Return the plan that pairs every weight with the kernel of its Keras layer."""
         torch, keras = (ModelView(side=side, name="net", layers=tuple(self._layers(side))) for side in SIDES)
         pairs = tuple(
             Pair(

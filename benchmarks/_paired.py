@@ -33,8 +33,8 @@ class Ratio:
         processor: The median ratio of the processor times.
         wall: The median ratio of the wall times.
         spread: The spread of the ratios of the processor times.
-        milliseconds: The shortest processor time of the work.
-        target: The ratio that is wanted; None where nothing is promised.
+        milliseconds: The shortest processor time of the task.
+        target: The largest ratio that meets the target; None if there is no target.
     """
 
     group: str
@@ -64,7 +64,7 @@ class Ratio:
 
     @property
     def fails(self) -> bool:
-        """Whether `--check` fails: the target is missed, or the rounds differ so much that it may be."""
+        """Whether `--check` fails: the target is missed, or the rounds differ too much to tell."""
         if self.target is None:
             return False
         most = self.processor * (1 + self.spread) if self.is_refused else self.processor

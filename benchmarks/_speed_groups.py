@@ -92,7 +92,7 @@ def to_torch(rounds: int) -> Iterator[Ratio]:
 def transfers(rounds: int) -> Iterator[Ratio]:
     """Compare a live transfer on the current backend with handwritten loops.
 
-    The loop fills a model of its own, as without this package: a transfer changes the memory order of kernels.
+    The loop fills a separate model that no transfer has touched: a transfer changes the memory order of kernels.
     """
     import keras
 
@@ -158,12 +158,12 @@ def _sharing(rounds: int) -> Ratio:
 
 
 def _moved(module: Any) -> dict[str, Any]:
-    """The tensors of a module with their axes in Keras' order, as views."""
+    """Return views of the tensors of a module, with their axes in Keras' order."""
     return moved({name: tensor.detach().numpy() for name, tensor in module.state_dict(keep_vars=True).items()})
 
 
 def moved(state: dict[str, Any]) -> dict[str, Any]:
-    """Arrays with their axes in Keras' order, as views."""
+    """Return views of arrays, with their axes in Keras' order."""
     import numpy as np
 
     orders = {4: (2, 3, 1, 0), 2: (1, 0)}

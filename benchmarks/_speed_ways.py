@@ -1,4 +1,4 @@
-"""Measure the groups of `speed` for plans, certificates, and the way from a checkpoint to a file of Keras weights."""
+"""Measure three groups of `speed`: plans, certificates, and the conversion of a checkpoint to a Keras weight file."""
 
 import tempfile
 from collections.abc import Iterator
@@ -77,7 +77,7 @@ def large_certificate(rounds: int) -> Iterator[Ratio]:
 
 
 def checkpoints(rounds: int) -> Iterator[Ratio]:
-    """Compare the way from a checkpoint of a ResNet-50 to a file of Keras weights with a script in the right order.
+    """Compare the conversion of a ResNet-50 checkpoint to a Keras weight file with a handwritten script.
 
     The script, too, knows which tensor goes where: it builds the Keras model, assigns, and saves with Keras.
     """

@@ -40,7 +40,7 @@ def application(place: int) -> Any:
 
 
 def side_of(kind: str, place: int, side: str) -> Any:
-    """Return one side of a pair."""
+    """Return one model of a pair; `side` is "torch" or "keras"."""
     return getattr(pair_of(kind, place), side)
 
 
@@ -118,7 +118,7 @@ def wrong_weights() -> Any:
 
 @cache
 def planted_place() -> int:
-    """Return the index of the rule for `wrong_weights`."""
+    """Return the index of the rule whose example `wrong_weights` uses."""
     from keras3conv.rules.library import list_rules
 
     return next(place for place, rule in enumerate(list_rules()) if rule.keras == "keras.layers.Dense")

@@ -4,7 +4,8 @@
     python -m benchmarks bench_convert --to keras --jobs 2 --lines results.jsonl --table benchmarks/TO_KERAS.md
 
 Each row has a process of its own with a time limit, forked from a server that has imported the frameworks. Two more
-processes, without torch, load what it saved, on JAX and on TensorFlow. A row in the file of results is not tried again.
+processes, without torch, load what it saved, on JAX and on TensorFlow. A row that is in the file of results is not
+measured again.
 """
 
 import argparse
@@ -47,14 +48,14 @@ class Row:
         float64: The largest difference in float64, relative to the largest value of an output.
         float32: Whether the difference in float32 is within the noise of float32.
         transposes: The number of permutations that the model computes.
-        lines: The length of the text.
+        lines: The number of lines of the generated code.
         layers: The number of layers.
-        trainable: Whether both have the same number of trainable elements.
-        step: How far the weights are apart after one step of SGD in float64, relative to the step.
-        jax: Whether the saved model, loaded without torch, returns the same on JAX.
+        trainable: Whether both models have the same number of trainable elements.
+        step: The difference of the weights after one step of SGD in float64, relative to the step.
+        jax: Whether the saved model, loaded without torch, returns the same outputs on JAX.
         tensorflow: The same on TensorFlow.
-        seconds: How long the processor worked on the conversion.
-        problems: What went wrong, by the part that it went wrong in.
+        seconds: The processor time of the conversion in seconds.
+        problems: The error of each part of the measurement that failed, by its name.
     """
 
     name: str
@@ -210,7 +211,7 @@ def backend_main() -> int:
 
 
 def _reloaded(folder: Path, keras: Any, np: Any, judge: Any) -> str:
-    """Return the error of a saved model on this backend; an empty text if there is none."""
+    """Return what is wrong with a saved model on this backend; an empty text if nothing is."""
     with np.load(folder / "values.npz") as file:
         values = dict(file)
     given = [values[f"given{place}"] for place in range(sum(name.startswith("given") for name in values))]
@@ -232,7 +233,7 @@ def _reloaded(folder: Path, keras: Any, np: Any, judge: Any) -> str:
 
 
 def _like(array: Any, found: Any, expected: Any) -> Any:
-    """Return the array in the axis order of the Keras model."""
+    """Return `found`, the values of Keras, if it has the shape of `expected`; else `array`, those of torch."""
     return found if expected.shape == found.shape else array
 
 
@@ -245,7 +246,7 @@ class _Backend:
         self.done = 0
 
     def reloaded(self, folder: Path) -> str:
-        """Return the error of a saved model on this backend; empty if there is none."""
+        """Return what is wrong with a saved model on this backend; an empty text if nothing is."""
         if self.process is None or self.process.poll() is not None or self.done >= 50:
             self.stop()
             command = [sys.executable, "-c", "from benchmarks._to_keras import backend_main; backend_main()"]

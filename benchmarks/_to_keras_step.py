@@ -21,15 +21,15 @@ it is zero but for this error.
 def step_difference(module: Any, inputs: Any, conversion: Any) -> float:
     """Return the difference of the weights after one step, relative to the change that the step makes.
 
-    Both sides start from the same weights and see the same inputs. The loss weighs every output with numbers of its
-    own. Statistics are not compared: those of Keras are of the biased variance. Neither is the bias of a recurrent
-    layer that holds the sum of torch's two, each of which torch moves. See `relative_difference` for weights that the
-    step does not move.
+    Both sides start from the same weights and see the same inputs. The loss is a sum of all output elements with
+    random weights. Two kinds of tensors are not compared: moving statistics, as Keras uses the biased variance; and a
+    bias of a recurrent layer that is the sum of two biases in torch, each of which torch changes. See
+    `relative_difference` for weights that the step does not change.
 
     Args:
         module: The torch module; it is left as it is.
         inputs: The inputs of the module.
-        conversion: The conversion of it; its Keras model is left as it is.
+        conversion: The result of `convert` for it; its Keras model is left as it is.
     """
     import numpy as np
     from torch.nn.modules.batchnorm import _BatchNorm
@@ -70,13 +70,13 @@ def step_difference(module: Any, inputs: Any, conversion: Any) -> float:
 
 
 def relative_difference(weights: Mapping[str, tuple[Any, Any, Any]]) -> float:
-    """Return the largest difference of a weight after a step, relative to how far the step moved its tensor.
+    """Return the largest difference of a weight after a step, relative to the change of its tensor in the step.
 
-    A difference no larger than the rounding errors of float64 (that of the weight itself, and that of a gradient whose
-    terms cancel) is at most `STEP`; a larger one in a tensor that the step does not move is above it.
+    The result is at most `STEP` if no difference is larger than the rounding errors of float64: that of the weight, and
+    that of a gradient whose terms cancel. It is larger if a tensor differs more that the step does not change.
 
     Args:
-        weights: By path, a tensor before the step, after that of Keras, and after that of torch.
+        weights: By path, a tensor before the step, after the step in Keras, and after the step in torch.
     """
     import numpy as np
 
@@ -101,7 +101,7 @@ def _wide(given: Any) -> Any:
 
 
 def _named(outputs: Any) -> dict[str, Any]:
-    """Return the outputs that depend on a weight, by name."""
+    """Return the outputs whose gradient is needed (they depend on a weight), by name."""
     import torch
 
     from keras3conv.frameworks.shared.recording import flatten
@@ -111,7 +111,7 @@ def _named(outputs: Any) -> dict[str, Any]:
 
 
 def _step_torch(module: Any, args: Any, kwargs: Any) -> dict[str, Any]:
-    """Move the weights, and return what the loss multiplies each output with."""
+    """Make one training step of the torch module; return the factors of each output in the loss."""
     import torch
 
     from keras3conv.frameworks.torch.modes import Float64
@@ -128,7 +128,7 @@ def _step_torch(module: Any, args: Any, kwargs: Any) -> dict[str, Any]:
 
 
 def _switch(model: Any) -> list[tuple[Any, float]]:
-    """Turn off the dropouts, and return their rates."""
+    """Set the rates of all dropout layers of the model to zero; return the layers with their old rates."""
     layers = [layer for layer in model._flatten_layers() if isinstance(getattr(layer, "rate", None), float)]
     rates = [(layer, layer.rate) for layer in layers]
     for layer in layers:
@@ -137,7 +137,7 @@ def _switch(model: Any) -> list[tuple[Any, float]]:
 
 
 def _step_keras(model: Any, inputs: Any, program: Any, factors: dict[str, Any]) -> None:
-    """Move the weights; outputs without names stand in the order of those of torch."""
+    """Make one training step of the Keras model; outputs without names are in torch's order."""
     import torch
 
     from keras3conv.frameworks.shared.recording import flatten

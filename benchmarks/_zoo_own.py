@@ -70,7 +70,7 @@ class Cells(nn.Module):
         self.head = nn.Linear(6, 2)
 
     def forward(self, x: torch.Tensor) -> Any:
-        """Return two numbers for each of the steps."""
+        """Return two numbers for each time step."""
         hidden, cell = x.new_zeros(x.shape[0], 6), x.new_zeros(x.shape[0], 6)
         made = []
         for step in x.unbind(1):
@@ -107,7 +107,7 @@ class UNet(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """A variational autoencoder; in evaluation its code is the mean."""
+    """A variational autoencoder; in evaluation mode the latent code is the mean."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class Autoencoder(nn.Module):
 
 
 class Causal(nn.Module):
-    """A block of WaveNet: a dilated causal convolution with a gate, a connection around it and one past it."""
+    """A block of WaveNet: a gated dilated causal convolution with a residual and a skip connection."""
 
     def __init__(self, dilation: int) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class Causal(nn.Module):
         self.skip, self.rest = nn.Conv1d(6, 8, 1), nn.Conv1d(6, 6, 1)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the input of the next block and what the last layers add up."""
+        """Return the input of the next block, and the skip output, which the last layers add up."""
         value, gate = self.conv(functional.pad(x, (self.past, 0))).chunk(2, 1)
         hidden = torch.tanh(value) * torch.sigmoid(gate)
         return x + self.rest(hidden), self.skip(hidden)
@@ -172,7 +172,7 @@ class Temporal(nn.Module):
         self.shortcut, self.head = nn.Conv1d(4, 6, 1), nn.Linear(6, 2)
 
     def forward(self, x: torch.Tensor) -> Any:
-        """Return two numbers from the last step."""
+        """Return two numbers computed from the last time step."""
         made = functional.relu(self.first(x)[..., :-2])
         made = functional.relu(self.second(made)[..., :-4])
         return self.head((made + self.shortcut(x))[..., -1])
@@ -226,7 +226,7 @@ class Coupling(nn.Module):
         self.nets = nn.ModuleList(nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 6)) for _ in range(3))
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the code and the logarithm of the volume."""
+        """Return the latent code and the logarithm of the Jacobian determinant."""
         volume = x.new_zeros(x.shape[0])
         for net in self.nets:
             first, second = x.chunk(2, -1)
@@ -257,7 +257,7 @@ class Mixer(nn.Module):
 
 
 class Points(nn.Module):
-    """A PointNet: each point alone, then the largest of every feature."""
+    """A PointNet: a network for each point, then the maximum over all points."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -299,14 +299,14 @@ class Recommender(nn.Module):
         self.head = nn.Linear(10, 1)
 
     def forward(self, user: torch.Tensor, item: torch.Tensor) -> Any:
-        """Return how much each user likes an item."""
+        """Return a score for each pair of user and item."""
         product = self.users(user) * self.items(item)
         deep = self.mlp(torch.cat([self.users2(user), self.items2(item)], -1))
         return torch.sigmoid(self.head(torch.cat([product, deep], -1))).squeeze(-1)
 
 
 class Sequences(nn.Module):
-    """torch's own encoder and decoder with a causal mask."""
+    """An encoder and decoder of `nn.Transformer` with a causal mask."""
 
     def __init__(self) -> None:
         super().__init__()

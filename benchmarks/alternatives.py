@@ -1,4 +1,4 @@
-"""What other routes make of the same models: a script that goes by order, ONNX, and keras-hub's converters.
+"""Measure other ways on the same models: a script that pairs layers by order, ONNX, and keras-hub's converters.
 
     KERAS_BACKEND=torch python -m benchmarks alternatives --markdown benchmarks/ALTERNATIVES.md
 
@@ -40,7 +40,7 @@ Written by `KERAS_BACKEND=torch python -m benchmarks alternatives --markdown ben
 
 
 def _each(measure: Callable[[str], Row], names: Sequence[str]) -> Iterator[Row]:
-    """Yield a row for each name, measured in another process."""
+    """Yield the result of `measure` for each name, each in another process."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         for row in pool.map(measure, names):
@@ -54,7 +54,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def order_section(rows: Sequence[ByOrder]) -> str:
-    """Return the section about scripts that go by order."""
+    """Return the section of the page about scripts that pair layers by order."""
     whole = sum(row.right == row.tensors for row in rows)
     table = _table(
         ("pair", "tensors", "placed right by order", ""), [(r.name, r.tensors, r.right, r.note) for r in rows]
@@ -64,7 +64,7 @@ def order_section(rows: Sequence[ByOrder]) -> str:
 
 
 def onnx_section(rows: Sequence[ThroughOnnx]) -> str:
-    """Return the section about the way through ONNX."""
+    """Return the section of the page about the way through ONNX."""
     there = [row for row in rows if row.onnx is not None]
     kept = sum(row.onnx == row.trainable for row in there)
     converted = sum(row.converted == row.trainable for row in rows)
@@ -89,7 +89,7 @@ def onnx_section(rows: Sequence[ThroughOnnx]) -> str:
 
 
 def hub_section() -> str:
-    """Return the section about keras-hub's converters."""
+    """Return the section of the page about keras-hub's converters."""
     os.environ.setdefault("KERAS_BACKEND", "torch")
     import keras_hub
 
@@ -105,7 +105,7 @@ def hub_section() -> str:
 
 
 def main() -> None:
-    """Measure all routes, and write the page."""
+    """Measure all ways, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--markdown", type=Path, help="write the page here")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Convert every model of `keras.applications` to torch: proven, trainable, compiled, exported, fast.
+"""Convert every model of `keras.applications` to torch, and measure whether the module is equal, trainable and fast.
 
     python -m benchmarks bench_convert --check
     python -m benchmarks bench_convert ResNet50 MobileNetV2 --compile inductor --speed
@@ -51,19 +51,19 @@ class Result:
 
     Attributes:
         name: The name of the function in `keras.applications`.
-        converted: Whether there is a module.
-        certificate: Whether every proof passed; a proof that was skipped is none.
-        trainable: How many trainable numbers the Keras model has.
-        trainable_torch: How many the module has.
-        step: How far the weights are apart after one step of SGD in float64, relative to the step.
-        compiled: The backend with which `torch.compile` makes one graph of it that returns the same; empty if it was
-            not tried, "no" if it does not.
+        converted: Whether the conversion returned a module.
+        certificate: Whether every proof passed; a proof that was skipped does not count as passed.
+        trainable: The number of trainable elements of the Keras model.
+        trainable_torch: The number of trainable elements of the module.
+        step: The difference of the weights after one step of SGD in float64, relative to the step.
+        compiled: The backend with which `torch.compile` makes one graph of the module that returns the same outputs;
+        empty if it was not tried, "no" if it fails.
         exported: Whether `torch.export` succeeds.
-        lines: The length of the text.
-        permutes: How many permutations are left in it.
-        seconds: How long conversion and proof took.
+        lines: The number of lines of the generated code.
+        permutes: The number of permutations in the generated code.
+        seconds: The seconds that conversion and proof took.
         size: The height and the width of the images.
-        backend: What Keras ran on.
+        backend: The Keras backend.
         speed: The time and arithmetic relative to torchvision's modules; None if not measured.
         said: The error; empty if there is none.
     """
@@ -196,7 +196,7 @@ def names() -> list[str]:
 
 
 def main() -> int:
-    """Prints a line for every model; with --check the exit status is 1 if one of them is not as it should be."""
+    """Print a line for every model; with --check the exit status is 1 if a measured part of a model failed."""
     if sys.argv[1:3] == ["--to", "keras"]:
         from benchmarks import _to_keras
 

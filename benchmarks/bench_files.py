@@ -243,7 +243,7 @@ def _in_a_process(folder: Path, fixture: Fixture, limit: int) -> dict[str, float
 
 
 def child(task: str) -> None:
-    """Transfer once; print the increase of the peak anonymous memory, and its slope."""
+    """Transfer once in this process; print by how much the peak anonymous memory grows, and the growth per gigabyte."""
     folder, shapes, limit = json.loads(task)
     fixture = Fixture("", tuple(map(tuple, shapes)))
     small = Path(folder) / "small.safetensors"

@@ -70,7 +70,7 @@ class Result:
 
     @property
     def target(self) -> str:
-        """The target of the case."""
+        """The target of the case in words: the smallest speed-up, or the largest additional time."""
         if self.case.wanted:
             return f">= {self.case.wanted:g}"
         return f">= {NOT_SLOWER:g}" if self.case.size >= MEGABYTE else f"<= {OVERHEAD * 1e6:g} µs more"

@@ -39,10 +39,10 @@ gigabytes of CUDA libraries, which the machine of these trials could not install
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """An environment to make.
+    """A virtual environment to create.
 
     Attributes:
-        name: What it shows.
+        name: What the environment tests, in words.
         python: The version of Python.
         extras: The extras of keras3conv.
         pins: Further requirements, which choose versions.
@@ -58,12 +58,12 @@ class Environment:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What came of an environment.
+    """The result of the test in one environment.
 
     Attributes:
         name: The environment.
         python: The version of Python.
-        asked: What was installed.
+        asked: The requirements that were installed.
         versions: The versions that pip chose.
         megabytes: The size of the environment.
         result: "passed", or the last line of the failure.

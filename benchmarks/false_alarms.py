@@ -2,9 +2,9 @@
 
     python -m benchmarks false_alarms --check [--align]
 
-The pairs are correct by construction, so whatever a certificate finds in one is a false alarm. The examples are paired
-by their own rules: on trial is the certificate, not the planner. With --align both are: each pair is aligned by the
-probe, as anybody would, and the weights are moved by that plan. A pair whose plan has problems is listed as well.
+The pairs are correct by construction, so whatever a certificate finds in one is a false alarm. The plan of an example
+follows from its rule, so that only the certificate is tested. With --align the planner is tested, too: `align` makes
+the plan, by which the weights are transferred. A pair whose plan has problems is listed as well.
 """
 
 import argparse

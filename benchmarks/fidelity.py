@@ -3,10 +3,10 @@
     KERAS_BACKEND=torch python -m benchmarks fidelity --check --markdown benchmarks/FIDELITY.md
     KERAS_BACKEND=torch python -m benchmarks fidelity --jobs 2 --only '*to Keras' --lines results.jsonl --keep
 
-One line a pair. "placed right" is proven: the converter of another project put the weights in place, and every variable
-comes back bit for bit; or both models compute the same function in float64, under weights that hide nothing. Where the
-two architectures differ, the certificate must name the difference, and where it can be repaired they must compute the
-same without it. A pair that cannot be built is a line that says so.
+One line a pair. "placed right" (paired with the right tensor) is proven in one of two ways: another project's converter
+wrote the weights, and every variable comes back bit for bit; or both models compute the same function in float64.
+Where the two architectures differ, the certificate must name the difference, and where it can be repaired they must
+compute the same without it. A pair that cannot be built is a line that says so.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def cells(result: Result) -> tuple[str, ...]:
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """Return the Markdown page: an introduction, the table, and the pairs that fall short."""
+    """Return the Markdown page: an introduction, the table, and the pairs with a wrong or unproven result."""
     rows = [COLUMNS, tuple("---" for _ in COLUMNS), *map(cells, results)]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     good = sum(not result.misses for result in results)
@@ -161,7 +161,7 @@ def _options() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Print a line for every finished pair; with --check a pair that falls short gives exit status 1."""
+    """Print a line for every finished pair; with --check a wrong or unproven pair gives exit status 1."""
     options, known = _options(), entries()
     chosen = [entry for entry in known if not options.only or any(fnmatch(entry.name, name) for name in options.only)]
     if options.list:

@@ -1,4 +1,4 @@
-"""A sharded checkpoint larger than the memory, into sharded Keras weights, killed once and resumed.
+"""Transfer a sharded checkpoint larger than the memory to sharded Keras weights; kill the process once and resume.
 
     python -m benchmarks large
     python -m benchmarks large --gigabytes 8 --memory 1024
@@ -34,7 +34,7 @@ MARK = 1000
 
 
 def main() -> int:
-    """Run what the arguments name; return 1 if a claim does not hold."""
+    """Run the transfer, or the child process of one; return 1 if a check fails."""
     parser = argparse.ArgumentParser(prog="large", description=__doc__)
     parser.add_argument("--gigabytes", type=float, default=8.0)
     parser.add_argument("--memory", type=int, default=1024, help="the limit of the memory in MiB (default: 1024)")
@@ -73,7 +73,7 @@ def child(folder: Path, memory: int, shard: str) -> int:
 
 
 def run(folder: Path, gigabytes: float, memory: int, shard: str, kill_after: int) -> dict[str, str]:
-    """Kill a transfer, go on with it, and check the result."""
+    """Start a transfer, kill it, resume it, and check the result."""
     fixture = Fixture("large", (SHAPE,) * max(2, round(gigabytes * 1e9 / (4 * SHAPE[0] * SHAPE[1]))))
     save(folder, fixture)
     (folder / "plan.json").write_text(fixture.plan().to_json())
@@ -111,7 +111,7 @@ def run(folder: Path, gigabytes: float, memory: int, shard: str, kill_after: int
 
 
 def finished(folder: Path) -> dict[str, int]:
-    """The finished shards of a running transfer, each with the time of its last change."""
+    """Return the finished shards of a running transfer, each with the time of its last change."""
     notes = folder.glob(".k3c-*/new/*.finished")
     shards = [note.with_name(note.name.removesuffix(".finished")) for note in notes]
     return {shard.name: shard.stat().st_mtime_ns for shard in shards}
@@ -137,7 +137,7 @@ def save(folder: Path, fixture: Fixture) -> None:
 
 
 def compare(source: Path, made: Path, fixture: Fixture) -> None:
-    """Compare every tensor of both sides."""
+    """Raise `AssertionError` if a written tensor differs from that of the checkpoint."""
     torch, keras = formats.read(source), formats.read(made)
     places = {tensor.location: tensor.path for tensor in keras.tensors()}
     for planned in fixture.plan().keras.tensors():

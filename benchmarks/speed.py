@@ -31,12 +31,12 @@ COLUMNS = ("group", "work", "beside", "processor time", "wall time", "spread", "
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """A group of ratios.
+    """A group of speed ratios that are measured in one process.
 
     Attributes:
-        name: What `--only` calls it.
+        name: The name of the group for `--only`.
         backend: The Keras backend of its process.
-        network: The network that it measures; empty where it has its own.
+        network: The network that it measures; empty if the group defines its own.
         is_quick: Whether it runs without `--full`.
     """
 

@@ -101,7 +101,7 @@ def planned(folder: Path, number: int) -> Iterator[dict[str, Any]]:
 
 
 def saved(folder: Path, kind: str, place: int) -> dict[str, str]:
-    """Save the inputs of a pair, and its plan if it is known; return the keys of its task."""
+    """Save the inputs of a pair, and its plan if it is known; return the entries for its task in the sweep file."""
     from benchmarks._sweep_models import pair_of
 
     pair = pair_of(kind, place)
@@ -137,7 +137,7 @@ def swept(folder: Path, jobs: int) -> list[str]:
 
 
 def rows_of(results: Path) -> list[dict[str, Any]]:
-    """Return the complete rows in the current results."""
+    """Return the complete rows in the file of results, which a sweep may be writing."""
     path = results / "results.jsonl"
     text = path.read_text() if path.exists() else ""
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]

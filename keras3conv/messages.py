@@ -37,7 +37,7 @@ class Collapsed:
 
 @dataclass(frozen=True, kw_only=True)
 class _Block:
-    """Rows that are printed as one line.
+    """Rows (tuples of paths) that are printed as one line.
 
     Attributes:
         cells: The numbers (or ranges of numbers) in the paths, in order.
@@ -90,7 +90,7 @@ def collapse_problems(problems: Sequence[Problem]) -> list[Problem]:
 
 
 def _merged(blocks: list[_Block]) -> list[_Block]:
-    """Merge the blocks along each number position in turn, from the last to the first."""
+    """Merge blocks (rows printed as one line) along each number position in turn, from the last to the first."""
     for position in reversed(range(len(blocks[0].cells))):
         blocks = _merged_along(blocks, position)
     return blocks

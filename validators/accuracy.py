@@ -91,7 +91,7 @@ def check(subject: Subject) -> Section:
 
 
 def require_fitting(subject: Subject) -> None:
-    """Raise `InputError` if no output has one row of class scores per label; called before the slow proofs."""
+    """Raise `InputError` if no model output has one row of class scores per label; called before the slow proofs."""
     if subject.options.labels is not None and not subject.skip_reason:
         _scored(subject, subject.options.labels)
 

@@ -1,4 +1,6 @@
-"""Compare every layer output of the deployed models, against the noise floor of the torch module.
+"""Compare every layer output of both models, run with their own weights and dtype as they are used in practice.
+
+The limit is the noise floor: how far the torch module's float32 outputs are from its own float64 outputs.
 
 Every Keras layer is compared twice: in the whole model, on the inputs that Keras computed, and in isolation, on the
 inputs that torch recorded. In isolation, differences of earlier layers have no effect.
@@ -32,7 +34,7 @@ class _JudgedCall:
         call: The call in the whole models.
         whole: Judgement of the call in the whole models; None if there is nothing to compare.
         isolated: Judgement of the layer in isolation; None if there is nothing to compare.
-        is_compensated: A neighbouring layer compensates the difference.
+        is_compensated: Whether a neighbouring layer compensates the difference.
     """
 
     call: CallPair

@@ -111,7 +111,7 @@ def _rows(subject: Subject, finished: Mapping[str, Recording]) -> Iterator[_Row]
 def _compare_backends(
     subject: Subject, first: tuple[str, Recording], second: tuple[str, Recording], output: str
 ) -> _Row:
-    """Compare one output of two backends, with torch's noise floor as the limit."""
+    """Compare one output of two backends; the limit is torch's noise floor, the rounding error of its float32 run."""
     first_output, second_output = first[1].outputs[output], second[1].outputs[output]
     names = {"first": first[0], "second": second[0], "output": output or "0"}
     if first_output.shape != second_output.shape:

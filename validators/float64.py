@@ -1,4 +1,4 @@
-"""Prove that both models compute the same function: run them in float64 under non-degenerate probe weights."""
+"""Prove that both models compute the same function: run them in float64 with random weights in place of their own."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -96,7 +96,7 @@ def _judge(subject: Subject, variant: Variant, original: Subject) -> Section:
 
 
 def _judged(subject: Subject, variant: Variant, original: Subject, nearby: NearbyRun, *, constants: bool) -> Section:
-    """Judge one run; `constants` accepts differences as small as the rounding of constants to float32."""
+    """Judge one run; with `constants`, accept differences as small as the rounding of constants to float32."""
     variation = f", {variant.name}" if variant.name else ""
     calls = _judged_calls(subject, variant, original, nearby, constants=constants)
     failed = [index for index, judged in enumerate(calls) if judged.failed]
@@ -167,7 +167,7 @@ def _may_be_rounding(diff: Diff | None) -> bool:
 
 
 def _summary(calls: Sequence[_JudgedCall], worst_output: float, variation: str) -> str:
-    """Return the largest errors in words; those of a further run follow those of the first run, and are brief."""
+    """Return the largest errors in words; briefly for a further run (`variation`), after those of the first run."""
     judged = [call for call in calls if not call.note]
     worst_layer = max((call.diff.max_rel for call in judged if call.diff), default=0.0)
     parts = [f"outputs agree to {worst_output:.2g}", f"{count(len(judged), 'layer call')} to {worst_layer:.2g}"]

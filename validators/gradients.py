@@ -99,7 +99,7 @@ def check(subject: Subject) -> Section:
 
 
 def _without_rounded_constants(subject: Subject, comparison: _Comparison) -> _Comparison:
-    """Return a comparison as passed if its error is as small as the rounding of a constant to float32."""
+    """Return the comparison, marked as passed if its error is as small as the rounding of a constant to float32."""
     is_rounded = not comparison.passed and may_be_rounded(subject, comparison.error)
     return replace(comparison, passed=True, explanation=None) if is_rounded else comparison
 
@@ -135,7 +135,7 @@ def _untrained(subject: Subject) -> dict[str, str]:
 
 
 def _loss_weights(subject: Subject) -> tuple[dict[str, Array], dict[str, Array]] | str:
-    """Return the weight of every output element in the loss, for torch and for Keras; or the reason for no loss."""
+    """Return the weight of every output element in the loss, for torch and Keras; or why there can be no loss."""
     generator = np.random.default_rng(SEED)
     torch: dict[str, Array] = {}
     keras: dict[str, Array] = {}
@@ -176,7 +176,7 @@ def _compare_gradients(
 
 
 def _is_trained(subject: Subject, mapping: WeightMapping) -> bool:
-    """Return whether both sides have the weights of a mapping and train them."""
+    """Return whether a mapping (torch tensors to Keras variables) has trainable weights on both sides."""
     is_trained = all(path in subject.probe_weights and path in subject.parameters for path in mapping.torch)
     return is_trained and bool(mapping.keras)
 

@@ -32,7 +32,7 @@ Verdict = Literal["equal", "failed", "training only", "proven by float64", "not 
 
 @dataclass(frozen=True, kw_only=True)
 class _JudgedField:
-    """A field, the verdict on it, and the reason for the verdict."""
+    """A hyper-parameter (field) of a layer pair, the verdict on it, and the reason for the verdict."""
 
     field: FieldPair
     verdict: Verdict
@@ -40,7 +40,7 @@ class _JudgedField:
 
 
 def check(subject: Subject) -> Section:
-    """Judge every field that the rules compare."""
+    """Judge every hyper-parameter (field) that the rules of the layer pairs compare."""
     fields = [] if subject.skip_reason else list(_judged_fields(subject))
     if not fields:
         reason = subject.skip_reason or "no layer pair has a configuration on both sides"

@@ -20,7 +20,7 @@ _REQUESTED_BY = {
 
 
 def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
-    """Return the requested proofs by name, in the order of the certificate; without options the standard proofs.
+    """Return the functions of the requested proofs, by name, in the certificate's order; by default the standard ones.
 
     Raises:
         InputError: The options name an unknown proof, or an optional proof whose argument is missing.

@@ -1,4 +1,7 @@
-"""Compare the outputs of the deployed models, against the noise floor of the torch module."""
+"""Compare the outputs of both models, run with their own weights and dtype as they are used in practice.
+
+The limit is the noise floor: how far the torch module's outputs in its own dtype are from those in float64.
+"""
 
 from dataclasses import replace
 
@@ -19,7 +22,7 @@ CLAIM = (
 
 
 def check(subject: Subject) -> Section:
-    """Compare the outputs of the whole models, and check that neither model is random."""
+    """Compare the outputs of the whole models, and check that each returns the same when it is called again."""
     if subject.skip_reason:
         return Section(name="outputs", status="skipped", claim=CLAIM, summary="not run", reason=subject.skip_reason)
     rows: list[tuple[str, str, float | None, float | None, float | None, str]] = []

@@ -13,7 +13,7 @@ CLAIM = "After the transforms the weights of both models are bit-identical, in b
 
 
 def check(subject: Subject) -> Section:
-    """Compare every tensor of the plan, in both directions."""
+    """Transform every tensor of the plan from torch to Keras and from Keras to torch, and compare the bytes."""
     problems: list[Problem] = []
     lossy: list[tuple[str, str]] = []
     nonfinite: list[str] = []
@@ -60,7 +60,7 @@ _COMPUTED = "declared loss: torch computes the weight from other tensors, which 
 
 
 def _computed_weights(subject: Subject) -> tuple[tuple[str, str], ...]:
-    """Return the mappings of weights that torch computes from other tensors (weight norm, a standardised kernel)."""
+    """Return the torch and Keras paths of weights that torch computes from other tensors (weight norm)."""
     names = {tensor.path for tensor in subject.torch_view.tensors() if tensor.is_computed}
     return tuple(
         (", ".join(mapping.torch), ", ".join(mapping.keras))
@@ -70,7 +70,7 @@ def _computed_weights(subject: Subject) -> tuple[tuple[str, str], ...]:
 
 
 def _difference(mapping: WeightMapping, torch: tuple[Array, ...], keras: tuple[Array, ...]) -> str:
-    """Return the difference between the weights of a mapping, in words; empty if there is none."""
+    """Return how the torch and Keras weights of a mapping differ after its transform, in words; empty if equal."""
     from_torch = mapping.transform(torch)
     for path, expected, actual in zip(mapping.keras, from_torch, keras, strict=True):
         if not _same_bits(expected, actual):

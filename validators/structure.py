@@ -14,7 +14,7 @@ CLAIM = "The plan maps every tensor of both models exactly once, to tensors of f
 
 
 def check(subject: Subject) -> Section:
-    """Check the plan against both models."""
+    """Check that the plan (pairs of torch tensors and Keras variables) fits both models and leaves no tensor out."""
     plan = subject.plan
     model_differences = _model_differences(subject)
     problems = (*model_differences, *plan.problems())

@@ -1,1 +1,1 @@
-"""Convert architectures: lower a call graph to a program, simplify it by passes, write it as source code."""
+"""Convert architectures: a call graph becomes a program (a list of statements), and that becomes source code."""

@@ -39,10 +39,10 @@ class Conversion:
         model: The new model with its weights: a module in evaluation mode, an instance of the class `Model` in
             `source`, or the Keras model that `build_model` in `source` returns.
         source: The text of `model.py`.
-        alignment: The plan, which pairs the tensors of the module with the tensors of the Keras model.
+        alignment: The plan: the pairs of torch tensors and Keras variables, with their transforms.
         report: The certificate; None with `validate=False`.
         graph: The traced call graph.
-        program: The program from which `source` was written.
+        program: The program (the new model as a list of statements) from which `source` was written.
         inputs: The inputs of the new model in the validation.
         target: The framework of the new model.
         constants: The arrays of `constants.npz`, which `model.py` of a Keras model reads.
@@ -62,7 +62,7 @@ class Conversion:
 
     @property
     def plan(self) -> Alignment:
-        """The plan, under the name that `transfer` and `validate` give it."""
+        """The plan (`alignment`), by the name of the argument of `transfer` and `validate`."""
         return self.alignment
 
     def save(self, folder: str | PathLike[str], *, overwrite: bool = False) -> tuple[WrittenFile, ...]:

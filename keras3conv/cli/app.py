@@ -176,7 +176,7 @@ def _quieten_tensorflow() -> None:
 
 @contextmanager
 def _output(*, verbose: bool, quiet: bool) -> Iterator[None]:
-    """Show the steps of a command while it runs; show nothing for a quiet command."""
+    """Show the steps of a command on stderr while the block runs; show nothing for a quiet command."""
     from keras3conv.cli.progress import shown
 
     token, verbose_token = _errors.set(sys.stderr if quiet else None), _is_verbose.set(verbose)

@@ -90,7 +90,7 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Print what to do first if there is no command; the options of the program are handled by their callbacks."""
+    """Print a short introduction if no command is given; an option such as --version is handled by its own callback."""
     if context.invoked_subcommand is None:
         print(START)
         raise typer.Exit(UNUSABLE)

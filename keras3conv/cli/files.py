@@ -33,7 +33,7 @@ def check_report(path: Path | None) -> None:
 
 
 def read_plan_or_hints(plan: Path | None, hints: Sequence[str]) -> tuple[Alignment | None, dict[str, str] | None]:
-    """Return the plan in a file, or the hints for making one; raise `InputError` if both are given."""
+    """Return the plan (the pairs of tensors) in a file, or hints for `align`; raise `InputError` if both are given."""
     if plan and hints:
         raise InputError(
             "--plan and --hint are both given, but hints are only for making a plan: leave one of them out"
@@ -88,7 +88,7 @@ def read_ignored(entries: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def ignoring(plan: Alignment, path: str, reason: str) -> Alignment:
-    """Return the plan without the tensors of a path; "torch:fc" and "keras:fc" name the side of a path of both."""
+    """Return the plan with the tensors of a path ignored; "torch:fc" or "keras:fc" if both models have the path."""
     sides: tuple[Side, ...] = "torch", "keras"
     for side in sides:
         if path.startswith(f"{side}:"):

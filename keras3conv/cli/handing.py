@@ -43,5 +43,5 @@ def print_report(report: "Report", saved_as: Path | None = None) -> None:
 
 
 def status_of(report: "Report") -> int:
-    """Return the exit status of a report."""
+    """Return the exit status of the process for a report: 0 if it passed."""
     return UNCONFIRMED if report.status == "unconfirmed" else PASSED if report.ok else FAILED

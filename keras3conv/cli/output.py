@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from keras3conv.cli.weights_only import is_weights_alone, likely, told, untold
+from keras3conv.cli.weights_only import guessed_parameters, is_weights_alone, likely, missing_information
 from keras3conv.messages import collapse, count
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.rules.unsupported import UNSUPPORTED, WITHOUT_RULE
@@ -69,7 +69,7 @@ def as_options(message: str) -> str:
 
 
 def with_options(report: "Report") -> "Report":
-    """Return a report whose lines to paste are options of the command line where Python is not needed."""
+    """Return the report with its printed fixes as options of the command line, where they can be, instead of Python."""
     sections = tuple(
         replace(
             section,
@@ -100,7 +100,7 @@ def model_text(view: ModelView, *, every: bool) -> str:
     header = ("layer", "class", "tensors", *(("derived from shapes",) if alone else ()))
     rows = [tuple(map(visible, row)) for row in _layer_rows(view, every=every, alone=alone)]
     lines = [*map(folded, lines), *fitted_table(header, rows)]
-    return "\n".join([*lines, "", totals(view), *(("", folded(untold(view))) if alone else ())])
+    return "\n".join([*lines, "", totals(view), *(("", folded(missing_information(view))) if alone else ())])
 
 
 def totals(view: ModelView) -> str:
@@ -147,7 +147,7 @@ _UNSUPPORTED = "Classes without a rule, and why"
 def rules_markdown(rules: "Sequence[Rule]") -> str:
     """Return the rules as a Markdown table.
 
-    Rules for classes that differ only in a number share a line, and so do rules for the same torch class.
+    Rules for classes that differ only in a number (Conv1d, Conv2d) share a line; so do rules for the same torch class.
     """
     from keras3conv.report.markdown import escape
 
@@ -168,12 +168,12 @@ def rules_markdown(rules: "Sequence[Rule]") -> str:
 
 
 def _short(name: str, prefix: str) -> str:
-    """Return a class name without its framework; the name can have a number of layers before it ("2 torch.nn.GRU")."""
+    """Return a class name without its package; a number of layers may precede it: "2 torch.nn.GRU" becomes "2 GRU"."""
     return " ".join(part.removeprefix(prefix) for part in name.split(" "))
 
 
 def rules_json(rules: "Sequence[Rule]") -> str:
-    """Return as JSON the rules (classes, variant, note, agreement in training) and the classes without a rule."""
+    """Return the rules (classes, variant, note, agreement in training) and the classes without a rule, as JSON."""
     supported = [
         {"torch": rule.torch, "keras": rule.keras, "variant": rule.variant, "note": rule.note, "train": rule.train}
         for rule in rules
@@ -199,7 +199,7 @@ def _layer_rows(view: ModelView, *, every: bool, alone: bool) -> Iterator[tuple[
     for line in groups:
         kind, tensors = keys[line.places[0]]
         times = f" (x {len(line.places)})" if len(line.places) > 1 else ""
-        shapes = (told(layers[line.places[0]]),) if alone else ()
+        shapes = (guessed_parameters(layers[line.places[0]]),) if alone else ()
         kind = likely(layers[line.places[0]]) if alone else kind
         yield f"{line.paths[0] or '(the model itself)'}{times}", kind or "-", ", ".join(tensors), *shapes
 

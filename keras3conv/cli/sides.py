@@ -1,4 +1,4 @@
-"""Resolve the two sides of a command: factories, files and their weights."""
+"""Find the two models that a command names, one for each side (torch and Keras): files, or factories with weights."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def both(
     torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None, entry: str
 ) -> "tuple[Adapter, Adapter]":
-    """Return the torch side and the Keras side."""
+    """Return the adapters of the torch model and of the Keras model that two arguments name."""
     from keras3conv.frameworks.adapter import Sides
     from keras3conv.workflows.factories import Weights, resolve
 
@@ -30,7 +30,7 @@ def entry_of(side: "Adapter", entry: str) -> str:
 
 
 def align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
-    """Align source and target and return the plan; raise `InputError` for one framework or a missing target file."""
+    """Return the plan for two models; raise `InputError` for one framework on both sides, or a missing target file."""
     from keras3conv import api
     from keras3conv.formats.identify import by_suffix
     from keras3conv.formats.store import LAYOUTS

@@ -1,4 +1,4 @@
-"""Define the command that compares a written file with its manifest."""
+"""Define the command that compares a written file with its manifest, the JSON file beside it with all digests."""
 
 from pathlib import Path
 from typing import Annotated

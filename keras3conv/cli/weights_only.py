@@ -34,7 +34,7 @@ def likely(layer: LayerView) -> str:
     return {0: "keras.layers.Dense ?", 1: "keras.layers.Conv1D ?", 2: "keras.layers.Conv2D ?"}.get(rank, "")
 
 
-def told(layer: LayerView) -> str:
+def guessed_parameters(layer: LayerView) -> str:
     """Return the hyper-parameters of a layer that follow from its shapes; mark unknown ones with a question mark.
 
     Args:
@@ -70,7 +70,7 @@ def _convolution(kind: str, kernel: tuple[int, ...], shapes: Mapping[str, Any]) 
     return f"{channels}, window {window}, strides ?, padding ?, activation ?"
 
 
-def untold(view: ModelView) -> str:
+def missing_information(view: ModelView) -> str:
     """Return the text after a listing: the information that the file lacks, and the commands that can use the file."""
     order = "in the order of the model" if view.facts["format"] == "Keras HDF5 weights" else "in alphabetical order"
     return f"""\
@@ -83,4 +83,4 @@ With the code in Keras:   keras3conv convert net.py:make --keras-weights {view.o
 With the architecture:    keras3conv convert model.json --keras-weights {view.origin} -o folder/"""
 
 
-__all__ = ["is_weights_alone", "likely", "told", "untold"]
+__all__ = ["guessed_parameters", "is_weights_alone", "likely", "missing_information"]

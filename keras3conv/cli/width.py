@@ -17,7 +17,7 @@ def columns() -> int:
 
 
 def folded(text: str, width: int | None = None) -> str:
-    """Wrap the long lines of a message; the rest of a line has its indentation."""
+    """Wrap the long lines of a message; the continuation of a line has the indentation of its start."""
     width = width or columns()
     return "\n".join(part for line in text.split("\n") for part in _folded_line(line, width))
 

@@ -75,7 +75,7 @@ def _train() -> Trained:
 
 
 def _show_the_mistake(trained: Trained) -> bool:
-    """Validate a torch model with wrong padding; return True if the report contains the fix of the padding."""
+    """Print the validation of a torch model with wrong padding; return True if its report contains the fix."""
     from keras3conv.demo.twin import DigitsNet
 
     _chapter("2. A common mistake")

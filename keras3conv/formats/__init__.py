@@ -77,7 +77,7 @@ def read(path: str | os.PathLike[str], *, entry: str = "") -> ModelView:
 
 
 def read_stored(path: str | os.PathLike[str]) -> ModelView:
-    """Return a view of the tensors as they are stored, without weights that are computed from several; see `read`."""
+    """Return a view of the tensors as they are stored (`read` computes one weight of the parts of a weight norm)."""
     path = file_of(path)
     source = Source.pin(path)
     with collection_paused():
@@ -106,7 +106,7 @@ def write(
         template: A Keras file of the same format, from which everything except the weights is copied.
         overwrite: Whether an existing file may be replaced.
         max_shard_size: The bytes of a shard, if the tensors are to be divided among several files.
-        checks: What is done beside writing; everything by default.
+        checks: The checks to run after writing; all by default.
 
     Returns:
         The file; the index if there are shards.

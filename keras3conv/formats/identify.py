@@ -156,7 +156,7 @@ def identify(expected: str, source: Source) -> str:
 
 
 def _zip_content(expected: str, source: Source) -> str:
-    """Return the kind of a zip file: a Keras archive or a torch checkpoint; if unclear, the format of the suffix."""
+    """Return the format of a zip file: a Keras archive or a torch checkpoint; if unclear, the expected format."""
     if expected not in ("keras", "torch"):
         return "a zip archive"
     with source.open() as file:

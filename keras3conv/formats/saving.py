@@ -15,7 +15,7 @@ from keras3conv.formats.safe.streaming import Progress
 from keras3conv.formats.shards import Shards, divide, index_of, weight_map_files
 from keras3conv.formats.store import ALL_CHECKS, LAYOUTS, Checks, Written, store, store_in_template
 from keras3conv.model.views import Reader, TensorRef
-from keras3conv.writing import rooms
+from keras3conv.writing import private_folders
 from keras3conv.writing.digests import digest
 from keras3conv.writing.outputs import replacing_all
 
@@ -42,7 +42,7 @@ class Output(Protocol):
         """Return a text that identifies the content, so that a killed process can be resumed; empty if it cannot."""
 
     def superseded(self) -> tuple[Path, ...]:
-        """Return the files of the previous output that the new one does not replace; they are deleted at the end."""
+        """Return the files of the previous output that the new one does not replace; `write_all` deletes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Destination:
         read: A function that returns the values of the tensor with a path.
         template: A Keras file of the same format, from which everything except the weights is copied.
         shards: The shards; None if there is one file.
-        checks: The checks that are run besides writing.
+        checks: The checks to run after writing.
         spread: A function that writes the shards on several machines; None to write them here, one after the other.
     """
 
@@ -110,7 +110,7 @@ class Destination:
         return json.dumps([str(self.path), content])
 
     def superseded(self) -> tuple[Path, ...]:
-        """Return the shards that only the old index lists."""
+        """Return the shards that only the index of the previous output lists; `write_all` deletes them."""
         if self.shards is None or not self.path.exists():
             return ()
         try:
@@ -131,7 +131,7 @@ class Destination:
         ]
         written = self.spread(jobs) if self.spread else [job() for job in jobs]
         temporaries[-1].write_text(self.shards.index_text() + "\n", encoding="utf-8")
-        rooms.synchronise(temporaries[-1])
+        private_folders.synchronise(temporaries[-1])
         return (*written, Written(file=replace(digest(temporaries[-1]), path=str(self.path))))
 
     def _write_one(self, temporary: Path, progress: Progress | None) -> Written:
@@ -212,11 +212,11 @@ def _finish(made: Written, temporary: Path) -> None:
     text = json.dumps(note | {"checksums": dict(made.checksums), "locations": dict(made.locations)})
     note_path = temporary.with_name(temporary.name + _FINISHED)
     note_path.write_text(text, encoding="utf-8")
-    rooms.synchronise(note_path)
+    private_folders.synchronise(note_path)
 
 
 def _finished(path: Path, tensors: tuple[TensorRef, ...], temporary: Path) -> Written | None:
-    """Return a shard that a killed process completed, if its digests still agree; else None."""
+    """Return the description of a shard that a killed process completed, if its digests still agree; else None."""
     note_path = temporary.with_name(temporary.name + _FINISHED)
     try:
         note = json.loads(note_path.read_text(encoding="utf-8"))

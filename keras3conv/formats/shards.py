@@ -68,7 +68,7 @@ class Shards:
     tensors: Mapping[Path, tuple[TensorRef, ...]]
 
     def index_text(self) -> str:
-        """Return the content of the index."""
+        """Return the content of the index: JSON with the file (shard) of each tensor."""
         total = sum(size_of(tensor) for tensors in self.tensors.values() for tensor in tensors)
         if self.kind == "weights h5":
             return json.dumps({"metadata": {"total_size": total}, "weight_map": self._groups()}, indent=4)
@@ -141,7 +141,7 @@ def _grouped(tensors: Sequence[TensorRef], index: Path, most: int) -> list[tuple
 
 
 def weight_map_files(source: Source) -> list[str]:
-    """Return the names of the files that an index lists, which are beside it."""
+    """Return the names of the files that an index of shards lists; all are in the folder of the index."""
     suffix = next((scheme.single for scheme in _SCHEMES if source.path.name.lower().endswith(scheme.index)), "")
     is_keras = suffix == ".weights.h5"
     weight_map = weight_map_of(source) if is_keras else read_weight_map(source, suffix)[0]
@@ -149,7 +149,7 @@ def weight_map_files(source: Source) -> list[str]:
 
 
 def names_of(weight_map: Mapping[str, str | Collection[str]]) -> Iterator[str]:
-    """Yield the files in a map of weights, in which a group of Keras variables may have several."""
+    """Yield the file names in the `weight_map` of an index, in which a group of Keras variables may have several."""
     for value in weight_map.values():
         yield from [value] if isinstance(value, str) else value
 

@@ -19,7 +19,7 @@ from keras3conv.formats.safetensors import file as safetensors_file
 from keras3conv.formats.torch import writer as torch_writer
 from keras3conv.model.views import Reader, TensorRef
 from keras3conv.transforms import Array
-from keras3conv.writing import rooms
+from keras3conv.writing import private_folders
 from keras3conv.writing.digests import WrittenFile, digest
 
 LAYOUTS: dict[str, Callable[[Path, Sequence[TensorRef]], Layout]] = {
@@ -39,7 +39,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Checks:
-    """The checks that are run besides writing; a benchmark measures the cost of each.
+    """The checks that are run after writing a file; a benchmark measures the cost of each.
 
     Attributes:
         reread: Whether to read every tensor again and compare it with what was written.
@@ -61,7 +61,7 @@ class Written:
         file: The file with its digests.
         tensors: The tensors in it.
         checksums: The CRC-32 of the values by the path of the tensor; tied weights have one entry.
-        locations: The locations of the tensors, by path, where `TensorRef.location` is another one when it is read.
+        locations: The locations of the tensors, by path, if they differ from `TensorRef.location`.
     """
 
     file: WrittenFile
@@ -87,7 +87,7 @@ def store(
         kind: The format.
         tensors: The tensors of the file.
         read: A function that returns the values of the tensor with a path.
-        checks: What is done beside writing.
+        checks: The checks to run after writing.
         progress: A function to call before every tensor.
 
     Raises:
@@ -96,7 +96,7 @@ def store(
     """
     layout = LAYOUTS[kind](temporary, tensors)
     checksums = fill(temporary, layout, tensors, read, progress, checked=checks.reread or kind == "torch")
-    rooms.synchronise(temporary)
+    private_folders.synchronise(temporary)
     locations = {} if kind == "torch" else layout.locations  # a torch checkpoint is read by the names of its tensors
     file = WrittenFile(path=str(path), size=temporary.stat().st_size, sha256="", md5="")
     with ThreadPoolExecutor(1) as pool:
@@ -108,7 +108,7 @@ def store(
 
 
 def _reread(temporary: Path, path: Path, kind: str, layout: Layout, checksums: Mapping[str, int]) -> None:
-    """Parse the file again like any other file, and compare each tensor with the written values.
+    """Parse the written file like any other file, and compare the checksum of each tensor with that of the values.
 
     Raises:
         FileError: A tensor is missing, at another place, or has other values.
@@ -174,7 +174,7 @@ def store_in_template(
             shutil.copyfile(name, temporary)
         with temporary.open("r+b") as copy:
             overwrite_datasets(copy, Hdf5File(source), places, checked)
-    rooms.synchronise(temporary)
+    private_folders.synchronise(temporary)
     view = READERS[found](Source.pin(temporary))
     values = {tensor.location: tensor.path for tensor in view.tensors()}
     for location, tensor in places.items():
@@ -189,8 +189,8 @@ def store_in_template(
 
 
 def written_by_others(temporary: Path, path: Path) -> Written:
-    """Return the digests of a file that a framework's library wrote, and of its tensors."""
-    rooms.synchronise(temporary)
+    """Return the description of a file that another library (such as Keras) wrote: its digests and checksums."""
+    private_folders.synchronise(temporary)
     expected = by_suffix(path)
     source = Source.pin(temporary)
     view = READERS[identify(expected, source)](source)

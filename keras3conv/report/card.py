@@ -1,4 +1,4 @@
-"""Define the card of a converted model, in the form that model hubs expect: a YAML header, then Markdown."""
+"""Define the model card of a converted model, in the form that model hubs expect: a YAML header, then Markdown."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ class Card:
 
     @property
     def library(self) -> str:
-        """The library that loads the first file."""
+        """The name of the library that loads the first weight file, for the header."""
         return "pytorch" if self.files and self.files[0].path.endswith(_TORCH_SUFFIXES) else "keras"
 
     @property
@@ -82,13 +82,13 @@ class Card:
 
     @property
     def noise(self) -> Table | None:
-        """The differences of the outputs with the noise floor; None if they were not measured."""
+        """The table of output differences and the noise floor (torch's own rounding); None if not measured."""
         tables = [table for section in self.report.sections if section.name == "outputs" for table in section.tables]
         return tables[0] if tables else None
 
     @property
     def accuracy(self) -> tuple[Table, ...]:
-        """The accuracy on labelled data; empty if there were no labels."""
+        """The tables of the accuracy on labelled data; empty if there were no labels."""
         return tuple(
             table for section in self.report.sections if section.name == "accuracy" for table in section.tables
         )

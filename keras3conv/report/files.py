@@ -22,7 +22,7 @@ _SIGNS = {
 
 
 def require_replaceable(path: Path) -> None:
-    """Raise `FileError` if a file exists and is not a report; a report may be replaced by the next one."""
+    """Raise `FileError` if a file exists and is not a report; an older report may be replaced."""
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace") as file:

@@ -33,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A table for the page."""
+    """A table as the HTML page shows it: its columns and rows."""
 
     title: str
     columns: tuple[Column, ...]
@@ -42,7 +42,7 @@ class Grid:
 
     @property
     def is_long(self) -> bool:
-        """True if the table gets a search field and a choice of columns, and starts collapsed."""
+        """True if the table is long: it gets a search field and a choice of columns, and starts collapsed."""
         return len(self.rows) > LONG
 
     @property
@@ -52,7 +52,7 @@ class Grid:
 
     @property
     def quiet(self) -> int:
-        """The number of rows to fold; 0 if nothing would remain, or if the table is short."""
+        """The number of rows to hide until a click; 0 if all would be hidden, or if the table is short."""
         number = sum(row.is_quiet for row in self.rows)
         return number if self.is_long and number < len(self.rows) else 0
 

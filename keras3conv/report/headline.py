@@ -18,7 +18,7 @@ _TELLING = "float64"
 
 
 def is_certificate(report: Document) -> bool:
-    """Return True for a report of `validate`, which always checks the structure."""
+    """Return True for a report of `validate`, recognised by its section "structure"."""
     return any(section.name == "structure" for section in report.sections)
 
 

@@ -32,7 +32,7 @@ Change = Literal["worse", "better", "new", "gone"]
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """The result of a step of a task, or of one proof: its name, its status, and its outcome in one line."""
+    """The result of one step of a task ("align", "transfer") or of one proof: name, status, and outcome in one line."""
 
     name: str
     status: str
@@ -51,7 +51,7 @@ class Row:
         sides: The models of the task.
         backend: The backend of Keras; empty for its default.
         dtype: The default dtype of the models.
-        do: What was asked for.
+        do: The steps that the task asked for.
         steps: The results of the steps.
         proofs: The results of the proofs.
         seconds: The wall time of the process.
@@ -91,7 +91,7 @@ class Row:
 
     @property
     def tone(self) -> Status:
-        """The status of a report section with the same colour and symbol."""
+        """The status of a report section ("passed", "failed", ...) whose colour and symbol the row gets."""
         return TONES.get(self.status, "failed")
 
     @property
@@ -164,7 +164,7 @@ class Overview:
 
     @property
     def status(self) -> Status:
-        """The status as that of a report: "skipped" if tasks were not run, and none failed."""
+        """The status of the sweep in the terms of a report: "skipped" if tasks were not run, and none failed."""
         if self.ok:
             return "passed"
         return "failed" if any(row.tone == "failed" for row in self.rows) else "skipped"
@@ -188,7 +188,7 @@ class Overview:
 
     @property
     def first_failures(self) -> Mapping[str, int]:
-        """The first failing step or proof of the tasks, each with the number of tasks, the most frequent first."""
+        """The number of tasks by the step or proof in which they failed first, the largest number first."""
         return dict(Counter(row.first_failure for row in self.rows if row.first_failure).most_common())
 
     @property

@@ -27,7 +27,7 @@ _SKETCH_WIDTH = 72
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    """A tick of an axis: its position and its label."""
+    """A tick of an axis: its position in the drawing and its label."""
 
     place: float
     text: str
@@ -183,7 +183,7 @@ def _columns(plot: Plot, scale: _Scale, named: bool) -> tuple[Tick, ...]:
 
 
 def _room(names: tuple[Tick, ...]) -> float:
-    """Return the height of the names below the axis, which are turned by 38 degrees."""
+    """Return the height that the names below the axis need; they are turned by 38 degrees."""
     return 28 + 4.0 * max((len(tick.text) for tick in names), default=0)
 
 

@@ -60,7 +60,7 @@ class Report:
 
     @property
     def is_unconfirmed(self) -> bool:
-        """True if a section is unconfirmed: the pairs may be wrong, and no run has shown that they are right."""
+        """True if a section is unconfirmed: pairs of layers may be wrong, as no run has shown that they are right."""
         return bool(self.with_status("unconfirmed"))
 
     @property

@@ -8,14 +8,14 @@ from keras3conv.steps import step
 
 
 class Stages:
-    """The seconds that each stage of a workflow took, by the name of the stage, in the order of their start."""
+    """The seconds that each stage of a workflow (such as "trace") took, by name, in the order of their start."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure the time of the block and notify the listener; the times of a repeated stage are added."""
+        """Measure the time of the block, and report it as a step to the listener; repeated stages are added up."""
         self.seconds.setdefault(name, 0.0)
         start = perf_counter()
         try:

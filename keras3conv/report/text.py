@@ -57,7 +57,7 @@ def render(report: Document, console: "Console", *, brief: bool = False) -> None
     Args:
         report: The report.
         console: Where it is printed.
-        brief: Whether to print the cause of a failure first, and of sections that passed the facts only.
+        brief: Whether to print the cause of a failure first, and only the facts of sections that passed.
     """
     status = report.status
     _print(console, visible(report.title), style="bold")
@@ -160,7 +160,7 @@ def _render_table(table: Table, console: "Console") -> None:
 
 
 def _whole_columns(table: Table, shown: list[int], width: int) -> set[int]:
-    """Return the columns of names, whose cells are not divided if the sentences beside them still have room."""
+    """Return the columns with names, whose cells stay on one line if that leaves enough width for the other columns."""
     texts = [[show(table.rows[row][place]) for row in shown] for place in range(len(table.columns))]
     names = {place for place, column in enumerate(texts) if not any(len(cell.split()) > 3 for cell in column)}
     needed = [

@@ -93,7 +93,7 @@ class Series:
 
     @property
     def is_floor(self) -> bool:
-        """True if the name marks this series as the noise floor."""
+        """True if this series is the noise floor (torch's own rounding error), by its name."""
         return self.name.startswith(NOISE_FLOOR)
 
 
@@ -135,7 +135,7 @@ class Section:
     Attributes:
         name: The name of the section, unique in its report.
         status: "passed", "failed", "skipped", "info" for a section that proves nothing by itself, or "unconfirmed" for
-            pairs that were made without a run, although other pairs fit as well.
+            pairs of layers that were chosen without a run of the models, although other pairs fit as well.
         claim: The statement that the section proves, in one sentence.
         summary: The outcome, in one line.
         reason: The reason why the section was skipped or is not confirmed; else empty.

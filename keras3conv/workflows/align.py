@@ -1,4 +1,4 @@
-"""Implement `keras3conv.align`: by a probe if both models are live, else by names, shapes and call order."""
+"""Implement `keras3conv.align`: pair layers by a run of both models (a probe) if possible, else by names and shapes."""
 
 from dataclasses import replace
 from typing import Any
@@ -38,7 +38,7 @@ def align_sides(
     probe: bool | None = None,
     notes: tuple[str, ...] = (),
 ) -> Alignment:
-    """Return the plan for two sides whose views are known; see `keras3conv.align`.
+    """Return the plan for two models whose views (names, shapes, configurations) are known; see `keras3conv.align`.
 
     Raises:
         ModelError: A model cannot be run with the caller's inputs. If it cannot be run with random inputs, the plan is
@@ -70,7 +70,7 @@ def align_sides(
 
 
 def _all_unconfirmed(plan: Alignment, reason: str) -> Alignment:
-    """Return the plan with evidence of doubt added to every pair, for this reason."""
+    """Return the plan with every pair marked as not confirmed, for this reason."""
     doubt = Evidence(kind="position", detail=reason)
     return replace(plan, pairs=tuple(replace(pair, evidence=(*pair.evidence, doubt)) for pair in plan.pairs))
 
@@ -78,7 +78,7 @@ def _all_unconfirmed(plan: Alignment, reason: str) -> Alignment:
 def _without_probe(
     sides: Sides, views: Views, given: Inputs | None, hints: Hints, reason: str, origin: tuple[str, ...]
 ) -> Alignment:
-    """Return the plan by names, shapes, and the call order of the models that can be run with the inputs."""
+    """Return the plan made from names, shapes, and the call order of those models that can be run with the inputs."""
     notes = [f"not probed: {reason}", *origin]
     if given is not None:
         traced = list(views)

@@ -46,7 +46,7 @@ class ShardsOnRay:
 
     Attributes:
         ray: The module of Ray, connected.
-        staging: The values; what the tasks find in them is noted here, as if this process had read them.
+        staging: The values to write. The tasks' counts of values that are not finite are added to its own.
     """
 
     ray: Any
@@ -81,13 +81,13 @@ class ShardsOnRay:
 
 
 def _run_job(job: Job, staging: Staging) -> tuple[formats.Written, dict[str, int]]:
-    """Write a shard in a Ray worker; the values that the job reads are those of the staging, which Ray copied."""
+    """Write a shard in a Ray worker; the job reads the values of `staging`, which Ray copied with it."""
     return job(), dict(staging.not_finite)
 
 
 @contextmanager
 def shards_on_ray(address: str, staging: Staging) -> Iterator[ShardsOnRay]:
-    """Connect to a Ray cluster for the length of a with statement; see `connected`."""
+    """Connect to a Ray cluster for the duration of a with statement; see `connected`."""
     ray = connected(address, "shards on Ray")
     try:
         yield ShardsOnRay(ray, staging)

@@ -31,7 +31,7 @@ def convert(
     dynamic: Any,
     validate: bool,
 ) -> Conversion:
-    """See `keras3conv.convert`."""
+    """Convert a model to the other framework; see `keras3conv.convert`."""
     if channels not in (None, "first", "last"):
         raise InputError(f'channels must be "first" or "last", but is {channels!r}')
     path = None if weights is None else Path(weights)
@@ -50,7 +50,7 @@ def convert(
 
 
 def _transfer(source: Any, target: Any, plan: Alignment, out: tuple[Path, ...], *, overwrite: bool) -> Report:
-    """Transfer weights to the model from which a module was made."""
+    """Transfer weights back to the model from which a module was made; the `transfer` function of a `Conversion`."""
     return transfer(source, target, plan, Options(out=out, overwrite=overwrite))
 
 

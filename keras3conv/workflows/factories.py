@@ -135,7 +135,7 @@ def find_factory(where: str, name: str) -> Any:
 
 
 def _make(where: str, name: str) -> Any:
-    """Return the model that a factory returns, or the attribute itself if it is a model."""
+    """Call the factory `name` of a module and return its model; if `name` is itself a model, return that."""
     found = find_factory(where, name)
     if _is_model(found):
         return found

@@ -1,4 +1,4 @@
-"""Write a manifest beside every output, with its sources, the versions of the software, and all digests.
+"""Write a manifest (a JSON file) beside every output, with its sources, the versions of the software, and all digests.
 
 The manifest of `model.weights.h5` is `model.weights.h5.manifest.json`. It holds no date and no path of a folder: the
 same transfer writes the same bytes. docs/files.md describes the format. `verify` compares the files with it.
@@ -56,7 +56,7 @@ class Record:
 
     @property
     def job(self) -> str:
-        """Identifies the transfer, by the plan and by the sizes and modification times of the sources."""
+        """A text that identifies the transfer, by the plan and by the sizes and modification times of the sources."""
         pinned = [(str(path.absolute()), Source.pin(path).size, Source.pin(path).stamp) for path in self.sources]
         return json.dumps([self._fingerprint, pinned]) if self.sources else ""
 

@@ -39,10 +39,10 @@ def align_ordered(  # noqa: PLR0913 - these parameters are what its users know
         keras: A Keras model, or the path of a file.
         skip_weights: The last parts of the names of torch tensors to ignore.
         unstack_weights: The last parts of the names of torch tensors that are entries without a layer: class tokens.
-        tail_align_dict: The position for each tail; or a table from the first word of a name to such a table. A list
-            of tables is applied in passes.
-        full_name_align_dict: The position for each full name of a layer. A list of tables is applied in passes.
-        tail_split_position: The number of words in the head of a name; a list has a number for each pass.
+        tail_align_dict: The position for each tail; or a table from the first word of a name to such a table. The
+        tables in a list are applied one after the other.
+        full_name_align_dict: The position for each full name of a layer. The tables in a list are applied in turn.
+        tail_split_position: The number of words in the head of a name; a list has a number for each table.
         specific_match_func: A function from the list of names to the same names in the final order.
         additional_transfer: Functions to apply to the arrays of a layer after its rule, by Keras class or by the end of
             the layer's name. A value is a function from a list of arrays to a list of arrays that only moves axes, or

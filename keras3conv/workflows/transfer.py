@@ -45,8 +45,8 @@ class Options:
         overwrite: Whether to replace existing files.
         cast: Whether values may lose precision.
         accept_unconfirmed: Whether the report passes although no run has confirmed pairs of the plan.
-        memory: How a live target stores its values: in its own copy, or in memory shared with the source.
-        max_shard_size: The bytes of a shard, if the tensors are to be divided among several files.
+        memory: How a live target stores its values: "copy", or "share" for memory shared with the source.
+        max_shard_size: The size of a shard in bytes, if the tensors are to be divided among several files.
         ray: The address of a Ray cluster that writes the shards of an output; None to write them in this process.
         progress: A function to call before every tensor that is written to a file.
         stages: The times that the stages take.
@@ -127,7 +127,7 @@ def _into_live(
 def _shared(
     source: Adapter, target: Adapter, plan: Alignment, out: Sequence[Path], *, cast: bool, stages: Stages
 ) -> tuple[Staging, dict[str, str]]:
-    """Let a live model use the memory of another; values that are not a view of one source tensor are copied."""
+    """Let a live model use the memory of another; copy values that are not just a view of one source tensor."""
     if isinstance(source, ModelFile) or isinstance(target, ModelFile):
         raise InputError('memory="share" needs two live models, but one side is a file\nFix:  memory="copy"')
     if out:
@@ -170,7 +170,7 @@ def _into_files(
 
 
 def _sharded(output: formats.Output) -> formats.Destination:
-    """Return an output that has shards; raise `InputError` for one that has none, which no cluster can divide."""
+    """Return an output if it has shards; raise `InputError` for a single file, which a cluster cannot divide."""
     if isinstance(output, formats.Destination) and output.shards:
         return output
     raise InputError(f'{output.path} is one file: only shards are written on Ray\nFix:  max_shard_size="2GB"')
@@ -256,7 +256,7 @@ def _reader(staging: Staging, *, complete: bool) -> Reader:
 
 
 def _known(plan: Alignment) -> str:
-    """Return one line on a difference of the outputs that the plan knows of and nobody accepted, and warn of it."""
+    """Return one line, and warn, if the plan says that the outputs of the two models differ; else an empty text."""
     if not plan.difference:
         return ""
     reason = f"{plan.difference}. Every weight has one place only, so the code of the models differs"

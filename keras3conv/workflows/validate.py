@@ -93,7 +93,7 @@ def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], stages: St
 
 
 def _require_fitting(subject: Subject, sections: list[Section]) -> None:
-    """Raise `InputError` if the labels fit no output. Do so right after the plan is checked, before slow proofs."""
+    """Raise `InputError` if the labels fit no output; called right after the plan is checked, before slow proofs."""
     from keras3conv.validators import accuracy
 
     if len(sections) == 1 and sections[0].status != "failed" and subject.options.wants("accuracy"):
@@ -101,7 +101,7 @@ def _require_fitting(subject: Subject, sections: list[Section]) -> None:
 
 
 def _port(sources: Sequence[Any], weight_files: Sequence[Path | None]) -> Side | None:
-    """Return the side that a transfer wrote; None if that is known of neither side, or of both."""
+    """Return the side (torch or Keras) whose weights a transfer wrote; None if that is known of neither, or of both."""
     files = (*weight_files, None, None)
     written = [any(map(is_port, (source, file))) for source, file in zip(sources, files, strict=False)]
     return None if written[0] == written[1] else "torch" if written[0] else "keras"
@@ -110,7 +110,7 @@ def _port(sources: Sequence[Any], weight_files: Sequence[Path | None]) -> Side |
 def _subject(
     sides: Sides, inputs: Any, keras_inputs: Any, plan: Alignment | None, options: Options, port: Side | None
 ) -> tuple[Subject, tuple[str, ...]]:
-    """Return the plan, the models and the inputs that the proofs use, and the notes to print in the report."""
+    """Return the `Subject` (models, plan and inputs) of the proofs, and notes for the report."""
     sides.build(inputs, keras_inputs)
     outlines = sides.views(described=False)
     if isinstance(sides.torch, ModelFile) or isinstance(sides.keras, ModelFile):
@@ -135,7 +135,7 @@ def _subject(
 
 
 def _with_rows_of_values(plan: Alignment, views: Views) -> Alignment:
-    """Return the plan without the permutation of flattened rows in pairs whose values are equal without it."""
+    """Return the plan without the reordering of kernel rows after a Flatten, where values are equal without it."""
     return replace(plan, pairs=tuple(_with_plain_rows(pair, views) for pair in plan.pairs))
 
 

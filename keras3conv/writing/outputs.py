@@ -17,21 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras3conv.errors import FileError, listed
-from keras3conv.writing import rooms
-from keras3conv.writing.rooms import Room
+from keras3conv.writing import private_folders
+from keras3conv.writing.private_folders import PrivateFolder
 
 
 @dataclass(frozen=True)
 class _Output:
-    """A destination, the mode of the file that it replaces (None if there is none), and the room (temporary folder)."""
+    """A destination, the mode of the file that it replaces (None if there is none), and its temporary folder."""
 
     destination: Path
     mode: int | None
-    room: Room
+    private_folder: PrivateFolder
 
     @property
     def temporary(self) -> Path:
-        return self.room.new(self.destination.name)
+        return self.private_folder.new(self.destination.name)
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def replacing_all(
     """Yield a temporary path for every destination; all new files are renamed together when the block ends.
 
     Args:
-        paths: The destinations. The last one takes its name last and loses it first: an index of the others.
+        paths: The destinations. The last one (an index of the others) is renamed last, and its old file removed first.
         overwrite: Whether existing files may be replaced.
         job: The name of the job, if it can be resumed: what a killed process of the same job wrote is still there.
 
@@ -68,12 +68,12 @@ def replacing_all(
     modes = [_mode_of(destination, overwrite=overwrite) for destination in destinations]
     if twice := [path for path in destinations if destinations.count(path) > 1]:
         raise FileError(f"{twice[0]} is given twice as a file to write; choose two different names")
-    entered: dict[Path, Room] = {}
+    entered: dict[Path, PrivateFolder] = {}
     with _named_errors(destinations, entered):
         try:
             for destination in destinations:
                 if destination.parent not in entered:
-                    entered[destination.parent] = rooms.enter(destination.parent, job)
+                    entered[destination.parent] = private_folders.enter(destination.parent, job)
             outputs = [
                 _Output(destination, mode, entered[destination.parent])
                 for destination, mode in zip(destinations, modes, strict=True)
@@ -81,8 +81,8 @@ def replacing_all(
             yield tuple(output.temporary for output in outputs)
             _commit(outputs, overwrite=overwrite)
         finally:
-            for room in entered.values():
-                room.remove()
+            for private_folder in entered.values():
+                private_folder.remove()
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def replacing_folder(
     Raises:
         FileError: The destination exists and may not be replaced, or cannot be written; an existing one is unchanged.
     """
-    destination, entered = Path(path), dict[Path, Room]()
+    destination, entered = Path(path), dict[Path, PrivateFolder]()
     if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
         raise FileError(f"{destination} exists and is not a folder; choose another name")
     present = {file.name for file in destination.iterdir()} if destination.is_dir() else set()
@@ -111,16 +111,16 @@ def replacing_folder(
     _check_place(destination, overwrite=overwrite)
     with _named_errors((destination,), entered):
         try:
-            room = entered[destination.parent] = rooms.enter(destination.parent)
-            output = _Output(destination, None, room)
+            private_folder = entered[destination.parent] = private_folders.enter(destination.parent)
+            output = _Output(destination, None, private_folder)
             output.temporary.mkdir()
             yield output.temporary
             for inside in sorted(output.temporary.rglob("*")):
-                rooms.synchronise(inside)
+                private_folders.synchronise(inside)
             _commit([output], overwrite=overwrite)
         finally:
-            for room in entered.values():
-                room.remove()
+            for private_folder in entered.values():
+                private_folder.remove()
 
 
 def write_text(path: str | os.PathLike[str], text: str, *, overwrite: bool = False) -> None:
@@ -153,7 +153,7 @@ def _check_place(destination: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def _named_errors(destinations: Sequence[Path], entered: dict[Path, Room]) -> Iterator[None]:
+def _named_errors(destinations: Sequence[Path], entered: dict[Path, PrivateFolder]) -> Iterator[None]:
     """Convert an `OSError` to a `FileError` that names the destination and the state of its old file."""
     before = {path: os.path.lexists(path) for path in destinations}
     try:
@@ -165,10 +165,10 @@ def _named_errors(destinations: Sequence[Path], entered: dict[Path, Room]) -> It
         raise FileError(f"cannot write {named}: {error.strerror or error}; {fate}") from error
 
 
-def _concerns(error: OSError, path: Path, entered: dict[Path, Room]) -> bool:
+def _concerns(error: OSError, path: Path, entered: dict[Path, PrivateFolder]) -> bool:
     names = {os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)}
-    room = entered.get(path.parent)
-    return str(path) in names or (room is not None and str(room.new(path.name)) in names)
+    private_folder = entered.get(path.parent)
+    return str(path) in names or (private_folder is not None and str(private_folder.new(path.name)) in names)
 
 
 def _commit(outputs: Sequence[_Output], *, overwrite: bool) -> None:
@@ -176,26 +176,28 @@ def _commit(outputs: Sequence[_Output], *, overwrite: bool) -> None:
     for output in outputs:
         if output.mode is not None:
             output.temporary.chmod(output.mode)
-        rooms.synchronise(output.temporary)
+        private_folders.synchronise(output.temporary)
         if not overwrite:
             _check_place(output.destination, overwrite=False)
     if len(outputs) == 1 and not outputs[0].destination.is_dir():
-        outputs[0].room.move_in(outputs[0].destination.name)
+        outputs[0].private_folder.move_in(outputs[0].destination.name)
     else:
         _move_together(outputs)
     for parent in {output.destination.parent for output in outputs}:
-        rooms.synchronise(parent)
+        private_folders.synchronise(parent)
 
 
 def _move_together(outputs: Sequence[_Output]) -> None:
-    for room in {output.room.path: output.room for output in outputs}.values():
-        room.announce([output.destination.name for output in outputs if output.room is room])
+    for private_folder in {output.private_folder.path: output.private_folder for output in outputs}.values():
+        private_folder.announce(
+            [output.destination.name for output in outputs if output.private_folder is private_folder]
+        )
     try:
         for output in reversed(outputs):
-            output.room.set_aside(output.destination.name)
+            output.private_folder.set_aside(output.destination.name)
         for output in outputs:
-            output.room.move_in(output.destination.name)
+            output.private_folder.move_in(output.destination.name)
     except BaseException:
         for output in reversed(outputs):
-            output.room.undo(output.destination.name)
+            output.private_folder.undo(output.destination.name)
         raise

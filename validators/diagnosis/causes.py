@@ -37,7 +37,7 @@ class Explanation:
         fix: The line of code to paste; empty if there is none.
         keras: The line for the Keras side, if `fix` is one for the torch side.
         is_found: Whether the cause explains the difference.
-        port: The side whose weights a transfer wrote, so that the other side is the one to keep; None if unknown.
+        port: The side ("torch", "keras") whose weights a transfer wrote; the other one is to be kept. None if unknown.
     """
 
     cause: str
@@ -48,7 +48,7 @@ class Explanation:
 
     @property
     def fixes(self) -> tuple[str, ...]:
-        """The lines of code to paste, that for the port first, for `Problem.fixes`."""
+        """The lines of code to paste, for `Problem.fixes`; the one for the side that a transfer wrote comes first."""
         lines = (self.keras, self.fix) if self.port == "keras" else (self.fix, self.keras)
         return tuple(line for line in lines if line)
 
@@ -87,7 +87,7 @@ class Divergence:
         return self._replay(changes, tensors or {}, float64=self.float64)
 
     def rerun_in_float64(self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array]") -> Array | None:
-        """Return the same value computed in float64."""
+        """Return what `rerun` returns, computed in float64."""
         return self._replay(changes, tensors, float64=True)
 
     def _replay(
@@ -101,7 +101,7 @@ class Divergence:
 
 @dataclass(frozen=True)
 class _Trial:
-    """The result of rerunning torch with a hypothesis.
+    """The result of rerunning torch with the change of a hypothesis.
 
     Attributes:
         hypothesis: The hypothesis, combined with the assumed one if there is one.
@@ -127,7 +127,7 @@ class _Trial:
 
 
 def find_cause(divergence: Divergence, case: "Case", deadline: float, *, single: bool = False) -> Explanation | None:
-    """Return the best hypothesis of the first suspect that explains the difference, or else two combined hypotheses.
+    """Return the best hypothesis of the first suspect that explains the difference; else two combined hypotheses.
 
     Two models may differ in more than one thing. If no hypothesis explains the difference, the one that brings torch
     closest to Keras is assumed, and the remaining difference is searched in the same way.
@@ -149,7 +149,7 @@ def find_cause(divergence: Divergence, case: "Case", deadline: float, *, single:
 def _try_suspects(
     divergence: Divergence, case: "Case", deadline: float, assumed: _Trial | None
 ) -> tuple[Explanation | None, _Trial | None]:
-    """Return the first explanation that a suspect has; without one, return None and the trial closest to Keras."""
+    """Return the first explanation that a suspect has; without one, return None and the rerun closest to Keras."""
     from keras3conv.validators.diagnosis.suspects import SUSPECTS
 
     partial: _Trial | None = None
@@ -172,7 +172,7 @@ def _try_suspects(
 
 
 def _trials(divergence: Divergence, hypotheses: "list[Hypothesis]", assumed: _Trial | None) -> Iterator[_Trial]:
-    """Yield a trial of every hypothesis alone, then, for each cause, of all its hypotheses and of the helpful ones."""
+    """Yield a rerun with each hypothesis alone, then, for each cause, with all its hypotheses and all helpful ones."""
     by_cause: dict[str, list[Hypothesis]] = {}
     helpful: dict[str, list[Hypothesis]] = {}
     for hypothesis in hypotheses:
@@ -250,7 +250,7 @@ def _combine(first: "Hypothesis", second: "Hypothesis") -> "Hypothesis | None":
 
 
 def _first_lines(fixes: Iterable[str]) -> str:
-    """Join the first lines of the fix, and add a comment with the number of omitted lines."""
+    """Join the first of several lines of code, and add a comment with the number of omitted lines."""
     lines = list(dict.fromkeys(fixes))
     shown = lines[:_LINES_SHOWN]
     if len(lines) > _LINES_SHOWN:

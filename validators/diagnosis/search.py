@@ -2,7 +2,7 @@
 
 Torch is rerun up to the first layer that differs, with one change after another (another epsilon, another gate order,
 no activation). A change is the cause only if torch then computes Keras' values up to rounding. The limit for rounding
-is that of the proof that failed: fixed in float64, the measured noise floor in the models' own dtype.
+is that of the proof that failed: a fixed one in float64, the measured rounding error in the models' own dtype.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -94,7 +94,7 @@ def _later_cause(
 def explain_layer(
     subject: Subject, call: CallPair, weights: Mapping[str, Array] | None, *, briefly: bool = False
 ) -> Explanation | None:
-    """Return why a layer call differs; None if no suspect explains it.
+    """Return why a layer call differs; None if no known kind of mistake (suspect) explains it.
 
     Args:
         subject: The two models.
@@ -151,7 +151,7 @@ def explain_layer(
 
 
 def explain_output(subject: Subject, pair: OutputPair, weights: Mapping[str, Array] | None) -> Explanation | None:
-    """Return why a model output differs although all layers agree; None if no suspect explains it.
+    """Return why a model output differs although all layers agree; None if no known kind of mistake explains it.
 
     Args:
         subject: The two models.
@@ -289,7 +289,7 @@ def _case(
 
 
 def _masks(subject: Subject, divergence: Divergence, point: "Point") -> dict[str, Array]:
-    """Return the masks of the run that hide a step: that of the layer itself, or else each by its last receiver."""
+    """Return the Keras masks that hide a time step, by layer: the layer's own, else each by its last receiver."""
     run = subject.keras_probe if divergence.stage.tensors is not None else subject.keras_run
     received = run.masks
     if point.in_layer and point.keras_path in received:

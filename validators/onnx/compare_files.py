@@ -132,8 +132,8 @@ def _float64_outputs(
 ) -> Mapping[str, Array]:
     """Return the float64 outputs of a file; raise `ModelError` if they differ from its outputs by more than rounding.
 
-    If the evaluator computed an operator differently from onnxruntime, the noise floor would be so high that every
-    difference would pass.
+    The two outputs of a file measure its noise floor, the limit for differences between files. If the evaluator
+    computed an operator differently from onnxruntime, the limit would be so high that every difference would pass.
     """
     truths = _run(path, inputs.first, "float64", limits)
     for name, source in outputs.items():

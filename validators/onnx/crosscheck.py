@@ -57,7 +57,7 @@ def check(subject: Subject) -> Section:
 
 
 def _export_and_run(subject: Subject, folder: Path) -> tuple[Opinion, Opinion]:
-    """Return the opinions of the ONNX files of torch and of Keras."""
+    """Return the opinions (outputs) of the ONNX files that torch and Keras export."""
     inputs = subject.required_inputs
 
     def export_torch() -> Exported:
@@ -94,7 +94,7 @@ class _BatchCheck:
     """The result of running a file with another batch size.
 
     Attributes:
-        name: The name of the opinion to which the file belongs.
+        name: The name of the opinion (torch's or Keras' ONNX file) to which the file belongs.
         result: The result in words.
         failed: Whether the file does not run, or its outputs differ.
     """

@@ -218,7 +218,7 @@ def _exporting(step: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _loggers_to(stream: io.StringIO) -> Iterator[None]:
-    """Redirect the messages of the exporters' loggers into a stream."""
+    """Redirect the messages of the exporters' loggers into a stream within the block."""
     handler = logging.StreamHandler(stream)
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     before = [(logger, logger.propagate, logger.handlers[:]) for logger in loggers]
@@ -292,7 +292,7 @@ def _dynamic_shapes(arguments: Any) -> Any:
 
 
 def _mapped(value: Any, of_tensor: Callable[[Any], Any], of_rest: Callable[[Any], Any]) -> Any:
-    """Map the leaves of nested tuples, lists and dicts."""
+    """Return nested tuples, lists and dicts with a function applied to each tensor, and one to every other leaf."""
     import torch
 
     if isinstance(value, torch.Tensor):

@@ -1,4 +1,4 @@
-"""Run an ONNX file in float64, in onnx's reference evaluator, to measure its float32 noise."""
+"""Run an ONNX file in float64, in onnx's reference evaluator, to measure the rounding error of its float32 run."""
 
 from collections.abc import Sequence
 from pathlib import Path

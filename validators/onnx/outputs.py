@@ -59,7 +59,7 @@ def judge_opinions(subject: Subject, opinions: Iterable[Opinion]) -> list[Verdic
 def _judge_output(
     subject: Subject, pair: OutputPair, values: Mapping[str, Array], truths: Mapping[str, Array]
 ) -> list[Verdict]:
-    """Judge one output; if the shapes of torch and Keras differ, each side is compared with its own file only."""
+    """Judge one output; if the shapes of torch and Keras differ, compare each side with its own ONNX file only."""
     tolerance = subject.options.tolerance
     if not pair.mismatch:
         return compare_opinions(pair.name, values, pair.torch_output, truths[pair.name], tolerance)

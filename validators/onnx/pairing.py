@@ -186,7 +186,7 @@ def _match(first: Sequence[str], second: Sequence[str], fits: Callable[[int, int
 
 
 def to_layout(array: Array, layout: str) -> Array:
-    """Convert an array to another layout: `SAME`, `LAST` or `FIRST`."""
+    """Return an array in another layout of images: `SAME` (unchanged), channels `LAST` or `FIRST`."""
     if layout == LAST:
         array = channels_last(array)
     elif layout == FIRST:

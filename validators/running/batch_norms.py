@@ -45,7 +45,7 @@ def batch_norms(subject: Subject) -> Iterator[BatchNorm]:
 
 
 def untried(subject: Subject) -> dict[str, list[str]]:
-    """Return the torch paths of the batch normalisations that no step in training mode tries, by the reason."""
+    """Return the torch paths of the batch normalisations that no training step compares, by the reason."""
     found: dict[str, list[str]] = {}
     for pair in _pairs(subject):
         if reason := _untried(subject, pair):

@@ -27,7 +27,7 @@ class CallPair:
         keras_output: Output of the Keras layer, or the input of its built-in activation.
         torch_call: The torch call, in torch's layout.
         keras_call: The Keras call.
-        is_moved: The channels of the torch output were moved last, which brought it closer to the Keras output.
+        is_moved: Whether the channels of the torch output were moved last, which brought it closer to the Keras output.
         mismatch: The reason why the outputs cannot be compared; empty if they can be compared.
     """
 

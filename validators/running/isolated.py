@@ -37,7 +37,7 @@ def isolated_probe(subject: Subject, *, masked: bool = True) -> Recording:
 
 
 def exchange(subject: Subject, recorded: Recording) -> "Exchange":
-    """Return the callbacks that replace inputs and outputs of paired Keras layers by torch's recorded arrays.
+    """Return the callbacks for a Keras run that replace inputs and outputs of paired layers by torch's arrays.
 
     Outputs are replaced, too, because unpaired Keras layers receive them: a separate padding or activation layer, for
     example, whose input torch did not record.

@@ -1,4 +1,4 @@
-"""Run the two models at other magnitudes of their values: small, where an epsilon matters, and large, past all bounds.
+"""Run the two models with other magnitudes of values: small, where an epsilon matters, and large, beyond any clipping.
 
 A wrong epsilon is visible only if it is not negligible next to the variance. With pixels from 0 to 255, or in
 activations that grow from layer to layer, its effect is below float64 rounding. A bound (the 6 of a ReLU6, the limits
@@ -51,7 +51,7 @@ class Rescaled:
         subject: The models with rescaled inputs and probe weights; None if they do not run with them.
         reason: Why they do not run; empty if they do.
         magnitude: The root mean square of the values.
-        bounds: The bounds in the operations of both models; only observed at large values.
+        bounds: The bounds (limits of a clip) in the operations of both models; only observed at large values.
         is_finite: Whether all values of both models are finite; at large values some may overflow.
     """
 
@@ -63,7 +63,7 @@ class Rescaled:
 
 
 def is_far_from_usual(subject: Subject) -> bool:
-    """Return whether the inputs are so large or small that the models run at the usual magnitude as well."""
+    """Return whether the inputs are so large or small that the models should also run with inputs of usual size."""
     return any(not 1 / _FAR <= size / USUAL <= _FAR for size in sizes_of(subject.required_inputs))
 
 
@@ -88,7 +88,7 @@ def at_magnitude(subject: Subject, magnitude: float) -> Rescaled:
 
 
 def at_large_magnitudes(subject: Subject) -> Iterator[Rescaled]:
-    """Run both models at large values, and at still larger ones if a bound is out of reach of the first.
+    """Run both models at large values, and at still larger ones if no value of the first run exceeds some bound.
 
     Args:
         subject: The models with the original inputs.

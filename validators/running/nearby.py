@@ -40,7 +40,7 @@ class NearbyRun:
     subject: Subject
 
     def call_repeats(self, index: int, call: CallPair) -> bool:
-        """Return whether the difference of a layer call is the same in the nearby run.
+        """Return whether the outputs of a layer call differ in the same way when the inputs are slightly changed.
 
         Args:
             index: Position of the call among all calls.
@@ -51,7 +51,7 @@ class NearbyRun:
         return _repeats(call, self._calls[index])
 
     def output_repeats(self, index: int, pair: OutputPair) -> bool:
-        """Return whether the difference of a model output is the same in the nearby run."""
+        """Return whether a model output differs in the same way when the inputs are slightly changed."""
         return index >= len(self._outputs) or _repeats(pair, self._outputs[index])
 
     @cached_property

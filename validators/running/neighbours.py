@@ -78,8 +78,9 @@ def _output_agrees(pair: OutputPair) -> bool:
 def would_agree_in_isolation(calls: Sequence[CallPair]) -> bool:
     """Return whether every layer agrees in the whole model, on the same inputs that it gets in isolation.
 
-    A run of every layer on torch's inputs, up to float64 rounding, is then the run that was already made. An input that
-    torch did not record is not replaced in isolation; here it is made of outputs that agree.
+    If so, a run of every Keras layer on torch's inputs would repeat the run of the whole model, up to float64 rounding,
+    and is not needed. An input that torch did not record is not replaced in isolation; here it is made of outputs that
+    agree.
     """
     return all(agrees_in_float64(call) and _had_torch_inputs(call) for call in calls)
 

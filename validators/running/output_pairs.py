@@ -16,7 +16,7 @@ class OutputPair:
     """One output of both models, in Keras' layout.
 
     Attributes:
-        name: Name for tables.
+        name: Name in the tables of the report.
         torch_name: Name of the torch output, for messages.
         keras_name: Name of the Keras output, for messages.
         torch_output: Values of the torch side.

@@ -1,4 +1,4 @@
-"""Measure the noise floor on a few samples of a large batch, if only the outputs are validated.
+"""Measure the noise floor (torch's own rounding error) on a few samples of a batch, if only outputs are validated.
 
 Float32 rounding in torch is visible in a few samples as well as in the whole batch. Fewer samples give a smaller or
 equal noise floor, so the judgement is not more lenient. If it fails, the noise of the whole batch decides. This is
@@ -29,9 +29,9 @@ class Sample:
     """The torch module on the first samples of a batch.
 
     Attributes:
-        run: The samples in the module's own dtype.
-        truth: The samples in float64.
-        whole: The whole batch in the module's own dtype.
+        run: The run of the samples in the module's own dtype.
+        truth: The run of the samples in float64.
+        whole: The run of the whole batch in the module's own dtype.
         description: Number of samples and size of the batch, in words.
     """
 

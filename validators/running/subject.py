@@ -54,7 +54,7 @@ class Subject:
 
     @cached_property
     def _views(self) -> tuple[ModelView, ModelView]:
-        """The views; with the call order of the layers if a proof needs it, and recorded layers can tell it."""
+        """The views of both models; with the layers' call order if a proof needs it and a run can record it."""
         torch, keras = self.views()
         if self.skip_reason or not self.options.wants("hyperparameters"):
             return torch, keras
@@ -62,12 +62,12 @@ class Subject:
 
     @property
     def torch_view(self) -> ModelView:
-        """The torch side."""
+        """The view of the torch model: its tensors, layers and configurations."""
         return self._views[0]
 
     @property
     def keras_view(self) -> ModelView:
-        """The Keras side."""
+        """The view of the Keras model: its variables, layers and configurations."""
         return self._views[1]
 
     def audit(self, pairs: Iterable[Pair]) -> Iterator[FieldPair]:
@@ -101,17 +101,17 @@ class Subject:
 
     @cached_property
     def torch_run(self) -> Recording:
-        """The torch module with its own weights and dtype."""
+        """The recorded run of the torch module with its own weights and dtype."""
         return self._run_torch(record=self._is_recorded_in_torch, watch=self._watches_layers)
 
     @cached_property
     def torch_truth(self) -> Recording:
-        """The torch module with its own weights in float64, which measures its float32 noise."""
+        """The recorded run of the torch module with its own weights in float64, to measure its float32 rounding."""
         return self._run_torch(record=self._is_recorded_in_torch, watch=self.records_layers, float64=True)
 
     @cached_property
     def torch_sample(self) -> Sample | None:
-        """The torch module on a few samples, in its own dtype and in float64.
+        """The recorded runs of the torch module on a few samples, in its own dtype and in float64.
 
         None if the batch is small, or the module supports only one batch size (a reshape to a constant size).
         """
@@ -131,7 +131,7 @@ class Subject:
 
     @cached_property
     def keras_run(self) -> Recording:
-        """The Keras model with its own weights and dtype, on its own backend."""
+        """The recorded run of the Keras model with its own weights and dtype, on its own backend."""
         from keras3conv.frameworks.keras import model as keras_side
 
         run = partial(keras_side.run, self.keras, self.required_inputs.keras, record=self._is_recorded_in_keras)
@@ -156,13 +156,13 @@ class Subject:
 
     @cached_property
     def torch_probe(self) -> Recording:
-        """The torch module in float64 under probe weights."""
+        """The recorded run of the torch module in float64 with random probe weights."""
         record = self._is_recorded_in_torch_probe
         return self._run_torch(record=record, watch=True, float64=True, tensors=self.probe_weights)
 
     @cached_property
     def keras_probe(self) -> Recording:
-        """The Keras model in float64 under the same probe weights, mapped by the plan."""
+        """The recorded run of the Keras model in float64 with the same probe weights, mapped by the plan."""
         from keras3conv.frameworks.keras import model as keras_side
 
         with keras_side.float64_weights(self.keras, self.keras_probe_weights):
@@ -217,12 +217,12 @@ class Subject:
 
     @property
     def records_layers(self) -> bool:
-        """True if the runs of the deployed models record layers, because a requested proof compares them."""
+        """True if the runs with the models' own weights record layer outputs, because a proof compares them."""
         return self.options.wants("activations")
 
     @property
     def _watches_layers(self) -> bool:
-        """Whether the runs of the deployed models follow the calls of layers."""
+        """Whether the runs with the models' own weights observe the calls of layers."""
         return self.records_layers or self.options.wants("hyperparameters")
 
     def _run_torch(

@@ -42,9 +42,9 @@ class Variant:
         name: What differs, in words: "at values of 32".
         subject: The models; None if they do not run.
         reason: Why they do not run.
-        is_small: The values are so small that an activation hardly changes anything.
-        may_overflow: Values that are infinite or NaN on both sides count as equal.
-        bounds: The bounds that were observed.
+        is_small: Whether the values are so small that an activation hardly changes anything.
+        may_overflow: Whether values that are infinite or NaN on both sides count as equal.
+        bounds: The limits of clips and similar operations that were observed.
     """
 
     name: str
@@ -138,7 +138,7 @@ def exercised(subject: Subject, seen: Sequence[Variant]) -> dict[str, str]:
 
 
 def _over_all_runs(runs: Sequence[Sequence[Bound]]) -> list[Bound]:
-    """Return every bound once: from the run that passed it if one did, else from the last one."""
+    """Return every bound once: from a run with values beyond it if there is one, else from the last run."""
     if len({len(run) for run in runs}) != 1:
         return list(runs[-1]) if runs else []
     return [next((bound for bound in same if bound.is_passed), same[-1]) for same in zip(*runs, strict=True)]

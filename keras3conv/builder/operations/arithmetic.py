@@ -71,7 +71,7 @@ def _operand(call: Call, value: Any, like: Value) -> Any:
 
 
 def _listed(call: Call, value: Any) -> tuple[tuple[int, ...], list[Any]]:
-    """Return the shape of nested lists, and their numbers in a flat list."""
+    """Return the shape of an argument that consists of nested lists, and its numbers in a flat list."""
     if not isinstance(value, tuple | list):
         if not isinstance(value, bool | int | float):
             raise call.refuse(
@@ -89,7 +89,7 @@ def _as_list(value: Any) -> Any:
 
 
 def _operands(call: Call, *names: str) -> tuple[list[Any], Order]:
-    """Return the named arguments with their tensors in a common axis order, and that order."""
+    """Return the arguments of these names, their tensors permuted to a common axis order, and that order."""
     like = call.tensor
     values, order = call.aligned([_operand(call, call[name], like) for name in names])
     return [_checked(call, value) for value in values], order

@@ -54,10 +54,10 @@ class ProgramBuilder(Protocol):
         """Add an array as a buffer of the generated module, and return its value."""
 
     def by_rule(self, call: "Call") -> None:
-        """Convert a layer with the rule library."""
+        """Convert a layer with the rule for its class (see `keras3conv.rules`)."""
 
     def rule_module(self, call: "Call", config: Mapping[str, Any], only: str) -> Submodule:
-        """Return the submodule to which the rule library converts a layer with changes in its configuration."""
+        """Return the submodule to which the rule for its class converts a layer, with a changed configuration."""
 
     def only_dense_uses(self, name: str) -> bool:
         """Return True if a tensor is used only by Dense layers, directly or through pointwise operations."""
@@ -243,11 +243,11 @@ class Call:
         return self._builder.constant(array, f"{self.node.path}/{name}")
 
     def by_rule(self) -> None:
-        """Convert the layer with the rule library, for the cases that a handler does not convert itself."""
+        """Convert the layer with the rule for its class, for the cases that a handler does not convert itself."""
         self._builder.by_rule(self)
 
     def rule_module(self, only: str, **config: Any) -> Submodule:
-        """Return the submodule to which the rule library converts the layer; the handler writes the call itself.
+        """Return the submodule to which the rule for its class converts the layer; the handler writes the call itself.
 
         Args:
             only: The prefix of the torch classes that the handler can call: "torch.nn.".

@@ -37,7 +37,7 @@ def _normalization(call: Call) -> None:
 
 @handles("keras.layers.Dropout")
 def _dropout(call: Call) -> None:
-    """Convert Dropout. With a noise shape, values along an axis of size 1 are dropped together."""
+    """Convert Dropout. Where the noise shape has a 1, all values along the axis are dropped together."""
     shape, given = call.get("noise_shape"), call.tensor
     if shape is None or call.get("rate") == 0:
         call.by_rule()

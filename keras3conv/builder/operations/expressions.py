@@ -90,7 +90,7 @@ def with_new(order: Order, axis: int) -> tuple[Order, int]:
 
 
 def in_front(order: Order, count: int) -> Order:
-    """Return the axis order with new axes in front."""
+    """Return the axis order after `count` new axes are inserted in front of all others."""
     return (*range(count), *(axis + count for axis in order))
 
 

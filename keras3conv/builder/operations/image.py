@@ -91,7 +91,7 @@ def _crop_images(call: Call) -> None:
 
 
 def _changes(call: Call, given: Value, name: str, sign: int) -> list[tuple[int, int]]:
-    """Return the numbers of pixels that are added to or removed from both ends of the height and of the width."""
+    """Return how many pixels are added (or removed) before and after the height, and before and after the width."""
     height, width = given.target_shape[-2:]
     axes = ((height, "top", "bottom", "height"), (width, "left", "right", "width"))
     return [
@@ -103,7 +103,7 @@ def _changes(call: Call, given: Value, name: str, sign: int) -> list[tuple[int, 
 def _sides(
     call: Call, size: Any, first: int | None, last: int | None, target: int | None, sign: int
 ) -> tuple[int, int]:
-    """Return the number of pixels at the start and the end of an axis; a missing one follows from the target size."""
+    """Return the pixels to add or remove at both ends of an axis; a missing number follows from the target size."""
     if first is not None and last is not None:
         return first, last
     if target is None:

@@ -190,7 +190,7 @@ def _one_hot(call: Call) -> None:
 
 @handles("keras.ops.multi_hot")
 def _multi_hot(call: Call) -> None:
-    """Convert `multi_hot`: a class is set if any value along the axis after the batch has it."""
+    """Convert `multi_hot`: a class gets a 1 if any value along the axis after the batch is its index."""
     given, axis = call.keras_order(call["inputs"]), call["axis"]
     if axis not in (-1, given.rank):
         raise call.refuse(f"multi_hot is supported only with axis=-1 or axis={given.rank}, not axis={axis}")

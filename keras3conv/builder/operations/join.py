@@ -13,7 +13,7 @@ _AXIS = {"dsplit": 2, "dstack": 2, "hsplit": 1, "hstack": 1, "vsplit": 0, "vstac
 def _of_one_dtype(call: Call, values: Sequence[Value]) -> list[Value]:
     """Return the values converted to the dtype of the result; unchanged if the result has a floating-point dtype.
 
-    torch promotes to a floating-point dtype as Keras does, so that no conversion is needed then.
+    For a floating-point result torch promotes the operands as Keras does, so no conversion is needed.
     """
     return [
         value if "float" in call.dtype or value.dtype == call.dtype else converted(call, value, call.dtype)

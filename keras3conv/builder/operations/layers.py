@@ -47,7 +47,7 @@ def padded(call: Call, given: Value, pads: Sequence[tuple[int, int]], value: flo
 
 
 def torch_pads(pads: Sequence[tuple[int, int]]) -> tuple[int, ...]:
-    """Return pairs of padding as the flat argument of `F.pad`, which has the last axis first."""
+    """Return pairs of padding as the flat argument of `F.pad`, in which the padding of the last axis comes first."""
     return tuple(end for pair in reversed(pads) for end in pair)
 
 
@@ -192,7 +192,7 @@ def _batch_normalization(call: Call) -> None:
 
 
 def _optional(call: Call, **names: str) -> dict[str, Value]:
-    """Return the optional tensors that the call has, by the names of the torch arguments."""
+    """Return the optional tensors of the call, by torch argument; `names` gives the Keras argument of each."""
     return {torch_name: call[name] for torch_name, name in names.items() if call.get(name) is not None}
 
 

@@ -126,7 +126,7 @@ def _moveaxis(call: Call) -> None:
 
 
 def _transposed(call: Call, axes: tuple[int, ...]) -> None:
-    """Convert a transpose by changing the axis order only; a later operation adds a permutation if it needs one."""
+    """Convert a transpose by a new axis order, without a permutation; a later operation adds one if it needs it."""
     given = call.tensor
     axes = tuple(axis % given.rank for axis in axes)
     call.passes(given, tuple(axes.index(axis) for axis in given.order))

@@ -1,1 +1,4 @@
-"""The passes that rewrite a program: fold activations, tidy statements, find repeated blocks and shared towers."""
+"""The passes, functions that rewrite a program (a list of statements) into a shorter or faster one.
+
+They merge activations and other statements, and make a class of each part that repeats or that has shared weights.
+"""

@@ -27,7 +27,7 @@ def structured(
     with_shared: bool = True,
     least: int = 2,
 ) -> Structure:
-    """Replace repeated parts by blocks, the best repetition first, until no block would shorten the code enough.
+    """Replace repeated parts by blocks (classes), the best first, until none would shorten the code enough.
 
     Args:
         structure: A program; it may already have blocks.
@@ -49,14 +49,14 @@ def with_block(
     classes: Mapping[str, str],
     arguments: Arguments | None = None,
 ) -> Structure:
-    """Replace segments by calls of one block.
+    """Replace segments (runs of statements) by calls of one block, a class for all of them.
 
     Args:
         structure: The program.
         segments: The segments, which differ only in constructor arguments and in literals.
         taken_classes: Class names that must not be used.
         classes: The class of each source layer, by its path.
-        arguments: Takes the arguments of the block; by default every different number becomes one.
+        arguments: The collection to which the arguments of the block are added; by default a new one.
     """
     program = structure.program
     occurrences = [_Occurrence(program, segment) for segment in segments]
@@ -90,7 +90,7 @@ def with_block(
 def _paths(
     structure: Structure, occurrences: Sequence["_Occurrence"], names: Sequence[str], inner: Sequence[str]
 ) -> dict[str, str]:
-    """Return the new paths of all modules and weights, also of those in blocks inside the new block."""
+    """Return the path of each module and weight after the replacement, also of those in blocks inside the new block."""
     moved = {
         key: f"{outer}.{name}"
         for occurrence, outer in zip(occurrences, names, strict=True)
@@ -106,7 +106,7 @@ def _paths(
 
 @dataclass(frozen=True)
 class _Occurrence:
-    """A segment of the program that is replaced by a call of a block."""
+    """A segment (run of statements) of the program that is replaced by a call of a block (class)."""
 
     program: Program
     segment: Segment
@@ -118,7 +118,7 @@ class _Occurrence:
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """The modules and weights that these statements use; in a repeat, the same index has the same role."""
+        """The modules and weights that these statements use; the same index has the same role in every occurrence."""
         names: dict[str, None] = {}
         for step in self.steps:
             if step.module:
@@ -136,7 +136,7 @@ class _Occurrence:
         )
 
     def flat_name(self, key: str) -> str:
-        """Return the name of a module or a weight in the flat program."""
+        """Return the name that a module or a weight had before any part of the program became a block."""
         return self.program.weights[key].name if key in self.program.weights else key
 
     def short_name(self, key: str) -> str:
@@ -172,7 +172,7 @@ def _name_by_kind(occurrence: _Occurrence, key: str) -> str:
 
 
 def _outer_names(occurrences: Sequence[_Occurrence], taken: Iterable[str], block: str) -> list[str]:
-    """Return the names of the submodules that are instances of the block."""
+    """Return the attribute names of the submodules that are instances of the block, one for each occurrence."""
     names: list[str] = []
     for number, occurrence in enumerate(occurrences, 1):
         numbered = f"{block}_{number}" if len(occurrences) > 1 else block

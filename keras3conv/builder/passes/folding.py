@@ -111,12 +111,12 @@ def _in_place(expression: Operation) -> Operation:
 
 
 def _substituted(expression: Any, called: Operation) -> Any:
-    """Return the expression with a call instead of its only value."""
+    """Return the expression with its only value replaced by the call that computes the value."""
     return transformed(expression, lambda node: called if isinstance(node, Ref) else node)
 
 
 def _is_around(step: Step, before: Step, program: Program) -> bool:
-    """Return True if a statement applies a function to the output of the preceding layer call and to no other value."""
+    """Return True if a statement applies a function to the output of the layer call `before` and to no other value."""
     if step.module or step.comment or step.symbols or not _begins_with_a_function(step.expression):
         return False
     is_alone = references(step.expression) == before.outputs and program.uses[before.outputs[0]] == 1

@@ -16,7 +16,7 @@ _WHOLE = slice(None)
 
 
 def with_fused_forms(program: Program) -> Program:
-    """Return the program without superfluous reshapes, slices and tiles: those whose result only the next one uses."""
+    """Return the program with two statements merged wherever only the second one uses the result of the first."""
     steps: dict[str, Step] = {}
     for step in program.steps:
         found = _fused(step, steps, program.uses) or _broadcast(program, step, steps)
@@ -27,7 +27,7 @@ def with_fused_forms(program: Program) -> Program:
 
 
 def _fused(step: Step, steps: Mapping[str, Step], uses: Mapping[str, int]) -> tuple[str, Operation] | None:
-    """Return the first of two statements that can be merged, and the expression of both; None if there is none."""
+    """Return the value that is superfluous after a merge, and the merged expression; None if nothing can be merged."""
     match step.expression:
         case Operation("function", name, (Ref(given), shape)) if name == _RESHAPE and uses[given] == 1:
             match steps[given].expression if given in steps else None:
@@ -42,9 +42,9 @@ def _fused(step: Step, steps: Mapping[str, Step], uses: Mapping[str, int]) -> tu
 
 
 def _broadcast(program: Program, step: Step, steps: Mapping[str, Step]) -> tuple[str, Operation] | None:
-    """Return a tile and the operator with the untiled value; None if the other operand has not the shape of the result.
+    """Return the name of a tiled value, and the operator on the value before the tile; None if the result would change.
 
-    Only axes of size one are tiled.
+    The other operand must have the shape of the result, and only axes of size one may be tiled.
     """
     expression = step.expression
     if (
@@ -71,7 +71,7 @@ def _shape(program: Program, name: str) -> Shape:
 
 
 def _joined(first: tuple[Any, ...], second: tuple[Any, ...]) -> tuple[slice, ...] | None:
-    """Return the slices of two indices, of which at most one selects at each axis; None if it is not so."""
+    """Return two indices of slices as one index; None if both select a part of the same axis."""
     if not all(isinstance(one, slice) for one in (*first, *second)):
         return None
     count = max(len(first), len(second))

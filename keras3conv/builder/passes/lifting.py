@@ -1,4 +1,4 @@
-"""Turn the values that differ between the repetitions of a block into arguments of the block."""
+"""Turn the values that differ between the repetitions of a block (a repeated part) into its constructor arguments."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,12 +16,12 @@ _LARGEST_MULTIPLE = 8
 
 @dataclass
 class Arguments:
-    """The arguments of a repeated block. Values that vary in the same way share one argument.
+    """The constructor arguments of a block. Values that vary in the same way share one argument.
 
     Attributes:
         named: For each argument, its value in each repetition.
         taken: Names that no argument may have.
-        with_multiples: Whether a number that is always the same multiple of another argument is written as that.
+        with_multiples: Whether a number that is always a fixed multiple of another argument is written as a product.
     """
 
     named: dict[str, list[Any]] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Arguments:
     with_multiples: bool = False
 
     def of(self, values: list[Any], owner: str, name: str) -> Any:
-        """Return the value if it is equal in all repetitions; else an argument with these values."""
+        """Return the value if it is equal in all repetitions; else an argument, new or existing, with these values."""
         if all(value == values[0] and type(value) is type(values[0]) for value in values):
             return values[0]
         for known, others in self.named.items():
@@ -47,7 +47,7 @@ class Arguments:
         return Argument(made)
 
     def _is_known(self, values: list[Any]) -> bool:
-        """Return whether an existing argument expresses these numbers."""
+        """Return whether an existing argument, or a multiple of one, has these numbers in the repetitions."""
         return len({*values}) == 1 or values in self.named.values() or self._multiple(values) is not None
 
     def _multiple(self, values: list[Any]) -> Argument | None:
@@ -64,7 +64,7 @@ class Arguments:
         return None
 
     def lifted(self, nodes: Sequence[Any], owner: str, name: str = "number") -> Any:
-        """Merge expressions that differ only in literals into one expression with arguments for the literals."""
+        """Return expressions that differ only in literals as one expression, with arguments for these literals."""
         first = nodes[0]
         if isinstance(first, Operation):
             word = _WORDS.get(first.name.rpartition(".")[2], name)

@@ -1,4 +1,4 @@
-"""Make blocks of the calls of source layers: layers of the same class with equivalent calls become one block.
+"""Make blocks (classes) of the calls of source layers: layers of one class with equivalent calls become one block.
 
 The innermost calls come first, so that the block of a layer calls the blocks of its inner layers.
 """
@@ -30,7 +30,7 @@ _EXACT = frozenset({"transpose", "squeeze", "expand_dims", "moveaxis", "split", 
 
 
 def nested(structure: Structure, classes: Mapping[str, str], taken: Iterable[str] = ()) -> Structure:
-    """Return the program with a block for each kind of call, if the block saves enough statements.
+    """Return the program with a block (a class) for each kind of layer call, if the block saves enough statements.
 
     Args:
         structure: The program.
@@ -66,13 +66,13 @@ def gathered(program: Program) -> Program:
 
 
 def _with_users(program: Program) -> list[Step]:
-    """Return the statements, with those outside of all calls in the innermost call around all of their users."""
-    held = _held(program)
+    """Return the statements; those outside of all layer calls move into the innermost call with all their users."""
+    independent = _independent_of_inputs(program)
     around: dict[str, tuple[str, ...]] = {ref.name: () for ref in refs(program.outputs)}
     moved: dict[str, Step] = {}
     for step in reversed(program.steps):
         common = _common([around[output] for output in step.outputs if output in around])
-        if common and step.outputs[0] in held and not step.calls:
+        if common and step.outputs[0] in independent and not step.calls:
             moved[step.outputs[0]] = replace(step, calls=common)
         calls = common if step.outputs[0] in moved else step.calls
         for name in step.inputs:
@@ -85,24 +85,24 @@ def _with_users(program: Program) -> list[Step]:
 
 
 def _common(calls: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the calls with which all of several begin."""
+    """Return the common start of several lists of nested layer calls: the calls that contain all of them."""
     return tuple(level[0] for level in takewhile(lambda level: len({*level}) == 1, zip(*calls, strict=False)))
 
 
-def _held(program: Program) -> set[str]:
-    """Return the values that depend on parameters and constants only: what is computed from ones."""
+def _independent_of_inputs(program: Program) -> set[str]:
+    """Return the names of the values that depend on parameters and constants only, not on an input."""
     ones: set[str] = set()
-    held: set[str] = set()
+    independent: set[str] = set()
     for step in program.steps:
         if any(isinstance(node, Operation) and node.name == _ONES for node in walk(step.expression)):
             ones.update(step.outputs)
-        elif step.inputs and {*step.inputs} <= ones | held:
-            held.update(step.outputs)
-    return held
+        elif step.inputs and {*step.inputs} <= ones | independent:
+            independent.update(step.outputs)
+    return independent
 
 
 def _append(steps: list[Step], step: Step, moved: dict[str, Step]) -> None:
-    """Append a statement, after those that were moved to it."""
+    """Append a statement to `steps`, and before it the statements in `moved` that it uses."""
     for name in step.inputs:
         if name in moved:
             _append(steps, moved.pop(name), moved)
@@ -125,9 +125,10 @@ def _gathered(steps: list[Step], call: str) -> list[Step]:
 def _best(
     program: Program, classes: Mapping[str, str], depth: int, refused: set[object]
 ) -> tuple[object, list[Segment]] | None:
-    """Return the calls that save the most statements as one block, and their key; at least one call has this depth.
+    """Return the layer calls (segments) whose replacement by one block saves the most statements, and their `_key`.
 
-    Calls at smaller depths that are alike belong to the same block. None if no block saves enough.
+    At least one of the calls is nested at this depth; equivalent calls at smaller depths belong to the same block. None
+    if no block saves enough.
     """
     groups: dict[object, list[Segment]] = {}
     for level in range(depth, -1, -1):
@@ -142,7 +143,7 @@ def _best(
 
 
 def _apart(segments: list[Segment]) -> list[Segment]:
-    """Return segments that do not overlap, in order."""
+    """Return the segments without those that overlap an earlier one, in order."""
     found: list[Segment] = []
     for segment in sorted(segments, key=lambda one: (one.start, one.stop)):
         if not found or segment.start >= found[-1].stop:
@@ -151,7 +152,7 @@ def _apart(segments: list[Segment]) -> list[Segment]:
 
 
 def _calls(program: Program, classes: Mapping[str, str], depth: int) -> Iterator[Segment]:
-    """Yield the segments of the layer calls at a depth that have one output and share no layer with other calls."""
+    """Yield the layer calls at a nesting depth as segments: those with one output and no layer used by other calls."""
     last_use = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
     last_use |= {ref.name: len(program.steps) for ref in refs(program.outputs)}
     places: dict[str, list[int]] = {}
@@ -184,7 +185,7 @@ def _owns_its_modules(program: Program, steps: tuple[Step, ...]) -> bool:
 
 
 def _key(program: Program, segment: Segment) -> object:
-    """Return a key that is equal for segments that differ only in values that can be arguments."""
+    """Return a key that is equal for segments that can be one block, as they differ only in possible arguments."""
     names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.given)}
     modules: dict[str, int] = {}
     key: list[object] = []

@@ -26,7 +26,7 @@ def without_permuted_products(program: Program) -> Program:
 
 
 def _chain(program: Program, steps: dict[str, Step], name: str) -> list[str]:
-    """Return the chain of values from an einsum to a value that is its result scaled by numbers; empty if it is not."""
+    """Return the values from an einsum's result to `name`, each a number times the one before; else empty."""
     found: list[str] = []
     while program.uses[name] == 1 and name in steps:
         found.insert(0, name)

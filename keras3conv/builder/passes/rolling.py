@@ -73,7 +73,7 @@ def _best(
 
 
 def _table_lines(loop: Step | Loop, count: int) -> int:
-    """Return the approximate number of lines of the head of a loop."""
+    """Return the approximate number of lines of the loop's head, a `for` statement with a table of `count` rows."""
     assert isinstance(loop, Loop)
     width = sum(len(repr(value)) + 4 for values in loop.columns.values() for value in values)
     return 1 if width < 60 else count + 2
@@ -105,7 +105,7 @@ class _Turns:
     Attributes:
         program: The program that contains them.
         start: The index of the first statement.
-        length: The number of statements in a turn.
+        length: The number of statements in a turn (an iteration).
         count: The number of turns.
     """
 
@@ -155,7 +155,7 @@ class _Turns:
         return [*copies, loop]
 
     def _turn(self, columns: Arguments) -> tuple[tuple[Step, ...], dict[str, Module]] | None:
-        """Return the statements and modules of an iteration; add the values that differ as columns of the table."""
+        """Return the statements and modules of an iteration; add a column to `columns` for each value that differs."""
         steps: list[Step] = []
         modules: dict[str, Module] = {}
         for place in range(self.length):
@@ -177,7 +177,7 @@ class _Turns:
     def _carried(self) -> dict[tuple[int, int], str] | None:
         """Return, for each value that the next iteration uses, its position and the value for the first iteration.
 
-        None if the turns are connected in different ways.
+        None if the iterations are connected in different ways.
         """
         carried: dict[tuple[int, int], str] = {}
         for place in range(self.length):
@@ -210,7 +210,7 @@ class _Turns:
     def _copies(self, carried: Mapping[str, str]) -> tuple[list[Step | Loop], dict[str, str]] | None:
         """Return copies of values that the loop overwrites and a later statement needs, with the names of the copies.
 
-        None if a value would be overwritten that a turn needs unchanged.
+        None if the loop would overwrite a value that an iteration needs unchanged.
         """
         if len({*carried.values()}) < len(carried):
             return None
@@ -233,7 +233,7 @@ class _Turns:
 
 
 def _numbered(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tuple[Any, ...]] | None:
-    """Return the pattern of names that differ in a number that grows by one."""
+    """Return what `_labels` returns, for names that differ in a number that grows by one; None for other names."""
     shown, numbers = {}, None
     for several in names:
         parts = [re.split(r"(\d+)", name) for name in several]
@@ -254,7 +254,7 @@ def _numbered(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tupl
 
 
 def _stemmed(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tuple[Any, ...]] | None:
-    """Return the pattern of names that have a different prefix in each iteration."""
+    """Return what `_labels` returns, for names with another prefix in each iteration; None for other names."""
     turns = [*zip(*names, strict=True)]
     stems = [turn[0] if len(turn) == 1 else prefix_of(turn) for turn in turns]
     if not all(stems) or len({*stems}) < len(stems):

@@ -1,8 +1,8 @@
 """Search for repeated parts of a program: adjacent statements with few inputs and one output that occur again.
 
-Two segments can become one block in two cases. Either they have the same operations and classes, connected in the same
-way; constructor arguments that differ become arguments of the block. Or they use the same modules; then they become
-calls of one module.
+Two segments can become one block (a class) in two cases. Either they have the same operations and classes, connected in
+the same way; constructor arguments that differ become arguments of the block. Or they use the same modules; then they
+become calls of one module.
 """
 
 from collections import Counter
@@ -39,7 +39,7 @@ class Segment:
         path: The path of the source layer whose call the segment is; empty if it is none.
         calls: The calls of source layers around the segment.
         symbols: The dynamic sizes that its statements use; only the search for repetitions fills this.
-        key: A hash that is equal for segments with the same tokens, connected in the same way; likewise.
+        key: A hash that is equal for segments with the same operations, connected in the same way; filled likewise.
     """
 
     start: int
@@ -59,7 +59,7 @@ class Segment:
 def repeated(
     program: Program, *, with_shared: bool = True, paths: Container[str] | None = None, least: int = 2
 ) -> tuple[Segment, ...]:
-    """Return the segments of the repetition that shortens the source code most; empty if none shortens it enough.
+    """Return the repeated segments whose replacement shortens the source code most; empty if none shortens it enough.
 
     Candidates have equal hashes, which grow with the segment; only those that may be the best are compared exactly.
 
@@ -98,7 +98,7 @@ def path_of(program: Program, segment: Segment) -> str:
 
 
 def _score(program: Program, owners: "_Owners", chosen: Sequence[Segment]) -> float:
-    """Return the number of statements that a block saves, with a bonus for signs that the segments belong together.
+    """Return how many statements one block for the segments saves, with a bonus for signs that each is a unit.
 
     The signs are a common name prefix, branches that meet, and a layer as first statement.
     """
@@ -111,7 +111,7 @@ def _score(program: Program, owners: "_Owners", chosen: Sequence[Segment]) -> fl
 
 
 def _upper_bound(owners: "_Owners", found: Sequence[Segment]) -> float:
-    """Return a score that no repetition among these segments can exceed."""
+    """Return a score (see `_score`) that no selection of these segments can exceed."""
     is_any_shared = owners.has_shared and any(map(owners.is_shared, found))
     return ((len(_apart(found)) - 1) * (found[0].length - 1) - _cost(is_shared=is_any_shared)) * 3.5
 
@@ -176,7 +176,7 @@ class _Owners:
         )
 
     def is_shared(self, segment: Segment) -> bool:
-        """Return True if a segment has several layers with weights, and all it has is used elsewhere, too."""
+        """Return True if a segment has several layers with weights, and all its weights are used elsewhere, too."""
         number, repeated_number = self._numbers(segment)
         if repeated_number < number:
             return False
@@ -185,7 +185,7 @@ class _Owners:
         return len(layers) >= 2 and all(_uses(program, one) > number for one, number in owned.items())
 
     def is_whole(self, segment: Segment) -> bool:
-        """Return True if a segment has enough modules and weights, which are not used outside of the segment."""
+        """Return True if a segment uses `least` or more modules or weights, and no other statement uses any of them."""
         number, repeated_number = self._numbers(segment)
         if not repeated_number:
             return number >= self.least
@@ -228,7 +228,7 @@ def _segments(program: Program, tokens: Sequence[Token | None]) -> Iterator[Segm
 
 
 def _token(program: Program, step: Step) -> Token | None:
-    """Return the token of a statement; None for the call of an existing block."""
+    """Return the token, a key equal for statements that one block can share; None for the call of an existing block."""
     kind = program.modules[step.module].spec.kind if step.module else ""
     if kind.startswith("."):
         return None
@@ -252,7 +252,7 @@ def _are_equal(program: Program, tokens: Sequence[Token | None], segments: Seque
 
 
 def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> list[object]:
-    """Return the tokens of a segment, and how they are connected."""
+    """Return the tokens of the statements of a segment, and how their inputs and outputs are connected."""
     names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.given)}
     modules: dict[str, int] = {}
     key: list[object] = []
@@ -265,7 +265,7 @@ def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> 
 
 
 def _outer_key(program: Program, segment: Segment) -> tuple[object, ...] | None:
-    """Return the layouts of the inputs, and where a segment finds the dynamic sizes; None if an input has not all."""
+    """Return the axis orders of the inputs, and the input axis of each dynamic size; None if one has none."""
     axes = tuple(size_from(program, segment.given, symbol) for symbol in segment.symbols)
     return None if None in axes else (axes, tuple(program.values[name].order for name in segment.given))
 
@@ -302,7 +302,7 @@ def _apart(segments: Sequence[Segment]) -> tuple[Segment, ...]:
 
 
 def _coherence(program: Program, segments: Sequence[Segment]) -> float:
-    """Return the fraction of segments whose layer names have a common prefix that is unique to the segment."""
+    """Return the fraction of the segments in which the layer names have a common prefix that no other segment has."""
     prefixes = [prefix_of([step.path for step in program.steps[s.start : s.stop] if step.path]) for s in segments]
     counts = Counter(prefixes)
     own = [prefix for prefix in prefixes if prefix and counts[prefix] == 1]

@@ -44,7 +44,7 @@ class _Pair:
         return module if module and self.program.module_uses[module.name] == 1 else None
 
     def joined(self, expression: Operation) -> Step:
-        """Return a statement for both: the second statement with a new expression."""
+        """Return one statement that replaces both of the pair: the second one with a new expression."""
         return replace(self.second, expression=expression)
 
 
@@ -194,7 +194,7 @@ _REDUCTIONS = frozenset({"mean", "sum", "amax", "amin"})
 
 
 def _kept_axes(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
-    """Merge a reduction and an index that adds the reduced axes again into a reduction with `keepdim`."""
+    """Merge a reduction, and an index that adds the reduced axes again, into one reduction with `keepdim`."""
     match pair.first.expression, pair.second.expression:
         case (
             Operation("method", name, (Ref() as x,), {"dim": dim, **others}) as reduced,

@@ -38,7 +38,7 @@ class _Call:
     """One call of a tower.
 
     Attributes:
-        places: The indices of its statements in the program.
+        places: The indices of its statements among those of the program.
         steps: The statements of the call.
         given: The names of the values from outside the call that its statements use, in order of use.
     """
@@ -49,7 +49,7 @@ class _Call:
 
     @property
     def roles(self) -> dict[str, Role]:
-        """The role of each value that the call computes."""
+        """The role of each value that the call computes; corresponding values of the calls have the same role."""
         outputs = ((number, step.outputs) for number, step in enumerate(self.steps))
         return {name: (number, place) for number, names in outputs for place, name in enumerate(names)}
 
@@ -88,7 +88,7 @@ def _path(call: str) -> str:
 
 
 def _with_tower(structure: Structure, path: str, tidied: Tidy) -> Structure:
-    """Return the structure with a class for this layer; unchanged if its calls differ."""
+    """Return the structure (program and classes) with a class for this layer; unchanged if its calls differ."""
     program = structure.program
     calls = _calls(program, path)
     if len(calls) < 2 or not _is_one_module(program, calls):
@@ -111,7 +111,7 @@ def _with_tower(structure: Structure, path: str, tidied: Tidy) -> Structure:
 
 
 def _name(path: str) -> str:
-    """Return the path of a layer, with "tower" instead of a default name of Keras."""
+    """Return the path of a layer, with "tower" in place of a default name of Keras such as "model_1"."""
     start, slash, last = path.rpartition("/")
     return f"{start}{slash}tower" if _DEFAULT_NAME.fullmatch(last) else path
 
@@ -133,7 +133,7 @@ def _call(program: Program, numbers: tuple[int, ...]) -> _Call:
 
 
 def _is_one_module(program: Program, calls: Sequence[_Call]) -> bool:
-    """Return True if the calls of a tower can become calls of one module."""
+    """Return True if the calls of a tower (a layer called several times) can become calls of one module."""
     first = calls[0]
     weights = first.weights(program)
     is_large = len(first.steps) >= FEWEST_STATEMENTS and len(first.modules) + len(weights) >= FEWEST_LAYERS
@@ -150,13 +150,13 @@ def _is_one_module(program: Program, calls: Sequence[_Call]) -> bool:
 
 
 def _is_cut(program: Program, call: _Call) -> bool:
-    """Return True if a call cannot become one statement: one between its statements reads their results."""
+    """Return True if a call cannot become one statement, because a statement between its own reads their results."""
     between = {*range(call.places[0], call.places[-1])} - {*call.places}
     return any(name in call.roles for place in between for name in program.steps[place].inputs)
 
 
 def _pattern(program: Program, call: _Call) -> object:
-    """Return a value that is equal for calls that can become calls of one module."""
+    """Return a value equal for calls that can become calls of one module: their statements and connections."""
     wired: dict[str, object] = {**{name: number for number, name in enumerate(call.given)}, **call.roles}
     statements = [
         (shape_of(step), tuple(wired.get(name, name) for name in step.inputs), _identity(program, step.module))
@@ -167,7 +167,7 @@ def _pattern(program: Program, call: _Call) -> object:
 
 
 def _identity(program: Program, name: str) -> object:
-    """Return a value that is equal for equivalent modules: the name of a module with weights, else its arguments."""
+    """Return a value equal for equivalent modules: the name of a module with weights, else its class and arguments."""
     module = program.modules.get(name)
     return name if module is None or module.source or module.spec.kind.startswith(".") else module.spec
 
@@ -178,7 +178,7 @@ def _sizes(program: Program, call: _Call) -> dict[str, tuple[int, int] | None]:
 
 
 def _returned(program: Program, calls: Sequence[_Call]) -> tuple[Role, ...]:
-    """Return the roles of the values that are used outside of the calls; these are the outputs of the tower."""
+    """Return the roles (the same for corresponding values of all calls) of the values used outside: the outputs."""
     found: set[Role] = set()
     for call in calls:
         roles = call.roles
@@ -189,7 +189,7 @@ def _returned(program: Program, calls: Sequence[_Call]) -> tuple[Role, ...]:
 
 
 def _inner_names(program: Program, call: _Call, prefix: str) -> dict[str, str]:
-    """Return a dict from the name of each module and weight in the flat program to its name in the class."""
+    """Return, for each module and weight of the call, its name in the tower's class by its name in the flat program."""
     flat = [*call.modules, *(program.weights[key].name for key in call.weights(program))]
     found: dict[str, str] = {}
     for name in flat:

@@ -1,1 +1,1 @@
-"""The program: steps, names, layouts and variables of a converted model."""
+"""The program, a converted model as a list of statements (steps), with the names and axis orders of its values."""

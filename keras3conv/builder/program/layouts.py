@@ -43,7 +43,8 @@ def output_order(value: Value, channels: Channels) -> Order:
 def _first_data_format(graph: Graph, tensor: Tensor) -> str:
     """Return the data format of the first layer with a data format that the input reaches; empty if there is none.
 
-    Layers that reshape or transpose are not passed. A global pooling of a sequence has none: it takes any order.
+    The search stops at layers that reshape or transpose. A global pooling of a
+    sequence counts as a layer without a data format: it takes any order.
     """
     reached = {tensor.name}
     ranks = {name: len(found.shape) for name, found in graph.tensors.items()}

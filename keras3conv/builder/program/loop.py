@@ -14,11 +14,11 @@ class Loop:
     Attributes:
         steps: The statements as they run the first time, with `Argument`s for the values that differ.
         modules: The modules that these statements call, with `Argument`s for the values that differ.
-        labels: For each of these modules, its name with `{}` in the place of the loop's own variable.
+        labels: For each of these modules, its name with `{}` in the place of `variable`.
         variable: The variable in the names of the modules; empty if no module has a name.
         columns: The variables of the loop, and the value of each in every turn.
         carried: Pairs of a value that the first turn takes and the value that the next turn takes in its place.
-        turns: The number of turns.
+        turns: The number of turns (iterations).
         last: For each value of the last turn, the value of the first turn.
     """
 

@@ -1,4 +1,4 @@
-"""Define the program, the intermediate form of a generated module: submodules, parameters, statements of `forward`.
+"""Define the program, a generated model as data: its submodules, its parameters, the statements of `forward`.
 
 The types are independent of the frameworks. "Source" is the framework of the original model (Keras), "target" is the
 framework of the generated module (torch).
@@ -163,10 +163,10 @@ class Program:
         sizes: For every dynamic size, the input value and the position of the axis that define it.
         input_names: The name of each input in the source model, by the name of its value.
         keeps_names: Whether a single input keeps its name, because it is that of an argument in the user's code.
-        remarks: Sentences about what the source model does in training alone.
+        remarks: Sentences about what the source model does only in training.
         output_orders: The axis order of each output. It differs from the order of the value if the source model only
             renamed axes, as a transpose does.
-        variables: The variables of the source model's code in which a value stands; see `graph.Node.variables`.
+        variables: The variable names of each value in the source model's code; see `graph.Node.variables`.
     """
 
     name: str
@@ -184,12 +184,12 @@ class Program:
     variables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def variable(self, name: str, depth: int = -1) -> str:
-        """Return the variable of a value in the user's code, in the call at this depth; empty if there is none."""
+        """Return a value's variable name in the user's code, in the layer call at this depth; empty without one."""
         found = self.variables.get(name, ())
         return found[min(depth, len(found) - 1)] if found else ""
 
     def masks_last(self, step: Step) -> tuple[str, ...]:
-        """Return the inputs of a statement, boolean masks last; masks first if the output is a mask."""
+        """Return the inputs of a statement, boolean masks last, or first if the output is a mask."""
         makes_mask = self.values[step.outputs[0]].dtype == "bool"
         return tuple(sorted(step.inputs, key=lambda name: (self.values[name].dtype == "bool") != makes_mask))
 

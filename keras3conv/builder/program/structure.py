@@ -20,14 +20,14 @@ _ONE_PER_AXIS = frozenset({"padding", "cropping"})
 
 @dataclass(frozen=True)
 class Argument:
-    """A constructor argument of a block, instead of a value that differs between the instances of the block."""
+    """A constructor argument of a block; it stands for a value that differs between the instances of the block."""
 
     name: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A class for repeated statements.
+    """A class of the generated code for statements that repeat.
 
     Attributes:
         name: The name of the class.
@@ -67,7 +67,7 @@ class Structure:
 
 
 def simplified(name: str, value: Any, kind: str) -> Any:
-    """Return one number for a tuple of equal numbers if the class accepts either form; return a tuple for a list."""
+    """Return an argument of the class `kind` in its shortest form: one number for equal numbers, a tuple for a list."""
     is_keras = kind.startswith("keras.layers.")
     if is_keras and name in _ONE_PER_AXIS and isinstance(value, tuple | list):
         equal = all(isinstance(pair, tuple | list) and len(pair) == 2 and pair[0] == pair[1] for pair in value)

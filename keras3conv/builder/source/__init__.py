@@ -1,1 +1,1 @@
-"""Write a program as Python source code: a torch module or a function that builds a Keras model."""
+"""Write a program (a converted model as data) as Python code: a torch module, or a function for a Keras model."""

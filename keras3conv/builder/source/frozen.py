@@ -44,10 +44,10 @@ NOTHING = Frozen()
 def frozen_parts(
     program: Program, paths: Mapping[str, str], plan: Alignment, torch: ModelView, keras: ModelView
 ) -> Frozen:
-    """Return the frozen parts, derived from the trainable variables of the Keras model.
+    """Return the parts that must not be trained, derived from the `trainable` flags of the Keras variables.
 
     Args:
-        program: The flat program of the module.
+        program: The flat program of the module: all its statements, not yet divided among blocks (classes).
         paths: For each module of the flat program that is in a block, its path; see `Structure.paths`.
         plan: The pairs of torch and Keras tensors.
         torch: The view of the module.

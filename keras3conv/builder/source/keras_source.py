@@ -76,7 +76,7 @@ def _defaults(structure: Structure) -> _Defaults:
 
 
 def _usual(values: list[Any]) -> Any:
-    """Return the majority value; None if there is none, or if it is not a plain value."""
+    """Return the value that most of these are equal to; None if there is none, or if it is not a plain value."""
     if not values:
         return None
     value, count = Counter(repr(value) for value in values).most_common(1)[0]
@@ -148,7 +148,7 @@ def _function(program: Program, taken: frozenset[str], defaults: _Defaults) -> I
 
 
 def _inputs(program: Program, spelling: KerasSpelling, inputs: str) -> Iterator[str]:
-    """Yield the statements that create the inputs: one, or a list of several."""
+    """Yield the statements that create the Keras inputs: a single input, or a list of several."""
     made = [_input(program, value) for value in program.inputs]
     variables = [spelling.value(value.name) for value in program.inputs]
     if len(made) == 1:
@@ -185,7 +185,7 @@ def _with_variable(loop: Loop, is_function: bool) -> Loop:
 
 
 def _head(loop: Loop, is_function: bool) -> Iterator[str]:
-    """Yield the head of a loop: over a range, over the values of one variable, or over the rows of a table."""
+    """Yield the lines of a loop's `for` statement: over a range, the values of one variable, or rows of a table."""
     columns = {
         _with_variable(loop, is_function).variable if name == loop.variable else name: values
         for name, values in loop.columns.items()

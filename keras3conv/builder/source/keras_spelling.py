@@ -55,7 +55,7 @@ class KerasSpelling:
         return self.layers.get(name) or construction(self.found(name).spec, self.name(name))
 
     def found(self, name: str) -> Module:
-        """Return the module with this name; in a loop, the module for all iterations."""
+        """Return the module with this name; in a loop, the one that stands for the modules of all iterations."""
         return self.loop.modules[name] if self.loop and name in self.loop.modules else self.program.modules[name]
 
     def name(self, name: str) -> str:
@@ -103,7 +103,7 @@ def is_inline(array: Array) -> bool:
 
 
 def with_constants(program: Program) -> tuple[Program, dict[str, str]]:
-    """Return the program in which source code replaces each constant, and the code of the long constants by name.
+    """Return the program with its constants replaced by source code, and the code of the long constants by name.
 
     A long constant, such as a table of cosines, is defined once at the top of the file, and has a name in capitals.
     """
@@ -121,7 +121,7 @@ def with_constants(program: Program) -> tuple[Program, dict[str, str]]:
 
 
 def _in_capitals(name: str) -> str:
-    """Return the name of a constant in capitals, without what made it unique: "COS" for "cos_layer_1"."""
+    """Return the name of a constant in capitals, without the suffix that made it unique: "COS" for "cos_layer_1"."""
     words = [word for word in identifier(name).split("_") if word and not word.isdecimal() and word != "layer"]
     return "_".join(words).upper() or "TABLE"
 

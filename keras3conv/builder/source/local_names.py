@@ -36,8 +36,8 @@ class _Variable:
     """Values that share a variable, because a loop overwrites one with the other.
 
     Attributes:
-        values: The values, in the order in which they are made.
-        start: The number of the statement that makes the first of them.
+        values: The values, in the order in which they are computed.
+        start: The number of the statement that computes the first of them.
         end: The number of the last statement that needs one of them.
         name: The variable.
     """
@@ -153,7 +153,7 @@ def _word(step: Step) -> str:
 
 
 def _of_layer(name: str) -> str:
-    """Return a variable for the output of a layer: the last words of its name, without numbers before them."""
+    """Return a variable name for the output of a layer: the last words of the layer's name, without leading numbers."""
     words = [word for word in name.split("_") if not word.isdigit()]
     return "_".join(words[-2:]) if words and len(words[-1]) < 5 else "_".join(words[-1:])
 

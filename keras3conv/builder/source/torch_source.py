@@ -92,14 +92,14 @@ def described(shape: Shape) -> str:
 
 
 def _own_layers(program: Program, classes: Sequence[Block]) -> list[str]:
-    """Return the classes of submodules in a program and its blocks that are not from torch."""
+    """Return the qualified names of all layer classes that are not torch's, in a program and in its blocks."""
     programs = [program, *(block.program for block in classes)]
     kinds = [module.spec.kind for one in programs for module in one.modules.values()]
     return [kind for kind in dict.fromkeys(kinds) if not kind.startswith(("torch.", "."))]
 
 
 def _own_functions(program: Program, classes: Sequence[Block]) -> list[str]:
-    """Return the qualified names of the functions of keras3conv that a program, its blocks or its layers call."""
+    """Return the qualified names of the functions of keras3conv that a program, its blocks or those layers call."""
     steps = [step for one in (program, *(block.program for block in classes)) for step in one.steps]
     nodes = [node for step in steps for node in walk(step.expression) if isinstance(node, Operation)]
     found = [node.name for node in nodes if node.name.startswith(f"{OWN_FUNCTIONS}.")]
@@ -170,7 +170,7 @@ def _title(program: Program) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text with "_" for every character that could end a docstring or be more than a letter."""
+    """Return a text in which "_" replaces every character that is not a letter, a digit or harmless in a docstring."""
     return "".join(letter if (letter.isalnum() and letter.isascii()) or letter in _SAFE else "_" for letter in text)
 
 

@@ -16,8 +16,8 @@ _FUNCTIONS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", "**":
 def aligned(call: Call, given: Sequence[Any]) -> tuple[list[Any], Order]:
     """Return the operands as values in a common axis order, and that order.
 
-    The order is that of the first operand that has the shape of the result and is not in torch's axis order, so that
-    images stay channels-last. A constant of one element becomes a number.
+    The order is that of the first operand with the shape of the result and another order than torch's, so that images
+    stay channels-last. A constant of one element becomes a number.
     """
     rank = len(call.shape)
     plain = [_as_number(one) for one in given]
@@ -32,7 +32,7 @@ def aligned(call: Call, given: Sequence[Any]) -> tuple[list[Any], Order]:
 
 
 def elementwise(call: Call, given: Sequence[Any], expression: Any, dtype: str = "") -> Value:
-    """Add a step that computes the result elementwise.
+    """Add a step (a statement of the program) that computes the result elementwise.
 
     Args:
         call: The call.

@@ -87,9 +87,10 @@ def build(module: Any, channels: Channels, inputs: Any, dynamic: Mapping[str, Se
 
 
 def _lowered(captured: "Captured", channels: Channels) -> tuple["Captured", Lowered]:
-    """Return a captured module and its program; operators without a counterpart are computed by others, as in torch.
+    """Return a captured module and its Keras program.
 
-    If some still have no counterpart, the problems are those of the operators that the module calls.
+    Operators without a counterpart in Keras are first decomposed into others, as torch defines them. If that does not
+    help, the problems name the operators that the module itself calls, not those of the decomposition.
     """
     lowered = first = lower(recognised(captured.graph), dict(captured.shapes), dict(captured.lines), channels)
     for _ in range(_ROUNDS):
@@ -122,7 +123,7 @@ def require_none(name: str, problems: tuple[Problem, ...]) -> None:
 
 
 def _constants(program: Program) -> dict[str, Array]:
-    """Return the constants that are stored in a file because they are too large for the source code."""
+    """Return the constants, by name, that are stored in a file because they are too large for the source code."""
     arrays = {weight.name: weight.array for weight in program.weights.values() if weight.array is not None}
     return {name: array for name, array in arrays.items() if not is_inline(array)}
 

@@ -1,4 +1,4 @@
-"""Define the interface of handlers: each lowers the call of one torch operator (`Call`) to steps of a Keras program."""
+"""Define the interface of handlers: each converts the `Call` of one torch operator to statements of a Keras model."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -83,7 +83,7 @@ class Complex:
 
     @property
     def shape(self) -> Shape:
-        """Its sizes."""
+        """The shape, in torch's axis order."""
         return self.real.shape
 
     @property
@@ -102,7 +102,7 @@ class Writer(Protocol):
     """The interface of the lowering that handlers use to add steps to the program.
 
     Attributes:
-        example_numbers: The names of the values that are the indices of the samples in a batch.
+        example_numbers: The names of the values that are the sample indices 0 ... batch - 1.
     """
 
     example_numbers: set[str]
@@ -131,7 +131,7 @@ class Writer(Protocol):
         """Add the call of a Keras layer that the handler configures itself, without a rule."""
 
     def by_rule(self, call: "LayerCall", value: Value, result: Tensor) -> Value:
-        """Add the calls of the Keras layers to which the rule library converts a torch layer; return the output."""
+        """Add the calls of the Keras layers to which a rule converts a torch layer; return the output."""
 
     def example_ones(self) -> Value:
         """Return a tensor of ones of shape (batch, 1)."""
@@ -154,7 +154,7 @@ class Writer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Placed:
-    """The variable of a Keras layer that receives a parameter.
+    """A variable of a Keras layer, and the torch parameter whose values it receives.
 
     Attributes:
         role: The name of the variable in the Keras layer.
@@ -175,7 +175,7 @@ class LayerCall:
 
     Attributes:
         kind: The class of the torch layer.
-        keras: The prefixes of the names of the Keras classes that may compute it, in order of preference.
+        keras: The Keras classes that may compute it, as prefixes of their names, in order of preference.
         config: Its configuration.
         tensors: Its tensors, by role.
         order: The axis order that the Keras layer needs.

@@ -1,4 +1,4 @@
-"""Finish a lowered program: remove dead code, merge permutations and concatenations."""
+"""Finish a Keras program (the list of statements of a model): remove dead code, merge permutations."""
 
 from dataclasses import replace
 

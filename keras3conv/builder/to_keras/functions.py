@@ -15,9 +15,9 @@ _CONTAINERS = frozenset({"Sequential", "ModuleList", "ModuleDict"})
 
 
 def with_functions(lowered: Lowered, view: ModelView) -> tuple[Structure, tuple[Placement, ...]]:
-    """Return the program with blocks for its repeated parts, and the placements with the new names of the layers.
+    """Return the program with functions for its repeated parts, and the torch tensors of each layer by its new name.
 
-    A layer in a block is named after the call and the layer: "layer1_0" and "conv1" give "layer1_0_conv1".
+    A layer in a function is named after the call and the layer: "layer1_0" and "conv1" give "layer1_0_conv1".
     """
     classes = {layer.path: layer.kind.rpartition(".")[2] for layer in view.layers if layer.kind}
     classes = {path: name for path, name in classes.items() if name not in _CONTAINERS}

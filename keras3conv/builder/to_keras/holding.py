@@ -13,11 +13,11 @@ def layer_of(writer: Writer, parameter: Held, order: Order, ones: Value, *, for_
     """Add an `EinsumDense` whose kernel is the parameter, and return its output.
 
     Args:
-        writer: The program under construction.
+        writer: The program (list of statements) under construction.
         parameter: The parameter.
         order: The axis order of the result.
         ones: Ones of shape (1, 1), or (batch, 1).
-        for_each_example: Whether the leading axis of size one becomes the batch axis.
+        for_each_example: Whether the leading axis of size one is repeated to become the batch axis.
     """
     shape, rank = parameter.shape, len(parameter.shape)
     sizes = tuple(shape[axis] for axis in order)

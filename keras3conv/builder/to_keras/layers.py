@@ -70,7 +70,7 @@ def _candidates(call: LayerCall) -> list[Rule]:
 
 
 def placements(rule: Rule, call: LayerCall, config: Config, layer: str) -> Iterator[Placement]:
-    """Yield the placements of the tensors of a layer that a rule created."""
+    """Yield which tensors of a torch layer go into which variables of the Keras layer that a rule created."""
     owners = {held.owner for held in call.tensors.values()}
     for mapping in rule.weights(config):
         if all(role in call.tensors for role in mapping.torch):
@@ -86,7 +86,7 @@ def placements(rule: Rule, call: LayerCall, config: Config, layer: str) -> Itera
 
 
 def with_data_format(spec: LayerSpec, channels: Channels, rank: int) -> LayerSpec:
-    """Return the layer with the data format of the model, if the layer depends on it."""
+    """Return the layer with `data_format` set to that of the model, if the layer has this argument."""
     if channels == "last" or rank < 3:
         return spec
     name = spec.kind.rpartition(".")[2]
@@ -101,7 +101,7 @@ def with_data_format(spec: LayerSpec, channels: Channels, rank: int) -> LayerSpe
 
 
 def with_options(spec: LayerSpec, options: Config) -> LayerSpec:
-    """Return the layer with further arguments; for a Bidirectional they are set on the inner layer."""
+    """Return the layer with further constructor arguments; for a Bidirectional they are set on the inner layer."""
     if not options:
         return spec
     inner = spec.config.get("layer")

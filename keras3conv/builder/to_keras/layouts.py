@@ -26,7 +26,7 @@ def output_order(value: Value, channels: Channels) -> Order:
 
 
 def _reaches_an_image_operator(graph: Graph, tensor: Tensor) -> bool:
-    """Return whether a tensor reaches an operator for images or sequences without a change of its shape."""
+    """Return whether a convolution or another operator for images or sequences uses a tensor in its present shape."""
     reached = {tensor.name}
     for node in graph.nodes:
         if not reached & {*node.inputs}:

@@ -1,4 +1,4 @@
-"""The result of lowering the call graph of a torch module."""
+"""Define `Lowered`, the result of converting the call graph of a torch module to a Keras program."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ from keras3conv.errors import Problem
 
 @dataclass(frozen=True, kw_only=True)
 class Lowered:
-    """The result of lowering: a Keras program, and the torch parameters of its layers.
+    """A Keras program (a model as a list of statements), and the torch parameters of its layers.
 
     Attributes:
         program: The program.
-        placements: The torch tensors of each layer.
+        placements: The torch tensors that each Keras layer receives.
         problems: A problem for each call that cannot be converted; if there are any, the program is invalid.
-        refused: The operators of these calls.
+        refused: The torch operators of the calls that cannot be converted.
     """
 
     program: Program

@@ -1,4 +1,4 @@
-"""Lower the call graph of a torch module to the program of a functional Keras model, node by node."""
+"""Convert the call graph of a torch module to a program, the list of statements of a functional Keras model."""
 
 import re
 from collections.abc import Sequence
@@ -217,7 +217,7 @@ class _Lowering:
         return self._made[key]
 
     def ordered(self, value: Value, order: Order) -> Value:
-        """Return a value in another axis order; a permutation that was added before is used again."""
+        """Return a value in another axis order; use an earlier permutation of the value again, if there is one."""
         if value.order == tuple(order):
             return value
         moved = tuple(value.order.index(axis) for axis in order)
@@ -304,7 +304,7 @@ class _Lowering:
         return self._made[key]
 
     def by_rule(self, call: LayerCall, value: Value, result: Tensor) -> Value:
-        """Add the calls of the Keras layers to which the rule library converts a torch layer; return the output."""
+        """Add the calls of the Keras layers to which a rule converts a torch layer; return the output."""
         value = self.ordered(self._symbolic(value), call.order)
         sizes = tuple(size if isinstance(size, int) else None for size in value.shape)
         config = {**call.config, "inputs": (sizes,)}
@@ -330,7 +330,7 @@ class _Lowering:
     def _rule_layer(
         self, call: LayerCall, rule: Any, specs: Sequence[LayerSpec], place: int, config: Config, spec: LayerSpec
     ) -> str:
-        """Add the layer at index `place` among the layers that a rule created, and the placements of its tensors."""
+        """Add the layer at index `place` among those of a rule, record its torch tensors, and return its name."""
         owners = [number for number, one in enumerate(specs) if one.kind == rule.keras]
         owner = next((held.owner or held.path for held in call.tensors.values()), self._path)
         is_owner = place == owners[-1]
@@ -358,7 +358,7 @@ class _Lowering:
         return name
 
     def program(self) -> Program:
-        """Return the program with its outputs in the requested axis order, without dead code."""
+        """Return the finished program: its outputs in the requested axis order, without dead code."""
         self._calls, self._path = (), ""
         orders: list[Order] = []
 

@@ -50,7 +50,7 @@ def _fused(call: Call, given: list[Value], mask: Any) -> Value:
 
 
 def _written_out(call: Call, given: list[Value], mask: Any, rate: float) -> Value:
-    """Write an attention out, with a Dropout layer for its weights if it has one."""
+    """Convert an attention to products and a softmax, with a Dropout layer for the attention weights if needed."""
     query, key, value = given
     size = query.shape[3]
     if not isinstance(size, int):
@@ -76,7 +76,7 @@ def _written_out(call: Call, given: list[Value], mask: Any, rate: float) -> Valu
 
 
 def dropout(call: Call, value: Value, rate: float) -> Value:
-    """Call a Dropout layer."""
+    """Add the call of a Dropout layer and return its output."""
     made = call.writer.new(value.shape, value.order, value.dtype)
     name = f"{call.node.path}.dropout" if call.node.path else "dropout"
     call.writer.layer("keras.layers.Dropout", {"rate": rate}, value, (), name, made)
@@ -101,7 +101,7 @@ def _masks_nothing(mask: Any) -> bool:
 
 
 def _mask(call: Call, mask: Any) -> Value:
-    """Return the mask as a value with four axes."""
+    """Return the attention mask as a value with four axes, as Keras takes it."""
     shape = mask.array.shape if isinstance(mask, Constant) else mask.shape
     full = (1,) * (4 - len(shape)) + tuple(shape)
     if isinstance(mask, Constant):
@@ -112,7 +112,7 @@ def _mask(call: Call, mask: Any) -> Value:
 
 
 def _without_masked_rows(call: Call, made: Value, mask: Any) -> Value:
-    """Return zeros for a query that attends to nothing, as torch does; Keras returns the mean of all values."""
+    """Return the output with zeros for queries that attend to nothing, as in torch; Keras returns a mean there."""
     if isinstance(mask, Constant):
         is_allowed = mask.array if mask.dtype == "bool" else mask.array != -np.inf
         rows = np.asarray(is_allowed).any(-1, keepdims=True)

@@ -139,15 +139,15 @@ def _moved_for_reshape(call: Call, value: Value, shape: Shape) -> tuple[Value, O
 
 
 def unmerged(call: Call, value: Value) -> Value:
-    """Undo the reshape that merged the leading axes of a value with two axes, if this needs no permutation."""
+    """If a value has two axes, undo the reshape that merged its leading axes, unless this needs a permutation."""
     before = call.writer.before_reshape(value)
     found = None if before is None or value.rank != 2 else common_factors(before.shape, value.shape)
     if before is None or found is None:
         return value
     factors, _, groups = found
     shape = (*(factors[factor] for factor in groups[0]), value.shape[1])
-    is_free = order_after_reshape(before.shape, shape, before.order) is not None
-    return reshaped(call, before, shape) if is_free else value
+    needs_permutation = order_after_reshape(before.shape, shape, before.order) is None
+    return value if needs_permutation else reshaped(call, before, shape)
 
 
 def _sizes(shape: Shape) -> tuple[int, ...]:
@@ -212,19 +212,19 @@ def _expand(call: Call) -> Result:
     return for_each_example(call, value, [axis for axis in grown if axis not in fixed])
 
 
-def for_each_example(call: Call, value: Value, free: list[int], size: int | Size | None = None) -> Value:
+def for_each_example(call: Call, value: Value, axes: list[int], size: int | Size | None = None) -> Value:
     """Repeat a value along the batch axis, or a multiple of the batch size, by a product with ones.
 
     Args:
         call: The call.
         value: The value.
-        free: The axes of size one to repeat along.
+        axes: The axes of size one to repeat along.
         size: The new size of the axis; by default that of the call's result.
     """
-    if not free:
+    if not axes:
         return value
-    size = call.shape[free[0]] if size is None else size
-    if len(free) > 1 or isinstance(size, int):
+    size = call.shape[axes[0]] if size is None else size
+    if len(axes) > 1 or isinstance(size, int):
         raise RuleError(
             "an expansion along several axes of dynamic size is not supported: only the batch axis can be expanded "
             "to a dynamic size"
@@ -238,9 +238,9 @@ def for_each_example(call: Call, value: Value, free: list[int], size: int | Size
     ones = call.writer.example_ones()
     if times > 1:
         ones = call.step(ops.tile(ones, (1, times)), (batch, times), (0, 1), ones.dtype)
-    sizes = tuple(-1 if axis == free[0] else 1 for axis in value.order)
+    sizes = tuple(-1 if axis == axes[0] else 1 for axis in value.order)
     repeated = ops.reshape(ones, sizes)
-    shape = tuple(size if axis == free[0] else one for axis, one in enumerate(value.shape))
+    shape = tuple(size if axis == axes[0] else one for axis, one in enumerate(value.shape))
     if value.dtype.startswith("float"):
         made = repeated * value if call.writer.is_constant(value) else value * repeated
     elif value.dtype == "bool":

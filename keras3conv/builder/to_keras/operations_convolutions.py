@@ -81,7 +81,7 @@ def _widths(config: Config) -> list[tuple[int, int]]:
 
 
 def _without_steps(call: Call, config: Config, rank: int) -> Tensor:
-    """Return the description of the result of the convolution without a stride."""
+    """Return the shape and dtype that the result of the convolution would have without its stride."""
     given = call.value("input").shape[2:]
     sizes = [
         plus(size, sum(width) - gap * (window - 1))
@@ -93,7 +93,7 @@ def _without_steps(call: Call, config: Config, rank: int) -> Tensor:
 
 
 def _every(call: Call, value: Value, steps: tuple[int, ...]) -> Value:
-    """Return every n-th position along each spatial axis."""
+    """Return the value at every n-th position along each spatial axis; `steps` has one n for each."""
     for axis, step in enumerate(steps, 2):
         shape = tuple(call.shape[axis] if one == axis else size for one, size in enumerate(value.shape))
         value = picked(call, value, axis, slice(None, None, step), shape) if step > 1 else value

@@ -54,7 +54,7 @@ def _reflected(call: Call, value: Value, ends: dict[int, tuple[int, int]]) -> Va
 
 
 def _cut(call: Call, value: Value, axis: int, before: int, after: int) -> Value:
-    """Crop a value along an axis by the negative widths of a padding."""
+    """Crop a value along an axis where the padding widths `before` and `after` are negative."""
     size = value.shape[axis]
     if before >= 0 and after >= 0:
         return value
@@ -106,7 +106,7 @@ def _image(call: Call) -> Value:
 
 
 def _fixed(call: Call, value: Value) -> list[tuple[int, int]]:
-    """Return the old and the new size of each spatial axis of an image."""
+    """Return the old and the new size of each spatial axis of an image; raise `RuleError` if a size is dynamic."""
     pairs = list(zip(value.shape[2:], call.shape[2:], strict=True))
     if any(isinstance(one, Size) for pair in pairs for one in pair):
         raise RuleError(
@@ -136,7 +136,7 @@ def _nearest(call: Call) -> Result:
 
 
 def _factor(size: int | Size, made: int | Size, scale: float | None) -> int:
-    """Return the integer factor between two sizes; 0 if the factor is not an integer."""
+    """Return the integer factor from the old size to the new one (`made`); 0 if it is not an integer."""
     if isinstance(size, int) and isinstance(made, int):
         return made // size if made % size == 0 and scale in (None, made / size) else 0
     return int(scale) if scale is not None and scale == int(scale) else 0

@@ -19,7 +19,7 @@ _LAST = 1 << 62
 
 
 def common_order(values: Sequence[Any], rank: int) -> Order:
-    """Return the axis order in which to join several values: the first that is not torch's order."""
+    """Return the axis order in which to join several values: the first of their orders that is not torch's own."""
     orders = [value.order for value in values if isinstance(value, Value)]
     return next((order for order in orders if order != identity(rank)), identity(rank))
 
@@ -214,7 +214,7 @@ def _centred(call: Call) -> Result:
 
 
 def taken(call: Call, given: Any, axis: int, index: Any, shape: Shape) -> Value:
-    """Take elements along one axis by an array of indices."""
+    """Take elements along one axis by an array of indices, as `numpy.take` does."""
     value = call.ordered(given, identity(len(given.shape)))
     rank = len(index.shape)
     places = index if isinstance(index, Value) else call.writer.value(as_int32(index))
@@ -223,7 +223,7 @@ def taken(call: Call, given: Any, axis: int, index: Any, shape: Shape) -> Value:
 
 
 def taken_along(call: Call, value: Value, axis: int, index: Constant) -> Value:
-    """Take elements along one axis by constant indices; the axis order is kept."""
+    """Take elements along one axis by constant indices, as `numpy.take_along_axis` does; the axis order is kept."""
     shape = tuple(index.shape[0] if one == axis else size for one, size in enumerate(value.shape))
     places = call.writer.value(as_int32(index))
     return call.step(ops.take(value, places, axis=value.order.index(axis)), shape, value.order, value.dtype)

@@ -136,7 +136,7 @@ def _group_norm(call: Call) -> Result:
 
 
 def _last_axes_in_place(given: Value, count: int) -> Order:
-    """Return the axis order of a value if its last `count` axes are torch's last axes; else torch's order."""
+    """Return the axis order for a normalization: the value's own if its last `count` axes are torch's, else torch's."""
     last = tuple(range(given.rank - count, given.rank))
     return given.order if given.order[-count:] == last else identity(given.rank)
 

@@ -1,4 +1,4 @@
-"""Handlers of operators on the last two axes of a tensor, and of those that cut windows or diagonals from it."""
+"""Convert operators on the last two axes of a tensor, and operators that take windows or diagonals of a tensor."""
 
 from functools import partial
 from typing import Any
@@ -58,7 +58,7 @@ def _diagonal(call: Call) -> Result:
 
 @handles("unfold")
 def _windows(call: Call) -> Result:
-    """Take all windows of an axis, each along a further axis at the end."""
+    """Convert `unfold`: take all windows along an axis; the elements of a window get a new last axis."""
     value, size, step = call.value("self"), call.arguments["size"], call.arguments["step"]
     value = call.ordered(value, identity(value.rank))
     axis = call.arguments["dimension"] % value.rank

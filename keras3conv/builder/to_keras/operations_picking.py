@@ -1,4 +1,4 @@
-"""Handlers of operators that pick elements by computed or by several indices."""
+"""Convert operators that pick elements by computed indices, or by several index tensors."""
 
 from dataclasses import replace
 from math import prod
@@ -38,7 +38,7 @@ def _index(call: Call) -> Result:
 
 
 def _numbers_rows(given: Any, indices: list[Any]) -> bool:
-    """Return whether the first index numbers the rows of a tensor, along an axis of its own."""
+    """Return whether the first index is `arange(rows)`, along an axis that no other index has."""
     index, rank = indices[0], max(len(one.shape) for one in indices if one is not None)
     is_constant = isinstance(index, Constant) and index.array.ndim == rank and index.array.size == index.array.shape[0]
     return (
@@ -49,7 +49,7 @@ def _numbers_rows(given: Any, indices: list[Any]) -> bool:
 
 
 def _taken_at_fixed_places(call: Call, given: Any, used: list[int], arrays: list[Array]) -> Value:
-    """Return what constant indices pick along several adjacent axes, which become one."""
+    """Return the elements that constant indices pick along several adjacent axes; these axes are merged first."""
     value = call.ordered(given, identity(len(given.shape)))
     sizes = tuple(value.shape[axis] for axis in used)
     if not all(isinstance(size, int) for size in sizes):
@@ -63,9 +63,9 @@ def _taken_at_fixed_places(call: Call, given: Any, used: list[int], arrays: list
 
 
 def _taken_of_examples(call: Call, given: Any, indices: list[Any]) -> Value:
-    """Return what computed indices pick of each example along the axes after that of the batch.
+    """Return the elements of each sample that computed indices pick, along the axes after the batch axis.
 
-    An index that numbers all places along an axis of its own leaves that axis as it is.
+    An axis is not picked from if its index is `arange(size)`, along an axis that no other index has.
     """
     value = call.ordered(given, identity(len(given.shape)))
     rank = max(len(index.shape) for index in indices)
@@ -115,7 +115,7 @@ def _is_fixed(index: Any) -> bool:
 
 
 def _scaled(call: Call, index: Any, stride: int) -> Any:
-    """Return indices times the number of elements that one of them stands for."""
+    """Return indices times `stride`, the number of elements between two positions of their axis."""
     if isinstance(index, Constant):
         return replace(index, name=f"{index.name} {stride}", array=index.array * stride)
     return index if stride == 1 else call.step(index * stride, index.shape, index.order, index.dtype)
@@ -131,7 +131,7 @@ def _with_batch_open(shape: Shape) -> tuple[int, ...]:
 
 
 def _own_axis(index: Any, indices: list[Any], rank: int) -> int:
-    """Return the axis along which a constant index, and no other, numbers all places; 0 if there is none."""
+    """Return the axis along which a constant index, and no other index, is an `arange`; 0 if there is none."""
     if not isinstance(index, Constant):
         return 0
     sizes = (1,) * (rank - index.array.ndim) + index.array.shape
@@ -150,7 +150,7 @@ def _with_axes(call: Call, index: Any, rank: int) -> Value:
 
 
 def _with_whole_axes(call: Call, made: Value, rank: int, places: list[int]) -> Value:
-    """Move the axes that stayed as they were to where their indices stood, in the place of axes of size one."""
+    """Move the axes that were not picked from to the positions of their indices, in place of axes of size one."""
     dims = [*range(made.rank)]
     for number, place in enumerate(places):
         dims[place], dims[rank + number] = dims[rank + number], dims[place]
@@ -221,7 +221,7 @@ def _gather(call: Call) -> Result:
 
 
 def _first_part(call: Call, value: Value, axis: int, size: int | Size) -> Value:
-    """Return the first places of an axis, which are all that torch's gather picks from."""
+    """Return the first `size` positions of an axis, the only ones that torch's gather picks from."""
     if not isinstance(size, int):
         raise RuleError(
             f"gather picks from a part of axis {axis}, whose size is dynamic; the index must have the size of the "

@@ -104,7 +104,7 @@ def _power_of_a_number(call: Call) -> Result:
 
 
 def _logical(call: Call, *, name: str) -> Result:
-    """Combine two masks, or the bits of integers; Keras does not take a number for the latter."""
+    """Convert a logical operator on two masks, or on the bits of integers; a number becomes a tensor for the latter."""
     left, right = call.arguments["self"], call.arguments["other"]
     if call.dtype == "bool":
         return elementwise(call, [left, right], ops.named(f"logical_{name}"))
@@ -165,7 +165,7 @@ def _elu(call: Call) -> Result:
 
 
 def _unless(**given: tuple[Any, Any]) -> dict[str, Any]:
-    """Return the arguments that differ from their default."""
+    """Return the arguments that differ from their default; `given` has pairs (value, default) by name."""
     return {name: value for name, (value, default) in given.items() if value != default}
 
 

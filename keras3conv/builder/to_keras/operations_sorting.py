@@ -1,4 +1,4 @@
-"""Handlers of operators that sort, or that look up numbers in a sorted sequence."""
+"""Convert operators that sort, or that look up numbers in a sorted sequence."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from keras3conv.model.graph import Size
 
 
 def _axis(call: Call, value: Value) -> int:
-    """Return the axis that is sorted, whose size is fixed."""
+    """Return the axis to sort along; raise `RuleError` if its size is dynamic."""
     axis: int = call.get("dim", -1) % value.rank
     if not isinstance(value.shape[axis], int):
         raise RuleError(f"axis {axis} has a dynamic size, but {call.name} needs an axis of fixed size")
@@ -20,7 +20,7 @@ def _axis(call: Call, value: Value) -> int:
 
 
 def _places(call: Call, value: Value, axis: int, *, descending: bool) -> Value:
-    """Return the places of the elements in sorted order; equal elements keep their order."""
+    """Return the indices that sort the elements (argsort); equal elements keep their order."""
     if value.dtype == "bool":
         value = call.step(ops.cast(value, Dtype("int32")), value.shape, value.order, "int32")
     key: Any = -value if descending else value
@@ -41,7 +41,7 @@ def _sort(call: Call) -> Result:
 
 
 def _sorted(call: Call, value: Value, axis: int, *, descending: bool) -> list[Value | None]:
-    """Return the sorted elements and their places, which are left out if nothing uses them."""
+    """Return the sorted elements and their indices; None for each of the two that nothing uses."""
     place = value.position(axis)
     if 1 not in call.node.config.get("used", ()) and not descending:
         return [call.step(ops.sort(value, axis=place), value.shape, value.order, value.dtype), None]
@@ -69,7 +69,7 @@ def _largest(call: Call) -> Result:
 
 @handles("median.dim", "kthvalue")
 def _of_rank(call: Call) -> Result:
-    """Return the element of a rank; torch's median of an even number of elements is the lower one."""
+    """Convert `kthvalue` and `median`; torch's median of an even number of elements is the lower middle one."""
     value = call.value("self")
     axis = _axis(call, value)
     size = value.shape[axis]

@@ -1,4 +1,4 @@
-"""Handlers of complex numbers, each a pair of real values, and of the Fourier transforms."""
+"""Convert Fourier transforms and operators on complex numbers; a complex tensor is a pair of real values."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -65,7 +65,7 @@ def _handler_of_complex(kind: str) -> Handler | None:
 
 
 def pair_of(given: Any) -> Pair:
-    """Return the real and the imaginary part of what stands for a tensor; the latter is None for a real one."""
+    """Return the real and the imaginary part of a tensor, constant or number; the latter is None if it is real."""
     if isinstance(given, Complex):
         return given.real, given.imaginary
     if isinstance(given, Constant) and np.iscomplexobj(given.array):
@@ -79,7 +79,7 @@ def pair_of(given: Any) -> Pair:
 
 
 def _real_call(call: Call, part: int) -> Call:
-    """Return a call with one part of its arguments; a real argument has no imaginary part, it is zero."""
+    """Return the call with the real (`part` 0) or imaginary (1) parts of its arguments; those of reals are zero."""
 
     def one(leaf: Any) -> Any:
         parts = pair_of(leaf)
@@ -118,7 +118,7 @@ def _value(call: Call, given: Any) -> Value:
 
 
 def _product(call: Call, handler: Handler) -> Result:
-    """Multiply out (a + bi)(c + di)."""
+    """Convert a product of complex tensors by four real products: (a + bi)(c + di)."""
     names = [name for name in ("self", "other", "mat2") if name in call.arguments]
     given = call.arguments.get("tensors") or [call.arguments[name] for name in names]
     if len(given) != 2:
@@ -150,7 +150,7 @@ def _parts(call: Call, name: str = "self") -> tuple[Value, Value]:
 
 
 def _together(call: Call, expression: Callable[[Any, Any], Any]) -> Value:
-    """Return a real value of both parts."""
+    """Add a step that computes a real value from both parts of a complex argument."""
     return elementwise(_as_real(call), list(_parts(call)), expression)
 
 
@@ -227,7 +227,7 @@ def _polar(call: Call) -> Result:
 
 
 def _transformed_axes(call: Call, rank: int) -> list[int]:
-    """Return the axes of a transform, the last of a real one last."""
+    """Return the axes of a Fourier transform; in a transform of real numbers the halved axis is the last of them."""
     dims = call.get("dim")
     if isinstance(dims, int):
         return [dims % rank]
@@ -242,7 +242,7 @@ def _transformed_axes(call: Call, rank: int) -> list[int]:
 
 
 def _factor(call: Call, sizes: Sequence[Any], *, inverse: bool) -> float:
-    """Return what a transform without a factor is multiplied with."""
+    """Return the factor by which to multiply an unnormalized Fourier transform, according to `norm`."""
     if not all(isinstance(size, int) for size in sizes):
         raise RuleError(f"{call.name} needs axes of fixed size, but one of its axes is dynamic")
     norm = call.get("norm", "backward")
@@ -256,7 +256,7 @@ def _scaled(call: Call, value: Value, factor: float) -> Value:
 
 
 def _require_sizes(call: Call, value: Value, axes: Sequence[int]) -> None:
-    """Raise `RuleError` if a complex transform pads or cuts its input."""
+    """Raise `RuleError` if a Fourier transform pads or crops its input to other sizes along the axes."""
     sizes = call.get("s", [call.get("n")])
     wanted = [value.shape[axis] for axis in axes[-len(sizes) :]]
     if any(size not in (None, -1, old) for size, old in zip(sizes, wanted, strict=False)):
@@ -267,7 +267,7 @@ def _require_sizes(call: Call, value: Value, axes: Sequence[int]) -> None:
 
 
 def _fft(call: Call, parts: tuple[Value, Value], axes: Sequence[int], *, inverse: bool) -> tuple[Value, Value]:
-    """Transform along one or several axes, without a factor; the inverse is that of the conjugate, conjugated."""
+    """Add an unnormalized transform; the inverse is the conjugate of the transform of the conjugate."""
     rest = list(axes)
     if inverse:
         parts = parts[0], call.step(-parts[1], parts[1].shape, parts[1].order, "float32")
@@ -327,7 +327,7 @@ def _to_real_transform(call: Call) -> Result:
 
 @handles("stft")
 def _spectrogram(call: Call) -> Result:
-    """Transform overlapping windows of a signal of shape (batch, samples)."""
+    """Convert `stft`: transform overlapping windows of a signal of shape (batch, samples)."""
     value, size = call.value("self"), call.arguments["n_fft"]
     if value.rank != 2 or not isinstance(value.shape[1], int) or not call.get("return_complex", False):
         raise RuleError(
@@ -366,7 +366,7 @@ def _shaped(call: Call, shape: tuple[Any, ...]) -> Call:
 
 
 def _window(call: Call, size: int) -> Constant | None:
-    """Return the window, with zeros before and behind a shorter one; None if all samples count alike."""
+    """Return the window function, padded with zeros on both sides to `size`; None if all its weights are one."""
     length, given = call.get("win_length", size), call.get("window")
     if given is not None and not isinstance(given, Constant):
         raise RuleError("the window of stft is computed or trained, but must be constant")

@@ -1,4 +1,4 @@
-"""Handlers of operators that write elements at places which tensors number."""
+"""Convert operators that write elements at the positions given by index tensors or masks."""
 
 from dataclasses import replace
 from math import prod
@@ -44,7 +44,7 @@ def _index_put(call: Call) -> Result:
 
 
 def _where_masked(call: Call, used: list[int], given: list[Any], values: Any) -> Value:
-    """Write one value everywhere that a mask allows."""
+    """Write one value at every position where a mask is True."""
     shape = values.array.shape if isinstance(values, Constant) else values.shape
     if (
         len(given) > 1
@@ -65,29 +65,29 @@ def _where_masked(call: Call, used: list[int], given: list[Any], values: Any) ->
 
 
 def _grown(call: Call, value: Value, shape: tuple[Any, ...]) -> Value:
-    """Return a value broadcast to a shape, in torch's axis order."""
+    """Return a value broadcast to a shape, in torch's axis order; raise `RuleError` along a dynamic axis."""
     value = call.ordered(reshaped(call, value, (1,) * (len(shape) - value.rank) + value.shape), identity(len(shape)))
     fixed = [size if isinstance(size, int) and value.shape[axis] == 1 else 1 for axis, size in enumerate(shape)]
     if {*fixed} != {1}:
         sizes = tuple(one if one > 1 else old for one, old in zip(fixed, value.shape, strict=True))
         value = call.step(ops.tile(value, tuple(fixed)), sizes, identity(len(shape)), value.dtype)
-    free = [axis for axis, size in enumerate(shape) if value.shape[axis] != size]
-    if free and (free != [0] or shape[0] != call.shape[0]):
+    repeated = [axis for axis, size in enumerate(shape) if value.shape[axis] != size]
+    if repeated and (repeated != [0] or shape[0] != call.shape[0]):
         raise RuleError(
             "the assigned values must be repeated along an axis of dynamic size, which is supported only for the "
             "batch axis"
         )
-    return for_each_example(call, value, free)
+    return for_each_example(call, value, repeated)
 
 
 def _written_at(call: Call, value: Value, used: list[int], numbers: Array, source: Value, *, adds: bool) -> Value:
-    """Write at fixed places of an axis: join the old and the new elements, and take of each place the right one.
+    """Return a value with new elements at constant positions of one axis, or of several merged axes.
 
     Args:
         call: The call.
         value: The tensor.
-        used: The axes that the places number together.
-        numbers: The place of each new element.
+        used: The axes that the positions index; they are merged into one.
+        numbers: The position of each new element along the merged axis.
         source: The new elements.
         adds: Whether they are added to the old ones.
     """
@@ -119,7 +119,7 @@ def _written_at(call: Call, value: Value, used: list[int], numbers: Array, sourc
 
 
 def written_with_steps(call: Call, value: Value, axis: int, places: range, source: Any) -> Value:
-    """Write a tensor into a slice with steps."""
+    """Return the value with a tensor written into a slice whose step is not one; `places` are its positions."""
     part = tuple(len(places) if one == axis else size for one, size in enumerate(value.shape))
     new = _grown(call, call.writer.value(source), part)
     plain = call.ordered(value, identity(value.rank))
@@ -128,7 +128,7 @@ def written_with_steps(call: Call, value: Value, axis: int, places: range, sourc
 
 @handles("scatter", "scatter_add", "scatter_reduce")
 def _scatter(call: Call) -> Result:
-    """Write along one axis at places that each have their own number; of several at one place, the last."""
+    """Convert `scatter`: write along one axis, each element at its own index; the last one at an index counts."""
     if call.get("reduce", "sum") not in ("sum", "add") or not call.get("include_self", True):
         raise RuleError(
             f"{call.name} is supported only with a sum as reduction and include_self=True, not with "
@@ -160,7 +160,7 @@ def _scatter(call: Call) -> Result:
 
 
 def _marks(call: Call, index: Any, places: Value, size: int, dtype: str) -> Value:
-    """Return a one for each place, along a further axis of the size of the axis that the places number."""
+    """Return the indices in one-hot form, along a further axis of size `size`."""
     if isinstance(index, Constant):
         array = (index.array[..., None] == np.arange(size)).astype(dtype)
         return call.writer.value(Constant(name=f"{index.name} marks", array=array, shape=(*index.shape, size)))
@@ -168,7 +168,7 @@ def _marks(call: Call, index: Any, places: Value, size: int, dtype: str) -> Valu
 
 
 def _source(call: Call, source: Any, places: Value) -> Value:
-    """Return the new elements, one for each of the places."""
+    """Return the new elements of a `scatter`, broadcast to one for each index."""
     if isinstance(source, int | float):
         array = np.full([size if isinstance(size, int) else 1 for size in places.shape], float(source))
         source = Constant(name=f"{call.node.outputs[0].name} source", array=array, shape=places.shape)
@@ -183,7 +183,7 @@ def _source(call: Call, source: Any, places: Value) -> Value:
 
 
 def _last_written(call: Call, value: Value, axis: int, marks: Value, source: Any, places: Value) -> Value:
-    """Write the element with the last mark of each place."""
+    """Return the value with the last of the new elements at each index; `marks` has the indices in one-hot form."""
     number, rank, name = places.shape[axis], value.rank, call.node.outputs[0].name
     assert isinstance(number, int)
     shape = tuple(value.shape[axis] if one == axis else size for one, size in enumerate(places.shape))

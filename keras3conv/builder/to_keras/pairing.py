@@ -1,4 +1,4 @@
-"""Create the plan for a torch module and its generated Keras model, from the placements of the lowering."""
+"""Create the plan for a torch module and its generated Keras model, from the recorded torch tensors of each layer."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -16,7 +16,7 @@ _EVIDENCE = Evidence(kind="construction", detail="the Keras layer was generated 
 
 
 def alignment_of(placements: Sequence[Placement], torch: ModelView, keras: ModelView) -> Alignment:
-    """Return the plan for a generated model."""
+    """Return the plan (pairs of torch tensors and Keras variables) for a generated model."""
     layers = {layer.path: layer for layer in torch.layers}
     variables = {(layer.path, tensor.role): tensor.path for layer in units(keras) for tensor in layer.tensors}
     by_layer: dict[str, list[Placement]] = {}
@@ -33,7 +33,7 @@ def _pairs(
     every: Mapping[str, Sequence[Placement]],
     variables: Mapping[tuple[str, str], str],
 ) -> Iterator[Pair]:
-    """Yield the pair of two layers, or one pair per tensor if there is no rule for the torch layer."""
+    """Yield a pair of layers for each torch layer, or one pair per tensor if there is no rule for the torch layer."""
     first = placements[0]
     mappings = tuple(_mapping(placement, variables) for placement in placements)
     layer = layers.get(first.owner)

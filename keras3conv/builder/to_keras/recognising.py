@@ -19,8 +19,8 @@ class _Uses:
     """The calls of a graph, with the producer and the users of each value.
 
     Attributes:
-        makers: The call that makes a value.
-        count: How often a value is used or returned.
+        makers: The call that computes each value, by name.
+        count: The number of times that each value is used or returned, by name.
     """
 
     makers: Mapping[str, Node]
@@ -109,7 +109,7 @@ def _gelu(node: Node, uses: _Uses, graph: Graph) -> Node | None:
 
 
 def _scaled(value: Any, factor: float, uses: _Uses) -> Any:
-    """Return the factor that is multiplied by this number; None if the value is not such a product."""
+    """Return x if the value is the product of x and the number `factor`; None if it is not."""
     product = uses.maker(value, "mul")
     is_scaled = product is not None and _is_number(product.arguments.get("other"), factor)
     return uses.origin(product.arguments["self"]) if product is not None and is_scaled else None
@@ -132,7 +132,7 @@ def _is_over_root_of_two(value: Any, given: Any, uses: _Uses) -> bool:
 
 
 def _is_tanh_argument(value: Any, given: Any, uses: _Uses) -> bool:
-    """Return whether a value is `sqrt(2 / pi) * (x + 0.044715 * x ** 3)`."""
+    """Return whether a value is `sqrt(2 / pi) * (x + 0.044715 * x ** 3)`, where x is `given`."""
     product = uses.maker(value, "mul")
     if product is None or not _is_number(product.arguments.get("other"), sqrt(2 / pi)):
         return False

@@ -12,7 +12,7 @@ Groups = tuple[tuple[int, ...], ...]
 
 
 def plus(size: int | Size, number: int) -> int | Size:
-    """Return the sum of a size and a number."""
+    """Return the sum of a size, which may be dynamic, and a number."""
     return size + number if isinstance(size, int) else replace(size, offset=size.offset + number)
 
 
@@ -36,7 +36,7 @@ def _parts(size: int | Size) -> tuple[int, Counter[str]]:
 
 
 def common_factors(old: Shape, new: Shape) -> tuple[list[int | Size], Groups, Groups] | None:
-    """Return the common factors of two shapes, and the indices of the factors of each axis; None if there are none."""
+    """Return factors whose products are the sizes of both shapes, and their indices by axis; None if there are none."""
     factors: list[int | Size] = []
     groups: tuple[list[list[int]], list[list[int]]] = [[] for _ in old], [[] for _ in new]
     rest = [*old], [*new]
@@ -107,8 +107,8 @@ def unknown_after(shape: Shape) -> Shape:
 
 def written(shape: Sequence[int | Size]) -> tuple[int, ...] | None:
     """Return a shape as the argument of a Keras reshape, with -1 for a dynamic size; None for several dynamic sizes."""
-    free = [size for size in shape if not isinstance(size, int)]
-    return tuple(size if isinstance(size, int) else -1 for size in shape) if len(free) < 2 else None
+    dynamic = [size for size in shape if not isinstance(size, int)]
+    return tuple(size if isinstance(size, int) else -1 for size in shape) if len(dynamic) < 2 else None
 
 
 __all__ = ["common_factors", "divided", "moves_only_ones", "order_after_reshape", "plus", "unknown_after", "written"]

@@ -77,7 +77,7 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
 
 
 def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
-    """Return the graph and the program of a model.
+    """Return the call graph and the torch program (the list of statements) of a model.
 
     A layer that cannot be converted as a whole is traced into: the graph then has the operations that it calls.
     """
@@ -113,7 +113,7 @@ def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
 
 
 def _tied(graph: Graph) -> frozenset[str]:
-    """Return the layers whose variables are also used by operations outside of the layer.
+    """Return the paths of the layers whose variables operations outside of the layer use, too.
 
     Such a layer is traced into, so that its own operations and the others use the same parameter.
     """
@@ -149,7 +149,7 @@ def _require_no_hidden_use(model: Any, plan: Alignment, graph: Graph, program: P
 
 
 def _value_reads(model: Any, graph: Graph, inputs: Any) -> tuple[Problem, ...]:
-    """Return a problem for each variable that the graph holds as a constant, which training would not change."""
+    """Return a problem for each variable whose values the graph has as a constant, which training would not change."""
     from keras3conv.frameworks.keras import influence as keras_influence
     from keras3conv.frameworks.keras.tracing import graph as keras_graph
 

@@ -1,4 +1,4 @@
-"""Lower the graph of a Keras model to a torch program, call by call, in execution order."""
+"""Convert the call graph of a Keras model to a torch program, a list of statements, in execution order."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -94,7 +94,7 @@ class _Lowering:
             self._note(Value(name=tensor.name, shape=tensor.shape, order=order, dtype=tensor.dtype))
 
     def by_rule(self, call: Call) -> None:
-        """Convert a layer with the rule library."""
+        """Convert a layer with the rule for its class (see `keras3conv.rules`)."""
         node = call.node
         is_operation = node.kind.startswith(("keras.ops.", "keras.activations."))
         if node.path not in self.layers or is_operation or not call.tensors:
@@ -132,7 +132,7 @@ class _Lowering:
         return replace(layer, config={**(layer.config or {}), "padding": "valid"}), made
 
     def rule_module(self, call: Call, config: Mapping[str, Any], only: str) -> Submodule:
-        """Return the submodule to which the rule library converts a layer with changes in its configuration."""
+        """Return the submodule to which the rule for its class converts a layer, with a changed configuration."""
         node = call.node
         layer = replace(self.layers[node.path], config={**node.config, **config})
         choice = choose(layer, call.tensor, only)
@@ -143,7 +143,7 @@ class _Lowering:
         return Submodule(self._module(layer, choice.specs[0], 0, choice, call.tensor))
 
     def _parts(self, layer: LayerView, choice: Choice, given: Value) -> list["_Part"]:
-        """Return the callables of a layer in order: a function for a layer without state, else a submodule."""
+        """Return the callables of a layer in order: functions for torch layers without state, else submodules."""
         return [
             _as_function(spec) or Submodule(self._module(layer, spec, place, choice, given))
             for place, spec in enumerate(choice.specs)
@@ -181,14 +181,14 @@ class _Lowering:
         return name
 
     def _written(self, path: str) -> str:
-        """Return the path of a layer, or of something in it, as the code of the model names it."""
+        """Return the path of a layer or of a variable in it, with the names of the attributes in the model's code."""
         known = [start for start in self.graph.written if path == start or path.startswith((f"{start}/", f"{start}_"))]
         exact = [start for start in known if path == start or path[len(start)] == "/"] or known
         start = max(exact, key=len, default=None)
         return path if start is None else self.graph.written[start] + path[len(start) :]
 
     def permuted(self, value: Value, order: Order) -> Value:
-        """Return the value in another axis order; the permutation is added once, in the call that has the value."""
+        """Return the value in another axis order; it is permuted once, where it is computed."""
         moved = tuple(value.order.index(axis) for axis in order)
         calls = self._calls if value.name in self.weights else self._shared_calls(value)
         key = value.name, moved, calls if value.name in self.weights else ()

@@ -1,4 +1,4 @@
-"""Choose the torch layers for a Keras layer with the rule library."""
+"""Choose the torch layers for a Keras layer among those that the rules for its class give (see `keras3conv.rules`)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,7 +88,7 @@ def _choices(layer: LayerView, given: Value, reasons: list[str]) -> Iterator[Cho
 
 
 def _needs_a_size(specs: LayerSpecs) -> str:
-    """Return an error text if a layer has padding="same" with a stride, which needs the input size; else empty."""
+    """Return an error text if a layer needs its input size, for padding="same" with a stride; else an empty text."""
     strided = any(spec.config.get("padding") == "same" and _stride(spec) != {1} for spec in specs)
     return 'with padding="same" and a stride needs the size of its input' if strided else ""
 

@@ -52,8 +52,8 @@ def padding_at_run_time(layer: LayerView, given: Value, *, differs: bool) -> Run
         return None
     window, stride = _window(config, rank)
     order = identity(given.rank) if config.get("data_format") == "channels_first" else channels_first(given.rank)
-    is_free = differs or any(not isinstance(given.shape[axis], int) for axis in order[2:])
-    if not is_free or {*stride} == {1} or {*tuple_of(config.get("dilation_rate", 1), rank)} != {1}:
+    is_dynamic = differs or any(not isinstance(given.shape[axis], int) for axis in order[2:])
+    if not is_dynamic or {*stride} == {1} or {*tuple_of(config.get("dilation_rate", 1), rank)} != {1}:
         return None
     value = float("-inf") if family in _POOLING else None
     return RunTimePadding(window=window, stride=stride, value=value, order=order)

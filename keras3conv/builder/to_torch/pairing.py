@@ -21,7 +21,7 @@ def alignment_of(program: Program, paths: Mapping[str, str], torch: ModelView, k
     """Return the plan for a generated module.
 
     Args:
-        program: The flat program of the module.
+        program: The flat program of the module: all its statements, not yet divided among blocks (classes).
         paths: For each module and weight that is in a block, its path; see `Structure.paths`.
         torch: The view of the module.
         keras: The view of the Keras model.

@@ -53,7 +53,7 @@ def read(source: Source) -> ModelView:
 
 
 def _verified(source: Source, weights: Member, read: Reader) -> Reader:
-    """Return a reader that checks the CRC of the weights before it reads the first tensor, but not for listing them."""
+    """Return `read`, preceded by a check of the CRC of the weights when the first tensor is read."""
     checked: list[Member] = []
 
     def reader(path: str) -> Array:
@@ -96,7 +96,7 @@ def rewrite(path: Path, template: Source, places: Mapping[str, TensorRef], read:
     Args:
         path: The file to write.
         template: The archive to copy.
-        places: For each dataset of the weights, its new tensor.
+        places: The new tensor for each dataset of the weights, by the path of the dataset.
         read: A function that returns the values of the tensor with a path.
 
     Raises:

@@ -24,14 +24,14 @@ _STACK = "keras.layers.StackedRNNCells"
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A layer as found in the weights, without information from the architecture.
+    """A layer as found among the weights of a file, without information from the architecture.
 
     Attributes:
         path: The path in the model.
         datasets: The datasets of the variables, in the order of their creation.
         roles: The names of the variables in the layer, one for each dataset.
         kind: The qualified class name; empty if unknown.
-        is_ordered: Whether layers with equal shapes are in the order of the model.
+        is_ordered: Whether the position of the layer among layers with equal shapes is known to be that in the model.
     """
 
     path: str
@@ -81,7 +81,7 @@ class DatasetFile(Protocol):
 
     @property
     def source(self) -> Source:
-        """The file for messages."""
+        """The file that error messages name."""
 
     def read(self, dataset: Dataset) -> Array:
         """Return the values of a dataset."""
@@ -166,7 +166,7 @@ def _with_wholes(layers: list[LayerView]) -> tuple[LayerView, ...]:
 
 
 def _named(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
-    """Return the layers with `attribute` set: the attribute of the outer layer that holds the layer."""
+    """Return the layers with `LayerView.attribute` set: the attribute of the outer layer that holds the layer."""
     by_path = {layer.path: layer for layer in layers}
     named = []
     for layer in layers:
@@ -176,7 +176,7 @@ def _named(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
 
 
 def _with_places(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
-    """Return the layers; cells of a StackedRNNCells get the attributes "cells.0", "cells.1" if the order is known."""
+    """Return the layers; the cells of a StackedRNNCells have `attribute` "cells.0" etc. if their order is known."""
     by_path = {layer.path: layer for layer in layers}
     places: dict[str, int] = {}
     for stack in layers:

@@ -50,7 +50,7 @@ def read(source: Source) -> ModelView:
 
 
 def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
-    """Write a weight file for `keras.Model.load_weights` without its values, and return their byte ranges.
+    """Write a weight file for `keras.Model.load_weights` without its values, and return the byte ranges for them.
 
     Keras loads such a file by order: `tensors` is in the model's order. The states of seed generators are not written;
     Keras does not save them either.
@@ -126,7 +126,7 @@ def _find(tree: Tree, architecture: Architecture | None, where: str) -> list[Fou
 
 
 def _ordered(layers: Sequence[Found], groups: Sequence[str]) -> list[Found]:
-    """Return the layers; sort those of a nested model into execution order as far as their names prove it."""
+    """Return the layers, those of a nested model in execution order as far as the numbers in their names prove it."""
     by_path = {layer.path: layer for layer in layers}
     for group in groups:
         inner = [path for path in by_path if path.startswith(f"{group}/") and _is_in_model(by_path[path])]
@@ -139,7 +139,7 @@ def _ordered(layers: Sequence[Found], groups: Sequence[str]) -> list[Found]:
 
 
 def _is_in_model(layer: Found) -> bool:
-    """Return whether a layer in a group may belong to a nested model, not to an attention or a recurrent layer."""
+    """Return whether a sublayer may belong to a nested model, and not to an attention or a recurrent layer."""
     name = layer.path.rpartition("/")[2]
     return bool(layer.datasets) and attribute_of(name) == name
 

@@ -63,7 +63,7 @@ def read(source: Source) -> ModelView:
 
 
 def weight_map_of(source: Source) -> dict[str, tuple[str, ...]]:
-    """Return the names of the files for each group, as Keras writes it: "/layers/dense/vars"."""
+    """Return the names of the files for each HDF5 group of variables, written as in Keras: "/layers/dense/vars"."""
     if source.size > _MAX_INDEX:
         raise MalformedCheckpoint(
             f"{source.path} has {source.size:,} bytes, too many for the index of a sharded checkpoint; the limit is "

@@ -71,7 +71,7 @@ def datasets(path: Path) -> dict[str, Array]:
 
 
 def ignored_facts(tree: Tree) -> dict[str, str]:
-    """Return a fact about the optimizer state in the file, if there is one."""
+    """Return a fact for reports about the optimizer state in the file, which is not read; empty if there is none."""
     return {"ignored": f"the state of the {tree.ignored[0]}"} if tree.ignored else {}
 
 
@@ -88,7 +88,7 @@ def find(tree: Tree, architecture: Architecture | None, where: str) -> list[Foun
 
 
 def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
-    """Write a weight file for `keras.Model.load_weights` without its values, and return their byte ranges.
+    """Write a weight file for `keras.Model.load_weights` without its values, and return the byte ranges for them.
 
     Every tensor needs a `location` such as "layers/dense/vars/0". States of seed generators without one are not
     written; Keras does not save them either.

@@ -20,7 +20,7 @@ _CONSTANT = "_CONSTANT_VALUE"
 
 @dataclass(frozen=True)
 class Result:
-    """A tensor that a call of a layer returned.
+    """A tensor that a call of a layer returns.
 
     Attributes:
         layer: The layer's name.
@@ -109,7 +109,7 @@ class Network:
 
 
 def layers_in(config: Any) -> list[Config]:
-    """Return the configurations of the layers of a model."""
+    """Return the configurations of the layers in the configuration of a model."""
     entries = config if isinstance(config, list) else config.get("layers")
     if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
         raise MalformedCheckpoint("a layer in the architecture of the file lacks the key 'class_name' or 'config'")
@@ -202,7 +202,7 @@ def _keywords(result: list[Any]) -> Config:
 
 
 def _results(value: Any, entries: Config | None = None) -> Iterator[Result]:
-    """Yield the tensors in nested values; with `entries`, also the references that are still lists."""
+    """Yield the tensors in nested values; with `entries` (the layers), also references that are still lists."""
     if isinstance(value, Result):
         yield value
     elif entries is not None and isinstance(value, list) and _is_result(value, entries):

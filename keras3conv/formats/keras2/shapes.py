@@ -32,7 +32,7 @@ def first_shape(
 
     Args:
         entries: The layers of the model.
-        built: The input shape in the file, in which sizes may be None; None if it is not stored.
+        built: The input shape that the file stores, in which sizes may be None; None if it stores none.
         weight_shapes: The shapes of the weights of a layer, by their roles.
     """
     known = list(built) if isinstance(built, list) else None

@@ -1,1 +1,1 @@
-"""Read and write untrusted files safely: detect changes, check archives, bound memory and time, write in blocks."""
+"""Read and write untrusted files safely: detect changes, check archives, bound memory and time."""

@@ -63,7 +63,7 @@ def _answer(request: Mapping[str, Any]) -> tuple[dict[str, Any], bytes | memoryv
 
 @contextmanager
 def _content(source: Source, member: Member | None) -> Iterator[Any]:
-    """Yield the HDF5 file: the path, or a file object over the member of an archive."""
+    """Yield the HDF5 file: the path, or a file object for the member of an archive."""
     if member is None:
         with source.unchanged() as path:
             yield path
@@ -75,7 +75,7 @@ def _content(source: Source, member: Member | None) -> Iterator[Any]:
 
 
 def _limit_for_ever() -> None:
-    """Forbid this process to write files and core dumps."""
+    """Forbid this process to write files and core dumps, until it ends."""
     if sys.platform == "win32":  # Windows has no such limits
         return
     import resource

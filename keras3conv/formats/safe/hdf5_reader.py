@@ -42,7 +42,7 @@ class Hdf5File:
 
     @property
     def where(self) -> str:
-        """The name for messages."""
+        """The name of the file, and of the archive member, in error messages."""
         return f"{self.source.path}: {self.member.name}" if self.member else str(self.source.path)
 
     def survey(self) -> Tree:

@@ -149,7 +149,7 @@ class _Survey:
                         waiting.append((place, member))
 
     def _known(self, group: "h5py.Group", name: str, path: str) -> bool:
-        """Add another name of a dataset that was inspected before, and return True; return False for other objects."""
+        """Record another path of a dataset that was inspected before, and return True; else return False."""
         known = self.by_address.get(int(group.id.links.get_info(name.encode()).u)) if self.by_address else None
         if known is not None:
             self.datasets[path] = replace(known, path=path)
@@ -337,7 +337,7 @@ def _mark(node: "h5py.Dataset", place: str) -> str | None:
 
 
 def _check_total(datasets: Mapping[str, Dataset], where: str, size: int) -> None:
-    """Raise `BudgetExceeded` if the datasets store more bytes than the file has, or tied ones are read too often."""
+    """Raise `BudgetExceeded` if the datasets store more than the size of the file, or have too many names."""
     stored = sum({dataset.address: dataset.stored for dataset in datasets.values()}.values())
     if stored > size:
         raise BudgetExceeded(f"{where} has {size:,} bytes, but its datasets declare {stored:,} stored bytes")

@@ -1,6 +1,7 @@
 """Read arrays of numbers from `.npy` and `.npz` files, with a strict parser.
 
-numpy parses the header of an array as a Python literal, allocates what it declares, and waits for ever at a named pipe.
+numpy itself is not safe here: it parses the header of an array as a Python literal, allocates what it declares, and
+waits for ever at a named pipe.
 """
 
 import re
@@ -27,7 +28,7 @@ _SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": 
 
 @dataclass(frozen=True)
 class Declared:
-    """The declarations in the header of an array: dtype, shape and order.
+    """The declarations in the header of an array: its dtype, shape and element order.
 
     Attributes:
         dtype: The dtype.

@@ -13,7 +13,7 @@ def is_plain(name: object, suffix: str) -> bool:
 
 
 def shard_path(source: Source, name: str) -> Path:
-    """Return the path of a shard. A link is followed only into the `blobs` folder of the cache that has the index.
+    """Return the path of a shard. A symbolic link may lead only into the `blobs` folder of the cache with the index.
 
     Raises:
         IncompleteCheckpoint: The shard is missing.

@@ -55,7 +55,7 @@ class Layout:
     Attributes:
         extents: The byte range of each stored tensor, by its path. Of tied weights only one is stored.
         locations: The names of tensors in the file, by path, if the two differ.
-        finish: A function that completes the file when the CRC-32 of each tensor is known.
+        finish: A function that completes the file, given the CRC-32 of each tensor.
     """
 
     extents: Mapping[str, Extent]
@@ -165,7 +165,7 @@ class _Writer:
             block, start = block[count:], start + count
 
     def _blocks(self, array: Array) -> Iterator[memoryview]:
-        """Yield the bytes of an array in row-major order, in blocks that stay as they are until they are written."""
+        """Yield the bytes of an array in row-major order, in blocks that do not change before they are written."""
         if array.flags.c_contiguous:
             data = array.reshape(-1).view(np.uint8).data
             yield from (data[start : start + _BLOCK] for start in range(0, len(data), _BLOCK))

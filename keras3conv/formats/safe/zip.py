@@ -168,7 +168,7 @@ def _central_directory(source: Source, file: BinaryIO) -> list[zipfile.ZipInfo]:
 
 
 def _check_end(source: Source, file: BinaryIO, members: int, comment: int) -> None:
-    """Raise `MalformedCheckpoint` unless the file ends with the end of the archive, which counts its members."""
+    """Raise `MalformedCheckpoint` unless the file ends with the archive's end record with this number of members."""
     place = max(0, source.size - _END.size - comment)
     signature, *disks, here, total, size, first, _ = _END.unpack(source.read(file, place, _END.size))
     if signature != b"PK\5\6":

@@ -68,7 +68,7 @@ def find_entry(content: Any, wanted: str, path: Path) -> Entry:
 
     Args:
         content: The content of the file.
-        wanted: The name of the state dict, if the file holds several; a name inside another is enough.
+        wanted: The name of the state dict, if the file holds several; its first or its last keys are enough.
         path: The file, for messages.
 
     Raises:
@@ -96,7 +96,7 @@ def find_entry(content: Any, wanted: str, path: Path) -> Entry:
 
 
 def _named(found: list[Entry], wanted: str, path: Path) -> Entry:
-    """Return the state dict with this name, or the only one inside the entry with this name."""
+    """Return the state dict with this name, or the only one whose name starts or ends with it."""
     inside = [entry for entry in found if entry.name.startswith(f"{wanted}.")]
     exact = [entry for entry in found if entry.name == wanted]
     fitting = exact or inside or [entry for entry in found if entry.name.rpartition(".")[2] == wanted]
@@ -107,7 +107,7 @@ def _named(found: list[Entry], wanted: str, path: Path) -> Entry:
 
 
 def _entries(content: Mapping[Any, Any], name: str, depth: int, visits: Iterator[int]) -> Iterator[Entry]:
-    """Yield the state dicts in a dict, itself included, without those of optimizers and the like."""
+    """Yield the state dicts in a dict, the dict itself first if it has tensors, without optimizers and the like."""
     if next(visits) > _MOST_DICTS:
         raise BudgetExceeded(
             f"the checkpoint has more than {_MOST_DICTS:,} nested dicts, too many to search for a state dict"

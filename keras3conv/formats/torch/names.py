@@ -24,7 +24,7 @@ _WRAPPERS = ("module.", "_orig_mod.", "model.")
 
 
 def common_prefix(names: Iterable[str], wanted: Iterable[str]) -> str:
-    """Return the prefix that wrappers put before all names of a state dict; empty if the names are as expected.
+    """Return the prefix (such as "module.") that a wrapper put before all names of a state dict; empty without one.
 
     Args:
         names: The names in the file.

@@ -150,7 +150,7 @@ def named(module: Any, name: Any, where: str) -> Global:
     """Return the class or function with a name.
 
     Raises:
-        UnsafeCheckpoint: A checkpoint has no honest use of it.
+        UnsafeCheckpoint: No real checkpoint needs it, but an attack may.
         MalformedCheckpoint: The name is not text, or too long.
     """
     if type(module) is not str or type(name) is not str or len(module) + len(name) > _MAX_NAME:
@@ -300,7 +300,7 @@ _TENSOR_TYPES = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.param
 
 
 def _typed(function: Any, kind: Any, arguments: Any, *_: Any) -> Any:
-    """Return a tensor that has attributes, or whose class is derived from that of tensors."""
+    """Return the tensor in a call that restores a tensor with attributes, or of a class derived from Tensor."""
     if not isinstance(kind, Global) or not isinstance(function, Global):
         raise ValueError(f"{quoted((function, kind))} are not a function and a class")
     if kind.name not in _TENSOR_TYPES or not function.name.startswith("torch._utils._rebuild_"):

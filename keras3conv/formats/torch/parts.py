@@ -44,7 +44,7 @@ class Parts:
 
 
 def joined(view: ModelView) -> ModelView:
-    """Return the view of a checkpoint in which each weight that is stored as several tensors is one tensor."""
+    """Return a view of a checkpoint that has one tensor for each weight that is stored as several tensors."""
     tensors = {tensor.path: tensor for tensor in view.tensors()}
     found = {parts.path: parts for parts in _found(tensors)}
     if not found:
@@ -109,7 +109,7 @@ def _is_spectral_norm(weight: TensorRef, u: TensorRef, v: TensorRef) -> bool:
 
 
 def _axes(shape: tuple[int, ...], rows: int, columns: int) -> list[int]:
-    """Return the axes that can be the output axis, because they have the size of u."""
+    """Return the axes that can be the output axis of a spectral norm: those of the size of u (`rows`)."""
     return [axis for axis, size in enumerate(shape) if size == rows and rows * columns == prod(shape)]
 
 

@@ -108,7 +108,7 @@ class _Machine:
         return text
 
     def marked(self) -> list[Any]:
-        """Remove the values after the last mark from the stack, and return them."""
+        """Remove the values above the topmost MARK of the pickle from the stack, and return them."""
         values = []
         while (value := self.stack.pop()) is not _MARK:
             values.append(value)
@@ -116,7 +116,7 @@ class _Machine:
         return values
 
     def target(self, kind: type) -> Any:
-        """Return the container on top of the stack; None for an object that is not loaded."""
+        """Return the container of type `kind` on top of the stack; None for an object that is not loaded."""
         found = self.stack[-1]
         if isinstance(found, Placeholder):
             return None
@@ -194,7 +194,7 @@ def _text(size: int) -> Callable[[_Machine], None]:
 
 
 def _latin(size: int) -> Callable[[_Machine], None]:
-    """Return the step for a text that Python 2 wrote, which has one byte a character."""
+    """Return the handler of an opcode for a text of Python 2: a length of `size` bytes, and one byte a character."""
     return _push(lambda machine: machine.take(machine.number(size)).decode("latin-1"))
 
 
@@ -233,7 +233,7 @@ def _skip(size: int) -> Callable[[_Machine], None]:
 
 
 def _taking(step: Callable[[_Machine, list[Any]], None], size: int) -> Callable[[_Machine], None]:
-    """Return the step that takes a fixed number of values from the stack."""
+    """Return the handler of an opcode that takes `size` values from the stack and passes them to `step`."""
 
     def step_with_values(machine: _Machine) -> None:
         values = [machine.stack.pop() for _ in range(size)]

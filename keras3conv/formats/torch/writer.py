@@ -81,7 +81,7 @@ def extents(source: Source) -> dict[str, Extent]:
 
 
 def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
-    """Write a state dict without its values, and return their byte ranges; tensors with equal `storage` are tied."""
+    """Write a state dict without its values, and return the byte ranges for them; equal `storage` means tied."""
     try:
         import torch
     except ImportError:

@@ -11,7 +11,7 @@ from pathlib import Path
 from keras3conv import formats
 from keras3conv.errors import FileError, InputError, Keras3ConvError
 from keras3conv.workflows.factories import factory_of
-from keras3conv.workflows.sweep.reading import Fault, Placed
+from keras3conv.workflows.sweep.reading import Fault, LocatedTask
 from keras3conv.workflows.sweep.task import DATA_FILES, MODELS, WEIGHTS
 
 IMPORT_SECONDS = 300.0
@@ -20,15 +20,15 @@ IMPORT_SECONDS = 300.0
 _SIDE_OF_KEY = {"torch_weights": "torch", "keras_weights": "keras"}
 
 
-def faults_of_files(placed: Sequence[Placed]) -> list[Fault]:
-    """Return a fault for every file that does not exist or whose header cannot be read."""
+def faults_of_files(placed: Sequence[LocatedTask]) -> list[Fault]:
+    """Return a fault for every file of the tasks that does not exist or whose header cannot be read."""
     return [fault for one in placed for fault in _of_files(one)]
 
 
-def faults_of_factories(placed: Sequence[Placed]) -> list[Fault]:
-    """Return a fault for every factory that cannot be imported."""
+def faults_of_factories(placed: Sequence[LocatedTask]) -> list[Fault]:
+    """Return a fault for every factory (a function that makes a model) of the tasks that cannot be imported."""
     faults: list[Fault] = []
-    factories: dict[tuple[str, str], list[tuple[Placed, str]]] = {}
+    factories: dict[tuple[str, str], list[tuple[LocatedTask, str]]] = {}
     for one in placed:
         for key in MODELS:
             argument = getattr(one.task, key)
@@ -67,7 +67,7 @@ def import_factories(factories: Sequence[tuple[str, str]], backend: str) -> dict
 
 
 def _import_in_process(folder: str, arguments: Sequence[str], backend: str) -> tuple[list[str], str]:
-    """Return the errors of the factories up to the first that ends the process, and the reason of this end."""
+    """Return the error of each factory (or "") up to the first that ends the process, and the reason of this end."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TF_CPP_MIN_LOG_LEVEL": "3"}
     if backend:
         environment["KERAS_BACKEND"] = backend
@@ -91,7 +91,7 @@ def _import_in_process(folder: str, arguments: Sequence[str], backend: str) -> t
     return [str(json.loads(line)) for line in lines], ending
 
 
-def _of_files(one: Placed) -> Iterator[Fault]:
+def _of_files(one: LocatedTask) -> Iterator[Fault]:
     """Yield the faults of the files that a task reads and writes."""
     task = one.task
     for key in DATA_FILES:
@@ -116,7 +116,7 @@ def _of_files(one: Placed) -> Iterator[Fault]:
         yield one.fault("write", "the files belong to both frameworks, but a transfer writes files of one framework")
 
 
-def _names_a_file(one: Placed, argument: str) -> bool:
+def _names_a_file(one: LocatedTask, argument: str) -> bool:
     try:
         return factory_of(one.task.located(argument)) is None
     except InputError:

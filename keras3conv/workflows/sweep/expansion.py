@@ -28,7 +28,7 @@ class Expanded:
 
 @dataclass(frozen=True, kw_only=True)
 class _Axis:
-    """A key with several values; one of them is chosen for each task."""
+    """A key of a task table with several values, each of which makes a task of its own."""
 
     key: str
     values: Sequence[Any]
@@ -151,7 +151,7 @@ def _label(key: str, value: Any) -> str:
 
 
 def _filled(value: Any, words: Mapping[str, str]) -> Any:
-    """Replace the names of axes in braces; other braces stay."""
+    """Return a value with the axis names in braces replaced by their values for a task; other braces stay."""
     if isinstance(value, str):
         for word, text in words.items():
             value = value.replace(f"{{{word}}}", text)

@@ -25,7 +25,7 @@ class Results:
     path: Path
 
     def rows(self) -> tuple[Row, ...]:
-        """Return the rows of earlier runs; a last line that a killed process left incomplete is removed."""
+        """Return the rows of earlier runs; delete an incomplete last line, left by a killed process, from the file."""
         file = self.path / ROWS
         if not file.exists():
             return ()
@@ -36,14 +36,14 @@ class Results:
         return read_rows(complete.decode().splitlines(), str(file))
 
     def begin(self, name: str) -> Path:
-        """Return an empty folder for the files of a task that will run."""
+        """Create and return an empty folder for the files of a task that will run; delete an earlier one."""
         folder = self.path / "tasks" / f".{name}.part"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
 
     def keep(self, row: Row) -> Row:
-        """Store the files and the row of a finished task; return the row with the paths of the stored files."""
+        """Move the files of a finished task to their final folder, append its row to the file, and return the row."""
         part, kept = self.path / "tasks" / f".{row.name}.part", self.path / "tasks" / row.name
         shutil.rmtree(kept, ignore_errors=True)
         part.rename(kept)
@@ -68,7 +68,7 @@ class Results:
         _write(self.path / "results.md", to_markdown(overview))
 
     def finish(self, rows: Sequence[Row]) -> None:
-        """Write one line for each task, in the order of the tasks; rows of former tasks move to a file of their own."""
+        """Rewrite the file with one row for each task, in order; rows of tasks that were removed go to another file."""
         names = {row.name for row in rows}
         former = [row for row in self.rows() if row.name not in names]
         if former:

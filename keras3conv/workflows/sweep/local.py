@@ -34,8 +34,8 @@ def default_jobs() -> int:
     return max(1, min(processors(), free_memory() // MEMORY_OF_A_TASK))
 
 
-class Room:
-    """The processors and the memory that are not used by running tasks."""
+class _Resources:
+    """The processors and the memory of this machine that running tasks do not use."""
 
     def __init__(self, cpus: int, memory: int) -> None:
         self._all = cpus, memory
@@ -44,7 +44,7 @@ class Room:
 
     @contextmanager
     def taken(self, cpus: int, memory: int) -> Iterator[None]:
-        """Wait until processors and memory are available, and reserve them for a with statement; at most the total."""
+        """Wait until so many processors and so much memory (at most all) are available; reserve them in the block."""
         cpus, memory = min(cpus, self._all[0]), min(memory, self._all[1])
         with self._changed:
             self._changed.wait_for(lambda: self._cpus >= cpus and self._memory >= memory)
@@ -65,10 +65,10 @@ def run_locally(tasks: Sequence[tuple[Task, Path]], jobs: int) -> Generator[Row,
         jobs: The number of processes at a time.
     """
     memory = free_memory()
-    share, room, stopped = memory // jobs, Room(jobs, memory), threading.Event()
+    share, resources, stopped = memory // jobs, _Resources(jobs, memory), threading.Event()
 
     def run(task: Task, out: Path) -> Row:
-        with room.taken(task.cpus, task.memory_limit or share):
+        with resources.taken(task.cpus, task.memory_limit or share):
             return run_task(task, out, memory_limit=share, is_stopped=stopped.is_set)
 
     with ThreadPoolExecutor(jobs) as pool:

@@ -81,7 +81,7 @@ def _resources(task: Task) -> dict[str, Any]:
 
 
 def _require_room(ray: Any, tasks: Sequence[Task]) -> None:
-    """Raise `InputError` for tasks that no machine can hold: Ray would wait for such a machine for ever."""
+    """Raise `InputError` for tasks that need more than any machine has: Ray would wait for such a machine for ever."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
     for task in tasks:

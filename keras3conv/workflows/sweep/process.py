@@ -151,7 +151,7 @@ def _environment(task: Task) -> dict[str, str]:
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:
-    """Kill the session of a process: also children that outlived it."""
+    """Kill all processes in the session of a process, also children that outlived it."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

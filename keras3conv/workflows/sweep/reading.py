@@ -33,13 +33,13 @@ class Fault:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placed:
+class LocatedTask:
     """A task with the location of its definition.
 
     Attributes:
         task: The task.
-        line: The line of its table, or its place among the tasks.
-        where: The same in words.
+        line: The line of its table in the sweep file, or the index of its dict.
+        where: `line` in words.
         lines: The line of each of its keys.
     """
 
@@ -57,11 +57,11 @@ class Placed:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """The tasks of a sweep, as they were read.
+    """The tasks of a sweep, as they were read from a file or from dicts.
 
     Attributes:
         title: The source of the tasks, for messages.
-        name: The name of the sweep, which its folder of results keeps.
+        name: The name of the sweep, which is also stored in the folder of the results.
         placed: The tasks that could be read.
         faults: The faults of the other tasks.
         jobs: The number of processes at a time; 0 if it is not given.
@@ -69,7 +69,7 @@ class Sweep:
 
     title: str
     name: str
-    placed: tuple[Placed, ...]
+    placed: tuple[LocatedTask, ...]
     faults: tuple[Fault, ...]
     jobs: int = 0
 
@@ -165,12 +165,12 @@ def _settings(table: Any, source: _Source) -> tuple[dict[str, Any], list[Fault]]
 
 def _tasks(
     tables: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any], source: _Source
-) -> tuple[tuple[Placed, ...], list[Fault]]:
+) -> tuple[tuple[LocatedTask, ...], list[Fault]]:
     """Return the tasks of the tables, expanded, and their faults."""
     faults = [*_unknown_keys(defaults, source, "defaults")]
     base, more = _values({key: value for key, value in defaults.items() if key in KEYS}, source, "defaults")
     faults += more
-    placed: list[Placed] = []
+    placed: list[LocatedTask] = []
     for index, table in enumerate(tables):
         place = ("task", index)
         faults += _unknown_keys(table, source, *place)
@@ -184,7 +184,7 @@ def _tasks(
     return tuple(placed), faults + list(_repeated(placed))
 
 
-def _task(one: Expanded, source: _Source, place: Place) -> tuple[Placed | None, list[Fault]]:
+def _task(one: Expanded, source: _Source, place: Place) -> tuple[LocatedTask | None, list[Fault]]:
     values, faults = _values(one.values, source, *place)
     if not NAME.fullmatch(one.name):
         fact = f"the name {one.name!r} contains characters other than letters, digits and . _ + = -"
@@ -193,7 +193,7 @@ def _task(one: Expanded, source: _Source, place: Place) -> tuple[Placed | None, 
     task = Task(**{**values, "name": one.name, "folder": str(source.folder), "backend": backend})
     task = replace(task, do=task.do or (("convert",) if task.model else ("validate",)))
     lines = {} if source.lines is None else {key: source.line(*place, key) for key in KEYS}
-    made = Placed(task=task, line=source.line(*place), where=source.where(*place), lines=lines)
+    made = LocatedTask(task=task, line=source.line(*place), where=source.where(*place), lines=lines)
     return made, [*faults, *(made.fault(key, fact) for key, fact in _contradictions(task))]
 
 
@@ -266,13 +266,13 @@ def _asks(task: Task, step: str) -> bool:
     return step in task.do
 
 
-def _repeated(placed: Sequence[Placed]) -> Iterator[Fault]:
+def _repeated(placed: Sequence[LocatedTask]) -> Iterator[Fault]:
     """Yield a fault for each duplicate task name; upper and lower case are equal, as in some file systems."""
-    first: dict[str, Placed] = {}
+    first: dict[str, LocatedTask] = {}
     for one in placed:
         other = first.setdefault(one.task.name.lower(), one)
         if other is not one:
             yield one.fault("name", f"the name of this task is taken: {other.where} has a task of the same name")
 
 
-__all__ = ["Fault", "Placed", "Sweep", "read_file", "read_tasks"]
+__all__ = ["Fault", "LocatedTask", "Sweep", "read_file", "read_tasks"]

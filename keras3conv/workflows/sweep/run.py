@@ -15,7 +15,7 @@ from keras3conv.workflows.sweep.checks import faults_of_factories, faults_of_fil
 from keras3conv.workflows.sweep.fingerprint import Digests, fingerprint, is_done
 from keras3conv.workflows.sweep.folder import Results, opened, read_results
 from keras3conv.workflows.sweep.local import default_jobs, run_locally
-from keras3conv.workflows.sweep.reading import Placed, Sweep, read_file, read_tasks
+from keras3conv.workflows.sweep.reading import LocatedTask, Sweep, read_file, read_tasks
 from keras3conv.workflows.sweep.task import Task
 
 Progress = Callable[[Row, int, int], None]
@@ -27,10 +27,10 @@ _TABLE_SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class _Todo:
-    """The tasks with a valid earlier result, and the tasks to run."""
+    """The rows of tasks with a valid earlier result, and the tasks to run."""
 
     done: Mapping[str, Row]
-    run: tuple[Placed, ...]
+    run: tuple[LocatedTask, ...]
     prints: Mapping[str, tuple[str, Digests]]
 
 
@@ -56,12 +56,12 @@ def sweep(
         name: The name of the sweep, if `tasks` is not a path.
         jobs: The number of processes at a time; by default as many as the processors and the memory allow.
         ray: Run the tasks on a Ray cluster: its address, "auto" for the cluster of this machine, or "local".
-        compare: The folder of the results of an earlier sweep, whose differences the tables have first.
+        compare: The folder of the results of an earlier sweep; the tables begin with what has changed since then.
         retry: Whether to run the tasks again that did not pass.
         progress: A function that is called after every task, with its row, the number of finished and of all tasks.
 
     Returns:
-        The rows, the totals and the differences; `ok` is True if every task passed. The folder has the same as
+        An overview: rows, totals and differences; `ok` is True if every task passed. The folder has the same as
         `index.html`, `results.md` and `results.jsonl`, and the certificates and files of the tasks.
 
     Raises:

@@ -204,7 +204,7 @@ def _sides(running: _Run) -> tuple[Any, Any]:
 
 
 def _plan(running: _Run) -> Any:
-    """Return the plan of the task; it is read or computed once."""
+    """Return the plan of the task (the pairs of tensors); it is read or computed once."""
     if running.plan is None:
         from keras3conv.workflows.align import align
         from keras3conv.workflows.files import read_inputs, read_plan

@@ -12,7 +12,7 @@ import pytest
 
 from keras3conv import formats
 from keras3conv.errors import FileError
-from keras3conv.writing import rooms
+from keras3conv.writing import private_folders
 from keras3conv.writing.outputs import replacing, replacing_all, replacing_folder, write_text
 from tests.support import killing
 
@@ -75,7 +75,7 @@ def test_a_process_that_ends_at_any_rename_leaves_the_old_or_the_new_files(
     child = os.fork()
     if not child:
         failing_after(monkeypatch, killed)
-        monkeypatch.setattr(rooms.Room, "undo", lambda *_: os._exit(9))
+        monkeypatch.setattr(private_folders.PrivateFolder, "undo", lambda *_: os._exit(9))
         with replacing_all(paths, overwrite=True) as temporaries:
             for temporary in temporaries:
                 temporary.write_text("new")
@@ -160,18 +160,18 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
 
 def test_the_index_is_removed_first_and_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     moves: list[str] = []
-    set_aside, move_in = rooms.Room.set_aside, rooms.Room.move_in
+    set_aside, move_in = private_folders.PrivateFolder.set_aside, private_folders.PrivateFolder.move_in
 
-    def noted_set_aside(room: rooms.Room, name: str) -> None:
+    def noted_set_aside(private_folder: private_folders.PrivateFolder, name: str) -> None:
         moves.append(f"{name} away")
-        set_aside(room, name)
+        set_aside(private_folder, name)
 
-    def noted_move_in(room: rooms.Room, name: str) -> None:
+    def noted_move_in(private_folder: private_folders.PrivateFolder, name: str) -> None:
         moves.append(f"{name} in")
-        move_in(room, name)
+        move_in(private_folder, name)
 
-    monkeypatch.setattr(rooms.Room, "set_aside", noted_set_aside)
-    monkeypatch.setattr(rooms.Room, "move_in", noted_move_in)
+    monkeypatch.setattr(private_folders.PrivateFolder, "set_aside", noted_set_aside)
+    monkeypatch.setattr(private_folders.PrivateFolder, "move_in", noted_move_in)
     with replacing_all([tmp_path / "shard", tmp_path / "index"]) as temporaries:
         for temporary in temporaries:
             temporary.write_text("new")

@@ -1,4 +1,4 @@
-"""Suspect activations: another variant or slope, or an activation that only one side has."""
+"""Suspect mistakes in activations: another variant or slope, or an activation that only one side has."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any

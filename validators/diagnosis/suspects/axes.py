@@ -121,7 +121,7 @@ def _reshaped_instead_of_permuted(case: Case) -> Iterator[Hypothesis]:
 
 
 def _tiled(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that torch repeats each shared key or value head (repeat), and Keras the whole sequence (tile)."""
+    """Suspect that torch repeats each shared key or value head, and Keras the sequence of heads (tile)."""
     for operation in case.operations_named("repeat_interleave"):
         yield Hypothesis(
             cause="torch repeats each head in a row (repeat), Keras repeats all heads in turn (tile)",
@@ -149,7 +149,7 @@ def _split_line(shape: Shape, start: int, order: tuple[int, ...]) -> str:
 
 
 def _rolled(case: Case) -> Iterator[Hypothesis]:
-    """Suspect a cyclic shift in the opposite direction."""
+    """Suspect that Keras shifts cyclically (`roll`) in the opposite direction."""
     for operation in case.operations_named("roll"):
         shifts = operation.get("shifts")
         opposite = -shifts if isinstance(shifts, int) else tuple(-shift for shift in shifts)

@@ -77,7 +77,7 @@ class KerasSide:
         value: The value at the point.
         config: Configuration of the layer, if the layer itself differs; else empty.
         configs: Configurations of all layers.
-        masks: The masks with masked steps that layers received, shape (batch, steps), each by the last such layer.
+        masks: The masks that hide a step, shape (batch, steps), each by the last layer that received it.
         without_masks: The line that removes the layer, or the option, from which the masks come.
     """
 
@@ -129,7 +129,7 @@ class Case:
 
     @property
     def _is_layer_itself(self) -> bool:
-        """Whether the torch module is itself a layer, and has no path."""
+        """Whether the whole torch module is a single layer, which has no path."""
         return self.torch.classes.get("", "").startswith("torch.nn.modules") and len(self.torch.classes) == 1
 
     def before(self, operation: Operation) -> str:
@@ -215,10 +215,10 @@ def flat(pads: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
 
 
 def with_arguments(**changed: Any) -> Change:
-    """Replace an operation by itself with changed arguments."""
+    """Return the change that calls an operation with other arguments."""
     return lambda call: call.run(**changed)
 
 
 def replaced_by(function: Callable[..., Any], *arguments: Any) -> Change:
-    """Replace an operation by a function of the call and of further arguments."""
+    """Return the change that calls a function in place of an operation, with the call and these arguments."""
     return lambda call: function(call, *arguments)

@@ -1,6 +1,7 @@
 """Suspect padded steps that Keras masks and torch does not: in a mean, in a recurrent layer, in attention.
 
-The mask is the one that Keras' layers received in the run, so it may come from an Embedding, a Masking layer or a call.
+The mask is the one that Keras' layers received in the run, so it may come from an Embedding, a Masking layer or
+an argument of a call.
 """
 
 from collections.abc import Callable, Iterator
@@ -84,7 +85,7 @@ def _recurrent(case: Case) -> Iterator[Hypothesis]:
 
 
 def _skipping(call: TorchCall, mask: Array, zeros: bool) -> Any:
-    """Run a recurrent function step by step; a masked step keeps the state."""
+    """Run a recurrent function of torch step by step; a masked step keeps the state, and outputs zeros if `zeros`."""
     values, is_first = call.get("input"), bool(call.get("batch_first"))
     steps = values.transpose(0, 1) if is_first else values
     keep = torch.as_tensor(mask, device=values.device).T[..., None]
@@ -132,7 +133,7 @@ def _one_direction(
 
 
 def _attention(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that attention in Keras ignores masked keys; masked queries may be masked, too."""
+    """Suspect that attention in Keras ignores masked keys, with or without masked queries."""
     for path, mask in case.keras.masks.items():
         for name, change in _MASKED_ATTENTION.items():
             for operation in case.operations_named(name):
@@ -147,7 +148,7 @@ def _attention(case: Case) -> Iterator[Hypothesis]:
 
 
 def _attended(mask: Array, rank: int, queries: bool) -> Any:
-    """Return which key every query attends to, with axes for heads between."""
+    """Return which keys each query attends to as booleans, broadcast over the axes of the heads."""
     keys = torch.as_tensor(mask)
     both = keys[:, None, :] & keys[:, :, None] if queries else keys[:, None, :].expand(-1, keys.shape[1], -1)
     return both.reshape(len(mask), *[1] * (rank - 3), *both.shape[1:])

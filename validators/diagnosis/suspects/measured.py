@@ -66,7 +66,7 @@ def _number(number: float) -> str:
 
 
 def _exact(number: float) -> float:
-    """Return the integer, square root or fraction that a fitted number stands for; else the number itself."""
+    """Return the integer, square root or fraction next to a fitted number; else the number itself."""
     whole, root = float(round(number)), round(number**2) ** 0.5
     halves = round(2 / number) if abs(number) > _SAME else 0
     for exact in (whole, root, -root, 2 / halves if halves else whole):
@@ -76,7 +76,7 @@ def _exact(number: float) -> float:
 
 
 def _branch(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that Keras multiplies a branch by a factor; a torch run with the doubled branch determines the factor."""
+    """Suspect that Keras multiplies a branch by a factor; it follows from a torch run with the branch doubled."""
     for operation in case.torch.upstream[:-1]:
         if operation.result is None or operation.name in VIEWS:
             continue

@@ -133,7 +133,7 @@ def _weights(case: Case) -> Iterator[Hypothesis]:
 
 
 def _with_params(call: TorchCall, change: Callable[[list[Any], int], list[Any]]) -> Any:
-    """Run the call with changed parameters; `change` also receives the number of tensors per layer and direction."""
+    """Run a recurrent call with other parameters; `change` gets its own, and their number per layer and direction."""
     return call.run(params=change(list(call.get("params")), 4 if call.get("has_biases") else 2))
 
 

@@ -1,4 +1,4 @@
-"""Suspect activations in recurrent layers that torch's layers do not support; they are tried step by step."""
+"""Suspect that a recurrent layer of Keras has activations that torch's layers lack; torch's are rerun step by step."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Suspect the scores of attention in the model's own code: mask, bias, causality, padding, scale."""
+"""Suspect mistakes in attention scores that the model computes itself: mask, bias, causality, padding, scale."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -91,7 +91,7 @@ def _head_by_head(call: TorchCall, parts: int, heads: int) -> Any:
 
 
 def _orders(number: int) -> Iterator[list[int]]:
-    """Yield other orders of parts: all if there are few; else the reverse, the rotations by one, and all swaps."""
+    """Yield orders of `number` parts other than 0, 1, 2, ...: all for few parts, else reversed, rotated, swapped."""
     original = list(range(number))
     if number <= FEW_PARTS:
         orders = [list(order) for order in permutations(original)]

@@ -1,4 +1,4 @@
-"""Suspect the connections between layers: a missing factor, shortcut or gate, swapped layers, exchanged weights."""
+"""Suspect mistakes between layers: a missing factor, shortcut or gate, swapped layers, exchanged weights."""
 
 from collections.abc import Callable, Iterator
 from itertools import combinations

@@ -1,14 +1,14 @@
-"""Keep unfinished files in a private temporary folder (a room) beside their destinations.
+"""Keep unfinished files in a private temporary folder beside their destinations.
 
-A room has the same file system as the destinations, so that a rename moves its files to them atomically. It holds:
+The private folder has the same file system as the destinations, so a rename moves its files to them atomically. It has:
 
     new/NAME    the new files
     old/NAME    the files that they replace, while several files are moved
     moving      the names of the files that are moved together, in order; written before the first move
     job         the name of the job that made the new files, if another process may resume it
 
-The name of a room contains the machine and the process. If a process is killed, the next process that writes to the
-folder cleans up: it reverts the moves unless all are done, and removes the room.
+The name of a private folder contains the machine and the process. If a process is killed, the next process that writes
+beside it cleans up: it reverts the moves unless all are done, and removes the private folder.
 """
 
 import json
@@ -29,17 +29,17 @@ _numbers = count()
 
 
 @dataclass(frozen=True)
-class Room:
+class PrivateFolder:
     """A private temporary folder beside the destinations of new files."""
 
     path: Path
 
     def new(self, name: str) -> Path:
-        """Return the path of a new file or folder."""
+        """Return the temporary path of a new file or folder."""
         return self.path / _NEW / name
 
     def old(self, name: str) -> Path:
-        """Return the path of the file or folder that is replaced."""
+        """Return the path to which the replaced file or folder is moved."""
         return self.path / _OLD / name
 
     def destination(self, name: str) -> Path:
@@ -54,47 +54,47 @@ class Room:
         synchronise(self.path)
 
     def set_aside(self, name: str) -> None:
-        """Move the file with this name into the room, if there is one."""
+        """Move the old file with this name, if there is one, into the private folder."""
         if os.path.lexists(self.destination(name)):
             self.destination(name).rename(self.old(name))
 
     def move_in(self, name: str) -> None:
-        """Move a new file from the room to its destination."""
+        """Move a new file from the private folder to its destination."""
         self.new(name).replace(self.destination(name))
 
     def undo(self, name: str) -> None:
-        """Move a new file back into the room, and the file that it replaced back to its name."""
+        """Move a new file back into the private folder, and the file that it replaced back to its name."""
         if not os.path.lexists(self.new(name)) and os.path.lexists(self.destination(name)):
             self.destination(name).rename(self.new(name))
         if os.path.lexists(self.old(name)):
             self.old(name).rename(self.destination(name))
 
     def remove(self) -> None:
-        """Delete the room and its content."""
+        """Delete the private folder and its content."""
         shutil.rmtree(self.path, ignore_errors=True)
         _live.discard(self.path.name)
 
 
-def enter(folder: Path, job: str = "") -> Room:
-    """Return a new room in a folder, after cleaning up the rooms of killed processes.
+def enter(folder: Path, job: str = "") -> PrivateFolder:
+    """Create and return a private folder in `folder`, after cleaning up those of killed processes.
 
     Args:
         folder: The folder of the destinations.
-        job: The name of the job. A room that a killed process left with the same job is used again, with its files.
+        job: The name of the job. If a killed process left a private folder with the same job, it is used again.
 
     Raises:
         OSError: The folder cannot be written.
     """
     kept = None
     for left in _left_in(folder):
-        room = _claim(left)
-        if room is None:
+        private_folder = _claim(left)
+        if private_folder is None:
             continue
-        _revert(room)
-        if kept is None and job and _job_of(room) == job:
-            kept = room
+        _revert(private_folder)
+        if kept is None and job and _job_of(private_folder) == job:
+            kept = private_folder
         else:
-            room.remove()
+            private_folder.remove()
     return kept or _made(folder, job)
 
 
@@ -109,19 +109,19 @@ def synchronise(path: Path) -> None:
         os.close(descriptor)
 
 
-def _made(folder: Path, job: str) -> Room:
-    room = Room(folder / _name())
-    _live.add(room.path.name)
+def _made(folder: Path, job: str) -> PrivateFolder:
+    private_folder = PrivateFolder(folder / _name())
+    _live.add(private_folder.path.name)
     try:
-        room.path.mkdir(mode=0o700)
-        (room.path / _NEW).mkdir()
-        (room.path / _OLD).mkdir()
+        private_folder.path.mkdir(mode=0o700)
+        (private_folder.path / _NEW).mkdir()
+        (private_folder.path / _OLD).mkdir()
         if job:
-            (room.path / _JOB).write_text(job, encoding="utf-8")
+            (private_folder.path / _JOB).write_text(job, encoding="utf-8")
     except BaseException:
-        room.remove()
+        private_folder.remove()
         raise
-    return room
+    return private_folder
 
 
 def _name() -> str:
@@ -133,7 +133,7 @@ def _machine() -> str:
 
 
 def _left_in(folder: Path) -> Iterator[Path]:
-    """Yield the rooms in a folder whose process, on this machine, has ended."""
+    """Yield the private folders in `folder` of processes of this machine that have ended."""
     for name in sorted(path.name for path in folder.glob(f"{_PREFIX}-*")):
         pieces = name.split("-")
         if len(pieces) != 4 or pieces[1] != _machine() or not pieces[2].isdecimal() or name in _live:
@@ -143,7 +143,7 @@ def _left_in(folder: Path) -> Iterator[Path]:
 
 
 def _is_running(process: int) -> bool:
-    """Return whether another process is running; the rooms of this process are in `_live`."""
+    """Return whether another process is running; the private folders of this process are in `_live`."""
     if process == os.getpid():
         return False
     if sys.platform == "win32":  # Windows has no signal that only tests a process
@@ -157,33 +157,33 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def _claim(left: Path) -> Room | None:
-    """Rename a room so that it belongs to this process; return None if another process was faster."""
+def _claim(left: Path) -> PrivateFolder | None:
+    """Rename the private folder of a killed process to make it this one's; return None if another was faster."""
     name = _name()
     _live.add(name)
     try:
-        return Room(left.rename(left.with_name(name)))
+        return PrivateFolder(left.rename(left.with_name(name)))
     except OSError:
         _live.discard(name)
         return None
 
 
-def _revert(room: Room) -> None:
-    """Undo announced moves that were not completed; if all were completed, the new files stay."""
+def _revert(private_folder: PrivateFolder) -> None:
+    """Undo the moves that a killed process announced, unless all of them were completed: then the new files stay."""
     try:
-        names = json.loads((room.path / _MOVING).read_text(encoding="utf-8"))
+        names = json.loads((private_folder.path / _MOVING).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # the list of names is written before the first move, so nothing was moved
         return
-    if any(os.path.lexists(room.new(name)) for name in names):
+    if any(os.path.lexists(private_folder.new(name)) for name in names):
         for name in names:
-            room.undo(name)
-        (room.path / _MOVING).unlink()
+            private_folder.undo(name)
+        (private_folder.path / _MOVING).unlink()
         return
-    (room.path / _JOB).unlink(missing_ok=True)  # nothing is left to resume
+    (private_folder.path / _JOB).unlink(missing_ok=True)  # nothing is left to resume
 
 
-def _job_of(room: Room) -> str:
+def _job_of(private_folder: PrivateFolder) -> str:
     try:
-        return (room.path / _JOB).read_text(encoding="utf-8")
+        return (private_folder.path / _JOB).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ""
