@@ -16,15 +16,14 @@ from keras3conv.numerics.difference import compare, judge
 from keras3conv.rules.rule import Config, LayerSpecs, Rule
 from keras3conv.transforms import Array, Shape, from_json
 from tests.support.training import keras_gradients, keras_training, torch_gradients, torch_training
+from tests.support.trial_layers import make_torch, resolve
 from tests.support.trials import (
     Trial,
     assembled,
     config_of,
     keras_outputs,
     keras_tensors,
-    make_torch,
     mappings,
-    resolve,
     specs_of_layers,
     specs_of_rule,
     torch_outputs,

@@ -17,7 +17,8 @@ from keras3conv.rules.constants import constant_buffer
 from keras3conv.rules.library import find
 from keras3conv.rules.rule import LayerSpec, LayerSpecs, Rule
 from keras3conv.transforms import Array, Axes, from_json
-from tests.support.trials import enter_float64, make_torch, probe_values, resolve, spec_of_layer, torch_tensors
+from tests.support.trial_layers import make_torch, resolve
+from tests.support.trials import enter_float64, probe_values, spec_of_layer, torch_tensors
 
 LINEAR = "torch.nn.Linear <-> keras.layers.EinsumDense"
 CONV1D = "transformers.pytorch_utils.Conv1D <-> keras.layers.EinsumDense"

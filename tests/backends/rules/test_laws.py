@@ -20,7 +20,8 @@ from keras3conv.numerics.difference import compare
 from keras3conv.rules.library import find, list_rules
 from keras3conv.rules.rule import Config
 from tests.support.laws import LAWS, Law, law_float64, law_gradients, law_training
-from tests.support.trials import Trial, config_of, make_module, make_trial, resolve, spec_of_layer, to_keras_layout
+from tests.support.trial_layers import resolve
+from tests.support.trials import Trial, config_of, make_module, make_trial, spec_of_layer, to_keras_layout
 
 FLOAT64 = (law_float64, law_training, law_gradients)
 

@@ -17,67 +17,14 @@ from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import FileError, InputError
 from keras3conv.workflows.transfer import Options
 from keras3conv.workflows.transfer import transfer as run
-from tests.support.models import randomize
+from tests.support.small_pair import save_torch, twin
 
 SHARD = 4_500
 """Bytes of a shard: the largest tensor just fits."""
 
 
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 8, 3, padding=1)
-        self.norm = nn.BatchNorm2d(8)
-        self.heads = nn.MultiheadAttention(8, 2, batch_first=True)
-        self.out = nn.Linear(8, 130)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.norm(self.stem(x)).flatten(2).transpose(1, 2)
-        return self.out(self.heads(x, x, x, need_weights=False)[0])
-
-
-def twin() -> keras.Model:
-    inputs = keras.Input((4, 4, 3))
-    x = keras.layers.Conv2D(8, 3, padding="same", name="stem")(inputs)
-    x = keras.layers.BatchNormalization(epsilon=1e-5, name="norm")(x)
-    x = keras.layers.Reshape((16, 8))(x)
-    x = keras.layers.MultiHeadAttention(2, 4, name="heads")(x, x)
-    return keras.Model(inputs, keras.layers.Dense(130, name="out")(x), name="twin")
-
-
-@pytest.fixture(scope="module")
-def moved() -> tuple[nn.Module, keras.Model, Alignment]:
-    """Return a module, a Keras model with its weights, and the plan, read from JSON."""
-    module, model = randomize(Net()), twin()
-    plan = Alignment.from_json(k3c.align(module, model).to_json())
-    k3c.transfer(module, model, plan)
-    return module, model, plan
-
-
 def bits(model: keras.Model) -> dict[str, bytes]:
     return {variable.path: keras.ops.convert_to_numpy(variable).tobytes() for variable in model.variables}
-
-
-def save_torch(module: nn.Module, folder: Path, name: str) -> Path:
-    """Save the state dict of a module; in shards if the name is an index."""
-    state = {name: value.clone() for name, value in module.state_dict().items()}
-    if not name.endswith(".index.json"):
-        path = folder / name
-        from safetensors.torch import save_file
-
-        save_file(state, path) if name.endswith(".safetensors") else torch.save(state, path)
-        return path
-    suffix = ".safetensors" if "safetensors" in name else ".bin"
-    parts = [dict(list(state.items())[::2]), dict(list(state.items())[1::2])]
-    paths = [save_torch(module, folder, f"whole{suffix}").with_name(f"{number}{suffix}") for number in (1, 2)]
-    from safetensors.torch import save_file
-
-    for part, path in zip(parts, paths, strict=True):
-        save_file(part, path) if suffix == ".safetensors" else torch.save(part, path)
-    (folder / f"whole{suffix}").unlink()
-    weight_map = {key: path.name for part, path in zip(parts, paths, strict=True) for key in part}
-    (folder / name).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    return folder / name
 
 
 TORCH = ("net.safetensors", "net.pt", "model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -322,64 +269,6 @@ def test_a_format_without_an_index_cannot_be_sharded(
         FileError, match=r"x\.h5 has a format that cannot be split into shards; the formats that can are"
     ):
         k3c.transfer(file, tmp_path / "x.h5", plan, max_shard_size="1GB")
-
-
-@pytest.mark.parametrize("name", ["net.weights.h5", "net.h5", "net.pt", "net.safetensors", "x.weights.json"])
-def test_verify_names_the_file_and_the_tensor_that_was_damaged(
-    tmp_path: Path, moved: tuple[nn.Module, keras.Model, Alignment], name: str
-) -> None:
-    module, model, plan = moved
-    torch_file = save_torch(module, tmp_path, "source.safetensors")
-    model.save_weights(tmp_path / "source.weights.h5")
-    source = tmp_path / "source.weights.h5" if name.endswith((".pt", ".safetensors")) else torch_file
-    report = k3c.transfer(source, tmp_path / name, plan)
-    assert k3c.verify(tmp_path / name).status == "passed"
-    damaged = Path(report.files[0].path)
-    content = bytearray(damaged.read_bytes())
-    weight = module.state_dict()["out.weight"].numpy()
-    place = max(content.find(weight.tobytes()), content.find(np.ascontiguousarray(weight.T).tobytes()))
-    assert place > 0
-    content[place] ^= 1
-    damaged.write_bytes(content)
-    found = k3c.verify(tmp_path / name)
-    facts = " ".join(problem.fact for section in found.with_status("failed") for problem in section.problems)
-    assert len(found.with_status("failed")) == 2
-    assert "the sha256 is" in facts
-    assert "the md5 is" in facts
-    assert "out" in facts
-    damaged.unlink()
-    assert "cannot be read" in str(k3c.verify(tmp_path / name))
-
-
-def test_a_manifest_has_the_digests_of_the_source_and_no_date(
-    tmp_path: Path, moved: tuple[nn.Module, keras.Model, Alignment]
-) -> None:
-    module, _, plan = moved
-    file = save_torch(module, tmp_path, "net.safetensors")
-    (tmp_path / "again").mkdir()
-    k3c.transfer(file, tmp_path / "again" / "x.weights.h5", plan)
-    report = k3c.transfer(file, tmp_path / "x.weights.h5", plan)
-    texts = [(folder / "x.weights.h5.manifest.json").read_text() for folder in (tmp_path / "again", tmp_path)]
-    assert texts[0] == texts[1]
-    content = json.loads(texts[0])
-    digests = formats.digest(file)
-    assert content["source"]["files"][0]["sha256"] == digests.sha256
-    assert digests.md5 in str(report)
-    assert digests.sha256 in str(report)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"format": 1}', '{"format": 2}', '{"format":1,"files":[{"path":"../x"}]}']
-)
-def test_a_damaged_manifest_raises_an_error_instead_of_a_report(tmp_path: Path, text: str) -> None:
-    (tmp_path / "x.pt.manifest.json").write_text(text)
-    with pytest.raises(FileError, match="manifest"):
-        k3c.verify(tmp_path / "x.pt")
-
-
-def test_a_missing_manifest_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="cannot be verified, because its manifest"):
-        k3c.verify(tmp_path / "x.pt")
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
