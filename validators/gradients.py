@@ -305,7 +305,14 @@ def _compare_statistics(subject: Subject, norm: BatchNorm, torch: Backward, kera
 
 
 def _compare(pair: Pair, quantity: str, arrays: tuple[Array, Array], largest: float) -> _Comparison:
-    """Compare the arrays (actual, expected); `largest` is the largest gradient of all tensors."""
+    """Compare the gradients of a pair in float64, or its statistics.
+
+    Args:
+        pair: The pair of layers.
+        quantity: The name of the compared arrays in the report, such as "gradient of kernel".
+        arrays: The array of Keras and that of torch, in the layout of Keras.
+        largest: The largest gradient of the whole model: much smaller differences are rounding.
+    """
     actual, expected = arrays
     comparison = _Comparison(torch=pair.torch, keras=pair.keras, quantity=quantity, error=np.inf, passed=False)
     if actual.shape != expected.shape:

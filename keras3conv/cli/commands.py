@@ -297,7 +297,10 @@ def convert(  # noqa: PLR0913 - an argument for every option
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Make the model of the other framework, and prove it. A failed proof is saved too; the exit status is 1."""
+    """Make the model of the other framework, and prove it.
+
+    If a proof fails, the model and its report are saved all the same, and the exit status is 1.
+    """
     from keras3conv import api
     from keras3conv.cli.files import convert_inputs, read_axes
     from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve

@@ -184,7 +184,7 @@ def rules_json(rules: "Sequence[Rule]") -> str:
 
 
 def _by_reason(classes: Mapping[str, str]) -> Iterable[tuple[str, list[str]]]:
-    """Return each reason with the short names of the classes that have it."""
+    """Group layer classes without a rule by the reason why there is none; the names of the classes are shortened."""
     found: dict[str, list[str]] = {}
     for name, reason in classes.items():
         short = name.replace("torch.nn.", "nn.").replace("keras.layers.", "layers.")

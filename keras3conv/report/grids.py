@@ -58,7 +58,7 @@ class Grid:
 
 
 def arrange(table: Table) -> Grid:
-    """Return a table with its verdict first and without empty columns."""
+    """Move the column that says passed or failed to the front of a table, and remove empty columns."""
     order = [place for place, name in enumerate(table.columns) if name in _VERDICTS]
     order += [place for place, name in enumerate(table.columns) if name not in _VERDICTS and _has_text(table, place)]
     rows = tuple(

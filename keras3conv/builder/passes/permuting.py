@@ -43,7 +43,15 @@ def _chain(program: Program, steps: dict[str, Step], name: str) -> list[str]:
 def _merge(
     steps: dict[str, Step], values: dict[str, Value], chain: list[str], axes: tuple[int, ...], last: Step
 ) -> None:
-    """Permute the output of the einsum at the start of a chain; the end of the chain replaces the permuted value."""
+    """Let an einsum permute its output, so that the permutation after it can be removed.
+
+    Args:
+        steps: The steps of the program by the name of their result; changed in place.
+        values: The values of the program by name; changed in place.
+        chain: The names of the results from the einsum to the value that is permuted; each step is elementwise.
+        axes: The permutation.
+        last: The step that permutes. The last step of the chain takes over its result, and the step is removed.
+    """
     product = steps[chain[0]]
     steps[chain[0]] = replace(product, expression=_permuted(product.expression, axes))
     for name in chain:

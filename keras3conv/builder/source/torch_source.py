@@ -99,7 +99,10 @@ def _own_layers(program: Program, classes: Sequence[Block]) -> list[str]:
 
 
 def _own_functions(program: Program, classes: Sequence[Block]) -> list[str]:
-    """Return the qualified names of the functions of keras3conv that a program, its blocks or those layers call."""
+    """Return the qualified names of the functions of keras3conv that the source code needs.
+
+    A program calls them, or its blocks do, or a layer of keras3conv whose source code is copied into the file.
+    """
     steps = [step for one in (program, *(block.program for block in classes)) for step in one.steps]
     nodes = [node for step in steps for node in walk(step.expression) if isinstance(node, Operation)]
     found = [node.name for node in nodes if node.name.startswith(f"{OWN_FUNCTIONS}.")]

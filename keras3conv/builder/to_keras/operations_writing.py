@@ -183,7 +183,19 @@ def _source(call: Call, source: Any, places: Value) -> Value:
 
 
 def _last_written(call: Call, value: Value, axis: int, marks: Value, source: Any, places: Value) -> Value:
-    """Return the value with the last of the new elements at each index; `marks` has the indices in one-hot form."""
+    """Write new elements into a tensor; where several have the same index, the last one stays.
+
+    Args:
+        call: The call of the operator.
+        value: The tensor before the elements are written.
+        axis: The axis of the tensor that the indices belong to.
+        marks: The indices in one-hot form.
+        source: The new elements: a tensor, or one number for all.
+        places: The indices.
+
+    Returns:
+        The tensor with the new elements.
+    """
     number, rank, name = places.shape[axis], value.rank, call.node.outputs[0].name
     assert isinstance(number, int)
     shape = tuple(value.shape[axis] if one == axis else size for one, size in enumerate(places.shape))

@@ -191,8 +191,8 @@ def check_inventory(tensors: Sequence[TensorRef], view: ModelView) -> dict[str, 
         if place is None or place.shape != tensor.shape:
             what = "no such tensor" if place is None else f"a tensor of shape {place.shape} under this name"
             raise FileError(
-                f"the tensor {tensor.path} of shape {tensor.shape} does not fit the template {view.origin}, which has "
-                f"{what}"
+                f"the tensor {tensor.path} of shape {tensor.shape} cannot be written into a copy of "
+                f"{view.origin}, which has {what}; choose a file of the same architecture"
             )
         places[place.location] = tensor
     if left := [tensor.path for tensor in held.values() if tensor.location not in places]:

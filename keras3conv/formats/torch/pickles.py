@@ -69,8 +69,10 @@ class _Machine:
             value = self.stack.pop()
         except IndexError:
             raise self.malformed("it ends too early, or takes a value that is not there") from None
-        except UnicodeDecodeError:
-            raise self.malformed("a text is not UTF-8, or a name not ASCII") from None
+        except UnicodeDecodeError as error:
+            raise self.malformed(
+                f"a string before byte {self.position} is not valid {error.encoding}; the file is damaged"
+            ) from None
         if value is _MARK:
             raise self.malformed("it ends without a value")
         return value, self.position + 1

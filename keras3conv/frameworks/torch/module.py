@@ -283,8 +283,8 @@ class TorchModule:
         saved = formats.read(path, entry=entry)
         if saved.side != "torch":
             raise InputError(
-                f"{path} contains Keras weights, but torch weights are needed here\nFix:  keras3conv align FACTORY "
-                f"{path}"
+                f"{path} contains Keras weights, but torch weights are needed here; keras3conv align and transfer "
+                f"move Keras weights into a torch module\nFix:  keras3conv align FACTORY {path}"
             )
         prefix = common_prefix([tensor.path for tensor in saved.tensors()], self.source.state_dict())
         found = {tensor.path.removeprefix(prefix): f"{tensor.dtype} {tensor.shape}" for tensor in saved.tensors()}

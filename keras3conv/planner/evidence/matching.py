@@ -133,7 +133,7 @@ def _by_position(group: Group, positions: Positions) -> Iterator[tuple[Group, bo
 def _labelled_by_position(
     layers: Sequence[LayerView], side: Side, positions: Positions, label: Callable[[flow.Position], Hashable]
 ) -> dict[Hashable, tuple[LayerView, ...]]:
-    """Group layers by a label computed from their position in the call graph; it is None for no position."""
+    """Group layers by a label of their position in the call graph; layers without a position have the label None."""
     labelled: dict[Hashable, list[LayerView]] = {}
     for layer in layers:
         position = positions.get((side, layer.path))

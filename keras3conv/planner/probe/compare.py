@@ -54,7 +54,7 @@ class Measurement:
     before_activation: bool = False
 
     def returned(self, output: LayerOutput) -> Any:
-        """Return the value for the layers after this one: the recorded output, or the Keras output if there is none."""
+        """Return the output that the next layers get: that recorded in the torch run, or the own one if there is none."""
         return output.returned if self.recorded is None else output.replace(self.recorded, self.before_activation)
 
 

@@ -42,7 +42,12 @@ class _Run:
 
 
 def main(out: Path, parent: int) -> None:
-    """Run the task in a folder, and write its result there."""
+    """Read the task in the file `task.json` of a folder, run it, and write its result into the folder.
+
+    Args:
+        out: The folder.
+        parent: The identifier of the process that started this one, which ends with it.
+    """
     faulthandler.enable()
     _end_with(parent)
     task = Task.from_json(json.loads((out / "task.json").read_text(encoding="utf-8")))
