@@ -54,7 +54,7 @@ class Measurement:
     before_activation: bool = False
 
     def returned(self, output: LayerOutput) -> Any:
-        """Return the output that the next layers get: that recorded in the torch run, or the own one if there is none."""
+        """Return the output that the next layers get: that recorded in the torch run, or its own if there is none."""
         return output.returned if self.recorded is None else output.replace(self.recorded, self.before_activation)
 
 
