@@ -82,7 +82,7 @@ def through_onnx(name: str) -> ThroughOnnx | None:
     except Keras3ConvError as error:
         return ThroughOnnx(name=name, trainable=trainable, converted=None, note=_line(str(error)))
     try:
-        module, difference = _exported(model)
+        module, difference = module_through_onnx(model)
     except (*RAISED_BY_MODELS, KeyError) as error:
         note = f"{type(error).__name__}: {_line(str(error))}"
         return ThroughOnnx(name=name, trainable=trainable, converted=converted, note=note)
@@ -90,7 +90,7 @@ def through_onnx(name: str) -> ThroughOnnx | None:
     return ThroughOnnx(name=name, trainable=trainable, converted=converted, onnx=onnx, difference=difference)
 
 
-def _exported(model: Any) -> tuple[Any, float]:
+def module_through_onnx(model: Any) -> tuple[Any, float]:
     """Export a Keras model to ONNX; return onnx2torch's module for it, and the largest difference of an output."""
     import keras
     import torch

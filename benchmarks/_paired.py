@@ -35,6 +35,7 @@ class Ratio:
         spread: The spread of the ratios of the processor times.
         milliseconds: The shortest processor time of the task.
         target: The largest ratio that meets the target; None if there is no target.
+        missing: The package that is not installed, for which nothing was measured; empty for a measured ratio.
     """
 
     group: str
@@ -45,6 +46,7 @@ class Ratio:
     spread: float
     milliseconds: float
     target: float | None = None
+    missing: str = ""
 
     @property
     def is_refused(self) -> bool:
@@ -54,6 +56,8 @@ class Ratio:
     @property
     def verdict(self) -> str:
         """The result in words: whether the ratio meets its target."""
+        if self.missing:
+            return f"not measured: {self.missing} is not installed"
         if self.is_refused:
             return "refused: the rounds differ too much"
         if self.target is None:
@@ -65,7 +69,7 @@ class Ratio:
     @property
     def fails(self) -> bool:
         """Whether `--check` fails: the target is missed, or the rounds differ too much to tell."""
-        if self.target is None:
+        if self.target is None or self.missing:
             return False
         most = self.processor * (1 + self.spread) if self.is_refused else self.processor
         return most > self.target * TOLERANCE
@@ -106,4 +110,11 @@ def ratio(
         spread=(high - low) / middle,
         milliseconds=1e3 * min(busy for busy, _ in times[name]),
         target=target,
+    )
+
+
+def not_measured(group: str, name: str, reference: str, package: str) -> Ratio:
+    """Return the row of a ratio for which a package is not installed."""
+    return Ratio(
+        group=group, name=name, reference=reference, processor=0, wall=0, spread=0, milliseconds=0, missing=package
     )

@@ -38,7 +38,7 @@ def inference(name: str, rounds: int, *, full: bool) -> Iterator[Ratio]:
         "torch": lambda: module(given),
     }
     if full:
-        session, inputs = _onnx_session(module, given)
+        session, inputs = onnx_session(module, given)
         compiled = torch.compile(module)
         works |= {"ONNX Runtime": lambda: session.run(None, inputs), "torch.compile": lambda: compiled(given)}
     with torch.no_grad():
@@ -50,7 +50,7 @@ def inference(name: str, rounds: int, *, full: bool) -> Iterator[Ratio]:
         yield ratio(group, times, AFTER, other)
 
 
-def _onnx_session(module: Any, given: Any) -> tuple[Any, dict[str, Any]]:
+def onnx_session(module: Any, given: Any) -> tuple[Any, dict[str, Any]]:
     """Return a single-threaded session of ONNX Runtime for an exported module, and its inputs."""
     import onnxruntime
     import torch
@@ -61,32 +61,6 @@ def _onnx_session(module: Any, given: Any) -> tuple[Any, dict[str, Any]]:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
     return session, {session.get_inputs()[0].name: given.numpy()}
-
-
-def to_torch(rounds: int) -> Iterator[Ratio]:
-    """Compare one call of a module converted from Keras with torchvision's module, edited by hand to be equivalent."""
-    import keras
-    import torch
-
-    import keras3conv as k3c
-    from benchmarks._conversion_speed import as_in_keras
-    from benchmarks._torchvision import torchvision_models
-
-    ours = k3c.convert(keras.applications.ResNet50(weights=None), validate=False).model.eval()
-    theirs = as_in_keras("ResNet50", torchvision_models().resnet50()).eval()
-    given = torch.randn(1, 3, 224, 224)
-    last, image = k3c.convert(keras.applications.ResNet50(weights=None), validate=False).model.eval(), given
-    last, image = last.to(memory_format=torch.channels_last), image.to(memory_format=torch.channels_last)
-    works: dict[str, Work] = {
-        "converted": lambda: ours(given),
-        "converted, channels_last": lambda: last(image),
-        "written by hand": lambda: theirs(given),
-    }
-    with torch.no_grad():
-        times = rounds_of(works, rounds)
-    group = "Keras to torch, ResNet-50, 1 image"
-    yield ratio(group, times, "converted", "written by hand", 1.05)
-    yield ratio(group, times, "converted, channels_last", "written by hand")
 
 
 def transfers(rounds: int) -> Iterator[Ratio]:

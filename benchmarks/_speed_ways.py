@@ -1,17 +1,84 @@
-"""Measure three groups of `speed`: plans, certificates, and the conversion of a checkpoint to a Keras weight file."""
+"""Measure the groups of `speed` for conversions, plans, certificates, and the way from a checkpoint to a file."""
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks._paired import Ratio, Work, ratio, rounds_of
+from benchmarks._paired import Ratio, Work, not_measured, ratio, rounds_of
 
 LAYERS = 1_000
 """The layers of the model that is planned."""
 
+PEER, THROUGH = "onnx2torch", "ONNX and onnx2torch"
+
 FEW = 3
 """The rounds of a work of half a minute."""
+
+
+def to_torch(rounds: int) -> Iterator[Ratio]:
+    """Compare one call of a module converted from Keras with other ways to run the same network.
+
+    They are torchvision's module, edited by hand to be equivalent, the module that onnx2torch makes of Keras' own ONNX
+    export, ONNX Runtime, and the converted module in channels_last memory and compiled.
+    """
+    import keras
+    import torch
+
+    import keras3conv as k3c
+    from benchmarks._conversion_speed import as_in_keras
+    from benchmarks._speed_groups import onnx_session
+    from benchmarks._torchvision import torchvision_models
+
+    model = keras.applications.ResNet50(weights=None)
+    ours = k3c.convert(model, validate=False).model.eval()
+    theirs = as_in_keras("ResNet50", torchvision_models().resnet50()).eval()
+    given = torch.randn(1, 3, 224, 224)
+    last = k3c.convert(model, validate=False).model.eval().to(memory_format=torch.channels_last)
+    image = given.to(memory_format=torch.channels_last)
+    session, inputs = onnx_session(ours, given)
+    compile_module: Any = torch.compile
+    compiled = compile_module(ours)
+    works: dict[str, Work] = {
+        "converted": lambda: ours(given),
+        "written by hand": lambda: theirs(given),
+        "converted, channels_last": lambda: last(image),
+        "converted, torch.compile": lambda: compiled(given),
+        "ONNX Runtime": lambda: session.run(None, inputs),
+    }
+    has_peer = find_spec(PEER) is not None
+    if has_peer:
+        from benchmarks._alternatives import module_through_onnx
+
+        through, rows_last = module_through_onnx(model)[0], given.permute(0, 2, 3, 1).contiguous()
+        works[THROUGH] = lambda: through(rows_last)
+    with torch.no_grad():
+        times = rounds_of(works, rounds)
+    group = "Keras to torch, ResNet-50, 1 image"
+    yield ratio(group, times, "converted", "written by hand", 1.05)
+    yield (
+        ratio(group, times, "converted", THROUGH, 1.0) if has_peer else not_measured(group, "converted", THROUGH, PEER)
+    )
+    for other in ("converted, channels_last", "converted, torch.compile", "ONNX Runtime"):
+        yield ratio(group, times, other, "converted")
+
+
+def to_keras(rounds: int) -> Iterator[Ratio]:
+    """Compare a Keras model converted from torch with the handwritten model of keras.applications on each backend.
+
+    There is no row for a way through ONNX: no package makes a Keras 3 model of an ONNX file.
+    """
+    from benchmarks.bench_to_keras_speed import measured, on_backend
+
+    group = "torch to Keras, ResNet-50, 4 images"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for found in measured("ResNet50", rounds, compiled=False, folder=folder):
+            yield replace(found, group=f"{group}, torch")
+        for backend in ("jax", "tensorflow"):
+            yield replace(on_backend(backend, "ResNet50", rounds, folder), group=f"{group}, {backend} compiled")
 
 
 def plannings(rounds: int) -> Iterator[Ratio]:

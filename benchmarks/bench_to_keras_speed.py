@@ -101,7 +101,8 @@ def _compiled(model: Any, image: Any) -> Work:
     return lambda: run(image).block_until_ready()
 
 
-def _on_backend(backend: str, keras_name: str, rounds: int, folder: Path) -> Ratio:
+def on_backend(backend: str, keras_name: str, rounds: int, folder: Path) -> Ratio:
+    """Return the time of the converted model that `measured` saved, in a process with another backend."""
     command = [sys.executable, "-m", "benchmarks", "bench_to_keras_speed", keras_name, "--rounds", str(rounds)]
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
@@ -147,7 +148,7 @@ def _all(names: Iterable[str], rounds: int, *, compiled: bool, backends: Iterabl
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
             found = {one.name: one for one in measured(name, rounds, compiled=compiled, folder=Path(folder))}
-            found |= {backend: _on_backend(backend, name, rounds, Path(folder)) for backend in backends}
+            found |= {backend: on_backend(backend, name, rounds, Path(folder)) for backend in backends}
         rows[name] = found
         print(f"{name:<16} " + ", ".join(f"{key} {_cell(one)}" for key, one in found.items()), flush=True)
     return rows

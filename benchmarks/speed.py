@@ -58,6 +58,7 @@ GROUPS = (
     *(Group(name="inference", network=network) for network in NETWORKS),
     *(Group(name="inference", network=network, is_quick=False) for network in LARGER),
     Group(name="to_torch", is_quick=False),
+    Group(name="to_keras", is_quick=False),
     *(Group(name="transfer", backend=backend) for backend in ("torch", "jax", "tensorflow")),
     Group(name="planning"),
     Group(name="probe"),
@@ -76,7 +77,8 @@ def measured_here(group: Group, rounds: int, *, full: bool) -> Iterator[Ratio]:
     if group.name == "inference":
         return groups.inference(group.network, rounds, full=full)
     makers = {
-        "to_torch": groups.to_torch,
+        "to_torch": ways.to_torch,
+        "to_keras": ways.to_keras,
         "transfer": groups.transfers,
         "planning": ways.plannings,
         "probe": groups.probes,
@@ -106,9 +108,7 @@ def cells(found: Ratio) -> tuple[str, ...]:
         found.group,
         found.name,
         found.reference,
-        f"{found.processor:.3g}",
-        f"{found.wall:.3g}",
-        f"{found.spread:.0%}",
+        *(("", "", "") if found.missing else (f"{found.processor:.3g}", f"{found.wall:.3g}", f"{found.spread:.0%}")),
         f"{found.milliseconds:.3g}" if found.milliseconds else "",
         "" if found.target is None else f"{found.target:g}",
         found.verdict,

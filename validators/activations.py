@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from keras3conv.errors import Problem
-from keras3conv.numerics.difference import Judgement, judge
+from keras3conv.numerics.difference import Judgement, judge_by_floor, noise_floor
 from keras3conv.report.values import Cell, Plot, Section, Series, Table
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.causes import explained_problem
@@ -92,7 +92,8 @@ def _judged_calls(subject: Subject) -> list[_JudgedCall]:
     whole_calls = list(call_pairs(subject, subject.torch_run, subject.keras_run))
     calls = []
     for whole, isolated, truth in zip(whole_calls, isolated_calls, _truths(subject, whole_calls), strict=True):
-        judgements = _judge(subject, whole, truth), _judge(subject, isolated, truth)
+        floor = _floor(whole, truth)
+        judgements = [_judge(subject, call, truth, floor) for call in (whole, isolated)]
         calls.append(_JudgedCall(call=whole, whole=judgements[0], isolated=judgements[1]))
     if all(judged.agrees for judged in calls):
         return calls
@@ -115,10 +116,19 @@ def _truths(subject: Subject, calls: list[CallPair]) -> list[Array | None]:
     return truths
 
 
-def _judge(subject: Subject, call: CallPair, truth: Array | None) -> Judgement | None:
+def _floor(call: CallPair, truth: Array | None) -> float | None:
+    """Return the noise of torch's output of a call; None if there is nothing to compare."""
+    if call.mismatch or truth is None or call.torch_output is None:
+        return None
+    return noise_floor(call.torch_output, call.in_same_layout(truth))
+
+
+def _judge(subject: Subject, call: CallPair, truth: Array | None, floor: float | None) -> Judgement | None:
+    """Judge a call by the noise of the same call in the whole model; None if there is nothing to compare."""
     if call.mismatch or truth is None or call.torch_output is None or call.keras_output is None:
         return None
-    return judge(call.keras_output, call.torch_output, call.in_same_layout(truth), subject.options.tolerance)
+    floor = _floor(call, truth) if floor is None else floor  # the call matches in isolation only
+    return judge_by_floor(call.keras_output, call.torch_output, floor, subject.options.tolerance)
 
 
 def _summary(calls: list[_JudgedCall]) -> str:

@@ -5,8 +5,10 @@ gradient descent changes every tensor by its gradient times the learning rate. T
 updated tensors, in which a small difference would be lost by rounding.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -20,7 +22,7 @@ from keras3conv.messages import count
 from keras3conv.numerics.difference import FLOAT64_LIMIT, NOT_FINITE, compare
 from keras3conv.report.values import Cell, Section, Table
 from keras3conv.rules.rule import WeightMapping
-from keras3conv.transforms import Array, Arrays
+from keras3conv.transforms import Array, Arrays, Shape, Transform
 from keras3conv.validators.diagnosis.causes import Explanation, explained_problem
 from keras3conv.validators.diagnosis.momentum import explain_step
 from keras3conv.validators.running.batch_norms import BatchNorm, batch_norms, unbiased_step, untried
@@ -249,7 +251,7 @@ def _mapped_gradients(
     """
     torch_gradients = tuple(torch[path] for path in mapping.torch)
     keras_gradients = tuple(keras[path] for path in mapping.keras)
-    if _is_permutation(mapping, torch_gradients):
+    if _is_permutation(mapping.transform, tuple(array.shape for array in torch_gradients)):
         in_torch_layout = mapping.transform.inverse(keras_gradients)
         yield from zip(mapping.torch, torch_gradients, in_torch_layout, strict=True)
         return
@@ -262,13 +264,15 @@ def _mapped_gradients(
     yield ", ".join(mapping.torch), torch_derivative, _directional_derivative(keras_gradients, keras_steps)
 
 
-def _is_permutation(mapping: WeightMapping, like: Arrays) -> bool:
-    """Return whether the transform only permutes elements, tested on arrays of consecutive numbers."""
+@lru_cache(maxsize=1024)
+def _is_permutation(transform: Transform, shapes: tuple[Shape, ...]) -> bool:
+    """Return whether a transform only permutes the elements of arrays of these shapes, tested on numbered elements."""
     numbered, start = [], 1
-    for array in like:
-        numbered.append(np.arange(start, start + array.size, dtype=np.float64).reshape(array.shape))
-        start += array.size
-    transformed = mapping.transform(tuple(numbered))
+    for shape in shapes:
+        size = math.prod(shape)
+        numbered.append(np.arange(start, start + size, dtype=np.float64).reshape(shape))
+        start += size
+    transformed = transform(tuple(numbered))
     if sum(array.size for array in transformed) != start - 1:
         return False
     seen = np.zeros(start, dtype=bool)

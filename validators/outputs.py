@@ -3,6 +3,7 @@
 The limit is the noise floor: how far the torch module's outputs in its own dtype are from those in float64.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from keras3conv.errors import Problem
@@ -10,7 +11,8 @@ from keras3conv.numerics.difference import Judgement, judge
 from keras3conv.report.values import Section, Table
 from keras3conv.validators.diagnosis.causes import explained_problem
 from keras3conv.validators.diagnosis.search import explain_output
-from keras3conv.validators.running.determinism import noise_is_suspicious, nondeterminism, state_facts
+from keras3conv.validators.running.determinism import draws, noise_is_suspicious, nondeterminism, state_facts
+from keras3conv.validators.running.neighbours import outputs_agree
 from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
 from keras3conv.validators.running.sample import Sample
 from keras3conv.validators.running.subject import Subject
@@ -39,8 +41,7 @@ def check(subject: Subject) -> Section:
         if not judgement.passed:
             problems.append(_problem(subject, pair, judgement))
     differing = len(problems)
-    if subject.records_layers or problems or _noise_is_suspicious(subject):
-        problems = [*nondeterminism(subject), *problems]
+    problems = [*_randomness(subject, is_different=bool(problems)), *problems]
     summary = "; ".join(map(str, judgements))
     if differing:
         summary = f"{differing} of {len(rows)} outputs differ by more than noise"
@@ -82,6 +83,23 @@ def _judge(subject: Subject, pair: OutputPair) -> Judgement:
     if tolerance is None or subject.records_layers:  # reported only if it needs no extra run
         truths = {other.name: other.torch_output for other in output_pairs(subject.torch_truth, subject.keras_run)}
     return judge(pair.keras_output, pair.torch_output, truths.get(pair.name), tolerance)
+
+
+def _randomness(subject: Subject, *, is_different: bool) -> Iterator[Problem]:
+    """Yield a problem for every model that is random; call the models a second time only if they may be.
+
+    Two models that draw numbers, or count their calls, do not agree to float64 rounding. Where layers are not compared,
+    there may be no float64 run of both, and randomness below a suspicious noise is noise.
+
+    Args:
+        subject: The models.
+        is_different: Whether an output differs by more than noise.
+    """
+    if is_different or _noise_is_suspicious(subject):
+        yield from nondeterminism(subject)
+    elif subject.records_layers:
+        is_proven = subject.options.wants("float64") and outputs_agree(subject)
+        yield from draws(subject) if is_proven else nondeterminism(subject)
 
 
 def _noise_is_suspicious(subject: Subject) -> bool:

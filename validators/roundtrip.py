@@ -90,4 +90,4 @@ def _difference(mapping: WeightMapping, torch: tuple[Array, ...], keras: tuple[A
 
 
 def _same_bits(transformed: Array, stored: Array) -> bool:
-    return same_bits(transformed.astype(stored.dtype), stored)
+    return same_bits(transformed.astype(stored.dtype, copy=False), stored)

@@ -96,10 +96,14 @@ class Staging:
         for path, value, _ in self.values_and_sources():
             yield path, value
 
-    def values_and_sources(self) -> Iterator[tuple[str, Array, tuple[str, ...]]]:
-        """Yield the path and the new value of every target tensor in the plan, and the paths of its source tensors."""
+    def values_and_sources(self, *, counted: bool = True) -> Iterator[tuple[str, Array, tuple[str, ...]]]:
+        """Yield the path and the new value of every target tensor in the plan, and the paths of its source tensors.
+
+        Args:
+            counted: Whether to count the values that are not finite, which reads all of them.
+        """
         for mapping in self.plan.mappings:
-            for path, value in self._apply(mapping).items():
+            for path, value in self._apply(mapping, counted=counted).items():
                 yield path, value, mapping.names(self.source.side)
 
     def require_values(self) -> None:
@@ -108,8 +112,8 @@ class Staging:
         Raises:
             TransferError: See `values`.
         """
-        for _ in self.values():
-            pass
+        for mapping in self.plan.mappings:
+            self._apply(mapping, counted=False)  # they are counted when they are written, and in the cache for it
 
     def read(self, path: str) -> Array:
         """Return the new value of one tensor of the target; the plan has values for it or for a tensor tied to it."""
@@ -131,11 +135,12 @@ class Staging:
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
         return (*([warning] if warning else ()), *([moved + more] if found else ()))
 
-    def _apply(self, mapping: WeightMapping) -> dict[str, Array]:
+    def _apply(self, mapping: WeightMapping, *, counted: bool = True) -> dict[str, Array]:
+        """Return the new values of a mapping by path; count the source values that are not finite if `counted`."""
         sources, targets = mapping.names(self.source.side), mapping.names(self.target.side)
         arrays = tuple(self.source.read(path) for path in sources)
         for path, array in zip(sources, arrays, strict=True):
-            if path not in self._counted:
+            if counted and path not in self._counted:
                 self._counted.add(path)
                 if number := _count_not_finite(array):
                     self.not_finite[path] = number

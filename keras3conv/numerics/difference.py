@@ -4,6 +4,7 @@ The noise floor is the error of the source itself: its run in its own dtype agai
 input. No tolerance is chosen by hand.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -85,7 +86,7 @@ def compare(actual: Array, expected: Array) -> Diff:
     if actual.size == 0:
         raise InputError(f"arrays without elements cannot be compared: both have shape {actual.shape}")
     shape, actual, expected = actual.shape, np.atleast_1d(actual), np.atleast_1d(expected)
-    parts = [_measure(actual[rows], expected[rows], rows.start) for rows in _in_parts(actual)]
+    parts = [_measure(actual[index], expected[index], first) for index, first in _in_parts(actual.shape)]
     worst = max(parts, key=lambda part: (part.max_abs, part.differing > 0))
     scale = max(part.scale for part in parts)
     return Diff(
@@ -102,7 +103,7 @@ def compare(actual: Array, expected: Array) -> Diff:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """The difference between two arrays in one range of rows."""
+    """The difference between the same part of two arrays."""
 
     differing: int
     max_abs: float
@@ -115,21 +116,38 @@ _PART = 1 << 15
 """Elements compared at a time: this many stay in the cache through all passes over them."""
 
 
-def _in_parts(array: Array) -> list[slice]:
-    """Split the first axis into ranges whose elements fit the cache."""
-    step = max(1, _PART * len(array) // array.size)
-    return [slice(start, start + step) for start in range(0, len(array), step)]
+def _in_parts(shape: tuple[int, ...]) -> Iterator[tuple[tuple[int | slice, ...], tuple[int, ...]]]:
+    """Split an array into parts that fit the cache: yield the index of each part, and of its first element.
+
+    A part is a range along one axis, at one place of the axes before that axis, with all of the axes after it.
+    """
+    axis, inside = len(shape) - 1, 1
+    while axis and inside * shape[axis] < _PART:
+        inside *= shape[axis]
+        axis -= 1
+    step = max(1, _PART // inside)
+    for outer in np.ndindex(*shape[:axis]):
+        for start in range(0, shape[axis], step):
+            yield (*outer, slice(start, start + step)), (*outer, start)
 
 
-def _measure(actual: Array, expected: Array, start: int) -> _Part:
-    """Compare a range of rows; `start` is the index of its first row in the whole array."""
-    return _measure_finite(actual, expected, start) or _measure_any(actual, expected, start)
+def _measure(actual: Array, expected: Array, first: tuple[int, ...]) -> _Part:
+    """Compare a part of two arrays; `first` is the index of its first element in the whole arrays, without the rest."""
+    # A transposed array is read once, not in each pass.
+    actual, expected = np.ascontiguousarray(actual), np.ascontiguousarray(expected)
+    return _measure_finite(actual, expected, first) or _measure_any(actual, expected, first)
+
+
+def _place(index: int, shape: tuple[int, ...], first: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the index in the whole array of an element of a part."""
+    start, *rest = np.unravel_index(index, shape)
+    return (*first[:-1], first[-1] + int(start), *map(int, rest))
 
 
 _BITS: dict[int, np.dtype[Any]] = {4: np.dtype(np.uint32), 8: np.dtype(np.uint64)}
 
 
-def _measure_finite(actual: Array, expected: Array, start: int) -> _Part | None:
+def _measure_finite(actual: Array, expected: Array, first: tuple[int, ...]) -> _Part | None:
     """Compare finite float32 or float64 values with few passes; None if some are not finite, or of another dtype."""
     kinds = actual.dtype.kind + expected.dtype.kind
     if kinds != "ff" or actual.dtype.itemsize not in _BITS or expected.dtype.itemsize not in _BITS:
@@ -146,17 +164,16 @@ def _measure_finite(actual: Array, expected: Array, start: int) -> _Part | None:
     unequal = actual.astype(dtype, copy=False).view(bits) != expected.astype(dtype, copy=False).view(bits)
     if not largest:
         place = int(np.argmax(unequal))
-    first, *others = np.unravel_index(place, distance.shape)
     return _Part(
         differing=int(np.count_nonzero(unequal)),
         max_abs=largest,
         scale=max(float(np.max(expected)), -float(np.min(expected)), 0.0),
-        worst=(int(first) + start, *(int(index) for index in others)),
+        worst=_place(place, distance.shape, first),
         nonfinite=0,
     )
 
 
-def _measure_any(actual: Array, expected: Array, start: int) -> _Part:
+def _measure_any(actual: Array, expected: Array, first: tuple[int, ...]) -> _Part:
     """Compare values of any real dtype, of which some may not be finite."""
     wide_actual, wide_expected = _widen(actual), _widen(expected)
     finite = np.isfinite(wide_actual) & np.isfinite(wide_expected)
@@ -164,12 +181,12 @@ def _measure_any(actual: Array, expected: Array, start: int) -> _Part:
     distance = _distance(wide_actual, wide_expected, same, finite)
     if _are_integers(actual, expected):
         distance = np.where(same, 0.0, np.maximum(distance, 1.0))  # float64 cannot tell 2**53 and 2**53 + 1 apart
-    first, *others = np.unravel_index(int(np.argmax(distance if distance.any() else ~same)), distance.shape)
+    place = int(np.argmax(distance if distance.any() else ~same))
     return _Part(
         differing=int(actual.size - np.count_nonzero(same)),
-        max_abs=float(distance[first, *others]),
+        max_abs=float(distance.flat[place]),
         scale=float(np.max(np.abs(wide_expected), where=np.isfinite(wide_expected), initial=0.0)),
-        worst=(int(first) + start, *(int(index) for index in others)),
+        worst=_place(place, distance.shape, first),
         nonfinite=int(finite.size - np.count_nonzero(finite)),
     )
 
@@ -178,7 +195,11 @@ def same_bits(actual: Array, expected: Array) -> bool:
     """Return True if two arrays have the same dtype, shape and bytes, NaN payloads and zero signs included."""
     if actual.dtype != expected.dtype or actual.shape != expected.shape:
         return False
-    return np.ascontiguousarray(actual).tobytes() == np.ascontiguousarray(expected).tobytes()
+    actual, expected = np.ascontiguousarray(actual), np.ascontiguousarray(expected)
+    if actual.size < _PART or actual.dtype.itemsize not in _BITS:
+        return actual.tobytes() == expected.tobytes()
+    bits = _BITS[actual.dtype.itemsize]
+    return np.array_equal(actual.view(bits), expected.view(bits))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,8 +285,12 @@ def judge(actual: Array, source: Array, truth: Array | None, tolerance: Toleranc
         truth: The output of the source in float64, on the same input; None if a tolerance is given instead.
         tolerance: The difference that the caller allows, whatever the noise is.
     """
+    return judge_by_floor(actual, source, None if truth is None else noise_floor(source, truth), tolerance)
+
+
+def judge_by_floor(actual: Array, source: Array, floor: float | None, tolerance: Tolerance | None = None) -> Judgement:
+    """Judge an output as `judge` does, against a noise that was measured already; None if a tolerance is given."""
     diff = compare(actual, source)
-    floor = None if truth is None else noise_floor(source, truth)
     allowed = None if tolerance is None else tolerance.absolute + tolerance.relative * diff.scale
     return Judgement(deviation=_or_infinite(diff), floor=floor, differing=diff.differing, allowed=allowed)
 

@@ -140,7 +140,7 @@ def _shared(
         _require_no_computed(staging)
         staging.require_values()
     with stages.stage("share"):
-        shared, copied = share(*tensors, staging.values_and_sources())
+        shared, copied = share(*tensors, staging.values_and_sources(counted=False))  # no value moves
     facts = {"shared memory": f"{len(shared)} of {len(staging.paths)} tensors: a change of one model changes both"}
     return staging, facts | ({"copied": ", ".join(copied)} if copied else {})
 

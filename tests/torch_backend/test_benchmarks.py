@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import speed
 from benchmarks.__main__ import main, scripts
-from benchmarks._paired import Ratio
+from benchmarks._paired import Ratio, not_measured
 
 
 @pytest.mark.parametrize("name", scripts())
@@ -45,6 +45,13 @@ def test_a_check_fails_where_a_ratio_is_behind_its_target(
     monkeypatch.setattr(speed, "measured", lambda group, *, full: [_ratio(processor, spread)])
     monkeypatch.setattr(sys, "argv", ["speed", "--only", "start", "--check"])
     assert speed.main() == status
+
+
+def test_a_peer_that_is_not_installed_has_a_row_that_says_so_and_fails_no_check() -> None:
+    row = not_measured("to_torch", "converted", "ONNX and onnx2torch", "onnx2torch")
+    assert not row.fails
+    assert speed.cells(row)[3:6] == ("", "", "")
+    assert speed.cells(row)[-1] == "not measured: onnx2torch is not installed"
 
 
 @pytest.mark.parametrize("failing", ["speed", "scaling", ""])

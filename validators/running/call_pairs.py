@@ -71,6 +71,9 @@ def _matched(
     detector, is called in another order than in torch. Calls in the same order are preferred: the search starts only
     where their outputs differ by more than rounding.
     """
+    if len(keras_calls) == 1:
+        yield _call_pair(subject, pair, torch_calls[0], keras_calls[0])
+        return
     unused = list(keras_calls)
     for torch_call in torch_calls:
         best = _call_pair(subject, pair, torch_call, unused[0])

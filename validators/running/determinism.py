@@ -32,13 +32,22 @@ def nondeterminism(subject: Subject) -> Iterator[Problem]:
 
     The noise floor of a random model is as large as its random changes, so every difference would pass.
     """
-    random_states = [path for path in subject.keras_run.changed if "seed_generator_state" in path]
-    for path in random_states:
-        yield Problem(keras=path.rpartition("/")[0], fact=_DRAWS, fixes=_FIXES_KERAS)
+    yield from draws(subject)
+    random_states = _random_states(subject)
     if not _same_outputs(subject.torch_run, subject.torch_rerun):
         yield Problem(torch=subject.outlines[0].name, fact=_RANDOM, fixes=_FIXES_TORCH)
     if not random_states and not _same_outputs(subject.keras_run, subject.keras_rerun):
         yield Problem(keras=subject.outlines[1].name, fact=_RANDOM, fixes=_FIXES_KERAS)
+
+
+def draws(subject: Subject) -> Iterator[Problem]:
+    """Yield a problem for every layer of Keras whose random generator drew numbers in the run that was made."""
+    for path in _random_states(subject):
+        yield Problem(keras=path.rpartition("/")[0], fact=_DRAWS, fixes=_FIXES_KERAS)
+
+
+def _random_states(subject: Subject) -> list[str]:
+    return [path for path in subject.keras_run.changed if "seed_generator_state" in path]
 
 
 def state_facts(subject: Subject) -> dict[str, str]:

@@ -77,7 +77,7 @@ def at_magnitude(subject: Subject, magnitude: float) -> Rescaled:
     reason = ""
     for inputs in _candidate_inputs(subject, lambda given: resized(given, magnitude)):
         try:
-            rescaled = _with_rescaled_weights(subject, inputs, magnitude)
+            rescaled = _with_rescaled_weights(subject, inputs, magnitude, [])
             if _is_finite(rescaled.torch_probe):
                 rescaled.keras_probe  # noqa: B018 - runs the Keras model, which may raise
                 return Rescaled(subject=rescaled, magnitude=magnitude)
@@ -126,8 +126,8 @@ def _large_run(subject: Subject, inputs: Inputs, magnitude: float) -> Rescaled:
     from keras3conv.frameworks.torch import bounds as torch_bounds
 
     try:
-        rescaled = _with_rescaled_weights(subject, inputs, magnitude)
         with torch_bounds.observed_bounds() as in_torch:
+            rescaled = _with_rescaled_weights(subject, inputs, magnitude, in_torch)
             is_finite = _is_finite(rescaled.torch_probe)
         with keras_bounds.observed_bounds() as in_keras:
             is_finite = _is_finite(rescaled.keras_probe) and is_finite
@@ -146,7 +146,15 @@ def _candidate_inputs(subject: Subject, change: Callable[[Inputs], Inputs]) -> I
     yield subject.required_inputs
 
 
-def _with_rescaled_weights(subject: Subject, inputs: Inputs, magnitude: float) -> Subject:
+def _with_rescaled_weights(subject: Subject, inputs: Inputs, magnitude: float, bounds: list[Bound]) -> Subject:
+    """Return the models with rescaled probe weights, and with torch's run that found their factors.
+
+    Args:
+        subject: The models with the original inputs.
+        inputs: The rescaled inputs.
+        magnitude: Target root mean square of the layer outputs.
+        bounds: The bounds that are observed in torch's run.
+    """
     from keras3conv.frameworks.torch import magnitudes as torch_magnitudes
     from keras3conv.frameworks.torch import module as torch_side
 
@@ -156,16 +164,29 @@ def _with_rescaled_weights(subject: Subject, inputs: Inputs, magnitude: float) -
     for path, values in subject.probe_weights.items():
         weights[path] = values if path in constants else _rescaled(tensors[path], values, magnitude)
     with torch_side.precise():
-        factors = torch_magnitudes.factors_for(subject.torch, inputs.torch, weights, magnitude, fixed=constants)
-    weights = {path: values * factors.get(path, 1.0) for path, values in weights.items()}
+        found = torch_magnitudes.scaled_run(
+            subject.torch,
+            inputs.torch,
+            weights,
+            magnitude,
+            fixed=constants,
+            record=subject.is_recorded_in_torch_probe,
+            bounds=bounds,
+        )
+    weights = {path: values * found.factors.get(path, 1.0) for path, values in weights.items()}
     views = subject.torch_view, subject.keras_view
-    return replace(
+    rescaled = replace(
         subject,
         views=lambda: views,
         inputs=inputs,
         options=replace(subject.options, proofs=("float64",)),
         probes=weights,
     )
+    if found.recording is None:
+        bounds.clear()
+    else:
+        rescaled.take_torch_probe(found.recording)
+    return rescaled
 
 
 def _rescaled(tensor: TensorRef, values: Array, magnitude: float) -> Array:

@@ -157,8 +157,12 @@ class Subject:
     @cached_property
     def torch_probe(self) -> Recording:
         """The recorded run of the torch module in float64 with random probe weights."""
-        record = self._is_recorded_in_torch_probe
+        record = self.is_recorded_in_torch_probe
         return self._run_torch(record=record, watch=True, float64=True, tensors=self.probe_weights)
+
+    def take_torch_probe(self, run: Recording) -> None:
+        """Use a run under the probe weights that was made already; a copy by `dataclasses.replace` does not have it."""
+        vars(self)["torch_probe"] = run
 
     @cached_property
     def keras_probe(self) -> Recording:
@@ -243,10 +247,15 @@ class Subject:
 
     def is_weightless(self, layer: LayerView) -> bool:
         """Return whether a layer has no weights, and a rule exists for its class."""
-        known = known_classes()[0 if layer is self.torch_layers.get(layer.path) else 1]
+        known = self._known_classes[0 if layer is self.torch_layers.get(layer.path) else 1]
         return all(tensor.is_seed for tensor in layer.tensors) and bool(known.intersection(layer.kinds))
 
-    def _is_recorded_in_torch_probe(self, path: str) -> bool:
+    @cached_property
+    def _known_classes(self) -> tuple[frozenset[str], frozenset[str]]:
+        return known_classes()
+
+    def is_recorded_in_torch_probe(self, path: str) -> bool:
+        """Return whether the run under probe weights records a torch layer."""
         return self._is_paired_in_torch(path) or (
             path in self.torch_layers and self.is_weightless(self.torch_layers[path])
         )

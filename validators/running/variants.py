@@ -45,6 +45,7 @@ class Variant:
         is_small: Whether the values are so small that an activation hardly changes anything.
         may_overflow: Whether values that are infinite or NaN on both sides count as equal.
         bounds: The limits of clips and similar operations that were observed.
+        is_scaled_in_run: Whether the weights were scaled during the run of torch.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Variant:
     is_small: bool = False
     may_overflow: bool = False
     bounds: tuple[Bound, ...] = ()
+    is_scaled_in_run: bool = False
 
 
 def variants(subject: Subject) -> Iterator[Variant]:
@@ -75,6 +77,7 @@ def _at(run: Rescaled) -> Variant:
         is_small=run.magnitude == SMALL,
         may_overflow=not run.is_finite,
         bounds=run.bounds,
+        is_scaled_in_run=True,
     )
 
 

@@ -176,11 +176,13 @@ def check_names(names: Iterable[str], where: str) -> None:
     for name in names:
         if len(name) > _MAX_NAME:
             raise MalformedCheckpoint(f"{where}: a name of {len(name):,} characters is too long: {quoted(name)}")
+        if name.isascii():
+            continue
         try:
             name.encode("utf-8")
         except UnicodeEncodeError:
             raise MalformedCheckpoint(f"{where}: the name {quoted(name)} is not valid Unicode") from None
-        twin = name if name.isascii() else seen.setdefault(unicodedata.normalize("NFC", name), name)
+        twin = seen.setdefault(unicodedata.normalize("NFC", name), name)
         if twin != name:
             raise MalformedCheckpoint(f"{where}: {quoted(twin)} and {quoted(name)} have the same Unicode normal form")
 

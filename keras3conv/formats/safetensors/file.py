@@ -6,9 +6,8 @@ Files are not memory-mapped, so a file that is truncated while it is open causes
 
 import json
 import struct
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from math import prod
 from pathlib import Path
@@ -66,9 +65,8 @@ _SIZES = {code: 1 if code in _ONE_BYTE else int(code.lstrip("BCFIU")) // 8 for c
 _CODES = {name: code for code, name in _NAMES.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A tensor in the header.
+class Entry(NamedTuple):
+    """A tensor in the header; a tuple, because a file may have 100,000 of them.
 
     Attributes:
         dtype: The name of the dtype, as in numpy or ml_dtypes.
@@ -130,14 +128,17 @@ def parse(source: Source) -> tuple[dict[str, Entry], dict[str, str]]:
         raise BudgetExceeded(f"{source.path}: the header has {length:,} bytes, too many for its {tensors:,} tensors")
     if raw[:1] != b"{":
         raise MalformedCheckpoint(f"{source.path}: the header does not start with {{")
-    header = parse_json(raw, f"{source.path}: the header", _compact)
+    base = 8 + length
+    header = parse_json(raw, f"{source.path}: the header", partial(_declared, base))
     if not isinstance(header, dict):
         raise MalformedCheckpoint(f"{source.path}: the header of the safetensors file must be a JSON object")
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise MalformedCheckpoint(f"{source.path}: the entry __metadata__ of the header must map names to texts")
-    entries = {name: _entry(name, value, 8 + length, source) for name, value in header.items()}
-    _check_layout(entries, 8 + length, source)
+    entries = {
+        name: value if type(value) is Entry else _entry(name, value, base, source) for name, value in header.items()
+    }
+    _check_layout(entries, base, source)
     check_names(entries, str(source.path))
     return entries, metadata
 
@@ -193,13 +194,29 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
     return Layout({name: Extent(first + start, stop - start) for name, (start, stop) in offsets})
 
 
+def _declared(base: int, value: dict[str, Any]) -> Any:
+    """Return the entry for a valid declaration of a tensor, and any other object of the header as it is."""
+    if len(value) != len(_FIELDS):
+        return value
+    code, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
+    if type(code) is not str or code not in _SIZES or not _whole(shape) or not _whole(offsets) or len(offsets) != 2:
+        return value
+    start, end = offsets
+    axes = tuple(shape)
+    if not is_shape(axes) or end - start != prod(axes) * _SIZES[code]:
+        return value
+    return Entry(_NAMES[code], axes, base + start, end - start)
+
+
 def _entry(name: str, value: Any, base: int, source: Source) -> Entry:
-    if not isinstance(value, _Declared):
+    """Return the entry for the declaration of a tensor; raise `MalformedCheckpoint` with what is wrong with it."""
+    if not isinstance(value, dict) or value.keys() != _FIELDS:
         raise _malformed(source, name, "must have exactly the keys dtype, shape and data_offsets")
-    code, shape, offsets = value
+    code, *lists = value["dtype"], value["shape"], value["data_offsets"]
+    shape, offsets = (tuple(entry) if isinstance(entry, list) else entry for entry in lists)
     if not isinstance(code, str) or code not in _NAMES:
         raise _malformed(source, name, f"has the unknown dtype {quoted(code)}; known are {', '.join(_NAMES)}")
-    if not _whole(shape) or not _whole(offsets) or len(offsets) != 2:
+    if not _whole(lists[0]) or not _whole(lists[1]) or len(offsets) != 2:
         facts = f"shape {quoted(shape)} or data_offsets {quoted(offsets)}"
         raise _malformed(source, name, f"has the {facts}, which are not whole numbers")
     start, end = offsets
@@ -212,31 +229,12 @@ def _entry(name: str, value: Any, base: int, source: Source) -> Entry:
     return Entry(_NAMES[code], shape, base + start, size)
 
 
-class _Declared(NamedTuple):
-    """The declaration of a tensor in the header, in less memory than the dict of the JSON."""
-
-    dtype: Any
-    shape: Any
-    offsets: Any
-
-
-def _compact(value: dict[str, Any]) -> Any:
-    if value.keys() != _FIELDS:
-        return value
-    code, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
-    return _Declared(
-        sys.intern(code) if isinstance(code, str) else code,
-        tuple(shape) if isinstance(shape, list) else shape,
-        tuple(offsets) if isinstance(offsets, list) else offsets,
-    )
-
-
 def _malformed(source: Source, name: str, fact: str) -> MalformedCheckpoint:
     return MalformedCheckpoint(f"{source.path}: {quoted(name)} {fact}")
 
 
 def _whole(values: Any) -> bool:
-    if not isinstance(values, tuple):
+    if type(values) is not list:
         return False
     for value in values:  # noqa: SIM110  # a generator takes three times as long, for every tensor of a file
         if type(value) is not int or value < 0:

@@ -12,6 +12,7 @@ from keras3conv.frameworks.keras.internals import get_keras_mask, set_keras_mask
 from keras3conv.frameworks.keras.observing import CallHandler, Original, activation_inputs, layer_calls
 from keras3conv.frameworks.keras.tree import named_layers
 from keras3conv.frameworks.shared.recording import Call, Recording, flatten
+from keras3conv.numerics.copying import own_copy
 from keras3conv.transforms import Array, Arrays
 
 Feed = Callable[[str, int, Arrays], tuple[Array | None, ...]]
@@ -74,7 +75,7 @@ def _exchanging(model: keras.layers.Layer, exchange: Exchange, calls: list[Call]
         if not exchange.masked:  # Keras also passes the mask of a symbolic call as an argument
             kwargs = {name: value for name, value in kwargs.items() if name not in _MASKS}
         tensors = [tensor for _, tensor in flatten((args, kwargs), keras.ops.is_tensor)]
-        given = exchange.feed(path, number, tuple(map(_copy, tensors)))
+        given = exchange.feed(path, number, tuple(map(keras_side.to_numpy, tensors)))
         changes = {
             id(old): _like(old, new, masked=exchange.masked)
             for old, new in zip(tensors, given, strict=True)
@@ -97,7 +98,8 @@ def _exchanging(model: keras.layers.Layer, exchange: Exchange, calls: list[Call]
 def _like(old: Any, new: Array, *, masked: bool) -> Any:
     """Return the array `new` as a tensor with the dtype, and if `masked` also the Keras mask, of the tensor `old`."""
     dtype = keras.backend.standardize_dtype(old.dtype)
-    tensor = keras.ops.cast(keras.ops.convert_to_tensor(np.asarray(new, order="C")), dtype)
+    # The layer gets a copy: torch's recorded arrays stay as they are if it writes into its input.
+    tensor = keras.ops.cast(keras.ops.convert_to_tensor(own_copy(new)), dtype)
     mask = get_keras_mask(old) if masked else None
     if mask is not None:
         set_keras_mask(tensor, mask)

@@ -35,6 +35,7 @@ from keras3conv.frameworks.keras.tree import (
 from keras3conv.frameworks.keras.values import (
     backend,
     error_message,
+    is_parameter,
     raised_by_keras,
     to_numpy,
     to_tensors,
@@ -154,12 +155,28 @@ def run(
     Raises:
         ModelError: The model raised; the message names the layer.
     """
+    selected = record or (lambda path: False)
+    found, is_valid = _run(model, inputs, selected, watch=watch, view=_view)
+    # A layer may write into the output of another one, which must then be copied before that.
+    return found if is_valid else _run(model, inputs, selected, watch=watch, view=None)[0]
+
+
+def _run(
+    model: keras.layers.Layer,
+    inputs: object,
+    record: Callable[[str], bool],
+    *,
+    watch: bool,
+    view: Callable[[Any], Array] | None,
+) -> tuple[Recording, bool]:
+    """Run a model as `run` does, and return whether the record is valid; for `view` see `CallRecorder`."""
     args = to_tensors(inputs if isinstance(inputs, tuple) else (inputs,))
     recorder = CallRecorder(
-        record=record or (lambda path: False),
+        record=record,
         follower=Follower(sees_everything=backend() == "torch"),
         copy=_copy,
         version=version_of,
+        view=view,
     )
     stack: list[str] = []
     masks: dict[str, Array] = {}
@@ -172,13 +189,14 @@ def run(
             outputs = model(*args, training=False)
         except raised_by_keras() as error:
             raise call_error(model, stack, inputs, error) from error
-    return Recording(
+    recording = Recording(
         calls=recorder.calls(),
         outputs={name: _copy(value) for name, value in flatten(outputs, keras.ops.is_tensor)},
         changed=tuple(changed),
         flows=recorder.follower.flows() if watch else None,
         masks=masks,
     )
+    return recording, recorder.is_valid
 
 
 @contextmanager
@@ -229,6 +247,11 @@ def _tensor_operations_followed(follower: Follower) -> AbstractContextManager[ob
 
 def _tensors(value: object) -> list[Any]:
     return [tensor for _, tensor in flatten(value, keras.ops.is_tensor)]
+
+
+def _view(tensor: Any) -> Array:
+    """Return a tensor as an array that may share its memory; a variable, which the model keeps, is copied."""
+    return _copy(tensor) if isinstance(tensor, keras.Variable) or is_parameter(tensor) else to_numpy(tensor)
 
 
 def _copy(tensor: Any) -> Array:

@@ -32,6 +32,19 @@ def to_numpy(value: Any) -> Array:
     return np.asarray(tensor)
 
 
+def is_parameter(tensor: Any) -> bool:
+    """Return whether a tensor is the value of a variable, in which the model stores it, and not a result."""
+    if backend() == "torch":
+        import torch
+
+        return isinstance(tensor, torch.nn.Parameter)
+    if backend() == "tensorflow":
+        import tensorflow as tf
+
+        return isinstance(tensor, tf.Variable)
+    return False  # nothing overwrites an array of JAX
+
+
 def version_of(tensor: Any) -> int | None:
     """Return a number that changes whenever a tensor is overwritten in place; None if the backend has none."""
     if backend() == "torch":
@@ -57,17 +70,18 @@ def error_message(error: Exception) -> str:
     return own[0] if own else "the error has no message"
 
 
-def fill(variable: keras.Variable, values: Array) -> None:
+def fill(variable: keras.Variable, values: Array, order: tuple[int, ...] | None = None) -> None:
     """Assign values to a variable, on the torch backend without an intermediate copy.
 
     Args:
         variable: The variable.
         values: The values, with the variable's shape; on JAX the variable may share their memory afterwards.
+        order: The memory order of the variable on the torch backend; None to keep its memory.
     """
     if backend() == "torch" and tuple(variable.shape) == values.shape:
         from keras3conv.frameworks.torch.memory import overwrite
 
-        overwrite(variable._value, values)
+        overwrite(variable._value, values, order)
     else:
         variable.assign(contiguous(values))
 

@@ -13,10 +13,10 @@ from keras3conv.errors import FileError
 from keras3conv.numerics.copying import contiguous, own_copy
 from keras3conv.transforms import Array, Shape
 
-LIMIT = 16 << 20
+LIMIT = 24 << 20
 """The bytes that are copied to memory; all others are written to a temporary file without a name."""
 
-_REFERENCES = 1.5
+_REFERENCES = 1.2
 """How many times the limit is kept in memory of values that need no copy."""
 
 
@@ -27,6 +27,7 @@ class Backup:
         self._limit, self._used = limit, 0
         self._arrays: dict[str, Array] = {}
         self._places: dict[str, tuple[int, Shape, np.dtype[Any]]] = {}
+        self._axes: dict[str, tuple[int, ...]] = {}
         self._file: FileIO | None = None
         self._open = ExitStack()
 
@@ -43,6 +44,10 @@ class Backup:
         """
         if path in self._arrays or path in self._places:
             return
+        # A copy in the order of the memory moves no element: the kernels of convolutions are transposed views.
+        order = sorted(range(value.ndim), key=lambda axis: -abs(value.strides[axis]))
+        self._axes[path] = tuple(order.index(axis) for axis in range(value.ndim))
+        value = value.transpose(order)
         limit = self._limit * (_REFERENCES if never_changes else 1)
         if self._used + value.nbytes <= limit:
             self._arrays[path] = value if never_changes else own_copy(value)
@@ -67,16 +72,17 @@ class Backup:
 
     def items(self) -> Iterator[tuple[str, Array]]:
         """Yield the path and the old value of every tensor in the backup."""
-        yield from self._arrays.items()
+        for path, array in self._arrays.items():
+            yield path, array.transpose(self._axes[path])
         for path, (place, shape, dtype) in self._places.items():
             assert self._file is not None, "a position is set only for values in the file"
             self._file.seek(place)
             content = self._file.read(prod(shape) * dtype.itemsize)
-            yield path, np.frombuffer(bytearray(content), dtype).reshape(shape)
+            yield path, np.frombuffer(bytearray(content), dtype).reshape(shape).transpose(self._axes[path])
 
     def close(self) -> None:
         """Delete all values and the temporary file."""
-        self._arrays, self._places = {}, {}
+        self._arrays, self._places, self._axes = {}, {}, {}
         self._open.close()
 
 

@@ -24,6 +24,9 @@ LARGER = 32
 SMALLEST = 4
 """The smallest size of an axis: smaller sizes are not tried."""
 
+LONG = 128
+"""From this size on, the smaller size is about half of it: the time of a run may grow with its square."""
+
 LARGEST = 256
 """Sizes above this one are not increased, because the time of a run may grow with their square."""
 
@@ -100,7 +103,8 @@ def has_padding(given: Inputs, mask_values: Sequence[float]) -> bool:
 def other_sizes(given: Inputs, specs: Sequence[InputSpec]) -> list[tuple[str, Inputs]]:
     """Return the inputs with other sizes along the dynamic axes of a Keras model, and these sizes in words.
 
-    One is smaller, with even sizes instead of odd ones and unequal sizes of an image; one is larger.
+    One is smaller, about half of long sizes, with even sizes instead of odd ones and unequal sizes of an image; one is
+    larger.
 
     Args:
         given: The inputs of both sides.
@@ -147,6 +151,9 @@ def sizes_in_words(given: Inputs, specs: Sequence[InputSpec]) -> str:
 
 
 def _smaller(size: int, place: int) -> int:
+    """Return a smaller size; it is even for an odd size and the first axis, and the other way round."""
+    if size >= LONG:
+        size = size // 2 + (size // 2 + size) % 2
     return size - 1 - place
 
 

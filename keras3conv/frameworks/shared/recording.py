@@ -143,6 +143,11 @@ class _Copies:
         self._copy, self._version = copy, version
         self._known: dict[int, tuple[weakref.ref[Any], int, Array]] = {}
 
+    @property
+    def are_valid(self) -> bool:
+        """True, because nobody else writes to the copies."""
+        return True
+
     def __call__(self, tensor: Any) -> Array:
         version = self._version(tensor)
         reference, old, array = self._known.get(id(tensor), (None, None, None))
@@ -154,6 +159,31 @@ class _Copies:
         return array
 
 
+class _Views:
+    """Returns every tensor as an array that shares its memory, which is valid until the tensor is overwritten.
+
+    Args:
+        view: Returns a tensor as an array that shares its memory.
+        version: Returns a number that is another one after the tensor was overwritten in place; None if none is known.
+    """
+
+    def __init__(self, view: Callable[[Any], Array], version: Callable[[Any], int | None]) -> None:
+        self._view, self._version = view, version
+        self._known: dict[int, tuple[Any, int | None, Array]] = {}
+
+    def __call__(self, tensor: Any) -> Array:
+        if id(tensor) not in self._known:
+            self._known[id(tensor)] = tensor, self._version(tensor), self._view(tensor)
+        return self._known[id(tensor)][2]
+
+    @property
+    def are_valid(self) -> bool:
+        """True if no tensor was overwritten since its array was returned."""
+        return all(
+            version is not None and version == self._version(tensor) for tensor, version, _ in self._known.values()
+        )
+
+
 class CallRecorder:
     """Records the layer calls of one run: their order, shapes and data flow, and the arrays of selected layers.
 
@@ -162,6 +192,8 @@ class CallRecorder:
         follower: Follows the data flow between layers.
         copy: Copies a tensor to an array; the tensor itself may be overwritten in place later.
         version: Returns a number that is another one after the tensor was overwritten in place; None if none is known.
+        view: Returns a tensor as an array that shares its memory, to record without copies; None to copy. The record
+            is valid only if no tensor was overwritten.
     """
 
     def __init__(
@@ -171,10 +203,11 @@ class CallRecorder:
         follower: Follower,
         copy: Callable[[Any], Array],
         version: Callable[[Any], int | None],
+        view: Callable[[Any], Array] | None = None,
     ) -> None:
         self.record, self.follower = record, follower
         self.flattened = Flattened()
-        self._copy = _Copies(copy, version)
+        self._copy = _Copies(copy, version) if view is None else _Views(view, version)
         self._calls: list[Call] = []
         self._places = count()
 
@@ -200,6 +233,11 @@ class CallRecorder:
         self.follower.leave(tensors)
         outputs = tuple(map(self._copy, tensors)) if self.record(call.path) else ()
         self._calls.append(replace(call, outputs=outputs, before_activation=before_activation))
+
+    @property
+    def is_valid(self) -> bool:
+        """True unless a tensor was overwritten whose memory the record shares."""
+        return self._copy.are_valid
 
     def calls(self) -> tuple[Call, ...]:
         """Return the completed calls in the order in which they began."""

@@ -1,27 +1,52 @@
-"""Find factors for the weights of a torch module that give the outputs of its layers a requested magnitude.
+"""Run a torch module with its weights scaled so that the outputs of its layers have a requested magnitude.
 
 One run is enough: after each layer call the magnitude of the output is measured, and the layer's first weight is scaled
-before the next layer runs.
+before the next layer runs. The recording of this run is that of the module with the scaled weights.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import isfinite, log2
 from typing import Any
 
 import torch
 from torch import nn
 
+from keras3conv.frameworks.shared.bounds import Bound
+from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.frameworks.torch import module as torch_side
 from keras3conv.frameworks.torch.observing import Arguments, forward_calls
 from keras3conv.frameworks.torch.tensors import named_modules, named_tensors, tensors_in
 from keras3conv.transforms import Array
 
 
-def factors_for(
-    module: nn.Module, inputs: object, tensors: Mapping[str, Array], size: float, *, fixed: Collection[str]
-) -> dict[str, float]:
-    """Return factors for the weights, powers of two, that give the outputs of layers the requested magnitude.
+@dataclass(frozen=True, kw_only=True)
+class ScaledRun:
+    """A run in which the weights of the layers were scaled.
+
+    Attributes:
+        factors: The factors, powers of two, by path of the tensor, under each of its names; tensors that are not scaled
+            are left out.
+        recording: The run with the scaled weights; None if only another run can tell what it computes, because this one
+            called parts of the module more than once.
+    """
+
+    factors: Mapping[str, float]
+    recording: Recording | None
+
+
+def scaled_run(
+    module: nn.Module,
+    inputs: object,
+    tensors: Mapping[str, Array],
+    size: float,
+    *,
+    fixed: Collection[str],
+    record: Callable[[str], bool] | None = None,
+    bounds: list[Bound] | None = None,
+) -> ScaledRun:
+    """Run a module in float64 with weights that give the outputs of layers the requested magnitude.
 
     A layer is a module that has parameters and no submodules with tensors. Its first parameter is scaled; scaling other
     parameters, such as biases, is up to the caller.
@@ -32,9 +57,8 @@ def factors_for(
         tensors: Values that replace the module's tensors in this run, by path.
         size: The requested root mean square of the outputs.
         fixed: The paths of the tensors that must not be scaled.
-
-    Returns:
-        The factors by path of the tensor, under each of its names; tensors that are not scaled are left out.
+        record: Selects by path the layers whose input and output arrays are recorded; None for no layer.
+        bounds: The list of an observer of bounds; those of calls whose output is replaced are removed.
 
     Raises:
         ModelError: The module raised.
@@ -45,14 +69,23 @@ def factors_for(
     free = {key for key, paths in names.items() if any(path in tensors for path in paths)}
     free -= {key for key, paths in names.items() if any(path in fixed for path in paths)}
     found: dict[int, float] = {}
-    scalings = {path: _Scaling(child, size, free, found) for path, child in named_modules(module) if _is_layer(child)}
+    observed: list[Bound] = [] if bounds is None else bounds
+    scalings = {
+        path: _Scaling(child, size, free, found, observed) for path, child in named_modules(module) if _is_layer(child)
+    }
+
+    def before(path: str, given: Arguments) -> None:
+        if path in scalings:
+            scalings[path].begin()
 
     def after(path: str, given: Arguments, output: Any) -> Any:
         return scalings[path](given, output) if path in scalings else None
 
-    with forward_calls(module, after=after):
-        torch_side.run(module, inputs, tensors=tensors, float64=True, watch=False)
-    return {path: factor for key, factor in found.items() for path in names[key]}
+    with forward_calls(module, before=before, after=after):
+        run = torch_side.run(module, inputs, record=record, tensors=tensors, float64=True, watch=record is not None)
+    is_clean = not run.changed and not any(scaling.has_repeated_parts for scaling in scalings.values())
+    factors = {path: factor for key, factor in found.items() for path in names[key]}
+    return ScaledRun(factors=factors, recording=run if is_clean else None)
 
 
 def _is_layer(module: nn.Module) -> bool:
@@ -82,35 +115,57 @@ class _Scaling:
 
     During the run, the layer's own tensors are replaced. The replacement is scaled, and the factor is stored for the
     layer's own tensor.
+
+    Attributes:
+        has_repeated_parts: Whether submodules of the layer ran again, which a recording would show as further calls.
     """
 
-    def __init__(self, layer: nn.Module, size: float, free: Collection[int], found: dict[int, float]) -> None:
+    def __init__(
+        self, layer: nn.Module, size: float, free: Collection[int], found: dict[int, float], bounds: list[Bound]
+    ) -> None:
         self._layer = layer
         self._own = {name: id(tensor) for name, tensor in _parameters(layer).items()}
         self._size = size
         self._waits = all(key in free for key in self._own.values())
         self._found = found
+        self._bounds, self._seen = bounds, 0
+        self.has_repeated_parts = False
+
+    def begin(self) -> None:
+        """Note how many bounds were observed before the call of the layer."""
+        self._seen = len(self._bounds)
 
     def __call__(self, given: Arguments, output: Any) -> Any:
         """Return the output of the layer with the scaled weight; None if the weight is not scaled."""
-        layer, (args, kwargs) = self._layer, given
         first = next(iter(self._own))
         if not self._waits or self._own[first] in self._found:
             return None
         self._waits = False
+        own = self._bounds[self._seen :]
+        again = self._scaled(given, output)
+        if again is None:
+            self._bounds[self._seen :] = own
+        return again
+
+    def _scaled(self, given: Arguments, output: Any) -> Any:
+        """Scale the weight and return the new output; None if the weight keeps its values."""
+        layer, (args, kwargs) = self._layer, given
         weight, *others = _parameters(layer).values()
+        is_product = not others and type(layer) in _PRODUCTS and "forward" not in vars(layer)
+        self.has_repeated_parts = bool(layer._modules) and not is_product
         with _without(others):
             alone = _size_of(layer.forward(*args, **kwargs)) if others else _size_of(output)
         if alone < _LEAST * self._size:
             return None
         factor = 2.0 ** round(log2(self._size / alone))
         weight.mul_(factor)
-        is_product = not others and type(layer) in _PRODUCTS and "forward" not in vars(layer)
+        if not is_product:
+            del self._bounds[self._seen :]  # those of the calls with other weights
         again = output * factor if is_product else layer.forward(*args, **kwargs)
         if _distance(_size_of(again), self._size) > _distance(_size_of(output), self._size):
             weight.div_(factor)  # the output is not proportional to this weight
             return None
-        self._found[self._own[first]] = factor
+        self._found[next(iter(self._own.values()))] = factor
         return again
 
 
@@ -141,4 +196,4 @@ def _distance(first: float, second: float) -> float:
     return abs(log2(first / second)) if first else float("inf")
 
 
-__all__ = ["factors_for"]
+__all__ = ["ScaledRun", "scaled_run"]

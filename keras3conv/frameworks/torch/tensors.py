@@ -4,11 +4,12 @@
 1 % of the time of a run on a small input, and are called many times.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import nn
 
-from keras3conv.frameworks.shared.recording import flatten
 from keras3conv.numerics.copying import copy_into
 from keras3conv.transforms import Array
 
@@ -60,7 +61,21 @@ def is_tensor(value: object) -> bool:
 
 def tensors_in(value: object) -> list[torch.Tensor]:
     """Return the tensors in nested tuples, lists and dicts."""
-    return [tensor for _, tensor in flatten(value, is_tensor)]
+    found: list[torch.Tensor] = []
+    _collect_tensors(found, value)
+    return found
+
+
+def _collect_tensors(found: list[torch.Tensor], value: object) -> None:
+    """Append the tensors in a structure; every operation of an observed run does this, so there are no generators."""
+    if isinstance(value, torch.Tensor):
+        found.append(value)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            _collect_tensors(found, item)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            _collect_tensors(found, item)
 
 
 def version_of(tensor: torch.Tensor) -> int | None:

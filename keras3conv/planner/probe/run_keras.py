@@ -12,6 +12,7 @@ import numpy as np
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras.memory import memory_orders
 from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls
 from keras3conv.frameworks.keras.state import state_kept
 from keras3conv.frameworks.keras.tree import named_layers, variables_of
@@ -89,6 +90,7 @@ class _CallHandler:
             for path, layer in named
             for role, variable in variables_of(layer)
         }
+        self.orders = memory_orders(model)
         between = separator("keras")
         self.containers = {unit.path.rpartition(between)[0] for unit in units}
         for path in list(self.containers):
@@ -215,7 +217,8 @@ class _CallHandler:
     def write(self, values: Mapping[str, Array]) -> None:
         """Write values into the variables with these paths."""
         for path, value in values.items():
-            fill(self.variables[path], value)
+            variable = self.variables[path]
+            fill(variable, value, self.orders.get(id(variable)))
 
 
 def _with_first(returned: Any, value: Any) -> Any:

@@ -47,6 +47,14 @@ def test_the_first_size_that_both_models_accept_is_used() -> None:
         both_inputs(TORCH, IMAGES, None, None, lambda inputs: False)
 
 
+@pytest.mark.parametrize(("size", "smaller"), [(9, (8, 7)), (127, (126, 125)), (224, (111, 110)), (225, (112, 111))])
+def test_a_smaller_size_has_the_other_parity_and_is_half_of_a_long_one(size: int, smaller: tuple[int, int]) -> None:
+    images = np.random.default_rng(0).normal(size=(1, size, size, 3))
+    given = Inputs(torch=(np.moveaxis(images, -1, 1),), keras=images, note="")
+    varied = dict(other_sizes(given, [FREE]))
+    assert f"{smaller[0]}x{smaller[1]}" in varied
+
+
 def test_other_sizes_resize_the_inputs_of_both_layouts_equally() -> None:
     images = np.random.default_rng(0).normal(size=(2, 8, 6, 3))
     given = Inputs(torch=(np.moveaxis(images, -1, 1),), keras=images, note="")

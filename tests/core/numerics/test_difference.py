@@ -128,11 +128,31 @@ def test_few_passes_over_finite_values_find_what_many_passes_find(
         actual, expected = (
             np.array(values[:size]).astype(dtype) for values, dtype in zip((left, right), dtypes, strict=True)
         )
-    found = difference._measure_finite(actual, expected, 0)
-    assert found in (None, difference._measure_any(actual, expected, 0))
+    found = difference._measure_finite(actual, expected, (0,))
+    assert found in (None, difference._measure_any(actual, expected, (0,)))
     if found is None:
         with np.errstate(all="ignore"):
             assert not np.isfinite(actual.astype(np.float64) - expected).all()
+
+
+@pytest.mark.parametrize("shape", [(90,), (7, 13), (3, 5, 2, 4), (2, 1, 60), (60, 1, 2)])
+@pytest.mark.parametrize("axes", ["as they are", "reversed"])
+def test_the_parts_of_an_array_are_compared_as_the_whole(
+    shape: tuple[int, ...], axes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(0)
+    actual = generator.standard_normal(shape)
+    expected = actual + 1e-3 * generator.standard_normal(shape)
+    if axes == "reversed":
+        expected = np.asfortranarray(expected)
+    whole = compare(actual, expected)
+    assert abs(actual - expected)[whole.worst] == whole.max_abs == abs(actual - expected).max()
+    monkeypatch.setattr(difference, "_PART", 8)
+    assert compare(actual, expected) == whole
+    for place in np.ndindex(*shape):
+        other = actual.copy()
+        other[place] += 1.0
+        assert compare(other, actual).worst == place
 
 
 def test_same_bits_compares_dtype_shape_zero_signs_and_nan_payloads() -> None:

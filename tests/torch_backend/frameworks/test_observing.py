@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from keras3conv.errors import ModelError
+from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.keras import observing as keras_observing
+from keras3conv.frameworks.keras.values import to_numpy
 from keras3conv.frameworks.torch import module as torch_side
 from keras3conv.frameworks.torch.observing import forward_calls
 
@@ -113,3 +115,27 @@ def test_a_module_that_adds_hooks_in_its_first_call_is_left_without_them() -> No
     assert {name: value.tolist() for name, value in first.items()} == {
         name: value.tolist() for name, value in second.items()
     }
+
+
+class Doubling(keras.layers.Layer):
+    """Writes into its input, which is the output of another layer."""
+
+    def call(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mul_(2.0)
+
+
+def test_an_output_that_a_later_layer_overwrites_is_recorded_as_it_was() -> None:
+    inputs = keras.Input((3,))
+    dense = keras.layers.Dense(4, name="dense")
+    model = keras.Model(inputs, Doubling()(dense(inputs)))
+    given = np.ones((2, 3), np.float32)
+    run = keras_side.run(model, given, record=lambda path: path == "dense")
+    np.testing.assert_array_equal(run.of("dense")[0].outputs[0], to_numpy(dense(given)))
+    np.testing.assert_array_equal(run.outputs[""], 2 * run.of("dense")[0].outputs[0])
+
+
+def test_an_output_that_nobody_overwrites_is_recorded_without_a_copy() -> None:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name="dense"), keras.layers.ReLU(name="relu")])
+    run = keras_side.run(model, np.ones((2, 3), np.float32), record=lambda path: True)
+    assert run.of("dense")[0].outputs[0] is run.of("relu")[0].inputs[0]
+    assert not run.of("dense")[0].outputs[0].flags.owndata

@@ -13,7 +13,9 @@ from keras import layers, ops
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.frameworks.torch.magnitudes import factors_for
+from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.frameworks.torch.bounds import observed_bounds
+from keras3conv.frameworks.torch.magnitudes import scaled_run
 from keras3conv.report.values import Section
 from keras3conv.transforms import Array
 from keras3conv.validators.running.magnitudes import SMALL
@@ -229,7 +231,7 @@ def test_every_layer_is_scaled_to_the_requested_magnitude() -> None:
     state = {name: tensor.numpy().copy() for name, tensor in module.state_dict().items()}
     tensors = {name: array * SMALL if array.ndim == 1 else array for name, array in state.items()}
     inputs = torch.from_numpy(pixels(5, 6)).double()
-    factors = factors_for(module, inputs, tensors, SMALL, fixed=())
+    factors = scaled_run(module, inputs, tensors, SMALL, fixed=()).factors
     assert set(factors) == {"0.weight", "1.weight", "2.weight", "3.weight"}
     assert all(math.log2(factor).is_integer() for factor in factors.values())
     assert all(np.array_equal(tensor.numpy(), state[name]) for name, tensor in module.state_dict().items())
@@ -250,6 +252,58 @@ def test_a_fixed_weight_is_not_scaled_and_a_tied_weight_is_scaled_once() -> None
 
     module = Tied()
     tensors = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
-    factors = factors_for(module, torch.ones(2, 6), tensors, SMALL, fixed=("fixed.weight",))
+    factors = scaled_run(module, torch.ones(2, 6), tensors, SMALL, fixed=("fixed.weight",)).factors
     assert set(factors) == {"first.weight", "second.weight"}
     assert factors["first.weight"] == factors["second.weight"]
+
+
+def test_the_run_that_scales_the_weights_is_a_run_with_the_scaled_weights() -> None:
+    torch.manual_seed(0)
+    parts = nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU6(), nn.Flatten(), nn.Linear(64, 5)
+    module = nn.Sequential(*parts).eval()
+    tensors = {name: tensor.numpy() for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
+    inputs = torch.from_numpy(pixels(2, 3, 6, 6)).float()
+    with observed_bounds() as bounds:
+        found = scaled_run(module, inputs, tensors, 32.0, fixed=(), record=lambda path: True, bounds=bounds)
+    scaled = {path: array * found.factors.get(path, 1.0) for path, array in tensors.items()}
+    with observed_bounds() as expected:
+        run = torch_side.run(module, inputs, tensors=scaled, float64=True, record=lambda path: True)
+    assert found.recording is not None
+    assert bounds == expected
+    assert len(found.recording.calls) == len(run.calls)
+    for call, other in zip(found.recording.calls, run.calls, strict=True):
+        assert (call.path, call.place, call.shapes) == (other.path, other.place, other.shapes)
+        for array, wanted in zip((*call.inputs, *call.outputs), (*other.inputs, *other.outputs), strict=True):
+            np.testing.assert_array_equal(array, wanted)
+
+
+class Early(nn.Module):
+    """Uses a weight before its layer is called, when the layer has not been scaled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6, 6, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(nn.functional.linear(x, self.fc.weight))
+
+
+class EarlyInKeras(keras.Model):
+    """The same in Keras."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = layers.Dense(6, use_bias=False)
+
+    def call(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.fc.built:
+            self.fc.build((None, 6))
+        return self.fc(keras.ops.matmul(x, self.fc.kernel))
+
+
+def test_a_weight_that_is_used_before_its_layer_is_called_is_no_difference() -> None:
+    model = EarlyInKeras()
+    model(keras.ops.zeros((2, 6)))
+    section = proof(Early(), model, pixels(2, 6))
+    assert section.status == "passed"
+    assert "at values of 4e-06" in section.summary

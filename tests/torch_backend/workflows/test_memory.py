@@ -13,6 +13,7 @@ import keras3conv as k3c
 from keras3conv.errors import InputError
 from keras3conv.frameworks.shared.backup import Backup
 from keras3conv.frameworks.torch.memory import overwrite
+from keras3conv.transforms import Array
 from tests.support.models import randomize
 
 
@@ -142,13 +143,13 @@ def test_memory_cannot_be_shared_with_a_file(tmp_path: Path) -> None:
 
 
 def test_old_values_beyond_the_limit_come_back_from_the_temporary_file() -> None:
-    values = {
-        "in memory": np.arange(4.0),
+    values: dict[str, Array] = {
+        "in memory": np.arange(4.0, dtype=np.float32).reshape(2, 2).T,
         "in the file": np.arange(12, dtype=np.int16).reshape(3, 4).T,
         "a scalar": np.float64(3.0) * np.ones(()),
         "no elements": np.ones((0, 2)),
     }
-    backup = Backup(limit=32)
+    backup = Backup(limit=16)
     for path, value in values.items():
         backup.keep(path, value)
         backup.keep(path, np.zeros_like(value))
