@@ -196,9 +196,9 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
 
 def _declared(base: int, value: dict[str, Any]) -> Any:
     """Return the entry for a valid declaration of a tensor, and any other object of the header as it is."""
-    if len(value) != len(_FIELDS):
+    if value.keys() != _FIELDS:
         return value
-    code, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
+    code, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if type(code) is not str or code not in _SIZES or not _whole(shape) or not _whole(offsets) or len(offsets) != 2:
         return value
     start, end = offsets
