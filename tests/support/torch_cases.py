@@ -329,5 +329,8 @@ CASES |= {
         ),
         IMAGE,
     ),
-    "repetition of a constant for each sample": (lambda x: torch.ones(1, 1, 4).repeat(1, x.shape[0], 2).mT + 1, TEXT),
+    "repetition of a constant for each sample": (
+        lambda x: (torch.arange(4.0).view(1, 1, 4).repeat(1, x.shape[0], 2)[0, :, :4, None] + x.mT, torch.arange(3)),
+        TEXT,
+    ),
 }

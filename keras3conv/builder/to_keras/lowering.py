@@ -37,6 +37,7 @@ from keras3conv.builder.to_keras.layers import (
 from keras3conv.builder.to_keras.layouts import channels_last, input_order, output_order
 from keras3conv.builder.to_keras.lowered import Lowered
 from keras3conv.builder.to_keras.operations_spectra import handler_for
+from keras3conv.builder.to_keras.returning import dependent
 from keras3conv.builder.to_keras.sizes import moves_only_ones, unknown_after, written
 from keras3conv.errors import Problem, RuleError
 from keras3conv.frameworks.keras.operations import own_names
@@ -369,6 +370,8 @@ class _Lowering:
                 fact = f"an output of the module cannot be converted: {error}"
                 self.problems.append(Problem(torch=self.graph.name, fact=fact))
                 return leaf
+            if self.is_constant(value):
+                value = dependent(self, value, self._given[leaf.name].shape)
             order = output_order(value, self.channels)
             orders.append(order)
             return Ref(self.ordered(value, order).name)

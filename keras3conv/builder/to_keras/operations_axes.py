@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.call import Call, Constant, Held, Result, handles, ops
@@ -248,6 +250,19 @@ def for_each_example(call: Call, value: Value, axes: list[int], size: int | Size
     else:
         made = ops.multiply(value, ops.cast(repeated, Dtype(value.dtype)))
     return call.step(made, shape, value.order, value.dtype)
+
+
+@handles("zeros", "ones", "full", "new_zeros", "new_ones", "new_full")
+def _filled(call: Call) -> Result:
+    """Repeat a number along a dynamic axis; a tensor of fixed sizes is a constant of the graph."""
+    number = call.get("fill_value", 1.0 if "ones" in call.name else 0.0)
+    if not isinstance(number, int | float):
+        raise RuleError(f"{call.name} with a number that is computed")
+    sizes = tuple(size if isinstance(size, int) else 1 for size in call.shape)
+    array = np.full(sizes, number, "float64" if call.dtype.startswith(("float", "bfloat")) else call.dtype)
+    given = Constant(name=f"{call.node.outputs[0].name}", array=array, shape=sizes)
+    free = [axis for axis, size in enumerate(call.shape) if not isinstance(size, int)]
+    return for_each_example(call, call.writer.value(given), free)
 
 
 @handles("broadcast_tensors")

@@ -16,7 +16,6 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from keras3conv.errors import Problem, UnsupportedLayerError
-from keras3conv.frameworks.torch.branches import with_both_branches
 from keras3conv.frameworks.torch.causal import causal_masks_unread
 from keras3conv.frameworks.torch.decomposing import decomposed, rewritten
 from keras3conv.frameworks.torch.depth import captured_depth
@@ -124,8 +123,7 @@ def capture_call(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequ
         found = exported(module, described, given, dynamic)
         if found.program is None:
             return _nothing(module, described, found)
-        program = with_both_branches(found.program)
-        program = rewritten(program, {}) if writes_into_a_view(program) else program
+        program = rewritten(found.program, {}) if writes_into_a_view(found.program) else found.program
         remembered = remembered_attributes(module, given)
         places = [place for _, place in dropout_places(program)]
         dropouts = training_dropouts(module, *with_two_examples(given)).beside(places) if places else Dropouts()

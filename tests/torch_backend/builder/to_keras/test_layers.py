@@ -215,3 +215,12 @@ class Attends(nn.Module):
 
 def test_an_attention_with_a_learned_key_for_every_sample_is_converted() -> None:
     converted(Attends(), (torch.randn(2, 5, 4), torch.randn(2, 7, 3), torch.randn(2, 7, 5)))
+
+
+def test_constants_are_returned_with_one_row_per_sample() -> None:
+    class Positions(nn.Module):
+        def forward(self, x: torch.Tensor) -> Any:
+            numbers = torch.arange(x.shape[1])
+            return x * 2, numbers.expand(x.shape[0], -1), numbers, torch.zeros(2 * x.shape[0], 3) + 1
+
+    converted(Positions(), torch.randn(2, 5))

@@ -1,5 +1,6 @@
 """Modules that `torch.export` cannot capture, or that a rule of the user converts."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +52,7 @@ def refusal(module: nn.Module, *inputs: torch.Tensor) -> str:
 
 def test_every_obstacle_is_listed_if_modules_cannot_be_captured() -> None:
     message = refusal(Outer(), torch.randn(2, 4))
-    assert "9 problems in Outer" in message
+    assert "10 problems in Outer" in message
     lines = [line for line in message.splitlines() if line.startswith("  ") and "(torch)" in line]
     paths = [line.split()[0] for line in lines]
     assert paths == ["first", "more.{0..2}", "act", "Outer", "first.act", "more.{0..2}.act"]
@@ -94,7 +95,7 @@ class Packs(nn.Module):
 def test_packed_sequences_are_refused_with_what_to_do_instead() -> None:
     message = refusal(Packs(), torch.randn(2, 5, 4), torch.tensor([5, 3]))
     assert "call it on the padded sequence" in message
-    assert "rnn  (torch)" in message
+    assert re.search(r"rnn +\(torch\)", message)
 
 
 class Remembers(nn.Module):
