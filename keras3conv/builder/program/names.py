@@ -40,7 +40,12 @@ def identifier(text: str) -> str:
 
 def class_identifier(text: str) -> str:
     """Convert any text to a class name: "resnet_block" becomes "ResnetBlock"."""
-    return "".join(word[:1].upper() + word[1:] for word in identifier(text).split("_"))
+    return "".join(word[:1].upper() + word[1:] for word in function_identifier(text).split("_"))
+
+
+def function_identifier(text: str) -> str:
+    """Convert a class name to the name of a function: "MLPBlock" becomes "mlp_block"."""
+    return identifier(re.sub(r"(?<=[A-Z])(?=[A-Z][a-z])", "_", text))
 
 
 def unique(name: str, taken: Iterable[str], between: str = "_") -> str:
@@ -53,4 +58,4 @@ def unique(name: str, taken: Iterable[str], between: str = "_") -> str:
     return candidate
 
 
-__all__ = ["OWN_FUNCTIONS", "OWN_LAYERS", "class_identifier", "identifier", "unique"]
+__all__ = ["OWN_FUNCTIONS", "OWN_LAYERS", "class_identifier", "function_identifier", "identifier", "unique"]

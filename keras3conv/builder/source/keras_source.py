@@ -11,11 +11,11 @@ from typing import Any
 
 from keras3conv.builder.passes.rolling import rolled
 from keras3conv.builder.program.loop import Body, Loop
-from keras3conv.builder.program.names import identifier, unique
+from keras3conv.builder.program.names import function_identifier, identifier, unique
 from keras3conv.builder.program.program import Program, Step, Value
 from keras3conv.builder.program.structure import Block, Structure
 from keras3conv.builder.source.formatting import bracketed, docstring, literal, quoted, statement
-from keras3conv.builder.source.keras_spelling import KerasSpelling, construction, function_name, spelled_dtype
+from keras3conv.builder.source.keras_spelling import KerasSpelling, construction, spelled_dtype
 from keras3conv.builder.source.local_names import local_names, variable_name
 from keras3conv.builder.source.rendering import rendered
 from keras3conv.model.graph import Ref, Shape, Size, refs
@@ -33,7 +33,7 @@ _Defaults = Mapping[str, Mapping[str, Any]]
 def write(structure: Structure) -> str:
     """Return the text of `model.py`."""
     program = structure.program
-    taken = _TAKEN | {function_name(block.name) for block in structure.blocks} | set(structure.constants)
+    taken = _TAKEN | {function_identifier(block.name) for block in structure.blocks} | set(structure.constants)
     defaults = _defaults(structure)
     functions = ["\n".join(_block(block, taken, defaults)) for block in structure.blocks]
     body = "\n\n\n".join([*functions, "\n".join(_function(program, taken, defaults))])
@@ -94,7 +94,7 @@ def _block(block: Block, taken: frozenset[str], defaults: _Defaults) -> Iterator
         given[value.name] = unique(wanted, {*given.values(), *taken, "name", *block.arguments})
     needed = [name for name in block.arguments if name not in own]
     arguments = [*given.values(), "name", *needed, *(f"{name}={literal(value)}" for name, value in own.items())]
-    yield from statement(0, f"def {function_name(block.name)}({', '.join(arguments)}):")
+    yield from statement(0, f"def {function_identifier(block.name)}({', '.join(arguments)}):")
     yield from docstring(4, f"Call the layers of one of {len(block.uses)} equal parts: {_listed(block.uses)}.")
     taken = taken | {"name", *block.arguments}
     body = rolled(program, taken)

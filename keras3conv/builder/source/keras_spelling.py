@@ -1,13 +1,12 @@
 """Write the leaves of expressions in the source code of a Keras model: layers, values, constants, dtypes."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from keras3conv.builder.program.loop import Loop
-from keras3conv.builder.program.names import identifier, unique
+from keras3conv.builder.program.names import function_identifier, identifier, unique
 from keras3conv.builder.program.operation import Operation, transformed
 from keras3conv.builder.program.program import Module, Program, Weight, is_module_call
 from keras3conv.builder.program.structure import Argument
@@ -76,7 +75,7 @@ class KerasSpelling:
             if not is_module_call(node) or not self.found(node.name).spec.kind.startswith("."):
                 return node
             spec = self.found(node.name).spec
-            name, defaults = function_name(spec.kind[1:]), self.defaults.get(spec.kind, {})
+            name, defaults = function_identifier(spec.kind[1:]), self.defaults.get(spec.kind, {})
             config = {key: one for key, one in spec.config.items() if key not in defaults or one != defaults[key]}
             return Operation("function", name, (*node.args, Argument(self.name(node.name))), config)
 
@@ -91,11 +90,6 @@ class KerasSpelling:
         if name.startswith(("float", "bfloat")):
             return "keras.config.floatx()"
         return quoted(spelled_dtype(name))
-
-
-def function_name(block: str) -> str:
-    """Return the name of the function of a block: "mlp_block" for "MLPBlock"."""
-    return identifier(re.sub(r"(?<=[A-Z])(?=[A-Z][a-z])", "_", block))
 
 
 def spelled_dtype(name: str) -> str:
@@ -165,4 +159,4 @@ def _constant(weight: Weight) -> str:
     return f"np.array({literal(weight.array.tolist())}, {quoted(weight.array.dtype.name)})"
 
 
-__all__ = ["KerasSpelling", "construction", "function_name", "is_inline", "spelled_dtype", "with_constants"]
+__all__ = ["KerasSpelling", "construction", "is_inline", "spelled_dtype", "with_constants"]
