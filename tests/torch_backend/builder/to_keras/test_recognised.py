@@ -6,8 +6,9 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
-from tests.support.to_keras import converted
+from tests.support.to_keras import Function, converted
 
 
 class Scaled(nn.Module):
@@ -110,3 +111,16 @@ def test_a_formula_similar_to_an_activation_is_not_replaced(name: str) -> None:
     conversion = converted(Activation(NEAR_ACTIVATIONS[name]), torch.randn(2, 6))
     assert "silu(" not in conversion.source
     assert "gelu(" not in conversion.source
+
+
+def test_vectors_of_length_one_are_one_operation() -> None:
+    given = torch.randn(2, 5, 4)
+    given[0, 1] = 0
+    built = converted(Function(lambda x: functional.normalize(x * 2, dim=-1, eps=1e-5)), given)
+    assert "ops.normalize(" in built.source
+    others = (
+        lambda x: functional.normalize(x, p=1.0, dim=-1),
+        lambda x: x / x.norm(dim=-1, keepdim=True).clamp_min(1e-3).clamp_max(1.0),
+    )
+    for other in others:
+        assert "normalize(" not in converted(Function(other), given).source
