@@ -306,7 +306,10 @@ CASES |= {
 __all__ = ["CASES", "IMAGE", "TEXT"]
 
 CASES |= {
-    "axes swapped, and fewer repetitions than axes": (lambda x: x.swapdims(1, 2).tile(2, 1), TEXT),
+    "axes swapped, and fewer repetitions than axes": (
+        lambda x: x.swapdims(1, 2).tile(2, 1) + x[:, None].swapaxes(-3, 2).flatten(1, 2).mT.repeat(1, 1, 2),
+        TEXT,
+    ),
     "einsum in capital letters": (lambda x: torch.einsum("B I d, B J d -> B I J", x, x[:, :3]), TEXT),
     "shifts of bits": (lambda x: ((x * 4).int() << 2) + ((x * 40).int() >> 1), TEXT),
     "distances": (

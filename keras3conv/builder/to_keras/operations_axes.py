@@ -55,7 +55,8 @@ def _permute(call: Call) -> Result:
 @handles("transpose", "swapaxes", "swapdims", "t", "numpy_T", "mT")
 def _transpose(call: Call) -> Result:
     value = call.value("self")
-    first, second = (call.get(name, default) for name, default in (("dim0", -2), ("dim1", -1)))
+    first = call.get("dim0", call.get("axis0", -2))
+    second = call.get("dim1", call.get("axis1", -1))
     if value.rank < 2:
         return value
     dims = list(range(value.rank))

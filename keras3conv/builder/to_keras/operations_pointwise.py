@@ -173,12 +173,13 @@ def _unless(**given: tuple[Any, Any]) -> dict[str, Any]:
 def _dropout(call: Call) -> Result:
     given = call.arguments.get("input", call.arguments.get("self"))
     probability = float(call.arguments["p"] or call.node.config.get("dropout", 0.0))
-    if not isinstance(given, Value) or not probability:
+    is_depth = call.node.config.get("for_each_example", False)  # stochastic depth, in one of the blocks with rate zero
+    if not isinstance(given, Value) or not (probability or is_depth):
         return given
     made = call.writer.new(given.shape, given.order, given.dtype, given.flattened)
     kind = "keras.layers.Dropout"
     rate: dict[str, Any] = {"rate": probability}
-    if call.node.config.get("for_each_example"):  # stochastic depth
+    if is_depth:
         rate["noise_shape"] = (None, *(1,) * (given.rank - 1))
     if call.name == "feature_dropout":
         kind = f"keras.layers.SpatialDropout{given.rank - 2}D"

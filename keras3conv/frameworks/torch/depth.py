@@ -20,7 +20,10 @@ _EXAMPLES = 64
 @contextmanager
 def captured_depth(module: nn.Module) -> Iterator[dict[str, float]]:
     """Make every stochastic-depth module call a dropout while the block runs; yield the rates by path."""
-    rates = {path: rate for path, child in named_modules(module) if (rate := _rate(child))}
+    found = [(path, type(child), _rate(child)) for path, child in named_modules(module)]
+    kinds = {kind for _, kind, rate in found if rate}
+    # A module of such a class with a rate of zero, as in the first block, stays a dropout: all blocks are then alike.
+    rates = {path: rate or 0.0 for path, kind, rate in found if rate or (rate is not None and kind in kinds)}
     children = [(module.get_submodule(path), rate) for path, rate in rates.items()]
     try:
         for child, rate in children:
@@ -35,14 +38,14 @@ def _dropout(rate: float) -> object:
     return lambda x, *others, **options: functional.dropout(x, rate, training=False)
 
 
-def _rate(child: nn.Module) -> float:
-    """Return the rate with which a module drops samples in training; zero for any other module."""
+def _rate(child: nn.Module) -> float | None:
+    """Return the rate with which a module drops samples in training; None if it does something else."""
     is_bare = not (child._modules or child._parameters or child._buffers)
     if not is_bare or type(child).__module__.startswith("torch.nn."):
-        return 0.0
-    candidates = [value for value in vars(child).values() if isinstance(value, float) and 0.0 < value < 1.0]
+        return None
+    candidates = [value for value in vars(child).values() if isinstance(value, float) and 0.0 <= value < 1.0]
     if not candidates:
-        return 0.0
+        return None
     ones, was_training = torch.ones(_EXAMPLES, 3, 2), child.training
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -50,17 +53,19 @@ def _rate(child: nn.Module) -> float:
             same = child.eval()(ones)
             dropped = child.train()(ones)
     except RAISED_BY_MODELS:  # the module does not take a tensor
-        return 0.0
+        return None
     finally:
         child.train(was_training)
     if not all(isinstance(one, torch.Tensor) and one.shape == ones.shape for one in (same, dropped)):
-        return 0.0
+        return None
+    if torch.equal(same, ones) and torch.equal(dropped, ones):
+        return 0.0 if 0.0 in candidates else None
     rows = dropped.flatten(1)
     whole = bool((rows == rows[:, :1]).all()) and rows[:, 0].unique().numel() == 2 and bool((rows == 0).any())
     if not torch.equal(same, ones) or not whole:
-        return 0.0
+        return None
     scale = float(rows.max())
-    return next((rate for rate in candidates if abs(scale * (1.0 - rate) - 1.0) < 1e-6), 0.0)
+    return next((rate for rate in candidates if rate and abs(scale * (1.0 - rate) - 1.0) < 1e-6), None)
 
 
 __all__ = ["captured_depth"]

@@ -111,6 +111,13 @@ def test_stochastic_depth_is_converted_to_a_dropout_of_whole_samples() -> None:
     assert "forward" not in vars(module[1])
 
 
+def test_stochastic_depth_with_a_rate_of_zero_stays_where_others_have_one() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), Depth(0.0), nn.Linear(4, 4), Depth(0.25))
+    built = converted(module, torch.randn(2, 3))
+    assert "layers.Dropout(0.0, noise_shape=(None, 1)" in built.source
+    assert "Dropout" not in converted(module[:2], torch.randn(2, 3)).source
+
+
 def test_modules_of_one_class_become_a_function_with_its_name() -> None:
     built = converted(Repeated(), torch.randn(2, 4, 5, 6))
     assert "def branch(x, name, filters=6):" in built.source
