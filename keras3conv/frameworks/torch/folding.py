@@ -1,5 +1,6 @@
 """Constant folding: compute all values of an exported module that depend on no input and no parameter, in float64."""
 
+import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -55,6 +56,9 @@ class Constants:
                 self._compute(node)
         for node in list(self.values):
             if isinstance(self.values[node], tuple) and _examples(node, self.values[node]) is None:
+                self._drop(node)
+        for node, value in list(self.values.items()):
+            if isinstance(value, list) and any(_picks(user) and user not in self.values for user in node.users):
                 self._drop(node)
 
     def _note(self, node: torch.fx.Node, state: dict[str, Any], constants: dict[str, Any], path: str) -> None:
@@ -147,6 +151,11 @@ def _examples(node: torch.fx.Node, pair: Pair) -> torch.Tensor | None:
         return None
     one = first.narrow(axes[0], 0, 1)
     return one if torch.equal(one.expand_as(second), second) else None
+
+
+def _picks(node: torch.fx.Node) -> bool:
+    """Return whether a node picks one of the results of another, and something uses it."""
+    return node.target is operator.getitem and bool(node.users)
 
 
 def _number(value: Any, batch: int) -> Any:

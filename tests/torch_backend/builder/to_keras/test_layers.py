@@ -228,6 +228,8 @@ def test_constants_are_returned_with_one_row_per_sample() -> None:
     class Positions(nn.Module):
         def forward(self, x: torch.Tensor) -> Any:
             numbers = torch.arange(x.shape[1])
-            return x * 2, numbers.expand(x.shape[0], -1), numbers, torch.zeros(2 * x.shape[0], 3) + 1
+            first, second = (torch.zeros(2 * x.shape[0], 4) + torch.arange(4.0)).split([1, 3], -1)
+            doubled = torch.cat([x, x])[:, :1] * first + second
+            return x * 2, numbers.expand(x.shape[0], -1), numbers, torch.zeros(2 * x.shape[0], 3) + 1, doubled
 
     converted(Positions(), torch.randn(2, 5))
