@@ -77,7 +77,7 @@ def _copied(module: GraphModule, branch: Any, operands: Any, stored: Mapping[int
             known[one] = stored[tensor.data_ptr()]
     copied = module.graph.graph_copy(inner.graph, known)
     assert isinstance(copied, tuple | list)
-    return list(copied)  # type: ignore[arg-type]  # the results of a branch are nodes
+    return list(copied)
 
 
 def _chosen(graph: Graph, node: Node, condition: Any, pair: tuple[Node, Node]) -> Node:

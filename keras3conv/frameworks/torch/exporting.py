@@ -69,20 +69,19 @@ def exported(
     own = frozenset(registered_modules(described))
     calls = recorded_calls(module, args, kwargs) if own else None
     failed: dict[str, Problem] = {}
-    while True:
+    program: ExportedProgram | None = None
+    while program is None:
         try:
             with standing_in(module, calls or Calls(), {*own, *failed}), warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # torch warns of its own code, and of nn.LSTM
                 made = torch.export.export(module, args, kwargs or None, dynamic_shapes=shapes, strict=False)
                 program = with_both_branches(made)
-            break
         except RAISED_BY_MODELS as error:
             calls = calls or recorded_calls(module, args, kwargs)
             path, line = place_of(error, module)
             path = path if calls.of(path) and path not in failed else ""
             failed[path] = _problem(described, path, error, line, calls)
             if not path:
-                program = None
                 break
             failed |= _alike(module, described, path, calls, failed)
     inner = [
