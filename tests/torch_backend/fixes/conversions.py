@@ -269,6 +269,8 @@ def an_operator_without_a_counterpart_in_the_code_of_the_model(_: Path) -> Scope
 class Branching(nn.Module):
     """Computes something else where the sum is not positive."""
 
+    shift: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.lin = nn.Linear(4, 4)
