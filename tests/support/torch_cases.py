@@ -307,7 +307,7 @@ __all__ = ["CASES", "IMAGE", "TEXT"]
 
 CASES |= {
     "axes swapped, and fewer repetitions than axes": (
-        lambda x: x.swapdims(1, 2).tile(2, 1) + x[:, None].swapaxes(-3, 2).flatten(1, 2).mT.repeat(1, 1, 2),
+        lambda x: x.swapdims(1, 2).tile(2, 1) + x[:, None].swapaxes(-3, 2).flatten(1, 2).mT.repeat(1, 2, 1),
         TEXT,
     ),
     "einsum in capital letters": (lambda x: torch.einsum("B I d, B J d -> B I J", x, x[:, :3]), TEXT),

@@ -12,7 +12,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from keras3conv.errors import RAISED_BY_MODELS, InputError, Problem
-from keras3conv.frameworks.torch.branches import with_both_branches
+from keras3conv.frameworks.torch.branches import both_branches_computed, with_both_branches
 from keras3conv.frameworks.torch.failures import place_of, reason_of
 from keras3conv.frameworks.torch.observing import Arguments
 from keras3conv.frameworks.torch.opaque import Calls, recorded_calls, registered_modules, standing_in
@@ -72,7 +72,11 @@ def exported(
     program: ExportedProgram | None = None
     while program is None:
         try:
-            with standing_in(module, calls or Calls(), {*own, *failed}), warnings.catch_warnings():
+            with (
+                standing_in(module, calls or Calls(), {*own, *failed}),
+                both_branches_computed(),
+                warnings.catch_warnings(),
+            ):
                 warnings.simplefilter("ignore", FutureWarning)  # torch warns of its own code, and of nn.LSTM
                 made = torch.export.export(module, args, kwargs or None, dynamic_shapes=shapes, strict=False)
                 program = with_both_branches(made)

@@ -155,6 +155,18 @@ def test_a_condition_on_one_sample_of_the_batch_is_converted() -> None:
         converted(module, sign * torch.ones(2, 4))
 
 
+def test_a_condition_in_a_saved_program_is_converted(tmp_path: Path) -> None:
+    given = torch.ones(2, 4)
+    program = torch.export.export(
+        Condition(on_data=True).eval(), (given,), dynamic_shapes=({0: torch.export.Dim.AUTO},), strict=False
+    )
+    torch.export.save(program, tmp_path / "net.pt2")
+    conversion = k3c.convert(tmp_path / "net.pt2", inputs=given)
+    assert conversion.report is not None
+    conversion.report.raise_if_failed()
+    assert "ops.where" in conversion.source
+
+
 def test_random_numbers_and_numbers_of_elements_are_refused_with_the_reason() -> None:
     message = refusal(Function(lambda x: x + torch.randn_like(x)), torch.randn(2, 4))
     assert "draws random numbers in evaluation mode" in message
