@@ -14,17 +14,21 @@ _SIZES = (
     "unique_dim",
 )  # fmt: skip
 
-_REASONS = {
+REASONS = {
     **dict.fromkeys(_RANDOM, "it draws random numbers in evaluation mode: take them as an input of the module"),
     **dict.fromkeys(_SIZES, "the number of elements of its result depends on the data"),
     "_remove_batch_dim": "torch.vmap cannot be converted: write the computation with an axis for the batch",
     "embedding_renorm": "an embedding with max_norm changes its weight in every call: normalise the weight once before",
 }
+"""Why each of these operators is refused."""
 
 
 def _refused(_call: Call, *, reason: str) -> Result:
     raise RuleError(reason)
 
 
-for _name, _reason in _REASONS.items():
+for _name, _reason in REASONS.items():
     handles(_name)(partial(_refused, reason=_reason))
+
+
+__all__ = ["REASONS"]

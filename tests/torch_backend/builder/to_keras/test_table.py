@@ -10,6 +10,7 @@ from torch import nn
 
 from keras3conv.builder.to_keras import library
 from keras3conv.builder.to_keras.call import HANDLERS, handler_of
+from keras3conv.builder.to_keras.operations_refused import REASONS
 from keras3conv.frameworks.torch.export import capture
 from keras3conv.rules.operations import OPERATIONS
 from tests.support.to_keras import Function
@@ -23,7 +24,8 @@ Written by `python tests/torch_backend/builder/to_keras/test_table.py`. An opera
 torch becomes in `torch.export`; one that writes into its argument (`add_`) computes the same as the one that does not.
 The second column has the test in which both frameworks compute it in float64, with axes of different sizes: a case of
 `tests/support/torch_cases.py`; "table" for `tests/torch_backend/rules/test_operations.py`, which calls both functions
-of an entry of `rules/operations.py`; "modules" for a test of layers or of whole modules beside the file above.
+of an entry of `rules/operations.py`; "modules" for a test of layers or of whole modules beside the file above; or the
+reason why the operator is refused.
 
 | operator | test |
 | --- | --- |"""
@@ -44,6 +46,7 @@ def page() -> str:
             found.setdefault(kind, name)
     for kind in (name for entry in OPERATIONS for name in entry.aten):
         found.setdefault(kind, "table")
+    found |= {f"aten.{name}": f"refused: {reason}" for name, reason in REASONS.items()}
     rows = [f"| `{kind.removeprefix('aten.')}` | {found.get(kind, 'modules')} |" for kind in sorted(HANDLERS)]
     return "\n".join([_HEAD, *rows, ""])
 
