@@ -215,7 +215,7 @@ class _Reader:
             if isinstance(target, torch.fx.Node) and target.name in signature.inputs_to_buffers:
                 written[signature.inputs_to_buffers[target.name]] = line_of(node)
         fact = (
-            "this buffer is written in evaluation mode, so that the next call computes something else: return it, and "
+            "this state is written in evaluation mode, so that the next call computes something else: return it, and "
             "take it back"
         )
         return tuple(
