@@ -22,7 +22,7 @@ def _cdist(call: Call) -> Result:
     if order == 1:
         return call.step(ops.sum(ops.abs(difference), axis=-1))
     if order != 2:
-        raise RuleError(f"cdist is supported only with p=2, not p={order}")
+        raise RuleError(f"cdist is supported only with p=1, p=2 and p=inf, not p={order}")
     total = call.step(ops.sum(ops.square(difference), axis=-1))
     return call.step(_root(total))
 
