@@ -83,7 +83,7 @@ def _to_keras(
         if is_torchscript(given.source):
             raise InputError(
                 f"{given.source} is TorchScript, which torch.export cannot capture\n"
-                "Fix:  k3c.convert(module, inputs=...) with the nn.Module that it was made from"
+                "Fix:  k3c.convert(module, inputs=example_input)  # the nn.Module that it was made from"
             )
         raise InputError(
             f"{given.source} holds weights and no architecture, so there is nothing to write a Keras model from\n"
