@@ -10,8 +10,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import functions  # noqa: F401 - registers its networks
 import numpy as np
-import operations  # noqa: F401 - registers its networks
+import operations  # noqa: F401 - the same
 import recurrent  # noqa: F401 - the same
 from keras_of_its_time import STANDALONE, keras, tf
 from networks import NETWORKS, REFERENCES, SHAPES
