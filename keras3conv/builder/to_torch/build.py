@@ -20,7 +20,7 @@ from keras3conv.builder.to_torch.lowering import lower
 from keras3conv.builder.to_torch.pairing import alignment_of
 from keras3conv.errors import Problem, UnsupportedLayerError
 from keras3conv.formats.safe.source import dtype_named
-from keras3conv.frameworks.shared.inputs_made import padded, random_codes
+from keras3conv.frameworks.shared.inputs_masked import padded, random_codes, random_mask
 from keras3conv.messages import count, lay_out
 from keras3conv.model.graph import Graph, Node, Ref, Size, Tensor, mapped
 from keras3conv.rules.library import known_classes
@@ -186,8 +186,8 @@ def proof_inputs(graph: Graph, program: Program) -> tuple[tuple[Array, ...], Any
     rows = [t.shape[0] for layer in graph.view.layers for t in layer.tensors if t.role == "embeddings"]
     arrays = {tensor.name: _random(tensor, generator, min(rows, default=2)) for tensor in graph.inputs}
     if len(graph.view.input_specs) == len(graph.inputs):
-        for tensor, spec in zip(graph.inputs, graph.view.input_specs, strict=True):
-            arrays[tensor.name] = padded(arrays[tensor.name], spec.padding)
+        for place, (tensor, spec) in enumerate(zip(graph.inputs, graph.view.input_specs, strict=True)):
+            arrays[tensor.name] = padded(arrays[tensor.name], spec.padding, place=place)
     keras = mapped(graph.input_structure, lambda leaf: arrays[leaf.name] if isinstance(leaf, Ref) else leaf)
     torch = tuple(np.ascontiguousarray(arrays[value.name].transpose(value.order)) for value in program.inputs)
     return torch, keras
@@ -196,7 +196,7 @@ def proof_inputs(graph: Graph, program: Program) -> tuple[tuple[Array, ...], Any
 def _random(tensor: Tensor, generator: np.random.Generator, rows: int) -> Array:
     shape = tuple(_number(size) for size in tensor.shape)
     if tensor.dtype == "bool":
-        return np.ones(shape, bool)
+        return random_mask(shape)
     if "int" in tensor.dtype:
         return random_codes(generator, rows, shape).astype(tensor.dtype)
     made = generator.standard_normal(shape).astype(dtype_named(tensor.dtype))

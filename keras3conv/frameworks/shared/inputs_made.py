@@ -9,6 +9,7 @@ import numpy as np
 from keras3conv.errors import InputError
 from keras3conv.formats.safe.source import dtype_named
 from keras3conv.frameworks.shared.inputs import SEED, Inputs, given_inputs, together
+from keras3conv.frameworks.shared.inputs_masked import padded, random_codes, random_mask
 from keras3conv.frameworks.shared.layout import channels_first
 from keras3conv.model.views import InputSpec, ModelView
 from keras3conv.transforms import Array
@@ -83,7 +84,7 @@ def _layouts(torch: ModelView, keras: ModelView) -> tuple[bool, ...]:
 
 def _made(torch: ModelView, keras: ModelView, size: int, *, channels_first: bool) -> Inputs:
     """Return random inputs; every dynamic size of the specification gets one value."""
-    made = [_random(spec, keras, size) for spec in keras.input_specs]
+    made = [_random(spec, keras, size, place) for place, spec in enumerate(keras.input_specs)]
     torch_made = [_torch_layout(array, sequences_first=channels_first) for array in made]
     names = [spec.key or spec.name for spec in keras.input_specs]
     are_named = len(names) > 1 and set(names) == set(torch.arguments[: len(names)])
@@ -95,45 +96,19 @@ def _made(torch: ModelView, keras: ModelView, size: int, *, channels_first: bool
     )
 
 
-def _random(spec: InputSpec, keras: ModelView, size: int) -> Array:
+def _random(spec: InputSpec, keras: ModelView, size: int, place: int) -> Array:
     generator = np.random.default_rng(SEED)
     batch = spec.shape[0] or (MASKED_BATCH if keras.mask_values else BATCH)
     shape = (batch, *(axis or size for axis in spec.shape[1:]))
     if spec.dtype == "bool":
-        return np.ones(shape, dtype=bool)
+        return random_mask(shape)
     if spec.dtype.startswith("float") or spec.dtype == "bfloat16":
         # Of float64 too, the values are those of float32: both sides can hold them exactly.
-        return padded(generator.standard_normal(shape).astype(np.float32), spec.padding).astype(dtype_named(spec.dtype))
+        values = generator.standard_normal(shape).astype(np.float32)
+        return padded(values, spec.padding, place=place).astype(dtype_named(spec.dtype))
     rows = [tensor.shape[0] for layer in keras.layers for tensor in layer.tensors if tensor.role == "embeddings"]
-    return padded(random_codes(generator, min(rows, default=2), shape), spec.padding).astype(spec.dtype)
-
-
-def random_codes(generator: np.random.Generator, rows: int, shape: tuple[int, ...]) -> Array:
-    """Return random row indices into a table with this number of rows, including the first and the last row."""
-    codes = generator.integers(0, rows, shape)
-    for sample, row in ((0, rows - 1), (-1, 0)):
-        codes.reshape(len(codes), -1)[sample, 0] = row  # the first step of a sample is never padding
-    return codes
-
-
-def padded(array: Array, padding: float | None) -> Array:
-    """Return a batch of sequences with padding at the end of all samples but the first, to different lengths.
-
-    The padding value occurs nowhere else, as in real inputs, because a module may count the steps by it.
-
-    Args:
-        array: Tokens of shape (batch, steps), or steps of features; of one sample, this one is padded.
-        padding: The value that the model masks; None if it masks nothing.
-    """
-    if padding is None or array.ndim < 2:
-        return array
-    other = 1 if padding == 0 else 0
-    array, steps = np.where(array == padding, np.asarray(other, array.dtype), array), array.shape[1]
-    whole = 1 if len(array) > 1 else 0
-    for row in range(whole, len(array)):
-        length = max(1, steps * (len(array) - row) // (len(array) + 1 - whole))
-        array[row, length:] = padding
-    return array
+    codes = random_codes(generator, min(rows, default=2), shape)
+    return padded(codes, spec.padding, place=place).astype(spec.dtype)
 
 
 def _torch_layout(array: Array, *, sequences_first: bool) -> Array:
