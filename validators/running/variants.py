@@ -40,6 +40,9 @@ _AT_THE_START = "with padding at the start"
 _LENGTHS = 3
 """The number of samples that run with padding, each of another length."""
 
+_FEW = 512
+"""The number of elements up to which inputs are repeated, so that there is room for many integers."""
+
 _SHOWN = 5
 """The number of bounds listed in the report."""
 
@@ -134,7 +137,8 @@ def _with_wider_integers(subject: Subject) -> Iterator[Variant]:
         return
     given, specs = subject.required_inputs, subject.outlines[1].input_specs
     rows = [tensor.shape[0] for tensor in subject.outlines[1].tensors() if tensor.role == "embeddings"]
-    for ranges in wider_integers(repeated(given, specs) or first_samples(given, specs, SAMPLES) or given, rows):
+    few = repeated(given, specs, most=_FEW) or first_samples(given, specs, SAMPLES) or given
+    for ranges in wider_integers(few, rows):
         for wide in ranges:
             variant = _with_inputs(subject, f"with integers from 0 to {wide.end}", wide.inputs)
             if variant.subject is None:

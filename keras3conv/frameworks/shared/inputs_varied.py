@@ -56,12 +56,12 @@ def with_more_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | Non
     return None if many is None else changed(many, weakened)
 
 
-def repeated(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | None:
-    """Return small inputs repeated to `STRENGTHS` samples; None for large inputs, or without a batch axis."""
+def repeated(given: Inputs, specs: Sequence[InputSpec], most: int = _SMALL_INPUTS) -> Inputs | None:
+    """Return small inputs repeated to `STRENGTHS` samples; None without a batch axis, or above `most` elements."""
     if first_samples(given, specs, 1) is None:
         return None
     torch, keras = ([as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras))
-    if sum(array[:1].size for array in keras) * STRENGTHS > _SMALL_INPUTS:
+    if sum(array[:1].size for array in keras) * STRENGTHS > most:
         return None
     ours, theirs = ([np.resize(array, (STRENGTHS, *array.shape[1:])) for array in side] for side in (torch, keras))
     return with_arrays(given, ours, theirs)

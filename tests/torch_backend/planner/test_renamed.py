@@ -30,10 +30,10 @@ def saved(path: Path) -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
     shapes = {"words/weight": (7, 4), "square/weight": (4, 4), "square/bias": (1, 4)}
     shapes |= {"head/weight": (4, 3), "head/bias": (1, 3)}
-    arrays = {f"net/{name}": random.normal(size=shape).astype("float32") for name, shape in shapes.items()}
+    arrays = {f"model/{name}": random.normal(size=shape).astype("float32") for name, shape in shapes.items()}
     with h5py.File(path, "w") as file:
-        file.attrs["layer_names"] = ["net"]
-        group = file.create_group("net")
+        file.attrs["layer_names"] = ["model"]
+        group = file.create_group("model")
         group.attrs["weight_names"] = [f"{name}:0" for name in arrays]
         for name, array in arrays.items():
             group.create_dataset(f"{name}:0", data=array)
@@ -45,8 +45,8 @@ def test_variables_called_weight_are_paired_by_path_and_shape(tmp_path: Path) ->
     module = Net(Conv1D(4, 4)).eval()
     k3c.transfer(tmp_path / "tf_model.h5", module, k3c.align(module, tmp_path / "tf_model.h5"))
     tokens = np.array([[1, 6, 0]])
-    expected = arrays["net/words/weight"][tokens] @ arrays["net/square/weight"] + arrays["net/square/bias"]
-    expected = expected @ arrays["net/head/weight"] + arrays["net/head/bias"]
+    expected = arrays["model/words/weight"][tokens] @ arrays["model/square/weight"] + arrays["model/square/bias"]
+    expected = expected @ arrays["model/head/weight"] + arrays["model/head/bias"]
     with torch.no_grad():
         np.testing.assert_allclose(module(torch.from_numpy(tokens)).numpy(), expected, rtol=1e-5, atol=1e-6)
 
@@ -54,17 +54,17 @@ def test_variables_called_weight_are_paired_by_path_and_shape(tmp_path: Path) ->
 def test_a_layer_is_paired_by_hand_whatever_its_variables_are_called(tmp_path: Path) -> None:
     arrays = saved(tmp_path / "tf_model.h5")
     module = Net(Conv1D(4, 4)).eval()
-    plan = k3c.align(module, tmp_path / "tf_model.h5").unpair("words.weight").pair("words", "net/words")
+    plan = k3c.align(module, tmp_path / "tf_model.h5").unpair("words.weight").pair("words", "model/words")
     k3c.transfer(tmp_path / "tf_model.h5", module, plan)
-    assert np.array_equal(module.words.weight.detach().numpy(), arrays["net/words/weight"])
+    assert np.array_equal(module.words.weight.detach().numpy(), arrays["model/words/weight"])
 
 
 def test_variables_of_one_shape_are_not_guessed(tmp_path: Path) -> None:
     saved(tmp_path / "tf_model.h5")
     with h5py.File(tmp_path / "tf_model.h5", "r+") as file:
-        names = [*file["net"].attrs["weight_names"], "net/words/other:0"]
-        file["net"].attrs["weight_names"] = names
-        file["net"].create_dataset("net/words/other:0", data=np.zeros((7, 4), "float32"))
+        names = [*file["model"].attrs["weight_names"], "model/words/other:0"]
+        file["model"].attrs["weight_names"] = names
+        file["model"].create_dataset("model/words/other:0", data=np.zeros((7, 4), "float32"))
     plan = k3c.align(Net(Conv1D(4, 4)), tmp_path / "tf_model.h5")
     with pytest.raises(AlignmentError, match="words"):
         plan.check()

@@ -43,7 +43,8 @@ def model(inputs: Any, function: Callable[..., Any]) -> keras.Model:
 
 
 def proof(module: nn.Module, built: keras.Model, inputs: Any = None) -> Section:
-    plan = k3c.align(module, built, probe=False)
+    names = {name: name for name, _ in module.named_children()}
+    plan = k3c.align(module, built, hints=names, probe=False)
     k3c.transfer(module, built, plan)
     report = k3c.validate(module.eval(), built, inputs=inputs, alignment=plan, proofs=["float64"])
     return report.section("float64")
@@ -114,7 +115,7 @@ def test_a_mask_that_is_read_on_both_sides_passes(dtype: str, shape: tuple[int, 
         (lambda x: x % 5, lambda x: x % 7, "int32"),
         (lambda x: x // 8, lambda x: x // 16, "int32"),
         (lambda x: x.clamp(max=200), lambda x: x, "uint8"),
-        (lambda x: torch.where(x == 100, 0, x), lambda x: x, "int8"),
+        (lambda x: torch.where(x > 100, 0, x), lambda x: x, "int8"),
     ],
 )
 def test_a_difference_that_only_large_integers_show_fails(torch_function: Any, keras_function: Any, dtype: str) -> None:
