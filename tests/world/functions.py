@@ -34,5 +34,5 @@ def other_functions_of_images() -> Any:
     found = [tf.image.flip_up_down(x), tf.nn.space_to_depth(x, 2), tf.compat.v1.nn.depth_to_space(x, 2)]
     found += [tf.compat.v1.nn.avg_pool(x, 2, 2, "SAME"), tf.compat.v1.transpose(x, [0, 2, 1, 3])]
     found += [tf.compat.v1.expand_dims(x, 1), tf.compat.v1.pad(x, [[0, 0], [1, 0], [0, 1], [0, 0]])]
-    found += [tf.compat.v1.gather(x, [1, 0], axis=1), tf.broadcast_to(x[:, :1], tf.constant([2, 4, 6, 4]))]
+    found += [tf.compat.v1.gather(x, [1, 0], axis=1), tf.broadcast_to(x[:1, :1], tf.constant([2, 4, 6, 4]))]
     return Model(given, found)

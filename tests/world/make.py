@@ -43,7 +43,7 @@ def inputs_of(name: str, model: Any, random: Any) -> Any:
         dtype = str(getattr(tensor.dtype, "name", tensor.dtype))
         if dtype.startswith("int"):
             array = random.randint(1, 9, shape).astype(dtype)
-            array[0, shape[-1] // 2 :] = 0  # padding, where the model masks it
+            array[len(arrays) % 2, shape[-1] // 2 :] = 0  # padding, where the model masks it; elsewhere in each input
             arrays.append(array)
         else:
             arrays.append(2 * random.randn(*shape).astype("float32"))

@@ -55,8 +55,15 @@ def test_every_function_of_tensorflow_is_translated_or_refused_by_its_name() -> 
     assert {"einsum", "tensordot", "nn.conv2d"} <= set(refused)
 
 
+WRITTEN_OTHERWISE = {
+    "compat.v1.expand_dims", "gather", "math.divide", "math.floordiv", "math.mod", "nn.l2_normalize", "nn.sigmoid",
+    "nn.swish", "nn.tanh", "norm", "pad", "squeeze", "transpose",
+}  # fmt: skip
+"""Names for which the versions of TensorFlow that wrote the files write another one: compat.v1.gather for gather."""
+
+
 def test_every_translated_function_is_called_in_a_golden_file() -> None:
     called = set()
     for file in READ:
         called |= set(re.findall(r'"function": "([\w.]+)"', file.path.read_bytes().decode("latin-1")))
-    assert sorted(set(FUNCTIONS) - called) == []
+    assert set(FUNCTIONS) - called == WRITTEN_OTHERWISE

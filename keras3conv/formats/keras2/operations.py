@@ -66,6 +66,7 @@ FUNCTIONS: Mapping[str, Operation] = {
     "math.reduce_logsumexp": _operation("logsumexp", _REDUCTION),
     "math.reduce_euclidean_norm": _own("norm", "input_tensor:tensor axis keepdims"),
     "norm": _own("norm", "tensor axis keepdims"),
+    "compat.v1.norm": _own("norm", "tensor axis keepdims"),
     "math.argmax": _own("argmax", "input:x axis output_type"),
     "math.argmin": _own("argmin", "input:x axis output_type"),
     "math.l2_normalize": _own("l2_normalize", "x axis epsilon"),

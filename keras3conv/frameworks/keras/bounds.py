@@ -42,11 +42,11 @@ def _extremes(value: Any) -> tuple[float, float] | None:
 
 
 def _distances(first: Any, second: Any) -> tuple[float, float, float, float] | None:
-    bounds = _extremes(second)
-    if bounds is None or _extremes(first) is None:
+    limits = second if isinstance(second, np.ndarray) else to_numpy(second) if backend.is_tensor(second) else None
+    if limits is None or not limits.size or _extremes(first) is None:
         return None
-    distances = to_numpy(first) - to_numpy(second)
-    return float(distances.min()), float(distances.max()), *bounds
+    distances = to_numpy(first) - limits
+    return float(distances.min()), float(distances.max()), float(limits.min()), float(limits.max())
 
 
 def _number(value: Any) -> float | None:

@@ -19,8 +19,8 @@ from tests.support.fixes import Scope, case
 from tests.torch_backend.fixes.plans import NAMES, Net, network, pair
 
 
-@case("keras3conv/api.py:_one_plan", "k3c.transfer(source, target, alignment=plan, plan=plan)", edit=lambda line, _: (
-    f"k3c.transfer(source, target, {line})"
+@case("keras3conv/api.py:_one_plan", "k3c.validate(module, model, alignment=plan, plan=plan)", edit=lambda line, _: (
+    f"k3c.validate(module, model, {line})"
 ))  # fmt: skip
 def two_names_of_one_plan(_: Path) -> Scope:
     return pair()
@@ -66,7 +66,7 @@ def a_torchscript_archive_to_convert(folder: Path) -> Scope:
 @case(
     "keras3conv/frameworks/torch/saved_program.py:_check",
     "k3c.convert(path)",
-    then='k3c.convert("net.pt2")',
+    then='k3c.convert("net.pt2", inputs=args)',
 )
 def a_saved_program_of_an_old_torch(folder: Path) -> Scope:
     with zipfile.ZipFile(folder / "old.pt2", "w") as archive:
@@ -133,7 +133,7 @@ def a_live_model_on_ray(_: Path) -> Scope:
 
 @case(
     "keras3conv/workflows/transfer.py:_sharded",
-    'k3c.transfer(path, "net.weights.h5", plan, out="new.weights.json", ray="auto")',
+    'k3c.transfer(path, "net.weights.h5", plan, out="new.weights.h5", ray="auto")',
     further="there is no Ray cluster",
 )
 def one_file_on_ray(folder: Path) -> Scope:

@@ -25,10 +25,12 @@ from keras3conv.formats.keras2.network import MODELS, Network, OldCall, Result, 
 from keras3conv.formats.keras2.operations import CLASSES, OWN, Applied, applied
 from keras3conv.formats.keras2.shapes import first_shape
 from keras3conv.frameworks.keras.keras2.classes import (
+    MERGES,
     Config,
     accepted_settings,
     class_named,
     hard_sigmoid_of_keras_2,
+    has_masks,
     is_entry,
     is_of_keras,
     layers_setting,
@@ -88,7 +90,7 @@ def build(entry: Config, weight_shapes: WeightShapes) -> Built:
         ModelError: A layer cannot be created or called with the arguments in the file.
         MalformedCheckpoint: The configuration is not an architecture.
     """
-    builder = _Builder(weight_shapes)
+    builder = _Builder(weight_shapes, has_masks=has_masks(entry))
     builder.built.model = builder.model(entry, "", name_of(entry))
     return builder.built
 
@@ -96,8 +98,9 @@ def build(entry: Config, weight_shapes: WeightShapes) -> Built:
 class _Builder:
     """Creates the layers of one file, and records the differences from it."""
 
-    def __init__(self, weight_shapes: WeightShapes) -> None:
+    def __init__(self, weight_shapes: WeightShapes, *, has_masks: bool) -> None:
         self.built = Built()
+        self._has_masks = has_masks
         self._weight_shapes = weight_shapes
 
     def model(self, entry: Config, path: str, name: str) -> Any:
@@ -237,7 +240,7 @@ class _Builder:
         elif "name" in given:
             given["name"] = allowed_names([given["name"]])[given["name"]]
         try:
-            made = found(**given)
+            made = (MERGES.get(class_name, found) if self._has_masks else found)(**given)
         except raised_by_keras() as error:
             raise _failed(
                 f"Keras 3 cannot create a {class_name} with the arguments in the file", path, error

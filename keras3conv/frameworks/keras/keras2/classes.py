@@ -21,6 +21,42 @@ def hard_sigmoid_of_keras_2(x: Any) -> Any:
 keras.saving.register_keras_serializable("keras3conv")(hard_sigmoid_of_keras_2)
 
 
+class _MasksOfKeras2:
+    """Merges masks as Keras 2 does: a step counts if every input that has a mask counts it.
+
+    In Keras 3 it counts if one input counts it, and an input without a mask removes the masks of the others.
+    """
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """Return the merged mask; None if no input has one."""
+        masks = [one for one in mask or () if one is not None]
+        merged = masks[0] if masks else None
+        for other in masks[1:]:
+            merged = keras.ops.logical_and(merged, other)
+        return merged
+
+
+def _merging_masks(base: Any) -> Any:
+    made = type(f"{base.__name__}OfKeras2", (_MasksOfKeras2, base), {"__module__": __name__})
+    return keras.saving.register_keras_serializable("keras3conv")(made)
+
+
+MERGES = {
+    name: _merging_masks(getattr(keras.layers, name))
+    for name in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")
+}
+"""The classes that merge masks as Keras 2 does, by the names of those of Keras."""
+
+
+def has_masks(value: Any) -> bool:
+    """Return whether a layer in a configuration makes a mask."""
+    if isinstance(value, Mapping):
+        return (
+            value.get("class_name") == "Masking" or bool(value.get("mask_zero")) or any(map(has_masks, value.values()))
+        )
+    return isinstance(value, list) and any(map(has_masks, value))
+
+
 def is_entry(value: Any) -> bool:
     """Return whether an argument is the configuration of a layer or a model."""
     return isinstance(value, Mapping) and {"class_name", "config"} <= value.keys()
@@ -58,9 +94,11 @@ def layers_setting(config: Any) -> Config:
 
 
 __all__ = [
+    "MERGES",
     "accepted_settings",
     "class_named",
     "hard_sigmoid_of_keras_2",
+    "has_masks",
     "is_activation",
     "is_entry",
     "is_of_keras",
