@@ -51,9 +51,8 @@ MERGES = {
 def has_masks(value: Any) -> bool:
     """Return whether a layer in a configuration makes a mask."""
     if isinstance(value, Mapping):
-        return (
-            value.get("class_name") == "Masking" or bool(value.get("mask_zero")) or any(map(has_masks, value.values()))
-        )
+        makes_one = value.get("class_name") == "Masking" or value.get("mask_zero")
+        return bool(makes_one) or any(map(has_masks, value.values()))
     return isinstance(value, list) and any(map(has_masks, value))
 
 
