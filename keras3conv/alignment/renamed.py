@@ -73,7 +73,7 @@ def _without_ones(shape: Shape) -> Shape:
 def _effect(reading: Sequence[WeightMapping], torch: LayerView) -> dict[str, list[float]]:
     """Return where the elements of the torch tensors go, by Keras path: two readings may differ in form alone."""
     shapes = {tensor.path: tensor.shape for tensor in torch.tensors}
-    found = {}
+    found: dict[str, list[float]] = {}
     for mapping in reading:
         arrays = tuple(np.arange(float(np.prod(shapes[path]))).reshape(shapes[path]) for path in mapping.torch)
         found |= {

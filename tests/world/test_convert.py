@@ -57,9 +57,10 @@ def test_every_function_of_tensorflow_is_translated_or_refused_by_its_name() -> 
 
 WRITTEN_OTHERWISE = {
     "compat.v1.expand_dims", "gather", "math.divide", "math.floordiv", "math.mod", "nn.l2_normalize", "nn.sigmoid",
-    "nn.swish", "nn.tanh", "norm", "pad", "squeeze", "transpose",
+    "nn.swish", "nn.tanh", "norm", "pad", "squeeze", "transpose", "__operators__.eq", "__operators__.ne",
 }  # fmt: skip
-"""Names for which the versions of TensorFlow that wrote the files write another one: compat.v1.gather for gather."""
+"""Names for which the versions of TensorFlow that wrote the files write another one (compat.v1.gather for gather), or
+which they write without the second tensor (x == y)."""
 
 
 def test_every_translated_function_is_called_in_a_golden_file() -> None:

@@ -38,7 +38,7 @@ def scripted(folder: Path) -> Path:
             made: torch.Tensor = self.b(torch.relu(self.a(x)))
             return made
 
-    torch.jit.trace(Scripted(), torch.zeros(1, 3)).save(folder / "net.pt")  # type: ignore[no-untyped-call]
+    torch.jit.trace(Scripted(), torch.zeros(1, 3)).save(folder / "net.pt")
     return folder / "net.pt"
 
 
@@ -105,10 +105,10 @@ def a_compressed_file_of_weights(folder: Path) -> Scope:
     names = pair()
     names["model"].save_weights(folder / "net.weights.h5")
     with h5py.File(folder / "net.weights.h5", "r+") as file:
-        for path in list(_datasets(file)):
-            values = file[path][...]
-            del file[path]
-            file.create_dataset(path, data=values, chunks=values.shape, compression="gzip")
+        for name in _datasets(file):
+            values = file[name][...]
+            del file[name]
+            file.create_dataset(name, data=values, chunks=values.shape, compression="gzip")
     program = folder / "bin" / "h5repack"
     program.parent.mkdir()
     program.write_text(REPACK)

@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from keras3conv.frameworks.keras.tree import STANDS_FOR_ITS_BASE
+
 Config = Mapping[str, Any]
 
 _EVERY_LAYER = frozenset({"name", "dtype", "trainable"})
@@ -37,7 +39,7 @@ class _MasksOfKeras2:
 
 
 def _merging_masks(base: Any) -> Any:
-    made = type(f"{base.__name__}OfKeras2", (_MasksOfKeras2, base), {"__module__": __name__})
+    made = type(f"{base.__name__}OfKeras2", (_MasksOfKeras2, base), {"__module__": __name__, STANDS_FOR_ITS_BASE: True})
     return keras.saving.register_keras_serializable("keras3conv")(made)
 
 
