@@ -184,7 +184,7 @@ def proof_inputs(graph: Graph, program: Program) -> tuple[tuple[Array, ...], Any
     """Return random inputs for the validation: the torch arguments, and the same inputs for the Keras model."""
     generator = np.random.default_rng(SEED)
     rows = [t.shape[0] for layer in graph.view.layers for t in layer.tensors if t.role == "embeddings"]
-    arrays = {tensor.name: _random(tensor, generator, min(rows, default=2)) for tensor in graph.inputs}
+    arrays = {tensor.name: _random(tensor, generator, min(rows, default=2), graph.margin) for tensor in graph.inputs}
     if len(graph.view.input_specs) == len(graph.inputs):
         for place, (tensor, spec) in enumerate(zip(graph.inputs, graph.view.input_specs, strict=True)):
             arrays[tensor.name] = padded(arrays[tensor.name], spec.padding, place=place)
@@ -193,8 +193,8 @@ def proof_inputs(graph: Graph, program: Program) -> tuple[tuple[Array, ...], Any
     return torch, keras
 
 
-def _random(tensor: Tensor, generator: np.random.Generator, rows: int) -> Array:
-    shape = tuple(_number(size) for size in tensor.shape)
+def _random(tensor: Tensor, generator: np.random.Generator, rows: int, margin: int) -> Array:
+    shape = tuple(_number(size, margin) for size in tensor.shape)
     if tensor.dtype == "bool":
         return random_mask(shape)
     if "int" in tensor.dtype:
@@ -204,7 +204,8 @@ def _random(tensor: Tensor, generator: np.random.Generator, rows: int) -> Array:
     return made.astype(np.float32) if tensor.dtype in ("float16", "bfloat16") else made
 
 
-def _number(size: int | Size) -> int:
+def _number(size: int | Size, margin: int) -> int:
     if isinstance(size, int):
         return size
-    return size.factor * int(np.prod([_SIZES[symbol] for symbol in size.symbols])) + size.offset
+    sizes = [_SIZES[symbol] + (0 if symbol == "batch" else margin) for symbol in size.symbols]
+    return size.factor * int(np.prod(sizes)) + size.offset

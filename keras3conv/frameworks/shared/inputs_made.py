@@ -22,6 +22,9 @@ MASKED_BATCH = 3
 FREE_SIZES = (32, 64, 128, 224, 16, 8, 4)
 """The values for dynamic sizes in the order of trial: a model halves an image several times, or has few positions."""
 
+_DOUBLED = tuple(2**power for power in range(9, 16))
+"""Further values for a model of sequences that crops its input; an image of these sizes would be too large."""
+
 Accepts = Callable[[Inputs], bool]
 """Runs both models on inputs, and returns whether both accept them."""
 
@@ -48,7 +51,8 @@ def both_inputs(
     layouts = _layouts(torch, keras)
     if not free and (accepts is None or len(layouts) == 1):
         return _made(torch, keras, 0, channels_first=layouts[0])
-    sizes = FREE_SIZES if free else (0,)
+    is_image = any(len(spec.shape) > 3 for spec in free)
+    sizes = (FREE_SIZES if is_image else (*FREE_SIZES, *_DOUBLED)) if free else (0,)
     for place, size in enumerate(sizes if accepts else ()):
         for first in layouts:
             made = _made(torch, keras, size, channels_first=first)
@@ -58,7 +62,7 @@ def both_inputs(
                 return replace(made, note=made.note + chosen + (f", as the models refuse {refused}" if refused else ""))
     if not free:
         return _made(torch, keras, 0, channels_first=layouts[0])
-    tried = f", and the models accept none of {', '.join(map(str, FREE_SIZES))}" if accepts else ""
+    tried = f", and the models accept none of {', '.join(map(str, sizes))}" if accepts else ""
     raise InputError(
         f"{keras.title} takes an input of shape {free[0].shape} with dynamic sizes{tried}: give inputs=..., "
         "the inputs of the torch module"
