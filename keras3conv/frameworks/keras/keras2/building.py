@@ -24,6 +24,7 @@ from keras3conv.formats.keras2.names import allowed_names
 from keras3conv.formats.keras2.network import MODELS, Network, OldCall, Result, layers_in, name_of, network_of
 from keras3conv.formats.keras2.operations import CLASSES, OWN, Applied, applied
 from keras3conv.formats.keras2.shapes import first_shape
+from keras3conv.frameworks.keras.internals import get_keras_mask
 from keras3conv.frameworks.keras.keras2.classes import (
     MERGES,
     Config,
@@ -274,16 +275,21 @@ class _Operations:
         self._known, self._taken = known, taken
 
     def name(self, results: Iterable[Any], name: str) -> None:
-        """Name the operations that computed the results, and those before them, back to the first that has a name."""
-        waiting = [result._keras_history.operation for result in results if isinstance(result, keras.KerasTensor)]
-        number = 0
+        """Name the operations that computed the results, and those before them, back to the first that has a name.
+
+        The operations of the masks of the results are named as well.
+        """
+        tensors = [result for result in results if isinstance(result, keras.KerasTensor)]
+        last = {id(tensor._keras_history.operation) for tensor in tensors}
+        masks = [mask for tensor in tensors if isinstance(mask := get_keras_mask(tensor), keras.KerasTensor)]
+        waiting = [tensor._keras_history.operation for tensor in (*masks, *tensors)]
         while waiting:
             operation = waiting.pop()
             if id(operation) in self._known or isinstance(operation, keras.layers.Layer):
                 continue
             self._known.add(id(operation))
-            operation.name = name if number == 0 else self._free(name)
-            number += 1
+            operation.name = name if id(operation) in last else self._free(name)
+            last.clear()
             for node in operation._inbound_nodes:
                 waiting += [tensor._keras_history.operation for tensor in node.input_tensors]
 

@@ -38,14 +38,34 @@ class _MasksOfKeras2:
         return merged
 
 
+class _ConcatenatedMasksOfKeras2:
+    """Concatenates masks as Keras 2 does: a step counts if all features of all inputs count; in Keras 3 if any does."""
+
+    axis: int
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """Return the mask of the concatenated tensors; None if no input has one."""
+        if mask is None or all(one is None for one in mask):
+            return None
+        found = []
+        for tensor, one in zip(inputs, mask, strict=True):
+            counted = keras.ops.ones_like(tensor, dtype="bool")
+            if one is not None:
+                fitting = keras.ops.expand_dims(one, -1) if len(one.shape) < len(tensor.shape) else one
+                counted = keras.ops.logical_and(counted, fitting)
+            found.append(counted)
+        return keras.ops.all(keras.ops.concatenate(found, axis=self.axis), axis=-1)
+
+
 def _merging_masks(base: Any) -> Any:
-    made = type(f"{base.__name__}OfKeras2", (_MasksOfKeras2, base), {"__module__": __name__, STANDS_FOR_ITS_BASE: True})
+    masks = _ConcatenatedMasksOfKeras2 if base is keras.layers.Concatenate else _MasksOfKeras2
+    made = type(f"{base.__name__}OfKeras2", (masks, base), {"__module__": __name__, STANDS_FOR_ITS_BASE: True})
     return keras.saving.register_keras_serializable("keras3conv")(made)
 
 
 MERGES = {
     name: _merging_masks(getattr(keras.layers, name))
-    for name in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")
+    for name in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate")
 }
 """The classes that merge masks as Keras 2 does, by the names of those of Keras."""
 
