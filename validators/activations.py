@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from keras3conv.errors import Problem
+from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.numerics.difference import Judgement, judge_by_floor, noise_floor
 from keras3conv.report.values import Cell, Plot, Section, Series, Table
 from keras3conv.transforms import Array
@@ -91,28 +92,47 @@ def _judged_calls(subject: Subject) -> list[_JudgedCall]:
     isolated_calls = list(call_pairs(subject, subject.torch_run, isolated_run(subject)))
     whole_calls = list(call_pairs(subject, subject.torch_run, subject.keras_run))
     calls = []
-    for whole, isolated, truth in zip(whole_calls, isolated_calls, _truths(subject, whole_calls), strict=True):
+    truths = _outputs_of(subject, subject.torch_truth, whole_calls)
+    for whole, isolated, truth in zip(whole_calls, isolated_calls, truths, strict=True):
         floor = _floor(whole, truth)
         judgements = [_judge(subject, call, truth, floor) for call in (whole, isolated)]
         calls.append(_JudgedCall(call=whole, whole=judgements[0], isolated=judgements[1]))
     if all(judged.agrees for judged in calls):
         return calls
+    if subject.options.tolerance is None:
+        rounded = _outputs_of(subject, subject.torch_rounded, whole_calls)
+        calls = [
+            judged if judged.agrees else _judged_by_rounding_of_keras(subject, judged, isolated, truth, other)
+            for judged, isolated, truth, other in zip(calls, isolated_calls, truths, rounded, strict=True)
+        ]
     compensated = compensated_pairs(subject)
     return [replace(judged, is_compensated=judged.call.key in compensated) for judged in calls]
 
 
-def _truths(subject: Subject, calls: list[CallPair]) -> list[Array | None]:
-    """Return for every call torch's float64 output in Keras' layout; None for a call without one."""
+def _judged_by_rounding_of_keras(
+    subject: Subject, judged: _JudgedCall, isolated: CallPair, truth: Array | None, rounded: Array | None
+) -> _JudgedCall:
+    """Judge a call by the noise that torch makes if it rounds as Keras does."""
+    if truth is None or rounded is None or truth.shape != rounded.shape:
+        return judged
+    least = subject.rounded_floor(rounded, truth)
+    floor = _floor(judged.call, truth)
+    judgements = [_judge(subject, call, truth, floor, least) for call in (judged.call, isolated)]
+    return replace(judged, whole=judgements[0], isolated=judgements[1])
+
+
+def _outputs_of(subject: Subject, run: Recording, calls: list[CallPair]) -> list[Array | None]:
+    """Return for every call torch's output in another run, in Keras' layout; None for a call without one."""
     used: dict[str, int] = {}
     truths: list[Array | None] = []
     for call in calls:
         number = used.get(call.pair.torch, 0)
         used[call.pair.torch] = number + 1
-        float64_calls = subject.torch_truth.of(call.pair.torch)
-        if call.keras_output is None or number >= len(float64_calls):
+        other_calls = run.of(call.pair.torch)
+        if call.keras_output is None or number >= len(other_calls):
             truths.append(None)
         else:
-            truths.append(in_keras_layout(subject, call.pair, float64_calls[number], call.keras_output.shape))
+            truths.append(in_keras_layout(subject, call.pair, other_calls[number], call.keras_output.shape))
     return truths
 
 
@@ -123,12 +143,15 @@ def _floor(call: CallPair, truth: Array | None) -> float | None:
     return noise_floor(call.torch_output, call.in_same_layout(truth))
 
 
-def _judge(subject: Subject, call: CallPair, truth: Array | None, floor: float | None) -> Judgement | None:
-    """Judge a call by the noise of the same call in the whole model; None if there is nothing to compare."""
+def _judge(
+    subject: Subject, call: CallPair, truth: Array | None, floor: float | None, least: float = 0.0
+) -> Judgement | None:
+    """Judge a call by the noise of the same call in the whole model, at least `least`; None without two outputs."""
     if call.mismatch or truth is None or call.torch_output is None or call.keras_output is None:
         return None
     floor = _floor(call, truth) if floor is None else floor  # the call matches in isolation only
-    return judge_by_floor(call.keras_output, call.torch_output, floor, subject.options.tolerance)
+    least_noise = None if floor is None else max(floor, least)
+    return judge_by_floor(call.keras_output, call.torch_output, least_noise, subject.options.tolerance)
 
 
 def _summary(calls: list[_JudgedCall]) -> str:

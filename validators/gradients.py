@@ -6,7 +6,7 @@ updated tensors, in which a small difference would be lost by rounding.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -25,7 +25,13 @@ from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Array, Arrays, Shape, Transform
 from keras3conv.validators.diagnosis.causes import Explanation, explained_problem
 from keras3conv.validators.diagnosis.momentum import explain_step
-from keras3conv.validators.running.batch_norms import BatchNorm, batch_norms, unbiased_step, untried
+from keras3conv.validators.running.batch_norms import (
+    BatchNorm,
+    batch_norms,
+    statistics_in_training,
+    unbiased_step,
+    untried,
+)
 from keras3conv.validators.running.output_pairs import output_pairs
 from keras3conv.validators.running.rounded_constants import may_be_rounded
 from keras3conv.validators.running.subject import Subject
@@ -77,7 +83,9 @@ def check(subject: Subject) -> Section:
         return _skipped("neither model has a trainable weight, so there is no gradient to compare")
     try:
         inference = list(_compare_gradients(subject, loss_weights, ()))
-        norms = tuple(batch_norms(subject))
+        statistics = statistics_in_training(subject)
+        frozen = [path for path, (_, *taken) in statistics.items() if not all(taken)]
+        norms = tuple(batch_norms(subject, frozen))
         training = list(_compare_gradients(subject, loss_weights, norms)) if norms else []
     except ModelError as error:
         return _skipped(str(error))
@@ -87,16 +95,27 @@ def check(subject: Subject) -> Section:
     summary = f"{count(len(inference), 'gradient')} agree to {worst:.2g}"
     if training:
         summary += f", one step in training mode to {max(comparison.error for comparison in training):.2g}"
+    unlike = [_unlike(*entry) for entry in statistics.values() if entry[1] != entry[2]]
+    problems = [_problem(comparisons[index]) for index in failed[:_PROBLEMS_SHOWN]]
+    if subject.options.training:
+        problems += unlike
+    elif unlike:
+        summary += f", {count(len(unlike), 'batch normalisation')} not alike in training mode"
     if failed:
         summary = f"{len(failed)} of {len(comparisons)} differ"
     return Section(
         name="gradients",
-        status="failed" if failed else "passed",
+        status="failed" if problems else "passed",
         claim=CLAIM,
         summary=summary,
-        facts=_facts(norms, comparisons, strict=subject.options.training) | _untried(subject) | _untrained(subject),
+        facts={
+            **_facts(norms, comparisons, strict=subject.options.training),
+            **_statistics(statistics, unlike),
+            **_untried(subject, frozen),
+            **_untrained(subject),
+        },
         tables=(_table(comparisons, failed),),
-        problems=tuple(_problem(comparisons[index]) for index in failed[:_PROBLEMS_SHOWN]),
+        problems=tuple(problems),
     )
 
 
@@ -123,9 +142,24 @@ def _facts(norms: tuple[BatchNorm, ...], comparisons: list[_Comparison], *, stri
     return facts
 
 
-def _untried(subject: Subject) -> dict[str, str]:
+def _unlike(pair: Pair, in_torch: bool, in_keras: bool) -> Problem:
+    """Return the problem of a batch normalisation that takes the batch's statistics in training on one side only."""
+    taken, kept = ("torch", "Keras") if in_torch else ("Keras", "torch")
+    fact = f"in training mode {taken} normalises with the statistics of the batch, {kept} with its moving statistics"
+    name = pair.keras.rpartition("/")[2]
+    return Problem(torch=pair.torch, keras=pair.keras, fact=fact, fixes=(f"trainable={in_torch}  # {name}",))
+
+
+def _statistics(statistics: Mapping[str, tuple[Pair, bool, bool]], unlike: list[Problem]) -> dict[str, str]:
+    both = [path for path, (_, in_torch, in_keras) in statistics.items() if not in_torch and not in_keras]
+    facts = {"frozen on both sides": ", ".join(both)} if both else {}
+    listed = "; ".join(f"{problem.torch}: {problem.fact}" for problem in unlike)
+    return facts | ({"not alike in training mode": listed} if listed else {})
+
+
+def _untried(subject: Subject, frozen: Collection[str]) -> dict[str, str]:
     """Return the batch normalisations whose behaviour in training is not compared, each with the reason."""
-    listed = [f"{', '.join(paths)} ({reason})" for reason, paths in untried(subject).items()]
+    listed = [f"{', '.join(paths)} ({reason})" for reason, paths in untried(subject, frozen).items()]
     return {"not tried in training mode": "; ".join(listed)} if listed else {}
 
 

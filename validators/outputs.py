@@ -9,6 +9,7 @@ from dataclasses import replace
 from keras3conv.errors import Problem
 from keras3conv.numerics.difference import Judgement, judge
 from keras3conv.report.values import Section, Table
+from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.causes import explained_problem
 from keras3conv.validators.diagnosis.search import explain_output
 from keras3conv.validators.running.determinism import draws, noise_is_suspicious, nondeterminism, state_facts
@@ -82,7 +83,17 @@ def _judge(subject: Subject, pair: OutputPair) -> Judgement:
     truths = {}
     if tolerance is None or subject.records_layers:  # reported only if it needs no extra run
         truths = {other.name: other.torch_output for other in output_pairs(subject.torch_truth, subject.keras_run)}
-    return judge(pair.keras_output, pair.torch_output, truths.get(pair.name), tolerance)
+    judgement = judge(pair.keras_output, pair.torch_output, truths.get(pair.name), tolerance)
+    if judgement.passed or tolerance is not None:
+        return judgement
+    return _judge_by_rounding_of_keras(subject, pair, truths[pair.name])
+
+
+def _judge_by_rounding_of_keras(subject: Subject, pair: OutputPair, truth: Array) -> Judgement:
+    """Judge an output by the noise that torch makes if it rounds as Keras does."""
+    rounded = {other.name: other.torch_output for other in output_pairs(subject.torch_rounded, subject.keras_run)}
+    least = subject.rounded_floor(rounded[pair.name], truth)
+    return judge(pair.keras_output, pair.torch_output, truth, least=least)
 
 
 def _randomness(subject: Subject, *, is_different: bool) -> Iterator[Problem]:
@@ -115,6 +126,8 @@ def _facts(subject: Subject) -> dict[str, str]:
     facts = state_facts(subject)
     if tolerance := subject.options.tolerance:
         facts["tolerance"] = f"the caller's: {tolerance}"
+    if subject.narrow_dtype:
+        facts["compute dtype"] = f"layers of Keras compute in {subject.narrow_dtype}, whose noise torch makes there too"
     sample = _sample(subject)
     if sample is not None and sample.floors:
         facts["noise floor"] = (

@@ -7,6 +7,8 @@ from difflib import get_close_matches
 from keras3conv.alignment.packed import packed_mappings
 from keras3conv.alignment.pair import Evidence, EvidenceKind, Pair, misfit, tensors_by_path
 from keras3conv.alignment.proposals import call_that_fits
+from keras3conv.alignment.renamed import renamed_mappings
+from keras3conv.alignment.shapes import reshaping
 from keras3conv.errors import AlignmentError, Problem, TransformError
 from keras3conv.messages import lay_out
 from keras3conv.model.paths import join_layers, separator, split_layers
@@ -15,15 +17,13 @@ from keras3conv.rules.applying import full_paths, may_apply, torch_config
 from keras3conv.rules.library import lookup
 from keras3conv.rules.rule import Rule, WeightMapping
 from keras3conv.rules.units import numbered, units
-from keras3conv.transforms import Axes, Same, Shape, Transform
+from keras3conv.transforms import Axes, Shape, Transform
 
 RULE = "torch.nn.Parameter <-> keras.Variable"
 """The rule name of pairs of tensors, which are made without a rule."""
 
 Names = str | Sequence[str]
 """One path, a list of paths, or several paths joined by " + "."""
-
-_AXIS_NAMES = "abcdefghijklmnop"
 
 _SHOWN_NAMES = 3
 
@@ -120,7 +120,7 @@ def pair_by_hand(
         if pair.weights and not misfits:
             return pair
         facts += misfits
-    if mappings := packed_mappings(*named):
+    if mappings := packed_mappings(*named) or (renamed_mappings(torch_layer, keras_layer) if counts == (1, 1) else ()):
         return _by_tensors(mappings, evidence)
     if not facts:
         kinds = torch_layer.kind or "an unknown class", keras_layer.kind or "an unknown class"
@@ -268,25 +268,3 @@ def _axes_between(pattern: str, torch: Shape, keras: Shape) -> Axes:
         if len(tokens) == len(shape):
             sizes |= {token: size for token, size in zip(tokens, shape, strict=True) if token.isidentifier()}
     return Axes(pattern, **{name: size for name, size in sizes.items() if name in merged})
-
-
-def reshaping(torch: Shape, keras: Shape) -> Transform:
-    """Return the transform between two shapes that differ only in axes of size 1.
-
-    Raises:
-        TransformError: The shapes differ in other axes.
-    """
-    if torch == keras:
-        return Same()
-    if [size for size in torch if size != 1] != [size for size in keras if size != 1]:
-        raise TransformError(
-            f"the shapes {torch} and {keras} differ in more than axes of size 1, so no transform is "
-            "obvious; give the argument transform"
-        )
-    return Axes(f"{_axes(torch)} -> {_axes(keras)}")
-
-
-def _axes(shape: Shape) -> str:
-    """Return one side of an `Axes` pattern: a letter for each axis in order, "1" for an axis of size 1."""
-    names = iter(_AXIS_NAMES)
-    return " ".join("1" if size == 1 else next(names) for size in shape)

@@ -146,6 +146,7 @@ class Graph:
             names, by path.
         keeps_names: Whether the names of the inputs are those of arguments in the user's code.
         remarks: Sentences about what the model does in training alone.
+        margin: The number by which the dynamic sizes were larger than usual in the trace, because the model crops.
     """
 
     name: str
@@ -161,6 +162,7 @@ class Graph:
     written: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     keeps_names: bool = False
+    margin: int = 0
 
     @property
     def tensors(self) -> dict[str, Tensor]:

@@ -276,7 +276,9 @@ class Judgement:
         return f"{self.deviation:.2g}{noise}{given}"
 
 
-def judge(actual: Array, source: Array, truth: Array | None, tolerance: Tolerance | None = None) -> Judgement:
+def judge(
+    actual: Array, source: Array, truth: Array | None, tolerance: Tolerance | None = None, *, least: float = 0.0
+) -> Judgement:
     """Judge the output of one model (target) against another (source): by the source's rounding noise or a tolerance.
 
     Args:
@@ -284,8 +286,10 @@ def judge(actual: Array, source: Array, truth: Array | None, tolerance: Toleranc
         source: The output of the source, in its own dtype, on the same input.
         truth: The output of the source in float64, on the same input; None if a tolerance is given instead.
         tolerance: The difference that the caller allows, whatever the noise is.
+        least: The smallest noise floor: that of a narrower dtype in which the target computes.
     """
-    return judge_by_floor(actual, source, None if truth is None else noise_floor(source, truth), tolerance)
+    floor = None if truth is None else max(noise_floor(source, truth), least)
+    return judge_by_floor(actual, source, floor, tolerance)
 
 
 def judge_by_floor(actual: Array, source: Array, floor: float | None, tolerance: Tolerance | None = None) -> Judgement:
@@ -295,15 +299,16 @@ def judge_by_floor(actual: Array, source: Array, floor: float | None, tolerance:
     return Judgement(deviation=_or_infinite(diff), floor=floor, differing=diff.differing, allowed=allowed)
 
 
-def noise_floor(source: Array, truth: Array) -> float:
+def noise_floor(source: Array, truth: Array, unit: float | None = None) -> float:
     """Return the noise floor: the rounding error of the source, at least half a unit in the last place of its maximum.
 
     Args:
         source: The output of the source, in its own dtype.
         truth: The output of the source in float64, on the same input.
+        unit: The unit in the last place at 1.0; by default that of the dtype of the source.
     """
     noise = compare(source, truth)
-    return max(noise.max_abs, 0.5 * resolution(source) * noise.scale)
+    return max(noise.max_abs, 0.5 * (resolution(source) if unit is None else unit) * noise.scale)
 
 
 def resolution(array: Array) -> float:

@@ -15,6 +15,7 @@ from keras3conv.planner.evidence.hints import Hints, hinted_pairs
 from keras3conv.planner.evidence.matching import anchors, match_groups, numbers
 from keras3conv.planner.evidence.one_sided import bare_normalizations, fitting_one_sided, with_zeros
 from keras3conv.planner.evidence.packed import packed_pairs
+from keras3conv.planner.evidence.renamed import renamed_pairs
 from keras3conv.planner.evidence.rows import sequence_pairs
 from keras3conv.planner.evidence.structure import Group, Unmatched, fitting, fitting_in_keras, ignored_tensors
 from keras3conv.planner.probe.pairs import ProbeResult, rest_pairs
@@ -65,6 +66,7 @@ def plan(
     if probed is None:
         for find_groups in (fitting, fitting_in_keras):
             pairs += match_groups(find_groups(_tied_layers(unmatched, torch, pairs)), found)
+    pairs += renamed_pairs(unmatched.without(pairs))
     pairs = list(with_zeros(pairs, torch, keras))
     if probed is not None:
         pairs += rest_pairs(torch, keras, pairs)

@@ -29,10 +29,7 @@ def require_replaceable(path: Path) -> None:
         content = file.read(1 << 20)
     sign = _SIGNS.get(path.suffix.lower())
     if content and sign and not re.search(sign, content):
-        raise FileError(
-            f"{path} exists and is not a report of keras3conv, so it is not replaced\nFix:  save the report as "
-            "another file"
-        )
+        raise FileError(f"{path} exists and is not a report: only a report is replaced; choose another name")
 
 
 def save(report: Document, path: str | PathLike[str]) -> WrittenFile:

@@ -83,7 +83,7 @@ def _to_keras(
         if is_torchscript(given.source):
             raise InputError(
                 f"{given.source} is TorchScript, which torch.export cannot capture\n"
-                "Fix:  k3c.convert(module, inputs=...) with the nn.Module that it was made from"
+                "Fix:  k3c.convert(module, inputs=example_input)  # the nn.Module that it was made from"
             )
         raise InputError(
             f"{given.source} contains weights, but no architecture, so a Keras model cannot be made from it\n"

@@ -10,8 +10,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import functions  # noqa: F401 - registers its networks
 import numpy as np
-import operations  # noqa: F401 - registers its networks
+import operations  # noqa: F401 - the same
 import recurrent  # noqa: F401 - the same
 from keras_of_its_time import STANDALONE, keras, tf
 from networks import NETWORKS, REFERENCES, SHAPES
@@ -42,7 +43,7 @@ def inputs_of(name: str, model: Any, random: Any) -> Any:
         dtype = str(getattr(tensor.dtype, "name", tensor.dtype))
         if dtype.startswith("int"):
             array = random.randint(1, 9, shape).astype(dtype)
-            array[0, shape[-1] // 2 :] = 0  # padding, where the model masks it
+            array[len(arrays) % 2, shape[-1] // 2 :] = 0  # padding, where the model masks it; elsewhere in each input
             arrays.append(array)
         else:
             arrays.append(2 * random.randn(*shape).astype("float32"))

@@ -100,3 +100,11 @@ def masked_state() -> Any:
     given = Input((6,), dtype="int32")
     x, h, c = layers.LSTM(4, return_sequences=True, return_state=True)(layers.Embedding(10, 4, mask_zero=True)(given))
     return Model(given, [layers.TimeDistributed(layers.Dense(2))(x), layers.Concatenate()([h, c])])
+
+
+@network((2, 4))
+def masks_merged() -> Any:
+    first, second, plain = Input((6,), dtype="int32"), Input((6,), dtype="int32"), Input((6, 4))
+    x, y = (layers.Embedding(10, 4, mask_zero=True)(given) for given in (first, second))
+    merged = [layers.Add()([x, y]), layers.Multiply()([x, plain]), layers.Concatenate()([x, y])]
+    return Model([first, second, plain], [layers.LSTM(3)(one) for one in merged])

@@ -1,11 +1,13 @@
 """Every file of Keras 2 is converted without TensorFlow, and the module returns what Keras 2 returned."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 import keras3conv as k3c
-from keras3conv.errors import ModelError, UnsupportedLayerError
+from keras3conv.errors import ModelError, RuleError, UnsupportedLayerError
+from keras3conv.formats.keras2.operations import FUNCTIONS, applied
 from tests.world.converted import assert_golden, converted
 from tests.world.files import READ, REFUSED, OldFile, old_files
 
@@ -38,3 +40,31 @@ def test_a_keras_suffix_may_be_a_zip_archive_or_hdf5(folder: str) -> None:
     signature = b"PK" if folder == "tensorflow-2.15.1" else b"\x89H"
     assert files
     assert all(Path(file.path).read_bytes()[:2] == signature for file in files)
+
+
+LISTED = (Path(__file__).resolve().parent / "tensorflow_functions.txt").read_text().split()
+"""The names of the functions that TensorFlow 2.15 turns into layers, by `list_functions.py`."""
+
+
+def test_every_function_of_tensorflow_is_translated_or_refused_by_its_name() -> None:
+    assert len(LISTED) > 300
+    refused = [name for name in LISTED if name not in FUNCTIONS]
+    for name in refused:
+        with pytest.raises(RuleError, match=f"tf.{re.escape(name)} "):
+            applied("TFOpLambda", {"function": name}, None, {})
+    assert {"einsum", "tensordot", "nn.conv2d"} <= set(refused)
+
+
+WRITTEN_OTHERWISE = {
+    "compat.v1.expand_dims", "gather", "math.divide", "math.floordiv", "math.mod", "nn.l2_normalize", "nn.sigmoid",
+    "nn.swish", "nn.tanh", "norm", "pad", "squeeze", "transpose", "__operators__.eq", "__operators__.ne",
+}  # fmt: skip
+"""Names for which the versions of TensorFlow that wrote the files write another one (compat.v1.gather for gather), or
+which they write without the second tensor (x == y)."""
+
+
+def test_every_translated_function_is_called_in_a_golden_file() -> None:
+    called = set()
+    for file in READ:
+        called |= set(re.findall(r'"function": "([\w.]+)"', file.path.read_bytes().decode("latin-1")))
+    assert set(FUNCTIONS) - called == WRITTEN_OTHERWISE

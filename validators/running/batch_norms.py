@@ -1,6 +1,6 @@
 """Find the batch normalisations of a plan: the only layers that act differently in training without being random."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from math import isclose, prod
 
@@ -33,10 +33,33 @@ class BatchNorm:
     same_momentum: bool
 
 
-def batch_norms(subject: Subject) -> Iterator[BatchNorm]:
-    """Yield the pairs that use batch statistics in training on both sides and are called once."""
+def statistics_in_training(subject: Subject) -> dict[str, tuple[Pair, bool, bool]]:
+    """Return for each pair, by its torch path, whether torch and Keras take the batch's statistics in training mode.
+
+    Torch runs once in training mode, because its layer may be frozen there, or called by a function. Pairs that do not
+    run then are left out.
+    """
+    from keras3conv.frameworks.torch.batch_statistics import batch_statistics
+
+    pairs = [pair for pair in subject.plan.pairs if _is_batch_norm(subject, pair)]
+    taken = batch_statistics(subject.torch, subject.required_inputs.torch) if pairs else {}
+    found = {}
+    for pair in pairs:
+        calls = [taken[path] for mapping in pair.weights for path in mapping.torch if path in taken]
+        if calls:
+            found[pair.torch] = pair, any(calls), bool(_configs(subject, pair)[1].get("trainable", True))
+    return found
+
+
+def batch_norms(subject: Subject, frozen: Collection[str] = ()) -> Iterator[BatchNorm]:
+    """Yield the pairs that use batch statistics in training on both sides and are called once.
+
+    Args:
+        subject: The models.
+        frozen: The torch paths of the layers that a side keeps from using them.
+    """
     for pair in _pairs(subject):
-        if _untried(subject, pair):
+        if pair.torch in frozen or _untried(subject, pair):
             continue
         torch_config, keras_config = _configs(subject, pair)
         momentum, shape = torch_config["momentum"], subject.torch_probe.of(pair.torch)[0].shapes[0]
@@ -44,20 +67,29 @@ def batch_norms(subject: Subject) -> Iterator[BatchNorm]:
         yield BatchNorm(pair=pair, number=prod(shape) // shape[1], momentum=momentum, same_momentum=same)
 
 
-def untried(subject: Subject) -> dict[str, list[str]]:
-    """Return the torch paths of the batch normalisations that no training step compares, by the reason."""
+def untried(subject: Subject, frozen: Collection[str] = ()) -> dict[str, list[str]]:
+    """Return the torch paths of the batch normalisations that no step in training mode tries, by the reason.
+
+    Args:
+        subject: The models.
+        frozen: The torch paths of the layers that a side keeps from using the batch's statistics, which are not listed.
+    """
     found: dict[str, list[str]] = {}
     for pair in _pairs(subject):
-        if reason := _untried(subject, pair):
+        if pair.torch not in frozen and (reason := _untried(subject, pair)):
             found.setdefault(reason, []).append(pair.torch)
     return found
 
 
 def _pairs(subject: Subject) -> Iterator[Pair]:
-    for pair in subject.pairs_in_call_order:
-        torch_layer, keras_layer = subject.torch_layers[pair.torch], subject.keras_layers[pair.keras]
-        if _TORCH.intersection(torch_layer.kinds) and _KERAS in keras_layer.kinds:
-            yield pair
+    yield from (pair for pair in subject.pairs_in_call_order if _is_batch_norm(subject, pair))
+
+
+def _is_batch_norm(subject: Subject, pair: Pair) -> bool:
+    torch_layer, keras_layer = subject.torch_layers.get(pair.torch), subject.keras_layers.get(pair.keras)
+    if torch_layer is None or keras_layer is None:
+        return False
+    return bool(_TORCH.intersection(torch_layer.kinds)) and _KERAS in keras_layer.kinds
 
 
 def _configs(subject: Subject, pair: Pair) -> tuple[Config, Config]:

@@ -88,18 +88,28 @@ def at_magnitude(subject: Subject, magnitude: float) -> Rescaled:
 
 
 def at_large_magnitudes(subject: Subject) -> Iterator[Rescaled]:
-    """Run both models at large values, and at still larger ones if no value of the first run exceeds some bound.
+    """Run both models at large values, and at still larger ones as long as a bound is out of reach.
+
+    Values that a small factor follows grow by less than the inputs, so the last run is at the largest values of all.
 
     Args:
         subject: The models with the original inputs.
     """
     best = _first_finite(run for magnitude in LARGE for run in _large_runs(subject, magnitude))
     yield best
-    factor = max((bound.missing_factor for bound in best.bounds), default=1.0)
-    if best.subject and best.is_finite and 1 < factor <= _STRONGEST:
-        still_larger = _first_finite(_large_runs(subject, best.magnitude * 2.0 ** ceil(log2(4 * factor))))
-        if still_larger.subject and still_larger.is_finite:
-            yield still_larger
+    growth = [2.0 ** ceil(log2(4 * _missing_factor(best))), _STRONGEST]
+    for factor in growth:
+        if not (best.subject and best.is_finite and 1 < _missing_factor(best) <= _STRONGEST):
+            return
+        larger = _first_finite(_large_runs(subject, best.magnitude * factor))
+        if not (larger.subject and larger.is_finite):
+            return
+        best = larger
+        yield best
+
+
+def _missing_factor(run: Rescaled) -> float:
+    return max((bound.missing_factor for bound in run.bounds), default=1.0)
 
 
 def _first_finite(runs: Iterable[Rescaled]) -> Rescaled:

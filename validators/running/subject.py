@@ -1,6 +1,7 @@
 """Hold the two models under validation, their plan and their runs; each run is made once and shared by all proofs."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -11,9 +12,11 @@ from keras3conv.alignment.audit import FieldPair, audit
 from keras3conv.alignment.pair import Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import ModelError
+from keras3conv.formats.safe.source import dtype_named
 from keras3conv.frameworks.shared.inputs import Inputs
 from keras3conv.frameworks.shared.recording import Recording, traced
 from keras3conv.model.views import LayerView, ModelView, Side
+from keras3conv.numerics.difference import noise_floor, resolution
 from keras3conv.numerics.probe_values import Pool, probe
 from keras3conv.rules.library import known_classes
 from keras3conv.transforms import Array
@@ -108,6 +111,34 @@ class Subject:
     def torch_truth(self) -> Recording:
         """The recorded run of the torch module with its own weights in float64, to measure its float32 rounding."""
         return self._run_torch(record=self._is_recorded_in_torch, watch=self.records_layers, float64=True)
+
+    @cached_property
+    def narrow_dtype(self) -> str:
+        """The narrow dtype in which layers of the Keras model compute; empty if none does."""
+        from keras3conv.frameworks.keras import model as keras_side
+
+        return keras_side.narrow_compute_dtype(self.keras)
+
+    @cached_property
+    def torch_rounded(self) -> Recording:
+        """The torch module with its own weights and the rounding of Keras, which measures the noise of Keras' way."""
+        from keras3conv.frameworks.keras import model as keras_side
+        from keras3conv.frameworks.torch import module as torch_side
+
+        rounding = torch_side.rounding_of_keras(
+            self.narrow_dtype, torch_side.device_of(self.torch), squares=keras_side.backend() == "torch"
+        )
+        return self._run_torch(record=self._is_recorded_in_torch, watch=self.records_layers, rounding=rounding)
+
+    def rounded_floor(self, rounded: Array, truth: Array) -> float:
+        """Return the noise floor of torch with the rounding of Keras, at least half a unit of its narrow dtype.
+
+        Args:
+            rounded: A value of `torch_rounded`.
+            truth: The same value of `torch_truth`.
+        """
+        unit = resolution(np.zeros(0, dtype_named(self.narrow_dtype))) if self.narrow_dtype else None
+        return noise_floor(rounded, truth, unit)
 
     @cached_property
     def torch_sample(self) -> Sample | None:
@@ -236,11 +267,13 @@ class Subject:
         watch: bool,
         float64: bool = False,
         tensors: Mapping[str, Array] | None = None,
+        rounding: AbstractContextManager[None] | None = None,
     ) -> Recording:
         from keras3conv.frameworks.torch import module as torch_side
 
+        given = self.required_inputs.torch
         run = partial(
-            torch_side.run, self.torch, self.required_inputs.torch, record=record, float64=float64, tensors=tensors
+            torch_side.run, self.torch, given, record=record, float64=float64, tensors=tensors, rounding=rounding
         )
         with torch_side.precise():
             return _run_and_name_failing_layer(run, watch=watch)

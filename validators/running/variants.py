@@ -3,15 +3,23 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from keras3conv.errors import ModelError
 from keras3conv.frameworks.shared.bounds import Bound
 from keras3conv.frameworks.shared.inputs import Inputs, first_samples
-from keras3conv.frameworks.shared.inputs_varied import (
+from keras3conv.frameworks.shared.inputs_masked import (
     has_padding,
+    padded_at_the_start,
+    wider_integers,
+    with_masks,
+    with_padding,
+)
+from keras3conv.frameworks.shared.inputs_varied import (
     integers_in_words,
     other_sizes,
+    repeated,
     sizes_in_words,
-    with_padding,
 )
 from keras3conv.messages import count
 from keras3conv.validators.running.magnitudes import (
@@ -27,8 +35,13 @@ from keras3conv.validators.running.subject import Subject
 
 PADDING = "with padding"
 
+_AT_THE_START = "with padding at the start"
+
 _LENGTHS = 3
 """The number of samples that run with padding, each of another length."""
+
+_FEW = 512
+"""The number of elements up to which inputs are repeated, so that there is room for many integers."""
 
 _SHOWN = 5
 """The number of bounds listed in the report."""
@@ -42,10 +55,11 @@ class Variant:
         name: What differs, in words: "at values of 32".
         subject: The models; None if they do not run.
         reason: Why they do not run.
-        is_small: Whether the values are so small that an activation hardly changes anything.
-        may_overflow: Whether values that are infinite or NaN on both sides count as equal.
-        bounds: The limits of clips and similar operations that were observed.
-        is_scaled_in_run: Whether the weights were scaled during the run of torch.
+        is_small: The values are so small that an activation hardly changes anything.
+        may_overflow: Values that are infinite or NaN on both sides count as equal.
+        is_optional: A difference limits what is proven, and is no failure: the models may be used without such inputs.
+        bounds: The bounds that were observed.
+        is_scaled_in_run: The weights were scaled during the run of torch.
     """
 
     name: str
@@ -53,6 +67,7 @@ class Variant:
     reason: str = ""
     is_small: bool = False
     may_overflow: bool = False
+    is_optional: bool = False
     bounds: tuple[Bound, ...] = ()
     is_scaled_in_run: bool = False
 
@@ -65,7 +80,9 @@ def variants(subject: Subject) -> Iterator[Variant]:
         yield _at(run)
     for name, inputs in _other_inputs(subject):
         yield _with_inputs(subject, name, inputs)
+    yield from _with_wider_integers(subject)
     yield _at(at_magnitude(subject, SMALL))
+    yield from _with_padding_at_the_start(subject)
 
 
 def _at(run: Rescaled) -> Variant:
@@ -82,14 +99,71 @@ def _at(run: Rescaled) -> Variant:
 
 
 def _other_inputs(subject: Subject) -> Iterator[tuple[str, Inputs]]:
-    """Yield inputs with padding if the Keras model masks it, and inputs of other sizes along its dynamic axes."""
-    given, outline = subject.required_inputs, subject.outlines[1]
-    specs = outline.input_specs
-    padded = with_padding(first_samples(given, specs, _LENGTHS) or given, outline.mask_values)
+    """Yield inputs with padding if the Keras model masks it, with masks, and of other sizes along its dynamic axes."""
+    given, specs = subject.required_inputs, subject.outlines[1].input_specs
+    padded = _padded(subject)
     if padded is not None:
         yield PADDING, padded
+    masked = with_masks(first_samples(given, specs, _LENGTHS) or given)
+    if masked is not None:
+        yield "with masks that hide something", masked
     for sizes, inputs in other_sizes(first_samples(given, specs, SAMPLES) or given, specs):
         yield f"at size {sizes}", inputs
+
+
+def _padded(subject: Subject) -> Inputs | None:
+    """Return the inputs with padding, if the Keras model masks it and the inputs have none."""
+    given, outline = subject.required_inputs, subject.outlines[1]
+    few = first_samples(given, outline.input_specs, _LENGTHS) or given
+    return with_padding(few, outline.input_specs, outline.mask_values)
+
+
+def _with_padding_at_the_start(subject: Subject) -> Iterator[Variant]:
+    """Yield the models with padding before the steps, as `pad_sequences` of Keras pads by default.
+
+    A module that takes the steps by their number (`pack_padded_sequence`) supports padding at the end only.
+    """
+    padded = _padded(subject) or subject.required_inputs
+    turned = padded_at_the_start(padded, subject.outlines[1].mask_values)
+    if turned is not None:
+        yield replace(_with_inputs(subject, _AT_THE_START, turned), is_optional=True)
+
+
+def _with_wider_integers(subject: Subject) -> Iterator[Variant]:
+    """Yield the models with the largest range of integers that both accept, for each input of integers.
+
+    A range is not judged if one side reads every integer but 0 as 1: such an input is a mask, which is only 0 or 1.
+    """
+    from keras3conv.frameworks.torch import module as torch_side
+
+    if not torch_side.indices_are_checked(subject.torch):
+        return
+    given, specs = subject.required_inputs, subject.outlines[1].input_specs
+    rows = [tensor.shape[0] for tensor in subject.outlines[1].tensors() if tensor.role == "embeddings"]
+    few = repeated(given, specs, most=_FEW) or first_samples(given, specs, SAMPLES) or given
+    for ranges in wider_integers(few, rows):
+        for wide in ranges:
+            variant = _with_inputs(subject, f"with integers from 0 to {wide.end}", wide.inputs)
+            if variant.subject is None:
+                continue
+            if _agree_on_a_side(variant, _with_inputs(subject, "", wide.as_mask)):
+                break
+            yield variant
+            negative = _with_inputs(subject, "with negative integers", wide.negative) if wide.negative else None
+            if negative and negative.subject is not None:
+                yield replace(negative, is_optional=True)
+            break
+
+
+def _agree_on_a_side(first: Variant, second: Variant) -> bool:
+    """Return whether one of the models returns the same in two runs."""
+    if first.subject is None or second.subject is None:
+        return False
+    for run in ("torch_probe", "keras_probe"):
+        one, other = (getattr(subject, run).outputs for subject in (first.subject, second.subject))
+        if all(np.array_equal(one[name], other.get(name), equal_nan=True) for name in one):
+            return True
+    return False
 
 
 def _with_inputs(subject: Subject, name: str, inputs: Inputs) -> Variant:
@@ -109,12 +183,13 @@ def _with_inputs(subject: Subject, name: str, inputs: Inputs) -> Variant:
     return Variant(name=name, subject=varied)
 
 
-def exercised(subject: Subject, seen: Sequence[Variant]) -> dict[str, str]:
+def exercised(subject: Subject, seen: Sequence[Variant], differing: Sequence[Variant] = ()) -> dict[str, str]:
     """Return report facts about the behaviour that the runs covered and did not cover, such as bounds and padding.
 
     Args:
         subject: The models with the original inputs.
         seen: The further runs that were made.
+        differing: The optional runs in which the models differ.
     """
     outline = subject.outlines[1]
     sizes = sizes_in_words(subject.required_inputs, outline.input_specs)
@@ -137,7 +212,15 @@ def exercised(subject: Subject, seen: Sequence[Variant]) -> dict[str, str]:
     ):
         missed.append("padded steps, which the Keras model masks")
     facts = {"exercised": ", ".join(parts)}
-    return facts | ({"not reached": "; ".join(missed)} if missed else {})
+    facts |= {"not reached": "; ".join(missed)} if missed else {}
+    return facts | ({"they differ": ", ".join(variant.name for variant in differing)} if differing else {})
+
+
+def unreached_in_words(seen: Sequence[Variant]) -> str:
+    """Return the number of bounds that no value passed, for the verdict; empty without any."""
+    bounds = _over_all_runs([variant.bounds for variant in seen if variant.bounds])
+    number = len({str(bound) for bound in bounds if not bound.is_passed})
+    return f"{count(number, 'bound')} not reached" if number else ""
 
 
 def _over_all_runs(runs: Sequence[Sequence[Bound]]) -> list[Bound]:
@@ -147,4 +230,4 @@ def _over_all_runs(runs: Sequence[Sequence[Bound]]) -> list[Bound]:
     return [next((bound for bound in same if bound.is_passed), same[-1]) for same in zip(*runs, strict=True)]
 
 
-__all__ = ["Variant", "exercised", "variants"]
+__all__ = ["Variant", "exercised", "unreached_in_words", "variants"]

@@ -87,6 +87,8 @@ def _padding(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
     if {*_numbers(layer.spec.config.get("padding", 0), rank)} != {0}:
         return None
     ends = _ends(pad.spec.config["padding"], rank)
+    if any(start < 0 or end < 0 for start, end in ends):  # a crop, which no layer has as an argument
+        return None
     if all(start == end for start, end in ends):
         spec = _evenly(pair, layer, tuple(end for _, end in ends))
     else:

@@ -20,7 +20,7 @@ from keras3conv.builder.to_torch.lowering import lower
 from keras3conv.builder.to_torch.pairing import alignment_of
 from keras3conv.errors import Problem, UnsupportedLayerError
 from keras3conv.formats.safe.source import dtype_named
-from keras3conv.frameworks.shared.inputs_made import padded, random_codes
+from keras3conv.frameworks.shared.inputs_masked import padded, random_codes, random_mask
 from keras3conv.messages import count, lay_out
 from keras3conv.model.graph import Graph, Node, Ref, Size, Tensor, mapped
 from keras3conv.rules.library import known_classes
@@ -185,19 +185,19 @@ def proof_inputs(graph: Graph, program: Program) -> tuple[tuple[Array, ...], Any
     """Return random inputs for the validation: the torch arguments, and the same inputs for the Keras model."""
     generator = np.random.default_rng(SEED)
     rows = [t.shape[0] for layer in graph.view.layers for t in layer.tensors if t.role == "embeddings"]
-    arrays = {tensor.name: _random(tensor, generator, min(rows, default=2)) for tensor in graph.inputs}
+    arrays = {tensor.name: _random(tensor, generator, min(rows, default=2), graph.margin) for tensor in graph.inputs}
     if len(graph.view.input_specs) == len(graph.inputs):
-        for tensor, spec in zip(graph.inputs, graph.view.input_specs, strict=True):
-            arrays[tensor.name] = padded(arrays[tensor.name], spec.padding)
+        for place, (tensor, spec) in enumerate(zip(graph.inputs, graph.view.input_specs, strict=True)):
+            arrays[tensor.name] = padded(arrays[tensor.name], spec.padding, place=place)
     keras = mapped(graph.input_structure, lambda leaf: arrays[leaf.name] if isinstance(leaf, Ref) else leaf)
     torch = tuple(np.ascontiguousarray(arrays[value.name].transpose(value.order)) for value in program.inputs)
     return torch, keras
 
 
-def _random(tensor: Tensor, generator: np.random.Generator, rows: int) -> Array:
-    shape = tuple(_number(size) for size in tensor.shape)
+def _random(tensor: Tensor, generator: np.random.Generator, rows: int, margin: int) -> Array:
+    shape = tuple(_number(size, margin) for size in tensor.shape)
     if tensor.dtype == "bool":
-        return np.ones(shape, bool)
+        return random_mask(shape)
     if "int" in tensor.dtype:
         return random_codes(generator, rows, shape).astype(tensor.dtype)
     made = generator.standard_normal(shape).astype(dtype_named(tensor.dtype))
@@ -205,7 +205,8 @@ def _random(tensor: Tensor, generator: np.random.Generator, rows: int) -> Array:
     return made.astype(np.float32) if tensor.dtype in ("float16", "bfloat16") else made
 
 
-def _number(size: int | Size) -> int:
+def _number(size: int | Size, margin: int) -> int:
     if isinstance(size, int):
         return size
-    return size.factor * int(np.prod([_SIZES[symbol] for symbol in size.symbols])) + size.offset
+    sizes = [_SIZES[symbol] + (0 if symbol == "batch" else margin) for symbol in size.symbols]
+    return size.factor * int(np.prod(sizes)) + size.offset

@@ -55,7 +55,7 @@ def _in_the_table() -> Iterator[tuple[str, Operation]]:
 
 _REDUCTION = "input_tensor:x axis keepdims"
 
-_FUNCTIONS: Mapping[str, Operation] = {
+FUNCTIONS: Mapping[str, Operation] = {
     **dict(_in_the_table()),
     "math.divide_no_nan": _operation("divide_no_nan", "x:x1 y:x2"),
     **{
@@ -66,6 +66,7 @@ _FUNCTIONS: Mapping[str, Operation] = {
     "math.reduce_logsumexp": _operation("logsumexp", _REDUCTION),
     "math.reduce_euclidean_norm": _own("norm", "input_tensor:tensor axis keepdims"),
     "norm": _own("norm", "tensor axis keepdims"),
+    "compat.v1.norm": _own("norm", "tensor axis keepdims"),
     "math.argmax": _own("argmax", "input:x axis output_type"),
     "math.argmin": _own("argmin", "input:x axis output_type"),
     "math.l2_normalize": _own("l2_normalize", "x axis epsilon"),
@@ -190,7 +191,7 @@ def applied(class_name: str, config: Mapping[str, Any], given: Any, keywords: Ma
 
 
 def _of_function(function: str, given: Any, keywords: Mapping[str, Any]) -> Applied:
-    operation = _FUNCTIONS.get(function)
+    operation = FUNCTIONS.get(function)
     if operation is None:
         raise RuleError(f"tf.{function} between the layers has no known counterpart in keras.ops")
     first = next(iter(operation.arguments.values()))
@@ -291,4 +292,4 @@ def _strided(values: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[Any,
     return tuple(part(place) for place in range(len(begin)))
 
 
-__all__ = ["CLASSES", "OWN", "Applied", "Operation", "applied"]
+__all__ = ["CLASSES", "FUNCTIONS", "OWN", "Applied", "Operation", "applied"]

@@ -16,7 +16,7 @@ from keras3conv.frameworks.shared.bounds import FUNCTIONS, Bound, BoundsObserver
 @contextmanager
 def observed_bounds() -> Iterator[list[Bound]]:
     """Collect the bounds (limits of a clip, maximum of a ReLU) of all backend functions that run in the block."""
-    observer = BoundsObserver(extremes=_extremes, number=_number)
+    observer = BoundsObserver(extremes=_extremes, number=_number, distances=_distances)
 
     def call(original: Original, name: str, *args: Any, **kwargs: Any) -> Any:
         observer.note(name, args, kwargs)
@@ -39,6 +39,14 @@ def _extremes(value: Any) -> tuple[float, float] | None:
     if array.dtype.kind != "f" or array.size <= 1:
         return None
     return float(array.min()), float(array.max())
+
+
+def _distances(first: Any, second: Any) -> tuple[float, float, float, float] | None:
+    limits = second if isinstance(second, np.ndarray) else to_numpy(second) if backend.is_tensor(second) else None
+    if limits is None or not limits.size or _extremes(first) is None:
+        return None
+    distances = to_numpy(first) - limits
+    return float(distances.min()), float(distances.max()), float(limits.min()), float(limits.max())
 
 
 def _number(value: Any) -> float | None:

@@ -20,7 +20,12 @@ from keras3conv.frameworks.keras.internals import Reshape, get_keras_mask
 from keras3conv.frameworks.keras.memory import Orders, assign, assign_all, memory_orders
 from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls, operation_calls
 from keras3conv.frameworks.keras.origin import notes_of
-from keras3conv.frameworks.keras.precision import float64_mode, precise, without_gradients
+from keras3conv.frameworks.keras.precision import (
+    float64_mode,
+    narrow_compute_dtype,
+    precise,
+    without_gradients,
+)
 from keras3conv.frameworks.keras.state import state_kept
 from keras3conv.frameworks.keras.tree import (
     class_name,
@@ -62,6 +67,7 @@ __all__ = [
     "input_specs",
     "is_built",
     "kinds_of",
+    "narrow_compute_dtype",
     "precise",
     "require_built",
     "run",

@@ -86,6 +86,16 @@ def _rebuild(layer: keras.layers.Normalization) -> None:
         layer.input_mean, layer.input_variance = given
 
 
+NARROW = ("bfloat16", "float16")
+"""The dtypes narrower than float32 in which layers may compute, that with the larger unit first."""
+
+
+def narrow_compute_dtype(model: keras.layers.Layer) -> str:
+    """Return the narrowest dtype in which a layer of a model computes; empty if all compute in float32 or float64."""
+    found = {layer.compute_dtype for _, layer in named_layers(model)}
+    return next((dtype for dtype in NARROW if dtype in found), "")
+
+
 @contextmanager
 def precise() -> Iterator[None]:
     """Use the most precise matrix products of the backend while the block runs."""

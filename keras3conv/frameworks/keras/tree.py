@@ -157,9 +157,14 @@ def kinds_of(layer: keras.layers.Layer) -> tuple[str, ...]:
     return _kinds(cls)
 
 
+STANDS_FOR_ITS_BASE = "stands_for_its_base"
+"""The attribute of a class that rules take for the class that it is derived from."""
+
+
 @lru_cache(maxsize=1024)
 def _kinds(cls: type) -> tuple[str, ...]:
-    kinds = (class_name(base) for base in cls.__mro__ if issubclass(base, keras.layers.Layer))
+    bases = [base for base in cls.__mro__ if issubclass(base, keras.layers.Layer)]
+    kinds = (class_name(base) for base in bases if not vars(base).get(STANDS_FOR_ITS_BASE))
     return tuple(kind for kind in kinds if kind != "keras.layers.Layer")
 
 

@@ -18,7 +18,10 @@ _ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "clamp_max": ("max",),
     "hardtanh": ("min_val", "max_val"),
     "threshold": ("threshold",),
+    **dict.fromkeys(("hardshrink", "softshrink"), ("lambd",)),
+    **dict.fromkeys(("hard_shrink", "soft_shrink"), ("threshold",)),
     **dict.fromkeys(("minimum", "maximum", "gt", "lt", "ge", "le", "__gt__", "__lt__", "__ge__", "__le__"), ("other",)),
+    **dict.fromkeys(("fmin", "fmax"), ("other",)),
     **dict.fromkeys(("greater", "greater_equal", "less", "less_equal"), ("other",)),
 }
 """The arguments of functions that are bounds, in order after the input."""
@@ -26,10 +29,19 @@ _ARGUMENTS: Mapping[str, tuple[str, ...]] = {
 _ALIASES = {"min": "x_min", "max": "x_max", "other": "x2"}
 """The names of these arguments in Keras."""
 
-_DEFAULTS = {"min_val": -1.0, "max_val": 1.0}
+_DEFAULTS = {"min_val": -1.0, "max_val": 1.0, "lambd": 0.5}
 
-FUNCTIONS = frozenset((*_IMPLICIT, *_ARGUMENTS))
+_BOTH_SIGNS = frozenset(("hardshrink", "softshrink", "hard_shrink", "soft_shrink"))
+"""Functions whose bound applies to values of both signs."""
+
+_ELEMENTWISE = frozenset(("min", "max"))
+"""Functions that take the smaller or larger elements of two tensors, and reduce an axis of a single one."""
+
+FUNCTIONS = frozenset((*_IMPLICIT, *_ARGUMENTS, *_ELEMENTWISE))
 """The names of functions that have a bound, beyond which they compute something else."""
+
+_UNKNOWN = 16.0
+"""The factor to try if it is not known how far values are from a bound."""
 
 _FARTHEST = 1e6
 """A bound with a larger absolute value (-1e9 for a masked score) is ignored, because no value is meant to reach it."""
@@ -58,7 +70,12 @@ class Bound:
 
     @property
     def missing_factor(self) -> float:
-        """The factor that brings the largest value to the bound; 1 if none is needed, or none helps."""
+        """The factor that brings the largest value to the bound; 1 if none is needed, or none helps.
+
+        If all values are away from a bound of 0 on one side, a constant is added to them, whose size is unknown.
+        """
+        if self.value == 0:
+            return _UNKNOWN if self.low > 0 or self.high < 0 else 1.0
         reach = self.high if self.value > 0 else -self.low
         return abs(self.value) / reach if not self.is_passed and 0 < reach < abs(self.value) else 1.0
 
@@ -73,11 +90,14 @@ class BoundsObserver:
     Attributes:
         extremes: Returns the smallest and the largest value of a floating-point tensor; None for anything else.
         number: Returns a number, or the value of a tensor with one number; None for anything else.
+        distances: Returns the smallest and the largest difference of two tensors, which may broadcast, and the
+            extremes of the second one; None if one is no tensor of measurements.
         found: The bounds.
     """
 
     extremes: Callable[[Any], tuple[float, float] | None]
     number: Callable[[Any], float | None]
+    distances: Callable[[Any, Any], tuple[float, float, float, float] | None] = lambda first, second: None
     found: list[Bound] = field(default_factory=list)
 
     def note(self, function: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -90,17 +110,28 @@ class BoundsObserver:
         values = self.extremes(first)
         if values is None:
             return
-        for bound in _IMPLICIT.get(function, ()) or self._stated(function, others, kwargs):
+        for bound in _IMPLICIT.get(function, ()) or self._stated(function, first, others, kwargs):
             if abs(bound) <= _FARTHEST:
                 self.found.append(Bound(function=function, value=bound, low=values[0], high=values[1]))
 
-    def _stated(self, function: str, others: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[float]:
+    def _stated(self, function: str, first: Any, others: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[float]:
         bounds = []
-        for place, name in enumerate(_ARGUMENTS[function]):
+        for place, name in enumerate(_ARGUMENTS.get(function, ("other",))):
             given = kwargs.get(name, kwargs.get(_ALIASES.get(name, name), _DEFAULTS.get(name)))
-            bound = self.number(others[place] if place < len(others) else given)
-            bounds += [] if bound is None else [bound]
-        return bounds
+            given = others[place] if place < len(others) else given
+            if function in _ELEMENTWISE and not hasattr(given, "shape"):  # the number of an axis
+                continue
+            bound = self.number(given)
+            bounds += self._of_tensor(first, given) if bound is None else [bound]
+        return [*bounds, *(-bound for bound in bounds)] if function in _BOTH_SIGNS else bounds
+
+    def _of_tensor(self, first: Any, bounds: Any) -> list[float]:
+        """Return the farthest element of a tensor of bounds if all values are on one side of theirs, else nothing."""
+        found = self.distances(first, bounds)
+        if found is None:
+            return []
+        smallest, largest, low, high = found
+        return [] if smallest < 0 < largest else [high if largest <= 0 else low]
 
 
 __all__ = ["FUNCTIONS", "Bound", "BoundsObserver"]

@@ -9,6 +9,7 @@ import numpy as np
 from keras3conv.errors import InputError
 from keras3conv.formats.safe.source import dtype_named
 from keras3conv.frameworks.shared.inputs import SEED, Inputs, given_inputs, together
+from keras3conv.frameworks.shared.inputs_masked import padded, random_codes, random_mask
 from keras3conv.frameworks.shared.layout import channels_first
 from keras3conv.model.views import InputSpec, ModelView
 from keras3conv.transforms import Array
@@ -20,6 +21,9 @@ MASKED_BATCH = 3
 
 FREE_SIZES = (32, 64, 128, 224, 16, 8, 4)
 """The values for dynamic sizes in the order of trial: a model halves an image several times, or has few positions."""
+
+_DOUBLED = tuple(2**power for power in range(9, 16))
+"""Further values for a model of sequences that crops its input; an image of these sizes would be too large."""
 
 Accepts = Callable[[Inputs], bool]
 """Runs both models on inputs, and returns whether both accept them."""
@@ -47,7 +51,8 @@ def both_inputs(
     layouts = _layouts(torch, keras)
     if not free and (accepts is None or len(layouts) == 1):
         return _made(torch, keras, 0, channels_first=layouts[0])
-    sizes = FREE_SIZES if free else (0,)
+    is_image = any(len(spec.shape) > 3 for spec in free)
+    sizes = (FREE_SIZES if is_image else (*FREE_SIZES, *_DOUBLED)) if free else (0,)
     for place, size in enumerate(sizes if accepts else ()):
         for first in layouts:
             made = _made(torch, keras, size, channels_first=first)
@@ -57,7 +62,7 @@ def both_inputs(
                 return replace(made, note=made.note + chosen + (f", as the models refuse {refused}" if refused else ""))
     if not free:
         return _made(torch, keras, 0, channels_first=layouts[0])
-    tried = f", and the models accept none of {', '.join(map(str, FREE_SIZES))}" if accepts else ""
+    tried = f", and the models accept none of {', '.join(map(str, sizes))}" if accepts else ""
     raise InputError(
         f"{keras.title} takes an input of shape {free[0].shape} with dynamic sizes{tried}: give inputs=..., "
         "the inputs of the torch module"
@@ -83,7 +88,7 @@ def _layouts(torch: ModelView, keras: ModelView) -> tuple[bool, ...]:
 
 def _made(torch: ModelView, keras: ModelView, size: int, *, channels_first: bool) -> Inputs:
     """Return random inputs; every dynamic size of the specification gets one value."""
-    made = [_random(spec, keras, size) for spec in keras.input_specs]
+    made = [_random(spec, keras, size, place) for place, spec in enumerate(keras.input_specs)]
     torch_made = [_torch_layout(array, sequences_first=channels_first) for array in made]
     names = [spec.key or spec.name for spec in keras.input_specs]
     are_named = len(names) > 1 and set(names) == set(torch.arguments[: len(names)])
@@ -95,45 +100,19 @@ def _made(torch: ModelView, keras: ModelView, size: int, *, channels_first: bool
     )
 
 
-def _random(spec: InputSpec, keras: ModelView, size: int) -> Array:
+def _random(spec: InputSpec, keras: ModelView, size: int, place: int) -> Array:
     generator = np.random.default_rng(SEED)
     batch = spec.shape[0] or (MASKED_BATCH if keras.mask_values else BATCH)
     shape = (batch, *(axis or size for axis in spec.shape[1:]))
     if spec.dtype == "bool":
-        return np.ones(shape, dtype=bool)
+        return random_mask(shape)
     if spec.dtype.startswith("float") or spec.dtype == "bfloat16":
         # Of float64 too, the values are those of float32: both sides can hold them exactly.
-        return padded(generator.standard_normal(shape).astype(np.float32), spec.padding).astype(dtype_named(spec.dtype))
+        values = generator.standard_normal(shape).astype(np.float32)
+        return padded(values, spec.padding, place=place).astype(dtype_named(spec.dtype))
     rows = [tensor.shape[0] for layer in keras.layers for tensor in layer.tensors if tensor.role == "embeddings"]
-    return padded(random_codes(generator, min(rows, default=2), shape), spec.padding).astype(spec.dtype)
-
-
-def random_codes(generator: np.random.Generator, rows: int, shape: tuple[int, ...]) -> Array:
-    """Return random row indices into a table with this number of rows, including the first and the last row."""
-    codes = generator.integers(0, rows, shape)
-    for sample, row in ((0, rows - 1), (-1, 0)):
-        codes.reshape(len(codes), -1)[sample, 0] = row  # the first step of a sample is never padding
-    return codes
-
-
-def padded(array: Array, padding: float | None) -> Array:
-    """Return a batch of sequences with padding at the end of all samples but the first, to different lengths.
-
-    The padding value occurs nowhere else, as in real inputs, because a module may count the steps by it.
-
-    Args:
-        array: Tokens of shape (batch, steps), or steps of features; of one sample, this one is padded.
-        padding: The value that the model masks; None if it masks nothing.
-    """
-    if padding is None or array.ndim < 2:
-        return array
-    other = 1 if padding == 0 else 0
-    array, steps = np.where(array == padding, np.asarray(other, array.dtype), array), array.shape[1]
-    whole = 1 if len(array) > 1 else 0
-    for row in range(whole, len(array)):
-        length = max(1, steps * (len(array) - row) // (len(array) + 1 - whole))
-        array[row, length:] = padding
-    return array
+    codes = random_codes(generator, min(rows, default=2), shape)
+    return padded(codes, spec.padding, place=place).astype(spec.dtype)
 
 
 def _torch_layout(array: Array, *, sequences_first: bool) -> Array:

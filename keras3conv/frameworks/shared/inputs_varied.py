@@ -1,11 +1,10 @@
-"""Vary the inputs of both sides in the same way: both signs, padded steps, other sizes of dynamic axes."""
+"""Vary the inputs of both sides in the same way: both signs, more samples, other sizes of dynamic axes."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from keras3conv.frameworks.shared.inputs import Inputs, as_array, first_samples, is_array
-from keras3conv.frameworks.shared.inputs_made import padded
 from keras3conv.frameworks.shared.inputs_scaled import changed, with_arrays
 from keras3conv.frameworks.shared.layout import channels_first
 from keras3conv.frameworks.shared.recording import flatten
@@ -50,54 +49,25 @@ def with_more_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | Non
         given: The inputs of both sides.
         specs: The input specification of the Keras model.
     """
-    if first_samples(given, specs, 1) is None:
-        return None
-    torch, keras = ([as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras))
-    if sum(array[:1].size for array in keras) * STRENGTHS > _SMALL_INPUTS:
-        return None
-    ours, theirs = ([np.resize(array, (STRENGTHS, *array.shape[1:])) for array in side] for side in (torch, keras))
 
     def weakened(array: Array) -> Array:
         strengths = np.linspace(1, 1 / STRENGTHS, STRENGTHS, dtype=array.dtype)
         weak: Array = array * strengths.reshape(-1, *(1,) * (array.ndim - 1))
         return weak
 
-    return changed(with_arrays(given, ours, theirs), weakened)
+    many = repeated(given, specs)
+    return None if many is None else changed(many, weakened)
 
 
-def with_padding(given: Inputs, mask_values: Sequence[float]) -> Inputs | None:
-    """Return the inputs with padded steps at the end of samples; None if a model has inputs beside one sequence.
-
-    A second input may be a mask that belongs to the first, so nothing is padded then.
-
-    Args:
-        given: The inputs of both sides.
-        mask_values: The values that the Keras model masks.
-    """
-    torch, keras = (list(flatten(side, is_array)) for side in (given.torch, given.keras))
-    if len(torch) != 1 or len(keras) != 1:
+def repeated(given: Inputs, specs: Sequence[InputSpec], most: int = _SMALL_INPUTS) -> Inputs | None:
+    """Return small inputs repeated to `STRENGTHS` samples; None without a batch axis, or above `most` elements."""
+    if first_samples(given, specs, 1) is None:
         return None
-    first, second = as_array(torch[0][1]), as_array(keras[0][1])
-    if first.ndim > 3 or first.shape != second.shape or not np.array_equal(first, second):
+    torch, keras = ([as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras))
+    if sum(array[:1].size for array in keras) * STRENGTHS > most:
         return None
-    is_tokens = second.dtype.kind in "iu" or second.ndim < 3
-    fitting = [value for value in mask_values if not (is_tokens and value)]
-    if not fitting or second.ndim < 2 or has_padding(given, mask_values):
-        return None
-    made = padded(second, max(fitting, key=abs))
-    return with_arrays(given, [made.astype(first.dtype)], [made])
-
-
-def has_padding(given: Inputs, mask_values: Sequence[float]) -> bool:
-    """Return whether a sample of a Keras input ends with a step that the model masks."""
-    for _, value in flatten(given.keras, is_array):
-        array = as_array(value)
-        if array.ndim < 2 or array.dtype.kind not in "iuf":
-            continue
-        last = array[:, -1].reshape(len(array), -1)
-        if any(bool(np.all(last == mask, axis=1).any()) for mask in mask_values):
-            return True
-    return False
+    ours, theirs = ([np.resize(array, (STRENGTHS, *array.shape[1:])) for array in side] for side in (torch, keras))
+    return with_arrays(given, ours, theirs)
 
 
 def other_sizes(given: Inputs, specs: Sequence[InputSpec]) -> list[tuple[str, Inputs]]:
@@ -190,10 +160,9 @@ def _resize(array: Array, axes: tuple[int, ...], change: _Change) -> Array:
 
 __all__ = [
     "both_signs",
-    "has_padding",
     "integers_in_words",
     "other_sizes",
+    "repeated",
     "sizes_in_words",
     "with_more_samples",
-    "with_padding",
 ]

@@ -13,7 +13,7 @@ from keras3conv.frameworks.shared.bounds import Bound, BoundsObserver
 @contextmanager
 def observed_bounds() -> Iterator[list[Bound]]:
     """Collect the bounds (limits of a clamp, the 6 of a ReLU6) of all torch functions that run in the block."""
-    observer = BoundsObserver(extremes=_extremes, number=_number)
+    observer = BoundsObserver(extremes=_extremes, number=_number, distances=_distances)
     with _FunctionCalls(observer):
         yield observer.found
 
@@ -25,7 +25,7 @@ class _FunctionCalls(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = str(getattr(func, "__name__", ""))
-        self.observer.note(name if name.endswith("__") else name.removesuffix("_"), args, kwargs or {})
+        self.observer.note(name if name.endswith("__") else name.strip("_"), args, kwargs or {})
         return func(*args, **(kwargs or {}))
 
 
@@ -34,6 +34,14 @@ def _extremes(value: Any) -> tuple[float, float] | None:
         return None
     low, high = torch.aminmax(value.detach())
     return float(low), float(high)
+
+
+def _distances(first: Any, second: Any) -> tuple[float, float, float, float] | None:
+    bounds = _extremes(second)
+    if bounds is None or _extremes(first) is None:
+        return None
+    low, high = torch.aminmax(first.detach() - second.detach())
+    return float(low), float(high), *bounds
 
 
 def _number(value: Any) -> float | None:

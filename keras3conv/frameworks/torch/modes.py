@@ -78,6 +78,12 @@ def generators_kept() -> Iterator[None]:
             torch.cuda.set_rng_state_all(of_devices)
 
 
+def indices_are_checked(module: nn.Module) -> bool:
+    """Return whether an index that is out of range raises; on a GPU it would make the device unusable."""
+    on_cpu = all(tensor.device.type == "cpu" for tensor in module.parameters())
+    return on_cpu and not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # torch does not annotate it
+
+
 def inference() -> AbstractContextManager[None]:
     """Disable the recording of gradients while the block runs."""
     return torch.no_grad()
@@ -247,6 +253,7 @@ __all__ = [
     "default_dtype",
     "evaluating",
     "generators_kept",
+    "indices_are_checked",
     "inference",
     "is_compiled",
     "precise",

@@ -20,8 +20,17 @@ from keras3conv.frameworks.shared.recording import Call, CallRecorder, Recording
 from keras3conv.frameworks.torch.depthwise import DepthwiseInFloat64
 from keras3conv.frameworks.torch.derived import Derived, derived_tensors, held
 from keras3conv.frameworks.torch.memory import overwrite
-from keras3conv.frameworks.torch.modes import Float64, default_dtype, evaluating, inference, is_compiled, precise
+from keras3conv.frameworks.torch.modes import (
+    Float64,
+    default_dtype,
+    evaluating,
+    indices_are_checked,
+    inference,
+    is_compiled,
+    precise,
+)
 from keras3conv.frameworks.torch.observing import Arguments, OperationsFollowed, forward_calls
+from keras3conv.frameworks.torch.rounding import rounding_of_keras
 from keras3conv.frameworks.torch.substitutes import before_running, computed_weights, running_tensors, substituted
 from keras3conv.frameworks.torch.tensors import (
     device_of,
@@ -98,6 +107,7 @@ def run(
     tensors: Mapping[str, Array] | None = None,
     float64: bool = False,
     watch: bool = True,
+    rounding: AbstractContextManager[None] | None = None,
 ) -> Recording:
     """Run a module once, in evaluation mode and without gradients, and record the calls of its submodules.
 
@@ -108,6 +118,7 @@ def run(
         tensors: Values that replace the module's tensors in this run, by path.
         float64: Whether to cast floating-point tensors and inputs to float64 in this run.
         watch: Whether to record layer calls; if False, only the outputs are recorded, and the run is faster.
+        rounding: Changes how torch rounds while the module runs; see `rounding`.
 
     Raises:
         ModelError: The module raised; the message names the layer.
@@ -131,6 +142,8 @@ def run(
         if float64:
             contexts.enter_context(Float64(module))
             contexts.enter_context(default_dtype(torch.float64))
+        if rounding is not None:
+            contexts.enter_context(rounding)
         try:
             with substituted(module, substitutes):
                 outputs = module(*args, **kwargs)
@@ -323,12 +336,15 @@ __all__ = [
     "TorchModule",
     "call_arguments",
     "call_error",
+    "device_of",
     "evaluating",
     "frozen_parameters",
+    "indices_are_checked",
     "inference",
     "input_arrays",
     "is_compiled",
     "precise",
+    "rounding_of_keras",
     "run",
     "to_numpy",
     "to_torch",

@@ -72,7 +72,7 @@ def _check(source: Source, members: dict[str, Member]) -> None:
         fact = "was saved by an old version of torch, as pickles" if old else f"has {len(programs)} programs, not one"
         raise MalformedCheckpoint(
             f"{source.path} {fact}\n"
-            "Fix:  torch.export.save(torch.export.export(module, args), 'net.pt2'), and convert that file"
+            "Fix:  torch.export.save(torch.export.export(module, args), 'net.pt2')  # and convert that file"
         )
     for name, member in names.items():
         if name.startswith(("data/aotinductor/", "data/constants/custom_obj", "data/constants/opaque_obj")):

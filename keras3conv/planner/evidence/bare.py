@@ -6,8 +6,9 @@ have the same shape, their names decide, then their order.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from keras3conv.alignment.binding import RULE, reshaping
+from keras3conv.alignment.binding import RULE
 from keras3conv.alignment.pair import Evidence, EvidenceKind, Pair
+from keras3conv.alignment.shapes import reshaping
 from keras3conv.model.views import ModelView, TensorRef
 from keras3conv.planner.evidence import names
 from keras3conv.rules.families.linear.parameter import TIMM_LAYER_SCALE

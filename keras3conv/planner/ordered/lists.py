@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
-from keras3conv.alignment.binding import RULE, make_pair, reshaping
+from keras3conv.alignment.binding import RULE, make_pair
 from keras3conv.alignment.pair import Evidence, Ignored, Pair, misfit, tensors_by_path
 from keras3conv.alignment.plan import Alignment
+from keras3conv.alignment.shapes import reshaping
 from keras3conv.alignment.text import table
 from keras3conv.errors import AlignmentError, Problem, RuleError, TransformError
 from keras3conv.messages import count, lay_out

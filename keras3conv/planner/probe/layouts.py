@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from keras3conv.alignment.binding import reshaping
+from keras3conv.alignment.shapes import reshaping
 from keras3conv.transforms import Array, Axes, Shape, Transform
 
 _LETTERS = "abcdefghijklmnop"

@@ -8,8 +8,16 @@ import pytest
 from keras3conv.errors import InputError
 from keras3conv.frameworks.shared.bounds import BoundsObserver
 from keras3conv.frameworks.shared.inputs import Inputs
-from keras3conv.frameworks.shared.inputs_made import both_inputs, padded
-from keras3conv.frameworks.shared.inputs_varied import both_signs, other_sizes, with_more_samples, with_padding
+from keras3conv.frameworks.shared.inputs_made import both_inputs
+from keras3conv.frameworks.shared.inputs_masked import (
+    padded,
+    padded_at_the_start,
+    random_mask,
+    wider_integers,
+    with_masks,
+    with_padding,
+)
+from keras3conv.frameworks.shared.inputs_varied import both_signs, other_sizes, with_more_samples
 from keras3conv.model.views import InputSpec, LayerView, ModelView, TensorRef
 from keras3conv.transforms import Array
 
@@ -83,11 +91,60 @@ def test_small_inputs_are_repeated_at_several_strengths() -> None:
     assert with_more_samples(inputs_of(np.ones((2, 5000), "float32")), [InputSpec(shape=(None, 5000))]) is None
 
 
-def test_nothing_is_padded_next_to_a_second_input() -> None:
-    tokens = np.arange(1, 13).reshape(2, 6)
-    assert with_padding(inputs_of(tokens), (0.0,)) is not None
-    assert with_padding(inputs_of(tokens), ()) is None
-    assert with_padding(Inputs(torch=(tokens, tokens), keras=[tokens, tokens], note=""), (0.0,)) is None
+def test_several_inputs_are_padded_only_if_keras_masks_all_of_them() -> None:
+    tokens = np.arange(1, 19).reshape(3, 6)
+    both = Inputs(torch=(tokens, tokens), keras=[tokens, tokens], note="")
+    masked, plain = InputSpec(shape=(None, 6), padding=0.0), InputSpec(shape=(None, 6))
+    assert with_padding(inputs_of(tokens), [plain], (0.0,)) is not None
+    assert with_padding(inputs_of(tokens), [plain], ()) is None
+    assert with_padding(both, [masked, plain], (0.0,)) is None
+    made = with_padding(both, [masked, masked], (0.0,))
+    assert made is not None
+    lengths = [(array != 0).sum(1).tolist() for array in made.keras]
+    assert lengths == [[6, 4, 2], [2, 6, 4]]
+
+
+def test_padding_at_the_start_is_that_at_the_end_turned_around() -> None:
+    made = padded_at_the_start(inputs_of(np.array([[1, 2, 3], [4, 5, 0]])), (0.0,))
+    assert made is not None
+    assert made.keras.tolist() == [[3, 2, 1], [0, 5, 4]]
+    assert padded_at_the_start(inputs_of(np.array([[1, 2, 3]])), (0.0,)) is None
+
+
+def test_a_mask_hides_the_last_steps_and_never_a_whole_row() -> None:
+    assert random_mask((3, 6)).sum(1).tolist() == [6, 4, 2]
+    matrix = random_mask((3, 5, 5))
+    assert matrix[0].all()
+    assert matrix.any(-1).all()
+    assert not matrix[1].all()
+
+
+def test_an_input_of_ones_only_becomes_a_mask() -> None:
+    made = with_masks(Inputs(torch=(np.ones((2, 6), "int64"),), keras=np.ones((2, 6), "int32"), note=""))
+    assert made is not None
+    assert made.keras.tolist() == made.torch[0].tolist() == [[1] * 6, [1, 1, 1, 0, 0, 0]]
+    assert with_masks(inputs_of(np.arange(6).reshape(1, 6))) is None
+    assert with_masks(inputs_of(np.ones((1, 6), "float32"))) is None
+
+
+def test_integers_are_tried_in_wider_ranges_up_to_the_end_of_their_dtype() -> None:
+    ((*ranges,),) = map(list, wider_integers(inputs_of(np.array([[0, 1, 2, 3, 4, 5, 6, 7]], "int8")), [100]))
+    assert [found.end for found in ranges] == [127, 99, 63, 15]
+    assert ranges[0].inputs.keras.max() == 127
+    assert ranges[0].as_mask.keras.max() == 1
+    assert ranges[0].negative is not None
+    assert ranges[0].negative.keras.min() == -127
+    assert not list(wider_integers(inputs_of(np.ones((1, 4), "float32"))))
+
+
+def test_integers_cover_a_range_for_which_there_is_room_in_the_layouts_of_both_sides() -> None:
+    image = np.zeros((1, 4, 4, 3), "uint8")
+    given = Inputs(torch=np.zeros((1, 3, 4, 4), "uint8"), keras=image, note="")
+    ((*ranges,),) = map(list, wider_integers(given))
+    assert [found.end for found in ranges] == [255, 63, 15, 7, 3]
+    assert len(np.unique(ranges[2].inputs.keras)) == 16
+    assert np.array_equal(np.moveaxis(ranges[0].inputs.torch, 1, -1), ranges[0].inputs.keras)
+    assert ranges[0].negative is None
 
 
 def extremes(value: object) -> tuple[float, float] | None:

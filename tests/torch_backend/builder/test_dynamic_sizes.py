@@ -96,3 +96,24 @@ def test_an_operation_that_needs_a_fixed_size_is_refused_with_the_argument_to_pa
     x = layers.AveragePooling2D(3, 2, padding="same", name="average")(given)
     with pytest.raises(UnsupportedLayerError, match=r"average/average_pool .*give inputs=\.\.\., which fix the sizes"):
         k3c.convert(keras.Model(given, x))
+
+
+def cropping(size: int) -> keras.Model:
+    """A model of sequences that crops far more than the length with which models are traced (SpliceAI)."""
+    given = keras.Input((None, 4))
+    x = layers.Conv1D(6, 5, dilation_rate=2, padding="same", activation="relu", name="first")(given)
+    x = layers.Conv1D(6, 9, name="valid")(layers.Add()([x, layers.Conv1D(6, 1, name="skip")(given)]))
+    return keras.Model(given, layers.Dense(3, name="last")(layers.Cropping1D(size)(x)))
+
+
+@pytest.mark.parametrize("size", [30, 5000])
+def test_a_model_that_crops_a_long_sequence_is_converted_and_proven(size: int) -> None:
+    model = randomised(cropping(size))
+    made = k3c.convert(model, channels="last")
+    assert made.report is not None
+    made.report.raise_if_failed()
+    given = np.random.default_rng(0).normal(size=(2, 2 * size + 17, 4)).astype("float32")
+    with torch.no_grad():
+        found = made.model(torch.from_numpy(given)).numpy()
+    np.testing.assert_allclose(found, model.predict(given, verbose=0), rtol=1e-4, atol=1e-5)
+    assert k3c.validate(made.model, model, plan=made.alignment, proofs=["float64"]).ok

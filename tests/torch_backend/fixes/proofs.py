@@ -206,3 +206,22 @@ def a_model_with_state_outside_of_its_variables(_: Path) -> Scope:
     module.add_module("a", nn.Linear(3, 4))
     k3c.transfer(module, model, k3c.align(module, model, probe=False))
     return NAMES | {"module": module.eval(), "model": model, "inputs": torch.randn(2, 3)}
+
+
+class FrozenStatistics(nn.Sequential):
+    """Keeps its batch normalisation in evaluation mode."""
+
+    def train(self, mode: bool = True) -> "FrozenStatistics":
+        return super().train(False)
+
+
+@case(
+    "validators/gradients.py:_unlike",
+    'k3c.validate(module, model, inputs=inputs, proofs=["gradients"], training=True).raise_if_failed()',
+)
+def statistics_that_only_torch_keeps_in_training(_: Path) -> Scope:
+    module = FrozenStatistics()
+    module.add_module("norm", nn.BatchNorm1d(4))
+    given = keras.Input((4,))
+    model = keras.Model(given, layers.BatchNormalization(epsilon=1e-5, momentum=0.9, name="norm")(given))
+    return NAMES | {"module": module.eval(), "model": model, "inputs": torch.randn(5, 4), "rebuilt": rebuilt}

@@ -31,6 +31,9 @@ _ROOT = 1e-6
 _SAME = 1e-9
 """Largest relative difference at which two fitted numbers count as equal."""
 
+_LAST_DIGITS = 1e-14
+"""The relative rounding error of a fitted number: 2.4999999999999996 stands for 2.5."""
+
 _ROUNDED = 1e-6
 """Largest relative difference between a number that is fitted to float32 values and the number that was meant."""
 
@@ -66,13 +69,14 @@ def _number(number: float) -> str:
 
 
 def _exact(number: float) -> float:
-    """Return the integer, square root or fraction next to a fitted number; else the number itself."""
+    """Return the integer, square root, fraction or short decimal that a fitted number stands for; else the number."""
     whole, root = float(round(number)), round(number**2) ** 0.5
     halves = round(2 / number) if abs(number) > _SAME else 0
     for exact in (whole, root, -root, 2 / halves if halves else whole):
         if abs(number - exact) <= _ROUNDED * abs(number):
             return exact
-    return number
+    decimal = float(f"{number:.12g}")
+    return decimal if abs(number - decimal) <= _LAST_DIGITS * abs(number) else number
 
 
 def _branch(case: Case) -> Iterator[Hypothesis]:

@@ -24,11 +24,14 @@ from keras3conv.formats.keras2.names import allowed_names
 from keras3conv.formats.keras2.network import MODELS, Network, OldCall, Result, layers_in, name_of, network_of
 from keras3conv.formats.keras2.operations import CLASSES, OWN, Applied, applied
 from keras3conv.formats.keras2.shapes import first_shape
+from keras3conv.frameworks.keras.internals import get_keras_mask
 from keras3conv.frameworks.keras.keras2.classes import (
+    MERGES,
     Config,
     accepted_settings,
     class_named,
     hard_sigmoid_of_keras_2,
+    has_masks,
     is_entry,
     is_of_keras,
     layers_setting,
@@ -90,7 +93,7 @@ def build(entry: Config, weight_shapes: WeightShapes) -> Built:
         ModelError: A layer cannot be created or called with the arguments in the file.
         MalformedCheckpoint: The configuration is not an architecture.
     """
-    builder = _Builder(weight_shapes)
+    builder = _Builder(weight_shapes, has_masks=has_masks(entry))
     builder.built.model = builder.model(entry, "", name_of(entry))
     return builder.built
 
@@ -98,8 +101,9 @@ def build(entry: Config, weight_shapes: WeightShapes) -> Built:
 class _Builder:
     """Creates the layers of one file, and records the differences from it."""
 
-    def __init__(self, weight_shapes: WeightShapes) -> None:
+    def __init__(self, weight_shapes: WeightShapes, *, has_masks: bool) -> None:
         self.built = Built()
+        self._has_masks = has_masks
         self._weight_shapes = weight_shapes
 
     def model(self, entry: Config, path: str, name: str) -> Any:
@@ -239,7 +243,7 @@ class _Builder:
         elif "name" in given:
             given["name"] = allowed_names([given["name"]])[given["name"]]
         try:
-            made = found(**given)
+            made = (MERGES.get(class_name, found) if self._has_masks else found)(**given)
         except raised_by_keras() as error:
             raise _failed(
                 f"Keras 3 cannot create a {class_name} with the arguments in the file", path, error
@@ -273,16 +277,21 @@ class _Operations:
         self._known, self._taken = known, taken
 
     def name(self, results: Iterable[Any], name: str) -> None:
-        """Name the operations that computed the results, and those before them, back to the first that has a name."""
-        waiting = [result._keras_history.operation for result in results if isinstance(result, keras.KerasTensor)]
-        number = 0
+        """Name the operations that computed the results, and those before them, back to the first that has a name.
+
+        The operations of the masks of the results are named as well.
+        """
+        tensors = [result for result in results if isinstance(result, keras.KerasTensor)]
+        last = {id(tensor._keras_history.operation) for tensor in tensors}
+        masks = [mask for tensor in tensors if isinstance(mask := get_keras_mask(tensor), keras.KerasTensor)]
+        waiting = [tensor._keras_history.operation for tensor in (*masks, *tensors)]
         while waiting:
             operation = waiting.pop()
             if id(operation) in self._known or isinstance(operation, keras.layers.Layer):
                 continue
             self._known.add(id(operation))
-            operation.name = name if number == 0 else self._free(name)
-            number += 1
+            operation.name = name if id(operation) in last else self._free(name)
+            last.clear()
             for node in operation._inbound_nodes:
                 waiting += [tensor._keras_history.operation for tensor in node.input_tensors]
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from keras3conv.frameworks.keras.tree import STANDS_FOR_ITS_BASE
+
 Config = Mapping[str, Any]
 
 _EVERY_LAYER = frozenset({"name", "dtype", "trainable"})
@@ -19,6 +21,61 @@ def hard_sigmoid_of_keras_2(x: Any) -> Any:
 
 # A Bidirectional creates its layers again from their configurations.
 keras.saving.register_keras_serializable("keras3conv")(hard_sigmoid_of_keras_2)
+
+
+class _MasksOfKeras2:
+    """Merges masks as Keras 2 does: a step counts if every input that has a mask counts it.
+
+    In Keras 3 it counts if one input counts it, and an input without a mask removes the masks of the others.
+    """
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """Return the merged mask; None if no input has one."""
+        masks = [one for one in mask or () if one is not None]
+        merged = masks[0] if masks else None
+        for other in masks[1:]:
+            merged = keras.ops.logical_and(merged, other)
+        return merged
+
+
+class _ConcatenatedMasksOfKeras2:
+    """Concatenates masks as Keras 2 does: a step counts if all features of all inputs count; in Keras 3 if any does."""
+
+    axis: int
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """Return the mask of the concatenated tensors; None if no input has one."""
+        if mask is None or all(one is None for one in mask):
+            return None
+        found = []
+        for tensor, one in zip(inputs, mask, strict=True):
+            counted = keras.ops.ones_like(tensor, dtype="bool")
+            if one is not None:
+                fitting = keras.ops.expand_dims(one, -1) if len(one.shape) < len(tensor.shape) else one
+                counted = keras.ops.logical_and(counted, fitting)
+            found.append(counted)
+        return keras.ops.all(keras.ops.concatenate(found, axis=self.axis), axis=-1)
+
+
+def _merging_masks(base: Any) -> Any:
+    masks = _ConcatenatedMasksOfKeras2 if base is keras.layers.Concatenate else _MasksOfKeras2
+    made = type(f"{base.__name__}OfKeras2", (masks, base), {"__module__": __name__, STANDS_FOR_ITS_BASE: True})
+    return keras.saving.register_keras_serializable("keras3conv")(made)
+
+
+MERGES = {
+    name: _merging_masks(getattr(keras.layers, name))
+    for name in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate")
+}
+"""The classes that merge masks as Keras 2 does, by the names of those of Keras."""
+
+
+def has_masks(value: Any) -> bool:
+    """Return whether a layer in a configuration makes a mask."""
+    if isinstance(value, Mapping):
+        makes_one = value.get("class_name") == "Masking" or value.get("mask_zero")
+        return bool(makes_one) or any(map(has_masks, value.values()))
+    return isinstance(value, list) and any(map(has_masks, value))
 
 
 def is_entry(value: Any) -> bool:
@@ -58,9 +115,11 @@ def layers_setting(config: Any) -> Config:
 
 
 __all__ = [
+    "MERGES",
     "accepted_settings",
     "class_named",
     "hard_sigmoid_of_keras_2",
+    "has_masks",
     "is_activation",
     "is_entry",
     "is_of_keras",

@@ -25,9 +25,9 @@ def l2_normalize(x: Any, axis: Axis = None, epsilon: float = 1e-12) -> Any:
     return ops.multiply(x, ops.rsqrt(ops.maximum(squares, epsilon)))
 
 
-def norm(tensor: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def norm(tensor: Any, axis: Axis = None, keepdims: bool | None = False) -> Any:
     """Compute tf.norm and tf.math.reduce_euclidean_norm: the Euclidean norm along axes, or of all values."""
-    return ops.sqrt(ops.sum(ops.square(tensor), axis=_axes(axis), keepdims=keepdims))
+    return ops.sqrt(ops.sum(ops.square(tensor), axis=_axes(axis), keepdims=bool(keepdims)))
 
 
 def split(value: Any, num_or_size_splits: Any, axis: int = 0) -> Any:

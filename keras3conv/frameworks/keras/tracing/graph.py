@@ -10,6 +10,7 @@ differ.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -26,7 +27,7 @@ from keras3conv.frameworks.keras.state import tensors_kept
 from keras3conv.frameworks.keras.tracing.creation import creations_recorded, draws_noted
 from keras3conv.frameworks.keras.tracing.endings import distributed, final_activation, noted_config
 from keras3conv.frameworks.keras.tracing.problems import cannot_call, cannot_follow
-from keras3conv.frameworks.keras.tracing.sizes import DEPENDS, Sizes, merged
+from keras3conv.frameworks.keras.tracing.sizes import DEPENDS, Sizes, at_accepted_sizes, merged
 from keras3conv.frameworks.keras.tracing.variables import symbolic_variables
 from keras3conv.frameworks.keras.training_only import training_only
 from keras3conv.frameworks.keras.tree import named_layers, variables_of
@@ -55,10 +56,9 @@ def graph_of(
         ModelError: The model has no input specification, or cannot be called with symbolic tensors.
     """
     keras_side.require_built(model)
-    sizes = Sizes.of(model, inputs)
     view = keras_side.view(model)
 
-    def traced(creations: bool) -> tuple[Graph, tuple[Problem, ...]]:
+    def traced(sizes: Sizes, *, creations: bool) -> tuple[Graph, tuple[Problem, ...]]:
         first, second = (
             _trace(model, _Tracer(model, is_leaf, followed, creations), sizes.structure(which), view)
             for which in (0, 1)
@@ -66,15 +66,16 @@ def graph_of(
         graph, problems = merged(first.graph, second.graph, sizes)
         return graph, (*first.problems, *problems)
 
-    graph, problems = traced(creations=False)
+    sizes, (graph, problems) = at_accepted_sizes(Sizes.of(model, inputs), partial(traced, creations=False))
     if any(DEPENDS in problem.fact for problem in problems):
-        graph, problems = traced(creations=True)
+        graph, problems = traced(sizes, creations=True)
     names = {tensor.name: given.name for tensor, given in zip(graph.inputs, sizes.inputs, strict=True)}
     written = attribute_paths(model)
     graph = replace(
         graph.pruned(),
         input_names=names,
         keeps_names=sizes.are_named,
+        margin=sizes.margin,
         written=written,
         remarks=training_only(model, written),
     )

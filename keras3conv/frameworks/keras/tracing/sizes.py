@@ -1,10 +1,10 @@
 """Choose two numbers for each dynamic size of a model's inputs, and convert the numbers back to symbolic sizes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -13,6 +13,8 @@ from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras.inputs import call_arguments
 from keras3conv.messages import lay_out
 from keras3conv.model.graph import Graph, Node, Size, Tensor, leaves, mapped
+
+T = TypeVar("T")
 
 _AXES = {2: ("batch", "length"), 3: ("batch", "length"), 4: ("batch", "height", "width")}
 _MANY_AXES = ("batch", "depth", "height", "width")
@@ -28,6 +30,13 @@ _NUMBERS: Mapping[str, tuple[int, int]] = {
 }
 
 
+_OFFSET = 8
+"""The largest number that is added to a multiple of a dynamic size: windows and croppings change a size by a few."""
+
+_SMALLEST_MARGIN, _LARGEST_MARGIN = 16, 2**15
+"""The numbers that are added to the dynamic sizes of a model that crops more, the first and the last one tried."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Input:
     """One input of a model; its shape has a number for a fixed size and a name for a dynamic size."""
@@ -39,11 +48,19 @@ class _Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """The inputs of a model with their dynamic sizes, and whether the input names are those of the user's arguments."""
+    """The inputs of a model with their dynamic sizes.
+
+    Attributes:
+        nested: The inputs as the model takes them.
+        inputs: Each input.
+        are_named: Whether the input names are those of the user's arguments.
+        margin: The number that is added to every dynamic size but that of the batch, for a model that crops its input.
+    """
 
     nested: Any
     inputs: tuple[_Input, ...]
     are_named: bool = False
+    margin: int = 0
 
     @classmethod
     def of(cls, model: keras.layers.Layer, inputs: Any) -> "Sizes":
@@ -76,11 +93,22 @@ class Sizes:
                     found.setdefault(size, (place, axis))
         return found
 
+    def larger(self) -> "Iterator[Sizes]":
+        """Yield the same inputs with larger and larger numbers; nothing if only the batch size is dynamic."""
+        margin = _SMALLEST_MARGIN if self.symbols.keys() - {"batch"} else _LARGEST_MARGIN + 1
+        while margin <= _LARGEST_MARGIN:
+            yield replace(self, margin=margin)
+            margin *= 2
+
+    def number(self, symbol: str, which: int) -> int:
+        """Return the number of a dynamic size in the first (0) or the second (1) trace."""
+        return _NUMBERS[symbol][which] + (0 if symbol == "batch" else self.margin)
+
     def structure(self, which: int) -> Any:
         """Return the inputs as symbolic tensors for one of the two traces (`which` is 0 or 1), with its numbers."""
         tensors = [
             keras.KerasTensor(
-                [_NUMBERS[size][which] if isinstance(size, str) else size for size in given.shape],
+                [self.number(size, which) if isinstance(size, str) else size for size in given.shape],
                 dtype=given.dtype,
                 name=given.name,
             )
@@ -95,12 +123,29 @@ class Sizes:
         found: list[Size] = []
         for count in range(1, len(self.symbols) + 1):
             for symbols in combinations(self.symbols, count):
-                one, two = (prod(_NUMBERS[symbol][which] for symbol in symbols) for which in (0, 1))
+                one, two = (prod(self.number(symbol, which) for symbol in symbols) for which in (0, 1))
                 factor, rest = divmod(second - first, two - one)
                 offset = first - factor * one
-                if not rest and abs(offset) <= 8:
+                if not rest and abs(offset) <= _OFFSET + self.margin:
                     found.append(Size(symbols=symbols, factor=factor, offset=offset))
         return min(found, key=lambda size: abs(size.offset), default=None)
+
+
+def at_accepted_sizes(sizes: Sizes, trace: Callable[[Sizes], T]) -> tuple[Sizes, T]:
+    """Trace a model with the first numbers that it accepts: one that crops its input needs larger ones.
+
+    Raises:
+        ModelError: The model accepts none; the error is that of the first numbers.
+    """
+    try:
+        return sizes, trace(sizes)
+    except ModelError as error:
+        for larger in sizes.larger():
+            try:
+                return larger, trace(larger)
+            except ModelError:
+                continue
+        raise error
 
 
 def _argument_names(model: keras.layers.Layer, nested: Any) -> tuple[str, ...]:
@@ -187,4 +232,4 @@ def _constants(first: Graph, second: Graph) -> Iterator[Problem]:
             yield Problem(keras=users[0], fact=fact, fixes=_FIX)
 
 
-__all__ = ["DEPENDS", "Sizes", "merged"]
+__all__ = ["DEPENDS", "Sizes", "at_accepted_sizes", "merged"]

@@ -226,3 +226,13 @@ def test_a_merged_padding_is_not_aligned_with_a_padding_of_another_branch() -> N
     right = layers.Conv2D(4, 5, strides=2)(layers.ZeroPadding2D((1, 2))(given))
     behind = layers.Conv2D(4, 3, strides=2, padding="same")(given)
     proven([left, right, behind], given)
+
+
+@pytest.mark.parametrize("crop", [1, ((2, 1), (1, 1))])
+def test_a_crop_before_a_convolution_stays_a_crop(crop: object) -> None:
+    given = keras.Input((9, 8, 3))
+    cropped = keras.layers.Cropping2D(crop)(keras.layers.Conv2D(3, 1)(given))
+    model = keras.Model(given, keras.layers.Conv2D(2, 1)(cropped))
+    report = k3c.convert(model).report
+    assert report is not None
+    report.raise_if_failed()

@@ -1,0 +1,85 @@
+"""Map the tensors of two layers whose Keras variables have names of their own, such as `weight` in place of `kernel`.
+
+The classes of TensorFlow in transformers call every kernel and every table `weight`, and store a bias as (1, n). The
+torch layer says which transform each tensor needs; the variables are told apart by their shapes.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from keras3conv.alignment.shapes import reshaping
+from keras3conv.errors import RuleError, TransformError
+from keras3conv.model.views import LayerView, TensorRef
+from keras3conv.rules.applying import may_apply, rules_for_torch
+from keras3conv.rules.rule import Rule, WeightMapping
+from keras3conv.transforms import Chain, Shape
+
+
+def renamed_mappings(torch: LayerView, keras: LayerView) -> tuple[WeightMapping, ...]:
+    """Return the mappings of all tensors of two layers; empty if the shapes allow none, or several that differ.
+
+    Args:
+        torch: A layer of a live module, whose class is known.
+        keras: A layer of a file without classes.
+    """
+    if torch.config is None or keras.kinds or not keras.tensors:
+        return ()
+    readings = [
+        found for rule in rules_for_torch(torch) if may_apply(rule, torch) and (found := _read(rule, torch, keras))
+    ]
+    effects = [_effect(reading, torch) for reading in readings]
+    return readings[0] if readings and all(effect == effects[0] for effect in effects) else ()
+
+
+def _read(rule: Rule, torch: LayerView, keras: LayerView) -> tuple[WeightMapping, ...]:
+    """Return the mappings by a rule; empty if the shapes do not fit, or do not tell the variables apart."""
+    try:
+        found = tuple(_mappings(rule, torch, list(keras.tensors)))
+    except (RuleError, TransformError, LookupError):
+        return ()  # the rule does not allow these shapes
+    placed = {path for mapping in found for path in (*mapping.torch, *mapping.keras)}
+    kept = {tensor.path for tensor in torch.tensors if tensor.role not in rule.ignored}
+    return found if placed == kept | {tensor.path for tensor in keras.tensors} else ()
+
+
+def _mappings(rule: Rule, torch: LayerView, free: list[TensorRef]) -> Iterator[WeightMapping]:
+    tensors = {tensor.role: tensor for tensor in torch.tensors}
+    for mapping in rule.weights({**rule.config_of(torch), "inputs": torch.run.inputs}):
+        if not tensors.keys() & set(mapping.torch):
+            continue
+        given = [tensors[role] for role in mapping.torch]
+        (shape,) = mapping.transform.shapes(tuple(tensor.shape for tensor in given))
+        chosen = _chosen(free, shape)
+        free.remove(chosen)
+        transform = mapping.transform
+        if shape != chosen.shape:
+            transform = Chain(transform, reshaping(shape, chosen.shape))
+        yield WeightMapping(torch=tuple(tensor.path for tensor in given), keras=(chosen.path,), transform=transform)
+
+
+def _chosen(free: Sequence[TensorRef], shape: Shape) -> TensorRef:
+    """Return the only variable of a shape, ignoring axes of size one; raise `LookupError` if there is not one."""
+    fitting = [tensor for tensor in free if _without_ones(tensor.shape) == _without_ones(shape)]
+    if len(fitting) != 1:
+        raise LookupError(f"{len(fitting)} variables have the shape {shape}")
+    return fitting[0]
+
+
+def _without_ones(shape: Shape) -> Shape:
+    return tuple(size for size in shape if size != 1)
+
+
+def _effect(reading: Sequence[WeightMapping], torch: LayerView) -> dict[str, list[float]]:
+    """Return where the elements of the torch tensors go, by Keras path: two readings may differ in form alone."""
+    shapes = {tensor.path: tensor.shape for tensor in torch.tensors}
+    found: dict[str, list[float]] = {}
+    for mapping in reading:
+        arrays = tuple(np.arange(float(np.prod(shapes[path]))).reshape(shapes[path]) for path in mapping.torch)
+        found |= {
+            path: made.ravel().tolist() for path, made in zip(mapping.keras, mapping.transform(arrays), strict=True)
+        }
+    return found
+
+
+__all__ = ["renamed_mappings"]

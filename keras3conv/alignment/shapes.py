@@ -1,0 +1,31 @@
+"""Make the transform between two shapes that differ in axes of size one only."""
+
+from keras3conv.errors import TransformError
+from keras3conv.transforms import Axes, Same, Shape, Transform
+
+_AXIS_NAMES = "abcdefghijklmnop"
+
+
+def reshaping(torch: Shape, keras: Shape) -> Transform:
+    """Return the transform between two shapes that differ only in axes of size 1.
+
+    Raises:
+        TransformError: The shapes differ in other axes.
+    """
+    if torch == keras:
+        return Same()
+    if [size for size in torch if size != 1] != [size for size in keras if size != 1]:
+        raise TransformError(
+            f"the shapes {torch} and {keras} differ in more than axes of size 1, so no transform is obvious; give the "
+            "argument transform"
+        )
+    return Axes(f"{_axes(torch)} -> {_axes(keras)}")
+
+
+def _axes(shape: Shape) -> str:
+    """Return one side of an `Axes` pattern: a letter for each axis in order, "1" for an axis of size 1."""
+    names = iter(_AXIS_NAMES)
+    return " ".join("1" if size == 1 else next(names) for size in shape)
+
+
+__all__ = ["reshaping"]

@@ -1,0 +1,228 @@
+"""Make masks, padding and wide integers: the inputs in which a model that ignores them computes something else."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras3conv.frameworks.shared.inputs import SEED, Inputs, as_array, is_array
+from keras3conv.frameworks.shared.inputs_scaled import with_arrays
+from keras3conv.frameworks.shared.layout import channels_first
+from keras3conv.frameworks.shared.recording import flatten
+from keras3conv.model.views import InputSpec
+from keras3conv.transforms import Array
+
+_RANGES = (256, 64, 16, 8, 4)
+"""The sizes of the ranges of integers that are tried, the largest first; a smaller table refuses the larger ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """Inputs in which the integers of one array are replaced.
+
+    Attributes:
+        end: The largest integer; the smallest is 0.
+        inputs: The inputs.
+        as_mask: The same, with every integer but 0 replaced by 1: a side that returns the same reads them as a mask.
+        negative: The same with the opposite sign; None if the dtype has no sign.
+    """
+
+    end: int
+    inputs: Inputs
+    as_mask: Inputs
+    negative: Inputs | None
+
+
+def random_codes(generator: np.random.Generator, rows: int, shape: tuple[int, ...]) -> Array:
+    """Return random row indices into a table with this number of rows, including the first and the last row."""
+    codes = generator.integers(0, rows, shape)
+    steps = codes.reshape(len(codes), -1)
+    for sample, row in ((0, rows - 1), (-1, 0)):
+        steps[sample, 0] = row  # the first step of a sample is never padding
+    if len(codes) == 1:
+        steps[0, -1] = rows - 1
+    return codes
+
+
+def random_mask(shape: tuple[int, ...]) -> Array:
+    """Return a mask of True and False: a batch of rows of steps, or of matrices.
+
+    Sample 0 of several allows everything. In the rows of the others the last steps are False, as in padding. In a
+    matrix random elements are False, but not the first of a row, because a row that allows nothing has no result.
+    """
+    everything = np.ones(shape, dtype=bool)
+    if len(shape) < 2:
+        return everything
+    if len(shape) == 2:
+        return padded(everything, 0, other=True)
+    found = np.random.default_rng(SEED).random(shape) < 0.5
+    found[..., 0] = True
+    found[: 1 if len(found) > 1 else 0] = True
+    return found
+
+
+def padded(array: Array, padding: float | None, *, other: float | None = None, place: int = 0) -> Array:
+    """Return a batch of sequences with padding at the end of all samples but the first, to different lengths.
+
+    The padding value occurs nowhere else, as in real inputs, because a module may count the steps by it.
+
+    Args:
+        array: Tokens of shape (batch, steps), or steps of features; of one sample, this one is padded.
+        padding: The value that the model masks; None if it masks nothing.
+        other: The value that replaces an accidental padding value; by default 1, or 0.
+        place: The place of the input among several: each leaves another sample without padding.
+    """
+    if padding is None or array.ndim < 2:
+        return array
+    other = (1 if padding == 0 else 0) if other is None else other
+    array, steps = np.where(array == padding, np.asarray(other, array.dtype), array), array.shape[1]
+    whole = 1 if len(array) > 1 else 0
+    rows = [(place + number) % len(array) for number in range(whole, len(array))]
+    for number, row in enumerate(rows):
+        array[row, max(1, steps * (len(rows) - number) // (len(rows) + 1)) :] = padding
+    return array
+
+
+def with_padding(given: Inputs, specs: Sequence[InputSpec], mask_values: Sequence[float]) -> Inputs | None:
+    """Return the inputs with padded steps at the end of samples; None if nothing can be padded.
+
+    Of several inputs one may be a mask that belongs to another, so several are padded only if Keras masks all of them.
+
+    Args:
+        given: The inputs of both sides.
+        specs: The input specification of the Keras model.
+        mask_values: The values that the Keras model masks.
+    """
+    keras = [as_array(value) for _, value in flatten(given.keras, is_array)]
+    torch = [as_array(value) for _, value in flatten(given.torch, is_array)]
+    values = [_padding_of(array, mask_values) for array in keras]
+    if len(keras) > 1 and (len(specs) != len(keras) or any(spec.padding is None for spec in specs)):
+        return None
+    if None in values or len(keras) != len(torch) or has_padding(given, mask_values):
+        return None
+    pairs = list(zip(torch, keras, strict=True))
+    if any(
+        first.ndim > 3 or first.shape != second.shape or not np.array_equal(first, second) for first, second in pairs
+    ):
+        return None
+    made = [padded(array, value, place=place) for place, (array, value) in enumerate(zip(keras, values, strict=True))]
+    return with_arrays(given, [new.astype(old.dtype) for new, old in zip(made, torch, strict=True)], made)
+
+
+def _padding_of(array: Array, mask_values: Sequence[float]) -> float | None:
+    """Return the value that pads an input; None if the model masks none of its values."""
+    is_tokens = array.dtype.kind in "iu" or array.ndim < 3
+    fitting = [value for value in mask_values if not (is_tokens and value)]
+    return max(fitting, key=abs) if fitting and array.ndim >= 2 else None
+
+
+def has_padding(given: Inputs, mask_values: Sequence[float]) -> bool:
+    """Return whether a sample of a Keras input ends with a step that the model masks."""
+    for _, value in flatten(given.keras, is_array):
+        array = as_array(value)
+        if array.ndim < 2 or array.dtype.kind not in "iuf":
+            continue
+        last = array[:, -1].reshape(len(array), -1)
+        if any(bool(np.all(last == mask, axis=1).any()) for mask in mask_values):
+            return True
+    return False
+
+
+def padded_at_the_start(given: Inputs, mask_values: Sequence[float]) -> Inputs | None:
+    """Return padded inputs with the steps of all sequences in the opposite order, so that the padding comes first.
+
+    None if the inputs are not padded, or not the same on both sides.
+    """
+    if not has_padding(given, mask_values):
+        return None
+    torch, keras = ([as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras))
+    if len(torch) != len(keras) or any(first.shape != other.shape for first, other in zip(torch, keras, strict=True)):
+        return None
+
+    def turned(array: Array) -> Array:
+        return np.ascontiguousarray(np.flip(array, 1)) if array.ndim >= 2 else array
+
+    return with_arrays(given, map(turned, torch), map(turned, keras))
+
+
+def with_masks(given: Inputs) -> Inputs | None:
+    """Return the inputs with a pattern in every input that consists of ones only; None without such an input."""
+    sides = [[as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras)]
+    changed = [[_pattern(array) for array in side] for side in sides]
+    if all(new is None for side in changed for new in side):
+        return None
+    return with_arrays(given, *changed)
+
+
+def _pattern(array: Array) -> Array | None:
+    is_mask = array.dtype.kind in "biu" and array.ndim >= 2 and bool(np.all(array == 1))
+    return random_mask(array.shape).astype(array.dtype) if is_mask else None
+
+
+def wider_integers(given: Inputs, rows: Iterable[int] = ()) -> Iterator[Iterator[Range]]:
+    """Yield for each input of integers the ranges to try, the largest first.
+
+    Args:
+        given: The inputs of both sides.
+        rows: The sizes of the embedding tables of the model, which are tried as well.
+    """
+    sides = [[as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras)]
+    for place, array in enumerate(sides[1]):
+        layouts = [(other, in_torch) for other, values in enumerate(sides[0]) if (in_torch := _layout(values, array))]
+        if array.dtype.kind in "iu" and array.size and len(layouts) == 1:
+            yield _ranges(given, sides, (layouts[0][0], place), layouts[0][1], sorted({*_RANGES, *rows}, reverse=True))
+
+
+def _layout(torch: Array, keras: Array) -> Callable[[Array], Array] | None:
+    """Return the function that brings the values of a Keras input into torch's layout; None if they are others."""
+    for layout in (np.asarray, channels_first) if keras.ndim > 2 else (np.asarray,):
+        moved = layout(keras)
+        if torch.dtype.kind in "iu" and torch.shape == moved.shape and np.array_equal(torch, moved):
+            return layout
+    return None
+
+
+def _ranges(
+    given: Inputs,
+    sides: Sequence[Sequence[Array]],
+    places: tuple[int, int],
+    layout: Callable[[Array], Array],
+    sizes: Sequence[int],
+) -> Iterator[Range]:
+    torch, keras = (side[place] for side, place in zip(sides, places, strict=True))
+    limits = [np.iinfo(array.dtype) for array in (torch, keras)]
+    highest = min(int(limit.max) for limit in limits)
+
+    def replaced(codes: Array) -> Inputs:
+        changed = []
+        for arrays, place, values in zip(sides, places, (layout(codes), codes), strict=True):
+            changed.append([values.astype(old.dtype) if at == place else None for at, old in enumerate(arrays)])
+        return with_arrays(given, *changed)
+
+    for size in sizes:
+        end = min(size - 1, highest)
+        if end <= int(keras.max()):
+            return
+        codes = _covering(end + 1, keras.shape)
+        negative = replaced(-codes) if all(limit.min < 0 for limit in limits) else None
+        yield Range(end=end, inputs=replaced(codes), as_mask=replaced(np.minimum(codes, 1)), negative=negative)
+
+
+def _covering(size: int, shape: tuple[int, ...]) -> Array:
+    """Return integers from 0 to `size - 1`, as many different ones as there is room for, and both ends."""
+    generator, room = np.random.default_rng(SEED), int(np.prod(shape))
+    codes = np.arange(room) % size if room >= size else generator.choice(size, room, replace=False)
+    codes[-1], codes[0] = size - 1, 0 if room > 1 else size - 1
+    return generator.permutation(codes).reshape(shape)
+
+
+__all__ = [
+    "has_padding",
+    "padded",
+    "padded_at_the_start",
+    "random_codes",
+    "random_mask",
+    "wider_integers",
+    "with_masks",
+    "with_padding",
+]

@@ -1,0 +1,74 @@
+"""Find out which batch normalisations of a torch module take the statistics of the batch in training mode."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from keras3conv.errors import RAISED_BY_MODELS
+from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.frameworks.torch.modes import generators_kept
+from keras3conv.frameworks.torch.substitutes import running_tensors, substituted
+from keras3conv.frameworks.torch.tensors import named_tensors
+
+_TRAINING = 5
+"""The position of `training` in the arguments of `F.batch_norm`; the tensors of the layer are before it."""
+
+
+def batch_statistics(module: nn.Module, inputs: object) -> Mapping[str, bool]:
+    """Return for each tensor of a batch normalisation, by its path, whether its layer takes the batch's statistics.
+
+    The module runs once in training mode, as `module.train()` sets it: a layer may be frozen by an own `train`, or be
+    called as `F.batch_norm(..., training=False)`. Its tensors, flags and random generators are unchanged afterwards.
+
+    Args:
+        module: The module.
+        inputs: The inputs of the module; see `torch_side.run`.
+
+    Returns:
+        The layers that ran; nothing if the module raises in training mode (it needs more samples).
+    """
+    args, kwargs = torch_side.call_arguments(module, inputs)
+    values = running_tensors(module, {}, float64=False)
+    tensors = dict(named_tensors(module)) | values
+    calls = _Calls()
+    with ExitStack() as contexts:
+        for mode in (torch.no_grad(), generators_kept(), torch_side.evaluating(module), substituted(module, values)):
+            contexts.enter_context(mode)
+        module.train()
+        contexts.enter_context(calls)
+        try:
+            module(*args, **kwargs)
+        except RAISED_BY_MODELS:
+            return {}
+    return {path: calls.found[id(tensor)] for path, tensor in tensors.items() if id(tensor) in calls.found}
+
+
+class _Calls(TorchFunctionMode):
+    """Records the calls of `F.batch_norm`.
+
+    Attributes:
+        found: For each tensor of a layer, by its id, whether a call takes the statistics of the batch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[int, bool] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is nn.functional.batch_norm:
+            training = args[_TRAINING] if len(args) > _TRAINING else kwargs.get("training", False)
+            self._note((*args[1:_TRAINING], *kwargs.values()), taken=bool(training))
+        return func(*args, **kwargs)
+
+    def _note(self, tensors: Iterable[Any], *, taken: bool) -> None:
+        for tensor in tensors:
+            if isinstance(tensor, torch.Tensor):
+                self.found[id(tensor)] = taken or self.found.get(id(tensor), False)
+
+
+__all__ = ["batch_statistics"]

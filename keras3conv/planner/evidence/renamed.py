@@ -1,0 +1,39 @@
+"""Pair the layers of a file whose variables have names of their own: equal paths and shapes pair.
+
+See `alignment.renamed` for the names.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from keras3conv.alignment.binding import RULE
+from keras3conv.alignment.pair import Evidence, Pair
+from keras3conv.alignment.renamed import renamed_mappings
+from keras3conv.model.paths import join_layers
+from keras3conv.model.views import LayerView
+from keras3conv.planner.evidence import names
+from keras3conv.planner.evidence.structure import Unmatched
+
+
+def renamed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
+    """Yield pairs of layers with the same words in their paths, if the shapes allow one reading."""
+    keras, torch = _by_words(unmatched.keras_layers), _by_words(unmatched.torch_layers)
+    for words, layers in torch.items():
+        others = keras.get(words, [])
+        if len(layers) == len(others) == 1 and (mappings := renamed_mappings(layers[0], others[0])):
+            yield Pair(
+                torch=join_layers(path for mapping in mappings for path in mapping.torch),
+                keras=join_layers(path for mapping in mappings for path in mapping.keras),
+                rule=RULE,
+                weights=mappings,
+                evidence=(Evidence(kind="name", detail=" ".join(words)),),
+            )
+
+
+def _by_words(layers: Sequence[LayerView]) -> dict[tuple[str, ...], list[LayerView]]:
+    found: dict[tuple[str, ...], list[LayerView]] = {}
+    for layer in layers:
+        found.setdefault(names.words(layer.path), []).append(layer)
+    return found
+
+
+__all__ = ["renamed_pairs"]
