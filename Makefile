@@ -20,7 +20,7 @@ STAMP := .venv/.installed
 PYTEST := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo fuzz test test-full test-fast test-core test-processes test-package test-torch test-torch-models test-torch-builder test-torch-validators \
+.PHONY: help demo fuzz test-time test test-full test-fast test-core test-processes test-package test-torch test-torch-models test-torch-builder test-torch-validators \
 	test-world test-laws test-backends test-backends-torch test-backends-jax test-backends-tensorflow lint format types \
 	docs dist bench bench-full clean
 
@@ -96,6 +96,9 @@ test-backends-jax: $(STAMP)
 
 test-backends-tensorflow: $(STAMP)
 	KERAS_BACKEND=tensorflow $(PYTEST) tests/backends
+
+test-time: $(STAMP) ## measure how long the tests take, and write it into the README
+	$(BIN)/python -m docs.tools.time_of_tests
 
 fuzz: $(STAMP) ## change good files at random for an hour, or FUZZ_SECONDS for each format
 	$(BIN)/python -m tests.support.fuzzing all $(FUZZ_SECONDS)

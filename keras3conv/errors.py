@@ -13,6 +13,33 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
+from keras3conv.width import folded
+
+__all__ = [
+    "AlignmentError",
+    "BudgetExceeded",
+    "FileError",
+    "IncompleteCheckpoint",
+    "InputError",
+    "Keras3ConvError",
+    "MalformedCheckpoint",
+    "MissingExtra",
+    "ModelError",
+    "NoData",
+    "Problem",
+    "ProofError",
+    "RuleError",
+    "TransferError",
+    "TransformError",
+    "UnsafeCheckpoint",
+    "UnsupportedLayerError",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 RAISED_BY_MODELS = (
     ArithmeticError,
     AssertionError,
@@ -66,10 +93,31 @@ def _escaped(line: str) -> str:
 
 
 class Keras3ConvError(Exception):
-    """The base class of all errors that keras3conv raises on purpose. The message has no control characters."""
+    """The base class of all errors that keras3conv raises on purpose.
+
+    The message has no control characters. Printed, it is folded to the width of the terminal. In an f-string it keeps
+    its lines, because it becomes a part of another message.
+    """
 
     def __init__(self, *args: object) -> None:
         super().__init__(*(printable(entry) if isinstance(entry, str) else entry for entry in args))
+
+    @property
+    def message(self) -> str:
+        """The message with its lines as they were written."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        kind = type(self)
+        return folded(self.message, before=len(f"{kind.__module__}.{kind.__qualname__}: "))
+
+    def __format__(self, specification: str) -> str:
+        return format(self.message, specification)
+
+
+def message_of(error: BaseException) -> str:
+    """Return the message of an error with its lines as they were written, to use it in another message."""
+    return error.message if isinstance(error, Keras3ConvError) else str(error)
 
 
 class TransformError(Keras3ConvError, ValueError):

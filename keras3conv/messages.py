@@ -228,9 +228,17 @@ def lay_out(headline: str, problems: Sequence[Problem], *, limit: int = 20) -> s
     return "\n".join(lines)
 
 
+_LETTERS = frozenset("AEFHILMNORSX")
+"""The letters whose own names begin with a vowel: an LSTM, an RNN."""
+
+_VOWEL = re.compile(r"(?!one|use|eu|uint|uni(?![nm]))[aeiou]", re.IGNORECASE)
+
+
 def with_article(noun: str) -> str:
-    """Return a noun with its article: "an int", "a tuple"."""
-    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+    """Return a noun with its article: "an int", "a tuple", "an LSTM", "a UNet"."""
+    is_spelled = len(noun) > 1 and noun[:2].isupper()
+    takes_an = noun[0] in _LETTERS if is_spelled else _VOWEL.match(noun) is not None
+    return f"{'an' if takes_an else 'a'} {noun}"
 
 
 def count(number: int, noun: str, plural: str = "") -> str:

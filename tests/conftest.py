@@ -1,10 +1,8 @@
 """Fixtures and collection rules of all groups of tests. Each group (a folder) runs in a separate process."""
 
 import gc
-import math
 import os
-import sys
-from collections.abc import Iterator
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # The tensors of the tests are tiny: threads that wait for each other would take most of the processor time.
 for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(variable, "1")
+# Messages and listings are folded to the width of the terminal; names of temporary folders would move the line breaks.
+WIDTH = shutil.get_terminal_size((80, 24)).columns
+os.environ["COLUMNS"] = "1000"
 # Without oneDNN, which tensorflow enables only on some processors, it has no channels-first and no dilated convolution.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # JAX compiles every operation for every shape and runs it once: fast compilation matters more than fast code.
@@ -40,6 +41,11 @@ _QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthC
 settings.register_profile("quick", _QUICK)
 settings.register_profile("thorough", _QUICK, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let pytest itself print for the terminal that there is."""
+    session.config.get_terminal_writer().fullwidth = WIDTH
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -74,16 +80,3 @@ def shared() -> Path:
         if (candidate / "mlperf_tiny_resnet8.h5").is_file():
             return candidate
     pytest.skip(f"no shared data in {folder}: set KERAS3CONV_SHARED")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def unlimited_search() -> Iterator[None]:
-    """Disable the time limit of the search for causes, so that results do not depend on the speed of the machine."""
-    if "torch" not in sys.modules:
-        yield
-        return
-    from keras3conv.validators.diagnosis import causes
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(causes, "SEARCH_SECONDS", math.inf)
-        yield

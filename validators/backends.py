@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
-from keras3conv.errors import ModelError, Problem
+from keras3conv.errors import ModelError, Problem, message_of
 from keras3conv.frameworks import processes as other_process
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.numerics.difference import Judgement, judge
@@ -51,7 +51,7 @@ def check(subject: Subject) -> Section:
         try:
             other_process.save(subject.keras, subject.required_inputs.keras, Path(folder))
         except ModelError as error:
-            return _skipped(str(error))
+            return _skipped(message_of(error))
         runs = other_process.run_all(Path(folder), installed)
     finished = {f"keras on {name}": run for name, run in runs.items() if isinstance(run, Recording)}
     refused = {name: run for name, run in runs.items() if isinstance(run, other_process.Refusal)}

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from keras3conv.alignment.pair import Pair
-from keras3conv.errors import ModelError, Problem
+from keras3conv.errors import ModelError, Problem, message_of
 from keras3conv.frameworks.shared.inputs import SEED
 from keras3conv.frameworks.shared.layout import channels_first
 from keras3conv.frameworks.shared.layout import moved as moved_shape
@@ -88,7 +88,7 @@ def check(subject: Subject) -> Section:
         norms = tuple(batch_norms(subject, frozen))
         training = list(_compare_gradients(subject, loss_weights, norms)) if norms else []
     except ModelError as error:
-        return _skipped(str(error))
+        return _skipped(message_of(error))
     comparisons = [_without_rounded_constants(subject, comparison) for comparison in (*inference, *training)]
     failed = [index for index, comparison in enumerate(comparisons) if not comparison.passed]
     worst = max((comparison.error for comparison in inference), default=0.0)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras3conv.errors import Problem, TransformError
+from keras3conv.errors import Problem, TransformError, message_of
 from keras3conv.numerics.difference import compare, same_bits
 from keras3conv.report.values import Section, Table
 from keras3conv.rules.rule import WeightMapping
@@ -29,7 +29,7 @@ def check(subject: Subject) -> Section:
             try:
                 fact = _difference(mapping, torch, keras)
             except TransformError as error:  # the other side has no tensor for this value
-                fact = str(error)
+                fact = message_of(error)
             if fact:
                 problems.append(Problem(torch=pair.torch, keras=pair.keras, fact=fact, fixes=_FIXES))
     total = sum(len(mapping.keras) for mapping in subject.plan.mappings)

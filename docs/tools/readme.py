@@ -8,8 +8,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
+TEST_TIME = ROOT / "benchmarks" / "TESTS.md"
 
 BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->"
+TESTS_BEGIN, TESTS_END = "<!-- tests: begin -->", "<!-- tests: end -->"
 INSTALL_BEGIN, INSTALL_END = "<!-- size: begin -->", "<!-- size: end -->"
 
 AS_IN_THE_README = "as in the README"
@@ -18,7 +20,9 @@ AS_IN_THE_README = "as in the README"
 
 def with_numbers(text: str) -> str:
     """Return the text of the README with the current numbers."""
-    return _between(_between(text, BEGIN, f"{table()}\n", END), INSTALL_BEGIN, size(), INSTALL_END)
+    text = _between(text, BEGIN, f"{table()}\n", END)
+    text = _between(text, TESTS_BEGIN, time_of_tests(), TESTS_END)
+    return _between(text, INSTALL_BEGIN, size(), INSTALL_END)
 
 
 def table() -> str:
@@ -114,6 +118,14 @@ def size() -> str:
     """Return the size of the environment that the README makes."""
     sizes = [row[4] for row in _rows("docs/versions.md", "environment") if row[0] == AS_IN_THE_README]
     return f"{int(sizes[0].replace(',', '')) / 1000:.1f} GB"
+
+
+def time_of_tests() -> str:
+    """Return how long `make test` took when it was last measured."""
+    if not TEST_TIME.is_file():
+        return "takes a time that `python -m docs.tools.time_of_tests` measures"
+    ((_, minutes, processors, _),) = _rows("benchmarks/TESTS.md", "command")
+    return f"took {minutes} minutes on {processors} processors ([measured](benchmarks/TESTS.md))"
 
 
 def _found(path: str, pattern: str) -> re.Match[str]:

@@ -9,7 +9,7 @@ from keras3conv.alignment.pair import Evidence, EvidenceKind, Pair, misfit, tens
 from keras3conv.alignment.proposals import call_that_fits
 from keras3conv.alignment.renamed import renamed_mappings
 from keras3conv.alignment.shapes import reshaping
-from keras3conv.errors import AlignmentError, Problem, TransformError
+from keras3conv.errors import AlignmentError, Problem, TransformError, message_of
 from keras3conv.messages import lay_out
 from keras3conv.model.paths import join_layers, separator, split_layers
 from keras3conv.model.views import LayerView, ModelView, TensorRef
@@ -168,7 +168,7 @@ def check_names(torch: ModelView, keras: ModelView, named: Iterable[tuple[Sequen
 def _unknown(view: ModelView, path: str, names: Sequence[str]) -> str:
     if any(layer.path == path for layer in view.layers):
         return "this layer has no tensors of its own, so it cannot be paired"
-    nearest = get_close_matches(path, names, n=2 * _SHOWN_NAMES, cutoff=0.0)
+    nearest = get_close_matches(path, filter(None, names), n=2 * _SHOWN_NAMES, cutoff=0.0)
     # Leave out the tensors of a layer in the list: their names are similar too, but add no information.
     inside = tuple(f"{name}{separator(view.side)}" for name in nearest)
     distinct = [name for name in nearest if not name.startswith(inside)]
@@ -179,7 +179,8 @@ def _unknown(view: ModelView, path: str, names: Sequence[str]) -> str:
 
 
 def _layers_by_path(view: ModelView) -> dict[str, LayerView]:
-    return {layer.path: layer for layer in units(view, ties=True) if layer.path}
+    """Return the layers by path; the model itself, whose path is empty, only if it has tensors of its own."""
+    return {layer.path: layer for layer in units(view, ties=True) if layer.path or layer.tensors}
 
 
 def _as_one_layer(layers: Sequence[LayerView], view: ModelView) -> LayerView:
@@ -211,7 +212,7 @@ def _pair_of_tensors(
             raise TransformError(fact)
     except TransformError as error:
         fixes = call_that_fits(tuple(torch_tensors.values()), tuple(keras_tensors.values()))
-        problem = Problem(torch=torch_name, keras=keras_name, fact=str(error), fixes=fixes)
+        problem = Problem(torch=torch_name, keras=keras_name, fact=message_of(error), fixes=fixes)
         raise AlignmentError(lay_out(headline, [problem])) from None
     return Pair(torch=torch_name, keras=keras_name, rule=RULE, weights=(mapping,), evidence=(evidence,))
 

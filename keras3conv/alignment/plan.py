@@ -13,6 +13,7 @@ from keras3conv.messages import count, lay_out
 from keras3conv.model.views import ModelView, Side
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Transform
+from keras3conv.width import folded
 
 _ACCEPT = ("k3c.transfer(source, target, plan, accept_difference=True)", "plan = plan.accepting_difference()")
 
@@ -175,7 +176,7 @@ class Alignment:
     def __str__(self) -> str:
         from keras3conv.alignment import text as alignment_text
 
-        return alignment_text.describe(self)
+        return folded(alignment_text.describe(self))
 
     def _repr_html_(self) -> str:
         from keras3conv.alignment import text as alignment_text

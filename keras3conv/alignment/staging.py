@@ -9,9 +9,10 @@ import numpy as np
 from keras3conv.alignment.forced import is_forced
 from keras3conv.alignment.pair import tensors_by_path
 from keras3conv.alignment.plan import Alignment
-from keras3conv.errors import Problem, TransferError, TransformError
+from keras3conv.errors import Problem, TransferError, TransformError, message_of
 from keras3conv.messages import count, lay_out
 from keras3conv.model.views import ModelView, TensorRef
+from keras3conv.model.wrappers import named_as
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Array
 
@@ -150,7 +151,7 @@ class Staging:
         except TransformError as error:
             where = (*targets, *sources)[0]
             side = self.target.side if targets else self.source.side
-            raise self._refused([Problem.on(side, where, str(error))]) from error
+            raise self._refused([Problem.on(side, where, message_of(error))]) from error
         return {path: self._fitted(path, array, mapping) for path, array in zip(targets, results, strict=True)}
 
     def _fitted(self, path: str, array: Array, mapping: WeightMapping) -> Array:
@@ -189,13 +190,14 @@ def _untied(path: str) -> tuple[str, ...]:
 def stage(plan: Alignment, source: ModelView, target: ModelView, *, cast: bool = False) -> Staging:
     """Check that a plan is complete and made for these two models, and prepare the transfer.
 
-    Only the values of tied weights are read from the source.
+    Only the values of tied weights are read from the source. Its names may have the prefix of a wrapper.
 
     Raises:
         AlignmentError: The plan has problems, or the probe found an output difference that may come from its weights.
         TransferError: The plan was made for other models, or has different values for tied weights.
     """
     (plan.accepting_difference() if is_forced(plan) else plan).check()
+    source = named_as(source, plan.torch)
     for view in (source, target):
         planned = plan.torch if view.side == "torch" else plan.keras
         if view.fingerprint != planned.fingerprint:

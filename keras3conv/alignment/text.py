@@ -1,6 +1,6 @@
 """Show a plan as text, and as HTML for notebooks. Lines that differ only in a number ("block.0.fc") become one line."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from keras3conv.alignment.pair import Pair, Plan
@@ -10,6 +10,7 @@ from keras3conv.report import notebook
 from keras3conv.report.cells import visible
 from keras3conv.report.grids import LONG
 from keras3conv.report.values import Status
+from keras3conv.width import columns, fitted_table
 
 SHOWN_PROBLEMS = 20
 """The maximum number of problems to list; the text ends with the number of those left out."""
@@ -27,20 +28,13 @@ class _Part:
     rows: tuple[tuple[str, ...], ...]
 
 
-Layout = Callable[[Sequence[str], Sequence[Sequence[str]]], Sequence[str]]
-"""Returns the lines of a table from the names of its columns and its rows."""
-
-
-def describe(plan: Plan, layout: Layout | None = None) -> str:
+def describe(plan: Plan) -> str:
     """Return a plan as text: a summary, tables of pairs, unconfirmed pairs and ignored tensors, and the problems.
 
-    Args:
-        plan: The plan.
-        layout: Lays out a table; by default every row is one line.
+    The tables fit the terminal.
     """
-    layout = layout or table
     blocks = ["\n".join([summary(plan), *map(visible, plan.notes)])]
-    blocks += ["\n  ".join([part.heading, *layout(part.columns, part.rows)]) for part in _parts(plan)]
+    blocks += ["\n  ".join([part.heading, *_table(part)]) for part in _parts(plan)]
     if problems := _problems(plan):
         headline = f"{count(len(plan.problems()), 'problem')}:"
         blocks.append(visible(lay_out(headline, problems, limit=SHOWN_PROBLEMS), keep="\n"))
@@ -82,18 +76,24 @@ def unconfirmed_reason(pairs: Sequence[Pair]) -> str:
     return f"no run has confirmed the pairs of {', '.join(paths[:_SHOWN_PAIRS])}{more}; validate two live models"
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def _table(part: _Part) -> list[str]:
+    """Return the lines of a table that fits the terminal after an indentation of two characters."""
+    rows = [tuple(map(visible, row)) for row in part.rows]
+    return fitted_table(part.columns, rows, columns() - 2)
+
+
+def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return the lines of a table in aligned columns: the column names, a ruler, the rows."""
-    shown = [tuple(columns), *(tuple(visible(cell) for cell in row) for row in rows)]
-    widths = [max(len(row[place]) for row in shown) for place in range(len(columns))]
+    shown = [tuple(names), *(tuple(visible(cell) for cell in row) for row in rows)]
+    widths = [max(len(row[place]) for row in shown) for place in range(len(names))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown]
     return [lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]]
 
 
 def _parts(plan: Plan) -> Iterator[_Part]:
     if plan.pairs:
-        columns = ("torch", "keras", "layer", "decided by", "pairs", "tensors")
-        yield _Part(heading="Pairs", columns=columns, rows=tuple(_pair_rows(plan)))
+        names = ("torch", "keras", "layer", "decided by", "pairs", "tensors")
+        yield _Part(heading="Pairs", columns=names, rows=tuple(_pair_rows(plan)))
     if unconfirmed := tuple(_unconfirmed_rows(plan)):
         heading = "Not confirmed: no run of the models confirmed these pairs"
         yield _Part(heading=heading, columns=("torch", "keras", "other candidates"), rows=unconfirmed)

@@ -12,7 +12,8 @@ import numpy as np
 
 from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.program.program import Program
-from keras3conv.errors import InputError
+from keras3conv.errors import InputError, message_of
+from keras3conv.messages import with_article
 from keras3conv.model.graph import Graph, refs
 from keras3conv.model.views import Side
 from keras3conv.report.report import Report
@@ -141,7 +142,7 @@ class Conversion:
             module.load_state_dict(state_dict)
         except RuntimeError as error:
             raise InputError(
-                f"the state dict does not fit the converted module: {' '.join(str(error).split())}"
+                f"the state dict does not fit the converted module: {' '.join(message_of(error).split())}"
             ) from None
         files = () if out is None else (Path(out),)
         return self.transfer(module, target, self.alignment, files, overwrite=overwrite)
@@ -155,7 +156,7 @@ class Conversion:
         """Return the verdict, the code and the certificate, for notebooks."""
         from keras3conv.report import notebook
 
-        name = f"{self.program.name}, as a {'PyTorch module' if self.target == 'torch' else 'Keras model'}"
+        name = f"{self.program.name}, as {with_article('PyTorch module' if self.target == 'torch' else 'Keras model')}"
         made = [notebook.title(name, None if self.report is None else self.report.status)]
         made.append(
             notebook.paragraph(f"{len(self.alignment.pairs):,} pairs of layers, {self.source.count(chr(10)):,} lines")

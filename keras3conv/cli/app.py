@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TextIO
 import typer
 from typer.core import TyperGroup
 
-from keras3conv.errors import Keras3ConvError, MissingExtra, ProofError
+from keras3conv.errors import Keras3ConvError, MissingExtra, ProofError, message_of
 
 if TYPE_CHECKING:
     pass
@@ -202,7 +202,7 @@ def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError) -> int:
         if package not in _EXTRAS:
             raise error
         error = MissingExtra("this command", package, _EXTRAS[package])
-    complain(f"{type(error).__name__}: {as_options(str(error))}")
+    complain(f"{type(error).__name__}: {as_options(message_of(error))}")
     return FAILED if isinstance(error, ProofError) else UNUSABLE
 
 
@@ -218,6 +218,6 @@ def note(text: str) -> None:
 
 def complain(text: str) -> None:
     """Print an error on stderr, not wider than the terminal."""
-    from keras3conv.cli.width import folded
+    from keras3conv.width import folded
 
     print(folded(text), file=_errors.get() or sys.stderr)

@@ -43,7 +43,7 @@ from keras3conv.cli.options import (
 from keras3conv.cli.sides import align_ends, both, entry_of
 from keras3conv.cli.sweeping import card, sweep
 from keras3conv.cli.verify import verify
-from keras3conv.errors import AlignmentError, InputError
+from keras3conv.errors import AlignmentError, InputError, message_of
 
 if TYPE_CHECKING:
     from keras3conv.alignment.plan import Alignment
@@ -122,7 +122,7 @@ def align(  # noqa: PLR0913 - an argument for every option
     from keras3conv.alignment.text import describe
     from keras3conv.cli.files import ignoring, read_hints, read_ignored
     from keras3conv.cli.output import as_options
-    from keras3conv.cli.width import folded, indented_table
+    from keras3conv.width import folded
     from keras3conv.workflows.factories import notes_to_stderr
     from keras3conv.workflows.files import read_inputs, write_plan
 
@@ -143,7 +143,7 @@ def align(  # noqa: PLR0913 - an argument for every option
     if out:
         write_plan(plan, out, overwrite=overwrite)
         note(f"saved {out}")
-    print(plan.to_json() if as_json else folded(as_options(describe(plan, indented_table))))
+    print(plan.to_json() if as_json else folded(as_options(describe(plan))))
     return FAILED if plan.problems() else PASSED
 
 
@@ -354,6 +354,6 @@ def _is_complete(plan: "Alignment") -> bool:
     try:
         plan.check()
     except AlignmentError as error:
-        complain(f"AlignmentError: {as_options(str(error))}")
+        complain(f"AlignmentError: {as_options(message_of(error))}")
         return False
     return True

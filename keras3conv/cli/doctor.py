@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from keras3conv.cli.width import fitted_table
+from keras3conv.width import fitted_table
 
 BACKENDS = ("torch", "jax", "tensorflow")
 

@@ -11,6 +11,9 @@ from keras3conv.numerics.difference import Tolerance
 from keras3conv.report.files import require_replaceable
 from keras3conv.workflows.files import random_inputs, read_inputs, read_plan
 
+ROOT = "."
+"""The name of the model itself in --hint, where Python has an empty path."""
+
 REPORT_SUFFIXES = (".html", ".md", ".json", ".txt")
 """The suffixes of a report file. They are checked before the proofs, which may take minutes."""
 
@@ -79,7 +82,8 @@ def read_tolerance(text: str | None) -> Tolerance | None:
 
 def read_hints(hints: Sequence[str]) -> dict[str, str] | None:
     """Return the pairs of `torch=keras` hints; raise `InputError` for anything else."""
-    return dict(_assignments(hints, "--hint", "a hint has the form TORCH_LAYER=KERAS_LAYER", "fc=dense")) or None
+    named = _assignments(hints, "--hint", "a hint has the form TORCH_LAYER=KERAS_LAYER", "fc=dense")
+    return {_path(torch): _path(keras) for torch, keras in named} or None
 
 
 def read_ignored(entries: Sequence[str]) -> list[tuple[str, str]]:
@@ -94,6 +98,11 @@ def ignoring(plan: Alignment, path: str, reason: str) -> Alignment:
         if path.startswith(f"{side}:"):
             return plan.ignore(path.removeprefix(f"{side}:"), reason, side=side)
     return plan.ignore(path, reason)
+
+
+def _path(name: str) -> str:
+    """Return the path that a name in a hint means; the path of the model itself is empty."""
+    return "" if name == ROOT else name
 
 
 def _assignments(entries: Sequence[str], option: str, meaning: str, example: str) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,7 @@ def hand_out(judged: "Report", saved_as: Path | None, *, as_json: bool) -> int:
 
 
 def print_report(report: "Report", saved_as: Path | None = None) -> None:
-    """Print a report: in color on a terminal, with a fixed width in a pipe.
+    """Print a report: in color on a terminal, and in a pipe as plain text of 80 columns, or of `COLUMNS`.
 
     Without `--verbose`, the details of what passed are left out.
 
@@ -30,14 +30,15 @@ def print_report(report: "Report", saved_as: Path | None = None) -> None:
     from rich.console import Console
 
     from keras3conv.cli.output import with_options
-    from keras3conv.report.text import render, write
+    from keras3conv.report.text import WIDTH, render, write
+    from keras3conv.width import columns
 
     report = with_options(report)
     console, brief = Console(), not is_verbose()
     if console.is_terminal or console.options.ascii_only:
         render(report, console, brief=brief)
     else:
-        print(write(report, brief=brief))
+        print(write(report, brief=brief, width=min(WIDTH, columns())))
     if brief and any(section.tables or section.plots for section in report.sections):
         note(f"every table is shown by --verbose{f', and is in {saved_as}' if saved_as else ''}")
 

@@ -24,7 +24,7 @@ OnnxInputsFile = Annotated[
 HintList = Annotated[
     list[str] | None,
     typer.Option(
-        "--hint", metavar="TORCH=KERAS", help="A pair of layers; ' + ' joins several layers. May be repeated."
+        "--hint", metavar="TORCH=KERAS", help="A pair of layers; ' + ' joins several, . is the model. May be repeated."
     ),
 ]
 PlanFile = Annotated[Path | None, typer.Option(metavar="PLAN.json", help="The plan that `align -o` wrote.")]

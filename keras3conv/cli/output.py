@@ -7,8 +7,10 @@ from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from keras3conv.cli.files import ROOT
 from keras3conv.cli.weights_only import guessed_parameters, is_weights_alone, likely, missing_information
 from keras3conv.messages import collapse, count
+from keras3conv.model.paths import join_layers
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.rules.unsupported import UNSUPPORTED, WITHOUT_RULE
 
@@ -17,20 +19,37 @@ if TYPE_CHECKING:
     from keras3conv.rules.rule import Rule
 
 
-def _joined_hint(found: re.Match[str]) -> str:
-    names = re.findall(r'"([^"]+)"', found[1])
-    return f'align --hint "{" + ".join(names)}={found[2]}"'
+def _hint(found: re.Match[str]) -> str:
+    torch, keras = (
+        join_layers(name or ROOT for name in re.findall(r'"([^"]*)"', names)) for names in found.group(1, 2)
+    )
+    return f'align --hint "{torch}={keras}"'
+
+
+def _ignored(found: re.Match[str]) -> str:
+    path, reason, side = found.groups()
+    return f'align --ignore "{f"{side}:" if side else ""}{path}={reason}"'
 
 
 def _shape(found: re.Match[str]) -> str:
     return f"--shape {found[1].replace(' ', '')}"
 
 
+_NAMES = r'(\[(?:"[^"]*"(?:, )?)+\]|"[^"]*")'
+"""One path as a text of Python, or a list of several."""
+
 _IN_PYTHON_AND_HERE = (
-    (re.compile(r'(?:plan = )?plan\.pair\("([^"]+)", "([^"]+)"\)'), r'align --hint "\1=\2"'),
-    (re.compile(r'(?:plan = )?plan\.pair\(\[("[^\]]+")\], "([^"]+)"\)'), _joined_hint),
-    (re.compile(r'(?:plan = )?plan\.ignore\("([^"]+)", "([^"]+)"\)'), r'align --ignore "\1=\2"'),
-    (re.compile(r'(?:plan = )?plan\.ignore\("([^"]+)", "([^"]+)", side="(\w+)"\)'), r'align --ignore "\3:\1=\2"'),
+    (re.compile(rf"(?:plan = )?plan\.pair\({_NAMES}, {_NAMES}\)"), _hint),
+    (re.compile(r'(?:plan = )?plan\.ignore\("([^"]+)", "([^"]+)"(?:, side="(\w+)")?\)'), _ignored),
+    (re.compile(r'(?:plan = )?plan\.unpair\("[^"]*"\)'), "keras3conv align TORCH KERAS -o PLAN.json"),
+    (re.compile(r'k3c\.transfer\(source, model, plan, out="([^"]+)"\)'), r"transfer SOURCE net.py:make -o \1"),
+    (re.compile(r"k3c\.transfer\(source, target_model, plan, out=path\)"), "transfer SOURCE net.py:make -o FILE"),
+    (re.compile(r"k3c\.transfer\(module, model, plan\)"), "transfer TORCH KERAS --plan PLAN.json -o FILE"),
+    (re.compile(r"k3c\.transfer\(model, module, plan\)"), "transfer KERAS TORCH --plan PLAN.json -o FILE"),
+    (
+        re.compile(r"k3c\.convert\(module, inputs=(?:\.\.\.|example_input)\)"),
+        "keras3conv convert net.py:make --inputs FILE.npz",
+    ),
     (
         re.compile(r'k3c\.convert\(make_model\(\), weights="([^"]+)"\)'),
         r"keras3conv convert net.py:make_model --keras-weights \1",
@@ -89,8 +108,8 @@ def model_text(view: ModelView, *, every: bool) -> str:
         view: The model.
         every: Whether to print a line for every layer, also for repeated layers and layers without tensors.
     """
-    from keras3conv.cli.width import fitted_table, folded
     from keras3conv.report.cells import visible
+    from keras3conv.width import fitted_table, folded
 
     facts = {"side": view.side, **view.facts}
     facts |= {f"input {spec.name}".rstrip(): f"{spec.shape} {spec.dtype}" for spec in view.input_specs}

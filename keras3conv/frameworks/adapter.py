@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Union
 
 from keras3conv import formats
-from keras3conv.errors import InputError, ModelError, Problem
+from keras3conv.errors import InputError, ModelError, Problem, message_of
 from keras3conv.frameworks.shared.inputs import Inputs, input_arrays
 from keras3conv.frameworks.shared.inputs_made import both_inputs
 from keras3conv.frameworks.shared.recording import Recording, traced
@@ -310,7 +310,7 @@ class Sides:
         except InputError as error:
             if inputs is not None or keras_inputs is not None:
                 raise
-            return None, str(error)
+            return None, message_of(error)
 
     def _accept(self, given: Inputs) -> bool:
         """Return whether the live sides run with these inputs without raising."""

@@ -20,7 +20,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras3conv.errors import RAISED_BY_MODELS, ModelError
+from keras3conv.errors import RAISED_BY_MODELS, ModelError, message_of
 from keras3conv.frameworks.keras.state import layers_of
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.transforms import Array
@@ -60,7 +60,7 @@ def save(model: Any, inputs: Any, folder: Path) -> None:
     try:
         keras_files.save(model, folder / "model.keras", overwrite=False)
     except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first = message_of(error).strip().splitlines()[0] if message_of(error).strip() else type(error).__name__
         raise ModelError(f"Keras cannot save {model.name}: {type(error).__name__}: {first}") from error
     found, hidden = places(model, folder / "model.keras")
     if hidden:

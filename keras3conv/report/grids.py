@@ -1,4 +1,4 @@
-"""Arrange a table for the HTML page: the verdict column comes first, and rows that passed can be folded."""
+"""Arrange a table for the page and the text: the verdict column comes first, and rows that passed are folded."""
 
 from dataclasses import dataclass
 
@@ -56,16 +56,22 @@ class Grid:
         number = sum(row.is_quiet for row in self.rows)
         return number if self.is_long and number < len(self.rows) else 0
 
+    @property
+    def quiet_words(self) -> tuple[str, ...]:
+        """The verdicts of the rows to fold."""
+        return tuple(dict.fromkeys(show(row.cells[0]) for row in self.rows if row.is_quiet))
+
 
 def arrange(table: Table) -> Grid:
     """Move the column that says passed or failed to the front of a table, and remove empty columns."""
     order = [place for place, name in enumerate(table.columns) if name in _VERDICTS]
     order += [place for place, name in enumerate(table.columns) if name not in _VERDICTS and _has_text(table, place)]
+    has_verdict = bool(order) and table.columns[order[0]] in _VERDICTS
     rows = tuple(
         Row(
             cells=tuple(cells[place] for place in order),
             failed=table.has_failed(number),
-            is_quiet=bool(order) and cells[order[0]] in _QUIET and table.columns[order[0]] in _VERDICTS,
+            is_quiet=has_verdict and cells[order[0]] in _QUIET and not table.has_failed(number),
         )
         for number, cells in enumerate(table.rows)
     )

@@ -1,10 +1,12 @@
 """Write a report as GitHub Markdown. All names are escaped."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
+from keras3conv.messages import lay_out
 from keras3conv.report.cells import show, visible
-from keras3conv.report.headline import is_certificate
+from keras3conv.report.grids import arrange
+from keras3conv.report.headline import first_cause, is_certificate, key_facts
 from keras3conv.report.limits import LIMITS, PAGE, TITLE
 from keras3conv.report.plot import sketch
 from keras3conv.report.text import answer_rows, problems_of
@@ -18,6 +20,10 @@ def write(report: Document) -> str:
     """Return the report as Markdown: the verdict, a table of the sections, then every section in full."""
     status = report.status
     blocks = [f"# {escape(report.title)}", f"**{GLYPHS[status]} {report.verdict}**: {report.tally}"]
+    if cause := first_cause(report):
+        blocks.append(_fenced(visible(lay_out("", [cause[1]]).lstrip("\n"), keep="\n")))
+    if about := key_facts(report):
+        blocks.append(_listed(about))
     certificate = [[_mark(part), escape(part.name), escape(part.outcome)] for part in report.sections]
     if certificate:
         blocks.append(_grid(["status", "section", "outcome"], [False] * 3, certificate))
@@ -54,7 +60,7 @@ def _section(section: Section) -> Iterator[str]:
     if section.claim:
         yield f"*Claim*: {escape(section.claim)}"
     if section.facts:
-        yield "\n".join(f"- *{escape(name)}*: {escape(fact)}" for name, fact in section.facts.items())
+        yield _listed(section.facts)
     if section.problems:
         yield _fenced(problems_of(section))
     for plot in section.plots:
@@ -70,15 +76,20 @@ def _section(section: Section) -> Iterator[str]:
 
 
 def table_of(table: Table) -> str:
-    """Return a table as a Markdown table."""
-    numeric = [table.is_numeric(place) for place in range(len(table.columns))]
-    rows = ([escape(show(cell)) for cell in row] for row in table.rows)
-    return _grid([escape(name) for name in table.columns], numeric, rows)
+    """Return a table as a Markdown table with the verdict first."""
+    grid = arrange(table)
+    rows = ([escape(show(cell)) for cell in row.cells] for row in grid.rows)
+    names = [escape(column.name) for column in grid.columns]
+    return _grid(names, [column.is_numeric for column in grid.columns], rows)
 
 
 def _grid(columns: list[str], numeric: list[bool], rows: Iterable[list[str]]) -> str:
     rule = ["---:" if right else "---" for right in numeric]
     return "\n".join(f"| {' | '.join(row)} |" for row in [columns, rule, *rows])
+
+
+def _listed(facts: Mapping[str, str]) -> str:
+    return "\n".join(f"- *{escape(name)}*: {escape(fact)}" for name, fact in facts.items())
 
 
 def _fenced(text: str) -> str:

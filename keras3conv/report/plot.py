@@ -23,6 +23,7 @@ _COLORS = 5
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _SKETCH_WIDTH = 72
+_LEAST_BLOCKS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,13 +145,19 @@ def draw(plot: Plot) -> Drawing:
     )
 
 
-def sketch(plot: Plot) -> list[str]:
-    """Return a plot as lines of text: a heading, a row of block characters for every series, and remarks."""
+def sketch(plot: Plot, width: int = 110) -> list[str]:
+    """Return a plot as lines of text: a heading, a row of block characters for every series, and remarks.
+
+    The rows are not wider than `width` where that leaves them some blocks.
+    """
     positive = [value for value in _values(plot) if 0 < value < math.inf]
     scale = f"log scale from {min(positive):.2g} to {max(positive):.2g}" if positive else "log scale"
     lines = [f"{visible(plot.title)} ({visible(plot.unit)}, {scale})"]
-    width = max((len(visible(series.name)) for series in plot.series), default=0)
-    lines += [f"  {visible(series.name):<{width}}  {_blocks(series, positive)}".rstrip() for series in plot.series]
+    names = max((len(visible(series.name)) for series in plot.series), default=0)
+    blocks = min(_SKETCH_WIDTH, max(_LEAST_BLOCKS, width - names - 4))
+    lines += [
+        f"  {visible(series.name):<{names}}  {_blocks(series, positive, blocks)}".rstrip() for series in plot.series
+    ]
     if remarks := _remarks(plot, zero="·", infinite="×"):
         lines.append("  " + "; ".join(remarks))
     return lines
@@ -254,9 +261,9 @@ def _remarks(plot: Plot, zero: str = "bottom edge", infinite: str = "top edge") 
     return tuple(remarks)
 
 
-def _blocks(series: Series, positive: list[float]) -> str:
+def _blocks(series: Series, positive: list[float], most: int) -> str:
     number = len(series.values)
-    width = min(number, _SKETCH_WIDTH)
+    width = min(number, most)
     cuts = [round(place * number / width) for place in range(width + 1)] if width else []
     return "".join(_block(series.values[start:stop], positive) for start, stop in pairwise(cuts))
 

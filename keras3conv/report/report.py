@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from keras3conv.errors import InputError, MissingExtra, Problem, ProofError
+from keras3conv.errors import InputError, MissingExtra, Problem, ProofError, message_of
 from keras3conv.messages import count, lay_out
 from keras3conv.report.environment import current_environment
 from keras3conv.report.values import FORMAT, STATUSES, Section, Status
+from keras3conv.width import columns
 from keras3conv.writing.digests import WrittenFile
 
 if TYPE_CHECKING:
@@ -152,9 +153,9 @@ class Report:
         render(self, console)
 
     def __str__(self) -> str:
-        from keras3conv.report.text import write
+        from keras3conv.report.text import WIDTH, write
 
-        return write(self)
+        return write(self, width=min(WIDTH, columns()))
 
     def _repr_html_(self) -> str:
         """Return the HTML page in an iframe, which isolates its styles in a notebook; the text if jinja2 is missing."""
@@ -163,7 +164,7 @@ class Report:
         try:
             page = self.to_html()
         except MissingExtra as error:
-            return f"<pre>{escape(str(self))}\n{escape(str(error))}</pre>"
+            return f"<pre>{escape(str(self))}\n{escape(message_of(error))}</pre>"
         style = "width: 100%; height: 720px; border: 0"
         return f'<iframe srcdoc="{escape(page)}" sandbox="allow-scripts" style="{style}"></iframe>'
 

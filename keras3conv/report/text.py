@@ -3,15 +3,18 @@
 import io
 from collections.abc import Iterator, Mapping
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from keras3conv.errors import Problem
 from keras3conv.messages import count, lay_out
 from keras3conv.report.cells import show, visible
-from keras3conv.report.headline import first_cause, is_certificate
+from keras3conv.report.grids import Grid as TableGrid
+from keras3conv.report.grids import Row, arrange
+from keras3conv.report.headline import first_cause, is_certificate, key_facts
 from keras3conv.report.limits import PAGE, TITLE
 from keras3conv.report.plot import sketch
-from keras3conv.report.values import GLYPHS, Cell, Document, Section, Table
+from keras3conv.report.values import GLYPHS, Cell, Document, Plot, Section, Table
+from keras3conv.width import folded
 from keras3conv.writing.digests import WrittenFile
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 WIDTH = 110
-"""The width of the plain text, in characters."""
+"""The width of the plain text in a file, in characters, and the largest width of a printed report."""
 
 ROWS = 20
 """The number of rows to show of a longer table; failed rows are always shown."""
@@ -41,12 +44,12 @@ _STYLES: Mapping[str, str] = {
 }
 
 
-def write(report: Document, *, brief: bool = False) -> str:
-    """Return the report as plain text in `WIDTH` columns; see `render`."""
+def write(report: Document, *, brief: bool = False, width: int = WIDTH) -> str:
+    """Return the report as plain text; see `render`."""
     from rich.console import Console
 
     stream = io.StringIO()
-    console = Console(file=stream, width=WIDTH, color_system=None, force_terminal=False, force_jupyter=False)
+    console = Console(file=stream, width=width, color_system=None, force_terminal=False, force_jupyter=False)
     render(report, console, brief=brief)
     return "\n".join(line.rstrip() for line in stream.getvalue().rstrip().split("\n"))
 
@@ -54,27 +57,34 @@ def write(report: Document, *, brief: bool = False) -> str:
 def render(report: Document, console: "Console", *, brief: bool = False) -> None:
     """Print a report: the verdict, a line for every section, then the details.
 
+    With a pass stand date, worst error, inputs, versions and digests; with a failure the first layer that differs, the
+    cause and the line to paste.
+
     Args:
         report: The report.
         console: Where it is printed.
-        brief: Whether to print the cause of a failure first, and only the facts of sections that passed.
+        brief: Whether to print of sections that passed the facts only.
     """
-    status = report.status
+    status, cause, about = report.status, first_cause(report), key_facts(report)
     _print(console, visible(report.title), style="bold")
     _print(console, f"{GLYPHS[status]} {report.verdict}: {report.tally}", style=_STYLES[status])
+    if cause:
+        _print(console, _indented(_laid_out(cause[1], console.width - 2)), style="red")
+    else:
+        _print_facts(about, console)
     console.print()
     console.print(_certificate(report, console))
-    cause = first_cause(report) if brief else None
-    if cause:
-        _print(console, "\nThe cause", style="bold")
-        _print(console, _indented(_laid_out(cause[1])), style="red")
+    if cause and about:
+        console.print()
+        _print_facts(about, console)
     for section in report.sections:
         if not brief or section.status in _DETAILED:
             _render_section(section, console)
     others = [part for part in report.sections if brief and part.status not in _DETAILED]
     facts = [f"{part.name}, {name}: {fact}" for part in others for name, fact in part.facts.items()]
     _print_list("Facts", [line for fact in facts for line in _wrapped(visible(fact), console)], console)
-    notes = [line for note in report.notes for line in _wrapped(visible(note), console)]
+    others_said = [note for note in report.notes if note not in about.values()]
+    notes = [line for note in others_said for line in _wrapped(visible(note), console)]
     _print_list("Files", [line for file in report.files for line in _file(file)], console)
     _print_list("Notes", notes, console)
     if not brief:
@@ -83,15 +93,16 @@ def render(report: Document, console: "Console", *, brief: bool = False) -> None
         _print_list(TITLE, [PAGE], console)
 
 
-def problems_of(section: Section) -> str:
+def problems_of(section: Section, width: int = WIDTH) -> str:
     """Return the problems of a section in the layout of an error message."""
     problems = section.problems
-    return visible(lay_out(f"{count(len(problems), 'problem')}:", problems, limit=len(problems)), keep="\n")
+    text = visible(lay_out(f"{count(len(problems), 'problem')}:", problems, limit=len(problems)), keep="\n")
+    return folded(text, width)
 
 
-def _laid_out(problem: Problem) -> str:
+def _laid_out(problem: Problem, width: int) -> str:
     """Return one problem in the layout of an error message, without the headline."""
-    return visible(lay_out("", [problem], limit=1).lstrip("\n"), keep="\n")
+    return folded(visible(lay_out("", [problem], limit=1).lstrip("\n"), keep="\n"), width)
 
 
 def answer_rows(section: Section) -> Iterator[tuple[Cell, ...]]:
@@ -123,18 +134,23 @@ def _render_section(section: Section, console: "Console") -> None:
     _print(console, heading, style=f"bold {_STYLES[section.status]}")
     if section.claim:
         _print(console, _indented("\n".join(_wrapped(visible(section.claim), console))))
-    width = max((len(visible(name)) for name in section.facts), default=0)
-    for name, fact in section.facts.items():
-        _print(console, f"  {visible(name):<{width}}  {visible(fact)}")
+    _print_facts(section.facts, console)
     if section.problems:
-        _print(console, _indented(problems_of(section)), style="red")
+        _print(console, _indented(problems_of(section, console.width - 2)), style="red")
     for plot in section.plots:
-        _print(console, "\n" + _indented("\n".join(sketch(plot))))
+        _print(console, "\n" + _indented("\n".join(_sketched(plot, console.width - 2))))
     for table in section.tables:
         _render_table(table, console)
     if section.pictures:
         columns = ("sample", "rank", "torch", "torch's score", "keras", "keras' score")
         _render_table(Table(title="answers", columns=columns, rows=tuple(answer_rows(section))), console)
+
+
+def _sketched(plot: Plot, width: int) -> list[str]:
+    """Return the lines of a plot; its title and its remarks are wrapped, its curves are not."""
+    title, *rest = sketch(plot, width)
+    curves, remarks = rest[: len(plot.series)], rest[len(plot.series) :]
+    return [folded(title, width), *curves, *(folded(remark, width) for remark in remarks)]
 
 
 def _render_table(table: Table, console: "Console") -> None:
@@ -144,30 +160,42 @@ def _render_table(table: Table, console: "Console") -> None:
 
     if table.title:
         _print(console, f"\n  {visible(table.title)}", style="italic")
-    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    shown = [place for place in range(len(table.rows)) if place < ROWS or table.has_failed(place)]
-    whole = _whole_columns(table, shown, console.width - 2)
-    for place, name in enumerate(table.columns):
-        numeric = table.is_numeric(place)
-        head, is_whole = _text(visible(name), console), numeric or place in whole
-        grid.add_column(head, justify="right" if numeric else "left", overflow="fold", no_wrap=is_whole)
-    for place in shown:
-        style = "red" if table.has_failed(place) else ""
-        grid.add_row(*(_text(show(cell), console) for cell in table.rows[place]), style=style)
-    console.print(Padding(grid, (0, 0, 0, 2), expand=False))
-    if rest := len(table.rows) - len(shown):
+    printed = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    grid = arrange(table)
+    told = [row for row in grid.rows if not (grid.quiet and row.is_quiet)]
+    shown = [row for place, row in enumerate(told) if place < ROWS or row.failed]
+    whole = _whole_columns(grid, shown, console.width - 2)
+    for place, column in enumerate(grid.columns):
+        head, is_whole = _text(visible(column.name), console), column.is_numeric or place in whole
+        justify: Literal["left", "right"] = "right" if column.is_numeric else "left"
+        printed.add_column(head, justify=justify, overflow="fold", no_wrap=is_whole)
+    for row in shown:
+        printed.add_row(*(_text(show(cell), console) for cell in row.cells), style="red" if row.failed else "")
+    console.print(Padding(printed, (0, 0, 0, 2), expand=False))
+    if rest := len(told) - len(shown):
         _print(console, f"  ... {count(rest, 'more row')}", style="dim")
+    if grid.quiet:
+        _print(console, f"  ... {count(grid.quiet, 'row')} {' or '.join(grid.quiet_words)}", style="dim")
 
 
-def _whole_columns(table: Table, shown: list[int], width: int) -> set[int]:
-    """Return the columns with names, whose cells stay on one line if that leaves enough width for the other columns."""
-    texts = [[show(table.rows[row][place]) for row in shown] for place in range(len(table.columns))]
+def _whole_columns(grid: TableGrid, shown: list[Row], width: int) -> set[int]:
+    """Return the columns of names, whose cells are not divided if the sentences beside them still have room."""
+    texts = [[show(row.cells[place]) for row in shown] for place in range(len(grid.columns))]
     names = {place for place, column in enumerate(texts) if not any(len(cell.split()) > 3 for cell in column)}
     needed = [
-        max(map(len, [table.columns[place], *column])) if place in names else _SENTENCE
+        max(map(len, [grid.columns[place].name, *column])) if place in names else _SENTENCE
         for place, column in enumerate(texts)
     ]
     return names if sum(needed) + 2 * len(needed) <= width else set()
+
+
+def _print_facts(facts: Mapping[str, str], console: "Console") -> None:
+    """Print facts in two columns: their names, and what they say, in several lines if it is long."""
+    width = max((len(visible(name)) for name in facts), default=0)
+    for name, fact in facts.items():
+        lines = wrap(visible(fact), max(20, console.width - width - 4), break_long_words=False, break_on_hyphens=False)
+        for number, line in enumerate(lines or [""]):
+            _print(console, f"  {'' if number else visible(name):<{width}}  {line}".rstrip())
 
 
 def _print_list(heading: str, lines: list[str], console: "Console") -> None:

@@ -55,3 +55,7 @@ __all__ = [
     "Unstack",
     "from_json",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -6,7 +6,7 @@ from typing import Any
 from keras3conv.alignment.adapted import is_adapted
 from keras3conv.alignment.pair import Evidence
 from keras3conv.alignment.plan import Alignment
-from keras3conv.errors import InputError, ModelError
+from keras3conv.errors import InputError, ModelError, message_of
 from keras3conv.frameworks.adapter import Model, Sides, Views
 from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
 from keras3conv.planner.evidence.hints import Hints
@@ -24,7 +24,7 @@ def align(
     try:
         return align_sides(sides, sides.views(), inputs, keras_inputs, hints=hints, probe=probe, notes=notes)
     except ModelError as error:
-        fix = "" if "\nFix:" in str(error) else "\nFix:  k3c.align(module, model, probe=False)"
+        fix = "" if "\nFix:" in message_of(error) else "\nFix:  k3c.align(module, model, probe=False)"
         raise ModelError(f"{error}{fix}") from error
 
 
@@ -94,7 +94,7 @@ def _without_probe(
 
 
 def _in_one_line(error: ModelError) -> str:
-    return " ".join(str(error).split())
+    return " ".join(message_of(error).split())
 
 
 def _why_no_probe(sides: Sides, views: Views, inputs: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from keras3conv import formats
 from keras3conv.alignment.staging import Staging
-from keras3conv.errors import FileError, InputError, Keras3ConvError, MissingExtra
+from keras3conv.errors import FileError, InputError, Keras3ConvError, MissingExtra, message_of
 
 RETRIES = 3
 """How often a task is started again whose Ray worker was lost."""
@@ -72,7 +72,7 @@ class ShardsOnRay:
                 raise error.cause from error
             raise
         except self.ray.exceptions.RayError as error:
-            first = str(error).strip().partition("\n")[0]
+            first = message_of(error).strip().partition("\n")[0]
             raise FileError(f"Ray lost a worker that wrote a shard: {type(error).__name__}: {first}") from error
         finally:
             for reference in references[len(written) :]:

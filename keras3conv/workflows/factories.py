@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from keras3conv.errors import InputError, ModelError
+from keras3conv.errors import InputError, ModelError, message_of
 from keras3conv.messages import with_article
 from keras3conv.model.views import Side
 
@@ -198,7 +198,7 @@ def _failure(where: str, name: str, error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     file = where if where.endswith(".py") else getattr(sys.modules.get(where), "__file__", None) or ""
     own = [frame for frame in frames if Path(frame.filename).resolve() == Path(file).resolve()]
-    text = str(error).strip().split("\n")[0]
+    text = message_of(error).strip().split("\n")[0]
     what = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if isinstance(error, SyntaxError):
         return f"{where} cannot be imported\n  line {error.lineno}: {what}"

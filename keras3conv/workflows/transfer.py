@@ -17,7 +17,7 @@ from keras3conv.alignment.text import unconfirmed_reason
 from keras3conv.errors import InputError, Problem, TransferError
 from keras3conv.frameworks.adapter import Adapter, KerasFile, LiveModel, Model, ModelFile, resolve
 from keras3conv.frameworks.shared.ports import remember_port
-from keras3conv.messages import lay_out
+from keras3conv.messages import lay_out, with_article
 from keras3conv.model.views import ModelView, Reader, TensorRef
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.stages import Stages
@@ -113,7 +113,9 @@ def _into_live(
         staging = stage(record.plan, source, target.view(described=False), cast=options.cast)
     for path in options.out:
         if formats.side_of(path) != target.side:
-            raise InputError(f"a {target.side} model cannot be saved to {path}: the suffix is that of another format")
+            raise InputError(
+                f"{with_article(target.side)} model cannot be saved to {path}: the suffix is that of another format"
+            )
     with stages.stage("check"):
         staging.require_values()
     with target.restored_on_failure(staging.paths) if options.out else nullcontext():

@@ -14,6 +14,7 @@ from keras3conv.frameworks.adapter import KerasFile, Model, ModelFile, Sides, Vi
 from keras3conv.frameworks.shared.inputs import refuse_unprovable
 from keras3conv.frameworks.shared.ports import is_port
 from keras3conv.model.views import Side
+from keras3conv.model.wrappers import named_as
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.stages import Stages
 from keras3conv.report.values import Section
@@ -117,6 +118,8 @@ def _subject(
         files = " and the ".join(side.side for side in sides.files())
         reason = f"the {files} side is a file of weights, which cannot be run"
         views = sides.views()
+        if plan is not None:
+            outlines, views = (_named_as_planned(each, plan) for each in (outlines, views))
         plan = plan or _with_rows_of_values(align_sides(sides, views, inputs, keras_inputs), views)
         return Subject(plan=plan, outlines=outlines, views=lambda: views, skip_reason=reason, options=options), ()
     given = sides.inputs(outlines, inputs, keras_inputs)
@@ -132,6 +135,11 @@ def _subject(
         port=port,
     )
     return subject, (given.note, *sides.torch.notes(), *sides.keras.notes())
+
+
+def _named_as_planned(views: Views, plan: Alignment) -> Views:
+    """Return the views; the names of the torch side may have had the prefix of a wrapper."""
+    return named_as(views[0], plan.torch), views[1]
 
 
 def _with_rows_of_values(plan: Alignment, views: Views) -> Alignment:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras3conv.errors import Problem
-from keras3conv.messages import collapse, collapse_problems
+from keras3conv.messages import collapse, collapse_problems, with_article
 
 _BRACES = re.compile(r"\{(=|[0-9]+\.\.[0-9]+(?:\.\.[0-9]+)?)\}")
 
@@ -109,3 +109,10 @@ def test_both_columns_stand_for_their_own_paths(paths: list[str]) -> None:
         for column in (0, 1):
             found = expanded(line.paths[column])
             assert set(found) == {rows[place][column] for place in line.places}
+
+
+def test_a_noun_has_its_article() -> None:
+    for noun in ("int", "LSTM", "RNN", "HDF5", "UpSampling2D", "Identity", "unindexed value", "ELU", "onnx model"):
+        assert with_article(noun) == f"an {noun}"
+    for noun in ("tuple", "GRU", "UNet", "unit", "ReLU", "uint8", "NoneType", "LayerNorm", "torch model"):
+        assert with_article(noun) == f"a {noun}"

@@ -17,6 +17,7 @@ PACKAGE = ROOT / "keras3conv"
 FRAMEWORKS = ("torch", "keras", "jax", "tensorflow")
 
 LAYERS = (
+    "width",
     "errors",
     "steps",
     "messages",
@@ -48,8 +49,12 @@ CONFINED = {
     r"\b(?:Layer|Operation|Variable)\.\w+ = ": "frameworks/keras/observing.py",
     r"\bregister_\w*hook\(": "frameworks/torch/observing.py",
     r"\btorch\.load\(": "report/card.py",
+    r"\bstr\(error\)": "errors.py",
+    r"\b[Aa]n? \{(?!'an')": "messages.py",
+    r"\b[Aa] (?!one|us[aeiu]|uni|eu|uint)[aeiou]\w": "messages.py",
+    r"\b[Aa]n (?![aeiouAEFHILMNORSUX]|hour|nn\.|f-)\w|\bno an? \w": "messages.py",
 }
-"""Patterns of access to internals of Keras, to hooks and to pickles, each with the only file that may match it."""
+"""Patterns of internals of Keras, hooks, pickles, folded messages and articles, each with the only file for it."""
 
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
@@ -191,7 +196,7 @@ def python(*arguments: str) -> str:
     """Return the output of a new interpreter that imports this checkout."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     finished = subprocess.run(
-        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout
@@ -278,6 +283,11 @@ def test_internals_of_keras_and_hooks_are_used_in_one_file_each() -> None:
         "handle = child.register_forward_hook(note)",
         "handle = child.register_forward_pre_hook(note, with_kwargs=True)",
         "tensor.register_hook(note)",
+        'raise InputError(f"{name} returned a {kind}")',
+        'raise InputError(f"{name} is no a torch checkpoint")',
+        'raise InputError("an tensor")',
+        'raise InputError("a array")',
+        "reason = str(error)",
     ],
 )
 def test_the_check_detects_keras_internals_and_hooks_in_another_file(line: str) -> None:

@@ -23,7 +23,7 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
         copytree(ROOT / name, copied / name, symlinks=True)
     output = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(output), str(copied)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return output
 
@@ -48,7 +48,7 @@ def test_the_wheel_holds_every_source_file(distributions: Path) -> None:
 def checked(*files: Path) -> str:
     """Return the messages of twine about the metadata of distributions."""
     command = [sys.executable, "-m", "twine", "check", "--strict", *map(str, files)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def test_twine_finds_no_fault_in_the_wheel_and_the_sdist(distributions: Path) -> None:

@@ -31,7 +31,9 @@ _GROWTH = 64 << 20
 _GROWTH_PER_BYTE = 8
 """The memory may grow by `_GROWTH` bytes, or by this number of bytes per byte of the parsed header if that is more."""
 
-_SECONDS = 10.0
+_YARDSTICKS = 100.0
+"""The processor time that reading a file may take, in units of `_yardstick`, so that a slow machine has more time."""
+
 _LONGEST_MESSAGE = 2500
 
 _STARTS = frozenset({"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "pty.spawn"})
@@ -70,7 +72,7 @@ class Outcome:
     Attributes:
         error: The names of the classes of the exception, from its own to `object`; empty if there was none.
         message: The message of the exception.
-        seconds: The processor time.
+        yardsticks: The processor time, in units of `_yardstick`.
         growth: The growth of the process at its peak, in bytes.
         size: The size of the files in the folder of the case, in bytes on the disk.
         events: What should not have happened: files, imports, processes and connections outside of the case.
@@ -78,7 +80,7 @@ class Outcome:
 
     error: list[str] = field(default_factory=list)
     message: str = ""
-    seconds: float = 0.0
+    yardsticks: float = 0.0
     growth: int = 0
     size: int = 0
     events: list[str] = field(default_factory=list)
@@ -103,7 +105,7 @@ def outcomes(module: str) -> dict[str, Outcome]:
 def check(case: Case, outcome: Outcome) -> None:
     """Assert that a file was refused or accepted as required, without side effects."""
     assert outcome.events == [], outcome.events
-    assert outcome.seconds < _SECONDS, outcome
+    assert outcome.yardsticks < _YARDSTICKS, outcome
     assert outcome.growth < max(_GROWTH, _GROWTH_PER_BYTE * outcome.size), outcome
     if case.error is None:
         assert outcome.error == [], outcome.message
@@ -156,13 +158,13 @@ def _main(module: str, folder: Path, skip: int) -> None:
     cases: Mapping[str, Case] = tests.CASES
     _warm_up(folder)
     getattr(tests, "warm_up", lambda: None)()
-    watch = _Watch()
-    _limit()
+    watch, yardstick = _Watch(), _yardstick()
+    _limit(yardstick)
     for number, (name, case) in enumerate(cases.items()):
         if number >= skip:
             own = folder / str(number)
             own.mkdir(parents=True)
-            outcome = _outcome(case, own, watch)
+            outcome = _outcome(case, own, watch, yardstick)
             sys.stdout.write(json.dumps([name, asdict(outcome)]) + "\n")
             sys.stdout.flush()
 
@@ -177,15 +179,25 @@ def _warm_up(folder: Path) -> None:
         read_all(build(own))
 
 
-def _limit() -> None:
+def _yardstick() -> float:
+    """Return the processor time of a fixed computation, about a tenth of a second on a processor of 2024."""
+    start = time.process_time()
+    for _ in range(8):
+        hashlib.sha512(bytes(8 << 20))
+    return time.process_time() - start
+
+
+def _limit(yardstick: float) -> None:
     """Limit memory, processor time and the size of files."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (_status("VmData") + _MEMORY, hard))
-    resource.setrlimit(resource.RLIMIT_CPU, (240, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    resource.setrlimit(
+        resource.RLIMIT_CPU, (max(240, int(2400 * yardstick)), resource.getrlimit(resource.RLIMIT_CPU)[1])
+    )
     resource.setrlimit(resource.RLIMIT_FSIZE, (256 << 20, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
-def _outcome(case: Case, folder: Path, watch: _Watch) -> Outcome:
+def _outcome(case: Case, folder: Path, watch: _Watch, yardstick: float) -> Outcome:
     outcome = Outcome()
     path = case.build(folder)
     before, here = _content(folder), Path.cwd()
@@ -199,7 +211,7 @@ def _outcome(case: Case, folder: Path, watch: _Watch) -> Outcome:
         outcome.message = str(error)
     finally:
         watch.folder = None
-    outcome.seconds, outcome.growth = time.process_time() - start, _status("VmHWM") - size
+    outcome.yardsticks, outcome.growth = (time.process_time() - start) / yardstick, _status("VmHWM") - size
     os.chdir(here)
     outcome.size = sum(entry.lstat().st_blocks * 512 for entry in folder.iterdir())
     if _content(folder) != before:

@@ -53,7 +53,17 @@ def test_the_three_recipes_run(
     assert written == {"old.h5", "net", "keras_net", "report.html"}
     assert (tmp_path / "net" / "weights.safetensors").exists()
     assert (tmp_path / "keras_net" / "model.keras").exists()
-    assert blocks("text")[0] in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert blocks("text")[0] in printed
+    assert "x = x *" not in printed  # a fitted factor near one is no cause
+
+
+def test_the_readme_begins_with_convert_and_with_what_crosses() -> None:
+    title, promise, crosses, command, *_ = README.read_text().split("\n\n")
+    assert title == "# keras3conv"
+    assert promise.startswith("**Move a model between PyTorch and Keras 3")
+    assert crosses.startswith("Weights, architectures and the settings of every layer cross")
+    assert command.startswith("```sh\nkeras3conv convert ")
 
 
 def test_the_check_detects_a_failing_recipe() -> None:

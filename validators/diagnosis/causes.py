@@ -1,23 +1,31 @@
 """Search the cause of a difference: rerun torch with a hypothetical change, and compare the result with Keras."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from time import monotonic
+from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras3conv.errors import ModelError, Problem
+from keras3conv.messages import count
 from keras3conv.model.views import Side
 from keras3conv.numerics.difference import FLOAT64_LIMIT, compare, judge
 from keras3conv.transforms import Array, Shape
 
 if TYPE_CHECKING:
-    from keras3conv.frameworks.torch.replay import Change, Key, Replayed, Stage, Target
+    from keras3conv.frameworks.torch.replay import Change, Key, Operation, Replayed, Stage, Target
     from keras3conv.validators.diagnosis.suspects import Case, Hypothesis
 
-SEARCH_SECONDS = 30.0
-"""Time after which the search tries no further hypothesis; each hypothesis costs a run of the torch module."""
+SEARCH_VALUES = 1_000_000_000
+"""The number of values that the runs of one search may compute: about a minute on a processor of 2024.
+
+Each hypothesis costs a run of the torch module. The limit counts work and no time, so that the cause that a report
+names does not depend on the speed of the machine.
+"""
+
+_VALUES_OF_A_CALL = 3000
+"""Calling a torch function costs about as much as computing this number of values."""
 
 CLOSER = 4.0
 """A hypothesis explains a difference only if it reduces the difference by at least this factor."""
@@ -60,6 +68,29 @@ def explained_problem(torch: str, keras: str, fact: str, explanation: Explanatio
     return Problem(torch=torch, keras=keras, fact=f"{fact}\n      {explanation.cause}", fixes=explanation.fixes)
 
 
+@dataclass(kw_only=True)
+class Runs:
+    """The number of runs of the torch module that a search may make, and the number that it has made."""
+
+    allowed: int
+    made: int = 0
+
+    @property
+    def are_used_up(self) -> bool:
+        """True if the search may make no further run."""
+        return self.made >= self.allowed
+
+    def restart(self) -> None:
+        """Allow the same number of runs again."""
+        self.made = 0
+
+
+def runs_within_limit(operations: "Iterable[Operation]") -> Runs:
+    """Return how many runs with these operations the limit of a search allows."""
+    values = sum(_VALUES_OF_A_CALL + prod(operation.result or ()) for operation in operations)
+    return Runs(allowed=SEARCH_VALUES // max(1, values))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Divergence:
     """The point where two runs differ, and the data to recompute torch's value at this point.
@@ -72,6 +103,7 @@ class Divergence:
         extract: Returns torch's value from a replay.
         float64: Whether the runs are in float64.
         flattened: Shape that torch flattened to make the layer's input, without the batch axis; None if it did not.
+        runs: Counts the runs of the search.
     """
 
     stage: "Stage"
@@ -81,6 +113,7 @@ class Divergence:
     extract: "Callable[[Replayed], Array]"
     float64: bool
     flattened: Shape | None = None
+    runs: Runs = field(default_factory=lambda: Runs(allowed=0))
 
     def rerun(self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array] | None" = None) -> Array | None:
         """Return torch's value with changed operations and tensors; None if torch raises with these changes."""
@@ -93,6 +126,7 @@ class Divergence:
     def _replay(
         self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array]", *, float64: bool
     ) -> Array | None:
+        self.runs.made += 1
         try:
             return self.extract(self.stage.replay(self.target, changes=changes, tensors=tensors, float64=float64))
         except ModelError:
@@ -126,28 +160,28 @@ class _Trial:
         return MUCH_CLOSER * self.after <= self.before
 
 
-def find_cause(divergence: Divergence, case: "Case", deadline: float, *, single: bool = False) -> Explanation | None:
-    """Return the best hypothesis of the first suspect that explains the difference; else two combined hypotheses.
+def find_cause(divergence: Divergence, case: "Case", *, single: bool = False) -> Explanation | None:
+    """Return the best hypothesis of the first suspect that explains the difference, or else two combined hypotheses.
 
     Two models may differ in more than one thing. If no hypothesis explains the difference, the one that brings torch
     closest to Keras is assumed, and the remaining difference is searched in the same way.
 
     Args:
-        divergence: The point where the models differ.
+        divergence: The point where the models differ, and the number of runs that are allowed. The search for a second
+            cause may make the same number again.
         case: The facts about this point that the suspects use.
-        deadline: Time on the monotonic clock after which no further hypothesis is tried. The search for a second cause
-            may take another `SEARCH_SECONDS`.
         single: Whether to search for a single cause only.
     """
-    explanation, partial = _try_suspects(divergence, case, deadline, None)
+    explanation, partial = _try_suspects(divergence, case, None)
     if single or partial is None or (explanation is not None and explanation.is_found):
         return explanation
-    both, _ = _try_suspects(divergence, case, monotonic() + SEARCH_SECONDS, partial)
+    divergence.runs.restart()
+    both, _ = _try_suspects(divergence, case, partial)
     return both if both is not None and both.is_found else explanation
 
 
 def _try_suspects(
-    divergence: Divergence, case: "Case", deadline: float, assumed: _Trial | None
+    divergence: Divergence, case: "Case", assumed: _Trial | None
 ) -> tuple[Explanation | None, _Trial | None]:
     """Return the first explanation that a suspect has; without one, return None and the rerun closest to Keras."""
     from keras3conv.validators.diagnosis.suspects import SUSPECTS
@@ -158,8 +192,8 @@ def _try_suspects(
         for trial in _trials(divergence, list(suspect.hypotheses(case)), assumed):
             if trial.is_closer:
                 closer.append(trial)
-            if monotonic() > deadline:
-                return _stopped(tried, len(SUSPECTS)), partial
+            if divergence.runs.are_used_up:
+                return _stopped(divergence.runs, tried, len(SUSPECTS)), partial
         if not closer:
             continue
         best = min(closer, key=lambda trial: (not trial.explains, trial.after))
@@ -258,8 +292,9 @@ def _first_lines(fixes: Iterable[str]) -> str:
     return "\n".join(shown)
 
 
-def _stopped(tried: int, number: int) -> Explanation:
-    cause = f"the search for the cause stopped after {SEARCH_SECONDS:g} s, with {tried} of {number} suspects tried"
+def _stopped(runs: Runs, tried: int, number: int) -> Explanation:
+    made = count(runs.made, "run")
+    cause = f"the search for the cause stopped after {made} of the module, with {tried} of {number} suspects tried"
     return Explanation(cause=cause, fix="", is_found=False)
 
 

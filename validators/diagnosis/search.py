@@ -7,7 +7,6 @@ is that of the proof that failed: a fixed one in float64, the measured rounding 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from time import monotonic
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +16,13 @@ from keras3conv.frameworks.shared.layout import channels_last, like_keras, outpu
 from keras3conv.frameworks.shared.recording import Call
 from keras3conv.rules.library import find
 from keras3conv.transforms import Array
-from keras3conv.validators.diagnosis import causes
-from keras3conv.validators.diagnosis.causes import Divergence, Explanation, find_cause, largest_difference
+from keras3conv.validators.diagnosis.causes import (
+    Divergence,
+    Explanation,
+    find_cause,
+    largest_difference,
+    runs_within_limit,
+)
 from keras3conv.validators.running.call_pairs import CallPair, in_keras_layout
 from keras3conv.validators.running.determinism import nondeterminism
 from keras3conv.validators.running.output_pairs import OutputPair
@@ -225,11 +229,11 @@ def _search(
     except ModelError:
         return None
     point = Point(torch_path=torch_path, keras_path=keras_path, in_layer=in_layer)
-    deadline = monotonic() + causes.SEARCH_SECONDS
+    divergence = replace(divergence, runs=runs_within_limit(replayed.operations))
     before = tuple(operation for operation in replayed.operations if operation.place < replayed.began)
     for operations, upstream in _windows(subject, replayed, before, in_layer=in_layer, at_end=not torch_path):
         case = _case(subject, divergence, point, before, operations, upstream)
-        explanation = find_cause(divergence, case, deadline, single=briefly)
+        explanation = find_cause(divergence, case, single=briefly)
         if explanation is not None or briefly:
             return None if explanation is None else replace(explanation, port=subject.port)
     return None

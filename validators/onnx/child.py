@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from keras3conv.errors import message_of
+
 REFUSED = 3
 """Exit status if the file cannot be run; the reason is on stderr."""
 
@@ -34,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
             results = run_float64(Path(model), arrays)
     except (ModelError, MemoryError) as error:
-        sys.stderr.write(f"{str(error) or 'out of memory'}\n")
+        sys.stderr.write(f"{message_of(error) or 'out of memory'}\n")
         return REFUSED
     np.savez(outputs, np.asarray(list(results)), *results.values())
     return 0

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from keras3conv.errors import MissingExtra, ModelError, Problem
+from keras3conv.errors import MissingExtra, ModelError, Problem, message_of
 from keras3conv.frameworks.shared.inputs import SEED
 from keras3conv.messages import count
 from keras3conv.numerics.difference import Diff, Tolerance, compare, resolution
@@ -85,7 +85,7 @@ def _judge(first: Path, second: Path, inputs: PairedInputs, limits: Limits, tole
         first_outputs = _run(first, inputs.first, "native", limits)
         second_outputs = _run(second, inputs.second, "native", limits)
     except ModelError as error:
-        return section(status="skipped", summary="not run", reason=str(error))
+        return section(status="skipped", summary="not run", reason=message_of(error))
     if len(first_outputs) != len(second_outputs):
         counts = [
             f"{count(len(outputs), 'array')} ({', '.join(outputs)})" for outputs in (first_outputs, second_outputs)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from keras3conv.errors import ModelError, Problem
+from keras3conv.errors import ModelError, Problem, message_of
 from keras3conv.frameworks.shared.inputs import Inputs
 from keras3conv.numerics.difference import Tolerance
 from keras3conv.report.values import Section, Status, Table
@@ -74,7 +74,7 @@ def _export(name: str, export: Callable[[], Exported]) -> Opinion:
     try:
         return Opinion(name=name, exported=export())
     except ExportFailed as error:
-        return Opinion(name=name, failure=str(error))
+        return Opinion(name=name, failure=message_of(error))
 
 
 def _run(subject: Subject, opinion: Opinion, inputs: Inputs) -> Opinion:
@@ -86,7 +86,7 @@ def _run(subject: Subject, opinion: Opinion, inputs: Inputs) -> Opinion:
     try:
         return replace(opinion, outputs=onnx_session.run(opinion.exported.path, feeds))
     except ModelError as error:
-        return replace(opinion, outputs=None, failure=str(error))
+        return replace(opinion, outputs=None, failure=message_of(error))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,7 @@ def _check_batch_size(larger: Subject | None, size: int, opinion: Opinion) -> _B
     try:
         verdicts = judge_opinions(larger, (again,))
     except ModelError as error:
-        return _BatchCheck(name=opinion.name, result=f"not judged: {str(error).splitlines()[0]}")
+        return _BatchCheck(name=opinion.name, result=f"not judged: {message_of(error).splitlines()[0]}")
     file_and_model = {opinion.name, TORCH if opinion.name == TORCH_ONNX else KERAS}
     for verdict in verdicts:
         if {verdict.first, verdict.second} == file_and_model and not verdict.agrees:

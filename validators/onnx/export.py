@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from keras3conv.errors import Keras3ConvError, MissingExtra
+from keras3conv.errors import Keras3ConvError, MissingExtra, message_of
 from keras3conv.frameworks.shared.recording import flatten
 from keras3conv.validators.onnx.inputs import keras_signature
 
@@ -306,7 +306,7 @@ def _mapped(value: Any, of_tensor: Callable[[Any], Any], of_rest: Callable[[Any]
 
 def _first_line(error: BaseException) -> str:
     """Return the class of an exception, and the line of its message that names the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in message_of(error).splitlines() if line.strip()]
     # Keras wraps the exception of a layer; the line after the first one names the cause.
     is_wrapped = bool(lines) and lines[0].startswith("Exception encountered when calling ")
     first = _COLOUR.sub("", " ".join(lines[:2] if is_wrapped else lines[:1]))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras3conv.errors import RAISED_BY_MODELS, ModelError
+from keras3conv.errors import RAISED_BY_MODELS, ModelError, message_of
 from keras3conv.transforms import Array
 
 _NARROW_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
@@ -33,7 +33,7 @@ def run_float64(path: Path, arrays: Sequence[Array]) -> dict[str, Array]:
     # The evaluator implements every operator in numpy, so it raises what numpy raises.
     except RAISED_BY_MODELS as error:
         raise ModelError(
-            f"onnx's reference evaluator cannot run the file: {type(error).__name__}: {str(error)[:200]}"
+            f"onnx's reference evaluator cannot run the file: {type(error).__name__}: {message_of(error)[:200]}"
         ) from error
     outputs = dict(zip([entry.name for entry in model.graph.output], map(np.asarray, values), strict=True))
     for name, value in outputs.items():

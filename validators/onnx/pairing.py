@@ -11,6 +11,7 @@ from keras3conv.errors import InputError
 from keras3conv.frameworks.shared.inputs import SEED
 from keras3conv.frameworks.shared.inputs_made import BATCH
 from keras3conv.frameworks.shared.layout import channels_first, channels_last
+from keras3conv.messages import with_article
 from keras3conv.transforms import Array
 
 Sizes = tuple[int | None, ...]
@@ -83,7 +84,7 @@ def input_specs(path: Path, model: Any) -> tuple[InputSpec, ...]:
         kind = entry.type.WhichOneof("value")
         tensor = entry.type.tensor_type
         if kind != "tensor_type" or tensor.elem_type in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
-            content = "strings" if kind == "tensor_type" else f"a {str(kind).removesuffix('_type')}"
+            content = "strings" if kind == "tensor_type" else with_article(str(kind).removesuffix("_type"))
             raise InputError(
                 f"{path}: the input {entry.name} takes {content}, but only files whose inputs are arrays of numbers "
                 "can be compared"

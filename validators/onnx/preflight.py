@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from keras3conv.errors import BudgetExceeded, MalformedCheckpoint, MissingExtra, printable
+from keras3conv.errors import BudgetExceeded, MalformedCheckpoint, MissingExtra, message_of, printable
 from keras3conv.formats.safe.source import Source
 from keras3conv.validators.onnx.tensors import check_tensors
 
@@ -57,7 +57,7 @@ def check_file(path: Path) -> Any:
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        lines = message_of(error).strip().splitlines() or [type(error).__name__]
         raise MalformedCheckpoint(f"{path} is not a valid ONNX file; onnx's checker says: {lines[0][:400]}") from error
     return model
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from keras3conv.errors import InputError, ModelError
+from keras3conv.errors import InputError, ModelError, message_of
+from keras3conv.messages import with_article
 from keras3conv.transforms import Array
 from keras3conv.validators.onnx.inputs import cast, in_file_order
 
@@ -68,7 +69,9 @@ def _refusals(path: Path) -> Iterator[None]:
         state.RuntimeException,
         ValueError,
     ) as error:
-        raise ModelError(f"onnxruntime cannot run {path.name}: {_without_source_location(str(error))}") from error
+        raise ModelError(
+            f"onnxruntime cannot run {path.name}: {_without_source_location(message_of(error))}"
+        ) from error
 
 
 _PROLOGUE = re.compile(
@@ -86,7 +89,9 @@ def _without_source_location(message: str) -> str:
 def _require_tensors(path: Path, entries: Sequence[Any]) -> None:
     for entry in entries:
         if not entry.type.startswith("tensor(") or entry.type == "tensor(string)":
-            raise ModelError(f"{path.name}: {entry.name} is a {entry.type}, but only arrays of numbers can be compared")
+            raise ModelError(
+                f"{path.name}: {entry.name} is {with_article(entry.type)}, but only arrays of numbers can be compared"
+            )
 
 
 def _input_arrays(path: Path, inputs: Sequence[Any], feeds: Mapping[str, Array] | Sequence[Array]) -> dict[str, Array]:
@@ -98,7 +103,7 @@ def _input_arrays(path: Path, inputs: Sequence[Any], feeds: Mapping[str, Array] 
             for entry, array in zip(inputs, arrays, strict=True)
         }
     except InputError as error:
-        raise ModelError(str(error)) from error
+        raise ModelError(message_of(error)) from error
 
 
 def _dtype(name: str) -> str:

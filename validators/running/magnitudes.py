@@ -12,7 +12,7 @@ from math import ceil, log2
 
 import numpy as np
 
-from keras3conv.errors import ModelError
+from keras3conv.errors import ModelError, message_of
 from keras3conv.frameworks.shared.bounds import Bound
 from keras3conv.frameworks.shared.inputs import Inputs, first_samples
 from keras3conv.frameworks.shared.inputs_scaled import resized, sizes_of
@@ -83,7 +83,7 @@ def at_magnitude(subject: Subject, magnitude: float) -> Rescaled:
                 return Rescaled(subject=rescaled, magnitude=magnitude)
             reason = "torch computes values that are not finite"
         except ModelError as error:
-            reason = str(error)
+            reason = message_of(error)
     return Rescaled(reason=reason, magnitude=magnitude)
 
 
@@ -142,7 +142,7 @@ def _large_run(subject: Subject, inputs: Inputs, magnitude: float) -> Rescaled:
         with keras_bounds.observed_bounds() as in_keras:
             is_finite = _is_finite(rescaled.keras_probe) and is_finite
     except ModelError as error:
-        return Rescaled(reason=str(error), magnitude=magnitude)
+        return Rescaled(reason=message_of(error), magnitude=magnitude)
     return Rescaled(subject=rescaled, magnitude=magnitude, bounds=(*in_torch, *in_keras), is_finite=is_finite)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keras3conv.errors import ModelError
+from keras3conv.errors import ModelError, message_of
 from keras3conv.frameworks.shared.bounds import Bound
 from keras3conv.frameworks.shared.inputs import Inputs, first_samples
 from keras3conv.frameworks.shared.inputs_masked import (
@@ -179,7 +179,7 @@ def _with_inputs(subject: Subject, name: str, inputs: Inputs) -> Variant:
         for run in ("torch_probe", "keras_probe"):
             getattr(varied, run)
     except ModelError as error:
-        return Variant(name=name, reason=" ".join(str(error).split()))
+        return Variant(name=name, reason=" ".join(message_of(error).split()))
     return Variant(name=name, subject=varied)
 
 

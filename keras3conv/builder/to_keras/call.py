@@ -243,8 +243,8 @@ class Call:
         if found is None or (isinstance(found, Held) and not found.is_shared):
             return found
         raise RuleError(
-            f"the {name} of {self.name} is computed or shared with another layer, but a Keras layer needs a {name} of "
-            "its own"
+            f"the {name} of {self.name} is computed or shared with another layer, but a Keras layer needs its "
+            f"own {name}"
         )
 
     def is_held(self, name: str) -> bool:

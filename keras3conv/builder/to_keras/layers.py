@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.to_keras.call import LayerCall, Placed
-from keras3conv.errors import RuleError
+from keras3conv.errors import RuleError, message_of
 from keras3conv.model.graph import Graph
 from keras3conv.rules.library import lookup
 from keras3conv.rules.rule import Config, LayerSpec, LayerSpecs, Rule
@@ -49,7 +49,7 @@ def chosen_layers(call: LayerCall, config: Config) -> tuple[Rule, LayerSpecs]:
         try:
             specs = rule.to_keras(config) if rule.applies(config) else ()
         except RuleError as error:
-            reasons.append(str(error))
+            reasons.append(message_of(error))
             continue
         if specs and all(spec.kind.startswith(_STOCK) for spec in specs):
             return rule, specs

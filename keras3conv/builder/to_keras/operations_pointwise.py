@@ -8,7 +8,7 @@ from keras3conv.builder.program.operation import Dtype, Operation
 from keras3conv.builder.program.program import Value
 from keras3conv.builder.to_keras.broadcasting import elementwise, sign
 from keras3conv.builder.to_keras.call import Call, Constant, Held, Placed, Result, handles, ops
-from keras3conv.errors import RuleError
+from keras3conv.errors import RuleError, message_of
 from keras3conv.rules import operation as table
 from keras3conv.rules.operations import OPERATIONS
 from keras3conv.transforms import Axes
@@ -200,7 +200,7 @@ def _from_table(call: Call, *, entries: tuple[table.Operation, ...]) -> Result:
         try:
             settings = entry.to_keras(others)
         except RuleError as error:
-            reasons.append(str(error))
+            reasons.append(message_of(error))
             continue
         function = ops.named(entry.keras[0].rpartition(".")[2])
         if not entry.keras[0].startswith("keras.ops."):

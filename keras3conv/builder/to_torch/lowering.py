@@ -14,7 +14,7 @@ from keras3conv.builder.program.operation import Function, Operation, Submodule,
 from keras3conv.builder.program.program import Module, Order, Program, Step, Value, Weight, identity
 from keras3conv.builder.to_torch.modules import Choice, choose, is_pointwise
 from keras3conv.builder.to_torch.padding import padding_at_run_time
-from keras3conv.errors import Problem, RuleError
+from keras3conv.errors import Problem, RuleError, message_of
 from keras3conv.frameworks.torch.constructors import constructor
 from keras3conv.model.graph import Graph, Node, Parameter, Ref, Shape, Size, mapped, refs
 from keras3conv.model.views import LayerView
@@ -82,7 +82,7 @@ class _Lowering:
             else:
                 self.by_rule(call)
         except RuleError as error:
-            self.problems.append(Problem(keras=node.path, fact=str(error)))
+            self.problems.append(Problem(keras=node.path, fact=message_of(error)))
             self.fail(node)
             return
         self.values.update(call.returned)

@@ -7,7 +7,7 @@ from functools import cache
 from keras3conv.builder.operations.call import HANDLERS
 from keras3conv.builder.program.names import OWN_LAYERS
 from keras3conv.builder.program.program import Order, Value, channels_first, identity
-from keras3conv.errors import RuleError
+from keras3conv.errors import RuleError, message_of
 from keras3conv.model.graph import Node
 from keras3conv.model.views import LayerView
 from keras3conv.rules.library import list_rules, lookup
@@ -79,7 +79,7 @@ def _choices(layer: LayerView, given: Value, reasons: list[str]) -> Iterator[Cho
         try:
             specs = rule.to_torch((spec,))
         except RuleError as error:
-            reasons.append(str(error))
+            reasons.append(message_of(error))
             continue
         if unknown := _needs_a_size(specs):
             reasons.append(f"{layer.kind.rpartition('.')[2]} {unknown}: give inputs=..., which fix the sizes")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras3conv.errors import FileError
+from keras3conv.errors import FileError, message_of
 from keras3conv.formats.safe.source import Source, dtype_named
 from keras3conv.formats.safe.streaming import Extent, size_of
 from keras3conv.model.views import TensorRef
@@ -24,7 +24,7 @@ def opened(file: Any, where: str, mode: str) -> Iterator["h5py.File"]:
         with h5py.File(file, mode) as opened_file:
             yield opened_file
     except RuntimeError as error:  # h5py raises this if a file cannot be closed because the disk is full
-        raise OSError(f"HDF5: {str(error)[:200]}") from error
+        raise OSError(f"HDF5: {message_of(error)[:200]}") from error
 
 
 def check_path(path: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from keras3conv.errors import FileError
+from keras3conv.errors import FileError, message_of
 from keras3conv.formats.safe import hdf5_survey
 from keras3conv.formats.safe.hdf5_tree import Dataset
 from keras3conv.formats.safe.source import Source
@@ -39,7 +39,7 @@ def main() -> None:
         try:
             answer, content = _answer(request)
         except FileError as error:
-            answer = {"error": type(error).__name__, "message": str(error)}
+            answer = {"error": type(error).__name__, "message": message_of(error)}
         answers.write(json.dumps({**answer, "bytes": len(content)}).encode() + b"\n")
         answers.write(content)
         answers.flush()

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, NoData, UnsafeCheckpoint, quoted
+from keras3conv.errors import (
+    BudgetExceeded,
+    FileError,
+    MalformedCheckpoint,
+    NoData,
+    UnsafeCheckpoint,
+    message_of,
+    quoted,
+)
 from keras3conv.formats.safe.hdf5_tree import LEGACY_WEIGHTS, Attribute, Dataset, Tree
 from keras3conv.formats.safe.source import MAX_TENSORS, check_shape, dtype_named
 from keras3conv.transforms import Array
@@ -57,7 +65,7 @@ def opened(file: Any, where: str) -> Iterator["h5py.File"]:
     except BlockingIOError as error:
         raise FileError(f"{where} is being written by another program") from error
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, MemoryError) as error:
-        raise MalformedCheckpoint(f"{where} is not a complete HDF5 file: {quoted(str(error))[1:-1]}") from error
+        raise MalformedCheckpoint(f"{where} is not a complete HDF5 file: {quoted(message_of(error))[1:-1]}") from error
 
 
 def survey(file: "h5py.File", where: str, size: int) -> Tree:

@@ -8,6 +8,7 @@ from typing import Any
 
 from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, quoted
 from keras3conv.formats.torch.objects import OddTensor, Placeholder, StoredTensor
+from keras3conv.messages import with_article
 
 _DEPTH = 32
 """The number of levels that are searched: "checkpoint", "model", "state_dict", and the state dict itself are four."""
@@ -76,7 +77,7 @@ def find_entry(content: Any, wanted: str, path: Path) -> Entry:
         FileError: No state dict has this name, or there are several and no name was given.
     """
     if not isinstance(content, Mapping):
-        raise MalformedCheckpoint(f"{path} holds a {_kind(content)}, not a state dict")
+        raise MalformedCheckpoint(f"{path} holds {with_article(_kind(content))}, not a state dict")
     found = entries_in(content)
     if wanted:
         return _named(found, wanted, path)

@@ -18,24 +18,3 @@ def layers_of(tensors: Iterable[TensorRef]) -> tuple[LayerView, ...]:
 def is_trainable(role: str) -> bool:
     """Return False for the buffers of normalization layers ("running_mean"), True for other names."""
     return role not in _BUFFERS
-
-
-_WRAPPERS = ("module.", "_orig_mod.", "model.")
-
-
-def common_prefix(names: Iterable[str], wanted: Iterable[str]) -> str:
-    """Return the prefix (such as "module.") that a wrapper put before all names of a state dict; empty without one.
-
-    Args:
-        names: The names in the file.
-        wanted: The names in the module.
-    """
-    given, known = list(names), set(wanted)
-    prefix = ""
-    while given and not known.issuperset(name.removeprefix(prefix) for name in given):
-        rest = [name.removeprefix(prefix) for name in given]
-        found = next((wrapper for wrapper in _WRAPPERS if all(name.startswith(wrapper) for name in rest)), "")
-        if not found:
-            return prefix if known.intersection(rest) else ""
-        prefix += found
-    return prefix

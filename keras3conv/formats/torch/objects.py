@@ -10,6 +10,7 @@ from typing import Any
 
 from keras3conv.errors import MalformedCheckpoint, UnsafeCheckpoint, quoted
 from keras3conv.formats.safe.source import check_shape
+from keras3conv.messages import with_article
 from keras3conv.transforms import Shape
 
 _MAX_NAME = 500
@@ -220,9 +221,8 @@ def storage(reference: Any, where: str) -> Storage:
 
 def _placeholder(function: Any, arguments: Any, where: str) -> Placeholder:
     if not isinstance(function, Global):
-        raise MalformedCheckpoint(
-            f"{where}: the pickle is damaged: it calls a {type(function).__name__}, not a class or a function"
-        )
+        kind = with_article(type(function).__name__)
+        raise MalformedCheckpoint(f"{where}: the pickle is damaged: it calls {kind}, not a class or a function")
     if function.name.startswith("copyreg.") or function.name.startswith("copy_reg."):
         function = next((entry for entry in arguments if isinstance(entry, Global)), function)
     return Placeholder(function.name)

@@ -13,6 +13,7 @@ from typing import Any
 from keras3conv.errors import BudgetExceeded, MalformedCheckpoint, quoted
 from keras3conv.formats.torch import objects
 from keras3conv.formats.torch.objects import OddKey, OddTensor, Placeholder, Storage, StoredTensor
+from keras3conv.messages import with_article
 
 MAX_PICKLE = 256 << 20
 """The maximum size of a pickle in bytes; a checkpoint with 200,000 tensors has about 50 MiB."""
@@ -123,7 +124,9 @@ class _Machine:
         if isinstance(found, Placeholder):
             return None
         if type(found) is not kind:
-            raise self.malformed(f"items are added to a {_kind(found)}, not to a {kind.__name__}")
+            raise self.malformed(
+                f"items are added to {with_article(_kind(found))}, not to {with_article(kind.__name__)}"
+            )
         return found
 
     def set_items(self, pairs: list[Any]) -> None:
@@ -154,7 +157,7 @@ class _Machine:
     def build(self) -> None:
         self.stack.pop()  # the state of an object: attributes, which are not tensors of a state dict
         if not isinstance(self.stack[-1], dict | Placeholder | OddTensor):
-            raise self.malformed(f"a state is given to a {_kind(self.stack[-1])}, which has none")
+            raise self.malformed(f"a state is given to {with_article(_kind(self.stack[-1]))}, which has none")
 
     def new_with_keywords(self) -> None:
         self.stack.pop()

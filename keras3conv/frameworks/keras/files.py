@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from keras3conv import formats
-from keras3conv.errors import BudgetExceeded, InputError, ModelError, Problem
+from keras3conv.errors import BudgetExceeded, InputError, ModelError, Problem, message_of
 from keras3conv.formats.keras import archive
 from keras3conv.formats.keras.json import parsed
 from keras3conv.formats.keras2.file import groups, is_legacy
@@ -46,7 +46,7 @@ def load(path: Path, own: Mapping[str, Any] | None = None) -> keras.Model:
         with tensorflow_not_imported():
             return keras.saving.load_model(path, custom_objects=own, compile=False)
     except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first_line = message_of(error).strip().splitlines()[0] if message_of(error).strip() else type(error).__name__
         problem = Problem(
             keras=str(path),
             fact=first_line,
@@ -142,7 +142,7 @@ def load_weights(model: keras.Model, path: Path) -> None:
     try:
         model.load_weights(path)
     except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first_line = message_of(error).strip().splitlines()[0] if message_of(error).strip() else type(error).__name__
         raise ModelError(lay_out(headline, [Problem(fact=first_line)])) from error
 
 

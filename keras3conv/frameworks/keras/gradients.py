@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import torch
 
-from keras3conv.errors import ModelError, Problem
+from keras3conv.errors import ModelError, Problem, message_of
 from keras3conv.frameworks.keras.observing import Original, layer_calls
 from keras3conv.frameworks.keras.state import tensors_kept
 from keras3conv.frameworks.keras.tree import named_layers, variables_by_path
@@ -59,7 +59,7 @@ def backward(
         with tensors_kept(model), _training(model, training):
             found, states = differentiate(loss, wanted, others)
     except raised_by_keras() as error:
-        problem = Problem(keras=model.name, fact=f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+        problem = Problem(keras=model.name, fact=f"{type(error).__name__}: {message_of(error).strip().splitlines()[0]}")
         raise ModelError(lay_out(f"Keras raised in a backward pass on {backend()}", [problem])) from error
     finally:
         for path, value in kept.items():

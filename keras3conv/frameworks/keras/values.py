@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras3conv.errors import RAISED_BY_MODELS
+from keras3conv.errors import RAISED_BY_MODELS, message_of
 from keras3conv.numerics.copying import contiguous
 from keras3conv.transforms import Array
 
@@ -65,7 +65,7 @@ def raised_by_keras() -> tuple[type[Exception], ...]:
 
 def error_message(error: Exception) -> str:
     """Return the first line of an exception's message, without the text about the layer call that Keras adds."""
-    lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
+    lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in message_of(error).splitlines()]
     own = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
     return own[0] if own else "the error has no message"
 

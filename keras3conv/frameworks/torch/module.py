@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from keras3conv import formats
-from keras3conv.errors import RAISED_BY_MODELS, InputError, ModelError, Problem
-from keras3conv.formats.torch.names import common_prefix
+from keras3conv.errors import RAISED_BY_MODELS, InputError, ModelError, Problem, message_of
 from keras3conv.frameworks.shared.backup import Backup
 from keras3conv.frameworks.shared.flow import Follower
 from keras3conv.frameworks.shared.inputs import input_arrays, no_input, require_numbers
@@ -44,6 +43,7 @@ from keras3conv.frameworks.torch.tensors import (
 from keras3conv.frameworks.torch.view import stored_tensors, view
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Side
+from keras3conv.model.wrappers import common_prefix
 from keras3conv.transforms import Array
 
 
@@ -241,7 +241,8 @@ def call_error(module: nn.Module, running: list[str], given: Arguments, error: E
     shapes = ", ".join(f"{name}: {tuple(tensor.shape)}" for name, tensor in inputs)
     where = running[-1] if running else ""
     # A module that computes gradients in its forward pass must enable them: all runs but one disable them.
-    fixes = ("module.forward = torch.enable_grad()(module.forward)",) if "does not require grad" in str(error) else ()
+    needs_gradients = "does not require grad" in message_of(error)
+    fixes = ("module.forward = torch.enable_grad()(module.forward)",) if needs_gradients else ()
     problem = Problem(torch=where or type(module).__name__, fact=f"{type(error).__name__}: {error}", fixes=fixes)
     headline = f"{type(module).__name__} (torch) raised when it was called with {shapes or 'nothing'}"
     return ModelError(lay_out(headline, [problem]))

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import torch
 from torch.export import ExportedProgram
 
-from keras3conv.errors import RAISED_BY_MODELS, MalformedCheckpoint, UnsafeCheckpoint
+from keras3conv.errors import RAISED_BY_MODELS, MalformedCheckpoint, UnsafeCheckpoint, message_of
 from keras3conv.formats.safe.source import Source
 from keras3conv.formats.safe.zip import MAX_INFLATED, Member, read_member, scan
 
@@ -46,7 +46,7 @@ def load(path: str | Path) -> torch.nn.Module:
         try:
             program = torch.export.load(_without_inputs(file))
         except (OSError, AssertionError, *RAISED_BY_MODELS) as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
+            first = (message_of(error).splitlines() or [type(error).__name__])[0]
             raise MalformedCheckpoint(
                 f"{path} is not a program that torch {torch.__version__} can load: {first}"
             ) from error

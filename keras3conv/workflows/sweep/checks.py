@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from keras3conv import formats
-from keras3conv.errors import FileError, InputError, Keras3ConvError
+from keras3conv.errors import FileError, InputError, Keras3ConvError, message_of
+from keras3conv.messages import with_article
 from keras3conv.workflows.factories import factory_of
 from keras3conv.workflows.sweep.reading import Fault, LocatedTask
 from keras3conv.workflows.sweep.task import DATA_FILES, MODELS, WEIGHTS
@@ -132,7 +133,7 @@ def _unreadable(path: str, key: str, entry: str) -> str:
     try:
         side = formats.side_of(file)
         if _SIDE_OF_KEY.get(key, key) not in ("model", side):
-            return f"{path} is a {side} file, but the key {key} needs a file of the other framework"
+            return f"{path} is {with_article(side)} file, but the key {key} needs a file of the other framework"
         if file.suffix != ".json":
             formats.read(file, entry=entry if side == "torch" else "")
     except Keras3ConvError as error:
@@ -141,7 +142,7 @@ def _unreadable(path: str, key: str, entry: str) -> str:
 
 
 def _first_line(error: Keras3ConvError) -> str:
-    return str(error).partition("\n")[0]
+    return message_of(error).partition("\n")[0]
 
 
 __all__ = ["faults_of_factories", "faults_of_files"]

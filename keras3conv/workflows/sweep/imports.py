@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras3conv.errors import Keras3ConvError
+from keras3conv.errors import Keras3ConvError, message_of
 from keras3conv.workflows.factories import factory_of, find_factory
 
 
@@ -29,7 +29,7 @@ def fault_of(argument: str) -> str:
         if factory is not None:
             find_factory(*factory)
     except (Keras3ConvError, ModuleNotFoundError) as error:
-        return " ".join(str(error).split())
+        return " ".join(message_of(error).split())
     return ""
 
 

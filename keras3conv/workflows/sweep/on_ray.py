@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from keras3conv.errors import InputError
+from keras3conv.errors import InputError, message_of
 from keras3conv.report.overview import Row, RowStatus
 from keras3conv.workflows.clusters import RETRIES, connected
 from keras3conv.workflows.sweep.local import free_memory, processors
@@ -63,10 +63,10 @@ def _received(ray: Any, reference: Any, task: Task, out: Path) -> Row:
     try:
         row, files = ray.get(reference)
     except (ray.exceptions.RayError, OSError) as error:
-        first = str(error).strip().partition("\n")[0]
+        first = message_of(error).strip().partition("\n")[0]
         killed = isinstance(error, ray.exceptions.OutOfMemoryError)
         status: RowStatus = "out of memory" if killed else "lost"
-        row = Row(name=task.name, status=status, outcome=f"{type(error).__name__}: {first}", message=str(error))
+        row = Row(name=task.name, status=status, outcome=f"{type(error).__name__}: {first}", message=message_of(error))
         return replace(row, sides=task.sides, backend=task.backend, dtype=task.dtype, do=task.do)
     for name, content in files.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keras3conv.errors import AlignmentError, Keras3ConvError, ProofError
+from keras3conv.errors import AlignmentError, Keras3ConvError, ProofError, message_of
 from keras3conv.report.overview import StepResult
 from keras3conv.report.report import Report
 from keras3conv.workflows.sweep.task import STEPS, Task
@@ -72,7 +72,7 @@ def run(task: Task, out: Path) -> dict[str, Any]:
             outcome = _DO[step](running)
         except (Keras3ConvError, OSError, MemoryError) as error:
             status, message = _status_of(error), f"{type(error).__name__}: {error}"
-            outcome = f"{step}: {str(error).partition(chr(10))[0] or type(error).__name__}"
+            outcome = f"{step}: {message_of(error).partition(chr(10))[0] or type(error).__name__}"
             running.steps.append(StepResult(name=step, status="failed", outcome=outcome))
             break
         running.steps.append(StepResult(name=step, status="passed", outcome=outcome))

@@ -28,7 +28,6 @@ def run(*arguments: str | Path) -> Result:
 @pytest.fixture(autouse=True)
 def import_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Restore the import path, to which factories add their folder."""
-    monkeypatch.setenv("COLUMNS", "1000")  # the paths of temporary folders are long
     path = [*sys.path]
     yield
     sys.path[:] = path

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from keras3conv.cli.commands import app
 from keras3conv.cli.doctor import backend_of_keras
-from keras3conv.cli.width import fitted_table, folded
+from keras3conv.width import fitted_table, folded
 
 ROOT = Path(__file__).resolve().parents[3]
 

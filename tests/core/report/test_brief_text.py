@@ -1,9 +1,11 @@
 """The text that a command prints without `--verbose`, and the columns of its tables."""
 
+import pytest
+
 from keras3conv.errors import Problem
 from keras3conv.report import text
 from keras3conv.report.report import Report
-from keras3conv.report.values import Cell, Section, Table
+from keras3conv.report.values import Cell, Plot, Section, Series, Table
 
 
 def report() -> Report:
@@ -25,12 +27,11 @@ def report() -> Report:
 
 def test_a_brief_report_begins_with_the_cause_and_leaves_out_the_details_of_what_passed() -> None:
     brief = text.write(report(), brief=True)
-    cause, claim = brief.index("The cause"), brief.index("Same function.")
-    assert cause < brief.index("layer1.bn  <->  layer1/bn", cause) < brief.index("Fix:  fix(1)", cause) < claim
-    assert "✓ passed  roundtrip  42 tensors" in brief
+    cause, sections = brief.index("layer1.bn  <->  layer1/bn"), brief.index("✓ passed  roundtrip  42 tensors")
+    assert brief.index("✗ Failed") < cause < brief.index("epsilon is 0.001") < brief.index("Fix:  fix(1)") < sections
     assert "Seed 0." in brief
     assert "Facts\n  roundtrip, a: b" in brief
-    for left_out in ("Same bits.", "Every tensor", "python 3.11.7"):
+    for left_out in ("Same bits.", "Every tensor"):
         assert left_out not in brief
         assert left_out in text.write(report())
 
@@ -43,3 +44,57 @@ def test_names_in_a_table_are_not_divided_beside_sentences() -> None:
     lines = str(Report(title="t", sections=(section,))).splitlines()
     assert any(name in line and name.replace(".", "/") in line and "requires_grad" in line for line in lines)
     assert max(map(len, lines)) <= text.WIDTH
+
+
+def passed(*tables: Table) -> Report:
+    outputs = Section(name="outputs", status="passed", claim="", summary="1e-07 of the scale", tables=tables)
+    notes = ("inputs: random numbers of shape (2, 3)", f"net.pt: 12 bytes, sha256 {'ab' * 32}", "Seed 0.")
+    environment = {"date": "2026-01-02 03:04 UTC", "python": "3.11.7", "torch": "2.9.0", "platform": "Linux"}
+    return Report(title="Net", sections=(outputs,), environment=environment, notes=notes)
+
+
+@pytest.mark.parametrize("brief", [True, False])
+def test_a_pass_states_date_worst_error_inputs_versions_and_digests_before_the_sections(brief: bool) -> None:
+    banner, _, rest = text.write(passed(), brief=brief).partition("\n\n")
+    assert banner.splitlines() == [
+        "Net",
+        "✓ Passed: 1 passed",
+        "  date         2026-01-02 03:04 UTC",
+        "  worst error  1e-07 of the scale",
+        "  inputs       inputs: random numbers of shape (2, 3)",
+        "  versions     python 3.11.7, torch 2.9.0",
+        f"  digest 1     net.pt: 12 bytes, sha256 {'ab' * 32}",
+    ]
+    assert "Notes\n  Seed 0." in rest
+    assert "random numbers" not in rest  # nothing is said twice
+
+
+def test_equal_rows_are_folded_and_the_verdict_is_the_first_column() -> None:
+    equal: tuple[tuple[Cell, ...], ...] = tuple((f"layer{place}", 1e-5, "equal") for place in range(30))
+    rows = (*equal, ("norm", 1e-3, "differs"))
+    printed = str(passed(Table(title="Fields", columns=("torch", "value", "verdict"), rows=rows)))
+    assert "verdict  torch  value" in printed
+    assert "differs  norm   0.001" in printed
+    assert "layer7" not in printed
+    assert "... 30 rows equal" in printed
+
+
+@pytest.mark.parametrize("width", [60, 80, 110])
+def test_a_report_is_not_wider_than_its_console(width: int) -> None:
+    cause = (
+        "Keras skips the steps that are masked as padding in lstm, and repeats its output there; torch does not " * 3
+    )
+    problem = Problem(torch="lstm", keras="lstm", fact=cause, fixes=("mask_zero=False",))
+    plot = Plot(title="t", labels=("a",) * 300, series=(Series(name="noise floor", values=(1.0,) * 300),), unit=cause)
+    failed = Section(
+        name="float64",
+        status="failed",
+        claim=cause,
+        summary=cause,
+        problems=(problem,),
+        facts={"a": cause},
+        plots=(plot,),
+    )
+    made = Report(title="Net", sections=(failed,), notes=(cause,), environment={"date": "today", "python": "3.11.7"})
+    for brief in (True, False):
+        assert max(map(len, text.write(made, brief=brief, width=width).splitlines())) <= width

@@ -11,6 +11,7 @@ from keras3conv.report.cells import show, visible
 from keras3conv.report.markdown import escape
 from keras3conv.report.plot import draw, sketch
 from keras3conv.report.report import Report
+from keras3conv.report.text import write
 from keras3conv.report.values import Cell, Plot, Section, Series, Table
 from keras3conv.writing.digests import WrittenFile
 
@@ -53,11 +54,17 @@ def sample() -> Report:
 TEXT = """\
 Net (torch) and net (keras)
 ✗ Failed: 1 passed, 1 failed, 1 skipped, 1 info
+    layer1.bn  <->  layer1/bn
+        epsilon is 0.001, not 1e-05
+  Fix:  fix(1)
 
   ✓ passed   lossless    42 tensors
   ✗ failed   structural  differs at layer1.bn
   – skipped  onnx        not run: onnxruntime is not installed
   · info     alignment   21 pairs
+
+  versions  python 3.11.7
+  files     1 file, with digests below
 
 ✓ lossless
   Same bits.
@@ -76,10 +83,10 @@ Net (torch) and net (keras)
     ·: zero, bit-identical (1 of 5 values); ×: not finite (1 value); 1 value not measured
 
   Every layer
-  torch      keras      status     error  values
+  status  torch      keras         error  values
   ──────────────────────────────────────────────
-  stem.conv  stem/conv  passed  2.35e-16     432
-  layer1.bn  layer1/bn  failed         -      16
+  passed  stem.conv  stem/conv  2.35e-16     432
+  failed  layer1.bn  layer1/bn         -      16
 
 Files
   net.weights.h5  1,234 bytes
@@ -96,6 +103,15 @@ MARKDOWN = """\
 # Net (torch) and net (keras)
 
 **✗ Failed**: 1 passed, 1 failed, 1 skipped, 1 info
+
+```text
+  layer1.bn  <->  layer1/bn
+      epsilon is 0.001, not 1e-05
+Fix:  fix(1)
+```
+
+- *versions*: python 3.11.7
+- *files*: 1 file, with digests below
 
 | status | section | outcome |
 | --- | --- | --- |
@@ -134,10 +150,10 @@ Error along the depth (relative error, log scale from 2e-16 to 4e-05)
 
 **Table**: Every layer
 
-| torch | keras | status | error | values |
+| status | torch | keras | error | values |
 | --- | --- | --- | ---: | ---: |
-| stem.conv | stem/conv | passed | 2.35e-16 | 432 |
-| layer1.bn | layer1/bn | failed | - | 16 |
+| passed | stem.conv | stem/conv | 2.35e-16 | 432 |
+| failed | layer1.bn | layer1/bn | - | 16 |
 
 ## – onnx
 
@@ -185,7 +201,14 @@ def test_the_markdown_of_a_report() -> None:
 def test_the_plain_text_has_no_colours_wherever_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "40")
-    assert str(sample()) == TEXT
+    assert write(sample()) == TEXT
+
+
+def test_a_printed_report_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for width in (60, 80):
+        monkeypatch.setenv("COLUMNS", str(width))
+        lines = str(sample()).splitlines()
+        assert max(len(line) for line in lines if "sha256" not in line) <= width
 
 
 def test_a_terminal_gets_colours() -> None:
@@ -200,10 +223,17 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
 
 
 def test_a_long_table_is_cut_but_what_failed_is_shown() -> None:
-    rows = tuple((f"layer{place}", "failed" if place == 44 else "passed") for place in range(60))
+    rows = tuple((f"layer{place}", "failed" if place == 44 else "skipped") for place in range(60))
     text = str(one_table(Table(columns=("layer", "status"), rows=rows, failed=(50,))))
     assert "  ... 38 more rows" in text
     assert re.findall(r"layer\d+", text) == [f"layer{place}" for place in [*range(20), 44, 50]]
+
+
+def test_rows_that_passed_are_folded_but_what_failed_is_shown() -> None:
+    rows = tuple((f"layer{place}", "failed" if place == 44 else "passed") for place in range(60))
+    text = str(one_table(Table(columns=("layer", "status"), rows=rows, failed=(50,))))
+    assert "  ... 58 rows passed" in text
+    assert re.findall(r"layer\d+", text) == ["layer44", "layer50"]
 
 
 def test_one_hidden_row_is_counted_in_the_singular() -> None:

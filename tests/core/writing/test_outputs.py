@@ -200,13 +200,13 @@ def test_a_full_disk_leaves_the_old_files_and_nothing_else(tmp_path: Path) -> No
     before = content(tmp_path)
     for limit in (0, 1, 100, 800, 2_000, 66_000, 70_000, 131_000, 140_000, 300_000):
         process = run(tmp_path, 2.0, limit)
-        said = process.communicate(timeout=120)[0]
+        said = process.communicate()[0]
         assert process.returncode == 3, (limit, said)
         assert "cannot write" in said
         assert str(tmp_path) in said
         assert content(tmp_path) == before, limit
     process = run(tmp_path, 2.0, 1_000_000)
-    assert process.communicate(timeout=120)[0] == "ready\n"
+    assert process.communicate()[0] == "ready\n"
     assert set(values_in(tmp_path)) == {2.0}
 
 
@@ -216,7 +216,7 @@ def kill_at_random(folder: Path, times: int) -> None:
     generator = random.Random(0)
     started = time.monotonic()
     undisturbed = run(folder, 0.0)
-    undisturbed.communicate(timeout=120)
+    undisturbed.communicate()
     longest = time.monotonic() - started
     for number in range(1, times + 1):
         process = run(folder, float(number))
@@ -224,7 +224,7 @@ def kill_at_random(folder: Path, times: int) -> None:
         assert process.stdout.readline() == "ready\n"
         time.sleep(generator.random() * longest / 4)
         process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=120)
+        process.communicate()
         write_text(folder / "next", "the next run cleans up", overwrite=True)
         (folder / "next").unlink()
         assert names(folder) == expected, number

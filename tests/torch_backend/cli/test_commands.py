@@ -95,7 +95,6 @@ def assert_refused(result: Result, *words: str, status: int = 2) -> None:
 @pytest.fixture(autouse=True)
 def import_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Restore the import path and the loaded modules, which factories change."""
-    monkeypatch.setenv("COLUMNS", "1000")  # the paths of temporary folders are long
     path, modules = [*sys.path], {*sys.modules}
     yield
     sys.path[:] = path
@@ -401,3 +400,19 @@ def test_an_unknown_exception_has_a_traceback_and_not_the_status_of_a_failed_pro
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr.rstrip().endswith("Own: of its own")
+
+
+@pytest.mark.parametrize("colours", ["NO_COLOR", ""])
+def test_a_report_in_a_pipe_has_eighty_columns_and_colours_obey_no_color(
+    colours: str, models: Path, keras_file: Path, moved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    options = ("validate", f"{models}:wrong", keras_file, "--torch-weights", moved)
+    piped = run(*options)
+    assert max(len(line) for line in piped.stdout.splitlines() if str(keras_file.parent) not in line) <= 80
+    assert "\x1b" not in piped.output
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if colours:
+        monkeypatch.setenv(colours, "1")
+    assert ("\x1b[1;31m" in run(*options).stdout) is not bool(colours)

@@ -31,6 +31,15 @@ def make():
         ('plan = plan.pair("a", "b")', 'align --hint "a=b"'),
         ('plan.pair(["q", "k", "v"], "qkv")', 'align --hint "q + k + v=qkv"'),
         ('plan = plan.ignore("a", "no")', 'align --ignore "a=no"'),
+        ('plan = plan.pair("", "dense")', 'align --hint ".=dense"'),
+        ('plan = plan.pair("weight", ["a", "b"])', 'align --hint "weight=a + b"'),
+        ('plan = plan.ignore("a", "no", side="torch")', 'align --ignore "torch:a=no"'),
+        ('plan = plan.unpair("fc")', "keras3conv align TORCH KERAS -o PLAN.json"),
+        ('k3c.transfer(source, model, plan, out="x.keras")', "transfer SOURCE net.py:make -o x.keras"),
+        ("k3c.transfer(source, target_model, plan, out=path)", "transfer SOURCE net.py:make -o FILE"),
+        ("k3c.transfer(module, model, plan)", "transfer TORCH KERAS --plan PLAN.json -o FILE"),
+        ("k3c.convert(module, inputs=...)", "keras3conv convert net.py:make --inputs FILE.npz"),
+        ("k3c.convert(module, inputs=example_input)", "keras3conv convert net.py:make --inputs FILE.npz"),
         ("transfer(..., accept_unconfirmed=True)", "--accept-unconfirmed"),
         ("plan = k3c.align(torch, keras, inputs=x)", "keras3conv align, with --inputs FILE.npz"),
         ('entry="ema"', "--entry ema"),
@@ -38,6 +47,21 @@ def make():
 )
 def test_a_call_in_python_becomes_an_option(python: str, option: str) -> None:
     assert as_options(f"Fix:  {python}") == f"Fix:  {option}"
+
+
+def test_a_line_with_a_transform_stays_python() -> None:
+    line = 'plan = plan.pair("a", "b", transform=k3c.transforms.Axes("o i -> i o"))'
+    assert as_options(f"Fix:  {line}") == f"Fix:  {line}"
+
+
+def test_the_model_itself_has_a_name_in_hints(tmp_path: Path) -> None:
+    torch.save(nn.Linear(4, 3).state_dict(), tmp_path / "x.pt")
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="a"), layers.Dense(3, name="b")])
+    model.save(tmp_path / "model.keras")
+    files = (tmp_path / "x.pt", tmp_path / "model.keras")
+    hinted = run("align", *files, "--hint", ".=a", "--ignore", "b=not in torch", "--json")
+    assert hinted.exit_code == 0, hinted.output
+    assert [pair["keras"] for pair in json.loads(hinted.stdout)["pairs"]] == ["a"]
 
 
 def test_the_shape_that_convert_asks_for_works(tmp_path: Path) -> None:

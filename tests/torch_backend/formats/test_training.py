@@ -5,12 +5,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
+import keras3conv as k3c
 from keras3conv import formats
-from keras3conv.errors import FileError, ModelError, UnsafeCheckpoint
+from keras3conv.cli.commands import app
+from keras3conv.errors import FileError, ModelError, TransferError, UnsafeCheckpoint
 from keras3conv.frameworks.torch.module import TorchModule
 
 STATE = {"fc.weight": torch.ones(2, 3), "fc.bias": torch.zeros(2)}
@@ -99,3 +104,49 @@ def test_the_prefix_of_a_wrapper_is_ignored(tmp_path: Path, prefix: str) -> None
     assert torch.equal(module.state_dict()["fc.weight"], STATE["fc.weight"])
     with pytest.raises(ModelError, match="the module has this tensor, but the file does not"):
         TorchModule(nn.Linear(3, 2)).load_weights(saved(tmp_path / "y.pt", state))
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_a_plan_holds_for_a_checkpoint_of_the_module_in_a_wrapper(tmp_path: Path, prefix: str) -> None:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.save(tmp_path / "empty.keras")
+    plain, wrapped = saved(tmp_path / "plain.pt", STATE), {f"{prefix}{name}": value for name, value in STATE.items()}
+    file = saved(tmp_path / "wrapped.pt", wrapped)
+    for planned, moved in ((plain, file), (file, plain)):
+        plan = k3c.align(planned, tmp_path / "empty.keras")
+        k3c.transfer(moved, model, plan, accept_unconfirmed=True)
+        assert (keras.ops.convert_to_numpy(model.layers[0].kernel) == 1).all()
+        k3c.transfer(moved, tmp_path / "filled.weights.h5", plan, accept_unconfirmed=True, overwrite=True)
+        assert (
+            k3c.validate(moved, tmp_path / "filled.weights.h5", alignment=plan).section("roundtrip").status == "passed"
+        )
+        model.layers[0].kernel.assign(np.zeros((3, 2)))
+
+
+def test_the_command_line_takes_a_plan_of_the_module_for_a_checkpoint_of_the_wrapped_one(tmp_path: Path) -> None:
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(tmp_path / "empty.keras")
+    saved(tmp_path / "plain.pt", STATE)
+    saved(tmp_path / "mod.pt", {f"module.{name}": value for name, value in STATE.items()})
+    places = {name: str(tmp_path / name) for name in ("plain.pt", "mod.pt", "empty.keras", "plan.json", "new.keras")}
+    asked = ["align", places["plain.pt"], places["empty.keras"], "-o", places["plan.json"]]
+    assert CliRunner().invoke(app, asked).exit_code == 0
+    asked = [
+        "transfer",
+        places["mod.pt"],
+        places["empty.keras"],
+        "--plan",
+        places["plan.json"],
+        "-o",
+        places["new.keras"],
+    ]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code in (0, 3), result.output
+    assert (keras.ops.convert_to_numpy(keras.saving.load_model(places["new.keras"]).layers[0].kernel) == 1).all()
+
+
+def test_other_names_are_no_wrapper(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    plan = k3c.align(saved(tmp_path / "plain.pt", STATE), model)
+    other = saved(tmp_path / "other.pt", {f"head.{name}": value for name, value in STATE.items()})
+    with pytest.raises(TransferError, match="has other tensors"):
+        k3c.transfer(other, model, plan)

@@ -19,7 +19,7 @@ Pair = tuple[nn.Module, k3c.Alignment, keras.Model]
 @pytest.fixture(autouse=True)
 def without_causes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Disable the search for causes, because only the verdict is tested."""
-    monkeypatch.setattr(causes, "SEARCH_SECONDS", 0.0)
+    monkeypatch.setattr(causes, "SEARCH_VALUES", 0)
 
 
 def transferred(spec: Spec, module: nn.Module, inputs: torch.Tensor) -> tuple[k3c.Alignment, keras.Model]:

@@ -1,6 +1,7 @@
 """A plan is called `plan` in every function; nothing else is public in the package but what it lists."""
 
 import inspect
+from types import ModuleType
 
 import keras
 import pytest
@@ -8,6 +9,7 @@ from keras import layers
 from torch import nn
 
 import keras3conv as k3c
+from keras3conv import errors, transforms
 from keras3conv.errors import InputError
 from tests.support.models import randomize
 
@@ -36,8 +38,10 @@ def test_a_conversion_has_its_plan_and_a_short_representation() -> None:
     assert len(repr(conversion)) <= 80
 
 
-def test_the_package_shows_its_public_names_and_no_others() -> None:
-    assert {name for name in dir(k3c) if not name.startswith("__")} == set(k3c.__all__)
+@pytest.mark.parametrize("module", [k3c, transforms, errors], ids=lambda module: module.__name__)
+def test_a_public_module_shows_its_public_names_and_no_others(module: ModuleType) -> None:
+    assert {name for name in dir(module) if not name.startswith("__")} == set(vars(module)["__all__"])
+    assert all(hasattr(module, name) for name in vars(module)["__all__"])
 
 
 def test_a_clip_that_only_keras_lacks_is_named_with_its_own_line() -> None:

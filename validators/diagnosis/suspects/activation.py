@@ -166,12 +166,35 @@ def _apply_after(call: TorchCall, function: Function) -> Any:
     return function(call.run())
 
 
+_ELEMENTWISE: Mapping[str, Function] = {
+    name: getattr(torch, name) for name in ("abs", "square", "sqrt", "exp", "sin", "cos")
+}
+"""Functions of single values that torch and Keras call alike."""
+
+
+def _other_function(case: Case) -> Iterator[Hypothesis]:
+    for operation in case.operations_named(*_ELEMENTWISE, "pow", "__pow__"):
+        is_power = operation.name.strip("_") == "pow"
+        if is_power and operation.get("dim") != 2:  # the second argument is named `dim`
+            continue
+        name = "square" if is_power else operation.name
+        for other, function in _ELEMENTWISE.items():
+            if other != name:
+                yield Hypothesis(
+                    cause=f"torch computes {name} {case.where}, Keras {other}",
+                    fix=f"x = torch.{other}(x)  # {case.place(operation)}, for {name}",
+                    keras=f"x = keras.ops.{name}(x)  # {case.where_keras}, in place of {other}",
+                    changes={operation.key: replaced_by(_apply_instead, function)},
+                )
+
+
 SUSPECTS = (
     Suspect("tanh against erf GELU", _gelu),
     Suspect("negative slope", _slope),
     Suspect("alpha of an ELU", _alpha),
     Suspect("activation missing in Keras", _missing_in_keras),
     Suspect("another activation", _other_activation),
+    Suspect("another function", _other_function),
     Suspect("activation before an addition", _before_an_addition),
     Suspect("activation missing in torch", _missing_in_torch),
 )

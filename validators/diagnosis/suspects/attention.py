@@ -88,11 +88,12 @@ def _causal(case: Case) -> Iterator[Hypothesis]:
         cause = "attention is causal in torch, but not in Keras"
         if not is_causal:
             cause = "attention is not causal in torch, but is causal in Keras"
+        place = case.point.keras_path if case.point.in_layer else f"the attention {case.where_keras}"
         if operation.get("attn_mask") is None:
             yield Hypothesis(
                 cause=cause,
                 fix=f"is_causal={not is_causal}  # {case.place(operation)}",
-                keras=f"use_causal_mask={is_causal}  # {case.point.keras_path or case.where_keras}",
+                keras=f"use_causal_mask={is_causal}  # {place}",
                 changes={operation.key: with_arguments(is_causal=not is_causal)},
             )
 

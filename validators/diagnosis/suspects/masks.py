@@ -1,7 +1,7 @@
-"""Suspect padded steps that Keras masks and torch does not: in a mean, in a recurrent layer, in attention.
+"""Suspect padded steps that one side masks and the other does not: in a mean, in a recurrent layer, in attention.
 
-The mask is the one that Keras' layers received in the run, so it may come from an Embedding, a Masking layer or
-an argument of a call.
+The mask of Keras is the one that its layers received in the run, so it may come from an Embedding, a Masking layer or a
+call. The mask of torch is the result of a comparison in its forward pass.
 """
 
 from collections.abc import Callable, Iterator
@@ -183,8 +183,40 @@ _MASKED_ATTENTION: dict[str, Callable[..., Any]] = {
     "multi_head_attention_forward": _multi_head,
 }
 
+_COMPARISONS = {
+    "ne": "not_equal",
+    "eq": "equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+    "lt": "less",
+    "le": "less_equal",
+}
+"""The comparisons from which torch makes a mask, with their names in Keras."""
+
+
+def _own_mask(case: Case) -> Iterator[Hypothesis]:
+    """Suspect that torch masks steps by a comparison, and Keras does not: a layer lost the mask, or none made it."""
+    for operation in case.operations_named(*_COMPARISONS, *(f"__{name}__" for name in _COMPARISONS)):
+        shape, limit = operation.get("input"), operation.get("dim")
+        if not isinstance(shape, tuple) or len(shape) < 2 or not isinstance(limit, int | float):
+            continue
+        function = _COMPARISONS[operation.name.strip("_")]
+        for keeps in (True, False):
+            yield Hypothesis(
+                cause=f"torch masks steps by {operation.name.strip('_')}(x, {limit}) {case.where}, Keras masks none",
+                fix=f"mask = torch.full_like(mask, {keeps})  # {case.place_in_words(operation)}",
+                keras=f"mask = keras.ops.{function}(x, {limit})  # {case.where_keras}, to mask what torch masks",
+                changes={operation.key: replaced_by(_always, keeps)},
+            )
+
+
+def _always(call: TorchCall, keeps: bool) -> Any:
+    return torch.full_like(call.run(), keeps)
+
+
 SUSPECTS = (
     Suspect("masked steps in a mean or a sum", _reduction),
     Suspect("masked steps in a recurrent layer", _recurrent),
     Suspect("masked steps in attention", _attention),
+    Suspect("masked steps in torch only", _own_mask),
 )

@@ -68,6 +68,14 @@ def _average_pooling_padding(case: Case) -> Iterator[Hypothesis]:
             keras=case.as_in_torch(operation),
             changes={operation.key: replaced_by(_mean_without_border, same)},
         )
+        if any(first != last for first, last in same):
+            yield Hypothesis(
+                cause=f'Keras pads an average pooling by {_listed(same)}, as "same" does, and repeats the last value '
+                "there (on its torch backend only)",
+                fix=f'x = F.pad(x, {flat(same)}, mode="replicate")  # {case.before(operation)}, with padding=0',
+                keras=case.as_in_torch(operation),
+                changes={operation.key: replaced_by(_mean_with_repeated_border, same)},
+            )
 
 
 def _ceil_mode(case: Case) -> Iterator[Hypothesis]:
@@ -166,6 +174,11 @@ def _mean_without_border(call: TorchCall, pads: Pads) -> Any:
     ones = torch.ones_like(values)
     sums, counts = (call.run(input=functional.pad(x, flat(pads)), padding=0) for x in (values, ones))
     return sums / counts
+
+
+def _mean_with_repeated_border(call: TorchCall, pads: Pads) -> Any:
+    values = functional.pad(call.get("input"), flat(pads), mode="replicate")
+    return call.run(input=values, padding=0, ceil_mode=False)
 
 
 def _listed(pads: Pads) -> str:

@@ -68,20 +68,26 @@ def _backwards(call: TorchCall, axis: int, is_restored: bool) -> Any:
 
 def _cell_state(case: Case) -> Iterator[Hypothesis]:
     for operation in case.operations_named("lstm"):
-        yield Hypothesis(
-            cause="torch uses the hidden state of the LSTM, Keras the cell state",
-            fix=f"_, hidden, cell = lstm(x)  # {case.where_keras}: take hidden",
-            changes={operation.key: _swap_states},
-        )
+        for used, other, change in (("hidden", "cell", _cell_for_hidden), ("cell", "hidden", _hidden_for_cell)):
+            yield Hypothesis(
+                cause=f"torch uses the {used} state of the LSTM, Keras the {other} state",
+                fix=f"_, hidden, cell = lstm(x)  # {case.where_keras}: take {used}",
+                changes={operation.key: change},
+            )
 
 
-def _swap_states(call: TorchCall) -> Any:
-    outputs, hidden, cell = call.run()
+def _hidden_for_cell(call: TorchCall) -> Any:
+    outputs, hidden, _ = call.run()
+    return outputs, hidden, hidden
+
+
+def _cell_for_hidden(call: TorchCall) -> Any:
+    outputs, _, cell = call.run()
     if not call.get("bidirectional"):  # the last output is the hidden state as well
         axis = 1 if call.get("batch_first") else 0
         steps = outputs.shape[axis]
         outputs = torch.cat([outputs.narrow(axis, 0, steps - 1), cell[-1].unsqueeze(axis)], axis)
-    return outputs, cell, hidden
+    return outputs, cell, cell
 
 
 def _backward_output(case: Case) -> Iterator[Hypothesis]:

@@ -139,7 +139,7 @@ def _selection(case: Case) -> Iterator[Hypothesis]:
                 yield Hypothesis(
                     cause=f"torch selects position {torch_position} along axis {axis} {case.where}, Keras {words}",
                     fix=f"x = x.{code}  # {case.place(operation)}",
-                    keras=f"x = keras.ops.take(x, {torch_position}, ...)  # {case.where_keras}, torch's axis {axis}",
+                    keras=f"x = x[:, {torch_position}]  # {case.where_keras}, where torch selects along axis {axis}",
                     changes={operation.key: replaced_by(_select, axis, position)},
                 )
 
@@ -188,18 +188,30 @@ def _swapped_arguments(case: Case) -> Iterator[Hypothesis]:
 
 
 def _other_reduction(case: Case) -> Iterator[Hypothesis]:
-    for reduction, other in (("mean", "sum"), ("sum", "mean"), ("amax", "mean"), ("mean", "amax")):
-        for operation in case.operations_named(reduction):
-            yield Hypothesis(
-                cause=f"torch takes the {reduction} over {operation.get('dim')}, Keras the {other}",
-                fix=f"x.{other}({operation.get('dim')})  # {case.place(operation)}",
-                keras=case.as_in_torch(operation),
-                changes={operation.key: replaced_by(_with_function, getattr(torch, other))},
-            )
+    for operation in case.operations_named(*_REDUCTIONS):
+        axes = operation.get("dim")
+        if operation.name in ("max", "min") and not isinstance(axes, int):
+            continue  # the maximum of everything, or of two tensors
+        for other in ("mean", "sum", "amax", "amin"):
+            if _REDUCTIONS[other] != _REDUCTIONS[operation.name]:
+                yield Hypothesis(
+                    cause=f"torch takes the {_REDUCTIONS[operation.name]} over {axes}, Keras the {_REDUCTIONS[other]}",
+                    fix=f"x = x.{other}({axes})  # {case.place(operation)}",
+                    keras=case.as_in_torch(operation),
+                    changes={operation.key: replaced_by(_with_function, getattr(torch, other))},
+                )
+
+
+_REDUCTIONS = {"mean": "mean", "sum": "sum", "amax": "maximum", "max": "maximum", "amin": "minimum", "min": "minimum"}
+"""The functions of torch that reduce axes, with their names in words."""
 
 
 def _with_function(call: TorchCall, function: Callable[..., Any]) -> Any:
-    return TorchCall(function, call.args, call.kwargs).run()
+    result = TorchCall(function, call.args, call.kwargs).run()
+    if call.name not in ("max", "min"):
+        return result
+    made = call.run()  # the values and their places
+    return type(made)((result, made.indices))
 
 
 SUSPECTS = (

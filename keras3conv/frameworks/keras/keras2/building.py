@@ -39,7 +39,7 @@ from keras3conv.frameworks.keras.keras2.classes import (
 from keras3conv.frameworks.keras.keras2.operations import FUNCTIONS, array_like, get_item
 from keras3conv.frameworks.keras.origin import set_original_name
 from keras3conv.frameworks.keras.values import error_message, raised_by_keras
-from keras3conv.messages import lay_out
+from keras3conv.messages import lay_out, with_article
 from keras3conv.model.graph import mapped
 from keras3conv.transforms import Shape
 
@@ -246,7 +246,7 @@ class _Builder:
             made = (MERGES.get(class_name, found) if self._has_masks else found)(**given)
         except raised_by_keras() as error:
             raise _failed(
-                f"Keras 3 cannot create a {class_name} with the arguments in the file", path, error
+                f"Keras 3 cannot create {with_article(class_name)} with the arguments in the file", path, error
             ) from error
         if config.get("trainable") is False:
             made.trainable = False

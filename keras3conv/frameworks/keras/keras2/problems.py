@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from keras3conv.errors import Problem, RuleError
+from keras3conv.errors import Problem, RuleError, message_of
 from keras3conv.formats.keras2.layers import (
     REFUSED,
     changed_meaning,
@@ -87,7 +87,7 @@ def _model_problems(entry: Config, file: _File, path: str) -> Iterator[Problem]:
             try:
                 applied(layer["class_name"], layer["config"], call.given, call.keywords)
             except RuleError as error:
-                yield Problem(keras=f"{path}/{call.layer}".lstrip("/"), fact=str(error))
+                yield Problem(keras=f"{path}/{call.layer}".lstrip("/"), fact=message_of(error))
 
 
 def _layer_problems(class_name: str, config: Any, file: _File, path: str) -> Iterator[Problem]:

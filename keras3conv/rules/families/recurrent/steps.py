@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from keras3conv.errors import RuleError
+from keras3conv.messages import with_article
 from keras3conv.rules.families.recurrent.stack import RNN, cells_of, prefixes, rnn_config, serialised
 from keras3conv.rules.helpers.config import last, paired, require_value, shape_of
 from keras3conv.rules.helpers.own_layers import RECURRENT, activation_of, function_of
@@ -74,9 +75,9 @@ def _cell_to_keras(cell: Cell) -> tuple[str, dict[str, Any]]:
 
 def _cell_to_torch(name: str, config: Config, units: int) -> Cell:
     if name not in _LAYERS:
-        raise RuleError(
-            f"keras.layers.RNN has a {name}Cell, which is not supported; supported are LSTMCell, GRUCell, SimpleRNNCell"
-        )
+        cell = with_article(f"{name}Cell")
+        supported = "LSTMCell, GRUCell, SimpleRNNCell"
+        raise RuleError(f"keras.layers.RNN has {cell}, which is not supported; supported are {supported}")
     kind = "ResetFirstGRU" if name == "GRU" and not config.get("reset_after", True) else name
     gates = "sigmoid" if name == "SimpleRNN" else config.get("recurrent_activation", "sigmoid")
     names = [function_of(f"keras.layers.{name}", value) for value in (config.get("activation", "tanh"), gates)]

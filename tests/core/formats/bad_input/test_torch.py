@@ -143,7 +143,7 @@ CASES = {
     "an object with a number in place of arguments": Case(
         build=one(name("a.B") + number(1) + b"\x81"), error=MalformedCheckpoint, says="no arguments"
     ),
-    "a call of a number": Case(build=one(number(1) + group() + b"R"), error=MalformedCheckpoint, says="calls a int"),
+    "a call of a number": Case(build=one(number(1) + group() + b"R"), error=MalformedCheckpoint, says="calls an int"),
     "a call without a tuple": Case(
         build=one(name("collections.OrderedDict") + number(1) + b"R"), error=MalformedCheckpoint, says="no arguments"
     ),

@@ -143,10 +143,10 @@ def unknown_mistake() -> Problem:
     return first_problem(ResNet(), resnet(), images(), tamper)
 
 
-def test_a_search_that_runs_out_of_time_says_how_many_suspects_it_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_that_reaches_its_limit_says_how_many_suspects_it_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "stopped" not in unknown_mistake().fact
-    monkeypatch.setattr(causes, "SEARCH_SECONDS", -1.0)
+    monkeypatch.setattr(causes, "SEARCH_VALUES", 1)
     problem = unknown_mistake()
-    assert "the search for the cause stopped after -1 s, with " in problem.fact
+    assert "the search for the cause stopped after 1 run of the module, with " in problem.fact
     assert f" of {len(SUSPECTS)} suspects tried" in problem.fact
     assert problem.fixes == ()

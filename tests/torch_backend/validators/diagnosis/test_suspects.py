@@ -99,7 +99,7 @@ def test_a_mistake_in_a_residual_network_is_named(plant: dict[str, Any], layer: 
             "the heads are split in another order",
             "unflatten(-1, (-1, heads))",
         ),
-        ({"pooled": "sum"}, "head", "torch takes the mean over 1, Keras the sum", "x.sum(1)  # before head"),
+        ({"pooled": "sum"}, "head", "torch takes the mean over 1, Keras the sum", "x = x.sum(1)  # before head"),
         (
             {"factor": 8**0.5},
             "blocks.0.norm1",

@@ -1,4 +1,4 @@
-"""Fit text to the width of a terminal: sentences are wrapped, tables are folded, lines to paste stay whole."""
+"""Fit text to the width of the terminal: sentences are wrapped, tables are folded, lines to paste stay whole."""
 
 import re
 import shutil
@@ -6,9 +6,15 @@ from collections.abc import Sequence
 from textwrap import wrap
 
 NARROWEST = 40
-_LINE_TO_PASTE = re.compile(r"^\s*(Fix:|With [a-z ]+:  |-{3,})|  +keras3conv ")
+"""A text is folded to this width on an even narrower terminal."""
+
+_LINE_TO_PASTE = re.compile(r"^\s*(With [a-z ]+:  |-{3,})|  +keras3conv ")
+_FIX = re.compile(r"^\s*Fix:  ")
 _LEAST = 12
 """A column of a table is not made narrower than this."""
+
+_OR = "     or     "
+"""Separates two lines to paste, of which one is enough."""
 
 
 def columns() -> int:
@@ -16,24 +22,44 @@ def columns() -> int:
     return max(NARROWEST, shutil.get_terminal_size((80, 24)).columns)
 
 
-def folded(text: str, width: int | None = None) -> str:
-    """Wrap the long lines of a message; the continuation of a line has the indentation of its start."""
+def folded(text: str, width: int | None = None, *, before: int = 0) -> str:
+    """Wrap the long lines of a message; the rest of a line has its indentation.
+
+    What follows "Fix:" is code, and stays as it is up to the next empty line.
+
+    Args:
+        text: The message.
+        width: The number of columns; by default those of the terminal.
+        before: The number of characters that are printed before the first line.
+    """
     width = width or columns()
-    return "\n".join(part for line in text.split("\n") for part in _folded_line(line, width))
+    lines: list[str] = []
+    is_code = False
+    for number, line in enumerate(text.split("\n")):
+        is_code = bool(_FIX.match(line)) or (is_code and bool(line))
+        lines += _fix(line, width) if is_code else _folded_line(line, width, 0 if number else before)
+    return "\n".join(lines)
 
 
-def _folded_line(line: str, width: int) -> list[str]:
-    if len(line) <= width or _LINE_TO_PASTE.search(line):
+def _fix(line: str, width: int) -> list[str]:
+    """Return a line to paste; two that are too long together stand below each other."""
+    first, separator, second = line.partition(_OR)
+    return [first, f"or    {second}"] if separator and len(line) > width else [line]
+
+
+def _folded_line(line: str, width: int, before: int) -> list[str]:
+    if len(line) + before <= width or _LINE_TO_PASTE.search(line):
         return [line]
     indent = " " * (len(line) - len(line.lstrip()))
-    return wrap(
+    made = wrap(
         line.strip(),
         width,
-        initial_indent=indent,
+        initial_indent=indent + "-" * before,
         subsequent_indent=indent + ("  " if indent else ""),
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return [made[0][before:], *made[1:]]
 
 
 def fitted_table(names: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
@@ -47,11 +73,6 @@ def fitted_table(names: Sequence[str], rows: Sequence[Sequence[str]], width: int
     widths = _widths([names, *rows], width or columns())
     ruler = "-" * (sum(widths) + 2 * (len(widths) - 1))
     return [*_lines(names, widths), ruler, *(line for row in rows for line in _lines(row, widths))]
-
-
-def indented_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table that fits the terminal after an indentation of two characters."""
-    return fitted_table(names, rows, columns() - 2)
 
 
 def _widths(rows: Sequence[Sequence[str]], width: int) -> list[int]:

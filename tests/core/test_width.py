@@ -1,0 +1,60 @@
+"""Errors fit the width of the terminal when they are printed; the lines to paste in them stay whole."""
+
+import traceback
+
+import pytest
+
+from keras3conv.errors import AlignmentError, FileError, InputError, Problem, message_of
+from keras3conv.messages import lay_out
+from keras3conv.width import folded
+
+FACT = "weight_ih_l0 (28, 5), weight_hh_l0 (28, 7), bias_ih_l0 (28,), bias_hh_l0 (28,) matched nothing; same: " * 4
+LINE = 'plan = plan.pair(["encoder.query", "encoder.key", "encoder.value"], "encoder/attention/query_key_value")'
+
+
+def printed(error: Exception) -> list[str]:
+    """Return the lines that Python prints for an error that nobody catches."""
+    return "".join(traceback.format_exception_only(error)).rstrip().splitlines()
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def test_an_error_of_399_characters_fits_eighty_columns() -> None:
+    problem = Problem(torch="encoder.rnn", fact=FACT, fixes=(LINE, "plan = plan.ignore('rnn', 'reason')"))
+    headline = "3 problems in the alignment of a net with a long name (torch) and another one (keras); 2 pairs matched"
+    *lines, first, second = printed(AlignmentError(lay_out(headline, [problem])))
+    assert len(FACT) > 399
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith("keras3conv.errors.AlignmentError: 3 problems in the alignment of")
+    assert " ".join(" ".join(lines).split()).endswith(FACT.strip())
+    assert (first, second) == (f"Fix:  {LINE}", "or    plan = plan.ignore('rnn', 'reason')")
+
+
+def test_the_name_of_the_error_counts_on_the_first_line() -> None:
+    for length in range(20, 120):
+        lines = printed(InputError("word " * length))
+        assert max(map(len, lines)) <= 80
+        assert " ".join(lines).count("word") == length
+
+
+def test_code_after_the_fix_stays_as_it_is() -> None:
+    code = f"x = 1\n{LINE}\n    {LINE}"
+    assert str(FileError(f"what\nFix:  {code}")) == f"what\nFix:  {code}"
+
+
+def test_a_message_in_another_message_is_not_folded() -> None:
+    error = InputError("word " * 50)
+    assert message_of(error) == error.message == f"{error}" == "word " * 50
+    assert message_of(ValueError("word " * 50)) == "word " * 50
+
+
+def test_a_wide_terminal_gets_long_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert len(printed(InputError("word " * 30))) == 1
+
+
+def test_a_short_text_is_not_changed() -> None:
+    assert folded("  a  b\n\nc") == "  a  b\n\nc"
