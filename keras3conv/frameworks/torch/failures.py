@@ -49,7 +49,7 @@ def reason_of(error: BaseException, given: Arguments | None) -> str:
         return _PACKED
     functions = {frame.f_code.co_name for frame, _ in _frames(error)}
     known = next((reason for name, reason in _REASONS.items() if name in functions), "")
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in message_of(error).splitlines() if line.strip()]
     return known or f"torch.export cannot capture it: {lines[0] if lines else type(error).__name__}"
 
 
