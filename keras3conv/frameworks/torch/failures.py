@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
+from keras3conv.errors import message_of
 from keras3conv.frameworks.torch.observing import Arguments
 from keras3conv.frameworks.torch.tensors import named_modules
 
