@@ -401,23 +401,3 @@ def test_an_unknown_exception_has_a_traceback_and_not_the_status_of_a_failed_pro
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr.rstrip().endswith("Own: of its own")
-
-
-@pytest.mark.parametrize("colours", ["NO_COLOR", ""])
-def test_a_report_in_a_pipe_has_eighty_columns_and_colours_obey_no_color(
-    colours: str, models: Path, keras_file: Path, moved: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    options = ("validate", f"{models}:wrong", keras_file, "--torch-weights", moved)
-    piped = run(*options)
-    whole = (str(keras_file.parent), "Fix:  ", "  or    ")  # names of files, and lines to paste
-    lines = [line for line in piped.stdout.splitlines() if not any(text in line for text in whole)]
-    assert lines
-    assert max(map(len, lines)) <= 80
-    assert "\x1b" not in piped.output
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    if colours:
-        monkeypatch.setenv(colours, "1")
-    assert ("\x1b[1;31m" in run(*options).stdout) is not bool(colours)

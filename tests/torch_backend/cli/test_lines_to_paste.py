@@ -114,3 +114,26 @@ def test_the_line_for_an_existing_file_offers_another_name_first(tmp_path: Path)
     assert "choose another name, or replace it\nFix:  --overwrite" in refused.output
     assert (tmp_path / "net" / "metadata.json").read_bytes() == metadata
     assert json.loads(metadata)
+
+
+@pytest.mark.parametrize("colours", ["NO_COLOR", ""])
+def test_a_report_in_a_pipe_has_eighty_columns_and_colours_obey_no_color(
+    colours: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net.py").write_text(FACTORY)
+    keras.Sequential([keras.Input((4,)), layers.Dense(3)]).save(tmp_path / "model.keras")
+    monkeypatch.setenv("COLUMNS", "80")
+    options = ("validate", f"{tmp_path}/net.py:make", tmp_path / "model.keras")
+    piped = run(*options)
+    assert piped.exit_code == 1, piped.output
+    whole = (str(tmp_path), "Fix:  ", "  or    ")  # names of files, and lines to paste
+    lines = [line for line in piped.stdout.splitlines() if not any(text in line for text in whole)]
+    assert lines
+    assert max(map(len, lines)) <= 80
+    assert "\x1b" not in piped.output
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if colours:
+        monkeypatch.setenv(colours, "1")
+    assert ("\x1b[1;31m" in run(*options).stdout) is not bool(colours)
