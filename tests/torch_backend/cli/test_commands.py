@@ -145,7 +145,7 @@ def test_a_hint_joins_two_layers_as_the_plan_spells_them(tmp_path: Path) -> None
     result = run("align", checkpoint, file, "--hint", "dw + pw=sep")
     assert result.exit_code == 0, result.output
     assert "dw + pw  sep    SeparableConv2D  hint" in result.stdout
-    assert_refused(run("align", checkpoint, file, "--hint", "dw + pq=sepp"), "names: pw, dw", "names: sep")
+    assert_refused(run("align", checkpoint, file, "--hint", "dw + pq=sepp"), "names are pw, dw", "sep")
 
 
 @pytest.mark.parametrize("suffix", REPORT_SUFFIXES)
@@ -272,11 +272,11 @@ def test_an_object_that_is_neither_model_nor_factory_is_refused(models: Path) ->
 def test_a_factory_with_arguments_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "models_sized.py"
     path.write_text("def make(width, depth, height=3): ...\n")
-    assert_refused(run("inspect", f"{path}:make"), "models_sized.py:make needs width, depth: ")
+    assert_refused(run("inspect", f"{path}:make"), "models_sized.py:make needs the argument width, depth, ")
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones(models: Path) -> None:
-    assert_refused(run("inspect", f"{models}:mak"), "models.py has no mak; it has: Net, make, wrong, wide, make_keras")
+    assert_refused(run("inspect", f"{models}:mak"), "models.py has no mak; it has Net, make, wrong, wide, make_keras")
 
 
 def test_two_torch_modules_are_refused(models: Path) -> None:
