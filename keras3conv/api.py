@@ -162,6 +162,9 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
     onnx: bool = False,
     backends: str | Sequence[str] | None = None,
     expected: Any = None,
+    local: bool = False,
+    torch_weights: str | Path | None = None,
+    keras_weights: str | Path | None = None,
     entry: str = "",
     alignment: Alignment | None = None,
 ) -> Report:
@@ -182,6 +185,11 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
         onnx: Whether to also export both models to ONNX and compare the exported files in onnxruntime.
         backends: Other Keras backends on which the saved model is run, each in a new process: names, or "all".
         expected: Golden outputs for these inputs, in Keras' layout: a .npz or .npy file, or arrays in order or by name.
+        local: Whether to prove the pairs of layers one at a time, each alone, for models that do not fit in memory. The
+            report says that these proofs are local. The models are not run as a whole, and need no inputs.
+        torch_weights: With `local`, the file of the module's values, which are read one layer at a time; the module
+            may be on the meta device.
+        keras_weights: With `local`, the file of the Keras model's values; the model may be on torch's meta device.
         entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
         alignment: Another name of `plan`.
 
@@ -205,8 +213,21 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
         onnx=onnx,
         backends=() if backends is None else backends,
         expected=expected,
+        local=local,
     )
-    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=plan, options=options, entry=entry)
+    files = [None if path is None else Path(path) for path in (torch_weights, keras_weights)]
+    if any(files) and not local:
+        raise InputError("torch_weights and keras_weights are read one layer at a time only\nFix:  local=True")
+    return run(
+        torch,
+        keras,
+        inputs=inputs,
+        keras_inputs=keras_inputs,
+        plan=plan,
+        options=options,
+        entry=entry,
+        weight_files=files,
+    )
 
 
 @random_state_kept()

@@ -24,6 +24,24 @@ def both(
     return sides.torch, sides.keras
 
 
+def both_without_values(
+    torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None, entry: str
+) -> "tuple[Adapter, Adapter]":
+    """Return the two sides; a model whose weights are in a file is made without values, where its framework can."""
+    from contextlib import nullcontext
+
+    from keras3conv.frameworks.adapter import Sides
+    from keras3conv.frameworks.stored import without_memory
+    from keras3conv.workflows.factories import Weights, resolve
+
+    found = []
+    for argument, path in ((torch, torch_weights), (keras, keras_weights)):
+        with without_memory() if path else nullcontext():
+            found.append(resolve(argument, Weights(entry=entry)))
+    sides = Sides.of(found[0].source, found[1].source, entry=entry)
+    return sides.torch, sides.keras
+
+
 def entry_of(side: "Adapter", entry: str) -> str:
     """Return the name of the state dict to read; empty for a live model, whose weights are loaded already."""
     return "" if side.is_live else entry
@@ -50,4 +68,4 @@ def align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
     return api.align(by_side["torch"], by_side["keras"], entry=entry_of(torch_side, entry))
 
 
-__all__ = ["align_ends", "both", "entry_of"]
+__all__ = ["align_ends", "both", "both_without_values", "entry_of"]

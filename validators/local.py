@@ -1,0 +1,102 @@
+"""Prove layer pairs one at a time: build the two layers of a pair alone, run a proof on them, and drop them.
+
+So a model can be proven that does not fit in memory together with its copy in float64. Such a proof is local: it says
+that the layers compute the same, not that the code between them does.
+"""
+
+import gc
+from collections.abc import Callable
+from dataclasses import replace
+
+from keras3conv.alignment.pair import Pair
+from keras3conv.errors import Problem
+from keras3conv.messages import count
+from keras3conv.numerics.fingerprint import size_of
+from keras3conv.report.values import Section, Table
+from keras3conv.validators.running.alone import NotAlone, alone
+from keras3conv.validators.running.subject import Subject
+
+PROOFS = ("hyperparameters", "float64", "outputs")
+"""The proofs that can be local. The others need the whole models."""
+
+LOCAL = "Local, each pair of layers alone and not the whole models: "
+
+REASON = "local=True: the models are not run as a whole"
+"""The reason why the other proofs are skipped."""
+
+KEPT = 32 << 20
+"""The bytes of tensors that may wait for the garbage collector: models are circles of references, which it alone frees,
+and it takes longer than the proof of a small pair."""
+
+Check = Callable[[Subject], Section]
+
+
+def one_pair_at_a_time(name: str, check: Check) -> Check:
+    """Return a judge that runs another judge on every pair of layers alone.
+
+    Args:
+        name: The name of the proof.
+        check: The judge of two whole models.
+    """
+
+    def judge(subject: Subject) -> Section:
+        found: list[tuple[Pair, Section | str]] = []
+        dropped = 0
+        for pair in subject.plan.pairs:
+            try:
+                small = alone(subject, pair)
+            except NotAlone as reason:
+                found.append((pair, str(reason)))
+                continue
+            found.append((pair, check(small)))
+            dropped += sum(8 * size_of(tensor.shape) for outline in small.outlines for tensor in outline.tensors())
+            del small
+            if dropped > KEPT:
+                gc.collect()
+                dropped = 0
+        return _together(name, found)
+
+    return judge
+
+
+def _together(name: str, found: list[tuple[Pair, Section | str]]) -> Section:
+    """Return one section for the results of all pairs; a text is the reason why a pair was not run."""
+    judged = [(pair, section) for pair, section in found if isinstance(section, Section)]
+    left_out = [(pair, reason) for pair, reason in found if isinstance(reason, str)]
+    if not judged:
+        reasons = "; ".join(dict.fromkeys(reason for _, reason in left_out)) or "the plan has no pairs"
+        return Section(name=name, status="skipped", claim="", summary="no layer runs alone", reason=reasons)
+    failed = [place for place, (_, section) in enumerate(judged) if section.status == "failed"]
+    rows = tuple((pair.torch, pair.keras, section.status, section.summary) for pair, section in judged)
+    tables = [Table(title="layers, each alone", columns=("torch", "keras", "status", "result"), rows=rows)]
+    if left_out:
+        others = tuple((pair.torch, pair.keras, reason) for pair, reason in left_out)
+        tables.append(Table(title="not proven alone", columns=("torch", "keras", "reason"), rows=others))
+    summary = (
+        f"{len(failed)} of {count(len(judged), 'pair')} differ" if failed else count(len(judged), "pair") + " agree"
+    )
+    return Section(
+        name=name,
+        status="failed" if failed else "passed",
+        claim=LOCAL + judged[0][1].claim,
+        summary=f"local: {summary}, each alone; {len(left_out)} not proven alone",
+        facts={"not proven alone": _in_words(left_out)} if left_out else {},
+        tables=tuple(tables),
+        problems=tuple(problem for pair, section in judged for problem in _problems(pair, section)),
+    )
+
+
+def _in_words(left_out: list[tuple[Pair, str]]) -> str:
+    by_reason: dict[str, list[str]] = {}
+    for pair, reason in left_out:
+        by_reason.setdefault(reason, []).append(pair.torch)
+    return "; ".join(f"{', '.join(paths)}: {reason}" for reason, paths in by_reason.items())
+
+
+def _problems(pair: Pair, section: Section) -> list[Problem]:
+    """Return the problems of a pair: those of its layers, or else those of the output of the last layer."""
+    own = [problem for problem in section.problems if problem.torch in pair.torch_layers]
+    return own or [replace(problem, torch=pair.torch, keras=pair.keras) for problem in section.problems]
+
+
+__all__ = ["LOCAL", "PROOFS", "REASON", "one_pair_at_a_time"]
