@@ -5,7 +5,7 @@ that the layers compute the same, not that the code between them does.
 """
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from keras3conv.alignment.pair import Pair
@@ -24,7 +24,7 @@ LOCAL = "Local, each pair of layers alone and not the whole models: "
 REASON = "local=True: the models are not run as a whole"
 """The reason why the other proofs are skipped."""
 
-KEPT = 32 << 20
+KEPT = 16 << 20
 """The bytes of tensors that may wait for the garbage collector: models are circles of references, which it alone frees,
 and it takes longer than the proof of a small pair."""
 
@@ -72,25 +72,32 @@ def _together(name: str, found: list[tuple[Pair, Section | str]]) -> Section:
     if left_out:
         others = tuple((pair.torch, pair.keras, reason) for pair, reason in left_out)
         tables.append(Table(title="not proven alone", columns=("torch", "keras", "reason"), rows=others))
-    summary = (
-        f"{len(failed)} of {count(len(judged), 'pair')} differ" if failed else count(len(judged), "pair") + " agree"
-    )
+    summary = f"{count(len(judged), 'pair')}, {len(failed)} of them different"
     return Section(
         name=name,
         status="failed" if failed else "passed",
         claim=LOCAL + judged[0][1].claim,
-        summary=f"local: {summary}, each alone; {len(left_out)} not proven alone",
-        facts={"not proven alone": _in_words(left_out)} if left_out else {},
+        summary=f"local: {summary}; {len(left_out)} not proven alone",
+        facts=_facts(judged, left_out),
         tables=tuple(tables),
         problems=tuple(problem for pair, section in judged for problem in _problems(pair, section)),
     )
 
 
-def _in_words(left_out: list[tuple[Pair, str]]) -> str:
-    by_reason: dict[str, list[str]] = {}
+def _facts(judged: Iterable[tuple[Pair, Section]], left_out: Iterable[tuple[Pair, str]]) -> dict[str, str]:
+    """Return the facts with the layers that they are true of, without those about the runs of every layer."""
+    texts: dict[str, dict[str, list[str]]] = {"not proven alone": {}}
     for pair, reason in left_out:
-        by_reason.setdefault(reason, []).append(pair.torch)
-    return "; ".join(f"{', '.join(paths)}: {reason}" for reason, paths in by_reason.items())
+        texts["not proven alone"].setdefault(reason, []).append(pair.torch)
+    for pair, section in judged:
+        for name, text in section.facts.items():
+            if name not in ("exercised", "noise floor"):
+                texts.setdefault(name, {}).setdefault(text, []).append(pair.torch)
+    return {
+        name: "; ".join(f"{', '.join(paths)}: {text}" for text, paths in found.items())
+        for name, found in texts.items()
+        if found
+    }
 
 
 def _problems(pair: Pair, section: Section) -> list[Problem]:
