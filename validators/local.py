@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from keras3conv.alignment.pair import Pair
-from keras3conv.errors import Problem
+from keras3conv.errors import ModelError, Problem
 from keras3conv.messages import count
 from keras3conv.numerics.fingerprint import size_of
 from keras3conv.report.values import Section, Table
@@ -45,10 +45,10 @@ def one_pair_at_a_time(name: str, check: Check) -> Check:
         for pair in subject.plan.pairs:
             try:
                 small = alone(subject, pair)
-            except NotAlone as reason:
-                found.append((pair, str(reason)))
+                found.append((pair, check(small)))
+            except (NotAlone, ModelError) as reason:
+                found.append((pair, " ".join(str(reason).split())))
                 continue
-            found.append((pair, check(small)))
             dropped += sum(8 * size_of(tensor.shape) for outline in small.outlines for tensor in outline.tensors())
             del small
             if dropped > KEPT:

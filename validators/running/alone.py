@@ -8,13 +8,14 @@ import numpy as np
 
 from keras3conv.alignment.pair import Pair
 from keras3conv.alignment.plan import Alignment
-from keras3conv.errors import RAISED_BY_MODELS, FileError, ModelError, TransformError
+from keras3conv.errors import RAISED_BY_MODELS, FileError, ModelError, RuleError, TransformError
 from keras3conv.frameworks.shared.inputs import Inputs
 from keras3conv.frameworks.shared.layout import like_torch, output_of
 from keras3conv.messages import count
 from keras3conv.model.views import LayerView, ModelView
+from keras3conv.rules.applying import torch_config
 from keras3conv.rules.library import find
-from keras3conv.rules.rule import Config, Rule, WeightMapping
+from keras3conv.rules.rule import Config, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Array, Arrays
 from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
@@ -40,10 +41,7 @@ def alone(subject: Subject, pair: Pair) -> Subject:
         NotAlone: The layers cannot run without the rest of the models.
     """
     _refuse_dependent(subject, pair)
-    try:
-        torch, keras, inputs = _models(subject, pair)
-    except (ModelError, FileError, *RAISED_BY_MODELS) as error:
-        raise NotAlone(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+    torch, keras, inputs = _models(subject, pair)
     views = _views(torch, keras)
     return Subject(
         plan=replace(subject.plan, pairs=(pair,), ignored=(), torch=views[0].outline(), keras=views[1].outline()),
@@ -85,31 +83,97 @@ def _moves_rows(mapping: WeightMapping, shapes: Mapping[str, tuple[int, ...]]) -
 
 
 def _models(subject: Subject, pair: Pair) -> tuple[Any, Any, Inputs]:
-    """Return the two small models and their inputs."""
+    """Return the two small models and their inputs.
+
+    If the layers return different shapes, the Keras layer is tried with the layers without weights that the rule puts
+    beside it, such as a padding.
+    """
+    rule, beside = find(pair.rule), _layers_beside(subject, pair)
+    returned = ""
+    for specs in (((), ()), *([beside] if any(beside) else [])):
+        try:
+            torch, keras, inputs = _built(subject, pair, rule, specs)
+            shapes = _returned(torch, keras, inputs)
+        except (ModelError, FileError, *RAISED_BY_MODELS) as error:
+            returned = returned or f"{type(error).__name__}: {' '.join(str(error).split())}"
+            continue
+        if shapes[0] == shapes[1]:
+            return torch, keras, inputs
+        returned = f"alone they return {shapes[0]} in torch and {shapes[1]} in Keras: another layer belongs to them"
+    raise NotAlone(returned)
+
+
+def _layers_beside(subject: Subject, pair: Pair) -> tuple[LayerSpecs, LayerSpecs]:
+    """Return the layers that the rule creates before and after the Keras layer with the weights."""
+    rule = find(pair.rule)
+    if (rule.torch_count, rule.keras_count) != (1, 1):
+        return (), ()
+    config = torch_config(rule, subject.torch_layers[pair.torch], subject.keras_layers[pair.keras])
+    try:
+        specs = rule.to_keras(config or {})
+    except (RuleError, *RAISED_BY_MODELS):
+        return (), ()
+    places = [place for place, spec in enumerate(specs) if spec.kind == rule.keras]
+    return (specs[: places[0]], specs[places[0] + 1 :]) if len(places) == 1 else ((), ())
+
+
+def _returned(torch: Any, keras: Any, inputs: Inputs) -> list[tuple[int, ...]]:
+    """Return the shapes of the outputs of both models."""
+    from keras3conv.frameworks.keras import model as keras_side
+    from keras3conv.frameworks.torch import module as torch_side
+
+    runs = torch_side.run(torch, inputs.torch, watch=False), keras_side.run(keras, inputs.keras, watch=False)
+    return [next(iter(run.outputs.values())).shape for run in runs]
+
+
+def _built(subject: Subject, pair: Pair, rule: Rule, beside: tuple[LayerSpecs, LayerSpecs]) -> tuple[Any, Any, Inputs]:
+    """Return the two small models with their values, and the inputs."""
     from keras3conv.frameworks.keras import alone as keras_alone
     from keras3conv.frameworks.keras import model as keras_side
     from keras3conv.frameworks.torch import alone as torch_alone
     from keras3conv.frameworks.torch import module as torch_side
 
-    rule, layers = find(pair.rule), keras_alone.layers_by_path(subject.keras)
+    layers = keras_alone.layers_by_path(subject.keras)
     configs = _config(subject.torch_layers, pair.torch_layers), _config(subject.keras_layers, pair.keras_layers)
     shapes = _argument_shapes(rule, keras_alone.argument_shapes(layers[pair.keras_layers[0]]))
-    limit = _index_limit(subject, pair, rule)
-    arrays = list(_arrays(shapes, limit))
+    arrays = list(_arrays(shapes, _index_limit(subject, pair, rule)))
     keras_inputs = arrays if len(arrays) > 1 else arrays[0]
     made = {path: layers[path] for path in pair.keras_layers}
-    keras = keras_alone.alone(made, shapes, arrays[0].dtype.name)
+    keras = keras_alone.alone(made, shapes, arrays[0].dtype.name, joined=rule.parallel and len(made) > 1, beside=beside)
     keras_side.write(keras, _values(keras_side.view(keras), subject.keras_view, subject.plan, pair))
     (returned, *_) = keras_side.run(keras, keras_inputs, watch=False).outputs.values()
 
     def select(outputs: Arrays) -> Array:
-        return output_of(outputs, rule, *configs, returned.shape)
+        return _with_axes_of(output_of(outputs, rule, *configs, returned.shape), returned.shape)
 
     copies = {path: torch_alone.copy_of_layer(subject.torch, path) for path in pair.torch_layers}
-    torch = torch_alone.Alone(copies, rule.torch_arguments, select).eval()
+    is_joined = rule.parallel and len(copies) > 1
+    torch = torch_alone.Alone(copies, rule.torch_arguments, select, joined=is_joined).eval()
     torch_side.write(torch, _values(torch_side.view(torch), subject.torch_view, subject.plan, pair))
-    torch_inputs = tuple(like_torch(array, rule, *configs) for array in _in_torch_order(rule, arrays))
-    return torch, keras, Inputs(torch=torch_inputs, keras=keras_inputs, note="random inputs of each layer")
+    features = _features(subject, pair)
+    torch_inputs = [like_torch(_merged(array, features), rule, *configs) for array in _in_torch_order(rule, arrays)]
+    return torch, keras, Inputs(torch=tuple(torch_inputs), keras=keras_inputs, note="random inputs of each layer")
+
+
+def _features(subject: Subject, pair: Pair) -> int:
+    """Return the number of input features of a torch layer whose kernel is a matrix; 0 for other layers."""
+    shapes = {tensor.path: tensor.shape for tensor in subject.torch_view.tensors()}
+    kernels = [shapes[path] for path in pair.weights[0].torch if path in shapes] if pair.weights else []
+    return kernels[0][-1] if kernels and all(len(shape) == 2 for shape in kernels) else 0
+
+
+def _merged(array: Array, features: int) -> Array:
+    """Return an array whose last axes are merged to the features of a matrix: heads and their size."""
+    for kept in range(1, array.ndim - 1):
+        if array.shape[-1] != features == np.prod(array.shape[kept:]):
+            return array.reshape(*array.shape[:kept], features)
+    return array
+
+
+def _with_axes_of(output: Array, shape: tuple[int, ...]) -> Array:
+    """Return an output whose features are divided as in Keras, into heads and their size."""
+    divides = 1 < output.ndim < len(shape) and output.shape[:-1] == shape[: output.ndim - 1]
+    return output.reshape(shape) if divides and output.size == np.prod(shape) else output
 
 
 def _config(layers: Mapping[str, LayerView], paths: Sequence[str]) -> Config:

@@ -1,4 +1,4 @@
-"""Build a torch module that holds only one layer of another module, or a few layers in sequence."""
+"""Build a torch module that holds only one layer of another module, or a few layers that belong together."""
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -19,19 +19,22 @@ Select = Callable[[Arrays], Array]
 
 
 class Alone(nn.Module):
-    """Layers of another module under their paths there, called in sequence.
+    """Layers of another module under their paths there.
 
     Args:
         layers: The layers by path.
         arguments: See `Arguments`.
         select: See `Select`; it only moves values.
+        joined: Whether all layers take the same input and their outputs are joined; else they are called in sequence.
     """
 
-    def __init__(self, layers: Mapping[str, nn.Module], arguments: Arguments, select: Select) -> None:
+    def __init__(
+        self, layers: Mapping[str, nn.Module], arguments: Arguments, select: Select, *, joined: bool = False
+    ) -> None:
         super().__init__()
         for path, layer in layers.items():
             self._place(path, layer)
-        self._sequence, self._arguments, self._select = tuple(layers.values()), arguments, select
+        self._layers, self._arguments, self._select, self._joined = tuple(layers.values()), arguments, select, joined
 
     def _place(self, path: str, layer: nn.Module) -> None:
         *parents, name = path.split(".")
@@ -43,10 +46,13 @@ class Alone(nn.Module):
         owner.add_module(name, layer)
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Return the selected output of the last layer."""
+        """Return the selected output."""
         value: Any = self._arguments(inputs)
-        for layer in self._sequence:
-            value = layer(*value) if isinstance(value, tuple) else layer(value)
+        if self._joined:
+            value = torch.cat([layer(*value) for layer in self._layers], -1)
+        else:
+            for layer in self._layers:
+                value = layer(*value) if isinstance(value, tuple) else layer(value)
         first, *others = tensors_in(value)
         # The selection moves values: apply it to their positions to learn where each one goes.
         places = np.arange(first.numel()).reshape(tuple(first.shape))
