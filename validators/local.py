@@ -13,7 +13,7 @@ from keras3conv.errors import ModelError, Problem
 from keras3conv.messages import count
 from keras3conv.numerics.fingerprint import size_of
 from keras3conv.report.values import Section, Table
-from keras3conv.validators.running.alone import NotAlone, alone
+from keras3conv.validators.running.alone import NotAlone, alone, has_activation
 from keras3conv.validators.running.subject import Subject
 
 PROOFS = ("hyperparameters", "float64", "outputs")
@@ -27,6 +27,8 @@ REASON = "local=True: the models are not run as a whole"
 KEPT = 16 << 20
 """The bytes of tensors that may wait for the garbage collector: models are circles of references, which it alone frees,
 and it takes longer than the proof of a small pair."""
+
+ACTIVATION = "its activation, which is beside the layer in torch"
 
 Check = Callable[[Subject], Section]
 
@@ -54,13 +56,20 @@ def one_pair_at_a_time(name: str, check: Check) -> Check:
             if dropped > KEPT:
                 gc.collect()
                 dropped = 0
-        return _together(name, found)
+        beside = [pair for pair, result in found if isinstance(result, Section) and has_activation(subject, pair)]
+        return _together(name, found, beside)
 
     return judge
 
 
-def _together(name: str, found: list[tuple[Pair, Section | str]]) -> Section:
-    """Return one section for the results of all pairs; a text is the reason why a pair was not run."""
+def _together(name: str, found: list[tuple[Pair, Section | str]], beside: list[Pair]) -> Section:
+    """Return one section for the results of all pairs.
+
+    Args:
+        name: The name of the proof.
+        found: The pairs, each with its section, or with the reason why it was not run.
+        beside: The pairs whose activation was left out.
+    """
     judged = [(pair, section) for pair, section in found if isinstance(section, Section)]
     left_out = [(pair, reason) for pair, reason in found if isinstance(reason, str)]
     if not judged:
@@ -78,7 +87,7 @@ def _together(name: str, found: list[tuple[Pair, Section | str]]) -> Section:
         status="failed" if failed else "passed",
         claim=LOCAL + judged[0][1].claim,
         summary=f"local: {summary}; {len(left_out)} not proven alone",
-        facts=_facts(judged, left_out),
+        facts=_facts(judged, [*left_out, *((pair, ACTIVATION) for pair in beside)]),
         tables=tuple(tables),
         problems=tuple(problem for pair, section in judged for problem in _problems(pair, section)),
     )

@@ -35,7 +35,8 @@ class NotAlone(Exception):
 def alone(subject: Subject, pair: Pair) -> Subject:
     """Return a subject of the layers of one pair, with the values that they have in the models or their files.
 
-    The layers keep their paths. The torch layer is a copy, the Keras layer is made from its configuration.
+    The layers keep their paths. The torch layer is a copy, the Keras layer is made from its configuration, without an
+    activation that torch has beside the layer.
 
     Raises:
         NotAlone: The layers cannot run without the rest of the models.
@@ -52,6 +53,14 @@ def alone(subject: Subject, pair: Pair) -> Subject:
         inputs=inputs,
         options=Options(tolerance=subject.options.tolerance, training=subject.options.training),
     )
+
+
+def has_activation(subject: Subject, pair: Pair) -> bool:
+    """Return whether the Keras layer has an activation that torch has beside the layer; `alone` leaves it out."""
+    from keras3conv.frameworks.keras import alone as keras_alone
+
+    layers = keras_alone.layers_by_path(subject.keras)
+    return any(keras_alone.ends_with_activation(layers[path]) for path in pair.keras_layers)
 
 
 def _refuse_dependent(subject: Subject, pair: Pair) -> None:
@@ -245,4 +254,4 @@ def _views(torch: Any, keras: Any) -> tuple[ModelView, ModelView]:
     return torch_side.view(torch), keras_side.view(keras)
 
 
-__all__ = ["NotAlone", "alone"]
+__all__ = ["NotAlone", "alone", "has_activation"]

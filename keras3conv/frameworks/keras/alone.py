@@ -88,12 +88,19 @@ def _made(specs: Iterable[LayerSpec]) -> Iterable[keras.layers.Layer]:
 
 
 def _copied(layer: keras.layers.Layer, name: str) -> keras.layers.Layer:
-    """Return a new layer with the configuration of another one, built for the same shapes."""
-    made = type(layer).from_config({**layer.get_config(), "name": name})
+    """Return a new layer with the configuration of another one, without its activation, built for the same shapes."""
+    linear = {"activation": "linear"} if ends_with_activation(layer) else {}
+    made = type(layer).from_config({**layer.get_config(), **linear, "name": name})
     built = layer.get_build_config()
     if built:
         made.build_from_config(built)
     return made
+
+
+def ends_with_activation(layer: keras.layers.Layer) -> bool:
+    """Return whether a layer applies an activation, which in torch is beside its counterpart."""
+    activation = vars(layer).get("activation")
+    return callable(activation) and activation is not keras.activations.linear
 
 
 def layers_by_path(model: keras.layers.Layer) -> dict[str, keras.layers.Layer]:
@@ -112,4 +119,4 @@ def argument_shapes(layer: keras.layers.Layer) -> dict[str, Shape]:
     }
 
 
-__all__ = ["alone", "argument_shapes", "layers_by_path"]
+__all__ = ["alone", "argument_shapes", "ends_with_activation", "layers_by_path"]
