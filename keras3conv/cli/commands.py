@@ -41,7 +41,7 @@ from keras3conv.cli.options import (
     TorchWeights,
     Training,
 )
-from keras3conv.cli.sides import align_ends, both, both_without_values, entry_of
+from keras3conv.cli.sides import align_ends, both, entry_of
 from keras3conv.cli.sweeping import card, sweep
 from keras3conv.cli.verify import verify
 from keras3conv.errors import AlignmentError, InputError
@@ -256,8 +256,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
         local=local,
     )
     given = {"inputs": read_inputs(inputs), "keras_inputs": read_inputs(keras_inputs)}
-    resolved = both_without_values if local else both
-    first, second = resolved(torch, keras, torch_weights, keras_weights, entry)
+    first, second = both(torch, keras, torch_weights, keras_weights, entry, local=local)
     with notes_to_stderr():
         if hints:
             saved = api.align(first.source, second.source, hints=hints, **given, entry=entry_of(first, entry))

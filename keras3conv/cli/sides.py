@@ -12,32 +12,24 @@ if TYPE_CHECKING:
 
 
 def both(
-    torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None, entry: str
+    torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None, entry: str, *, local: bool = False
 ) -> "tuple[Adapter, Adapter]":
-    """Return the adapters of the torch model and of the Keras model that two arguments name."""
-    from keras3conv.frameworks.adapter import Sides
-    from keras3conv.workflows.factories import Weights, resolve
+    """Return the adapters of the torch model and of the Keras model that two arguments name.
 
-    weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
-    found = resolve(torch, weights), resolve(keras, weights)
-    sides = Sides.of(found[0].source, found[1].source, entry=entry)
-    return sides.torch, sides.keras
-
-
-def both_without_values(
-    torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None, entry: str
-) -> "tuple[Adapter, Adapter]":
-    """Return the two sides; a model whose weights are in a file is made without values, where its framework can."""
+    With `local` no weights are loaded: a model whose weights are in a file is made without values, where its framework
+    can.
+    """
     from contextlib import nullcontext
 
     from keras3conv.frameworks.adapter import Sides
     from keras3conv.frameworks.stored import without_memory
     from keras3conv.workflows.factories import Weights, resolve
 
+    weights = Weights(entry=entry) if local else Weights(torch=torch_weights, keras=keras_weights, entry=entry)
     found = []
     for argument, path in ((torch, torch_weights), (keras, keras_weights)):
-        with without_memory() if path else nullcontext():
-            found.append(resolve(argument, Weights(entry=entry)))
+        with without_memory() if local and path else nullcontext():
+            found.append(resolve(argument, weights))
     sides = Sides.of(found[0].source, found[1].source, entry=entry)
     return sides.torch, sides.keras
 
@@ -68,4 +60,4 @@ def align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
     return api.align(by_side["torch"], by_side["keras"], entry=entry_of(torch_side, entry))
 
 
-__all__ = ["align_ends", "both", "both_without_values", "entry_of"]
+__all__ = ["align_ends", "both", "entry_of"]

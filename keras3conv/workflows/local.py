@@ -17,8 +17,8 @@ NOT_PROBED = "not probed: the models are not run as a whole"
 
 def local_subject(
     sides: Sides, files: Sequence[Path | None], plan: Alignment | None, options: Options, entry: str
-) -> Subject:
-    """Return the subject of two live models, whose values may be in files.
+) -> tuple[Subject, tuple[str, ...]]:
+    """Return the subject of two live models, whose values may be in files, and the notes for the report.
 
     Args:
         sides: The two models; a model whose values are in a file needs none itself.
@@ -34,12 +34,12 @@ def local_subject(
     views = []
     for side, path in zip((sides.torch, sides.keras), (*files, None, None), strict=False):
         if isinstance(side, ModelFile):
-            fix = f"Fix:  k3c.validate(module, model, local=True, {side.side}_weights={str(side.source)!r})"
+            fix = f'Fix:  k3c.validate(module, model, local={{"{side.side}": "{side.source}"}})'
             raise InputError(f"local=True: {side.source} does not tell the hyper-parameters of the layers\n{fix}")
         view = view_without_values(side) if path else side.view()
         views.append(with_stored_values(view, path, entry=entry if side.side == "torch" else "") if path else view)
     torch, keras = views
-    return Subject(
+    subject = Subject(
         plan=plan or make_plan(torch, keras, notes=(NOT_PROBED,)),
         outlines=(torch, keras),
         views=lambda: (torch, keras),
@@ -48,6 +48,7 @@ def local_subject(
         skip_reason=REASON,
         options=options,
     )
+    return subject, subject.plan.notes
 
 
 __all__ = ["local_subject"]

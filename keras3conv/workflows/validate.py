@@ -63,7 +63,7 @@ def validate(
     stages = Stages()
     with stages.stage("read the models" if plan else "read and align the models"):
         if options.local:
-            subject, notes = local_subject(sides, weight_files, plan, options, entry), ()
+            subject, notes = local_subject(sides, weight_files, plan, options, entry)
         else:
             subject, notes = _subject(sides, inputs, keras_inputs, plan, options, port)
     return Report(

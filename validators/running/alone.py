@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from keras3conv.alignment.binding import RULE
 from keras3conv.alignment.pair import Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import RAISED_BY_MODELS, FileError, ModelError, RuleError, TransformError
@@ -67,8 +68,8 @@ def _refuse_dependent(subject: Subject, pair: Pair) -> None:
     """Raise `NotAlone` if the function of the pair depends on the rest of the models."""
     if pair.torch not in subject.torch_layers and len(pair.torch_layers) == 1:
         raise NotAlone("it is a tensor that its parent uses")
-    if not pair.rule:
-        raise NotAlone("it was paired without a rule")
+    if pair.rule == RULE:
+        raise NotAlone("its tensors were paired without a rule for the layer")
     if between := find(pair.rule).between:
         raise NotAlone(f"the code between its layers is in no layer: {between}")
     if not all((*pair.torch_layers, *pair.keras_layers)):

@@ -69,10 +69,9 @@ def local(folder: Path, epsilon: float = 1e-5, **options: object) -> Report:
         model = twin(epsilon)
     given = {
         "plan": k3c.Alignment.from_json((folder / "plan.json").read_text()),
-        "torch_weights": folder / TORCH_WEIGHTS,
-        "keras_weights": folder / KERAS_WEIGHTS,
+        "local": {"torch": folder / TORCH_WEIGHTS, "keras": folder / KERAS_WEIGHTS},
     }
-    return k3c.validate(module, model, local=True, **(given | options))
+    return k3c.validate(module, model, **(given | options))
 
 
 def section(report: Report, name: str) -> Section:
@@ -112,7 +111,8 @@ def test_a_wrong_weight_is_named(folder: Path, tmp_path: Path) -> None:
     kernel = model.get_layer("fc").kernel
     kernel.assign(kernel * (1 + 1e-3))
     model.save_weights(tmp_path / "wrong.weights.h5")
-    report = local(folder, keras_weights=tmp_path / "wrong.weights.h5", proofs=["roundtrip", "float64", "outputs"])
+    files = {"torch": folder / TORCH_WEIGHTS, "keras": tmp_path / "wrong.weights.h5"}
+    report = local(folder, local=files, proofs=["roundtrip", "float64", "outputs"])
     assert [(found.name, found.status) for found in report.sections] == [
         ("structure", "passed"),
         ("roundtrip", "failed"),
@@ -187,10 +187,10 @@ def peak_of_local_float64(folder: Path, width: int, depth: int) -> int:
     save_file({name: torch.rand(value.shape) for name, value in module.state_dict().items()}, torch_weights)
     plan = k3c.align(torch_weights, model)
     k3c.transfer(torch_weights, keras_weights, plan)
-    files = {"torch_weights": torch_weights, "keras_weights": keras_weights}
+    files = {"torch": torch_weights, "keras": keras_weights}
     with peak_of_anonymous_memory() as peak:
         before = peak[0]
-        report = k3c.validate(module, model, plan=plan, local=True, proofs=["float64"], **files)
+        report = k3c.validate(module, model, plan=plan, local=files, proofs=["float64"])
     assert section(report, "float64").status == "passed"
     return peak[0] - before
 
@@ -206,14 +206,9 @@ def test_only_the_tensors_of_one_pair_are_in_memory(tmp_path: Path) -> None:
 
 def test_the_values_of_a_file_are_those_of_the_model(folder: Path) -> None:
     with pytest.raises(ModelError, match=r"fc\.weight +\(torch\) +is in the file, but not in the model"):
-        k3c.validate(nn.LSTM(6, 5), twin(), local=True, torch_weights=folder / TORCH_WEIGHTS)
+        k3c.validate(nn.LSTM(6, 5), twin(), local={"torch": folder / TORCH_WEIGHTS})
 
 
 def test_a_file_without_hyper_parameters_is_refused_with_a_fix(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"does not tell the hyper-parameters(.|\n)*torch_weights='.*index\.json'"):
+    with pytest.raises(InputError, match=r'does not tell the hyper-parameters(.|\n)*local={"torch": ".*index\.json"}'):
         k3c.validate(folder / TORCH_WEIGHTS, twin(), local=True)
-
-
-def test_weights_are_read_one_layer_at_a_time_only_for_local_proofs(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"one layer at a time only\nFix:  local=True"):
-        k3c.validate(Net(), twin(), torch_weights=folder / TORCH_WEIGHTS)
