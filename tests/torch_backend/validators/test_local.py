@@ -79,6 +79,7 @@ def section(report: Report, name: str) -> Section:
     return found
 
 
+@pytest.mark.slow
 def test_pairs_of_models_without_values_are_proven_alone_and_the_report_says_so(folder: Path) -> None:
     report = local(folder)
     assert report.ok, str(report)
