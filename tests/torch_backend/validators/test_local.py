@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import pytest
@@ -61,13 +62,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def local(folder: Path, epsilon: float = 1e-5, **options: object) -> Report:
+def local(folder: Path, epsilon: float = 1e-5, **options: Any) -> Report:
     """Return the certificate of two models on the meta device, whose values are in the files."""
     with torch.device("meta"):
         module = Net()
     with keras.device("meta"):
         model = twin(epsilon)
-    given = {
+    given: dict[str, Any] = {
         "plan": k3c.Alignment.from_json((folder / "plan.json").read_text()),
         "local": {"torch": folder / TORCH_WEIGHTS, "keras": folder / KERAS_WEIGHTS},
     }
