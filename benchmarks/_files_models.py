@@ -51,7 +51,7 @@ class Fixture:
             Pair(
                 torch=f"layers.{place}",
                 keras=f"l{place}",
-                rule="Linear",
+                rule="torch.nn.Linear <-> keras.layers.Dense",
                 weights=(
                     WeightMapping(
                         torch=(f"layers.{place}.weight",),

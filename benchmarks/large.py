@@ -5,8 +5,9 @@
 
 The checkpoint is a file of holes but for the first numbers of every tensor, so it takes no space on the disk; the
 weights that are written do. The transfer runs in a process whose memory is limited. It is killed after some shards are
-finished, and started again: these shards must not be written again. At the end `verify` reads every shard, and the
-first numbers of every tensor are compared with the checkpoint. The folder is deleted.
+finished, and started again: these shards must not be written again. At the end `verify` reads every shard, the proofs
+`structure` and `roundtrip` compare both sides file to file, in a process with the same limit, and every tensor is
+compared with the checkpoint. The folder is deleted.
 """
 
 import argparse
@@ -16,17 +17,23 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+import keras3conv as k3c
 from benchmarks._files_models import Fixture
 from benchmarks.speed import written
 from keras3conv import formats
 from keras3conv.workflows.files import read_plan
 from keras3conv.workflows.transfer import Options, transfer
 from keras3conv.workflows.verify import verify
+
+SOURCE, TARGET, INDEX = "net.safetensors.index.json", "net.weights.h5", "net.weights.json"
 
 SHAPE = (4096, 4096)
 MARK = 1000
@@ -42,10 +49,10 @@ def main() -> int:
     parser.add_argument("--kill-after", type=int, default=3, help="the number of finished shards (default: 3)")
     parser.add_argument("--folder", type=Path, help="where the files are written; a temporary folder by default")
     parser.add_argument("--write", action="store_true", help="replace the table in benchmarks/FILES.md")
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=("transfer", "validate"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        return child(options.child, options.memory, options.shard)
+        return child(options.child, options.folder, options.memory, options.shard)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         rows = run(Path(folder), options.gigabytes, options.memory, options.shard, options.kill_after)
     text = "\n".join(["| measured | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())])
@@ -55,21 +62,38 @@ def main() -> int:
     return 0
 
 
-def child(folder: Path, memory: int, shard: str) -> int:
-    """Transfer in this process with a limit of its memory, and print the peak of its anonymous memory in MiB."""
+def child(what: str, folder: Path, memory: int, shard: str) -> int:
+    """Transfer or validate in limited memory; print the peak of the anonymous memory in MiB."""
     limit = memory << 20
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    peak = [0]
-
-    def progress(_name: str, _done: int, _total: int) -> None:
-        peak[0] = max(peak[0], _anonymous())
-
-    size = formats.parse_size(shard)
-    out = folder / "net.weights.h5"
-    options = Options(max_shard_size=size, progress=progress)
-    transfer(folder / "net.safetensors.index.json", out, read_plan(folder / "plan.json"), options)
-    print(json.dumps({"peak": peak[0] >> 20, "resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10}))
+    with peak_of_anonymous_memory() as peak:
+        if what == "transfer":
+            options = Options(max_shard_size=formats.parse_size(shard))
+            transfer(folder / SOURCE, folder / TARGET, read_plan(folder / "plan.json"), options)
+        else:
+            plan = read_plan(folder / "plan.json")
+            report = k3c.validate(folder / SOURCE, folder / INDEX, plan=plan, proofs=["structure", "roundtrip"])
+            assert [section.status for section in report.sections] == ["passed", "passed"], str(report)
+    print(json.dumps({"peak": peak[0] >> 20}))
     return 0
+
+
+@contextmanager
+def peak_of_anonymous_memory() -> Iterator[list[int]]:
+    """Yield a list whose one number is the largest size of the anonymous memory while the block runs."""
+    peak, ended = [_anonymous()], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.01):
+            peak[0] = max(peak[0], _anonymous())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        watcher.join()
 
 
 def run(folder: Path, gigabytes: float, memory: int, shard: str, kill_after: int) -> dict[str, str]:
@@ -77,37 +101,43 @@ def run(folder: Path, gigabytes: float, memory: int, shard: str, kill_after: int
     fixture = Fixture("large", (SHAPE,) * max(2, round(gigabytes * 1e9 / (4 * SHAPE[0] * SHAPE[1]))))
     save(folder, fixture)
     (folder / "plan.json").write_text(fixture.plan().to_json())
-    command = [sys.executable, "-m", "benchmarks", "large", "--child", str(folder)]
-    command += ["--memory", str(memory), "--shard", shard]
+    command = [sys.executable, "-m", "benchmarks", "large", "--folder", str(folder), "--memory", str(memory)]
+    transferring, validating = [*command, "--shard", shard, "--child", "transfer"], [*command, "--child", "validate"]
     started = time.monotonic()
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(transferring)
     while len(before := finished(folder)) < kill_after and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert len(before) >= kill_after, "the process ended before it was killed"
     assert not list(folder.glob("net*.weights.*")), "a killed process left an output"
-    again = subprocess.run(command, check=True, capture_output=True, text=True)
+    found = peak_in(transferring)
     seconds = time.monotonic() - started
-    found = json.loads(again.stdout)
     kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("net_*.weights.h5")}
     repeated = [name for name, changed in before.items() if kept.get(name) != changed]
     assert not repeated, f"finished shards were written again: {repeated}"
     assert not list(folder.glob(".k3c-*")), "something is left behind"
-    index = folder / "net.weights.json"
-    assert verify(index).ok
-    compare(folder / "net.safetensors.index.json", index, fixture)
+    assert verify(folder / INDEX).ok
+    proven = peak_in(validating)
+    compare(folder / SOURCE, folder / INDEX, fixture)
     total = sum(path.stat().st_size for path in folder.glob("net_*.weights.h5"))
-    assert found["peak"] < memory
+    assert max(found, proven) < memory
     return {
         "written": f"{total / 1e9:.1f} GB in {len(kept)} shards, from {len(list(folder.glob('net-*.safetensors')))}",
         "limit of the memory": f"{memory} MiB",
-        "peak of the anonymous memory": f"{found['peak']} MiB",
+        "peak of the anonymous memory in the transfer": f"{found} MiB",
+        'the same in `validate(proofs=["structure", "roundtrip"])`, both passed': f"{proven} MiB",
         "finished shards when the process was killed": str(len(before)),
         "of these written again": "0",
         "tensors with other values than the checkpoint": "0",
-        "seconds": f"{seconds:.0f}",
+        "seconds of the transfer": f"{seconds:.0f}",
     }
+
+
+def peak_in(command: list[str]) -> int:
+    """Run a child to its end, and return the peak that it printed."""
+    ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return int(json.loads(ended.stdout)["peak"])
 
 
 def finished(folder: Path) -> dict[str, int]:

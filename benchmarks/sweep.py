@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.speed import written
 
 MODELS = "benchmarks._sweep_models"
 PLANTED = {
@@ -38,15 +41,16 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("sweep-benchmark"))
     parser.add_argument("--tasks", type=int, default=0, help="the number of tasks; by default 110, or 50")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--write", action="store_true", help="replace the table in benchmarks/SWEEP.md")
     options = parser.parse_args()
     options.folder.mkdir(exist_ok=True)
     run = hundred if options.what == "hundred" else overhead
-    sys.exit(run(options.folder.resolve(), options.tasks, options.jobs))
+    sys.exit(run(options.folder.resolve(), options.tasks, options.jobs, write=options.write))
 
 
-def hundred(folder: Path, number: int, jobs: int) -> int:
+def hundred(folder: Path, number: int, jobs: int, *, write: bool) -> int:
     """Start a sweep, kill it halfway, resume it, and check the table."""
-    tasks = written(folder, list(planned(folder, number or 110)))
+    tasks = saved_sweep(folder, list(planned(folder, number or 110)))
     results = folder / "results"
     command = swept(folder, jobs)
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -60,15 +64,37 @@ def hundred(folder: Path, number: int, jobs: int) -> int:
     repeated = [name for name, row in before.items() if after.get(name) != row]
     wrong = {name: after[name]["status"] for name, expected in PLANTED.items() if after[name]["status"] != expected}
     others = {name: row["outcome"] for name, row in after.items() if row["status"] != "passed" and name not in PLANTED}
-    print(
-        f"{len(after)} of {tasks} tasks have a row; killed after {len(before)}, of which {len(repeated)} were repeated"
-    )
-    print(f"planted failures with another status than expected: {wrong or 'none'}; exit status {status}")
-    print(f"other tasks that did not pass: {len(others)}")
     for name, outcome in others.items():
-        print(f"    {name}: {outcome}")
-    print(f"sum of the tasks: {sum(row['seconds'] for row in after.values()):.0f} s")
+        print(f"{name}: {outcome}")
+    report("hundred", survived(tasks, before, after), write=write)
     return int(len(after) != tasks or bool(repeated) or bool(wrong) or status != 1)
+
+
+def survived(tasks: int, before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a sweep survived: the rows when it was killed, and the rows at the end, by name."""
+    kinds = Counter(name.partition("_")[0] for name in after if name not in PLANTED)
+    libraries = len(after) - len(PLANTED) - kinds["rule"] - kinds["app"]
+    repeated = sum(after.get(name) != row for name, row in before.items())
+    expected = sum(after[name]["status"] == status for name, status in PLANTED.items())
+    passed = sum(row["status"] == "passed" for name, row in after.items() if name not in PLANTED)
+    return {
+        "tasks: examples of rules, keras.applications, transformers beside keras-hub, planted failures": (
+            f"{kinds['rule']}, {kinds['app']}, {libraries}, {len(PLANTED)}"
+        ),
+        "tasks with a row at the end": f"{len(after)} of {tasks}",
+        "finished when the sweep was killed, of which the second start repeated": f"{len(before)}, {repeated}",
+        f"planted failures with the expected status: {', '.join(PLANTED)}": f"{expected} of {len(PLANTED)}",
+        "other tasks that passed": f"{passed} of {len(after) - len(PLANTED)}",
+        "seconds of all tasks": f"{sum(row['seconds'] for row in after.values()):.0f}",
+    }
+
+
+def report(section: str, rows: Mapping[str, str], *, write: bool) -> None:
+    """Print a table, and write it to a section of SWEEP.md."""
+    text = "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())])
+    print(text)
+    if write:
+        written(section, text, "SWEEP.md")
 
 
 def planned(folder: Path, number: int) -> Iterator[dict[str, Any]]:
@@ -121,7 +147,7 @@ def saved(folder: Path, kind: str, place: int) -> dict[str, str]:
     return keys
 
 
-def written(folder: Path, tasks: Sequence[dict[str, Any]]) -> int:
+def saved_sweep(folder: Path, tasks: Sequence[dict[str, Any]]) -> int:
     """Write the sweep file; its TOML values are written as JSON."""
     lines = ['[sweep]\nname = "benchmark"\n']
     for task in tasks:
@@ -143,14 +169,14 @@ def rows_of(results: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
-def overhead(folder: Path, number: int, jobs: int) -> int:
+def overhead(folder: Path, number: int, jobs: int, *, write: bool) -> int:
     """Compare the time of the same conversions as a sweep and as parallel single commands."""
     import keras
 
     path = folder / "small.keras"
     keras.Sequential([keras.Input((6,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(3)]).save(path)
     number = number or 50
-    written(folder, [{"name": f"t{place}", "model": path.name} for place in range(number)])
+    saved_sweep(folder, [{"name": f"t{place}", "model": path.name} for place in range(number)])
 
     def single(place: int) -> None:
         command = [sys.executable, "-m", "keras3conv", "convert", str(path), "-o", str(folder / f"single{place}")]
@@ -164,9 +190,11 @@ def overhead(folder: Path, number: int, jobs: int) -> int:
     between = spent()
     subprocess.run(swept(folder, jobs), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     ended = spent()
+    rows = {"tasks, and how many at a time": f"{number}, {jobs}"}
     for name, place in (("wall", 0), ("processor", 1)):
         commands, one = between[place] - began[place], ended[place] - between[place]
-        print(f"{name} time of {number} tasks: {commands:.1f} s as commands, {one:.1f} s swept, {one / commands:.2f} x")
+        rows[f"{name} time of the commands, of the sweep"] = f"{commands:.1f} s, {one:.1f} s: {one / commands:.2f} x"
+    report("overhead", rows, write=write)
     return int(ended[1] - between[1] > 1.3 * (between[1] - began[1]))
 
 

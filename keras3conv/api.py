@@ -162,6 +162,7 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
     onnx: bool = False,
     backends: str | Sequence[str] | None = None,
     expected: Any = None,
+    local: bool | Mapping[str, str | Path] = False,
     entry: str = "",
     alignment: Alignment | None = None,
 ) -> Report:
@@ -174,14 +175,15 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
         keras_inputs: The inputs of the Keras model; see `align`.
         plan: The plan; by default the result of `align`.
         proofs: The names of the proofs to run ("outputs", "float64"); all by default. The plan is always checked.
-        tolerance: The allowed difference between the outputs, instead of the measured noise floor. The report says
-            that the tolerance was passed.
-        training: Whether the models will be trained; what differs only then (momentum, dropout rate) then fails, too.
+        tolerance: The allowed difference of the outputs, instead of the measured noise floor; the report says so.
+        training: Whether what differs only in training (momentum, dropout rate) fails, too.
         labels: The correct class of every sample, shape (samples,): the report then has the top-1 and top-5 accuracy.
         class_names: The name of each class, in the order of the class indices.
         onnx: Whether to also export both models to ONNX and compare the exported files in onnxruntime.
         backends: Other Keras backends on which the saved model is run, each in a new process: names, or "all".
         expected: Golden outputs for these inputs, in Keras' layout: a .npz or .npy file, or arrays in order or by name.
+        local: Whether to prove the pairs of layers one at a time, each alone, for models that do not fit in memory.
+            {"torch": path, "keras": path} names the files of the values of models that may be on the meta device.
         entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
         alignment: Another name of `plan`.
 
@@ -196,17 +198,12 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
     from keras3conv.workflows.validate import validate as run
 
     plan = _one_plan(plan, alignment)
-    options = Options(
-        proofs=() if proofs is None else proofs,
-        tolerance=tolerance,
-        training=training,
-        labels=labels,
-        class_names=() if class_names is None else class_names,
-        onnx=onnx,
-        backends=() if backends is None else backends,
-        expected=expected,
-    )
-    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=plan, options=options, entry=entry)
+    lists = {"proofs": proofs, "class_names": class_names, "backends": backends}
+    given: dict[str, Any] = {name: () if value is None else value for name, value in lists.items()}
+    given |= {"tolerance": tolerance, "training": training, "labels": labels, "onnx": onnx, "expected": expected}
+    files = [Path(local[side]) if isinstance(local, Mapping) and side in local else None for side in ("torch", "keras")]
+    options, sides = Options(**given, local=bool(local)), {"inputs": inputs, "keras_inputs": keras_inputs}
+    return run(torch, keras, **sides, plan=plan, options=options, entry=entry, weight_files=files)
 
 
 @random_state_kept()

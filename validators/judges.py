@@ -58,6 +58,10 @@ def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
         available[crosscheck.NAME] = crosscheck.check
     if options.labels is not None:
         available["accuracy"] = accuracy.check
+    if options.local:
+        from keras3conv.validators import local
+
+        available |= {name: local.one_pair_at_a_time(name, available[name]) for name in local.PROOFS}
     for name in options.proofs:
         if name not in available:
             fix = f"\nFix:  {_REQUESTED_BY[name]}" if name in _REQUESTED_BY else ""

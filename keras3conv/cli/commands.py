@@ -27,6 +27,7 @@ from keras3conv.cli.options import (
     KerasSide,
     KerasWeights,
     LabelsFile,
+    Local,
     Onnx,
     OnnxInputsFile,
     Overwrite,
@@ -229,6 +230,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
     backends: Backends = None,
     onnx: Onnx = False,
     expected: ExpectedFile = None,
+    local: Local = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -251,9 +253,10 @@ def validate(  # noqa: PLR0913 - an argument for every option
         onnx=onnx,
         backends=backends.split(",") if backends else (),
         expected=expected,
+        local=local,
     )
     given = {"inputs": read_inputs(inputs), "keras_inputs": read_inputs(keras_inputs)}
-    first, second = both(torch, keras, torch_weights, keras_weights, entry)
+    first, second = both(torch, keras, torch_weights, keras_weights, entry, local=local)
     with notes_to_stderr():
         if hints:
             saved = api.align(first.source, second.source, hints=hints, **given, entry=entry_of(first, entry))
@@ -263,7 +266,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
             **given,
             plan=saved,
             options=options,
-            entry=entry_of(first, entry),
+            entry=entry if local else entry_of(first, entry),
             weight_files=(torch_weights, keras_weights),
         )
     return hand_out(judged, report, as_json=as_json)

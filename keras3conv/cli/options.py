@@ -49,6 +49,9 @@ Onnx = Annotated[bool, typer.Option("--onnx", help="Also export both sides to ON
 ExpectedFile = Annotated[
     Path | None, typer.Option("--expected", metavar="FILE.npz", help="Expected outputs to compare both models with.")
 ]
+Local = Annotated[
+    bool, typer.Option("--local", help="Prove each pair of layers alone, for models that do not fit in memory.")
+]
 ReportFile = Annotated[
     Path | None, typer.Option("--report", metavar="FILE", help="Save the certificate as .html, .md, .json or .txt.")
 ]

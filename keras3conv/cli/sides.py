@@ -12,14 +12,24 @@ if TYPE_CHECKING:
 
 
 def both(
-    torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None, entry: str
+    torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None, entry: str, *, local: bool = False
 ) -> "tuple[Adapter, Adapter]":
-    """Return the adapters of the torch model and of the Keras model that two arguments name."""
+    """Return the adapters of the torch model and of the Keras model that two arguments name.
+
+    With `local` no weights are loaded: a model whose weights are in a file is made without values, where its framework
+    can.
+    """
+    from contextlib import nullcontext
+
     from keras3conv.frameworks.adapter import Sides
+    from keras3conv.frameworks.stored import without_memory
     from keras3conv.workflows.factories import Weights, resolve
 
-    weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
-    found = resolve(torch, weights), resolve(keras, weights)
+    weights = Weights(entry=entry) if local else Weights(torch=torch_weights, keras=keras_weights, entry=entry)
+    found = []
+    for argument, path in ((torch, torch_weights), (keras, keras_weights)):
+        with without_memory() if local and path else nullcontext():
+            found.append(resolve(argument, weights))
     sides = Sides.of(found[0].source, found[1].source, entry=entry)
     return sides.torch, sides.keras
 

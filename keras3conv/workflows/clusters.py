@@ -60,7 +60,7 @@ class ShardsOnRay:
             FileError: The worker of a job was lost again and again.
         """
         remote = self.ray.remote(num_cpus=1, max_retries=RETRIES, retry_exceptions=False)(_run_job)
-        references = [remote.remote(job, self.staging) for job in jobs]
+        references = [remote.remote((job, self.staging)) for job in jobs]
         written = []
         try:
             for reference in references:
@@ -80,8 +80,14 @@ class ShardsOnRay:
         return written
 
 
-def _run_job(job: Job, staging: Staging) -> tuple[formats.Written, dict[str, int]]:
-    """Write a shard in a Ray worker; the job reads the values of `staging`, which Ray copied with it."""
+def _run_job(task: tuple[Job, Staging]) -> tuple[formats.Written, dict[str, int]]:
+    """Write a shard in a Ray worker.
+
+    Args:
+        task: The job, and the staging that it reads; in one argument, because Ray copies every argument on its own, and
+            the job would read another staging.
+    """
+    job, staging = task
     return job(), dict(staging.not_finite)
 
 

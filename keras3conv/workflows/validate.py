@@ -23,6 +23,7 @@ from keras3conv.validators.judges import Judge, judges
 from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
 from keras3conv.workflows.align import align_sides
+from keras3conv.workflows.local import local_subject
 
 CLAIMED_AFTER_STRUCTURE = "the plan has problems, so the models cannot be compared"
 
@@ -48,7 +49,8 @@ def validate(
         plan: The plan; by default `align` creates it.
         options: The proofs, and how strict they are.
         entry: The name of the state dict in a torch checkpoint that holds several.
-        weight_files: The files that were loaded into live models, to state their digests.
+        weight_files: The files that were loaded into live models, to state their digests; with `options.local`, the
+            files from which the values of live models are read.
     """
     asked = judges(options)
     if options.expected and inputs is None:
@@ -61,7 +63,10 @@ def validate(
         sides = replace(sides, keras=sides.keras.loaded())
     stages = Stages()
     with stages.stage("read the models" if plan else "read and align the models"):
-        subject, notes = _subject(sides, inputs, keras_inputs, plan, options, port)
+        if options.local:
+            subject, notes = local_subject(sides, weight_files, plan, options, entry)
+        else:
+            subject, notes = _subject(sides, inputs, keras_inputs, plan, options, port)
     return Report(
         title=f"Certificate: {' <-> '.join(view.title for view in subject.outlines)}",
         sections=tuple(_sections(subject, asked, stages)),

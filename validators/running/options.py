@@ -32,6 +32,7 @@ class Options:
         class_names: Class names, by class index.
         onnx: Whether to export both models to ONNX and compare the files.
         expected: Golden outputs for the inputs, in the layout of Keras: a file or arrays, stored as a dict by name.
+        local: Whether the pairs of layers are proven one at a time instead of the whole models.
 
     Raises:
         InputError: An option has the wrong type or an unknown value.
@@ -45,6 +46,7 @@ class Options:
     class_names: Sequence[str] = ()
     onnx: bool = False
     expected: Any = None
+    local: bool = False
 
     def __post_init__(self) -> None:
         _require_tolerance(self.tolerance)

@@ -26,6 +26,13 @@ def like_keras(array: Array, rule: Rule, torch_config: Config | None, keras_conf
     return channels_last(array)
 
 
+def like_torch(array: Array, rule: Rule, torch_config: Config | None, keras_config: Config | None) -> Array:
+    """Return an input of a Keras layer in the layout of its torch counterpart; the inverse of `like_keras`."""
+    layout = rule.layout_for(torch_config or {})
+    is_moved = layout == "channels" and (keras_config or {}).get("data_format") != "channels_first"
+    return channels_first(array) if is_moved else like_keras(array, rule, torch_config, keras_config)
+
+
 def output_of(
     outputs: Arrays, rule: Rule, torch_config: Config | None, keras_config: Config | None, keras_shape: Shape
 ) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from keras3conv.errors import ModelError
 from keras3conv.numerics.copying import copy_into
 from keras3conv.transforms import Array
 
@@ -92,7 +93,13 @@ _EXTENSION_DTYPES = {
 
 
 def to_numpy(tensor: torch.Tensor) -> Array:
-    """Return a tensor as an array of the same dtype, sharing memory if possible."""
+    """Return a tensor as an array of the same dtype, sharing memory if possible.
+
+    Raises:
+        ModelError: The tensor is on the meta device.
+    """
+    if tensor.is_meta:
+        raise ModelError(f"a tensor of shape {tuple(tensor.shape)} is on the meta device: it has no values")
     tensor = tensor.detach().cpu()
     if tensor.dtype in _EXTENSION_DTYPES:
         import ml_dtypes

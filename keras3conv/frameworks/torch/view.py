@@ -17,19 +17,20 @@ from keras3conv.messages import lay_out
 from keras3conv.model.views import LayerView, ModelView, Reader, TensorRef
 
 
-def view(module: nn.Module, *, described: bool = True) -> ModelView:
+def view(module: nn.Module, *, described: bool = True, empty: bool = False) -> ModelView:
     """Return a view of a module: named tensors, grouped by the submodule that owns them.
 
     Args:
         module: The module.
         described: Whether to include the configurations of the layers, and layers without tensors.
+        empty: Whether tensors may be on the meta device, which have no values to read.
 
     Raises:
         ModelError: A tensor has no values (in a lazy module or on the meta device), or is not dense.
     """
     tensors, modules = dict(named_tensors(module)), named_modules(module)
     derived, inner = derived_tensors(module), inner_modules(module)
-    _require_values(module, tensors)
+    _require_values(module, tensors, empty=empty)
     by_owner: dict[str, dict[str, Derived]] = {}
     for path, weight in derived.items():
         by_owner.setdefault(weight.owner, {})[path] = weight
@@ -74,13 +75,13 @@ def _owns_tensors(module: nn.Module) -> bool:
     return is_parametrized(module)
 
 
-def _require_values(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+def _require_values(module: nn.Module, tensors: Mapping[str, torch.Tensor], *, empty: bool) -> None:
     """Raise `ModelError` if a tensor has no values, or is not dense."""
     problems = list(_quantized(module))
     for path, tensor in tensors.items():
         if nn.parameter.is_lazy(tensor):
             problems.append(Problem(torch=path, fact="this parameter has no shape yet: call the module once before"))
-        elif tensor.is_meta:
+        elif tensor.is_meta and not empty:
             problems.append(
                 Problem(
                     torch=path, fact=("this tensor is on the meta device, so it has no values: load the weights first")
@@ -152,8 +153,15 @@ def _tensor_ref(path: str, name: str, tensor: torch.Tensor) -> TensorRef:
         shape=tuple(tensor.shape),
         dtype=_dtype(tensor.dtype),
         trainable=isinstance(tensor, nn.Parameter),
-        storage=f"{tensor.data_ptr()}{tensor.stride()}" if tensor.numel() else "",
+        storage=_storage(tensor),
     )
+
+
+def _storage(tensor: torch.Tensor) -> str:
+    """Return a text that tied tensors have in common; on the meta device only one and the same tensor is tied."""
+    if tensor.is_meta:
+        return f"meta {id(tensor)}"
+    return f"{tensor.data_ptr()}{tensor.stride()}" if tensor.numel() else ""
 
 
 @lru_cache(maxsize=64)

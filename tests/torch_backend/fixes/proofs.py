@@ -57,6 +57,13 @@ def a_tolerance_that_is_a_number(_: Path) -> Scope:
     return moved()
 
 
+@case("keras3conv/workflows/local.py:local_subject", "k3c.validate(path, model, local=True)")
+def a_local_proof_of_a_file(folder: Path) -> Scope:
+    names = moved()
+    torch.save(names["module"].state_dict(), folder / "net.pt")
+    return names | {"path": folder / "net.pt"}
+
+
 def labelled(labels: Any) -> Scope:
     return moved() | {"labels": labels, "class_names": ["cat", "dog"]}
 

@@ -1,0 +1,122 @@
+"""Build a Keras model that holds only one layer of another model, or a few layers that belong together."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from keras3conv.frameworks.keras.tree import named_layers
+from keras3conv.rules.rule import LayerSpec
+
+Shape = tuple[int | None, ...]
+
+_OWN = "keras.layers."
+
+
+class Held(keras.layers.Layer):  # type: ignore[misc]
+    """A layer with the name of a parent, that calls the layers inside it.
+
+    Args:
+        layers: The layers inside.
+        name: The name.
+        joined: Whether all layers take the same input and their outputs are joined; else they are called in sequence.
+    """
+
+    def __init__(self, layers: Sequence[keras.layers.Layer], name: str, *, joined: bool = False) -> None:
+        super().__init__(name=name)
+        self.inside, self.joined = list(layers), joined
+
+    def call(self, inputs: Any) -> Any:
+        """Return the output of the last layer, or the joined outputs."""
+        return _called(self.inside, inputs, joined=self.joined)
+
+
+def _called(layers: Sequence[keras.layers.Layer], inputs: Any, *, joined: bool) -> Any:
+    """Call layers; the first one with positional arguments if there are several inputs."""
+    if joined:
+        axes = (-1, *inputs.shape[2:-1])[: len(inputs.shape) - 2]  # without the batch axis and the features
+        found = [layer(inputs) for layer in layers]
+        return keras.ops.concatenate(
+            [keras.layers.Reshape((*axes, _features(part, inputs)))(part) for part in found], -1
+        )
+    for layer in layers:
+        is_whole = isinstance(layer, Held) or not isinstance(inputs, list)
+        inputs = layer(inputs) if is_whole else layer(*inputs)
+    return inputs
+
+
+def _features(output: Any, inputs: Any) -> int:
+    """Return the size of the axes that follow those that an output has in common with the input."""
+    size = 1
+    for axis in output.shape[len(inputs.shape) - 1 :]:
+        size *= axis
+    return size
+
+
+def alone(
+    layers: Mapping[str, keras.layers.Layer],
+    shapes: Sequence[Shape],
+    dtype: str,
+    *,
+    joined: bool = False,
+    beside: tuple[Sequence[LayerSpec], Sequence[LayerSpec]] = ((), ()),
+) -> keras.Model:
+    """Return a functional model of copies of layers of one parent, under the same paths.
+
+    Args:
+        layers: The layers by path; they may be on torch's meta device.
+        shapes: The shapes of the arguments of the first layer, batch axis first.
+        dtype: The dtype of the inputs.
+        joined: See `Held`.
+        beside: Layers without weights to make and to call before and after, such as a padding.
+    """
+    inside = [_copied(layer, path.rpartition("/")[2]) for path, layer in layers.items()]
+    for parent in reversed(next(iter(layers)).split("/")[:-1]):
+        inside, joined = [Held(inside, parent, joined=joined)], False
+    inputs = [keras.Input(shape[1:], dtype=dtype) for shape in shapes]
+    given = inputs if len(inputs) > 1 else inputs[0]
+    value = _called([*_made(beside[0])], given, joined=False)
+    value = _called(inside, value, joined=joined)
+    return keras.Model(given, _called([*_made(beside[1])], value, joined=False))
+
+
+def _made(specs: Iterable[LayerSpec]) -> Iterable[keras.layers.Layer]:
+    for spec in specs:
+        if not spec.kind.startswith(_OWN):
+            raise ValueError(f"{spec.kind} is no layer of Keras")
+        yield getattr(keras.layers, spec.kind.removeprefix(_OWN))(**spec.config)
+
+
+def _copied(layer: keras.layers.Layer, name: str) -> keras.layers.Layer:
+    """Return a new layer with the configuration of another one, without its activation, built for the same shapes."""
+    linear = {"activation": "linear"} if ends_with_activation(layer) else {}
+    made = type(layer).from_config({**layer.get_config(), **linear, "name": name})
+    built = layer.get_build_config()
+    if built:
+        made.build_from_config(built)
+    return made
+
+
+def ends_with_activation(layer: keras.layers.Layer) -> bool:
+    """Return whether a layer applies an activation, which in torch is beside its counterpart."""
+    activation = vars(layer).get("activation")
+    return callable(activation) and activation is not keras.activations.linear
+
+
+def layers_by_path(model: keras.layers.Layer) -> dict[str, keras.layers.Layer]:
+    """Return the layers of a model by path."""
+    return dict(named_layers(model))
+
+
+def argument_shapes(layer: keras.layers.Layer) -> dict[str, Shape]:
+    """Return the shape of every argument with which a layer was built, by the name of the argument: "query"."""
+    found: dict[str, Any] = layer.get_build_config() or {}
+    found = found.get("shapes_dict") or found
+    return {
+        name.removesuffix("_shape"): tuple(shape)
+        for name, shape in found.items()
+        if isinstance(shape, tuple | list) and all(size is None or isinstance(size, int) for size in shape)
+    }
+
+
+__all__ = ["alone", "argument_shapes", "ends_with_activation", "layers_by_path"]

@@ -1,0 +1,110 @@
+"""Give the view of a live model the values of a file, so that they are read one tensor at a time.
+
+The model itself needs no memory: a module made under `torch.device("meta")`, or a Keras model made under
+`keras.device("meta")` on the torch backend, has names, shapes and configurations, and no values.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from keras3conv import formats
+from keras3conv.errors import FileError, InputError, ModelError, Problem
+from keras3conv.formats.torch.names import common_prefix
+from keras3conv.frameworks.adapter import LiveModel
+from keras3conv.messages import lay_out
+from keras3conv.model.views import ModelView, TensorRef
+from keras3conv.transforms import Array
+
+
+def view_without_values(model: LiveModel) -> ModelView:
+    """Return the described view of a live model that may have no values to read."""
+    if model.side == "keras":
+        return model.view()
+    from keras3conv.frameworks.torch.view import view
+
+    return view(model.source, empty=True)
+
+
+def with_stored_values(model: ModelView, path: Path, *, entry: str = "") -> ModelView:
+    """Return the view of a live model with a reader of the values in a file.
+
+    Args:
+        model: The described view of the live model.
+        path: The file, or the index of a sharded one.
+        entry: The name of the state dict, if a torch checkpoint holds several.
+
+    Raises:
+        InputError: The file belongs to the other framework, or a weight is computed from other tensors.
+        ModelError: The file has not the tensors of the model.
+    """
+    stored = formats.read(path, entry=entry)
+    if stored.side != model.side:
+        raise InputError(f"{path} contains {stored.side} weights, and {model.title} needs {model.side} weights")
+    computed = [tensor.path for tensor in model.tensors() if tensor.is_computed]
+    if computed:
+        raise InputError(f"{model.title} computes {', '.join(computed)} from other tensors: give the module its values")
+    names = _names(model, stored)
+    _require_fitting(model, stored, names, path)
+
+    def read(name: str) -> Array:
+        if name not in names:
+            raise FileError(f"{path} has no values of {name}")
+        return stored.read(names[name])
+
+    return replace(model, reader=read)
+
+
+def _names(model: ModelView, stored: ModelView) -> dict[str, str]:
+    """Return the path in the file of each tensor of the model that the file has; of tied tensors, one is enough."""
+    find = _by_location(stored) if model.side == "keras" else _by_name(model, stored)
+    by_storage = {tensor.storage: found for tensor in model.tensors() if tensor.storage and (found := find(tensor))}
+    named = ((tensor.path, find(tensor) or by_storage.get(tensor.storage, "")) for tensor in model.tensors())
+    return {path: name for path, name in named if name}
+
+
+def _by_location(stored: ModelView) -> Callable[[TensorRef], str]:
+    places = {tensor.location: tensor.path for tensor in stored.tensors()}
+    return lambda tensor: places.get(tensor.location, "")
+
+
+def _by_name(model: ModelView, stored: ModelView) -> Callable[[TensorRef], str]:
+    saved = [tensor.path for tensor in stored.tensors()]
+    prefix, known = common_prefix(saved, {tensor.path: tensor for tensor in model.tensors()}), set(saved)
+    return lambda tensor: name if (name := f"{prefix}{tensor.path}") in known else ""
+
+
+def _require_fitting(model: ModelView, stored: ModelView, names: Mapping[str, str], path: Path) -> None:
+    """Raise `ModelError` if a parameter is missing in the file, has another dtype or shape, or is not in the model."""
+    saved = {tensor.path: tensor for tensor in stored.tensors()}
+    problems = []
+    for tensor in model.tensors():
+        if tensor.path in names:
+            found = saved[names[tensor.path]]
+            if (found.dtype, found.shape) != (tensor.dtype, tensor.shape):
+                fact = f"is {found.dtype} {found.shape} in the file, but {tensor.dtype} {tensor.shape} in the model"
+                problems.append(Problem.on(model.side, tensor.path, fact))
+        elif tensor.trainable and not tensor.is_seed:
+            problems.append(Problem.on(model.side, tensor.path, "is in the model, but not in the file"))
+    used = set(names.values())
+    extra = [tensor.path for tensor in stored.tensors() if tensor.path not in used and not tensor.is_seed]
+    problems += [Problem.on(model.side, name, "is in the file, but not in the model") for name in extra]
+    if problems:
+        raise ModelError(lay_out(f"the weights in {path} are not the weights of {model.title}", problems))
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Make models without values while the block runs, where the framework can: on torch's meta device."""
+    import keras
+    import torch
+
+    with ExitStack() as contexts:
+        contexts.enter_context(torch.device("meta"))
+        if keras.backend.backend() == "torch":
+            contexts.enter_context(keras.device("meta"))
+        yield
+
+
+__all__ = ["view_without_values", "with_stored_values", "without_memory"]

@@ -1,0 +1,54 @@
+"""Prepare two models whose layer pairs are proven one at a time, because they do not fit in memory together."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras3conv.alignment.plan import Alignment
+from keras3conv.errors import InputError
+from keras3conv.frameworks.adapter import ModelFile, Sides
+from keras3conv.frameworks.stored import view_without_values, with_stored_values
+from keras3conv.planner.plan import plan as make_plan
+from keras3conv.validators.local import REASON
+from keras3conv.validators.running.options import Options
+from keras3conv.validators.running.subject import Subject
+
+NOT_PROBED = "not probed: the models are not run as a whole"
+
+
+def local_subject(
+    sides: Sides, files: Sequence[Path | None], plan: Alignment | None, options: Options, entry: str
+) -> tuple[Subject, tuple[str, ...]]:
+    """Return the subject of two live models, whose values may be in files, and the notes for the report.
+
+    Args:
+        sides: The two models; a model whose values are in a file needs none itself.
+        files: The file of the torch values and the file of the Keras values; None if the model has its values.
+        plan: The plan; by default the pairs follow from names and shapes.
+        options: The proofs, and how strict they are.
+        entry: The name of the state dict, if the torch file holds several.
+
+    Raises:
+        InputError: A side is a file, which does not tell the hyper-parameters of its layers.
+        ModelError: A file has not the tensors of the model.
+    """
+    views = []
+    for side, path in zip((sides.torch, sides.keras), (*files, None, None), strict=False):
+        if isinstance(side, ModelFile):
+            fix = f'Fix:  k3c.validate(module, model, local={{"{side.side}": "{side.source}"}})'
+            raise InputError(f"local=True: {side.source} does not tell the hyper-parameters of the layers\n{fix}")
+        view = view_without_values(side) if path else side.view()
+        views.append(with_stored_values(view, path, entry=entry if side.side == "torch" else "") if path else view)
+    torch, keras = views
+    subject = Subject(
+        plan=plan or make_plan(torch, keras, notes=(NOT_PROBED,)),
+        outlines=(torch, keras),
+        views=lambda: (torch, keras),
+        torch=sides.torch.source,
+        keras=sides.keras.source,
+        skip_reason=REASON,
+        options=options,
+    )
+    return subject, subject.plan.notes
+
+
+__all__ = ["local_subject"]

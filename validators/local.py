@@ -1,0 +1,118 @@
+"""Prove layer pairs one at a time: build the two layers of a pair alone, run a proof on them, and drop them.
+
+So a model can be proven that does not fit in memory together with its copy in float64. Such a proof is local: it says
+that the layers compute the same, not that the code between them does.
+"""
+
+import gc
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from keras3conv.alignment.pair import Pair
+from keras3conv.errors import ModelError, Problem
+from keras3conv.messages import count
+from keras3conv.numerics.fingerprint import size_of
+from keras3conv.report.values import Section, Table
+from keras3conv.validators.running.alone import NotAlone, alone, has_activation
+from keras3conv.validators.running.subject import Subject
+
+PROOFS = ("hyperparameters", "float64", "outputs")
+"""The proofs that can be local. The others need the whole models."""
+
+LOCAL = "Local, each pair of layers alone and not the whole models: "
+
+REASON = "local=True: the models are not run as a whole"
+"""The reason why the other proofs are skipped."""
+
+KEPT = 16 << 20
+"""The bytes of tensors that may wait for the garbage collector: models are circles of references, which it alone frees,
+and it takes longer than the proof of a small pair."""
+
+ACTIVATION = "its activation, which is beside the layer in torch"
+
+Check = Callable[[Subject], Section]
+
+
+def one_pair_at_a_time(name: str, check: Check) -> Check:
+    """Return a judge that runs another judge on every pair of layers alone.
+
+    Args:
+        name: The name of the proof.
+        check: The judge of two whole models.
+    """
+
+    def judge(subject: Subject) -> Section:
+        found: list[tuple[Pair, Section | str]] = []
+        dropped = 0
+        for pair in subject.plan.pairs:
+            try:
+                small = alone(subject, pair)
+                found.append((pair, check(small)))
+            except (NotAlone, ModelError) as reason:
+                found.append((pair, " ".join(str(reason).split())))
+                continue
+            dropped += sum(8 * size_of(tensor.shape) for outline in small.outlines for tensor in outline.tensors())
+            del small
+            if dropped > KEPT:
+                gc.collect()
+                dropped = 0
+        beside = [pair for pair, result in found if isinstance(result, Section) and has_activation(subject, pair)]
+        return _together(name, found, beside)
+
+    return judge
+
+
+def _together(name: str, found: list[tuple[Pair, Section | str]], beside: list[Pair]) -> Section:
+    """Return one section for the results of all pairs.
+
+    Args:
+        name: The name of the proof.
+        found: The pairs, each with its section, or with the reason why it was not run.
+        beside: The pairs whose activation was left out.
+    """
+    judged = [(pair, section) for pair, section in found if isinstance(section, Section)]
+    left_out = [(pair, reason) for pair, reason in found if isinstance(reason, str)]
+    if not judged:
+        reasons = "; ".join(dict.fromkeys(reason for _, reason in left_out)) or "the plan has no pairs"
+        return Section(name=name, status="skipped", claim="", summary="no layer runs alone", reason=reasons)
+    failed = [place for place, (_, section) in enumerate(judged) if section.status == "failed"]
+    rows = tuple((pair.torch, pair.keras, section.status, section.summary) for pair, section in judged)
+    tables = [Table(title="layers, each alone", columns=("torch", "keras", "status", "result"), rows=rows)]
+    if left_out:
+        others = tuple((pair.torch, pair.keras, reason) for pair, reason in left_out)
+        tables.append(Table(title="not proven alone", columns=("torch", "keras", "reason"), rows=others))
+    summary = f"{count(len(judged), 'pair')}, {len(failed)} of them different"
+    return Section(
+        name=name,
+        status="failed" if failed else "passed",
+        claim=LOCAL + judged[0][1].claim,
+        summary=f"local: {summary}; {len(left_out)} not proven alone",
+        facts=_facts(judged, [*left_out, *((pair, ACTIVATION) for pair in beside)]),
+        tables=tuple(tables),
+        problems=tuple(problem for pair, section in judged for problem in _problems(pair, section)),
+    )
+
+
+def _facts(judged: Iterable[tuple[Pair, Section]], left_out: Iterable[tuple[Pair, str]]) -> dict[str, str]:
+    """Return the facts with the layers that they are true of, without those about the runs of every layer."""
+    texts: dict[str, dict[str, list[str]]] = {"not proven alone": {}}
+    for pair, reason in left_out:
+        texts["not proven alone"].setdefault(reason, []).append(pair.torch)
+    for pair, section in judged:
+        for name, text in section.facts.items():
+            if name not in ("exercised", "noise floor"):
+                texts.setdefault(name, {}).setdefault(text, []).append(pair.torch)
+    return {
+        name: "; ".join(f"{', '.join(paths)}: {text}" for text, paths in found.items())
+        for name, found in texts.items()
+        if found
+    }
+
+
+def _problems(pair: Pair, section: Section) -> list[Problem]:
+    """Return the problems of a pair: those of its layers, or else those of the output of the last layer."""
+    own = [problem for problem in section.problems if problem.torch in pair.torch_layers]
+    return own or [replace(problem, torch=pair.torch, keras=pair.keras) for problem in section.problems]
+
+
+__all__ = ["LOCAL", "PROOFS", "REASON", "one_pair_at_a_time"]

@@ -1,0 +1,258 @@
+"""Build the two layers of a pair alone, as two small models with the same inputs, so that any proof can run on them."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from keras3conv.alignment.binding import RULE
+from keras3conv.alignment.pair import Pair
+from keras3conv.alignment.plan import Alignment
+from keras3conv.errors import RAISED_BY_MODELS, FileError, ModelError, RuleError, TransformError
+from keras3conv.frameworks.shared.inputs import Inputs
+from keras3conv.frameworks.shared.layout import like_torch, output_of
+from keras3conv.messages import count
+from keras3conv.model.views import LayerView, ModelView
+from keras3conv.rules.applying import torch_config
+from keras3conv.rules.library import find
+from keras3conv.rules.rule import Config, LayerSpecs, Rule, WeightMapping
+from keras3conv.transforms import Array, Arrays
+from keras3conv.validators.running.options import Options
+from keras3conv.validators.running.subject import Subject
+
+BATCH, SIZE = 3, 32
+"""The sizes of the batch axis and of other dynamic axes: the windows of most layers are smaller."""
+
+_SEED = 20240229
+
+Shape = tuple[int | None, ...]
+
+
+class NotAlone(Exception):
+    """A pair cannot run alone; the text is the reason."""
+
+
+def alone(subject: Subject, pair: Pair) -> Subject:
+    """Return a subject of the layers of one pair, with the values that they have in the models or their files.
+
+    The layers keep their paths. The torch layer is a copy, the Keras layer is made from its configuration, without an
+    activation that torch has beside the layer.
+
+    Raises:
+        NotAlone: The layers cannot run without the rest of the models.
+    """
+    _refuse_dependent(subject, pair)
+    torch, keras, inputs = _models(subject, pair)
+    views = _views(torch, keras)
+    return Subject(
+        plan=replace(subject.plan, pairs=(pair,), ignored=(), torch=views[0].outline(), keras=views[1].outline()),
+        outlines=views,
+        views=lambda: views,
+        torch=torch,
+        keras=keras,
+        inputs=inputs,
+        options=Options(tolerance=subject.options.tolerance, training=subject.options.training),
+    )
+
+
+def has_activation(subject: Subject, pair: Pair) -> bool:
+    """Return whether the Keras layer has an activation that torch has beside the layer; `alone` leaves it out."""
+    from keras3conv.frameworks.keras import alone as keras_alone
+
+    layers = keras_alone.layers_by_path(subject.keras)
+    return any(keras_alone.ends_with_activation(layers[path]) for path in pair.keras_layers)
+
+
+def _refuse_dependent(subject: Subject, pair: Pair) -> None:
+    """Raise `NotAlone` if the function of the pair depends on the rest of the models."""
+    if pair.torch not in subject.torch_layers and len(pair.torch_layers) == 1:
+        raise NotAlone("it is a tensor that its parent uses")
+    if pair.rule == RULE:
+        raise NotAlone("its tensors were paired without a rule for the layer")
+    if between := find(pair.rule).between:
+        raise NotAlone(f"the code between its layers is in no layer: {between}")
+    if not all((*pair.torch_layers, *pair.keras_layers)):
+        raise NotAlone("it is the whole model")
+    shapes = {tensor.path: tensor.shape for tensor in subject.torch_view.tensors()}
+    if any(_moves_rows(mapping, shapes) for mapping in pair.weights):
+        raise NotAlone("the order of its rows depends on the axes that are flattened before it")
+
+
+def _moves_rows(mapping: WeightMapping, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Return whether the rows of a kernel get another order, as after a flattened image."""
+    shape = shapes[mapping.torch[0]] if len(mapping.torch) == len(mapping.keras) == 1 else ()
+    if len(shape) != 2:
+        return False
+    places = np.arange(shape[1])
+    try:
+        (moved,) = mapping.transform((places[None],))
+    except (TransformError, IndexError):  # a transform that needs the whole tensor, which has no such rows
+        return False
+    return moved.shape == (shape[1], 1) and not np.array_equal(moved[:, 0], places)
+
+
+def _models(subject: Subject, pair: Pair) -> tuple[Any, Any, Inputs]:
+    """Return the two small models and their inputs.
+
+    If the layers return different shapes, the Keras layer is tried with the layers without weights that the rule puts
+    beside it, such as a padding.
+    """
+    rule, beside = find(pair.rule), _layers_beside(subject, pair)
+    returned = ""
+    for specs in (((), ()), *([beside] if any(beside) else [])):
+        try:
+            torch, keras, inputs = _built(subject, pair, rule, specs)
+            shapes = _returned(torch, keras, inputs)
+        except (ModelError, FileError, *RAISED_BY_MODELS) as error:
+            returned = returned or f"{type(error).__name__}: {' '.join(str(error).split())}"
+            continue
+        if shapes[0] == shapes[1]:
+            return torch, keras, inputs
+        returned = f"alone they return {shapes[0]} in torch and {shapes[1]} in Keras: another layer belongs to them"
+    raise NotAlone(returned)
+
+
+def _layers_beside(subject: Subject, pair: Pair) -> tuple[LayerSpecs, LayerSpecs]:
+    """Return the layers that the rule creates before and after the Keras layer with the weights."""
+    rule = find(pair.rule)
+    if (rule.torch_count, rule.keras_count) != (1, 1):
+        return (), ()
+    config = torch_config(rule, subject.torch_layers[pair.torch], subject.keras_layers[pair.keras])
+    try:
+        specs = rule.to_keras(config or {})
+    except (RuleError, *RAISED_BY_MODELS):
+        return (), ()
+    places = [place for place, spec in enumerate(specs) if spec.kind == rule.keras]
+    return (specs[: places[0]], specs[places[0] + 1 :]) if len(places) == 1 else ((), ())
+
+
+def _returned(torch: Any, keras: Any, inputs: Inputs) -> list[tuple[int, ...]]:
+    """Return the shapes of the outputs of both models."""
+    from keras3conv.frameworks.keras import model as keras_side
+    from keras3conv.frameworks.torch import module as torch_side
+
+    runs = torch_side.run(torch, inputs.torch, watch=False), keras_side.run(keras, inputs.keras, watch=False)
+    return [next(iter(run.outputs.values())).shape for run in runs]
+
+
+def _built(subject: Subject, pair: Pair, rule: Rule, beside: tuple[LayerSpecs, LayerSpecs]) -> tuple[Any, Any, Inputs]:
+    """Return the two small models with their values, and the inputs."""
+    from keras3conv.frameworks.keras import alone as keras_alone
+    from keras3conv.frameworks.keras import model as keras_side
+    from keras3conv.frameworks.torch import alone as torch_alone
+    from keras3conv.frameworks.torch import module as torch_side
+
+    layers = keras_alone.layers_by_path(subject.keras)
+    configs = _config(subject.torch_layers, pair.torch_layers), _config(subject.keras_layers, pair.keras_layers)
+    shapes = _argument_shapes(rule, keras_alone.argument_shapes(layers[pair.keras_layers[0]]))
+    arrays = list(_arrays(shapes, _index_limit(subject, pair, rule)))
+    keras_inputs = arrays if len(arrays) > 1 else arrays[0]
+    made = {path: layers[path] for path in pair.keras_layers}
+    keras = keras_alone.alone(made, shapes, arrays[0].dtype.name, joined=rule.parallel and len(made) > 1, beside=beside)
+    keras_side.write(keras, _values(keras_side.view(keras), subject.keras_view, subject.plan, pair))
+    (returned, *_) = keras_side.run(keras, keras_inputs, watch=False).outputs.values()
+
+    def select(outputs: Arrays) -> Array:
+        return _with_axes_of(output_of(outputs, rule, *configs, returned.shape), returned.shape)
+
+    copies = {path: torch_alone.copy_of_layer(subject.torch, path) for path in pair.torch_layers}
+    is_joined = rule.parallel and len(copies) > 1
+    torch = torch_alone.Alone(copies, rule.torch_arguments, select, joined=is_joined).eval()
+    torch_side.write(torch, _values(torch_side.view(torch), subject.torch_view, subject.plan, pair))
+    features = _features(subject, pair)
+    torch_inputs = [like_torch(_merged(array, features), rule, *configs) for array in _in_torch_order(rule, arrays)]
+    return torch, keras, Inputs(torch=tuple(torch_inputs), keras=keras_inputs, note="random inputs of each layer")
+
+
+def _features(subject: Subject, pair: Pair) -> int:
+    """Return the number of input features of a torch layer whose kernel is a matrix; 0 for other layers."""
+    shapes = {tensor.path: tensor.shape for tensor in subject.torch_view.tensors()}
+    kernels = [shapes[path] for path in pair.weights[0].torch if path in shapes] if pair.weights else []
+    return kernels[0][-1] if kernels and all(len(shape) == 2 for shape in kernels) else 0
+
+
+def _merged(array: Array, features: int) -> Array:
+    """Return an array whose last axes are merged to the features of a matrix: heads and their size."""
+    for kept in range(1, array.ndim - 1):
+        if array.shape[-1] != features == np.prod(array.shape[kept:]):
+            return array.reshape(*array.shape[:kept], features)
+    return array
+
+
+def _with_axes_of(output: Array, shape: tuple[int, ...]) -> Array:
+    """Return an output whose features are divided as in Keras, into heads and their size."""
+    divides = 1 < output.ndim < len(shape) and output.shape[:-1] == shape[: output.ndim - 1]
+    return output.reshape(shape) if divides and output.size == np.prod(shape) else output
+
+
+def _config(layers: Mapping[str, LayerView], paths: Sequence[str]) -> Config:
+    """Return the configuration of a layer; of several layers, by number."""
+    if len(paths) == 1:
+        return layers[paths[0]].config or {}
+    return {str(number): layers[path].config for number, path in enumerate(paths)}
+
+
+def _argument_shapes(rule: Rule, built: Mapping[str, Shape]) -> list[Shape]:
+    """Return the shapes of the inputs of a Keras layer, in the order of its arguments.
+
+    Args:
+        rule: The rule of the pair; its examples have as many inputs as the layers.
+        built: The shapes with which the Keras layer was built, by argument.
+    """
+    wanted = len(rule.examples[0].inputs)
+    if {"query", "value"} == built.keys() and wanted == 3:
+        built = {**built, "key": built["value"]}  # the default of Keras
+    if len(built) != wanted:
+        raise NotAlone(f"the Keras layer was built for {count(len(built), 'input')}, and the rule has {wanted}")
+    return list(built.values())
+
+
+def _index_limit(subject: Subject, pair: Pair, rule: Rule) -> int:
+    """Return the number of indices that the layers accept; 0 if they take other numbers."""
+    if not rule.examples[0].integers:
+        return 0
+    tensors = {tensor.path: tensor for tensor in subject.keras_view.tensors()}
+    return tensors[pair.weights[0].keras[0]].shape[0]
+
+
+def _arrays(shapes: Iterable[Shape], limit: int) -> Iterator[Array]:
+    """Yield a random array of each shape: numbers between -2 and 2, or indices below the limit."""
+    generator = np.random.default_rng(_SEED)
+    for batch, *others in shapes:
+        sizes = (batch or BATCH, *(SIZE if size is None else size for size in others))
+        yield (
+            generator.integers(0, limit, sizes, "int32") if limit else generator.uniform(-2, 2, sizes).astype("float32")
+        )
+
+
+def _in_torch_order(rule: Rule, arrays: Sequence[Array]) -> list[Array]:
+    """Return the arguments of a Keras layer in the order of the arguments of the torch layer."""
+    order = rule.keras_arguments(tuple(range(len(arrays))))
+    return [array for _, array in sorted(zip(order, arrays, strict=True), key=lambda entry: entry[0])]
+
+
+def _values(small: ModelView, view: ModelView, plan: Alignment, pair: Pair) -> Iterator[tuple[str, Array]]:
+    """Yield the values of the tensors of a small model, by path.
+
+    Raises:
+        NotAlone: It has a tensor of another pair, or one without values.
+    """
+    own = {path for mapping in pair.weights for path in mapping.names(small.side)}
+    ignored = {entry.path for entry in plan.ignored if entry.side == small.side}
+    for tensor in small.tensors():
+        if tensor.is_seed:
+            continue
+        if tensor.trainable and tensor.path not in own | ignored:
+            raise NotAlone(f"the layer also has {tensor.path}, which is in another pair")
+        yield tensor.path, view.read(tensor.path)
+
+
+def _views(torch: Any, keras: Any) -> tuple[ModelView, ModelView]:
+    from keras3conv.frameworks.keras import model as keras_side
+    from keras3conv.frameworks.torch import module as torch_side
+
+    return torch_side.view(torch), keras_side.view(keras)
+
+
+__all__ = ["NotAlone", "alone", "has_activation"]
