@@ -11,10 +11,10 @@ from pathlib import Path
 
 from keras3conv import formats
 from keras3conv.errors import FileError, InputError, ModelError, Problem
-from keras3conv.formats.torch.names import common_prefix
 from keras3conv.frameworks.adapter import LiveModel
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, TensorRef
+from keras3conv.model.wrappers import common_prefix
 from keras3conv.transforms import Array
 
 
