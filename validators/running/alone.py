@@ -9,7 +9,7 @@ import numpy as np
 from keras3conv.alignment.binding import RULE
 from keras3conv.alignment.pair import Pair
 from keras3conv.alignment.plan import Alignment
-from keras3conv.errors import RAISED_BY_MODELS, FileError, ModelError, RuleError, TransformError
+from keras3conv.errors import RAISED_BY_MODELS, FileError, ModelError, RuleError, TransformError, message_of
 from keras3conv.frameworks.shared.inputs import Inputs
 from keras3conv.frameworks.shared.layout import like_torch, output_of
 from keras3conv.messages import count
@@ -105,7 +105,7 @@ def _models(subject: Subject, pair: Pair) -> tuple[Any, Any, Inputs]:
             torch, keras, inputs = _built(subject, pair, rule, specs)
             shapes = _returned(torch, keras, inputs)
         except (ModelError, FileError, *RAISED_BY_MODELS) as error:
-            returned = returned or f"{type(error).__name__}: {' '.join(str(error).split())}"
+            returned = returned or f"{type(error).__name__}: {' '.join(message_of(error).split())}"
             continue
         if shapes[0] == shapes[1]:
             return torch, keras, inputs
