@@ -1,9 +1,7 @@
 """Errors of conversions and of reading models whose message prints a line to paste."""
 
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import h5py
@@ -14,7 +12,6 @@ from keras import layers
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.rules import registry
 from tests.support.fixes import Scope, case
 from tests.torch_backend.fixes.plans import NAMES, Net, network, pair
 
@@ -171,169 +168,6 @@ def an_old_layer_that_keras_3_lacks(folder: Path) -> Scope:
 @case("keras3conv/frameworks/keras/tracing/endings.py:mixed", "k3c.convert(model)")
 def a_model_of_mixed_precision(_: Path) -> Scope:
     return NAMES | {"model": network(dtype="mixed_float16")}
-
-
-class Values(layers.Layer):
-    """A call that cannot be traced because it reads values."""
-
-    def build(self, shape: Any) -> None:
-        self.table = self.add_weight(shape=(shape[-1],), name="table")
-
-    def call(self, inputs: Any) -> Any:
-        if isinstance(self.table, keras.KerasTensor):
-            np.asarray(self.table)
-        return inputs * self.table
-
-
-class MyLayer(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.table = nn.Parameter(torch.ones(3))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.table
-
-
-@case("keras3conv/frameworks/keras/tracing/problems.py:cannot_follow", "k3c.convert(model, validate=False)")
-def a_layer_that_cannot_be_traced(_: Path) -> Scope:
-    return NAMES | {
-        "model": keras.Sequential([keras.Input((3,)), Values(name="own")]),
-        "undo": in_package(MyLayer=MyLayer),
-    }
-
-
-def in_package(**classes: Any) -> Any:
-    """Put classes into the package of the user; return a function that takes this and all new rules back."""
-    package = ModuleType("my_package")
-    for name, cls in classes.items():
-        cls.__module__, cls.__qualname__ = "my_package", name
-        setattr(package, name, cls)
-    sys.modules["my_package"] = package
-    before = dict(registry.registered)
-
-    def undo() -> None:
-        del sys.modules["my_package"]
-        registry.registered.clear()
-        registry.registered.update(before)
-        registry.ranked.cache_clear()
-
-    return undo
-
-
-class Leaky(layers.Layer):
-    """What `nn.RReLU` computes in evaluation mode."""
-
-    def call(self, inputs: Any) -> Any:
-        return keras.ops.leaky_relu(inputs, (1 / 8 + 1 / 3) / 2)
-
-
-@case("keras3conv/rules/obstacle.py:obstacle", "k3c.convert(module, inputs=inputs)")
-def an_operator_without_a_counterpart_in_a_module(_: Path) -> Scope:
-    module = nn.Sequential(nn.Linear(3, 4), nn.RReLU())
-    return NAMES | {"module": module, "inputs": torch.randn(2, 3), "undo": in_package(MyLayer=Leaky)}
-
-
-class Grows(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cummax(x, 1).values
-
-
-class OwnCode(nn.Module):
-    """Calls an operator without a counterpart, in its own code or in a module."""
-
-    def __init__(self, inner: nn.Module | None = None) -> None:
-        super().__init__()
-        self.linear, self.inner = nn.Linear(3, 4), inner
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        made = self.linear(x)
-        return self.inner(made) if self.inner else torch.cummax(made, 1).values
-
-
-class Maximum(layers.Layer):
-    def call(self, inputs: Any) -> Any:
-        parts = [keras.ops.max(inputs[:, : stop + 1], axis=1) for stop in range(inputs.shape[1])]
-        return keras.ops.stack(parts, axis=1)
-
-
-@case(
-    "keras3conv/rules/obstacle.py:obstacle",
-    "k3c.convert(module, inputs=inputs)",
-    then="k3c.convert(moved, inputs=inputs)",
-)
-def an_operator_without_a_counterpart_in_the_code_of_the_model(_: Path) -> Scope:
-    undo = in_package(MyLayer=Maximum, MyModule=Grows)
-    return NAMES | {"module": OwnCode(), "moved": OwnCode(Grows()), "inputs": torch.randn(2, 3), "undo": undo}
-
-
-class Branching(nn.Module):
-    """Computes something else where the sum is not positive."""
-
-    shift: torch.Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lin = nn.Linear(4, 4)
-        self.register_buffer("shift", torch.ones(4))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        made: torch.Tensor = self.lin(x)
-        return made if x.sum() > 0 else made + self.shift
-
-
-class Chosen(layers.Layer):
-    """The same, without a branch."""
-
-    def build(self, shape: Any) -> None:
-        self.weight = self.add_weight(shape=(4, 4), name="lin_weight")
-        self.bias = self.add_weight(shape=(4,), name="lin_bias")
-        self.shift = self.add_weight(shape=(4,), name="shift", trainable=False)
-
-    def call(self, inputs: Any) -> Any:
-        made = inputs @ keras.ops.transpose(self.weight) + self.bias
-        return keras.ops.where(keras.ops.sum(inputs) > 0, made, made + self.shift)
-
-
-@case("keras3conv/rules/obstacle.py:obstacle", "k3c.convert(module, inputs=inputs)")
-def modules_that_cannot_be_captured(_: Path) -> Scope:
-    module = nn.Sequential(nn.Linear(3, 4), Branching(), Branching())
-    undo = in_package(MyLayer=Chosen)
-    return NAMES | {"module": module, "inputs": torch.randn(2, 3), "undo": undo}
-
-
-class ByLength(layers.Layer):
-    """Calls another function for long inputs."""
-
-    def call(self, inputs: Any) -> Any:
-        return keras.ops.tanh(inputs) if inputs.shape[1] and inputs.shape[1] > 12 else keras.ops.sin(inputs)
-
-
-@case("keras3conv/frameworks/keras/tracing/sizes.py:merged", "k3c.convert(model)")
-def operations_that_depend_on_a_free_size(_: Path) -> Scope:
-    model = keras.Sequential([keras.Input((None, 4)), ByLength()])
-    return NAMES | {"model": model, "example_input": np.zeros((2, 6, 4), "float32")}
-
-
-class ByPower(layers.Layer):
-    def call(self, inputs: Any) -> Any:
-        return keras.ops.power(inputs, inputs.shape[1] ** 3 if inputs.shape[1] else 1)
-
-
-@case("keras3conv/frameworks/keras/tracing/sizes.py:_node.merge", "k3c.convert(model, validate=False)")
-def an_argument_that_depends_on_a_free_size(_: Path) -> Scope:
-    model = keras.Sequential([keras.Input((None, 4)), ByPower()])
-    return NAMES | {"model": model, "example_input": np.ones((2, 2, 4), "float32")}
-
-
-class ByConstant(layers.Layer):
-    def call(self, inputs: Any) -> Any:
-        return inputs + np.linspace(0, 1, inputs.shape[1] or 1, dtype="float32")[:, None]
-
-
-@case("keras3conv/frameworks/keras/tracing/sizes.py:_constants", "k3c.convert(model)")
-def a_constant_that_depends_on_a_free_size(_: Path) -> Scope:
-    model = keras.Sequential([keras.Input((None, 4)), ByConstant()])
-    return NAMES | {"model": model, "example_input": np.ones((2, 6, 4), "float32")}
 
 
 class Subclassed(keras.Model):

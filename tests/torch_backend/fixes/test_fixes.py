@@ -39,7 +39,9 @@ from tests.torch_backend.fixes import archives, commands, conversions, plans, pr
 from tests.torch_backend.fixes.plans import NAMES
 
 ALL = [case for cases in CASES.values() for case in cases]
-assert all(module.__name__ for module in (archives, commands, conversions, plans, proofs)), "they declare the cases"
+assert all(module.__name__ for module in (archives, commands, conversions, own_code, plans, proofs)), (
+    "they declare the cases"
+)
 
 NOT_EXECUTED = {
     "keras3conv/frameworks/torch/pretrained.py:load": "pip install: a test installs nothing",

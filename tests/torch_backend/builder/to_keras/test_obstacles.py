@@ -16,7 +16,7 @@ import keras3conv as k3c
 from keras3conv.errors import ModelError, UnsupportedLayerError
 from keras3conv.rules.rule import stub
 from tests.support.to_keras import Function, converted
-from tests.torch_backend.fixes.conversions import Branching, Chosen, in_package
+from tests.torch_backend.fixes.own_code import Branching, Chosen, in_package
 
 
 class Inner(nn.Module):
