@@ -35,7 +35,7 @@ from tests.support.fixes import (
     with_options,
 )
 from tests.torch_backend.cli.test_commands import run as run_command
-from tests.torch_backend.fixes import archives, commands, conversions, plans, proofs
+from tests.torch_backend.fixes import archives, commands, conversions, own_code, plans, proofs
 from tests.torch_backend.fixes.plans import NAMES
 
 ALL = [case for cases in CASES.values() for case in cases]
