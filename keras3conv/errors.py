@@ -9,6 +9,7 @@ A message has a headline, then one line for each problem in aligned columns, the
 """
 
 import reprlib
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
@@ -95,8 +96,8 @@ def _escaped(line: str) -> str:
 class Keras3ConvError(Exception):
     """The base class of all errors that keras3conv raises on purpose.
 
-    The message has no control characters. Printed, it is folded to the width of the terminal. In an f-string it keeps
-    its lines, because it becomes a part of another message.
+    The message has no control characters. On a terminal it is folded to the width; a log, a test and an f-string get
+    the lines as they were written.
     """
 
     def __init__(self, *args: object) -> None:
@@ -108,6 +109,8 @@ class Keras3ConvError(Exception):
         return super().__str__()
 
     def __str__(self) -> str:
+        if sys.stderr is None or not sys.stderr.isatty():
+            return self.message
         kind = type(self)
         return folded(self.message, before=len(f"{kind.__module__}.{kind.__qualname__}: "))
 

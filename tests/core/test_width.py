@@ -1,5 +1,6 @@
 """Errors fit the width of the terminal when they are printed; the lines to paste in them stay whole."""
 
+import sys
 import traceback
 
 import pytest
@@ -19,7 +20,9 @@ def printed(error: Exception) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let errors be printed on a terminal of eighty columns."""
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
 
 
 def test_an_error_of_399_characters_fits_eighty_columns() -> None:
@@ -49,6 +52,13 @@ def test_a_message_in_another_message_is_not_folded() -> None:
     error = InputError("word " * 50)
     assert message_of(error) == error.message == f"{error}" == "word " * 50
     assert message_of(ValueError("word " * 50)) == "word " * 50
+
+
+def test_without_a_terminal_the_lines_are_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    assert str(InputError("word " * 50)) == "word " * 50
+    monkeypatch.setattr(sys, "stderr", None)
+    assert str(InputError("word " * 50)) == "word " * 50
 
 
 def test_a_wide_terminal_gets_long_lines(monkeypatch: pytest.MonkeyPatch) -> None:
