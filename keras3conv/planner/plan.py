@@ -143,7 +143,7 @@ def _all_in(layer: LayerView, storages: set[str]) -> bool:
 
 
 def _without_overlap(pairs: Iterable[Pair], others: Iterable[Pair]) -> list[Pair]:
-    """Return those of `pairs` that share no tensor with a pair in `others`."""
+    """Return the pairs that share no tensor with any pair in `others`."""
     placed = _tensor_paths(others)
     return [pair for pair in pairs if not placed & _tensor_paths([pair])]
 

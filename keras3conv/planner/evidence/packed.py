@@ -71,7 +71,13 @@ def _order(layer: LayerView, side: Side) -> tuple[str, ...]:
 
 
 def _parts(layers: Iterable[LayerView], order: tuple[str, ...], side: Side) -> Iterator[tuple[LayerView, ...]]:
-    """Yield, for each container that has them, its layers named like the words of `order`: query, key, value."""
+    """Yield, for each container that has them, the layers that may be the parts of one packed layer, in row order.
+
+    Args:
+        layers: Layers of one side.
+        order: What the names of the parts must mean, in the order of the rows: ("query", "key", "value").
+        side: The side of the layers.
+    """
     containers: dict[str, dict[str, list[LayerView]]] = {}
     for layer in layers:
         container = layer.path.rpartition(separator(side))[0]

@@ -24,7 +24,10 @@ _EVIDENCE = (Evidence(kind="shape", detail="no other sequence of layers fits"),)
 
 
 def sequence_pairs(unmatched: Unmatched) -> list[Pair]:
-    """Return the pairs of one layer with a sequence of layers on the other side, if neither fits anything else."""
+    """Return the pairs of one layer with a sequence of layers on the other side.
+
+    A pair is left out if one of its layers also belongs to another possible pair.
+    """
     found: dict[tuple[str, str], Pair] = {}
     for rule in list_rules():
         if (rule.torch_count, rule.keras_count) != (1, 1) and not rule.parallel and not rule.between:
@@ -56,7 +59,14 @@ def _fitting(rule: Rule, unmatched: Unmatched) -> Iterator[Pair]:
 
 
 def _sequences(layers: Sequence[LayerView], kind: str, number: int, side: Side) -> Iterator[LayerView]:
-    """Yield every sequence of `number` consecutive layers of the class `kind`, as one layer with all their tensors."""
+    """Yield every sequence of `number` consecutive layers of the class `kind`, as one layer with all their tensors.
+
+    Args:
+        layers: The layers of one side, in order.
+        kind: The qualified class name.
+        number: The length of a sequence.
+        side: The side of the layers.
+    """
     fitting = [layer for layer in layers if kind in layer.kinds or _is_unknown(layer, side)]
     ordered = sorted(fitting, key=lambda layer: layer.run.first_call)
     for length in (number,) if number else range(2, _LONGEST + 1):

@@ -125,7 +125,13 @@ def _ignored_roles(layer: LayerView) -> dict[str, str]:
 
 
 def _left(layers: tuple[LayerView, ...], paired: set[str], side: Side) -> tuple[LayerView, ...]:
-    """Return the layers that are not paired, not inside a paired layer, and contain no paired layer."""
+    """Return the layers that are not paired, not inside a paired layer, and contain no paired layer.
+
+    Args:
+        layers: All layers of one side.
+        paired: The paths of the paired layers of this side.
+        side: This side.
+    """
     between = separator(side)
     outer = {path.rpartition(between)[0] for path in paired}
     wholes = [layer for layer in layers if layer.path in paired]
@@ -141,7 +147,14 @@ def _untouched(layers: tuple[LayerView, ...], placed: set[str]) -> tuple[LayerVi
 def _outermost(
     layers: tuple[LayerView, ...], keys: Mapping[str, Keys], shared: set[Key], side: Side
 ) -> tuple[LayerView, ...]:
-    """Return the layers with a key that both sides have, but no layer inside another one of these layers."""
+    """Return the layers with a key that both sides have, but no layer inside another one of these layers.
+
+    Args:
+        layers: Layers of one side.
+        keys: The keys of each layer, by path.
+        shared: The keys that both sides have.
+        side: The side of the layers.
+    """
     fit = [layer for layer in layers if shared.intersection(keys[layer.path])]
     return tuple(without_parts(fit, fit, side))
 

@@ -213,8 +213,8 @@ def _pairs(torch: Entry, keras: Entry, transfers: Transfers, evidence: Evidence)
 def _rule(torch: LayerView, keras: LayerView, *, shapes_may_differ: bool) -> Rule | None:
     """Return the first rule that assigns every tensor of both layers to one of the other; None if there is none.
 
-    If `shapes_may_differ`, because a function of the user transforms the tensors further, the first rule for both
-    classes is returned, whatever the shapes.
+    If `shapes_may_differ`, because a function of the user transforms the tensors further, shapes are ignored: the first
+    rule for the two classes is returned.
     """
     tensors = {tensor.path: tensor for tensor in (*torch.tensors, *keras.tensors)}
     for rule in _candidates(torch, keras):

@@ -28,7 +28,13 @@ _MOST_AXES = 6
 def transfers_for(
     layer: LayerView, name: str, transfers: Transfers
 ) -> list[Function | Transform | Sequence[Transform]]:
-    """Return the functions and transforms that the table `additional_transfer` has for a Keras layer, in its order."""
+    """Return the functions and transforms that the table `additional_transfer` has for a Keras layer, in its order.
+
+    Args:
+        layer: The Keras layer, whose classes are looked up in the table.
+        name: The name of the layer, whose end is looked up, too.
+        transfers: The table.
+    """
     return [value for key, value in transfers.items() if key in layer.kinds or ("." not in key and name.endswith(key))]
 
 

@@ -66,7 +66,7 @@ def _paired(torch: Mapping[str, Array], keras: Mapping[str, Array]) -> Iterator[
 
 
 def _error(array: Array, others: list[Array]) -> float | None:
-    """Return the smallest relative error of an output compared with several outputs; None if no layout fits."""
+    """Return the smallest relative error of an output compared with several others; None if no layout fits."""
     errors = [_relative_error(array, layout) for other in others for layout in layouts(other, array.shape)]
     return min(errors, default=None)
 
@@ -90,7 +90,7 @@ def _without_ones(shape: Shape) -> Shape:
 
 
 def _relative_error(array: Array, expected: Array) -> float:
-    """Return the relative error, where values that are not finite count as equal if they are the same."""
+    """Return the relative error; values that are NaN or infinite count as equal if both arrays have the same there."""
     if array.dtype.kind in "biu":
         array = array.astype(np.float64)
     finite = np.isfinite(array) & np.isfinite(expected)

@@ -141,7 +141,12 @@ def _may_correspond(torch: TensorRef, keras: TensorRef, counterparts: Mapping[st
 
 
 def _untied(view: ModelView, placed: set[str]) -> Iterator[TensorRef]:
-    """Yield the unpaired tensors; a tied tensor is yielded once, under its first name."""
+    """Yield the unpaired tensors; a tied tensor is yielded once, under its first name.
+
+    Args:
+        view: The model.
+        placed: The paths of the tensors that are in a pair.
+    """
     storages = {tensor.storage for tensor in view.tensors() if tensor.path in placed and tensor.storage}
     for tensor in view.tensors():
         if tensor.path not in placed and (not tensor.storage or tensor.storage not in storages):
@@ -195,7 +200,12 @@ def _with_real_tensors(mapping: WeightMapping, candidate: Candidate) -> WeightMa
 
 
 def _reordering(candidate: Candidate, name: str) -> Iterator[Transform]:
-    """Yield the transform that reorders the rows of a torch tensor, if Keras has them in another order."""
+    """Yield the transform that reorders the rows of a torch tensor, if Keras has them in another order; else nothing.
+
+    Args:
+        candidate: The candidate, which has the order of the rows.
+        name: The name of the torch tensor in the candidate's `sources`.
+    """
     if candidate.rows is not None:
         tensors = {tensor.path: tensor for layer in candidate.layers for tensor in layer.tensors}
         yield candidate.rows.transform(len(tensors[candidate.sources[name][0].path].shape))
@@ -258,7 +268,15 @@ def _by_rule(
     evidence: tuple[Evidence, ...],
     candidates: tuple[str, ...],
 ) -> Pair | None:
-    """Return the pair of one torch layer with several Keras layers by a rule; None if no rule gives the same values."""
+    """Return the pair of one torch layer with several Keras layers by a rule; None if no rule gives the same values.
+
+    Args:
+        layer: The torch layer.
+        choices: The choices for the Keras layers, each of which uses a slice of the torch layer.
+        run: The recorded torch run, with the weights from which the values are computed.
+        evidence: The evidence to record in the pair.
+        candidates: The other layers that fit as well, to record in the pair.
+    """
     combined = numbered([choice.candidate.keras for choice in choices], "keras")
     wanted: dict[str, Array] = {}
     for choice in choices:

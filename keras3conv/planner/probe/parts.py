@@ -48,7 +48,12 @@ class JoinedLayer:
 
 
 def size_along(shapes: Mapping[str, Shape], axes: Mapping[str, int]) -> int:
-    """Return the size of the axis along which a layer is sliced or joined."""
+    """Return the size of the axis along which a layer is sliced or joined.
+
+    Args:
+        shapes: The shapes of the layer's tensors, by role.
+        axes: The index of the axis in the tensor of each role.
+    """
     role, axis = next(iter(axes.items()))
     return shapes[role][axis]
 
@@ -99,7 +104,16 @@ def sliced_layer_candidates(
 def joined_layer_candidates(
     rule: Rule, entries: Sequence[JoinedLayer], keras: LayerView, total: int
 ) -> Iterator[Candidate]:
-    """Yield sequences of torch layers whose sizes add up to the size of a Keras layer: first those of one module."""
+    """Yield as candidates the sequences of torch layers whose sizes add up to the size of a Keras layer.
+
+    Sequences of layers of one module come first, then a limited number of other sequences.
+
+    Args:
+        rule: The rule that pairs the classes.
+        entries: The torch layers that may be joined.
+        keras: The Keras layer.
+        total: The size of the Keras layer along the axis of the join.
+    """
     modules: dict[str, list[JoinedLayer]] = {}
     for entry in entries:
         modules.setdefault(entry.layer.path.rpartition(".")[0], []).append(entry)
