@@ -31,7 +31,15 @@ _SHOWN_NAMES = 3
 def make_pair(
     rule: Rule, torch: LayerView, keras: LayerView, evidence: Iterable[Evidence], candidates: Iterable[str] = ()
 ) -> Pair:
-    """Return the pair of two layers by a rule that fits them."""
+    """Return the pair of two layers by a rule that fits them.
+
+    Args:
+        rule: The rule.
+        torch: The torch layer.
+        keras: The Keras layer.
+        evidence: The reasons for the pair, to record in it.
+        candidates: The paths of other layers that fit as well, to record in the pair.
+    """
     return Pair(
         torch=torch.path,
         keras=keras.path,

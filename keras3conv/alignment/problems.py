@@ -107,7 +107,13 @@ def first_difference(plan: Plan) -> str:
 
 
 def _pair_before(layer: LayerView, running: Sequence[LayerView], pairs: Mapping[str, Pair]) -> str:
-    """Return a phrase: "after" with the last pair that runs before a layer, or "at the beginning" if none does."""
+    """Return a phrase: "after" with the last pair that runs before a layer, or "at the beginning" if none does.
+
+    Args:
+        layer: The layer.
+        running: The layers of the same side that were called, in call order.
+        pairs: The pair of each paired layer of this side, by its path.
+    """
     for earlier in reversed(running[: running.index(layer)]):
         if earlier.path in pairs:
             pair = pairs[earlier.path]

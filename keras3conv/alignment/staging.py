@@ -137,7 +137,12 @@ class Staging:
         return (*([warning] if warning else ()), *([moved + more] if found else ()))
 
     def _apply(self, mapping: WeightMapping, *, counted: bool = True) -> dict[str, Array]:
-        """Return the new values of a mapping by path; count the source values that are not finite if `counted`."""
+        """Return the new values of the target tensors of one mapping, by path.
+
+        Args:
+            mapping: The mapping.
+            counted: Whether to add the NaN and infinite values of its source tensors to `not_finite`.
+        """
         sources, targets = mapping.names(self.source.side), mapping.names(self.target.side)
         arrays = tuple(self.source.read(path) for path in sources)
         for path, array in zip(sources, arrays, strict=True):
@@ -155,7 +160,12 @@ class Staging:
         return {path: self._fitted(path, array, mapping) for path, array in zip(targets, results, strict=True)}
 
     def _fitted(self, path: str, array: Array, mapping: WeightMapping) -> Array:
-        """Cast a transformed array to the target's dtype.
+        """Return a transformed array in the dtype of the target tensor that gets its values.
+
+        Args:
+            path: The path of the target tensor.
+            array: The transformed array.
+            mapping: The mapping that it comes from, for the message of an error.
 
         Raises:
             TransferError: The shape differs from the target's, or the cast can lose precision and `cast` is False.
@@ -188,9 +198,14 @@ def _untied(path: str) -> tuple[str, ...]:
 
 
 def stage(plan: Alignment, source: ModelView, target: ModelView, *, cast: bool = False) -> Staging:
-    """Check that a plan is complete and made for these two models, and prepare the transfer.
+    """Check that a plan is complete and made for these two models, and return the prepared transfer.
 
-    Only the values of tied weights are read from the source. Its names may have the prefix of a wrapper.
+    Args:
+        plan: The plan.
+        source: The model to read. Its names may start with the prefix of a wrapper ("module."). Only the values of tied
+            weights are read now.
+        target: The model to write.
+        cast: Whether values may lose precision in a conversion to the target's dtype.
 
     Raises:
         AlignmentError: The plan has problems, or the probe found an output difference that may come from its weights.

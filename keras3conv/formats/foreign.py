@@ -105,7 +105,13 @@ def file_message(path: Path, head: bytes) -> str:
 
 
 def _remedy(remedy: str, placeholder: str, path: Path) -> str:
-    """Return a line to paste after "Fix:", or the rest of the sentence where there is no such line."""
+    """Return the remedy as the end of a message: after "Fix:" if it is a line to paste, else as it is.
+
+    Args:
+        remedy: A line to paste; or, beginning with a colon, the rest of the sentence.
+        placeholder: The name in the line that is replaced by the path.
+        path: The path of the file or folder.
+    """
     if remedy.startswith(":"):
         return remedy
     return f"\nFix:  {remedy.replace(placeholder, str(path))}"

@@ -156,7 +156,12 @@ def identify(expected: str, source: Source) -> str:
 
 
 def _zip_content(expected: str, source: Source) -> str:
-    """Return the format of a zip file: a Keras archive or a torch checkpoint; if unclear, the expected format."""
+    """Return what a zip file contains, in words: "a Keras archive" or "a torch checkpoint".
+
+    Args:
+        expected: The format that the suffix names; it decides if the content does not.
+        source: The file.
+    """
     if expected not in ("keras", "torch"):
         return "a zip archive"
     with source.open() as file:

@@ -207,7 +207,12 @@ def _shard(
 
 
 def _finish(made: Written, temporary: Path) -> None:
-    """Write a marker file beside a complete shard, for a process that resumes the job."""
+    """Write a marker file with digests beside a complete shard, for a later process that resumes the job.
+
+    Args:
+        made: The description of the shard.
+        temporary: The temporary path of the shard.
+    """
     note = {"size": made.file.size, "sha256": made.file.sha256, "md5": made.file.md5}
     text = json.dumps(note | {"checksums": dict(made.checksums), "locations": dict(made.locations)})
     note_path = temporary.with_name(temporary.name + _FINISHED)
@@ -216,7 +221,13 @@ def _finish(made: Written, temporary: Path) -> None:
 
 
 def _finished(path: Path, tensors: tuple[TensorRef, ...], temporary: Path) -> Written | None:
-    """Return the description of a shard that a killed process completed, if its digests still agree; else None."""
+    """Return the description of a shard that a killed process completed; None if it is missing, incomplete or changed.
+
+    Args:
+        path: The final path of the shard.
+        tensors: The tensors of the shard.
+        temporary: The temporary path of the shard, beside which a marker file has the digests.
+    """
     note_path = temporary.with_name(temporary.name + _FINISHED)
     try:
         note = json.loads(note_path.read_text(encoding="utf-8"))

@@ -194,7 +194,11 @@ class Graph:
         )
 
     def _needed(self, wanted: frozenset[int]) -> frozenset[int]:
-        """Return the indices of the wanted nodes, and of all nodes on which they or the model's outputs depend."""
+        """Return the indices of the wanted nodes, and of all nodes on which they or the model's outputs depend.
+
+        Args:
+            wanted: The indices of the nodes to keep in any case.
+        """
         needed = {ref.name for ref in refs(self.outputs)}
         kept: set[int] = set()
         for place in range(len(self.nodes) - 1, -1, -1):
@@ -242,7 +246,7 @@ def refs(value: Any) -> Iterator[Ref]:
 
 
 def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
-    """Return the structure with a function applied to every leaf, as plain tuples, lists and dicts."""
+    """Return a nested structure with a function applied to every leaf; containers become plain tuples, lists, dicts."""
     if isinstance(value, Mapping):
         return {name: mapped(item, function) for name, item in value.items()}
     if isinstance(value, tuple):

@@ -116,7 +116,12 @@ def rewrite(path: Path, template: Source, places: Mapping[str, TensorRef], read:
 
 
 def _check_extraction(template: Source, name: str) -> None:
-    """Raise `UnsafeCheckpoint` for a member name that leads out of the folder that Keras extracts an archive to."""
+    """Raise `UnsafeCheckpoint` if Keras would extract a member to a path outside of the folder that it makes.
+
+    Args:
+        template: The archive, for the message.
+        name: The name of the member.
+    """
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if not parts or ".." in parts or parts[0].endswith((":", "/")):
         raise UnsafeCheckpoint(f"{template.path}: the member {name!r} would be extracted outside of its folder")
@@ -177,6 +182,10 @@ def _facts(source: Source, members: Mapping[str, Member]) -> dict[str, str]:
 
 def check_inventory(tensors: Sequence[TensorRef], view: ModelView) -> dict[str, TensorRef]:
     """Return the new tensor for each dataset of the template, by the path of the dataset.
+
+    Args:
+        tensors: The new tensors.
+        view: The view of the template, the Keras file whose weights are replaced.
 
     Raises:
         FileError: The template lacks a tensor, has an additional one, or has a tensor with another shape.

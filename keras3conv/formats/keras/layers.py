@@ -126,7 +126,12 @@ def _view(layer: Found, shared: Mapping[str, str]) -> LayerView:
 
 
 def _with_parts(described: list[LayerView], parts: list[LayerView]) -> tuple[LayerView, ...]:
-    """Insert layers that the architecture does not list (the cell of an LSTM) after the layer that contains them."""
+    """Return the layers with those inserted that the architecture does not list (the cell of an LSTM).
+
+    Args:
+        described: The layers that the architecture lists.
+        parts: The layers that it does not list; each is inserted after the layer that contains it.
+    """
     owners: dict[str, list[LayerView]] = {}
     known = {layer.path for layer in described}
     for part in parts:
@@ -243,7 +248,12 @@ def flattened(model: LayerConfig, prefix: str = "") -> dict[str, Shape]:
 
 
 def _origin(layer: LayerConfig, before: Mapping[str, LayerConfig | None]) -> LayerConfig | None:
-    """Return the layer that computes the first input of a layer, skipping layers that keep the order of features."""
+    """Return the layer that computes the first input of a layer, skipping layers that keep the order of features.
+
+    Args:
+        layer: The layer.
+        before: For each layer name, the layer that computes the first input of this layer; None if unknown.
+    """
     source = before.get(layer.name)
     for _ in before:  # the loop ends even if the file describes a cycle
         if source is None or source.class_name not in _KEEPS_FEATURES:

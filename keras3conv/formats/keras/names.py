@@ -179,7 +179,12 @@ def _switch(name: str, role: str) -> str:
 
 
 def _without_bias(known: tuple[str, ...], count: int) -> tuple[str, ...]:
-    """Return the names without the bias (the last one) if there is one variable fewer than names; else all names."""
+    """Return the names without the bias (the last one) if there is one variable fewer than names; else all names.
+
+    Args:
+        known: The names of the variables of a class.
+        count: The number of variables of a layer.
+    """
     return known[:-1] if known[-1:] == ("bias",) and count == len(known) - 1 else known
 
 

@@ -104,7 +104,13 @@ def _check_numbers(source: Source, names: Collection[str]) -> None:
 
 
 def _check(where: str, listed: Mapping[str, Collection[str]], trees: Mapping[str, Tree]) -> None:
-    """Raise an error unless every group is in the files that the index lists for it, and every dataset is in one."""
+    """Raise an error unless every group is in the files that the index lists for it, and every dataset is in one file.
+
+    Args:
+        where: The name of the index, for messages.
+        listed: For each group of variables, the files that the index lists.
+        trees: The content of each file, by its name.
+    """
     holders: dict[str, list[str]] = {}
     for name, tree in trees.items():
         for path in tree.datasets:

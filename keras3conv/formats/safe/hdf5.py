@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(file: Any, where: str, mode: str) -> Iterator["h5py.File"]:
-    """Open a new file for writing, or a file of our own to read it again; never a file of others."""
+    """Open a new file for writing, or a file of our own to read it again; never a file of others.
+
+    Args:
+        file: A path or a file object.
+        where: The name of the file for messages.
+        mode: The mode of `h5py.File`: "w", "r".
+    """
     import h5py
 
     try:

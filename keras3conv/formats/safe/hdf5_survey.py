@@ -157,7 +157,13 @@ class _Survey:
                         waiting.append((place, member))
 
     def _known(self, group: "h5py.Group", name: str, path: str) -> bool:
-        """Record another path of a dataset that was inspected before, and return True; else return False."""
+        """Return whether a dataset was inspected before under another path; if so, record this path for it as well.
+
+        Args:
+            group: The group.
+            name: The name of the dataset in the group.
+            path: The path of the dataset in the file.
+        """
         known = self.by_address.get(int(group.id.links.get_info(name.encode()).u)) if self.by_address else None
         if known is not None:
             self.datasets[path] = replace(known, path=path)
@@ -345,7 +351,13 @@ def _mark(node: "h5py.Dataset", place: str) -> str | None:
 
 
 def _check_total(datasets: Mapping[str, Dataset], where: str, size: int) -> None:
-    """Raise `BudgetExceeded` if the datasets store more than the size of the file, or have too many names."""
+    """Raise `BudgetExceeded` if the datasets claim more bytes than the file has, or have too many paths.
+
+    Args:
+        datasets: The datasets by path; one dataset may have several paths.
+        where: The name of the file for messages.
+        size: The size of the file in bytes.
+    """
     stored = sum({dataset.address: dataset.stored for dataset in datasets.values()}.values())
     if stored > size:
         raise BudgetExceeded(f"{where} has {size:,} bytes, but its datasets declare {stored:,} stored bytes")

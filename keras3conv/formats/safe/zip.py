@@ -168,7 +168,14 @@ def _central_directory(source: Source, file: BinaryIO) -> list[zipfile.ZipInfo]:
 
 
 def _check_end(source: Source, file: BinaryIO, members: int, comment: int) -> None:
-    """Raise `MalformedCheckpoint` unless the file ends with the archive's end record with this number of members."""
+    """Raise `MalformedCheckpoint` unless the file ends with an end record that agrees with the zip directory.
+
+    Args:
+        source: The file.
+        file: The open file.
+        members: The number of members in the directory.
+        comment: The number of bytes of the comment at the end.
+    """
     place = max(0, source.size - _END.size - comment)
     signature, *disks, here, total, size, first, _ = _END.unpack(source.read(file, place, _END.size))
     if signature != b"PK\5\6":
@@ -252,7 +259,14 @@ def _data_start(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> int:
 
 
 def _agree(local: int, size: int) -> bool:
-    """Return whether the size in a local header equals that in the directory; zip64 sizes are in another field."""
+    """Return whether the size in a member's local header agrees with the size in the directory.
+
+    The local header may have a placeholder instead, because zip64 stores large sizes elsewhere.
+
+    Args:
+        local: The number in the local header.
+        size: The number in the directory.
+    """
     return local in (size, 0xFFFFFFFF)
 
 

@@ -195,7 +195,12 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
 
 
 def _declared(base: int, value: dict[str, Any]) -> Any:
-    """Return the entry for a valid declaration of a tensor, and any other object of the header as it is."""
+    """Return the entry for an object of the header if it is a valid declaration of a tensor; else the object unchanged.
+
+    Args:
+        base: The position in the file at which the values start.
+        value: An object in the JSON of the header.
+    """
     if value.keys() != _FIELDS:
         return value
     code, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
@@ -209,7 +214,14 @@ def _declared(base: int, value: dict[str, Any]) -> Any:
 
 
 def _entry(name: str, value: Any, base: int, source: Source) -> Entry:
-    """Return the entry for the declaration of a tensor; raise `MalformedCheckpoint` with what is wrong with it."""
+    """Return the entry for the declaration of a tensor; raise `MalformedCheckpoint` with what is wrong with it.
+
+    Args:
+        name: The name of the tensor.
+        value: The declaration in the JSON of the header.
+        base: The position in the file at which the values start.
+        source: The file.
+    """
     if not isinstance(value, dict) or value.keys() != _FIELDS:
         raise _malformed(source, name, "must have exactly the keys dtype, shape and data_offsets")
     code, *lists = value["dtype"], value["shape"], value["data_offsets"]

@@ -238,7 +238,14 @@ def _refs(tensors: Mapping[str, StoredTensor]) -> Iterator[TensorRef]:
 
 
 def _check(source: Source, key: Any, tensor: StoredTensor | OddTensor, storages: Mapping[str, Member]) -> None:
-    """Raise a `FileError` unless a tensor has a name, is an array of numbers, and has its values in the file."""
+    """Raise a `FileError` unless a tensor has a name, is an array of numbers, and has its values in the file.
+
+    Args:
+        source: The file.
+        key: The key of the tensor in the state dict, which must be a text.
+        tensor: The tensor.
+        storages: For each key of a storage, its byte range in the file.
+    """
     where = f"{source.path}: {quoted(key)}"
     if not isinstance(key, str):
         raise MalformedCheckpoint(

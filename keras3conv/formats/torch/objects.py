@@ -300,7 +300,14 @@ _TENSOR_TYPES = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.param
 
 
 def _typed(function: Any, kind: Any, arguments: Any, *_: Any) -> Any:
-    """Return the tensor in a call that restores a tensor with attributes, or of a class derived from Tensor."""
+    """Return the tensor in a call that restores a tensor with attributes, or of a class derived from Tensor.
+
+    Args:
+        function: The function that rebuilds a plain tensor.
+        kind: The class of the tensor; for any other class than those of plain tensors, a placeholder is returned.
+        arguments: The arguments of `function`.
+        _: The attributes of the tensor, which are ignored.
+    """
     if not isinstance(kind, Global) or not isinstance(function, Global):
         raise ValueError(f"{quoted((function, kind))} are not a function and a class")
     if kind.name not in _TENSOR_TYPES or not function.name.startswith("torch._utils._rebuild_"):

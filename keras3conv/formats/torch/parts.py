@@ -81,7 +81,12 @@ def _found(tensors: Mapping[str, TensorRef]) -> Iterator[Parts]:
 def _named(path: str, pattern: str) -> tuple[str, str]:
     """Return the prefix of the layer ("block.conv.") and the name of the weight that a stored tensor belongs to.
 
-    Return two empty texts if the path does not have this pattern.
+    Args:
+        path: The path of the stored tensor.
+        pattern: The form of its name, with "{}" for the name of the weight: "{}_g".
+
+    Returns:
+        The prefix and the name; two empty texts if the path does not have this form.
     """
     before, after = pattern.split("{}")
     if not path.endswith(after):
