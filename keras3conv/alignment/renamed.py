@@ -62,7 +62,7 @@ def _mappings(rule: Rule, torch: LayerView, free: list[TensorRef]) -> Iterator[W
 
 
 def _chosen(free: Sequence[TensorRef], shape: Shape) -> TensorRef:
-    """Return the one variable in `free` of a shape, ignoring axes of size one; raise `LookupError` if there is not one."""
+    """Return the one variable in `free` of a shape, ignoring axes of size one; raise `LookupError` if not just one."""
     fitting = [tensor for tensor in free if _without_ones(tensor.shape) == _without_ones(shape)]
     if len(fitting) != 1:
         raise LookupError(f"{len(fitting)} variables have the shape {shape}")
