@@ -126,7 +126,7 @@ def main(folder: Path, backend: str) -> None:
 
 
 def _start(folder: Path, backend: str) -> "subprocess.Popen[str]":
-    """Start an interpreter with the same import path as this one."""
+    """Start a process that runs the saved model with a backend; it has the same import path as this process."""
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
     command = [sys.executable, "-m", "keras3conv.frameworks.processes", str(folder), backend]
@@ -159,7 +159,15 @@ def _last_lines(folder: Path, backend: str) -> str:
 
 
 def _tree(value: Any, arrays: dict[str, Array]) -> Any:
-    """Return the nested structure of the inputs for JSON, and collect the arrays by name."""
+    """Return the nested structure of the inputs as a value for JSON, in which arrays are replaced by names.
+
+    Args:
+        value: The inputs.
+        arrays: The arrays by these names; new ones are added.
+
+    Raises:
+        ModelError: An array does not have numbers.
+    """
     if isinstance(value, dict):
         return {"dict": {str(name): _tree(item, arrays) for name, item in value.items()}}
     if isinstance(value, tuple | list):
@@ -211,10 +219,13 @@ def places(model: keras.layers.Layer, saved: Path) -> tuple[dict[str, Place], di
 
 
 def imported(found: Mapping[str, Iterable[str]]) -> dict[str, Any]:
-    """Import custom objects by name, in the form that Keras accepts.
+    """Import custom classes and functions; return them by name, in the form that Keras accepts.
+
+    Args:
+        found: For each name in the file of the model, the module and the attribute in it.
 
     Raises:
-        ImportError: A module, or the name in it, does not exist.
+        ImportError: A module, or the attribute in it, does not exist.
     """
     objects = {}
     for name, (module, attribute) in found.items():
@@ -243,7 +254,7 @@ def _is_of_keras(module: str | None) -> bool:
 
 
 def _names(saved: Path) -> set[str]:
-    """Return the names of the custom classes and functions in a file."""
+    """Return the names of the custom classes and functions in the `.keras` file of a model."""
     with zipfile.ZipFile(saved) as archive:
         return set(_names_in(json.loads(archive.read("config.json"))))
 

@@ -29,7 +29,12 @@ def attribute_paths(model: keras.layers.Layer) -> dict[str, str]:
 
 
 def _renamed(path: str, found: Mapping[str, str]) -> str:
-    """Return a path in which the longest beginning that is a key of `found` is replaced by its value."""
+    """Return a path in which the longest beginning that is a key of `found` is replaced by its value.
+
+    Args:
+        path: The path of a layer.
+        found: New paths of layers, by their old paths.
+    """
     if path in found:
         return found[path]
     known = max((start for start in found if path.startswith(f"{start}/")), key=len, default=None)
@@ -37,7 +42,7 @@ def _renamed(path: str, found: Mapping[str, str]) -> str:
 
 
 def _held(layer: keras.layers.Layer) -> Iterator[tuple[str, Any]]:
-    """Yield the layers in the attributes of a layer of the user's own class, each with a name."""
+    """Yield the layers in the attributes of a layer of the user's own class, each after the attribute's name."""
     if type(layer).__module__.startswith("keras."):
         return
     attributes = vars(layer)

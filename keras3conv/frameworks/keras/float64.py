@@ -135,7 +135,14 @@ def _adaptive_pool(original: Original, inputs: Any, output_size: Any, data_forma
 def _by_planes(
     inputs: Any, data_format: str | None, over_planes: Callable[[Any], Any], over_depth: Callable[[Any], Any]
 ) -> Any:
-    """Pool over height and width, then over depth; maximum and average pooling are both separable."""
+    """Pool over height and width, then over depth; maximum and average pooling are both separable.
+
+    Args:
+        inputs: The input, with three spatial axes.
+        data_format: "channels_first", "channels_last", or None for the default of Keras.
+        over_planes: Pools images of shape (number, height, width, channels) over height and width.
+        over_depth: Pools an input of shape (batch, depth, positions, channels) over the depth.
+    """
     first = backend.standardize_data_format(data_format) == "channels_first"
     inputs = keras.ops.moveaxis(inputs, 1, -1) if first else inputs
     _, depth, height, width, channels = inputs.shape

@@ -45,10 +45,10 @@ def random_codes(generator: np.random.Generator, rows: int, shape: tuple[int, ..
 
 
 def random_mask(shape: tuple[int, ...]) -> Array:
-    """Return a mask of True and False: a batch of rows of steps, or of matrices.
+    """Return a random mask of True and False: a batch of rows of steps, or of matrices.
 
-    Sample 0 of several allows everything. In the rows of the others the last steps are False, as in padding. In a
-    matrix random elements are False, but not the first of a row, because a row that allows nothing has no result.
+    If there are several samples, the first has no False. In the rows of the others the last steps are False, as in
+    padding. In a matrix random elements are False, but not the first of a row: a row without True has no result.
     """
     everything = np.ones(shape, dtype=bool)
     if len(shape) < 2:
@@ -110,7 +110,12 @@ def with_padding(given: Inputs, specs: Sequence[InputSpec], mask_values: Sequenc
 
 
 def _padding_of(array: Array, mask_values: Sequence[float]) -> float | None:
-    """Return the value that pads an input; None if the model masks none of its values."""
+    """Return the value that pads an input; None if the model masks no value in it.
+
+    Args:
+        array: The input.
+        mask_values: The values that layers of the model mask; tokens can only be padded with 0.
+    """
     is_tokens = array.dtype.kind in "iu" or array.ndim < 3
     fitting = [value for value in mask_values if not (is_tokens and value)]
     return max(fitting, key=abs) if fitting and array.ndim >= 2 else None
@@ -174,7 +179,15 @@ def wider_integers(given: Inputs, rows: Iterable[int] = ()) -> Iterator[Iterator
 
 
 def _layout(torch: Array, keras: Array) -> Callable[[Array], Array] | None:
-    """Return the function that brings the values of a Keras input into torch's layout; None if they are others."""
+    """Return the function that brings a Keras input into the layout of a torch input with the same integers.
+
+    Args:
+        torch: The torch input.
+        keras: The Keras input.
+
+    Returns:
+        The function; None if the two do not have the same integers in any layout.
+    """
     for layout in (np.asarray, channels_first) if keras.ndim > 2 else (np.asarray,):
         moved = layout(keras)
         if torch.dtype.kind in "iu" and torch.shape == moved.shape and np.array_equal(torch, moved):
@@ -209,7 +222,7 @@ def _ranges(
 
 
 def _covering(size: int, shape: tuple[int, ...]) -> Array:
-    """Return integers from 0 to `size - 1`, as many different ones as there is room for, and both ends."""
+    """Return integers from 0 to `size - 1` in random order: both ends, and as many different ones as possible."""
     generator, room = np.random.default_rng(SEED), int(np.prod(shape))
     codes = np.arange(room) % size if room >= size else generator.choice(size, room, replace=False)
     codes[-1], codes[0] = size - 1, 0 if room > 1 else size - 1

@@ -60,7 +60,13 @@ def with_more_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | Non
 
 
 def repeated(given: Inputs, specs: Sequence[InputSpec], most: int = _SMALL_INPUTS) -> Inputs | None:
-    """Return small inputs repeated to `STRENGTHS` samples; None without a batch axis, or above `most` elements."""
+    """Return small inputs repeated to `STRENGTHS` samples; None if there is no batch axis or the inputs are too large.
+
+    Args:
+        given: The inputs of both sides.
+        specs: The input specification of the Keras model.
+        most: The largest number of elements of the result, in all inputs of one side.
+    """
     if first_samples(given, specs, 1) is None:
         return None
     torch, keras = ([as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras))
@@ -121,7 +127,12 @@ def sizes_in_words(given: Inputs, specs: Sequence[InputSpec]) -> str:
 
 
 def _smaller(size: int, place: int) -> int:
-    """Return a smaller size; it is even for an odd size and the first axis, and the other way round."""
+    """Return a smaller size for a dynamic axis: about half of a long one.
+
+    Args:
+        size: The size.
+        place: The number of the axis among the dynamic axes of an input, so that height and width become different.
+    """
     if size >= LONG:
         size = size // 2 + (size // 2 + size) % 2
     return size - 1 - place
@@ -140,7 +151,13 @@ def _in_words(array: Array, axes: tuple[int, ...], change: _Change) -> str:
 
 
 def _axes_in_torch(array: Array, keras: Sequence[Array], axes: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
-    """Return the dynamic axes of a torch input; None if no Keras input has the same values in one of the layouts."""
+    """Return the dynamic axes of a torch input; None if no Keras input has the same values in one of the layouts.
+
+    Args:
+        array: The torch input.
+        keras: The Keras inputs.
+        axes: The dynamic axes of each Keras input.
+    """
     for other, free in zip(keras, axes, strict=True):
         if array.shape == other.shape and np.array_equal(array, other):
             return free
@@ -151,7 +168,13 @@ def _axes_in_torch(array: Array, keras: Sequence[Array], axes: Sequence[tuple[in
 
 
 def _resize(array: Array, axes: tuple[int, ...], change: _Change) -> Array:
-    """Return an array cut or repeated along some axes."""
+    """Return an array cut or repeated along some axes.
+
+    Args:
+        array: The array.
+        axes: The axes.
+        change: Returns the new size of an axis from its old size and its position in `axes`.
+    """
     for place, axis in enumerate(axes):
         size = array.shape[axis]
         array = np.take(array, np.arange(change(size, place)) % size, axis)

@@ -36,7 +36,15 @@ def like_torch(array: Array, rule: Rule, torch_config: Config | None, keras_conf
 def output_of(
     outputs: Arrays, rule: Rule, torch_config: Config | None, keras_config: Config | None, keras_shape: Shape
 ) -> Array:
-    """Return the outputs of a torch layer in the form of the output of its Keras counterpart."""
+    """Return the expected output of a Keras layer, computed from the outputs of its torch counterpart.
+
+    Args:
+        outputs: The outputs of the torch layer.
+        rule: The rule that pairs the two layers.
+        torch_config: The configuration of the torch layer; None if unknown.
+        keras_config: The configuration of the Keras layer; None if unknown.
+        keras_shape: The shape of the Keras layer's output.
+    """
     if rule.output is not None:
         return rule.output(outputs, torch_config or {}, keras_config or {}, keras_shape)
     return like_keras(outputs[0], rule, torch_config, keras_config)

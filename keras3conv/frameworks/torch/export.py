@@ -141,7 +141,7 @@ def capture_call(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequ
 
 
 def _nothing(module: nn.Module, described: ModelView, found: Exported) -> Captured:
-    """Return the result for a module whose own code cannot be captured."""
+    """Return the result for a module whose own code cannot be captured: an empty graph, and the problems."""
     graph = Graph(name=type(module).__name__, view=described, inputs=(), nodes=(), outputs=())
     return Captured(graph=graph, shapes={}, lines={}, problems=found.problems, inner=found.inner, read_from=None)
 

@@ -210,7 +210,12 @@ def _containers(child: nn.Module) -> Iterator[Any]:
 
 
 def _restore(child: nn.Module, before: Mapping[str, Any]) -> list[str]:
-    """Restore the attributes of a module; return the names of those whose values changed."""
+    """Restore the attributes of a module; return the names of those whose values changed.
+
+    Args:
+        child: The module.
+        before: Its attributes before the run, by name.
+    """
     now, changed = vars(child), []
     if len(now) == len(before) and all(map(is_, now.values(), before.values())):
         return []
@@ -233,7 +238,12 @@ def _values_differ(old: object, new: object) -> bool:
 
 
 def _restore_contents(holder: Any, content: Any) -> None:
-    """Restore the content of a list, a dict or a set."""
+    """Give a list, a dict or a set its former content again, in place.
+
+    Args:
+        holder: The list, dict or set.
+        content: A copy of it from before the run.
+    """
     if len(holder) == len(content) and all(map(is_, _items(holder), _items(content))):
         return
     holder.clear()

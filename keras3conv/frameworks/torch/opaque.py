@@ -99,7 +99,13 @@ def registered_modules(described: ModelView) -> dict[str, LayerView]:
 
 @contextmanager
 def standing_in(module: nn.Module, calls: Calls, paths: Collection[str]) -> Iterator[None]:
-    """Replace each of these modules by the operator while the block runs."""
+    """Replace the calls of some modules by calls of the operator while the block runs.
+
+    Args:
+        module: The whole module.
+        calls: The recorded calls of its submodules, which determine the shapes of the operator's results.
+        paths: The paths of the modules to replace.
+    """
     children = [(child, calls.of(path)) for path, child in named_modules(module) if path in paths and calls.of(path)]
     before = [(child, vars(child).get("forward")) for child, _ in children]
     try:
@@ -114,7 +120,11 @@ def standing_in(module: nn.Module, calls: Calls, paths: Collection[str]) -> Iter
 
 
 def _operator_calls(calls: Sequence[ModuleCall]) -> Any:
-    """Return a function that calls the operator, with the results of the recorded calls one after the other."""
+    """Return a function that calls the operator instead of a module; its results have the shapes of recorded results.
+
+    Args:
+        calls: The recorded calls of the module; each call of the function takes the next one.
+    """
     number = 0
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -140,7 +150,13 @@ def _described(tensor: torch.Tensor, batch: int | None) -> str:
 
 
 def _empty(inputs: list[torch.Tensor], path: str, results: str) -> list[torch.Tensor]:
-    """Return tensors of the described shapes; nobody reads their values."""
+    """Return tensors of the described shapes; nobody reads their values. It is the implementation of the operator.
+
+    Args:
+        inputs: The tensors with which the module is called; the first one has the batch size.
+        path: The path of the module.
+        results: The dtype and the sizes of each result, as text.
+    """
     made = []
     for result in results.split("; "):
         dtype, *sizes = result.split()

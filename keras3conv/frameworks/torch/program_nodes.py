@@ -65,7 +65,7 @@ def kind_of(node: torch.fx.Node) -> str:
 
 
 def calls_of(node: torch.fx.Node) -> Iterator[str]:
-    """Yield the calls of modules that contain a node, the outermost first."""
+    """Yield the calls of modules that contain a node, the outermost first: "block.conv:0", the path and a number."""
     for key, (path, _) in (node.meta.get("nn_module_stack") or {}).items():
         if path and not key.startswith("_empty"):
             yield f"{path}:{key.rpartition('@')[2] if '@' in key else '0'}"

@@ -95,7 +95,12 @@ def before_running(
 
 
 def _values_of(module: nn.Module, values: Mapping[str, Array]) -> dict[int, Array]:
-    """Return the given values by id of the tensor; for a tensor with several names, the value of the first name."""
+    """Return the given values by the id of the tensor; for a tensor with several names, the value of the first name.
+
+    Args:
+        module: The module.
+        values: Values by the path of the tensor.
+    """
     if not values:
         return {}
     found: dict[int, Array] = {}

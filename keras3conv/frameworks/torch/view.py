@@ -76,7 +76,13 @@ def _owns_tensors(module: nn.Module) -> bool:
 
 
 def _require_values(module: nn.Module, tensors: Mapping[str, torch.Tensor], *, empty: bool) -> None:
-    """Raise `ModelError` if a tensor has no values, or is not dense."""
+    """Raise `ModelError` if a tensor has no values, or is not dense, or a submodule is quantized.
+
+    Args:
+        module: The module.
+        tensors: Its tensors by path.
+        empty: Whether tensors on the meta device, which have no values, are allowed.
+    """
     problems = list(_quantized(module))
     for path, tensor in tensors.items():
         if nn.parameter.is_lazy(tensor):

@@ -71,7 +71,7 @@ MERGES = {
 
 
 def has_masks(value: Any) -> bool:
-    """Return whether a layer in a configuration makes a mask."""
+    """Return whether a layer in a nested configuration makes a mask: a Masking, or an Embedding with `mask_zero`."""
     if isinstance(value, Mapping):
         makes_one = value.get("class_name") == "Masking" or value.get("mask_zero")
         return bool(makes_one) or any(map(has_masks, value.values()))
@@ -99,7 +99,10 @@ def is_of_keras(found: type) -> bool:
 
 
 def accepted_settings(found: Callable[..., Any]) -> frozenset[str]:
-    """Return the argument names of a class and of the base classes to which it passes other arguments."""
+    """Return the names of the arguments that the constructor of a class accepts.
+
+    If the constructor passes unknown arguments on to a base class, the arguments of the base class count as well.
+    """
     names: set[str] = set()
     for base in inspect.getmro(found):  # type: ignore[arg-type]
         parameters = inspect.signature(vars(base)["__init__"]).parameters.values() if "__init__" in vars(base) else ()

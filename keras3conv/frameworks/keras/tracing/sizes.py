@@ -149,7 +149,12 @@ def at_accepted_sizes(sizes: Sizes, trace: Callable[[Sizes], T]) -> tuple[Sizes,
 
 
 def _argument_names(model: keras.layers.Layer, nested: Any) -> tuple[str, ...]:
-    """Return the names of given inputs: the keys of a dict, or the arguments of `call`; empty if there are none."""
+    """Return the names of given inputs: the keys of a dict, or the arguments of `call`; empty if there are none.
+
+    Args:
+        model: The model.
+        nested: The inputs as the user gave them.
+    """
     if isinstance(nested, dict) and all(hasattr(value, "shape") for value in nested.values()):
         return tuple(sorted(nested))  # the order in which Keras flattens a dict
     given = nested if isinstance(nested, tuple) else (nested,)
@@ -217,7 +222,13 @@ def _node(one: Node, two: Node, sizes: Sizes, problems: list[Problem]) -> Node:
 
 
 def _tensor(one: Tensor, two: Tensor, sizes: Sizes) -> Tensor:
-    """Return a tensor with symbolic sizes; a size that cannot be resolved gets the symbol "unknown"."""
+    """Return a tensor with symbolic sizes; a size that cannot be resolved gets the symbol "unknown".
+
+    Args:
+        one: The tensor in the first trace, with numbers as sizes.
+        two: The same tensor in the second trace.
+        sizes: The symbolic sizes that the pairs of numbers represent.
+    """
     unknown = Size(symbols=("unknown",))
     shape = (sizes.resolve(a, b) for a, b in zip(one.shape, two.shape, strict=True))  # type: ignore[arg-type]
     return replace(one, shape=tuple(unknown if size is None else size for size in shape))
