@@ -18,7 +18,11 @@ _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """Report the with statement as a step with this name to the listener."""
+    """Report the code in a with statement as a step: tell the listener, if there is one, when it starts and ends.
+
+    Args:
+        name: The name of the step.
+    """
     listener = _listener.get()
     if listener is None:
         yield

@@ -84,7 +84,7 @@ class _Dilation(OneArray):
             raise TransformError(f"{self!r} changes nothing: leave it out")
 
     def _taps(self, array: Array) -> Array:
-        """Return a view of every `step`-th element along the axis."""
+        """Return a view of the elements of the array that are no inserted zeros: every `step`-th along the axis."""
         return sliced(array, self.axis, slice(None, None, self.step))
 
 

@@ -30,7 +30,12 @@ _AVERAGE_FIELDS = {**_WINDOW, "padding": "", "ceil_mode": "", "count_include_pad
 
 
 def _of_rank(fields: Fields, rank: int) -> Fields:
-    """Return the attributes that the average pooling over `rank` axes has: AvgPool1d has no divisor_override."""
+    """Return the attributes that an average pooling over `rank` axes has: AvgPool1d has no divisor_override.
+
+    Args:
+        fields: The attributes of an average pooling over several axes, with the Keras arguments.
+        rank: The number of spatial axes.
+    """
     return {name: keras for name, keras in fields.items() if rank > 1 or name != "divisor_override"}
 
 
@@ -106,7 +111,14 @@ def _max_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
 
 
 def _infinite_pads(layers: LayerSpecs, kernel: tuple[int, ...], strides: tuple[int, ...], rank: int) -> Pads:
-    """Return the padding with -inf of a Keras max pooling, by the pooling itself or by a padding layer before it."""
+    """Return the numbers of elements (-inf) that a Keras max pooling adds at the start and the end of each axis.
+
+    Args:
+        layers: The max pooling, after a padding layer if there is one.
+        kernel: The size of the windows.
+        strides: The strides of the windows.
+        rank: The number of spatial axes.
+    """
     pool = last(layers)
     if len(layers) == 1:
         return _keras_pads(pool, kernel, strides)
@@ -123,9 +135,15 @@ def _sizes(pool: LayerSpec, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]
 
 
 def _keras_pads(pool: LayerSpec, kernel: tuple[int, ...], strides: tuple[int, ...]) -> Pads:
-    """Return the padding that a Keras pooling layer adds at the start and end of each axis.
+    """Return the numbers of elements that a Keras pooling layer adds at the start and end of each axis.
 
-    Raise `RuleError` if it depends on an input size that is unknown.
+    Args:
+        pool: The pooling layer.
+        kernel: The size of the windows.
+        strides: The strides of the windows.
+
+    Raises:
+        RuleError: The numbers depend on an input size that is unknown.
     """
     if pool.config.get("padding", "valid") == "valid":
         return ((0, 0),) * len(kernel)
@@ -142,6 +160,11 @@ def _padding_arguments(axes: Pads, kernel: tuple[int, ...], strides: tuple[int, 
 
     With ceil_mode, MaxPool pads up to stride - 1 more at the end of every axis. So it is used only if the padding of
     every axis is larger at the end by exactly stride - 1.
+
+    Args:
+        axes: The padding at the start and the end of each axis.
+        kernel: The size of the windows.
+        strides: The strides of the windows.
     """
     if any(2 * start > size for (start, _), size in zip(axes, kernel, strict=True)):
         return None

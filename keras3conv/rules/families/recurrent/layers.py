@@ -44,7 +44,12 @@ def _applies(config: Config, *, stacked: bool, both: bool) -> bool:
 
 
 def _serialised(kind: Kind, config: Config) -> dict[str, Any]:
-    """Return a recurrent Keras layer in the serialised form that a layer around it, such as Bidirectional, stores."""
+    """Return a recurrent Keras layer in the serialised form that a layer around it, such as Bidirectional, stores.
+
+    Args:
+        kind: The kind of the layer.
+        config: The constructor arguments of the layer.
+    """
     return {"module": "keras.layers", "class_name": kind.keras, "config": config, "registered_name": None}
 
 
@@ -76,6 +81,10 @@ def _weights(config: Config, *, kind: Kind, stacked: bool) -> tuple[WeightMappin
 
 def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
     """Return the layer inside a Bidirectional; its shapes are those of all variables of the Bidirectional.
+
+    Args:
+        spec: The Bidirectional.
+        kind: The kind that the layer inside must have.
 
     Raises:
         RuleError: The layer inside is unknown, or its two directions differ.

@@ -39,9 +39,13 @@ def _prefixes_in(spec: LayerSpec) -> tuple[str, ...]:
 
 
 def _cell_by_shapes(spec: LayerSpec, prefix: str) -> dict[str, Any]:
-    """Return the serialised form of a cell, inferred from the shapes of the variables with this prefix.
+    """Return the serialised form of a cell, inferred from the shapes of its variables.
 
     The recurrent kernel has the shape (units, gates x units), and the number of gates determines the class.
+
+    Args:
+        spec: The Keras RNN, with the shapes of its variables.
+        prefix: The beginning of the names of the cell's variables: "cell/".
     """
     units, *space, gates = shape_of(spec, f"{prefix}recurrent_kernel")
     names = {units: "SimpleRNNCell", 3 * units: "GRUCell", 4 * units: "LSTMCell"}

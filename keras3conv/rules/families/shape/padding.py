@@ -34,7 +34,12 @@ def _pads_only(config: Config, *, rank: int) -> bool:
 
 
 def _layer(kind: str, axes: Pads) -> LayerSpecs:
-    """Return a Keras padding or cropping layer; an empty tuple if all numbers are zero."""
+    """Return a Keras padding or cropping layer; an empty tuple if all numbers are zero.
+
+    Args:
+        kind: The class without the number of axes: "ZeroPadding" or "Cropping".
+        axes: The numbers of elements at the start and the end of each axis.
+    """
     name, argument = f"keras.layers.{kind}{len(axes)}D", "cropping" if kind == "Cropping" else "padding"
     given = axes[0] if len(axes) == 1 else axes
     return (LayerSpec(kind=name, config={argument: given}),) if any(map(any, axes)) else ()
