@@ -145,7 +145,12 @@ def _containers(view: ModelView) -> set[str]:
 
 
 def _free_layers(plan: Plan, view: ModelView) -> list[LayerView]:
-    """Return the layers of both sides without a paired tensor, to be proposed as partners of unpaired layers."""
+    """Return the layers of one side that have tensors, none of them paired: possible partners of unpaired layers.
+
+    Args:
+        plan: The plan.
+        view: The side.
+    """
     mapped = {path for mapping in plan.mappings for path in mapping.names(view.side)}
     return [layer for layer in view.layers if layer.tensors and not mapped & {tensor.path for tensor in layer.tensors}]
 
@@ -190,7 +195,12 @@ def _pairing(side: Side, layer: LayerView, left: list[TensorRef], other: LayerVi
 
 
 def unknown_class(side: Side, layer: LayerView) -> str:
-    """Return the known class with the most similar name if no rule knows the layer's class; else an empty text."""
+    """Return the known class with the most similar name if no rule knows the layer's class; else an empty text.
+
+    Args:
+        side: The side of the layer.
+        layer: The layer.
+    """
     known = known_classes()[0 if side == "torch" else 1]
     if not layer.kinds or known.intersection(layer.kinds):
         return ""

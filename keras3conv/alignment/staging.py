@@ -75,7 +75,12 @@ class Staging:
             raise self._refused(problems)
 
     def _unequal(self, path: str, other: str) -> list[Problem]:
-        """Return a problem if the plan would write different values to two paths of one tied tensor."""
+        """Return a problem, in a list, if the plan would write different values to two paths of one tied tensor.
+
+        Args:
+            path: One path of the tensor.
+            other: The other path.
+        """
         first, second = self.read(path), self.read(other)
         if np.array_equal(first, second, equal_nan=first.dtype.kind == "f"):
             return []

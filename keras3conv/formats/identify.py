@@ -129,7 +129,12 @@ def file_of(path: str | os.PathLike[str]) -> Path:
 
 
 def identify(expected: str, source: Source) -> str:
-    """Return the format of a file; raise `MalformedCheckpoint` if its content does not have the expected format."""
+    """Return the format of a file; raise `MalformedCheckpoint` if its content does not have the expected format.
+
+    Args:
+        expected: The format that the suffix names.
+        source: The file.
+    """
     with source.open() as file:
         start = file.read(1 << 10)
     if message := foreign.file_message(source.path, start):

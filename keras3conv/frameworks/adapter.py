@@ -110,7 +110,14 @@ class TorchFile:
     def output(
         self, path: Path, tensors: Sequence[TensorRef], read: Reader, *, max_shard_size: int | None = None
     ) -> formats.Output:
-        """Return the description of the files to which tensors will be written; nothing is written yet."""
+        """Return the description of the files to which tensors will be written; nothing is written yet.
+
+        Args:
+            path: The file to write.
+            tensors: The tensors, in the order of the model.
+            read: A function that returns the values of the tensor with a path.
+            max_shard_size: The largest size of a file in bytes; a larger model is divided among several files.
+        """
         return formats.Destination.of(path, tensors, read, max_shard_size=max_shard_size)
 
     def loaded(self) -> "TorchFile":
@@ -136,6 +143,12 @@ class KerasFile:
         """Return the description of the files to which tensors will be written; nothing is written yet.
 
         If this file exists, the new file is a copy of it with other weights.
+
+        Args:
+            path: The file to write.
+            tensors: The tensors, in the order of the model.
+            read: A function that returns the values of the tensor with a path.
+            max_shard_size: The largest size of a file in bytes; a larger model is divided among several files.
         """
         template = self.source if os.path.lexists(self.source) else None
         return formats.Destination.of(path, tensors, read, template=template, max_shard_size=max_shard_size)

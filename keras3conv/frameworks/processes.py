@@ -51,6 +51,11 @@ class Death:
 def save(model: Any, inputs: Any, folder: Path) -> None:
     """Save a model and its inputs.
 
+    Args:
+        model: The Keras model.
+        inputs: Its inputs.
+        folder: The folder to write to.
+
     Raises:
         ModelError: Keras cannot save the model, the inputs cannot be saved, or another process cannot import a custom
             class of the model. The message is one line: the reason why the comparison of the backends is skipped.
@@ -98,7 +103,12 @@ def run_all(
 
 
 def main(folder: Path, backend: str) -> None:
-    """Load the model, run it once and write its outputs; the entry point of the new process."""
+    """Load the model, run it once and write its outputs; the entry point of the new process.
+
+    Args:
+        folder: The folder that `save` wrote, in which the outputs are written, too.
+        backend: The backend on which Keras runs in this process, for the name of the output file.
+    """
     from keras3conv.frameworks.keras import files as keras_files
     from keras3conv.frameworks.keras import model as keras_side
 

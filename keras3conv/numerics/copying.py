@@ -139,7 +139,12 @@ def _long_axes(array: Array) -> list[int]:
 
 
 def _movable(target: Array, source: Array) -> bool:
-    """Return True if the elements can be copied as unsigned integers of their size, and the arrays share no memory."""
+    """Return True if the elements can be copied as unsigned integers of their size, and the arrays share no memory.
+
+    Args:
+        target: The array to write.
+        source: The array to read.
+    """
     plain = all(array.itemsize in _UNSIGNED and not array.dtype.hasobject for array in (target, source))
     return plain and not np.may_share_memory(target, source)
 

@@ -309,7 +309,10 @@ def judge(
 
 
 def judge_by_floor(actual: Array, source: Array, floor: float | None, tolerance: Tolerance | None = None) -> Judgement:
-    """Judge an output as `judge` does, against a noise that was measured already; None if a tolerance is given."""
+    """Judge the output of one model against that of another as `judge` does, by a noise floor that is already known.
+
+    `floor` is this noise floor; None if a tolerance is given instead.
+    """
     diff = compare(actual, source)
     allowed = None if tolerance is None else tolerance.absolute + tolerance.relative * diff.scale
     return Judgement(deviation=_or_infinite(diff), floor=floor, differing=diff.differing, allowed=allowed)

@@ -39,7 +39,14 @@ def full_paths(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Weigh
 def with_paths(
     mappings: Iterable[WeightMapping], rule: Rule, torch: LayerView, keras: LayerView
 ) -> Iterator[WeightMapping]:
-    """Yield a rule's weight mappings with each role ("kernel") replaced by the path of the tensor ("fc/kernel")."""
+    """Yield a rule's weight mappings with each role ("kernel") replaced by the path of the tensor ("fc/kernel").
+
+    Args:
+        mappings: The mappings, with roles as names.
+        rule: The rule that they come from.
+        torch: The torch layer.
+        keras: The Keras layer.
+    """
     torch_paths = {tensor.role: tensor.path for tensor in torch.tensors}
     keras_paths = {rule.aliases.get(tensor.role, tensor.role): tensor.path for tensor in keras.tensors}
     for mapping in mappings:

@@ -124,7 +124,13 @@ class Thin(_Dilation, inverse_of=Dilate):
 
 
 def _require_zeros(array: Array, kept: Sequence[Array], transform: Transform) -> None:
-    """Raise `TransformError` unless every element outside of the views in `kept` is `+0.0`, with no bit set."""
+    """Raise `TransformError` unless every element outside of the views in `kept` is `+0.0`, with no bit set.
+
+    Args:
+        array: The array.
+        kept: Views of the parts of the array that are not checked.
+        transform: The transform that would lose other elements, for the message.
+    """
     lost = _count_nonzero_bits(array) - sum(map(_count_nonzero_bits, kept))
     if lost:
         raise TransformError(f"{transform!r} would lose {lost} values that are not zero")

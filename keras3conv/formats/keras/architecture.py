@@ -69,7 +69,12 @@ class Architecture:
 
 
 def parse(config: Any, where: str) -> Architecture:
-    """Parse a `model_config`; raise `MalformedCheckpoint` if it is not the architecture of a Keras model."""
+    """Parse a `model_config`; raise `MalformedCheckpoint` if it is not the architecture of a Keras model.
+
+    Args:
+        config: The architecture as plain JSON values.
+        where: The name of the file, for messages.
+    """
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict | list):
         raise MalformedCheckpoint(
             f"{where}: the architecture must be a JSON object with the key 'config', as Keras writes it"

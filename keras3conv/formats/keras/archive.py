@@ -53,7 +53,13 @@ def read(source: Source) -> ModelView:
 
 
 def _verified(source: Source, weights: Member, read: Reader) -> Reader:
-    """Return `read`, preceded by a check of the CRC of the weights when the first tensor is read."""
+    """Return a reader that checks the CRC of the weights in an archive before it reads the first tensor.
+
+    Args:
+        source: The archive.
+        weights: The member with the weights.
+        read: The reader without the check.
+    """
     checked: list[Member] = []
 
     def reader(path: str) -> Array:
@@ -141,7 +147,12 @@ def _copy(archive: zipfile.ZipFile, template: Source, member: Member, scratch: I
 
 @contextmanager
 def _opened(source: Source, weights: Member) -> Iterator[Any]:
-    """Yield the weight file as a file object: a byte range of the archive, or a copy in memory if it is compressed."""
+    """Yield the weight file as a file object: a byte range of the archive, or a copy in memory if it is compressed.
+
+    Args:
+        source: The archive.
+        weights: The member with the weights.
+    """
     if weights.compressed:
         yield io.BytesIO(read_member(source, weights, MAX_INFLATED))
         return

@@ -42,7 +42,13 @@ class Found:
 
 
 def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: Tree) -> tuple[LayerView, ...]:
-    """Return the layers of a file: first the layers of the architecture in its order, then all other layers."""
+    """Return the layers of a file: first the layers of the architecture in its order, then all other layers.
+
+    Args:
+        found: The layers that have weights in the file.
+        architecture: The architecture; None if the file has none.
+        tree: The datasets of the file, which show the tied weights.
+    """
     shared = tree.shared()
     by_path = {layer.path: _view(layer, shared) for layer in found}
     if architecture is None or not architecture.root.is_model:
@@ -63,7 +69,12 @@ def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: T
 
 
 def distinct(found: Sequence[Found], where: str) -> Sequence[Found]:
-    """Return the layers; raise `MalformedCheckpoint` if two layers have the same path, or a layer has a role twice."""
+    """Return the layers; raise `MalformedCheckpoint` if two layers have the same path, or a layer has a role twice.
+
+    Args:
+        found: The layers that have weights in a file.
+        where: The name of the file, for messages.
+    """
     seen: set[str] = set()
     for layer in found:
         names = [f"{layer.path}/{role}" for role in layer.roles]
@@ -88,7 +99,12 @@ class DatasetFile(Protocol):
 
 
 def reader_of(file: DatasetFile, found: Iterable[Found]) -> Reader:
-    """Return the function that reads a tensor of a file, by its path in the model."""
+    """Return the function that reads a tensor of a file, by its path in the model.
+
+    Args:
+        file: The file.
+        found: The layers in it, with the datasets of their variables.
+    """
     datasets = {
         tensor_path(layer.path, role): dataset
         for layer in found
@@ -214,10 +230,14 @@ def _places(config: Mapping[str, Any], cells: Sequence[LayerView]) -> dict[str, 
 
 
 def _attribute(whole: LayerView, part: LayerView) -> str:
-    """Return the attribute of a live layer that holds a sublayer: "cell", "forward_layer/cell".
+    """Return the attribute of an outer layer that holds an inner layer in a live model: "cell", "forward_layer/cell".
 
-    In a Keras 3 file the names of the groups are the attributes. A file of Keras 2 has the names of the sublayers, from
-    which the attributes follow.
+    In a Keras 3 file the names of the groups are the attributes. A file of Keras 2 has the names of the inner layers,
+    from which the attributes follow.
+
+    Args:
+        whole: The outer layer.
+        part: The inner layer.
     """
     names = part.path.removeprefix(f"{whole.path}/").split("/")
     group, variables, _ = part.tensors[0].location.partition("/vars/") if part.tensors else ("", "", "")
@@ -234,6 +254,10 @@ def flattened(model: LayerConfig, prefix: str = "") -> dict[str, Shape]:
     """Return, for each path of a layer whose first input was flattened, the shape before the flatten.
 
     The shape has no batch axis. It is empty if the file does not contain the shape.
+
+    Args:
+        model: The model in the architecture.
+        prefix: What to put before the names of its layers: the path of an inner model and "/".
     """
     found: dict[str, Shape] = {}
     before = {layer.name: source for layer, source in _sources(model)}

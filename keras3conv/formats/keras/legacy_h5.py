@@ -54,6 +54,10 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
 
     Keras loads such a file by order: `tensors` is in the model's order. The states of seed generators are not written;
     Keras does not save them either.
+
+    Args:
+        path: The file to write.
+        tensors: All tensors of the model, in its order.
     """
     layers: dict[str, list[TensorRef]] = {}
     for tensor in tensors:
@@ -152,7 +156,12 @@ def _is_in_model(layer: Found) -> bool:
 
 
 def _kind(path: str, roles: Sequence[str]) -> str:
-    """Return the class whose default layer name ends the path, if it has these variables; else an empty text."""
+    """Return the class whose default layer name ends the path, if it has these variables; else an empty text.
+
+    Args:
+        path: The path of a layer, which may end with a default name: "block/dense_1".
+        roles: The names of its variables.
+    """
     name = class_of(path.rpartition("/")[2])
     return qualified(name) if roles and creates(name, roles) else ""
 

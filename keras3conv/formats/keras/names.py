@@ -135,7 +135,12 @@ def child_class(parent: str, attribute: str) -> str:
 
 
 def qualified(name: str, module: str = "") -> str:
-    """Return the qualified name of a class, as in rules: "keras.layers.Conv2D", "keras.Sequential"."""
+    """Return the qualified name of a class, as in rules: "keras.layers.Conv2D", "keras.Sequential".
+
+    Args:
+        name: The class name in a file.
+        module: The module in the file; empty if it is not stored.
+    """
     if not name:
         return ""
     if module and not module.startswith("keras."):

@@ -76,7 +76,13 @@ def ignored_facts(tree: Tree) -> dict[str, str]:
 
 
 def find(tree: Tree, architecture: Architecture | None, where: str) -> list[Found]:
-    """Return the layers in the file, with the names and classes from the file and the architecture."""
+    """Return the layers in the file, with the names and classes from the file and the architecture.
+
+    Args:
+        tree: The groups and datasets of the file.
+        architecture: The architecture; None if there is none.
+        where: The name of the file, for messages.
+    """
     root = architecture.root if architecture else None
     nodes: dict[str, Node] = {}
     for group in sorted((path for path, names in tree.groups.items() if "vars" in names), key=_natural):
@@ -92,6 +98,10 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
 
     Every tensor needs a `location` such as "layers/dense/vars/0". States of seed generators without one are not
     written; Keras does not save them either.
+
+    Args:
+        path: The file to write.
+        tensors: All tensors of the model.
     """
     extents: dict[str, Extent] = {}
     names: set[str] = set()
@@ -262,7 +272,12 @@ def _class_name(node: Node, parent: Node, stored: str | None) -> str:
 
 
 def _class_by_name(node: Node, stored: str | None) -> str:
-    """Return the class whose default layer name is `stored`, if it has this number of variables; else empty."""
+    """Return the class whose default layer name is `stored`, if it has this number of variables; else empty.
+
+    Args:
+        node: The group of a layer, with its variables.
+        stored: The name of the layer in the file; None if the file has no names.
+    """
     name = class_of(stored or "")
     known = roles(name, [dataset.shape for dataset in node.datasets])
     return name if not any(role.isdecimal() for role in known) else ""

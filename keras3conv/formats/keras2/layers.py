@@ -128,7 +128,12 @@ def cudnn_settings(class_name: str) -> dict[str, Any]:
 
 
 def settings(class_name: str, config: Config) -> dict[str, Any]:
-    """Return the arguments of a layer with their names in Keras 3; arguments that Keras 3 lacks are kept."""
+    """Return the arguments of a layer with their names in Keras 3; arguments that Keras 3 lacks are kept.
+
+    Args:
+        class_name: The class in Keras 3.
+        config: The constructor arguments in the file.
+    """
     found: dict[str, Any] = {}
     for name, value in config.items():
         if name.endswith(_TRAINING) or name == "activity_regularizer":

@@ -77,7 +77,13 @@ class Declarations:
         return self._groups[path]
 
     def text(self, group: "h5py.Group", name: str, value: str) -> None:
-        """Write a text attribute of a group, as h5py does it, several times faster."""
+        """Write a text attribute of a group, as h5py does it, several times faster.
+
+        Args:
+            group: The group.
+            name: The name of the attribute.
+            value: The text.
+        """
         import h5py
 
         if "text" not in self._types:
@@ -86,7 +92,13 @@ class Declarations:
         attribute.write(np.array(value, h5py.string_dtype()))
 
     def dataset(self, group: "h5py.Group", name: str, tensor: TensorRef) -> Extent:
-        """Declare the dataset of a tensor in a group, and return the byte range for its values."""
+        """Declare the dataset of a tensor in a group, and return the byte range for its values.
+
+        Args:
+            group: The group.
+            name: The name of the dataset in the group.
+            tensor: The tensor, whose shape and dtype are declared.
+        """
         import h5py
 
         check_path(name)

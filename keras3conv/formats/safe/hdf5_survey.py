@@ -56,7 +56,12 @@ _ATTRIBUTES = re.compile("name|keras_version|backend|model_config|(?:layer_names
 
 @contextmanager
 def opened(file: Any, where: str) -> Iterator["h5py.File"]:
-    """Open a path or a file object, and convert h5py's errors in the block to `MalformedCheckpoint`."""
+    """Open a path or a file object, and convert h5py's errors in the block to `MalformedCheckpoint`.
+
+    Args:
+        file: The path or the file object.
+        where: The name of the file, for messages.
+    """
     import h5py
 
     try:
@@ -208,7 +213,12 @@ def _address(node: Any) -> int:
 
 
 def _attributes(node: "h5py.Group", place: str) -> Iterator[tuple[str, Attribute]]:
-    """Yield the attributes that Keras uses; others are never read."""
+    """Yield the attributes that Keras uses; others are never read.
+
+    Args:
+        node: The group.
+        place: The names of the file and the group, for messages.
+    """
     import h5py
 
     count = h5py.h5a.get_num_attrs(node.id)
@@ -335,7 +345,12 @@ def _dtype_name(node: "h5py.Dataset", place: str) -> str:
 
 
 def _mark(node: "h5py.Dataset", place: str) -> str | None:
-    """Return the attribute with which Keras marks a dtype that HDF5 lacks; None if there is none."""
+    """Return the text with which Keras marks a dtype that HDF5 lacks, such as bfloat16; None if there is none.
+
+    Args:
+        node: The dataset; the text is its attribute "dtype".
+        place: The names of the file and the dataset, for messages.
+    """
     import h5py
 
     if "dtype" not in node.attrs:

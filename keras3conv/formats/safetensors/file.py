@@ -157,7 +157,13 @@ def ref(name: str, entry: Entry) -> TensorRef:
 
 
 def read_entry(source: Source, name: str, entries: Mapping[str, Entry]) -> Array:
-    """Return the values of one tensor; raise `MalformedCheckpoint` if the file has changed."""
+    """Return the values of one tensor; raise `MalformedCheckpoint` if the file has changed.
+
+    Args:
+        source: The file, as it was when its header was read.
+        name: The name of the tensor.
+        entries: The entries of the header.
+    """
     if name not in entries:
         raise FileError(f"{source.path} has no tensor {quoted(name)}")
     entry = entries[name]
@@ -172,7 +178,12 @@ def extents(source: Source) -> dict[str, Extent]:
 
 
 def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
-    """Write the header of a file, and return the byte ranges for the values. Every tied weight gets a copy."""
+    """Write the header of a file, and return the byte ranges for the values. Every tied weight gets a copy.
+
+    Args:
+        path: The file to write.
+        tensors: All tensors, of which only shapes and dtypes are written.
+    """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for tensor in tensors:
@@ -255,7 +266,13 @@ def _whole(values: Any) -> bool:
 
 
 def _check_layout(entries: Mapping[str, Entry], base: int, source: Source) -> None:
-    """Raise `MalformedCheckpoint` unless the tensors fill the file without overlaps, gaps or trailing bytes."""
+    """Raise `MalformedCheckpoint` unless the tensors fill the file without overlaps, gaps or trailing bytes.
+
+    Args:
+        entries: The tensors in the header.
+        base: The position in the file at which the values start.
+        source: The file.
+    """
     end = base
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].size)):
         if entry.start != end:

@@ -196,6 +196,11 @@ def _state_dict(content: Any, entry: str, source: Source) -> tuple[str, Mapping[
     """Return the name of the state dict in the file (empty if it is the whole file), and the state dict.
 
     Objects of other classes beside the state dict are placeholders; inside it or instead of it they are refused.
+
+    Args:
+        content: The object that was saved, with descriptions instead of tensors.
+        entry: The name of the wanted state dict; empty if the file has only one.
+        source: The file, for messages.
     """
     unloaded = first_placeholder(content)
     refusal = UnsafeCheckpoint(f"reading {source.path} would run code: it contains {unloaded}{_remedy(source)}")

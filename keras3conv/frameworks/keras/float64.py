@@ -41,6 +41,14 @@ def _attention(original: Original, query: Any, key: Any, value: Any, *options: A
     """Compute `dot_product_attention`: query (batch, queries, heads, size), key and value (batch, keys, heads, size).
 
     The heads of key and value may be shared by several query heads.
+
+    Args:
+        original: The function of the backend; it is called if the query is not in float64.
+        query: The query.
+        key: The key.
+        value: The value.
+        options: Further positional arguments; with any of them `original` is called.
+        keywords: The keyword arguments of the call: scale, bias, mask, is_causal.
     """
     if options or not _is_float64(query):
         return original(query, key, value, *options, **keywords)

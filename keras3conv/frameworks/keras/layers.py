@@ -351,7 +351,10 @@ class UnflattenAxis(_Configured):
 
 
 def interpolation_weights(before: int, after: int, scale: float, *, cubic: bool, align: bool) -> NDArray[np.float64]:
-    """Return the matrix of shape (after, before) that resizes an axis; its rows follow `UpSample.h` of torch."""
+    """Return the matrix of shape (after, before) that resizes an axis; its rows follow `UpSample.h` of torch.
+
+    New positions are `scale` old positions apart; with `align`, the first and the last position stay in place.
+    """
     weights = np.zeros((after, before))
     if align:
         source = np.arange(after) * ((before - 1) / (after - 1) if after > 1 else 0.0)

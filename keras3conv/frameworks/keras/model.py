@@ -355,6 +355,10 @@ class KerasModel:
         """Return the description of the files to which the model will be saved; nothing is written yet.
 
         The files have the weights alone if the suffix is `.weights.h5` or `.weights.json`.
+
+        Args:
+            path: The file to write; its suffix selects the format.
+            max_shard_size: The largest size of a file in bytes; a larger model is divided among several files.
         """
         from keras3conv.frameworks.keras.files import SavedByKeras
 

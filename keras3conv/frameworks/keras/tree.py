@@ -198,7 +198,12 @@ def config_of(layer: keras.layers.Layer) -> dict[str, Any] | None:
 
 
 def _is_custom_activation(name: str, value: Any) -> bool:
-    """Return True if a field is a custom activation function, which must not be mistaken for the default."""
+    """Return True if a field is a custom activation function, which must not be mistaken for the default.
+
+    Args:
+        name: The name of the field: "activation".
+        value: Its value.
+    """
     return name.endswith("activation") and isinstance(value, dict)
 
 

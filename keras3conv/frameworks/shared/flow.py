@@ -51,6 +51,10 @@ class Follower:
         """Record an operation, whose outputs depend on its inputs.
 
         An in-place operation lists the changed tensor both as an input and as an output.
+
+        Args:
+            given: The inputs of the operation.
+            made: Its outputs.
         """
         sources = self._of(given)
         for value in made:

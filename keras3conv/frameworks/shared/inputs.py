@@ -241,6 +241,10 @@ def _unspecified(arrays: Mapping[str, Array], arguments: Sequence[str]) -> Any:
     The inputs become positional arguments if the torch inputs have the names of these arguments, or if they have no
     names and are not more than the arguments. Otherwise they become one argument: a dict if they have names, else a
     list.
+
+    Args:
+        arrays: The inputs of the torch module, by name or position.
+        arguments: The names of the arguments of the Keras model's `call`.
     """
     made = {name: channels_last(array) if array.ndim >= 4 else array for name, array in arrays.items()}
     if len(made) == 1:

@@ -34,7 +34,13 @@ class Range:
 
 
 def random_codes(generator: np.random.Generator, rows: int, shape: tuple[int, ...]) -> Array:
-    """Return random row indices into a table with this number of rows, including the first and the last row."""
+    """Return random row indices into a table with this number of rows, including the first and the last row.
+
+    Args:
+        generator: The generator of random numbers.
+        rows: The number of rows of the table.
+        shape: The shape of the array of indices.
+    """
     codes = generator.integers(0, rows, shape)
     steps = codes.reshape(len(codes), -1)
     for sample, row in ((0, rows - 1), (-1, 0)):
@@ -122,7 +128,12 @@ def _padding_of(array: Array, mask_values: Sequence[float]) -> float | None:
 
 
 def has_padding(given: Inputs, mask_values: Sequence[float]) -> bool:
-    """Return whether a sample of a Keras input ends with a step that the model masks."""
+    """Return whether a sample of a Keras input ends with a step that the model masks.
+
+    Args:
+        given: The inputs of both sides.
+        mask_values: The values that the Keras model masks.
+    """
     for _, value in flatten(given.keras, is_array):
         array = as_array(value)
         if array.ndim < 2 or array.dtype.kind not in "iuf":
@@ -136,7 +147,12 @@ def has_padding(given: Inputs, mask_values: Sequence[float]) -> bool:
 def padded_at_the_start(given: Inputs, mask_values: Sequence[float]) -> Inputs | None:
     """Return padded inputs with the steps of all sequences in the opposite order, so that the padding comes first.
 
-    None if the inputs are not padded, or not the same on both sides.
+    Args:
+        given: The inputs of both sides.
+        mask_values: The values that the Keras model masks.
+
+    Returns:
+        The inputs; None if they are not padded, or not the same on both sides.
     """
     if not has_padding(given, mask_values):
         return None

@@ -117,7 +117,12 @@ def integers_in_words(given: Inputs) -> str:
 
 
 def sizes_in_words(given: Inputs, specs: Sequence[InputSpec]) -> str:
-    """Return the sizes of the inputs along the dynamic axes of a Keras model in words; empty if it has none."""
+    """Return the sizes of the inputs along the dynamic axes of a Keras model in words; empty if it has none.
+
+    Args:
+        given: The inputs of both sides.
+        specs: The input specification of the Keras model.
+    """
     keras = [as_array(array) for _, array in flatten(given.keras, is_array)]
     words = set()
     for array, spec in zip(keras, specs, strict=False):

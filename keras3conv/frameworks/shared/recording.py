@@ -256,7 +256,13 @@ def _shape(value: Any) -> Shape | None:
 
 
 def flatten(value: Any, is_leaf: Callable[[Any], bool], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested tuples, lists and mappings with their names: "0", "logits", "hidden_states.3"."""
+    """Yield the leaves of nested tuples, lists and mappings with their names: "0", "logits", "hidden_states.3".
+
+    Args:
+        value: The nested structure.
+        is_leaf: Returns whether a value is a leaf; other values that are no containers are left out.
+        prefix: The name of the structure itself.
+    """
     if is_leaf(value):
         yield prefix, value
     elif isinstance(value, Mapping):

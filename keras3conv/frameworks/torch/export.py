@@ -109,7 +109,13 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
 
 
 def capture_call(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequence[int]]) -> Captured:
-    """Return the call graph of a module for these arguments; see `capture`."""
+    """Return the call graph of a module for these arguments; see `capture`.
+
+    Args:
+        module: The module.
+        given: The positional and the keyword arguments of its call, as tensors.
+        dynamic: The dynamic axes besides the batch axis, by the name of the input.
+    """
     described = view(module)
     module = with_plain_weights(module)
     with (

@@ -67,6 +67,11 @@ class Calls:
 def recorded_calls(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Calls:
     """Run a module in its present mode and return the calls of its submodules.
 
+    Args:
+        module: The module.
+        args: The positional arguments of the call.
+        kwargs: The keyword arguments of the call.
+
     Raises:
         ModelError: The module raised.
     """

@@ -118,6 +118,13 @@ def _without_gain(module: nn.Module, value: torch.Tensor) -> dict[str, torch.Ten
 
     A standardized kernel has the variance v = s / (s + epsilon) < 1, where s is the variance of the weight. The epsilon
     is derived from the kernels of two weights that are multiples of the value. The weight is a multiple, too.
+
+    Args:
+        module: The convolution, which standardizes its weight.
+        value: The kernel.
+
+    Returns:
+        The new parameters by name.
     """
     wide = value.double()
     squares = []
@@ -141,7 +148,7 @@ def _for_outputs(values: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def convolving_with(module: nn.Module, value: torch.Tensor) -> Iterator[None]:
-    """Make a module convolve with a given kernel, instead of its computed kernel, while the block runs."""
+    """Make a module convolve with the kernel `value`, instead of its computed kernel, while the block runs."""
     forward = module.forward
 
     def with_kernel(*arguments: Any, **keywords: Any) -> Any:

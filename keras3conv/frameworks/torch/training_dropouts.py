@@ -77,6 +77,11 @@ def training_dropouts(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[
     """Call a module once in training mode and return its dropouts; the module is left as it is.
 
     A module that raises in training mode has none.
+
+    Args:
+        module: The module.
+        args: The positional arguments of the call.
+        kwargs: The keyword arguments of the call.
     """
     recorder = _Recorder()
     modules = named_modules(module)

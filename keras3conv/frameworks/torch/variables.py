@@ -69,6 +69,11 @@ def _in_helper(file: str, statement: ast.Return, attribute: str) -> str:
 
     Torch's stack traces omit such methods. The variable is the one to which the method assigns the output of the module
     `attribute`, or else the one that it assigns to most often.
+
+    Args:
+        file: The file of the return statement, in which the method is, too.
+        statement: The return statement.
+        attribute: The attribute of `self` that is a module.
     """
     match statement.value:
         case ast.Call(func=ast.Attribute(value=ast.Name(id="self"), attr=method)):

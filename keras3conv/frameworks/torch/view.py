@@ -122,7 +122,14 @@ def _quantized(module: nn.Module) -> Iterator[Problem]:
 
 
 def _layer_view(path: str, layer: nn.Module, derived: Mapping[str, Derived], *, described: bool = True) -> LayerView:
-    """Return the view of one module; a computed weight replaces the tensors that it is computed from."""
+    """Return the view of one module; a computed weight replaces the tensors that it is computed from.
+
+    Args:
+        path: The path of the module.
+        layer: The module.
+        derived: The computed weights of the whole model, by path.
+        described: Whether to include the configuration.
+    """
     own = [*layer._parameters.items(), *layer._buffers.items()]
     config = _config(layer)
     norm = centred_norm(layer, config)

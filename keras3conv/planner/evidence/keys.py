@@ -74,14 +74,24 @@ def one_sided_torch_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[s
 
 
 def one_sided_keras_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[str, OneSidedKeys]:
-    """Return, by path, the keys of Keras layers for one-sided pairs; the counterpart of `one_sided_torch_keys`."""
+    """Return, by path, the keys of Keras layers for one-sided pairs; the counterpart of `one_sided_torch_keys`.
+
+    Args:
+        layers: The layers.
+        scales: Whether the scale of a normalisation may also be on one side only; otherwise only a bias may.
+    """
     return _by_path(layers, partial(_one_sided_keras_keys, scales=scales))
 
 
 def one_sided_cores(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> set[Key]:
     """Return the keys, without biases and scales, for which one side has more layers with a bias or a scale.
 
-    For any other core (a class and shapes), each layer has a partner with the same biases and scales.
+    Only for these keys a pair in which one layer lacks a bias or a scale is possible: for any other key, each layer has
+    a partner with the same biases and scales.
+
+    Args:
+        torch: The unpaired torch layers.
+        keras: The unpaired Keras layers.
     """
     counts: dict[Key, Counter[frozenset[tuple[str, Shape]]]] = {}
     for sign, found in ((1, one_sided_torch_keys(torch, scales=True)), (-1, one_sided_keras_keys(keras, scales=True))):

@@ -100,9 +100,14 @@ def _by_first_key(
 
 
 def with_zeros(pairs: Iterable[Pair], torch: ModelView, keras: ModelView) -> Iterator[Pair]:
-    """Yield the pairs; if only one layer of a pair has a bias, the pair then also says that this bias must be zero.
+    """Yield the pairs; if only one layer of a pair has a bias, add a mapping that says that this bias must be zero.
 
     A pair may consist of two kernels only; then the layers that own the kernels are examined.
+
+    Args:
+        pairs: The pairs.
+        torch: The torch side.
+        keras: The Keras side.
     """
     pairs = tuple(pairs)
     owner = {tensor.path: layer for view in (torch, keras) for layer in view.layers for tensor in layer.tensors}

@@ -81,9 +81,14 @@ def _is_unknown(layer: LayerView, side: Side) -> bool:
 
 
 def _is_complete(pair: Pair, torch: LayerView, keras: LayerView) -> bool:
-    """Return whether a pair assigns every tensor of both layers to a tensor of the other layer of the same shape.
+    """Return whether a pair maps every tensor of both layers to a tensor of the other layer of the same shape.
 
     The shapes are compared after the transforms of the pair.
+
+    Args:
+        pair: The pair of a layer with a sequence of layers.
+        torch: The torch layer, or the sequence as one layer.
+        keras: The Keras layer, or the sequence as one layer.
     """
     torch_tensors = {tensor.path: tensor for tensor in torch.tensors}
     keras_tensors = {tensor.path: tensor for tensor in keras.tensors}

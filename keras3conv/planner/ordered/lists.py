@@ -328,7 +328,13 @@ def _one_by_one(
 
 
 def _checked(pairs: list[Pair], torch: ModelView, keras: ModelView) -> list[Pair]:
-    """Return the pairs; raise `AlignmentError` if a transform of a torch tensor does not give its variable's shape."""
+    """Return the pairs; raise `AlignmentError` if a transform of a torch tensor does not give its variable's shape.
+
+    Args:
+        pairs: The pairs of entries at the same position.
+        torch: The torch side.
+        keras: The Keras side.
+    """
     known = tensors_by_path(torch), tensors_by_path(keras)
     facts = [fact for pair in pairs for mapping in pair.weights if (fact := misfit(mapping, *known))]
     if facts:

@@ -93,7 +93,7 @@ def _numbered(shapes: Sequence[Shape]) -> list[Array]:
 
 
 def _source(found: Array, given: Sequence[Array]) -> int | None:
-    """Return the index of the array with the same numbers as `found`, in any order and shape; None if there is none."""
+    """Return the index in `given` of the array with the numbers of `found`, in any order and shape; None if none has."""
     values = np.sort(found, axis=None)
     return next((index for index, array in enumerate(given) if np.array_equal(values, array.ravel())), None)
 
@@ -114,9 +114,15 @@ def _moved(given: Array, found: Array) -> Transform | None:
 
 
 def _axes(before: Shape, order: Sequence[int], after: Shape) -> Transform | None:
-    """Return the transform that permutes the axes of `before` (without size one) and reshapes them to `after`.
+    """Return the transform that permutes the axes of an array and then splits or merges them.
 
-    None if the permuted axes cannot be split and merged into axes of the sizes of `after`.
+    Args:
+        before: The shape of the array; axes of size one do not count.
+        order: The order of the other axes after the permutation.
+        after: The shape of the result.
+
+    Returns:
+        The transform; None if the permuted axes cannot be split and merged into axes of the sizes of `after`.
     """
     sources = [(axis, before[axis]) for axis in order]
     targets = [(axis, size) for axis, size in enumerate(after) if size != 1]

@@ -127,7 +127,12 @@ class CandidateFinder:
         return self._found[keras.path]
 
     def by_rule_and_input(self, keras: LayerView, given: Fingerprint) -> Iterator[Candidate]:
-        """Yield those candidates of `by_rule`, in the same order, whose first torch layer had an input like this."""
+        """Yield those candidates of `by_rule`, in the same order, whose first torch layer had the same input.
+
+        Args:
+            keras: The Keras layer.
+            given: The fingerprint of the Keras layer's first input.
+        """
         same = self.run.paths_with_input(given, SAME_LIMIT)
         return self._by_rule(keras, [layer for path in same for layer in self._layers_at.get(path, ())])
 

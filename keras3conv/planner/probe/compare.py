@@ -67,6 +67,11 @@ def measure(run: TorchRun, candidate: Candidate, output: LayerOutput) -> Measure
 
     The Keras output before and after its activation is compared with the recorded output of every call, in every memory
     layout of the same shape.
+
+    Args:
+        run: The recorded torch run.
+        candidate: The torch layers whose recorded outputs are compared.
+        output: The output of the Keras layer with the weights of the candidate.
     """
     best = Measurement(Comparison(error=float("inf")))
     for array, before_activation in output.arrays:

@@ -78,7 +78,12 @@ def _with_ones(names: Sequence[str], shape: Shape) -> str:
 
 
 def _regrouped(torch: Shape, keras: Shape) -> Iterator[Transform]:
-    """Yield the transforms between shapes with different numbers of axes, which merge or split adjacent axes."""
+    """Yield the transforms between shapes with different numbers of axes, which merge or split adjacent axes.
+
+    Args:
+        torch: The shape in torch.
+        keras: The shape in Keras.
+    """
     if len(_without_ones(torch)) < len(_without_ones(keras)):
         yield from _merged(torch, keras)
     else:

@@ -74,8 +74,12 @@ def _error(array: Array, others: list[Array]) -> float | None:
 def layouts(array: Array, shape: Shape) -> Iterator[Array]:
     """Yield a torch output in each known layout that has the shape of a Keras output.
 
-    These are the same layout, and channels moved last, each also without axes of size one. The layout with time before
-    the batch is tried only if none of them fits.
+    The layouts are the same one, and that with channels moved last, each also without axes of size one. The layout with
+    time before the batch is tried only if none of them fits.
+
+    Args:
+        array: The torch output.
+        shape: The shape of the Keras output.
     """
     found = [array, np.moveaxis(array, 1, -1)] if array.ndim > 2 else [array]
     fitting = [each.reshape(shape) for each in found if _without_ones(each.shape) == _without_ones(shape)]

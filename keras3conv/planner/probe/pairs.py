@@ -98,7 +98,13 @@ def _without_taken_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choi
 
 
 def rest_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """Yield pairs of single tensors in layers that never ran, if each is the only unpaired tensor of its size."""
+    """Yield pairs of single tensors in layers that never ran, if each is the only unpaired tensor of its size.
+
+    Args:
+        torch: The torch side.
+        keras: The Keras side.
+        pairs: The pairs that were found before.
+    """
     pairs = tuple(pairs)
     placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
     counterparts = _counterparts(torch, keras, pairs)
@@ -116,7 +122,13 @@ def rest_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
 
 
 def _counterparts(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> dict[str, set[str]]:
-    """Return, for each tensor of a paired layer, the paths of all tensors of the layers that it is paired with."""
+    """Return, for each tensor of a paired layer, the paths of all tensors of the layers that it is paired with.
+
+    Args:
+        torch: The torch side.
+        keras: The Keras side.
+        pairs: The pairs so far.
+    """
     siblings = {
         tensor.path: layer.tensors for view in (torch, keras) for layer in view.layers for tensor in layer.tensors
     }
@@ -133,8 +145,13 @@ def _counterparts(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> 
 def _may_correspond(torch: TensorRef, keras: TensorRef, counterparts: Mapping[str, set[str]]) -> bool:
     """Return whether two tensors may correspond: their layers are paired with each other, or one layer is unpaired.
 
-    A tensor of an unpaired layer may correspond to one of a paired layer: an output head, to the embedding that it
-    reverses.
+    An unpaired layer may have a tensor of a paired one: the output head that reverses an embedding has the table of the
+    embedding.
+
+    Args:
+        torch: The torch tensor.
+        keras: The Keras tensor.
+        counterparts: For each tensor of a paired layer, the tensors of the layers that it is paired with.
     """
     of_torch, of_keras = counterparts.get(torch.path), counterparts.get(keras.path)
     return of_torch is None or of_keras is None or (keras.path in of_torch and torch.path in of_keras)

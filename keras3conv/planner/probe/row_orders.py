@@ -186,7 +186,12 @@ def rotary_orders(sizes: set[int], integers: frozenset[int]) -> Iterator[Callabl
 
 
 def _plausible(number: int, integers: frozenset[int]) -> list[int]:
-    """Return the divisors of a number except 1; divisors and quotients that the configuration contains come first."""
+    """Return the divisors of a number except 1; divisors and quotients that the configuration contains come first.
+
+    Args:
+        number: The number.
+        integers: The integers in the configuration of the torch module.
+    """
     divisors = [count for count in range(2, number + 1) if number % count == 0]
     return sorted(divisors, key=lambda count: count not in integers and number // count not in integers)
 
@@ -213,7 +218,12 @@ def _exchanged(order: tuple[int, ...]) -> RowOrder:
 
 
 def _grouped_orders(parts: tuple[int, ...], integers: frozenset[int]) -> Iterator[RowOrder]:
-    """Yield the row orders of grouped-query attention, where a key and a value follow the queries that share them."""
+    """Yield the row orders of grouped-query attention, where a key and a value follow the queries that share them.
+
+    Args:
+        parts: The numbers of rows of query, key and value; nothing is yielded for other parts.
+        integers: The integers in the configuration of the torch module; the number of heads is probably among them.
+    """
     if len(parts) != 3 or parts[1] != parts[2] or parts[0] % parts[1] or parts[0] // parts[1] > _MOST_GROUPED:
         return
     for groups in _plausible(parts[1], integers):

@@ -33,6 +33,12 @@ def run(model: keras.layers.Layer, units: tuple[LayerView, ...], inputs: object,
 
     The model is unchanged afterwards, also after an exception.
 
+    Args:
+        model: The Keras model.
+        units: The views of the layers that can be paired.
+        inputs: The inputs of the model.
+        search: The search for the torch weights.
+
     Returns:
         The calls of the layers, in call order.
 

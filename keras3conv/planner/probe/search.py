@@ -303,9 +303,14 @@ class Search:
         return measurement.returned(output)
 
     def _force(self, call: _LayerCall, ranked: list[RankedCandidate]) -> Any:
-        """Backtrack if an earlier choice may be wrong; else choose the best candidate, unconfirmed.
+        """Backtrack if an earlier choice may be wrong; else choose the best candidate, unconfirmed. Return an output.
 
-        Return the recorded output of the candidate.
+        Args:
+            call: The call of the Keras layer.
+            ranked: The candidates, the best first; none of them reproduced its recorded output.
+
+        Returns:
+            The recorded output of the chosen candidate.
         """
         self._backtrack_unless_input_agrees(call, ranked)
         if len(self.trail.called) - 1 <= self.must_agree:
@@ -360,10 +365,15 @@ class Search:
     def _values_of_each(
         self, keras: LayerView, tensors: Iterable[TensorRef], given: Fingerprint | None
     ) -> dict[str, Array]:
-        """Choose a candidate for each variable separately, and return the values by path.
+        """Choose a candidate for each variable of a layer separately, and return the values by path.
 
-        Later layers prove the choices. The values of variables chosen before are included, because backtracking may
-        have skipped writing them.
+        Later layers prove the choices. The result also has the values of variables that were chosen before, because
+        backtracking may have skipped writing them.
+
+        Args:
+            keras: The Keras layer.
+            tensors: The variables.
+            given: The fingerprint of the layer's first input; None if it has none.
         """
         values: dict[str, Array] = {}
         for tensor in tensors:

@@ -103,6 +103,10 @@ class Trail:
         """Return whether a candidate was not rejected for this layer and no other choice uses its tensors.
 
         If the choice for the layer was pinned, because the search gave up, only the pinned candidate is allowed.
+
+        Args:
+            path: The path of the Keras layer or variable.
+            candidate: The candidate.
         """
         if path in self._pinned:
             return candidate.key == self._pinned[path].candidate.key

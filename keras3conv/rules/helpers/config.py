@@ -126,7 +126,12 @@ def bound(
 
 
 def shape_of(spec: LayerSpec, role: str) -> Shape:
-    """Return the shape of one tensor of a layer; raises `RuleError` if it is unknown."""
+    """Return the shape of one tensor of a layer; raises `RuleError` if it is unknown.
+
+    Args:
+        spec: The layer.
+        role: The name of the tensor in the layer.
+    """
     if role not in spec.shapes:
         raise RuleError(
             f"{spec.kind} needs the shape of its tensor {role}, which is unknown; build the model by one call, or "

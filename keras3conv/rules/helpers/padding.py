@@ -117,7 +117,12 @@ def _same_pads(kernel_size: Shape, dilation: Shape) -> Pads:
 
 
 def _is_same(config: Config, rank: int) -> bool:
-    """Return whether the padding of a torch convolution equals Keras' padding="same"."""
+    """Return whether the padding of a torch convolution equals Keras' padding="same".
+
+    Args:
+        config: The configuration of the torch convolution.
+        rank: The number of spatial axes.
+    """
     if isinstance(config["padding"], str):
         return bool(config["padding"] == "same")
     totals = reach(config["kernel_size"], ints(config["dilation"], rank))

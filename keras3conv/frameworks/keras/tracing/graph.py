@@ -213,7 +213,7 @@ class _Tracer:
         )
 
     def created(self, name: str, arguments: Mapping[str, Any], tensor: Any) -> Any:
-        """Add a node for a tensor that was created from sizes, and return its symbolic tensor."""
+        """Add a node for a tensor that was created from sizes ("ones"), and return the symbolic tensor for it."""
         if self.shapes_only or not self.creations:
             return tensor
         symbol = keras.KerasTensor(tuple(tensor.shape), dtype=keras.backend.standardize_dtype(tensor.dtype))

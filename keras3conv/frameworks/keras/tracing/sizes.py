@@ -101,7 +101,12 @@ class Sizes:
             margin *= 2
 
     def number(self, symbol: str, which: int) -> int:
-        """Return the number of a dynamic size in the first (0) or the second (1) trace."""
+        """Return the number of a dynamic size in the first (0) or the second (1) trace.
+
+        Args:
+            symbol: The name of the dynamic size.
+            which: 0 for the first trace, 1 for the second.
+        """
         return _NUMBERS[symbol][which] + (0 if symbol == "batch" else self.margin)
 
     def structure(self, which: int) -> Any:
@@ -133,6 +138,13 @@ class Sizes:
 
 def at_accepted_sizes(sizes: Sizes, trace: Callable[[Sizes], T]) -> tuple[Sizes, T]:
     """Trace a model with the first numbers that it accepts: one that crops its input needs larger ones.
+
+    Args:
+        sizes: The inputs of the model with their dynamic sizes.
+        trace: Traces the model with the numbers of given sizes, and returns the result.
+
+    Returns:
+        The sizes with the accepted numbers, and the result of the trace.
 
     Raises:
         ModelError: The model accepts none; the error is that of the first numbers.

@@ -65,6 +65,11 @@ def _added_and_cropped(config: Config, strides: Shape, rank: int) -> tuple[Shape
 
     Keras' output_padding must be less than the stride. If torch's is larger (with a dilation), less is cropped at the
     end instead.
+
+    Args:
+        config: The configuration of the torch convolution.
+        strides: Its strides.
+        rank: The number of spatial axes.
     """
     wanted, padding = ints(config["output_padding"], rank), ints(config["padding"], rank)
     added = tuple(min(extra, stride - 1) for extra, stride in zip(wanted, strides, strict=True))

@@ -29,7 +29,7 @@ def kernel_mapping(transform: Transform) -> WeightMapping:
 
 
 def linear(inputs: int, outputs: int, bias: bool) -> LayerSpec:
-    """Return the specification of a torch Linear of these sizes."""
+    """Return the specification of a torch Linear with these numbers of inputs and outputs, with or without a bias."""
     return LayerSpec(
         kind="torch.nn.Linear", config={"in_features": inputs, "out_features": outputs, "bias": bool(bias)}
     )

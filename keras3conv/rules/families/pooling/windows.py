@@ -40,7 +40,12 @@ def _of_rank(fields: Fields, rank: int) -> Fields:
 
 
 def _geometry(config: Config, rank: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Return kernel size, stride and padding of a torch pooling layer for every axis."""
+    """Return kernel size, stride and padding of a torch pooling layer for every axis.
+
+    Args:
+        config: The configuration of the torch layer.
+        rank: The number of spatial axes.
+    """
     kernel, padding = ints(config["kernel_size"], rank), ints(config["padding"], rank)
     return kernel, ints(config["stride"] or kernel, rank), padding
 
@@ -68,6 +73,10 @@ def _max_is_stock(config: Config, *, rank: int) -> bool:
     """Return whether Keras' MaxPooling can compute the same as this torch layer.
 
     It can if there is no dilation, no indices are returned, and no window lies in the padding alone.
+
+    Args:
+        config: The configuration of the torch layer.
+        rank: The number of spatial axes.
     """
     inside = all(
         not more or more < size - pad
@@ -187,6 +196,10 @@ def _average_is_stock(config: Config, *, rank: int) -> bool:
     """Return whether Keras' AveragePooling can compute the same as this torch layer.
 
     It can if the padding counts as values or is absent, and the output size is not rounded up.
+
+    Args:
+        config: The configuration of the torch layer.
+        rank: The number of spatial axes.
     """
     kernel, strides, padding = _geometry(config, rank)
     if config["ceil_mode"] and set(strides) != {1}:
@@ -236,6 +249,11 @@ def _same_padding_arguments(pool: LayerSpec, kernel: tuple[int, ...], strides: t
     """Return the AvgPool arguments for Keras' padding="same", in which the padding does not count as values.
 
     If Keras pads more at the end, ceil_mode adds the missing part, provided that there is a stride.
+
+    Args:
+        pool: The Keras pooling layer.
+        kernel: The size of the windows.
+        strides: The strides of the windows.
     """
     axes = _keras_pads(pool, kernel, strides)
     extra = [end - start for start, end in axes]

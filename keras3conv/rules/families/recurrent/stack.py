@@ -67,7 +67,12 @@ def rnn_config(cells: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def serialised(name: str, config: Config) -> dict[str, Any]:
-    """Return a Keras layer in the serialised form that a layer around it stores."""
+    """Return a Keras layer in the serialised form that a layer around it stores.
+
+    Args:
+        name: The class name: "LSTMCell".
+        config: The constructor arguments.
+    """
     return {"module": "keras.layers", "class_name": name, "config": dict(config), "registered_name": None}
 
 

@@ -15,7 +15,12 @@ PAD_LAYER = "keras3conv.frameworks.keras.layers.Pad"
 
 
 def axes_of(config: Config, rank: int) -> Pads:
-    """Return the padding at the start and the end of each spatial axis, in Keras' order."""
+    """Return the padding at the start and the end of each spatial axis, in Keras' order.
+
+    Args:
+        config: The configuration of the torch padding layer.
+        rank: The number of spatial axes.
+    """
     numbers = ints(config["padding"], 2 * rank)
     return tuple((numbers[2 * axis], numbers[2 * axis + 1]) for axis in reversed(range(rank)))
 
@@ -53,7 +58,12 @@ def _zero_pad_to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _crop_to_keras(config: Config, *, rank: int) -> LayerSpecs:
-    """Return a Keras padding layer, if needed, followed by a cropping layer."""
+    """Return a Keras padding layer, if needed, followed by a cropping layer.
+
+    Args:
+        config: The configuration of the torch padding layer, which has a negative number.
+        rank: The number of spatial axes.
+    """
     axes = axes_of(config, rank)
     if not _crops(config, rank=rank):
         raise RuleError(f"ZeroPad{rank}d with padding={config['padding']} adds elements, but Cropping{rank}D cannot")
@@ -160,7 +170,12 @@ def _ops_pad_to_torch(layers: LayerSpecs, *, rank: int, name: str, mode: str) ->
 
 
 def _pad_examples(rank: int, **options: Any) -> tuple[Example, ...]:
-    """Return two examples to test the rule: all padding numbers different, and all equal."""
+    """Return two examples to test the rule: all padding numbers different, and all equal.
+
+    Args:
+        rank: The number of spatial axes.
+        options: Further constructor arguments of the torch layer.
+    """
     padding = (1, 2, 0, 3, 2, 1)[: 2 * rank]
     return (
         Example(config={"padding": padding, **options}, inputs=(_SIZES[0][: rank + 2],)),
