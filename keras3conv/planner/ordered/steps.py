@@ -93,7 +93,7 @@ def _numbered(shapes: Sequence[Shape]) -> list[Array]:
 
 
 def _source(found: Array, given: Sequence[Array]) -> int | None:
-    """Return the index in `given` of the array with the numbers of `found`, in any order and shape; None if none has."""
+    """Return the index in `given` of an array with the numbers of `found`, in any order and shape; None if none."""
     values = np.sort(found, axis=None)
     return next((index for index, array in enumerate(given) if np.array_equal(values, array.ravel())), None)
 
