@@ -192,7 +192,7 @@ def _unknown(view: ModelView, path: str, names: Sequence[str]) -> str:
 
 
 def _layers_by_path(view: ModelView) -> dict[str, LayerView]:
-    """Return the layers by path; the model itself, whose path is empty, only if it has tensors of its own."""
+    """Return the layers by path; the model itself, whose path is empty, is among them only if it has own tensors."""
     return {layer.path: layer for layer in units(view, ties=True) if layer.path or layer.tensors}
 
 

@@ -220,5 +220,5 @@ def _nearest_class(name: str, known: frozenset[str]) -> str:
 
 
 def _sizes(layer: LayerView) -> Counter[int]:
-    """Count the floating-point tensors by number of elements, which does not depend on the memory layout."""
+    """Return how many floating-point tensors of a layer have each number of elements; the layout does not matter."""
     return Counter(prod(tensor.shape) for tensor in layer.tensors if tensor.dtype.startswith(("float", "bfloat")))

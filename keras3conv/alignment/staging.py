@@ -122,7 +122,7 @@ class Staging:
             self._apply(mapping, counted=False)  # they are counted when they are written, and in the cache for it
 
     def read(self, path: str) -> Array:
-        """Return the new value of one tensor of the target; the plan has values for it or for a tensor tied to it."""
+        """Return the new value of a target tensor; the plan must have values for it, or for a tensor tied to it."""
         return self.read_together(path)[path]
 
     def read_together(self, path: str) -> dict[str, Array]:
@@ -196,7 +196,7 @@ class Staging:
 
 
 def _untied(path: str) -> tuple[str, ...]:
-    """Return the line of Python that unties a torch parameter: it gets memory of its own."""
+    """Return a line of Python that unties a torch parameter: the parameter gets memory of its own."""
     owner, _, name = path.rpartition(".")
     own = f'torch.nn.Parameter(target.get_parameter("{path}").detach().clone())'
     return (f'target.get_submodule("{owner}").{name} = {own}',)

@@ -247,7 +247,7 @@ def imported(found: Mapping[str, Iterable[str]]) -> dict[str, Any]:
 
 
 def _custom_objects(model: keras.layers.Layer) -> Iterator[tuple[str, Any]]:
-    """Yield the custom classes and functions of the layers, and of objects in their attributes, by name."""
+    """Yield the custom classes and functions of the layers, and of objects in their attributes, each after its name."""
     for layer in layers_of(model):
         for value in (layer, *vars(layer).values()):
             part = value if _is_function(value) else type(value)

@@ -298,6 +298,6 @@ def _sources(model: LayerConfig) -> Iterator[tuple[LayerConfig, LayerConfig | No
 
 
 def _shape(layer: LayerConfig) -> Shape:
-    """Return the input shape of a Flatten without the batch axis; empty unless it is fully known."""
+    """Return the input shape of a Flatten layer without the batch axis; empty if a size in it is unknown."""
     shape = layer.inputs[0][1:] if layer.inputs else ()
     return tuple(int(size) for size in shape if size) if all(shape) else ()

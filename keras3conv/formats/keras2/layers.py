@@ -180,7 +180,12 @@ def changed_meaning(class_name: str, given: Config, version: str, *, is_of_tenso
 
 
 def policy_of(value: Any) -> Any:
-    """Return the name of a dtype policy, which Keras 3 accepts as a dtype."""
+    """Return the name of the dtype policy of a layer, which Keras 3 accepts as a dtype.
+
+    Args:
+        value: The dtype in the file: a name, a serialised policy, or None; a value without a policy is returned as it
+            is.
+    """
     config = value.get("config") if isinstance(value, dict) else None
     return config.get("name", value) if isinstance(config, dict) else value
 

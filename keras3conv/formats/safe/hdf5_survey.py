@@ -252,7 +252,7 @@ def _attribute(value: Any, name: str, place: str) -> Attribute:
 
 
 def _text(value: Any) -> str:
-    """Return a text; raise `UnicodeError` for surrogates, with which h5py replaces bytes that are not UTF-8."""
+    """Return a text from HDF5 as str; raise `UnicodeError` if it was not UTF-8, which h5py marks by surrogates."""
     text = value.decode("utf-8") if isinstance(value, bytes) else str(value)
     text.encode("utf-8")
     return text
@@ -297,7 +297,10 @@ def _inspect(node: "h5py.Dataset", path: str, where: str) -> Dataset:
 
 
 def _layout(node: "h5py.Dataset") -> tuple[str, int]:
-    """Return the dtype and the offset of the values if they are contiguous and numpy has exactly their type."""
+    """Return the dtype of a dataset's values and their offset in the file; "" and 0 if they cannot be read directly.
+
+    They can if they are contiguous and numpy has exactly their type.
+    """
     import h5py
 
     offset = node.id.get_offset()

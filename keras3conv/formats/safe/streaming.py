@@ -187,7 +187,7 @@ class _Writer:
             yield buffer.data
 
     def _buffer(self, size: int) -> Array:
-        """Return memory that no unwritten block uses."""
+        """Return memory of this size for a block; it is memory that no unwritten block uses."""
         self.wait(_BUFFERS - 1)
         if len(self._buffers) < _BUFFERS:
             self._buffers.append(np.empty(max(size, _BLOCK), np.uint8))

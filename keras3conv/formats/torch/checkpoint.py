@@ -107,7 +107,7 @@ def is_torchscript(path: Path) -> bool:
 
 
 def _archive(source: Source) -> Stored:
-    """Return the content of a zip archive."""
+    """Return the content of a checkpoint that is a zip archive, the format since torch 1.6."""
     members = scan(source)
     where = str(source.path)
     if message := foreign.archive_message(source.path, members):
@@ -146,7 +146,7 @@ def _archive(source: Source) -> Stored:
 
 
 def _legacy(source: Source) -> Stored:
-    """Return the content of a file in the format before torch 1.6: pickles, then a length and bytes per storage."""
+    """Return the content of a checkpoint in the format before torch 1.6: pickles, then a length and bytes per storage."""
     where = str(source.path)
     limit = min(source.size, pickles.MAX_PICKLE)
     with source.open() as file:

@@ -54,7 +54,7 @@ def values_in(content: Any) -> Iterator[Any]:
 
 
 def first_placeholder(content: Any) -> str:
-    """Return the class of the first object that was not loaded; an empty text if there is none."""
+    """Return the class name of the first object in a checkpoint that was not loaded; an empty text if there is none."""
     return next((value.name for value in values_in(content) if isinstance(value, Placeholder)), "")
 
 

@@ -14,7 +14,7 @@ _OWN = "keras.layers."
 
 
 class Held(keras.layers.Layer):  # type: ignore[misc]
-    """A layer with the name of a parent, that calls the layers inside it.
+    """A layer that calls the layers inside it; it has the name of the layer that contained them in the original model.
 
     Args:
         layers: The layers inside.
@@ -27,7 +27,7 @@ class Held(keras.layers.Layer):  # type: ignore[misc]
         self.inside, self.joined = list(layers), joined
 
     def call(self, inputs: Any) -> Any:
-        """Return the output of the last layer, or the joined outputs."""
+        """Return the output of the last layer, or the joined outputs of all layers if they take the same input."""
         return _called(self.inside, inputs, joined=self.joined)
 
 

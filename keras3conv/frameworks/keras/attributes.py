@@ -11,7 +11,7 @@ from keras3conv.frameworks.keras.tree import named_layers
 
 
 def attribute_paths(model: keras.layers.Layer) -> dict[str, str]:
-    """Return the paths of layers in terms of attributes: "encoder/dense_3" becomes "encoder/project".
+    """Return, by path, the paths of layers in terms of attributes: "encoder/project" for "encoder/dense_3".
 
     Only layers whose names Keras made up are listed, and layers inside them; a name that the user chose is kept.
     """

@@ -98,7 +98,7 @@ class _Windows(_Configured):
         return int(number - 1 if begins_outside else number)
 
     def windows(self, inputs: Any, axis: int, fill: float) -> list[Any]:
-        """Return a list of tensors: the first values of all windows along an axis, the second values, and so on."""
+        """Return a list of tensors: the first values of all windows along an axis, the second ones, ...; pad with `fill`."""
         window, stride, padding, dilation = self.axes[axis - 1]
         size = _size(inputs, axis)
         reach = (self.count(size, axis) - 1) * stride + 1
@@ -300,7 +300,7 @@ class ChannelShuffle(_Configured):
         self.groups = groups
 
     def call(self, inputs: Any) -> Any:
-        """Gather the channels in their new order."""
+        """Return the images with their channels in the new order, by a gather."""
         order = np.arange(_size(inputs, -1)).reshape(self.groups, -1).T.ravel()
         return keras.ops.take(inputs, order, axis=-1)
 

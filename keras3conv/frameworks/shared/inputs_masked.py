@@ -18,13 +18,14 @@ _RANGES = (256, 64, 16, 8, 4)
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """Inputs in which the integers of one array are replaced.
+    """Inputs in which the integers of one array are replaced by integers from 0 to `end`.
 
     Attributes:
-        end: The largest integer; the smallest is 0.
+        end: The largest integer.
         inputs: The inputs.
-        as_mask: The same, with every integer but 0 replaced by 1: a side that returns the same reads them as a mask.
-        negative: The same with the opposite sign; None if the dtype has no sign.
+        as_mask: The same inputs with every integer but 0 replaced by 1. A side that returns the same output for both
+            reads the integers as a mask.
+        negative: The same inputs with the integers negated; None if the dtype has no sign.
     """
 
     end: int
@@ -167,7 +168,10 @@ def padded_at_the_start(given: Inputs, mask_values: Sequence[float]) -> Inputs |
 
 
 def with_masks(given: Inputs) -> Inputs | None:
-    """Return the inputs with a pattern in every input that consists of ones only; None without such an input."""
+    """Return the inputs with a pattern of zeros and ones in every input that consists of ones only: it may be a mask.
+
+    None if there is no such input.
+    """
     sides = [[as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras)]
     changed = [[_pattern(array) for array in side] for side in sides]
     if all(new is None for side in changed for new in side):

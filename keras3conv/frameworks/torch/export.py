@@ -167,7 +167,7 @@ class _Source:
 
 @dataclass
 class _Reader:
-    """The call graph under construction."""
+    """The state of a reader that makes a call graph from a captured module: what it has found so far."""
 
     source: _Source
     names: dict[torch.fx.Node, Any] = field(default_factory=dict)
@@ -316,7 +316,7 @@ class _Reader:
             self.names[target] = self.names[node]
 
     def _layer(self, path: str) -> dict[str, Any]:
-        """Return the class, the configuration and the tensors of a module that is one operator."""
+        """Return the class, the configuration and the tensors of a module that is one operator in the graph, by name."""
         layer = next(layer for layer in self.source.described.layers if layer.path == path)
         paths = {one.tensor.name: stored for stored, one in self.parameters.items()}
         tensors = {

@@ -52,11 +52,11 @@ class Calls:
     calls: list[ModuleCall] = field(default_factory=list)
 
     def of(self, path: str) -> list[ModuleCall]:
-        """Return the calls of a module."""
+        """Return the calls of the module with this path."""
         return [call for call in self.calls if call.path == path]
 
     def inside(self, path: str) -> Iterator[ModuleCall]:
-        """Yield the first call of each module that a module calls itself."""
+        """Yield the first call of each module that the module with this path calls directly."""
         seen: set[str] = set()
         for call in self.calls:
             if call.caller == path and call.path not in seen:
@@ -93,7 +93,11 @@ def recorded_calls(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, 
 
 
 def registered_modules(described: ModelView) -> dict[str, LayerView]:
-    """Return the submodules for which the user has registered a rule, by path."""
+    """Return the layers for which the user has registered a rule, by path.
+
+    Args:
+        described: The view of the module, with configurations.
+    """
     layers = (layer for layer in described.layers if layer.path)
     return {
         layer.path: layer

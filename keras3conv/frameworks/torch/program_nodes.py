@@ -45,7 +45,7 @@ def dropout_places(exported: ExportedProgram) -> Iterator[tuple[torch.fx.Node, P
 
 
 def bound_arguments(node: torch.fx.Node) -> dict[str, Any]:
-    """Return the given arguments of an operator by name."""
+    """Return the arguments that a node gives to its operator, by parameter name."""
     schema = getattr(node.target, "_schema", None)
     if schema is None:
         return {}

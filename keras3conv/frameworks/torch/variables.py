@@ -114,7 +114,7 @@ def _tree(file: str) -> ast.Module:
 
 @lru_cache(maxsize=256)
 def _statements(file: str) -> Mapping[int, ast.stmt]:
-    """Return the innermost statement at each line of a file."""
+    """Return the statement at each line of a Python file; of nested statements, the innermost."""
     found: dict[int, ast.stmt] = {}
     for node in ast.walk(_tree(file)):  # breadth first: an inner statement comes after the one around it
         if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Return | ast.Expr):

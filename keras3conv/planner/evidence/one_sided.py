@@ -32,7 +32,11 @@ def bare_normalizations(view: ModelView) -> tuple[LayerView, ...]:
 def fitting_one_sided(unmatched: Unmatched) -> Iterator[Group]:
     """Yield the groups of layers that fit each other, except that one side has a parameter that the other side lacks.
 
-    First that parameter may only be a bias, then also the scale of a normalisation.
+    First the groups are yielded in which this parameter is a bias, then those in which it may also be the scale of a
+    normalisation.
+
+    Args:
+        unmatched: The layers that are in no pair yet.
     """
     done: dict[Side, set[str]] = {"torch": set(), "keras": set()}
     for scales in (False, True):

@@ -37,7 +37,10 @@ _EVIDENCE = Evidence(
 def packed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
     """Yield the pairs of a packed layer (query, key and value in one) on one side with its parts on the other.
 
-    They are found by names and shapes. If several packed layers fit as many groups of parts, they are paired in order.
+    Names and shapes decide. If several packed layers fit as many groups of parts, they are paired in order.
+
+    Args:
+        unmatched: The layers that are in no pair yet.
     """
     keras = unmatched.keras_layers
     if any(_ATTENTION in layer.kinds for layer in unmatched.torch_layers):  # a weight file does not store the class

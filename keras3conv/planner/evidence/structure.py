@@ -53,7 +53,15 @@ class Group:
     rules: Mapping[tuple[Side, str], Sequence[str]]
 
     def rule_for(self, torch: LayerView, keras: LayerView) -> Rule | None:
-        """Return the first rule that applies to both layers; None if their configurations exclude every rule."""
+        """Return the first rule that applies to both layers, of those by which they fit.
+
+        Args:
+            torch: A torch layer of the group.
+            keras: A Keras layer of the group.
+
+        Returns:
+            The rule; None if the configurations of the layers exclude every rule.
+        """
         common = set(self.rules["torch", torch.path])
         return next((find(name) for name in self.rules["keras", keras.path] if name in common), None)
 
@@ -61,8 +69,11 @@ class Group:
 def fitting(unmatched: Unmatched) -> Iterator[Group]:
     """Yield the groups of layers that fit by class and by tensor shapes, in the order of the torch layers.
 
-    A layer may have several keys (class with shapes), because a weight file does not store classes. It joins the group
-    of its first key that a layer of the other side has.
+    A layer may have several keys (class with shapes), because a weight file does not store classes. The layer joins the
+    group of its first key that a layer of the other side has, too.
+
+    Args:
+        unmatched: The layers that are in no pair yet.
     """
     yield from _groups(unmatched, torch_keys(unmatched.torch_layers), keras_keys(unmatched.keras_layers))
 

@@ -174,7 +174,7 @@ def _keras_entries(keras: ModelView) -> list[Entry]:
 
 
 def _outermost(view: ModelView) -> list[LayerView]:
-    """Return the layers with tensors; of a container for which a rule exists only the container, not its layers."""
+    """Return the layers with tensors, except layers inside a container for which a rule exists: it stands for them."""
     layers = units(view)
     own = {layer.path: len(layer.tensors) for layer in view.layers}
     wholes = [layer for layer in layers if len(layer.tensors) > own[layer.path]]

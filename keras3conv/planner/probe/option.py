@@ -35,13 +35,13 @@ class TensorSlice:
     storage: str = ""
 
     def take(self, array: Array) -> Array:
-        """Return the slice of the values of the whole tensor."""
+        """Return the part of a whole tensor's values that belongs to this slice."""
         if array.ndim == 0:
             return array
         return array[(slice(None),) * self.axis + (slice(self.start, self.stop),)]
 
     def overlaps(self, other: "TensorSlice") -> bool:
-        """Return whether two slices may have elements in common."""
+        """Return whether this slice and another one may have elements in common."""
         return self.path == other.path and (
             self.axis != other.axis or (self.start < other.stop and other.start < self.stop)
         )

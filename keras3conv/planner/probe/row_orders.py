@@ -80,7 +80,12 @@ class RowOrders:
     rotated: Callable[[int], RowOrder | None] | None = None
 
     def of(self, torch: str, rows: int) -> RowOrder | None:
-        """Return the order to assume for the rows of a torch layer's weight; None if it is the same in Keras."""
+        """Return the order to assume for the rows of a torch layer's weight; None if it is the same in Keras.
+
+        Args:
+            torch: The path of the torch layer.
+            rows: The number of rows.
+        """
         order = self.fused.get(without_numbers(torch))
         if order and order.fits((rows,)):  # another layer with the same name but for numbers may have other rows
             return order

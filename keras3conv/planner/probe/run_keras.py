@@ -78,7 +78,11 @@ class _Nan:
     suspect: str = ""
 
     def reached(self, path: str) -> "_Nan":
-        """Return the updated record after this layer received or returned NaN although torch had none."""
+        """Return the updated record after a layer received or returned NaN although torch had none.
+
+        Args:
+            path: The path of the layer.
+        """
         return self if self.path else _Nan(self.suspect or path, self.suspect)
 
 

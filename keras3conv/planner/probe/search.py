@@ -355,7 +355,7 @@ class Search:
         return output.returned
 
     def _fits_each_variable(self, call: _LayerCall) -> bool:
-        """Return whether there are candidates for each single variable of a layer."""
+        """Return whether there are candidates for each single variable of the called layer."""
         tensors = (tensor for tensor in call.keras.tensors if not tensor.is_seed)
         return all(self.ranking.rank_for_variable(call.keras, tensor, call.given) for tensor in tensors)
 

@@ -245,7 +245,11 @@ class Trail:
     def _give_up(self, failure: _Failure) -> Choice:
         """Pin the choices that were open when the layer first disagreed: they become final.
 
-        Return the first of these choices; the run is repeated from there.
+        Args:
+            failure: The layer that does not agree, with these choices.
+
+        Returns:
+            The first of these choices; the run is repeated from there.
         """
         self._failure = None
         self._rejected.clear()
@@ -256,7 +260,11 @@ class Trail:
     def _forget_from(self, first: Choice) -> int:
         """Remove a choice and all later choices from the record.
 
-        Return the number of the innermost call that was running when the choice was made and is still running.
+        Args:
+            first: The choice.
+
+        Returns:
+            The number of the innermost call that was running when the choice was made and is still running.
         """
         paths = list(self.choices)
         for path in paths[paths.index(first.path) :]:

@@ -369,7 +369,7 @@ def _axes(name: str, value: Any) -> Any:
 
 
 def _unwrapped(nested: Any) -> Any:
-    """Return the only element of a list with one element, as Keras 2 does for inputs and outputs."""
+    """Return the only element of a list with one element, and any other value unchanged, as Keras 2 does for inputs."""
     return nested[0] if isinstance(nested, list) and len(nested) == 1 else nested
 
 

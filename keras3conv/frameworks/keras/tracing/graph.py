@@ -228,7 +228,7 @@ class _Tracer:
         return symbol
 
     def drawn(self, name: str) -> None:
-        """Add a problem for a call that draws random numbers in inference mode."""
+        """Add a problem for a call of the random function `name`, which draws random numbers in inference mode."""
         path = self.inside[-1] if self.inside else ""
         self.problems.append(Problem(keras=path, fact=f"{name} {DRAWN}"))
 

@@ -107,7 +107,7 @@ def _output(outputs: Arrays, torch: Config, keras: Config, shape: Shape) -> Arra
 
 
 def _keras_call(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return query, key and value in the order of the Keras layer's arguments, which takes the value before the key."""
+    """Return the inputs (query, key, value) in the order of the Keras layer's arguments: the value before the key."""
     query, key, value = arrays
     return query, value, key
 

@@ -60,7 +60,7 @@ def _cell_by_shapes(spec: LayerSpec, prefix: str) -> dict[str, Any]:
 
 
 def rnn_config(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the configuration of a Keras RNN with these serialised cells."""
+    """Return the configuration of a Keras RNN with these cells, given in serialised form; several are stacked."""
     if len(cells) == 1:
         return {"cell": cells[0]}
     return {"cell": serialised(_STACK, {"cells": cells})}

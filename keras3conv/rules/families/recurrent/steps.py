@@ -40,9 +40,9 @@ _FLAGS = {
 
 
 def _weights(config: Config) -> tuple[WeightMapping, ...]:
-    """Return the mappings of the weights of all cells.
+    """Return the mappings of the weights of all cells of a recurrent torch module of keras3conv.
 
-    The names of the variables of an RNN with one cell are those of a layer with a fixed cell, such as LSTM.
+    A Keras RNN with one cell has the same variable names as a layer with a fixed cell, such as LSTM.
     """
     matrix = Axes("g i -> i g")
     return tuple(
