@@ -146,7 +146,7 @@ def _archive(source: Source) -> Stored:
 
 
 def _legacy(source: Source) -> Stored:
-    """Return the content of a checkpoint in the format before torch 1.6: pickles, then a length and bytes per storage."""
+    """Return the content of a checkpoint in the format before torch 1.6: pickles, then a length and bytes a storage."""
     where = str(source.path)
     limit = min(source.size, pickles.MAX_PICKLE)
     with source.open() as file:

@@ -316,7 +316,7 @@ class _Reader:
             self.names[target] = self.names[node]
 
     def _layer(self, path: str) -> dict[str, Any]:
-        """Return the class, the configuration and the tensors of a module that is one operator in the graph, by name."""
+        """Return the classes, configuration and tensors of a module that is one operator in the graph, by name."""
         layer = next(layer for layer in self.source.described.layers if layer.path == path)
         paths = {one.tensor.name: stored for stored, one in self.parameters.items()}
         tensors = {

@@ -94,7 +94,7 @@ class Sizes:
         return found
 
     def larger(self) -> "Iterator[Sizes]":
-        """Yield the same inputs with larger and larger numbers as dynamic sizes; nothing if only the batch is dynamic."""
+        """Yield the same inputs with larger and larger dynamic sizes; nothing if only the batch size is dynamic."""
         margin = _SMALLEST_MARGIN if self.symbols.keys() - {"batch"} else _LARGEST_MARGIN + 1
         while margin <= _LARGEST_MARGIN:
             yield replace(self, margin=margin)
