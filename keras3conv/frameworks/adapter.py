@@ -193,7 +193,7 @@ class KerasFile:
         return (f"{self.source.name} was saved by Keras {saved.version}",) if saved and saved.version else ()
 
     def _may_be_old(self) -> bool:
-        """Return whether Keras 2 may have saved the file: it exists, and is no index of shards, as Keras 3 writes."""
+        """Return whether Keras 2 may have saved the file: it exists, and is no index of shards as Keras 3 writes it."""
         return os.path.lexists(self.source) and not self.source.name.lower().endswith(".weights.json")
 
     def _of_keras_2(self) -> tuple["Adapter", tuple[Problem, ...]]:

@@ -69,15 +69,16 @@ def random_mask(shape: tuple[int, ...]) -> Array:
 
 
 def padded(array: Array, padding: float | None, *, other: float | None = None, place: int = 0) -> Array:
-    """Return a batch of sequences with padding at the end of all samples but the first, to different lengths.
+    """Return a batch of sequences with padding at the end of all samples but one, to different lengths.
 
     The padding value occurs nowhere else, as in real inputs, because a module may count the steps by it.
 
     Args:
-        array: Tokens of shape (batch, steps), or steps of features; of one sample, this one is padded.
+        array: The sequences: tokens of shape (batch, steps), or features of shape (batch, steps, features). A single
+            sample is padded.
         padding: The value that the model masks; None if it masks nothing.
-        other: The value that replaces an accidental padding value; by default 1, or 0.
-        place: The place of the input among several: each leaves another sample without padding.
+        other: The value that replaces the padding value where the array has it by chance; by default 1, or 0.
+        place: The number of the input among several; it determines which sample has no padding.
     """
     if padding is None or array.ndim < 2:
         return array

@@ -41,13 +41,16 @@ def both_signs(given: Inputs) -> Inputs:
 
 
 def with_more_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | None:
-    """Return small inputs repeated with several scale factors, so that many values lie between two bounds.
+    """Return small inputs repeated with several scale factors, so that some values lie between any two bounds.
 
-    Return None if there is no batch axis, or if the inputs are large, because these have many values anyway.
+    The bounds are limits of operations, such as those of a clip. Large inputs have many values anyway.
 
     Args:
         given: The inputs of both sides.
         specs: The input specification of the Keras model.
+
+    Returns:
+        The inputs; None if there is no batch axis, or if the inputs are large.
     """
 
     def weakened(array: Array) -> Array:

@@ -230,7 +230,7 @@ def _rule(torch: LayerView, keras: LayerView, *, shapes_may_differ: bool) -> Rul
 
 
 def _require_unknown(torch: LayerView, keras: LayerView) -> None:
-    """Raise `AlignmentError` if rules exist for the layers, but none fits.
+    """Raise `AlignmentError` if there are rules for the class of one of the layers, but none fits both layers.
 
     Pairing such layers by equal shapes would hide a kernel that must be transposed.
     """

@@ -194,7 +194,7 @@ def _families(layers: Iterable[LayerView], variable: TensorRef, parts: int = 1) 
 def has_equal_variables(keras: LayerView, variable: TensorRef, count: int) -> bool:
     """Return whether a Keras layer has at least `count` variables of the size of `variable`.
 
-    They may be slices of one torch tensor.
+    Such variables may be slices of one torch tensor.
     """
     sizes = [size_of(tensor.shape) for tensor in keras.tensors if not tensor.is_seed]
     return sizes.count(size_of(variable.shape)) >= count

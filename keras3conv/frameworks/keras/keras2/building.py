@@ -364,7 +364,12 @@ def _operated(call: Applied) -> Any:
 
 
 def _axes(name: str, value: Any) -> Any:
-    """Return a list of axes as a tuple, and any other argument unchanged."""
+    """Return an argument of a layer as Keras 3 takes it: a list of axes as a tuple, any other argument unchanged.
+
+    Args:
+        name: The name of the argument: "axis".
+        value: Its value in the file.
+    """
     return tuple(value) if name == "axis" and isinstance(value, list) else value
 
 

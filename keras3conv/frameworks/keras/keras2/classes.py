@@ -24,9 +24,9 @@ keras.saving.register_keras_serializable("keras3conv")(hard_sigmoid_of_keras_2)
 
 
 class _MasksOfKeras2:
-    """Merges masks as Keras 2 does: a step counts if every input that has a mask counts it.
+    """Merges masks as Keras 2 does: a step is kept if it is True in every mask; inputs without a mask do not matter.
 
-    In Keras 3 it counts if one input counts it, and an input without a mask removes the masks of the others.
+    In Keras 3 a step is kept if it is True in one mask, and an input without a mask removes the masks of the others.
     """
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
@@ -39,7 +39,7 @@ class _MasksOfKeras2:
 
 
 class _ConcatenatedMasksOfKeras2:
-    """Concatenates masks as Keras 2 does: a step counts if all features of all inputs count; in Keras 3 if any does."""
+    """Concatenates masks as Keras 2 does: a step is kept if it is True in all masks; in Keras 3, if it is in any."""
 
     axis: int
 
