@@ -169,9 +169,9 @@ def _prefixes(path: str) -> Iterator[str]:
 
 
 def _with_wholes(layers: list[LayerView]) -> tuple[LayerView, ...]:
-    """Insert layers that have variables only in sublayers (such as LSTM, MultiHeadAttention) before these sublayers.
+    """Return the layers, with those inserted that have variables only in sublayers (such as LSTM, MultiHeadAttention).
 
-    The class of such a layer follows from the name of its group in the file.
+    Each is inserted before its sublayers. Its class follows from the name of its group in the file.
     """
     paths = {layer.path for layer in layers}
     result = []

@@ -42,7 +42,7 @@ def check_path(path: str) -> None:
 class Declarations:
     """Declares datasets in a new file; their values are written later, into the byte ranges that HDF5 reserves.
 
-    A dataset is contiguous, and has no timestamp. bfloat16 is marked by an attribute, as Keras does it.
+    A dataset is contiguous, and has no timestamp. A dataset of bfloat16 gets the attribute with which Keras marks it.
     """
 
     def __init__(self, file: "h5py.File") -> None:

@@ -117,7 +117,12 @@ class Flattened:
         self._alive: list[object] = []
 
     def note(self, source: Any, result: Any) -> None:
-        """Record the shape before the flatten of `result`: a reshape of `source`, or computed from it elementwise."""
+        """Record the shape that `result` had before its flatten.
+
+        Args:
+            source: A tensor.
+            result: A reshape of `source` to two axes, or a tensor computed from it elementwise; others are ignored.
+        """
         given, made = _shape(source), _shape(result)
         if not given or made is None or len(made) != 2 or given[0] != made[0]:
             return

@@ -222,7 +222,7 @@ def _same_names(group: Group) -> Iterator[Pair]:
 def _same_last_names(group: Group) -> Iterator[Pair]:
     """Yield the pairs of layers whose paths end with the same word, if no other layer of the group has this word.
 
-    It is for weight files that store the tensors in no meaningful order.
+    This helps with weight files that store the tensors in no meaningful order.
     """
     torch = _labelled(group.torch_layers, lambda layer: names.words(layer.path)[-1])
     keras = _labelled(group.keras_layers, lambda layer: names.words(layer.path)[-1])

@@ -268,7 +268,7 @@ def _known(layer: LayerView, side: Side) -> bool:
 
 
 def _without_unknown_config(layer: LayerView) -> LayerView:
-    """Return the layer, but without its configuration if no rule exists for its class and could read it."""
+    """Return the layer, without its configuration if there is no rule for its class, which could read it."""
     return layer if _known(layer, "torch") else replace(layer, config=None)
 
 

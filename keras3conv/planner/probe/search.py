@@ -47,7 +47,7 @@ _MOST_FORCED_ALTERNATIVES = 4
 
 
 class Abandoned(BaseException):  # not an Exception: Keras would catch it and raise a different one
-    """Abort a run of the Keras model: a layer that agreed with torch in an earlier run differs now."""
+    """Aborts a run of the Keras model, because a layer that agreed with torch in an earlier run differs now."""
 
 
 OUTPUTS = "the outputs"

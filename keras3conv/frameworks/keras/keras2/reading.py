@@ -73,7 +73,11 @@ class _Stored:
         return archive_file.datasets(self._path) if self._path.suffix == ".keras" else weights_h5.datasets(self._path)
 
     def shapes(self, layer: str) -> Mapping[str, Shape]:
-        """Return the shapes of the weights of a layer by role; in an archive, the first weight counts as the kernel."""
+        """Return the shapes of the weights of a layer by role; in an archive, the first weight counts as the kernel.
+
+        Args:
+            layer: The name of the layer in the file.
+        """
         if not self._is_archive:
             return {
                 role_of(name): array.shape

@@ -56,6 +56,10 @@ def _repeat_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
     """Return the torch Upsample for a Keras UpSampling layer.
 
     Bilinear interpolation is the same in both frameworks. Bicubic interpolation differs, so a `RuleError` is raised.
+
+    Args:
+        layers: The Keras layers; the last one is the UpSampling.
+        rank: The number of spatial axes.
     """
     keras = last(layers).config
     mode = keras.get("interpolation", "nearest")
