@@ -49,7 +49,7 @@ class Staging:
 
     @cached_property
     def _mapped_name_of(self) -> dict[str, str]:
-        """Return a path with values in the plan, by the memory of the target tensor; a tied tensor has several paths."""
+        """Return a path with values in the plan, by the memory of the target tensor: a tied tensor has several."""
         return {tensor.storage: tensor.path for tensor in self.target.tensors() if tensor.path in self._mapping_of}
 
     def has(self, tensor: TensorRef) -> bool:
