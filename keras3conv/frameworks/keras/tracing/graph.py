@@ -238,7 +238,14 @@ class _Tracer:
         return layer(*args, training=False) if layer._call_has_training_arg else layer(*args)
 
     def on_layer(self, original: Original, layer: Any, args: Any, kwargs: Any) -> Any:
-        """Handle a symbolic call of a layer: add one node if a rule knows it, else a node for each call inside it."""
+        """Handle a symbolic call of a layer: add one node if a rule knows it, else a node for each call inside it.
+
+        Args:
+            original: The `__call__` of the layer.
+            layer: The layer.
+            args: The positional arguments of the call.
+            kwargs: The keyword arguments of the call.
+        """
         if self.shapes_only:
             return original(layer, *args, **kwargs)
         path = self.paths.get(id(layer), layer.name)
