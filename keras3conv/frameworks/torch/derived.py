@@ -150,7 +150,7 @@ def _parametrized(path: str, child: nn.Module) -> Iterator[Derived]:
 
 
 def _hooked(path: str, child: nn.Module) -> Iterator[Derived]:
-    """Yield the weights of the module `child` at `path` that weight norm or spectral norm of `torch.nn.utils` computes."""
+    """Yield the weights of the module `child` at `path` that `weight_norm` or `spectral_norm` computes in a hook."""
     for hook in child._forward_pre_hooks.values():
         if not isinstance(hook, WeightNorm | SpectralNorm):
             continue
@@ -201,7 +201,7 @@ def _assign_kernel(path: str, child: nn.Module, value: torch.Tensor) -> None:
 
 
 def _plain(path: str, child: nn.Module) -> str:
-    """Return a line of Python that replaces the convolution at `path`, whose kernel is computed, by a plain convolution."""
+    """Return a line of Python that replaces the convolution at `path`, whose kernel is computed, by a plain one."""
     names = ("stride", "padding", "dilation", "groups")
     settings = ", ".join(f"{name}={getattr(child, name)!r}" for name in names)
     sizes = f"{child.in_channels}, {child.out_channels}, {child.kernel_size}"
@@ -221,7 +221,7 @@ def _assign_hooked(hook: WeightNorm | SpectralNorm, child: nn.Module, names: lis
 
 
 def _refresh(hook: WeightNorm | SpectralNorm, child: nn.Module) -> None:
-    """Compute the weight of a module with a hook, and store it in the attribute where the hook stores it before a call."""
+    """Compute the weight of a module with a hook; store it in the attribute where the hook does before a call."""
     with torch.no_grad():
         setattr(child, hook.name, _computation(hook, child)())
 
@@ -249,7 +249,7 @@ def _computation(hook: WeightNorm | SpectralNorm, child: nn.Module) -> Callable[
 def _assignment(
     path: str, child: nn.Module, name: str, steps: parametrize.ParametrizationList
 ) -> Callable[[torch.Tensor], None]:
-    """Return the function that writes a value for the computed weight `name`: exact for weight norm and spectral norm."""
+    """Return the function that writes a value for the computed weight `name`: exact for weight and spectral norm."""
     step, own = steps[0] if len(steps) == 1 else None, dict(named_tensors(steps))
 
     def assign(value: torch.Tensor) -> None:
