@@ -201,7 +201,14 @@ class Problem:
 
     @classmethod
     def on(cls, side: str, path: str, fact: str, fixes: tuple[str, ...] = ()) -> "Problem":
-        """Create a problem that concerns one side only; `side` is "torch" or "keras"."""
+        """Create a problem that concerns one side only; `side` is "torch" or "keras".
+
+        Args:
+            side: The side.
+            path: The path of the layer or tensor on this side.
+            fact: What is wrong, in words.
+            fixes: The calls that fix it.
+        """
         if side == "torch":
             return cls(torch=path, fact=fact, fixes=fixes)
         return cls(keras=path, fact=fact, fixes=fixes)

@@ -37,7 +37,7 @@ class Collapsed:
 
 @dataclass(frozen=True, kw_only=True)
 class _Block:
-    """Rows (tuples of paths) that are printed as one line.
+    """Rows (tuples of paths) that are printed as one line; this is not a block of a model.
 
     Attributes:
         cells: The numbers (or ranges of numbers) in the paths, in order.
@@ -51,7 +51,7 @@ class _Block:
 
 
 def collapse(rows: Sequence[tuple[str, ...]], keys: Sequence[Hashable] | None = None) -> list[Collapsed]:
-    """Collapse rows of paths that differ only in consecutive numbers.
+    """Collapse rows of paths that differ only in consecutive numbers, so that each line stands for several rows.
 
     Args:
         rows: The rows, each a tuple of paths.
@@ -83,21 +83,35 @@ def collapse(rows: Sequence[tuple[str, ...]], keys: Sequence[Hashable] | None = 
 
 
 def collapse_problems(problems: Sequence[Problem]) -> list[Problem]:
-    """Collapse problems with the same fact about layers that differ only in numbers; keep the fixes of the first."""
+    """Collapse problems with the same fact about layers that differ only in numbers; return one problem for each line.
+
+    A collapsed problem has the fixes of the first of its problems.
+    """
     keys = [(problem.fact, bool(problem.torch), bool(problem.keras)) for problem in problems]
     lines = collapse([(problem.torch, problem.keras) for problem in problems], keys)
     return [replace(problems[line.places[0]], torch=line.paths[0], keras=line.paths[1]) for line in lines]
 
 
 def _merged(blocks: list[_Block]) -> list[_Block]:
-    """Merge blocks (rows printed as one line) along each number position in turn, from the last to the first."""
+    """Merge blocks (rows printed as one line) as far as possible, and return the remaining blocks.
+
+    The blocks have equal text between their numbers. They are merged along each number in turn, the last one first.
+    """
     for position in reversed(range(len(blocks[0].cells))):
         blocks = _merged_along(blocks, position)
     return blocks
 
 
 def _merged_along(blocks: list[_Block], position: int) -> list[_Block]:
-    """Merge runs of blocks in which the number at this position increases by one, and the others by a constant."""
+    """Merge runs of blocks in which the number at this position increases by one, and the others by a constant.
+
+    Args:
+        blocks: Blocks (rows printed as one line) with equal text between their numbers.
+        position: The index of the number in `_Block.cells`.
+
+    Returns:
+        The merged and the unmerged blocks, in the order of their rows.
+    """
     if all(block.cells[position] == blocks[0].cells[position] for block in blocks):
         return blocks
     merged: list[_Block] = []
@@ -111,7 +125,12 @@ def _merged_along(blocks: list[_Block], position: int) -> list[_Block]:
 
 
 def _buckets(blocks: list[_Block], position: int) -> Iterable[list[_Block]]:
-    """Group the blocks by their numbers before this position, so that no other block interrupts a run."""
+    """Group the blocks by their numbers before this position, so that no other block interrupts a run.
+
+    Args:
+        blocks: Blocks (rows printed as one line).
+        position: The index of a number in `_Block.cells`.
+    """
     buckets: dict[tuple[_Cell, ...], list[_Block]] = {}
     for block in blocks:
         buckets.setdefault(block.cells[:position], []).append(block)
@@ -119,7 +138,12 @@ def _buckets(blocks: list[_Block], position: int) -> Iterable[list[_Block]]:
 
 
 def _run(blocks: list[_Block], position: int) -> int:
-    """Return how many of the first blocks can be merged: all steps from one block to the next must be equal."""
+    """Return how many of the first blocks can be merged: all steps from one block to the next must be equal.
+
+    Args:
+        blocks: Blocks (rows printed as one line).
+        position: The index in `_Block.cells` of the number that increases by one.
+    """
     step = _step(blocks[0], blocks[1], position) if len(blocks) > 1 else None
     if step is None:
         return 1
@@ -131,7 +155,13 @@ def _run(blocks: list[_Block], position: int) -> int:
 
 
 def _step(before: _Block, after: _Block, position: int) -> tuple[int, ...] | None:
-    """Return the increase of every number from one block to the next; None if the blocks cannot be merged."""
+    """Return the increase of every number from one block to the next; None if the blocks cannot be merged.
+
+    Args:
+        before: A block (rows printed as one line).
+        after: The next block.
+        position: The index in `_Block.cells` of the number that must increase by one.
+    """
     steps = []
     for first, second in zip(before.cells, after.cells, strict=True):
         if isinstance(first, int) and isinstance(second, int):
@@ -145,10 +175,14 @@ def _step(before: _Block, after: _Block, position: int) -> tuple[int, ...] | Non
 
 
 def _is_exact(block: _Block, steps: Sequence[int]) -> bool:
-    """Return True if a pattern can express the steps.
+    """Return True if a pattern can express the steps from one block to the next.
 
     Two numbers of one path that both increase must be equal, because the second is written `{=}`. No other range may
     stand between them, because `{=}` repeats the nearest range before it.
+
+    Args:
+        block: The first block (rows printed as one line).
+        steps: The increase of each of its numbers.
     """
     leader: dict[int, int] = {}
     closed: set[int] = set()
@@ -168,7 +202,7 @@ def _is_exact(block: _Block, steps: Sequence[int]) -> bool:
 
 
 def _joined(blocks: list[_Block]) -> _Block:
-    """Merge the blocks of a run that `_run` found into one block."""
+    """Return one block that stands for all of these blocks, which `_run` found to be a run."""
     if len(blocks) == 1:
         return blocks[0]
     cells: list[_Cell] = []
@@ -186,7 +220,12 @@ def _joined(blocks: list[_Block]) -> _Block:
 
 
 def _written(template: tuple[tuple[str, ...], ...], cells: tuple[_Cell, ...]) -> tuple[str, ...]:
-    """Return the paths as text, with the cells inserted between the text pieces of the template."""
+    """Return paths as text, with numbers and ranges inserted between the pieces of their text.
+
+    Args:
+        template: For each path, the pieces of its text.
+        cells: The numbers and ranges of all paths, in order.
+    """
     remaining = iter(cells)
     columns = []
     for first, *others in template:

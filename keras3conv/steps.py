@@ -18,7 +18,11 @@ _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """Report the with statement as a step with this name to the listener."""
+    """Report the code in a with statement as a step: tell the listener, if there is one, when it starts and ends.
+
+    Args:
+        name: The name of the step.
+    """
     listener = _listener.get()
     if listener is None:
         yield
@@ -32,7 +36,13 @@ def step(name: str) -> Iterator[None]:
 
 
 def report_fraction(name: str, done: int, total: int) -> None:
-    """Report the finished fraction of a step to the listener as a text that replaces the step's name: "write: 40%"."""
+    """Report the finished fraction of a step to the listener as a text that replaces the step's name: "write: 40%".
+
+    Args:
+        name: The name of the step.
+        done: What is finished, in any unit.
+        total: What there is to do, in the same unit.
+    """
     listener = _listener.get()
     if listener is not None:
         listener(f"{name}: {done / max(total, 1):.0%}", None)

@@ -42,7 +42,12 @@ def folded(text: str, width: int | None = None, *, before: int = 0) -> str:
 
 
 def _fix(line: str, width: int) -> list[str]:
-    """Return a line to paste; two that are too long together stand below each other."""
+    """Return the line or lines to print for a line to paste.
+
+    Args:
+        line: A call, or two alternatives separated by "or"; these become two lines if they do not fit on one.
+        width: The width of the terminal.
+    """
     first, separator, second = line.partition(_OR)
     return [first, f"or    {second}"] if separator and len(line) > width else [line]
 
@@ -76,7 +81,12 @@ def fitted_table(names: Sequence[str], rows: Sequence[Sequence[str]], width: int
 
 
 def _widths(rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Return the widths of the columns; the widest column is narrowed first."""
+    """Return the widths of the columns of a table; the widest column is narrowed first.
+
+    Args:
+        rows: The rows of the table, the names of the columns included.
+        width: The width that the table should have.
+    """
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > _LEAST:
         widths[widths.index(max(widths))] -= 1
@@ -91,5 +101,5 @@ def _lines(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 def _cell(cell: str, width: int) -> list[str]:
-    """Return the lines of a cell; a name is broken only if it does not fit on a line of its own."""
+    """Return a cell as lines of at most `width` characters; a word is broken only if it is longer than that."""
     return wrap(cell, width, break_on_hyphens=False) or [""]

@@ -74,9 +74,15 @@ def audit(
 
 
 def _layer(layers: Mapping[str, LayerView], paths: Iterable[str], side: Side) -> LayerView | None:
-    """Return the layer with this path; None if no path is known.
+    """Return the layer with one of these paths; None if no path is known.
 
-    Several layers are combined into one, in which the role of a tensor starts with the number of its layer: "0.weight".
+    If several paths are known, their layers are combined into one, in which the role of a tensor starts with the number
+    of its layer: "0.weight".
+
+    Args:
+        layers: The layers of one side, by path.
+        paths: The paths of a pair on this side.
+        side: This side.
     """
     found = [layers[path] for path in paths if path in layers]
     if len(found) > 1:
@@ -143,7 +149,7 @@ def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldP
 
 
 def _translated_back(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]:
-    """Return the torch fields for a Keras layer, and the additional layers that torch needs, as code.
+    """Return the torch fields for a Keras layer, and the layers that torch needs in addition, as code.
 
     Both are empty if the rule cannot translate the Keras layer.
     """
@@ -158,7 +164,12 @@ def _translated_back(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]
 
 
 def _beside_in_keras(rule: Rule, config: Config) -> str:
-    """Return, as code, the layers that Keras needs beside the one with the weights; empty if these are several."""
+    """Return, as code, the layers that Keras needs beside the one with the weights; empty if none.
+
+    Args:
+        rule: The rule; if it is for several Keras layers with weights, the result is empty.
+        config: The configuration of the torch layer.
+    """
     if rule.keras_count != 1:
         return ""
     specs = rule.to_keras(config)
@@ -171,14 +182,24 @@ def _fields_of_each(specs: LayerSpecs) -> dict[str, Any]:
 
 
 def _numbered_fields(config: Config, number: int) -> dict[str, Any]:
-    """Return the fields of one layer; for several layers, prefix each field with its layer's index: "0.kernel_size"."""
+    """Return the fields in a configuration; of several layers, each with its layer's index before it: "0.kernel_size".
+
+    Args:
+        config: The configuration of a layer; of several layers, the configuration of each by its index.
+        number: The number of layers.
+    """
     if number == 1:
         return dict(config)
     return {f"{place}.{name}": value for place, part in config.items() for name, value in part.items()}
 
 
 def _beside(specs: LayerSpecs, owner: LayerSpec) -> str:
-    """Return, as code, the layers before and after the layer with the weights: "after nn.ZeroPad2d(padding=1)"."""
+    """Return, as code, the layers before and after the layer with the weights: "after nn.ZeroPad2d(padding=1)".
+
+    Args:
+        specs: The layers in sequence.
+        owner: The one of them that has the weights.
+    """
     place = next(number for number, spec in enumerate(specs) if spec is owner)
     texts = []
     for word, others in (("after", specs[:place]), ("before", specs[place + 1 :])):

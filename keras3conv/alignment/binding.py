@@ -31,7 +31,15 @@ _SHOWN_NAMES = 3
 def make_pair(
     rule: Rule, torch: LayerView, keras: LayerView, evidence: Iterable[Evidence], candidates: Iterable[str] = ()
 ) -> Pair:
-    """Return the pair of two layers by a rule that fits them."""
+    """Return the pair of two layers by a rule that fits them.
+
+    Args:
+        rule: The rule.
+        torch: The torch layer.
+        keras: The Keras layer.
+        evidence: The reasons for the pair, to record in it.
+        candidates: The paths of other layers that fit as well, to record in the pair.
+    """
     return Pair(
         torch=torch.path,
         keras=keras.path,
@@ -43,10 +51,15 @@ def make_pair(
 
 
 def _unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Evidence]:
-    """Yield a reason to doubt a pair, if one side flattens the input of the layer and the other model was not run.
+    """Yield a reason to doubt a pair, if one model flattens the input of its layer and the other model was not run.
 
     Whether the rows of the kernel must be permuted depends on the flattened shape in the model that was not run. If all
     flattened sizes are equal, the shapes do not determine it either.
+
+    Args:
+        rule: The rule by which the layers are paired.
+        torch: The torch layer.
+        keras: The Keras layer.
     """
     flattened = torch.run.flattened
     if flattened and keras.run.flattened == flattened and len(set(flattened)) == 1 and flattened[0] > 1:
@@ -179,7 +192,7 @@ def _unknown(view: ModelView, path: str, names: Sequence[str]) -> str:
 
 
 def _layers_by_path(view: ModelView) -> dict[str, LayerView]:
-    """Return the layers by path; the model itself, whose path is empty, only if it has tensors of its own."""
+    """Return the layers by path; the model itself, whose path is empty, is among them only if it has own tensors."""
     return {layer.path: layer for layer in units(view, ties=True) if layer.path or layer.tensors}
 
 
@@ -230,7 +243,12 @@ def _ambiguous(view: ModelView, paths: Iterable[str]) -> Iterator[Problem]:
 
 
 def _tensors_named(view: ModelView, path: str) -> tuple[TensorRef, ...]:
-    """Return the tensors that a path names: the tensor with this path, or else all tensors of the layer with it."""
+    """Return the tensors that a path names: the tensor with this path, or else all tensors of the layer with this path.
+
+    Args:
+        view: The model.
+        path: The path; the result is empty if it is unknown.
+    """
     tensors = tensors_by_path(view)
     return (tensors[path],) if path in tensors else _layers_by_path(view)[path].tensors
 
@@ -239,6 +257,11 @@ def _transform_between(
     torch: Sequence[TensorRef], keras: Sequence[TensorRef], transform: str | Transform | None
 ) -> Transform:
     """Return the transform between two tensors; if `transform` is a pattern or None, derive it from the shapes.
+
+    Args:
+        torch: The torch tensors.
+        keras: The Keras tensors.
+        transform: A transform, which is returned; a pattern such as "1 n d -> n d"; or None.
 
     Raises:
         TransformError: There is no such transform, or several tensors are given without a transform.

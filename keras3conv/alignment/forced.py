@@ -1,8 +1,8 @@
 """Decide whether a plan is forced: the shapes allow only one place for every weight.
 
-Then a difference between the outputs of the two models does not come from the plan, but from the code of the models.
-Where layers have equal shapes, or are fused, such as query, key and value in one, the values of a weight can belong
-elsewhere or have their rows in another order, and only the outputs show it. Such a plan is not forced.
+If a plan is forced, a difference between the outputs of the two models comes from the code of the models, not from the
+plan. A plan is not forced if layers have equal shapes, or are fused, such as query, key and value in one: then the
+values of a weight can belong elsewhere or have their rows in another order, and only the outputs show it.
 """
 
 from collections import Counter

@@ -124,7 +124,7 @@ class Plan(Protocol):
 
 
 def tensors_by_path(view: ModelView) -> dict[str, TensorRef]:
-    """Return a dict from path to tensor."""
+    """Return the tensors of a model by path."""
     return {tensor.path: tensor for tensor in view.tensors()}
 
 

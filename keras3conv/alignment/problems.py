@@ -107,7 +107,13 @@ def first_difference(plan: Plan) -> str:
 
 
 def _pair_before(layer: LayerView, running: Sequence[LayerView], pairs: Mapping[str, Pair]) -> str:
-    """Return a phrase: "after" with the last pair that runs before a layer, or "at the beginning" if none does."""
+    """Return a phrase: "after" with the last pair that runs before a layer, or "at the beginning" if none does.
+
+    Args:
+        layer: The layer.
+        running: The layers of the same side that were called, in call order.
+        pairs: The pair of each paired layer of this side, by its path.
+    """
     for earlier in reversed(running[: running.index(layer)]):
         if earlier.path in pairs:
             pair = pairs[earlier.path]
@@ -139,7 +145,12 @@ def _containers(view: ModelView) -> set[str]:
 
 
 def _free_layers(plan: Plan, view: ModelView) -> list[LayerView]:
-    """Return the layers of both sides without a paired tensor, to be proposed as partners of unpaired layers."""
+    """Return the layers of one side that have tensors, none of them paired: possible partners of unpaired layers.
+
+    Args:
+        plan: The plan.
+        view: The side.
+    """
     mapped = {path for mapping in plan.mappings for path in mapping.names(view.side)}
     return [layer for layer in view.layers if layer.tensors and not mapped & {tensor.path for tensor in layer.tensors}]
 
@@ -184,7 +195,12 @@ def _pairing(side: Side, layer: LayerView, left: list[TensorRef], other: LayerVi
 
 
 def unknown_class(side: Side, layer: LayerView) -> str:
-    """Return the known class with the most similar name if no rule knows the layer's class; else an empty text."""
+    """Return the known class with the most similar name if no rule knows the layer's class; else an empty text.
+
+    Args:
+        side: The side of the layer.
+        layer: The layer.
+    """
     known = known_classes()[0 if side == "torch" else 1]
     if not layer.kinds or known.intersection(layer.kinds):
         return ""
@@ -204,5 +220,5 @@ def _nearest_class(name: str, known: frozenset[str]) -> str:
 
 
 def _sizes(layer: LayerView) -> Counter[int]:
-    """Count the floating-point tensors by number of elements, which does not depend on the memory layout."""
+    """Return how many floating-point tensors of a layer have each number of elements; the layout does not matter."""
     return Counter(prod(tensor.shape) for tensor in layer.tensors if tensor.dtype.startswith(("float", "bfloat")))

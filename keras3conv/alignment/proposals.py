@@ -34,7 +34,12 @@ def call_that_fits(torch: Sequence[TensorRef], keras: Sequence[TensorRef]) -> tu
 
 
 def _moves(given: Shape, wanted: Shape) -> Iterator[Transform]:
-    """Yield the transforms that permute the axes of one shape into the other; axes of size one are added or removed."""
+    """Yield the transforms that permute the axes of one shape into another; axes of size one are added or removed.
+
+    Args:
+        given: The shape of the torch tensor.
+        wanted: The shape of the Keras tensor.
+    """
     sizes = [size for size in given if size != 1]
     if sorted(sizes) != sorted(size for size in wanted if size != 1) or len(sizes) > _MOST_AXES:
         return
@@ -52,7 +57,12 @@ def _pattern(shape: Shape, names: str) -> str:
 
 
 def _joins(given: Sequence[Shape], wanted: Shape) -> Iterator[Transform]:
-    """Yield the transforms that put several tensors into one, along each axis on which their sizes add up."""
+    """Yield the transforms that join several tensors to one, along each axis on which their sizes add up.
+
+    Args:
+        given: The shapes of the tensors to join.
+        wanted: The shape of the joined tensor.
+    """
     for axis in range(min(map(len, given))):
         join = Concat(axis, tuple(shape[axis] for shape in given))
         try:
@@ -63,7 +73,12 @@ def _joins(given: Sequence[Shape], wanted: Shape) -> Iterator[Transform]:
 
 
 def _splits(given: Shape, wanted: Sequence[Shape]) -> Iterator[Transform]:
-    """Yield the transforms that divide one tensor into several: the inverses of those that join them."""
+    """Yield the transforms that divide one tensor into several: the inverses of those that `_joins` yields.
+
+    Args:
+        given: The shape of the tensor to divide.
+        wanted: The shapes of its parts.
+    """
     for transform in _joins(wanted, given):
         inverse = transform.inverse
         if inverse.shapes((given,)) == tuple(wanted):

@@ -33,7 +33,10 @@ def renamed_mappings(torch: LayerView, keras: LayerView) -> tuple[WeightMapping,
 
 
 def _read(rule: Rule, torch: LayerView, keras: LayerView) -> tuple[WeightMapping, ...]:
-    """Return the mappings by a rule; empty if the shapes do not fit, or do not tell the variables apart."""
+    """Return the mappings that a rule gives for two layers; empty if they do not assign every tensor of both layers.
+
+    The rule gives none if the shapes do not fit, or if two variables cannot be told apart by their shapes.
+    """
     try:
         found = tuple(_mappings(rule, torch, list(keras.tensors)))
     except (RuleError, TransformError, LookupError):
@@ -59,7 +62,7 @@ def _mappings(rule: Rule, torch: LayerView, free: list[TensorRef]) -> Iterator[W
 
 
 def _chosen(free: Sequence[TensorRef], shape: Shape) -> TensorRef:
-    """Return the only variable of a shape, ignoring axes of size one; raise `LookupError` if there is not one."""
+    """Return the one variable in `free` of a shape, ignoring axes of size one; raise `LookupError` if not just one."""
     fitting = [tensor for tensor in free if _without_ones(tensor.shape) == _without_ones(shape)]
     if len(fitting) != 1:
         raise LookupError(f"{len(fitting)} variables have the shape {shape}")
@@ -71,7 +74,14 @@ def _without_ones(shape: Shape) -> Shape:
 
 
 def _effect(reading: Sequence[WeightMapping], torch: LayerView) -> dict[str, list[float]]:
-    """Return where the elements of the torch tensors go, by Keras path: two readings may differ in form alone."""
+    """Return, for each Keras path, which elements of the torch tensors its variable gets.
+
+    Mappings that look different may have the same effect; two such results show it.
+
+    Args:
+        reading: The mappings of all tensors of the two layers.
+        torch: The torch layer.
+    """
     shapes = {tensor.path: tensor.shape for tensor in torch.tensors}
     found: dict[str, list[float]] = {}
     for mapping in reading:

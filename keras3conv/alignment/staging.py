@@ -49,7 +49,7 @@ class Staging:
 
     @cached_property
     def _mapped_name_of(self) -> dict[str, str]:
-        """For the memory of each tensor of the target, one path with values in the plan; tied weights have several."""
+        """Return a path with values in the plan, by the memory of the target tensor: a tied tensor has several."""
         return {tensor.storage: tensor.path for tensor in self.target.tensors() if tensor.path in self._mapping_of}
 
     def has(self, tensor: TensorRef) -> bool:
@@ -75,7 +75,12 @@ class Staging:
             raise self._refused(problems)
 
     def _unequal(self, path: str, other: str) -> list[Problem]:
-        """Return a problem if the plan would write different values to two paths of one tied tensor."""
+        """Return a problem, in a list, if the plan would write different values to two paths of one tied tensor.
+
+        Args:
+            path: One path of the tensor.
+            other: The other path.
+        """
         first, second = self.read(path), self.read(other)
         if np.array_equal(first, second, equal_nan=first.dtype.kind == "f"):
             return []
@@ -117,7 +122,7 @@ class Staging:
             self._apply(mapping, counted=False)  # they are counted when they are written, and in the cache for it
 
     def read(self, path: str) -> Array:
-        """Return the new value of one tensor of the target; the plan has values for it or for a tensor tied to it."""
+        """Return the new value of a target tensor; the plan must have values for it, or for a tensor tied to it."""
         return self.read_together(path)[path]
 
     def read_together(self, path: str) -> dict[str, Array]:
@@ -137,7 +142,12 @@ class Staging:
         return (*([warning] if warning else ()), *([moved + more] if found else ()))
 
     def _apply(self, mapping: WeightMapping, *, counted: bool = True) -> dict[str, Array]:
-        """Return the new values of a mapping by path; count the source values that are not finite if `counted`."""
+        """Return the new values of the target tensors of one mapping, by path.
+
+        Args:
+            mapping: The mapping.
+            counted: Whether to add the NaN and infinite values of its source tensors to `not_finite`.
+        """
         sources, targets = mapping.names(self.source.side), mapping.names(self.target.side)
         arrays = tuple(self.source.read(path) for path in sources)
         for path, array in zip(sources, arrays, strict=True):
@@ -155,7 +165,12 @@ class Staging:
         return {path: self._fitted(path, array, mapping) for path, array in zip(targets, results, strict=True)}
 
     def _fitted(self, path: str, array: Array, mapping: WeightMapping) -> Array:
-        """Cast a transformed array to the target's dtype.
+        """Return a transformed array in the dtype of the target tensor that gets its values.
+
+        Args:
+            path: The path of the target tensor.
+            array: The transformed array.
+            mapping: The mapping that it comes from, for the message of an error.
 
         Raises:
             TransferError: The shape differs from the target's, or the cast can lose precision and `cast` is False.
@@ -181,16 +196,21 @@ class Staging:
 
 
 def _untied(path: str) -> tuple[str, ...]:
-    """Return the line of Python that unties a torch parameter: it gets memory of its own."""
+    """Return a line of Python that unties a torch parameter: the parameter gets memory of its own."""
     owner, _, name = path.rpartition(".")
     own = f'torch.nn.Parameter(target.get_parameter("{path}").detach().clone())'
     return (f'target.get_submodule("{owner}").{name} = {own}',)
 
 
 def stage(plan: Alignment, source: ModelView, target: ModelView, *, cast: bool = False) -> Staging:
-    """Check that a plan is complete and made for these two models, and prepare the transfer.
+    """Check that a plan is complete and made for these two models, and return the prepared transfer.
 
-    Only the values of tied weights are read from the source. Its names may have the prefix of a wrapper.
+    Args:
+        plan: The plan.
+        source: The model to read. Its names may start with the prefix of a wrapper ("module."). Only the values of tied
+            weights are read now.
+        target: The model to write.
+        cast: Whether values may lose precision in a conversion to the target's dtype.
 
     Raises:
         AlignmentError: The plan has problems, or the probe found an output difference that may come from its weights.

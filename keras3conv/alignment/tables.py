@@ -59,7 +59,7 @@ def _is_table(tensor: TensorRef) -> bool:
 
 
 def _row_axis(first: TensorRef, second: TensorRef) -> int | None:
-    """Return the only axis along which the sizes of two tables differ; None if it is the last axis, or not one only."""
+    """Return the axis along which the sizes of two tables differ; None if it is the last axis, or not the only one."""
     if len(first.shape) != len(second.shape) or first.shape[-1] != second.shape[-1]:
         return None
     axes = [axis for axis, sizes in enumerate(zip(first.shape, second.shape, strict=True)) if len(set(sizes)) > 1]

@@ -68,7 +68,7 @@ def summary(plan: Plan) -> str:
 
 
 def unconfirmed_reason(pairs: Sequence[Pair]) -> str:
-    """Return one line on pairs that no run has confirmed; empty if there are none."""
+    """Return one line that names the given pairs, which no run has confirmed; empty if there are none."""
     if not pairs:
         return ""
     paths = [line.paths[0] for line in collapse([(pair.torch,) for pair in pairs])]

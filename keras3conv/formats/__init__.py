@@ -77,7 +77,10 @@ def read(path: str | os.PathLike[str], *, entry: str = "") -> ModelView:
 
 
 def read_stored(path: str | os.PathLike[str]) -> ModelView:
-    """Return a view of the tensors as they are stored (`read` computes one weight of the parts of a weight norm)."""
+    """Return a view of the tensors as they are stored.
+
+    A weight with weight norm is stored as two tensors; this view has both, while that of `read` has the weight.
+    """
     path = file_of(path)
     source = Source.pin(path)
     with collection_paused():

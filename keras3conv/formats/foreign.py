@@ -87,7 +87,12 @@ _ARCHIVES: tuple[tuple[Callable[[Collection[str]], bool], str, str], ...] = (
 
 
 def archive_message(path: Path, names: Collection[str]) -> str:
-    """Return what a zip archive is and what to do with it, by the names in it; an empty text if it is not known."""
+    """Return what a zip archive is and what to do with it, by the names in it; an empty text if it is not known.
+
+    Args:
+        path: The path of the archive, to be named in the remedy.
+        names: The names of the members.
+    """
     for is_kind, what, remedy in _ARCHIVES:
         if is_kind(names):
             return f"{path} {what}\nFix:  {remedy.replace('FILE', str(path))}"
@@ -95,7 +100,12 @@ def archive_message(path: Path, names: Collection[str]) -> str:
 
 
 def file_message(path: Path, head: bytes) -> str:
-    """Return the description of a file and its remedy, by its first bytes; an empty text if it is unknown."""
+    """Return the description of a file and its remedy, by its first bytes; an empty text if it is unknown.
+
+    Args:
+        path: The path of the file, to be named in the remedy.
+        head: The first bytes of the file.
+    """
     for is_kind, what, remedy in _FILES:
         if is_kind(head):
             return f"{path} {what}{_remedy(remedy, 'FILE', path)}"
@@ -105,14 +115,25 @@ def file_message(path: Path, head: bytes) -> str:
 
 
 def _remedy(remedy: str, placeholder: str, path: Path) -> str:
-    """Return a line to paste after "Fix:", or the rest of the sentence where there is no such line."""
+    """Return the remedy as the end of a message: after "Fix:" if it is a line to paste, else as it is.
+
+    Args:
+        remedy: A line to paste; or, beginning with a colon, the rest of the sentence.
+        placeholder: The name in the line that is replaced by the path.
+        path: The path of the file or folder.
+    """
     if remedy.startswith(":"):
         return remedy
     return f"\nFix:  {remedy.replace(placeholder, str(path))}"
 
 
 def folder_message(path: Path, names: Collection[str]) -> str:
-    """Return the description of a folder and its remedy, by the names in it; an empty text if it is unknown."""
+    """Return the description of a folder and its remedy, by the names in it; an empty text if it is unknown.
+
+    Args:
+        path: The path of the folder, to be named in the remedy.
+        names: The names of the files in it.
+    """
     for is_kind, what, remedy in _FOLDERS:
         if is_kind(names):
             return f"{path} {what}{_remedy(remedy, 'FOLDER', path)}"

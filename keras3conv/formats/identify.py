@@ -129,7 +129,12 @@ def file_of(path: str | os.PathLike[str]) -> Path:
 
 
 def identify(expected: str, source: Source) -> str:
-    """Return the format of a file; raise `MalformedCheckpoint` if its content does not have the expected format."""
+    """Return the format of a file; raise `MalformedCheckpoint` if its content does not have the expected format.
+
+    Args:
+        expected: The format that the suffix names.
+        source: The file.
+    """
     with source.open() as file:
         start = file.read(1 << 10)
     if message := foreign.file_message(source.path, start):
@@ -156,7 +161,12 @@ def identify(expected: str, source: Source) -> str:
 
 
 def _zip_content(expected: str, source: Source) -> str:
-    """Return the format of a zip file: a Keras archive or a torch checkpoint; if unclear, the expected format."""
+    """Return what a zip file contains, in words: "a Keras archive" or "a torch checkpoint".
+
+    Args:
+        expected: The format that the suffix names; it decides if the content does not.
+        source: The file.
+    """
     if expected not in ("keras", "torch"):
         return "a zip archive"
     with source.open() as file:

@@ -36,7 +36,12 @@ class Output(Protocol):
         """Return the paths of all files: the shards first, the index last."""
 
     def write(self, temporaries: Sequence[Path], progress: Progress | None = None) -> tuple[Written, ...]:
-        """Write all files under temporary paths, in the order of `paths`."""
+        """Write all files under temporary paths, in the order of `paths`.
+
+        Args:
+            temporaries: The paths to write to; the caller renames the files afterwards.
+            progress: A function to call before every tensor.
+        """
 
     def job(self) -> str:
         """Return a text that identifies the content, so that a killed process can be resumed; empty if it cannot."""
@@ -78,7 +83,16 @@ class Destination:
         max_shard_size: int | None = None,
         checks: Checks = ALL_CHECKS,
     ) -> "Destination":
-        """Return the destination for a path; raise `FileError` if the tensors cannot be written to it."""
+        """Return the destination for a path; raise `FileError` if the tensors cannot be written to it.
+
+        Args:
+            path: The file, or the index of shards.
+            tensors: The tensors, in the order of the model.
+            read: A function that returns the values of the tensor with a path.
+            template: A Keras file of the same format, from which everything except the weights is copied.
+            max_shard_size: The bytes of a shard, if the tensors are to be divided among several files.
+            checks: The checks to run after writing.
+        """
         index = index_of(path, max_shard_size)
         _check_names(tensors, path)
         if index is not None:
@@ -121,7 +135,12 @@ class Destination:
         return tuple(self.path.with_name(name) for name in old if name not in known)
 
     def write(self, temporaries: Sequence[Path], progress: Progress | None = None) -> tuple[Written, ...]:
-        """Write all files under temporary paths, in the order of `paths`; skip shards that are finished."""
+        """Write all files under temporary paths, in the order of `paths`; skip shards that are finished.
+
+        Args:
+            temporaries: The paths to write to; the caller renames the files afterwards.
+            progress: A function to call before every tensor.
+        """
         if self.shards is None:
             return (self._write_one(temporaries[0], progress),)
         shown = None if self.spread else progress  # another machine cannot show it
@@ -198,7 +217,10 @@ def _shard(
     checks: Checks,
     progress: Progress | None,
 ) -> Written:
-    """Write a shard, unless a killed process finished it; see `store`."""
+    """Write a shard and return its description; do not write it again if a killed process has finished it.
+
+    The arguments are those of `store`.
+    """
     made = _finished(path, tensors, temporary)
     if made is None:
         made = store(temporary, path, kind, tensors, read, checks, progress)
@@ -207,7 +229,12 @@ def _shard(
 
 
 def _finish(made: Written, temporary: Path) -> None:
-    """Write a marker file beside a complete shard, for a process that resumes the job."""
+    """Write a marker file with digests beside a complete shard, for a later process that resumes the job.
+
+    Args:
+        made: The description of the shard.
+        temporary: The temporary path of the shard.
+    """
     note = {"size": made.file.size, "sha256": made.file.sha256, "md5": made.file.md5}
     text = json.dumps(note | {"checksums": dict(made.checksums), "locations": dict(made.locations)})
     note_path = temporary.with_name(temporary.name + _FINISHED)
@@ -216,7 +243,13 @@ def _finish(made: Written, temporary: Path) -> None:
 
 
 def _finished(path: Path, tensors: tuple[TensorRef, ...], temporary: Path) -> Written | None:
-    """Return the description of a shard that a killed process completed, if its digests still agree; else None."""
+    """Return the description of a shard that a killed process completed; None if it is missing, incomplete or changed.
+
+    Args:
+        path: The final path of the shard.
+        tensors: The tensors of the shard.
+        temporary: The temporary path of the shard, beside which a marker file has the digests.
+    """
     note_path = temporary.with_name(temporary.name + _FINISHED)
     try:
         note = json.loads(note_path.read_text(encoding="utf-8"))

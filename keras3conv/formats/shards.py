@@ -108,6 +108,11 @@ def divide(index: Path, tensors: Sequence[TensorRef], size: int | None) -> Shard
     """Divide tensors among shards of at most `size` bytes, in order.
 
     The variables of a Keras layer stay together if they fit. A tensor that is larger than a shard gets one for itself.
+
+    Args:
+        index: The path of the index, from which the names of the shards follow.
+        tensors: The tensors, in the order of the model.
+        size: The largest size of a shard in bytes; None for `DEFAULT_SIZE`.
     """
     scheme = next(scheme for scheme in _SCHEMES if index.name.lower().endswith(scheme.index))
     most = DEFAULT_SIZE if size is None else size

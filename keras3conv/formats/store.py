@@ -110,6 +110,13 @@ def store(
 def _reread(temporary: Path, path: Path, kind: str, layout: Layout, checksums: Mapping[str, int]) -> None:
     """Parse the written file like any other file, and compare the checksum of each tensor with that of the values.
 
+    Args:
+        temporary: The written file.
+        path: The name that the file will have, for messages.
+        kind: The format.
+        layout: The byte range and the name of each tensor in the file.
+        checksums: The CRC-32 of the values that were written, by tensor path.
+
     Raises:
         FileError: A tensor is missing, at another place, or has other values.
     """
@@ -125,7 +132,12 @@ def _reread(temporary: Path, path: Path, kind: str, layout: Layout, checksums: M
 
 
 def read_checksums(path: Path, kind: str) -> dict[str, int]:
-    """Return the CRC-32 of the values of every tensor of a file, by its location in the file."""
+    """Return the CRC-32 of the values of every tensor of a file, by its location in the file.
+
+    Args:
+        path: The file.
+        kind: The format.
+    """
     source, buffer = Source.pin(path), memoryview(bytearray(_BLOCK))
     places = EXTENTS[kind](source)
     found: dict[str, int] = {}
@@ -148,6 +160,13 @@ def store_in_template(
     temporary: Path, path: Path, template: Path, tensors: tuple[TensorRef, ...], read: Reader
 ) -> Written:
     """Write a copy of a Keras file with other weights, and check it.
+
+    Args:
+        temporary: The file to write.
+        path: The name that the file will have, for messages.
+        template: The Keras file to copy.
+        tensors: The tensors with the new weights.
+        read: A function that returns the values of the tensor with a path.
 
     Raises:
         FileError: The template has another format or other tensors, or a tensor has other values when it is read again.
@@ -189,7 +208,12 @@ def store_in_template(
 
 
 def written_by_others(temporary: Path, path: Path) -> Written:
-    """Return the description of a file that another library (such as Keras) wrote: its digests and checksums."""
+    """Return the description of a file that another library (such as Keras) wrote: its digests and checksums.
+
+    Args:
+        temporary: The written file.
+        path: The name that the file will have.
+    """
     private_folders.synchronise(temporary)
     expected = by_suffix(path)
     source = Source.pin(temporary)

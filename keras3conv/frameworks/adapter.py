@@ -46,10 +46,14 @@ class LiveModel(Protocol):
         """
 
     def run(self, inputs: object) -> Recording:
-        """Run the model once and return a recording of its layer calls; the model does not change."""
+        """Run the model once and return a recording of the run with its layer calls; the model does not change."""
 
     def write(self, values: Iterable[tuple[str, Array]]) -> None:
-        """Write values into the tensors with these paths, all or none."""
+        """Write values into the tensors with these paths; after an exception all tensors have their old values.
+
+        Args:
+            values: The path and the new value of each tensor.
+        """
 
     def torch_tensors(self) -> dict[str, Any]:
         """Return the torch tensors of the model by path; raise `InputError` if its tensors are of another framework."""
@@ -60,7 +64,9 @@ class LiveModel(Protocol):
     def output(self, path: Path, *, max_shard_size: int | None = None) -> formats.Output:
         """Return the description of the files to which the model or its weights will be saved; nothing is written yet.
 
-        The suffix of the path selects the format.
+        Args:
+            path: The file; its suffix selects the format.
+            max_shard_size: The largest size of a file in bytes; a larger model is divided among several files.
         """
 
     def load_weights(self, path: Path, *, entry: str = "") -> None:
@@ -104,7 +110,14 @@ class TorchFile:
     def output(
         self, path: Path, tensors: Sequence[TensorRef], read: Reader, *, max_shard_size: int | None = None
     ) -> formats.Output:
-        """Return the description of the files to which tensors will be written; nothing is written yet."""
+        """Return the description of the files to which tensors will be written; nothing is written yet.
+
+        Args:
+            path: The file to write.
+            tensors: The tensors, in the order of the model.
+            read: A function that returns the values of the tensor with a path.
+            max_shard_size: The largest size of a file in bytes; a larger model is divided among several files.
+        """
         return formats.Destination.of(path, tensors, read, max_shard_size=max_shard_size)
 
     def loaded(self) -> "TorchFile":
@@ -130,12 +143,18 @@ class KerasFile:
         """Return the description of the files to which tensors will be written; nothing is written yet.
 
         If this file exists, the new file is a copy of it with other weights.
+
+        Args:
+            path: The file to write.
+            tensors: The tensors, in the order of the model.
+            read: A function that returns the values of the tensor with a path.
+            max_shard_size: The largest size of a file in bytes; a larger model is divided among several files.
         """
         template = self.source if os.path.lexists(self.source) else None
         return formats.Destination.of(path, tensors, read, template=template, max_shard_size=max_shard_size)
 
     def loaded(self) -> "Adapter":
-        """Return the adapter of a live model if the file has an architecture; else this adapter.
+        """Return the adapter of a live model, loaded from the file, if the file has an architecture; else this adapter.
 
         Raises:
             ModelError: Keras 3 has no equivalent for parts of the model; the message lists all of them.
@@ -153,7 +172,7 @@ class KerasFile:
         return KerasModel(load(self.source))
 
     def opened(self) -> tuple["Adapter", tuple[str, ...]]:
-        """Return a live model if Keras 2 saved the file, else this adapter; and notes for a report.
+        """Return the adapter of a live model if Keras 2 saved the file, else this adapter; and notes for a report.
 
         Keras 3 interprets some arguments in such a file differently, so no workflow reads the file directly. For any
         other file, or if Keras 3 has no equivalent for parts of the model, this adapter is returned: names and shapes
@@ -174,13 +193,14 @@ class KerasFile:
         return (f"{self.source.name} was saved by Keras {saved.version}",) if saved and saved.version else ()
 
     def _may_be_old(self) -> bool:
-        """Return whether Keras 2 may have saved the file: it exists, and is no index of shards, as Keras 3 writes."""
+        """Return whether Keras 2 may have saved the file: it exists, and is no index of shards as Keras 3 writes it."""
         return os.path.lexists(self.source) and not self.source.name.lower().endswith(".weights.json")
 
     def _of_keras_2(self) -> tuple["Adapter", tuple[Problem, ...]]:
-        """Return the live model of a file that Keras 2 saved, or this adapter for any other file; and the problems.
+        """Return the adapter to use for the file, and the problems that prevent loading it.
 
-        If Keras 3 has no equivalent for parts of the model, return this adapter and these parts as problems.
+        If Keras 2 saved the file and Keras 3 has an equivalent for all of it, the adapter is that of a live model.
+        Otherwise it is this adapter; the problems are the parts without an equivalent, if there are any.
         """
         from keras3conv.formats.keras2.file import saved_model
 
@@ -199,7 +219,7 @@ Adapter = Union[LiveModel, ModelFile]  # noqa: UP007 - `|` does not accept the f
 
 
 def resolve(model: Any, argument: str = "model", *, entry: str = "") -> Adapter:
-    """Return the adapter, through which workflows use it, of a torch module, a Keras model, or the path of a file.
+    """Return the adapter, through which workflows use a model, of a module, a Keras model, or the path of a file.
 
     No framework is imported: an object can be a model of a framework only if that framework is imported already.
 
@@ -209,8 +229,8 @@ def resolve(model: Any, argument: str = "model", *, entry: str = "") -> Adapter:
         entry: The name of a state dict, if the model is a torch checkpoint that holds several.
 
     Raises:
-        InputError: It is neither a module, nor a Keras model, nor a path.
-        FileError: It is a path with an unknown suffix.
+        InputError: `model` is neither a module, nor a Keras model, nor a path.
+        FileError: The path has an unknown suffix.
     """
     if isinstance(model, str | Path):
         path = Path(model)
@@ -266,14 +286,19 @@ class Sides:
         return cls(torch=first, keras=second)
 
     def opened(self) -> tuple["Sides", tuple[str, ...]]:
-        """Return the sides, a file that Keras 2 saved as a live model, and notes about the origin of the Keras side."""
+        """Return the sides, a file that Keras 2 saved as a live model, and notes for a report about this file."""
         if isinstance(self.keras, KerasFile):
             keras, notes = self.keras.opened()
             return replace(self, keras=keras), notes
         return self, () if isinstance(self.keras, TorchFile) else self.keras.notes()
 
     def build(self, inputs: Any, keras_inputs: Any) -> None:
-        """Call a live Keras model that was never called, so that it has variables; do nothing without inputs."""
+        """Call a live Keras model that was never called, so that it has variables; do nothing without inputs.
+
+        Args:
+            inputs: The inputs of the torch side, or None.
+            keras_inputs: The inputs of the Keras model; None to derive them from `inputs`.
+        """
         if isinstance(self.keras, ModelFile) or (inputs is None and keras_inputs is None):
             return
         self.keras.build({} if inputs is None else input_arrays(inputs), keras_inputs)
@@ -287,21 +312,32 @@ class Sides:
         return [side for side in (self.torch, self.keras) if not side.is_live]
 
     def can_run(self, keras_view: ModelView, inputs: Any) -> bool:
-        """Return whether a side is live, and inputs are given or can be generated from the input specification."""
+        """Return whether a side is live, and inputs are given or can be generated from the input specification.
+
+        Args:
+            keras_view: The Keras side, which has the input specification.
+            inputs: The user's inputs for the torch side, or None.
+        """
         return len(self.files()) < 2 and (inputs is not None or bool(keras_view.input_specs))
 
     def inputs(self, views: Views, inputs: Any, keras_inputs: Any) -> Inputs:
-        """Return the inputs of both sides, given or generated; the live sides run to choose the dynamic sizes.
+        """Return the inputs of both sides, given or generated; to choose the dynamic sizes, the live sides are run.
+
+        Args:
+            views: The views of both sides.
+            inputs: The user's inputs for the torch side, or None.
+            keras_inputs: The user's inputs for the Keras side, or None.
 
         Raises:
-            InputError: They are not given and cannot be made, or the Keras ones cannot be derived.
+            InputError: No inputs are given and none can be made, or the Keras inputs cannot be derived from the torch
+                inputs.
         """
         return both_inputs(*views, inputs, keras_inputs, self._accept)
 
     def possible_inputs(self, views: Views, inputs: Any, keras_inputs: Any) -> tuple[Inputs | None, str]:
-        """Return the inputs of both sides, or None and the reason why none can be made.
+        """Return the inputs of both sides and an empty text; or None and the reason why there are no inputs.
 
-        An error in inputs that the user gave is raised.
+        The arguments are those of `inputs`. An error in inputs that the user gave is raised.
         """
         if not self.can_run(views[1], inputs):
             return None, ""
@@ -323,11 +359,11 @@ class Sides:
         return True
 
     def traced_torch(self, view: ModelView, given: Inputs) -> ModelView:
-        """Return the view of the torch side with the call order of a run, if the side is live."""
+        """Return the view of the torch side with the call order of a run; unchanged if the side is a file."""
         return view if isinstance(self.torch, ModelFile) else traced(view, self.torch.run(given.torch))
 
     def traced_keras(self, view: ModelView, given: Inputs) -> ModelView:
-        """Return the view of the Keras side with the call order of a run, if the side is live."""
+        """Return the view of the Keras side with the call order of a run; unchanged if the side is a file."""
         return view if isinstance(self.keras, ModelFile) else traced(view, self.keras.run(given.keras))
 
     def traced(self, views: Views, given: Inputs) -> Views:

@@ -51,6 +51,11 @@ class Death:
 def save(model: Any, inputs: Any, folder: Path) -> None:
     """Save a model and its inputs.
 
+    Args:
+        model: The Keras model.
+        inputs: Its inputs.
+        folder: The folder to write to.
+
     Raises:
         ModelError: Keras cannot save the model, the inputs cannot be saved, or another process cannot import a custom
             class of the model. The message is one line: the reason why the comparison of the backends is skipped.
@@ -98,7 +103,12 @@ def run_all(
 
 
 def main(folder: Path, backend: str) -> None:
-    """Load the model, run it once and write its outputs; the entry point of the new process."""
+    """Load the model, run it once and write its outputs; the entry point of the new process.
+
+    Args:
+        folder: The folder that `save` wrote, in which the outputs are written, too.
+        backend: The backend on which Keras runs in this process, for the name of the output file.
+    """
     from keras3conv.frameworks.keras import files as keras_files
     from keras3conv.frameworks.keras import model as keras_side
 
@@ -126,7 +136,7 @@ def main(folder: Path, backend: str) -> None:
 
 
 def _start(folder: Path, backend: str) -> "subprocess.Popen[str]":
-    """Start an interpreter with the same import path as this one."""
+    """Start a process that runs the saved model with a backend; it has the same import path as this process."""
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
     command = [sys.executable, "-m", "keras3conv.frameworks.processes", str(folder), backend]
@@ -159,7 +169,15 @@ def _last_lines(folder: Path, backend: str) -> str:
 
 
 def _tree(value: Any, arrays: dict[str, Array]) -> Any:
-    """Return the nested structure of the inputs for JSON, and collect the arrays by name."""
+    """Return the nested structure of the inputs as a value for JSON, in which arrays are replaced by names.
+
+    Args:
+        value: The inputs.
+        arrays: The arrays by these names; new ones are added.
+
+    Raises:
+        ModelError: An array does not have numbers.
+    """
     if isinstance(value, dict):
         return {"dict": {str(name): _tree(item, arrays) for name, item in value.items()}}
     if isinstance(value, tuple | list):
@@ -211,10 +229,13 @@ def places(model: keras.layers.Layer, saved: Path) -> tuple[dict[str, Place], di
 
 
 def imported(found: Mapping[str, Iterable[str]]) -> dict[str, Any]:
-    """Import custom objects by name, in the form that Keras accepts.
+    """Import custom classes and functions; return them by name, in the form that Keras accepts.
+
+    Args:
+        found: For each name in the file of the model, the module and the attribute in it.
 
     Raises:
-        ImportError: A module, or the name in it, does not exist.
+        ImportError: A module, or the attribute in it, does not exist.
     """
     objects = {}
     for name, (module, attribute) in found.items():
@@ -226,7 +247,7 @@ def imported(found: Mapping[str, Iterable[str]]) -> dict[str, Any]:
 
 
 def _custom_objects(model: keras.layers.Layer) -> Iterator[tuple[str, Any]]:
-    """Yield the custom classes and functions of the layers, and of objects in their attributes, by name."""
+    """Yield the custom classes and functions of the layers, and of objects in their attributes, each after its name."""
     for layer in layers_of(model):
         for value in (layer, *vars(layer).values()):
             part = value if _is_function(value) else type(value)
@@ -243,7 +264,7 @@ def _is_of_keras(module: str | None) -> bool:
 
 
 def _names(saved: Path) -> set[str]:
-    """Return the names of the custom classes and functions in a file."""
+    """Return the names of the custom classes and functions in the `.keras` file of a model."""
     with zipfile.ZipFile(saved) as archive:
         return set(_names_in(json.loads(archive.read("config.json"))))
 

@@ -57,7 +57,14 @@ def with_stored_values(model: ModelView, path: Path, *, entry: str = "") -> Mode
 
 
 def _names(model: ModelView, stored: ModelView) -> dict[str, str]:
-    """Return the path in the file of each tensor of the model that the file has; of tied tensors, one is enough."""
+    """Return the path in the file of each tensor of the model; tensors that the file lacks are left out.
+
+    A tied tensor may have only one of its names in the file.
+
+    Args:
+        model: The view of the model.
+        stored: The view of the file.
+    """
     find = _by_location(stored) if model.side == "keras" else _by_name(model, stored)
     by_storage = {tensor.storage: found for tensor in model.tensors() if tensor.storage and (found := find(tensor))}
     named = ((tensor.path, find(tensor) or by_storage.get(tensor.storage, "")) for tensor in model.tensors())
@@ -76,7 +83,14 @@ def _by_name(model: ModelView, stored: ModelView) -> Callable[[TensorRef], str]:
 
 
 def _require_fitting(model: ModelView, stored: ModelView, names: Mapping[str, str], path: Path) -> None:
-    """Raise `ModelError` if a parameter is missing in the file, has another dtype or shape, or is not in the model."""
+    """Raise `ModelError` if a parameter is missing in the file, has another dtype or shape, or is not in the model.
+
+    Args:
+        model: The view of the model.
+        stored: The view of the file.
+        names: The path in the file of each tensor of the model.
+        path: The file, for the message.
+    """
     saved = {tensor.path: tensor for tensor in stored.tensors()}
     problems = []
     for tensor in model.tensors():

@@ -36,7 +36,11 @@ class Size:
         return f"{product} {sign} {abs(self.offset)}"
 
     def _refuse(self, other: object = None) -> Never:
-        """Raise `RuleError`: the size is symbolic, and some code needs a number; the layer is then reported."""
+        """Raise `RuleError`, because some code needs a number but this size is symbolic; the layer is then reported.
+
+        Args:
+            other: The other operand, which is ignored.
+        """
         raise RuleError(
             f"a computation that needs a number depends on the dynamic size {self}; give inputs=... with that size "
             "fixed"
@@ -142,8 +146,8 @@ class Graph:
         parameters: The variables that operations use directly.
         constants: The arrays that operations use, by the name of the tensor.
         sizes: For every dynamic size, the name of the input and the axis that define it.
-        written: For layers whose path differs from the attribute names in the user's code, the path made of these
-            names, by path.
+        written: The path of a layer in terms of the attributes in the user's code, by its path in the model, for layers
+            in which the two differ.
         keeps_names: Whether the names of the inputs are those of arguments in the user's code.
         remarks: Sentences about what the model does in training alone.
         margin: The number by which the dynamic sizes were larger than usual in the trace, because the model crops.
@@ -194,7 +198,11 @@ class Graph:
         )
 
     def _needed(self, wanted: frozenset[int]) -> frozenset[int]:
-        """Return the indices of the wanted nodes, and of all nodes on which they or the model's outputs depend."""
+        """Return the indices of the wanted nodes, and of all nodes on which they or the model's outputs depend.
+
+        Args:
+            wanted: The indices of the nodes to keep in any case.
+        """
         needed = {ref.name for ref in refs(self.outputs)}
         kept: set[int] = set()
         for place in range(len(self.nodes) - 1, -1, -1):
@@ -223,7 +231,7 @@ class Graph:
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """Yield the leaves of nested tuples, lists, dicts and slices, in order."""
+    """Yield the values inside nested tuples, lists, dicts and slices that are none of these themselves, in order."""
     if isinstance(value, Mapping):
         for item in value.values():
             yield from leaves(item)
@@ -242,7 +250,7 @@ def refs(value: Any) -> Iterator[Ref]:
 
 
 def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
-    """Return the structure with a function applied to every leaf, as plain tuples, lists and dicts."""
+    """Return a nested structure with a function applied to every leaf; containers become plain tuples, lists, dicts."""
     if isinstance(value, Mapping):
         return {name: mapped(item, function) for name, item in value.items()}
     if isinstance(value, tuple):

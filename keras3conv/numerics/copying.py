@@ -139,13 +139,24 @@ def _long_axes(array: Array) -> list[int]:
 
 
 def _movable(target: Array, source: Array) -> bool:
-    """Return True if the elements can be copied as unsigned integers of their size, and the arrays share no memory."""
+    """Return True if the elements can be copied as unsigned integers of their size, and the arrays share no memory.
+
+    Args:
+        target: The array to write.
+        source: The array to read.
+    """
     plain = all(array.itemsize in _UNSIGNED and not array.dtype.hasobject for array in (target, source))
     return plain and not np.may_share_memory(target, source)
 
 
 def _merged(target: Array, source: Array, order: Iterable[int]) -> list[_Axis]:
-    """Return the axes of a copy in this order; axes that are adjacent in memory in both arrays are merged into one."""
+    """Return the axes of a copy in this order; axes that are adjacent in memory in both arrays are merged into one.
+
+    Args:
+        target: The array to write.
+        source: The array to read, of the same shape.
+        order: The indices of the axes.
+    """
     axes: list[_Axis] = []
     for index in order:
         size, to, read = target.shape[index], target.strides[index], source.strides[index]
@@ -207,7 +218,11 @@ def _move(axes: Sequence[_Axis], target: Array, source: Array) -> None:
 def _tile(axes: Sequence[_Axis], itemsize: int) -> tuple[list[int], list[int]]:
     """Return the size of a tile along each axis, and the axes along which a tile is contiguous in the source.
 
-    The latter are indices, the axis with the smallest stride last.
+    The second list has indices of axes, that of the axis with the smallest source stride last.
+
+    Args:
+        axes: The axes of the copy.
+        itemsize: The size of an element in bytes.
     """
     by_source = sorted(range(len(axes)), key=lambda index: -abs(axes[index].source))
     tile = [1] * len(axes)
@@ -224,7 +239,14 @@ def _tile(axes: Sequence[_Axis], itemsize: int) -> tuple[list[int], list[int]]:
 
 
 def _grow(tile: list[int], order: Iterable[int], axes: Sequence[_Axis], wanted: int) -> None:
-    """Enlarge `tile` in place, axis after axis in this order, until it has at least half of the wanted elements."""
+    """Enlarge `tile` in place, axis after axis in this order, until it has at least half of the wanted elements.
+
+    Args:
+        tile: The size of the tile along each axis.
+        order: The indices of the axes, the first to enlarge first.
+        axes: The axes of the copy, which limit the tile.
+        wanted: The number of elements.
+    """
     reached = 1
     for index in order:
         if reached * 2 >= wanted:
@@ -234,7 +256,13 @@ def _grow(tile: list[int], order: Iterable[int], axes: Sequence[_Axis], wanted: 
 
 
 def _scratch(tile: Sequence[int], run: Sequence[int], itemsize: int) -> Array:
-    """Return scratch memory for a tile: its axes are those of the target, but the axes in `run` are last in memory."""
+    """Return scratch memory for a tile: its axes are those of the target, but the axes in `run` are last in memory.
+
+    Args:
+        tile: The size of the tile along each axis.
+        run: The axes along which the tile is contiguous in the source.
+        itemsize: The size of an element in bytes.
+    """
     order = [index for index in range(len(tile)) if index not in run] + list(run)
     width = prod(tile[index] for index in run)
     lines = -(-width * itemsize // _LINE)

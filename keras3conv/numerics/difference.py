@@ -103,7 +103,7 @@ def compare(actual: Array, expected: Array) -> Diff:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """The difference between the same part of two arrays."""
+    """The difference between the same part of two arrays; the fields are those of `Diff`, for this part alone."""
 
     differing: int
     max_abs: float
@@ -132,14 +132,27 @@ def _in_parts(shape: tuple[int, ...]) -> Iterator[tuple[tuple[int | slice, ...],
 
 
 def _measure(actual: Array, expected: Array, first: tuple[int, ...]) -> _Part:
-    """Compare a part of two arrays; `first` is the index of its first element in the whole arrays, without the rest."""
+    """Compare a part of two arrays, and return the difference.
+
+    Args:
+        actual: The part of one array.
+        expected: The same part of the other array.
+        first: The index of the part's first element in the whole arrays, for the axes that the part does not cover
+            whole.
+    """
     # A transposed array is read once, not in each pass.
     actual, expected = np.ascontiguousarray(actual), np.ascontiguousarray(expected)
     return _measure_finite(actual, expected, first) or _measure_any(actual, expected, first)
 
 
 def _place(index: int, shape: tuple[int, ...], first: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the index in the whole array of an element of a part."""
+    """Return the index, in the whole array, of an element of a part.
+
+    Args:
+        index: The number of the element in the part, in row-major order.
+        shape: The shape of the part.
+        first: The index of the part's first element in the whole array, without the axes that the part covers whole.
+    """
     start, *rest = np.unravel_index(index, shape)
     return (*first[:-1], first[-1] + int(start), *map(int, rest))
 
@@ -148,7 +161,10 @@ _BITS: dict[int, np.dtype[Any]] = {4: np.dtype(np.uint32), 8: np.dtype(np.uint64
 
 
 def _measure_finite(actual: Array, expected: Array, first: tuple[int, ...]) -> _Part | None:
-    """Compare finite float32 or float64 values with few passes; None if some are not finite, or of another dtype."""
+    """Compare finite float32 or float64 values with few passes; return None if some are not finite or of another dtype.
+
+    The arguments are those of `_measure`.
+    """
     kinds = actual.dtype.kind + expected.dtype.kind
     if kinds != "ff" or actual.dtype.itemsize not in _BITS or expected.dtype.itemsize not in _BITS:
         return None
@@ -174,7 +190,7 @@ def _measure_finite(actual: Array, expected: Array, first: tuple[int, ...]) -> _
 
 
 def _measure_any(actual: Array, expected: Array, first: tuple[int, ...]) -> _Part:
-    """Compare values of any real dtype, of which some may not be finite."""
+    """Compare values of any real dtype, of which some may not be finite; the arguments are those of `_measure`."""
     wide_actual, wide_expected = _widen(actual), _widen(expected)
     finite = np.isfinite(wide_actual) & np.isfinite(wide_expected)
     same = _same_values(actual, expected, wide_actual, wide_expected)
@@ -293,7 +309,10 @@ def judge(
 
 
 def judge_by_floor(actual: Array, source: Array, floor: float | None, tolerance: Tolerance | None = None) -> Judgement:
-    """Judge an output as `judge` does, against a noise that was measured already; None if a tolerance is given."""
+    """Judge the output of one model against that of another as `judge` does, by a noise floor that is already known.
+
+    `floor` is this noise floor; None if a tolerance is given instead.
+    """
     diff = compare(actual, source)
     allowed = None if tolerance is None else tolerance.absolute + tolerance.relative * diff.scale
     return Judgement(deviation=_or_infinite(diff), floor=floor, differing=diff.differing, allowed=allowed)
@@ -339,7 +358,11 @@ def _same_values(
 ) -> NDArray[np.bool_]:
     """Return a mask of the equal elements: `-0.0` differs from `0.0`, and NaN equals NaN with any payload.
 
-    The wide arrays have the same values in float64.
+    Args:
+        actual: One array.
+        expected: The other array.
+        wide_actual: The values of `actual` in float64.
+        wide_expected: The values of `expected` in float64.
     """
     if _are_integers(actual, expected):
         return np.asarray(actual == expected)
@@ -372,5 +395,5 @@ def _ratio(value: float, unit: float) -> float:
 
 
 def _or_infinite(diff: Diff) -> float:
-    """Return the largest difference; infinite if either array has NaN or infinity, which would prove nothing."""
+    """Return the largest difference in `diff`; infinite if an array has NaN or infinity, which would prove nothing."""
     return float("inf") if diff.nonfinite else diff.max_abs

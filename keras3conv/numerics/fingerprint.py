@@ -84,7 +84,13 @@ def relative_error(array: Array, expected: Array, factor: float = 1.0) -> float:
 
 
 def _farthest(array: Array, expected: Array, factor: float) -> tuple[float, float]:
-    """Return the largest difference and the largest expected value; NaN or infinite if an array has such values."""
+    """Return the largest difference and the largest expected value; NaN or infinite if an array has such values.
+
+    Args:
+        array: The array to judge.
+        expected: The array to compare with.
+        factor: The number to multiply the expected values by.
+    """
     most, least = np.maximum.reduce, np.minimum.reduce
     apart, size = [], []
     memory = np.empty(min(_BLOCK, array.size))

@@ -116,7 +116,13 @@ def hinted_paths(torch: ModelView, keras: ModelView, hints: Hints) -> dict[str, 
 
 
 def _without_ties(unmatched: Unmatched, torch: ModelView, pairs: Iterable[Pair]) -> Unmatched:
-    """Return the unpaired layers, without torch layers whose tensors are all tied to tensors paired before."""
+    """Return the unpaired layers, without torch layers whose tensors are all tied to tensors paired before.
+
+    Args:
+        unmatched: The layers that are in no pair yet.
+        torch: The torch side.
+        pairs: The pairs so far.
+    """
     storages = _storages(torch, pairs)
     free = tuple(layer for layer in unmatched.torch_layers if not _all_in(layer, storages))
     return replace(unmatched, torch_layers=free)
@@ -126,6 +132,11 @@ def _tied_layers(unmatched: Unmatched, torch: ModelView, pairs: Sequence[Pair]) 
     """Return the torch layers whose tensors are all tied to paired tensors, and the Keras layers that may fit them.
 
     A tied torch weight may be two separate variables in Keras, so these layers may be paired as well.
+
+    Args:
+        unmatched: The layers that are in no pair yet.
+        torch: The torch side.
+        pairs: The pairs so far.
     """
     storages = _storages(torch, pairs)
     tied = tuple(layer for layer in units(torch, ties=True) if _all_in(layer, storages))
@@ -143,7 +154,7 @@ def _all_in(layer: LayerView, storages: set[str]) -> bool:
 
 
 def _without_overlap(pairs: Iterable[Pair], others: Iterable[Pair]) -> list[Pair]:
-    """Return those of `pairs` that share no tensor with a pair in `others`."""
+    """Return the pairs that share no tensor with any pair in `others`."""
     placed = _tensor_paths(others)
     return [pair for pair in pairs if not placed & _tensor_paths([pair])]
 
@@ -172,7 +183,12 @@ def _all_groups(unmatched: Unmatched) -> Iterator[Group]:
 def _ignored(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterable[Ignored]:
     """Yield the tensors that need no counterpart on the other side, each with the reason.
 
-    They are ignored by a rule, constants of the computation, or states of random generators.
+    A rule ignores them, or they are constants of the computation, or states of random generators.
+
+    Args:
+        torch: The torch side.
+        keras: The Keras side.
+        pairs: The pairs of the plan.
     """
     yield from ignored_tensors(torch, {name: pair for pair in pairs for name in pair.torch_layers})
     placed = {path for pair in pairs for mapping in pair.weights for path in mapping.keras}

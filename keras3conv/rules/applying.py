@@ -32,14 +32,21 @@ def may_apply(rule: Rule, layer: LayerView) -> bool:
 
 
 def full_paths(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[WeightMapping]:
-    """Yield the weight mappings of a rule for two layers, with tensor paths; none if the rule cannot be applied."""
+    """Yield the weight mappings of a rule for two layers, with tensor paths; nothing if the rule does not apply."""
     yield from with_paths(mappings_of(rule, torch, keras) or (), rule, torch, keras)
 
 
 def with_paths(
     mappings: Iterable[WeightMapping], rule: Rule, torch: LayerView, keras: LayerView
 ) -> Iterator[WeightMapping]:
-    """Yield a rule's weight mappings with each role ("kernel") replaced by the path of the tensor ("fc/kernel")."""
+    """Yield a rule's weight mappings with each role ("kernel") replaced by the path of the tensor ("fc/kernel").
+
+    Args:
+        mappings: The mappings, with roles as names.
+        rule: The rule that they come from.
+        torch: The torch layer.
+        keras: The Keras layer.
+    """
     torch_paths = {tensor.role: tensor.path for tensor in torch.tensors}
     keras_paths = {rule.aliases.get(tensor.role, tensor.role): tensor.path for tensor in keras.tensors}
     for mapping in mappings:
@@ -52,7 +59,15 @@ def mappings_of(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[
     """Return the weight mappings of a rule for two layers; tensors have their roles, such as "kernel", as names.
 
     A mapping is left out if neither layer has its tensors. A tensor that only one layer has is mapped to its neutral
-    value (0 for a bias, 1 for a scale), if it has one. None if the rule cannot be applied to the Keras layer.
+    value (0 for a bias, 1 for a scale), if it has one.
+
+    Args:
+        rule: The rule.
+        torch: The torch layer; None if there is none yet, as in a conversion from Keras.
+        keras: The Keras layer.
+
+    Returns:
+        The mappings; None if the rule cannot be applied to the Keras layer.
     """
     shapes = keras_shapes(rule, keras)
     config = torch_config(rule, torch, keras)
@@ -70,7 +85,7 @@ def mappings_of(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[
 
 
 def torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Config | None:
-    """Return the torch layer's configuration; if unknown, the one that the rule derives from the Keras layer.
+    """Return the torch layer's configuration; if there is none, the one that the rule derives from the Keras layer.
 
     None if the rule cannot be applied to the Keras layer.
     """
@@ -113,6 +128,10 @@ def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
     """Return the shape, in torch's axis order, that both models flatten to a layer's input; None if none or unknown.
 
     If the Keras side did not run, it is assumed to flatten the same axes as torch: otherwise the models would differ.
+
+    Args:
+        torch: The torch layer.
+        keras: The Keras layer that it is paired with.
     """
     given = torch.run.flattened
     if given and keras.run.flattened == given and given != (*given[1:], given[0]):

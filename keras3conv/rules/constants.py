@@ -34,7 +34,12 @@ def constant_buffer(role: str, dtype: str) -> str:
 
 
 def _is_called(role: str, name: str) -> bool:
-    """Return whether a buffer has this name; "inv_freq" may have a prefix: "original_inv_freq"."""
+    """Return whether a buffer has a name, which may follow a prefix: "original_inv_freq" has the name "inv_freq".
+
+    Args:
+        role: The name of the buffer in its module.
+        name: The name to look for.
+    """
     return role == name or (name == "inv_freq" and role.endswith(f"_{name}"))
 
 

@@ -27,9 +27,12 @@ def expected_arguments(rule: Rule, config: Config) -> dict[str, Any]:
 
 
 def _arguments(rule: Rule, specs: LayerSpecs) -> dict[str, Any]:
-    """Return the arguments of that one of the Keras layers of a rule which has the weights.
+    """Return the arguments of the Keras layer with the weights, among the Keras layers of a rule.
 
-    If the rule is for several Keras layers, return the arguments of all; each name starts with the number of its layer.
+    Args:
+        rule: The rule. If it is for several Keras layers, the arguments of all are returned; each name then starts with
+            the number of its layer: "0.units".
+        specs: The Keras layers in sequence.
     """
     if rule.keras_count == 1:
         owner = next((spec for spec in reversed(specs) if spec.kind == rule.keras), specs[-1])
@@ -82,7 +85,7 @@ def found_by_trial(rule: Rule, config: Config, others: Mapping[str, Iterable[Any
 
 
 def _nearest_only(found: Correspondences) -> Correspondences:
-    """Return the correspondences, each Keras argument only for the torch attribute with the most similar name."""
+    """Return the correspondences, with each Keras argument only for the attribute with the most similar name."""
     chosen: dict[str, str] = {}
     for field, names in found.items():
         for name in names:

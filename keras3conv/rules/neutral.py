@@ -14,7 +14,12 @@ _TORCH_PACKAGES = ("torch.nn.", "torchvision.", "timm.")
 
 
 def neutral_in_torch(rule: Rule, role: str) -> int | None:
-    """Return the neutral value of the torch tensor with this role; None if it has none."""
+    """Return the neutral value of the torch tensor with this role; None if it has none.
+
+    Args:
+        rule: The rule for the torch layer; its torch class shows whether a weight is a scale.
+        role: The name of the tensor in the layer.
+    """
     name = role.rpartition(".")[2]
     if name in _TORCH_OFFSETS or name.startswith(("bias_ih", "bias_hh")):
         return 0

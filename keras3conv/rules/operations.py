@@ -45,7 +45,13 @@ def _axis(torch: str, torch_default: Any = REQUIRED, keras: str = "axis", keras_
 
 
 def _only_torch(name: str, value: Any, default: Any) -> Parameter:
-    """Return a parameter that only torch has; Keras computes the same only if it has the value `value`."""
+    """Return a parameter that only torch has.
+
+    Args:
+        name: Its name.
+        value: The only value for which Keras, which has no such parameter, computes the same.
+        default: The default in torch.
+    """
     return Parameter(torch=name, keras="", torch_default=default, values=((value, None),))
 
 
@@ -64,7 +70,15 @@ _APPROXIMATE = Parameter(
 
 
 def _activation(module: str, name: str, function: str, *parameters: Parameter, **more: Any) -> Operation:
-    """Return an activation as an operation: it is a torch module, a torch function and a Keras activation function."""
+    """Return the operation of an activation that is a torch module, a torch function and a Keras activation function.
+
+    Args:
+        module: The class in `torch.nn`: "SiLU".
+        name: The function in `keras.activations` and `keras.ops`: "silu".
+        function: The qualified name of the torch function.
+        parameters: The parameters besides the tensor.
+        more: Further fields of the `Operation`, which override those that follow from these names.
+    """
     torch = function.rpartition(".")[2]
     values: dict[str, Any] = {
         "torch": tuple(dict.fromkeys((function, f"{_F}.{torch}"))),
@@ -171,7 +185,13 @@ _OTHER_INPUTS = {
 
 
 def _elementwise(row: str, inputs: tuple[tuple[str, str], ...], tensorflow_inputs: str) -> Operation:
-    """Return the elementwise operation that a row of the tables `_UNARY` and `_BINARY` describes."""
+    """Return the elementwise operation that a row of the tables `_UNARY` and `_BINARY` describes.
+
+    Args:
+        row: The name in `keras.ops`; the torch name if it differs; and marks for other names ("tf:", "aten:").
+        inputs: Pairs of the torch name and the Keras name of each tensor.
+        tensorflow_inputs: The names of the tensors in TensorFlow, separated by spaces.
+    """
     keras, *parts = row.split()
     marks = dict(part.split(":") for part in parts if ":" in part)
     torch = next((part for part in parts if ":" not in part), keras)
@@ -189,9 +209,13 @@ def _elementwise(row: str, inputs: tuple[tuple[str, str], ...], tensorflow_input
 
 
 def _function(names: str, *parameters: Parameter, aten: str = "", **more: Any) -> Operation:
-    """Return an operation that is a function in both frameworks; `names` has its names in `torch` and in `keras.ops`.
+    """Return an operation that is a function in both frameworks.
 
-    `aten` has the names of its operators in exported torch modules; by default the default overload of torch's name.
+    Args:
+        names: The name in `torch` and the name in `keras.ops`, separated by a space.
+        parameters: The parameters besides the tensors.
+        aten: The names of its operators in exported torch modules; by default the default overload of torch's name.
+        more: Further fields of the `Operation`.
     """
     torch, keras = names.split()
     return Operation(

@@ -16,7 +16,7 @@ _PACKAGE = str(Path(__file__).parents[1])
 
 
 def is_users_own(rule: Rule) -> bool:
-    """Return whether the user has registered a rule."""
+    """Return whether this rule was registered by the user, not by keras3conv."""
     return not rule.origin.startswith(_PACKAGE)
 
 
@@ -42,7 +42,13 @@ def register(rule: Rule) -> Rule:
 
 @cache
 def ranked(torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...], counts: tuple[int, int]) -> tuple[Rule, ...]:
-    """Return the rules for two layers, best first; cached, because `lookup` is called for every layer of a model."""
+    """Return the rules for two layers, best first; the results are cached, because every layer of a model needs them.
+
+    Args:
+        torch_kinds: The class names of the torch layer, the most derived first; empty if unknown.
+        keras_kinds: The class names of the Keras layer, likewise.
+        counts: The number of layers on each side.
+    """
     found = [
         rule
         for rule in registered.values()

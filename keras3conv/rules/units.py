@@ -37,7 +37,16 @@ def units(view: ModelView, *, ties: bool = False) -> tuple[LayerView, ...]:
 
 
 def whole_of(layer: LayerView, children: Mapping[str, list[LayerView]], side: Side) -> LayerView:
-    """Return a container with the tensors of its inner layers; their names start with the name of the inner layer."""
+    """Return a container as one layer with the tensors of its inner layers.
+
+    Args:
+        layer: The container.
+        children: The direct inner layers of each layer, by its path.
+        side: The side of the layers.
+
+    Returns:
+        The layer; the role of an inner tensor starts with the name of its layer: "out_proj.weight".
+    """
     between = separator(side)
     parts = tuple(
         replace(tensor, role=f"{part.attribute or part.path.rpartition(between)[2]}{between}{tensor.role}")
@@ -49,7 +58,7 @@ def whole_of(layer: LayerView, children: Mapping[str, list[LayerView]], side: Si
 
 
 def without_parts(layers: Iterable[LayerView], wholes: Iterable[LayerView], side: Side) -> Iterator[LayerView]:
-    """Yield the layers that are not inside one of the containers `wholes`."""
+    """Yield the layers that are not inside another layer that is in `wholes`."""
     between = separator(side)
     inside = {whole.path for whole in wholes}
     for layer in layers:

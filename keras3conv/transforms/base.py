@@ -117,7 +117,12 @@ class Transform(ABC):
         self.shapes(tuple(array.shape for array in arrays))
 
     def _axis(self, shape: Shape, axis: int, *, multiple_of: int = 1) -> int:
-        """Return the index of an axis (it may be negative) counted from the front.
+        """Return the index of an axis, which may be negative, counted from the front.
+
+        Args:
+            shape: The shape of the array.
+            axis: The index of the axis.
+            multiple_of: The number of which the size of the axis must be a multiple.
 
         Raises:
             TransformError: The axis does not exist, or its size is not a multiple of `multiple_of`.
@@ -180,7 +185,7 @@ def from_json(data: Any) -> Transform:
 
 
 def _bounded(value: Any) -> int:
-    """Return a number; raise `TypeError` unless it is whole and no larger than the size of an array can be."""
+    """Return a number from JSON; raise `TypeError` unless it is whole and no larger than an array can be."""
     number = index(value)
     if isinstance(value, bool) or abs(number) > _LARGEST:
         raise TypeError(f"{quoted(value)} is not a size, an axis or a number of blocks")
@@ -218,7 +223,13 @@ def resized(shape: Shape, axis: int, *sizes: int) -> Shape:
 
 
 def sliced(array: Array, axis: int, part: slice) -> Array:
-    """Return a view of a part of the array along one axis."""
+    """Return a view of a part of the array along one axis.
+
+    Args:
+        array: The array.
+        axis: The index of the axis.
+        part: The slice of this axis.
+    """
     index = [slice(None)] * array.ndim
     index[axis] = part
     return array[tuple(index)]

@@ -1,4 +1,4 @@
-"""Transforms of blocks along an axis: reorder, split, join, stack and unstack them."""
+"""Transforms of pieces of an array along an axis: reorder, split, join, stack and unstack them."""
 
 from dataclasses import dataclass
 
@@ -10,11 +10,11 @@ from keras3conv.transforms.base import Array, Arrays, OneArray, Shape, Shapes, T
 
 @dataclass(frozen=True)
 class Take(OneArray):
-    """Reorder equal blocks along an axis: `Take(0, (1, 0, 2))` swaps the first two of three gates.
+    """Reorder pieces of equal size along an axis: `Take(0, (1, 0, 2))` swaps the first two of three gates.
 
     Args:
-        axis: The axis that holds the blocks.
-        order: A permutation: for each block of the result, its index in the argument.
+        axis: The axis that is divided into pieces, one for each number in `order`.
+        order: A permutation: for each piece of the result, its index in the argument.
     """
 
     axis: int

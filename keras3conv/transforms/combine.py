@@ -100,7 +100,11 @@ class Beside(_Several):
         return tuple(made)
 
     def _pairs(self, given: tuple[T, ...]) -> list[tuple[Transform, tuple[T, ...]]]:
-        """Return each transform with the array or shape that it is applied to; a `Fill` is applied to none."""
+        """Return each transform with the array or shape that it is applied to, in a tuple; it is empty for a `Fill`.
+
+        Args:
+            given: The arrays or shapes.
+        """
         wanted = [transform for transform in self.transforms if not isinstance(transform, Fill)]
         left = iter(self._require_count(len(wanted), given))
         return [(transform, () if isinstance(transform, Fill) else (next(left),)) for transform in self.transforms]

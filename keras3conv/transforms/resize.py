@@ -62,7 +62,15 @@ class ResizeGrid(OneArray):
 
 
 def _weights(old: int, new: int) -> Array:
-    """Return the interpolation matrix of one axis, of shape (new, old); positions beyond the border repeat it."""
+    """Return the interpolation matrix of one axis; positions beyond the border have the value at the border.
+
+    Args:
+        old: The size of the axis.
+        new: The size after the interpolation.
+
+    Returns:
+        A matrix of shape (new, old).
+    """
     matrix = np.zeros((new, old))
     centers = (np.arange(new) + 0.5) * old / new - 0.5
     for row, center in enumerate(centers):

@@ -84,7 +84,7 @@ class _Dilation(OneArray):
             raise TransformError(f"{self!r} changes nothing: leave it out")
 
     def _taps(self, array: Array) -> Array:
-        """Return a view of every `step`-th element along the axis."""
+        """Return a view of the elements of the array that are no inserted zeros: every `step`-th along the axis."""
         return sliced(array, self.axis, slice(None, None, self.step))
 
 
@@ -124,7 +124,13 @@ class Thin(_Dilation, inverse_of=Dilate):
 
 
 def _require_zeros(array: Array, kept: Sequence[Array], transform: Transform) -> None:
-    """Raise `TransformError` unless every element outside of the views in `kept` is `+0.0`, with no bit set."""
+    """Raise `TransformError` unless every element outside of the views in `kept` is `+0.0`, with no bit set.
+
+    Args:
+        array: The array.
+        kept: Views of the parts of the array that are not checked.
+        transform: The transform that would lose other elements, for the message.
+    """
     lost = _count_nonzero_bits(array) - sum(map(_count_nonzero_bits, kept))
     if lost:
         raise TransformError(f"{transform!r} would lose {lost} values that are not zero")

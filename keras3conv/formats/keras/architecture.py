@@ -69,7 +69,12 @@ class Architecture:
 
 
 def parse(config: Any, where: str) -> Architecture:
-    """Parse a `model_config`; raise `MalformedCheckpoint` if it is not the architecture of a Keras model."""
+    """Parse a `model_config`; raise `MalformedCheckpoint` if it is not the architecture of a Keras model.
+
+    Args:
+        config: The architecture as plain JSON values.
+        where: The name of the file, for messages.
+    """
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict | list):
         raise MalformedCheckpoint(
             f"{where}: the architecture must be a JSON object with the key 'config', as Keras writes it"
@@ -186,7 +191,12 @@ def _places(root: LayerConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _run(model: LayerConfig, prefix: str) -> Iterator[str]:
-    """Yield the paths of the layers in execution order; the layers of an inner model follow the inner model."""
+    """Yield the paths of the layers in execution order; the layers of an inner model follow the inner model.
+
+    Args:
+        model: The model.
+        prefix: What to put before the names of its layers: the path of an inner model and "/".
+    """
     for layer in _ordered(model):
         path = f"{prefix}{layer.name}"
         yield path
@@ -227,6 +237,11 @@ def _needs(layer: LayerConfig, number: int, ranks: Mapping[Call, int]) -> set[in
 
     Keras 2 also counts the call with which an inner model was created. A number that is too high therefore means the
     last call.
+
+    Args:
+        layer: The layer that is called.
+        number: The number of the call among the layer's calls.
+        ranks: The position of each call of the model in the order of definition.
     """
     found = set()
     for name, source in layer.calls[number] if layer.calls else ():

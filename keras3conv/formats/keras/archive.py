@@ -53,7 +53,13 @@ def read(source: Source) -> ModelView:
 
 
 def _verified(source: Source, weights: Member, read: Reader) -> Reader:
-    """Return `read`, preceded by a check of the CRC of the weights when the first tensor is read."""
+    """Return a reader that checks the CRC of the weights in an archive before it reads the first tensor.
+
+    Args:
+        source: The archive.
+        weights: The member with the weights.
+        read: The reader without the check.
+    """
     checked: list[Member] = []
 
     def reader(path: str) -> Array:
@@ -116,7 +122,12 @@ def rewrite(path: Path, template: Source, places: Mapping[str, TensorRef], read:
 
 
 def _check_extraction(template: Source, name: str) -> None:
-    """Raise `UnsafeCheckpoint` for a member name that leads out of the folder that Keras extracts an archive to."""
+    """Raise `UnsafeCheckpoint` if Keras would extract a member to a path outside of the folder that it makes.
+
+    Args:
+        template: The archive, for the message.
+        name: The name of the member.
+    """
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if not parts or ".." in parts or parts[0].endswith((":", "/")):
         raise UnsafeCheckpoint(f"{template.path}: the member {name!r} would be extracted outside of its folder")
@@ -136,7 +147,12 @@ def _copy(archive: zipfile.ZipFile, template: Source, member: Member, scratch: I
 
 @contextmanager
 def _opened(source: Source, weights: Member) -> Iterator[Any]:
-    """Yield the weight file as a file object: a byte range of the archive, or a copy in memory if it is compressed."""
+    """Yield the weight file as a file object: a byte range of the archive, or a copy in memory if it is compressed.
+
+    Args:
+        source: The archive.
+        weights: The member with the weights.
+    """
     if weights.compressed:
         yield io.BytesIO(read_member(source, weights, MAX_INFLATED))
         return
@@ -177,6 +193,10 @@ def _facts(source: Source, members: Mapping[str, Member]) -> dict[str, str]:
 
 def check_inventory(tensors: Sequence[TensorRef], view: ModelView) -> dict[str, TensorRef]:
     """Return the new tensor for each dataset of the template, by the path of the dataset.
+
+    Args:
+        tensors: The new tensors.
+        view: The view of the template, the Keras file whose weights are replaced.
 
     Raises:
         FileError: The template lacks a tensor, has an additional one, or has a tensor with another shape.

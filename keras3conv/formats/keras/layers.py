@@ -42,7 +42,13 @@ class Found:
 
 
 def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: Tree) -> tuple[LayerView, ...]:
-    """Return the layers of a file: first the layers of the architecture in its order, then all other layers."""
+    """Return the layers of a file: first the layers of the architecture in its order, then all other layers.
+
+    Args:
+        found: The layers that have weights in the file.
+        architecture: The architecture; None if the file has none.
+        tree: The datasets of the file, which show the tied weights.
+    """
     shared = tree.shared()
     by_path = {layer.path: _view(layer, shared) for layer in found}
     if architecture is None or not architecture.root.is_model:
@@ -63,7 +69,12 @@ def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: T
 
 
 def distinct(found: Sequence[Found], where: str) -> Sequence[Found]:
-    """Return the layers; raise `MalformedCheckpoint` if two layers have the same path, or a layer has a role twice."""
+    """Return the layers; raise `MalformedCheckpoint` if two layers have the same path, or a layer has a role twice.
+
+    Args:
+        found: The layers that have weights in a file.
+        where: The name of the file, for messages.
+    """
     seen: set[str] = set()
     for layer in found:
         names = [f"{layer.path}/{role}" for role in layer.roles]
@@ -88,7 +99,12 @@ class DatasetFile(Protocol):
 
 
 def reader_of(file: DatasetFile, found: Iterable[Found]) -> Reader:
-    """Return the function that reads a tensor of a file, by its path in the model."""
+    """Return the function that reads a tensor of a file, by its path in the model.
+
+    Args:
+        file: The file.
+        found: The layers in it, with the datasets of their variables.
+    """
     datasets = {
         tensor_path(layer.path, role): dataset
         for layer in found
@@ -126,7 +142,12 @@ def _view(layer: Found, shared: Mapping[str, str]) -> LayerView:
 
 
 def _with_parts(described: list[LayerView], parts: list[LayerView]) -> tuple[LayerView, ...]:
-    """Insert layers that the architecture does not list (the cell of an LSTM) after the layer that contains them."""
+    """Return the layers with those inserted that the architecture does not list (the cell of an LSTM).
+
+    Args:
+        described: The layers that the architecture lists.
+        parts: The layers that it does not list; each is inserted after the layer that contains it.
+    """
     owners: dict[str, list[LayerView]] = {}
     known = {layer.path for layer in described}
     for part in parts:
@@ -148,9 +169,9 @@ def _prefixes(path: str) -> Iterator[str]:
 
 
 def _with_wholes(layers: list[LayerView]) -> tuple[LayerView, ...]:
-    """Insert layers that have variables only in sublayers (such as LSTM, MultiHeadAttention) before these sublayers.
+    """Return the layers, with those inserted that have variables only in sublayers (such as LSTM, MultiHeadAttention).
 
-    The class of such a layer follows from the name of its group in the file.
+    Each is inserted before its sublayers. Its class follows from the name of its group in the file.
     """
     paths = {layer.path for layer in layers}
     result = []
@@ -209,10 +230,14 @@ def _places(config: Mapping[str, Any], cells: Sequence[LayerView]) -> dict[str, 
 
 
 def _attribute(whole: LayerView, part: LayerView) -> str:
-    """Return the attribute of a live layer that holds a sublayer: "cell", "forward_layer/cell".
+    """Return the attribute of an outer layer that holds an inner layer in a live model: "cell", "forward_layer/cell".
 
-    In a Keras 3 file the names of the groups are the attributes. A file of Keras 2 has the names of the sublayers, from
-    which the attributes follow.
+    In a Keras 3 file the names of the groups are the attributes. A file of Keras 2 has the names of the inner layers,
+    from which the attributes follow.
+
+    Args:
+        whole: The outer layer.
+        part: The inner layer.
     """
     names = part.path.removeprefix(f"{whole.path}/").split("/")
     group, variables, _ = part.tensors[0].location.partition("/vars/") if part.tensors else ("", "", "")
@@ -229,6 +254,10 @@ def flattened(model: LayerConfig, prefix: str = "") -> dict[str, Shape]:
     """Return, for each path of a layer whose first input was flattened, the shape before the flatten.
 
     The shape has no batch axis. It is empty if the file does not contain the shape.
+
+    Args:
+        model: The model in the architecture.
+        prefix: What to put before the names of its layers: the path of an inner model and "/".
     """
     found: dict[str, Shape] = {}
     before = {layer.name: source for layer, source in _sources(model)}
@@ -243,7 +272,12 @@ def flattened(model: LayerConfig, prefix: str = "") -> dict[str, Shape]:
 
 
 def _origin(layer: LayerConfig, before: Mapping[str, LayerConfig | None]) -> LayerConfig | None:
-    """Return the layer that computes the first input of a layer, skipping layers that keep the order of features."""
+    """Return the layer that computes the first input of a layer, skipping layers that keep the order of features.
+
+    Args:
+        layer: The layer.
+        before: For each layer name, the layer that computes the first input of this layer; None if unknown.
+    """
     source = before.get(layer.name)
     for _ in before:  # the loop ends even if the file describes a cycle
         if source is None or source.class_name not in _KEEPS_FEATURES:
@@ -264,6 +298,6 @@ def _sources(model: LayerConfig) -> Iterator[tuple[LayerConfig, LayerConfig | No
 
 
 def _shape(layer: LayerConfig) -> Shape:
-    """Return the input shape of a Flatten without the batch axis; empty unless it is fully known."""
+    """Return the input shape of a Flatten layer without the batch axis; empty if a size in it is unknown."""
     shape = layer.inputs[0][1:] if layer.inputs else ()
     return tuple(int(size) for size in shape if size) if all(shape) else ()

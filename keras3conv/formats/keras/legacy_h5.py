@@ -54,6 +54,10 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
 
     Keras loads such a file by order: `tensors` is in the model's order. The states of seed generators are not written;
     Keras does not save them either.
+
+    Args:
+        path: The file to write.
+        tensors: All tensors of the model, in its order.
     """
     layers: dict[str, list[TensorRef]] = {}
     for tensor in tensors:
@@ -126,7 +130,14 @@ def _find(tree: Tree, architecture: Architecture | None, where: str) -> list[Fou
 
 
 def _ordered(layers: Sequence[Found], groups: Sequence[str]) -> list[Found]:
-    """Return the layers, those of a nested model in execution order as far as the numbers in their names prove it."""
+    """Return the layers, those of a nested model in execution order as far as the numbers in their names prove it.
+
+    Layers whose order is not proven get `is_ordered=False`.
+
+    Args:
+        layers: The layers found in the file, in its order.
+        groups: The names of the groups of the file; the layers of a nested model are in one group.
+    """
     by_path = {layer.path: layer for layer in layers}
     for group in groups:
         inner = [path for path in by_path if path.startswith(f"{group}/") and _is_in_model(by_path[path])]
@@ -145,7 +156,12 @@ def _is_in_model(layer: Found) -> bool:
 
 
 def _kind(path: str, roles: Sequence[str]) -> str:
-    """Return the class whose default layer name ends the path, if it has these variables; else an empty text."""
+    """Return the class whose default layer name ends the path, if it has these variables; else an empty text.
+
+    Args:
+        path: The path of a layer, which may end with a default name: "block/dense_1".
+        roles: The names of its variables.
+    """
     name = class_of(path.rpartition("/")[2])
     return qualified(name) if roles and creates(name, roles) else ""
 
@@ -156,6 +172,12 @@ def _place(
     """Return the path of a weight's layer and the role: "bidirectional/forward_lstm/lstm_cell" and "kernel".
 
     The name of a weight starts with the names of the models that contain the layer, followed by the layer's name.
+
+    Args:
+        name: The name of the group that lists the weight: a layer of the model.
+        weight: The name of the weight in the file.
+        described: The layers of the architecture, by path.
+        architecture: The architecture; None if the file has none.
     """
     pieces = weight.split("/")
     role = pieces.pop().partition(":")[0]
@@ -175,7 +197,13 @@ def _place(
 
 
 def _inside_model(name: str, inside: list[str], described: Mapping[str, LayerConfig]) -> str:
-    """Return the path of a weight's layer in a nested functional model; the weight's name lacks the model's name."""
+    """Return the path of a weight's layer in a nested functional model; the weight's name lacks the model's name.
+
+    Args:
+        name: The name of the nested model.
+        inside: The parts of the weight's name after the name of the model, without the role.
+        described: The layers of the architecture, by path.
+    """
     for length in range(len(inside)):
         first, rest = inside[length], inside[length + 1 :]
         ends = [path for path in described if path.startswith(f"{name}/") and path.endswith(f"/{first}")]

@@ -135,7 +135,12 @@ def child_class(parent: str, attribute: str) -> str:
 
 
 def qualified(name: str, module: str = "") -> str:
-    """Return the qualified name of a class, as in rules: "keras.layers.Conv2D", "keras.Sequential"."""
+    """Return the qualified name of a class, as in rules: "keras.layers.Conv2D", "keras.Sequential".
+
+    Args:
+        name: The class name in a file.
+        module: The module in the file; empty if it is not stored.
+    """
     if not name:
         return ""
     if module and not module.startswith("keras."):
@@ -179,7 +184,12 @@ def _switch(name: str, role: str) -> str:
 
 
 def _without_bias(known: tuple[str, ...], count: int) -> tuple[str, ...]:
-    """Return the names without the bias (the last one) if there is one variable fewer than names; else all names."""
+    """Return the names without the bias (the last one) if there is one variable fewer than names; else all names.
+
+    Args:
+        known: The names of the variables of a class.
+        count: The number of variables of a layer.
+    """
     return known[:-1] if known[-1:] == ("bias",) and count == len(known) - 1 else known
 
 

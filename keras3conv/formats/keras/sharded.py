@@ -91,7 +91,12 @@ def _names(source: Source, group: str, value: Any) -> list[str]:
 
 
 def _check_numbers(source: Source, names: Collection[str]) -> None:
-    """Raise `IncompleteCheckpoint` if the file numbers have a gap, or the next file exists but is not listed."""
+    """Raise `IncompleteCheckpoint` if the file numbers have a gap, or the next file exists but is not listed.
+
+    Args:
+        source: The index.
+        names: The names of the files that the index lists: "model_00000.weights.h5".
+    """
     found = [match for name in names if (match := _NUMBERED.fullmatch(name))]
     for stem in {match[1] for match in found}:
         numbers = {int(match[2]) for match in found if match[1] == stem}
@@ -104,7 +109,13 @@ def _check_numbers(source: Source, names: Collection[str]) -> None:
 
 
 def _check(where: str, listed: Mapping[str, Collection[str]], trees: Mapping[str, Tree]) -> None:
-    """Raise an error unless every group is in the files that the index lists for it, and every dataset is in one."""
+    """Raise an error unless every group is in the files that the index lists for it, and every dataset is in one file.
+
+    Args:
+        where: The name of the index, for messages.
+        listed: For each group of variables, the files that the index lists.
+        trees: The content of each file, by its name.
+    """
     holders: dict[str, list[str]] = {}
     for name, tree in trees.items():
         for path in tree.datasets:
@@ -127,7 +138,12 @@ def _check(where: str, listed: Mapping[str, Collection[str]], trees: Mapping[str
 
 
 def _joined(where: str, trees: Mapping[str, Tree]) -> Tree:
-    """Return one tree of all files; datasets of different files have different addresses."""
+    """Return one tree of all files; datasets of different files have different addresses.
+
+    Args:
+        where: The name of the index, for messages.
+        trees: The groups and datasets of each file, by its name.
+    """
     groups: dict[str, tuple[str, ...]] = {}
     attributes: dict[str, dict[str, Attribute]] = {}
     datasets: dict[str, Dataset] = {}

@@ -76,7 +76,13 @@ def ignored_facts(tree: Tree) -> dict[str, str]:
 
 
 def find(tree: Tree, architecture: Architecture | None, where: str) -> list[Found]:
-    """Return the layers in the file, with the names and classes from the file and the architecture."""
+    """Return the layers in the file, with the names and classes from the file and the architecture.
+
+    Args:
+        tree: The groups and datasets of the file.
+        architecture: The architecture; None if there is none.
+        where: The name of the file, for messages.
+    """
     root = architecture.root if architecture else None
     nodes: dict[str, Node] = {}
     for group in sorted((path for path, names in tree.groups.items() if "vars" in names), key=_natural):
@@ -92,6 +98,10 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
 
     Every tensor needs a `location` such as "layers/dense/vars/0". States of seed generators without one are not
     written; Keras does not save them either.
+
+    Args:
+        path: The file to write.
+        tensors: All tensors of the model.
     """
     extents: dict[str, Extent] = {}
     names: set[str] = set()
@@ -116,6 +126,10 @@ def _names_of(tensor: TensorRef, values: str) -> list[tuple[str, str]]:
 
     A model stores a layer under "layers/CLASS", and a layer stores a sublayer under the name of the attribute. If the
     path does not show which groups are layers, as in a list of layers, only the innermost pair is returned.
+
+    Args:
+        tensor: The tensor.
+        values: The path of the group of the owner's variables: "layers/dense/vars".
     """
     layers = [name.partition("#")[0] for name in tensor.path.removesuffix(tensor.role).rstrip("/").split("/")]
     groups = values.split("/")[:-1]
@@ -126,7 +140,15 @@ def _names_of(tensor: TensorRef, values: str) -> list[tuple[str, str]]:
 
 
 def place_of(tensor: TensorRef, path: Path) -> tuple[str, str]:
-    """Return the group of the variables of a tensor's layer, and the number of the tensor in it."""
+    """Return the HDF5 group that holds a tensor, and the name of the tensor in this group, a number.
+
+    Args:
+        tensor: The tensor, with a location such as "layers/dense/vars/0".
+        path: The file, for messages.
+
+    Raises:
+        FileError: The tensor has no such location.
+    """
     if not _LOCATION.fullmatch(tensor.location):
         raise FileError(
             f"{path.name}: {tensor.path} needs a location such as 'layers/dense/vars/0', but has {tensor.location!r}\n"
@@ -171,7 +193,12 @@ def _node(
 
 
 def _owner(group: str, nodes: Mapping[str, Node]) -> str:
-    """Return the innermost group of a layer that contains a group; the group of the model if there is none."""
+    """Return the path of the innermost layer group that contains a group; empty, for the model, if there is none.
+
+    Args:
+        group: The path of the group.
+        nodes: The groups of layers that were found so far, by path.
+    """
     pieces = group.split("/")
     for length in range(len(pieces) - 1, 0, -1):
         if (above := "/".join(pieces[:length])) in nodes:
@@ -180,7 +207,14 @@ def _owner(group: str, nodes: Mapping[str, Node]) -> str:
 
 
 def _config(group: str, parent: Node, stored: str | None, tree: Tree) -> LayerConfig | None:
-    """Return the layer of the architecture for a group, by the stored name or by class and number; None if unknown."""
+    """Return the layer of the architecture for a group, by the stored name or by class and number; None if unknown.
+
+    Args:
+        group: The path of the group.
+        parent: The layer that contains the layer.
+        stored: The name of the layer in the file; None if the file has no names.
+        tree: The content of the file.
+    """
     if parent.config is None:
         return None
     inside = group.removeprefix(parent.group).strip("/")
@@ -194,7 +228,13 @@ def _config(group: str, parent: Node, stored: str | None, tree: Tree) -> LayerCo
 
 
 def _by_number(model: LayerConfig, home: str, tree: Tree) -> dict[str, LayerConfig]:
-    """Return the layers by the names of their groups: the class in snake case with a number ("dense", "dense_1")."""
+    """Return the layers of a model by the names of their groups: the class in snake case with a number ("dense_1").
+
+    Args:
+        model: The model in the architecture.
+        home: The path of the group that contains the groups of the layers.
+        tree: The content of the file.
+    """
     counts: dict[str, int] = {}
     layers: dict[str, LayerConfig] = {}
     for layer in model.children:
@@ -215,6 +255,11 @@ def _class_name(node: Node, parent: Node, stored: str | None) -> str:
     """Return the class of a layer without an architecture; empty if unknown.
 
     The name of a group follows from the class if the layer is in a list of layers, else from an attribute.
+
+    Args:
+        node: The group of the layer.
+        parent: The group of the layer that contains it.
+        stored: The name of the layer in the file; None if the file has no names.
     """
     if not node.group:
         return ""
@@ -227,7 +272,12 @@ def _class_name(node: Node, parent: Node, stored: str | None) -> str:
 
 
 def _class_by_name(node: Node, stored: str | None) -> str:
-    """Return the class whose default layer name is `stored`, if it has this number of variables; else empty."""
+    """Return the class whose default layer name is `stored`, if it has this number of variables; else empty.
+
+    Args:
+        node: The group of a layer, with its variables.
+        stored: The name of the layer in the file; None if the file has no names.
+    """
     name = class_of(stored or "")
     known = roles(name, [dataset.shape for dataset in node.datasets])
     return name if not any(role.isdecimal() for role in known) else ""

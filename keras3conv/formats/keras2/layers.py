@@ -128,7 +128,12 @@ def cudnn_settings(class_name: str) -> dict[str, Any]:
 
 
 def settings(class_name: str, config: Config) -> dict[str, Any]:
-    """Return the arguments of a layer with their names in Keras 3; arguments that Keras 3 lacks are kept."""
+    """Return the arguments of a layer with their names in Keras 3; arguments that Keras 3 lacks are kept.
+
+    Args:
+        class_name: The class in Keras 3.
+        config: The constructor arguments in the file.
+    """
     found: dict[str, Any] = {}
     for name, value in config.items():
         if name.endswith(_TRAINING) or name == "activity_regularizer":
@@ -175,7 +180,12 @@ def changed_meaning(class_name: str, given: Config, version: str, *, is_of_tenso
 
 
 def policy_of(value: Any) -> Any:
-    """Return the name of a dtype policy, which Keras 3 accepts as a dtype."""
+    """Return the name of the dtype policy of a layer, which Keras 3 accepts as a dtype.
+
+    Args:
+        value: The dtype in the file: a name, a serialised policy, or None; a value without a policy is returned as it
+            is.
+    """
     config = value.get("config") if isinstance(value, dict) else None
     return config.get("name", value) if isinstance(config, dict) else value
 

@@ -143,7 +143,13 @@ def network_of(config: Config) -> Network:
 
 
 def _first_number(entry: Config, calls: int, referred: set[int]) -> int:
-    """Return the number of the first call of a layer: 1 for a nested model whose creation Keras 2 counts as call 0."""
+    """Return the number of the first call of a layer: 1 for a nested model whose creation Keras 2 counts as call 0.
+
+    Args:
+        entry: The configuration of the layer.
+        calls: The number of calls that the file lists for the layer.
+        referred: The numbers of its calls that other calls refer to.
+    """
     if entry["class_name"] not in MODELS or 0 in referred:
         return 0
     if calls in referred:
@@ -169,7 +175,13 @@ def _call(name: str, number: int, node: Any, entries: Config, first: Mapping[str
 
 
 def _structure(value: Any, entries: Config, *, inside: bool = False) -> Any:
-    """Return nested lists and dicts in which references such as `["dense", 0, 0]` are replaced by `Result`s."""
+    """Return nested lists and dicts in which references such as `["dense", 0, 0]` are replaced by `Result`s.
+
+    Args:
+        value: The nested value in the file.
+        entries: The layers of the model by name; a list refers to a tensor only if it begins with such a name.
+        inside: Whether the value is an argument of a call, in which a reference has no fourth element.
+    """
     if _is_result(value, entries, inside=inside):
         if value[0] == _CONSTANT:
             return value[2]
@@ -182,7 +194,13 @@ def _structure(value: Any, entries: Config, *, inside: bool = False) -> Any:
 
 
 def _is_result(value: Any, entries: Config, *, inside: bool = False) -> bool:
-    """Return whether a list refers to a tensor; inside the arguments of a call it has no fourth element."""
+    """Return whether a value is a list that refers to a tensor, such as `["dense", 0, 0]`.
+
+    Args:
+        value: The value in the file.
+        entries: The layers of the model by name; a reference begins with such a name.
+        inside: Whether the value is an argument of a call, in which a reference has no fourth element.
+    """
     lengths = (3,) if inside else (3, 4)
     if not isinstance(value, list) or len(value) not in lengths or not isinstance(value[0], str):
         return False
@@ -202,7 +220,13 @@ def _keywords(result: list[Any]) -> Config:
 
 
 def _results(value: Any, entries: Config | None = None) -> Iterator[Result]:
-    """Yield the tensors in nested values; with `entries` (the layers), also references that are still lists."""
+    """Yield the tensors in nested values.
+
+    Args:
+        value: The nested value, in which tensors are `Result`s.
+        entries: The layers by name; if given, references that are still lists, such as `["dense", 0, 0]`, count as
+            well.
+    """
     if isinstance(value, Result):
         yield value
     elif entries is not None and isinstance(value, list) and _is_result(value, entries):

@@ -272,7 +272,12 @@ def _part(part: Any) -> Any:
 
 
 def _strided(values: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return the index of a StridedSlice node; in each mask, bit i concerns entry i of the index."""
+    """Return the index of a tensor that a StridedSlice node of TensorFlow describes.
+
+    Args:
+        values: The lists `begin`, `end` and `strides`.
+        attributes: The attributes of the node, with its masks; bit i of a mask concerns entry i of the index.
+    """
     begin, end, strides = values
 
     def bit(name: str, place: int) -> bool:

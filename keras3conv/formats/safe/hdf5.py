@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(file: Any, where: str, mode: str) -> Iterator["h5py.File"]:
-    """Open a new file for writing, or a file of our own to read it again; never a file of others."""
+    """Open a new file for writing, or a file of our own to read it again; never a file of others.
+
+    Args:
+        file: A path or a file object.
+        where: The name of the file for messages.
+        mode: The mode of `h5py.File`: "w", "r".
+    """
     import h5py
 
     try:
@@ -36,7 +42,7 @@ def check_path(path: str) -> None:
 class Declarations:
     """Declares datasets in a new file; their values are written later, into the byte ranges that HDF5 reserves.
 
-    A dataset is contiguous, and has no timestamp. bfloat16 is marked by an attribute, as Keras does it.
+    A dataset is contiguous, and has no timestamp. A dataset of bfloat16 gets the attribute with which Keras marks it.
     """
 
     def __init__(self, file: "h5py.File") -> None:
@@ -71,7 +77,13 @@ class Declarations:
         return self._groups[path]
 
     def text(self, group: "h5py.Group", name: str, value: str) -> None:
-        """Write a text attribute of a group, as h5py does it, several times faster."""
+        """Write a text attribute of a group, as h5py does it, several times faster.
+
+        Args:
+            group: The group.
+            name: The name of the attribute.
+            value: The text.
+        """
         import h5py
 
         if "text" not in self._types:
@@ -80,7 +92,13 @@ class Declarations:
         attribute.write(np.array(value, h5py.string_dtype()))
 
     def dataset(self, group: "h5py.Group", name: str, tensor: TensorRef) -> Extent:
-        """Declare the dataset of a tensor in a group, and return the byte range for its values."""
+        """Declare the dataset of a tensor in a group, and return the byte range for its values.
+
+        Args:
+            group: The group.
+            name: The name of the dataset in the group.
+            tensor: The tensor, whose shape and dtype are declared.
+        """
         import h5py
 
         check_path(name)

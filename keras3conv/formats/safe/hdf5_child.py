@@ -63,7 +63,7 @@ def _answer(request: Mapping[str, Any]) -> tuple[dict[str, Any], bytes | memoryv
 
 @contextmanager
 def _content(source: Source, member: Member | None) -> Iterator[Any]:
-    """Yield the HDF5 file: the path, or a file object for the member of an archive."""
+    """Yield what h5py can open: the path of an HDF5 file, or a file object for the HDF5 member of an archive."""
     if member is None:
         with source.unchanged() as path:
             yield path
@@ -85,7 +85,12 @@ def _limit_for_ever() -> None:
 
 
 def _limit_request(memory: int, work: int) -> None:
-    """Limit the memory and the processor time of one request."""
+    """Limit the memory and the processor time of one request.
+
+    Args:
+        memory: The bytes of the values that the request returns.
+        work: The bytes of the file that the request may have to process.
+    """
     if sys.platform == "win32":
         return
     import resource

@@ -43,7 +43,14 @@ def overwrite_datasets(copy: BinaryIO, file: Hdf5File, places: Mapping[str, Tens
 
 
 def _fitting(array: Array, tensor: TensorRef, dataset: Dataset, where: str) -> Array:
-    """Return an array in the byte order of its dataset."""
+    """Return an array in the byte order of its dataset; raise `FileError` if its shape or dtype is another.
+
+    Args:
+        array: The new values.
+        tensor: The tensor with these values, for the message.
+        dataset: The dataset to overwrite.
+        where: The name of the file, for the message.
+    """
     if dataset.shape != array.shape or dataset.dtype != array.dtype.name:
         raise FileError(
             f"{where}: the dataset {dataset.path!r} is {dataset.dtype} of shape {dataset.shape}, but the new values of "

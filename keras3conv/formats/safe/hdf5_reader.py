@@ -186,7 +186,7 @@ class _Child:
         return self.process
 
     def close(self) -> None:
-        """End the child process, unless a parent process started it before a fork."""
+        """End the child process; do nothing if this process is a fork of the one that started the child."""
         if self.owner == os.getpid():
             self._end()
 

@@ -56,7 +56,12 @@ _ATTRIBUTES = re.compile("name|keras_version|backend|model_config|(?:layer_names
 
 @contextmanager
 def opened(file: Any, where: str) -> Iterator["h5py.File"]:
-    """Open a path or a file object, and convert h5py's errors in the block to `MalformedCheckpoint`."""
+    """Open a path or a file object, and convert h5py's errors in the block to `MalformedCheckpoint`.
+
+    Args:
+        file: The path or the file object.
+        where: The name of the file, for messages.
+    """
     import h5py
 
     try:
@@ -157,7 +162,13 @@ class _Survey:
                         waiting.append((place, member))
 
     def _known(self, group: "h5py.Group", name: str, path: str) -> bool:
-        """Record another path of a dataset that was inspected before, and return True; else return False."""
+        """Return whether a dataset was inspected before under another path; if so, record this path for it as well.
+
+        Args:
+            group: The group.
+            name: The name of the dataset in the group.
+            path: The path of the dataset in the file.
+        """
         known = self.by_address.get(int(group.id.links.get_info(name.encode()).u)) if self.by_address else None
         if known is not None:
             self.datasets[path] = replace(known, path=path)
@@ -202,7 +213,12 @@ def _address(node: Any) -> int:
 
 
 def _attributes(node: "h5py.Group", place: str) -> Iterator[tuple[str, Attribute]]:
-    """Yield the attributes that Keras uses; others are never read."""
+    """Yield the attributes that Keras uses; others are never read.
+
+    Args:
+        node: The group.
+        place: The names of the file and the group, for messages.
+    """
     import h5py
 
     count = h5py.h5a.get_num_attrs(node.id)
@@ -236,7 +252,7 @@ def _attribute(value: Any, name: str, place: str) -> Attribute:
 
 
 def _text(value: Any) -> str:
-    """Return a text; raise `UnicodeError` for surrogates, with which h5py replaces bytes that are not UTF-8."""
+    """Return a text from HDF5 as str; raise `UnicodeError` if it was not UTF-8, which h5py marks by surrogates."""
     text = value.decode("utf-8") if isinstance(value, bytes) else str(value)
     text.encode("utf-8")
     return text
@@ -281,7 +297,10 @@ def _inspect(node: "h5py.Dataset", path: str, where: str) -> Dataset:
 
 
 def _layout(node: "h5py.Dataset") -> tuple[str, int]:
-    """Return the dtype and the offset of the values if they are contiguous and numpy has exactly their type."""
+    """Return the dtype of a dataset's values and their offset in the file; "" and 0 if they cannot be read directly.
+
+    They can if they are contiguous and numpy has exactly their type.
+    """
     import h5py
 
     offset = node.id.get_offset()
@@ -329,7 +348,12 @@ def _dtype_name(node: "h5py.Dataset", place: str) -> str:
 
 
 def _mark(node: "h5py.Dataset", place: str) -> str | None:
-    """Return the attribute with which Keras marks a dtype that HDF5 lacks; None if there is none."""
+    """Return the text with which Keras marks a dtype that HDF5 lacks, such as bfloat16; None if there is none.
+
+    Args:
+        node: The dataset; the text is its attribute "dtype".
+        place: The names of the file and the dataset, for messages.
+    """
     import h5py
 
     if "dtype" not in node.attrs:
@@ -345,7 +369,13 @@ def _mark(node: "h5py.Dataset", place: str) -> str | None:
 
 
 def _check_total(datasets: Mapping[str, Dataset], where: str, size: int) -> None:
-    """Raise `BudgetExceeded` if the datasets store more than the size of the file, or have too many names."""
+    """Raise `BudgetExceeded` if the datasets claim more bytes than the file has, or have too many paths.
+
+    Args:
+        datasets: The datasets by path; one dataset may have several paths.
+        where: The name of the file for messages.
+        size: The size of the file in bytes.
+    """
     stored = sum({dataset.address: dataset.stored for dataset in datasets.values()}.values())
     if stored > size:
         raise BudgetExceeded(f"{where} has {size:,} bytes, but its datasets declare {stored:,} stored bytes")

@@ -8,12 +8,21 @@ from keras3conv.formats.safe.source import Source
 
 
 def is_plain(name: object, suffix: str) -> bool:
-    """Return whether a value in an index is the name of a file in the folder of the index."""
+    """Return whether a value in an index is the name of a file in the folder of the index.
+
+    Args:
+        name: The value.
+        suffix: The suffix that the name must have: ".safetensors".
+    """
     return isinstance(name, str) and name.endswith(suffix) and not any(mark in name for mark in ("/", "\\", ":", "\0"))
 
 
 def shard_path(source: Source, name: str) -> Path:
     """Return the path of a shard. A symbolic link may lead only into the `blobs` folder of the cache with the index.
+
+    Args:
+        source: The index of the shards.
+        name: The name of the shard in the index.
 
     Raises:
         IncompleteCheckpoint: The shard is missing.

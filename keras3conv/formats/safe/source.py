@@ -171,7 +171,12 @@ def is_shape(shape: Shape) -> bool:
 
 
 def check_names(names: Iterable[str], where: str) -> None:
-    """Raise `MalformedCheckpoint` for a tensor name that is too long, not Unicode, or looks the same as another."""
+    """Raise `MalformedCheckpoint` for a tensor name that is too long, not Unicode, or looks the same as another.
+
+    Args:
+        names: The names of the tensors in a file.
+        where: The name of the file, for messages.
+    """
     seen: dict[str, str] = {}
     for name in names:
         if len(name) > _MAX_NAME:

@@ -120,7 +120,12 @@ def as_declared(array: Array, tensor: TensorRef) -> Array:
 
 
 def _allocate(descriptor: int, layout: Layout) -> None:
-    """Reserve the bytes of all tensors, so that a lack of disk space is noticed at the start."""
+    """Reserve the bytes of all tensors, so that a lack of disk space is noticed at the start.
+
+    Args:
+        descriptor: The descriptor of the open file.
+        layout: The byte range of each tensor.
+    """
     end = max((extent.start + extent.size for extent in layout.extents.values()), default=0)
     if end and hasattr(os, "posix_fallocate"):
         try:
@@ -142,7 +147,13 @@ class _Writer:
         self._turn = 0
 
     def write(self, path: str, array: Array, start: int) -> None:
-        """Write an array to the bytes from `start`."""
+        """Write an array to the file, and compute its CRC-32 if wanted; the second thread writes a large array.
+
+        Args:
+            path: The path of the tensor with these values.
+            array: The values.
+            start: The position of the first byte in the file.
+        """
         self.checksums[path] = 0
         if array.nbytes <= _SMALL:
             self._put(path, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, start)
@@ -176,7 +187,7 @@ class _Writer:
             yield buffer.data
 
     def _buffer(self, size: int) -> Array:
-        """Return memory that no unwritten block uses."""
+        """Return memory of this size for a block; it is memory that no unwritten block uses."""
         self.wait(_BUFFERS - 1)
         if len(self._buffers) < _BUFFERS:
             self._buffers.append(np.empty(max(size, _BLOCK), np.uint8))

@@ -75,7 +75,12 @@ def scan(source: Source) -> dict[str, Member]:
 
 
 def verify(source: Source, member: Member) -> None:
-    """Check the CRC of an uncompressed member, block by block; raise `MalformedCheckpoint` if it differs."""
+    """Check the CRC of an uncompressed member, block by block; raise `MalformedCheckpoint` if it differs.
+
+    Args:
+        source: The archive.
+        member: The member.
+    """
     crc, offset, end = 0, member.start, member.start + member.stored
     with source.open() as file:
         while offset < end:
@@ -89,6 +94,11 @@ def verify(source: Source, member: Member) -> None:
 
 def read_member(source: Source, member: Member, limit: int) -> bytes:
     """Return the content of a member; check its CRC.
+
+    Args:
+        source: The archive.
+        member: The member; it may be compressed.
+        limit: The largest number of bytes to accept.
 
     Raises:
         BudgetExceeded: The content has more than `limit` bytes, or more bytes than declared.
@@ -110,7 +120,14 @@ def read_member(source: Source, member: Member, limit: int) -> bytes:
 
 
 def read_start(source: Source, file: BinaryIO, member: Member, size: int) -> bytes:
-    """Return the first bytes of a member of an open file, at most `size`."""
+    """Return the first bytes of a member of an open file, at most `size`.
+
+    Args:
+        source: The archive.
+        file: The open archive.
+        member: The member; it may be compressed.
+        size: The number of bytes.
+    """
     raw = bytes(source.read(file, member.start, min(member.stored, size if not member.compressed else 2 * size + 512)))
     if not member.compressed:
         return raw
@@ -168,7 +185,14 @@ def _central_directory(source: Source, file: BinaryIO) -> list[zipfile.ZipInfo]:
 
 
 def _check_end(source: Source, file: BinaryIO, members: int, comment: int) -> None:
-    """Raise `MalformedCheckpoint` unless the file ends with the archive's end record with this number of members."""
+    """Raise `MalformedCheckpoint` unless the file ends with an end record that agrees with the zip directory.
+
+    Args:
+        source: The file.
+        file: The open file.
+        members: The number of members in the directory.
+        comment: The number of bytes of the comment at the end.
+    """
     place = max(0, source.size - _END.size - comment)
     signature, *disks, here, total, size, first, _ = _END.unpack(source.read(file, place, _END.size))
     if signature != b"PK\5\6":
@@ -190,7 +214,12 @@ def _check_end(source: Source, file: BinaryIO, members: int, comment: int) -> No
 
 
 def _check_lengths(source: Source, directory: bytes) -> None:
-    """Raise `MalformedCheckpoint` unless the entries fill the directory exactly; zipfile ignores missing bytes."""
+    """Raise `MalformedCheckpoint` unless the entries fill the directory exactly; zipfile ignores missing bytes.
+
+    Args:
+        source: The archive, for the message.
+        directory: The bytes of the directory.
+    """
     place = 0
     while place < len(directory):
         lengths = directory[place + 28 : place + 34]
@@ -227,7 +256,13 @@ def _member(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> Member:
 
 
 def _data_start(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> int:
-    """Return the offset of the data of a member, which follows a local header of variable length."""
+    """Return the offset of the data of a member, which follows a local header of variable length.
+
+    Args:
+        source: The archive.
+        file: The open archive.
+        info: The entry of the member in the directory.
+    """
     raw = source.read(file, info.header_offset, _LOCAL_HEADER.size)
     signature, _, flags, method, _, _, crc, stored, size, name_size, extra_size = _LOCAL_HEADER.unpack(raw)
     start = int(info.header_offset + _LOCAL_HEADER.size + name_size + extra_size)
@@ -252,7 +287,14 @@ def _data_start(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> int:
 
 
 def _agree(local: int, size: int) -> bool:
-    """Return whether the size in a local header equals that in the directory; zip64 sizes are in another field."""
+    """Return whether the size in a member's local header agrees with the size in the directory.
+
+    The local header may have a placeholder instead, because zip64 stores large sizes elsewhere.
+
+    Args:
+        local: The number in the local header.
+        size: The number in the directory.
+    """
     return local in (size, 0xFFFFFFFF)
 
 

@@ -157,7 +157,13 @@ def ref(name: str, entry: Entry) -> TensorRef:
 
 
 def read_entry(source: Source, name: str, entries: Mapping[str, Entry]) -> Array:
-    """Return the values of one tensor; raise `MalformedCheckpoint` if the file has changed."""
+    """Return the values of one tensor; raise `MalformedCheckpoint` if the file has changed.
+
+    Args:
+        source: The file, as it was when its header was read.
+        name: The name of the tensor.
+        entries: The entries of the header.
+    """
     if name not in entries:
         raise FileError(f"{source.path} has no tensor {quoted(name)}")
     entry = entries[name]
@@ -172,7 +178,12 @@ def extents(source: Source) -> dict[str, Extent]:
 
 
 def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
-    """Write the header of a file, and return the byte ranges for the values. Every tied weight gets a copy."""
+    """Write the header of a file, and return the byte ranges for the values. Every tied weight gets a copy.
+
+    Args:
+        path: The file to write.
+        tensors: All tensors, of which only shapes and dtypes are written.
+    """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for tensor in tensors:
@@ -195,7 +206,12 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
 
 
 def _declared(base: int, value: dict[str, Any]) -> Any:
-    """Return the entry for a valid declaration of a tensor, and any other object of the header as it is."""
+    """Return the entry for an object of the header if it is a valid declaration of a tensor; else the object unchanged.
+
+    Args:
+        base: The position in the file at which the values start.
+        value: An object in the JSON of the header.
+    """
     if value.keys() != _FIELDS:
         return value
     code, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
@@ -209,7 +225,14 @@ def _declared(base: int, value: dict[str, Any]) -> Any:
 
 
 def _entry(name: str, value: Any, base: int, source: Source) -> Entry:
-    """Return the entry for the declaration of a tensor; raise `MalformedCheckpoint` with what is wrong with it."""
+    """Return the entry for the declaration of a tensor; raise `MalformedCheckpoint` with what is wrong with it.
+
+    Args:
+        name: The name of the tensor.
+        value: The declaration in the JSON of the header.
+        base: The position in the file at which the values start.
+        source: The file.
+    """
     if not isinstance(value, dict) or value.keys() != _FIELDS:
         raise _malformed(source, name, "must have exactly the keys dtype, shape and data_offsets")
     code, *lists = value["dtype"], value["shape"], value["data_offsets"]
@@ -243,7 +266,13 @@ def _whole(values: Any) -> bool:
 
 
 def _check_layout(entries: Mapping[str, Entry], base: int, source: Source) -> None:
-    """Raise `MalformedCheckpoint` unless the tensors fill the file without overlaps, gaps or trailing bytes."""
+    """Raise `MalformedCheckpoint` unless the tensors fill the file without overlaps, gaps or trailing bytes.
+
+    Args:
+        entries: The tensors in the header.
+        base: The position in the file at which the values start.
+        source: The file.
+    """
     end = base
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].size)):
         if entry.start != end:

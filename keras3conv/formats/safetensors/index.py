@@ -45,7 +45,12 @@ def read(source: Source) -> ModelView:
 
 
 def read_weight_map(source: Source, suffix: str) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return the file of each tensor, and the metadata; every file has the suffix and is beside the index."""
+    """Return the file of each tensor, and the metadata; every file has the suffix and is beside the index.
+
+    Args:
+        source: The index.
+        suffix: The suffix of the shards: ".safetensors".
+    """
     if source.size > _MAX_INDEX:
         raise MalformedCheckpoint(
             f"{source.path} has {source.size:,} bytes, too many for the index of a sharded checkpoint; the limit is "
@@ -71,7 +76,12 @@ def read_weight_map(source: Source, suffix: str) -> tuple[dict[str, str], dict[s
 
 
 def _check_numbers(source: Source, names: Iterable[Any]) -> None:
-    """Raise `IncompleteCheckpoint` if the file names imply a shard that is not listed, as in "-00002-of-00003"."""
+    """Raise `IncompleteCheckpoint` if the file names imply a shard that is not listed, as in "-00002-of-00003".
+
+    Args:
+        source: The index, for the message.
+        names: The names of the shards that the index lists.
+    """
     found = [match for name in set(filter(_is_text, names)) if (match := _NUMBERED.fullmatch(name))]
     for stem, total, suffix in {(match["stem"], match["total"], match["suffix"]) for match in found}:
         width, held = len(total), {int(match["number"]) for match in found if match["total"] == total}

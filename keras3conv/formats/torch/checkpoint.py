@@ -107,7 +107,7 @@ def is_torchscript(path: Path) -> bool:
 
 
 def _archive(source: Source) -> Stored:
-    """Return the content of a zip archive."""
+    """Return the content of a checkpoint that is a zip archive, the format since torch 1.6."""
     members = scan(source)
     where = str(source.path)
     if message := foreign.archive_message(source.path, members):
@@ -146,7 +146,7 @@ def _archive(source: Source) -> Stored:
 
 
 def _legacy(source: Source) -> Stored:
-    """Return the content of a file in the format before torch 1.6: pickles, then a length and bytes per storage."""
+    """Return the content of a checkpoint in the format before torch 1.6: pickles, then a length and bytes a storage."""
     where = str(source.path)
     limit = min(source.size, pickles.MAX_PICKLE)
     with source.open() as file:
@@ -196,6 +196,11 @@ def _state_dict(content: Any, entry: str, source: Source) -> tuple[str, Mapping[
     """Return the name of the state dict in the file (empty if it is the whole file), and the state dict.
 
     Objects of other classes beside the state dict are placeholders; inside it or instead of it they are refused.
+
+    Args:
+        content: The object that was saved, with descriptions instead of tensors.
+        entry: The name of the wanted state dict; empty if the file has only one.
+        source: The file, for messages.
     """
     unloaded = first_placeholder(content)
     refusal = UnsafeCheckpoint(f"reading {source.path} would run code: it contains {unloaded}{_remedy(source)}")
@@ -238,7 +243,14 @@ def _refs(tensors: Mapping[str, StoredTensor]) -> Iterator[TensorRef]:
 
 
 def _check(source: Source, key: Any, tensor: StoredTensor | OddTensor, storages: Mapping[str, Member]) -> None:
-    """Raise a `FileError` unless a tensor has a name, is an array of numbers, and has its values in the file."""
+    """Raise a `FileError` unless a tensor has a name, is an array of numbers, and has its values in the file.
+
+    Args:
+        source: The file.
+        key: The key of the tensor in the state dict, which must be a text.
+        tensor: The tensor.
+        storages: For each key of a storage, its byte range in the file.
+    """
     where = f"{source.path}: {quoted(key)}"
     if not isinstance(key, str):
         raise MalformedCheckpoint(

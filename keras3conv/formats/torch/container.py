@@ -87,7 +87,14 @@ def _local_header(name: str, size: int, checksum: int, offset: int) -> bytes:
 
 
 def _finish(path: Path, placed: Sequence[_Placed], end: int, checksums: Mapping[str, int]) -> None:
-    """Write the checksums of the tensors into their headers, and the directory at the end."""
+    """Write the checksums of the tensors into their headers, and the directory at the end of the archive.
+
+    Args:
+        path: The archive.
+        placed: The members, with their positions in the file.
+        end: The position after the last member.
+        checksums: The CRC-32 of each tensor's values, by path.
+    """
     entries = []
     with path.open("r+b") as file:
         for one in placed:
@@ -115,7 +122,13 @@ def _entry(one: _Placed, checksum: int) -> bytes:
 
 
 def _end(count: int, size: int, start: int) -> bytes:
-    """Return the end of the directory; with 64-bit numbers before it if one of the numbers does not fit."""
+    """Return the bytes after the directory of an archive; with 64-bit numbers too, if one of these numbers needs them.
+
+    Args:
+        count: The number of members.
+        size: The size of the directory in bytes.
+        start: The position of the directory in the file.
+    """
     large = b""
     if count >= 0xFFFF or start >= _LIMIT or size >= _LIMIT:
         large = _END_64.pack(b"PK\6\6", _END_64.size - 12, 45, 45, 0, 0, count, count, size, start)

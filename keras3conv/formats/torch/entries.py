@@ -54,7 +54,7 @@ def values_in(content: Any) -> Iterator[Any]:
 
 
 def first_placeholder(content: Any) -> str:
-    """Return the class of the first object that was not loaded; an empty text if there is none."""
+    """Return the class name of the first object in a checkpoint that was not loaded; an empty text if there is none."""
     return next((value.name for value in values_in(content) if isinstance(value, Placeholder)), "")
 
 
@@ -97,7 +97,16 @@ def find_entry(content: Any, wanted: str, path: Path) -> Entry:
 
 
 def _named(found: list[Entry], wanted: str, path: Path) -> Entry:
-    """Return the state dict with this name, or the only one whose name starts or ends with it."""
+    """Return the state dict with a name; or else the only one whose name begins or ends with the given keys.
+
+    Args:
+        found: The state dicts in the checkpoint.
+        wanted: The name: keys joined by dots.
+        path: The file, for messages.
+
+    Raises:
+        FileError: No state dict fits, or several do.
+    """
     inside = [entry for entry in found if entry.name.startswith(f"{wanted}.")]
     exact = [entry for entry in found if entry.name == wanted]
     fitting = exact or inside or [entry for entry in found if entry.name.rpartition(".")[2] == wanted]
@@ -108,7 +117,14 @@ def _named(found: list[Entry], wanted: str, path: Path) -> Entry:
 
 
 def _entries(content: Mapping[Any, Any], name: str, depth: int, visits: Iterator[int]) -> Iterator[Entry]:
-    """Yield the state dicts in a dict, the dict itself first if it has tensors, without optimizers and the like."""
+    """Yield the state dicts in a dict, the dict itself first if it has tensors, without optimizers and the like.
+
+    Args:
+        content: The dict.
+        name: The keys that lead to the dict, joined by dots; empty for the whole file.
+        depth: The number of levels to search.
+        visits: Counts the dicts that were searched; too many raise `BudgetExceeded`.
+    """
     if next(visits) > _MOST_DICTS:
         raise BudgetExceeded(
             f"the checkpoint has more than {_MOST_DICTS:,} nested dicts, too many to search for a state dict"

@@ -148,7 +148,12 @@ class OddTensor:
 
 
 def named(module: Any, name: Any, where: str) -> Global:
-    """Return the class or function with a name.
+    """Return the description of the class or function that a pickle names, without importing it.
+
+    Args:
+        module: The module in the pickle.
+        name: The name in the module.
+        where: The name of the file, for messages.
 
     Raises:
         UnsafeCheckpoint: No real checkpoint needs it, but an attack may.
@@ -166,14 +171,26 @@ def named(module: Any, name: Any, where: str) -> Global:
 
 
 def create(kind: Any, arguments: Any, where: str) -> Any:
-    """Return an object of a class; a `Placeholder` for every class but those of dicts."""
+    """Return what stands for a new object of a class: a dict, or a `Placeholder` for every class that is not a dict.
+
+    Args:
+        kind: The class that the pickle names.
+        arguments: The arguments with which the pickle creates the object.
+        where: The name of the file, for messages.
+    """
     if not isinstance(kind, Global) or kind in _DICTS or type(arguments) is not tuple:
         return call(kind, arguments, where)
     return _placeholder(kind, arguments, where)
 
 
 def call(function: Any, arguments: Any, where: str) -> Any:
-    """Return the object that a call creates; a `Placeholder` if it is neither a tensor nor a container."""
+    """Return the object that a call creates; a `Placeholder` if it is neither a tensor nor a container.
+
+    Args:
+        function: The class or function that the pickle names.
+        arguments: The arguments of the call.
+        where: The name of the file, for messages.
+    """
     if type(arguments) is not tuple:
         raise MalformedCheckpoint(f"{where}: the pickle is damaged: a call in it has no arguments")
     known = _CALLS.get(function.name) if isinstance(function, Global) else None
@@ -188,7 +205,12 @@ def call(function: Any, arguments: Any, where: str) -> Any:
 
 
 def storage(reference: Any, where: str) -> Storage:
-    """Return the storage that the pickle refers to; raise `MalformedCheckpoint` for other objects."""
+    """Return the storage that the pickle refers to; raise `MalformedCheckpoint` for other objects.
+
+    Args:
+        reference: The reference in the pickle: a tuple of "storage", the class, the key, the device and the size.
+        where: The name of the file, for messages.
+    """
     if type(reference) is not tuple or len(reference) not in (5, 6) or reference[0] not in ("storage", b"storage"):
         raise MalformedCheckpoint(
             f"{where}: the pickle is damaged: it refers to {quoted(reference)}, which is not the storage of a tensor"
@@ -300,7 +322,14 @@ _TENSOR_TYPES = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.param
 
 
 def _typed(function: Any, kind: Any, arguments: Any, *_: Any) -> Any:
-    """Return the tensor in a call that restores a tensor with attributes, or of a class derived from Tensor."""
+    """Return the tensor in a call that restores a tensor with attributes, or of a class derived from Tensor.
+
+    Args:
+        function: The function that rebuilds a plain tensor.
+        kind: The class of the tensor; for any other class than those of plain tensors, a placeholder is returned.
+        arguments: The arguments of `function`.
+        _: The attributes of the tensor, which are ignored.
+    """
     if not isinstance(kind, Global) or not isinstance(function, Global):
         raise ValueError(f"{quoted((function, kind))} are not a function and a class")
     if kind.name not in _TENSOR_TYPES or not function.name.startswith("torch._utils._rebuild_"):

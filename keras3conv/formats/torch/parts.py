@@ -81,7 +81,12 @@ def _found(tensors: Mapping[str, TensorRef]) -> Iterator[Parts]:
 def _named(path: str, pattern: str) -> tuple[str, str]:
     """Return the prefix of the layer ("block.conv.") and the name of the weight that a stored tensor belongs to.
 
-    Return two empty texts if the path does not have this pattern.
+    Args:
+        path: The path of the stored tensor.
+        pattern: The form of its name, with "{}" for the name of the weight: "{}_g".
+
+    Returns:
+        The prefix and the name; two empty texts if the path does not have this form.
     """
     before, after = pattern.split("{}")
     if not path.endswith(after):
@@ -97,7 +102,12 @@ def _named(path: str, pattern: str) -> tuple[str, str]:
 
 
 def _is_weight_norm(length: TensorRef, direction: TensorRef) -> bool:
-    """Return True if the magnitude is a scalar, or has a number for each index along one axis of the direction."""
+    """Return True if the magnitude is a scalar, or has a number for each index along one axis of the direction.
+
+    Args:
+        length: The stored tensor that may be the magnitude.
+        direction: The stored tensor that may be the direction.
+    """
     if length.shape == ():
         return len(direction.shape) > 0
     sizes = [(size, whole) for size, whole in zip(length.shape, direction.shape, strict=False) if size != 1]
@@ -109,7 +119,13 @@ def _is_spectral_norm(weight: TensorRef, u: TensorRef, v: TensorRef) -> bool:
 
 
 def _axes(shape: tuple[int, ...], rows: int, columns: int) -> list[int]:
-    """Return the axes that can be the output axis of a spectral norm: those of the size of u (`rows`)."""
+    """Return the axes that can be the output axis of a spectral norm: those of the size of u (`rows`).
+
+    Args:
+        shape: The shape of the weight.
+        rows: The size of u.
+        columns: The size of v.
+    """
     return [axis for axis, size in enumerate(shape) if size == rows and rows * columns == prod(shape)]
 
 
@@ -136,7 +152,12 @@ def _reader(read: Reader, found: Mapping[str, Parts]) -> Reader:
 
 
 def weight_norm(length: Array, direction: Array) -> Array:
-    """Return `g * v / |v|`, with a norm over all axes along which the magnitude g has size 1."""
+    """Return `g * v / |v|`, with a norm over all axes along which the magnitude g has size 1.
+
+    Args:
+        length: The magnitude g.
+        direction: The direction v.
+    """
     axes = tuple(axis for axis in range(direction.ndim) if length.ndim == 0 or length.shape[axis] == 1)
     norm = np.sqrt(np.sum(direction**2, axis=axes, keepdims=length.ndim > 0))
     return np.asarray(direction * (length / norm))

@@ -199,7 +199,11 @@ def _text(size: int) -> Callable[[_Machine], None]:
 
 
 def _latin(size: int) -> Callable[[_Machine], None]:
-    """Return the handler of an opcode for a text of Python 2: a length of `size` bytes, and one byte a character."""
+    """Return the function that handles the instruction of a pickle for a text of Python 2, with one byte a character.
+
+    Args:
+        size: The number of bytes, before the text, that have its length.
+    """
     return _push(lambda machine: machine.take(machine.number(size)).decode("latin-1"))
 
 
@@ -238,7 +242,12 @@ def _skip(size: int) -> Callable[[_Machine], None]:
 
 
 def _taking(step: Callable[[_Machine, list[Any]], None], size: int) -> Callable[[_Machine], None]:
-    """Return the handler of an opcode that takes `size` values from the stack and passes them to `step`."""
+    """Return the function that handles an instruction of a pickle: it takes values from the stack and passes them on.
+
+    Args:
+        step: Receives the machine and the values.
+        size: The number of values to take.
+    """
 
     def step_with_values(machine: _Machine) -> None:
         values = [machine.stack.pop() for _ in range(size)]

@@ -81,7 +81,12 @@ def extents(source: Source) -> dict[str, Extent]:
 
 
 def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
-    """Write a state dict without its values, and return the byte ranges for them; equal `storage` means tied."""
+    """Write a state dict without its values, and return the byte ranges for them; equal `storage` means tied.
+
+    Args:
+        path: The file to write.
+        tensors: The tensors of the state dict.
+    """
     try:
         import torch
     except ImportError:

@@ -14,7 +14,7 @@ _OWN = "keras.layers."
 
 
 class Held(keras.layers.Layer):  # type: ignore[misc]
-    """A layer with the name of a parent, that calls the layers inside it.
+    """A layer that calls the layers inside it; it has the name of the layer that contained them in the original model.
 
     Args:
         layers: The layers inside.
@@ -27,12 +27,19 @@ class Held(keras.layers.Layer):  # type: ignore[misc]
         self.inside, self.joined = list(layers), joined
 
     def call(self, inputs: Any) -> Any:
-        """Return the output of the last layer, or the joined outputs."""
+        """Return the output of the last layer, or the joined outputs of all layers if they take the same input."""
         return _called(self.inside, inputs, joined=self.joined)
 
 
 def _called(layers: Sequence[keras.layers.Layer], inputs: Any, *, joined: bool) -> Any:
-    """Call layers; the first one with positional arguments if there are several inputs."""
+    """Call layers and return the output: in sequence, or all with the same input, with their outputs joined.
+
+    Args:
+        layers: The layers.
+        inputs: The input; a list of several inputs becomes the positional arguments of the first layer.
+        joined: Whether all layers take the same input; the axes that their outputs add to it are then flattened and
+            concatenated.
+    """
     if joined:
         axes = (-1, *inputs.shape[2:-1])[: len(inputs.shape) - 2]  # without the batch axis and the features
         found = [layer(inputs) for layer in layers]
@@ -46,7 +53,7 @@ def _called(layers: Sequence[keras.layers.Layer], inputs: Any, *, joined: bool) 
 
 
 def _features(output: Any, inputs: Any) -> int:
-    """Return the size of the axes that follow those that an output has in common with the input."""
+    """Return the product of the sizes of an output's last axes: all after those that it shares with the input."""
     size = 1
     for axis in output.shape[len(inputs.shape) - 1 :]:
         size *= axis
@@ -88,7 +95,12 @@ def _made(specs: Iterable[LayerSpec]) -> Iterable[keras.layers.Layer]:
 
 
 def _copied(layer: keras.layers.Layer, name: str) -> keras.layers.Layer:
-    """Return a new layer with the configuration of another one, without its activation, built for the same shapes."""
+    """Return a new layer with the configuration of another one, without its activation, built for the same shapes.
+
+    Args:
+        layer: The layer to copy; its weights are not copied.
+        name: The name of the new layer.
+    """
     linear = {"activation": "linear"} if ends_with_activation(layer) else {}
     made = type(layer).from_config({**layer.get_config(), **linear, "name": name})
     built = layer.get_build_config()
@@ -98,7 +110,7 @@ def _copied(layer: keras.layers.Layer, name: str) -> keras.layers.Layer:
 
 
 def ends_with_activation(layer: keras.layers.Layer) -> bool:
-    """Return whether a layer applies an activation, which in torch is beside its counterpart."""
+    """Return whether a layer applies an activation after its product, which is a module of its own in torch."""
     activation = vars(layer).get("activation")
     return callable(activation) and activation is not keras.activations.linear
 

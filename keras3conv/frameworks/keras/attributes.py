@@ -11,7 +11,7 @@ from keras3conv.frameworks.keras.tree import named_layers
 
 
 def attribute_paths(model: keras.layers.Layer) -> dict[str, str]:
-    """Return the paths of layers in terms of attributes: "encoder/dense_3" becomes "encoder/project".
+    """Return, by path, the paths of layers in terms of attributes: "encoder/project" for "encoder/dense_3".
 
     Only layers whose names Keras made up are listed, and layers inside them; a name that the user chose is kept.
     """
@@ -29,7 +29,12 @@ def attribute_paths(model: keras.layers.Layer) -> dict[str, str]:
 
 
 def _renamed(path: str, found: Mapping[str, str]) -> str:
-    """Return a path in which the longest beginning that is a key of `found` is replaced by its value."""
+    """Return a path in which the longest beginning that is a key of `found` is replaced by its value.
+
+    Args:
+        path: The path of a layer.
+        found: New paths of layers, by their old paths.
+    """
     if path in found:
         return found[path]
     known = max((start for start in found if path.startswith(f"{start}/")), key=len, default=None)
@@ -37,7 +42,7 @@ def _renamed(path: str, found: Mapping[str, str]) -> str:
 
 
 def _held(layer: keras.layers.Layer) -> Iterator[tuple[str, Any]]:
-    """Yield the layers in the attributes of a layer of the user's own class, each with a name."""
+    """Yield the layers in the attributes of a layer of the user's own class, each after the attribute's name."""
     if type(layer).__module__.startswith("keras."):
         return
     attributes = vars(layer)

@@ -14,9 +14,9 @@ _AVERAGES = (keras.layers.AveragePooling1D, keras.layers.AveragePooling2D, keras
 def deviations(model: keras.layers.Layer) -> Iterator[Problem]:
     """Yield a problem for each layer that the current backend computes differently from TensorFlow.
 
-    For an average pooling with padding="same", Keras' torch backend repeats the last value along each axis that is
-    padded more at its end than at its start, and counts it; TensorFlow and JAX leave the padding out of the average.
-    A window of two values has the same average either way.
+    These are average poolings with padding="same" on the torch backend. There Keras repeats the last value along each
+    axis that is padded more at its end than at its start, and counts it; TensorFlow and JAX leave the padding out of
+    the average. A window of two values has the same average either way.
     """
     if keras.backend.backend() != "torch":
         return

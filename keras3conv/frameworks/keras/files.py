@@ -116,6 +116,10 @@ def _is_known(kind: str) -> bool:
 def load_weights(model: keras.Model, path: Path) -> None:
     """Load the weights of a Keras file into a live model.
 
+    Args:
+        model: The model.
+        path: The file.
+
     Raises:
         ModelError: The file does not contain exactly the weights of this model, or Keras cannot load it.
         InputError: The file is not a Keras file.
@@ -153,6 +157,11 @@ def _shapes(viewed: ModelView) -> Counter[Shape]:
 def save(model: Any, path: Path, *, overwrite: bool) -> WrittenFile:
     """Save a model (`.keras`, `.h5`) or its weights (`.weights.h5`) atomically.
 
+    Args:
+        model: The model.
+        path: The file to write.
+        overwrite: Whether an existing file may be replaced.
+
     Raises:
         FileError: The file exists, or its folder does not.
     """
@@ -162,7 +171,12 @@ def save(model: Any, path: Path, *, overwrite: bool) -> WrittenFile:
 
 
 def save_to(model: Any, path: Path) -> None:
-    """Save a model, or its weights for a `.weights.h5`, to a temporary file; Keras chooses the format by the suffix."""
+    """Save a model, or its weights for a `.weights.h5`, to a temporary file; Keras chooses the format by the suffix.
+
+    Args:
+        model: The model.
+        path: The temporary file, with the suffix of the final one.
+    """
     with tensorflow_not_imported():
         if path.name.endswith(".weights.h5"):
             model.save_weights(path)

@@ -41,6 +41,14 @@ def _attention(original: Original, query: Any, key: Any, value: Any, *options: A
     """Compute `dot_product_attention`: query (batch, queries, heads, size), key and value (batch, keys, heads, size).
 
     The heads of key and value may be shared by several query heads.
+
+    Args:
+        original: The function of the backend; it is called if the query is not in float64.
+        query: The query.
+        key: The key.
+        value: The value.
+        options: Further positional arguments; with any of them `original` is called.
+        keywords: The keyword arguments of the call: scale, bias, mask, is_causal.
     """
     if options or not _is_float64(query):
         return original(query, key, value, *options, **keywords)
@@ -135,7 +143,14 @@ def _adaptive_pool(original: Original, inputs: Any, output_size: Any, data_forma
 def _by_planes(
     inputs: Any, data_format: str | None, over_planes: Callable[[Any], Any], over_depth: Callable[[Any], Any]
 ) -> Any:
-    """Pool over height and width, then over depth; maximum and average pooling are both separable."""
+    """Pool over height and width, then over depth; maximum and average pooling are both separable.
+
+    Args:
+        inputs: The input, with three spatial axes.
+        data_format: "channels_first", "channels_last", or None for the default of Keras.
+        over_planes: Pools images of shape (number, height, width, channels) over height and width.
+        over_depth: Pools an input of shape (batch, depth, positions, channels) over the depth.
+    """
     first = backend.standardize_data_format(data_format) == "channels_first"
     inputs = keras.ops.moveaxis(inputs, 1, -1) if first else inputs
     _, depth, height, width, channels = inputs.shape

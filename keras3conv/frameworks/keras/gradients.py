@@ -105,7 +105,7 @@ def _values(variables: Variables) -> dict[str, Array]:
 
 
 def _training(model: keras.layers.Layer, paths: Collection[str]) -> AbstractContextManager[None]:
-    """Call the layers with these paths in training mode while the block runs."""
+    """Call the layers with these paths in training mode while the block runs; all others as their callers say."""
     chosen = {id(layer) for path, layer in named_layers(model) if path in paths}
 
     def handle(original: Original, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -98,7 +98,7 @@ class _Windows(_Configured):
         return int(number - 1 if begins_outside else number)
 
     def windows(self, inputs: Any, axis: int, fill: float) -> list[Any]:
-        """Return a list of tensors: the first values of all windows along an axis, the second values, and so on."""
+        """Return a list: the first values of all windows along an axis, the second ones, ...; pad with `fill`."""
         window, stride, padding, dilation = self.axes[axis - 1]
         size = _size(inputs, axis)
         reach = (self.count(size, axis) - 1) * stride + 1
@@ -300,7 +300,7 @@ class ChannelShuffle(_Configured):
         self.groups = groups
 
     def call(self, inputs: Any) -> Any:
-        """Gather the channels in their new order."""
+        """Return the images with their channels in the new order, by a gather."""
         order = np.arange(_size(inputs, -1)).reshape(self.groups, -1).T.ravel()
         return keras.ops.take(inputs, order, axis=-1)
 
@@ -351,7 +351,10 @@ class UnflattenAxis(_Configured):
 
 
 def interpolation_weights(before: int, after: int, scale: float, *, cubic: bool, align: bool) -> NDArray[np.float64]:
-    """Return the matrix of shape (after, before) that resizes an axis; its rows follow `UpSample.h` of torch."""
+    """Return the matrix of shape (after, before) that resizes an axis; its rows follow `UpSample.h` of torch.
+
+    New positions are `scale` old positions apart; with `align`, the first and the last position stay in place.
+    """
     weights = np.zeros((after, before))
     if align:
         source = np.arange(after) * ((before - 1) / (after - 1) if after > 1 else 0.0)

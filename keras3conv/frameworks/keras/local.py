@@ -63,7 +63,13 @@ def run_fed(model: keras.layers.Layer, inputs: object, exchange: Exchange) -> Re
 
 
 def _exchanging(model: keras.layers.Layer, exchange: Exchange, calls: list[Call]) -> CallHandler:
-    """Return a handler of layer calls that applies the replacements and appends to `calls`."""
+    """Return a handler of layer calls that replaces their inputs and outputs, and records each call.
+
+    Args:
+        model: The model.
+        exchange: The replacements, and the layers whose calls they concern.
+        calls: The list to which each of these calls is appended.
+    """
     paths = {id(layer): path for path, layer in named_layers(model) if path in exchange.paths}
     numbers: dict[str, int] = {}
 

@@ -44,7 +44,9 @@ def memory_orders(model: keras.layers.Layer) -> Orders:
 def _order(layer: Any, variable: keras.Variable) -> tuple[int, ...]:
     """Return the axes of a kernel in the memory order in which the convolution is fastest, slowest axis first.
 
-    Empty for a bias.
+    Args:
+        layer: The convolution.
+        variable: One of its variables; for a bias the result is empty.
     """
     rank = int(layer.rank)
     if len(variable.shape) != rank + 2:

@@ -97,7 +97,14 @@ def write(model: keras.layers.Layer, values: Mapping[str, Array] | Iterable[tupl
 def _kept(
     values: Iterable[tuple[str, Array]], variables: Mapping[str, keras.Variable], orders: Orders, backup: Backup
 ) -> Iterator[tuple[keras.Variable, Array, tuple[int, ...] | None]]:
-    """Store the old value of each variable in the backup, then yield the variable, its new value and memory order."""
+    """Store the old value of each variable in the backup, then yield the variable, its new value and memory order.
+
+    Args:
+        values: The path and the new value of each variable.
+        variables: The variables of the model, by path.
+        orders: The memory order of some variables; None is yielded for the others.
+        backup: The old values so far; it is extended.
+    """
     for path, value in values:
         variable = variables[path]
         # JAX and TensorFlow give a variable other memory, and do not write to memory that an array uses.
@@ -123,7 +130,12 @@ def float64_weights(model: keras.layers.Layer, values: Mapping[str, Array]) -> I
 
 @contextmanager
 def _undone_on_failure(model: keras.layers.Layer, variables: Mapping[str, keras.Variable]) -> Iterator[Backup]:
-    """Yield an empty backup for the block to fill; if the block raises, restore the values in the backup."""
+    """Yield an empty backup; if the block raises, write the values back that the block has put into the backup.
+
+    Args:
+        model: The model.
+        variables: Its variables, by path.
+    """
     backup = Backup()
     try:
         yield backup
@@ -175,7 +187,16 @@ def _run(
     watch: bool,
     view: Callable[[Any], Array] | None,
 ) -> tuple[Recording, bool]:
-    """Run a model as `run` does, and return whether the record is valid; for `view` see `CallRecorder`."""
+    """Run a model as `run` does; return the recording, and whether it is valid.
+
+    Args:
+        model: The model.
+        inputs: The inputs.
+        record: Selects by path the layers whose arrays are recorded.
+        watch: Whether to record layer calls.
+        view: Returns a tensor as an array that shares its memory; None to copy. The recording is then valid only if the
+            model overwrote no recorded tensor.
+    """
     args = to_tensors(inputs if isinstance(inputs, tuple) else (inputs,))
     recorder = CallRecorder(
         record=record,
@@ -209,7 +230,14 @@ def _run(
 def _recording(
     model: keras.layers.Layer, recorder: CallRecorder, stack: list[str], masks: dict[str, Array]
 ) -> Iterator[None]:
-    """Record every layer call of a model, and the masks by layer; `stack` has the paths of the running layers."""
+    """Record every layer call of a model while the block runs.
+
+    Args:
+        model: The model.
+        recorder: Records the calls.
+        stack: A list that gets the paths of the running layers, the innermost last.
+        masks: A dict that gets the mask that each layer received with its first input, by path.
+    """
     paths = {id(layer): path for path, layer in named_layers(model)}
 
     def on_layer(original: Original, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -327,6 +355,10 @@ class KerasModel:
         """Return the description of the files to which the model will be saved; nothing is written yet.
 
         The files have the weights alone if the suffix is `.weights.h5` or `.weights.json`.
+
+        Args:
+            path: The file to write; its suffix selects the format.
+            max_shard_size: The largest size of a file in bytes; a larger model is divided among several files.
         """
         from keras3conv.frameworks.keras.files import SavedByKeras
 

@@ -70,6 +70,10 @@ def symbolic_calls(on_layer: CallHandler, on_operation: CallHandler) -> Iterator
 
     Keras creates no `Node` objects meanwhile. They would stay in the layers, and Keras raises if the outputs of a call
     contain None.
+
+    Args:
+        on_layer: The handler of calls of layers.
+        on_operation: The handler of calls of other operations.
     """
 
     def no_node(**kwargs: Any) -> None:

@@ -42,7 +42,11 @@ def _without_underscores(class_name: str) -> str:
 
 @cache
 def _functions(namespace: str) -> Mapping[str, str]:
-    """Return the names of the functions in `keras.ops` or a namespace of it, by the name without underscores."""
+    """Return the names of the functions in `keras.ops` or in a part of it, by the name without underscores.
+
+    Args:
+        namespace: The part: "image."; empty for `keras.ops` itself.
+    """
     module = getattr(keras.ops, namespace.rstrip(".")) if namespace else keras.ops
     return {name.replace("_", ""): name for name in dir(module) if callable(getattr(module, name))}
 

@@ -50,7 +50,7 @@ def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
 
 
 def _fast_depthwise() -> AbstractContextManager[object]:
-    """Compute depthwise convolutions on the torch backend as sums, which is faster in float64."""
+    """Compute depthwise convolutions of the torch backend as sums, faster in float64, while the block runs."""
     if backend() != "torch":
         return nullcontext()
     from keras3conv.frameworks.torch.depthwise import DepthwiseInFloat64

@@ -142,7 +142,7 @@ def _state_variables(layer: keras.layers.Layer) -> list[tuple[str, keras.Variabl
 
 
 def _names(model: keras.layers.Layer) -> dict[int, str]:
-    """Return the paths of the variables that no optimizer changes, by id."""
+    """Return the path of each variable that no optimizer changes, by the id of the variable."""
     names: dict[int, str] = {}
     for path, layer in named_layers(model):
         for name, variable in _state_variables(layer):

@@ -54,7 +54,12 @@ def variables_of(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variabl
 
 
 def _numbered(name: str, names: dict[str, int]) -> str:
-    """Return a name, with a number from its second occurrence on; `names` counts the occurrences."""
+    """Return a name, with a number from its second occurrence on: "conv", "conv#2".
+
+    Args:
+        name: The name.
+        names: The number of occurrences of each name so far; it is updated.
+    """
     names[name] = names.get(name, 0) + 1
     return name if names[name] == 1 else f"{name}#{names[name]}"
 
@@ -193,7 +198,12 @@ def config_of(layer: keras.layers.Layer) -> dict[str, Any] | None:
 
 
 def _is_custom_activation(name: str, value: Any) -> bool:
-    """Return True if a field is a custom activation function, which must not be mistaken for the default."""
+    """Return True if a field is a custom activation function, which must not be mistaken for the default.
+
+    Args:
+        name: The name of the field: "activation".
+        value: Its value.
+    """
     return name.endswith("activation") and isinstance(value, dict)
 
 

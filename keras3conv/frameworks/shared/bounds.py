@@ -101,7 +101,13 @@ class BoundsObserver:
     found: list[Bound] = field(default_factory=list)
 
     def note(self, function: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Record the bounds of a call before it runs, because it may overwrite its input."""
+        """Record the bounds (such as the limits of a clip) in a call before it runs: it may overwrite its input.
+
+        Args:
+            function: The name of the function; a function without bounds is ignored.
+            args: The positional arguments of the call.
+            kwargs: The keyword arguments of the call.
+        """
         if function not in FUNCTIONS or not args:
             return
         first, others = args[0], args[1:]
@@ -126,7 +132,15 @@ class BoundsObserver:
         return [*bounds, *(-bound for bound in bounds)] if function in _BOTH_SIGNS else bounds
 
     def _of_tensor(self, first: Any, bounds: Any) -> list[float]:
-        """Return the farthest element of a tensor of bounds if all values are on one side of theirs, else nothing."""
+        """Return a list with one bound for a tensor whose elements have different bounds.
+
+        It is the bound that is farthest from the values, if all values are on one side of their bounds; otherwise the
+        list is empty.
+
+        Args:
+            first: The tensor of values.
+            bounds: The tensor of bounds.
+        """
         found = self.distances(first, bounds)
         if found is None:
             return []

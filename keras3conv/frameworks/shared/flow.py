@@ -51,6 +51,10 @@ class Follower:
         """Record an operation, whose outputs depend on its inputs.
 
         An in-place operation lists the changed tensor both as an input and as an output.
+
+        Args:
+            given: The inputs of the operation.
+            made: Its outputs.
         """
         sources = self._of(given)
         for value in made:
@@ -101,6 +105,10 @@ class Follower:
         """Store the layers from whose outputs a tensor was computed, and a number that identifies the tensor.
 
         A tensor that is known already keeps its number, because many layers return their input.
+
+        Args:
+            value: The tensor.
+            sources: The layers.
         """
         key, made_of = id(value), self._made_of
         try:
@@ -119,7 +127,13 @@ class _Entry:
 
 
 def _forget(made_of: dict[int, _Entry], key: int, dead: weakref.ref[Any]) -> None:
-    """Remove the entry of a deleted object, unless a new object already has the same id."""
+    """Remove the entry of a deleted object, unless a new object already has the same id.
+
+    Args:
+        made_of: The entries by the id of the object; changed in place.
+        key: The id of the deleted object.
+        dead: The weak reference to the deleted object.
+    """
     entry = made_of.get(key)
     if entry is not None and entry.reference is dead:
         del made_of[key]

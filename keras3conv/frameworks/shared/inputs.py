@@ -63,7 +63,13 @@ def given_inputs(torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: 
 
 
 def _named(arrays: dict[str, Array], arguments: Sequence[str], specs: Sequence[InputSpec]) -> dict[str, Array]:
-    """Return positional inputs under the names of the arguments, if these are the names of the Keras inputs."""
+    """Return the inputs by argument name if they are positional and the Keras inputs have these names; else unchanged.
+
+    Args:
+        arrays: The inputs of the torch module; positional ones have the names "0", "1", ....
+        arguments: The argument names of the module's `forward`.
+        specs: The input specification of the Keras model.
+    """
     names = {spec.key or spec.name for spec in specs}
     called = arguments[: len(arrays)]
     is_positional = list(arrays) == [str(place) for place in range(len(arrays))]
@@ -95,7 +101,12 @@ def no_input(inputs: object) -> str:
 
 
 def _refuse_positional(keras: ModelView, keras_inputs: Any) -> None:
-    """Raise `InputError` for a tuple if the model is functional, because that takes all inputs in one argument."""
+    """Raise `InputError` if the inputs are a tuple and the model is functional, which takes all inputs in one argument.
+
+    Args:
+        keras: The Keras side.
+        keras_inputs: The user's inputs for the Keras model.
+    """
     if isinstance(keras_inputs, tuple) and len(keras_inputs) > 1 and keras.input_specs:
         raise InputError(
             f"keras_inputs is a tuple, so {keras.title} would be called with {len(keras_inputs)} arguments, and it "
@@ -163,7 +174,12 @@ def is_array(value: object) -> bool:
 
 
 def _cut(inputs: Any, number: int) -> Any:
-    """Return the first samples of nested inputs."""
+    """Return nested inputs, each array cut to its first samples.
+
+    Args:
+        inputs: The inputs of one side.
+        number: The number of samples to keep.
+    """
     if is_array(inputs):
         return inputs[:number]
     if isinstance(inputs, Mapping):
@@ -208,7 +224,12 @@ def derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec], arguments: S
 
 
 def together(made: list[Array], keys: Sequence[str]) -> Any:
-    """Return a single array unchanged, and several arrays as a dict if each has a key, else as a list."""
+    """Return inputs as a Keras model takes them: a dict if each has a key; else a single array, or a list of several.
+
+    Args:
+        made: The arrays.
+        keys: The key of each array; empty texts if the model takes no dict.
+    """
     if all(keys):
         return dict(zip(keys, made, strict=True))
     return made[0] if len(made) == 1 else made
@@ -220,6 +241,10 @@ def _unspecified(arrays: Mapping[str, Array], arguments: Sequence[str]) -> Any:
     The inputs become positional arguments if the torch inputs have the names of these arguments, or if they have no
     names and are not more than the arguments. Otherwise they become one argument: a dict if they have names, else a
     list.
+
+    Args:
+        arrays: The inputs of the torch module, by name or position.
+        arguments: The names of the arguments of the Keras model's `call`.
     """
     made = {name: channels_last(array) if array.ndim >= 4 else array for name, array in arrays.items()}
     if len(made) == 1:

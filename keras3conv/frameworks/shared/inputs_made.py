@@ -78,7 +78,12 @@ def _specs_to_fill(keras: ModelView) -> Sequence[InputSpec]:
 def _layouts(torch: ModelView, keras: ModelView) -> tuple[bool, ...]:
     """Return the layouts to try for inputs of torch that are sequences, the more likely one first.
 
-    True means that the channels come before the steps.
+    True means that the channels come before the steps, False that they come last; a model without sequences has only
+    False.
+
+    Args:
+        torch: The torch side; a convolution or pooling over one axis makes channels before the steps likely.
+        keras: The Keras side, whose input specification shows which inputs are sequences.
     """
     if all(len(spec.shape) != 3 for spec in keras.input_specs):
         return (False,)
@@ -87,7 +92,14 @@ def _layouts(torch: ModelView, keras: ModelView) -> tuple[bool, ...]:
 
 
 def _made(torch: ModelView, keras: ModelView, size: int, *, channels_first: bool) -> Inputs:
-    """Return random inputs; every dynamic size of the specification gets one value."""
+    """Return random inputs of both sides, which have the same values.
+
+    Args:
+        torch: The torch side.
+        keras: The Keras side, whose input specification determines the shapes.
+        size: The size of every dynamic axis.
+        channels_first: Whether sequences have the channels before the steps in torch.
+    """
     made = [_random(spec, keras, size, place) for place, spec in enumerate(keras.input_specs)]
     torch_made = [_torch_layout(array, sequences_first=channels_first) for array in made]
     names = [spec.key or spec.name for spec in keras.input_specs]
@@ -116,7 +128,12 @@ def _random(spec: InputSpec, keras: ModelView, size: int, place: int) -> Array:
 
 
 def _torch_layout(array: Array, *, sequences_first: bool) -> Array:
-    """Return an array with its channels second, for images, and for sequences if `sequences_first`."""
+    """Return a Keras input in the layout of torch: images with the channels second.
+
+    Args:
+        array: The input of the Keras model.
+        sequences_first: Whether the channels of a sequence become the second axis, too.
+    """
     if array.ndim >= 4 or (array.ndim == 3 and sequences_first):
         return np.ascontiguousarray(channels_first(array))
     return array

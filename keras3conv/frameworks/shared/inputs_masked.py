@@ -18,13 +18,14 @@ _RANGES = (256, 64, 16, 8, 4)
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """Inputs in which the integers of one array are replaced.
+    """Inputs in which the integers of one array are replaced by integers from 0 to `end`.
 
     Attributes:
-        end: The largest integer; the smallest is 0.
+        end: The largest integer.
         inputs: The inputs.
-        as_mask: The same, with every integer but 0 replaced by 1: a side that returns the same reads them as a mask.
-        negative: The same with the opposite sign; None if the dtype has no sign.
+        as_mask: The same inputs with every integer but 0 replaced by 1. A side that returns the same output for both
+            reads the integers as a mask.
+        negative: The same inputs with the integers negated; None if the dtype has no sign.
     """
 
     end: int
@@ -34,7 +35,13 @@ class Range:
 
 
 def random_codes(generator: np.random.Generator, rows: int, shape: tuple[int, ...]) -> Array:
-    """Return random row indices into a table with this number of rows, including the first and the last row."""
+    """Return random row indices into a table with this number of rows, including the first and the last row.
+
+    Args:
+        generator: The generator of random numbers.
+        rows: The number of rows of the table.
+        shape: The shape of the array of indices.
+    """
     codes = generator.integers(0, rows, shape)
     steps = codes.reshape(len(codes), -1)
     for sample, row in ((0, rows - 1), (-1, 0)):
@@ -45,10 +52,10 @@ def random_codes(generator: np.random.Generator, rows: int, shape: tuple[int, ..
 
 
 def random_mask(shape: tuple[int, ...]) -> Array:
-    """Return a mask of True and False: a batch of rows of steps, or of matrices.
+    """Return a random mask of True and False: a batch of rows of steps, or of matrices.
 
-    Sample 0 of several allows everything. In the rows of the others the last steps are False, as in padding. In a
-    matrix random elements are False, but not the first of a row, because a row that allows nothing has no result.
+    If there are several samples, the first has no False. In the rows of the others the last steps are False, as in
+    padding. In a matrix random elements are False, but not the first of a row: a row without True has no result.
     """
     everything = np.ones(shape, dtype=bool)
     if len(shape) < 2:
@@ -62,15 +69,16 @@ def random_mask(shape: tuple[int, ...]) -> Array:
 
 
 def padded(array: Array, padding: float | None, *, other: float | None = None, place: int = 0) -> Array:
-    """Return a batch of sequences with padding at the end of all samples but the first, to different lengths.
+    """Return a batch of sequences with padding at the end of all samples but one, to different lengths.
 
     The padding value occurs nowhere else, as in real inputs, because a module may count the steps by it.
 
     Args:
-        array: Tokens of shape (batch, steps), or steps of features; of one sample, this one is padded.
+        array: The sequences: tokens of shape (batch, steps), or features of shape (batch, steps, features). A single
+            sample is padded.
         padding: The value that the model masks; None if it masks nothing.
-        other: The value that replaces an accidental padding value; by default 1, or 0.
-        place: The place of the input among several: each leaves another sample without padding.
+        other: The value that replaces the padding value where the array has it by chance; by default 1, or 0.
+        place: The number of the input among several; it determines which sample has no padding.
     """
     if padding is None or array.ndim < 2:
         return array
@@ -110,14 +118,24 @@ def with_padding(given: Inputs, specs: Sequence[InputSpec], mask_values: Sequenc
 
 
 def _padding_of(array: Array, mask_values: Sequence[float]) -> float | None:
-    """Return the value that pads an input; None if the model masks none of its values."""
+    """Return the value that pads an input; None if the model masks no value in it.
+
+    Args:
+        array: The input.
+        mask_values: The values that layers of the model mask; tokens can only be padded with 0.
+    """
     is_tokens = array.dtype.kind in "iu" or array.ndim < 3
     fitting = [value for value in mask_values if not (is_tokens and value)]
     return max(fitting, key=abs) if fitting and array.ndim >= 2 else None
 
 
 def has_padding(given: Inputs, mask_values: Sequence[float]) -> bool:
-    """Return whether a sample of a Keras input ends with a step that the model masks."""
+    """Return whether a sample of a Keras input ends with a step that the model masks.
+
+    Args:
+        given: The inputs of both sides.
+        mask_values: The values that the Keras model masks.
+    """
     for _, value in flatten(given.keras, is_array):
         array = as_array(value)
         if array.ndim < 2 or array.dtype.kind not in "iuf":
@@ -131,7 +149,12 @@ def has_padding(given: Inputs, mask_values: Sequence[float]) -> bool:
 def padded_at_the_start(given: Inputs, mask_values: Sequence[float]) -> Inputs | None:
     """Return padded inputs with the steps of all sequences in the opposite order, so that the padding comes first.
 
-    None if the inputs are not padded, or not the same on both sides.
+    Args:
+        given: The inputs of both sides.
+        mask_values: The values that the Keras model masks.
+
+    Returns:
+        The inputs; None if they are not padded, or not the same on both sides.
     """
     if not has_padding(given, mask_values):
         return None
@@ -146,7 +169,10 @@ def padded_at_the_start(given: Inputs, mask_values: Sequence[float]) -> Inputs |
 
 
 def with_masks(given: Inputs) -> Inputs | None:
-    """Return the inputs with a pattern in every input that consists of ones only; None without such an input."""
+    """Return the inputs with a pattern of zeros and ones in every input that consists of ones only: it may be a mask.
+
+    None if there is no such input.
+    """
     sides = [[as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras)]
     changed = [[_pattern(array) for array in side] for side in sides]
     if all(new is None for side in changed for new in side):
@@ -174,7 +200,15 @@ def wider_integers(given: Inputs, rows: Iterable[int] = ()) -> Iterator[Iterator
 
 
 def _layout(torch: Array, keras: Array) -> Callable[[Array], Array] | None:
-    """Return the function that brings the values of a Keras input into torch's layout; None if they are others."""
+    """Return the function that brings a Keras input into the layout of a torch input with the same integers.
+
+    Args:
+        torch: The torch input.
+        keras: The Keras input.
+
+    Returns:
+        The function; None if the two do not have the same integers in any layout.
+    """
     for layout in (np.asarray, channels_first) if keras.ndim > 2 else (np.asarray,):
         moved = layout(keras)
         if torch.dtype.kind in "iu" and torch.shape == moved.shape and np.array_equal(torch, moved):
@@ -209,7 +243,7 @@ def _ranges(
 
 
 def _covering(size: int, shape: tuple[int, ...]) -> Array:
-    """Return integers from 0 to `size - 1`, as many different ones as there is room for, and both ends."""
+    """Return integers from 0 to `size - 1` in random order: both ends, and as many different ones as possible."""
     generator, room = np.random.default_rng(SEED), int(np.prod(shape))
     codes = np.arange(room) % size if room >= size else generator.choice(size, room, replace=False)
     codes[-1], codes[0] = size - 1, 0 if room > 1 else size - 1

@@ -74,7 +74,12 @@ def _size_of(array: Array) -> float:
 
 
 def _is_free(array: Array, others: list[Array]) -> bool:
-    """Return True if an input may be scaled: its values are continuous, and the other model receives the same."""
+    """Return whether an input may be scaled: its values are continuous, and the other model receives the same.
+
+    Args:
+        array: An input of one side.
+        others: The inputs of the other side.
+    """
     if array.dtype.name not in _SCALED or not np.isfinite(array).all() or is_code(array):
         return False
     ordered = np.sort(array, axis=None)
@@ -82,7 +87,12 @@ def _is_free(array: Array, others: list[Array]) -> bool:
 
 
 def _same(ordered: Array, other: Array) -> bool:
-    """Return True if an array has the same dtype and the same values as `ordered`, in any order."""
+    """Return whether an array has the same dtype and the same values as another, in any order.
+
+    Args:
+        ordered: The values of one array, sorted.
+        other: The other array.
+    """
     same_kind = ordered.dtype == other.dtype and ordered.size == other.size
     return same_kind and np.array_equal(ordered, np.sort(other, axis=None))
 
@@ -95,7 +105,13 @@ def is_code(values: Array) -> bool:
 
 
 def with_arrays(given: Inputs, torch: Iterable[Array | None], keras: Iterable[Array | None]) -> Inputs:
-    """Return the inputs with these arrays in their places, in the order of `flatten`; None keeps an old array."""
+    """Return inputs with some arrays replaced.
+
+    Args:
+        given: The inputs of both sides.
+        torch: The new arrays of the torch side, in the order of `flatten`; None keeps the old array.
+        keras: The new arrays of the Keras side, likewise.
+    """
     ours, theirs = iter(torch), iter(keras)
     return replace(given, torch=_replaced(given.torch, ours), keras=_replaced(given.keras, theirs))
 

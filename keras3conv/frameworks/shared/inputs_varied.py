@@ -41,13 +41,16 @@ def both_signs(given: Inputs) -> Inputs:
 
 
 def with_more_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | None:
-    """Return small inputs repeated with several scale factors, so that many values lie between two bounds.
+    """Return small inputs repeated with several scale factors, so that some values lie between any two bounds.
 
-    Return None if there is no batch axis, or if the inputs are large, because these have many values anyway.
+    The bounds are limits of operations, such as those of a clip. Large inputs have many values anyway.
 
     Args:
         given: The inputs of both sides.
         specs: The input specification of the Keras model.
+
+    Returns:
+        The inputs; None if there is no batch axis, or if the inputs are large.
     """
 
     def weakened(array: Array) -> Array:
@@ -60,7 +63,13 @@ def with_more_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | Non
 
 
 def repeated(given: Inputs, specs: Sequence[InputSpec], most: int = _SMALL_INPUTS) -> Inputs | None:
-    """Return small inputs repeated to `STRENGTHS` samples; None without a batch axis, or above `most` elements."""
+    """Return small inputs repeated to `STRENGTHS` samples; None if there is no batch axis or the inputs are too large.
+
+    Args:
+        given: The inputs of both sides.
+        specs: The input specification of the Keras model.
+        most: The largest number of elements of the result, in all inputs of one side.
+    """
     if first_samples(given, specs, 1) is None:
         return None
     torch, keras = ([as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras))
@@ -111,7 +120,12 @@ def integers_in_words(given: Inputs) -> str:
 
 
 def sizes_in_words(given: Inputs, specs: Sequence[InputSpec]) -> str:
-    """Return the sizes of the inputs along the dynamic axes of a Keras model in words; empty if it has none."""
+    """Return the sizes of the inputs along the dynamic axes of a Keras model in words; empty if it has none.
+
+    Args:
+        given: The inputs of both sides.
+        specs: The input specification of the Keras model.
+    """
     keras = [as_array(array) for _, array in flatten(given.keras, is_array)]
     words = set()
     for array, spec in zip(keras, specs, strict=False):
@@ -121,7 +135,12 @@ def sizes_in_words(given: Inputs, specs: Sequence[InputSpec]) -> str:
 
 
 def _smaller(size: int, place: int) -> int:
-    """Return a smaller size; it is even for an odd size and the first axis, and the other way round."""
+    """Return a smaller size for a dynamic axis: about half of a long one.
+
+    Args:
+        size: The size.
+        place: The number of the axis among the dynamic axes of an input, so that height and width become different.
+    """
     if size >= LONG:
         size = size // 2 + (size // 2 + size) % 2
     return size - 1 - place
@@ -140,7 +159,13 @@ def _in_words(array: Array, axes: tuple[int, ...], change: _Change) -> str:
 
 
 def _axes_in_torch(array: Array, keras: Sequence[Array], axes: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
-    """Return the dynamic axes of a torch input; None if no Keras input has the same values in one of the layouts."""
+    """Return the dynamic axes of a torch input; None if no Keras input has the same values in one of the layouts.
+
+    Args:
+        array: The torch input.
+        keras: The Keras inputs.
+        axes: The dynamic axes of each Keras input.
+    """
     for other, free in zip(keras, axes, strict=True):
         if array.shape == other.shape and np.array_equal(array, other):
             return free
@@ -151,7 +176,13 @@ def _axes_in_torch(array: Array, keras: Sequence[Array], axes: Sequence[tuple[in
 
 
 def _resize(array: Array, axes: tuple[int, ...], change: _Change) -> Array:
-    """Return an array cut or repeated along some axes."""
+    """Return an array cut or repeated along some axes.
+
+    Args:
+        array: The array.
+        axes: The axes.
+        change: Returns the new size of an axis from its old size and its position in `axes`.
+    """
     for place, axis in enumerate(axes):
         size = array.shape[axis]
         array = np.take(array, np.arange(change(size, place)) % size, axis)

@@ -17,7 +17,14 @@ def channels_first(array: Array) -> Array:
 
 
 def like_keras(array: Array, rule: Rule, torch_config: Config | None, keras_config: Config | None) -> Array:
-    """Return an input or output of a torch layer in the layout of its Keras counterpart, according to the rule."""
+    """Return an input or output of a torch layer in the layout of its Keras counterpart, according to the rule.
+
+    Args:
+        array: The input or output of the torch layer.
+        rule: The rule that pairs the two layers.
+        torch_config: The configuration of the torch layer; None if unknown.
+        keras_config: The configuration of the Keras layer; None if unknown.
+    """
     layout = rule.layout_for(torch_config or {})
     if layout == "time":
         return np.swapaxes(array, 0, 1) if array.ndim > 2 else array
@@ -27,7 +34,11 @@ def like_keras(array: Array, rule: Rule, torch_config: Config | None, keras_conf
 
 
 def like_torch(array: Array, rule: Rule, torch_config: Config | None, keras_config: Config | None) -> Array:
-    """Return an input of a Keras layer in the layout of its torch counterpart; the inverse of `like_keras`."""
+    """Return an input of a Keras layer in the layout of its torch counterpart.
+
+    It is the inverse of `like_keras`, with the same arguments except for `array`, which is the input of the Keras
+    layer.
+    """
     layout = rule.layout_for(torch_config or {})
     is_moved = layout == "channels" and (keras_config or {}).get("data_format") != "channels_first"
     return channels_first(array) if is_moved else like_keras(array, rule, torch_config, keras_config)
@@ -36,7 +47,15 @@ def like_torch(array: Array, rule: Rule, torch_config: Config | None, keras_conf
 def output_of(
     outputs: Arrays, rule: Rule, torch_config: Config | None, keras_config: Config | None, keras_shape: Shape
 ) -> Array:
-    """Return the outputs of a torch layer in the form of the output of its Keras counterpart."""
+    """Return the expected output of a Keras layer, computed from the outputs of its torch counterpart.
+
+    Args:
+        outputs: The outputs of the torch layer.
+        rule: The rule that pairs the two layers.
+        torch_config: The configuration of the torch layer; None if unknown.
+        keras_config: The configuration of the Keras layer; None if unknown.
+        keras_shape: The shape of the Keras layer's output.
+    """
     if rule.output is not None:
         return rule.output(outputs, torch_config or {}, keras_config or {}, keras_shape)
     return like_keras(outputs[0], rule, torch_config, keras_config)

@@ -14,7 +14,12 @@ _MANIFEST = ".manifest.json"
 
 
 def remember_port(port: Any, source: Any) -> None:
-    """Remember that the weights of a live model come from another model, or from a file."""
+    """Remember that the weights of a live model come from another model, or from a file.
+
+    Args:
+        port: The live model that got the weights.
+        source: The model or file that they come from.
+    """
     _PORTS.pop(id(source), None)
     number = id(port)
     _PORTS[number] = weakref.ref(port, lambda _: _PORTS.pop(number, None))

@@ -117,7 +117,12 @@ class Flattened:
         self._alive: list[object] = []
 
     def note(self, source: Any, result: Any) -> None:
-        """Record that `result` is a reshape of `source` or an elementwise function of it."""
+        """Record the shape that `result` had before its flatten.
+
+        Args:
+            source: A tensor.
+            result: A reshape of `source` to two axes, or a tensor computed from it elementwise; others are ignored.
+        """
         given, made = _shape(source), _shape(result)
         if not given or made is None or len(made) != 2 or given[0] != made[0]:
             return
@@ -132,11 +137,11 @@ class Flattened:
 
 
 class _Copies:
-    """Copies every tensor to an array once, although it is the output of one layer and the input of the next.
+    """Copies every tensor to an array, only once if it is the output of one layer and the input of the next.
 
     Args:
         copy: Copies a tensor to an array.
-        version: Returns a number that is another one after the tensor was overwritten in place; None if none is known.
+        version: Returns a number that changes when the tensor is overwritten in place; None if none is known.
     """
 
     def __init__(self, copy: Callable[[Any], Array], version: Callable[[Any], int | None]) -> None:
@@ -164,7 +169,7 @@ class _Views:
 
     Args:
         view: Returns a tensor as an array that shares its memory.
-        version: Returns a number that is another one after the tensor was overwritten in place; None if none is known.
+        version: Returns a number that changes when the tensor is overwritten in place; None if none is known.
     """
 
     def __init__(self, view: Callable[[Any], Array], version: Callable[[Any], int | None]) -> None:
@@ -229,7 +234,13 @@ class CallRecorder:
         )
 
     def end(self, call: Call, tensors: Sequence[Any], before_activation: Array | None = None) -> None:
-        """Complete a call with the tensors that the layer returned."""
+        """Complete a call with the tensors that the layer returned.
+
+        Args:
+            call: The call, which `begin` returned.
+            tensors: The returned tensors.
+            before_activation: The input of the layer's own activation function; None if it has none.
+        """
         self.follower.leave(tensors)
         outputs = tuple(map(self._copy, tensors)) if self.record(call.path) else ()
         self._calls.append(replace(call, outputs=outputs, before_activation=before_activation))
@@ -250,7 +261,13 @@ def _shape(value: Any) -> Shape | None:
 
 
 def flatten(value: Any, is_leaf: Callable[[Any], bool], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested tuples, lists and mappings with their names: "0", "logits", "hidden_states.3"."""
+    """Yield the leaves of nested tuples, lists and mappings with their names: "0", "logits", "hidden_states.3".
+
+    Args:
+        value: The nested structure.
+        is_leaf: Returns whether a value is a leaf; other values that are no containers are left out.
+        prefix: The name of the structure itself.
+    """
     if is_leaf(value):
         yield prefix, value
     elif isinstance(value, Mapping):

@@ -46,7 +46,7 @@ class Alone(nn.Module):
         owner.add_module(name, layer)
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Return the selected output."""
+        """Return the output that `select` chooses among those of the last layer."""
         value: Any = self._arguments(inputs)
         if self._joined:
             value = torch.cat([layer(*value) for layer in self._layers], -1)

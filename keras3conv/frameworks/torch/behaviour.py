@@ -34,7 +34,13 @@ def copy_with(module: nn.Module, parameters: Mapping[str, torch.Tensor]) -> nn.M
 
 
 def pattern(shape: tuple[int, ...], phase: float, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Return distinct values between -1 and 1 that do not depend on a random state."""
+    """Return distinct values between -1 and 1 that do not depend on a random state.
+
+    Args:
+        shape: The shape.
+        phase: A number; tensors with different phases have different values.
+        dtype: The dtype.
+    """
     count = torch.Size(shape).numel()
     return torch.sin(torch.arange(count, dtype=torch.float64) * 1.7 + phase).reshape(shape).to(dtype)
 

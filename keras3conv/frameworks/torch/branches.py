@@ -62,7 +62,12 @@ def _is_condition(node: Node) -> bool:
 
 
 def _inline_one(module: GraphModule, node: Node) -> None:
-    """Replace one condition by the nodes of its branches and a `where` for each result."""
+    """Replace one condition, in place, by the nodes of its branches and a `where` for each result.
+
+    Args:
+        module: The graph module.
+        node: The node of `torch.cond` in its graph.
+    """
     condition, true_branch, false_branch, operands = node.args
     with module.graph.inserting_before(node):
         results = [_copied(module, branch, operands) for branch in (true_branch, false_branch)]
@@ -74,7 +79,13 @@ def _inline_one(module: GraphModule, node: Node) -> None:
 
 
 def _copied(module: GraphModule, branch: Any, operands: Any) -> list[Node]:
-    """Copy the nodes of a branch into the graph of the module and return the results."""
+    """Copy the nodes of a branch of `torch.cond` into the graph of the module, and return the nodes of its results.
+
+    Args:
+        module: The graph module; its graph is changed.
+        branch: The node that refers to the branch, a graph module of its own.
+        operands: The nodes that the branch gets as its inputs.
+    """
     inner = getattr(module, branch.target)
     _inline(inner)
     if any(isinstance(getattr(inner, str(one.target), None), torch.Tensor) for one in inner.graph.nodes):

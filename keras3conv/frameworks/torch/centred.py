@@ -110,7 +110,12 @@ def _recognize(module: nn.Module, config: Mapping[str, Any]) -> CentredNorm | No
 
 
 def _candidates(config: Mapping[str, Any], parameters: Mapping[str, torch.Tensor]) -> Iterator[Any]:
-    """Yield the norms to compare a module with; each number between 0 and 1 in its attributes may be the epsilon."""
+    """Yield the norms to compare a module with; each number between 0 and 1 in its attributes may be the epsilon.
+
+    Args:
+        config: The plain attributes of the module.
+        parameters: Its parameters by name: a weight, and perhaps a bias.
+    """
     size = len(parameters["weight"])
     for value in dict.fromkeys(value for value in config.values() if isinstance(value, float) and 0 < value < 1):
         if "bias" not in parameters:

@@ -53,7 +53,12 @@ def rewritten(program: ExportedProgram, table: Mapping[Any, Callable[..., Any]])
 
 
 def _rename(program: ExportedProgram, names: Mapping[Any, Any]) -> None:
-    """Replace operators of the program, in place, by others with the same arguments."""
+    """Replace operators in the graph of a program, in place, by others with the same arguments.
+
+    Args:
+        program: The program.
+        names: The new operator for each operator to replace.
+    """
     for node in program.graph.nodes:
         if node.op == "call_function" and node.target in names:
             node.target = names[node.target]
@@ -61,7 +66,11 @@ def _rename(program: ExportedProgram, names: Mapping[Any, Any]) -> None:
 
 
 def _kept(name: str) -> Any:
-    """Register and return an operator of keras3conv that stands for a dropout while a captured module is rewritten."""
+    """Register and return an operator of keras3conv that stands for a dropout while a captured module is rewritten.
+
+    Args:
+        name: The name of the new operator.
+    """
     _LIBRARY.define(f"{name}(Tensor input, float p, bool train) -> Tensor")
     _LIBRARY.impl(name, lambda given, p, train: given.clone(), "CompositeExplicitAutograd")
     return getattr(torch.ops.keras3conv, name).default
@@ -74,7 +83,12 @@ _DROPOUTS = {
 
 
 def _without_writing(target: Any) -> Iterator[Any]:
-    """Yield an operator that writes into no argument: the given one, or its counterpart ("add" for "add_"), if any."""
+    """Yield an operator that does not write into its arguments; yield nothing if there is none.
+
+    Args:
+        target: The operator to yield; if it writes into an argument ("add_"), its counterpart that does not ("add") is
+            yielded instead.
+    """
     schema = getattr(target, "_schema", None)
     if schema is None:
         return

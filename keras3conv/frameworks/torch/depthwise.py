@@ -34,7 +34,12 @@ class DepthwiseInFloat64(TorchFunctionMode):
 
 
 def _is_depthwise(axes: int, given: dict[str, Any]) -> bool:
-    """Return whether each group has one input channel, and the sum can be computed for these tensors."""
+    """Return whether each group has one input channel, and the sum can be computed for these tensors.
+
+    Args:
+        axes: The number of spatial axes.
+        given: The arguments of the convolution function, by name.
+    """
     values, groups = given["input"], given["groups"]
     return bool(
         groups > 1
@@ -67,7 +72,12 @@ def _convolution(
 
 
 def _for_each(axes: int, value: int | Sequence[int]) -> tuple[int, ...]:
-    """Return a size for each spatial axis; torch accepts one number, or a sequence of one, for all of them."""
+    """Return a number for each spatial axis; torch accepts one number, or a sequence of one, for all of them.
+
+    Args:
+        axes: The number of spatial axes.
+        value: The stride, padding or dilation in a call.
+    """
     values = (value,) if isinstance(value, int) else tuple(value)
     return values * axes if len(values) == 1 else values
 
@@ -75,7 +85,14 @@ def _for_each(axes: int, value: int | Sequence[int]) -> tuple[int, ...]:
 def _margins(
     axes: int, padding: int | str | Sequence[int], kernel: Sequence[int], dilation: Sequence[int]
 ) -> list[int]:
-    """Return the padding before and after each axis, the last axis first, as `torch.nn.functional.pad` takes it."""
+    """Return the padding before and after each axis, the last axis first, as `torch.nn.functional.pad` takes it.
+
+    Args:
+        axes: The number of spatial axes.
+        padding: The argument of the convolution: "same", "valid", or numbers.
+        kernel: The size of the kernel along each axis.
+        dilation: The dilation along each axis.
+    """
     if padding == "valid":
         pairs = [(0, 0)] * axes
     elif padding == "same":
@@ -119,7 +136,17 @@ class _ShiftedSum(torch.autograd.Function):
 def _terms(
     values: torch.Tensor, weight: torch.Tensor, stride: Sequence[int], dilation: Sequence[int]
 ) -> Iterator[tuple[tuple[slice, ...], torch.Tensor]]:
-    """Yield, for each element of the kernel, the window of the inputs and the factor of each channel."""
+    """Yield, for each element of the kernel, the window of the inputs and the factor of each channel.
+
+    Args:
+        values: The padded inputs.
+        weight: The kernel of each channel.
+        stride: The stride along each spatial axis.
+        dilation: The dilation along each spatial axis.
+
+    Yields:
+        The slices that select the window from `values`, and the factors in a shape that multiplies with the window.
+    """
     axes = list(zip(values.shape[2:], weight.shape[2:], stride, dilation, strict=True))
     lengths = [(size - step * (kernel - 1) - 1) // by * by + 1 for size, kernel, by, step in axes]
     for number, place in enumerate(product(*(range(kernel) for _, kernel, _, _ in axes))):

@@ -131,7 +131,7 @@ def is_parametrized(module: nn.Module) -> bool:
 
 
 def _parametrized(path: str, child: nn.Module) -> Iterator[Derived]:
-    """Yield the weights of `torch.nn.utils.parametrize`, whose parts are in a submodule."""
+    """Yield the weights of the module `child` at `path` that `torch.nn.utils.parametrize` computes in a submodule."""
     lists = child.get_submodule("parametrizations").named_children() if is_parametrized(child) else ()
     for name, steps in lists:
         assert isinstance(steps, parametrize.ParametrizationList)
@@ -150,7 +150,7 @@ def _parametrized(path: str, child: nn.Module) -> Iterator[Derived]:
 
 
 def _hooked(path: str, child: nn.Module) -> Iterator[Derived]:
-    """Yield the weights of `torch.nn.utils.weight_norm` and `spectral_norm`, which are computed in a hook."""
+    """Yield the weights of the module `child` at `path` that `weight_norm` or `spectral_norm` computes in a hook."""
     for hook in child._forward_pre_hooks.values():
         if not isinstance(hook, WeightNorm | SpectralNorm):
             continue
@@ -170,7 +170,7 @@ def _hooked(path: str, child: nn.Module) -> Iterator[Derived]:
 
 
 def _standardized(path: str, child: nn.Module) -> Iterator[Derived]:
-    """Yield the computed kernel of a convolution; it has the name of the weight that it is computed from."""
+    """Yield the computed kernel of the convolution `child` at `path`; it has the name of the stored weight."""
     parts = () if is_parametrized(child) else kernel_parts(child)
     if parts:
         yield Derived(
@@ -201,7 +201,7 @@ def _assign_kernel(path: str, child: nn.Module, value: torch.Tensor) -> None:
 
 
 def _plain(path: str, child: nn.Module) -> str:
-    """Return the line of Python that replaces a convolution which computes its kernel by one with that kernel."""
+    """Return a line of Python that replaces the convolution at `path`, whose kernel is computed, by a plain one."""
     names = ("stride", "padding", "dilation", "groups")
     settings = ", ".join(f"{name}={getattr(child, name)!r}" for name in names)
     sizes = f"{child.in_channels}, {child.out_channels}, {child.kernel_size}"
@@ -221,7 +221,7 @@ def _assign_hooked(hook: WeightNorm | SpectralNorm, child: nn.Module, names: lis
 
 
 def _refresh(hook: WeightNorm | SpectralNorm, child: nn.Module) -> None:
-    """Compute the weight, and store it in the attribute in which the hook stores it before each call."""
+    """Compute the weight of a module with a hook; store it in the attribute where the hook does before a call."""
     with torch.no_grad():
         setattr(child, hook.name, _computation(hook, child)())
 
@@ -232,7 +232,7 @@ def _nothing() -> None:
 
 @contextmanager
 def _returning(holder: nn.Module | WeightNorm | SpectralNorm, method: str, value: torch.Tensor) -> Iterator[None]:
-    """Make a method return a value while the block runs."""
+    """Make a method of an object return a given value while the block runs."""
     vars(holder)[method] = lambda *arguments, **keywords: value
     try:
         yield
@@ -249,7 +249,7 @@ def _computation(hook: WeightNorm | SpectralNorm, child: nn.Module) -> Callable[
 def _assignment(
     path: str, child: nn.Module, name: str, steps: parametrize.ParametrizationList
 ) -> Callable[[torch.Tensor], None]:
-    """Return the function that writes a value: exactly for weight norm and spectral norm, else by `right_inverse`."""
+    """Return the function that writes a value for the computed weight `name`: exact for weight and spectral norm."""
     step, own = steps[0] if len(steps) == 1 else None, dict(named_tensors(steps))
 
     def assign(value: torch.Tensor) -> None:

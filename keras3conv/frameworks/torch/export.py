@@ -109,7 +109,13 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
 
 
 def capture_call(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequence[int]]) -> Captured:
-    """Return the call graph of a module for these arguments; see `capture`."""
+    """Return the call graph of a module for these arguments; see `capture`.
+
+    Args:
+        module: The module.
+        given: The positional and the keyword arguments of its call, as tensors.
+        dynamic: The dynamic axes besides the batch axis, by the name of the input.
+    """
     described = view(module)
     module = with_plain_weights(module)
     with (
@@ -141,7 +147,7 @@ def capture_call(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequ
 
 
 def _nothing(module: nn.Module, described: ModelView, found: Exported) -> Captured:
-    """Return the result for a module whose own code cannot be captured."""
+    """Return the result for a module whose own code cannot be captured: an empty graph, and the problems."""
     graph = Graph(name=type(module).__name__, view=described, inputs=(), nodes=(), outputs=())
     return Captured(graph=graph, shapes={}, lines={}, problems=found.problems, inner=found.inner, read_from=None)
 
@@ -161,7 +167,7 @@ class _Source:
 
 @dataclass
 class _Reader:
-    """The call graph under construction."""
+    """The state of a reader that makes a call graph from a captured module: what it has found so far."""
 
     source: _Source
     names: dict[torch.fx.Node, Any] = field(default_factory=dict)
@@ -310,7 +316,7 @@ class _Reader:
             self.names[target] = self.names[node]
 
     def _layer(self, path: str) -> dict[str, Any]:
-        """Return the class, the configuration and the tensors of a module that is one operator."""
+        """Return the classes, configuration and tensors of a module that is one operator in the graph, by name."""
         layer = next(layer for layer in self.source.described.layers if layer.path == path)
         paths = {one.tensor.name: stored for stored, one in self.parameters.items()}
         tensors = {

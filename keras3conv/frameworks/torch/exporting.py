@@ -105,7 +105,15 @@ def _problem(described: ModelView, path: str, error: Exception, line: str, calls
 def _alike(
     module: nn.Module, described: ModelView, path: str, calls: Calls, failed: Mapping[str, Problem]
 ) -> dict[str, Problem]:
-    """Return the problems of the other modules of a class that cannot be captured alone either."""
+    """Return problems, by path, for the other modules of a class of which one module cannot be captured.
+
+    Args:
+        module: The whole module.
+        described: Its layers and tensors.
+        path: The path of the module that cannot be captured.
+        calls: The recorded calls of all modules.
+        failed: The problems that are known already; their modules are skipped.
+    """
     found = {}
     kind = type(module.get_submodule(path))
     for other, child in named_modules(module):
@@ -123,7 +131,16 @@ def _alike(
 
 
 def _shapes(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """Return the dynamic axes of every input: the batch axis, and those that the user names."""
+    """Return the dynamic axes of every input, for `torch.export`: the batch axis, and those that the user names.
+
+    Args:
+        module: The module.
+        given: The arguments of its call.
+        dynamic: The dynamic axes besides the batch axis, by the name of the input.
+
+    Raises:
+        InputError: The arguments do not fit the signature of the module, or `dynamic` names no input.
+    """
     args, kwargs = given
     try:
         named = dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)

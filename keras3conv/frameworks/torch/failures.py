@@ -28,7 +28,12 @@ _REASONS = {
 
 
 def place_of(error: BaseException, module: nn.Module) -> tuple[str, str]:
-    """Return the path of the innermost module that was running when an error was raised, and the user's line."""
+    """Return the path of the innermost module that was running when an error was raised, and the user's line of code.
+
+    Args:
+        error: The exception.
+        module: The whole module.
+    """
     paths = {id(child): path for path, child in reversed(named_modules(module))}
     found, line = "", ""
     for frame, number in _frames(error):

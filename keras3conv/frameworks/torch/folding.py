@@ -154,7 +154,7 @@ def _examples(node: torch.fx.Node, pair: Pair) -> torch.Tensor | None:
 
 
 def _picks(node: torch.fx.Node) -> bool:
-    """Return whether a node picks one of the results of another, and something uses it."""
+    """Return whether a node picks one of the results of another node, and is itself used."""
     return node.target is operator.getitem and bool(node.users)
 
 

@@ -38,7 +38,12 @@ def module_of(text: str, name: str, path: Path | None = None) -> ModuleType:
 
 
 def instance_of(text: str, name: str = "model") -> nn.Module:
-    """Return an instance of the class `Model` in a generated text, in evaluation mode."""
+    """Return an instance of the class `Model` in a generated text, in evaluation mode.
+
+    Args:
+        text: The source text of a generated module.
+        name: The name of the module in tracebacks.
+    """
     made = module_of(text, name).Model()
     assert isinstance(made, nn.Module)
     return made.eval()

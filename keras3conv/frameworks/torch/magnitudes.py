@@ -136,7 +136,12 @@ class _Scaling:
         self._seen = len(self._bounds)
 
     def __call__(self, given: Arguments, output: Any) -> Any:
-        """Return the output of the layer with the scaled weight; None if the weight is not scaled."""
+        """Return the output of the layer with the scaled weight; None if the weight is not scaled.
+
+        Args:
+            given: The arguments of the layer's call.
+            output: The output with the unscaled weight.
+        """
         first = next(iter(self._own))
         if not self._waits or self._own[first] in self._found:
             return None
@@ -148,7 +153,12 @@ class _Scaling:
         return again
 
     def _scaled(self, given: Arguments, output: Any) -> Any:
-        """Scale the weight and return the new output; None if the weight keeps its values."""
+        """Scale the weight in place and return the new output; None if the weight keeps its values.
+
+        Args:
+            given: The arguments of the layer's call.
+            output: The output with the unscaled weight.
+        """
         layer, (args, kwargs) = self._layer, given
         weight, *others = _parameters(layer).values()
         is_product = not others and type(layer) in _PRODUCTS and "forward" not in vars(layer)
@@ -171,7 +181,7 @@ class _Scaling:
 
 @contextmanager
 def _without(tensors: list[torch.Tensor]) -> Iterator[None]:
-    """Set tensors to zero while the block runs."""
+    """Set tensors to zero while the block runs; then restore their values."""
     before = [tensor.clone() for tensor in tensors]
     for tensor in tensors:
         tensor.zero_()

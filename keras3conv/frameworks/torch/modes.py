@@ -79,7 +79,10 @@ def generators_kept() -> Iterator[None]:
 
 
 def indices_are_checked(module: nn.Module) -> bool:
-    """Return whether an index that is out of range raises; on a GPU it would make the device unusable."""
+    """Return whether an index that is out of range raises an exception: only on a CPU.
+
+    On a GPU such an index makes the device unusable.
+    """
     on_cpu = all(tensor.device.type == "cpu" for tensor in module.parameters())
     return on_cpu and not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # torch does not annotate it
 
@@ -114,7 +117,8 @@ class Float64(TorchFunctionMode):
     """Replaces float32 by float64 in the arguments of torch functions: `x.float()`, `dtype=torch.float32`.
 
     A float64 run checks the function that a model computes, without its rounding. Constants belong to the function: an
-    RMSNorm without an epsilon uses the machine epsilon of float32 also for half precision, and still does here.
+    RMSNorm without an epsilon uses the machine epsilon of float32, also for half precision. In this mode it still uses
+    that of float32.
 
     Args:
         module: The module to run, with its own tensors. If they are float64, the machine epsilon of float64 is used.
@@ -210,7 +214,12 @@ def _containers(child: nn.Module) -> Iterator[Any]:
 
 
 def _restore(child: nn.Module, before: Mapping[str, Any]) -> list[str]:
-    """Restore the attributes of a module; return the names of those whose values changed."""
+    """Restore the attributes of a module; return the names of those whose values changed.
+
+    Args:
+        child: The module.
+        before: Its attributes before the run, by name.
+    """
     now, changed = vars(child), []
     if len(now) == len(before) and all(map(is_, now.values(), before.values())):
         return []
@@ -233,7 +242,12 @@ def _values_differ(old: object, new: object) -> bool:
 
 
 def _restore_contents(holder: Any, content: Any) -> None:
-    """Restore the content of a list, a dict or a set."""
+    """Give a list, a dict or a set its former content again, in place.
+
+    Args:
+        holder: The list, dict or set.
+        content: A copy of it from before the run.
+    """
     if len(holder) == len(content) and all(map(is_, _items(holder), _items(content))):
         return
     holder.clear()

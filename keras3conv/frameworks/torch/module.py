@@ -69,7 +69,12 @@ def write(module: nn.Module, values: Mapping[str, Array] | Iterable[tuple[str, A
 
 @contextmanager
 def _undone_on_failure(tensors: Mapping[str, torch.Tensor], derived: Mapping[str, Derived]) -> Iterator[Backup]:
-    """Yield an empty backup for the block to fill; if the block raises, restore the values in it, bit for bit."""
+    """Yield an empty backup for the block to fill; if the block raises, restore the values in it, bit for bit.
+
+    Args:
+        tensors: The tensors of the module, by path.
+        derived: The computed weights of the module, which are then computed again.
+    """
     backup = Backup()
     try:
         yield backup
@@ -277,7 +282,12 @@ class TorchModule:
         return restored_on_failure(self.source, paths)
 
     def output(self, path: Path, *, max_shard_size: int | None = None) -> formats.Output:
-        """Return the description of the files to which the weights will be saved; nothing is written yet."""
+        """Return the description of the files to which the weights will be saved; nothing is written yet.
+
+        Args:
+            path: The file to write; its suffix selects the format.
+            max_shard_size: The largest size of a file in bytes; a larger model is divided among several files.
+        """
         tensors, read = stored_tensors(self.source)
         return formats.Destination.of(path, tensors, read, max_shard_size=max_shard_size)
 

@@ -52,11 +52,11 @@ class Calls:
     calls: list[ModuleCall] = field(default_factory=list)
 
     def of(self, path: str) -> list[ModuleCall]:
-        """Return the calls of a module."""
+        """Return the calls of the module with this path."""
         return [call for call in self.calls if call.path == path]
 
     def inside(self, path: str) -> Iterator[ModuleCall]:
-        """Yield the first call of each module that a module calls itself."""
+        """Yield the first call of each module that the module with this path calls directly."""
         seen: set[str] = set()
         for call in self.calls:
             if call.caller == path and call.path not in seen:
@@ -66,6 +66,11 @@ class Calls:
 
 def recorded_calls(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Calls:
     """Run a module in its present mode and return the calls of its submodules.
+
+    Args:
+        module: The module.
+        args: The positional arguments of the call.
+        kwargs: The keyword arguments of the call.
 
     Raises:
         ModelError: The module raised.
@@ -88,7 +93,11 @@ def recorded_calls(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, 
 
 
 def registered_modules(described: ModelView) -> dict[str, LayerView]:
-    """Return the submodules for which the user has registered a rule, by path."""
+    """Return the layers for which the user has registered a rule, by path.
+
+    Args:
+        described: The view of the module, with configurations.
+    """
     layers = (layer for layer in described.layers if layer.path)
     return {
         layer.path: layer
@@ -99,7 +108,13 @@ def registered_modules(described: ModelView) -> dict[str, LayerView]:
 
 @contextmanager
 def standing_in(module: nn.Module, calls: Calls, paths: Collection[str]) -> Iterator[None]:
-    """Replace each of these modules by the operator while the block runs."""
+    """Replace the calls of some modules by calls of the operator while the block runs.
+
+    Args:
+        module: The whole module.
+        calls: The recorded calls of its submodules, which determine the shapes of the operator's results.
+        paths: The paths of the modules to replace.
+    """
     children = [(child, calls.of(path)) for path, child in named_modules(module) if path in paths and calls.of(path)]
     before = [(child, vars(child).get("forward")) for child, _ in children]
     try:
@@ -114,7 +129,11 @@ def standing_in(module: nn.Module, calls: Calls, paths: Collection[str]) -> Iter
 
 
 def _operator_calls(calls: Sequence[ModuleCall]) -> Any:
-    """Return a function that calls the operator, with the results of the recorded calls one after the other."""
+    """Return a function that calls the operator instead of a module; its results have the shapes of recorded results.
+
+    Args:
+        calls: The recorded calls of the module; each call of the function takes the next one.
+    """
     number = 0
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -140,7 +159,13 @@ def _described(tensor: torch.Tensor, batch: int | None) -> str:
 
 
 def _empty(inputs: list[torch.Tensor], path: str, results: str) -> list[torch.Tensor]:
-    """Return tensors of the described shapes; nobody reads their values."""
+    """Return tensors of the described shapes; nobody reads their values. It is the implementation of the operator.
+
+    Args:
+        inputs: The tensors with which the module is called; the first one has the batch size.
+        path: The path of the module.
+        results: The dtype and the sizes of each result, as text.
+    """
     made = []
     for result in results.split("; "):
         dtype, *sizes = result.split()

@@ -45,7 +45,7 @@ def dropout_places(exported: ExportedProgram) -> Iterator[tuple[torch.fx.Node, P
 
 
 def bound_arguments(node: torch.fx.Node) -> dict[str, Any]:
-    """Return the given arguments of an operator by name."""
+    """Return the arguments that a node gives to its operator, by parameter name."""
     schema = getattr(node.target, "_schema", None)
     if schema is None:
         return {}
@@ -65,7 +65,7 @@ def kind_of(node: torch.fx.Node) -> str:
 
 
 def calls_of(node: torch.fx.Node) -> Iterator[str]:
-    """Yield the calls of modules that contain a node, the outermost first."""
+    """Yield the calls of modules that contain a node, the outermost first: "block.conv:0", the path and a number."""
     for key, (path, _) in (node.meta.get("nn_module_stack") or {}).items():
         if path and not key.startswith("_empty"):
             yield f"{path}:{key.rpartition('@')[2] if '@' in key else '0'}"

@@ -11,9 +11,15 @@ from keras3conv.frameworks.torch.observing import Arguments
 
 
 def remembered_attributes(module: nn.Module, given: Arguments) -> tuple[str, ...]:
-    """Return the attributes that calls change, if a second call computes something else; the module is left as it is.
+    """Return the attributes through which a call of a module changes the next call; the module is left as it is.
 
-    An attribute that is only kept for inspection, or a table that is computed once, changes no result.
+    All attributes that the calls change are returned if two calls with the same arguments return different results. If
+    the results are equal, none is: an attribute that is only kept for inspection, or a table that is computed once,
+    does no harm.
+
+    Args:
+        module: The module.
+        given: The positional and keyword arguments of the calls.
     """
     args, kwargs = given
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]

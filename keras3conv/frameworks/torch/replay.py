@@ -258,7 +258,7 @@ class _Run:
         self.replayed.ended[path] = self.place
 
     def _given(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the arguments of the target module, the first one changed if the replay has a change for it."""
+        """Return the positional arguments for the target module; the first is replaced if there is a change for it."""
         if not args or not _is_float(args[0]):
             return args
         return (self._noted(TorchCall(_itself, args[:1], {}), ""), *args[1:])

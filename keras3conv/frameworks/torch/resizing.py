@@ -30,7 +30,14 @@ def weights(kind: str, size: int, made: int, *, align_corners: bool, scale: floa
 
 
 def nearest(size: int, made: int, *, is_exact: bool, scale: float | None) -> Array:
-    """Return, for a nearest-neighbour resize of one axis, the old position of every new position."""
+    """Return, for a nearest-neighbour resize of one axis, the old position of every new position.
+
+    Args:
+        size: The size of the axis.
+        made: Its new size.
+        is_exact: Whether the mode is "nearest-exact" instead of "nearest".
+        scale: The scale factor in the call; None if the call has the new size.
+    """
     places = torch.arange(size, dtype=torch.float64).reshape(1, 1, size)
     operator: Any = torch.ops.aten._upsample_nearest_exact1d if is_exact else torch.ops.aten.upsample_nearest1d
     return _array(operator(places, [made], scale).reshape(made).to(torch.int32))

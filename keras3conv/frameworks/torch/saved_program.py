@@ -101,7 +101,13 @@ def _check(source: Source, members: dict[str, Member]) -> None:
 
 
 def _check_texts(source: Source, given: Any, key: str = "") -> None:
-    """Raise `UnsafeCheckpoint` if an operator is not one of torch, or a symbolic size is more than arithmetic."""
+    """Raise `UnsafeCheckpoint` if an operator is not one of torch, or a symbolic size is more than arithmetic.
+
+    Args:
+        source: The file.
+        given: A value in the JSON of the program.
+        key: The key under which the value is stored; it shows whether a text is an operator or a size.
+    """
     if isinstance(given, dict):
         for name, item in given.items():
             _check_texts(source, item, name)

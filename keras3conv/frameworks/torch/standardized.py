@@ -61,7 +61,15 @@ def computed_kernel(module: nn.Module) -> torch.Tensor:
 
 
 def _kernel(module: nn.Module, parameters: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
-    """Return the kernel of a copy with other parameters; None if no kernel with the shape of the weight is used."""
+    """Return the kernel with which a copy of a convolution that has other parameters convolves.
+
+    Args:
+        module: The convolution.
+        parameters: The new parameters of the copy, by name.
+
+    Returns:
+        The kernel; None if no convolution with a kernel of the weight's shape is called.
+    """
     twin: Any = copy_with(module, parameters)
     weight = twin._parameters["weight"]
     if (bias := twin._parameters.get("bias")) is not None:
@@ -86,7 +94,16 @@ def write_kernel(module: nn.Module, value: torch.Tensor) -> None:
 
 
 def _with_gain(module: nn.Module, value: torch.Tensor, parts: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    """Return a weight with variance one for each output, and the gains that give its kernel the requested value."""
+    """Return a weight with variance one for each output, and the gains that give its kernel the requested value.
+
+    Args:
+        module: The convolution.
+        value: The requested kernel.
+        parts: The names of the parameters from which the module computes its kernel: "weight" and the gain.
+
+    Returns:
+        The new parameters by name.
+    """
     wide = value.double()
     weight = wide * _for_outputs(_rows(wide).std(1, correction=0), value).reciprocal().nan_to_num(posinf=0)
     gain = next(name for name in parts if name != "weight")
@@ -101,6 +118,13 @@ def _without_gain(module: nn.Module, value: torch.Tensor) -> dict[str, torch.Ten
 
     A standardized kernel has the variance v = s / (s + epsilon) < 1, where s is the variance of the weight. The epsilon
     is derived from the kernels of two weights that are multiples of the value. The weight is a multiple, too.
+
+    Args:
+        module: The convolution, which standardizes its weight.
+        value: The kernel.
+
+    Returns:
+        The new parameters by name.
     """
     wide = value.double()
     squares = []
@@ -118,13 +142,13 @@ def _rows(kernel: torch.Tensor) -> torch.Tensor:
 
 
 def _for_outputs(values: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """Return one value for each output in a shape that multiplies with the kernel."""
+    """Return one value for each output in a shape that multiplies with the kernel, whose first axis is the outputs."""
     return values.reshape(-1, *(1,) * (kernel.ndim - 1))
 
 
 @contextmanager
 def convolving_with(module: nn.Module, value: torch.Tensor) -> Iterator[None]:
-    """Make a module convolve with a given kernel, instead of its computed kernel, while the block runs."""
+    """Make a module convolve with the kernel `value`, instead of its computed kernel, while the block runs."""
     forward = module.forward
 
     def with_kernel(*arguments: Any, **keywords: Any) -> Any:

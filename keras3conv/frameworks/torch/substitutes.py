@@ -95,7 +95,12 @@ def before_running(
 
 
 def _values_of(module: nn.Module, values: Mapping[str, Array]) -> dict[int, Array]:
-    """Return the given values by id of the tensor; for a tensor with several names, the value of the first name."""
+    """Return the given values by the id of the tensor; for a tensor with several names, the value of the first name.
+
+    Args:
+        module: The module.
+        values: Values by the path of the tensor.
+    """
     if not values:
         return {}
     found: dict[int, Array] = {}
@@ -111,6 +116,11 @@ def computed_weights(
     """Return the computed weights for a run: the given values, and for a float64 run also the current values.
 
     The current values are fixed, because a weight that is computed in float64 would differ from the transferred weight.
+
+    Args:
+        derived: The computed weights of the module, by path.
+        values: Values that replace the module's tensors in the run, by path.
+        float64: Whether the run is in float64.
     """
     found = {}
     for path, weight in derived.items():

@@ -68,7 +68,12 @@ def tensors_in(value: object) -> list[torch.Tensor]:
 
 
 def _collect_tensors(found: list[torch.Tensor], value: object) -> None:
-    """Append the tensors in a structure; every operation of an observed run does this, so there are no generators."""
+    """Append the tensors in a nested structure to `found`; there are no generators, because speed matters here.
+
+    Args:
+        found: The list that is extended.
+        value: The structure: tuples, lists and dicts.
+    """
     if isinstance(value, torch.Tensor):
         found.append(value)
     elif isinstance(value, tuple | list):

@@ -57,7 +57,12 @@ class Dropouts:
         return replace(self, rates=kept)
 
     def rate(self, place: Place) -> float:
-        """Return the rate of the dropout that belongs to a call; zero if there is none."""
+        """Return the rate of the dropout that belongs to a call of an operator; zero if there is none.
+
+        Args:
+            place: The call: the path of the module, the name of the operator, and the number of its call in this
+                module.
+        """
         path, name, _ = place
         return self.rates.get(place, 0.0) or (self.everywhere.get(path, 0.0) if name != "dropout" else 0.0)
 
@@ -72,6 +77,11 @@ def training_dropouts(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[
     """Call a module once in training mode and return its dropouts; the module is left as it is.
 
     A module that raises in training mode has none.
+
+    Args:
+        module: The module.
+        args: The positional arguments of the call.
+        kwargs: The keyword arguments of the call.
     """
     recorder = _Recorder()
     modules = named_modules(module)

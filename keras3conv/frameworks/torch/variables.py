@@ -69,6 +69,11 @@ def _in_helper(file: str, statement: ast.Return, attribute: str) -> str:
 
     Torch's stack traces omit such methods. The variable is the one to which the method assigns the output of the module
     `attribute`, or else the one that it assigns to most often.
+
+    Args:
+        file: The file of the return statement, in which the method is, too.
+        statement: The return statement.
+        attribute: The attribute of `self` that is a module.
     """
     match statement.value:
         case ast.Call(func=ast.Attribute(value=ast.Name(id="self"), attr=method)):
@@ -82,7 +87,12 @@ def _in_helper(file: str, statement: ast.Return, attribute: str) -> str:
 
 @lru_cache(maxsize=256)
 def _assignments(file: str, method: str) -> tuple[tuple[str, frozenset[str]], ...]:
-    """Return the variables that methods of this name assign, each with the attributes in the assigned expression."""
+    """Return the variables that methods of this name assign, each with the attributes in the assigned expression.
+
+    Args:
+        file: A Python file.
+        method: The name of the methods in it.
+    """
     found = []
     for function in ast.walk(_tree(file)):
         if isinstance(function, ast.FunctionDef) and function.name == method:
@@ -104,7 +114,7 @@ def _tree(file: str) -> ast.Module:
 
 @lru_cache(maxsize=256)
 def _statements(file: str) -> Mapping[int, ast.stmt]:
-    """Return the innermost statement at each line of a file."""
+    """Return the statement at each line of a Python file; of nested statements, the innermost."""
     found: dict[int, ast.stmt] = {}
     for node in ast.walk(_tree(file)):  # breadth first: an inner statement comes after the one around it
         if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Return | ast.Expr):

@@ -76,7 +76,13 @@ def _owns_tensors(module: nn.Module) -> bool:
 
 
 def _require_values(module: nn.Module, tensors: Mapping[str, torch.Tensor], *, empty: bool) -> None:
-    """Raise `ModelError` if a tensor has no values, or is not dense."""
+    """Raise `ModelError` if a tensor has no values, or is not dense, or a submodule is quantized.
+
+    Args:
+        module: The module.
+        tensors: Its tensors by path.
+        empty: Whether tensors on the meta device, which have no values, are allowed.
+    """
     problems = list(_quantized(module))
     for path, tensor in tensors.items():
         if nn.parameter.is_lazy(tensor):
@@ -116,7 +122,14 @@ def _quantized(module: nn.Module) -> Iterator[Problem]:
 
 
 def _layer_view(path: str, layer: nn.Module, derived: Mapping[str, Derived], *, described: bool = True) -> LayerView:
-    """Return the view of one module; a computed weight replaces the tensors that it is computed from."""
+    """Return the view of one module; a computed weight replaces the tensors that it is computed from.
+
+    Args:
+        path: The path of the module.
+        layer: The module.
+        derived: The computed weights of the whole model, by path.
+        described: Whether to include the configuration.
+    """
     own = [*layer._parameters.items(), *layer._buffers.items()]
     config = _config(layer)
     norm = centred_norm(layer, config)

@@ -42,7 +42,7 @@ def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
 
 
 def _by_shape(tensors: Iterable[TensorRef]) -> dict[Shape, list[TensorRef]]:
-    """Group the tensors by shape; axes of size one are removed from the shape."""
+    """Return the tensors grouped by shape; axes of size one are removed from the shapes, which are the keys."""
     groups: dict[Shape, list[TensorRef]] = {}
     for tensor in tensors:
         groups.setdefault(tuple(size for size in tensor.shape if size != 1), []).append(tensor)
@@ -50,7 +50,10 @@ def _by_shape(tensors: Iterable[TensorRef]) -> dict[Shape, list[TensorRef]]:
 
 
 def _first_calls(view: ModelView) -> dict[str, int]:
-    """Return for each tensor path the position of its layer's first call; layers that did not run are left out."""
+    """Return for each tensor path the position, among all calls of the model, of the first call of the tensor's layer.
+
+    Tensors of layers that did not run are left out.
+    """
     return {tensor.path: layer.run.first_call for layer in view.layers if layer.run.calls for tensor in layer.tensors}
 
 
@@ -95,7 +98,12 @@ def _matched(
 
 
 def _has_order(tensors: Iterable[TensorRef], calls: Mapping[str, int]) -> bool:
-    """Return whether every tensor's layer was called, and no two tensors belong to layers with the same first call."""
+    """Return whether the call order orders these tensors: all their layers ran, each with a first call of its own.
+
+    Args:
+        tensors: The tensors to order.
+        calls: The position of the first call of the layer that owns a tensor, by the tensor's path.
+    """
     first_calls = [calls.get(tensor.path) for tensor in tensors]
     return None not in first_calls and len(set(first_calls)) == len(first_calls)
 

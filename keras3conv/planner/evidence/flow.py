@@ -82,12 +82,15 @@ def _edges(running: Sequence[LayerView], own: Mapping[str, int]) -> dict[str, se
 
 
 def _made_of(path: str, passes: Mapping[str, tuple[str, ...]], made_of: dict[str, set[str]]) -> set[str]:
-    """Return the nearest layers in the graph from whose outputs the output of a layer was computed.
+    """Return the nearest layers, among the nodes of the graph, from whose outputs the output of a layer was computed.
+
+    Layers that are not nodes are skipped: their own predecessors take their place.
 
     Args:
         path: The path of the layer.
         passes: For each layer, the layers whose outputs its own output was computed from.
-        made_of: The results so far, by path; first each layer of the graph with itself alone. New results are added.
+        made_of: The results so far, by path; at the start each node of the graph with itself alone. It is changed in
+            place: new results are added.
     """
     waiting = [path]
     begun = {path}
@@ -145,10 +148,10 @@ def _surrounded(
     """Return a number for each layer, equal for two layers if their labels and their neighbours' labels match.
 
     Args:
-        labels: The label of each layer: a number.
+        labels: The label of each layer: the number of its group, or the number that an earlier call gave it.
         edges: The predecessors of each layer.
         reverse: The successors of each layer.
-        numbers: The numbers given so far, on both sides; new ones are added.
+        numbers: The numbers given so far, on both sides; new ones are added in place.
     """
     found = {}
     for path, label in labels.items():

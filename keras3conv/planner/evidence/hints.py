@@ -40,7 +40,15 @@ def hinted_pairs(torch: ModelView, keras: ModelView, unmatched: Unmatched, hints
 
 
 def _named_pairs(unmatched: Unmatched, hints: Hints) -> Iterator[tuple[str, str]]:
-    """Yield the torch path and the Keras path of each hint that names a layer of this model."""
+    """Yield the torch path and the Keras path of each hint.
+
+    A hint of another form than a dict is applied to the path of every torch layer; a regular expression counts only if
+    the path that it makes is that of a Keras layer.
+
+    Args:
+        unmatched: The layers that are in no pair yet.
+        hints: The user's hints, in one of the forms of `Hints`.
+    """
     torch_paths = [layer.path for layer in unmatched.torch_layers]
     if hints is None:
         return
@@ -73,7 +81,12 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _renamed(path: str, patterns: Sequence[tuple[re.Pattern[str], str]]) -> str:
-    """Return the Keras path made by the first pattern that matches the whole torch path; empty if none matches."""
+    """Return the Keras path made by the first pattern that matches the whole torch path; empty if none matches.
+
+    Args:
+        path: The path of a torch layer.
+        patterns: Regular expressions, each with the replacement that makes the Keras path.
+    """
     for pattern, replacement in patterns:
         match = pattern.fullmatch(path)
         if match:

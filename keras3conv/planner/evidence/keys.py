@@ -74,14 +74,24 @@ def one_sided_torch_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[s
 
 
 def one_sided_keras_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[str, OneSidedKeys]:
-    """Return the same keys for Keras layers; see `one_sided_torch_keys`."""
+    """Return, by path, the keys of Keras layers for one-sided pairs; the counterpart of `one_sided_torch_keys`.
+
+    Args:
+        layers: The layers.
+        scales: Whether the scale of a normalisation may also be on one side only; otherwise only a bias may.
+    """
     return _by_path(layers, partial(_one_sided_keras_keys, scales=scales))
 
 
 def one_sided_cores(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> set[Key]:
     """Return the keys, without biases and scales, for which one side has more layers with a bias or a scale.
 
-    For any other core (a class and shapes), each layer has a partner with the same biases and scales.
+    Only for these keys a pair in which one layer lacks a bias or a scale is possible: for any other key, each layer has
+    a partner with the same biases and scales.
+
+    Args:
+        torch: The unpaired torch layers.
+        keras: The unpaired Keras layers.
     """
     counts: dict[Key, Counter[frozenset[tuple[str, Shape]]]] = {}
     for sign, found in ((1, one_sided_torch_keys(torch, scales=True)), (-1, one_sided_keras_keys(keras, scales=True))):
@@ -103,7 +113,12 @@ def layers_alone(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> froz
 
 
 def by_key(layers: Iterable[LayerView], keys: Mapping[str, Keys]) -> dict[Key, list[LayerView]]:
-    """Group the layers by key (class and tensor shapes); a layer with several keys is in several groups."""
+    """Group the layers by key (class and tensor shapes); a layer with several keys is in several groups.
+
+    Args:
+        layers: The layers of one side.
+        keys: The keys of each layer, by its path.
+    """
     found: dict[Key, list[LayerView]] = {}
     for layer in layers:
         for key in keys[layer.path]:
@@ -118,7 +133,12 @@ def first_common(names: Iterable[str], others: Iterable[str]) -> Rule | None:
 
 
 def _by_path(layers: Iterable[LayerView], find_keys: Callable[[LayerView], T]) -> dict[str, T]:
-    """Return the keys of every layer, by its path; layers that differ only in name and position share one result."""
+    """Return the keys of every layer, by its path; they are computed once for layers that differ only in their names.
+
+    Args:
+        layers: The layers.
+        find_keys: Computes the keys of one layer.
+    """
     known: dict[Hashable, T] = {}
     found = {}
     for layer in layers:
@@ -130,7 +150,7 @@ def _by_path(layers: Iterable[LayerView], find_keys: Callable[[LayerView], T]) -
 
 
 def signature_of(layer: LayerView) -> Hashable:
-    """Return the class, configuration, shapes and inputs of a layer, as a dictionary key; names and positions not."""
+    """Return a dictionary key of a layer: its class, configuration, shapes and inputs, without names and positions."""
     config = None if layer.config is None else {k: v for k, v in layer.config.items() if k != "name"}
     return (layer.kinds, repr(config), tuple(layer.shapes.items()), layer.run.inputs, layer.run.flattened)
 
@@ -171,7 +191,7 @@ def _keras_keys_in_keras(layer: LayerView) -> Keys:
 
 
 def _shapes_in_keras(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
-    """Return the shapes that a torch layer's tensors have in Keras; None if the torch layer does not determine them."""
+    """Return the shapes that a torch layer's tensors have in Keras, by role; None if it leaves them open."""
     shapes = {role: shape for role, shape in layer.shapes.items() if role not in rule.ignored}
     keras: dict[str, Shape] = {}
     try:
@@ -186,7 +206,7 @@ def _shapes_in_keras(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
 
 
 def shapes_in_torch(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
-    """Return the shapes that a Keras layer's tensors have in torch; None if the rule cannot be applied to the layer."""
+    """Return the shapes that a Keras layer's tensors have in torch, by role; None if the rule does not fit it."""
     mappings = mappings_of(rule, None, layer)
     if mappings is None:
         return None

@@ -27,9 +27,10 @@ def numbers(groups: Iterable[Group]) -> dict[flow.LayerKey, int]:
 
 
 def anchors(pairs: Iterable[Pair]) -> dict[flow.LayerKey, int]:
-    """Return for each layer of the earlier pairs the number of its pair: -1, -2, ...; the numbers of groups are >= 0.
+    """Return a number for each layer of pairs that were found earlier: -1 for the layers of the first pair, -2, ...
 
-    So the comparison of the call graphs treats each of these pairs as a group of its own.
+    The numbers of groups are not negative. So in the comparison of the call graphs each of these pairs is a group of
+    its own.
     """
     found: dict[flow.LayerKey, int] = {}
     for number, pair in enumerate(pairs, 1):
@@ -52,7 +53,12 @@ def match_groups(groups: Iterable[Group], positions: Positions) -> Iterator[Pair
 
 
 def _doubted(pair: Pair, counts: tuple[int, int]) -> Pair:
-    """Return the pair with a remark that it is uncertain, because one side has more fitting layers than the other."""
+    """Return the pair with a remark that it is uncertain, because one side has more fitting layers than the other.
+
+    Args:
+        pair: A pair of two layers of a group.
+        counts: The number of torch layers and the number of Keras layers in this group.
+    """
     doubt = Evidence(kind="interchangeable", detail=f"{counts[0]} torch layers fit {counts[1]} Keras layers")
     return replace(pair, evidence=(*pair.evidence, doubt))
 
@@ -74,7 +80,13 @@ def _match(group: Group, positions: Positions) -> Iterator[Pair]:
 
 
 def _single_pair(group: Group, kind: EvidenceKind, detail: str) -> Iterator[Pair]:
-    """Yield the pair of a group that has only one layer on each side; yield nothing if no rule allows the pair."""
+    """Yield the pair of a group that has only one layer on each side; yield nothing if no rule allows the pair.
+
+    Args:
+        group: The group.
+        kind: The kind of evidence to record in the pair.
+        detail: What was observed, as the text of the evidence.
+    """
     (torch,), (keras,) = group.torch_layers, group.keras_layers
     yield from _pair(group, torch, keras, [Evidence(kind=kind, detail=detail)])
 
@@ -133,7 +145,14 @@ def _by_position(group: Group, positions: Positions) -> Iterator[tuple[Group, bo
 def _labelled_by_position(
     layers: Sequence[LayerView], side: Side, positions: Positions, label: Callable[[flow.Position], Hashable]
 ) -> dict[Hashable, tuple[LayerView, ...]]:
-    """Group layers by a label of their position in the call graph; layers without a position have the label None."""
+    """Group layers by a label of their position in the call graph; layers without a position have the label None.
+
+    Args:
+        layers: Layers of one side.
+        side: This side.
+        positions: The positions of the layers of both sides in the call graph.
+        label: Computes the label from a position.
+    """
     labelled: dict[Hashable, list[LayerView]] = {}
     for layer in layers:
         position = positions.get((side, layer.path))
@@ -150,6 +169,10 @@ def _split(group: Group, label: Callable[[LayerView], str]) -> Iterator[Group]:
     """Split a group into subgroups of layers with the same label.
 
     Yield the whole group if a label is more frequent on one side than on the other.
+
+    Args:
+        group: The group.
+        label: Computes the label of a layer.
     """
     torch, keras = _labelled(group.torch_layers, label), _labelled(group.keras_layers, label)
     if {name: len(layers) for name, layers in torch.items()} != {name: len(layers) for name, layers in keras.items()}:
@@ -188,7 +211,7 @@ def _by_name_or_order(group: Group, doubts: Sequence[Evidence]) -> Iterator[Pair
 
 
 def _same_names(group: Group) -> Iterator[Pair]:
-    """Yield the pairs of a torch and a Keras layer whose paths have the same words, which no other layer has."""
+    """Yield pairs of a torch and a Keras layer with the same words in their paths, which no other layer has."""
     torch = _labelled(group.torch_layers, lambda layer: " ".join(names.words(layer.path)))
     keras = _labelled(group.keras_layers, lambda layer: " ".join(names.words(layer.path)))
     for name, layers in torch.items():
@@ -199,7 +222,7 @@ def _same_names(group: Group) -> Iterator[Pair]:
 def _same_last_names(group: Group) -> Iterator[Pair]:
     """Yield the pairs of layers whose paths end with the same word, if no other layer of the group has this word.
 
-    It is for weight files that store the tensors in no meaningful order.
+    This helps with weight files that store the tensors in no meaningful order.
     """
     torch = _labelled(group.torch_layers, lambda layer: names.words(layer.path)[-1])
     keras = _labelled(group.keras_layers, lambda layer: names.words(layer.path)[-1])
@@ -230,7 +253,15 @@ def _in_order(
 def _pair(
     group: Group, torch: LayerView, keras: LayerView, evidence: Iterable[Evidence], candidates: Iterable[str] = ()
 ) -> Iterator[Pair]:
-    """Yield the pair of two layers of a group; yield nothing if no rule is for the configurations of both."""
+    """Yield the pair of two layers of a group; yield nothing if no rule is for the configurations of both.
+
+    Args:
+        group: The group.
+        torch: A torch layer of the group.
+        keras: A Keras layer of the group.
+        evidence: The reasons for the pair, to be recorded in it.
+        candidates: Other layers that fit as well, to be recorded in the pair.
+    """
     rule = group.rule_for(torch, keras)
     if rule is not None:
         yield make_pair(rule, torch, keras, evidence, candidates)

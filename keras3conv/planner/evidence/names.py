@@ -57,7 +57,7 @@ def meaning(path: str) -> str:
 
 
 def _is_fused(part: str) -> bool:
-    """Return whether a name is that of several layers in one: "query_key_value", "gate_up_proj"."""
+    """Return whether a part of a path is the name of several layers in one: "query_key_value", "gate_up_proj"."""
     return len({_MEANING_OF[word] for word in part.split("_") if word in _MEANING_OF} & _FUSED) > 1
 
 

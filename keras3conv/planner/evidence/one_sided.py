@@ -32,7 +32,11 @@ def bare_normalizations(view: ModelView) -> tuple[LayerView, ...]:
 def fitting_one_sided(unmatched: Unmatched) -> Iterator[Group]:
     """Yield the groups of layers that fit each other, except that one side has a parameter that the other side lacks.
 
-    First that parameter may only be a bias, then also the scale of a normalisation.
+    First the groups are yielded in which this parameter is a bias, then those in which it may also be the scale of a
+    normalisation.
+
+    Args:
+        unmatched: The layers that are in no pair yet.
     """
     done: dict[Side, set[str]] = {"torch": set(), "keras": set()}
     for scales in (False, True):
@@ -100,9 +104,14 @@ def _by_first_key(
 
 
 def with_zeros(pairs: Iterable[Pair], torch: ModelView, keras: ModelView) -> Iterator[Pair]:
-    """Yield the pairs; if only one layer of a pair has a bias, the pair then also says that this bias must be zero.
+    """Yield the pairs; if only one layer of a pair has a bias, add a mapping that says that this bias must be zero.
 
     A pair may consist of two kernels only; then the layers that own the kernels are examined.
+
+    Args:
+        pairs: The pairs.
+        torch: The torch side.
+        keras: The Keras side.
     """
     pairs = tuple(pairs)
     owner = {tensor.path: layer for view in (torch, keras) for layer in view.layers for tensor in layer.tensors}

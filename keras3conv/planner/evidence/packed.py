@@ -37,7 +37,10 @@ _EVIDENCE = Evidence(
 def packed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
     """Yield the pairs of a packed layer (query, key and value in one) on one side with its parts on the other.
 
-    They are found by names and shapes. If several packed layers fit as many groups of parts, they are paired in order.
+    Names and shapes decide. If several packed layers fit as many groups of parts, they are paired in order.
+
+    Args:
+        unmatched: The layers that are in no pair yet.
     """
     keras = unmatched.keras_layers
     if any(_ATTENTION in layer.kinds for layer in unmatched.torch_layers):  # a weight file does not store the class
@@ -71,7 +74,13 @@ def _order(layer: LayerView, side: Side) -> tuple[str, ...]:
 
 
 def _parts(layers: Iterable[LayerView], order: tuple[str, ...], side: Side) -> Iterator[tuple[LayerView, ...]]:
-    """Yield, for each container that has them, its layers named like the words of `order`: query, key, value."""
+    """Yield, for each container that has them, the layers that may be the parts of one packed layer, in row order.
+
+    Args:
+        layers: Layers of one side.
+        order: What the names of the parts must mean, in the order of the rows: ("query", "key", "value").
+        side: The side of the layers.
+    """
     containers: dict[str, dict[str, list[LayerView]]] = {}
     for layer in layers:
         container = layer.path.rpartition(separator(side))[0]

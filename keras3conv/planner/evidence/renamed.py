@@ -15,7 +15,7 @@ from keras3conv.planner.evidence.structure import Unmatched
 
 
 def renamed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
-    """Yield pairs of layers with the same words in their paths, if the shapes allow one reading."""
+    """Yield pairs of layers with the same words in their paths, if one assignment of tensors fits the shapes."""
     keras, torch = _by_words(unmatched.keras_layers), _by_words(unmatched.torch_layers)
     for words, layers in torch.items():
         others = keras.get(words, [])

@@ -24,7 +24,10 @@ _EVIDENCE = (Evidence(kind="shape", detail="no other sequence of layers fits"),)
 
 
 def sequence_pairs(unmatched: Unmatched) -> list[Pair]:
-    """Return the pairs of one layer with a sequence of layers on the other side, if neither fits anything else."""
+    """Return the pairs of one layer with a sequence of layers on the other side.
+
+    A pair is left out if one of its layers also belongs to another possible pair.
+    """
     found: dict[tuple[str, str], Pair] = {}
     for rule in list_rules():
         if (rule.torch_count, rule.keras_count) != (1, 1) and not rule.parallel and not rule.between:
@@ -56,7 +59,14 @@ def _fitting(rule: Rule, unmatched: Unmatched) -> Iterator[Pair]:
 
 
 def _sequences(layers: Sequence[LayerView], kind: str, number: int, side: Side) -> Iterator[LayerView]:
-    """Yield every sequence of `number` consecutive layers of the class `kind`, as one layer with all their tensors."""
+    """Yield every sequence of `number` consecutive layers of the class `kind`, as one layer with all their tensors.
+
+    Args:
+        layers: The layers of one side, in order.
+        kind: The qualified class name.
+        number: The length of a sequence.
+        side: The side of the layers.
+    """
     fitting = [layer for layer in layers if kind in layer.kinds or _is_unknown(layer, side)]
     ordered = sorted(fitting, key=lambda layer: layer.run.first_call)
     for length in (number,) if number else range(2, _LONGEST + 1):
@@ -71,9 +81,14 @@ def _is_unknown(layer: LayerView, side: Side) -> bool:
 
 
 def _is_complete(pair: Pair, torch: LayerView, keras: LayerView) -> bool:
-    """Return whether a pair assigns every tensor of both layers to a tensor of the other layer of the same shape.
+    """Return whether a pair maps every tensor of both layers to a tensor of the other layer of the same shape.
 
     The shapes are compared after the transforms of the pair.
+
+    Args:
+        pair: The pair of a layer with a sequence of layers.
+        torch: The torch layer, or the sequence as one layer.
+        keras: The Keras layer, or the sequence as one layer.
     """
     torch_tensors = {tensor.path: tensor for tensor in torch.tensors}
     keras_tensors = {tensor.path: tensor for tensor in keras.tensors}

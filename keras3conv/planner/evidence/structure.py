@@ -53,7 +53,15 @@ class Group:
     rules: Mapping[tuple[Side, str], Sequence[str]]
 
     def rule_for(self, torch: LayerView, keras: LayerView) -> Rule | None:
-        """Return the first rule that applies to both layers; None if their configurations exclude every rule."""
+        """Return the first rule that applies to both layers, of those by which they fit.
+
+        Args:
+            torch: A torch layer of the group.
+            keras: A Keras layer of the group.
+
+        Returns:
+            The rule; None if the configurations of the layers exclude every rule.
+        """
         common = set(self.rules["torch", torch.path])
         return next((find(name) for name in self.rules["keras", keras.path] if name in common), None)
 
@@ -61,8 +69,11 @@ class Group:
 def fitting(unmatched: Unmatched) -> Iterator[Group]:
     """Yield the groups of layers that fit by class and by tensor shapes, in the order of the torch layers.
 
-    A layer may have several keys (class with shapes), because a weight file does not store classes. It joins the group
-    of its first key that a layer of the other side has.
+    A layer may have several keys (class with shapes), because a weight file does not store classes. The layer joins the
+    group of its first key that a layer of the other side has, too.
+
+    Args:
+        unmatched: The layers that are in no pair yet.
     """
     yield from _groups(unmatched, torch_keys(unmatched.torch_layers), keras_keys(unmatched.keras_layers))
 
@@ -125,7 +136,13 @@ def _ignored_roles(layer: LayerView) -> dict[str, str]:
 
 
 def _left(layers: tuple[LayerView, ...], paired: set[str], side: Side) -> tuple[LayerView, ...]:
-    """Return the layers that are not paired, not inside a paired layer, and contain no paired layer."""
+    """Return the layers that are not paired, not inside a paired layer, and contain no paired layer.
+
+    Args:
+        layers: All layers of one side.
+        paired: The paths of the paired layers of this side.
+        side: This side.
+    """
     between = separator(side)
     outer = {path.rpartition(between)[0] for path in paired}
     wholes = [layer for layer in layers if layer.path in paired]
@@ -141,7 +158,14 @@ def _untouched(layers: tuple[LayerView, ...], placed: set[str]) -> tuple[LayerVi
 def _outermost(
     layers: tuple[LayerView, ...], keys: Mapping[str, Keys], shared: set[Key], side: Side
 ) -> tuple[LayerView, ...]:
-    """Return the layers with a key that both sides have, but no layer inside another one of these layers."""
+    """Return the layers with a key that both sides have, but no layer inside another one of these layers.
+
+    Args:
+        layers: Layers of one side.
+        keys: The keys of each layer, by path.
+        shared: The keys that both sides have.
+        side: The side of the layers.
+    """
     fit = [layer for layer in layers if shared.intersection(keys[layer.path])]
     return tuple(without_parts(fit, fit, side))
 

@@ -174,7 +174,7 @@ def _keras_entries(keras: ModelView) -> list[Entry]:
 
 
 def _outermost(view: ModelView) -> list[LayerView]:
-    """Return the layers with tensors; of a container for which a rule exists only the container, not its layers."""
+    """Return the layers with tensors, except layers inside a container for which a rule exists: it stands for them."""
     layers = units(view)
     own = {layer.path: len(layer.tensors) for layer in view.layers}
     wholes = [layer for layer in layers if len(layer.tensors) > own[layer.path]]
@@ -213,8 +213,8 @@ def _pairs(torch: Entry, keras: Entry, transfers: Transfers, evidence: Evidence)
 def _rule(torch: LayerView, keras: LayerView, *, shapes_may_differ: bool) -> Rule | None:
     """Return the first rule that assigns every tensor of both layers to one of the other; None if there is none.
 
-    If `shapes_may_differ`, because a function of the user transforms the tensors further, the first rule for both
-    classes is returned, whatever the shapes.
+    If `shapes_may_differ`, because a function of the user transforms the tensors further, shapes are ignored: the first
+    rule for the two classes is returned.
     """
     tensors = {tensor.path: tensor for tensor in (*torch.tensors, *keras.tensors)}
     for rule in _candidates(torch, keras):
@@ -230,7 +230,7 @@ def _rule(torch: LayerView, keras: LayerView, *, shapes_may_differ: bool) -> Rul
 
 
 def _require_unknown(torch: LayerView, keras: LayerView) -> None:
-    """Raise `AlignmentError` if rules exist for the layers, but none fits.
+    """Raise `AlignmentError` if there are rules for the class of one of the layers, but none fits both layers.
 
     Pairing such layers by equal shapes would hide a kernel that must be transposed.
     """
@@ -268,7 +268,7 @@ def _known(layer: LayerView, side: Side) -> bool:
 
 
 def _without_unknown_config(layer: LayerView) -> LayerView:
-    """Return the layer, but without its configuration if no rule exists for its class and could read it."""
+    """Return the layer, without its configuration if there is no rule for its class, which could read it."""
     return layer if _known(layer, "torch") else replace(layer, config=None)
 
 
@@ -328,7 +328,13 @@ def _one_by_one(
 
 
 def _checked(pairs: list[Pair], torch: ModelView, keras: ModelView) -> list[Pair]:
-    """Return the pairs; raise `AlignmentError` if a transform of a torch tensor does not give its variable's shape."""
+    """Return the pairs; raise `AlignmentError` if a transform of a torch tensor does not give its variable's shape.
+
+    Args:
+        pairs: The pairs of entries at the same position.
+        torch: The torch side.
+        keras: The Keras side.
+    """
     known = tensors_by_path(torch), tensors_by_path(keras)
     facts = [fact for pair in pairs for mapping in pair.weights if (fact := misfit(mapping, *known))]
     if facts:

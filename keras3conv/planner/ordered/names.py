@@ -82,7 +82,12 @@ def _one_pass(names: tuple[str, ...], tails: TailTable, full_names: NameTable, s
 
 
 def _add_due(placed: list[str], later: list[tuple[int, str]]) -> None:
-    """Move names from `later` to the end of `placed`, if `placed` has grown to their target position."""
+    """Move the names in `later` whose target position is reached to the end of `placed`; change both in place.
+
+    Args:
+        placed: The names that have their final position in this pass.
+        later: The target position and the name of each layer that must wait until `placed` is long enough.
+    """
     while due := [entry for entry in later if entry[0] <= len(placed)]:
         later.remove(due[0])
         placed.append(due[0][1])
@@ -91,8 +96,15 @@ def _add_due(placed: list[str], later: list[tuple[int, str]]) -> None:
 def _entry(name: str, tails: TailTable, full_names: NameTable, split: int) -> Target | None:
     """Return the target that the tables give for a layer name: a position, or a layer to whose position it moves.
 
-    None if the tables have no target for the name. A table of tails (name endings) may give a tail as the target; the
-    beginning of `name`, its first `split` words, is then put before it.
+    Args:
+        name: The name of a Keras layer: words separated by "_".
+        tails: The targets by the tail (the end) of a name. A target may be a tail, too: the head of `name` is then put
+            before it, which gives the name of a layer.
+        full_names: The targets by whole name; they come first.
+        split: The number of words in the head of a name; the rest is its tail.
+
+    Returns:
+        The target; None if the tables have none for this name.
     """
     if name in full_names:
         return full_names[name]

@@ -28,7 +28,13 @@ _MOST_AXES = 6
 def transfers_for(
     layer: LayerView, name: str, transfers: Transfers
 ) -> list[Function | Transform | Sequence[Transform]]:
-    """Return the functions and transforms that the table `additional_transfer` has for a Keras layer, in its order."""
+    """Return the functions and transforms that the table `additional_transfer` has for a Keras layer, in its order.
+
+    Args:
+        layer: The Keras layer, whose classes are looked up in the table.
+        name: The name of the layer, whose end is looked up, too.
+        transfers: The table.
+    """
     return [value for key, value in transfers.items() if key in layer.kinds or ("." not in key and name.endswith(key))]
 
 
@@ -87,7 +93,7 @@ def _numbered(shapes: Sequence[Shape]) -> list[Array]:
 
 
 def _source(found: Array, given: Sequence[Array]) -> int | None:
-    """Return the index of the array with the same numbers as `found`, in any order and shape; None if there is none."""
+    """Return the index in `given` of an array with the numbers of `found`, in any order and shape; None if none."""
     values = np.sort(found, axis=None)
     return next((index for index, array in enumerate(given) if np.array_equal(values, array.ravel())), None)
 
@@ -108,9 +114,15 @@ def _moved(given: Array, found: Array) -> Transform | None:
 
 
 def _axes(before: Shape, order: Sequence[int], after: Shape) -> Transform | None:
-    """Return the transform that permutes the axes of `before` (without size one) and reshapes them to `after`.
+    """Return the transform that permutes the axes of an array and then splits or merges them.
 
-    None if the permuted axes cannot be split and merged into axes of the sizes of `after`.
+    Args:
+        before: The shape of the array; axes of size one do not count.
+        order: The order of the other axes after the permutation.
+        after: The shape of the result.
+
+    Returns:
+        The transform; None if the permuted axes cannot be split and merged into axes of the sizes of `after`.
     """
     sources = [(axis, before[axis]) for axis in order]
     targets = [(axis, size) for axis, size in enumerate(after) if size != 1]

@@ -127,7 +127,12 @@ class CandidateFinder:
         return self._found[keras.path]
 
     def by_rule_and_input(self, keras: LayerView, given: Fingerprint) -> Iterator[Candidate]:
-        """Yield those candidates of `by_rule`, in the same order, whose first torch layer had an input like this."""
+        """Yield those candidates of `by_rule`, in the same order, whose first torch layer had the same input.
+
+        Args:
+            keras: The Keras layer.
+            given: The fingerprint of the Keras layer's first input.
+        """
         same = self.run.paths_with_input(given, SAME_LIMIT)
         return self._by_rule(keras, [layer for path in same for layer in self._layers_at.get(path, ())])
 
@@ -205,7 +210,7 @@ class CandidateFinder:
                 yield self._ordered(candidate)
 
     def _ordered(self, candidate: Candidate) -> Candidate:
-        """Return the candidate, with the permutation of its weights' rows that this probe run assumes, if any."""
+        """Return the candidate with the row permutation that this run assumes for its weights, if there is one."""
         if candidate.kind == "parameter":
             order = self.orders.fused.get(without_numbers(candidate.slices[0].path))
             return replace(candidate, rows=order.then(candidate.rows)) if order else candidate
@@ -217,7 +222,7 @@ class CandidateFinder:
     def _mappings(self, rule: Rule, torch: LayerView, keras: LayerView) -> tuple[WeightMapping, ...]:
         """Return the mappings from the tensors of a torch layer to the variables of a Keras layer by a rule.
 
-        They are computed once for all layers that are equal except for their names.
+        The mappings are computed once for all layers that are equal except for their names.
         """
         key = (rule.name, self._signature("torch", torch), self._signature("keras", keras))
         if key not in self._known_mappings:
@@ -225,7 +230,12 @@ class CandidateFinder:
         return tuple(with_paths(self._known_mappings[key], rule, torch, keras))
 
     def _keys_of(self, keras: LayerView, *, in_keras: bool = False) -> Keys:
-        """Return the keys of a Keras layer (class and shapes), computed once for layers that differ only in name."""
+        """Return the keys of a Keras layer (class and shapes), computed once for layers that differ only in name.
+
+        Args:
+            keras: The Keras layer.
+            in_keras: Whether to express the keys in Keras classes and shapes instead of torch's.
+        """
         signature = self._signature("keras", keras)
         if (signature, in_keras) not in self._keras_keys:
             self._keras_keys[signature, in_keras] = keras_keys((keras,), in_keras=in_keras)[keras.path]
@@ -297,7 +307,13 @@ class CandidateFinder:
                         yield from islice(_tensor_candidates((layer,), own, keras, chosen, "tensors"), _MOST_WAYS)
 
     def single_tensors(self, keras: LayerView, variable: TensorRef, among: Iterable[TensorRef]) -> Iterator[Candidate]:
-        """Yield the torch tensors with as many values as a Keras variable, as candidates for this variable."""
+        """Yield the torch tensors with as many values as a Keras variable, as candidates for this variable.
+
+        Args:
+            keras: The Keras layer.
+            variable: A variable of the Keras layer.
+            among: The torch tensors to choose from.
+        """
         for tensor in among:
             if size_of(tensor.shape) == size_of(variable.shape):
                 candidates = _tensor_candidates((self._owners[tensor.path],), [tensor], keras, [variable], "parameter")
@@ -332,6 +348,12 @@ def _last_rows(layer: LayerView, table: TensorRef, keras: LayerView, variable: T
     """Yield the candidate without the first rows of a torch table, if the table has more rows than the Keras variable.
 
     Some torch position tables begin with rows that belong to no position.
+
+    Args:
+        layer: The torch layer that owns the table.
+        table: The torch tensor.
+        keras: The Keras layer.
+        variable: A variable of the Keras layer.
     """
     more = table.shape[0] - variable.shape[0] if table.shape and variable.shape else 0
     if more > 0 and len(table.shape) > 1 and table.shape[1:] == variable.shape[1:]:
@@ -349,7 +371,15 @@ def _last_rows(layer: LayerView, table: TensorRef, keras: LayerView, variable: T
 def _tensor_candidates(
     layers: tuple[LayerView, ...], own: Sequence[TensorRef], keras: LayerView, wanted: Sequence[TensorRef], kind: Kind
 ) -> Iterator[Candidate]:
-    """Yield a candidate for every assignment of torch tensors to the wanted Keras tensors, with every transform."""
+    """Yield a candidate for every assignment of torch tensors to the wanted Keras tensors, with every transform.
+
+    Args:
+        layers: The torch layers to record in the candidates.
+        own: The torch tensors to assign.
+        keras: The Keras layer.
+        wanted: The variables of the Keras layer that need values, as many as `own`.
+        kind: The kind of the candidates.
+    """
     for order in permutations(own):
         if not all(may_be_same(torch.role, to.role, torch.shape) for torch, to in zip(order, wanted, strict=True)):
             continue

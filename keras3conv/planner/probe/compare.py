@@ -1,4 +1,4 @@
-"""Compare the output of a Keras layer, run with weights of torch layers, with the recorded outputs of these."""
+"""Compare the output of a Keras layer, run with weights of torch layers, with recorded outputs of the latter."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,7 +54,11 @@ class Measurement:
     before_activation: bool = False
 
     def returned(self, output: LayerOutput) -> Any:
-        """Return the output that the next layers get: that recorded in the torch run, or its own if there is none."""
+        """Return what the Keras layers after this one receive: the output recorded in the torch run, or else `output`.
+
+        Args:
+            output: The output that the Keras layer itself computed; it is returned if there is no recorded output.
+        """
         return output.returned if self.recorded is None else output.replace(self.recorded, self.before_activation)
 
 
@@ -63,6 +67,11 @@ def measure(run: TorchRun, candidate: Candidate, output: LayerOutput) -> Measure
 
     The Keras output before and after its activation is compared with the recorded output of every call, in every memory
     layout of the same shape.
+
+    Args:
+        run: The recorded torch run.
+        candidate: The torch layers whose recorded outputs are compared.
+        output: The output of the Keras layer with the weights of the candidate.
     """
     best = Measurement(Comparison(error=float("inf")))
     for array, before_activation in output.arrays:
@@ -86,7 +95,7 @@ def _compare(array: Array, recorded: Array, limit: float) -> Comparison:
 def has_recorded_size(run: TorchRun, candidate: Candidate, output: LayerOutput) -> bool:
     """Return whether the Keras output has as many values as the recorded torch output.
 
-    It may not if, for example, one side sums inside the layer and the other side after the layer.
+    The numbers differ if, for example, one side sums inside the layer and the other side after the layer.
     """
     sizes = {call.outputs[0].size for call in run.calls_of(candidate.layers[0].path) if call.outputs}
     return output.array is not None and output.array.size in sizes

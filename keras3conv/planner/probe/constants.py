@@ -66,6 +66,11 @@ def _fitting(
     """Yield the torch and Keras layers that fit each other, each with the names of its rules.
 
     Of several Keras layers with the same class, shapes and configuration, one is enough.
+
+    Args:
+        torch: The torch layers.
+        keras: The Keras layers.
+        in_keras: Whether the layers must fit by the shapes that their tensors have in Keras instead of in torch.
     """
     keys_of_torch, keys_of_keras = torch_keys(torch, in_keras=in_keras), keras_keys(keras, in_keras=in_keras)
     fitting = by_key(torch, keys_of_torch)

@@ -117,14 +117,25 @@ def _in_place(func: Any, kwargs: dict[str, Any]) -> bool:
 
 
 def _converted(given: tuple[tuple[Any, ...], dict[str, Any]], of: torch.dtype, to: torch.dtype) -> Any:
-    """Return the arguments with tensors of dtype `of` cast to dtype `to`; None if no tensor has dtype `of`."""
+    """Return the arguments with tensors of dtype `of` cast to dtype `to`; None if no tensor has dtype `of`.
+
+    Args:
+        given: The positional and the keyword arguments of a call.
+        of: The dtype to replace.
+        to: The new dtype.
+    """
     converted = tree_map(_to(of, to), given)
     changed = any(new is not old for new, old in zip(tree_leaves(converted), tree_leaves(given), strict=True))
     return converted if changed else None
 
 
 def _retried(func: Any, given: Any) -> Any:
-    """Return the result of the function for converted arguments; None if the function raises again."""
+    """Return the result of a function for converted arguments; None if the function raises again.
+
+    Args:
+        func: The torch function.
+        given: The converted arguments: the positional and the keyword arguments.
+    """
     try:
         return func(*given[0], **given[1])
     except (RuntimeError, NotImplementedError):

@@ -78,7 +78,12 @@ def _with_ones(names: Sequence[str], shape: Shape) -> str:
 
 
 def _regrouped(torch: Shape, keras: Shape) -> Iterator[Transform]:
-    """Yield the transforms between shapes with different numbers of axes, which merge or split adjacent axes."""
+    """Yield the transforms between shapes with different numbers of axes, which merge or split adjacent axes.
+
+    Args:
+        torch: The shape in torch.
+        keras: The shape in Keras.
+    """
     if len(_without_ones(torch)) < len(_without_ones(keras)):
         yield from _merged(torch, keras)
     else:
@@ -86,7 +91,12 @@ def _regrouped(torch: Shape, keras: Shape) -> Iterator[Transform]:
 
 
 def _merged(coarse: Shape, fine: Shape) -> Iterator[Axes]:
-    """Yield the transforms from the coarse shape, with merged axes, to the fine shape, in which they are split."""
+    """Yield the transforms from a shape with merged axes to a shape in which these axes are split.
+
+    Args:
+        coarse: The shape with merged axes.
+        fine: The shape with more axes.
+    """
     sizes = _without_ones(fine)
     if len(sizes) > 4:
         return
@@ -105,7 +115,15 @@ def _merged(coarse: Shape, fine: Shape) -> Iterator[Axes]:
 
 
 def _groups(coarse: Shape, sizes: list[int]) -> list[int] | None:
-    """Return for each axis of the coarse shape how many of the consecutive sizes it merges; None if they do not fit."""
+    """Return for each axis of a shape how many consecutive sizes of a list it is the product of.
+
+    Args:
+        coarse: The shape.
+        sizes: The sizes to divide among the axes of `coarse`, in order.
+
+    Returns:
+        The numbers of sizes; None if the products differ from the axes of `coarse`, or sizes are left over.
+    """
     groups, used = [], 0
     for size in coarse:
         count, product = 0, 1

@@ -27,7 +27,13 @@ class InputMatch(IntEnum):
 
 
 def match_input(run: TorchRun, candidate: Candidate, given: Fingerprint | None) -> InputMatch:
-    """Return how well an input agrees with the recorded inputs of a candidate's first torch layer."""
+    """Return how well an input agrees with the recorded inputs of a candidate's first torch layer.
+
+    Args:
+        run: The recorded torch run.
+        candidate: The candidate.
+        given: The fingerprint of the Keras layer's first input; None if it has none.
+    """
     if given is None:
         return InputMatch.OTHER
     recorded = [entry for call in run.calls_of(candidate.layers[0].path) for entry in call.inputs]
@@ -43,6 +49,12 @@ def distance(
 
     The smallest key is the nearest. It consists of the best input match of the module or a layer inside it, whether the
     torch layer that was chosen last is outside of the module, and the negated depth of the module in the module tree.
+
+    Args:
+        run: The recorded torch run.
+        trail: The choices so far, which show the torch layer that was chosen last.
+        candidate: The candidate.
+        given: The fingerprint of the Keras layer's first input; None if it has none.
     """
     if given is None:
         return InputMatch.OTHER, True, 0
@@ -69,8 +81,12 @@ def count_shared_words(torch: str, keras: str) -> int:
 def name_distance(torch: str, keras: str) -> tuple[bool, int]:
     """Return a sort key for the difference of two names; smaller keys are more similar.
 
-    First it has whether the names mean different parts of a layer (query, key), then the negated number of shared
+    It has two items: whether the names mean different parts of a layer (query, key), and the negated number of shared
     words.
+
+    Args:
+        torch: The path of the torch layer.
+        keras: The path of the Keras layer.
     """
     meanings = {names.meaning(torch), names.meaning(keras.rpartition("/")[0]), names.meaning(keras)} - {""}
     return len(meanings) > 1, -count_shared_words(torch, keras)
@@ -84,9 +100,9 @@ def uses_other_tensors(first: Candidate, second: Candidate) -> bool:
 
 
 def find_recorded(run: TorchRun, array: Array) -> int | None:
-    """Find an equal value in the torch run, and return the set of weights on which it depends, one bit each.
+    """Find a value of the torch run that equals an array; return the set of weights on which it depends, as bits.
 
-    The outputs of the model and the inputs of its layers are searched. None if none is equal.
+    The outputs of the model and the inputs of its layers are searched; None if none of them is equal.
     """
     found = fingerprint_of(array)
     for output in run.outputs.values():

@@ -35,13 +35,13 @@ class TensorSlice:
     storage: str = ""
 
     def take(self, array: Array) -> Array:
-        """Return the slice of the values of the whole tensor."""
+        """Return the part of a whole tensor's values that belongs to this slice."""
         if array.ndim == 0:
             return array
         return array[(slice(None),) * self.axis + (slice(self.start, self.stop),)]
 
     def overlaps(self, other: "TensorSlice") -> bool:
-        """Return whether two slices may have elements in common."""
+        """Return whether this slice and another one may have elements in common."""
         return self.path == other.path and (
             self.axis != other.axis or (self.start < other.stop and other.start < self.stop)
         )
@@ -139,7 +139,13 @@ class Candidate:
         return self.rows.ordered(_joined(slices, weights))
 
     def recorded_outputs(self, run: TorchRun, shape: Shape, call_index: int) -> Iterator[Array]:
-        """Yield the torch layer's output in one recorded call, in every layout that has the Keras output's shape."""
+        """Yield the torch layer's output in one recorded call, in every layout that has the Keras output's shape.
+
+        Args:
+            run: The recorded torch run.
+            shape: The shape of the Keras output.
+            call_index: The number of the call among the calls of the torch layer, from 0.
+        """
         calls = [run.calls_of(layer.path) for layer in self.layers]
         if self.kind == "parameter" or any(call_index >= len(entries) for entries in calls):
             return
@@ -155,7 +161,12 @@ class Candidate:
         yield from arrays_like(recorded[0], shape)
 
     def _slice_or_join(self, outputs: Sequence[tuple[Array, ...]]) -> Array:
-        """Return the joined outputs of several layers, or the slice of one output that the sliced weights compute."""
+        """Return the torch output that corresponds to the output of a Keras layer with joined or sliced weights.
+
+        Args:
+            outputs: The recorded outputs of each torch layer. Those of several layers are joined; of a single layer,
+                the slice that the sliced weights compute is taken.
+        """
         axis = self._output_axis(outputs[0][0])
         if self.kind == "joined":
             joined = np.concatenate([arrays[0] for arrays in outputs], axis)

@@ -66,7 +66,7 @@ def _paired(torch: Mapping[str, Array], keras: Mapping[str, Array]) -> Iterator[
 
 
 def _error(array: Array, others: list[Array]) -> float | None:
-    """Return the smallest relative error of an output compared with several outputs; None if no layout fits."""
+    """Return the smallest relative error of an output compared with several others; None if no layout fits."""
     errors = [_relative_error(array, layout) for other in others for layout in layouts(other, array.shape)]
     return min(errors, default=None)
 
@@ -74,8 +74,12 @@ def _error(array: Array, others: list[Array]) -> float | None:
 def layouts(array: Array, shape: Shape) -> Iterator[Array]:
     """Yield a torch output in each known layout that has the shape of a Keras output.
 
-    These are the same layout, and channels moved last, each also without axes of size one. The layout with time before
-    the batch is tried only if none of them fits.
+    The layouts are the same one, and that with channels moved last, each also without axes of size one. The layout with
+    time before the batch is tried only if none of them fits.
+
+    Args:
+        array: The torch output.
+        shape: The shape of the Keras output.
     """
     found = [array, np.moveaxis(array, 1, -1)] if array.ndim > 2 else [array]
     fitting = [each.reshape(shape) for each in found if _without_ones(each.shape) == _without_ones(shape)]
@@ -90,7 +94,7 @@ def _without_ones(shape: Shape) -> Shape:
 
 
 def _relative_error(array: Array, expected: Array) -> float:
-    """Return the relative error, where values that are not finite count as equal if they are the same."""
+    """Return the relative error; values that are NaN or infinite count as equal if both arrays have the same there."""
     if array.dtype.kind in "biu":
         array = array.astype(np.float64)
     finite = np.isfinite(array) & np.isfinite(expected)

@@ -98,7 +98,13 @@ def _without_taken_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choi
 
 
 def rest_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """Yield pairs of single tensors in layers that never ran, if each is the only unpaired tensor of its size."""
+    """Yield pairs of single tensors in layers that never ran, if each is the only unpaired tensor of its size.
+
+    Args:
+        torch: The torch side.
+        keras: The Keras side.
+        pairs: The pairs that were found before.
+    """
     pairs = tuple(pairs)
     placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
     counterparts = _counterparts(torch, keras, pairs)
@@ -116,7 +122,13 @@ def rest_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
 
 
 def _counterparts(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> dict[str, set[str]]:
-    """Return, for each tensor of a paired layer, the paths of all tensors of the layers that it is paired with."""
+    """Return, for each tensor of a paired layer, the paths of all tensors of the layers that it is paired with.
+
+    Args:
+        torch: The torch side.
+        keras: The Keras side.
+        pairs: The pairs so far.
+    """
     siblings = {
         tensor.path: layer.tensors for view in (torch, keras) for layer in view.layers for tensor in layer.tensors
     }
@@ -133,15 +145,25 @@ def _counterparts(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> 
 def _may_correspond(torch: TensorRef, keras: TensorRef, counterparts: Mapping[str, set[str]]) -> bool:
     """Return whether two tensors may correspond: their layers are paired with each other, or one layer is unpaired.
 
-    A tensor of an unpaired layer may correspond to one of a paired layer: an output head, to the embedding that it
-    reverses.
+    An unpaired layer may have a tensor of a paired one: the output head that reverses an embedding has the table of the
+    embedding.
+
+    Args:
+        torch: The torch tensor.
+        keras: The Keras tensor.
+        counterparts: For each tensor of a paired layer, the tensors of the layers that it is paired with.
     """
     of_torch, of_keras = counterparts.get(torch.path), counterparts.get(keras.path)
     return of_torch is None or of_keras is None or (keras.path in of_torch and torch.path in of_keras)
 
 
 def _untied(view: ModelView, placed: set[str]) -> Iterator[TensorRef]:
-    """Yield the unpaired tensors; a tied tensor is yielded once, under its first name."""
+    """Yield the unpaired tensors; a tied tensor is yielded once, under its first name.
+
+    Args:
+        view: The model.
+        placed: The paths of the tensors that are in a pair.
+    """
     storages = {tensor.storage for tensor in view.tensors() if tensor.path in placed and tensor.storage}
     for tensor in view.tensors():
         if tensor.path not in placed and (not tensor.storage or tensor.storage not in storages):
@@ -195,7 +217,12 @@ def _with_real_tensors(mapping: WeightMapping, candidate: Candidate) -> WeightMa
 
 
 def _reordering(candidate: Candidate, name: str) -> Iterator[Transform]:
-    """Yield the transform that reorders the rows of a torch tensor, if Keras has them in another order."""
+    """Yield the transform that reorders the rows of a torch tensor, if Keras has them in another order; else nothing.
+
+    Args:
+        candidate: The candidate, which has the order of the rows.
+        name: The name of the torch tensor in the candidate's `sources`.
+    """
     if candidate.rows is not None:
         tensors = {tensor.path: tensor for layer in candidate.layers for tensor in layer.tensors}
         yield candidate.rows.transform(len(tensors[candidate.sources[name][0].path].shape))
@@ -258,7 +285,15 @@ def _by_rule(
     evidence: tuple[Evidence, ...],
     candidates: tuple[str, ...],
 ) -> Pair | None:
-    """Return the pair of one torch layer with several Keras layers by a rule; None if no rule gives the same values."""
+    """Return the pair of one torch layer with several Keras layers by a rule; None if no rule gives the same values.
+
+    Args:
+        layer: The torch layer.
+        choices: The choices for the Keras layers, each of which uses a slice of the torch layer.
+        run: The recorded torch run, with the weights from which the values are computed.
+        evidence: The evidence to record in the pair.
+        candidates: The other layers that fit as well, to record in the pair.
+    """
     combined = numbered([choice.candidate.keras for choice in choices], "keras")
     wanted: dict[str, Array] = {}
     for choice in choices:

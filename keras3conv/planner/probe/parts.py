@@ -48,15 +48,26 @@ class JoinedLayer:
 
 
 def size_along(shapes: Mapping[str, Shape], axes: Mapping[str, int]) -> int:
-    """Return the size of the axis along which a layer is sliced or joined."""
+    """Return the size of the axis along which a layer is sliced or joined.
+
+    Args:
+        shapes: The shapes of the layer's tensors, by role.
+        axes: The index of the axis in the tensor of each role.
+    """
     role, axis = next(iter(axes.items()))
     return shapes[role][axis]
 
 
 def differing_axes(larger: Mapping[str, Shape], smaller: Mapping[str, Shape]) -> AxisDifference | None:
-    """Return the axis along which the tensors of two layers differ in size: for each tensor the index of one axis.
+    """Return the one axis along which the tensors of two layers differ in size, and its sizes.
 
-    None if a tensor differs along several axes, if none differs, or if the first layer is not the larger one.
+    Args:
+        larger: The shapes of the tensors of the larger layer, by role.
+        smaller: The shapes of the tensors of the smaller layer, by role.
+
+    Returns:
+        The axis of each tensor; None if a tensor differs along several axes, if none differs, or if `larger` is not
+        larger.
     """
     axes: dict[str, int] = {}
     sizes = set()
@@ -76,7 +87,14 @@ def differing_axes(larger: Mapping[str, Shape], smaller: Mapping[str, Shape]) ->
 def sliced_layer_candidates(
     rule: Rule, torch: LayerView, keras: LayerView, difference: AxisDifference
 ) -> Iterator[Candidate]:
-    """Yield the slices of a torch layer that have the Keras layer's size; slices start at multiples of this size."""
+    """Yield the slices of a torch layer that have the Keras layer's size; slices start at multiples of this size.
+
+    Args:
+        rule: The rule that pairs the two classes.
+        torch: The torch layer.
+        keras: The Keras layer, which is smaller.
+        difference: The axis along which the tensors of the two layers differ in size.
+    """
     total, size = difference.larger, difference.smaller
     starts = [*range(0, total - size + 1, size)][:_MOST_SLICES]
     for start in dict.fromkeys([*starts, total - 2 * size if total > 2 * size else 0, total - size]):
@@ -99,7 +117,16 @@ def sliced_layer_candidates(
 def joined_layer_candidates(
     rule: Rule, entries: Sequence[JoinedLayer], keras: LayerView, total: int
 ) -> Iterator[Candidate]:
-    """Yield sequences of torch layers whose sizes add up to the size of a Keras layer: first those of one module."""
+    """Yield as candidates the sequences of torch layers whose sizes add up to the size of a Keras layer.
+
+    Sequences of layers of one module come first, then a limited number of other sequences.
+
+    Args:
+        rule: The rule that pairs the classes.
+        entries: The torch layers that may be joined.
+        keras: The Keras layer.
+        total: The size of the Keras layer along the axis of the join.
+    """
     modules: dict[str, list[JoinedLayer]] = {}
     for entry in entries:
         modules.setdefault(entry.layer.path.rpartition(".")[0], []).append(entry)

@@ -45,7 +45,14 @@ def slice_candidates(layer: LayerView, tensor: TensorRef, keras: LayerView, vari
 
 
 def _half_candidates(layer: LayerView, tensor: TensorRef, keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
-    """Yield the candidates that slice one expert's gate or up projection from a torch tensor of all experts."""
+    """Yield the candidates that slice one expert's gate or up projection from a torch tensor of all experts.
+
+    Args:
+        layer: The torch layer that owns the tensor.
+        tensor: The torch tensor.
+        keras: The Keras layer.
+        variable: A variable of the Keras layer, which has the values of one projection of one expert.
+    """
     if len(tensor.shape) < 2 or size_of(tensor.shape) != 2 * tensor.shape[0] * size_of(variable.shape):
         return
     for axis in (axis for axis in range(1, len(tensor.shape)) if tensor.shape[axis] % 2 == 0):
@@ -81,7 +88,13 @@ def _slice_candidate(
 
 
 def stack_candidates(layers: Iterable[LayerView], keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
-    """Yield the candidates in which a Keras variable is a stack of torch tensors whose paths differ in one number."""
+    """Yield the candidates in which a Keras variable is a stack of torch tensors whose paths differ in one number.
+
+    Args:
+        layers: The torch layers to choose from.
+        keras: The Keras layer.
+        variable: A variable of the Keras layer.
+    """
     for family in _families(layers, variable):
         tensors = [tensor for _, tensor in family]
         axis = variable.shape.index(len(family))
@@ -103,7 +116,13 @@ def stack_candidates(layers: Iterable[LayerView], keras: LayerView, variable: Te
 def stack_of_halves_candidates(
     layers: Iterable[LayerView], keras: LayerView, variable: TensorRef
 ) -> Iterator[Candidate]:
-    """Yield the candidates that join the gate and up projections of all experts, one torch tensor each."""
+    """Yield the candidates that join the gate and up projections of all experts, one torch tensor each.
+
+    Args:
+        layers: The torch layers to choose from.
+        keras: The Keras layer.
+        variable: A variable of the Keras layer, which has the values of both projections of all experts.
+    """
     if len(variable.shape) < 2:
         return
     families = list(_families(layers, variable, parts=2))
@@ -150,7 +169,12 @@ def _families(layers: Iterable[LayerView], variable: TensorRef, parts: int = 1) 
     """Yield the families of torch tensors: tensors of the same shape whose paths differ in one number.
 
     Only families with as many tensors as an axis of the variable has elements are yielded, because the tensors are to
-    be stacked along that axis. `parts` is the number of families that together have the values of the variable.
+    be stacked along that axis.
+
+    Args:
+        layers: The torch layers to choose from.
+        variable: The Keras variable.
+        parts: The number of families that together have the values of the variable.
     """
     found: dict[tuple[object, ...], dict[int, _Owned]] = {}
     for layer in layers:
@@ -170,7 +194,7 @@ def _families(layers: Iterable[LayerView], variable: TensorRef, parts: int = 1) 
 def has_equal_variables(keras: LayerView, variable: TensorRef, count: int) -> bool:
     """Return whether a Keras layer has at least `count` variables of the size of `variable`.
 
-    They may be slices of one torch tensor.
+    Such variables may be slices of one torch tensor.
     """
     sizes = [size_of(tensor.shape) for tensor in keras.tensors if not tensor.is_seed]
     return sizes.count(size_of(variable.shape)) >= count

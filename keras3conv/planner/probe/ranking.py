@@ -67,6 +67,10 @@ class CandidateRanking:
         """Return the first candidates of `rank_all`: those that a rule gives and that had the same input in torch.
 
         They are found without a look at all other layers, of which a deep model has many.
+
+        Args:
+            keras: The Keras layer.
+            given: The fingerprint of its first input; None if it has none.
         """
         if given is None or keras.path in self.hinted:
             return []
@@ -75,7 +79,12 @@ class CandidateRanking:
         return sorted(found, key=lambda entry: self._sort_key(keras, entry))
 
     def rank_all(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
-        """Return all torch weights that may be those of a Keras layer, best first; see `rank`."""
+        """Return all torch weights that may be those of a Keras layer, best first; see `rank`.
+
+        Args:
+            keras: The Keras layer.
+            given: The fingerprint of its first input; None if it has none.
+        """
         finder = self.finder
         found = list(self._with_match(keras, given, finder.by_rule(keras)))
         if not any(entry.match == InputMatch.SAME for entry in found):
@@ -119,6 +128,11 @@ class CandidateRanking:
 
         Only the nearest are returned: parameters of a module with the same input, or of a module that contains the
         torch layer that was chosen last.
+
+        Args:
+            keras: The Keras layer that owns the variable.
+            tensor: The variable.
+            given: The fingerprint of the layer's first input; None if it has none.
         """
         found = list(self.finder.single_tensors(keras, tensor, self.finder.bare_parameters))
         found += self.finder.slices_and_stacks(keras, tensor, nothing_else=not found)

@@ -75,7 +75,12 @@ class TorchRun:
         return self.calls.get(path, ())[:MANY]
 
     def paths_with_input(self, given: Fingerprint, limit: float) -> list[str]:
-        """Return the paths of the layers that had an input with this fingerprint, in the order of the first calls."""
+        """Return the paths of the layers that had an input with this fingerprint, in the order of the first calls.
+
+        Args:
+            given: The fingerprint.
+            limit: The largest relative difference at which fingerprints count as equal.
+        """
         squares, entries = self._inputs
         size = given.sums[1]
         margin = 4 * limit * abs(size) + 1e-290

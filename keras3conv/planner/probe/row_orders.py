@@ -80,7 +80,12 @@ class RowOrders:
     rotated: Callable[[int], RowOrder | None] | None = None
 
     def of(self, torch: str, rows: int) -> RowOrder | None:
-        """Return the order to assume for the rows of a torch layer's weight; None if it is the same in Keras."""
+        """Return the order to assume for the rows of a torch layer's weight; None if it is the same in Keras.
+
+        Args:
+            torch: The path of the torch layer.
+            rows: The number of rows.
+        """
         order = self.fused.get(without_numbers(torch))
         if order and order.fits((rows,)):  # another layer with the same name but for numbers may have other rows
             return order
@@ -186,7 +191,12 @@ def rotary_orders(sizes: set[int], integers: frozenset[int]) -> Iterator[Callabl
 
 
 def _plausible(number: int, integers: frozenset[int]) -> list[int]:
-    """Return the divisors of a number except 1; divisors and quotients that the configuration contains come first."""
+    """Return the divisors of a number except 1; divisors and quotients that the configuration contains come first.
+
+    Args:
+        number: The number.
+        integers: The integers in the configuration of the torch module.
+    """
     divisors = [count for count in range(2, number + 1) if number % count == 0]
     return sorted(divisors, key=lambda count: count not in integers and number // count not in integers)
 
@@ -213,7 +223,12 @@ def _exchanged(order: tuple[int, ...]) -> RowOrder:
 
 
 def _grouped_orders(parts: tuple[int, ...], integers: frozenset[int]) -> Iterator[RowOrder]:
-    """Yield the row orders of grouped-query attention, where a key and a value follow the queries that share them."""
+    """Yield the row orders of grouped-query attention, where a key and a value follow the queries that share them.
+
+    Args:
+        parts: The numbers of rows of query, key and value; nothing is yielded for other parts.
+        integers: The integers in the configuration of the torch module; the number of heads is probably among them.
+    """
     if len(parts) != 3 or parts[1] != parts[2] or parts[0] % parts[1] or parts[0] // parts[1] > _MOST_GROUPED:
         return
     for groups in _plausible(parts[1], integers):

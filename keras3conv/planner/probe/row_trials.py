@@ -68,7 +68,13 @@ def with_known_orders(run: Try, integers: frozenset[int]) -> Attempt:
 
 
 def _improved(best: Attempt, run: Try, integers: frozenset[int]) -> Attempt | None:
-    """Return the first run with another row order that agrees with torch for more layers than `best`; None if none."""
+    """Return the first run with another row order that agrees with torch for more layers than `best`; None if none.
+
+    Args:
+        best: The run to improve.
+        run: Runs the Keras model, with the row orders to assume.
+        integers: The integers in the configuration of the torch module.
+    """
     orders = best.search.ranking.finder.orders
     for _, trial in zip(range(_MOST_TRIALS), _trials(best.search, orders, integers), strict=False):
         try:

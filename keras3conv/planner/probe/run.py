@@ -108,7 +108,12 @@ def _summary(search: Search, given: Inputs) -> str:
 
 
 def _output_difference(search: Search, tried: str = "") -> str:
-    """Return the difference between the outputs of the two models, in words; empty if it is unknown."""
+    """Return the difference between the outputs of the two models, in words; empty if there is none or it is unknown.
+
+    Args:
+        search: The search, after the run of the Keras model.
+        tried: What was tried without success, in words, to be added; empty if nothing was.
+    """
     if search.output_comparison.result != "different" or search.output_comparison.error <= ROUNDED_CONSTANTS:
         return ""
     order = "; they hold the same values in another order" if search.outputs_agree else ""

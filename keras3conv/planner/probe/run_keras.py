@@ -33,6 +33,12 @@ def run(model: keras.layers.Layer, units: tuple[LayerView, ...], inputs: object,
 
     The model is unchanged afterwards, also after an exception.
 
+    Args:
+        model: The Keras model.
+        units: The views of the layers that can be paired.
+        inputs: The inputs of the model.
+        search: The search for the torch weights.
+
     Returns:
         The calls of the layers, in call order.
 
@@ -72,7 +78,11 @@ class _Nan:
     suspect: str = ""
 
     def reached(self, path: str) -> "_Nan":
-        """Return the updated record after this layer received or returned NaN although torch had none."""
+        """Return the updated record after a layer received or returned NaN although torch had none.
+
+        Args:
+            path: The path of the layer.
+        """
         return self if self.path else _Nan(self.suspect or path, self.suspect)
 
 
@@ -105,7 +115,17 @@ class _CallHandler:
     def called(
         self, original: Original, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Handle one call of a Keras layer: let the search write its weights; return its output or torch's."""
+        """Handle one call of a Keras layer: let the search write the layer's weights, and return an output.
+
+        Args:
+            original: The layer's own `__call__`.
+            layer: The called layer.
+            args: The positional arguments of the call.
+            kwargs: The keyword arguments of the call.
+
+        Returns:
+            The output of the layer; if no torch weights reproduce the output recorded in the torch run, that one.
+        """
         path = self.paths.get(id(layer))
         if path is None or self.paused:
             return original(layer, *args, **kwargs)
@@ -161,7 +181,12 @@ class _CallHandler:
         return not agrees and has_nan(self.last_output)
 
     def note_nan(self, path: str, returned: object) -> None:
-        """Record in `nan` that the model, a layer that contains layers, or a layer without weights returned NaN."""
+        """Record in the attribute `nan` that a layer returned NaN: the model, a container, or a layer without weights.
+
+        Args:
+            path: The path of the layer; empty for the model.
+            returned: The output of the layer; nothing is recorded if it has no NaN.
+        """
         if self.nan.path or (self.nan.suspect and path) or not any(map(has_nan, _arrays(returned).values())):
             return
         self.nan = _Nan("", path) if path else self.nan.reached(self.model.name)
@@ -169,7 +194,15 @@ class _CallHandler:
     def enter(
         self, original: Any, layer: keras.layers.Layer, unit: LayerView | None, args: tuple[Any, ...], kwargs: Any
     ) -> Any:
-        """Call a layer that contains layers, and again whenever the search backtracks to a choice made inside it."""
+        """Call a container, again whenever the search backtracks to a choice made inside it; return its output.
+
+        Args:
+            original: The container's own `__call__`.
+            layer: The container.
+            unit: The view of the container, whose own variables the search fills; None if it has no view.
+            args: The positional arguments of the call.
+            kwargs: The keyword arguments of the call.
+        """
         depth, before, nan = len(self.stack), len(self.calls), self.nan
         trail = self.search.trail
         call = trail.open_call()
@@ -194,7 +227,15 @@ class _CallHandler:
     def output(
         self, original: Any, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: Any, values: Mapping[str, Array]
     ) -> LayerOutput:
-        """Write values into the variables of a layer, call it, and return its output."""
+        """Write values into the variables of a layer, call the layer, and return its output.
+
+        Args:
+            original: The layer's own `__call__`.
+            layer: The layer.
+            args: The positional arguments of the call.
+            kwargs: The keyword arguments of the call.
+            values: The values of the variables, by path.
+        """
         self.write(values)
         self.paused = True
         activation = layer.__dict__.get("activation")
@@ -222,7 +263,7 @@ class _CallHandler:
 
 
 def _with_first(returned: Any, value: Any) -> Any:
-    """Return the output of a layer, a structure of tensors, with its first tensor replaced."""
+    """Return the output of a layer, a structure of tensors, with its first tensor replaced by `value`."""
     if isinstance(returned, tuple | list):
         return type(returned)((_with_first(returned[0], value), *returned[1:]))
     if isinstance(returned, dict):

@@ -130,6 +130,10 @@ def _substitutes(module: nn.Module, weights: Mapping[str, Array]) -> tuple[dict[
     """Return the float64 tensors for the run, and the bit of each tensor, both by path.
 
     All names of a tied tensor share one tensor and one bit.
+
+    Args:
+        module: The module.
+        weights: New values of some tensors, by path; the others have the module's values.
     """
     by_id: dict[int, torch.Tensor] = {}
     bit_of: dict[int, int] = {}

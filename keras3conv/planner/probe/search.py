@@ -47,7 +47,7 @@ _MOST_FORCED_ALTERNATIVES = 4
 
 
 class Abandoned(BaseException):  # not an Exception: Keras would catch it and raise a different one
-    """Abort a run of the Keras model: a layer that agreed with torch in an earlier run differs now."""
+    """Aborts a run of the Keras model, because a layer that agreed with torch in an earlier run differs now."""
 
 
 OUTPUTS = "the outputs"
@@ -110,7 +110,7 @@ class Search:
 
     @property
     def replaced_an_output(self) -> bool:
-        """True if a layer returned the recorded torch output instead of its output."""
+        """True if at least one Keras layer returned the output recorded in the torch run instead of its own output."""
         return any(choice.replaces_output for choice in self.choices.values())
 
     @property
@@ -187,7 +187,10 @@ class Search:
         write(self._values_of_each(keras, tensors, None))
 
     def finish(self, outputs: Mapping[str, Array]) -> None:
-        """Compare the model's outputs, by name, with torch's outputs, or with inner values of torch if they are such.
+        """Compare the Keras model's outputs with torch's outputs, or with equal values inside the torch model.
+
+        Args:
+            outputs: The Keras outputs by name.
 
         Raises:
             Backtrack: The outputs disagree, so an earlier choice must be changed.
@@ -212,7 +215,14 @@ class Search:
         return found
 
     def _search(self, call: _LayerCall, ranked: list[RankedCandidate]) -> Any:
-        """Try the candidates in order, choose the first that reproduces its recorded output, and return the output."""
+        """Try the candidates in order, choose the first that reproduces its recorded output, and return that output.
+
+        If none does, choose the nearest one, or backtrack; then the recorded output of the choice is returned.
+
+        Args:
+            call: The call of the Keras layer.
+            ranked: The candidates, the best first.
+        """
         near: list[tuple[float, RankedCandidate]] = []
         is_comparable = False
         for position, entry in enumerate(self._with_others(call, ranked)):
@@ -235,7 +245,11 @@ class Search:
     def _with_others(self, call: _LayerCall, ranked: list[RankedCandidate]) -> Iterator[RankedCandidate]:
         """Yield the ranked candidates, then those whose recorded input differs from the layer's input.
 
-        The latter are found only when they are asked for, because a deep model has many; they are added to `ranked`.
+        The latter are computed only when the caller asks for them, because a deep model has many.
+
+        Args:
+            call: The call of the Keras layer.
+            ranked: The ranked candidates; the later ones are added to this list in place.
         """
         yield from ranked
         if ranked[-1].match == InputMatch.SAME:
@@ -268,10 +282,13 @@ class Search:
     def _accept_near(self, call: _LayerCall, near: list[tuple[float, RankedCandidate]]) -> Any:
         """Choose a candidate with a small error, and return its recorded output.
 
-        The layers may have the same weights and differ in a constant, such as an epsilon.
+        The two layers may have the same weights and differ in a constant, such as an epsilon. But a small error proves
+        nothing if wrong random weights give nearly the same error, because the output is mostly the input; then the
+        choice is forced (see `_force`).
 
-        A small error proves nothing if wrong random weights give nearly the same error, because the output is mostly
-        the input.
+        Args:
+            call: The call of the Keras layer.
+            near: The candidates with a small error, each after its error.
         """
         self._backtrack_unless_input_agrees(call, [entry for _, entry in near])
         smallest = min(error for error, _ in near)
@@ -286,9 +303,14 @@ class Search:
         return measurement.returned(output)
 
     def _force(self, call: _LayerCall, ranked: list[RankedCandidate]) -> Any:
-        """Backtrack if an earlier choice may be wrong; else choose the best candidate, unconfirmed.
+        """Backtrack if an earlier choice may be wrong; else choose the best candidate, unconfirmed. Return an output.
 
-        Return the recorded output of the candidate.
+        Args:
+            call: The call of the Keras layer.
+            ranked: The candidates, the best first; none of them reproduced its recorded output.
+
+        Returns:
+            The recorded output of the chosen candidate.
         """
         self._backtrack_unless_input_agrees(call, ranked)
         if len(self.trail.called) - 1 <= self.must_agree:
@@ -305,7 +327,12 @@ class Search:
         return measurement.returned(output)
 
     def _backtrack_unless_input_agrees(self, call: _LayerCall, entries: Iterable[RankedCandidate]) -> None:
-        """Backtrack unless the layer's input agrees with a recorded input, which proves the earlier choices right."""
+        """Backtrack unless the layer's input equals a recorded input, which proves that the earlier choices are right.
+
+        Args:
+            call: The call of the Keras layer.
+            entries: Candidates, each with how well the layer's input agrees with its recorded input.
+        """
         input_agrees = any(entry.match == InputMatch.SAME for entry in entries)
         if (not input_agrees or self.trail.has_rejections(call.path)) and not self.trail.has_given_up(call.path):
             self.trail.backtrack(call.path)
@@ -328,7 +355,7 @@ class Search:
         return output.returned
 
     def _fits_each_variable(self, call: _LayerCall) -> bool:
-        """Return whether there are candidates for each single variable of a layer."""
+        """Return whether there are candidates for each single variable of the called layer."""
         tensors = (tensor for tensor in call.keras.tensors if not tensor.is_seed)
         return all(self.ranking.rank_for_variable(call.keras, tensor, call.given) for tensor in tensors)
 
@@ -338,10 +365,15 @@ class Search:
     def _values_of_each(
         self, keras: LayerView, tensors: Iterable[TensorRef], given: Fingerprint | None
     ) -> dict[str, Array]:
-        """Choose a candidate for each variable separately, and return the values by path.
+        """Choose a candidate for each variable of a layer separately, and return the values by path.
 
-        Later layers prove the choices. The values of variables chosen before are included, because backtracking may
-        have skipped writing them.
+        Later layers prove the choices. The result also has the values of variables that were chosen before, because
+        backtracking may have skipped writing them.
+
+        Args:
+            keras: The Keras layer.
+            tensors: The variables.
+            given: The fingerprint of the layer's first input; None if it has none.
         """
         values: dict[str, Array] = {}
         for tensor in tensors:

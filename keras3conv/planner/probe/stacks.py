@@ -32,7 +32,7 @@ class Stack:
     limit: float = 0.0
 
     def values(self, run: TorchRun, keras: LayerView) -> dict[str, Array]:
-        """Return the values that the torch weights give the variables of one of the Keras layers, by path."""
+        """Return the values that a Keras layer of the stack gets from the torch weights, by variable path."""
         own = {tensor.path for tensor in keras.tensors}
         values: dict[str, Array] = {}
         for mapping in self.pair.weights:
@@ -41,7 +41,14 @@ class Stack:
         return {path: value for path, value in values.items() if path in own}
 
     def compare(self, run: TorchRun, keras: LayerView, array: Array | None, call_index: int) -> None:
-        """Compare the output of the last Keras layer with torch, and set `error` and `limit`; ignore other layers."""
+        """Compare the last Keras layer's output with torch, and set `error` and `limit`; ignore the other layers.
+
+        Args:
+            run: The recorded torch run.
+            keras: The Keras layer.
+            array: The output of the Keras layer; None if there is none.
+            call_index: The number of the layer's calls before this one.
+        """
         if array is None or keras.path != self.pair.keras_layers[-1]:
             return
         sources = {tensor.path: whole_tensor(tensor) for tensor in self.torch.tensors}

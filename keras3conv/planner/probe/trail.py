@@ -74,13 +74,17 @@ class Trail:
     _undecided: dict[str, None] = field(default_factory=dict)
 
     def open_call(self) -> OpenCall:
-        """Record the start of a call of a Keras layer that contains layers."""
+        """Record that a call of a Keras container (a layer that contains layers) begins, and return the record."""
         self._last_number += 1
         self._open_calls.append(self._last_number)
         return OpenCall(self._last_number, len(self.called))
 
     def close_call(self, call: OpenCall) -> None:
-        """Record the end of a call of a Keras layer that contains layers."""
+        """Record that a call of a Keras container has ended.
+
+        Args:
+            call: The record of the call, which `open_call` returned.
+        """
         del self._open_calls[self._open_calls.index(call.number) :]
 
     def restart_call(self, call: OpenCall) -> None:
@@ -99,6 +103,10 @@ class Trail:
         """Return whether a candidate was not rejected for this layer and no other choice uses its tensors.
 
         If the choice for the layer was pinned, because the search gave up, only the pinned candidate is allowed.
+
+        Args:
+            path: The path of the Keras layer or variable.
+            candidate: The candidate.
         """
         if path in self._pinned:
             return candidate.key == self._pinned[path].candidate.key
@@ -117,7 +125,15 @@ class Trail:
     def choose(
         self, path: str, candidate: Candidate, comparison: Comparison | None, alternatives: Iterable[Candidate]
     ) -> None:
-        """Record the torch weights that fit a Keras layer or variable as the choice for it."""
+        """Record the torch weights that fit a Keras layer or variable as the choice for it.
+
+        Args:
+            path: The path of the Keras layer or variable.
+            candidate: The torch weights.
+            comparison: The comparison of the layer's output with torch; None for a single variable, which has no
+                output.
+            alternatives: The other candidates that fit as well.
+        """
         self._record(path, candidate, judge(comparison, self._alternatives(path, alternatives)))
 
     def force(
@@ -128,12 +144,20 @@ class Trail:
         alternatives: Iterable[Candidate],
         hidden_tensors: int,
     ) -> None:
-        """Record the best torch weights for a Keras layer as a forced choice: none gave the recorded output."""
+        """Record the best torch weights for a Keras layer as a forced choice: none gave the recorded output.
+
+        Args:
+            path: The path of the Keras layer.
+            candidate: The best torch weights.
+            comparison: The comparison of the layer's output with torch.
+            alternatives: The candidates that ranked next.
+            hidden_tensors: The torch tensors that the layer's input depends on, as bits; see `Forced`.
+        """
         others = self._alternatives(path, alternatives)
         self._record(path, candidate, Forced(comparison=comparison, alternatives=others, hidden_tensors=hidden_tensors))
 
     def _alternatives(self, path: str, alternatives: Iterable[Candidate]) -> tuple[Candidate, ...]:
-        """Return the alternatives as a tuple; for a pinned choice, those from when it was first made."""
+        """Return the alternatives of a choice as a tuple; if it is pinned, those that it had when it was first made."""
         return self._pinned[path].alternatives if path in self._pinned else tuple(alternatives)
 
     def _record(self, path: str, candidate: Candidate, outcome: Outcome) -> None:
@@ -221,7 +245,11 @@ class Trail:
     def _give_up(self, failure: _Failure) -> Choice:
         """Pin the choices that were open when the layer first disagreed: they become final.
 
-        Return the first of these choices; the run is repeated from there.
+        Args:
+            failure: The layer that does not agree, with these choices.
+
+        Returns:
+            The first of these choices; the run is repeated from there.
         """
         self._failure = None
         self._rejected.clear()
@@ -232,7 +260,11 @@ class Trail:
     def _forget_from(self, first: Choice) -> int:
         """Remove a choice and all later choices from the record.
 
-        Return the number of the innermost call that was running when the choice was made and is still running.
+        Args:
+            first: The choice.
+
+        Returns:
+            The number of the innermost call that was running when the choice was made and is still running.
         """
         paths = list(self.choices)
         for path in paths[paths.index(first.path) :]:

@@ -10,7 +10,12 @@ from keras3conv.transforms import Shape
 
 
 def ints(value: Any, rank: int) -> tuple[int, ...]:
-    """Return a number or a list as a tuple of `rank` integers; a single number is repeated for every axis."""
+    """Return an argument as a tuple of `rank` integers; a single number is repeated for every axis.
+
+    Args:
+        value: A number, or a list of numbers.
+        rank: The number of axes.
+    """
     numbers = (int(value),) if isinstance(value, int | float) else tuple(int(number) for number in value)
     return numbers * rank if len(numbers) == 1 else numbers
 
@@ -40,12 +45,12 @@ def last(layers: LayerSpecs) -> LayerSpec:
 
 
 def one(kind: str, **settings: Any) -> Callable[[Config], LayerSpecs]:
-    """Return a function for `Rule.to_keras` that returns one layer of this class with fixed arguments."""
+    """Return a function for `Rule.to_keras` that returns one layer of the class `kind` with these arguments."""
     return lambda config: (LayerSpec(kind=kind, config=settings),)
 
 
 def back(kind: str) -> Callable[[LayerSpecs], LayerSpecs]:
-    """Return a function for `Rule.to_torch` that returns one module of this class without arguments."""
+    """Return a function for `Rule.to_torch` that returns one module of the class `kind`, without arguments."""
     return lambda layers: (LayerSpec(kind=kind),)
 
 
@@ -121,7 +126,12 @@ def bound(
 
 
 def shape_of(spec: LayerSpec, role: str) -> Shape:
-    """Return the shape of one tensor of a layer; raises `RuleError` if it is unknown."""
+    """Return the shape of one tensor of a layer; raises `RuleError` if it is unknown.
+
+    Args:
+        spec: The layer.
+        role: The name of the tensor in the layer.
+    """
     if role not in spec.shapes:
         raise RuleError(
             f"{spec.kind} needs the shape of its tensor {role}, which is unknown; build the model by one call, or "

@@ -48,7 +48,12 @@ class Product:
         return "".join(axis for axis in self.made if axis in self.kernel)
 
     def places(self, axes: str, among: str) -> tuple[int, ...]:
-        """Return the indices of `axes` in `among` (the input or the output), negative if an ellipsis precedes them."""
+        """Return the positions of some axes among others, negative if an ellipsis precedes the others.
+
+        Args:
+            axes: The letters of the axes.
+            among: The letters of the input or of the output.
+        """
         shift = len(among) if self.before else 0
         return tuple(among.index(axis) - shift for axis in axes)
 
@@ -110,7 +115,13 @@ def kernel_pattern(product: Product, shape: Shape, *, outputs_first: bool = True
 def bias_pattern(product: Product, kernel_shape: Shape, bias_shape: Shape | None) -> Axes:
     """Return the transform from torch's 1-D bias to Keras' bias, which is broadcast over the output.
 
-    Its axes are those of the output from the first kernel axis on; axes that are not in the kernel have size one.
+    The axes of Keras' bias are those of the output from the first kernel axis on; axes that are not in the kernel have
+    size one.
+
+    Args:
+        product: The parts of the equation.
+        kernel_shape: The shape of the Keras kernel.
+        bias_shape: The shape of Keras' bias; None if unknown.
     """
     sizes = dict(zip(product.kernel, kernel_shape, strict=True))
     first = min(map(product.made.index, product.outputs))

@@ -29,7 +29,12 @@ _FUNCTIONS = {
 
 
 def function_of(kind: str, activation: object) -> str:
-    """Return the name in `torch.nn.functional` of a Keras activation; raises `RuleError` if it is unknown."""
+    """Return the name in `torch.nn.functional` of a Keras activation; raises `RuleError` if it is unknown.
+
+    Args:
+        kind: The class of the Keras layer, for the message.
+        activation: The activation as Keras serialises it.
+    """
     name = name_of(activation)
     if name not in _FUNCTIONS:
         known = ", ".join(_FUNCTIONS)
@@ -41,7 +46,12 @@ def function_of(kind: str, activation: object) -> str:
 
 
 def activation_of(kind: str, function: str) -> str:
-    """Return the Keras name of an activation of `torch.nn.functional`; the inverse of `function_of`."""
+    """Return the Keras name of an activation; the inverse of `function_of`.
+
+    Args:
+        kind: The class of the torch module, for the message.
+        function: The name of the activation in `torch.nn.functional`.
+    """
     names = {function: name for name, function in _FUNCTIONS.items()}
     if function not in names:
         known = ", ".join(names)

@@ -117,7 +117,12 @@ def _same_pads(kernel_size: Shape, dilation: Shape) -> Pads:
 
 
 def _is_same(config: Config, rank: int) -> bool:
-    """Return whether the padding of a torch convolution equals Keras' padding="same"."""
+    """Return whether the padding of a torch convolution equals Keras' padding="same".
+
+    Args:
+        config: The configuration of the torch convolution.
+        rank: The number of spatial axes.
+    """
     if isinstance(config["padding"], str):
         return bool(config["padding"] == "same")
     totals = reach(config["kernel_size"], ints(config["dilation"], rank))
@@ -129,6 +134,11 @@ def _mirroring_layer(mode: str, axes: Pads, rank: int) -> LayerSpec:
     """Return the Keras layer that pads with values of the image (reflect, replicate, circular).
 
     `keras.ops.pad` cannot reflect volumes on the torch backend, so a layer of keras3conv is used for them.
+
+    Args:
+        mode: Torch's `padding_mode`: "reflect", "replicate" or "circular".
+        axes: The numbers of elements to add at the start and the end of each spatial axis.
+        rank: The number of spatial axes.
     """
     if mode == "reflect" and rank < 3:
         return LayerSpec(kind=PAD, config={"pad_width": ((0, 0), *axes, (0, 0)), "mode": "reflect"})
@@ -138,7 +148,13 @@ def _mirroring_layer(mode: str, axes: Pads, rank: int) -> LayerSpec:
 def _keras_pads(layers: LayerSpecs, kernel_size: Shape, rank: int) -> Pads | str:
     """Return the numbers of elements that Keras adds at the start and the end of every axis.
 
-    "same" if they depend on an unknown input size.
+    Args:
+        layers: The convolution, after a padding layer if there is one.
+        kernel_size: The kernel size of the convolution.
+        rank: The number of spatial axes.
+
+    Returns:
+        The numbers; or "same" if they depend on an unknown input size.
     """
     convolution = last(layers)
     padding = convolution.config.get("padding", "valid")

@@ -100,7 +100,11 @@ def _in_layer(
 def _array(arrays: Mapping[str, Array], group: str, place: str) -> Array | None:
     """Return the value at the path `group` + `place`; None if there is none.
 
-    The first name of `place` may start with an underscore, which Keras 2 writes before some names.
+    Args:
+        arrays: The values by their paths in the archive.
+        group: The path of the weights of a layer: "layers/conv2d_1/".
+        place: The rest of the path: "vars/0". Keras 2 writes an underscore before some names, so the first name may
+            have one in the archive.
     """
     found = arrays.get(f"{group}{place}")
     first, slash, rest = place.partition("/")

@@ -222,7 +222,13 @@ class _Builder:
         return first_shape(entries, stated or built, self._weight_shapes)
 
     def layer(self, entry: Config, path: str, name: str = "") -> Any:
-        """Create the layer of a configuration; a layer in its arguments is created first."""
+        """Create the layer of a configuration; a layer in its arguments is created first.
+
+        Args:
+            entry: The configuration of the layer in the file.
+            path: The path of the layer in the model, to record differences from the file.
+            name: The name of the new layer; by default that in the configuration.
+        """
         class_name = renamed(entry["class_name"])
         if class_name in MODELS and "layers" in layers_setting(entry["config"]):
             return self._remembered(self.model(entry, path, name or name_of(entry)), entry, path)
@@ -253,7 +259,13 @@ class _Builder:
         return self._remembered(made, entry, path)
 
     def _remembered(self, layer: Any, entry: Config, path: str) -> Any:
-        """Return the layer, after its name in the file is recorded if the new name differs."""
+        """Return the layer; if its name differs from that in the file, first record the original name.
+
+        Args:
+            layer: The new layer.
+            entry: Its configuration in the file, with the original name.
+            path: Its path in the file.
+        """
         original = name_of(entry)
         if original and layer.name != original:
             set_original_name(layer, original)
@@ -280,6 +292,10 @@ class _Operations:
         """Name the operations that computed the results, and those before them, back to the first that has a name.
 
         The operations of the masks of the results are named as well.
+
+        Args:
+            results: The symbolic tensors that a call returned.
+            name: The name in the file; only the last operation gets it unchanged, the others get a number, too.
         """
         tensors = [result for result in results if isinstance(result, keras.KerasTensor)]
         last = {id(tensor._keras_history.operation) for tensor in tensors}
@@ -316,7 +332,13 @@ def _as_floats(given: Any) -> Any:
 
 
 def _layer_called(layer: Any, given: Any, keywords: Mapping[str, Any]) -> Any:
-    """Call a layer; Keras 2 passes the input and the initial states of a recurrent layer in one list."""
+    """Call a layer, and return its output; Keras 2 passes the input and the initial states of an RNN in one list.
+
+    Args:
+        layer: The layer.
+        given: The input; for a recurrent layer also a list of the input and the initial states.
+        keywords: The keyword arguments; those that are None are left out.
+    """
     known = {name: value for name, value in keywords.items() if value is not None}
     recurrent = (keras.layers.RNN, keras.layers.Bidirectional)
     if isinstance(layer, recurrent) and isinstance(given, list) and len(given) > 1:
@@ -342,12 +364,17 @@ def _operated(call: Applied) -> Any:
 
 
 def _axes(name: str, value: Any) -> Any:
-    """Return a list of axes as a tuple, and any other argument unchanged."""
+    """Return an argument of a layer as Keras 3 takes it: a list of axes as a tuple, any other argument unchanged.
+
+    Args:
+        name: The name of the argument: "axis".
+        value: Its value in the file.
+    """
     return tuple(value) if name == "axis" and isinstance(value, list) else value
 
 
 def _unwrapped(nested: Any) -> Any:
-    """Return the only element of a list with one element, as Keras 2 does for inputs and outputs."""
+    """Return the only element of a list with one element, and any other value unchanged, as Keras 2 does for inputs."""
     return nested[0] if isinstance(nested, list) and len(nested) == 1 else nested
 
 

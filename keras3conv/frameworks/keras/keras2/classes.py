@@ -24,9 +24,9 @@ keras.saving.register_keras_serializable("keras3conv")(hard_sigmoid_of_keras_2)
 
 
 class _MasksOfKeras2:
-    """Merges masks as Keras 2 does: a step counts if every input that has a mask counts it.
+    """Merges masks as Keras 2 does: a step is kept if it is True in every mask; inputs without a mask do not matter.
 
-    In Keras 3 it counts if one input counts it, and an input without a mask removes the masks of the others.
+    In Keras 3 a step is kept if it is True in one mask, and an input without a mask removes the masks of the others.
     """
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
@@ -39,7 +39,7 @@ class _MasksOfKeras2:
 
 
 class _ConcatenatedMasksOfKeras2:
-    """Concatenates masks as Keras 2 does: a step counts if all features of all inputs count; in Keras 3 if any does."""
+    """Concatenates masks as Keras 2 does: a step is kept if it is True in all masks; in Keras 3, if it is in any."""
 
     axis: int
 
@@ -71,7 +71,7 @@ MERGES = {
 
 
 def has_masks(value: Any) -> bool:
-    """Return whether a layer in a configuration makes a mask."""
+    """Return whether a layer in a nested configuration makes a mask: a Masking, or an Embedding with `mask_zero`."""
     if isinstance(value, Mapping):
         makes_one = value.get("class_name") == "Masking" or value.get("mask_zero")
         return bool(makes_one) or any(map(has_masks, value.values()))
@@ -99,7 +99,10 @@ def is_of_keras(found: type) -> bool:
 
 
 def accepted_settings(found: Callable[..., Any]) -> frozenset[str]:
-    """Return the argument names of a class and of the base classes to which it passes other arguments."""
+    """Return the names of the arguments that the constructor of a class accepts.
+
+    If the constructor passes unknown arguments on to a base class, the arguments of the base class count as well.
+    """
     names: set[str] = set()
     for base in inspect.getmro(found):  # type: ignore[arg-type]
         parameters = inspect.signature(vars(base)["__init__"]).parameters.values() if "__init__" in vars(base) else ()

@@ -26,6 +26,11 @@ def load_by_names(model: keras.Model, groups: Sequence[Group], path: Path) -> No
 
     The top-level layers are matched by name, or in order if the file has other names.
 
+    Args:
+        model: The model.
+        groups: The weights in the file, a group for each top-level layer.
+        path: The file, for messages.
+
     Raises:
         ModelError: The weights do not fit the model, or the order of a nested model's weights is ambiguous.
     """

@@ -41,7 +41,7 @@ def split(value: Any, num_or_size_splits: Any, axis: int = 0) -> Any:
 
 
 def unstack(value: Any, num: int | None = None, axis: int = 0) -> Any:
-    """Compute tf.unstack."""
+    """Compute tf.unstack: return the slices of a tensor along an axis, as a list."""
     return ops.unstack(value, num=num, axis=axis)
 
 
@@ -78,7 +78,7 @@ def add_n(inputs: Sequence[Any]) -> Any:
 
 
 def pad(tensor: Any, paddings: Any, mode: str = "CONSTANT", constant_values: Any = 0) -> Any:
-    """Compute tf.pad."""
+    """Compute tf.pad, whose arguments have these names."""
     widths = tuple((int(before), int(after)) for before, after in paddings)
     if mode.upper() == "CONSTANT":
         return ops.pad(tensor, widths, mode="constant", constant_values=constant_values or 0)
@@ -101,17 +101,17 @@ def flip_up_down(image: Any) -> Any:
 
 
 def max_pool(inputs: Any, ksize: Any, strides: Any, padding: str) -> Any:
-    """Compute tf.nn.max_pool2d of channels-last images."""
+    """Compute tf.nn.max_pool2d of channels-last images, with the arguments of this function."""
     return ops.max_pool(inputs, _window(ksize), _window(strides), padding.lower(), data_format="channels_last")
 
 
 def average_pool(inputs: Any, ksize: Any, strides: Any, padding: str) -> Any:
-    """Compute tf.nn.avg_pool2d of channels-last images."""
+    """Compute tf.nn.avg_pool2d of channels-last images, with the arguments of this function."""
     return ops.average_pool(inputs, _window(ksize), _window(strides), padding.lower(), data_format="channels_last")
 
 
 def get_item(x: Any, key: tuple[Any, ...]) -> Any:
-    """Index a tensor; a negative step becomes a flip, because not every backend of Keras supports it."""
+    """Return `x[key]`; a negative step in the key becomes a flip, because not every backend of Keras supports it."""
     axes = sum(part is not None and part is not Ellipsis for part in key)
     place, positive = 0, list(key)
     for number, part in enumerate(key):

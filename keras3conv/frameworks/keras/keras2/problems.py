@@ -69,7 +69,13 @@ def _says_ragged(entry: Config) -> bool:
 
 
 def _model_problems(entry: Config, file: _File, path: str) -> Iterator[Problem]:
-    """Yield the problems of the layers and TensorFlow functions that the outputs depend on."""
+    """Yield the problems of those layers and TensorFlow functions of a model that its outputs depend on.
+
+    Args:
+        entry: The configuration of the model.
+        file: Facts about the file.
+        path: The path of the model; empty for the whole model.
+    """
     entries = layers_in(entry["config"])
     if entry["class_name"] == "Sequential":
         for inner in entries:

@@ -58,7 +58,7 @@ def read_model(saved: Saved, weights_file: Path | None = None) -> keras.Model:
 
 
 class _Stored:
-    """The weights in an HDF5 file or an archive of Keras 2."""
+    """The weights in an HDF5 file or a `.keras` archive that Keras 2 saved."""
 
     def __init__(self, saved: Saved, weights_file: Path | None) -> None:
         self._saved, self._path = saved, weights_file or saved.path
@@ -73,7 +73,11 @@ class _Stored:
         return archive_file.datasets(self._path) if self._path.suffix == ".keras" else weights_h5.datasets(self._path)
 
     def shapes(self, layer: str) -> Mapping[str, Shape]:
-        """Return the shapes of the weights of a layer by role; in an archive, the first weight counts as the kernel."""
+        """Return the shapes of the weights of a layer by role; in an archive, the first weight counts as the kernel.
+
+        Args:
+            layer: The name of the layer in the file.
+        """
         if not self._is_archive:
             return {
                 role_of(name): array.shape

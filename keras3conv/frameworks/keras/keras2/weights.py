@@ -118,7 +118,12 @@ def staged_layer(layer: Any, weights: Weights, path: str, problems: list[Problem
 
 
 def _converted(weights: Weights, shapes: Sequence[Shape]) -> Weights:
-    """Return the weights with the three weights of each cuDNN layer converted to those of a Keras layer."""
+    """Return the weights with the three weights of each cuDNN layer converted to those of a Keras layer.
+
+    Args:
+        weights: The arrays of a layer in the file, by name.
+        shapes: The shapes of the variables of the Keras layer, in the same order.
+    """
     if len(weights) != len(shapes) or len(weights) % 3:
         return weights
     found: list[tuple[str, Array]] = []
@@ -133,8 +138,14 @@ def _converted(weights: Weights, shapes: Sequence[Shape]) -> Weights:
 def _in_model(model: keras.Model, weights: Weights, path: str, problems: list[Problem]) -> Iterator[Any]:
     """Yield each variable of a nested model with its array in the file.
 
-    An array belongs to the layer whose name comes first in the path of the array. If it belongs to no layer, a problem
-    is appended.
+    An array belongs to the layer whose name comes first in the path of the array. If it belongs to no layer, nothing is
+    yielded.
+
+    Args:
+        model: The nested model.
+        weights: The arrays in the model's group of the file, by path.
+        path: The path of the nested model.
+        problems: The problems so far; one is appended if an array belongs to no layer.
     """
     layers = {original_name(layer): layer for layer in model.layers}
     owners = {name: name for name in layers}

@@ -25,7 +25,11 @@ Note = Callable[[str, Mapping[str, Any], Any], Any]
 
 
 def creations_recorded(note: Note) -> AbstractContextManager[None]:
-    """Pass every tensor that is created while the block runs to `note`, and use what `note` returns in its place."""
+    """Pass every tensor that is created while the block runs to a function, and use what it returns in its place.
+
+    Args:
+        note: Receives the name of the creating function, its arguments and the tensor; returns the replacement.
+    """
     return replaced(
         [
             (module, name, _recording(name, getattr(module, name), note))

@@ -31,6 +31,12 @@ def distributed(layer: keras.layers.TimeDistributed, inputs: Any, training: Any 
 
     Keras itself loops over the time steps. A batch normalization, and a model, is called for each step here too: in
     training a batch normalization computes the statistics of each step.
+
+    Args:
+        layer: The `TimeDistributed`.
+        inputs: Its input, of shape (batch, steps, ...).
+        training: Whether the inner layer runs in training mode; None for the default.
+        mask: Must be None, because the mask could differ from step to step.
     """
     if mask is not None:
         raise NotImplementedError(

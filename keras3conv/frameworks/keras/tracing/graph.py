@@ -213,7 +213,7 @@ class _Tracer:
         )
 
     def created(self, name: str, arguments: Mapping[str, Any], tensor: Any) -> Any:
-        """Add a node for a tensor that was created from sizes, and return its symbolic tensor."""
+        """Add a node for a tensor that was created from sizes ("ones"), and return the symbolic tensor for it."""
         if self.shapes_only or not self.creations:
             return tensor
         symbol = keras.KerasTensor(tuple(tensor.shape), dtype=keras.backend.standardize_dtype(tensor.dtype))
@@ -228,7 +228,7 @@ class _Tracer:
         return symbol
 
     def drawn(self, name: str) -> None:
-        """Add a problem for a call that draws random numbers in inference mode."""
+        """Add a problem for a call of the random function `name`, which draws random numbers in inference mode."""
         path = self.inside[-1] if self.inside else ""
         self.problems.append(Problem(keras=path, fact=f"{name} {DRAWN}"))
 
@@ -238,7 +238,14 @@ class _Tracer:
         return layer(*args, training=False) if layer._call_has_training_arg else layer(*args)
 
     def on_layer(self, original: Original, layer: Any, args: Any, kwargs: Any) -> Any:
-        """Handle a symbolic call of a layer: add one node if a rule knows it, else a node for each call inside it."""
+        """Handle a symbolic call of a layer: add one node if a rule knows it, else a node for each call inside it.
+
+        Args:
+            original: The `__call__` of the layer.
+            layer: The layer.
+            args: The positional arguments of the call.
+            kwargs: The keyword arguments of the call.
+        """
         if self.shapes_only:
             return original(layer, *args, **kwargs)
         path = self.paths.get(id(layer), layer.name)

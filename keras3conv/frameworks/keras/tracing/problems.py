@@ -10,7 +10,13 @@ from keras3conv.rules.rule import stub
 
 
 def cannot_follow(path: str, layer: keras.layers.Layer, error: Exception) -> Problem:
-    """Return the problem of a layer whose own code cannot be called with symbolic tensors."""
+    """Return the problem of a layer whose own code cannot be called with symbolic tensors.
+
+    Args:
+        path: The path of the layer.
+        layer: The layer.
+        error: The exception that its code raised.
+    """
     kind = keras_side.kinds_of(layer)[0] if keras_side.kinds_of(layer) else type(layer).__qualname__
     message = keras_side.error_message(error)
     return Problem(

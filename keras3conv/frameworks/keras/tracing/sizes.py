@@ -94,14 +94,19 @@ class Sizes:
         return found
 
     def larger(self) -> "Iterator[Sizes]":
-        """Yield the same inputs with larger and larger numbers; nothing if only the batch size is dynamic."""
+        """Yield the same inputs with larger and larger dynamic sizes; nothing if only the batch size is dynamic."""
         margin = _SMALLEST_MARGIN if self.symbols.keys() - {"batch"} else _LARGEST_MARGIN + 1
         while margin <= _LARGEST_MARGIN:
             yield replace(self, margin=margin)
             margin *= 2
 
     def number(self, symbol: str, which: int) -> int:
-        """Return the number of a dynamic size in the first (0) or the second (1) trace."""
+        """Return the number of a dynamic size in the first (0) or the second (1) trace.
+
+        Args:
+            symbol: The name of the dynamic size.
+            which: 0 for the first trace, 1 for the second.
+        """
         return _NUMBERS[symbol][which] + (0 if symbol == "batch" else self.margin)
 
     def structure(self, which: int) -> Any:
@@ -134,6 +139,13 @@ class Sizes:
 def at_accepted_sizes(sizes: Sizes, trace: Callable[[Sizes], T]) -> tuple[Sizes, T]:
     """Trace a model with the first numbers that it accepts: one that crops its input needs larger ones.
 
+    Args:
+        sizes: The inputs of the model with their dynamic sizes.
+        trace: Traces the model with the numbers of given sizes, and returns the result.
+
+    Returns:
+        The sizes with the accepted numbers, and the result of the trace.
+
     Raises:
         ModelError: The model accepts none; the error is that of the first numbers.
     """
@@ -149,7 +161,12 @@ def at_accepted_sizes(sizes: Sizes, trace: Callable[[Sizes], T]) -> tuple[Sizes,
 
 
 def _argument_names(model: keras.layers.Layer, nested: Any) -> tuple[str, ...]:
-    """Return the names of given inputs: the keys of a dict, or the arguments of `call`; empty if there are none."""
+    """Return the names of given inputs: the keys of a dict, or the arguments of `call`; empty if there are none.
+
+    Args:
+        model: The model.
+        nested: The inputs as the user gave them.
+    """
     if isinstance(nested, dict) and all(hasattr(value, "shape") for value in nested.values()):
         return tuple(sorted(nested))  # the order in which Keras flattens a dict
     given = nested if isinstance(nested, tuple) else (nested,)
@@ -217,7 +234,13 @@ def _node(one: Node, two: Node, sizes: Sizes, problems: list[Problem]) -> Node:
 
 
 def _tensor(one: Tensor, two: Tensor, sizes: Sizes) -> Tensor:
-    """Return a tensor with symbolic sizes; a size that cannot be resolved gets the symbol "unknown"."""
+    """Return a tensor with symbolic sizes; a size that cannot be resolved gets the symbol "unknown".
+
+    Args:
+        one: The tensor in the first trace, with numbers as sizes.
+        two: The same tensor in the second trace.
+        sizes: The symbolic sizes that the pairs of numbers represent.
+    """
     unknown = Size(symbols=("unknown",))
     shape = (sizes.resolve(a, b) for a, b in zip(one.shape, two.shape, strict=True))  # type: ignore[arg-type]
     return replace(one, shape=tuple(unknown if size is None else size for size in shape))

@@ -76,7 +76,15 @@ register(
 
 # Torch modules that become a Keras ReLU with max_value, negative_slope or threshold.
 def _relu_settings(layers: LayerSpecs, *allowed: str) -> dict[str, float]:
-    """Return the arguments of a Keras ReLU; raise `RuleError` if one that is not in `allowed` is not the default."""
+    """Return the arguments of a Keras ReLU that are not None.
+
+    Args:
+        layers: The Keras layers; the last one is the ReLU.
+        allowed: The names of the arguments that may differ from their defaults.
+
+    Raises:
+        RuleError: Another argument differs from its default.
+    """
     defaults = {"max_value": None, "negative_slope": 0.0, "threshold": 0.0}
     given = {name: last(layers).config.get(name) or default for name, default in defaults.items()}
     if last(layers).config.get("max_value") == 0:

@@ -17,7 +17,13 @@ def _activation(config: Config, *, name: str) -> LayerSpecs:
 
 
 def _refusing(kind: str, fixed: Config, then: Callable[[Config], LayerSpecs]) -> Callable[[Config], LayerSpecs]:
-    """Return a function that raises `RuleError` unless the configuration has the values `fixed`, then calls `then`."""
+    """Return a function for `Rule.to_keras` that first checks the configuration for values that Keras lacks.
+
+    Args:
+        kind: The class of the torch layer, for the message.
+        fixed: The values that the configuration must have; any other value raises `RuleError`.
+        then: Returns the Keras layers for a configuration with these values.
+    """
 
     def to_keras(config: Config) -> LayerSpecs:
         for name, value in fixed.items():
@@ -116,7 +122,12 @@ def _softmax_to_keras(config: Config) -> LayerSpecs:
 
 
 def _softmax_to_torch(layers: LayerSpecs, *, negated: bool = False) -> LayerSpecs:
-    """Return the torch layer for a Keras Softmax; it is a Softmin if a layer before the Softmax negates the values."""
+    """Return the torch layer for a Keras Softmax: a Softmax, or a Softmin.
+
+    Args:
+        layers: The Keras layers; the last one is the Softmax.
+        negated: Whether the rule is for a layer that negates the values, followed by the Softmax: together a Softmin.
+    """
     axis = last(layers).config.get("axis", -1)
     if not isinstance(axis, int):
         require_value("keras.layers.Softmax", "number of axes", len(axis), 1)

@@ -54,7 +54,10 @@ def _to_torch(layers: LayerSpecs) -> LayerSpecs:
 
 
 def _require_torch_options(spec: LayerSpec) -> None:
-    """Raise `RuleError` unless the query size, the output size and heads x head size are equal, as torch requires."""
+    """Raise `RuleError` if a Keras attention has sizes or options that torch's attention cannot have.
+
+    The sizes of the query and the output must equal the number of heads times the size of a head.
+    """
     embed, heads, size = shape_of(spec, _KERNELS[0])
     _, _, value_size = shape_of(spec, _KERNELS[2])
     *_, output = shape_of(spec, "output_dense/kernel")
@@ -96,12 +99,15 @@ def _layout(config: Config) -> Layout:
 
 
 def _output(outputs: Arrays, torch: Config, keras: Config, shape: Shape) -> Array:
-    """Return the first output of the torch attention, which Keras returns alone, without the attention weights."""
+    """Return the output of the torch attention as Keras returns it: without the attention weights, batch axis first.
+
+    The arguments are those of `Rule.output`.
+    """
     return outputs[0] if _layout(torch) == "same" else np.swapaxes(outputs[0], 0, 1)
 
 
 def _keras_call(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return query, key and value in the order of the Keras layer's arguments, which takes the value before the key."""
+    """Return the inputs (query, key, value) in the order of the Keras layer's arguments: the value before the key."""
     query, key, value = arrays
     return query, value, key
 

@@ -25,7 +25,12 @@ _FIELDS = (
 
 
 def _is_separable(config: Config, *, rank: int) -> bool:
-    """Return whether the first convolution is depthwise without a bias, and the second is pointwise."""
+    """Return whether the first convolution is depthwise without a bias, and the second is pointwise.
+
+    Args:
+        config: The configurations of the two torch convolutions, under "0" and "1".
+        rank: The number of spatial axes.
+    """
     first, second = config["0"], config["1"]
     is_depthwise = first["groups"] == first["in_channels"] and not first["bias"]
     sizes = ("kernel_size", 1), ("stride", 1), ("groups", 1)

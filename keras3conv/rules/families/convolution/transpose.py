@@ -51,7 +51,12 @@ def _to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _is_widened(config: Config, rank: int) -> bool:
-    """Return whether the dilation must become zeros in the kernel, because Keras allows no dilation beside a stride."""
+    """Return whether the dilation must become zeros in the kernel, because Keras allows no dilation beside a stride.
+
+    Args:
+        config: The configuration of the torch convolution.
+        rank: The number of spatial axes.
+    """
     return max(ints(config["stride"], rank)) > 1 and max(ints(config["dilation"], rank)) > 1
 
 
@@ -60,6 +65,11 @@ def _added_and_cropped(config: Config, strides: Shape, rank: int) -> tuple[Shape
 
     Keras' output_padding must be less than the stride. If torch's is larger (with a dilation), less is cropped at the
     end instead.
+
+    Args:
+        config: The configuration of the torch convolution.
+        strides: Its strides.
+        rank: The number of spatial axes.
     """
     wanted, padding = ints(config["output_padding"], rank), ints(config["padding"], rank)
     added = tuple(min(extra, stride - 1) for extra, stride in zip(wanted, strides, strict=True))
@@ -101,7 +111,11 @@ def _to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
 def _cut(crops: Pads, rank: int) -> LayerSpecs:
     """Return the torch layer that crops after a transposed convolution, where Keras crops more at the end of an axis.
 
-    Torch's padding crops both ends by the same number. The tuple is empty if that is enough.
+    Torch's padding crops both ends by the same number. The result is empty if that is enough.
+
+    Args:
+        crops: The numbers of elements that Keras crops at the start and the end of each axis.
+        rank: The number of spatial axes.
     """
     if all(end <= start for start, end in crops):
         return ()
@@ -164,7 +178,13 @@ def _cropped(array: Array, torch: Config, keras: Config, *, rank: int) -> Array:
     """Return that part of the Keras output which the torch output has.
 
     Torch's padding crops the output. If Keras has a cropping layer after the convolution instead, the output of the
-    convolution itself is larger; if its own padding crops, it is returned unchanged.
+    convolution itself is larger; if the convolution's own padding crops, the output is returned unchanged.
+
+    Args:
+        array: The output of the Keras convolution.
+        torch: The configuration of the torch convolution.
+        keras: The configuration of the Keras convolution.
+        rank: The number of spatial axes.
     """
     if keras.get("padding", "valid") != "valid" or keras.get("data_format") == "channels_first":
         return array

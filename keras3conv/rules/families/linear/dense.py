@@ -29,7 +29,7 @@ def kernel_mapping(transform: Transform) -> WeightMapping:
 
 
 def linear(inputs: int, outputs: int, bias: bool) -> LayerSpec:
-    """Return the specification of a torch Linear of these sizes."""
+    """Return the specification of a torch Linear with these numbers of inputs and outputs, with or without a bias."""
     return LayerSpec(
         kind="torch.nn.Linear", config={"in_features": inputs, "out_features": outputs, "bias": bool(bias)}
     )
@@ -130,7 +130,14 @@ def _dense_sizes(config: Config, outputs: int) -> tuple[int, ...]:
 
 
 def packed_weights(axis: int, sizes: tuple[int, ...], kernel: Transform, bias: Transform) -> tuple[WeightMapping, ...]:
-    """Return the mappings that split a packed weight and bias into query, key and value, and transform each part."""
+    """Return the mappings that split a packed weight and bias into query, key and value, and transform each part.
+
+    Args:
+        axis: The axis of the outputs in the packed weight.
+        sizes: The numbers of outputs of query, key and value.
+        kernel: The transform of each part of the weight to a Keras kernel.
+        bias: The transform of each part of the bias.
+    """
     return (
         WeightMapping(torch=("weight",), keras=_numbered("kernel"), transform=Chain(Split(axis, sizes), Each(kernel))),
         WeightMapping(torch=("bias",), keras=_numbered("bias"), transform=Chain(Split(0, sizes), Each(bias))),
@@ -155,7 +162,12 @@ def _packed_linear_to_keras(config: Config) -> LayerSpecs:
 
 
 def packed(sizes: list[tuple[int, int]], biases: list[bool], make: Callable[[int, int, bool], LayerSpec]) -> LayerSpec:
-    """Return the torch layer that packs query, key and value of these sizes (inputs, outputs).
+    """Return the specification of the torch layer that packs query, key and value.
+
+    Args:
+        sizes: The numbers of inputs and outputs of query, key and value.
+        biases: Whether each of them has a bias.
+        make: Returns the specification of a torch layer from its inputs, its outputs, and whether it has a bias.
 
     Raises:
         RuleError: The three differ in inputs or bias, or there are not three.
@@ -169,7 +181,10 @@ def packed(sizes: list[tuple[int, int]], biases: list[bool], make: Callable[[int
 
 
 def packed_examples(*configs: Config) -> tuple[Example, ...]:
-    """Return two examples for each configuration, to test the rules: inputs of three steps and inputs of one step."""
+    """Return an example, to test the rules, for each of two configurations of a packed layer.
+
+    The first has inputs of shape (batch, steps, features), the second of shape (batch, features).
+    """
     return tuple(
         Example(config=config, inputs=(shape,)) for config, shape in zip(configs, ((2, 3, 5), (4, 6)), strict=True)
     )

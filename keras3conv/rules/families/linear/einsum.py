@@ -70,7 +70,10 @@ def _to_torch(layers: LayerSpecs, *, make: Callable[[int, int, bool], LayerSpec]
 
 
 def _output(outputs: Arrays, torch_config: Config, keras_config: Config, keras_shape: Shape) -> Array:
-    """Return torch's output as Keras orders its axes: the last axis is split into the output axes of the equation."""
+    """Return torch's output as Keras orders its axes: the last axis is split into the output axes of the equation.
+
+    The arguments are those of `Rule.output`.
+    """
     product = read_product(keras_config)
     places = product.places(product.outputs, product.made)
     split = outputs[0].reshape(*outputs[0].shape[:-1], *(keras_shape[place] for place in places))
@@ -124,6 +127,9 @@ def _packed_parts(config: Config) -> tuple[LayerSpec, ...] | None:
     """Return the three Keras layers (query, key, value) that are paired with one packed torch layer; None if unknown.
 
     Their tensors have their own roles, "kernel", instead of the numbered ones of a combined layer, "0/kernel".
+
+    Args:
+        config: The configuration of the torch layer, with the combined Keras layer under "keras".
     """
     keras, shapes = counterpart(config), counterpart_shapes(config, "kernel", 3)
     if keras is None or shapes is None:

@@ -145,7 +145,10 @@ def _bag_to_keras(config: Config) -> LayerSpecs:
 
 
 def _bag_to_torch(layers: LayerSpecs) -> LayerSpecs:
-    """Return the torch EmbeddingBag for a Keras Embedding and the reduction after it, if any, which gives the mode."""
+    """Return the torch EmbeddingBag for a Keras Embedding, and the reduction after it if there is one.
+
+    The kind of the reduction (sum, mean, max) becomes the argument `mode`.
+    """
     config = {**_table_config(layers), "include_last_offset": False}
     for reduction in layers[1:]:
         if reduction.kind not in _MODES:

@@ -81,7 +81,7 @@ for _kind, _rank in (*((f"torch.nn.BatchNorm{_rank}d", _rank) for _rank in (1, 2
 def _frozen_to_keras(config: Config) -> LayerSpecs:
     """Return, for a torch module with fixed statistics, a BatchNormalization with trainable=False.
 
-    It uses its moving statistics in training too.
+    Such a BatchNormalization uses its moving statistics in training too.
     """
     return _batch_norm(epsilon=config["eps"], trainable=False)
 

@@ -1,6 +1,6 @@
-"""Rules for norms with the weight `scale - 1`; Keras stores the scale itself.
+"""Rules for norms (RMSNorm and LayerNorm) with the weight `scale - 1`; Keras stores the scale itself.
 
-A torch layer of any class is recognized as one of these two norms by its outputs.
+Such norms have many classes. A torch layer of any class is recognized as one of them by its outputs.
 """
 
 from keras3conv.rules.families.normalization.layer import layer_norm_to_keras, layer_norm_to_torch

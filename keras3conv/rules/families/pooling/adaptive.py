@@ -34,7 +34,12 @@ def _global_to_keras(config: Config, *, kind: str, rank: int) -> LayerSpecs:
 
 
 def _global_to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
-    """Return the torch layers for a Keras global pooling: a pooling, and a Flatten unless Keras has keepdims=True."""
+    """Return the torch layers for a Keras global pooling: a pooling, and a Flatten unless Keras has keepdims=True.
+
+    Args:
+        layers: The Keras layers; the last one is the global pooling.
+        kind: The torch class: "torch.nn.AdaptiveAvgPool2d".
+    """
     pool = LayerSpec(kind=kind, config={"output_size": 1})
     if last(layers).config.get("keepdims", False):
         return (pool,)
@@ -59,7 +64,7 @@ def _adaptive_to_torch(layers: LayerSpecs, *, kind: str, rank: int) -> LayerSpec
 
 
 def _adaptive_examples(rank: int) -> tuple[Example, ...]:
-    """Return few examples to test the rule, two for sequences and else one: JAX takes seconds to compile each."""
+    """Return examples to test the rule: two for sequences, one for more axes; JAX takes seconds to compile each."""
     different = Example(config={"output_size": (4, 3, 2)[-rank:]}, inputs=((2, 6, *(3, 4, 5)[-rank:]),))
     alike = Example(config={"output_size": 3}, inputs=((2, 1, 4),), canonical=False)
     return (different, alike) if rank == 1 else (different,)
@@ -108,7 +113,11 @@ for _torch, _global, _adaptive in _PAIRS:
 def _power_to_keras(config: Config, *, rank: int) -> LayerSpecs:
     """Return the Keras layers for `LPPool`, the root of the sum of powers in each window.
 
-    They compute the power, the average, its product with the window size (which is the sum), and the root.
+    The layers compute the power, the average, its product with the window size (which is the sum), and the root.
+
+    Args:
+        config: The configuration of the torch layer.
+        rank: The number of spatial axes.
     """
     require_value(f"torch.nn.LPPool{rank}d", "ceil_mode", config["ceil_mode"], False)
     size, power = ints(config["kernel_size"], rank), float(config["norm_type"])

@@ -21,7 +21,12 @@ _SIZE_FIELDS = {name: name for name in ("size", "scale_factor", "mode", "align_c
 def _scales(config: Config, rank: int) -> tuple[int, ...] | None:
     """Return the integer scale factor of each axis.
 
-    None if a factor is not an integer, or if there is neither one factor for all axes nor one for each.
+    Args:
+        config: The configuration of the torch layer.
+        rank: The number of spatial axes.
+
+    Returns:
+        The factors; None if one is not an integer, or if there is neither one factor for all axes nor one for each.
     """
     scales = config["scale_factor"]
     given = scales if isinstance(scales, tuple | list) else (scales,)
@@ -51,6 +56,10 @@ def _repeat_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
     """Return the torch Upsample for a Keras UpSampling layer.
 
     Bilinear interpolation is the same in both frameworks. Bicubic interpolation differs, so a `RuleError` is raised.
+
+    Args:
+        layers: The Keras layers; the last one is the UpSampling.
+        rank: The number of spatial axes.
     """
     keras = last(layers).config
     mode = keras.get("interpolation", "nearest")

@@ -30,12 +30,22 @@ _AVERAGE_FIELDS = {**_WINDOW, "padding": "", "ceil_mode": "", "count_include_pad
 
 
 def _of_rank(fields: Fields, rank: int) -> Fields:
-    """Return the attributes that the average pooling over `rank` axes has: AvgPool1d has no divisor_override."""
+    """Return the attributes that an average pooling over `rank` axes has: AvgPool1d has no divisor_override.
+
+    Args:
+        fields: The attributes of an average pooling over several axes, with the Keras arguments.
+        rank: The number of spatial axes.
+    """
     return {name: keras for name, keras in fields.items() if rank > 1 or name != "divisor_override"}
 
 
 def _geometry(config: Config, rank: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Return kernel size, stride and padding of a torch pooling layer for every axis."""
+    """Return kernel size, stride and padding of a torch pooling layer for every axis.
+
+    Args:
+        config: The configuration of the torch layer.
+        rank: The number of spatial axes.
+    """
     kernel, padding = ints(config["kernel_size"], rank), ints(config["padding"], rank)
     return kernel, ints(config["stride"] or kernel, rank), padding
 
@@ -63,6 +73,10 @@ def _max_is_stock(config: Config, *, rank: int) -> bool:
     """Return whether Keras' MaxPooling can compute the same as this torch layer.
 
     It can if there is no dilation, no indices are returned, and no window lies in the padding alone.
+
+    Args:
+        config: The configuration of the torch layer.
+        rank: The number of spatial axes.
     """
     inside = all(
         not more or more < size - pad
@@ -106,7 +120,14 @@ def _max_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
 
 
 def _infinite_pads(layers: LayerSpecs, kernel: tuple[int, ...], strides: tuple[int, ...], rank: int) -> Pads:
-    """Return the padding with -inf of a Keras max pooling, by the pooling itself or by a padding layer before it."""
+    """Return the numbers of elements (-inf) that a Keras max pooling adds at the start and the end of each axis.
+
+    Args:
+        layers: The max pooling, after a padding layer if there is one.
+        kernel: The size of the windows.
+        strides: The strides of the windows.
+        rank: The number of spatial axes.
+    """
     pool = last(layers)
     if len(layers) == 1:
         return _keras_pads(pool, kernel, strides)
@@ -123,9 +144,15 @@ def _sizes(pool: LayerSpec, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]
 
 
 def _keras_pads(pool: LayerSpec, kernel: tuple[int, ...], strides: tuple[int, ...]) -> Pads:
-    """Return the padding that a Keras pooling layer adds at the start and end of each axis.
+    """Return the numbers of elements that a Keras pooling layer adds at the start and end of each axis.
 
-    Raise `RuleError` if it depends on an input size that is unknown.
+    Args:
+        pool: The pooling layer.
+        kernel: The size of the windows.
+        strides: The strides of the windows.
+
+    Raises:
+        RuleError: The numbers depend on an input size that is unknown.
     """
     if pool.config.get("padding", "valid") == "valid":
         return ((0, 0),) * len(kernel)
@@ -142,6 +169,11 @@ def _padding_arguments(axes: Pads, kernel: tuple[int, ...], strides: tuple[int, 
 
     With ceil_mode, MaxPool pads up to stride - 1 more at the end of every axis. So it is used only if the padding of
     every axis is larger at the end by exactly stride - 1.
+
+    Args:
+        axes: The padding at the start and the end of each axis.
+        kernel: The size of the windows.
+        strides: The strides of the windows.
     """
     if any(2 * start > size for (start, _), size in zip(axes, kernel, strict=True)):
         return None
@@ -164,6 +196,10 @@ def _average_is_stock(config: Config, *, rank: int) -> bool:
     """Return whether Keras' AveragePooling can compute the same as this torch layer.
 
     It can if the padding counts as values or is absent, and the output size is not rounded up.
+
+    Args:
+        config: The configuration of the torch layer.
+        rank: The number of spatial axes.
     """
     kernel, strides, padding = _geometry(config, rank)
     if config["ceil_mode"] and set(strides) != {1}:
@@ -213,6 +249,11 @@ def _same_padding_arguments(pool: LayerSpec, kernel: tuple[int, ...], strides: t
     """Return the AvgPool arguments for Keras' padding="same", in which the padding does not count as values.
 
     If Keras pads more at the end, ceil_mode adds the missing part, provided that there is a stride.
+
+    Args:
+        pool: The Keras pooling layer.
+        kernel: The size of the windows.
+        strides: The strides of the windows.
     """
     axes = _keras_pads(pool, kernel, strides)
     extra = [end - start for start, end in axes]

@@ -67,7 +67,12 @@ def cell_weights(kind: Kind, suffix: str = "", part: str = "") -> tuple[WeightMa
 
 
 def cell_config(kind: Kind, config: Config) -> dict[str, Any]:
-    """Return the Keras configuration of a cell from the configuration of a torch cell or recurrent layer."""
+    """Return the arguments that describe the cell in a Keras layer, from the configuration of a torch cell or layer.
+
+    Args:
+        kind: The kind of the cell.
+        config: The configuration of the torch cell or recurrent layer.
+    """
     activation = {"activation": config["nonlinearity"]} if kind.torch == "RNN" else {}
     gru = {"reset_after": True} if kind.torch == "GRU" else {}
     return {"units": config["hidden_size"], "use_bias": config["bias"], **activation, **gru}
@@ -75,6 +80,11 @@ def cell_config(kind: Kind, config: Config) -> dict[str, Any]:
 
 def torch_config(kind: Kind, spec: LayerSpec, part: str = "") -> dict[str, Any]:
     """Return the torch configuration of a Keras cell or recurrent layer.
+
+    Args:
+        kind: The kind of the cell.
+        spec: The Keras cell or layer.
+        part: What precedes the roles of its variables: "cell/".
 
     Raises:
         RuleError: The Keras layer has an option, such as another activation, that torch lacks.

@@ -44,7 +44,12 @@ def _applies(config: Config, *, stacked: bool, both: bool) -> bool:
 
 
 def _serialised(kind: Kind, config: Config) -> dict[str, Any]:
-    """Return a recurrent Keras layer in the serialised form that a layer around it, such as Bidirectional, stores."""
+    """Return a recurrent Keras layer in the serialised form that a layer around it, such as Bidirectional, stores.
+
+    Args:
+        kind: The kind of the layer.
+        config: The constructor arguments of the layer.
+    """
     return {"module": "keras.layers", "class_name": kind.keras, "config": config, "registered_name": None}
 
 
@@ -77,6 +82,10 @@ def _weights(config: Config, *, kind: Kind, stacked: bool) -> tuple[WeightMappin
 def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
     """Return the layer inside a Bidirectional; its shapes are those of all variables of the Bidirectional.
 
+    Args:
+        spec: The Bidirectional.
+        kind: The kind that the layer inside must have.
+
     Raises:
         RuleError: The layer inside is unknown, or its two directions differ.
     """
@@ -99,7 +108,12 @@ def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
 
 
 def _layer_to_torch(spec: LayerSpec, kind: Kind) -> dict[str, Any]:
-    """Return the torch configuration of one Keras layer of a stack, which may be a Bidirectional."""
+    """Return the torch configuration of one Keras layer of a stack, which may be a Bidirectional.
+
+    Args:
+        spec: The Keras layer.
+        kind: The kind of recurrent layer.
+    """
     if spec.kind == _BIDIRECTIONAL:
         return {**torch_config(kind, _inner(spec, kind), "forward_layer/cell/"), "bidirectional": True}
     require_value(f"torch.nn.{kind.torch}", "layer", spec.kind, f"keras.layers.{kind.keras}")
@@ -138,7 +152,14 @@ def layout_of(config: Config) -> Layout:
 
 
 def output_of(outputs: Arrays, torch: Config, keras: Config, shape: Shape) -> Array:
-    """Return, of torch's outputs, what Keras returns: the whole sequence, or the last step of each direction."""
+    """Return, of torch's outputs, what Keras returns: the whole sequence, or the last step of each direction.
+
+    Args:
+        outputs: The outputs of the torch layer.
+        torch: The configuration of the torch layer.
+        keras: The configuration of the Keras layer.
+        shape: The shape of the Keras layer's output.
+    """
     sequence = outputs[0] if layout_of(torch) == "same" else np.swapaxes(outputs[0], 0, 1)
     if len(shape) == sequence.ndim:
         return sequence

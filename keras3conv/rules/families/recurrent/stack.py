@@ -39,9 +39,13 @@ def _prefixes_in(spec: LayerSpec) -> tuple[str, ...]:
 
 
 def _cell_by_shapes(spec: LayerSpec, prefix: str) -> dict[str, Any]:
-    """Return the serialised form of a cell, inferred from the shapes of the variables with this prefix.
+    """Return the serialised form of a cell, inferred from the shapes of its variables.
 
     The recurrent kernel has the shape (units, gates x units), and the number of gates determines the class.
+
+    Args:
+        spec: The Keras RNN, with the shapes of its variables.
+        prefix: The beginning of the names of the cell's variables: "cell/".
     """
     units, *space, gates = shape_of(spec, f"{prefix}recurrent_kernel")
     names = {units: "SimpleRNNCell", 3 * units: "GRUCell", 4 * units: "LSTMCell"}
@@ -56,14 +60,19 @@ def _cell_by_shapes(spec: LayerSpec, prefix: str) -> dict[str, Any]:
 
 
 def rnn_config(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the configuration of a Keras RNN with these serialised cells."""
+    """Return the configuration of a Keras RNN with these cells, given in serialised form; several are stacked."""
     if len(cells) == 1:
         return {"cell": cells[0]}
     return {"cell": serialised(_STACK, {"cells": cells})}
 
 
 def serialised(name: str, config: Config) -> dict[str, Any]:
-    """Return a Keras layer in the serialised form that a layer around it stores."""
+    """Return a Keras layer in the serialised form that a layer around it stores.
+
+    Args:
+        name: The class name: "LSTMCell".
+        config: The constructor arguments.
+    """
     return {"module": "keras.layers", "class_name": name, "config": dict(config), "registered_name": None}
 
 

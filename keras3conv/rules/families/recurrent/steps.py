@@ -40,9 +40,9 @@ _FLAGS = {
 
 
 def _weights(config: Config) -> tuple[WeightMapping, ...]:
-    """Return the mappings of the weights of all cells.
+    """Return the mappings of the weights of all cells of a recurrent torch module of keras3conv.
 
-    The names of the variables of an RNN with one cell are those of a layer with a fixed cell, such as LSTM.
+    A Keras RNN with one cell has the same variable names as a layer with a fixed cell, such as LSTM.
     """
     matrix = Axes("g i -> i g")
     return tuple(
@@ -57,7 +57,7 @@ def _weights(config: Config) -> tuple[WeightMapping, ...]:
 
 
 def _cell_to_keras(cell: Cell) -> tuple[str, dict[str, Any]]:
-    """Return the class name and the configuration of the Keras layer for a torch cell: "LSTM", "GRU", "SimpleRNN"."""
+    """Return the Keras class ("LSTM", "GRU", "SimpleRNN") and its arguments for a cell of the torch module."""
     kind, units, activation, recurrent_activation, bias = cell
     name = next((name for name, kinds in _LAYERS.items() if kind in kinds), "")
     if not name:
@@ -121,9 +121,11 @@ def _to_torch(layers: LayerSpecs) -> LayerSpecs:
 
 
 def _applies(config: Config, *, kinds: tuple[str, ...]) -> bool:
-    """Return whether the Keras layer of the rule can have the cells in `config`.
+    """Return whether the Keras layer of the rule can have the cells of a torch module.
 
-    An RNN (no `kinds`) can have any cells; any other layer has one cell, which must be one of `kinds`.
+    Args:
+        config: The configuration of the torch module, with its cells.
+        kinds: The kinds of cell of which the Keras layer has exactly one; empty for an RNN, which can have any cells.
     """
     return not kinds or (len(config["cells"]) == 1 and config["cells"][0][0] in kinds)
 

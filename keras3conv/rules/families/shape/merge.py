@@ -43,7 +43,16 @@ def _merge_to_keras(config: Config, *, kind: str) -> LayerSpecs:
 
 
 def _merge_to_torch(layers: LayerSpecs, *, kind: str, reduction: str) -> LayerSpecs:
-    """Return the torch function for two tensors; for more, or an unknown number, torch.stack and a reduction."""
+    """Return the torch function for two tensors; for more, or an unknown number, torch.stack and a reduction.
+
+    Args:
+        layers: The Keras layers; the last one is the merge layer.
+        kind: The torch function of two tensors: "torch.add".
+        reduction: The torch function that reduces the stacked tensors: "torch.sum"; empty if there is none.
+
+    Raises:
+        RuleError: There may be more than two inputs, but there is no reduction.
+    """
     if len(last(layers).inputs) == 2:
         return (LayerSpec(kind=kind),)
     if not reduction:
@@ -206,8 +215,12 @@ def _scale_to_keras(config: Config, *, argument: str) -> LayerSpecs:
 def _scale_to_torch(layers: LayerSpecs, *, argument: str) -> LayerSpecs:
     """Return the torch functions for a Keras layer that multiplies by a scale and adds an offset.
 
-    The sum is left out if the offset is 0. In the rule for `torch.add` (`argument` is "offset"), the product is left
-    out if the scale is 1.
+    The sum is left out if the offset is 0.
+
+    Args:
+        layers: The Keras layers; the last one has the scale and the offset.
+        argument: The number that the rule is about: "scale" for `torch.mul`, "offset" for `torch.add`. For "offset" the
+            product is left out if the scale is 1.
     """
     keras = last(layers).config
     numbers = {"scale": keras["scale"], "offset": keras.get("offset", 0.0)}

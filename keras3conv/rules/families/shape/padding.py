@@ -15,7 +15,12 @@ PAD_LAYER = "keras3conv.frameworks.keras.layers.Pad"
 
 
 def axes_of(config: Config, rank: int) -> Pads:
-    """Return the padding at the start and the end of each spatial axis, in Keras' order."""
+    """Return the padding at the start and the end of each spatial axis, in Keras' order.
+
+    Args:
+        config: The configuration of the torch padding layer.
+        rank: The number of spatial axes.
+    """
     numbers = ints(config["padding"], 2 * rank)
     return tuple((numbers[2 * axis], numbers[2 * axis + 1]) for axis in reversed(range(rank)))
 
@@ -34,7 +39,12 @@ def _pads_only(config: Config, *, rank: int) -> bool:
 
 
 def _layer(kind: str, axes: Pads) -> LayerSpecs:
-    """Return a Keras padding or cropping layer; an empty tuple if all numbers are zero."""
+    """Return a Keras padding or cropping layer; an empty tuple if all numbers are zero.
+
+    Args:
+        kind: The class without the number of axes: "ZeroPadding" or "Cropping".
+        axes: The numbers of elements at the start and the end of each axis.
+    """
     name, argument = f"keras.layers.{kind}{len(axes)}D", "cropping" if kind == "Cropping" else "padding"
     given = axes[0] if len(axes) == 1 else axes
     return (LayerSpec(kind=name, config={argument: given}),) if any(map(any, axes)) else ()
@@ -48,7 +58,12 @@ def _zero_pad_to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _crop_to_keras(config: Config, *, rank: int) -> LayerSpecs:
-    """Return a Keras padding layer, if needed, followed by a cropping layer."""
+    """Return a Keras padding layer, if needed, followed by a cropping layer.
+
+    Args:
+        config: The configuration of the torch padding layer, which has a negative number.
+        rank: The number of spatial axes.
+    """
     axes = axes_of(config, rank)
     if not _crops(config, rank=rank):
         raise RuleError(f"ZeroPad{rank}d with padding={config['padding']} adds elements, but Cropping{rank}D cannot")
@@ -155,7 +170,12 @@ def _ops_pad_to_torch(layers: LayerSpecs, *, rank: int, name: str, mode: str) ->
 
 
 def _pad_examples(rank: int, **options: Any) -> tuple[Example, ...]:
-    """Return two examples to test the rule: all padding numbers different, and all equal."""
+    """Return two examples to test the rule: all padding numbers different, and all equal.
+
+    Args:
+        rank: The number of spatial axes.
+        options: Further constructor arguments of the torch layer.
+    """
     padding = (1, 2, 0, 3, 2, 1)[: 2 * rank]
     return (
         Example(config={"padding": padding, **options}, inputs=(_SIZES[0][: rank + 2],)),

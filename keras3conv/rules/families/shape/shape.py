@@ -167,7 +167,7 @@ def _repeats_a_vector(config: Config) -> bool:
 def _repeat_vector_to_keras(config: Config) -> LayerSpecs:
     """Return the Keras layers for `torch.repeat_interleave` along an axis of size one.
 
-    The first layer removes this axis, and a RepeatVector inserts the repeated axis.
+    They are a layer that removes this axis, and a RepeatVector that inserts the repeated axis.
     """
     require_value("torch.repeat_interleave", "dim", config["dim"], 1)
     vector = LayerSpec(kind="keras.ops.squeeze", config={"axis": 1})
