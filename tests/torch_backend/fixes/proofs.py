@@ -141,7 +141,7 @@ class Noisy(nn.Module):
 
 
 @case(
-    "validators/running/determinism.py:nondeterminism#2",
+    "validators/running/determinism.py:nondeterminism",
     f"{VALIDATE}.raise_if_failed()",
     only="F.dropout",
     edit=lambda line, names: f"p = 0.5; type(module).dropped = lambda self, x: {line}",
@@ -169,7 +169,7 @@ class Drops(layers.Layer):
 
 
 @case(
-    "validators/running/determinism.py:nondeterminism",
+    "validators/running/determinism.py:draws",
     f"{VALIDATE}.raise_if_failed()",
     only="self.dropout",
     edit=lambda line, names: f'type(model.get_layer("drops")).call = lambda self, x, training=None: {line}',
@@ -199,7 +199,7 @@ class Counts(layers.Layer):
 
 
 @case(
-    "validators/running/determinism.py:nondeterminism#3",
+    "validators/running/determinism.py:nondeterminism#2",
     f"{VALIDATE}.raise_if_failed()",
     only="self.dropout",
     edit=lambda line, names: f'type(model.get_layer("counts")).call = lambda self, x, training=None: {line}',

@@ -104,5 +104,5 @@ def test_a_backend_with_different_outputs_fails_the_proof(change: float, monkeyp
 def test_an_unknown_backend_is_refused() -> None:
     with pytest.raises(InputError, match="'numpy' is not a Keras backend"):
         k3c.validate(**with_equal_weights(Classifier(), twin()), backends="numpy")
-    with pytest.raises(InputError, match=r'backends is True: .*\nFix:  backends="all"'):
+    with pytest.raises(InputError, match=r'backends must be a list of names .*, but is True\nFix:  backends="all"'):
         k3c.validate(**with_equal_weights(Classifier(), twin()), backends=True)  # type: ignore[arg-type]
