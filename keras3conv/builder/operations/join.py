@@ -7,7 +7,7 @@ from keras3conv.builder.operations.expressions import converted, torch, with_new
 from keras3conv.builder.program.program import Value
 
 _AXIS = {"dsplit": 2, "dstack": 2, "hsplit": 1, "hstack": 1, "vsplit": 0, "vstack": 0}
-"""The axis along which these functions join or split."""
+"""For each function, the axis along which it joins or splits."""
 
 
 def _of_one_dtype(call: Call, values: Sequence[Value]) -> list[Value]:
