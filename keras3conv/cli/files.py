@@ -61,7 +61,7 @@ def convert_inputs(path: Path | None, shape: str | None) -> Any:
         shape: The shape as text: "1,3,224,224".
 
     Raises:
-        InputError: Both are given.
+        InputError: Both are given, or the text is not a shape.
     """
     if shape is None:
         return read_inputs(path)

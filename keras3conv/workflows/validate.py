@@ -105,11 +105,11 @@ def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], stages: St
 def _require_fitting(subject: Subject, sections: list[Section]) -> None:
     """Raise `InputError` if the user's labels fit no output.
 
-    It is called right after the plan is checked, before the slow proofs.
+    It is called after every proof, but checks only after the first one, which is fast, and only if that did not fail.
 
     Args:
         subject: The models and their inputs.
-        sections: The sections so far; if one failed, nothing is checked.
+        sections: The results of the proofs so far.
     """
     from keras3conv.validators import accuracy
 

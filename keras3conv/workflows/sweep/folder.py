@@ -25,7 +25,7 @@ class Results:
     path: Path
 
     def rows(self) -> tuple[Row, ...]:
-        """Return the rows of earlier runs; remove an incomplete last line, left by a killed process, from their file."""
+        """Return the rows of earlier runs; remove an incomplete last line, left by a killed process, from the file."""
         file = self.path / ROWS
         if not file.exists():
             return ()
