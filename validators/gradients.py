@@ -310,7 +310,7 @@ def _mapped_gradients(
 
 @lru_cache(maxsize=1024)
 def _is_permutation(transform: Transform, shapes: tuple[Shape, ...]) -> bool:
-    """Return whether a transform only permutes the elements of arrays of these shapes, tested on numbered elements."""
+    """Return whether a transform only permutes the elements of arrays of these shapes, tried on arange arrays."""
     numbered, start = [], 1
     for shape in shapes:
         size = math.prod(shape)

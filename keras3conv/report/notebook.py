@@ -32,7 +32,7 @@ def box(*parts: str) -> str:
 
 
 def title(text: str, status: Status | None = None) -> str:
-    """Return a title, with the symbol of a status (such as ✓) if there is one."""
+    """Return a text as an HTML title, after the symbol of a status (such as ✓) if one is given."""
     pill = f' <span class="pill {status}">{GLYPHS[status]} {status}</span>' if status else ""
     return f'<p class="title">{_text(text)}{pill}</p>'
 

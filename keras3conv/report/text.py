@@ -100,14 +100,14 @@ def render(report: Document, console: "Console", *, brief: bool = False) -> None
 
 
 def problems_of(section: Section, width: int = WIDTH) -> str:
-    """Return the problems of a section in the layout of an error message."""
+    """Return the problems of a section as text, laid out in aligned columns like an error message."""
     problems = section.problems
     text = visible(lay_out(f"{count(len(problems), 'problem')}:", problems, limit=len(problems)), keep="\n")
     return folded(text, width)
 
 
 def _laid_out(problem: Problem, width: int) -> str:
-    """Return one problem in the layout of an error message, without the headline."""
+    """Return one problem as text, laid out like a line of an error message."""
     return folded(visible(lay_out("", [problem], limit=1).lstrip("\n"), keep="\n"), width)
 
 

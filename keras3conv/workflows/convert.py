@@ -219,7 +219,7 @@ def _from_json(path: Path, weights: Path | None) -> Any:
 
 
 def _of_keras_2(saved: "Saved", weights: Path) -> Any:
-    """Return a Keras 3 model with an architecture that Keras 2 saved, and with the weights of a Keras 2 file."""
+    """Return a Keras 3 model made from an architecture that Keras 2 saved, with the weights of a Keras 2 file."""
     from keras3conv.frameworks.keras.keras2.reading import problems_of, read_model
 
     other = None if weights == saved.path else weights

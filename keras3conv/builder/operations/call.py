@@ -64,7 +64,7 @@ class ProgramBuilder(Protocol):
         """Add a Keras variable as a parameter or buffer of the generated module, and return its value."""
 
     def constant(self, array: Array, path: str) -> Value:
-        """Add an array as a buffer of the generated module, and return its value."""
+        """Add an array as a buffer of the generated module, and return its value; `path` gives the buffer its name."""
 
     def by_rule(self, call: "Call") -> None:
         """Convert the layer of a call with the rule for the class of the layer (see `keras3conv.rules`)."""

@@ -70,7 +70,7 @@ def dims(value: Value, axes: Iterable[int]) -> int | tuple[int, ...]:
 
 
 def without(order: Order, removed: Sequence[int]) -> Order:
-    """Return the axis order after some axes were removed."""
+    """Return an axis order after the Keras axes in `removed` were removed."""
     kept = [axis for axis in order if axis not in removed]
     return tuple(sorted(kept).index(axis) for axis in kept)
 
@@ -95,7 +95,7 @@ def in_front(order: Order, count: int) -> Order:
 
 
 def behind(order: Order, axes: Sequence[int]) -> Order:
-    """Return the axis order with some axes moved to the end."""
+    """Return an axis order with the Keras axes in `axes` moved to the end."""
     return (*(axis for axis in order if axis not in axes), *axes)
 
 

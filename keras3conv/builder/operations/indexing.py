@@ -127,7 +127,11 @@ def _is_all(entry: Any) -> bool:
 
 
 def _checked(call: Call, entry: Any) -> Any:
-    """Return the entry of an index; raise `RuleError` unless it consists of integers and sizes."""
+    """Return one entry of an index unchanged, after a check that it consists of integers and sizes.
+
+    Raises:
+        RuleError: It contains something else.
+    """
     if not isinstance(entry, slice):
         return _bound(call, entry)
     start, stop = (None if end is None else _bound(call, end) for end in (entry.start, entry.stop))

@@ -275,9 +275,14 @@ def _dot_product_attention(call: Call) -> None:
 
 
 def _attention_mask(call: Call, query: Value) -> Expression:
-    """Return the mask for torch: a tensor that is added to the scores, very negative for masked keys.
+    """Return the tensor that torch adds to the attention scores: the bias of a call, or its mask as numbers.
 
-    A boolean mask would give NaN for a row in which all keys are masked. Keras avoids that with a finite number.
+    The numbers are very negative for masked keys. A boolean mask would give NaN for a row in which all keys are masked;
+    Keras avoids that with a finite number.
+
+    Args:
+        call: The call, which has a mask or a bias.
+        query: The query, whose dtype the numbers get.
     """
     mask, bias = call["mask"], call["bias"]
     if mask is not None and bias is not None:

@@ -50,7 +50,10 @@ def folded(program: Program) -> Program:
 
 
 def called_module(step: Step, program: Program) -> Module | None:
-    """Return the submodule if a statement is just its call with one value (`x = self.conv(x)`); else None."""
+    """Return the submodule that a statement calls, if the statement is just a call with one value; else None.
+
+    An example is `x = self.conv(x)`.
+    """
     match step.expression:
         case Operation("module", name, (Ref(),), kwargs) if not kwargs:
             return program.modules[name]
@@ -78,7 +81,7 @@ def _overwriting(step: Step, program: Program) -> Step:
 
 
 def _is_free(name: str, program: Program) -> bool:
-    """Return True if a value may be overwritten.
+    """Return True if the value `name` may be overwritten.
 
     The value must be computed in the program, be used once, and not be saved for the backward pass.
     """

@@ -109,7 +109,7 @@ class Arguments:
 
 
 def _are_numbers(value: Any, other: Any) -> bool:
-    """Return whether two values are tuples with the same number of integers."""
+    """Return whether both of two values are tuples of integers, with the same length."""
     if not isinstance(value, tuple) or not isinstance(other, tuple) or len(value) != len(other):
         return False
     return len(value) > 1 and all(type(part) is int for part in value)

@@ -85,7 +85,7 @@ def _best(
 
 
 def _table_lines(loop: Step | Loop, count: int) -> int:
-    """Return the approximate number of lines of the loop's head, a `for` statement with a table of `count` rows."""
+    """Return the approximate number of lines of a loop's `for` statement, which has a table with `count` rows."""
     assert isinstance(loop, Loop)
     width = sum(len(repr(value)) + 4 for values in loop.columns.values() for value in values)
     return 1 if width < 60 else count + 2

@@ -93,7 +93,7 @@ def repeated(
 
 
 def path_of(program: Program, segment: Segment) -> str:
-    """Return the path of the source layer that consists of the statements of a segment; empty if there is none."""
+    """Return the common prefix of the layer paths in a segment: the path of the layer around them; empty without one."""
     paths = [step.path for step in program.steps[segment.start : segment.stop] if step.path]
     return prefix_of(paths).strip("_/.")
 
@@ -140,7 +140,7 @@ def _alike(owners: "_Owners", found: Sequence[Segment], *, with_shared: bool) ->
 
 
 def _has_every_use(program: Program, segments: Sequence[Segment]) -> bool:
-    """Return True if the modules and weights of these segments are not used outside of these segments."""
+    """Return True if the modules and weights that segments use are used by no statement outside of the segments."""
     owned = Counter(_owned(program, segments[0].start, segments[0].stop))
     return all(_uses(program, one) == number * len(segments) for one, number in owned.items())
 
@@ -355,7 +355,7 @@ def _coherence(program: Program, segments: Sequence[Segment]) -> float:
 
 
 def _joins(program: Program, segment: Segment) -> bool:
-    """Return True if branches meet in a segment, as in a residual block."""
+    """Return True if branches meet in a segment: a statement has several inputs, as the sum of a residual block."""
     steps = program.steps[segment.start : segment.stop]
     return any(len({*step.inputs} - {*program.weights}) > 1 for step in steps)
 

@@ -125,7 +125,12 @@ def _inner_problems(captured: "Captured", channels: Channels) -> Iterator[Proble
 
 
 def require_none(name: str, problems: tuple[Problem, ...]) -> None:
-    """Raise `UnsupportedLayerError` with every problem if there are any."""
+    """Raise `UnsupportedLayerError` if there are problems; the message lists all of them.
+
+    Args:
+        name: The name of the model, for the message.
+        problems: The problems.
+    """
     if problems:
         headline = f"{count(len(problems), 'problem')} in {name} (torch): it cannot be converted to Keras"
         raise UnsupportedLayerError(lay_out(headline, problems, limit=50))
@@ -138,7 +143,7 @@ def _constants(program: Program) -> dict[str, Array]:
 
 
 def _model_of(source: str, constants: dict[str, Array]) -> Any:
-    """Execute the source code and return the model that it builds."""
+    """Execute the generated source code and return the model that it builds; `constants` holds its large constants."""
     from keras3conv.frameworks.torch.generated import module_of
 
     with tempfile.TemporaryDirectory() as folder:

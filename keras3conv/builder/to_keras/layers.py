@@ -118,7 +118,7 @@ def with_data_format(spec: LayerSpec, channels: Channels, rank: int) -> LayerSpe
 
 
 def with_options(spec: LayerSpec, options: Config) -> LayerSpec:
-    """Return the layer with further constructor arguments; for a Bidirectional they are set on the inner layer."""
+    """Return a layer with further constructor arguments; for a Bidirectional they are those of the layer in it."""
     if not options:
         return spec
     inner = spec.config.get("layer")

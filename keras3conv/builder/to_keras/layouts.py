@@ -37,7 +37,11 @@ def output_order(value: Value, channels: Channels) -> Order:
 
 
 def _reaches_an_image_operator(graph: Graph, tensor: Tensor) -> bool:
-    """Return whether a convolution or another operator for images or sequences uses a tensor in its present shape."""
+    """Return whether a convolution or another operator for images or sequences uses a tensor.
+
+    The tensor may reach it through calls that keep the shape, but not through a reshape, a permutation or a linear
+    layer.
+    """
     reached = {tensor.name}
     for node in graph.nodes:
         if not reached & {*node.inputs}:

@@ -273,7 +273,7 @@ class _Lowering:
     def layer(
         self, kind: str, config: Config, value: Value, weights: Sequence[Placed], name: str, result: Value
     ) -> None:
-        """Add the call of a Keras layer; the layer is reused if it was called before with the same parameters."""
+        """Add the call of a Keras layer; a layer that was called before with the same parameters is used again."""
         key = (kind, repr(config), tuple(placed.held.path for placed in weights)) if weights else object()
         if key not in self._shared:
             own = self._new_name(name or self._path or kind.rpartition(".")[2])

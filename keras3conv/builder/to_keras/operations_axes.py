@@ -22,7 +22,7 @@ _POINTWISE_NAMES = ("relu", "dropout", "gelu", "silu", "sigmoid", "tanh", "hards
 
 
 def permuted(value: Value, dims: Sequence[int]) -> Value:
-    """Return the value with its axes relabelled as by torch.permute; no data is moved."""
+    """Return a value with its axes relabelled as by torch.permute(dims), without a step: no data is moved."""
     dims = [dim % value.rank for dim in dims]
     place = {dim: axis for axis, dim in enumerate(dims)}
     shape = tuple(value.shape[dim] for dim in dims)

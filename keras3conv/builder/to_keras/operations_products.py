@@ -37,7 +37,9 @@ def matmul(call: Call, left: Value, right: Value, shape: Shape) -> Value:
 
 
 def _order_of_product(left: Value, right: Value) -> Order:
-    """Return the axis order of a product: that of the right operand if its columns are the last axis, else torch's.
+    """Return the axis order of a matrix product.
+
+    It is the order of the right operand if the columns of this operand are its last axis in Keras; else torch's order.
 
     The product of weights (batch, heads, m, n) and values that are stored as (batch, n, heads, size) is then stored as
     (batch, m, heads, size), whose heads can be joined without a permutation.

@@ -26,7 +26,7 @@ _REDUCTIONS = {
 
 
 def _axes(call: Call, value: Value) -> list[int]:
-    """Return the axes of a reduction; all axes if the call has no `dim`."""
+    """Return the axes along which a call reduces a value; all axes if the call has no `dim`."""
     dims = call.get("dim", call.get("dims"))
     if dims is None or dims == []:
         return list(range(value.rank))

@@ -12,7 +12,11 @@ from keras3conv.model.graph import Size
 
 
 def _axis(call: Call, value: Value) -> int:
-    """Return the axis to sort along; raise `RuleError` if its size is dynamic."""
+    """Return the axis along which a call sorts a value.
+
+    Raises:
+        RuleError: The size of the axis is dynamic.
+    """
     axis: int = call.get("dim", -1) % value.rank
     if not isinstance(value.shape[axis], int):
         raise RuleError(f"axis {axis} has a dynamic size, but {call.name} needs an axis of fixed size")

@@ -383,7 +383,7 @@ def _shaped(call: Call, shape: tuple[Any, ...]) -> Call:
 
 
 def _window(call: Call, size: int) -> Constant | None:
-    """Return the window function, padded with zeros on both sides to `size`; None if all its weights are one."""
+    """Return the window function of a call, padded with zeros at both ends to `size`; None if it is constant one."""
     length, given = call.get("win_length", size), call.get("window")
     if given is not None and not isinstance(given, Constant):
         raise RuleError("the window of stft is computed or trained, but must be constant")

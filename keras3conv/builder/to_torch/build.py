@@ -180,14 +180,24 @@ _HIDDEN = (
 
 
 def require_none(name: str, problems: tuple[Problem, ...]) -> None:
-    """Raise `UnsupportedLayerError` if there are problems; the message lists all of them."""
+    """Raise `UnsupportedLayerError` if there are problems; the message lists all of them.
+
+    Args:
+        name: The name of the model, for the message.
+        problems: The problems.
+    """
     if problems:
         headline = f"{count(len(problems), 'problem')} in {name} (keras): it cannot be converted to torch"
         raise UnsupportedLayerError(lay_out(headline, problems, limit=50))
 
 
 def proof_inputs(graph: Graph, program: Program) -> tuple[tuple[Array, ...], Any]:
-    """Return random inputs for the validation: the torch arguments, and the same inputs for the Keras model."""
+    """Return random inputs for the validation: those of the torch module, and the same inputs for the Keras model.
+
+    Args:
+        graph: The graph of the Keras model.
+        program: The torch program, which has the axis orders of its inputs.
+    """
     generator = np.random.default_rng(SEED)
     rows = [t.shape[0] for layer in graph.view.layers for t in layer.tensors if t.role == "embeddings"]
     arrays = {tensor.name: _random(tensor, generator, min(rows, default=2), graph.margin) for tensor in graph.inputs}

@@ -128,7 +128,7 @@ def is_pointwise(node: Node) -> bool:
 
 
 def _fits_rank(kind: str, rank: int) -> bool:
-    """Return True if a torch class accepts this number of axes, by the "1d", "2d" or "3d" in its name."""
+    """Return True if a torch class accepts an input with `rank` axes, by the "1d", "2d" or "3d" in its name."""
     ranks = {"1d": (3, 2) if "BatchNorm" in kind else (3,), "2d": (4,), "3d": (5,)}
     return rank in ranks.get(kind[-2:], (rank,))
 
