@@ -25,7 +25,7 @@ from keras3conv.transforms import Array
 Handler = Callable[["Call"], None]
 
 HANDLERS: dict[str, Handler] = {}
-"""The handlers by the qualified name of the operation or layer: "keras.ops.add", "keras.layers.Concatenate"."""
+"""The functions that convert calls, by the kind of the call: "keras.ops.add", "keras.layers.Concatenate"."""
 
 
 class ProgramBuilder(Protocol):
@@ -288,7 +288,7 @@ class Call:
         return self._builder.constant(array, f"{self.node.path}/{name}")
 
     def by_rule(self) -> None:
-        """Convert the layer with the rule for its class, for the cases that a handler does not convert itself."""
+        """Convert the layer of this call with the rule for its class, where the handler does not do it itself."""
         self._builder.by_rule(self)
 
     def rule_module(self, only: str, **config: Any) -> Submodule:
@@ -326,7 +326,7 @@ class Call:
 
 
 def handles(*kinds: str) -> Callable[[Handler], Handler]:
-    """Return a decorator that registers a handler for calls of these operations or layers."""
+    """Return a decorator that registers a function which converts calls of these operations or layers."""
 
     def add(handler: Handler) -> Handler:
         for kind in kinds:

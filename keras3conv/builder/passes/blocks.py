@@ -100,7 +100,7 @@ def _paths(
 
     Args:
         structure: The program before the replacement. Modules and weights in its older blocks get new paths, too.
-        occurrences: The segments that are replaced.
+        occurrences: The runs of statements that the block replaces.
         names: For each occurrence, the attribute name of the block's instance.
         inner: The names of the modules and weights in the new block.
     """
@@ -126,12 +126,12 @@ class _Occurrence:
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
-        """The statements of the segment."""
+        """The statements that the call of the block replaces."""
         return self.program.steps[self.segment.start : self.segment.stop]
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """The modules and weights that the segment uses; each index has the same role in every occurrence."""
+        """The modules and weights that the statements use; each index has the same role in every occurrence."""
         names: dict[str, None] = {}
         for step in self.steps:
             if step.module:
@@ -143,7 +143,7 @@ class _Occurrence:
 
     @cached_property
     def prefix(self) -> str:
-        """The path of the source layer of the segment, or the common prefix of its layer paths."""
+        """The path of the source layer that consists of the statements, or the common prefix of their layer paths."""
         return (
             f"{self.segment.path}." if self.segment.path else prefix_of([step.path for step in self.steps if step.path])
         )
@@ -152,15 +152,15 @@ class _Occurrence:
         """Return the name that a module or weight has in the flat program, which has no blocks yet.
 
         Args:
-            key: One of `keys`.
+            key: The module or weight, one of those in `keys`.
         """
         return self.program.weights[key].name if key in self.program.weights else key
 
     def short_name(self, key: str) -> str:
-        """Return the name of a module or weight without the prefix that all names of the segment have.
+        """Return the name of a module or weight without the prefix that all names of the occurrence have.
 
         Args:
-            key: One of `keys`.
+            key: The module or weight, one of those in `keys`.
         """
         name, prefix = self.flat_name(key), identifier(self.prefix) if self.prefix else ""
         rest = name.removeprefix(prefix).strip("_") if prefix else name
@@ -168,9 +168,12 @@ class _Occurrence:
 
 
 def _inner_names(occurrences: Sequence[_Occurrence]) -> list[str]:
-    """Return the names that the modules and weights get in the block, in the order of `keys`.
+    """Return the names that the modules and weights get in the block, in the order of `_Occurrence.keys`.
 
-    If the short names are the same in all occurrences, they are the names; else they are made from the module classes.
+    A name comes from the source layers if it is then the same in all occurrences, else from the class of the module.
+
+    Args:
+        occurrences: The runs of statements that the block replaces.
     """
     first = occurrences[0]
     short = [[occurrence.short_name(key) for key in occurrence.keys] for occurrence in occurrences]
@@ -196,7 +199,7 @@ def _outer_names(occurrences: Sequence[_Occurrence], taken: Iterable[str], block
     """Return the attribute names of the instances of a block, one for each occurrence.
 
     Args:
-        occurrences: The segments that are replaced.
+        occurrences: The runs of statements that the block replaces.
         taken: Names that must not be used.
         block: The name, to which a number is added, for an occurrence without a name of its own.
     """
@@ -215,7 +218,7 @@ def _class_name(occurrences: Sequence[_Occurrence], taken: Iterable[str], kind: 
     class.
 
     Args:
-        occurrences: The segments that are replaced.
+        occurrences: The runs of statements that the block replaces.
         taken: Class names that must not be used.
         kind: The name if the prefixes of the occurrences differ in more than numbers.
         classes: The class of each source layer, by its path.
@@ -275,8 +278,8 @@ def _body(
     """Return the program of the block's class: the statements of the first occurrence, with new names.
 
     Args:
-        occurrences: The segments that are replaced.
-        inner: The new names of the modules and weights, in the order of `keys`.
+        occurrences: The runs of statements that the block replaces.
+        inner: The new names of the modules and weights, in the order of `_Occurrence.keys`.
         modules: The modules of the class.
         weights: The weights of the class.
         arguments: Receives a constructor argument for each value that differs between the occurrences.
@@ -327,7 +330,7 @@ def _replaced(
 
     Args:
         program: The program.
-        occurrences: The segments that are replaced.
+        occurrences: The runs of statements that the block replaces.
         names: For each occurrence, the attribute name of the block's instance.
         block: The name of the class.
         arguments: The values of the constructor arguments in each occurrence.

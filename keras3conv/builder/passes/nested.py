@@ -149,7 +149,7 @@ def _best(
         refused: Keys of blocks that cannot be made.
 
     Returns:
-        The key and the calls, as segments of the program; None if no block saves enough.
+        The key, and the calls as segments (runs of statements) of the program; None if no block saves enough.
     """
     groups: dict[object, list[Segment]] = {}
     for level in range(depth, -1, -1):
@@ -164,7 +164,7 @@ def _best(
 
 
 def _apart(segments: list[Segment]) -> list[Segment]:
-    """Return the segments, in order, without those that overlap an earlier one."""
+    """Return the segments (runs of statements), in order, without those that overlap an earlier one."""
     found: list[Segment] = []
     for segment in sorted(segments, key=lambda one: (one.start, one.stop)):
         if not found or segment.start >= found[-1].stop:
@@ -173,7 +173,7 @@ def _apart(segments: list[Segment]) -> list[Segment]:
 
 
 def _calls(program: Program, classes: Mapping[str, str], depth: int) -> Iterator[Segment]:
-    """Yield, as segments of the program, the layer calls at a nesting depth that can become calls of a block.
+    """Yield the layer calls at a nesting depth that can become calls of a block, as runs of statements.
 
     Such a call has one output, and calls no module that is also called elsewhere.
 
@@ -214,7 +214,7 @@ def _owns_its_modules(program: Program, steps: tuple[Step, ...]) -> bool:
 
 
 def _key(program: Program, segment: Segment) -> object:
-    """Return a key that is equal for segments that can be one block.
+    """Return a key that is equal for segments (runs of statements) that can be one block.
 
     These segments may differ only in names and in values that can be constructor arguments of a block.
     """

@@ -139,7 +139,7 @@ class _Turns:
                 self.places[output] = (*divmod(place, self.length), number)
 
     def loop(self, taken: frozenset[str]) -> list[Step | Loop] | None:
-        """Return the statements with which a loop replaces the turns; None if they cannot become a loop.
+        """Return the statements with which a loop replaces the repeated ones; None if they cannot become a loop.
 
         The loop is the last of them. Before it are copies of values that it overwrites, but that later statements need.
 

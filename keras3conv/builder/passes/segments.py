@@ -60,9 +60,9 @@ class Segment:
 def repeated(
     program: Program, *, with_shared: bool = True, paths: Container[str] | None = None, least: int = 2
 ) -> tuple[Segment, ...]:
-    """Return the segments whose replacement by one block shortens the source code most; empty if none shortens it.
+    """Return the runs of statements whose replacement by one block shortens the code most; empty if none does.
 
-    To be fast, segments are first compared by a hash; exact comparisons are made only where they can change the result.
+    To be fast, these segments are first compared by a hash, and exactly only where that can change the result.
 
     Args:
         program: The program.
@@ -93,15 +93,16 @@ def repeated(
 
 
 def path_of(program: Program, segment: Segment) -> str:
-    """Return the common prefix of the layer paths in a segment: the path of the layer around them; empty without one."""
+    """Return the common prefix of the layer paths in a run of statements: the path of the layer around them."""
     paths = [step.path for step in program.steps[segment.start : segment.stop] if step.path]
     return prefix_of(paths).strip("_/.")
 
 
 def _score(program: Program, owners: "_Owners", chosen: Sequence[Segment]) -> float:
-    """Return how many statements one block for the segments saves, with a bonus if each segment looks like a unit.
+    """Return how many statements one block saves for several segments, with a bonus if each segment looks like a unit.
 
-    It looks like one if its layers have a common name prefix, if branches meet in it, or if it starts with a layer.
+    A segment (run of statements) does if its names have a common prefix, if branches meet in it, or if it starts with a
+    layer.
     """
     is_shared = owners.is_shared(chosen[0])
     if len(chosen) < 2 or (is_shared and not _has_every_use(program, chosen)):
@@ -112,7 +113,7 @@ def _score(program: Program, owners: "_Owners", chosen: Sequence[Segment]) -> fl
 
 
 def _upper_bound(owners: "_Owners", found: Sequence[Segment]) -> float:
-    """Return a number that `_score` cannot exceed for any choice among these segments, which may overlap."""
+    """Return a number that `_score` cannot exceed for any choice among segments (runs of statements)."""
     is_any_shared = owners.has_shared and any(map(owners.is_shared, found))
     return ((len(_apart(found)) - 1) * (found[0].length - 1) - _cost(is_shared=is_any_shared)) * 3.5
 
@@ -123,7 +124,7 @@ def _cost(*, is_shared: bool) -> float:
 
 
 def _alike(owners: "_Owners", found: Sequence[Segment], *, with_shared: bool) -> Iterable[list[Segment]]:
-    """Return groups of segments; the segments of one group can become the same block.
+    """Return groups of segments (runs of statements) that can become the same block.
 
     Args:
         owners: The modules and weights of segments.
@@ -140,7 +141,7 @@ def _alike(owners: "_Owners", found: Sequence[Segment], *, with_shared: bool) ->
 
 
 def _has_every_use(program: Program, segments: Sequence[Segment]) -> bool:
-    """Return True if the modules and weights that segments use are used by no statement outside of the segments."""
+    """Return True if the modules and weights that these runs of statements use are not used outside of them."""
     owned = Counter(_owned(program, segments[0].start, segments[0].stop))
     return all(_uses(program, one) == number * len(segments) for one, number in owned.items())
 
@@ -166,7 +167,7 @@ def _uses(program: Program, owned: tuple[str, str]) -> int:
 
 
 class _Owners:
-    """Counts the modules and weights of segments, and tells which segments are the only users of theirs."""
+    """Counts the modules and weights of segments (runs of statements), and tells if other statements use them."""
 
     def __init__(self, program: Program, least: int) -> None:
         self.program, self.least = program, least
@@ -178,18 +179,18 @@ class _Owners:
             self._repeated.append(self._repeated[-1] + sum(_uses(program, one) > 1 for one in owned))
 
     def of(self, segment: Segment) -> tuple[tuple[str, str], ...]:
-        """Return the modules and weights of a segment; see `_owned`."""
+        """Return the modules and weights of a segment (run of statements), an entry for each use."""
         return _owned(self.program, segment.start, segment.stop)
 
     def _numbers(self, segment: Segment) -> tuple[int, int]:
-        """Return how many modules and weights a segment uses, and how many of them have several uses."""
+        """Return how many modules and weights a run of statements uses, and how many of them have several uses."""
         return (
             self._all[segment.stop] - self._all[segment.start],
             self._repeated[segment.stop] - self._repeated[segment.start],
         )
 
     def is_shared(self, segment: Segment) -> bool:
-        """Return True if a segment has several layers with weights, and all its weights are also used outside of it."""
+        """Return True if a run of statements has several layers with weights, and all are also used outside of it."""
         number, repeated_number = self._numbers(segment)
         if repeated_number < number:
             return False
@@ -198,7 +199,7 @@ class _Owners:
         return len(layers) >= 2 and all(_uses(program, one) > number for one, number in owned.items())
 
     def is_whole(self, segment: Segment) -> bool:
-        """Return True if a segment uses `least` modules or weights, or more, and no other statement uses them."""
+        """Return True if a run of statements uses at least `least` modules or weights, and nothing else uses them."""
         number, repeated_number = self._numbers(segment)
         if not repeated_number:
             return number >= self.least
@@ -208,7 +209,7 @@ class _Owners:
 
 
 def _segments(program: Program, tokens: Sequence[Token | None]) -> Iterator[Segment]:
-    """Yield every segment with few inputs of which only the last output is used after the segment.
+    """Yield every run of statements with few inputs of which only the last output is used after the run.
 
     Args:
         program: The program.
@@ -267,24 +268,24 @@ def with_modules(expression: object, rename: Callable[[str], str]) -> object:
 
 
 def _are_equal(program: Program, tokens: Sequence[Token | None], segments: Sequence[Segment]) -> bool:
-    """Return True if segments have the same statements, connected in the same way; equal hashes are not yet a proof.
+    """Return True if runs of statements with equal hashes are really the same, connected in the same way.
 
     Args:
         program: The program.
         tokens: For each statement, a key equal for statements that can repeat each other; None for one that cannot.
-        segments: Segments with equal hashes.
+        segments: The runs of statements.
     """
     first = _key(program, tokens, segments[0])
     return all(_key(program, tokens, segment) == first for segment in segments)
 
 
 def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> list[object]:
-    """Return a key that is equal for segments with the same statements, connected in the same way.
+    """Return a key that is equal for runs of the same statements, connected in the same way.
 
     Args:
         program: The program.
         tokens: For each statement, a key equal for statements that can repeat each other; None for one that cannot.
-        segment: The segment.
+        segment: The run of statements.
     """
     names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.given)}
     modules: dict[str, int] = {}
@@ -298,16 +299,16 @@ def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> 
 
 
 def _outer_key(program: Program, segment: Segment) -> tuple[object, ...] | None:
-    """Return the axis orders of a segment's inputs, and for each dynamic size that it uses an input axis of this size.
+    """Return the axis orders of the inputs of a run of statements, and an input axis for each dynamic size in it.
 
-    It is None if a dynamic size is the size of no input axis, so that the segment cannot be a function of its inputs.
+    It is None if a dynamic size is the size of no input axis, so that the run cannot be a function of its inputs.
     """
     axes = tuple(size_from(program, segment.given, symbol) for symbol in segment.symbols)
     return None if None in axes else (axes, tuple(program.values[name].order for name in segment.given))
 
 
 def sizes_used(program: Program, segment: Segment) -> tuple[str, ...]:
-    """Return the names of the dynamic sizes that the statements of a segment use."""
+    """Return the names of the dynamic sizes that a run of statements uses."""
     return symbols_in(program, program.steps[segment.start : segment.stop])
 
 
@@ -336,7 +337,7 @@ def size_from(program: Program, given: Sequence[str], symbol: str) -> tuple[int,
 
 
 def _apart(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """Return the segments ordered by start, without those that overlap an earlier one."""
+    """Return the segments (runs of statements) ordered by start, without those that overlap an earlier one."""
     chosen: list[Segment] = []
     end = 0
     for segment in segments:
@@ -347,7 +348,7 @@ def _apart(segments: Sequence[Segment]) -> tuple[Segment, ...]:
 
 
 def _coherence(program: Program, segments: Sequence[Segment]) -> float:
-    """Return the fraction of the segments whose layer names have a common prefix that no other segment has."""
+    """Return the fraction of the runs of statements whose layer names have a prefix that no other run has."""
     prefixes = [prefix_of([step.path for step in program.steps[s.start : s.stop] if step.path]) for s in segments]
     counts = Counter(prefixes)
     own = [prefix for prefix in prefixes if prefix and counts[prefix] == 1]
@@ -355,15 +356,15 @@ def _coherence(program: Program, segments: Sequence[Segment]) -> float:
 
 
 def _joins(program: Program, segment: Segment) -> bool:
-    """Return True if branches meet in a segment: a statement has several inputs, as the sum of a residual block."""
+    """Return True if branches meet in a run of statements: one has several inputs, as the sum of a residual block."""
     steps = program.steps[segment.start : segment.stop]
     return any(len({*step.inputs} - {*program.weights}) > 1 for step in steps)
 
 
 def _begins(program: Program, segment: Segment) -> bool:
-    """Return True if the first statement of a segment calls a layer.
+    """Return True if a run of statements begins with the call of a layer.
 
-    A segment that begins with a function is a worse block, because an activation belongs to the layer before it.
+    A run that begins with a function is a worse block, because an activation belongs to the layer before it.
     """
     return bool(program.steps[segment.start].module)
 

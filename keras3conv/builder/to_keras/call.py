@@ -312,11 +312,11 @@ class Call:
 Handler = Callable[[Call], Result]
 
 HANDLERS: dict[str, Handler] = {}
-"""The handlers by the name of the operator: "aten.conv2d", or with an overload "aten.max.dim"."""
+"""The functions that convert calls, by the name of the operator: "aten.conv2d", or with an overload "aten.max.dim"."""
 
 
 def handles(*names: str) -> Callable[[Handler], Handler]:
-    """Return a decorator that registers a handler for these operators of `aten`."""
+    """Return a decorator that registers a function which converts calls of these operators of `aten`."""
 
     def register(handler: Handler) -> Handler:
         HANDLERS.update({f"aten.{name}": handler for name in names})
@@ -326,7 +326,7 @@ def handles(*names: str) -> Callable[[Handler], Handler]:
 
 
 def handler_of(kind: str) -> Handler | None:
-    """Return the handler of an operator: for its overload if there is one, else for all overloads."""
+    """Return the function that converts an operator: that of its overload if it has one, else that of all."""
     return HANDLERS.get(kind) or HANDLERS.get(kind.rpartition(".")[0])
 
 

@@ -1,4 +1,4 @@
-"""Handlers of attention.
+"""Convert attention operators.
 
 Keras takes (batch, length, heads, size), torch (batch, heads, length, size).
 """

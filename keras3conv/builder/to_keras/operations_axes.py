@@ -292,7 +292,7 @@ def for_each_example(call: Call, value: Value, axes: list[int], size: int | Size
 
 @handles("zeros", "ones", "full", "new_zeros", "new_ones", "new_full")
 def _filled(call: Call) -> Result:
-    """Convert `full` with a dynamic size, which repeats a number along an axis; other calls are constants."""
+    """Convert `full` with a dynamic size: repeat a number along the axis that has this size."""
     number = call.get("fill_value", 1.0 if "ones" in call.name else 0.0)
     if not isinstance(number, int | float):
         raise RuleError(f"{call.name} with a number that is computed")

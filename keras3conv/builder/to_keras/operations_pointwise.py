@@ -279,7 +279,7 @@ def _negative(call: Call) -> Result:
 
 
 def _register_table() -> None:
-    """Register the elementwise operators of the table that have no handler above."""
+    """Register the elementwise operators of the operation table, except those that a function above converts."""
     from keras3conv.builder.to_keras.call import HANDLERS
 
     entries: dict[str, tuple[table.Operation, ...]] = {}

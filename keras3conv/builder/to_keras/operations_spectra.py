@@ -33,7 +33,7 @@ Pair = tuple[Any, Any]
 
 
 def handler_for(call: Call) -> Handler:
-    """Return the handler of a call.
+    """Return the function that converts a call.
 
     Raises:
         RuleError: The operator has no counterpart in Keras.
@@ -50,7 +50,7 @@ def _is_complex(leaf: Any) -> bool:
 
 
 def _handler_of_complex(kind: str) -> Handler | None:
-    """Return the handler for an operator whose arguments are complex numbers; None if there is none."""
+    """Return the function that converts an operator on complex numbers; None if there is none."""
     name = kind.split(".")[1]
     if name in _COMPLEX:
         return _COMPLEX[name]

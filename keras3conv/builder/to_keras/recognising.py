@@ -78,7 +78,7 @@ def _replaced(node: Node, name: str, arguments: Mapping[str, Any]) -> Node:
 
 
 def _silu(node: Node, uses: _Uses, graph: Graph) -> Node | None:
-    """Return a single call in place of `x * sigmoid(x)`; None if `node` is not its last call."""
+    """Return a single call for the formula `x * sigmoid(x)` if `node` is its last call; else None."""
     if _name(node) != "mul":
         return None
     first, second = node.arguments.get("self"), node.arguments.get("other")
@@ -90,7 +90,10 @@ def _silu(node: Node, uses: _Uses, graph: Graph) -> Node | None:
 
 
 def _gelu(node: Node, uses: _Uses, graph: Graph) -> Node | None:
-    """Return a single call in place of `0.5 * x * (1 + erf(x / sqrt(2)))`, or of its tanh approximation; else None."""
+    """Return a single call for the formula of GELU, exact or with tanh, if `node` is its last call; else None.
+
+    The exact formula is `0.5 * x * (1 + erf(x / sqrt(2)))`.
+    """
     if _name(node) != "mul":
         return None
     first, second = node.arguments.get("self"), node.arguments.get("other")
@@ -148,7 +151,10 @@ def _is_tanh_argument(value: Any, given: Any, uses: _Uses) -> bool:
 
 
 def _rms_norm(node: Node, uses: _Uses, graph: Graph) -> Node | None:
-    """Return a single call for `weight * (x * rsqrt(mean(x ** 2, -1, keepdim=True) + epsilon))`; else None."""
+    """Return a single call for the formula of an RMS normalization if `node` is its last call; else None.
+
+    The formula is `weight * (x * rsqrt(mean(x ** 2, -1, keepdim=True) + epsilon))`.
+    """
     if _name(node) != "mul":
         return None
     parameters = {parameter.tensor.name: parameter for parameter in graph.parameters}
@@ -196,7 +202,10 @@ def _is_over_last_axis(mean: Node) -> bool:
 
 
 def _normalized(node: Node, uses: _Uses, graph: Graph) -> Node | None:
-    """Return a call of `functional.normalize` in place of `x / max(norm(x, dim), epsilon)`; else None."""
+    """Return a single call for the formula `x / max(norm(x, dim), epsilon)` if `node` is its last call; else None.
+
+    The call is that of `functional.normalize`.
+    """
     given = node.arguments.get("self")
     if _name(node) != "div" or node.arguments.get("rounding_mode") is not None or not isinstance(given, Ref):
         return None

@@ -25,7 +25,7 @@ class Results:
     path: Path
 
     def rows(self) -> tuple[Row, ...]:
-        """Return the rows of earlier runs; remove an incomplete last line, left by a killed process, from the file."""
+        """Return the results of earlier runs; remove an incomplete last one, left by a killed process, from the file."""
         file = self.path / ROWS
         if not file.exists():
             return ()
@@ -43,7 +43,7 @@ class Results:
         return folder
 
     def keep(self, row: Row) -> Row:
-        """Keep a finished task: move its files to their final folder, and append its row to the file of rows.
+        """Keep a finished task: move its files to their final folder, and append its row (the result) to a file.
 
         Returns:
             The row with the paths that the files have now.
@@ -72,9 +72,11 @@ class Results:
         _write(self.path / "results.md", to_markdown(overview))
 
     def finish(self, rows: Sequence[Row]) -> None:
-        """Rewrite the file of rows with one row for each task, in order.
+        """Rewrite the file of results with one row for each task, in order.
 
-        Rows of tasks that the sweep no longer has move to another file.
+        Args:
+            rows: The results. Those in the file that are of other tasks, which the sweep no longer has, move to another
+                file.
         """
         names = {row.name for row in rows}
         former = [row for row in self.rows() if row.name not in names]
@@ -117,7 +119,7 @@ def opened(path: Path, name: str, origin: Path | None) -> Iterator[Results]:
 
 
 def read_results(path: Path) -> tuple[Row, ...]:
-    """Return the rows in a folder of results.
+    """Return the rows (results of tasks) in the results folder of a sweep.
 
     Raises:
         InputError: There are none, or they cannot be read.

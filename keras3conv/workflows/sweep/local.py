@@ -63,7 +63,7 @@ class _Resources:
 
 
 def run_locally(tasks: Sequence[tuple[Task, Path]], jobs: int) -> Generator[Row, None, None]:
-    """Run tasks and yield the row of each finished task. Closing the iterator kills the running processes.
+    """Run tasks and yield the row (the result) of each finished task. Closing the iterator kills the running processes.
 
     Args:
         tasks: The tasks, each with an empty folder for its files.

@@ -18,7 +18,7 @@ Files = Mapping[str, bytes]
 
 
 def run_on_ray(tasks: Sequence[tuple[Task, Path]], address: str) -> Generator[Row, None, None]:
-    """Run tasks on Ray and yield the row of each finished task. Closing the iterator cancels the others.
+    """Run tasks on Ray and yield the row (the result) of each finished task. Closing the iterator cancels the others.
 
     A task is a Ray task, in a worker that ends with it. The worker starts the process of the model, so that limits and
     crashes are handled as in a local run. Ray sees a failure only if a worker or a machine is lost, and only then
@@ -50,7 +50,7 @@ def run_on_ray(tasks: Sequence[tuple[Task, Path]], address: str) -> Generator[Ro
 
 
 def run_with_files(task: Task) -> tuple[Row, Files]:
-    """Run a task on a machine of the cluster, in a temporary folder; return the row and the files of the task."""
+    """Run a task on a machine of the cluster, in a temporary folder; return its row (the result) and its files."""
     with tempfile.TemporaryDirectory(prefix="keras3conv-") as folder:
         out = Path(folder)
         row = run_task(task, out, memory_limit=free_memory() // processors() * task.cpus)
@@ -59,9 +59,9 @@ def run_with_files(task: Task) -> tuple[Row, Files]:
 
 
 def _received(ray: Any, reference: Any, task: Task, out: Path) -> Row:
-    """Return the row of a finished task, and write the files of the task.
+    """Return the row (the result) of a finished task, and write the files of the task.
 
-    If its worker was lost again and again, the row says so.
+    If the worker of the task was lost again and again, the row says so.
 
     Args:
         ray: The module of Ray.

@@ -1,4 +1,4 @@
-"""Run a task in a separate process with limits of time and memory; there is a row however the process ends."""
+"""Run a task in a separate process with limits of time and memory; it has a result however the process ends."""
 
 import json
 import os
@@ -35,11 +35,11 @@ class _End:
 
 
 class Stopped(Exception):
-    """Raised if the sweep was interrupted: the process was killed, and there is no row."""
+    """Raised if the sweep was interrupted: the process was killed, and the task has no result."""
 
 
 def run_task(task: Task, out: Path, *, memory_limit: int, is_stopped: Callable[[], bool] = lambda: False) -> Row:
-    """Run a task in a new process and return its row.
+    """Run a task in a new process and return its row in the table of results.
 
     Args:
         task: The task.
@@ -90,7 +90,7 @@ def _with_result(row: Row, result: Mapping[str, Any], out: Path) -> Row:
 
 
 def _reason(end: _End, task: Task, limit: int) -> tuple[RowStatus, str]:
-    """Return the status and the outcome for the row of a task whose process ended without a result.
+    """Return the status and the outcome, for the table of results, of a task whose process ended without a result.
 
     Args:
         end: The end of the process.

@@ -19,7 +19,7 @@ from keras3conv.workflows.sweep.reading import LocatedTask, Sweep, read_file, re
 from keras3conv.workflows.sweep.task import Task
 
 Progress = Callable[[Row, int, int], None]
-"""A function to call after every task, with its row, the number of finished tasks, and the number of all tasks."""
+"""A function to call after every task, with its row (the result), and the numbers of finished and of all tasks."""
 
 _TABLE_SECONDS = 10.0
 """The interval in seconds at which the tables are rewritten while tasks run."""
@@ -27,7 +27,7 @@ _TABLE_SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class _Todo:
-    """The rows of the tasks that have a valid result from an earlier run, and the tasks that must run."""
+    """The rows (results) of the tasks that have a valid result from an earlier run, and the tasks that must run."""
 
     done: Mapping[str, Row]
     run: tuple[LocatedTask, ...]
