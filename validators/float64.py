@@ -218,7 +218,7 @@ def _summary(calls: Sequence[_JudgedCall], worst_output: float, variation: str) 
     Args:
         calls: The layer calls of the run.
         worst_output: The largest error of an output.
-        variation: The name of a further run, for shorter words; empty for the first run.
+        variation: The name of a further run, which gets fewer words; empty for the first run.
     """
     judged = [call for call in calls if not call.note]
     worst_layer = max((call.diff.max_rel for call in judged if call.diff), default=0.0)

@@ -47,7 +47,7 @@ class Conversion:
         inputs: The inputs of the new model in the validation.
         target: The framework of the new model.
         constants: The arrays of `constants.npz`, which `model.py` of a Keras model reads.
-        transfer: The function that `to_keras` calls.
+        transfer: The function that writes weights to the source model; `to_keras` calls it.
     """
 
     model: Any = field(repr=False)

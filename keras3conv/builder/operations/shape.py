@@ -52,10 +52,10 @@ def _reshape(call: Call) -> None:
 
 
 def _is_indexed(call: Call, given: Value, shape: Shape) -> bool:
-    """Convert a reshape that only adds axes of size 1 to an index with None.
+    """Convert a reshape to an index with None, if all that it does is to add axes of size 1.
 
     Returns:
-        Whether the reshape was converted; False if it does more than add axes of size 1.
+        Whether the reshape was converted.
     """
     axes = [axis for axis in given.order if given.shape[axis] != 1]
     index = _only_new_axes(given, shape)

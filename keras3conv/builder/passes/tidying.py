@@ -44,7 +44,7 @@ class _Pair:
         return module if module and self.program.module_uses[module.name] == 1 else None
 
     def joined(self, expression: Operation) -> Step:
-        """Return the statement that replaces both: the second one with an expression that does the work of both."""
+        """Return a statement to replace the pair: the second one with an expression that does the work of both."""
         return replace(self.second, expression=expression)
 
 

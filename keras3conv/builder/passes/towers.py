@@ -195,7 +195,7 @@ def _identity(program: Program, name: str) -> object:
 def _sizes(program: Program, call: _Call) -> dict[str, tuple[int, int] | None]:
     """Return, for each dynamic size that a call uses, the input and the axis of this input that have the size.
 
-    Both are given as an index. It is None for a size that no input has.
+    An entry has the index of the input and of the axis, or is None if no input has the size.
     """
     return {symbol: size_from(program, call.given, symbol) for symbol in symbols_in(program, call.steps)}
 

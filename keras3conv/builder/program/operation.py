@@ -123,7 +123,7 @@ class Function:
         return self.named(name)
 
     def named(self, name: str) -> "Function":
-        """Return the function with this name in the namespace, for a name that is a variable."""
+        """Return the function `name` of the namespace; `F.named("relu")` is `F.relu`."""
         return Function(f"{self.name}.{name}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Operation:  # noqa: D102
@@ -168,7 +168,10 @@ def transformed(expression: Any, function: Callable[[Any], Any]) -> Any:
 
 
 def walk(expression: Any) -> Iterator[Any]:
-    """Yield every operation and leaf of an expression in the order of the source text, operations before arguments."""
+    """Yield every operation and leaf of an expression, in the order of the source text.
+
+    An operation comes before its arguments.
+    """
     for leaf in leaves(expression):
         yield leaf
         if isinstance(leaf, Operation):

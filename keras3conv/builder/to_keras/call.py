@@ -108,7 +108,7 @@ class Writer(Protocol):
     example_numbers: set[str]
 
     def value(self, given: Any, order: Order | None = None) -> Value:
-        """Return a tensor argument as a value of the program; for a constant or parameter one is added to it.
+        """Return a tensor argument as a value of the program; a constant or parameter is first added to the program.
 
         Args:
             given: The argument.
@@ -268,7 +268,7 @@ class Call:
         return default if found is None else found
 
     def value(self, name: str) -> Value:
-        """Return the argument with this name as a value of the program, which is added for a constant or parameter."""
+        """Return the argument with this name as a value; a constant or parameter is first added to the program."""
         return self.writer.value(self.arguments[name])
 
     def held(self, name: str) -> Held | None:

@@ -63,7 +63,10 @@ def chosen_layers(call: LayerCall, config: Config) -> tuple[Rule, LayerSpecs]:
 
 
 def _candidates(call: LayerCall) -> list[Rule]:
-    """Return the rules from this torch class to one Keras layer, ordered by the class prefixes in `call.keras`."""
+    """Return the rules that convert the torch class of a layer to one Keras layer.
+
+    They are ordered by the prefixes in `call.keras` with which their Keras classes start.
+    """
     found = [rule for rule in lookup((call.kind,), ()) if rule.torch == call.kind and not rule.between]
     return [
         rule

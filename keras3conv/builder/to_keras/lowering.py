@@ -187,7 +187,7 @@ class _Lowering:
         return isinstance(node, Value) and self.is_constant(node) and self.weights[node.name].dtype == "float64"
 
     def value(self, given: Any, order: Order | None = None) -> Value:
-        """Return a tensor argument as a value; for a constant or parameter one is added, in the given axis order."""
+        """Return a tensor argument as a value; a constant or parameter is first added, in the given order."""
         if isinstance(given, Value):
             return given
         if isinstance(given, Held):

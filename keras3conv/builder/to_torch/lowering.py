@@ -196,7 +196,11 @@ class _Lowering:
         return name
 
     def _written(self, path: str) -> str:
-        """Return a path of a layer or variable, with the attribute names of the model's code for its names in Keras."""
+        """Return a path in which attribute names of the model's code replace the layer names of Keras.
+
+        Args:
+            path: The path of a layer, or of a variable in it.
+        """
         known = [start for start in self.graph.written if path == start or path.startswith((f"{start}/", f"{start}_"))]
         exact = [start for start in known if path == start or path[len(start)] == "/"] or known
         start = max(exact, key=len, default=None)

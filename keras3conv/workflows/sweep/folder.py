@@ -25,7 +25,7 @@ class Results:
     path: Path
 
     def rows(self) -> tuple[Row, ...]:
-        """Return the results of earlier runs; remove an incomplete last one, left by a killed process, from the file."""
+        """Return the results of earlier runs; an incomplete last line, left by a killed process, is deleted."""
         file = self.path / ROWS
         if not file.exists():
             return ()
@@ -74,9 +74,10 @@ class Results:
     def finish(self, rows: Sequence[Row]) -> None:
         """Rewrite the file of results with one row for each task, in order.
 
+        Results of other tasks, which the sweep no longer has, move to another file.
+
         Args:
-            rows: The results. Those in the file that are of other tasks, which the sweep no longer has, move to another
-                file.
+            rows: The results of all tasks.
         """
         names = {row.name for row in rows}
         former = [row for row in self.rows() if row.name not in names]
