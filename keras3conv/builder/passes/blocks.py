@@ -170,7 +170,8 @@ class _Occurrence:
 def _inner_names(occurrences: Sequence[_Occurrence]) -> list[str]:
     """Return the names that the modules and weights get in the block, in the order of `_Occurrence.keys`.
 
-    A name comes from the source layers if it is then the same in all occurrences, else from the class of the module.
+    A name is that of the source layer without a prefix, if it is the same in all occurrences; else it comes from the
+    class of the module.
 
     Args:
         occurrences: The runs of statements that the block replaces.

@@ -26,10 +26,9 @@ def without_permuted_products(program: Program) -> Program:
 
 
 def _chain(program: Program, steps: dict[str, Step], name: str) -> list[str]:
-    """Return the names of the values from the result of an einsum to the value `name`.
+    """Return the names of the values from the result of an einsum to the value `name`; empty if there is no such einsum.
 
-    Each of them, except the result, is the one before it times or divided by a number, and has no other use. The list
-    is empty if there is no such einsum.
+    Each value after the result is the one before it times or divided by a number, and has no other use.
     """
     found: list[str] = []
     while program.uses[name] == 1 and name in steps:

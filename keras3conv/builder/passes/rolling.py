@@ -240,8 +240,8 @@ class _Turns:
         Values are copied if a statement after the loop needs them.
 
         Args:
-            carried: The value that the first iteration takes, and that the loop overwrites, by the value of the first
-                iteration that takes its place.
+            carried: For each value that an iteration passes to the next one, the value that the first iteration takes
+                instead. The loop overwrites the latter.
 
         Returns:
             The statements and the names; None if the loop would overwrite a value that a later iteration needs

@@ -301,7 +301,7 @@ def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> 
 def _outer_key(program: Program, segment: Segment) -> tuple[object, ...] | None:
     """Return the axis orders of the inputs of a run of statements, and an input axis for each dynamic size in it.
 
-    It is None if a dynamic size is the size of no input axis, so that the run cannot be a function of its inputs.
+    Return None if a dynamic size is the size of no input axis, so that the run cannot be a function of its inputs.
     """
     axes = tuple(size_from(program, segment.given, symbol) for symbol in segment.symbols)
     return None if None in axes else (axes, tuple(program.values[name].order for name in segment.given))

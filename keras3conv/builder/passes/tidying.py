@@ -39,7 +39,7 @@ class _Pair:
     second: Step
 
     def module(self, step: Step) -> Module | None:
-        """Return the submodule if a statement is just its call, and it has no other call; else None."""
+        """Return the submodule that a statement calls; None if the statement does more, or it is called elsewhere."""
         module = called_module(step, self.program)
         return module if module and self.program.module_uses[module.name] == 1 else None
 
@@ -217,10 +217,10 @@ _REDUCTIONS = frozenset({"mean", "sum", "amax", "amin"})
 
 
 def _kept_axes(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
-    """Merge a reduction and an index that adds the reduced axes again into a reduction with `keepdim`.
+    """Merge a reduction and an index that adds the reduced axes again into one reduction with `keepdim`.
 
     Returns:
-        The statement, and no changed submodules; None for other pairs.
+        The merged statement, and an empty dict because no submodule changes; None for other pairs of statements.
     """
     match pair.first.expression, pair.second.expression:
         case (

@@ -76,7 +76,7 @@ class Module:
         spec: The class and the constructor arguments.
         source: The path of the source layer that provides the weights; empty if the submodule has no weights.
         rule: The name of the rule that created the submodule; empty if it has no weights.
-        flattened: The `Value.flattened` of the input.
+        flattened: The shape of the input before it was flattened; see `Value.flattened`.
         trainable: Whether an optimizer updates the parameters.
     """
 

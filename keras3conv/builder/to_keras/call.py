@@ -241,7 +241,7 @@ class Call:
 
     Attributes:
         node: The call in the graph.
-        arguments: The arguments by name; where one is a tensor of the graph, its value, constant or parameter.
+        arguments: The arguments by name; a tensor of the graph is replaced by a value, a constant or a parameter.
     """
 
     def __init__(self, node: Node, arguments: dict[str, Any], writer: Writer) -> None:

@@ -331,7 +331,7 @@ class _Lowering:
     def _rule_layer(
         self, call: LayerCall, rule: Any, specs: Sequence[LayerSpec], place: int, config: Config, spec: LayerSpec
     ) -> str:
-        """Add `spec`, the layer at index `place` in `specs`, record its torch tensors, and return its name."""
+        """Add `spec`, the Keras layer at index `place` in `specs`, record its torch tensors, and return its name."""
         owners = [number for number, one in enumerate(specs) if one.kind == rule.keras]
         owner = next((held.owner or held.path for held in call.tensors.values()), self._path)
         is_owner = place == owners[-1]
