@@ -157,7 +157,7 @@ class Conversion:
         return f"<Conversion of {self.program.name} to {framework}: {len(self.alignment.pairs)} pairs, {verdict}>"
 
     def _repr_html_(self) -> str:
-        """Return the verdict, the code and the certificate, for notebooks."""
+        """Return the outcome of the validation, the code and the certificate as HTML, for notebooks."""
         from keras3conv.report import notebook
 
         name = f"{self.program.name}, as {with_article('PyTorch module' if self.target == 'torch' else 'Keras model')}"

@@ -223,8 +223,8 @@ def _extract_patches(call: Call) -> None:
 def _depth_and_space(call: Call) -> None:
     """Convert `depth_to_space` and `space_to_depth`.
 
-    In the channel axis, torch orders the values by channel and then pixel of a block. Keras does so only for
-    channels-first images; for channels-last images it orders them by pixel and then channel.
+    In the channel axis, torch orders the values by channel and then by pixel in a patch. Keras does so only for
+    channels-first images; for channels-last images it orders them by pixel and then by channel.
     """
     given, block = images(call, call["x"]), int(call["block_size"])
     channels, pixels = fixed(call, given.target_shape[1], "the number of channels"), block * block

@@ -26,7 +26,7 @@ def without_permuted_products(program: Program) -> Program:
 
 
 def _chain(program: Program, steps: dict[str, Step], name: str) -> list[str]:
-    """Return the names of the values from the result of an einsum to the value `name`; empty if there is no such einsum.
+    """Return the names of the values from the result of an einsum to the value `name`; empty without such an einsum.
 
     Each value after the result is the one before it times or divided by a number, and has no other use.
     """
