@@ -25,7 +25,7 @@ CLAIM = (
 
 _BEST = 5
 _PICTURES = 12
-"""Number of samples shown in the report; those with different predictions come first."""
+"""The number of samples shown in the report; those that the two models classify differently come first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,9 @@ class _Scores:
 
 
 def check(subject: Subject) -> Section:
-    """Compare top-1 and top-5 accuracy. Fail if a sample's top-1 classes differ by more than noise explains.
+    """Compare top-1 and top-5 accuracy, and return the section of the certificate.
+
+    The proof fails if the top-1 classes of a sample differ by more than noise explains.
 
     Raises:
         InputError: The labels do not match the inputs or the outputs in number or range.
@@ -97,7 +99,11 @@ def require_fitting(subject: Subject) -> None:
 
 
 def _scored(subject: Subject, labels: Array) -> OutputPair:
-    """Return the first output that has one row of class scores per label."""
+    """Return the first output that has one row of class scores per label, as both models compute it.
+
+    Raises:
+        InputError: There is no such output, or a label is not a class of it.
+    """
     pairs = list(output_pairs(subject.torch_run, subject.keras_run))
     for pair in pairs:
         output = pair.torch_output
@@ -128,7 +134,10 @@ def _limit(subject: Subject, pair: OutputPair) -> float:
 
 
 def _best_classes(scores: Array) -> NDArray[np.int64]:
-    """Return the `_BEST` classes of every sample by descending score; equal scores keep the class order."""
+    """Return the classes with the highest scores of every sample, best first; equal scores keep the class order.
+
+    There are `_BEST` of them.
+    """
     order: NDArray[np.int64] = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :_BEST]
     return order
 
@@ -171,7 +180,15 @@ def _pictures(
     ranks: tuple[NDArray[np.int64], NDArray[np.int64]],
     failed: list[int],
 ) -> tuple[Picture, ...]:
-    """Return thumbnails of samples with the best classes of both models; empty if the inputs are not images."""
+    """Return thumbnails of samples with the best classes of both models; empty if the inputs are not images.
+
+    Args:
+        subject: The models and their inputs.
+        scores: The class scores of both models.
+        labels: The labels of the samples.
+        ranks: For every sample the best classes of torch, and those of Keras.
+        failed: The samples with different predictions, which are shown first.
+    """
     images = _images(subject, len(labels))
     if images is None:
         return ()
@@ -193,7 +210,7 @@ def _pictures(
 
 
 def _images(subject: Subject, samples: int) -> Array | None:
-    """Return the first input that is a batch of images, with channels last; None if there is none."""
+    """Return the first input that is a batch of `samples` images, with channels last; None if there is none."""
     leaves: list[tuple[str, Any]] = list(flatten(subject.required_inputs.keras, lambda value: hasattr(value, "shape")))
     for _, value in leaves:
         array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)

@@ -67,7 +67,7 @@ class _JudgedCall:
 
 
 def check(subject: Subject) -> Section:
-    """Compare all layer outputs, in the whole model and in isolation."""
+    """Compare all layer outputs, in the whole model and in isolation; return the section of the certificate."""
     if subject.skip_reason:
         return Section(name="activations", status="skipped", claim=CLAIM, summary="not run", reason=subject.skip_reason)
     calls = _judged_calls(subject)
@@ -112,7 +112,18 @@ def _judged_calls(subject: Subject) -> list[_JudgedCall]:
 def _judged_by_rounding_of_keras(
     subject: Subject, judged: _JudgedCall, isolated: CallPair, truth: Array | None, rounded: Array | None
 ) -> _JudgedCall:
-    """Judge a call by the noise that torch makes if it rounds as Keras does."""
+    """Judge a failed call again, by a noise floor that also allows the rounding of Keras' algorithm.
+
+    Args:
+        subject: The two models.
+        judged: The call with its judgements so far.
+        isolated: The same call in isolation.
+        truth: The output of torch in float64.
+        rounded: The output of torch in a run that rounds where Keras does.
+
+    Returns:
+        The call with new judgements; unchanged if one of the two outputs is missing.
+    """
     if truth is None or rounded is None or truth.shape != rounded.shape:
         return judged
     least = subject.rounded_floor(rounded, truth)
@@ -122,7 +133,13 @@ def _judged_by_rounding_of_keras(
 
 
 def _outputs_of(subject: Subject, run: Recording, calls: list[CallPair]) -> list[Array | None]:
-    """Return for every call torch's output in another run, in Keras' layout; None for a call without one."""
+    """Return for every call the output of its torch layer in another run, in the layout of Keras.
+
+    Args:
+        subject: The two models.
+        run: The other run of torch.
+        calls: The calls; the entry is None for a call that the other run or Keras does not have.
+    """
     used: dict[str, int] = {}
     truths: list[Array | None] = []
     for call in calls:
@@ -137,7 +154,10 @@ def _outputs_of(subject: Subject, run: Recording, calls: list[CallPair]) -> list
 
 
 def _floor(call: CallPair, truth: Array | None) -> float | None:
-    """Return the noise of torch's output of a call; None if there is nothing to compare."""
+    """Return the noise of torch's output of a call, measured against its float64 output `truth`.
+
+    It is None if there is nothing to compare.
+    """
     if call.mismatch or truth is None or call.torch_output is None:
         return None
     return noise_floor(call.torch_output, call.in_same_layout(truth))
@@ -146,7 +166,15 @@ def _floor(call: CallPair, truth: Array | None) -> float | None:
 def _judge(
     subject: Subject, call: CallPair, truth: Array | None, floor: float | None, least: float = 0.0
 ) -> Judgement | None:
-    """Judge a call by the noise of the same call in the whole model, at least `least`; None without two outputs."""
+    """Judge the difference of the two outputs of a call; None if one of them is missing.
+
+    Args:
+        subject: The two models.
+        call: The call, in the whole models or in isolation.
+        truth: The output of torch in float64.
+        floor: The noise of the call in the whole models; None to measure it from this call.
+        least: The smallest noise floor to judge by.
+    """
     if call.mismatch or truth is None or call.torch_output is None or call.keras_output is None:
         return None
     floor = _floor(call, truth) if floor is None else floor  # the call matches in isolation only

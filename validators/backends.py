@@ -27,7 +27,10 @@ CLAIM = (
 
 @dataclass(frozen=True, kw_only=True)
 class _Row:
-    """The comparison of one output of two runs; `judgement` is None if they cannot be compared, `note` says why."""
+    """The comparison of one output of two runs, `first` and `second`.
+
+    If they cannot be compared, `judgement` is None, and `note` says why.
+    """
 
     first: str
     second: str
@@ -41,7 +44,11 @@ class _Row:
 
 
 def check(subject: Subject) -> Section:
-    """Run the saved model under every requested backend; compare each run with torch and with the other backends."""
+    """Run the saved model under every requested backend; compare each run with torch and with the other backends.
+
+    Returns:
+        The section of the certificate.
+    """
     if subject.skip_reason:
         return _skipped(subject.skip_reason)
     requested = subject.options.backends
@@ -78,7 +85,11 @@ def check(subject: Subject) -> Section:
 
 
 def _joined_reasons(reasons: Mapping[str, str]) -> str:
-    """Join the reasons in one line; backends with the same reason are listed together."""
+    """Join the reasons why backends were not run in one line, with the backends that share a reason before it.
+
+    Args:
+        reasons: The reason of each such backend.
+    """
     by_reason: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         by_reason.setdefault(reason, []).append(name)
@@ -95,7 +106,12 @@ def _summary(rows: list[_Row], finished: Mapping[str, Recording]) -> str:
 
 
 def _rows(subject: Subject, finished: Mapping[str, Recording]) -> Iterator[_Row]:
-    """Compare torch with every backend, then the backends pairwise."""
+    """Yield the comparisons of torch with every backend, then those of the backends with each other.
+
+    Args:
+        subject: The two models.
+        finished: The runs by backend.
+    """
     torch_run = Recording(outputs=subject.torch_run.outputs)
     for name, run in finished.items():
         for pair in output_pairs(torch_run, run):
@@ -111,7 +127,14 @@ def _rows(subject: Subject, finished: Mapping[str, Recording]) -> Iterator[_Row]
 def _compare_backends(
     subject: Subject, first: tuple[str, Recording], second: tuple[str, Recording], output: str
 ) -> _Row:
-    """Compare one output of two backends; the limit is torch's noise floor, the rounding error of its float32 run."""
+    """Compare one output of two backends; the limit is torch's noise floor, the rounding error of its float32 run.
+
+    Args:
+        subject: The two models.
+        first: The name of a backend, and its run.
+        second: The name of the other backend, and its run.
+        output: The name of the output in the Keras model.
+    """
     first_output, second_output = first[1].outputs[output], second[1].outputs[output]
     names = {"first": first[0], "second": second[0], "output": output or "0"}
     if first_output.shape != second_output.shape:
@@ -130,7 +153,15 @@ def _compare_backends(
 
 
 def _judge(subject: Subject, actual: Array, source: Array, name: str, run: Recording) -> Judgement:
-    """Judge an output of a backend against torch's float64 output, converted to the layout of that backend."""
+    """Judge the difference of an output between a backend and another run by torch's noise floor.
+
+    Args:
+        subject: The two models.
+        actual: The output of the backend.
+        source: The output of the other run.
+        name: The name of the output.
+        run: The run of the backend, into whose layout torch's float64 output is converted.
+    """
     truths = {pair.name: pair.torch_output for pair in output_pairs(subject.torch_truth, run)}
     return judge(actual, source, truths.get(name), subject.options.tolerance)
 

@@ -19,11 +19,11 @@ CLAIM = (
 )
 
 _UNITS = 2.0
-"""The rounding noise allowed for the other software, in units in the last place; its sums may have another order."""
+"""The rounding noise allowed for the other software, in units in the last place; it may add in another order."""
 
 
 def check(subject: Subject) -> Section:
-    """Compare the outputs of both models with the golden outputs, which other software computed."""
+    """Compare the outputs of both models with golden outputs; return the section of the certificate."""
     if subject.skip_reason:
         return Section(name=NAME, status="skipped", claim=CLAIM, summary="not run", reason=subject.skip_reason)
     pairs = list(output_pairs(subject.torch_run, subject.keras_run))
@@ -64,7 +64,12 @@ def _writer(subject: Subject) -> str:
 
 
 def _expected_by_output(expected: Mapping[str, Array], pairs: list[OutputPair]) -> dict[str, Array]:
-    """Return the golden outputs by the names of the models' outputs; match them in order if the names differ."""
+    """Return the golden outputs by the names of the models' outputs; if their names differ, they are matched in order.
+
+    Args:
+        expected: The golden outputs by their own names.
+        pairs: The outputs of both models.
+    """
     if {pair.keys[1] for pair in pairs} == set(expected):
         return {pair.name: expected[pair.keys[1]] for pair in pairs}
     if len(expected) != len(pairs):
@@ -73,7 +78,16 @@ def _expected_by_output(expected: Mapping[str, Array], pairs: list[OutputPair]) 
 
 
 def _judgement(subject: Subject, pair: OutputPair, output: Array, golden: Array) -> Judgement | None:
-    """Judge the output of one side by the noise of both sides; return None if the shapes differ."""
+    """Judge the difference between an output of one side and a golden output; None if their shapes differ.
+
+    The limit is the larger of the noises of the two sides.
+
+    Args:
+        subject: The two models.
+        pair: The output as both sides compute it.
+        output: The output of the side.
+        golden: The golden output.
+    """
     if output.shape != golden.shape or pair.mismatch:
         return None
     found = judge(output, golden, None, subject.options.tolerance)

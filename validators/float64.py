@@ -34,12 +34,12 @@ OTHER_CLAIM = (
 
 @dataclass(frozen=True, kw_only=True)
 class _JudgedCall:
-    """A layer call with its difference.
+    """A layer call with the difference between torch and Keras.
 
     Attributes:
         call: The call on both sides.
         diff: The difference of the outputs; None if they cannot be compared.
-        note: The reason why the call is not judged; empty if it is judged.
+        note: The reason why the difference does not count as a failure; empty if it is judged.
     """
 
     call: CallPair
@@ -58,6 +58,9 @@ def check(subject: Subject) -> Section:
     that is added to a variance. In an epsilon of 1e-12 it finds a relative change of 1e-3. It does not find a change in
     a number that has no effect in the runs (the lower limit of a norm, if every vector is longer), or in an epsilon
     that is added to a variance that is never small.
+
+    Returns:
+        The section of the certificate.
     """
     if subject.skip_reason:
         return Section(name="float64", status="skipped", claim=CLAIM, summary="not run", reason=subject.skip_reason)
@@ -80,14 +83,25 @@ def check(subject: Subject) -> Section:
 
 
 def _differs(variant: Variant, original: Subject) -> bool:
-    """Return whether the models differ in a run; no cause is searched."""
+    """Return whether the models differ in a further run, without a search for the cause.
+
+    Args:
+        variant: The run.
+        original: The models with their original inputs.
+    """
     if variant.subject is None:
         return False
     return _judged(variant.subject, variant, original, NearbyRun(variant.subject), constants=True).status == "failed"
 
 
 def _judge_variant(section: Section, variant: Variant, original: Subject) -> Section:
-    """Judge one of the further runs, and add its result to the section."""
+    """Judge a further run, and return the section with its result added, or the section of this run if it failed.
+
+    Args:
+        section: The section of the certificate so far.
+        variant: The run.
+        original: The models with their original inputs.
+    """
     if variant.subject is None:
         return replace(section, summary=f"{section.summary}; not run {variant.name}: {variant.reason}")
     other = _judge(variant.subject, variant, original)
@@ -100,11 +114,11 @@ def _judge_variant(section: Section, variant: Variant, original: Subject) -> Sec
 
 
 def _judge(subject: Subject, variant: Variant, original: Subject) -> Section:
-    """Judge one run of both models.
+    """Judge one run of both models; return the section of the certificate for this run.
 
     Args:
         subject: The models in this run.
-        variant: What differs in this run from that of the original inputs.
+        variant: What distinguishes this run from the run with the original inputs.
         original: The models with their original inputs.
     """
     nearby = NearbyRun(subject)
@@ -114,7 +128,15 @@ def _judge(subject: Subject, variant: Variant, original: Subject) -> Section:
 
 
 def _judged(subject: Subject, variant: Variant, original: Subject, nearby: NearbyRun, *, constants: bool) -> Section:
-    """Judge one run; with `constants`, accept differences as small as the rounding of constants to float32."""
+    """Judge one run of both models; return the section of the certificate for this run.
+
+    Args:
+        subject: The models in this run.
+        variant: What distinguishes this run from the run with the original inputs.
+        original: The models with their original inputs.
+        nearby: The same models with slightly changed arguments.
+        constants: Whether differences as small as the rounding of constants to float32 are accepted.
+    """
     variation = f", {variant.name}" if variant.name else ""
     calls = _judged_calls(subject, variant, original, nearby, constants=constants)
     failed = [index for index, judged in enumerate(calls) if judged.failed]
@@ -171,7 +193,13 @@ def _diff(call: CallPair, variant: Variant) -> Diff:
 
 
 def _compare(actual: Array, expected: Array, variant: Variant) -> Diff:
-    """Return the difference; in runs where overflow is expected, values that overflow on both sides are ignored."""
+    """Return the difference of two arrays; in runs with overflow, elements that overflow in both are ignored.
+
+    Args:
+        actual: The output of Keras.
+        expected: The output of torch.
+        variant: The run, which tells whether overflow is expected.
+    """
     diff = compare(actual, expected)
     return replace(diff, nonfinite=0) if variant.may_overflow and isfinite(diff.max_abs) else diff
 
@@ -185,7 +213,13 @@ def _may_be_rounding(diff: Diff | None) -> bool:
 
 
 def _summary(calls: Sequence[_JudgedCall], worst_output: float, variation: str) -> str:
-    """Return the largest errors in words; briefly for a further run (`variation`), after those of the first run."""
+    """Return the largest errors in words.
+
+    Args:
+        calls: The layer calls of the run.
+        worst_output: The largest error of an output.
+        variation: The name of a further run, which gets fewer words; empty for the first run.
+    """
     judged = [call for call in calls if not call.note]
     worst_layer = max((call.diff.max_rel for call in judged if call.diff), default=0.0)
     parts = [f"outputs agree to {worst_output:.2g}", f"{count(len(judged), 'layer call')} to {worst_layer:.2g}"]
@@ -222,10 +256,10 @@ def _judge_outputs(
 
     Args:
         subject: The models in this run.
-        variant: What differs in this run from that of the original inputs.
+        variant: What distinguishes this run from the run with the original inputs.
         nearby: The same models with slightly changed arguments.
-        search: Search the cause of a difference.
-        constants: Accept differences as small as the rounding of constants to float32.
+        search: Whether to search for the cause of a difference.
+        constants: Whether differences as small as the rounding of constants to float32 are accepted.
     """
     rows: list[tuple[str, str, float | None, str]] = []
     problems = []

@@ -44,8 +44,9 @@ CLAIM = (
 )
 
 SMALLEST = 1e-14
-"""Rounding error of a gradient that is zero because terms cancel (the key bias of an attention, a bias before a batch
-normalisation), relative to the largest gradient of all tensors."""
+"""The largest rounding error of a gradient that is zero because terms cancel, relative to the largest gradient of all
+tensors. Examples are the key bias of an attention, and a bias before a batch normalisation.
+"""
 
 
 _PROBLEMS_SHOWN = 20
@@ -73,7 +74,7 @@ class _Comparison:
 
 
 def check(subject: Subject) -> Section:
-    """Compare the gradients of every tensor in the plan, then those of one step in training mode."""
+    """Return the section that compares the gradients of every tensor in the plan, then those in training mode."""
     if subject.skip_reason:
         return _skipped(subject.skip_reason)
     loss_weights = _loss_weights(subject)
@@ -120,7 +121,7 @@ def check(subject: Subject) -> Section:
 
 
 def _without_rounded_constants(subject: Subject, comparison: _Comparison) -> _Comparison:
-    """Return the comparison, marked as passed if its error is as small as the rounding of a constant to float32."""
+    """Return a comparison as passed if its error is as small as the rounding of a constant to float32."""
     is_rounded = not comparison.passed and may_be_rounded(subject, comparison.error)
     return replace(comparison, passed=True, explanation=None) if is_rounded else comparison
 
@@ -143,7 +144,7 @@ def _facts(norms: tuple[BatchNorm, ...], comparisons: list[_Comparison], *, stri
 
 
 def _unlike(pair: Pair, in_torch: bool, in_keras: bool) -> Problem:
-    """Return the problem of a batch normalisation that takes the batch's statistics in training on one side only."""
+    """Return the problem of a batch normalisation that in training uses the batch's statistics on one side only."""
     taken, kept = ("torch", "Keras") if in_torch else ("Keras", "torch")
     fact = f"in training mode {taken} normalises with the statistics of the batch, {kept} with its moving statistics"
     name = pair.keras.rpartition("/")[2]
@@ -158,7 +159,10 @@ def _statistics(statistics: Mapping[str, tuple[Pair, bool, bool]], unlike: list[
 
 
 def _untried(subject: Subject, frozen: Collection[str]) -> dict[str, str]:
-    """Return the batch normalisations whose behaviour in training is not compared, each with the reason."""
+    """Return the report fact that lists the batch normalisations without a step in training mode, with the reasons.
+
+    Those in `frozen`, a list of torch paths, are not listed.
+    """
     listed = [f"{', '.join(paths)} ({reason})" for reason, paths in untried(subject, frozen).items()]
     return {"not tried in training mode": "; ".join(listed)} if listed else {}
 
@@ -171,7 +175,7 @@ def _untrained(subject: Subject) -> dict[str, str]:
 
 
 def _loss_weights(subject: Subject) -> tuple[dict[str, Array], dict[str, Array]] | str:
-    """Return the weight of every output element in the loss, for torch and Keras; or why there can be no loss."""
+    """Return the weights of all output elements in the loss, for torch and Keras; or why there can be no loss."""
     generator = np.random.default_rng(SEED)
     torch: dict[str, Array] = {}
     keras: dict[str, Array] = {}
@@ -191,7 +195,13 @@ def _loss_weights(subject: Subject) -> tuple[dict[str, Array], dict[str, Array]]
 def _compare_gradients(
     subject: Subject, loss_weights: tuple[dict[str, Array], dict[str, Array]], norms: tuple[BatchNorm, ...]
 ) -> Iterator[_Comparison]:
-    """Run a backward pass on both sides, with these batch normalisations in training mode; compare the gradients."""
+    """Run a backward pass on both sides, and yield the comparisons of the gradients.
+
+    Args:
+        subject: The two models.
+        loss_weights: The weight of every output element in the loss, for torch and for Keras.
+        norms: The batch normalisations that run in training mode; their moving statistics are compared, too.
+    """
     quantity = "gradient in training mode" if norms else "gradient"
     mappings = [(pair, mapping) for pair in subject.plan.pairs for mapping in pair.weights]
     trained = [entry for entry in mappings if _is_trained(subject, entry[1])]
@@ -257,7 +267,7 @@ def _keras_backward(
 def _tied_gradients(
     subject: Subject, mappings: list[WeightMapping], torch: Mapping[str, Array], keras: Mapping[str, Array]
 ) -> dict[str, Array]:
-    """Return Keras' gradients of tensors that are tied in torch and separate variables in Keras, by torch path.
+    """Return the gradients of Keras for tensors that are tied in torch but separate variables in Keras, by torch path.
 
     The gradient of a tied tensor is the sum of the gradients of the separate variables.
     """
@@ -278,10 +288,10 @@ def _tied_gradients(
 def _mapped_gradients(
     mapping: WeightMapping, torch: Mapping[str, Array], keras: Mapping[str, Array]
 ) -> Iterator[tuple[str, Array, Array]]:
-    """Yield paths, torch's gradient, and Keras' gradient in torch's layout.
+    """Yield the torch paths of a mapping, the gradient in torch, and the gradient in Keras in torch's layout.
 
-    A transform that only permutes elements permutes their gradients in the same way. For any other transform the two
-    sides are compared by the directional derivative of the loss along a random direction, which a transform preserves.
+    A transform that only permutes elements permutes their gradients in the same way. For any other transform the
+    directional derivative of the loss along a random direction is yielded instead, which a transform preserves.
     """
     torch_gradients = tuple(torch[path] for path in mapping.torch)
     keras_gradients = tuple(keras[path] for path in mapping.keras)
@@ -300,7 +310,7 @@ def _mapped_gradients(
 
 @lru_cache(maxsize=1024)
 def _is_permutation(transform: Transform, shapes: tuple[Shape, ...]) -> bool:
-    """Return whether a transform only permutes the elements of arrays of these shapes, tested on numbered elements."""
+    """Return whether a transform only permutes the elements of arrays of these shapes, tried on arange arrays."""
     numbered, start = [], 1
     for shape in shapes:
         size = math.prod(shape)
@@ -323,7 +333,10 @@ def _directional_derivative(gradients: Arrays, steps: Arrays) -> Array:
 
 
 def _compare_statistics(subject: Subject, norm: BatchNorm, torch: Backward, keras: Backward) -> Iterator[_Comparison]:
-    """Compare the moving statistics after the step; in torch's variance the factor N/(N-1) is removed."""
+    """Yield the comparisons of the moving statistics of a batch normalisation after a training step on both sides.
+
+    The factor N/(N-1) in torch's variance is removed.
+    """
     for mapping in norm.pair.weights:
         if any(path in subject.parameters or path not in torch.states for path in mapping.torch):
             continue
@@ -349,7 +362,7 @@ def _compare(pair: Pair, quantity: str, arrays: tuple[Array, Array], largest: fl
         pair: The pair of layers.
         quantity: The name of the compared arrays in the report, such as "gradient of kernel".
         arrays: The array of Keras and that of torch, in the layout of Keras.
-        largest: The largest gradient of the whole model: much smaller differences are rounding.
+        largest: The largest gradient of the whole model: a difference that is much smaller than it is rounding.
     """
     actual, expected = arrays
     comparison = _Comparison(torch=pair.torch, keras=pair.keras, quantity=quantity, error=np.inf, passed=False)

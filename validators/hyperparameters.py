@@ -1,9 +1,10 @@
 """Compare every hyper-parameter of every layer pair.
 
-Two layers may differ in a field because of a neighbouring layer, such as a separate padding layer in Keras. So a field
-that differs is judged by the outputs of the layers. The neighbours compensate it if the Keras layer, on the inputs that
-torch recorded, returns torch's outputs in float64. A field that matters only in training has no effect on the outputs.
-To find such a field, the torch layer is run again with the value of the Keras side.
+Two layers may differ in a field (a hyper-parameter) because of a neighbouring layer, such as a separate padding layer
+in Keras. So a field that differs is judged by the outputs of the layers. The neighbours compensate the difference if
+the Keras layer, on the inputs that torch recorded, returns torch's outputs in float64. A field that matters only in
+training has no effect on the outputs. To find such a field, the torch layer is run again with the value of the Keras
+side.
 """
 
 from collections import Counter
@@ -40,7 +41,11 @@ class _JudgedField:
 
 
 def check(subject: Subject) -> Section:
-    """Judge every hyper-parameter (field) that the rules of the layer pairs compare."""
+    """Judge every hyper-parameter (field) that the rules of the layer pairs compare.
+
+    Returns:
+        The section of the certificate.
+    """
     fields = [] if subject.skip_reason else list(_judged_fields(subject))
     if not fields:
         reason = subject.skip_reason or "no layer pair has a configuration on both sides"
@@ -82,12 +87,12 @@ def _judged_fields(subject: Subject) -> Iterator[_JudgedField]:
 
 
 def _judged_difference(subject: Subject, field: FieldPair, agreement: dict[tuple[str, str], bool]) -> _JudgedField:
-    """Judge a field that differs.
+    """Return the verdict on a field that has different values on the two sides.
 
     Args:
         subject: The two models.
         field: The field on both sides.
-        agreement: Whether the layers of a pair compute the same function, by their two paths.
+        agreement: Whether the two layers of a pair compute the same function, by their paths.
     """
     if (field.torch, field.keras) not in agreement:
         return _JudgedField(field=field, verdict="not judged", note="the layers do not run")
@@ -104,7 +109,11 @@ def _judged_difference(subject: Subject, field: FieldPair, agreement: dict[tuple
 
 
 def _agreement(subject: Subject) -> dict[tuple[str, str], bool]:
-    """Return for every pair that runs whether the Keras layer, on torch's inputs, returns torch's float64 outputs."""
+    """Return, for every pair of layers that runs, whether its layers compute the same function, by their paths.
+
+    They do if the Keras layer, on torch's inputs, returns torch's outputs in float64, or if neighbours compensate the
+    difference.
+    """
     agreement: dict[tuple[str, str], bool] = {}
     whole = list(call_pairs(subject, subject.torch_probe, subject.keras_probe))
     if would_agree_in_isolation(whole):
@@ -119,10 +128,10 @@ def _agreement(subject: Subject) -> dict[tuple[str, str], bool]:
 
 
 def _effect(subject: Subject, field: FieldPair) -> Literal["visible", "hidden", "none"]:
-    """Return the effect on the torch layer's output when the field gets the value of the Keras side.
+    """Return the effect on the torch layer's output when a field gets the value of the Keras side.
 
     "hidden": the effect is within rounding (an epsilon that is added to a large variance). "none": the output does not
-    change even at small inputs. "visible": any other effect, also that the layer raises with this value.
+    change even at small inputs. "visible": any other effect; also if the layer raises with this value.
     """
     if not field.torch_field or field.in_torch is None:
         return "visible"
@@ -135,11 +144,19 @@ def _effect(subject: Subject, field: FieldPair) -> Literal["visible", "hidden", 
 
 
 _SMALL = 2.0**-40
-"""Factor on the inputs of a layer; the values become so small that the effect of an epsilon is visible."""
+"""The factor on the inputs of a layer that makes its values so small that the effect of an epsilon is visible."""
 
 
 def _change(subject: Subject, field: FieldPair, inputs: Arrays) -> float:
-    """Return the relative change of the output with the value of the Keras side; infinite if the layer cannot run."""
+    """Return how much the output of the torch layer changes, relatively, when a field gets the value of the Keras side.
+
+    It is infinite if the layer cannot run with this value.
+
+    Args:
+        subject: The two models.
+        field: The field.
+        inputs: The inputs of the layer.
+    """
     from keras3conv.frameworks.torch import replay as torch_experiment
 
     run = partial(torch_experiment.run_with, subject.torch, field.torch)
@@ -154,7 +171,7 @@ def _change(subject: Subject, field: FieldPair, inputs: Arrays) -> float:
 
 
 def _training_facts(fields: list[_JudgedField]) -> dict[str, str]:
-    """Return a report fact that lists the fields that matter only in training and differ, with their values."""
+    """Return the report fact that lists the different fields which matter only in training, with both values."""
     differing: Counter[str] = Counter()
     for judged in fields:
         if judged.verdict == "training only":
@@ -205,7 +222,7 @@ def _table(fields: list[_JudgedField], failed: list[int]) -> Table:
 
 
 def _show(value: object) -> str:
-    """Format a value for a report; floats have twelve digits, which hide rounding."""
+    """Return a value as text for a report; floats have twelve digits, so that rounding is not shown."""
     if isinstance(value, float):
         return f"{value:.12g}"
     if isinstance(value, tuple | list):

@@ -16,11 +16,14 @@ _REQUESTED_BY = {
     "accuracy": "labels=labels",
     "expected": 'expected="outputs.npz"',
 }
-"""Arguments of `validate` that request the optional proofs, by name of the proof."""
+"""For each optional proof, the argument of `validate` that requests it."""
 
 
 def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
-    """Return the functions of the requested proofs, by name, in the certificate's order; by default the standard ones.
+    """Return the requested proofs as functions with their names, in the order of the certificate.
+
+    Args:
+        options: The options of `validate`; None for the proofs that run by default.
 
     Raises:
         InputError: The options name an unknown proof, or an optional proof whose argument is missing.

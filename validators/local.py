@@ -1,7 +1,7 @@
 """Prove layer pairs one at a time: build the two layers of a pair alone, run a proof on them, and drop them.
 
-So a model can be proven that does not fit in memory together with its copy in float64. Such a proof is local: it says
-that the layers compute the same, not that the code between them does.
+So a model can be proven whose float64 copy does not fit in memory beside it. Such a proof is local: it says that the
+layers compute the same, not that the code between them does.
 """
 
 import gc
@@ -22,11 +22,12 @@ PROOFS = ("hyperparameters", "float64", "outputs")
 LOCAL = "Local, each pair of layers alone and not the whole models: "
 
 REASON = "local=True: the models are not run as a whole"
-"""The reason why the other proofs are skipped."""
+"""The reason in the certificate why the other proofs are skipped."""
 
 KEPT = 16 << 20
-"""The bytes of tensors that may wait for the garbage collector: models are circles of references, which it alone frees,
-and it takes longer than the proof of a small pair."""
+"""The bytes of dropped tensors after which the garbage collector runs. It alone frees models, whose objects refer to
+each other in circles, but it takes longer than the proof of a small pair, so it does not run after every pair.
+"""
 
 ACTIVATION = "its activation, which is beside the layer in torch"
 
@@ -34,11 +35,11 @@ Check = Callable[[Subject], Section]
 
 
 def one_pair_at_a_time(name: str, check: Check) -> Check:
-    """Return a judge that runs another judge on every pair of layers alone.
+    """Return the local form of a proof: a function that runs the proof on every pair of layers alone.
 
     Args:
         name: The name of the proof.
-        check: The judge of two whole models.
+        check: The function that runs the proof on two whole models.
     """
 
     def judge(subject: Subject) -> Section:
@@ -63,12 +64,12 @@ def one_pair_at_a_time(name: str, check: Check) -> Check:
 
 
 def _together(name: str, found: list[tuple[Pair, Section | str]], beside: list[Pair]) -> Section:
-    """Return one section for the results of all pairs.
+    """Return one section of the certificate for the results of all pairs.
 
     Args:
         name: The name of the proof.
         found: The pairs, each with its section, or with the reason why it was not run.
-        beside: The pairs whose activation was left out.
+        beside: The pairs whose activation functions the proof left out.
     """
     judged = [(pair, section) for pair, section in found if isinstance(section, Section)]
     left_out = [(pair, reason) for pair, reason in found if isinstance(reason, str)]
@@ -94,7 +95,14 @@ def _together(name: str, found: list[tuple[Pair, Section | str]], beside: list[P
 
 
 def _facts(judged: Iterable[tuple[Pair, Section]], left_out: Iterable[tuple[Pair, str]]) -> dict[str, str]:
-    """Return the facts with the layers that they are true of, without those about the runs of every layer."""
+    """Return the facts in the sections of all pairs, each with the layers for which it is true.
+
+    Facts about the run itself, which every section has, are left out.
+
+    Args:
+        judged: The pairs with their sections.
+        left_out: The pairs that were not proven, each with the reason.
+    """
     texts: dict[str, dict[str, list[str]]] = {"not proven alone": {}}
     for pair, reason in left_out:
         texts["not proven alone"].setdefault(reason, []).append(pair.torch)
@@ -110,7 +118,10 @@ def _facts(judged: Iterable[tuple[Pair, Section]], left_out: Iterable[tuple[Pair
 
 
 def _problems(pair: Pair, section: Section) -> list[Problem]:
-    """Return the problems of a pair: those of its layers, or else those of the output of the last layer."""
+    """Return the problems in the section of a pair that name its layers.
+
+    If none does, return all of them under the names of the pair.
+    """
     own = [problem for problem in section.problems if problem.torch in pair.torch_layers]
     return own or [replace(problem, torch=pair.torch, keras=pair.keras) for problem in section.problems]
 

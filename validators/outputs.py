@@ -25,7 +25,11 @@ CLAIM = (
 
 
 def check(subject: Subject) -> Section:
-    """Compare the outputs of the whole models, and check that each returns the same when it is called again."""
+    """Compare the outputs of the whole models, and check that each model returns the same when it is called again.
+
+    Returns:
+        The section of the certificate.
+    """
     if subject.skip_reason:
         return Section(name="outputs", status="skipped", claim=CLAIM, summary="not run", reason=subject.skip_reason)
     rows: list[tuple[str, str, float | None, float | None, float | None, str]] = []
@@ -66,14 +70,17 @@ def _problem(subject: Subject, pair: OutputPair, judgement: Judgement) -> Proble
 
 
 def _sample(subject: Subject) -> Sample | None:
-    """Return the samples that measure the noise floor; None if another proof runs the whole batch in float64 anyway."""
+    """Return the few samples whose float64 run measures the noise floor.
+
+    It is None if the whole batch runs in float64 anyway, for another proof, or if the user gave a tolerance.
+    """
     if subject.records_layers or subject.options.tolerance is not None:
         return None
     return subject.torch_sample
 
 
 def _judge(subject: Subject, pair: OutputPair) -> Judgement:
-    """Judge an output by the noise of a few samples; if it fails, judge it by the noise of the whole batch."""
+    """Judge the difference of an output by the noise of a few samples, and if it fails by that of the whole batch."""
     tolerance = subject.options.tolerance
     sample = _sample(subject)
     if sample is not None and pair.keys[0] in sample.floors:
@@ -90,17 +97,24 @@ def _judge(subject: Subject, pair: OutputPair) -> Judgement:
 
 
 def _judge_by_rounding_of_keras(subject: Subject, pair: OutputPair, truth: Array) -> Judgement:
-    """Judge an output by the noise that torch makes if it rounds as Keras does."""
+    """Judge the difference of an output by a noise floor that also allows the rounding of Keras' algorithm.
+
+    Args:
+        subject: The two models.
+        pair: The output as both sides compute it.
+        truth: The output of torch in float64.
+    """
     rounded = {other.name: other.torch_output for other in output_pairs(subject.torch_rounded, subject.keras_run)}
     least = subject.rounded_floor(rounded[pair.name], truth)
     return judge(pair.keras_output, pair.torch_output, truth, least=least)
 
 
 def _randomness(subject: Subject, *, is_different: bool) -> Iterator[Problem]:
-    """Yield a problem for every model that is random; call the models a second time only if they may be.
+    """Yield a problem for every model that is random; the models are called a second time only if they may be random.
 
-    Two models that draw numbers, or count their calls, do not agree to float64 rounding. Where layers are not compared,
-    there may be no float64 run of both, and randomness below a suspicious noise is noise.
+    Two models that draw numbers, or count their calls, do not agree to float64 rounding. If layers are not compared,
+    both models may not have run in float64; then a randomness that is smaller than a suspicious noise is taken for
+    noise.
 
     Args:
         subject: The models.

@@ -13,7 +13,11 @@ CLAIM = "After the transforms the weights of both models are bit-identical, in b
 
 
 def check(subject: Subject) -> Section:
-    """Transform every tensor of the plan from torch to Keras and from Keras to torch, and compare the bytes."""
+    """Transform every tensor of the plan from torch to Keras and from Keras to torch, and compare the bytes.
+
+    Returns:
+        The section of the certificate.
+    """
     problems: list[Problem] = []
     lossy: list[tuple[str, str]] = []
     nonfinite: list[str] = []
@@ -70,7 +74,7 @@ def _computed_weights(subject: Subject) -> tuple[tuple[str, str], ...]:
 
 
 def _difference(mapping: WeightMapping, torch: tuple[Array, ...], keras: tuple[Array, ...]) -> str:
-    """Return how the torch and Keras weights of a mapping differ after its transform, in words; empty if equal."""
+    """Return in words how the Keras weights of a mapping differ from the transformed torch weights; empty if equal."""
     from_torch = mapping.transform(torch)
     for path, expected, actual in zip(mapping.keras, from_torch, keras, strict=True):
         if not _same_bits(expected, actual):

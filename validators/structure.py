@@ -14,7 +14,11 @@ CLAIM = "The plan maps every tensor of both models exactly once, to tensors of f
 
 
 def check(subject: Subject) -> Section:
-    """Check that the plan (pairs of torch tensors and Keras variables) fits both models and leaves no tensor out."""
+    """Check that the plan (pairs of torch tensors and Keras variables) fits both models and leaves no tensor out.
+
+    Returns:
+        The section of the certificate.
+    """
     plan = subject.plan
     model_differences = _model_differences(subject)
     problems = (*model_differences, *plan.problems())
@@ -47,13 +51,13 @@ def check(subject: Subject) -> Section:
 
 
 def _model_differences(subject: Subject) -> tuple[Problem, ...]:
-    """Return the differences between these models and the models for which the plan was made."""
+    """Return a problem for each difference between the two models and the models for which the plan was made."""
     torch, keras = subject.outlines
     return (*differences(subject.plan.torch, torch), *differences(subject.plan.keras, keras))
 
 
 def _dtypes(subject: Subject) -> str:
-    """Return the pairs of dtypes that differ between the two sides, each with the number of its mappings, in words."""
+    """Return in words which dtypes of torch become other dtypes in Keras, each with the number of its mappings."""
     torch, keras = map(tensors_by_path, subject.outlines)
     changes = Counter(
         (torch[mapping.torch[0]].dtype, keras[mapping.keras[0]].dtype)

@@ -29,7 +29,7 @@ _FILES = frozenset(
     {"model.py", "metadata.json", "report.html", "report.json", "weights.safetensors", "model.keras"}
     | {"model.weights.h5", "constants.npz", "README.md", "__pycache__"}
 )
-"""The names of the files in a folder of a conversion: what `save` writes, a model card, and what Python adds."""
+"""The names of the files that a folder of a conversion may have: those of `save`, a model card, and Python's cache."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -47,7 +47,7 @@ class Conversion:
         inputs: The inputs of the new model in the validation.
         target: The framework of the new model.
         constants: The arrays of `constants.npz`, which `model.py` of a Keras model reads.
-        transfer: The function that `to_keras` calls.
+        transfer: The function that writes weights to the source model; `to_keras` calls it.
     """
 
     model: Any = field(repr=False)
@@ -63,13 +63,13 @@ class Conversion:
 
     @property
     def plan(self) -> Alignment:
-        """The plan (`alignment`), by the name of the argument of `transfer` and `validate`."""
+        """The same plan as `alignment`, under the name that it has as an argument of `transfer` and `validate`."""
         return self.alignment
 
     def save(self, folder: str | PathLike[str], *, overwrite: bool = False) -> tuple[WrittenFile, ...]:
         """Write `model.py`, the weights, `metadata.json` and the report, as HTML and as JSON: all files or none.
 
-        The weights of a torch module are `weights.safetensors`. A process needs only torch and safetensors:
+        The weights of a torch module are `weights.safetensors`. Code that loads them needs only torch and safetensors:
 
             from model import Model
             from safetensors.torch import load_file
@@ -77,8 +77,9 @@ class Conversion:
             model = Model()
             model.load_state_dict(load_file("weights.safetensors"))
 
-        Those of a Keras model are `model.weights.h5`, beside `model.keras`, which holds all of it, and `constants.npz`
-        where the code reads large constants. A process needs only Keras:
+        The weights of a Keras model are `model.weights.h5`. Beside this file are `model.keras`, which holds the
+        architecture and the weights, and `constants.npz`, if `model.py` reads large constants. Code that loads the
+        weights needs only Keras:
 
             from model import build_model
 
@@ -88,6 +89,9 @@ class Conversion:
         Args:
             folder: The folder; its parent must exist.
             overwrite: Whether to replace the folder of an earlier conversion. A folder with other files is refused.
+
+        Returns:
+            The written files, with their sizes and checksums.
 
         Raises:
             FileError: The folder exists, or cannot be written; an existing folder is unchanged.
@@ -153,7 +157,7 @@ class Conversion:
         return f"<Conversion of {self.program.name} to {framework}: {len(self.alignment.pairs)} pairs, {verdict}>"
 
     def _repr_html_(self) -> str:
-        """Return the verdict, the code and the certificate, for notebooks."""
+        """Return the outcome of the validation, the code and the certificate as HTML, for notebooks."""
         from keras3conv.report import notebook
 
         name = f"{self.program.name}, as {with_article('PyTorch module' if self.target == 'torch' else 'Keras model')}"
@@ -217,7 +221,11 @@ def _metadata(conversion: Conversion, digests: dict[str, str]) -> dict[str, Any]
 
 
 def _trainable(conversion: Conversion) -> dict[str, Any]:
-    """Return the number of elements that an optimizer updates, and the paths of the other parameters."""
+    """Return the entries of `metadata.json` about training.
+
+    They are "trainable_parameters", the number of elements that an optimizer updates, and "frozen", the paths of the
+    parameters that it does not update.
+    """
     if conversion.target == "keras":
         model = conversion.model
         trained = sum(int(np.prod(one.shape)) for one in model.trainable_variables)

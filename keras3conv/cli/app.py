@@ -51,11 +51,11 @@ changed. What do you have?
 keras3conv --help          lists all commands
 keras3conv COMMAND --help  shows the options of one, with an example
 keras3conv doctor          shows what is installed and what is missing"""
-"""Printed if the program is started without a command."""
+"""The text that is printed if the program is started without a command."""
 
 
 class _Commands(TyperGroup):
-    """The commands in the order of the help; an unknown command is an error that suggests similar names."""
+    """All commands, in the order of the help; an unknown command is an error that suggests similar names."""
 
     _ORDER = (
         "convert",
@@ -102,9 +102,10 @@ app = typer.Typer(
 
 
 def command(example: str) -> Callable[[Callable[_Parameters, int]], Callable[_Parameters, None]]:
-    """Return a decorator that registers a function as a command; the function returns the exit status.
+    """Return a decorator that registers a function, which returns the exit status, as a command.
 
-    The help of the command is the function's docstring, followed by the example.
+    Args:
+        example: A command line that the help shows after the function's docstring.
     """
 
     def register(function: Callable[_Parameters, int]) -> Callable[_Parameters, None]:
@@ -144,14 +145,19 @@ _Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print every ste
 _Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only; the exit status is the result.")]
 
 _is_verbose: ContextVar[bool] = ContextVar("is_verbose", default=False)
-"""Whether the command that runs was given --verbose."""
+"""Whether the running command was given --verbose."""
 
 _errors: ContextVar[TextIO | None] = ContextVar("errors", default=None)
-"""The stream for the errors of a quiet command; None if the command is not quiet."""
+"""The stream to which a quiet command prints its errors; None if the command is not quiet."""
 
 
 def _add_options(run: Callable[..., None], function: Callable[..., int]) -> None:
-    """Give a command the options --verbose and --quiet."""
+    """Give a command the options --verbose and --quiet.
+
+    Args:
+        run: The command; its signature is changed in place.
+        function: The function without these options, whose signature is the start.
+    """
     added = {"verbose": _Verbose, "quiet": _Quiet}
     parameters = [
         Parameter(name, Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
@@ -165,7 +171,8 @@ def _add_options(run: Callable[..., None], function: Callable[..., int]) -> None
 def _quieten_tensorflow() -> None:
     """Suppress the log lines of TensorFlow, which Keras imports on every backend even if it does not use it.
 
-    The line about oneDNN is printed at every level; it disappears with oneDNN, which only TensorFlow itself needs.
+    TensorFlow's line about oneDNN is printed at every log level, so oneDNN is switched off; only TensorFlow itself uses
+    it.
     """
     from keras3conv.cli.doctor import backend_of_keras
 
@@ -176,7 +183,7 @@ def _quieten_tensorflow() -> None:
 
 @contextmanager
 def _output(*, verbose: bool, quiet: bool) -> Iterator[None]:
-    """Show the steps of a command on stderr while the block runs; show nothing for a quiet command."""
+    """Show the steps of a command on stderr while the with statement runs; a quiet command shows nothing at all."""
     from keras3conv.cli.progress import shown
 
     token, verbose_token = _errors.set(sys.stderr if quiet else None), _is_verbose.set(verbose)
@@ -194,7 +201,7 @@ def _output(*, verbose: bool, quiet: bool) -> Iterator[None]:
 
 
 def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError) -> int:
-    """Print a known error and return its exit status; raise any other error again."""
+    """Print an error with a known class and return its exit status; raise any other error again."""
     from keras3conv.cli.output import as_options
 
     if isinstance(error, ModuleNotFoundError) and not isinstance(error, Keras3ConvError):
@@ -207,7 +214,7 @@ def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError) -> int:
 
 
 def is_verbose() -> bool:
-    """Return whether the command that runs was given --verbose."""
+    """Return whether the running command was given --verbose."""
     return _is_verbose.get()
 
 

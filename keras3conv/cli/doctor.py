@@ -16,7 +16,7 @@ BACKENDS = ("torch", "jax", "tensorflow")
 class Extra:
     """An extra of the package: its name, what it is for, and the packages that it installs.
 
-    A package can have other names: `tensorflow` is the same code as `tensorflow-cpu`.
+    Each package is a tuple of the names that it can have: `tensorflow` is the same code as `tensorflow-cpu`.
     """
 
     name: str
@@ -44,7 +44,7 @@ EXTRAS = (
 
 
 def facts() -> dict[str, object]:
-    """Return the versions, the backend and the extras, for `--json`."""
+    """Return the versions, the backend of Keras and the extras as data, for `doctor --json`."""
     extras = {}
     for extra in EXTRAS:
         found = {names[0]: _version(names) for names in extra.packages}
@@ -62,7 +62,7 @@ def facts() -> dict[str, object]:
 
 
 def text() -> str:
-    """Return the versions, the backend and the extras as text, with commands to run in the last lines."""
+    """Return the versions, the backend of Keras and the extras as text; its last lines are commands to try."""
     known = facts()
     extras = known.pop("extras")
     assert isinstance(extras, dict)
@@ -77,7 +77,7 @@ def text() -> str:
 
 
 def backend_of_keras() -> tuple[str, str]:
-    """Return the backend that Keras will use, and the setting that selects it, without importing Keras."""
+    """Return the backend that Keras will use, and the setting that selects it; Keras is not imported."""
     if chosen := os.environ.get("KERAS_BACKEND"):
         return chosen, "KERAS_BACKEND"
     home = os.environ.get("KERAS_HOME")

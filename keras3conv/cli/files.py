@@ -19,9 +19,10 @@ REPORT_SUFFIXES = (".html", ".md", ".json", ".txt")
 
 
 def check_report(path: Path | None) -> None:
-    """Raise `InputError` if the suffix of a report file is unknown, or its folder does not exist.
+    """Raise an error if a report cannot be written to a path; None is no path, and is never an error.
 
     Raises:
+        InputError: The suffix is unknown, or the folder does not exist.
         FileError: The file exists and is not a report.
     """
     if path is None:
@@ -36,7 +37,15 @@ def check_report(path: Path | None) -> None:
 
 
 def read_plan_or_hints(plan: Path | None, hints: Sequence[str]) -> tuple[Alignment | None, dict[str, str] | None]:
-    """Return the plan (the pairs of tensors) in a file, or hints for `align`; raise `InputError` if both are given."""
+    """Return the plan in a file, or the hints for `align`; the other of the two is None.
+
+    Args:
+        plan: The file, if the command was given one.
+        hints: The `torch=keras` hints.
+
+    Raises:
+        InputError: Both are given.
+    """
     if plan and hints:
         raise InputError(
             "--plan and --hint are both given, but hints are only for making a plan: leave one of them out"
@@ -45,7 +54,15 @@ def read_plan_or_hints(plan: Path | None, hints: Sequence[str]) -> tuple[Alignme
 
 
 def convert_inputs(path: Path | None, shape: str | None) -> Any:
-    """Return the inputs in a file, or random numbers of a shape, or None; raise `InputError` for both."""
+    """Return the inputs for `convert`: the arrays in a file, random numbers of a shape, or None without either.
+
+    Args:
+        path: The file, if the command was given one.
+        shape: The shape as text: "1,3,224,224".
+
+    Raises:
+        InputError: Both are given, or the text is not a shape.
+    """
     if shape is None:
         return read_inputs(path)
     if path is not None:
@@ -92,7 +109,13 @@ def read_ignored(entries: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def ignoring(plan: Alignment, path: str, reason: str) -> Alignment:
-    """Return the plan with the tensors of a path ignored; "torch:fc" or "keras:fc" if both models have the path."""
+    """Return a plan that ignores a tensor, or the tensors of a layer, for a reason.
+
+    Args:
+        plan: The plan.
+        path: The path of the tensor or layer; "torch:fc" or "keras:fc" if both models have the path.
+        reason: The reason.
+    """
     sides: tuple[Side, ...] = "torch", "keras"
     for side in sides:
         if path.startswith(f"{side}:"):
@@ -101,7 +124,7 @@ def ignoring(plan: Alignment, path: str, reason: str) -> Alignment:
 
 
 def _path(name: str) -> str:
-    """Return the path that a name in a hint means; the path of the model itself is empty."""
+    """Return the path for a name in a hint: the name itself, or an empty path for the model as a whole."""
     return "" if name == ROOT else name
 
 

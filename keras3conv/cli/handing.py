@@ -10,7 +10,13 @@ if TYPE_CHECKING:
 
 
 def hand_out(judged: "Report", saved_as: Path | None, *, as_json: bool) -> int:
-    """Save and print a report; return its exit status."""
+    """Save a report if a path is given, print it, and return its exit status.
+
+    Args:
+        judged: The report.
+        saved_as: The path; None to save nothing.
+        as_json: Whether to print the report as JSON instead of text.
+    """
     if saved_as:
         judged.save(saved_as)
         note(f"saved {saved_as}")
@@ -25,7 +31,7 @@ def print_report(report: "Report", saved_as: Path | None = None) -> None:
 
     Args:
         report: The report.
-        saved_as: The page that has all details.
+        saved_as: The file with all details, whose name is printed at the end; None if there is none.
     """
     from rich.console import Console
 
@@ -44,5 +50,5 @@ def print_report(report: "Report", saved_as: Path | None = None) -> None:
 
 
 def status_of(report: "Report") -> int:
-    """Return the exit status of the process for a report: 0 if it passed."""
+    """Return the exit status of the process for a report: 0 if the report is `ok`."""
     return UNCONFIRMED if report.status == "unconfirmed" else PASSED if report.ok else FAILED

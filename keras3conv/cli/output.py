@@ -36,7 +36,7 @@ def _shape(found: re.Match[str]) -> str:
 
 
 _NAMES = r'(\[(?:"[^"]*"(?:, )?)+\]|"[^"]*")'
-"""One path as a text of Python, or a list of several."""
+"""The pattern of a path as a string in Python code, or of a list of such strings."""
 
 _IN_PYTHON_AND_HERE = (
     (re.compile(rf"(?:plan = )?plan\.pair\({_NAMES}, {_NAMES}\)"), _hint),
@@ -81,14 +81,14 @@ _IN_PYTHON_AND_HERE = (
 
 
 def as_options(message: str) -> str:
-    """Replace the Python calls in a message of the library with the options of the command line."""
+    """Return a message of the library with options of the command line in the place of Python calls."""
     for pattern, option in _IN_PYTHON_AND_HERE:
         message = pattern.sub(option, message)
     return message
 
 
 def with_options(report: "Report") -> "Report":
-    """Return the report with its printed fixes as options of the command line, where they can be, instead of Python."""
+    """Return a report whose suggested fixes are, where possible, options of the command line, not Python."""
     sections = tuple(
         replace(
             section,
@@ -146,7 +146,7 @@ def model_json(view: ModelView) -> str:
 
 
 def rules_text(rules: "Sequence[Rule]") -> str:
-    """Return a table of the rules, then the classes that are supported without a rule, then the unsupported classes."""
+    """Return the rules as a table, then the classes that are converted without a rule, then the unsupported classes."""
     from keras3conv.alignment.text import table
 
     rows = [(*rule.name.split(" <-> "), rule.note) for rule in rules]
@@ -187,7 +187,12 @@ def rules_markdown(rules: "Sequence[Rule]") -> str:
 
 
 def _short(name: str, prefix: str) -> str:
-    """Return a class name without its package; a number of layers may precede it: "2 torch.nn.GRU" becomes "2 GRU"."""
+    """Return a class name, or a number of layers and a class name, without the package: "2 GRU" for "2 torch.nn.GRU".
+
+    Args:
+        name: The name.
+        prefix: The package with a dot: "torch.nn.".
+    """
     return " ".join(part.removeprefix(prefix) for part in name.split(" "))
 
 
@@ -203,7 +208,14 @@ def rules_json(rules: "Sequence[Rule]") -> str:
 
 
 def _by_reason(classes: Mapping[str, str]) -> Iterable[tuple[str, list[str]]]:
-    """Group layer classes without a rule by the reason why there is none; the names of the classes are shortened."""
+    """Group the layer classes that have no rule by the reason for that.
+
+    Args:
+        classes: The reason of each class.
+
+    Returns:
+        Each reason with the short names of its classes.
+    """
     found: dict[str, list[str]] = {}
     for name, reason in classes.items():
         short = name.replace("torch.nn.", "nn.").replace("keras.layers.", "layers.")

@@ -1,4 +1,4 @@
-"""Show on stderr which step runs: a line that changes on a terminal, or with `--verbose` a line for every step."""
+"""Show on stderr the step that is running: on a terminal in one line, with `--verbose` in a line for every step."""
 
 import sys
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from keras3conv.steps import listening
 
 @contextmanager
 def shown(*, verbose: bool, quiet: bool) -> Iterator[None]:
-    """Show the steps of the with statement. A pipe gets them only with `--verbose`.
+    """Show the steps that run inside the with statement; in a pipe they are shown only with `--verbose`.
 
     Args:
         verbose: Whether to print every step with its seconds.

@@ -14,10 +14,16 @@ if TYPE_CHECKING:
 def both(
     torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None, entry: str, *, local: bool = False
 ) -> "tuple[Adapter, Adapter]":
-    """Return the adapters of the torch model and of the Keras model that two arguments name.
+    """Return the adapters (the interface to a model) of the torch model and of the Keras model that two arguments name.
 
-    With `local` no weights are loaded: a model whose weights are in a file is made without values, where its framework
-    can.
+    Args:
+        torch: The torch model: a file or a factory.
+        keras: The Keras model: a file or a factory.
+        torch_weights: The weights to load into the torch model.
+        keras_weights: The weights to load into the Keras model.
+        entry: The name of the state dict, if a torch checkpoint holds several.
+        local: Whether to load no weights; a model whose weights are in a file is then made without values, where its
+            framework can.
     """
     from contextlib import nullcontext
 
@@ -35,12 +41,26 @@ def both(
 
 
 def entry_of(side: "Adapter", entry: str) -> str:
-    """Return the name of the state dict to read; empty for a live model, whose weights are loaded already."""
+    """Return the state dict to read from a side's checkpoint; empty for a live model, whose weights are loaded already.
+
+    Args:
+        side: The side.
+        entry: The name of the state dict that the command was given.
+    """
     return "" if side.is_live else entry
 
 
 def align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
-    """Return the plan for two models; raise `InputError` for one framework on both sides, or a missing target file."""
+    """Return the plan between the source and the target of a transfer.
+
+    Args:
+        source: The model to read.
+        target: The model to write.
+        entry: The name of the state dict, if a torch checkpoint holds several.
+
+    Raises:
+        InputError: Both models are of one framework, or the target file does not exist.
+    """
     from keras3conv import api
     from keras3conv.formats.identify import by_suffix
     from keras3conv.formats.store import LAYOUTS

@@ -123,7 +123,7 @@ def card(  # noqa: PLR0913 - an argument for every option
 
 @contextmanager
 def _interrupted_by_termination() -> Iterator[None]:
-    """Treat a request to end the process like Ctrl-C: running tasks are killed, and the tables are written."""
+    """Treat a request to end the process (SIGTERM) like Ctrl-C: kill running tasks, and write the tables."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -136,7 +136,7 @@ def _progress(names: list[str]) -> Iterator[Callable[["Row", int, int], None]]:
     """Yield a function that prints a line for each finished task on stderr, above a bar if stderr is a terminal.
 
     Args:
-        names: A list to which the names of the finished tasks are added.
+        names: A list to which the function adds the name of each finished task.
     """
     from keras3conv.report.overview_text import row_line
 

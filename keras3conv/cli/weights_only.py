@@ -10,12 +10,12 @@ _GATES = {4: "LSTM", 3: "GRU", 1: "SimpleRNN"}
 
 
 def is_weights_alone(view: ModelView) -> bool:
-    """Return True if a view was read from a Keras file without an architecture."""
+    """Return True if a view is that of a Keras file with weights but without an architecture."""
     return view.facts.get("format") in _WEIGHTS_ALONE and not any(layer.config for layer in view.layers)
 
 
 def likely(layer: LayerView) -> str:
-    """Return the class of a layer, or the class that its variables suggest, with a question mark."""
+    """Return the class of a layer; if it is unknown, the class that the variables suggest, with a question mark."""
     if layer.kind:
         return layer.kind
     shapes = {tensor.role: tensor.shape for tensor in layer.tensors}
@@ -35,7 +35,7 @@ def likely(layer: LayerView) -> str:
 
 
 def guessed_parameters(layer: LayerView) -> str:
-    """Return the hyper-parameters of a layer that follow from its shapes; mark unknown ones with a question mark.
+    """Return the hyper-parameters that follow from the shapes of a layer, as text; "?" stands for those that do not.
 
     Args:
         layer: A layer of a file without an architecture.

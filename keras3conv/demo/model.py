@@ -12,7 +12,9 @@ EPOCHS = 6
 BATCH = 64
 
 MOMENTUM = 0.9
-"""With Keras' default of 0.99 this short training would leave the moving statistics near their initial values."""
+"""The momentum of batch normalization. With Keras' default of 0.99 the moving statistics would hardly change in this
+short training.
+"""
 
 
 def build() -> keras.Model:
@@ -28,7 +30,7 @@ def build() -> keras.Model:
 
 
 def train(model: keras.Model, digits: Digits) -> None:
-    """Train the model for a few seconds; the seed fixes the order of the images."""
+    """Train a model in place for a few seconds; the order of the images is the same in every run."""
     model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
     order = np.random.default_rng(SEED)
     for _ in range(EPOCHS):

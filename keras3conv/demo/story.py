@@ -75,7 +75,7 @@ def _train() -> Trained:
 
 
 def _show_the_mistake(trained: Trained) -> bool:
-    """Print the validation of a torch model with wrong padding; return True if its report contains the fix."""
+    """Validate a torch model with wrong padding, and print the report; return True if it contains the fix."""
     from keras3conv.demo.twin import DigitsNet
 
     _chapter("2. A common mistake")
@@ -96,7 +96,11 @@ def _show_the_mistake(trained: Trained) -> bool:
 
 
 def _convert(trained: Trained, folder: Path) -> tuple[Any, bool]:
-    """Convert the saved model and save the result; return the module, and True if all proofs passed."""
+    """Convert the saved Keras model and save the result in a folder.
+
+    Returns:
+        The torch module, and whether all proofs passed.
+    """
     _chapter("3. The same with one call")
     path = folder / "digits.keras"
     trained.model.save(path)
@@ -115,7 +119,7 @@ def _convert(trained: Trained, folder: Path) -> tuple[Any, bool]:
 
 
 def _compare_predictions(trained: Trained, module: Any) -> bool:
-    """Print the accuracy of both models; return True if all their predictions are equal."""
+    """Print the accuracy of the Keras model and of the torch module; return True if all predictions are equal."""
     import torch
 
     from keras3conv.demo import model

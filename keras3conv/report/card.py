@@ -22,7 +22,7 @@ _LOADING: Mapping[str, Sequence[str]] = {
     ".keras": ("import keras", "", 'model = keras.saving.load_model("{file}")'),
     ".h5": ('model.load_weights("{file}")',),
 }
-"""The code that loads a file, by its suffix."""
+"""The code that loads a weight file, by its suffix."""
 
 _TORCH_SUFFIXES = (".safetensors", ".pt", ".pth")
 
@@ -57,7 +57,7 @@ class Card:
 
     @property
     def header(self) -> Mapping[str, str]:
-        """The keys of the YAML header with their values, which are written as JSON, a part of YAML."""
+        """The keys of the YAML header, each with its value as JSON, which is valid YAML."""
         values: dict[str, object] = {
             "license": self.licence,
             "library_name": self.library,
@@ -95,7 +95,10 @@ class Card:
 
     @property
     def answers(self) -> tuple[tuple[Cell, ...], ...]:
-        """The best classes of both models for samples: caption, rank, torch class and score, Keras class and score."""
+        """The best classes of both models for some samples, as rows of a table.
+
+        A row has the caption of the sample, the rank, and class and score for torch and for Keras.
+        """
         return tuple(row for section in self.report.sections for row in answer_rows(section))
 
 

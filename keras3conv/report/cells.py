@@ -21,7 +21,12 @@ def show(cell: Cell) -> str:
 
 
 def visible(text: str, *, keep: str = "") -> str:
-    """Replace unprintable characters (control characters, lone surrogates) with escapes, except those in `keep`."""
+    """Return a text with escapes in the place of unprintable characters (control characters, lone surrogates).
+
+    Args:
+        text: The text.
+        keep: Characters that are not replaced.
+    """
     if text.isprintable():
         return text
     letters = []
@@ -32,7 +37,11 @@ def visible(text: str, *, keep: str = "") -> str:
 
 
 def plain(cell: object) -> Cell:
-    """Convert numpy scalars to plain numbers for JSON; raise `InputError` for anything that is not a cell."""
+    """Return a value as a table cell; a numpy scalar becomes a plain number, because JSON has no other.
+
+    Raises:
+        InputError: The value is not text, a number, a boolean or None.
+    """
     if cell is None or isinstance(cell, bool):
         return cell
     if isinstance(cell, str):

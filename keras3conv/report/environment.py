@@ -17,15 +17,15 @@ _DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
     "onnx": ("onnx",),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
 }
-"""For each package to report, the names of the distributions that provide it."""
+"""For each package whose version is reported, the names of the distributions on PyPI that provide it."""
 
 
 def current_environment() -> dict[str, str]:
     """Return the date, the versions of Python and of the installed packages, the platform and the processors.
 
-    The date is that of `SOURCE_DATE_EPOCH`, a number of seconds, if this variable is set: a build that must come out
-    the same twice sets it. The Keras backend is reported only if Keras is already imported: importing Keras would fix
-    the backend.
+    The date is now, or that of the environment variable `SOURCE_DATE_EPOCH`, a number of seconds, which is set for
+    builds that must come out the same twice. The Keras backend is reported only if Keras is already imported: importing
+    Keras would fix the backend.
     """
     found = {"date": _now().strftime("%Y-%m-%d %H:%M UTC"), **installed_versions()}
     if "keras" in sys.modules:

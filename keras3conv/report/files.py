@@ -1,4 +1,4 @@
-"""Save a report in the format of the file suffix; replace an older report atomically."""
+"""Save a report in the format that belongs to the suffix of the file; an older report is replaced atomically."""
 
 import re
 from os import PathLike
@@ -18,7 +18,7 @@ _SIGNS = {
     ".json": r"\A\{\n \"format\": \d+,\n \"title\"",
     ".txt": rf"\A(?:.*\n){{1,9}}{_VERDICT}",
 }
-"""For each suffix, the text by which a report is recognized."""
+"""For each suffix, the pattern by which a file is recognized as a report."""
 
 
 def require_replaceable(path: Path) -> None:

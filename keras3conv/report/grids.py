@@ -1,4 +1,4 @@
-"""Arrange a table for the page and the text: the verdict column comes first, and rows that passed are folded."""
+"""Arrange a table for the page and the text: the column of verdicts comes first, and rows that passed are folded."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,12 @@ from keras3conv.report.cells import Cell, show
 from keras3conv.report.values import Table
 
 LONG = 12
-"""A table with more rows starts collapsed, unless a row failed."""
+"""The number of rows above which a table starts collapsed, unless a row failed."""
 
 _VERDICTS = ("verdict", "status")
 _QUIET = ("equal", "passed")
 _WIDE = 60
-"""A text with more characters is wrapped; shorter ones stay on one line."""
+"""The number of characters above which the text of a cell is wrapped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row: its cells, whether it failed, and whether it may be folded because it passed."""
+    """A row: its cells, whether it failed, and whether it is quiet: it passed, and so may be folded (hidden)."""
 
     cells: tuple[Cell, ...]
     failed: bool
@@ -52,18 +52,18 @@ class Grid:
 
     @property
     def quiet(self) -> int:
-        """The number of rows to hide until a click; 0 if all would be hidden, or if the table is short."""
+        """The number of rows to fold (hide until a click); 0 if the table is short, or all its rows would be folded."""
         number = sum(row.is_quiet for row in self.rows)
         return number if self.is_long and number < len(self.rows) else 0
 
     @property
     def quiet_words(self) -> tuple[str, ...]:
-        """The verdicts of the rows to fold."""
+        """The verdicts that the folded rows have."""
         return tuple(dict.fromkeys(show(row.cells[0]) for row in self.rows if row.is_quiet))
 
 
 def arrange(table: Table) -> Grid:
-    """Move the column that says passed or failed to the front of a table, and remove empty columns."""
+    """Return a table as it is shown: the column that says passed or failed comes first, empty columns are left out."""
     order = [place for place, name in enumerate(table.columns) if name in _VERDICTS]
     order += [place for place, name in enumerate(table.columns) if name not in _VERDICTS and _has_text(table, place)]
     has_verdict = bool(order) and table.columns[order[0]] in _VERDICTS

@@ -11,7 +11,7 @@ _PACKAGES = ("keras3conv", "python", "torch", "keras", "jax", "tensorflow", "onn
 _INPUTS = re.compile(r"^(random )?inputs\b")
 _DIGEST = re.compile(r"\bsha256 [0-9a-f]{64}\b")
 _ERRORS = ("outputs", "float64")
-"""The sections whose summary states the worst error; the first one that passed is used."""
+"""The sections whose summary states the worst error; that of the first one which passed is shown."""
 
 _TELLING = "float64"
 """The section whose problems name the first layer that differs and the proven cause."""
@@ -23,9 +23,9 @@ def is_certificate(report: Document) -> bool:
 
 
 def first_cause(report: Document) -> tuple[Section, Problem] | None:
-    """Return the problem to show first, with its section: the first layer that differs, else one with a fix, else any.
+    """Return the problem to show first, and the section that has it; None if no section failed.
 
-    None if no section failed.
+    It is the problem of the first layer that differs, else one with a fix, else any.
     """
     failed = sorted(
         (part for part in report.sections if part.status == "failed"), key=lambda part: part.name != _TELLING
@@ -43,7 +43,7 @@ def main_plot(report: Document) -> Plot | None:
 
 
 def key_facts(report: Document) -> dict[str, str]:
-    """Return the facts that belong beside the verdict: date, worst error, inputs, versions and digests."""
+    """Return the facts to show beside the overall status: date, worst error, inputs, versions and digests."""
     return {name: fact for name, fact in _key_facts(report) if fact}
 
 

@@ -57,7 +57,7 @@ def write_card(card: Card) -> str:
 
 
 def _tones() -> Mapping[str, str]:
-    """Return the colour of every status of a row."""
+    """Return the section status whose colour each status of a sweep's row gets, for the page."""
     return {status: TONES.get(status, "failed") for status in ROW_STATUSES}
 
 
@@ -107,12 +107,15 @@ def _template(name: str) -> "Template":
 
 
 def _finalize(value: object) -> object:
-    """Escape unprintable characters in text; leave `Markup` (the style and the script) unchanged."""
+    """Return a value that the template inserts, with escapes for unprintable characters.
+
+    `Markup` (the style and the script of the page) is unchanged.
+    """
     return visible(value, keep="\n") if type(value) is str else value
 
 
 def _full(cell: object) -> str:
-    """Return a float with all digits for its tooltip; an empty text if the cell already shows all digits."""
+    """Return a float with all its digits, for the tooltip of its cell; empty if the cell already shows all of them."""
     return repr(cell) if isinstance(cell, float) and isfinite(cell) and cell != float(show(cell)) else ""
 
 

@@ -3,7 +3,7 @@
 TITLE = "What a certificate does not say"
 
 PAGE = "docs/limits.md"
-"""The page of the documentation with examples."""
+"""The page of the documentation that explains the limits with examples."""
 
 LIMITS = (
     "It does not say that the model is good. Two models that make the same mistakes pass.",

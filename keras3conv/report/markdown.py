@@ -49,7 +49,7 @@ def write(report: Document) -> str:
 
 
 def escape(text: str) -> str:
-    """Escape Markdown and HTML in a text; underscores inside a word mean nothing in Markdown and stay."""
+    """Return a text with Markdown and HTML escaped; underscores inside a word mean nothing in Markdown and stay."""
     bare = "".join(_ENTITIES.get(letter, letter) for letter in visible(text.replace("\n", " ")))
     return _MARKUP.sub(lambda match: "\\" + match.group(), bare)
 
@@ -76,7 +76,7 @@ def _section(section: Section) -> Iterator[str]:
 
 
 def table_of(table: Table) -> str:
-    """Return a table as a Markdown table with the verdict first."""
+    """Return a table as a Markdown table, with the column of verdicts first."""
     grid = arrange(table)
     rows = ([escape(show(cell)) for cell in row.cells] for row in grid.rows)
     names = [escape(column.name) for column in grid.columns]
@@ -93,7 +93,7 @@ def _listed(facts: Mapping[str, str]) -> str:
 
 
 def _fenced(text: str) -> str:
-    """Return a code block with a fence longer than any run of backticks in the text."""
+    """Return a text as a code block, with a fence longer than any run of backticks in the text."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}text\n{text}\n{fence}"

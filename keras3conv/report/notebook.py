@@ -27,34 +27,40 @@ _STYLE = (
 
 
 def box(*parts: str) -> str:
-    """Return parts of HTML in one framed box with its style."""
+    """Return parts of HTML together in one framed box, with the style sheet that they need."""
     return f'<div class="keras3conv"><style>{_STYLE}</style>{"".join(parts)}</div>'
 
 
 def title(text: str, status: Status | None = None) -> str:
-    """Return a title, with the symbol of a status (such as ✓) if there is one."""
+    """Return a text as an HTML title, after the symbol of a status (such as ✓) if one is given."""
     pill = f' <span class="pill {status}">{GLYPHS[status]} {status}</span>' if status else ""
     return f'<p class="title">{_text(text)}{pill}</p>'
 
 
 def paragraph(text: str) -> str:
-    """Return a paragraph."""
+    """Return a text as an HTML paragraph."""
     return f"<p>{_text(text)}</p>"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in a box that scrolls."""
+    """Return an HTML table, in a box that scrolls."""
     lines = [_row("th", columns), *(_row("td", row) for row in rows)]
     return f'<div class="scroll"><table>{"".join(lines)}</table></div>'
 
 
 def code(text: str) -> str:
-    """Return a block of code or of aligned text."""
+    """Return a text as an HTML block of code or of aligned text."""
     return f"<pre>{escape(visible(text, keep=chr(10)))}</pre>"
 
 
 def folded(summary: str, content: str, *, is_open: bool = False) -> str:
-    """Return content that a click on its summary shows."""
+    """Return HTML that shows a summary; a click on it shows or hides the content.
+
+    Args:
+        summary: The summary, a text.
+        content: The content, as HTML.
+        is_open: Whether the content is shown at first.
+    """
     return f"<details{' open' if is_open else ''}><summary>{_text(summary)}</summary>{content}</details>"
 
 

@@ -22,7 +22,7 @@ ROW_STATUSES: tuple[RowStatus, ...] = get_args(RowStatus)
 """Every status, in the order in which the totals have them."""
 
 TONES: Mapping[str, Status] = {"passed": "passed", "not run": "skipped"}
-"""For some statuses, the section status with the same colour and symbol; all others look like "failed"."""
+"""For some statuses of a row, the section status with the same colour and symbol; all others look like "failed"."""
 
 FORMAT = 1
 """The version of the format of a row in `results.jsonl`."""
@@ -171,7 +171,7 @@ class Overview:
 
     @property
     def verdict(self) -> str:
-        """The status in words."""
+        """The status of the sweep in words."""
         return {"passed": "Passed", "failed": "Failed"}.get(self.status, "Not finished")
 
     @property
@@ -198,7 +198,7 @@ class Overview:
 
     @property
     def failed_first(self) -> tuple[Row, ...]:
-        """All rows: those of tasks that did not pass first, else in the order of the tasks."""
+        """All rows, first those of the tasks that did not pass; otherwise they are in the order of the tasks."""
         return tuple(sorted(self.rows, key=lambda row: ("failed", "skipped", "passed").index(row.tone)))
 
     @property
@@ -213,7 +213,7 @@ class Overview:
         return tuple(sorted(filter(None, changed), key=lambda one: order.index(one.change)))
 
     def with_change(self, change: Change) -> tuple[Difference, ...]:
-        """Return the differences of one kind."""
+        """Return the differences since the earlier sweep that are of one kind, such as "worse"."""
         return tuple(one for one in self.differences if one.change == change)
 
     def to_json(self) -> str:
@@ -232,7 +232,15 @@ class Overview:
 
 
 def _difference(name: str, before: Row | None, now: Row | None) -> Difference | None:
-    """Return how the result of a task changed; None if it did not, or if the task was not run."""
+    """Return how the result of a task differs from that of an earlier sweep.
+
+    It is None if the result is the same, or if the task was not run in one of the two sweeps.
+
+    Args:
+        name: The name of the task.
+        before: Its row in the earlier sweep; None if the task is new.
+        now: Its row now; None if the task is gone.
+    """
     if before is None or now is None:
         change: Change = "new" if before is None else "gone"
         return Difference(name=name, change=change, before=_told(before), now=_told(now))
@@ -258,10 +266,14 @@ def _told(row: Row | None, proven: frozenset[str] = frozenset()) -> str:
 
 
 def read_rows(lines: Sequence[str], origin: str) -> tuple[Row, ...]:
-    """Return the rows in lines of JSON; a later row of a task replaces an earlier one.
+    """Return the rows in lines of JSON; of several rows for a task the last one counts.
+
+    Args:
+        lines: The lines.
+        origin: The name of their file, for error messages.
 
     Raises:
-        InputError: A line is not a row; the message names `origin` and the line.
+        InputError: A line is not a row; the message has the file and the line.
     """
     rows: dict[str, Row] = {}
     for number, line in enumerate(lines, 1):

@@ -33,7 +33,7 @@ def to_markdown(overview: Overview) -> str:
 
 
 def to_text(overview: Overview) -> str:
-    """Return the text at the end of a sweep for a terminal: tasks that got worse, the totals, the failed tasks."""
+    """Return the text that ends a sweep on a terminal: tasks that got worse, the totals, the failed tasks."""
     lines = []
     for one in overview.with_change("worse"):
         lines += [
@@ -56,7 +56,13 @@ def to_text(overview: Overview) -> str:
 
 
 def row_line(row: Row, done: int, total: int) -> str:
-    """Return the line that is printed when a task ends: "  3/12  ✓ passed  resnet  4.2 s  7 passed"."""
+    """Return the line that is printed when a task ends: "  3/12  ✓ passed  resnet  4.2 s  7 passed".
+
+    Args:
+        row: The result of the task.
+        done: The number of finished tasks.
+        total: The number of all tasks.
+    """
     width = len(str(total))
     status = f"{GLYPHS[row.tone]} {row.status}"
     parts = (

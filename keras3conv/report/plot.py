@@ -38,7 +38,8 @@ class Tick:
 class Dot:
     """A measured value: its position in the drawing, and its tooltip.
 
-    `edge` is True for zeros, NaN and infinity, which are drawn at the edges of the drawing.
+    `edge` is True for zeros, NaN and infinity, which the log scale does not have: they are drawn at an edge of the
+    drawing.
     """
 
     x: float
@@ -50,7 +51,10 @@ class Dot:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A drawn series: the SVG path through its values, and its dots. The noise floor has a filled area, but no dots."""
+    """A series as it is drawn: the SVG path through its values, and its dots.
+
+    The noise floor has a filled area, but no dots.
+    """
 
     name: str
     style: str
@@ -81,7 +85,11 @@ class Drawing:
 
 @dataclass(frozen=True)
 class _Scale:
-    """Maps values to positions: the exponents `low` to `high` of the log scale, and the strips below and above it."""
+    """Maps values to positions in a drawing.
+
+    The log scale goes from the exponent `low` to `high` of ten. Zeros are in a strip below it, NaN and infinity above
+    it.
+    """
 
     low: int
     high: int
@@ -148,7 +156,9 @@ def draw(plot: Plot) -> Drawing:
 def sketch(plot: Plot, width: int = 110) -> list[str]:
     """Return a plot as lines of text: a heading, a row of block characters for every series, and remarks.
 
-    The rows are not wider than `width` where that leaves them some blocks.
+    Args:
+        plot: The plot.
+        width: The largest width of a row; long names can make it wider, because a row has some blocks at least.
     """
     positive = [value for value in _values(plot) if 0 < value < math.inf]
     scale = f"log scale from {min(positive):.2g} to {max(positive):.2g}" if positive else "log scale"
@@ -190,12 +200,12 @@ def _columns(plot: Plot, scale: _Scale, named: bool) -> tuple[Tick, ...]:
 
 
 def _room(names: tuple[Tick, ...]) -> float:
-    """Return the height that the names below the axis need; they are turned by 38 degrees."""
+    """Return the height that names of layers below the axis need; they are turned by 38 degrees."""
     return 28 + 4.0 * max((len(tick.text) for tick in names), default=0)
 
 
 def _short(name: str) -> str:
-    """Shorten a long name to its end, because neighbouring names differ at the end."""
+    """Return the end of a long name after "…"; neighbouring names differ at the end."""
     return name if len(name) <= _NAME_LENGTH else "…" + name[1 - _NAME_LENGTH :]
 
 
@@ -211,7 +221,7 @@ def _line(plot: Plot, series: Series, scale: _Scale, style: str) -> Line:
 
 
 def _runs(series: Series, scale: _Scale) -> list[list[tuple[float, float]]]:
-    """Return the points of each run of consecutive finite, positive values; a single value becomes a short dash."""
+    """Return the points of a series, one list for each run of finite, positive values; a run of one is a short dash."""
     runs: list[list[tuple[float, float]]] = [[]]
     for place, value in enumerate(series.values):
         if value is not None and 0 < value < math.inf:
@@ -230,7 +240,7 @@ def _area(run: list[tuple[float, float]], bottom: float) -> str:
 
 
 def _path(points: list[tuple[float, float]]) -> str:
-    """Write points as an SVG path."""
+    """Return the SVG path through points."""
     return "M" + " L".join(f"{x:g} {y:g}" for x, y in points)
 
 
@@ -269,7 +279,12 @@ def _blocks(series: Series, positive: list[float], most: int) -> str:
 
 
 def _block(values: tuple[float | None, ...], positive: list[float]) -> str:
-    """Return the block character for the largest of these values."""
+    """Return the block character for the largest of some values; higher values have higher blocks.
+
+    Args:
+        values: The values; None if one was not measured.
+        positive: All positive values of the plot, which decide the height of a block.
+    """
     known = [value for value in values if value is not None]
     if not known:
         return " "

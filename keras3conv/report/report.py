@@ -78,7 +78,7 @@ class Report:
 
     @property
     def tally(self) -> str:
-        """The number of sections by status: "3 passed, 1 skipped"."""
+        """The number of sections with each status, in words: "3 passed, 1 skipped"."""
         amounts = {status: len(self.with_status(status)) for status in STATUSES}
         return ", ".join(f"{number} {status}" for status, number in amounts.items() if number) or "no sections"
 
@@ -95,7 +95,10 @@ class Report:
         raise KeyError(f"the report has no section {name!r}; its sections are {known}")
 
     def raise_if_failed(self) -> None:
-        """Raise `ProofError` with the problems of all failed sections, or if none passed or one is unconfirmed."""
+        """Raise `ProofError` if a section failed or is unconfirmed, or if none passed.
+
+        The message has the problems of all failed sections.
+        """
         if self.ok:
             return
         failed = self.with_status("failed")
@@ -110,7 +113,7 @@ class Report:
         raise ProofError(lay_out(f"nothing is proven in {self.title}: no section passed", skipped))
 
     def to_json(self) -> str:
-        """Return strict JSON in ASCII, which `from_json` reads as an equal report; REPORT.md describes the format."""
+        """Return strict JSON in ASCII, from which `from_json` makes an equal report; REPORT.md describes the format."""
         from keras3conv.report.json import encode
 
         return encode(self)
@@ -158,7 +161,7 @@ class Report:
         return write(self, width=min(WIDTH, columns()))
 
     def _repr_html_(self) -> str:
-        """Return the HTML page in an iframe, which isolates its styles in a notebook; the text if jinja2 is missing."""
+        """Return the HTML page in an iframe, which isolates its styles in a notebook; without jinja2, the text."""
         from html import escape
 
         try:

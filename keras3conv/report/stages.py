@@ -15,7 +15,10 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure the time of the block, and report it as a step to the listener; repeated stages are added up."""
+        """Measure the time of a with statement as that of a stage, and show the stage as a running step.
+
+        The times of a stage with the same name are added up.
+        """
         self.seconds.setdefault(name, 0.0)
         start = perf_counter()
         try:

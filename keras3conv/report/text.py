@@ -26,13 +26,13 @@ WIDTH = 110
 """The width of the plain text in a file, in characters, and the largest width of a printed report."""
 
 ROWS = 20
-"""The number of rows to show of a longer table; failed rows are always shown."""
+"""The number of rows that are shown of a longer table; failed rows are always shown."""
 
 _DETAILED = ("failed", "unconfirmed")
-"""The status of a section whose details a brief report has."""
+"""The statuses of the sections that a brief report shows with all details."""
 
 _SENTENCE = 20
-"""The least width of a column with sentences beside columns of names that are not divided."""
+"""The least width of a column of sentences; if there is less room, columns of names are wrapped, too."""
 
 _ASCII = str.maketrans("✓✗–·×▁▂▃▄▅▆▇█", "+x-.x12345678")
 _STYLES: Mapping[str, str] = {
@@ -45,7 +45,13 @@ _STYLES: Mapping[str, str] = {
 
 
 def write(report: Document, *, brief: bool = False, width: int = WIDTH) -> str:
-    """Return the report as plain text; see `render`."""
+    """Return a report as plain text.
+
+    Args:
+        report: The report.
+        brief: Whether to leave out details of sections that passed, except their facts.
+        width: The largest number of characters in a line.
+    """
     from rich.console import Console
 
     stream = io.StringIO()
@@ -55,15 +61,15 @@ def write(report: Document, *, brief: bool = False, width: int = WIDTH) -> str:
 
 
 def render(report: Document, console: "Console", *, brief: bool = False) -> None:
-    """Print a report: the verdict, a line for every section, then the details.
+    """Print a report: the overall status, a line for every section, then the details.
 
-    With a pass stand date, worst error, inputs, versions and digests; with a failure the first layer that differs, the
-    cause and the line to paste.
+    If the report passed, the first lines also have the date, worst error, inputs, versions and digests; if it failed,
+    the first layer that differs, the cause and the line to paste.
 
     Args:
         report: The report.
         console: Where it is printed.
-        brief: Whether to print of sections that passed the facts only.
+        brief: Whether to leave out details of sections that passed, except their facts.
     """
     status, cause, about = report.status, first_cause(report), key_facts(report)
     _print(console, visible(report.title), style="bold")
@@ -94,14 +100,14 @@ def render(report: Document, console: "Console", *, brief: bool = False) -> None
 
 
 def problems_of(section: Section, width: int = WIDTH) -> str:
-    """Return the problems of a section in the layout of an error message."""
+    """Return the problems of a section as text, laid out in aligned columns like an error message."""
     problems = section.problems
     text = visible(lay_out(f"{count(len(problems), 'problem')}:", problems, limit=len(problems)), keep="\n")
     return folded(text, width)
 
 
 def _laid_out(problem: Problem, width: int) -> str:
-    """Return one problem in the layout of an error message, without the headline."""
+    """Return one problem as text, laid out like a line of an error message."""
     return folded(visible(lay_out("", [problem], limit=1).lstrip("\n"), keep="\n"), width)
 
 
@@ -127,7 +133,7 @@ def _certificate(report: Document, console: "Console") -> "Grid":
 
 
 def _render_section(section: Section, console: "Console") -> None:
-    """Print the details of a section; nothing if it has none besides its line in the overview."""
+    """Print the details of a section; nothing if it has only what its line in the overview says."""
     if not (section.claim or section.facts or section.problems or section.plots or section.tables or section.pictures):
         return
     heading = f"\n{GLYPHS[section.status]} {visible(section.name)}"
@@ -147,7 +153,7 @@ def _render_section(section: Section, console: "Console") -> None:
 
 
 def _sketched(plot: Plot, width: int) -> list[str]:
-    """Return the lines of a plot; its title and its remarks are wrapped, its curves are not."""
+    """Return the lines of a plot as text; the title and the remarks are wrapped to a width, the curves are not."""
     title, *rest = sketch(plot, width)
     curves, remarks = rest[: len(plot.series)], rest[len(plot.series) :]
     return [folded(title, width), *curves, *(folded(remark, width) for remark in remarks)]
@@ -179,7 +185,15 @@ def _render_table(table: Table, console: "Console") -> None:
 
 
 def _whole_columns(grid: TableGrid, shown: list[Row], width: int) -> set[int]:
-    """Return the columns of names, whose cells are not divided if the sentences beside them still have room."""
+    """Return the indices of the columns of names, if their cells need not be wrapped; else nothing.
+
+    They need not be wrapped if that leaves enough room for the columns of sentences.
+
+    Args:
+        grid: The table.
+        shown: The rows that are printed.
+        width: The number of characters in a line.
+    """
     texts = [[show(row.cells[place]) for row in shown] for place in range(len(grid.columns))]
     names = {place for place, column in enumerate(texts) if not any(len(cell.split()) > 3 for cell in column)}
     needed = [
@@ -190,7 +204,7 @@ def _whole_columns(grid: TableGrid, shown: list[Row], width: int) -> set[int]:
 
 
 def _print_facts(facts: Mapping[str, str], console: "Console") -> None:
-    """Print facts in two columns: their names, and what they say, in several lines if it is long."""
+    """Print facts in two columns, the name and the text; a long text takes several lines."""
     width = max((len(visible(name)) for name in facts), default=0)
     for name, fact in facts.items():
         lines = wrap(visible(fact), max(20, console.width - width - 4), break_long_words=False, break_on_hyphens=False)
@@ -214,7 +228,7 @@ def _listing(environment: Mapping[str, str]) -> str:
 
 
 def _wrapped(text: str, console: "Console") -> list[str]:
-    """Wrap text to the console's width minus an indent of two characters; do not split long words."""
+    """Return a text as lines that fit the console after an indent of two characters; long words are not split."""
     return wrap(text, max(20, console.width - 2), break_long_words=False, break_on_hyphens=False)
 
 
@@ -223,12 +237,12 @@ def _indented(text: str) -> str:
 
 
 def _print(console: "Console", text: str, style: str = "") -> None:
-    """Print without wrapping, so that a call to paste stays on one line."""
+    """Print a text without wrapping, so that a call to paste stays on one line."""
     console.print(_text(text, console, style), soft_wrap=True)
 
 
 def _text(text: str, console: "Console", style: str = "") -> "Text":
-    """Return text that the console can encode, without interpreting brackets in names as markup."""
+    """Return a text with only characters that the console can encode; brackets in names are not read as markup."""
     from rich.text import Text
 
     if console.options.ascii_only:

@@ -15,10 +15,10 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 """Every status, in the order in which `Report.tally` counts them."""
 
 GLYPHS: Mapping[str, str] = {"passed": "✓", "failed": "✗", "unconfirmed": "?", "skipped": "–", "info": "·"}
-"""The symbol of every status."""
+"""The symbol that each status has in a report."""
 
 NOISE_FLOOR = "noise floor"
-"""A series whose name starts with this text is drawn as the noise floor: dashed, with a filled area."""
+"""The start of a series' name for which the series is drawn as the noise floor: dashed, with a filled area."""
 
 FORMAT = 3
 """The number of the JSON format that `Report.to_json` writes."""
@@ -182,7 +182,7 @@ def _check_indices(owner: str, indices: tuple[int, ...], length: int) -> None:
 
 
 class Document(Protocol):
-    """The interface of `Report` that the modules for its output formats use."""
+    """The interface of a report that the modules for the output formats use; `Report` implements it."""
 
     @property
     def title(self) -> str: ...  # noqa: D102 - see `Report`

@@ -40,8 +40,17 @@ def align_sides(
 ) -> Alignment:
     """Return the plan for two models whose views (names, shapes, configurations) are known; see `keras3conv.align`.
 
+    Args:
+        sides: The two models.
+        views: Their views.
+        inputs: The inputs of the torch module, for a probe; None if the user gave none.
+        keras_inputs: The inputs of the Keras model; None if the user gave none.
+        hints: The pairs that the user named.
+        probe: Whether to make a probe; None to make one if possible.
+        notes: Remarks to keep in the plan.
+
     Raises:
-        ModelError: A model cannot be run with the caller's inputs. If it cannot be run with random inputs, the plan is
+        ModelError: A model cannot be run with the user's inputs. If it cannot be run with random inputs, the plan is
             made without a probe instead, and a note in the plan says so.
     """
     given, refusal = sides.possible_inputs(views, inputs, keras_inputs)
@@ -70,7 +79,7 @@ def align_sides(
 
 
 def _all_unconfirmed(plan: Alignment, reason: str) -> Alignment:
-    """Return the plan with every pair marked as not confirmed, for this reason."""
+    """Return a plan in which every pair is marked as not confirmed, for the given reason."""
     doubt = Evidence(kind="position", detail=reason)
     return replace(plan, pairs=tuple(replace(pair, evidence=(*pair.evidence, doubt)) for pair in plan.pairs))
 
@@ -78,7 +87,16 @@ def _all_unconfirmed(plan: Alignment, reason: str) -> Alignment:
 def _without_probe(
     sides: Sides, views: Views, given: Inputs | None, hints: Hints, reason: str, origin: tuple[str, ...]
 ) -> Alignment:
-    """Return the plan made from names, shapes, and the call order of those models that can be run with the inputs."""
+    """Return the plan made from names, shapes, and the call order of those models that can be run with the inputs.
+
+    Args:
+        sides: The two models.
+        views: Their views.
+        given: The inputs; None if there are none.
+        hints: The pairs that the user named.
+        reason: The reason why there is no probe, for a note in the plan.
+        origin: Remarks to keep in the plan.
+    """
     notes = [f"not probed: {reason}", *origin]
     if given is not None:
         traced = list(views)
@@ -98,7 +116,7 @@ def _in_one_line(error: ModelError) -> str:
 
 
 def _why_no_probe(sides: Sides, views: Views, inputs: Any) -> str:
-    """Return the reason why the models cannot be probed; an empty text if they can."""
+    """Return the reason why there can be no probe of the models; empty if there can be one."""
     files = sides.files()
     if files:
         names = {"torch": "torch", "keras": "Keras"}

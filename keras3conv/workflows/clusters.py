@@ -11,10 +11,10 @@ from keras3conv.alignment.staging import Staging
 from keras3conv.errors import FileError, InputError, Keras3ConvError, MissingExtra, message_of
 
 RETRIES = 3
-"""How often a task is started again whose Ray worker was lost."""
+"""How often a task is started again because its Ray worker was lost."""
 
 Job = Callable[[], formats.Written]
-"""Writes one shard."""
+"""A function that writes one shard."""
 
 
 def connected(address: str, purpose: str) -> Any:
@@ -46,14 +46,15 @@ class ShardsOnRay:
 
     Attributes:
         ray: The module of Ray, connected.
-        staging: The values to write. The tasks' counts of values that are not finite are added to its own.
+        staging: The values to write. It also counts values that are not finite; those that the tasks find are added to
+            the counts.
     """
 
     ray: Any
     staging: Staging
 
     def __call__(self, jobs: Sequence[Job]) -> list[formats.Written]:
-        """Run all jobs and return their results in order; after a failure the others are cancelled.
+        """Run all jobs and return their results in order; if one fails, the others are cancelled.
 
         Raises:
             Keras3ConvError: A job failed.
@@ -81,11 +82,11 @@ class ShardsOnRay:
 
 
 def _run_job(task: tuple[Job, Staging]) -> tuple[formats.Written, dict[str, int]]:
-    """Write a shard in a Ray worker.
+    """Write a shard in a Ray worker; return the file, and for each tensor the number of values that are not finite.
 
     Args:
-        task: The job, and the staging that it reads; in one argument, because Ray copies every argument on its own, and
-            the job would read another staging.
+        task: The job, and the staging that it reads. They are one argument because Ray copies each argument separately:
+            the job would read another copy of the staging.
     """
     job, staging = task
     return job(), dict(staging.not_finite)
@@ -93,7 +94,12 @@ def _run_job(task: tuple[Job, Staging]) -> tuple[formats.Written, dict[str, int]
 
 @contextmanager
 def shards_on_ray(address: str, staging: Staging) -> Iterator[ShardsOnRay]:
-    """Connect to a Ray cluster for the duration of a with statement; see `connected`."""
+    """Yield a function that writes shards on a Ray cluster, connected for the duration of the with statement.
+
+    Args:
+        address: The address of the cluster; see `connected`.
+        staging: The values to write.
+    """
     ray = connected(address, "shards on Ray")
     try:
         yield ShardsOnRay(ray, staging)

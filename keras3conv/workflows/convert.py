@@ -50,7 +50,10 @@ def convert(
 
 
 def _transfer(source: Any, target: Any, plan: Alignment, out: tuple[Path, ...], *, overwrite: bool) -> Report:
-    """Transfer weights back to the model from which a module was made; the `transfer` function of a `Conversion`."""
+    """Transfer weights back to the model from which a module was made, and return the report.
+
+    A `Conversion` calls this as its `transfer`.
+    """
     return transfer(source, target, plan, Options(out=out, overwrite=overwrite))
 
 
@@ -117,7 +120,16 @@ def _to_keras(
 
 
 def _certificate(torch: Any, keras: Any, inputs: Any, keras_inputs: Any, plan: Alignment, stages: Stages) -> Report:
-    """Validate a conversion and return the certificate; its timings start with the stages of the conversion."""
+    """Validate a conversion and return the certificate.
+
+    Args:
+        torch: The torch model.
+        keras: The Keras model.
+        inputs: The inputs of the torch model.
+        keras_inputs: The inputs of the Keras model.
+        plan: The plan.
+        stages: The times of the conversion's stages, which come first among the times in the certificate.
+    """
     from keras3conv.validators.running.options import Options
     from keras3conv.workflows.validate import validate
 
@@ -126,7 +138,14 @@ def _certificate(torch: Any, keras: Any, inputs: Any, keras_inputs: Any, plan: A
 
 
 def _live_model(model: Any, weights: Path | None) -> Any:
-    """Return the live model; load it if a file is given. Layers that Keras cannot load safely are refused."""
+    """Return a live model: the given one, or that of a file, which is loaded.
+
+    Layers that Keras cannot load safely, without running code from the file, are refused.
+
+    Args:
+        model: A live model, or the path of a file with an architecture.
+        weights: A file with the weights, if they are not those of the model.
+    """
     if isinstance(model, str | PathLike) and str(model).endswith(".json"):
         return _from_json(Path(model), weights)
     given = resolve(model)
@@ -166,6 +185,10 @@ def _require_writable(layers: Sequence[tuple[str, str]], path: Path) -> None:
 
     The message then also lists the layers without a counterpart in torch. If Keras can load all layers, the missing
     counterparts are found later in the live model, which also has the configurations of its layers.
+
+    Args:
+        layers: The name and the class of each layer.
+        path: The file.
     """
     from keras3conv.builder.operations.refused import refusal
     from keras3conv.frameworks.keras import files as keras_files
@@ -196,7 +219,7 @@ def _from_json(path: Path, weights: Path | None) -> Any:
 
 
 def _of_keras_2(saved: "Saved", weights: Path) -> Any:
-    """Return a Keras 3 model with an architecture that Keras 2 saved, and with the weights of a Keras 2 file."""
+    """Return a Keras 3 model made from an architecture that Keras 2 saved, with the weights of a Keras 2 file."""
     from keras3conv.frameworks.keras.keras2.reading import problems_of, read_model
 
     other = None if weights == saved.path else weights

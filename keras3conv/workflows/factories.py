@@ -1,4 +1,4 @@
-"""Load the model that a command-line argument names: a file, or a Python factory with optional weights."""
+"""Load the model that a command-line argument names: a file, or a factory (a function) with optional weights."""
 
 import ast
 import importlib
@@ -37,7 +37,7 @@ class Weights:
     entry: str = ""
 
     def of(self, side: Side) -> Path | None:
-        """Return the file for a side."""
+        """Return the file of weights for a side; None if there is none."""
         return {"torch": self.torch, "keras": self.keras}[side]
 
 
@@ -84,7 +84,7 @@ def factory_of(argument: str) -> tuple[str, str] | None:
 
 
 def _factories_in(path: str) -> list[str]:
-    """Return the functions without required arguments in a Python file, which is parsed and not run."""
+    """Return the names of the functions without required arguments in a Python file, which is parsed and not run."""
     try:
         tree = ast.parse(Path(path).read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError):
@@ -95,19 +95,30 @@ def _factories_in(path: str) -> list[str]:
 
 @contextmanager
 def notes_to_stderr() -> Iterator[None]:
-    """Redirect the output of the user's code to stderr, so that stdout has only the result."""
+    """Redirect what the user's code prints to stderr during the with statement, so that stdout has only the result."""
     with redirect_stdout(sys.stderr):
         yield
 
 
 def _is_factory(where: str, name: str) -> bool:
-    """Return True if the argument is `package.module:factory` or `file.py:factory`, not a file name with a colon."""
+    """Return True if an argument names a factory (`package.module:factory`, `file.py:factory`), not a file.
+
+    The name of a file may have a colon, too.
+
+    Args:
+        where: The part before the colon.
+        name: The part after it.
+    """
     dotted = all(part.isidentifier() for part in where.split("."))
     return all(part.isidentifier() for part in name.split(".")) and (where.endswith(".py") or dotted)
 
 
 def find_factory(where: str, name: str) -> Any:
-    """Import a module, and return the attribute `name`: a model, or a callable without required arguments.
+    """Import a module or Python file, and return an attribute: a model, or a callable without required arguments.
+
+    Args:
+        where: The module (`package.module`) or file (`file.py`).
+        name: The attribute.
 
     Raises:
         InputError: There is no such attribute, or it is neither a model nor such a callable.
@@ -135,7 +146,12 @@ def find_factory(where: str, name: str) -> Any:
 
 
 def _make(where: str, name: str) -> Any:
-    """Call the factory `name` of a module and return its model; if `name` is itself a model, return that."""
+    """Return the model of a factory: call the attribute `name` of a module, or return it if it is itself a model.
+
+    Args:
+        where: The module (`package.module`) or Python file (`file.py`).
+        name: The attribute.
+    """
     found = find_factory(where, name)
     if _is_model(found):
         return found
@@ -147,7 +163,7 @@ def _make(where: str, name: str) -> Any:
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Import a file as a module. As in a script, the file can import other files of its folder."""
+    """Import a Python file as a module and return it. As in a script, the file can import other files of its folder."""
     if not os.path.isfile(path):  # noqa: PTH113  # unlike `Path.is_file`, false for a name that is too long
         raise InputError(f"the Python file {path} does not exist")
     location = Path(os.path.realpath(path))
@@ -171,7 +187,7 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _import_module(name: str) -> ModuleType:
-    """Import a module; search the current folder first, as `python -m` does."""
+    """Import a module and return it; the current folder is searched first, as by `python -m`."""
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
@@ -183,7 +199,13 @@ def _import_module(name: str) -> ModuleType:
 
 
 def _run(where: str, name: str, code: Callable[[], Any]) -> Any:
-    """Run the user's code; any exception becomes a `ModelError` with its location."""
+    """Run the user's code and return its result; an exception becomes a `ModelError` with the line that raised it.
+
+    Args:
+        where: The module or Python file of the code, for the message.
+        name: The factory; empty while the module is imported.
+        code: The function to call.
+    """
     try:
         with notes_to_stderr():
             return code()
@@ -194,7 +216,13 @@ def _run(where: str, name: str, code: Callable[[], Any]) -> Any:
 
 
 def _failure(where: str, name: str, error: BaseException) -> str:
-    """Return the message for an exception of the user's code: its text, and the last line of the file that ran."""
+    """Return the message for an exception of the user's code: its text, and the line of the code that was running.
+
+    Args:
+        where: The module or Python file.
+        name: The factory; empty if the module raised while it was imported.
+        error: The exception.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     file = where if where.endswith(".py") else getattr(sys.modules.get(where), "__file__", None) or ""
     own = [frame for frame in frames if Path(frame.filename).resolve() == Path(file).resolve()]

@@ -40,6 +40,9 @@ def write_plan(plan: Alignment, path: Path, *, overwrite: bool) -> None:
 def read_inputs(path: Path | None) -> Any:
     """Return the inputs in a file: one array, a tuple (from `numpy.savez(file, a, b)`), or a dict of named arrays.
 
+    Args:
+        path: The file; None gives None.
+
     Raises:
         InputError: The file is not an .npz or .npy file, or contains objects instead of numbers.
         FileError: The file cannot be read.
@@ -62,13 +65,18 @@ def read_inputs(path: Path | None) -> Any:
 
 
 def random_inputs(shape: Sequence[int], dtype: str = "float32") -> Array:
-    """Return random numbers of a shape and a dtype, the same for every call."""
+    """Return an array of random numbers with a shape and a dtype; every call returns the same numbers."""
     numbers: Array = np.random.default_rng(0).standard_normal(tuple(shape)).astype(dtype_named(dtype))
     return numbers
 
 
 def read_labels(path: Path | None) -> Any:
-    """Return the labels in a .npy or .npz file; raise like `read_inputs`, or if the file has several arrays."""
+    """Return the labels in a .npy or .npz file; None for no path.
+
+    Raises:
+        InputError: See `read_inputs`; or the file has several arrays.
+        FileError: The file cannot be read.
+    """
     labels = read_inputs(path)
     if isinstance(labels, dict | tuple):
         raise InputError(f"{path} must contain one array of labels, but contains {len(labels)}")
@@ -76,7 +84,11 @@ def read_labels(path: Path | None) -> Any:
 
 
 def read_class_names(path: Path | None) -> list[str] | None:
-    """Return the names of the classes, one a line; raise `FileError` if the file cannot be read."""
+    """Return the class names in a text file with one name a line; None for no path.
+
+    Raises:
+        FileError: The file cannot be read.
+    """
     if path is None:
         return None
     source = Source.pin(path)

@@ -18,10 +18,10 @@ NOT_PROBED = "not probed: the models are not run as a whole"
 def local_subject(
     sides: Sides, files: Sequence[Path | None], plan: Alignment | None, options: Options, entry: str
 ) -> tuple[Subject, tuple[str, ...]]:
-    """Return the subject of two live models, whose values may be in files, and the notes for the report.
+    """Return the `Subject` (models, plan and options) of a local validation, and notes for the report.
 
     Args:
-        sides: The two models; a model whose values are in a file needs none itself.
+        sides: The two live models. A model whose values are in a file may be one without values of its own.
         files: The file of the torch values and the file of the Keras values; None if the model has its values.
         plan: The plan; by default the pairs follow from names and shapes.
         options: The proofs, and how strict they are.
@@ -29,7 +29,7 @@ def local_subject(
 
     Raises:
         InputError: A side is a file, which does not tell the hyper-parameters of its layers.
-        ModelError: A file has not the tensors of the model.
+        ModelError: A file lacks tensors of the model.
     """
     views = []
     for side, path in zip((sides.torch, sides.keras), (*files, None, None), strict=False):

@@ -1,7 +1,8 @@
 """Write a manifest (a JSON file) beside every output, with its sources, the versions of the software, and all digests.
 
-The manifest of `model.weights.h5` is `model.weights.h5.manifest.json`. It holds no date and no path of a folder: the
-same transfer writes the same bytes. docs/files.md describes the format. `verify` compares the files with it.
+The manifest of `model.weights.h5` is `model.weights.h5.manifest.json`. It holds no date and no path of a folder, so
+that equal transfers write equal bytes. docs/files.md describes the format. `verify` compares the files with the
+manifest.
 """
 
 import hashlib
@@ -40,7 +41,12 @@ class Record:
 
     @classmethod
     def of(cls, source: Adapter, plan: Alignment) -> "Record":
-        """Return the record of a transfer from a source."""
+        """Return the record of a transfer.
+
+        Args:
+            source: The model that is read.
+            plan: The plan.
+        """
         view = plan.torch if source.side == "torch" else plan.keras
         if source.is_live:
             return cls(plan, view.name, ())
@@ -56,19 +62,27 @@ class Record:
 
     @property
     def job(self) -> str:
-        """A text that identifies the transfer, by the plan and by the sizes and modification times of the sources."""
+        """A text that is equal for equal transfers, made from the plan and the state of the source files.
+
+        The state is their sizes and modification times.
+        """
         pinned = [(str(path.absolute()), Source.pin(path).size, Source.pin(path).stamp) for path in self.sources]
         return json.dumps([self._fingerprint, pinned]) if self.sources else ""
 
     def source_facts(self) -> dict[str, str]:
-        """Return the digests of the source for a report."""
+        """Return the digests of the source files as facts for a report."""
         facts: dict[str, str] = {}
         for file in self._digests:
             facts[f"source {Path(file.path).name}"] = f"sha256 {file.sha256}, md5 {file.md5}"
         return facts
 
     def describe(self, output: formats.Output, written: Sequence[formats.Written]) -> str:
-        """Return the content of the manifest of an output."""
+        """Return the content of the manifest of an output.
+
+        Args:
+            output: The output.
+            written: Its files, with their digests.
+        """
         content = {
             "format": FORMAT,
             "files": [_file(one.file) for one in written],
@@ -91,7 +105,7 @@ class Record:
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
-    """Return the files of a model: the file itself; or its index and all shards."""
+    """Return the files that a model consists of: the file itself, or for an index the index and all its shards."""
     path = formats.file_of(path)
     if not path.name.lower().endswith((".index.json", ".weights.json")):
         return (path,)
@@ -118,7 +132,10 @@ def _tensors(one: formats.Written) -> list[dict[str, Any]]:
 
 
 def read_manifest(path: Path) -> tuple[Path, dict[str, Any]]:
-    """Return the path of the manifest for an output, or for the manifest itself, and its content.
+    """Return the path of a manifest, and its content.
+
+    Args:
+        path: The manifest, or the output that it belongs to.
 
     Raises:
         FileError: There is no manifest, or it has a different format.

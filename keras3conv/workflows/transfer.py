@@ -29,7 +29,7 @@ from keras3conv.workflows.manifest import Record
 from keras3conv.writing.digests import WrittenFile
 
 Memory = Literal["copy", "share"]
-"""The storage of a live target's values: its own copy, or memory shared with the source."""
+"""How a live target stores its new values: in memory of its own, or in memory shared with the source."""
 
 
 def _report_bytes(_: str, done: int, total: int) -> None:
@@ -95,7 +95,14 @@ def transfer(source: Model, target: Model, plan: Alignment, options: Options, *,
 
 
 def _has_the_tensors(keras: ModelView, plan: Alignment) -> bool:
-    """Return whether a Keras file has the tensors of the plan under their names; then Keras need not open it."""
+    """Return whether a Keras file has the tensors of a plan under the names in the plan.
+
+    Then Keras itself need not open the file.
+
+    Args:
+        keras: The view of the file.
+        plan: The plan.
+    """
     shapes = {tensor.path: tensor.shape for tensor in keras.tensors()}
     return all(shapes.get(tensor.path) == tensor.shape for tensor in plan.keras.tensors() if not tensor.is_seed)
 
@@ -103,7 +110,17 @@ def _has_the_tensors(keras: ModelView, plan: Alignment) -> bool:
 def _into_live(
     source: ModelView, target: LiveModel, options: Options, record: Record
 ) -> tuple[Staging, tuple[WrittenFile, ...]]:
-    """Write the weights to a live model and save the model; if a file cannot be written, restore the old weights."""
+    """Write the weights to a live model, and save the model; if a file cannot be written, restore the old weights.
+
+    Args:
+        source: The view of the source.
+        target: The live model.
+        options: The options of the transfer.
+        record: The source and the plan, for the manifests.
+
+    Returns:
+        The values that were written, and the files.
+    """
     stages = options.stages
     if options.ray is not None:
         raise InputError(
@@ -129,7 +146,19 @@ def _into_live(
 def _shared(
     source: Adapter, target: Adapter, plan: Alignment, out: Sequence[Path], *, cast: bool, stages: Stages
 ) -> tuple[Staging, dict[str, str]]:
-    """Let a live model use the memory of another; copy values that are not just a view of one source tensor."""
+    """Let a live model use the memory of another one; values that are not just a view of one source tensor are copied.
+
+    Args:
+        source: The model whose memory is used.
+        target: The model that uses it.
+        plan: The plan.
+        out: The files to write: there must be none.
+        cast: Whether values may lose precision.
+        stages: Receives the times of the stages.
+
+    Returns:
+        The values, and facts for the report about which tensors are shared and which are copied.
+    """
     if isinstance(source, ModelFile) or isinstance(target, ModelFile):
         raise InputError('memory="share" needs two live models, but one side is a file\nFix:  memory="copy"')
     if out:
@@ -153,6 +182,15 @@ def _into_files(
     """Write files without building the target model.
 
     If the target file exists, the written files have its tensors. Otherwise they have the tensors of the plan.
+
+    Args:
+        source: The view of the source.
+        target: The target file, which may not exist yet.
+        options: The options of the transfer.
+        record: The source and the plan, for the manifests.
+
+    Returns:
+        The values that were written, and the files.
     """
     exists, plan = os.path.lexists(target.source), record.plan
     planned = plan.keras if target.side == "keras" else plan.torch
@@ -172,14 +210,24 @@ def _into_files(
 
 
 def _sharded(output: formats.Output) -> formats.Destination:
-    """Return an output if it has shards; raise `InputError` for a single file, which a cluster cannot divide."""
+    """Return an output unchanged if it has shards, which a cluster can write.
+
+    Raises:
+        InputError: The output is a single file.
+    """
     if isinstance(output, formats.Destination) and output.shards:
         return output
     raise InputError(f'{output.path} is one file: only shards are written on Ray\nFix:  max_shard_size="2GB"')
 
 
 def _write(outputs: Sequence[formats.Output], options: Options, record: Record) -> tuple[WrittenFile, ...]:
-    """Write all outputs and their manifests, or none."""
+    """Write all outputs and their manifests, or none; return the files.
+
+    Args:
+        outputs: The outputs.
+        options: The options of the transfer.
+        record: The source and the plan, for the manifests.
+    """
     if not outputs:
         return ()
     written = formats.write_all(
@@ -193,9 +241,9 @@ def _write(outputs: Sequence[formats.Output], options: Options, record: Record) 
 
 
 def _require_no_computed(staging: Staging) -> None:
-    """Raise `TransferError` if a target tensor is computed from other tensors.
+    """Raise `TransferError` if a target tensor is one that torch computes from other tensors (as for weight norm).
 
-    A file contains those other tensors instead (as for weight norm), and only the live module can compute them.
+    A file contains those other tensors instead, and only the live module can compute them.
     """
     fact = (
         "this tensor is computed from other tensors, which the file contains instead: only a live model can be the "
@@ -209,7 +257,7 @@ def _require_no_computed(staging: Staging) -> None:
 
 
 def _inventory(staging: Staging, *, complete: bool) -> tuple[TensorRef, ...]:
-    """Return the tensors to write: the mapped tensors, counters, and other tensors with a value in an existing target.
+    """Return the tensors to write: those that the plan maps, counters, and those with a value in the target file.
 
     Args:
         staging: The values to write.
@@ -258,7 +306,7 @@ def _reader(staging: Staging, *, complete: bool) -> Reader:
 
 
 def _known(plan: Alignment) -> str:
-    """Return one line, and warn, if the plan says that the outputs of the two models differ; else an empty text."""
+    """Return a line, and warn, if the plan knows that the outputs of the models differ; else an empty text."""
     if not plan.difference:
         return ""
     reason = f"{plan.difference}. Every weight has one place only, so the code of the models differs"

@@ -77,7 +77,11 @@ def validate(
 
 
 def _digests(sources: Sequence[Any]) -> Iterator[str]:
-    """Yield a note with the size and the digest of every file among the sources of the models."""
+    """Yield a note with the size and the digest of every model that is a file.
+
+    Args:
+        sources: The models: live models and paths.
+    """
     from keras3conv.writing.digests import digest
 
     for path in dict.fromkeys(source for source in sources if isinstance(source, Path) and source.is_file()):
@@ -99,7 +103,14 @@ def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], stages: St
 
 
 def _require_fitting(subject: Subject, sections: list[Section]) -> None:
-    """Raise `InputError` if the labels fit no output; called right after the plan is checked, before slow proofs."""
+    """Raise `InputError` if the user's labels fit no output.
+
+    It is called after every proof, but checks only after the first one, which is fast, and only if that did not fail.
+
+    Args:
+        subject: The models and their inputs.
+        sections: The results of the proofs so far.
+    """
     from keras3conv.validators import accuracy
 
     if len(sections) == 1 and sections[0].status != "failed" and subject.options.wants("accuracy"):
@@ -107,7 +118,12 @@ def _require_fitting(subject: Subject, sections: list[Section]) -> None:
 
 
 def _port(sources: Sequence[Any], weight_files: Sequence[Path | None]) -> Side | None:
-    """Return the side (torch or Keras) whose weights a transfer wrote; None if that is known of neither, or of both."""
+    """Return the side whose weights a transfer wrote; None if that is known of neither side, or of both.
+
+    Args:
+        sources: The torch model and the Keras model: live models or paths.
+        weight_files: The files that were loaded into them.
+    """
     files = (*weight_files, None, None)
     written = [any(map(is_port, (source, file))) for source, file in zip(sources, files, strict=False)]
     return None if written[0] == written[1] else "torch" if written[0] else "keras"
@@ -116,7 +132,16 @@ def _port(sources: Sequence[Any], weight_files: Sequence[Path | None]) -> Side |
 def _subject(
     sides: Sides, inputs: Any, keras_inputs: Any, plan: Alignment | None, options: Options, port: Side | None
 ) -> tuple[Subject, tuple[str, ...]]:
-    """Return the `Subject` (models, plan and inputs) of the proofs, and notes for the report."""
+    """Return the `Subject` (models, plan and inputs) of the proofs, and notes for the report.
+
+    Args:
+        sides: The two models.
+        inputs: The inputs of the torch module; None for random ones.
+        keras_inputs: The inputs of the Keras model; None if they follow from those of the torch module.
+        plan: The plan; None to make one.
+        options: The proofs, and how strict they are.
+        port: The side whose weights a transfer wrote; None if that is unknown.
+    """
     sides.build(inputs, keras_inputs)
     outlines = sides.views(described=False)
     if isinstance(sides.torch, ModelFile) or isinstance(sides.keras, ModelFile):
@@ -143,12 +168,19 @@ def _subject(
 
 
 def _named_as_planned(views: Views, plan: Alignment) -> Views:
-    """Return the views; the names of the torch side may have had the prefix of a wrapper."""
+    """Return the views with the torch names of the plan, in which the prefix of a wrapper may be left out or added."""
     return named_as(views[0], plan.torch), views[1]
 
 
 def _with_rows_of_values(plan: Alignment, views: Views) -> Alignment:
-    """Return the plan without the reordering of kernel rows after a Flatten, where values are equal without it."""
+    """Return a plan that reorders the kernel rows after a Flatten only where the values need it.
+
+    Where the values of the two sides are equal without the reordering, it is removed.
+
+    Args:
+        plan: The plan.
+        views: The views of both sides, which have the values.
+    """
     return replace(plan, pairs=tuple(_with_plain_rows(pair, views) for pair in plan.pairs))
 
 

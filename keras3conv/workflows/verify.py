@@ -37,7 +37,11 @@ _KEYS = ("size", "sha256", "md5")
 
 
 def _beside(manifest: Path, name: str) -> Path:
-    """Return the path of a file in the folder of the manifest; raise `FileError` for a path to another folder."""
+    """Return the path of the file `name` in the folder of a manifest.
+
+    Raises:
+        FileError: The name is that of a file in another folder.
+    """
     if Path(name).name != name or "\0" in name or "\\" in name:
         raise FileError(
             f"{manifest} names the file {name!r}, which is not a plain file name in the folder of the manifest"
@@ -46,7 +50,12 @@ def _beside(manifest: Path, name: str) -> Path:
 
 
 def _files(manifest: Path, content: Mapping[str, Any]) -> Section:
-    """Compare the size and both digests of every file."""
+    """Compare the size and both digests of every file with the manifest; return the section of the report.
+
+    Args:
+        manifest: The path of the manifest.
+        content: The content of the manifest.
+    """
     rows, problems = [], []
     for file in content["files"]:
         path = _beside(manifest, file["path"])
@@ -75,7 +84,12 @@ def _files(manifest: Path, content: Mapping[str, Any]) -> Section:
 
 
 def _tensors(manifest: Path, content: Mapping[str, Any]) -> Section:
-    """Compare every tensor, so that the report names the damaged tensors."""
+    """Compare every tensor with the manifest, so that the report names the damaged tensors; return the section.
+
+    Args:
+        manifest: The path of the manifest.
+        content: The content of the manifest.
+    """
     entries = content["tensors"]
     problems = list(_differing(_beside(manifest, content["files"][-1]["path"]), entries))
     return Section(

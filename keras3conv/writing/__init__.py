@@ -1,1 +1,1 @@
-"""Write files so that each appears whole or not at all: private folders, renames, digests. Every output uses it."""
+"""Write files so that each appears whole or not at all, by private folders and renames; compute digests of files."""

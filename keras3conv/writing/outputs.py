@@ -4,9 +4,9 @@
         temporary.write_bytes(content)
 
 The new files are written to a private folder beside their destinations, flushed to disk, and renamed. Before the first
-rename nothing of the destinations has changed; if a later one fails, the earlier ones are undone. An error, an
-interrupt, a full disk and a killed process leave the old files as they were. A destination that is a link is refused,
-because a rename would replace the link, and writing through it would change a file under another name.
+rename no destination has changed; if a later rename fails, the earlier ones are undone. An error, an interrupt, a full
+disk and a killed process leave the old files as they were. A destination that is a link is refused, because a rename
+would replace the link, and writing through it would change a file under another name.
 """
 
 import os
@@ -23,7 +23,10 @@ from keras3conv.writing.private_folders import PrivateFolder
 
 @dataclass(frozen=True)
 class _Output:
-    """A destination, the mode of the file that it replaces (None if there is none), and its temporary folder."""
+    """A file or folder to write: its destination, its private folder, and the mode of the file that it replaces.
+
+    The mode is None if there is no such file.
+    """
 
     destination: Path
     mode: int | None
@@ -36,7 +39,7 @@ class _Output:
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield the path of a temporary file, which is renamed to `path` if the block raises no exception.
+    """Yield the path of a temporary file, which is renamed to `path` if the with statement raises no exception.
 
     Args:
         path: The destination. A new file has the mode that the umask gives; a file that is replaced keeps its mode.
@@ -54,12 +57,14 @@ def replacing(path: str | os.PathLike[str], *, overwrite: bool = False) -> Itera
 def replacing_all(
     paths: Sequence[str | os.PathLike[str]], *, overwrite: bool = False, job: str = ""
 ) -> Iterator[tuple[Path, ...]]:
-    """Yield a temporary path for every destination; all new files are renamed together when the block ends.
+    """Yield a temporary path for every destination; all new files are renamed together when the with statement ends.
 
     Args:
-        paths: The destinations. The last one (an index of the others) is renamed last, and its old file removed first.
+        paths: The destinations. The last one is the index of the others, if they have one: it is renamed last, and its
+            old file is removed first.
         overwrite: Whether existing files may be replaced.
-        job: The name of the job, if it can be resumed: what a killed process of the same job wrote is still there.
+        job: A text that is equal for equal work, if that can be resumed: the temporary files that a killed process with
+            the same job wrote are then still there. Empty if it cannot.
 
     Raises:
         FileError: See `replacing`.
@@ -89,12 +94,13 @@ def replacing_all(
 def replacing_folder(
     path: str | os.PathLike[str], *, overwrite: bool = False, replaced: Collection[str] | None = None
 ) -> Iterator[Path]:
-    """Yield a new empty folder, which is renamed to `path`, with all its files, if the block raises no exception.
+    """Yield a new empty folder; unless the with statement raises, it is renamed to `path`, with all its files.
 
     Args:
         path: The destination; its parent must exist.
         overwrite: Whether an existing folder may be replaced; all files in it are deleted.
-        replaced: The names of the files that may be deleted; a folder with any other is refused. None for any name.
+        replaced: The names of the files that may be deleted with it; a folder with any other file is refused. None if
+            files of any name may be deleted.
 
     Raises:
         FileError: The destination exists and may not be replaced, or cannot be written; an existing one is unchanged.
@@ -130,7 +136,11 @@ def write_text(path: str | os.PathLike[str], text: str, *, overwrite: bool = Fal
 
 
 def _mode_of(destination: Path, *, overwrite: bool) -> int | None:
-    """Return the mode of the file to replace, None if there is none; raise `FileError` if it cannot be replaced."""
+    """Return the mode of the file that is to be replaced; None if the destination does not exist.
+
+    Raises:
+        FileError: The destination cannot be replaced.
+    """
     if destination.is_symlink():
         raise FileError(
             f"{destination} is a link to {destination.readlink()}: pass the path that it points to\n"
@@ -154,7 +164,14 @@ def _check_place(destination: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def _named_errors(destinations: Sequence[Path], entered: dict[Path, PrivateFolder]) -> Iterator[None]:
-    """Convert an `OSError` to a `FileError` that names the destination and the state of its old file."""
+    """Convert an `OSError` in the with statement to a `FileError` that names the destination.
+
+    The message also tells whether the old file is unchanged.
+
+    Args:
+        destinations: The destinations.
+        entered: The private folder in each folder of a destination.
+    """
     before = {path: os.path.lexists(path) for path in destinations}
     try:
         yield
@@ -172,7 +189,12 @@ def _concerns(error: OSError, path: Path, entered: dict[Path, PrivateFolder]) ->
 
 
 def _commit(outputs: Sequence[_Output], *, overwrite: bool) -> None:
-    """Flush the new files and rename them: one by a single rename, several so that all moves can be undone."""
+    """Flush the new files to disk, and rename them; if one of several cannot be renamed, none is.
+
+    Args:
+        outputs: The files.
+        overwrite: Whether existing files may be replaced.
+    """
     for output in outputs:
         if output.mode is not None:
             output.temporary.chmod(output.mode)

@@ -35,15 +35,15 @@ class PrivateFolder:
     path: Path
 
     def new(self, name: str) -> Path:
-        """Return the temporary path of a new file or folder."""
+        """Return the temporary path of the new file or folder `name`."""
         return self.path / _NEW / name
 
     def old(self, name: str) -> Path:
-        """Return the path to which the replaced file or folder is moved."""
+        """Return the path to which the old file `name` is moved, while a new one takes its place."""
         return self.path / _OLD / name
 
     def destination(self, name: str) -> Path:
-        """Return the final path of a new file."""
+        """Return the final path of the new file `name`."""
         return self.path.parent / name
 
     def announce(self, names: Sequence[str]) -> None:
@@ -63,7 +63,7 @@ class PrivateFolder:
         self.new(name).replace(self.destination(name))
 
     def undo(self, name: str) -> None:
-        """Move a new file back into the private folder, and the file that it replaced back to its name."""
+        """Move a new file from its destination back into the private folder, and the old file back to its place."""
         if not os.path.lexists(self.new(name)) and os.path.lexists(self.destination(name)):
             self.destination(name).rename(self.new(name))
         if os.path.lexists(self.old(name)):
@@ -133,7 +133,7 @@ def _machine() -> str:
 
 
 def _left_in(folder: Path) -> Iterator[Path]:
-    """Yield the private folders in `folder` of processes of this machine that have ended."""
+    """Yield the private folders in `folder` that ended processes of this machine have left."""
     for name in sorted(path.name for path in folder.glob(f"{_PREFIX}-*")):
         pieces = name.split("-")
         if len(pieces) != 4 or pieces[1] != _machine() or not pieces[2].isdecimal() or name in _live:
@@ -143,7 +143,7 @@ def _left_in(folder: Path) -> Iterator[Path]:
 
 
 def _is_running(process: int) -> bool:
-    """Return whether another process is running; the private folders of this process are in `_live`."""
+    """Return whether a process, given by its identifier, is running; it must be another process than this one."""
     if process == os.getpid():
         return False
     if sys.platform == "win32":  # Windows has no signal that only tests a process
@@ -158,7 +158,7 @@ def _is_running(process: int) -> bool:
 
 
 def _claim(left: Path) -> PrivateFolder | None:
-    """Rename the private folder of a killed process to make it this one's; return None if another was faster."""
+    """Take over the private folder of a killed process by a rename; return None if another process was faster."""
     name = _name()
     _live.add(name)
     try:
@@ -169,7 +169,7 @@ def _claim(left: Path) -> PrivateFolder | None:
 
 
 def _revert(private_folder: PrivateFolder) -> None:
-    """Undo the moves that a killed process announced, unless all of them were completed: then the new files stay."""
+    """Undo all moves that a killed process announced; if it had completed all of them, the new files stay instead."""
     try:
         names = json.loads((private_folder.path / _MOVING).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # the list of names is written before the first move, so nothing was moved

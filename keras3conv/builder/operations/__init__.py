@@ -1,1 +1,1 @@
-"""Handlers that translate Keras operations into torch, one file per family."""
+"""Handlers, functions that convert calls of Keras operations to torch, in one file per family of operations."""

@@ -15,11 +15,16 @@ _OF_KERAS_ALONE: dict[str, Unary] = {
     "sparse_sigmoid": UNARY["sparse_sigmoid"],
     "squareplus": squareplus,
 }
-"""Activations that torch does not have, or computes less accurately."""
+"""Activations that torch does not have, or computes less accurately: the function that computes them, by name."""
 
 
 def _as_activation(operation: Operation) -> Unary:
-    """Return the torch function for an activation; arguments whose default differs in torch are passed."""
+    """Return the torch function that computes an activation of Keras.
+
+    Args:
+        operation: The entry of the activation in the table of operations. Where a default argument of Keras differs
+            from that of torch, the function passes the default of Keras.
+    """
     arguments = operation.without_defaults(operation.to_torch({}, as_activation=True))
     function = Function(operation.torch[0])
     return lambda x: function(x, *arguments.values())

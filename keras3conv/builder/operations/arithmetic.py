@@ -51,11 +51,17 @@ _OF_FLOATS = {
 """Functions that torch supports for floating-point numbers only."""
 
 _LIMITS = {"keras.ops.maximum": "min", "keras.ops.minimum": "max"}
-"""The argument of `clamp` that replaces a maximum or minimum with a number."""
+"""For `maximum` and `minimum` with a number, the argument of torch's `clamp` that the number becomes."""
 
 
 def _operand(call: Call, value: Any, like: Value) -> Any:
-    """Return an operand. A list of numbers is converted to a tensor on the device of `like`; others are unchanged."""
+    """Return an operand in a form that torch accepts: a list of numbers becomes a tensor, anything else is unchanged.
+
+    Args:
+        call: The call; the statement that creates the tensor is added to it.
+        value: The operand.
+        like: The tensor whose device the new tensor gets, and whose dtype if it holds such numbers.
+    """
     if not isinstance(value, tuple | list):
         return value
     shape, numbers = _listed(call, value)
@@ -71,7 +77,15 @@ def _operand(call: Call, value: Any, like: Value) -> Any:
 
 
 def _listed(call: Call, value: Any) -> tuple[tuple[int, ...], list[Any]]:
-    """Return the shape of an argument that consists of nested lists, and its numbers in a flat list."""
+    """Return the shape of an operand that is a nested list, and its numbers in a flat list.
+
+    Args:
+        call: The call, for the error message.
+        value: The nested list, or a number in it.
+
+    Raises:
+        RuleError: An entry is not a number.
+    """
     if not isinstance(value, tuple | list):
         if not isinstance(value, bool | int | float):
             raise call.refuse(
@@ -89,7 +103,10 @@ def _as_list(value: Any) -> Any:
 
 
 def _operands(call: Call, *names: str) -> tuple[list[Any], Order]:
-    """Return the arguments of these names, their tensors permuted to a common axis order, and that order."""
+    """Return the arguments of a call with these names as operands in a common axis order, and that order.
+
+    Tensors are permuted to the common order; a list of numbers becomes a tensor.
+    """
     like = call.tensor
     values, order = call.aligned([_operand(call, call[name], like) for name in names])
     return [_checked(call, value) for value in values], order
@@ -104,7 +121,7 @@ def _checked(call: Call, value: Any) -> Any:
 
 
 def _as_tensors(values: Sequence[Any]) -> list[Any]:
-    """Return the values, with numbers converted to tensors."""
+    """Return the operands, with every number converted to a tensor, for functions that accept tensors only."""
     return [value if isinstance(value, Value) else torch.tensor(value) for value in values]
 
 

@@ -25,7 +25,7 @@ from keras3conv.transforms import Array
 Handler = Callable[["Call"], None]
 
 HANDLERS: dict[str, Handler] = {}
-"""The handlers by the qualified name of the operation or layer: "keras.ops.add", "keras.layers.Concatenate"."""
+"""The functions that convert calls, by the kind of the call: "keras.ops.add", "keras.layers.Concatenate"."""
 
 
 class ProgramBuilder(Protocol):
@@ -36,35 +36,54 @@ class ProgramBuilder(Protocol):
         """The first input of the model."""
 
     def permuted(self, value: Value, order: Order) -> Value:
-        """Return the value in another axis order."""
+        """Return a value in the given axis order; add a permutation if its own order differs."""
 
     def write(self, expression: Any, made: Sequence[Value], *, path: str, comment: str) -> None:
-        """Add a statement that assigns an expression to the values in `made`."""
+        """Add a statement that assigns an expression to values.
+
+        Args:
+            expression: The right side of the statement.
+            made: The values that the statement computes.
+            path: The path of the Keras layer or operation from which the statement comes.
+            comment: A comment for the reader of the source code; empty for none.
+        """
 
     def new(self, shape: Shape, order: Order, dtype: str) -> Value:
-        """Return a new value for an intermediate result, which is not the output of a node of the graph."""
+        """Return a new value for an intermediate result; the Keras graph has no tensor for it."""
 
     def module(self, kind: str, config: Mapping[str, Any], path: str) -> Submodule:
-        """Add a submodule without weights from Keras."""
+        """Add a submodule whose weights, if any, do not come from Keras, and return it.
+
+        Args:
+            kind: The class: "torch.nn.Softmax".
+            config: The constructor arguments.
+            path: The path of the Keras layer or operation for which it is added; the attribute name is made from it.
+        """
 
     def variable(self, path: str) -> Value:
         """Add a Keras variable as a parameter or buffer of the generated module, and return its value."""
 
     def constant(self, array: Array, path: str) -> Value:
-        """Add an array as a buffer of the generated module, and return its value."""
+        """Add an array as a buffer of the generated module, and return its value; `path` gives the buffer its name."""
 
     def by_rule(self, call: "Call") -> None:
-        """Convert a layer with the rule for its class (see `keras3conv.rules`)."""
+        """Convert the layer of a call with the rule for the class of the layer (see `keras3conv.rules`)."""
 
     def rule_module(self, call: "Call", config: Mapping[str, Any], only: str) -> Submodule:
-        """Return the submodule to which the rule for its class converts a layer, with a changed configuration."""
+        """Return the submodule to which a rule converts the layer of a call.
+
+        Args:
+            call: The call.
+            config: Changes to the configuration of the layer, made before it is converted.
+            only: The prefix of the torch classes that the submodule may have: "torch.nn.".
+        """
 
     def only_dense_uses(self, name: str) -> bool:
-        """Return True if a tensor is used only by Dense layers, directly or through pointwise operations."""
+        """Return True if the tensor `name` is used only by Dense layers, directly or through pointwise operations."""
 
 
 class Call:
-    """One call of a layer or an operation, with methods that add its torch statements to the program.
+    """One call of a Keras layer or operation, with methods that add its torch statements to the program.
 
     Attributes:
         node: The node of the call in the graph.
@@ -82,7 +101,7 @@ class Call:
         return self.arguments[name]
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return an argument of the call, or else of the layer's constructor, or else the default."""
+        """Return an argument by its name: that of the call, else that of the layer's constructor, else the default."""
         return self.arguments.get(name, self.node.config.get(name, default))
 
     @property
@@ -97,7 +116,7 @@ class Call:
 
     @property
     def anchor(self) -> Value:
-        """The first input of the model; tensors without an input, such as `torch.arange`, are created on its device."""
+        """The first input of the model. Tensors that depend on no input, such as `torch.arange`, get its device."""
         return self._builder.anchor
 
     @property
@@ -116,11 +135,11 @@ class Call:
         return self._builder.only_dense_uses(self.node.outputs[0].name)
 
     def order(self, value: Value, order: Order) -> Value:
-        """Return the value in this axis order; add a permutation if its order differs."""
+        """Return a value in the given axis order; add a permutation if its own order differs."""
         return value if value.order == order else self._builder.permuted(value, order)
 
     def keras_order(self, value: Value) -> Value:
-        """Return the value in the axis order of Keras."""
+        """Return a value in the axis order of Keras; add a permutation if its own order differs."""
         return self.order(value, identity(value.rank))
 
     def aligned(self, values: Sequence[Any]) -> tuple[list[Any], Order]:
@@ -174,13 +193,23 @@ class Call:
         return made
 
     def steps(self, expression: Any, made: Sequence[tuple[Shape, Order, str]]) -> list[Value]:
-        """Add a statement for several intermediate results, each with its shape, axis order and dtype."""
+        """Add one statement that computes several intermediate results, and return them.
+
+        Args:
+            expression: The operation.
+            made: The shape, the axis order and the dtype of each result.
+        """
         values = [self._builder.new(shape, order, dtype) for shape, order, dtype in made]
         self._builder.write(expression, values, path=self.node.path, comment="")
         return values
 
     def flat(self, value: Value, shape: Shape = (0,)) -> Value:
-        """Add a statement that flattens a value to one axis, in the element order of Keras."""
+        """Add a statement that flattens a value to one axis, in the element order of Keras, and return the result.
+
+        Args:
+            value: The value.
+            shape: The shape of the result.
+        """
         return self.step(self.keras_order(value).method("flatten"), shape=shape, order=(0,))
 
     def returns(
@@ -231,35 +260,51 @@ class Call:
         self.returned = {tensor.name: replace(value, shape=tensor.shape) for tensor, value in pairs}
 
     def module(self, kind: str, **config: Any) -> Submodule:
-        """Add a submodule without weights from Keras, such as "torch.nn.Softmax"."""
+        """Add a submodule whose weights, if any, do not come from Keras, and return it.
+
+        Args:
+            kind: The class: "torch.nn.Softmax".
+            config: The constructor arguments.
+        """
         return self._builder.module(kind, config, self.node.path)
 
     def variable(self, role: str) -> Value:
-        """Add a variable of the layer, by its role, as a parameter or buffer of the generated module."""
+        """Add a variable of the Keras layer to the generated module, and return its value.
+
+        The variable becomes a parameter, or a buffer if it is not trainable.
+
+        Args:
+            role: The name of the variable in the layer: "kernel".
+        """
         return self._builder.variable(f"{self.node.path}/{role}")
 
     def constant(self, array: Array, name: str) -> Value:
-        """Add an array as a buffer of the generated module, and return its value."""
+        """Add an array as a buffer of the generated module, and return its value.
+
+        Args:
+            array: The array.
+            name: The name of the buffer after that of the layer or operation.
+        """
         return self._builder.constant(array, f"{self.node.path}/{name}")
 
     def by_rule(self) -> None:
-        """Convert the layer with the rule for its class, for the cases that a handler does not convert itself."""
+        """Convert the layer of this call with the rule for its class, where the handler does not do it itself."""
         self._builder.by_rule(self)
 
     def rule_module(self, only: str, **config: Any) -> Submodule:
-        """Return the submodule to which the rule for its class converts the layer; the handler writes the call itself.
+        """Return the submodule to which a rule converts the layer; the handler itself writes the call of the submodule.
 
         Args:
             only: The prefix of the torch classes that the handler can call: "torch.nn.".
             config: Changes to the layer's configuration, for arguments that the handler converts itself.
 
         Raises:
-            RuleError: No rule converts the layer to exactly one such class.
+            RuleError: No rule converts the layer to exactly one submodule of such a class.
         """
         return self._builder.rule_module(self, config, only)
 
     def size(self, value: int | Size) -> int | Size:
-        """Return a size that can be written as an argument.
+        """Return a size unchanged, after a check that it can be written as an argument.
 
         Raises:
             RuleError: The trace could not express the size in terms of the input sizes.
@@ -272,16 +317,16 @@ class Call:
         return value
 
     def sizes(self, values: Sequence[int | Size]) -> tuple[int | Size, ...]:
-        """Return several sizes that can be written as arguments; raise like `size`."""
+        """Return several sizes unchanged, after the check of `size`, which raises `RuleError`."""
         return tuple(map(self.size, values))
 
     def refuse(self, reason: str) -> RuleError:
-        """Return, for the handler to raise, an exception with the reason why this call cannot be converted."""
+        """Return an exception with the reason why this call cannot be converted; the handler raises the exception."""
         return RuleError(f"{self.node.kind}: {reason}")
 
 
 def handles(*kinds: str) -> Callable[[Handler], Handler]:
-    """Return a decorator that registers a handler for calls of these operations or layers."""
+    """Return a decorator that registers a function which converts calls of these operations or layers."""
 
     def add(handler: Handler) -> Handler:
         for kind in kinds:

@@ -56,7 +56,7 @@ def _matrix(call: Call) -> None:
 
 
 def _made(call: Call) -> dict[str, Any]:
-    """Return the arguments `dtype` and `device` of a torch function that creates a tensor."""
+    """Return the arguments `dtype` and `device` for a torch function that creates the result of a call."""
     return {"dtype": Dtype(call.dtype), "device": device_of(call.anchor)}
 
 

@@ -18,7 +18,7 @@ _TORCH_DTYPES = frozenset(
 
 
 def torch_dtype(call: Call, dtype: str) -> Dtype:
-    """Return a Keras dtype as an argument of an operation.
+    """Return a Keras dtype such as "float32" in the form that an argument of an operation has.
 
     Raises:
         RuleError: torch has no such dtype, or does not compute in it.
@@ -44,7 +44,7 @@ def is_float(value: Value) -> bool:
 
 
 def converted(call: Call, value: Value, dtype: str) -> Value:
-    """Return the value converted to a dtype."""
+    """Return the value converted to a dtype by a new statement; the value itself if it has that dtype."""
     if value.dtype == dtype:
         return value
     return call.step(value.method("to", torch_dtype(call, dtype)), dtype=dtype)
@@ -70,7 +70,7 @@ def dims(value: Value, axes: Iterable[int]) -> int | tuple[int, ...]:
 
 
 def without(order: Order, removed: Sequence[int]) -> Order:
-    """Return the axis order after some axes were removed."""
+    """Return an axis order after the Keras axes in `removed` were removed."""
     kept = [axis for axis in order if axis not in removed]
     return tuple(sorted(kept).index(axis) for axis in kept)
 
@@ -95,17 +95,27 @@ def in_front(order: Order, count: int) -> Order:
 
 
 def behind(order: Order, axes: Sequence[int]) -> Order:
-    """Return the axis order with some axes moved to the end."""
+    """Return an axis order with the Keras axes in `axes` moved to the end."""
     return (*(axis for axis in order if axis not in axes), *axes)
 
 
 def along(position: int, index: Any) -> Any:
-    """Return an index expression that applies `index` to one torch axis, and ":" to the axes before it."""
+    """Return the index that applies `index` to one axis of a torch tensor and keeps the axes before it whole.
+
+    Args:
+        position: The torch position of the axis.
+        index: A number, slice or index array for the axis.
+    """
     return (*(slice(None),) * position, index) if position else index
 
 
 def number(value: Any, name: str, call: Call) -> Any:
-    """Return an argument that must be a number.
+    """Return an argument unchanged, after a check that it is a number.
+
+    Args:
+        value: The argument.
+        name: Its name in the error message.
+        call: The call that has the argument.
 
     Raises:
         RuleError: The argument is not a number, but for example a tensor.
@@ -116,10 +126,15 @@ def number(value: Any, name: str, call: Call) -> Any:
 
 
 def fixed(call: Call, size: int | Size, name: str) -> int:
-    """Return a size that must be known as a number.
+    """Return a size unchanged, after a check that it is a number.
+
+    Args:
+        call: The call that needs the size.
+        size: The size.
+        name: Its name in the error message.
 
     Raises:
-        RuleError: The size depends on the inputs.
+        RuleError: The size is dynamic: it depends on the inputs.
     """
     if isinstance(size, int):
         return size

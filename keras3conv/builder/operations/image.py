@@ -91,7 +91,14 @@ def _crop_images(call: Call) -> None:
 
 
 def _changes(call: Call, given: Value, name: str, sign: int) -> list[tuple[int, int]]:
-    """Return how many pixels are added (or removed) before and after the height, and before and after the width."""
+    """Return how many pixels a padding or cropping adds or removes: (top, bottom) and (left, right).
+
+    Args:
+        call: The call.
+        given: The images, channels-first.
+        name: The word in the names of the call's arguments: "padding" in "top_padding".
+        sign: 1 if pixels are added, -1 if they are removed.
+    """
     height, width = given.target_shape[-2:]
     axes = ((height, "top", "bottom", "height"), (width, "left", "right", "width"))
     return [
@@ -103,7 +110,16 @@ def _changes(call: Call, given: Value, name: str, sign: int) -> list[tuple[int, 
 def _sides(
     call: Call, size: Any, first: int | None, last: int | None, target: int | None, sign: int
 ) -> tuple[int, int]:
-    """Return the pixels to add or remove at both ends of an axis; a missing number follows from the target size."""
+    """Return the pixels to add or remove at the start and at the end of one axis.
+
+    Args:
+        call: The call.
+        size: The size of the axis before.
+        first: The number at the start, if the call has it.
+        last: The number at the end, if the call has it.
+        target: The size of the axis after, if the call has it; a missing number follows from it.
+        sign: 1 if pixels are added, -1 if they are removed.
+    """
     if first is not None and last is not None:
         return first, last
     if target is None:
@@ -140,7 +156,14 @@ def _resize(call: Call) -> None:
 
 
 def _to_aspect_ratio(call: Call, given: Value, height: int, width: int) -> Value:
-    """Return the images, cropped or padded to the aspect ratio of the target size if the call has that option."""
+    """Return images cropped or padded to the aspect ratio of a target size, if an option of the call says so.
+
+    Args:
+        call: The call of a resize.
+        given: The images, channels-first; without the option they are returned unchanged.
+        height: The target height.
+        width: The target width.
+    """
     if not (call.get("crop_to_aspect_ratio") or call.get("pad_to_aspect_ratio")):
         return given
     old_height, old_width = (fixed(call, size, "the size of the images") for size in given.target_shape[2:])
@@ -172,7 +195,10 @@ def _center_crop(call: Call) -> None:
 
 @handles("keras.ops.image.extract_patches")
 def _extract_patches(call: Call) -> None:
-    """Convert `extract_patches`. In a patch, torch orders the values by channel and then pixel, Keras the reverse."""
+    """Convert `extract_patches`, and reorder the values of each patch.
+
+    torch orders the values of a patch by channel and then by pixel, Keras by pixel and then by channel.
+    """
     given = images(call, call["images"])
     if given.rank != 4 or not (isinstance(call["size"], int) or len(call["size"]) == 2):
         raise call.refuse(
@@ -197,8 +223,8 @@ def _extract_patches(call: Call) -> None:
 def _depth_and_space(call: Call) -> None:
     """Convert `depth_to_space` and `space_to_depth`.
 
-    In the channel axis, torch orders the values by channel and then pixel of a block. Keras does so only for
-    channels-first images; for channels-last images it orders them by pixel and then channel.
+    In the channel axis, torch orders the values by channel and then by pixel in a patch. Keras does so only for
+    channels-first images; for channels-last images it orders them by pixel and then by channel.
     """
     given, block = images(call, call["x"]), int(call["block_size"])
     channels, pixels = fixed(call, given.target_shape[1], "the number of channels"), block * block
@@ -213,7 +239,13 @@ def _depth_and_space(call: Call) -> None:
 
 
 def _swapped(given: Expression, first: int, second: int) -> Expression:
-    """Split the channel axis into axes of sizes `first` and `second`, swap the two axes, and merge them again."""
+    """Return the expression that splits the channel axis into two axes, swaps them, and merges them again.
+
+    Args:
+        given: The images, channels-first.
+        first: The size of the first axis after the split.
+        second: The size of the second axis after the split.
+    """
     return given.method("unflatten", 1, (first, second)).method("transpose", 1, 2).method("flatten", 1, 2)
 
 

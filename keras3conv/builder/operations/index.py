@@ -37,7 +37,14 @@ def _get_item(call: Call) -> None:
 
 
 def _picked(call: Call, given: Value, indices: Any, axis: int) -> None:
-    """Convert the selection of values by their index along one axis; the axes of the index array replace that axis."""
+    """Convert the selection of elements by index along one axis, as in `take`.
+
+    Args:
+        call: The call.
+        given: The tensor from which elements are selected.
+        indices: A number, or an array whose axes replace the selected axis in the result.
+        axis: The Keras axis along which elements are selected.
+    """
     position = given.position(axis)
     if isinstance(indices, int):
         call.returns(given[along(position, indices)], without(given.order, (axis,)))
@@ -77,7 +84,7 @@ def _take(call: Call) -> None:
 
 @handles("keras.ops.take_along_axis")
 def _take_along_axis(call: Call) -> None:
-    """Convert `take_along_axis`. Negative indices, which torch does not accept, are taken modulo the axis size."""
+    """Convert `take_along_axis`. torch does not accept negative indices, so they are taken modulo the axis size."""
     given, indices, axis = call["x"], call["indices"], call["axis"]
     if not isinstance(indices, Value):
         raise call.refuse(f"the indices of take_along_axis must be a tensor, found {type(indices).__name__}")
@@ -136,12 +143,12 @@ def _slice_update(call: Call) -> None:
 
 
 def _scattered(whole: Expression, updates: Value, ranges: Sequence[tuple[int, int, int]]) -> Operation:
-    """Return the operation that replaces a part of a tensor with updates.
+    """Return the operation that replaces a rectangular part of a tensor with new values.
 
     Args:
         whole: The tensor.
-        updates: The values that replace the part.
-        ranges: The part, as a torch position, a start and an end for each axis that is not replaced as a whole.
+        updates: The new values.
+        ranges: The part: for each axis that it does not fill, the torch position, the start and the end.
     """
     (position, start, end), *others = ranges
     part: Expression = updates
@@ -158,7 +165,7 @@ def _scatter(call: Call) -> None:
 
 
 def _by_axis(indices: Value) -> Operation:
-    """Return a tensor of indices for each axis; in Keras they are stacked along the last axis."""
+    """Return one tensor of indices per axis, as torch takes them, from indices that Keras stacks along a last axis."""
     return indices.method("long").method("unbind", -1)
 
 
@@ -171,9 +178,13 @@ def _scatter_update(call: Call) -> None:
 
 
 def _is_class(call: Call, given: Value) -> Operation:
-    """Return booleans along a new last axis: True at the class index that equals the value.
+    """Return a one-hot expression of booleans: along a new last axis, True where the class index equals the value.
 
     `torch.nn.functional.one_hot` is not used, because it raises for values that are not a class index.
+
+    Args:
+        call: The call, whose `num_classes` is the size of the new axis.
+        given: The class indices.
     """
     classes = torch.arange(call["num_classes"], device=device_of(given))
     return operator("==", given.method("unsqueeze", -1), classes)
@@ -190,7 +201,7 @@ def _one_hot(call: Call) -> None:
 
 @handles("keras.ops.multi_hot")
 def _multi_hot(call: Call) -> None:
-    """Convert `multi_hot`: a class gets a 1 if any value along the axis after the batch is its index."""
+    """Convert `multi_hot`: a sample gets a 1 for each class whose index is among its values."""
     given, axis = call.keras_order(call["inputs"]), call["axis"]
     if axis not in (-1, given.rank):
         raise call.refuse(f"multi_hot is supported only with axis=-1 or axis={given.rank}, not axis={axis}")
@@ -200,7 +211,7 @@ def _multi_hot(call: Call) -> None:
 
 @handles("keras.ops.tril", "keras.ops.triu")
 def _triangle(call: Call) -> None:
-    """Convert `tril` and `triu`. If torch has the last two axes swapped, the other function is used."""
+    """Convert `tril` and `triu`. If the last two axes of the tensor are swapped in torch, `tril` becomes `triu`."""
     given, name, offset = call["x"], call.node.kind.rpartition(".")[2], call["k"]
     rank = given.rank
     if given.order[-2:] == (rank - 1, rank - 2):

@@ -15,7 +15,13 @@ ALL = slice(None, None, None)
 
 
 def full_key(call: Call, key: Any, rank: int) -> list[Any]:
-    """Return an index with an entry for every axis: "..." and missing entries are replaced by slices `:`."""
+    """Return an index with one entry for every axis; slices `:` replace "..." and the missing entries at the end.
+
+    Args:
+        call: The call, for the error message.
+        key: The index as Keras takes it.
+        rank: The number of axes of the indexed tensor.
+    """
     entries = list(key) if isinstance(key, tuple) else [key]
     if any(isinstance(one, Value) and one.dtype == "bool" for one in entries):
         raise call.refuse(
@@ -102,9 +108,9 @@ def _step(call: Call, entry: slice) -> int:
 
 
 def _mirrored(call: Call, entry: slice) -> slice:
-    """Return a slice with a negative step as a slice of the flipped axis, because torch has no negative steps.
+    """Return the slice that selects from a flipped axis what a slice with a negative step selects from the axis.
 
-    After the flip, index i is at -i - 1.
+    torch has no negative steps. After the flip, the element of index i has the index -i - 1.
     """
     ends = (entry.start, entry.stop)
     if any(isinstance(end, Size) for end in ends):
@@ -121,7 +127,11 @@ def _is_all(entry: Any) -> bool:
 
 
 def _checked(call: Call, entry: Any) -> Any:
-    """Return the entry of an index; raise `RuleError` unless it consists of integers and sizes."""
+    """Return one entry of an index unchanged, after a check that it consists of integers and sizes.
+
+    Raises:
+        RuleError: It contains something else.
+    """
     if not isinstance(entry, slice):
         return _bound(call, entry)
     start, stop = (None if end is None else _bound(call, end) for end in (entry.start, entry.stop))

@@ -29,7 +29,12 @@ def images(call: Call, given: Value) -> Value:
 def same_pads(call: Call, given: Value, kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> Pads:
     """Return the padding that padding="same" adds at the start and the end of each spatial axis.
 
-    `given` is in channels-first order.
+    Args:
+        call: The call of a convolution or pooling.
+        given: Its input, channels-first.
+        kernel: The size of the kernel or window along each spatial axis.
+        strides: The stride along each spatial axis.
+        dilation: The dilation along each spatial axis.
     """
     axes = zip(given.target_shape[2:], kernel, strides, dilation, strict=True)
     return tuple(
@@ -39,7 +44,14 @@ def same_pads(call: Call, given: Value, kernel: Sequence[int], strides: Sequence
 
 
 def padded(call: Call, given: Value, pads: Sequence[tuple[int, int]], value: float | None = None) -> Value:
-    """Return the value with padding along its last axes, one pair of (start, end) for each."""
+    """Return a value padded along its last axes by a new statement.
+
+    Args:
+        call: The call.
+        given: The value to pad.
+        pads: The padding at the start and the end of each of the last axes.
+        value: The number to pad with; None for zero.
+    """
     if not any(map(any, pads)):
         return given
     settings = {} if value is None else {"value": value}
@@ -52,13 +64,27 @@ def torch_pads(pads: Sequence[tuple[int, int]]) -> tuple[int, ...]:
 
 
 def _settings(call: Call, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the strides and the dilation of a convolution, with a number for each spatial axis."""
+    """Return the strides and the dilation of a convolution, one number for each spatial axis.
+
+    Args:
+        call: The call.
+        rank: The number of axes of the input.
+    """
     places = rank - 2
     return tuple_of(call["strides"], places), tuple_of(call.get("dilation_rate", 1), places)
 
 
 def _around(call: Call, given: Value, kernel: Sequence[int]) -> tuple[Value, Mapping[str, Any]]:
-    """Return the input of a convolution, padded if the padding is asymmetric, and else the argument `padding`."""
+    """Return the input of a convolution and the arguments for its padding.
+
+    torch pads both ends of an axis equally. If Keras does too, the arguments have `padding`. Else a statement of its
+    own pads the input, and the arguments are empty.
+
+    Args:
+        call: The call.
+        given: The input, channels-first.
+        kernel: The size of the kernel along each spatial axis.
+    """
     strides, dilation = _settings(call, given.rank)
     padding = str(call["padding"])
     if padding == "valid":
@@ -72,7 +98,13 @@ def _around(call: Call, given: Value, kernel: Sequence[int]) -> tuple[Value, Map
 
 
 def _options(call: Call, rank: int, groups: int) -> dict[str, Any]:
-    """Return the arguments of a convolution that differ from torch's defaults."""
+    """Return those of the arguments `stride`, `dilation` and `groups` that differ from torch's defaults.
+
+    Args:
+        call: The call of a convolution.
+        rank: The number of axes of the input.
+        groups: The number of groups of channels.
+    """
     strides, dilation = _settings(call, rank)
     options: dict[str, Any] = {}
     if {*strides} != {1}:
@@ -149,7 +181,7 @@ def _average_pool(call: Call) -> None:
 
 
 def _pooled(call: Call) -> tuple[Value, tuple[int, ...], tuple[int, ...]]:
-    """Return the input, the window size and the strides of a pooling."""
+    """Return the input of a pooling in channels-first order, the size of its window, and its strides."""
     given = images(call, call["inputs"])
     size = tuple_of(call["pool_size"], given.rank - 2)
     return given, size, size if call["strides"] is None else tuple_of(call["strides"], given.rank - 2)
@@ -192,7 +224,12 @@ def _batch_normalization(call: Call) -> None:
 
 
 def _optional(call: Call, **names: str) -> dict[str, Value]:
-    """Return the optional tensors of the call, by torch argument; `names` gives the Keras argument of each."""
+    """Return the optional tensors that the call has, by the names of torch's arguments.
+
+    Args:
+        call: The call.
+        names: For each argument of torch, the name of the same argument in Keras.
+    """
     return {torch_name: call[name] for torch_name, name in names.items() if call.get(name) is not None}
 
 
@@ -238,9 +275,14 @@ def _dot_product_attention(call: Call) -> None:
 
 
 def _attention_mask(call: Call, query: Value) -> Expression:
-    """Return the mask for torch: a tensor that is added to the scores, very negative for masked keys.
+    """Return the tensor that torch adds to the attention scores: the bias of a call, or its mask as numbers.
 
-    A boolean mask would give NaN for a row in which all keys are masked. Keras avoids that with a finite number.
+    The numbers are very negative for masked keys. A boolean mask would give NaN for a row in which all keys are masked;
+    Keras avoids that with a finite number.
+
+    Args:
+        call: The call, which has a mask or a bias.
+        query: The query, whose dtype the numbers get.
     """
     mask, bias = call["mask"], call["bias"]
     if mask is not None and bias is not None:

@@ -1,4 +1,4 @@
-"""Load all handlers: import every module of this package, which registers its handlers."""
+"""Load all handlers (functions that convert calls) by importing every module of this package, which registers them."""
 
 from functools import cache
 from importlib import import_module
@@ -9,6 +9,6 @@ from keras3conv.builder import operations
 
 @cache
 def load() -> None:
-    """Import the modules with handlers; later calls do nothing."""
+    """Import the modules with handlers (functions that convert calls); later calls do nothing."""
     for module in iter_modules(operations.__path__):
         import_module(f"{operations.__name__}.{module.name}")

@@ -14,15 +14,15 @@ Unary = Callable[[Value], Operation]
 
 
 def softplus(x: Value) -> Operation:
-    """Return Keras' softplus.
+    """Return the expression for Keras' softplus of `x`.
 
-    torch returns x above a threshold. With the default threshold of 20 that is off by 2e-9, so the threshold is 40.
+    Above a threshold torch returns x itself. With its default threshold of 20 that is off by 2e-9, so it is set to 40.
     """
     return F.softplus(x, threshold=40)
 
 
 def squareplus(x: Value, b: float = 4) -> Operation:
-    """Return Keras' squareplus."""
+    """Return the expression for Keras' squareplus, (x + sqrt(x * x + b)) / 2."""
     return (x + torch.sqrt(x * x + b)) / 2
 
 
@@ -46,7 +46,7 @@ _HANDLED_BELOW = frozenset(
     "trunc",
     "zeros_like",
 }
-"""Functions with a handler in this file, because they depend on the dtype or may have tensors as arguments."""
+"""Functions with a handler of their own in this file: they depend on the dtype or may have several tensors."""
 
 _IN_THE_TABLE = {
     name.removeprefix("keras.ops."): operation
@@ -86,7 +86,7 @@ _WITH_SETTINGS: dict[str, tuple[Callable[..., Operation], tuple[str, ...]]] = {
 
 
 def unary(call: Call, *, function: Unary) -> None:
-    """Convert a pointwise function of one tensor."""
+    """Convert a pointwise operation on one tensor; `function` makes the torch expression from the tensor."""
     _returns(call, function, call.tensor)
 
 
@@ -180,7 +180,7 @@ def _cast(call: Call) -> None:
 
 @handles("keras.ops.copy", "keras.ops.real", "keras.ops.conj", "keras.ops.conjugate")
 def _same(call: Call) -> None:
-    """Convert operations that return their input. `real` and `conj` do, because complex tensors are not supported."""
+    """Convert operations that return their input, as `real` and `conj` do because complex tensors are not supported."""
     call.passes(call.tensor)
 
 

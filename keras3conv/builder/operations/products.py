@@ -9,7 +9,7 @@ from keras3conv.builder.program.program import Order, Value, identity
 
 
 def _of_one_dtype(call: Call, values: Sequence[Value]) -> list[Value]:
-    """Return the values converted to one dtype: Keras promotes different dtypes, torch's matrix products do not."""
+    """Return tensors converted to one dtype: Keras promotes different dtypes, torch's matrix products do not."""
     if len({value.dtype for value in values}) == 1:
         return list(values)
     return [converted(call, value, call.dtype) for value in values]
@@ -29,7 +29,10 @@ def _einsum(call: Call) -> None:
 
 
 def _letters(call: Call, values: Sequence[Value]) -> tuple[list[str], str]:
-    """Return the letters of each operand and of the result, with "..." and a missing result written out."""
+    """Return the letters (names of axes) of each operand and of the result of an einsum.
+
+    Letters replace every "...", and the result has letters even if the equation leaves it out.
+    """
     text = call["subscripts"].replace(" ", "")
     left, arrow, right = text.partition("->")
     terms = left.split(",")
@@ -92,6 +95,12 @@ def _summed(call: Call, first: Value, second: Value, axes: tuple[tuple[int, ...]
     """Convert a sum of products along pairs of axes (a tensordot).
 
     The result has the remaining axes of the first operand, then the remaining axes of the second.
+
+    Args:
+        call: The call.
+        first: The first operand.
+        second: The second operand.
+        axes: The axes of the first operand to sum over, and the axes of the second that are paired with them.
     """
     first, second = _of_one_dtype(call, [first, second])
     if first.rank == second.rank == 1:

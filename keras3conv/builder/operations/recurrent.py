@@ -33,7 +33,7 @@ def _recurrent(call: Call) -> None:
 
 
 def _steps(call: Call, sequence: Operation) -> Operation:
-    """Return the whole sequence if the layer has `return_sequences`, else its last time step."""
+    """Return the output sequence of the torch layer, or only its last time step if Keras has no `return_sequences`."""
     return sequence if call.get("return_sequences") else sequence[:, -1]
 
 
@@ -70,7 +70,7 @@ def _merged(mode: str, forward: Operation, backward: Operation) -> Operation:
 
 
 def masked(call: Call) -> None:
-    """Convert a recurrent layer with a mask to a module of this project, which skips masked time steps."""
+    """Convert a recurrent layer with a mask to keras3conv's torch layer `Recurrent`, which skips masked time steps."""
     if call.get("initial_state") is not None:
         raise call.refuse("a recurrent layer with both an initial state and a mask is not supported")
     if call.get("stateful"):
@@ -83,7 +83,11 @@ def masked(call: Call) -> None:
 
 
 def _sequence(call: Call, config: Mapping[str, Any]) -> Value:
-    """Return the input sequence, batch first; raise `RuleError` for a mask and for `stateful`, which torch lacks."""
+    """Return the input sequence of a recurrent layer, batch first.
+
+    Raises:
+        RuleError: The layer has a mask or is `stateful`, which torch's layers do not support.
+    """
     if call.get("mask") is not None:
         raise call.refuse("a mask is not supported for this layer: the torch layer runs over every time step")
     if config.get("stateful"):
@@ -95,7 +99,14 @@ def _sequence(call: Call, config: Mapping[str, Any]) -> Value:
 
 
 def _called(call: Call, layer: Submodule, given: Value, directions: int) -> Operation:
-    """Return the call of the torch layer, with the initial states if the Keras call has them."""
+    """Return the call of a torch layer, with the initial states if the call of the Keras layer has them.
+
+    Args:
+        call: The call of the Keras layer.
+        layer: The torch layer.
+        given: The input sequence.
+        directions: 2 for a Bidirectional, else 1.
+    """
     states = [value for value in call.tensors if value.name != call["sequences"].name]
     if not states:
         return layer(given)

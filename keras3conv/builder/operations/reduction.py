@@ -32,23 +32,30 @@ _REDUCTIONS = {
 _OF_FLOATS = ("logsumexp", "mean", "std", "var")
 
 _EXTRA = {"std": {"correction": 0}, "var": {"correction": 0}}
-"""Keras divides by the number of values n, torch by default by n - 1."""
+"""The argument that makes torch divide by the number of values n, as Keras does, instead of n - 1."""
 
 _INT32 = Dtype("int32")
 
 
 def _over(given: Value, axes: tuple[int, ...], keepdims: bool) -> dict[str, Any]:
-    """Return the arguments of a reduction: `dim=(1, 2), keepdim=True`."""
+    """Return the arguments of a torch reduction over Keras axes, such as `dim=(1, 2), keepdim=True`."""
     return {"dim": dims(given, axes), **({"keepdim": True} if keepdims else {})}
 
 
 def _order_after(given: Value, axes: tuple[int, ...], keepdims: bool) -> Order:
-    """Return the axis order of the result of a reduction."""
+    """Return the axis order that a value has after a reduction over these Keras axes."""
     return given.order if keepdims else without(given.order, axes)
 
 
 def _reduced(call: Call, given: Value, method: str, **extra: Any) -> tuple[Operation, Order]:
-    """Return a reduction by a tensor method, and the axis order of the result."""
+    """Return the expression of a reduction, and the axis order of the result.
+
+    Args:
+        call: The call, which has the axes.
+        given: The tensor to reduce.
+        method: The name of the tensor method: "sum".
+        extra: Further arguments of the method.
+    """
     axes, keepdims = _axes(call, given), bool(call.get("keepdims"))
     return given.method(method, **_over(given, axes, keepdims), **extra), _order_after(given, axes, keepdims)
 
@@ -81,7 +88,7 @@ for _kind in _OF_FLOATS:
 
 
 def _in_a_row(call: Call, given: Value, axes: tuple[int, ...]) -> Value:
-    """Return the value with some axes merged into one last axis."""
+    """Return the tensor with the given Keras axes merged into one axis, which is the last."""
     given = call.order(given, behind(given.order, axes))
     if len(axes) == 1:
         return given
@@ -94,9 +101,9 @@ def _in_a_row(call: Call, given: Value, axes: tuple[int, ...]) -> Value:
 
 
 def _elements(given: Value, axes: tuple[int, ...]) -> int:
-    """Return the product of the sizes of these axes; 0 if a size is dynamic.
+    """Return the product of the sizes of some axes; 0 if one of the sizes is dynamic.
 
-    The wrong size 0 does no harm: the merged axis is reduced in the next statement.
+    The 0 is not the true product, but does no harm: the next statement reduces the axis that has this size.
     """
     product = 1
     for axis in axes:
@@ -106,7 +113,13 @@ def _elements(given: Value, axes: tuple[int, ...]) -> int:
 
 
 def _reduced_in_a_row(call: Call, given: Value, function: Callable[[Value], Operation]) -> None:
-    """Convert a reduction that torch supports for one axis only; several axes are merged first."""
+    """Convert a reduction that torch supports for one axis only; several axes are merged into one first.
+
+    Args:
+        call: The call, which has the axes.
+        given: The tensor to reduce.
+        function: Returns the expression that reduces the last axis of a value.
+    """
     axes, keepdims = _axes(call, given), bool(call.get("keepdims"))
     made = function(_in_a_row(call, given, axes))
     if not keepdims:
@@ -125,7 +138,10 @@ def _prod(call: Call) -> None:
 
 @handles("keras.ops.median")
 def _median(call: Call) -> None:
-    """Convert `median`. For an even number of values Keras averages the middle two, but `torch.median` does not."""
+    """Convert `median` to `torch.quantile`.
+
+    For an even number of values it averages the middle two, as Keras does; `torch.median` does not.
+    """
     _reduced_in_a_row(call, as_float(call, call.tensor), lambda row: row.method("quantile", 0.5, dim=-1))
 
 
@@ -203,7 +219,7 @@ def _norm(call: Call) -> None:
 
 @handles("keras.ops.normalize")
 def _normalize(call: Call) -> None:
-    """Convert `normalize`. Keras limits the inverse of the norm, torch limits the norm, with equal results."""
+    """Convert `normalize`. Keras limits the inverse of the norm and torch the norm itself, with equal results."""
     given, level = call["x"], call["order"]
     axes = _axes(call, given)
     if level != 2 and len(axes) > 1:
@@ -231,7 +247,7 @@ def _softmax(call: Call) -> None:
 
 
 def _masked_softmax(call: Call, given: Value, mask: Value, axes: tuple[int, ...]) -> None:
-    """Convert a softmax with a mask. Masked positions get 0, even if a whole row is masked."""
+    """Convert a softmax with a mask. Masked positions get 0, even if all positions along the axes are masked."""
     if len(axes) > 1:
         raise call.refuse("softmax with a mask is supported only along one axis")
     mask = mask if mask.dtype == "bool" else call.step(mask > 0.5, dtype="bool")
@@ -242,9 +258,9 @@ def _masked_softmax(call: Call, given: Value, mask: Value, axes: tuple[int, ...]
 
 @handles("keras.ops.sparsemax", "keras.activations.sparsemax")
 def _sparsemax(call: Call) -> None:
-    """Convert `sparsemax` with the threshold that Keras uses.
+    """Convert `sparsemax` with the threshold of Keras, which differs from that of the paper.
 
-    Keras adds up the cumulative sums of the chosen values; the paper takes only the last cumulative sum.
+    Keras computes it from the sum of the cumulative sums of the chosen values, the paper from the last cumulative sum.
     """
     given = call.tensor
     dim = dims(given, axes_of(call.get("axis", -1), given.rank))

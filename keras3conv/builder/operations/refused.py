@@ -61,10 +61,10 @@ _LAYERS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 REFUSED_LAYERS: dict[str, str] = {f"keras.layers.{name}": reason for reason, names in _LAYERS.items() for name in names}
-"""Layers that cannot be converted because they prepare data: the reason by class name."""
+"""For each layer that cannot be converted because it prepares data, by class name, the reason for the error message."""
 
 REFUSED: dict[str, str] = {f"keras.ops.{name}": reason for reason, names in _REASONS.items() for name in names}
-"""Operations that cannot be converted: the reason by public name."""
+"""For each operation that cannot be converted, by public name, the reason for the error message."""
 
 NO_CALLS: dict[str, str] = {
     **dict.fromkeys(
@@ -77,11 +77,11 @@ NO_CALLS: dict[str, str] = {
     "convert_to_numpy": "needs the values of a tensor, which a traced model does not have",
     "image.extract_patches_3d": "is refused: only patches of images are supported",
 }
-"""Functions of `keras.ops` that never occur as an operation in a graph, with the reason."""
+"""For each function of `keras.ops` that never becomes a node of a graph, the reason."""
 
 
 def refusal(kind: str) -> str:
-    """Return the reason why a layer or operation cannot be converted with any arguments; an empty text otherwise."""
+    """Return the reason why a layer or operation can never be converted, whatever its arguments; empty if it can be."""
     reason = REFUSED.get(kind) or REFUSED_LAYERS.get(kind)
     if reason:
         return f"{kind}: {reason}"

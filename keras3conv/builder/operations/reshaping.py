@@ -37,7 +37,12 @@ def kept_order(given: Value, made: Shape) -> Order | None:
 
 
 def _with_single(order: list[int], made: Shape) -> Order:
-    """Return the order with the missing axes, which have size 1, inserted after the preceding Keras axis."""
+    """Return an axis order with the missing axes, which have size 1, each inserted after the Keras axis before it.
+
+    Args:
+        order: The order without these axes; they are inserted in place.
+        made: The new shape, which has all axes.
+    """
     for axis in range(len(made)):
         if axis not in order:
             order.insert(order.index(axis - 1) + 1 if axis else 0, axis)
@@ -45,9 +50,10 @@ def _with_single(order: list[int], made: Shape) -> Order:
 
 
 def _groups(given: Shape, made: Shape) -> list[tuple[list[int], list[int]]] | None:
-    """Return the groups of a reshape: pairs of old axes and new axes with the same number of elements.
+    """Return the groups of axes that a reshape changes independently; None if the sizes do not form groups.
 
-    The groups are as small as possible, and have no axes of size 1. Return None if the sizes do not form groups.
+    A group is a list of old axes and a list of new axes with the same number of elements. The groups are as small as
+    possible, and have no axes of size 1.
     """
     if any(isinstance(size, Size) and "unknown" in size.symbols for size in (*given, *made)):
         return None

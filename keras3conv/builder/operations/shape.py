@@ -36,7 +36,7 @@ def _flatten(call: Call) -> None:
 
 @handles("keras.layers.Reshape", "keras.ops.reshape")
 def _reshape(call: Call) -> None:
-    """Convert a reshape; permute the input only if the reshape mixes axes.
+    """Convert a reshape; the input is permuted only if the reshape mixes axes.
 
     A result with only size-1 axes between batch and channels is taken as an image, and gets channels-first order.
     """
@@ -52,7 +52,11 @@ def _reshape(call: Call) -> None:
 
 
 def _is_indexed(call: Call, given: Value, shape: Shape) -> bool:
-    """If a reshape only adds axes of size 1, convert it to an index with None and return True; else return False."""
+    """Convert a reshape to an index with None, if all that it does is to add axes of size 1.
+
+    Returns:
+        Whether the reshape was converted.
+    """
     axes = [axis for axis in given.order if given.shape[axis] != 1]
     index = _only_new_axes(given, shape)
     if axes != sorted(axes) or not index:
@@ -66,9 +70,9 @@ def _is_indexed(call: Call, given: Value, shape: Shape) -> bool:
 
 
 def _only_new_axes(given: Value, shape: Shape) -> list[Any]:
-    """Return the index (slices, and None for new axes) that changes a value to a shape.
+    """Return the index that turns a value into the given shape by new axes of size 1: slices, and None for a new axis.
 
-    Return an empty list if the shape does not just add axes of size 1.
+    The index is empty if new axes of size 1 are not enough.
     """
     left = list(given.shape)
     index: list[Any] = []
@@ -84,7 +88,11 @@ def _only_new_axes(given: Value, shape: Shape) -> list[Any]:
 
 
 def _reshaped_sizes(call: Call, sizes: Sequence[int | Size]) -> tuple[int | Size, ...]:
-    """Return the sizes for a reshape; a single size that the trace could not express becomes -1."""
+    """Return the sizes as arguments of torch's reshape; one size that the trace could not express becomes -1.
+
+    Raises:
+        RuleError: The trace could not express several sizes.
+    """
     unknown = [isinstance(size, Size) and "unknown" in size.symbols for size in sizes]
     if sum(unknown) != 1:
         return call.sizes(sizes)
@@ -126,7 +134,10 @@ def _moveaxis(call: Call) -> None:
 
 
 def _transposed(call: Call, axes: tuple[int, ...]) -> None:
-    """Convert a transpose by a new axis order, without a permutation; a later operation adds one if it needs it."""
+    """Convert a transpose without a statement: the same tensor gets another axis order.
+
+    A permutation is added only if a later operation needs the axes of Keras in their order.
+    """
     given = call.tensor
     axes = tuple(axis % given.rank for axis in axes)
     call.passes(given, tuple(axes.index(axis) for axis in given.order))

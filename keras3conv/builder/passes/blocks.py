@@ -27,14 +27,17 @@ def structured(
     with_shared: bool = True,
     least: int = 2,
 ) -> Structure:
-    """Replace repeated parts by blocks (classes), the best first, until none would shorten the code enough.
+    """Replace repeated parts by blocks (classes), the best first, until no further block would save enough statements.
 
     Args:
         structure: A program; it may already have blocks.
         taken: Class names that must not be used.
         classes: The class of each source layer, by its path; a block that is one layer takes the name of its class.
-        with_shared: Whether segments that call the same modules may become calls of one block.
+        with_shared: Whether segments (runs of statements) that call the same modules may become calls of one block.
         least: The number of modules and weights that a block must have.
+
+    Returns:
+        The new program with all blocks, old and new.
     """
     for paths in [classes, None] if classes else [None]:  # first the blocks that are layers of the source model
         while segments := repeated(structure.program, with_shared=with_shared, paths=paths, least=least):
@@ -52,11 +55,14 @@ def with_block(
     """Replace segments (runs of statements) by calls of one block, a class for all of them.
 
     Args:
-        structure: The program.
+        structure: The program and the blocks that it already has.
         segments: The segments, which differ only in constructor arguments and in literals.
         taken_classes: Class names that must not be used.
         classes: The class of each source layer, by its path.
-        arguments: The collection to which the arguments of the block are added; by default a new one.
+        arguments: The collection to which the constructor arguments of the block are added; by default a new one.
+
+    Returns:
+        The new program with the old blocks and the new one.
     """
     program = structure.program
     occurrences = [_Occurrence(program, segment) for segment in segments]
@@ -90,7 +96,14 @@ def with_block(
 def _paths(
     structure: Structure, occurrences: Sequence["_Occurrence"], names: Sequence[str], inner: Sequence[str]
 ) -> dict[str, str]:
-    """Return the path of each module and weight after the replacement, also of those in blocks inside the new block."""
+    """Return the path that each module and weight has after the replacement, by its name in the flat program.
+
+    Args:
+        structure: The program before the replacement. Modules and weights in its older blocks get new paths, too.
+        occurrences: The runs of statements that the block replaces.
+        names: For each occurrence, the attribute name of the block's instance.
+        inner: The names of the modules and weights in the new block.
+    """
     moved = {
         key: f"{outer}.{name}"
         for occurrence, outer in zip(occurrences, names, strict=True)
@@ -113,12 +126,12 @@ class _Occurrence:
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
-        """The statements of the segment."""
+        """The statements that the call of the block replaces."""
         return self.program.steps[self.segment.start : self.segment.stop]
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """The modules and weights that these statements use; the same index has the same role in every occurrence."""
+        """The modules and weights that the statements use; each index has the same role in every occurrence."""
         names: dict[str, None] = {}
         for step in self.steps:
             if step.module:
@@ -130,26 +143,38 @@ class _Occurrence:
 
     @cached_property
     def prefix(self) -> str:
-        """The path of the source layer of the segment, or the common prefix of its layer paths."""
+        """The path of the source layer that consists of the statements, or the common prefix of their layer paths."""
         return (
             f"{self.segment.path}." if self.segment.path else prefix_of([step.path for step in self.steps if step.path])
         )
 
     def flat_name(self, key: str) -> str:
-        """Return the name that a module or a weight had before any part of the program became a block."""
+        """Return the name that a module or weight has in the flat program, which has no blocks yet.
+
+        Args:
+            key: The module or weight, one of those in `keys`.
+        """
         return self.program.weights[key].name if key in self.program.weights else key
 
     def short_name(self, key: str) -> str:
-        """Return the name of a module or weight without the common prefix of the segment."""
+        """Return the name of a module or weight without the prefix that all names of the occurrence have.
+
+        Args:
+            key: The module or weight, one of those in `keys`.
+        """
         name, prefix = self.flat_name(key), identifier(self.prefix) if self.prefix else ""
         rest = name.removeprefix(prefix).strip("_") if prefix else name
         return identifier(rest) if rest else name
 
 
 def _inner_names(occurrences: Sequence[_Occurrence]) -> list[str]:
-    """Return the names of the modules and weights in the block.
+    """Return the names that the modules and weights get in the block, in the order of `_Occurrence.keys`.
 
-    A name comes from Keras if the short names are the same in all occurrences, else from the class of the module.
+    A name is that of the source layer without a prefix, if it is the same in all occurrences; else it comes from the
+    class of the module.
+
+    Args:
+        occurrences: The runs of statements that the block replaces.
     """
     first = occurrences[0]
     short = [[occurrence.short_name(key) for key in occurrence.keys] for occurrence in occurrences]
@@ -172,7 +197,13 @@ def _name_by_kind(occurrence: _Occurrence, key: str) -> str:
 
 
 def _outer_names(occurrences: Sequence[_Occurrence], taken: Iterable[str], block: str) -> list[str]:
-    """Return the attribute names of the submodules that are instances of the block, one for each occurrence."""
+    """Return the attribute names of the instances of a block, one for each occurrence.
+
+    Args:
+        occurrences: The runs of statements that the block replaces.
+        taken: Names that must not be used.
+        block: The name, to which a number is added, for an occurrence without a name of its own.
+    """
     names: list[str] = []
     for number, occurrence in enumerate(occurrences, 1):
         numbered = f"{block}_{number}" if len(occurrences) > 1 else block
@@ -184,8 +215,14 @@ def _outer_names(occurrences: Sequence[_Occurrence], taken: Iterable[str], block
 def _class_name(occurrences: Sequence[_Occurrence], taken: Iterable[str], kind: str, classes: Mapping[str, str]) -> str:
     """Return the class name of a block: "EncoderLayer" for occurrences "encoder_layer_0" and "encoder_layer_1".
 
-    If every occurrence is one source layer, and all are of one class, it is the name of that class. If the prefixes
-    without numbers differ, the name comes from `kind`.
+    If every occurrence is a source layer, and all these layers have the same class, the block gets the name of this
+    class.
+
+    Args:
+        occurrences: The runs of statements that the block replaces.
+        taken: Class names that must not be used.
+        kind: The name if the prefixes of the occurrences differ in more than numbers.
+        classes: The class of each source layer, by its path.
     """
     sources = {classes.get(occurrence.prefix.strip("._/"), "") for occurrence in occurrences}
     if len(sources) == 1 and (source := sources.pop()):
@@ -197,7 +234,7 @@ def _class_name(occurrences: Sequence[_Occurrence], taken: Iterable[str], kind: 
 
 
 def _words(prefix: str) -> list[str]:
-    """Return the words of a prefix, without numbers at the start or end of a word."""
+    """Return the words of a name prefix, without the numbers at the start or end of each word."""
     parts = (part.strip("0123456789") for part in prefix.replace("/", "_").split("_"))
     return [part for part in parts if part.isalpha()]
 
@@ -239,7 +276,15 @@ def _body(
     weights: Mapping[str, Weight],
     arguments: Arguments,
 ) -> Program:
-    """Return the program of the block's class: the statements of the first occurrence with the inner names."""
+    """Return the program of the block's class: the statements of the first occurrence, with new names.
+
+    Args:
+        occurrences: The runs of statements that the block replaces.
+        inner: The new names of the modules and weights, in the order of `_Occurrence.keys`.
+        modules: The modules of the class.
+        weights: The weights of the class.
+        arguments: Receives a constructor argument for each value that differs between the occurrences.
+    """
     first = occurrences[0]
     program, segment = first.program, first.segment
     names = dict(zip(first.keys, inner, strict=True))
@@ -282,7 +327,15 @@ def _body(
 def _replaced(
     program: Program, occurrences: Sequence[_Occurrence], names: Sequence[str], block: str, arguments: Arguments
 ) -> Program:
-    """Return the program with each occurrence replaced by one statement, a call of the block."""
+    """Return the program with each occurrence replaced by one statement, a call of the block.
+
+    Args:
+        program: The program.
+        occurrences: The runs of statements that the block replaces.
+        names: For each occurrence, the attribute name of the block's instance.
+        block: The name of the class.
+        arguments: The values of the constructor arguments in each occurrence.
+    """
     steps: list[Step] = []
     modules: dict[str, Module] = {}
     starts = {occurrence.segment.start: number for number, occurrence in enumerate(occurrences)}

@@ -13,7 +13,7 @@ from keras3conv.builder.program.program import Module, Program, Step
 from keras3conv.model.graph import Ref
 
 _IN_PLACE = frozenset(f"torch.nn.functional.{name}" for name in ("relu", "relu6", "silu", "hardswish"))
-"""Functions that have an argument `inplace`."""
+"""Functions that can write their result in place: they have an argument `inplace`."""
 
 _OUTPUT_NOT_SAVED = ("torch.nn.BatchNorm", "torch.nn.Conv", "torch.nn.Linear", f"{OWN_LAYERS}.UnevenConv")
 """Layers whose backward pass does not need their output, so that the output may be overwritten."""
@@ -50,7 +50,10 @@ def folded(program: Program) -> Program:
 
 
 def called_module(step: Step, program: Program) -> Module | None:
-    """Return the submodule if a statement is just its call with one value (`x = self.conv(x)`); else None."""
+    """Return the submodule that a statement calls, if the statement is just a call with one value; else None.
+
+    An example is `x = self.conv(x)`.
+    """
     match step.expression:
         case Operation("module", name, (Ref(),), kwargs) if not kwargs:
             return program.modules[name]
@@ -78,7 +81,7 @@ def _overwriting(step: Step, program: Program) -> Step:
 
 
 def _is_free(name: str, program: Program) -> bool:
-    """Return True if a value may be overwritten.
+    """Return True if the value `name` may be overwritten.
 
     The value must be computed in the program, be used once, and not be saved for the backward pass.
     """
@@ -92,7 +95,7 @@ def _is_free(name: str, program: Program) -> bool:
 
 
 def _is_scaled(expression: Any) -> bool:
-    """Return True if an expression is a value times or plus a number; its backward pass does not need the result."""
+    """Return True if an expression is a value times or plus a number. Its result is not saved for the backward pass."""
     match expression:
         case Operation("operator", "*" | "+", (Ref(), int() | float())):
             return True
@@ -111,12 +114,18 @@ def _in_place(expression: Operation) -> Operation:
 
 
 def _substituted(expression: Any, called: Operation) -> Any:
-    """Return the expression with its only value replaced by the call that computes the value."""
+    """Return an expression that uses one value, with the operation `called` in the place of the value."""
     return transformed(expression, lambda node: called if isinstance(node, Ref) else node)
 
 
 def _is_around(step: Step, before: Step, program: Program) -> bool:
-    """Return True if a statement applies a function to the output of the layer call `before` and to no other value."""
+    """Return True if a statement just applies a function to the output of a layer call.
+
+    Args:
+        step: The statement.
+        before: The statement that may be this layer call; nothing else may use its output.
+        program: The program that contains both.
+    """
     if step.module or step.comment or step.symbols or not _begins_with_a_function(step.expression):
         return False
     is_alone = references(step.expression) == before.outputs and program.uses[before.outputs[0]] == 1

@@ -1,6 +1,6 @@
 """Merge two statements in a row into one: two reshapes, two slices of different axes, or a tile and an operator.
 
-An operator broadcasts an axis of size one by itself, so that tiling it before is superfluous.
+In the last case the tile is left out, because the operator broadcasts an axis of size one by itself.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,17 @@ def with_fused_forms(program: Program) -> Program:
 
 
 def _fused(step: Step, steps: Mapping[str, Step], uses: Mapping[str, int]) -> tuple[str, Operation] | None:
-    """Return the value that is superfluous after a merge, and the merged expression; None if nothing can be merged."""
+    """Merge a reshape or slice with the one before it.
+
+    Args:
+        step: The second statement.
+        steps: The statements by the value that they compute.
+        uses: The number of times that each value is used.
+
+    Returns:
+        The name of the value between the two statements, which is not needed any more, and the merged expression; None
+        if nothing can be merged.
+    """
     match step.expression:
         case Operation("function", name, (Ref(given), shape)) if name == _RESHAPE and uses[given] == 1:
             match steps[given].expression if given in steps else None:
@@ -42,9 +52,18 @@ def _fused(step: Step, steps: Mapping[str, Step], uses: Mapping[str, int]) -> tu
 
 
 def _broadcast(program: Program, step: Step, steps: Mapping[str, Step]) -> tuple[str, Operation] | None:
-    """Return the name of a tiled value, and the operator on the value before the tile; None if the result would change.
+    """Leave out a tile (repetition of an axis of size one) before an operator, which broadcasts this axis by itself.
 
-    The other operand must have the shape of the result, and only axes of size one may be tiled.
+    The other operand must have the shape of the result.
+
+    Args:
+        program: The program.
+        step: The statement with the operator.
+        steps: The statements by the value that they compute.
+
+    Returns:
+        The name of the tiled value, which is not needed any more, and the operator applied to the value before the
+        tile; None if there is no such tile.
     """
     expression = step.expression
     if (
@@ -71,7 +90,7 @@ def _shape(program: Program, name: str) -> Shape:
 
 
 def _joined(first: tuple[Any, ...], second: tuple[Any, ...]) -> tuple[slice, ...] | None:
-    """Return two indices of slices as one index; None if both select a part of the same axis."""
+    """Return one index for two that are applied one after the other; None if both select a part of the same axis."""
     if not all(isinstance(one, slice) for one in (*first, *second)):
         return None
     count = max(len(first), len(second))

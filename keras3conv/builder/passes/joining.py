@@ -1,7 +1,7 @@
 """Reuse earlier concatenations: with `ab = cat(a, b)`, replace `cat(a, b, c)` by `cat(ab, c)`.
 
-A DenseNet concatenates all earlier outputs in every layer. After this rewriting its layers have the same form, so that
-they can become instances of one class.
+In a DenseNet every layer concatenates all earlier outputs. After this pass its layers have the same form, so that they
+can become instances of one class.
 """
 
 from dataclasses import replace

@@ -9,14 +9,16 @@ from keras3conv.builder.program.operation import Operation
 from keras3conv.builder.program.structure import Argument
 
 _WORDS = {"reshape": "size", "tile": "times", "roll": "shift", "pad": "padding", "*": "factor", "+": "offset"}
-"""Argument names for the numbers of an operation, by operation."""
+"""For each operation, the name of a constructor argument that replaces a number in its arguments."""
 
 _LARGEST_MULTIPLE = 8
 
 
 @dataclass
 class Arguments:
-    """The constructor arguments of a block. Values that vary in the same way share one argument.
+    """The constructor arguments of a block, or the variables of a loop, for the values that differ between repetitions.
+
+    Values that vary in the same way share one argument.
 
     Attributes:
         named: For each argument, its value in each repetition.
@@ -29,7 +31,15 @@ class Arguments:
     with_multiples: bool = False
 
     def of(self, values: list[Any], owner: str, name: str) -> Any:
-        """Return the value if it is equal in all repetitions; else an argument, new or existing, with these values."""
+        """Return one value for all repetitions: the value itself if it is always the same, else an argument.
+
+        An existing argument with the same values is used; if there is none, a new one is added.
+
+        Args:
+            values: The value in each repetition.
+            owner: The name of the layer or value that has the value; it precedes the name of the argument if needed.
+            name: The name of a new argument.
+        """
         if all(value == values[0] and type(value) is type(values[0]) for value in values):
             return values[0]
         for known, others in self.named.items():
@@ -47,11 +57,18 @@ class Arguments:
         return Argument(made)
 
     def _is_known(self, values: list[Any]) -> bool:
-        """Return whether an existing argument, or a multiple of one, has these numbers in the repetitions."""
+        """Return whether no new argument is needed for numbers, one per repetition.
+
+        They may be all equal, or the values of an existing argument or of a multiple of one.
+        """
         return len({*values}) == 1 or values in self.named.values() or self._multiple(values) is not None
 
     def _multiple(self, values: list[Any]) -> Argument | None:
-        """Return an existing argument times or divided by a number, if this gives the values in all repetitions."""
+        """Return an existing argument, times or divided by an integer, that gives these values; else None.
+
+        Args:
+            values: The value in each repetition.
+        """
         if any(type(value) is not int or value <= 0 for value in values):
             return None
         for known, others in self.named.items():
@@ -64,7 +81,17 @@ class Arguments:
         return None
 
     def lifted(self, nodes: Sequence[Any], owner: str, name: str = "number") -> Any:
-        """Return expressions that differ only in literals as one expression, with arguments for these literals."""
+        """Merge expressions that differ only in literals into one, with arguments in place of the literals that differ.
+
+        Args:
+            nodes: The expression in each repetition.
+            owner: The name of the layer or value that has the expressions; it precedes the name of an argument if
+                needed.
+            name: The name of a new argument, where the operation or keyword gives none.
+
+        Returns:
+            The merged expression. New arguments are added to `named`.
+        """
         first = nodes[0]
         if isinstance(first, Operation):
             word = _WORDS.get(first.name.rpartition(".")[2], name)
@@ -82,7 +109,7 @@ class Arguments:
 
 
 def _are_numbers(value: Any, other: Any) -> bool:
-    """Return whether two values are tuples with the same number of integers."""
+    """Return whether both of two values are tuples of integers, with the same length."""
     if not isinstance(value, tuple) or not isinstance(other, tuple) or len(value) != len(other):
         return False
     return len(value) > 1 and all(type(part) is int for part in value)

@@ -26,11 +26,11 @@ _ONES = "keras.ops.ones_like"
 
 _ABOUT_AXES = frozenset({"axis", "axes", "keepdims", "num_heads"})
 _EXACT = frozenset({"transpose", "squeeze", "expand_dims", "moveaxis", "split", "einsum", "array"})
-"""Operations whose numbers are axes; statements that differ in these numbers are not equivalent."""
+"""Operations whose numbers are axes: statements with different axes are never equivalent."""
 
 
 def nested(structure: Structure, classes: Mapping[str, str], taken: Iterable[str] = ()) -> Structure:
-    """Return the program with a block (a class) for each kind of layer call, if the block saves enough statements.
+    """Return the program with a block (a class) for each set of equivalent layer calls that saves enough statements.
 
     Args:
         structure: The program.
@@ -53,10 +53,10 @@ def nested(structure: Structure, classes: Mapping[str, str], taken: Iterable[str
 
 
 def gathered(program: Program) -> Program:
-    """Return the program with the statements of each call adjacent; statements between them move before the call.
+    """Return the program with the statements of each layer call adjacent; statements between them move before the call.
 
-    A statement outside of all calls that computes with parameters only, as that of a layer which holds a parameter,
-    moves into the call that uses it.
+    A statement outside of all calls that uses only parameters, such as that of a layer which just holds a parameter,
+    moves into the call that uses its result.
     """
     steps = _with_users(program)
     for depth in range(max((len(step.calls) for step in steps), default=0)):
@@ -66,7 +66,11 @@ def gathered(program: Program) -> Program:
 
 
 def _with_users(program: Program) -> list[Step]:
-    """Return the statements; those outside of all layer calls move into the innermost call with all their users."""
+    """Return the statements of a program, some of them moved into the layer calls that use them.
+
+    A statement moves if it is outside of all layer calls and depends on no input. It moves into the innermost layer
+    call that contains all statements that use its result.
+    """
     independent = _independent_of_inputs(program)
     around: dict[str, tuple[str, ...]] = {ref.name: () for ref in refs(program.outputs)}
     moved: dict[str, Step] = {}
@@ -85,7 +89,11 @@ def _with_users(program: Program) -> list[Step]:
 
 
 def _common(calls: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the common start of several lists of nested layer calls: the calls that contain all of them."""
+    """Return the layer calls that contain all of several statements, the outermost first.
+
+    Args:
+        calls: For each statement, the layer calls that contain it, the outermost first.
+    """
     return tuple(level[0] for level in takewhile(lambda level: len({*level}) == 1, zip(*calls, strict=False)))
 
 
@@ -102,7 +110,13 @@ def _independent_of_inputs(program: Program) -> set[str]:
 
 
 def _append(steps: list[Step], step: Step, moved: dict[str, Step]) -> None:
-    """Append a statement to `steps`, and before it the statements in `moved` that it uses."""
+    """Append a statement to a list, and before it the moved statements that it uses.
+
+    Args:
+        steps: The list.
+        step: The statement.
+        moved: The moved statements, by the value that they compute; those that are appended are removed from the dict.
+    """
     for name in step.inputs:
         if name in moved:
             _append(steps, moved.pop(name), moved)
@@ -125,10 +139,17 @@ def _gathered(steps: list[Step], call: str) -> list[Step]:
 def _best(
     program: Program, classes: Mapping[str, str], depth: int, refused: set[object]
 ) -> tuple[object, list[Segment]] | None:
-    """Return the layer calls (segments) whose replacement by one block saves the most statements, and their `_key`.
+    """Return the key of the block that saves the most statements, and the layer calls that it replaces.
 
-    At least one of the calls is nested at this depth; equivalent calls at smaller depths belong to the same block. None
-    if no block saves enough.
+    Args:
+        program: The program.
+        classes: The class of each source layer, by its path.
+        depth: The nesting depth that at least one of the calls has; equivalent calls at smaller depths are replaced,
+            too.
+        refused: Keys of blocks that cannot be made.
+
+    Returns:
+        The key, and the calls as segments (runs of statements) of the program; None if no block saves enough.
     """
     groups: dict[object, list[Segment]] = {}
     for level in range(depth, -1, -1):
@@ -143,7 +164,7 @@ def _best(
 
 
 def _apart(segments: list[Segment]) -> list[Segment]:
-    """Return the segments without those that overlap an earlier one, in order."""
+    """Return the segments (runs of statements), in order, without those that overlap an earlier one."""
     found: list[Segment] = []
     for segment in sorted(segments, key=lambda one: (one.start, one.stop)):
         if not found or segment.start >= found[-1].stop:
@@ -152,7 +173,15 @@ def _apart(segments: list[Segment]) -> list[Segment]:
 
 
 def _calls(program: Program, classes: Mapping[str, str], depth: int) -> Iterator[Segment]:
-    """Yield the layer calls at a nesting depth as segments: those with one output and no layer used by other calls."""
+    """Yield the layer calls at a nesting depth that can become calls of a block, as runs of statements.
+
+    Such a call has one output, and calls no module that is also called elsewhere.
+
+    Args:
+        program: The program.
+        classes: The class of each source layer, by its path.
+        depth: The number of layer calls that contain the call.
+    """
     last_use = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
     last_use |= {ref.name: len(program.steps) for ref in refs(program.outputs)}
     places: dict[str, list[int]] = {}
@@ -185,7 +214,10 @@ def _owns_its_modules(program: Program, steps: tuple[Step, ...]) -> bool:
 
 
 def _key(program: Program, segment: Segment) -> object:
-    """Return a key that is equal for segments that can be one block, as they differ only in possible arguments."""
+    """Return a key that is equal for segments (runs of statements) that can be one block.
+
+    These segments may differ only in names and in values that can be constructor arguments of a block.
+    """
     names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.given)}
     modules: dict[str, int] = {}
     key: list[object] = []

@@ -26,7 +26,10 @@ def without_permuted_products(program: Program) -> Program:
 
 
 def _chain(program: Program, steps: dict[str, Step], name: str) -> list[str]:
-    """Return the values from an einsum's result to `name`, each a number times the one before; else empty."""
+    """Return the names of the values from the result of an einsum to the value `name`; empty without such an einsum.
+
+    Each value after the result is the one before it times or divided by a number, and has no other use.
+    """
     found: list[str] = []
     while program.uses[name] == 1 and name in steps:
         found.insert(0, name)
@@ -43,14 +46,15 @@ def _chain(program: Program, steps: dict[str, Step], name: str) -> list[str]:
 def _merge(
     steps: dict[str, Step], values: dict[str, Value], chain: list[str], axes: tuple[int, ...], last: Step
 ) -> None:
-    """Let an einsum permute its output, so that the permutation after it can be removed.
+    """Let an einsum permute its own output, and remove the step that permutes it later.
 
     Args:
         steps: The steps of the program by the name of their result; changed in place.
         values: The values of the program by name; changed in place.
-        chain: The names of the results from the einsum to the value that is permuted; each step is elementwise.
+        chain: The names of the values from the result of the einsum to the value that the removed step permutes. Each
+            of them, except the first, is the one before it times or divided by a number.
         axes: The permutation.
-        last: The step that permutes. The last step of the chain takes over its result, and the step is removed.
+        last: The removed step. Its result is now computed by the step of the last value in `chain`.
     """
     product = steps[chain[0]]
     steps[chain[0]] = replace(product, expression=_permuted(product.expression, axes))

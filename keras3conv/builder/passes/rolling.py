@@ -30,7 +30,7 @@ _Place = tuple[int, int, int]
 
 
 def rolled(program: Program, taken: frozenset[str] = frozenset()) -> Body:
-    """Return the statements of a program, with loops for repeated statements.
+    """Return the statements of a program, with a loop in place of statements that repeat.
 
     Args:
         program: The program; names of modules are unique in it.
@@ -54,7 +54,19 @@ def _rolled(
 def _best(
     program: Program, tokens: Sequence[object], first: int, end: int, taken: frozenset[str]
 ) -> tuple[int, int, list[Step | Loop]] | None:
-    """Return the loop that saves the most lines within a range of statements, and the statements that it replaces."""
+    """Return the loop that saves the most lines within a range of statements.
+
+    Args:
+        program: The program.
+        tokens: For each statement, a key; only statements with equal keys can repeat each other.
+        first: The index of the first statement of the range.
+        end: The index after its last statement.
+        taken: Names that no variable of the loop may have.
+
+    Returns:
+        The start and the end of the statements that the loop replaces, and the loop, preceded by copies of values that
+        it would overwrite; None if no loop saves enough.
+    """
     found = ((first + start, length, turns) for start, length, turns in _repetitions(tokens[first:end]))
     candidates = sorted(found, key=lambda one: (-one[1] * (one[2] - 1), one[1], one[0]))
     best: tuple[int, int, int, list[Step | Loop]] | None = None
@@ -73,14 +85,18 @@ def _best(
 
 
 def _table_lines(loop: Step | Loop, count: int) -> int:
-    """Return the approximate number of lines of the loop's head, a `for` statement with a table of `count` rows."""
+    """Return the approximate number of lines of a loop's `for` statement, which has a table with `count` rows."""
     assert isinstance(loop, Loop)
     width = sum(len(repr(value)) + 4 for values in loop.columns.values() for value in values)
     return 1 if width < 60 else count + 2
 
 
 def _repetitions(tokens: Sequence[object]) -> Iterator[tuple[int, int, int]]:
-    """Yield every repetition: its start, its length, and the number of iterations."""
+    """Yield every repetition in a sequence: the index at which it starts, the length of an iteration, and their number.
+
+    Args:
+        tokens: For each statement, a key; only statements with equal keys can repeat each other.
+    """
     for length in range(1, min(_LONGEST, len(tokens) // 2) + 1):
         run = 0
         for place in range(len(tokens) - length - 1, -2, -1):
@@ -123,7 +139,13 @@ class _Turns:
                 self.places[output] = (*divmod(place, self.length), number)
 
     def loop(self, taken: frozenset[str]) -> list[Step | Loop] | None:
-        """Return the loop, preceded by copies of values that it overwrites and others need; None if impossible."""
+        """Return the statements with which a loop replaces the repeated ones; None if they cannot become a loop.
+
+        The loop is the last of them. Before it are copies of values that it overwrites, but that later statements need.
+
+        Args:
+            taken: Names that no variable of the loop may have.
+        """
         carried = self._carried()
         if carried is None or not self._keeps_its_values_to_itself():
             return None
@@ -155,7 +177,11 @@ class _Turns:
         return [*copies, loop]
 
     def _turn(self, columns: Arguments) -> tuple[tuple[Step, ...], dict[str, Module]] | None:
-        """Return the statements and modules of an iteration; add a column to `columns` for each value that differs."""
+        """Return the statements and the modules of one iteration; None if the modules are used elsewhere, too.
+
+        Args:
+            columns: The variables of the loop; one is added for each value that differs between the iterations.
+        """
         steps: list[Step] = []
         modules: dict[str, Module] = {}
         for place in range(self.length):
@@ -175,9 +201,10 @@ class _Turns:
         return {place[1:]: name for name, place in self.places.items() if place[0] == turn}
 
     def _carried(self) -> dict[tuple[int, int], str] | None:
-        """Return, for each value that the next iteration uses, its position and the value for the first iteration.
+        """Return the values that an iteration passes to the next one; None if the iterations differ in this.
 
-        None if the iterations are connected in different ways.
+        A key is the position (the statement and the output) that computes the value. Its entry is the name of the value
+        that the first iteration takes instead.
         """
         carried: dict[tuple[int, int], str] = {}
         for place in range(self.length):
@@ -202,15 +229,23 @@ class _Turns:
         return ("before", place[1:]) if place[0] == turn - 1 else ("far", name)
 
     def _keeps_its_values_to_itself(self) -> bool:
-        """Return whether only values of the last iteration are used outside the loop."""
+        """Return whether statements outside the loop use only the values of its last iteration."""
         inner = {name for name, place in self.places.items() if place[0] < self.count - 1}
         own = sum(name in inner for step in self.steps for name in step.inputs)
         return own == sum(self.program.uses[name] for name in inner)
 
     def _copies(self, carried: Mapping[str, str]) -> tuple[list[Step | Loop], dict[str, str]] | None:
-        """Return copies of values that the loop overwrites and a later statement needs, with the names of the copies.
+        """Return statements that copy values before the loop overwrites them, and the name of the copy of each.
 
-        None if the loop would overwrite a value that an iteration needs unchanged.
+        Values are copied if a statement after the loop needs them.
+
+        Args:
+            carried: For each value that an iteration passes to the next one, the value that the first iteration takes
+                instead. The loop overwrites the latter.
+
+        Returns:
+            The statements and the names; None if the loop would overwrite a value that a later iteration needs
+            unchanged.
         """
         if len({*carried.values()}) < len(carried):
             return None
@@ -222,7 +257,13 @@ class _Turns:
         return None if again & {*carried.values()} else (copies, names)
 
     def _labels(self) -> tuple[str, dict[str, str], tuple[Any, ...]] | None:
-        """Return the loop variable in the module names, the names with it, and its values; None without a pattern."""
+        """Return how the module names depend on the iteration; None if they follow no pattern.
+
+        Returns:
+            The name of the loop variable in the module names; for each module of the first iteration its name with "{}"
+            in place of the variable; and the value of the variable in each iteration. If no modules are called, all are
+            empty.
+        """
         names = [
             [step.module for step in self.steps[place :: self.length] if step.module] for place in range(self.length)
         ]
@@ -233,7 +274,11 @@ class _Turns:
 
 
 def _numbered(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tuple[Any, ...]] | None:
-    """Return what `_labels` returns, for names that differ in a number that grows by one; None for other names."""
+    """Return what `_Turns._labels` returns if the names have a number that grows by one with each iteration; else None.
+
+    Args:
+        names: For each module of an iteration, its name in every iteration.
+    """
     shown, numbers = {}, None
     for several in names:
         parts = [re.split(r"(\d+)", name) for name in several]
@@ -254,7 +299,11 @@ def _numbered(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tupl
 
 
 def _stemmed(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tuple[Any, ...]] | None:
-    """Return what `_labels` returns, for names with another prefix in each iteration; None for other names."""
+    """Return what `_Turns._labels` returns if the names of each iteration have a prefix of their own; else None.
+
+    Args:
+        names: For each module of an iteration, its name in every iteration.
+    """
     turns = [*zip(*names, strict=True)]
     stems = [turn[0] if len(turn) == 1 else prefix_of(turn) for turn in turns]
     if not all(stems) or len({*stems}) < len(stems):

@@ -25,7 +25,7 @@ Token = tuple[object, ...]
 """A statement without its variables: only statements with equal tokens can repeat each other."""
 
 _MODULE = "module"
-"""The name that replaces the name of a module in a token."""
+"""A placeholder: in a token (the key of a statement) it replaces the name of a module."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +36,11 @@ class Segment:
         start: The index of the first statement.
         stop: The index after the last statement.
         given: The names of the values from outside the segment that its statements use, in order of use.
-        path: The path of the source layer whose call the segment is; empty if it is none.
-        calls: The calls of source layers around the segment.
-        symbols: The dynamic sizes that its statements use; only the search for repetitions fills this.
-        key: A hash that is equal for segments with the same operations, connected in the same way; filled likewise.
+        path: The path of the source layer whose call the segment is; empty if it is not the call of a layer.
+        calls: The calls of source layers that contain the segment.
+        symbols: The dynamic sizes that its statements use; only `repeated` fills this.
+        key: A hash that is equal for segments with the same operations, connected in the same way; only `repeated`
+            fills this.
     """
 
     start: int
@@ -59,9 +60,9 @@ class Segment:
 def repeated(
     program: Program, *, with_shared: bool = True, paths: Container[str] | None = None, least: int = 2
 ) -> tuple[Segment, ...]:
-    """Return the repeated segments whose replacement shortens the source code most; empty if none shortens it enough.
+    """Return the runs of statements whose replacement by one block shortens the code most; empty if none does.
 
-    Candidates have equal hashes, which grow with the segment; only those that may be the best are compared exactly.
+    To be fast, these segments are first compared by a hash, and exactly only where that can change the result.
 
     Args:
         program: The program.
@@ -92,15 +93,16 @@ def repeated(
 
 
 def path_of(program: Program, segment: Segment) -> str:
-    """Return the path of the source layer that consists of the statements of a segment; empty if there is none."""
+    """Return the common prefix of the layer paths in a run of statements: the path of the layer around them."""
     paths = [step.path for step in program.steps[segment.start : segment.stop] if step.path]
     return prefix_of(paths).strip("_/.")
 
 
 def _score(program: Program, owners: "_Owners", chosen: Sequence[Segment]) -> float:
-    """Return how many statements one block for the segments saves, with a bonus for signs that each is a unit.
+    """Return how many statements one block saves for several segments, with a bonus if each segment looks like a unit.
 
-    The signs are a common name prefix, branches that meet, and a layer as first statement.
+    A segment (run of statements) does if its names have a common prefix, if branches meet in it, or if it starts with a
+    layer.
     """
     is_shared = owners.is_shared(chosen[0])
     if len(chosen) < 2 or (is_shared and not _has_every_use(program, chosen)):
@@ -111,18 +113,24 @@ def _score(program: Program, owners: "_Owners", chosen: Sequence[Segment]) -> fl
 
 
 def _upper_bound(owners: "_Owners", found: Sequence[Segment]) -> float:
-    """Return a score (see `_score`) that no selection of these segments can exceed."""
+    """Return a number that `_score` cannot exceed for any choice among segments (runs of statements)."""
     is_any_shared = owners.has_shared and any(map(owners.is_shared, found))
     return ((len(_apart(found)) - 1) * (found[0].length - 1) - _cost(is_shared=is_any_shared)) * 3.5
 
 
 def _cost(*, is_shared: bool) -> float:
-    """Return the number of statements that a block must save to justify a class; fewer for calls of a shared module."""
+    """Return how many statements a block must save to be worth a class; fewer if its calls share a module."""
     return 1.0 if is_shared else 6.0
 
 
 def _alike(owners: "_Owners", found: Sequence[Segment], *, with_shared: bool) -> Iterable[list[Segment]]:
-    """Return groups of segments with equal hashes that can become the same block."""
+    """Return groups of segments (runs of statements) that can become the same block.
+
+    Args:
+        owners: The modules and weights of segments.
+        found: Segments with equal hashes.
+        with_shared: Whether segments that call the same modules may be a group.
+    """
     groups: dict[tuple[object, ...], list[Segment]] = {}
     for segment in found:
         is_whole, is_shared = owners.is_whole(segment), with_shared and owners.is_shared(segment)
@@ -133,13 +141,19 @@ def _alike(owners: "_Owners", found: Sequence[Segment], *, with_shared: bool) ->
 
 
 def _has_every_use(program: Program, segments: Sequence[Segment]) -> bool:
-    """Return True if the modules and weights of these segments are not used outside of these segments."""
+    """Return True if the modules and weights that these runs of statements use are not used outside of them."""
     owned = Counter(_owned(program, segments[0].start, segments[0].stop))
     return all(_uses(program, one) == number * len(segments) for one, number in owned.items())
 
 
 def _owned(program: Program, start: int, stop: int) -> tuple[tuple[str, str], ...]:
-    """Return the modules and weights of statements, an entry for each use: ("module", name) or ("weight", name)."""
+    """Return the modules and weights that statements use, an entry for each use: ("module", name) or ("weight", name).
+
+    Args:
+        program: The program.
+        start: The index of the first statement.
+        stop: The index after the last statement.
+    """
     found: list[tuple[str, str]] = []
     for step in program.steps[start:stop]:
         found += [("module", step.module)] if step.module else []
@@ -153,7 +167,7 @@ def _uses(program: Program, owned: tuple[str, str]) -> int:
 
 
 class _Owners:
-    """Tells which segments own their modules and weights, for most of them in constant time."""
+    """Counts the modules and weights of segments (runs of statements), and tells if other statements use them."""
 
     def __init__(self, program: Program, least: int) -> None:
         self.program, self.least = program, least
@@ -165,18 +179,18 @@ class _Owners:
             self._repeated.append(self._repeated[-1] + sum(_uses(program, one) > 1 for one in owned))
 
     def of(self, segment: Segment) -> tuple[tuple[str, str], ...]:
-        """Return the modules and weights of a segment; see `_owned`."""
+        """Return the modules and weights of a segment (run of statements), an entry for each use."""
         return _owned(self.program, segment.start, segment.stop)
 
     def _numbers(self, segment: Segment) -> tuple[int, int]:
-        """Return how many modules and weights a segment uses, and how many of them have several uses."""
+        """Return how many modules and weights a run of statements uses, and how many of them have several uses."""
         return (
             self._all[segment.stop] - self._all[segment.start],
             self._repeated[segment.stop] - self._repeated[segment.start],
         )
 
     def is_shared(self, segment: Segment) -> bool:
-        """Return True if a segment has several layers with weights, and all its weights are used elsewhere, too."""
+        """Return True if a run of statements has several layers with weights, and all are also used outside of it."""
         number, repeated_number = self._numbers(segment)
         if repeated_number < number:
             return False
@@ -185,7 +199,7 @@ class _Owners:
         return len(layers) >= 2 and all(_uses(program, one) > number for one, number in owned.items())
 
     def is_whole(self, segment: Segment) -> bool:
-        """Return True if a segment uses `least` or more modules or weights, and no other statement uses any of them."""
+        """Return True if a run of statements uses at least `least` modules or weights, and nothing else uses them."""
         number, repeated_number = self._numbers(segment)
         if not repeated_number:
             return number >= self.least
@@ -195,7 +209,12 @@ class _Owners:
 
 
 def _segments(program: Program, tokens: Sequence[Token | None]) -> Iterator[Segment]:
-    """Yield every run of statements with few inputs whose last output is the only one that is used after the run."""
+    """Yield every run of statements with few inputs of which only the last output is used after the run.
+
+    Args:
+        program: The program.
+        tokens: For each statement, a key equal for statements that can repeat each other; None for one that cannot.
+    """
     maker = {output: place for place, step in enumerate(program.steps) for output in step.outputs}
     last_use = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
     last_use |= {ref.name: len(program.steps) for ref in refs(program.outputs)}
@@ -228,7 +247,10 @@ def _segments(program: Program, tokens: Sequence[Token | None]) -> Iterator[Segm
 
 
 def _token(program: Program, step: Step) -> Token | None:
-    """Return the token, a key equal for statements that one block can share; None for the call of an existing block."""
+    """Return a key of a statement that is equal for statements that one block can have in common.
+
+    It is None for the call of an existing block, which no other block may contain.
+    """
     kind = program.modules[step.module].spec.kind if step.module else ""
     if kind.startswith("."):
         return None
@@ -241,18 +263,30 @@ def shape_of(step: Step) -> object:
 
 
 def with_modules(expression: object, rename: Callable[[str], str]) -> object:
-    """Return an expression with `rename` applied to the names of the modules that it calls."""
+    """Return an expression with other names for the modules that it calls; `rename` returns the new name."""
     return transformed(expression, lambda node: replace(node, name=rename(node.name)) if is_module_call(node) else node)
 
 
 def _are_equal(program: Program, tokens: Sequence[Token | None], segments: Sequence[Segment]) -> bool:
-    """Return True if segments with equal hashes have the same tokens, connected in the same way."""
+    """Return True if runs of statements with equal hashes are really the same, connected in the same way.
+
+    Args:
+        program: The program.
+        tokens: For each statement, a key equal for statements that can repeat each other; None for one that cannot.
+        segments: The runs of statements.
+    """
     first = _key(program, tokens, segments[0])
     return all(_key(program, tokens, segment) == first for segment in segments)
 
 
 def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> list[object]:
-    """Return the tokens of the statements of a segment, and how their inputs and outputs are connected."""
+    """Return a key that is equal for runs of the same statements, connected in the same way.
+
+    Args:
+        program: The program.
+        tokens: For each statement, a key equal for statements that can repeat each other; None for one that cannot.
+        segment: The run of statements.
+    """
     names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.given)}
     modules: dict[str, int] = {}
     key: list[object] = []
@@ -265,24 +299,36 @@ def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> 
 
 
 def _outer_key(program: Program, segment: Segment) -> tuple[object, ...] | None:
-    """Return the axis orders of the inputs, and the input axis of each dynamic size; None if one has none."""
+    """Return the axis orders of the inputs of a run of statements, and an input axis for each dynamic size in it.
+
+    Return None if a dynamic size is the size of no input axis, so that the run cannot be a function of its inputs.
+    """
     axes = tuple(size_from(program, segment.given, symbol) for symbol in segment.symbols)
     return None if None in axes else (axes, tuple(program.values[name].order for name in segment.given))
 
 
 def sizes_used(program: Program, segment: Segment) -> tuple[str, ...]:
-    """Return the dynamic sizes that a segment uses."""
+    """Return the names of the dynamic sizes that a run of statements uses."""
     return symbols_in(program, program.steps[segment.start : segment.stop])
 
 
 def symbols_in(program: Program, steps: Iterable[Step]) -> tuple[str, ...]:
-    """Return the dynamic sizes that statements use."""
+    """Return the names of the dynamic sizes that statements use."""
     used = {symbol for step in steps for symbol in step.symbols}
     return tuple(symbol for symbol in program.sizes if symbol in used)
 
 
 def size_from(program: Program, given: Sequence[str], symbol: str) -> tuple[int, int] | None:
-    """Return the index of an input and the position of its axis that has this dynamic size; None if there is none."""
+    """Find an input axis with a dynamic size.
+
+    Args:
+        program: The program.
+        given: The names of the inputs.
+        symbol: The name of the dynamic size.
+
+    Returns:
+        The index of the input and the position of the axis; None if no axis has this size.
+    """
     for number, name in enumerate(given):
         for position, size in enumerate(program.values[name].target_shape):
             if str(size) == symbol:
@@ -291,7 +337,7 @@ def size_from(program: Program, given: Sequence[str], symbol: str) -> tuple[int,
 
 
 def _apart(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """Return segments that do not overlap; of two that overlap, keep the earlier one. They are ordered by start."""
+    """Return the segments (runs of statements) ordered by start, without those that overlap an earlier one."""
     chosen: list[Segment] = []
     end = 0
     for segment in segments:
@@ -302,7 +348,7 @@ def _apart(segments: Sequence[Segment]) -> tuple[Segment, ...]:
 
 
 def _coherence(program: Program, segments: Sequence[Segment]) -> float:
-    """Return the fraction of the segments in which the layer names have a common prefix that no other segment has."""
+    """Return the fraction of the runs of statements whose layer names have a prefix that no other run has."""
     prefixes = [prefix_of([step.path for step in program.steps[s.start : s.stop] if step.path]) for s in segments]
     counts = Counter(prefixes)
     own = [prefix for prefix in prefixes if prefix and counts[prefix] == 1]
@@ -310,13 +356,16 @@ def _coherence(program: Program, segments: Sequence[Segment]) -> float:
 
 
 def _joins(program: Program, segment: Segment) -> bool:
-    """Return True if branches meet in a segment, as in a residual block."""
+    """Return True if branches meet in a run of statements: one has several inputs, as the sum of a residual block."""
     steps = program.steps[segment.start : segment.stop]
     return any(len({*step.inputs} - {*program.weights}) > 1 for step in steps)
 
 
 def _begins(program: Program, segment: Segment) -> bool:
-    """Return True if a segment begins with a layer; a function such as an activation belongs to the layer before it."""
+    """Return True if a run of statements begins with the call of a layer.
+
+    A run that begins with a function is a worse block, because an activation belongs to the layer before it.
+    """
     return bool(program.steps[segment.start].module)
 
 

@@ -10,7 +10,10 @@ from keras3conv.model.graph import refs
 
 
 def arranged(program: Program) -> Program:
-    """Return the program in depth-first order: each statement comes right before the first branch that needs it."""
+    """Return the program with its statements in depth-first order, one branch after the other.
+
+    Before each statement come the statements that compute its inputs.
+    """
     maker = {output: place for place, step in enumerate(program.steps) for output in step.outputs}
     done: set[int] = set()
     steps: list[Step] = []

@@ -39,17 +39,17 @@ class _Pair:
     second: Step
 
     def module(self, step: Step) -> Module | None:
-        """Return the submodule if a statement is just its call, and it is called only once; else None."""
+        """Return the submodule that a statement calls; None if the statement does more, or it is called elsewhere."""
         module = called_module(step, self.program)
         return module if module and self.program.module_uses[module.name] == 1 else None
 
     def joined(self, expression: Operation) -> Step:
-        """Return one statement that replaces both of the pair: the second one with a new expression."""
+        """Return a statement to replace the pair: the second one with an expression that does the work of both."""
         return replace(self.second, expression=expression)
 
 
 _Rewriting = Callable[[_Pair], tuple[Step, Mapping[str, Module]] | None]
-"""A function that returns one statement for a pair, and the submodules that change; None if it does not apply."""
+"""A function that merges a pair of statements: it returns the merged one and the changed submodules, or None."""
 
 
 def tidied(program: Program) -> Program:
@@ -62,7 +62,12 @@ def tidied(program: Program) -> Program:
 
 
 def _rewritten(program: Program, rewriting: _Rewriting) -> Program:
-    """Apply a rewriting to every pair of statements once, from the first to the last."""
+    """Return the program after one attempt to merge each pair of statements, from the first pair to the last.
+
+    Args:
+        program: The program.
+        rewriting: Merges a pair, or returns None to leave it unchanged.
+    """
     steps = {step.outputs: step for step in program.steps}
     maker = {output: step.outputs for step in program.steps for output in step.outputs}
     modules = dict(program.modules)
@@ -79,7 +84,7 @@ def _rewritten(program: Program, rewriting: _Rewriting) -> Program:
 
 
 def _padding(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
-    """Merge a padding with zeros into the layer after it, as the layer's own padding."""
+    """Merge a padding with zeros into the layer after it, as the layer's own padding; None if impossible."""
     pad, layer = pair.module(pair.first), pair.module(pair.second)
     if pad is None or layer is None or not pad.spec.kind.startswith("torch.nn.ZeroPad"):
         return None
@@ -100,15 +105,25 @@ def _padding(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
 
 
 def _evenly(pair: _Pair, layer: Module, around: tuple[int, ...]) -> LayerSpec | None:
-    """Return the layer with symmetric padding; None if the layer's own padding would not have the effect of zeros."""
+    """Return a layer with symmetric padding of its own; None if that has not the effect of zeros before the layer.
+
+    Args:
+        pair: The padding with zeros and the layer after it.
+        layer: The layer.
+        around: The padding at both ends of each axis.
+    """
     config = {**layer.spec.config, "padding": around}
     return replace(layer.spec, config=config) if _pads_with_zeros(pair, layer, around) else None
 
 
 def _unevenly(layer: Module, ends: Sequence[tuple[int, int]]) -> LayerSpec | None:
-    """Return an `UnevenConv2d`, which pads more at the end, for a depthwise convolution; else None.
+    """Return an `UnevenConv2d`, which pads more at the end, for a depthwise convolution; None for other layers.
 
     For other convolutions `UnevenConv2d` is slower than a separate padding.
+
+    Args:
+        layer: The layer.
+        ends: The padding at the start and the end of each axis.
     """
     config = layer.spec.config
     is_depthwise = layer.spec.kind == "torch.nn.Conv2d" and config.get("groups", 1) == config["in_channels"] > 1
@@ -121,11 +136,17 @@ def _unevenly(layer: Module, ends: Sequence[tuple[int, int]]) -> LayerSpec | Non
 
 
 _KEPT = ("in_channels", "out_channels", "kernel_size", "stride", "groups", "bias")
-"""The arguments that an `UnevenConv2d` takes over from the convolution."""
+"""The arguments that an `UnevenConv2d` takes over from the convolution that it replaces."""
 
 
 def _pads_with_zeros(pair: _Pair, layer: Module, around: tuple[int, ...]) -> bool:
-    """Return True if a layer's own padding has the same effect as zeros around its input."""
+    """Return True if a layer's own padding has the same effect as zeros around its input.
+
+    Args:
+        pair: A padding with zeros and the layer after it.
+        layer: The layer.
+        around: The padding at both ends of each axis.
+    """
     kind, config = layer.spec.kind.removeprefix("torch.nn.")[:-2], layer.spec.config
     if kind == "Conv":
         return bool(config.get("padding_mode", "zeros") == "zeros")
@@ -163,7 +184,7 @@ def _numbers(value: Any, count: int) -> tuple[Any, ...]:
 
 
 def _hard_sigmoid(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
-    """Merge the statements of `relu6(x + 3) / 6` into one: first `x + 3` into `relu6`, then the division.
+    """Merge two statements of `relu6(x + 3) / 6`: `x + 3` and `relu6`, or `relu6` and the division; else return None.
 
     `F.hardsigmoid` is not used, because its gradient has only single precision for inputs in double precision.
     """
@@ -188,7 +209,7 @@ def _is_shifted_relu6(expression: Operation) -> bool:
 
 
 def _is_sixth(sign: str, factor: float) -> bool:
-    """Return True for a division by 6, or a multiplication by 1/6 in single or double precision."""
+    """Return True if an operator and a number divide by 6, or multiply by 1/6 in single or double precision."""
     return factor == 6 if sign == "/" else abs(factor - 1 / 6) < 1e-8
 
 
@@ -196,7 +217,11 @@ _REDUCTIONS = frozenset({"mean", "sum", "amax", "amin"})
 
 
 def _kept_axes(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
-    """Merge a reduction, and an index that adds the reduced axes again, into one reduction with `keepdim`."""
+    """Merge a reduction and an index that adds the reduced axes again into one reduction with `keepdim`.
+
+    Returns:
+        The merged statement, and an empty dict because no submodule changes; None for other pairs of statements.
+    """
     match pair.first.expression, pair.second.expression:
         case (
             Operation("method", name, (Ref() as x,), {"dim": dim, **others}) as reduced,

@@ -35,7 +35,7 @@ Tidy = Callable[[Program], Program]
 
 @dataclass(frozen=True, kw_only=True)
 class _Call:
-    """One call of a tower.
+    """One call of a tower (a part of the model that is called several times).
 
     Attributes:
         places: The indices of its statements among those of the program.
@@ -49,7 +49,7 @@ class _Call:
 
     @property
     def roles(self) -> dict[str, Role]:
-        """The role of each value that the call computes; corresponding values of the calls have the same role."""
+        """The role of each value that the call computes; it is equal for corresponding values of different calls."""
         outputs = ((number, step.outputs) for number, step in enumerate(self.steps))
         return {name: (number, place) for number, names in outputs for place, name in enumerate(names)}
 
@@ -64,7 +64,12 @@ class _Call:
 
 
 def with_towers(program: Program, tidied: Tidy) -> Structure:
-    """Return the program with a class for every layer or model that is called several times, innermost ones first."""
+    """Return the program with a class for every layer or model that is called several times, innermost ones first.
+
+    Args:
+        program: The program.
+        tidied: The pass that simplifies the program of each class.
+    """
     structure = Structure(program=program)
     for path in _paths(program):
         structure = _with_tower(structure, path, tidied)
@@ -88,7 +93,13 @@ def _path(call: str) -> str:
 
 
 def _with_tower(structure: Structure, path: str, tidied: Tidy) -> Structure:
-    """Return the structure (program and classes) with a class for this layer; unchanged if its calls differ."""
+    """Return a program with a class for one layer that is called several times; unchanged if its calls differ.
+
+    Args:
+        structure: The program, and the classes that it already has.
+        path: The path of the layer.
+        tidied: The pass that simplifies the program of the class.
+    """
     program = structure.program
     calls = _calls(program, path)
     if len(calls) < 2 or not _is_one_module(program, calls):
@@ -111,7 +122,7 @@ def _with_tower(structure: Structure, path: str, tidied: Tidy) -> Structure:
 
 
 def _name(path: str) -> str:
-    """Return the path of a layer, with "tower" in place of a default name of Keras such as "model_1"."""
+    """Return the path of a layer; "tower" replaces its last part if that is a default name such as "model_1"."""
     start, slash, last = path.rpartition("/")
     return f"{start}{slash}tower" if _DEFAULT_NAME.fullmatch(last) else path
 
@@ -133,7 +144,10 @@ def _call(program: Program, numbers: tuple[int, ...]) -> _Call:
 
 
 def _is_one_module(program: Program, calls: Sequence[_Call]) -> bool:
-    """Return True if the calls of a tower (a layer called several times) can become calls of one module."""
+    """Return True if the calls of a layer can become calls of one module.
+
+    They must have the same statements, connected in the same way, and use modules and weights that nothing else uses.
+    """
     first = calls[0]
     weights = first.weights(program)
     is_large = len(first.steps) >= FEWEST_STATEMENTS and len(first.modules) + len(weights) >= FEWEST_LAYERS
@@ -150,13 +164,16 @@ def _is_one_module(program: Program, calls: Sequence[_Call]) -> bool:
 
 
 def _is_cut(program: Program, call: _Call) -> bool:
-    """Return True if a call cannot become one statement, because a statement between its own reads their results."""
+    """Return True if a call cannot become one statement.
+
+    The reason is a statement that lies between the statements of the call, does not belong to it, and uses its results.
+    """
     between = {*range(call.places[0], call.places[-1])} - {*call.places}
     return any(name in call.roles for place in between for name in program.steps[place].inputs)
 
 
 def _pattern(program: Program, call: _Call) -> object:
-    """Return a value equal for calls that can become calls of one module: their statements and connections."""
+    """Return a key that is equal for calls that can become calls of one module: their statements and connections."""
     wired: dict[str, object] = {**{name: number for number, name in enumerate(call.given)}, **call.roles}
     statements = [
         (shape_of(step), tuple(wired.get(name, name) for name in step.inputs), _identity(program, step.module))
@@ -167,18 +184,24 @@ def _pattern(program: Program, call: _Call) -> object:
 
 
 def _identity(program: Program, name: str) -> object:
-    """Return a value equal for equivalent modules: the name of a module with weights, else its class and arguments."""
+    """Return a key that is equal for modules that compute the same.
+
+    It is the name of a module with weights, and the class and arguments of a module without.
+    """
     module = program.modules.get(name)
     return name if module is None or module.source or module.spec.kind.startswith(".") else module.spec
 
 
 def _sizes(program: Program, call: _Call) -> dict[str, tuple[int, int] | None]:
-    """Return, for each dynamic size, the index of an input and of its axis with this size; None if no input has it."""
+    """Return, for each dynamic size that a call uses, the input and the axis of this input that have the size.
+
+    An entry has the index of the input and of the axis, or is None if no input has the size.
+    """
     return {symbol: size_from(program, call.given, symbol) for symbol in symbols_in(program, call.steps)}
 
 
 def _returned(program: Program, calls: Sequence[_Call]) -> tuple[Role, ...]:
-    """Return the roles (the same for corresponding values of all calls) of the values used outside: the outputs."""
+    """Return the roles of the outputs of a tower: the values that statements outside of its calls use."""
     found: set[Role] = set()
     for call in calls:
         roles = call.roles
@@ -189,7 +212,13 @@ def _returned(program: Program, calls: Sequence[_Call]) -> tuple[Role, ...]:
 
 
 def _inner_names(program: Program, call: _Call, prefix: str) -> dict[str, str]:
-    """Return, for each module and weight of the call, its name in the tower's class by its name in the flat program."""
+    """Return the names that the modules and weights of a call get in the tower's class, by their present names.
+
+    Args:
+        program: The program.
+        call: One call of the tower.
+        prefix: The start of a present name that is left out in the class.
+    """
     flat = [*call.modules, *(program.weights[key].name for key in call.weights(program))]
     found: dict[str, str] = {}
     for name in flat:
@@ -199,7 +228,15 @@ def _inner_names(program: Program, call: _Call, prefix: str) -> dict[str, str]:
 
 
 def _body(program: Program, call: _Call, path: str, returned: Iterable[Role], inner: Mapping[str, str]) -> Program:
-    """Return the program of the tower's class: the statements of one call with the inner names."""
+    """Return the program of the tower's class: the statements of one call, with new names for modules and weights.
+
+    Args:
+        program: The program that contains the call.
+        call: The call.
+        path: The path of the layer that becomes the tower.
+        returned: The roles of the outputs.
+        inner: The new name of each module and weight, by its present name.
+    """
     outputs = tuple(Ref(call.steps[number].outputs[place]) for number, place in returned)
     letters = ("x", "y", "z") if len(call.given) <= 3 else tuple(f"x{number + 1}" for number in range(len(call.given)))
     return Program(
@@ -227,7 +264,14 @@ def _body(program: Program, call: _Call, path: str, returned: Iterable[Role], in
 
 
 def _moved(paths: Mapping[str, str], inner: Mapping[str, str], parts: Structure, outer: str) -> dict[str, str]:
-    """Return the paths of modules and weights after the modules in `inner` moved into the module `outer`."""
+    """Return the paths of all modules and weights after those of a tower have moved into a module.
+
+    Args:
+        paths: The paths of the modules and weights that already are in a block, by their names in the flat program.
+        inner: The new name of each module and weight that moves, by its present name.
+        parts: The program of the class; not used.
+        outer: The name of the module into which they move.
+    """
     moved = {}
     for flat, path in paths.items():
         start, dot, rest = path.partition(".")
@@ -236,7 +280,15 @@ def _moved(paths: Mapping[str, str], inner: Mapping[str, str], parts: Structure,
 
 
 def _replaced(program: Program, calls: Sequence[_Call], returned: Sequence[Role], path: str, block: Block) -> Program:
-    """Return the program with the statements of each call replaced by one call of the tower's module."""
+    """Return the program with the statements of each call replaced by one call of the tower's module.
+
+    Args:
+        program: The program.
+        calls: The calls of the tower.
+        returned: The roles of its outputs.
+        path: The path of the layer that becomes the tower.
+        block: The tower's class.
+    """
     outer = block.uses[0]
     ends = {call.places[-1]: call for call in calls}
     inside = {place for call in calls for place in call.places}
@@ -256,7 +308,15 @@ def _replaced(program: Program, calls: Sequence[_Call], returned: Sequence[Role]
 
 
 def _call_statement(call: _Call, returned: Sequence[Role], outer: str, path: str) -> Step:
-    """Return the statement that replaces a call; its `calls` are the calls of layers that contain the tower."""
+    """Return the statement that replaces the statements of one call of a tower.
+
+    Args:
+        call: The call.
+        returned: The roles of the outputs.
+        outer: The name of the module that is called.
+        path: The path of the layer that became the tower; the layer calls outside of it are the `calls` of the
+            statement.
+    """
     around = takewhile(lambda one: _path(one) != path, call.steps[-1].calls)
     return Step(
         expression=Submodule(outer)(*map(Ref, call.given)),

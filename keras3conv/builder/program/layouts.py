@@ -33,15 +33,19 @@ def input_order(graph: Graph, tensor: Tensor) -> Order:
 def output_order(value: Value, channels: Channels) -> Order:
     """Return the axis order in which a module returns a value.
 
-    For channels="first" a value keeps its order, if that is channels-first or the order of Keras. Otherwise the value
-    is returned in the order of Keras.
+    If the current order is channels-first or that of Keras, and `channels` is "first", the value is returned as it is.
+    Otherwise the order is that of Keras.
+
+    Args:
+        value: The value, with its current order.
+        channels: The position of the channel axis that was asked for.
     """
     is_common = value.order in (identity(value.rank), channels_first(value.rank))
     return value.order if is_common and channels == "first" else identity(value.rank)
 
 
 def _first_data_format(graph: Graph, tensor: Tensor) -> str:
-    """Return the data format of the first layer with a data format that the input reaches; empty if there is none.
+    """Return the data format of the first layer with a data format that an input reaches; empty if it reaches none.
 
     The search stops at layers that reshape or transpose. A global pooling of a
     sequence counts as a layer without a data format: it takes any order.

@@ -37,7 +37,7 @@ Body = Sequence[Step | Loop]
 
 
 def flat(body: Body) -> list[Step]:
-    """Return the statements as a flat list; the statements of a loop occur once."""
+    """Return the statements as a flat list, in which those of a loop are listed once, not once per turn."""
     return [step for one in body for step in (one.steps if isinstance(one, Loop) else (one,))]
 
 

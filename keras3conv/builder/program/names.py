@@ -49,7 +49,13 @@ def function_identifier(text: str) -> str:
 
 
 def unique(name: str, taken: Iterable[str], between: str = "_") -> str:
-    """Return the name if it is not taken; else the name with the lowest free number from 2: "conv_2", "Block2"."""
+    """Return the name if it is not taken; else the name with the lowest free number from 2: "conv_2", "Block2".
+
+    Args:
+        name: The name.
+        taken: The names that are taken.
+        between: The text between the name and the number.
+    """
     used = set(taken)
     candidate, number = name, 1
     while candidate in used:

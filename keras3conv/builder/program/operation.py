@@ -28,11 +28,11 @@ class Expression:
     __iter__ = None  # indexing never raises IndexError, so Python would iterate over an expression forever
 
     def method(self, name: str, *args: Any, **kwargs: Any) -> "Operation":
-        """Return the call of a method: `x.method("sum", dim=1)` is `x.sum(dim=1)`."""
+        """Return the expression that calls a method: `x.method("sum", dim=1)` is `x.sum(dim=1)`."""
         return Operation("method", name, (self, *args), kwargs)
 
     def attribute(self, name: str) -> "Operation":
-        """Return an attribute: `x.attribute("dtype")` is `x.dtype`."""
+        """Return the expression for an attribute: `x.attribute("dtype")` is `x.dtype`."""
         return Operation("attribute", name, (self,))
 
     def __getitem__(self, key: Any) -> "Operation":
@@ -123,7 +123,7 @@ class Function:
         return self.named(name)
 
     def named(self, name: str) -> "Function":
-        """Return the function of this name in the namespace."""
+        """Return the function `name` of the namespace; `F.named("relu")` is `F.relu`."""
         return Function(f"{self.name}.{name}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Operation:  # noqa: D102
@@ -141,12 +141,12 @@ class Submodule:
 
 
 def operator(sign: str, *operands: Any) -> Operation:
-    """Return an operation with a Python operator and one or two operands."""
+    """Return the operation that applies a Python operator to one or two operands."""
     return Operation("operator", sign, operands)
 
 
 def chained(sign: str, operands: Any) -> Any:
-    """Return operands joined by the same operator, from left to right: `a + b + c`."""
+    """Return the expression that joins the operands by the same operator, from left to right: `a + b + c`."""
     first, *rest = operands
     for other in rest:
         first = operator(sign, first, other)
@@ -154,7 +154,10 @@ def chained(sign: str, operands: Any) -> Any:
 
 
 def transformed(expression: Any, function: Callable[[Any], Any]) -> Any:
-    """Return the expression with a function applied to every leaf and operation, innermost ones first."""
+    """Return the expression with a function applied to every leaf and operation, innermost ones first.
+
+    The result of the function replaces the leaf or operation.
+    """
 
     def node(leaf: Any) -> Any:
         if not isinstance(leaf, Operation):
@@ -165,7 +168,10 @@ def transformed(expression: Any, function: Callable[[Any], Any]) -> Any:
 
 
 def walk(expression: Any) -> Iterator[Any]:
-    """Yield every operation and leaf of an expression in the order of the source text, operations before arguments."""
+    """Yield every operation and leaf of an expression, in the order of the source text.
+
+    An operation comes before its arguments.
+    """
     for leaf in leaves(expression):
         yield leaf
         if isinstance(leaf, Operation):
@@ -181,7 +187,7 @@ def references(expression: Any) -> tuple[str, ...]:
 def signature(expression: Any) -> object:
     """Return a hashable value that is equal for expressions that differ only in the names of the values they use.
 
-    It contains the types of literals: 3 and 3.0 are equal in Python, but differ in the source text.
+    The type of each literal is part of it: 3 and 3.0 are equal in Python, but differ in the source text.
     """
     if isinstance(expression, Operation):
         kwargs = tuple((name, signature(value)) for name, value in expression.kwargs.items())

@@ -20,12 +20,15 @@ Order = tuple[int, ...]
 
 
 def identity(rank: int) -> Order:
-    """Return the order without a permutation."""
+    """Return the axis order of a tensor with `rank` axes whose order is the same in source and target."""
     return tuple(range(rank))
 
 
 def channels_first(rank: int) -> Order:
-    """Return the order with the last source axis in second position; with fewer than three axes, the identity."""
+    """Return the axis order of a tensor with `rank` axes that moves the last source axis, the channels, to the second.
+
+    With fewer than three axes it is the identity.
+    """
     return identity(rank) if rank < 3 else (0, rank - 1, *range(1, rank - 1))
 
 
@@ -60,7 +63,7 @@ class Value(Expression):
         return tuple(self.shape[axis] for axis in self.order)
 
     def position(self, axis: int) -> int:
-        """Return the position in the target of a source axis; a negative axis counts from the end."""
+        """Return the position that a source axis has in the target; a negative axis counts from the end."""
         return self.order.index(axis % self.rank)
 
 
@@ -73,7 +76,7 @@ class Module:
         spec: The class and the constructor arguments.
         source: The path of the source layer that provides the weights; empty if the submodule has no weights.
         rule: The name of the rule that created the submodule; empty if it has no weights.
-        flattened: The `Value.flattened` of the input.
+        flattened: The shape of the input before it was flattened; see `Value.flattened`.
         trainable: Whether an optimizer updates the parameters.
     """
 
@@ -184,12 +187,18 @@ class Program:
     variables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def variable(self, name: str, depth: int = -1) -> str:
-        """Return a value's variable name in the user's code, in the layer call at this depth; empty without one."""
+        """Return the name that a value has as a variable in the user's code; empty if it has none.
+
+        Args:
+            name: The name of the value in the program.
+            depth: The number of layer calls around the code that is meant, because each may use another name; -1 for
+                the innermost call.
+        """
         found = self.variables.get(name, ())
         return found[min(depth, len(found) - 1)] if found else ""
 
     def masks_last(self, step: Step) -> tuple[str, ...]:
-        """Return the inputs of a statement, boolean masks last, or first if the output is a mask."""
+        """Return the inputs of a statement in order, but with boolean masks last, or first if its output is a mask."""
         makes_mask = self.values[step.outputs[0]].dtype == "bool"
         return tuple(sorted(step.inputs, key=lambda name: (self.values[name].dtype == "bool") != makes_mask))
 

@@ -33,7 +33,7 @@ class Block:
         name: The name of the class.
         program: The statements, modules and weights of the class, with `Argument`s for the values that differ.
         arguments: A dict from each constructor argument to its type annotation.
-        uses: The names of the submodules that are instances of the class.
+        uses: The attribute names of the instances of the class in the module that contains them.
         calls: The number of times that each instance is called.
     """
 
@@ -67,7 +67,13 @@ class Structure:
 
 
 def simplified(name: str, value: Any, kind: str) -> Any:
-    """Return an argument of the class `kind` in its shortest form: one number for equal numbers, a tuple for a list."""
+    """Return a constructor argument in its shortest form: one number for equal numbers, a tuple for a list.
+
+    Args:
+        name: The name of the argument.
+        value: Its value.
+        kind: The class that has the argument.
+    """
     is_keras = kind.startswith("keras.layers.")
     if is_keras and name in _ONE_PER_AXIS and isinstance(value, tuple | list):
         equal = all(isinstance(pair, tuple | list) and len(pair) == 2 and pair[0] == pair[1] for pair in value)

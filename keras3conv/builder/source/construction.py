@@ -9,13 +9,13 @@ from keras3conv.frameworks.torch.constructors import REQUIRED, constructor
 from keras3conv.rules.rule import LayerSpec
 
 _WINDOWS = ("kernel_size", "pool_size")
-"""The pooling arguments whose value is also the default of the stride."""
+"""The pooling arguments whose value is also the default of the stride, so that an equal stride can be left out."""
 
 _LIBRARIES = ("torch.", "keras.")
 
 
 def arguments(spec: LayerSpec, write: Callable[[Any], str] = literal) -> list[str]:
-    """Return the arguments of a layer's constructor as source code.
+    """Return the arguments of a layer's constructor as source code, one text for each argument.
 
     Arguments without a default are positional; the others are keywords, and left out where they equal the default.
 

@@ -18,6 +18,10 @@ def statement(indent: int, text: str) -> Iterator[str]:
 
     The arguments of a call and the items of a list get one line each, with a trailing comma. Plain parentheses get no
     comma, because it would make a tuple.
+
+    Args:
+        indent: The number of spaces before the statement.
+        text: The statement in one line.
     """
     line = " " * indent + text
     spans = [span for span in _spans(text) if _is_list(text, span[0])]
@@ -36,20 +40,25 @@ def statement(indent: int, text: str) -> Iterator[str]:
 
 
 def _is_list(text: str, start: int) -> bool:
-    """Return True if a bracket opens a list or the arguments of a call, not an index or a parenthesized operand."""
+    """Return True if a bracket opens a list or the arguments of a call, not an index or a parenthesized operand.
+
+    Args:
+        text: The source code.
+        start: The position of the bracket in it.
+    """
     after_name = start > 0 and (text[start - 1].isalnum() or text[start - 1] in "_)]")
     return after_name if text[start] == "(" else not after_name
 
 
 def comment_lines(indent: int, text: str) -> Iterator[str]:
-    """Yield the lines of a comment; none for an empty text."""
+    """Yield the lines of a comment, indented by `indent` spaces; none for an empty text."""
     if text:
         before = " " * indent + "# "
         yield from wrap(text, WIDTH, initial_indent=before, subsequent_indent=before)
 
 
 def docstring(indent: int, text: str) -> Iterator[str]:
-    """Yield the lines of a docstring of one sentence."""
+    """Yield the lines of a docstring of one sentence, indented by `indent` spaces."""
     before = " " * indent
     line = f'{before}"""{text}"""'
     if len(line) <= WIDTH:
@@ -60,7 +69,7 @@ def docstring(indent: int, text: str) -> Iterator[str]:
 
 
 def _spans(text: str) -> list[tuple[int, int]]:
-    """Return the positions of the outermost pairs of brackets with content; brackets in strings do not count."""
+    """Return the start and end of each outermost pair of brackets with content; brackets in strings do not count."""
     found: list[tuple[int, int]] = []
     stack: list[int] = []
     quote = ""
@@ -100,7 +109,7 @@ def _parts(text: str) -> list[str]:
 
 
 def literal(value: Any) -> str:
-    """Return the source code of a plain value.
+    """Return the source code of a plain value: a number, text, boolean or None, or a tuple, list or dict of these.
 
     Raises:
         RuleError: The value is not a plain value; its representation could be executable code.
@@ -132,7 +141,7 @@ def _number(value: float) -> str:
 
 
 def bracketed(like: tuple[Any, ...] | list[Any], items: list[str]) -> str:
-    """Return the source code of a tuple or list (the type of `like`) from the source code of its items."""
+    """Return the source code of a tuple or list from the source code of its items; `like` tells which of the two."""
     inner = ", ".join(items)
     if isinstance(like, list):
         return f"[{inner}]"

@@ -23,8 +23,8 @@ class Frozen:
     Attributes:
         modules: The submodules in which all parameters are frozen; "" is the whole module.
         parameters: The frozen parameters of submodules that also have trainable parameters.
-        scales: The batch normalization classes of which all layers have a frozen scale and a trainable shift. These
-            layers are not in `parameters`.
+        scales: The batch normalization classes whose layers all have a frozen scale and a trainable shift. These layers
+            are not in `parameters`.
         norms: The submodules in which all batch normalization layers stay in evaluation mode.
     """
 
@@ -38,7 +38,7 @@ class Frozen:
 
 
 NOTHING = Frozen()
-"""Nothing is frozen."""
+"""The frozen parts of a module in which nothing is frozen."""
 
 
 def frozen_parts(
@@ -80,9 +80,14 @@ def frozen_parts(
 
 
 def _scales(kinds: Mapping[str, str], held: Collection[str], parameters: Collection[str]) -> tuple[str, ...]:
-    """Return the classes with two or more layers, all of which have a frozen scale and a trainable shift.
+    """Return the batch normalization classes with several layers, if in all these layers only the scale is frozen.
 
-    The generated code freezes these scales in a loop, instead of listing them all.
+    The generated code freezes the scales of such a class in a loop, instead of listing them all.
+
+    Args:
+        kinds: The class of each batch normalization layer, by its path.
+        held: The paths of the frozen parameters.
+        parameters: The paths of all parameters.
     """
     found = []
     for kind in dict.fromkeys(kinds.values()):
@@ -94,7 +99,12 @@ def _scales(kinds: Mapping[str, str], held: Collection[str], parameters: Collect
 
 
 def shortest(chosen: Collection[str], every: Collection[str]) -> tuple[str, ...]:
-    """Return the shortest path prefixes that match exactly the chosen paths; ("",) if all paths are chosen."""
+    """Return the shortest path prefixes that match all chosen paths and no others; ("",) if all paths are chosen.
+
+    Args:
+        chosen: The chosen paths.
+        every: All paths.
+    """
     if chosen and len(chosen) == len(every):
         return ("",)
     others = [path for path in every if path not in chosen]
@@ -104,13 +114,13 @@ def shortest(chosen: Collection[str], every: Collection[str]) -> tuple[str, ...]
 
 
 def _starts(path: str) -> list[str]:
-    """Return all prefixes of a path in whole parts, the shortest first, and the path itself last."""
+    """Return the prefixes of a path, the shortest first: "a", "a.b" and "a.b.c" for "a.b.c"."""
     parts = path.split(".")
     return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
 
 
 def frozen_lines(frozen: Frozen) -> Iterator[str]:
-    """Yield the lines of the constructor that freeze parameters."""
+    """Yield the lines of a module's constructor that freeze parameters."""
     for kind in frozen.scales:
         yield "        # These layers have no scale in Keras: their weight is one, and is not trained."
         yield "        for part in self.modules():"
@@ -131,7 +141,7 @@ def frozen_lines(frozen: Frozen) -> Iterator[str]:
 
 
 def mode_lines(frozen: Frozen) -> Iterator[str]:
-    """Yield the lines of the method `train`, which keeps frozen batch normalization layers in evaluation mode."""
+    """Yield the lines of a module's method `train`, which keeps frozen batch norms in evaluation mode."""
     if not frozen.norms:
         return
     yield ""

@@ -23,7 +23,7 @@ from keras3conv.model.graph import Ref, Shape, Size, refs
 _LOADING = ('with np.load(Path(__file__).with_name("constants.npz")) as arrays:', "    CONSTANTS = dict(arrays)")
 
 _LISTED = 48
-"""The number of characters of the names of equal parts that fit in one line."""
+"""The largest number of characters for a list of names in the docstring of a function."""
 
 _TAKEN = frozenset({"CONSTANTS", "keras", "layers", "np", "ops", "Path", "build_model", "arrays"})
 
@@ -31,7 +31,7 @@ _Defaults = Mapping[str, Mapping[str, Any]]
 
 
 def write(structure: Structure) -> str:
-    """Return the text of `model.py`."""
+    """Return the text of `model.py` for a Keras program and its blocks."""
     program = structure.program
     taken = _TAKEN | {function_identifier(block.name) for block in structure.blocks} | set(structure.constants)
     defaults = _defaults(structure)
@@ -52,7 +52,7 @@ def write(structure: Structure) -> str:
 
 
 def _imports_of_classes(structure: Structure) -> list[str]:
-    """Return the imports of the user's layer classes."""
+    """Return the lines that import the user's own layer classes."""
     programs = (structure.program, *(block.program for block in structure.blocks))
     kinds = {module.spec.kind for program in programs for module in program.modules.values()}
     own = sorted(kind.rpartition(".")[::2] for kind in kinds if not kind.startswith((".", "keras.")))
@@ -60,7 +60,7 @@ def _imports_of_classes(structure: Structure) -> list[str]:
 
 
 def _defaults(structure: Structure) -> _Defaults:
-    """Return the default values of each block's arguments: the values that most of its calls have."""
+    """Return the default values for the arguments of each block: the value that an argument has in most calls."""
     calls: dict[str, list[Mapping[str, Any]]] = {}
     for program in (structure.program, *(block.program for block in structure.blocks)):
         for module in program.modules.values():
@@ -76,7 +76,10 @@ def _defaults(structure: Structure) -> _Defaults:
 
 
 def _usual(values: list[Any]) -> Any:
-    """Return the value that most of these are equal to; None if there is none, or if it is not a plain value."""
+    """Return the value that more than half of the values are equal to.
+
+    It is None if there is no such value, or if it is not worth a default: rare, long or itself an argument.
+    """
     if not values:
         return None
     value, count = Counter(repr(value) for value in values).most_common(1)[0]
@@ -86,7 +89,13 @@ def _usual(values: list[Any]) -> Any:
 
 
 def _block(block: Block, taken: frozenset[str], defaults: _Defaults) -> Iterator[str]:
-    """Yield the lines of the function for a repeated block."""
+    """Yield the lines of the function for a block.
+
+    Args:
+        block: The block.
+        taken: Names that no variable of the function may have.
+        defaults: The default values for the arguments of each block.
+    """
     program, own = block.program, defaults[f".{block.name}"]
     given: dict[str, str] = {}
     for value in program.inputs:
@@ -104,7 +113,7 @@ def _block(block: Block, taken: frozenset[str], defaults: _Defaults) -> Iterator
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Return the names of equal parts: all, or the first two and the last, or only two, as fits in a line."""
+    """Return the names of equal parts as a text that fits in a line; "..." replaces names if there are many."""
     shown = names if len(names) <= 4 else [*names[:2], "...", names[-1]]
     if len(names) > 2 and len(", ".join(shown)) > _LISTED:
         shown = [names[0], "...", names[-1]]
@@ -148,7 +157,13 @@ def _function(program: Program, taken: frozenset[str], defaults: _Defaults) -> I
 
 
 def _inputs(program: Program, spelling: KerasSpelling, inputs: str) -> Iterator[str]:
-    """Yield the statements that create the Keras inputs: a single input, or a list of several."""
+    """Yield the lines that create the Keras inputs: a single input, or a list of several.
+
+    Args:
+        program: The program.
+        spelling: The names of the variables.
+        inputs: The variable for the single input or the list.
+    """
     made = [_input(program, value) for value in program.inputs]
     variables = [spelling.value(value.name) for value in program.inputs]
     if len(made) == 1:
@@ -169,7 +184,13 @@ def _input(program: Program, value: Value) -> str:
 
 
 def _body(body: Body, spelling: KerasSpelling, taken: set[str]) -> Iterator[str]:
-    """Yield the statements of a function."""
+    """Yield the lines of the statements of a function.
+
+    Args:
+        body: The statements, some of them in loops.
+        spelling: The source code of values, layers and functions.
+        taken: The names of the variables.
+    """
     for one in body:
         if isinstance(one, Step):
             yield from _step(4, one, spelling, taken)
@@ -185,7 +206,14 @@ def _with_variable(loop: Loop, is_function: bool) -> Loop:
 
 
 def _head(loop: Loop, is_function: bool) -> Iterator[str]:
-    """Yield the lines of a loop's `for` statement: over a range, the values of one variable, or rows of a table."""
+    """Yield the lines of a loop's `for` statement.
+
+    The loop runs over a range, over the values of one variable, or over the rows of a table for several variables.
+
+    Args:
+        loop: The loop.
+        is_function: Whether the loop is in the function of a block.
+    """
     columns = {
         _with_variable(loop, is_function).variable if name == loop.variable else name: values
         for name, values in loop.columns.items()

@@ -23,12 +23,12 @@ _INLINE = 24
 """The largest number of elements of a constant in the source code; a larger constant is stored in a file."""
 
 _LONG = 60
-"""The number of characters above which the code of a constant stands at the top of the file."""
+"""The number of characters from which the code of a constant stands at the top of the file, not where it is used."""
 
 
 @dataclass
 class KerasSpelling:
-    """The spelling of values, layers, functions and dtypes in a Keras model; see `rendering.Spelling`."""
+    """The source code of values, layers, functions and dtypes in a Keras model; see `rendering.Spelling`."""
 
     program: Program
     variables: Mapping[str, str]
@@ -55,11 +55,18 @@ class KerasSpelling:
         return self.layers.get(name) or construction(self.found(name).spec, self.name(name))
 
     def found(self, name: str) -> Module:
-        """Return the module with this name; in a loop, the one that stands for the modules of all iterations."""
+        """Return the module with this name; in a loop, the module that stands for those of all iterations."""
         return self.loop.modules[name] if self.loop and name in self.loop.modules else self.program.modules[name]
 
     def name(self, name: str) -> str:
-        """Return the source code of a layer's name: a string, or in a block an f-string with the prefix `name`."""
+        """Return the source code of a layer's name.
+
+        It is a string, an f-string with the variable of the loop, or, in the function of a block, an f-string that
+        starts with the function's argument `name`.
+
+        Args:
+            name: The name of the module in the program.
+        """
         variable = self.loop.variable if self.loop else ""
         shown = self.loop.labels.get(name, name).format(f"{{{variable}}}") if self.loop else name
         if shown == f"{{{variable}}}" and not self.is_function:
@@ -82,11 +89,11 @@ class KerasSpelling:
         return transformed(expression, called)
 
     def function(self, name: str) -> str:
-        """Return the name of a function in the source code, given the imports of the file."""
+        """Return the name by which the source code calls a function, given the imports of the file: "ops.relu"."""
         return name.removeprefix("keras.")
 
     def dtype(self, name: str) -> str:
-        """Return the source code of a dtype; every floating-point dtype is that of the model."""
+        """Return the source code of a dtype; for every floating-point dtype it is the dtype in which the model runs."""
         if name.startswith(("float", "bfloat")):
             return "keras.config.floatx()"
         return quoted(spelled_dtype(name))
@@ -103,7 +110,7 @@ def is_inline(array: Array) -> bool:
 
 
 def with_constants(program: Program) -> tuple[Program, dict[str, str]]:
-    """Return the program with its constants replaced by source code, and the code of the long constants by name.
+    """Return the program with source code in the place of its constants, and the code of the long constants by name.
 
     A long constant, such as a table of cosines, is defined once at the top of the file, and has a name in capitals.
     """
@@ -121,7 +128,10 @@ def with_constants(program: Program) -> tuple[Program, dict[str, str]]:
 
 
 def _in_capitals(name: str) -> str:
-    """Return the name of a constant in capitals, without the suffix that made it unique: "COS" for "cos_layer_1"."""
+    """Return the name of a constant at the top of the file, made from its name in the program.
+
+    "cos_layer_1" gives "COS": the end was added only to make the name unique.
+    """
     words = [word for word in identifier(name).split("_") if word and not word.isdecimal() and word != "layer"]
     return "_".join(words).upper() or "TABLE"
 
@@ -135,7 +145,7 @@ def construction(spec: LayerSpec, name: str = "") -> str:
 
     Args:
         spec: The layer.
-        name: The code of its name.
+        name: The source code of the layer's name; empty to leave the argument out.
     """
     named = [f"name={name}"] if name else []
     module, _, own = spec.kind.rpartition(".")
@@ -144,7 +154,7 @@ def construction(spec: LayerSpec, name: str = "") -> str:
 
 
 def _written(value: Any) -> str:
-    """Return the source code of an argument; a serialised layer becomes its constructor call."""
+    """Return the source code of an argument; a serialised layer (a dict) becomes the constructor call of the layer."""
     if isinstance(value, Mapping):
         return construction(LayerSpec(kind=f"keras.layers.{value['class_name']}", config=value["config"]))
     if isinstance(value, float):

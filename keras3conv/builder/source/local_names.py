@@ -1,7 +1,7 @@
 """Choose the variable names of a function that builds a Keras model or a block of it.
 
-A value gets the name of its variable in the user's code. If a live value has that name, or the code has no name, the
-name comes from the layer or the operation.
+A value gets the name of its variable in the user's code. If this name is still needed for another value, or the code
+has no name, the name comes from the layer or the operation.
 """
 
 import builtins
@@ -25,7 +25,7 @@ _NOUNS = {
     "where": "chosen", "pad": "padded", "tile": "tiled", "repeat": "repeated", "ones_like": "ones",
     "zeros_like": "zeros", "multiply": "product", "square": "squares", "sqrt": "root", "split": "part",
 }  # fmt: skip
-"""Nouns for the results of operations whose name is not a noun."""
+"""For operations whose name is not a noun, the variable name for the result."""
 
 _CONTINUED = frozenset({"cast", "reshape", "squeeze", "expand_dims", "transpose", "relu", "silu", "gelu", "dropout"})
 """Operations that only change the form of a value; the result keeps the name of the operand."""
@@ -87,7 +87,13 @@ def _overlap(one: _Variable, other: _Variable) -> bool:
 
 
 def _variables(program: Program, body: Body, inputs: list[str]) -> list[_Variable]:
-    """Return the variables with their live ranges (first and last statement), sorted by the first."""
+    """Return the variables with the first and the last statement that need them, sorted by the first; no names yet.
+
+    Args:
+        program: The program of the function.
+        body: Its statements, some of them in loops; values that a loop overwrites share a variable.
+        inputs: The names of the input values.
+    """
     same: dict[str, str] = {}
     start = dict.fromkeys(inputs, -1)
     end: dict[str, float] = dict.fromkeys(inputs, -1)
@@ -131,7 +137,15 @@ def _root(same: Mapping[str, str], name: str) -> str:
 def _candidates(
     program: Program, step: Step, variable: _Variable, of: Mapping[str, str], alive: set[str]
 ) -> Iterator[str]:
-    """Yield names for a variable, the best first."""
+    """Yield names for a variable, the best first; some may be empty or taken.
+
+    Args:
+        program: The program of the function.
+        step: The statement that computes the first value of the variable.
+        variable: The variable.
+        of: The variables of earlier values.
+        alive: The variables whose values are still needed after the statement.
+    """
     module = program.modules.get(step.module)
     is_block = module is not None and module.spec.kind.startswith(".")
     for name in variable.values:
@@ -147,19 +161,22 @@ def _candidates(
 
 
 def _word(step: Step) -> str:
-    """Return the name of the outermost operation of a statement."""
+    """Return the name of the outermost operation of a statement: "reshape" for `ops.reshape(...)`."""
     expression = step.expression[0] if isinstance(step.expression, tuple) else step.expression
     return expression.name.rpartition(".")[2] if isinstance(expression, Operation) else ""
 
 
 def _of_layer(name: str) -> str:
-    """Return a variable name for the output of a layer: the last words of the layer's name, without leading numbers."""
+    """Return a variable name for the output of a layer: the last word of the layer's name.
+
+    If this word is short, it is the last two words.
+    """
     words = [word for word in name.split("_") if not word.isdigit()]
     return "_".join(words[-2:]) if words and len(words[-1]) < 5 else "_".join(words[-1:])
 
 
 def variable_name(name: str) -> str:
-    """Return an identifier for a text that does not shadow a Python keyword or builtin."""
+    """Return a text as an identifier that is not a Python keyword or the name of a builtin."""
     name = identifier(name)
     return f"{name}_" if hasattr(builtins, name) else name
 

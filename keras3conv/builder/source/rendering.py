@@ -1,7 +1,7 @@
 """Convert expressions to source code.
 
-A `Spelling` provides the source code of the leaves in one framework. Operators, calls, indices and parentheses are the
-same in every framework.
+A `Spelling` provides the source code of the leaves of an expression in one framework. Operators, calls, indices and
+parentheses are the same in every framework.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ _PRECEDENCE = {
 """The precedence of each binary operator."""
 
 _NEGATIVE = 0
-"""The precedence of a negative number: it gets parentheses as any operand, because `-2 ** x` is `-(2 ** x)`."""
+"""The precedence of a negative number: as any operand it gets parentheses, because `-2 ** x` is `-(2 ** x)`."""
 
 
 class Spelling(Protocol):
@@ -42,7 +42,7 @@ class Spelling(Protocol):
         """Return the attribute of a submodule: "self.conv1"."""
 
     def function(self, name: str) -> str:
-        """Return the name of a function in the source code, given its imports: "F.relu"."""
+        """Return the name by which the source code calls a function, given the imports of the file: "F.relu"."""
 
     def dtype(self, name: str) -> str:
         """Return the source code of a dtype: "torch.float32"."""
@@ -56,7 +56,7 @@ def rendered(expression: Any, spelling: Spelling) -> str:
 
 
 def _node(node: Any, spelling: Spelling) -> tuple[str, int]:
-    """Return the source code of a node, and the precedence of its outermost operator."""
+    """Return the source code of a node of an expression, and the precedence of its outermost operator."""
     if isinstance(node, Operation):
         return _operation(node, spelling)
     if isinstance(node, Ref):
@@ -101,7 +101,13 @@ def _operator(node: Operation, spelling: Spelling) -> tuple[str, int]:
 
 
 def _operand(node: Any, least: int, spelling: Spelling) -> str:
-    """Return the source code of an operand, in parentheses if its precedence is less than `least`."""
+    """Return the source code of an operand, in parentheses if its outermost operator binds too weakly.
+
+    Args:
+        node: The operand, a node of an expression.
+        least: The lowest precedence that needs no parentheses.
+        spelling: The source code of the leaves.
+    """
     text, binds = _node(node, spelling)
     return text if binds >= least else f"({text})"
 

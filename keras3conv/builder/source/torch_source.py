@@ -24,7 +24,7 @@ from keras3conv.model.graph import Ref, Shape, Size, refs
 from keras3conv.rules.rule import LayerSpec
 
 _SAFE = "_-. ,;:=()'"
-"""Characters, besides letters and digits, that a docstring takes from a model."""
+"""The characters of a model's texts that a docstring keeps, besides letters and digits."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class _TorchSpelling:
         return f"self.{name}"
 
     def function(self, name: str) -> str:
-        """Return the name of a function in the file; functions of keras3conv are copied into the file."""
+        """Return the name by which the file calls a function; functions of keras3conv are copied into the file."""
         if name.startswith(f"{OWN_FUNCTIONS}."):
             return name.rpartition(".")[2]
         return name.replace("torch.nn.functional.", "F.")
@@ -57,7 +57,13 @@ class _TorchSpelling:
 
 
 def write(program: Program, classes: Sequence[Block] = (), frozen: Frozen = NOTHING) -> str:
-    """Return the text of `model.py`: the layers and functions of keras3conv that it needs, the blocks, the model."""
+    """Return the text of `model.py`: the layers and functions of keras3conv that it needs, the blocks, the model.
+
+    Args:
+        program: The program of the model.
+        classes: The blocks.
+        frozen: The parts of the model that are not trained.
+    """
     own = _own_layers(program, classes)
     parts = [source_of(name).strip() for name in _own_functions(program, classes)]
     parts += [source_of(kind).strip() for kind in own if kind.startswith("keras3conv.")]
@@ -73,7 +79,7 @@ def write(program: Program, classes: Sequence[Block] = (), frozen: Frozen = NOTH
 
 
 def _imported(kind: str) -> str:
-    """Return the import of a class for which the user registered a rule."""
+    """Return the line that imports a class, for which the user registered a rule."""
     module, _, name = kind.rpartition(".")
     return f"from {module} import {name}"
 
@@ -92,7 +98,7 @@ def described(shape: Shape) -> str:
 
 
 def _own_layers(program: Program, classes: Sequence[Block]) -> list[str]:
-    """Return the qualified names of all layer classes that are not torch's, in a program and in its blocks."""
+    """Return the qualified names of the layer classes of a program and its blocks, without the classes of torch."""
     programs = [program, *(block.program for block in classes)]
     kinds = [module.spec.kind for one in programs for module in one.modules.values()]
     return [kind for kind in dict.fromkeys(kinds) if not kind.startswith(("torch.", "."))]
@@ -101,7 +107,8 @@ def _own_layers(program: Program, classes: Sequence[Block]) -> list[str]:
 def _own_functions(program: Program, classes: Sequence[Block]) -> list[str]:
     """Return the qualified names of the functions of keras3conv that the source code needs.
 
-    A program calls them, or its blocks do, or a layer of keras3conv whose source code is copied into the file.
+    They are called by the program, by its blocks, or by a layer of keras3conv whose source code is copied into the
+    file.
     """
     steps = [step for one in (program, *(block.program for block in classes)) for step in one.steps]
     nodes = [node for step in steps for node in walk(step.expression) if isinstance(node, Operation)]
@@ -225,7 +232,7 @@ def _joined(types: Iterable[str]) -> str:
 
 
 def _public(kind: str) -> str:
-    """Return the name of a class in the source code, given the imports of the file."""
+    """Return the name by which the source code uses a class, given the imports of the file: "nn.Linear"."""
     return kind.replace("torch.nn.", "nn.") if kind.startswith("torch.nn.") else kind.rpartition(".")[2]
 
 

@@ -14,10 +14,14 @@ _FUNCTIONS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", "**":
 
 
 def aligned(call: Call, given: Sequence[Any]) -> tuple[list[Any], Order]:
-    """Return the operands as values in a common axis order, and that order.
+    """Return the operands of a call as values in a common axis order, and that order.
 
-    The order is that of the first operand with the shape of the result and another order than torch's, so that images
-    stay channels-last. A constant of one element becomes a number.
+    It is the axis order of the first operand that has the shape of the result and is not in torch's order, so that
+    images stay channels-last. A constant of one element becomes a number.
+
+    Args:
+        call: The call of an elementwise operator.
+        given: The operands: values, constants, parameters or numbers.
     """
     rank = len(call.shape)
     plain = [_as_number(one) for one in given]
@@ -32,12 +36,12 @@ def aligned(call: Call, given: Sequence[Any]) -> tuple[list[Any], Order]:
 
 
 def elementwise(call: Call, given: Sequence[Any], expression: Any, dtype: str = "") -> Value:
-    """Add a step (a statement of the program) that computes the result elementwise.
+    """Add a step (a statement of the program) that computes an elementwise operation, and return its result.
 
     Args:
         call: The call.
         given: The operands: values, constants, parameters or numbers.
-        expression: A function that returns the expression for the aligned values.
+        expression: A function that returns the expression for the operands, after these have got a common axis order.
         dtype: The dtype of the result, by default that of the call.
     """
     if len(given) == 1 and isinstance(given[0], Value):
@@ -50,9 +54,16 @@ def elementwise(call: Call, given: Sequence[Any], expression: Any, dtype: str = 
 
 
 def sign(call: Call, symbol: str, left: Any, right: Any) -> Operation:
-    """Return a binary operation as a Python operator, or as a function if the left operand is an array.
+    """Return a binary operation, as a Python operator or as a function of `keras.ops`.
 
-    In the generated code numpy would try to compute `array + value`, and fail.
+    It is a function if the left operand is an array: in the generated code numpy would try to compute `array + value`,
+    and fail.
+
+    Args:
+        call: The call.
+        symbol: The operator: "+".
+        left: The left operand.
+        right: The right operand.
     """
     if isinstance(left, Value) and call.writer.is_constant(left):
         return ops.named(_FUNCTIONS[symbol])(left, right)
@@ -66,7 +77,13 @@ def _as_number(given: Any) -> Any:
 
 
 def _fitted(call: Call, given: Value | Constant | Held, order: Order) -> Value:
-    """Return an operand with its axes in the order of the result; missing leading axes get size one."""
+    """Return an operand with its axes in the order of the result; leading axes that it lacks get size one.
+
+    Args:
+        call: The call.
+        given: The operand.
+        order: The axis order of the result.
+    """
     rank = len(order)
     shape: Shape = given.array.shape if isinstance(given, Constant) else given.shape
     missing = rank - len(shape)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from keras3conv.frameworks.torch.export import Captured
 
 _ROUNDS = 5
-"""How often operators are replaced by others, which may themselves have no counterpart."""
+"""How often torch operators are decomposed into others: these may need a decomposition, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +87,14 @@ def build(module: Any, channels: Channels, inputs: Any, dynamic: Mapping[str, Se
 
 
 def _lowered(captured: "Captured", channels: Channels) -> tuple["Captured", Lowered]:
-    """Return a captured module and its Keras program.
+    """Return the Keras program of a captured module (with problems if it cannot be converted), and the captured module.
 
-    Operators without a counterpart in Keras are first decomposed into others, as torch defines them. If that does not
-    help, the problems name the operators that the module itself calls, not those of the decomposition.
+    Operators without a counterpart in Keras are decomposed into others, as torch defines them; the captured module that
+    is returned has these. If that does not help, the problems name the operators that the module itself calls.
+
+    Args:
+        captured: The call graph of the module, as `torch.export` records it.
+        channels: Where images have their channels.
     """
     lowered = first = lower(recognised(captured.graph), dict(captured.shapes), dict(captured.lines), channels)
     for _ in range(_ROUNDS):
@@ -103,7 +107,12 @@ def _lowered(captured: "Captured", channels: Channels) -> tuple["Captured", Lowe
 
 
 def _inner_problems(captured: "Captured", channels: Channels) -> Iterator[Problem]:
-    """Yield the problems inside of modules that cannot be captured, module by module."""
+    """Yield the problems of the submodules that had to be captured one by one, because the whole module could not be.
+
+    Args:
+        captured: The captured module, with the arguments of these submodules.
+        channels: Where images have their channels.
+    """
     from keras3conv.frameworks.torch import export
 
     for inner in captured.inner:
@@ -116,7 +125,12 @@ def _inner_problems(captured: "Captured", channels: Channels) -> Iterator[Proble
 
 
 def require_none(name: str, problems: tuple[Problem, ...]) -> None:
-    """Raise `UnsupportedLayerError` with every problem if there are any."""
+    """Raise `UnsupportedLayerError` if there are problems; the message lists all of them.
+
+    Args:
+        name: The name of the model, for the message.
+        problems: The problems.
+    """
     if problems:
         headline = f"{count(len(problems), 'problem')} in {name} (torch): it cannot be converted to Keras"
         raise UnsupportedLayerError(lay_out(headline, problems, limit=50))
@@ -129,7 +143,7 @@ def _constants(program: Program) -> dict[str, Array]:
 
 
 def _model_of(source: str, constants: dict[str, Array]) -> Any:
-    """Execute the source code and return the model that it builds."""
+    """Execute the generated source code and return the model that it builds; `constants` holds its large constants."""
     from keras3conv.frameworks.torch.generated import module_of
 
     with tempfile.TemporaryDirectory() as folder:
@@ -140,7 +154,13 @@ def _model_of(source: str, constants: dict[str, Array]) -> Any:
 
 
 def proof_inputs(module: Any, program: Program, inputs: Any) -> tuple[Any, ...]:
-    """Convert the inputs of the module to inputs of the Keras model: arrays in the order of its inputs."""
+    """Convert the inputs of a torch module to those of its Keras model: arrays in the order of the model's inputs.
+
+    Args:
+        module: The module.
+        program: The Keras program.
+        inputs: The inputs of the module.
+    """
     from keras3conv.frameworks.shared.recording import flatten
     from keras3conv.frameworks.torch.module import call_arguments
     from keras3conv.frameworks.torch.tensors import is_tensor, to_numpy

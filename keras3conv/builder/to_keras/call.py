@@ -18,7 +18,7 @@ WITHOUT_PROMOTION = frozenset(
     {"-", *(f"keras.ops.{name}" for name in ("conv", "dot_product_attention", "einsum", "split", "subtract"))}
     | {"keras.ops.searchsorted", "keras.ops.take", "keras.ops.take_along_axis"}
 )
-"""Operations in which a backend does not promote float32 to float64."""
+"""Operations whose operands must have one dtype, because a backend does not promote float32 to float64 in them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Constant:
 
     @property
     def dtype(self) -> str:
-        """The name of its dtype; a constant has the precision of the model."""
+        """The name of the dtype in the Keras model, whose precision every floating-point constant has."""
         return "float32" if self.array.dtype.kind == "f" else self.array.dtype.name
 
 
@@ -71,7 +71,7 @@ class Held:
 
 @dataclass(frozen=True, kw_only=True)
 class Complex:
-    """A tensor of complex numbers, as two values of one shape and axis order.
+    """A tensor of complex numbers, as two real values of one shape and axis order.
 
     Attributes:
         real: The real parts.
@@ -88,18 +88,18 @@ class Complex:
 
     @property
     def dtype(self) -> str:
-        """The name of its dtype."""
+        """The name of the complex dtype."""
         return "complex64"
 
 
 Given = Value | Constant | Held | Complex
-"""A tensor in the arguments of a call."""
+"""The forms that a tensor has in the arguments of a call."""
 
 Result = Given | Sequence[Given | None] | None
 
 
 class Writer(Protocol):
-    """The interface of the lowering that handlers use to add steps to the program.
+    """The interface by which handlers add steps (statements) to the program under construction.
 
     Attributes:
         example_numbers: The names of the values that are the sample indices 0 ... batch - 1.
@@ -108,42 +108,80 @@ class Writer(Protocol):
     example_numbers: set[str]
 
     def value(self, given: Any, order: Order | None = None) -> Value:
-        """Return a tensor argument as a value; a constant or parameter becomes one in this axis order."""
+        """Return a tensor argument as a value of the program; a constant or parameter is first added to the program.
+
+        Args:
+            given: The argument.
+            order: The axis order for a constant or parameter; None for torch's order.
+        """
 
     def ordered(self, value: Value, order: Order) -> Value:
-        """Return a value in another axis order; add a permutation if its order differs."""
+        """Return a value in the given axis order; add a permutation if its own order differs."""
 
     def write(self, expression: Any, made: Sequence[Value]) -> None:
-        """Add a step that assigns an expression to the values in `made`."""
+        """Add a step that assigns an expression to values.
+
+        Args:
+            expression: The right side.
+            made: The values that the step computes.
+        """
 
     def new(self, shape: Shape, order: Order, dtype: str, flattened: tuple[int, ...] = ()) -> Value:
-        """Return a new value with a unique name, for the result of a step."""
+        """Return a new value with a unique name, for the result of a step.
+
+        Args:
+            shape: The shape in torch's axis order.
+            order: The axis order in Keras.
+            dtype: The name of the dtype.
+            flattened: See `Value.flattened`.
+        """
 
     def image_order(self, rank: int) -> Order:
-        """Return the axis order of images in the model: channels-last or channels-first."""
+        """Return the axis order of images with `rank` axes in the model: channels-last or channels-first."""
 
     def held(self, parameter: Held, order: Order | None = None, *, for_each_example: bool = False) -> Value:
-        """Add a layer that owns a parameter, and return the output of this layer, which is the parameter."""
+        """Add a layer whose output is a parameter that it owns, and return this output.
+
+        Args:
+            parameter: The parameter.
+            order: The axis order of the output; None for torch's order.
+            for_each_example: Whether the leading axis of size one is repeated to become the batch axis.
+        """
 
     def layer(
         self, kind: str, config: Config, value: Value, weights: "Sequence[Placed]", name: str, result: Value
     ) -> None:
-        """Add the call of a Keras layer that the handler configures itself, without a rule."""
+        """Add the call of a Keras layer that a handler configures itself, without a rule.
+
+        Args:
+            kind: The class of the layer.
+            config: Its constructor arguments.
+            value: Its input.
+            weights: The torch parameters of its variables.
+            name: The name for the layer; empty for the name of the torch layer.
+            result: The value for its output.
+        """
 
     def by_rule(self, call: "LayerCall", value: Value, result: Tensor) -> Value:
-        """Add the calls of the Keras layers to which a rule converts a torch layer; return the output."""
+        """Add the calls of the Keras layers to which a rule converts a torch layer; return the output of the last one.
+
+        Args:
+            call: The call of the torch layer.
+            value: Its input.
+            result: Its output in the graph.
+        """
 
     def example_ones(self) -> Value:
         """Return a tensor of ones of shape (batch, 1)."""
 
     def numbers(self, size: Size) -> Value:
-        """Return the range 0 ... size - 1 for a dynamic size of an input."""
+        """Return the range 0 ... size - 1 as a value, for a dynamic size of an input."""
 
     def before_reshape(self, value: Value) -> Value | None:
-        """Return the value before the reshape that computed this value; None if no reshape did."""
+        """Return the value from which a reshape computed the given value; None if no reshape did."""
 
     def note_reshape(self, made: Value, value: Value) -> None:
-        """Record that a reshape of `value` computed `made`."""
+        """Record, for `before_reshape`, that a reshape of `value` computed `made`."""
 
     def is_constant(self, value: Value) -> bool:
         """Return whether a value is a constant array."""
@@ -171,18 +209,18 @@ class Placed:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerCall:
-    """A torch layer, reconstructed from the arguments of an operator.
+    """A torch layer, reconstructed from the arguments of an operator, with what its conversion to Keras needs.
 
     Attributes:
         kind: The class of the torch layer.
         keras: The Keras classes that may compute it, as prefixes of their names, in order of preference.
-        config: Its configuration.
-        tensors: Its tensors, by role.
-        order: The axis order that the Keras layer needs.
-        options: Arguments of the Keras layer that the rule does not set.
+        config: The configuration of the torch layer.
+        tensors: The parameters of the torch layer, by role.
+        order: The axis order that the Keras layer needs for its input.
+        options: Arguments of the Keras layer's constructor that the rule does not set.
         keywords: Further arguments of the call.
         more: The values for the further outputs of the layer, such as the states of an LSTM.
-        part: The index of the item that holds these values in the layer's return value; None if it is the return value.
+        part: The index of the item of the return value that holds the outputs; None if it is the whole return value.
         rule: The rule of the user for this layer; None for a layer of Keras.
     """
 
@@ -203,7 +241,7 @@ class Call:
 
     Attributes:
         node: The call in the graph.
-        arguments: Its arguments by name; a reference to a tensor is replaced by a value, a constant or a parameter.
+        arguments: The arguments by name; a tensor of the graph is replaced by a value, a constant or a parameter.
     """
 
     def __init__(self, node: Node, arguments: dict[str, Any], writer: Writer) -> None:
@@ -225,16 +263,16 @@ class Call:
         return self.node.outputs[0].dtype
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return an argument; the default if it is missing or None."""
+        """Return the argument with this name; the default if the argument is missing or None."""
         found = self.arguments.get(name, default)
         return default if found is None else found
 
     def value(self, name: str) -> Value:
-        """Return an argument as a value of the program."""
+        """Return the argument with this name as a value; a constant or parameter is first added to the program."""
         return self.writer.value(self.arguments[name])
 
     def held(self, name: str) -> Held | None:
-        """Return an argument that is a parameter, which a Keras layer can own; None if the argument is missing.
+        """Return the argument with this name, a parameter that a Keras layer can own; None if the argument is missing.
 
         Raises:
             RuleError: The argument is computed, or shared with another layer.
@@ -248,30 +286,37 @@ class Call:
         )
 
     def is_held(self, name: str) -> bool:
-        """Return whether an argument is missing, or a parameter that a Keras layer can own."""
+        """Return whether the argument with this name is missing, or is a parameter that a Keras layer can own."""
         found = self.get(name)
         return found is None or (isinstance(found, Held) and not found.is_shared)
 
     def step(self, expression: Any, shape: Shape | None = None, order: Order | None = None, dtype: str = "") -> Value:
-        """Add a step with one result and return it; by default with the shape and dtype of the call's result."""
+        """Add a step with one result, and return the result.
+
+        Args:
+            expression: The expression that computes the result.
+            shape: The shape of the result in torch's axis order; by default that of the call's first result.
+            order: The axis order of the result in Keras; by default torch's order.
+            dtype: The dtype of the result; by default that of the call's first result.
+        """
         shape = self.shape if shape is None else shape
         made = self.writer.new(shape, identity(len(shape)) if order is None else order, dtype or self.dtype)
         self.writer.write(expression, [made])
         return made
 
     def ordered(self, given: Any, order: Order) -> Value:
-        """Return a tensor argument as a value in this axis order."""
+        """Return a tensor argument as a value in the given axis order; add a permutation if its own order differs."""
         return self.writer.ordered(self.writer.value(given, order), order)
 
 
 Handler = Callable[[Call], Result]
 
 HANDLERS: dict[str, Handler] = {}
-"""The handlers by the name of the operator: "aten.conv2d", or with an overload "aten.max.dim"."""
+"""The functions that convert calls, by the name of the operator: "aten.conv2d", or with an overload "aten.max.dim"."""
 
 
 def handles(*names: str) -> Callable[[Handler], Handler]:
-    """Return a decorator that registers a handler for these operators of `aten`."""
+    """Return a decorator that registers a function which converts calls of these operators of `aten`."""
 
     def register(handler: Handler) -> Handler:
         HANDLERS.update({f"aten.{name}": handler for name in names})
@@ -281,7 +326,7 @@ def handles(*names: str) -> Callable[[Handler], Handler]:
 
 
 def handler_of(kind: str) -> Handler | None:
-    """Return the handler of an operator: for its overload if there is one, else for all overloads."""
+    """Return the function that converts an operator: that of its overload if it has one, else that of all."""
     return HANDLERS.get(kind) or HANDLERS.get(kind.rpartition(".")[0])
 
 

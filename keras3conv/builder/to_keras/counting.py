@@ -10,12 +10,12 @@ from keras3conv.model.graph import Size
 
 
 def numbers_up_to(writer: Writer, size: Size, inputs: Sequence[Value]) -> Value:
-    """Return the range 0 ... size - 1 for a dynamic size, as the cumulative sum of ones along an input axis.
+    """Return the range 0 ... size - 1 for a dynamic size, as the cumulative sum of ones along an input axis, minus one.
 
     Args:
-        writer: The lowering.
+        writer: The program under construction.
         size: The dynamic size.
-        inputs: The inputs of the model.
+        inputs: The inputs of the model; one of them has an axis of this size.
     """
     found = ((one, axis) for one in inputs for axis, other in enumerate(one.shape) if other == size)
     given, axis = next(found, (None, 0))

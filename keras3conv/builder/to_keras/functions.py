@@ -11,13 +11,18 @@ from keras3conv.builder.to_keras.lowering import Lowered
 from keras3conv.model.views import ModelView
 
 _CONTAINERS = frozenset({"Sequential", "ModuleList", "ModuleDict"})
-"""Container classes, whose names do not describe a repeated part."""
+"""Torch's container classes, whose names would be useless as the name of a function."""
 
 
 def with_functions(lowered: Lowered, view: ModelView) -> tuple[Structure, tuple[Placement, ...]]:
     """Return the program with functions for its repeated parts, and the torch tensors of each layer by its new name.
 
-    A layer in a function is named after the call and the layer: "layer1_0" and "conv1" give "layer1_0_conv1".
+    A layer in a function is named after the call of the function and the layer: "layer1_0" and "conv1" give
+    "layer1_0_conv1".
+
+    Args:
+        lowered: The program and the torch tensors of its layers.
+        view: The view of the torch module, whose classes give the functions their names.
     """
     classes = {layer.path: layer.kind.rpartition(".")[2] for layer in view.layers if layer.kind}
     classes = {path: name for path, name in classes.items() if name not in _CONTAINERS}

@@ -10,13 +10,13 @@ _LETTERS = "cdefghijk"
 
 
 def layer_of(writer: Writer, parameter: Held, order: Order, ones: Value, *, for_each_example: bool) -> Value:
-    """Add an `EinsumDense` whose kernel is the parameter, and return its output.
+    """Add an `EinsumDense` whose kernel is the parameter, and return its output, which equals the parameter.
 
     Args:
         writer: The program (list of statements) under construction.
         parameter: The parameter.
         order: The axis order of the result.
-        ones: Ones of shape (1, 1), or (batch, 1).
+        ones: The input of the layer: ones of shape (1, 1), or (batch, 1).
         for_each_example: Whether the leading axis of size one is repeated to become the batch axis.
     """
     shape, rank = parameter.shape, len(parameter.shape)

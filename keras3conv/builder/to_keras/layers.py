@@ -21,11 +21,11 @@ class Placement:
 
     Attributes:
         layer: The name of the Keras layer.
-        torch: The paths of the tensors.
+        torch: The paths of the torch tensors.
         roles: The names of the variables in the layer.
         transform: The transform from the tensors to the variables.
         rule: The name of the rule that created the layer; empty if there is none.
-        owner: The torch layer; empty if the tensors belong to no layer that a rule knows.
+        owner: The path of the torch layer; empty if the tensors belong to no layer that a rule knows.
     """
 
     layer: str
@@ -37,10 +37,14 @@ class Placement:
 
 
 def chosen_layers(call: LayerCall, config: Config) -> tuple[Rule, LayerSpecs]:
-    """Return the rule for a torch layer and the layers of Keras to which it converts the layer, in call order.
+    """Return the rule for a torch layer, and the Keras layers to which it converts the torch layer, in call order.
+
+    Args:
+        call: The torch layer.
+        config: Its configuration, with the shapes of its inputs.
 
     Raises:
-        RuleError: No rule converts it to layers of Keras; the message has the reason of every rule that was tried.
+        RuleError: No rule converts it to Keras layers; the message has the reason of every rule that was tried.
     """
     if call.rule is not None:
         return call.rule, call.rule.to_keras(config)
@@ -59,7 +63,10 @@ def chosen_layers(call: LayerCall, config: Config) -> tuple[Rule, LayerSpecs]:
 
 
 def _candidates(call: LayerCall) -> list[Rule]:
-    """Return the rules from this torch class to one Keras layer, ordered by the class prefixes in `call.keras`."""
+    """Return the rules that convert the torch class of a layer to one Keras layer.
+
+    They are ordered by the prefixes in `call.keras` with which their Keras classes start.
+    """
     found = [rule for rule in lookup((call.kind,), ()) if rule.torch == call.kind and not rule.between]
     return [
         rule
@@ -70,7 +77,14 @@ def _candidates(call: LayerCall) -> list[Rule]:
 
 
 def placements(rule: Rule, call: LayerCall, config: Config, layer: str) -> Iterator[Placement]:
-    """Yield which tensors of a torch layer go into which variables of the Keras layer that a rule created."""
+    """Yield which tensors of a torch layer go into which variables of the Keras layer that a rule created.
+
+    Args:
+        rule: The rule.
+        call: The torch layer.
+        config: Its configuration, with the shapes of its inputs.
+        layer: The name of the Keras layer.
+    """
     owners = {held.owner for held in call.tensors.values()}
     for mapping in rule.weights(config):
         if all(role in call.tensors for role in mapping.torch):
@@ -86,7 +100,13 @@ def placements(rule: Rule, call: LayerCall, config: Config, layer: str) -> Itera
 
 
 def with_data_format(spec: LayerSpec, channels: Channels, rank: int) -> LayerSpec:
-    """Return the layer with `data_format` set to that of the model, if the layer has this argument."""
+    """Return a layer with the argument `data_format` of the model, if the layer has this argument.
+
+    Args:
+        spec: The layer.
+        channels: Where images have their channels in the model.
+        rank: The number of axes of the layer's input; only images and sequences have a data format.
+    """
     if channels == "last" or rank < 3:
         return spec
     name = spec.kind.rpartition(".")[2]
@@ -101,7 +121,7 @@ def with_data_format(spec: LayerSpec, channels: Channels, rank: int) -> LayerSpe
 
 
 def with_options(spec: LayerSpec, options: Config) -> LayerSpec:
-    """Return the layer with further constructor arguments; for a Bidirectional they are set on the inner layer."""
+    """Return a layer with further constructor arguments; for a Bidirectional they are those of the layer in it."""
     if not options:
         return spec
     inner = spec.config.get("layer")
@@ -111,7 +131,7 @@ def with_options(spec: LayerSpec, options: Config) -> LayerSpec:
 
 
 def frozen(spec: LayerSpec, weights: Sequence[Placed]) -> LayerSpec:
-    """Return the layer with trainable=False if no optimizer updates any of its parameters.
+    """Return a layer with trainable=False if no optimizer updates any of its torch parameters; else the layer itself.
 
     A BatchNormalization stays trainable: with trainable=False, Keras runs it in inference mode also in training.
     """

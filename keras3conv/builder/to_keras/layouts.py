@@ -8,25 +8,40 @@ _IMAGE_OPERATORS = ("conv", "batch_norm", "pool", "upsample", "instance_norm", "
 
 
 def channels_last(rank: int) -> Order:
-    """Return the order with torch's second axis last; with two axes or fewer, the identity."""
+    """Return the axis order of a tensor with `rank` axes in which torch's second axis is the last.
+
+    With two axes or fewer it is the identity.
+    """
     return identity(rank) if rank < 3 else (0, *range(2, rank), 1)
 
 
 def input_order(graph: Graph, tensor: Tensor, channels: Channels) -> Order:
-    """Return the axis order of an input: channels-last for images, and for sequences that go into a convolution."""
+    """Return the axis order of an input of the Keras model.
+
+    For images, and for sequences that go into a convolution, it is that of `channels`; else it is torch's order.
+
+    Args:
+        graph: The graph of the torch module.
+        tensor: The input in the graph.
+        channels: Where the model takes the channels of images.
+    """
     rank = len(tensor.shape)
     is_image = rank > 3 or (rank == 3 and _reaches_an_image_operator(graph, tensor))
     return channels_last(rank) if is_image and channels == "last" else identity(rank)
 
 
 def output_order(value: Value, channels: Channels) -> Order:
-    """Return the axis order of an output: channels-last for images, else torch's order."""
+    """Return the axis order in which the Keras model returns a value: channels-last for images, else torch's order."""
     is_image = value.rank > 3 and value.order == channels_last(value.rank) and channels == "last"
     return value.order if is_image else identity(value.rank)
 
 
 def _reaches_an_image_operator(graph: Graph, tensor: Tensor) -> bool:
-    """Return whether a convolution or another operator for images or sequences uses a tensor in its present shape."""
+    """Return whether a convolution or another operator for images or sequences uses a tensor.
+
+    The tensor may reach it through calls that keep the shape, but not through a reshape, a permutation or a linear
+    layer.
+    """
     reached = {tensor.name}
     for node in graph.nodes:
         if not reached & {*node.inputs}:

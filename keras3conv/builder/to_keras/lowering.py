@@ -103,7 +103,7 @@ class _Lowering:
         self._inputs = tuple(self._input(tensor) for tensor in graph.inputs)
 
     def node(self, node: Node, line: str) -> None:
-        """Convert one call, or record the problem if it cannot be converted."""
+        """Convert one call, or record the problem if that is impossible; `line` is the user's code for it."""
         self._calls, self._path = node.calls, node.path
         self._variable = next(iter(node.variables), ())
         try:
@@ -142,11 +142,11 @@ class _Lowering:
         return self._users.get(name, [])
 
     def before_reshape(self, value: Value) -> Value | None:
-        """Return the value before the reshape that computed this value; None if no reshape did."""
+        """Return the value from which a reshape computed the given value; None if no reshape did."""
         return self._before_reshape.get(value)
 
     def note_reshape(self, made: Value, value: Value) -> None:
-        """Record that a reshape of `value` computed `made`."""
+        """Record, for `before_reshape`, that a reshape of `value` computed `made`."""
         self._before_reshape[made] = value
 
     def is_constant(self, value: Value) -> bool:
@@ -180,14 +180,14 @@ class _Lowering:
         self.steps.append(Step(expression=named, outputs=outputs, path=self._path, calls=self._calls))
 
     def _promoted(self, node: Any) -> Any:
-        """Return a floating-point constant as a value with the dtype in which the model runs; else the node itself."""
+        """Return a node of an expression; a floating-point constant becomes a value in the model's dtype."""
         return self._symbolic(node) if isinstance(node, Value) and node.dtype.startswith("float") else node
 
     def _is_float64(self, node: Any) -> bool:
         return isinstance(node, Value) and self.is_constant(node) and self.weights[node.name].dtype == "float64"
 
     def value(self, given: Any, order: Order | None = None) -> Value:
-        """Return a tensor argument as a value; a constant or parameter becomes one in this axis order."""
+        """Return a tensor argument as a value; a constant or parameter is first added, in the given order."""
         if isinstance(given, Value):
             return given
         if isinstance(given, Held):
@@ -218,7 +218,7 @@ class _Lowering:
         return self._made[key]
 
     def ordered(self, value: Value, order: Order) -> Value:
-        """Return a value in another axis order; use an earlier permutation of the value again, if there is one."""
+        """Return a value in the given axis order; an earlier permutation of the value is used again."""
         if value.order == tuple(order):
             return value
         moved = tuple(value.order.index(axis) for axis in order)
@@ -264,7 +264,7 @@ class _Lowering:
         return self._made[key]
 
     def numbers(self, size: Size) -> Value:
-        """Return the range 0 ... size - 1 for a dynamic size of an input."""
+        """Return the range 0 ... size - 1 as a value, for a dynamic size of an input."""
         key = "numbers", size
         if key not in self._made:
             self._made[key] = numbers_up_to(self, size, self._inputs)
@@ -273,7 +273,7 @@ class _Lowering:
     def layer(
         self, kind: str, config: Config, value: Value, weights: Sequence[Placed], name: str, result: Value
     ) -> None:
-        """Add the call of a Keras layer; the layer is reused if it was called before with the same parameters."""
+        """Add the call of a Keras layer; a layer that was called before with the same parameters is used again."""
         key = (kind, repr(config), tuple(placed.held.path for placed in weights)) if weights else object()
         if key not in self._shared:
             own = self._new_name(name or self._path or kind.rpartition(".")[2])
@@ -293,7 +293,7 @@ class _Lowering:
         self.write(Submodule(self._shared[key])(self._symbolic(value)), [result])
 
     def _symbolic(self, value: Value) -> Value:
-        """Return a constant as a value that depends on an input, because Keras cannot call a layer on a plain array."""
+        """Return a value; if it is a constant, multiplied by ones, because Keras cannot call a layer on an array."""
         if not self.is_constant(value):
             return value
         key = "symbolic", value
@@ -305,7 +305,7 @@ class _Lowering:
         return self._made[key]
 
     def by_rule(self, call: LayerCall, value: Value, result: Tensor) -> Value:
-        """Add the calls of the Keras layers to which a rule converts a torch layer; return the output."""
+        """Add the calls of the Keras layers to which a rule converts a torch layer; return the last output."""
         value = self.ordered(self._symbolic(value), call.order)
         sizes = tuple(size if isinstance(size, int) else None for size in value.shape)
         config = {**call.config, "inputs": (sizes,)}
@@ -331,7 +331,7 @@ class _Lowering:
     def _rule_layer(
         self, call: LayerCall, rule: Any, specs: Sequence[LayerSpec], place: int, config: Config, spec: LayerSpec
     ) -> str:
-        """Add the layer at index `place` among those of a rule, record its torch tensors, and return its name."""
+        """Add `spec`, the Keras layer at index `place` in `specs`, record its torch tensors, and return its name."""
         owners = [number for number, one in enumerate(specs) if one.kind == rule.keras]
         owner = next((held.owner or held.path for held in call.tensors.values()), self._path)
         is_owner = place == owners[-1]

@@ -1,4 +1,4 @@
-"""Handlers of attention.
+"""Convert attention operators.
 
 Keras takes (batch, length, heads, size), torch (batch, heads, length, size).
 """
@@ -15,7 +15,7 @@ from keras3conv.errors import RuleError
 
 _ORDER: Order = (0, 2, 1, 3)
 _NEVER = -1e30
-"""A score that softmax makes zero of, beside any other."""
+"""A score so low that softmax makes it zero beside any usual score."""
 
 
 @handles("scaled_dot_product_attention")
@@ -50,7 +50,14 @@ def _fused(call: Call, given: list[Value], mask: Any) -> Value:
 
 
 def _written_out(call: Call, given: list[Value], mask: Any, rate: float) -> Value:
-    """Convert an attention to products and a softmax, with a Dropout layer for the attention weights if needed."""
+    """Convert an attention to matrix products and a softmax, and return its output.
+
+    Args:
+        call: The call of the operator.
+        given: The query, the key and the value.
+        mask: The attention mask; None for none.
+        rate: The rate of the dropout of the attention weights, for which a Dropout layer is added; 0 for none.
+    """
     query, key, value = given
     size = query.shape[3]
     if not isinstance(size, int):
@@ -76,7 +83,7 @@ def _written_out(call: Call, given: list[Value], mask: Any, rate: float) -> Valu
 
 
 def dropout(call: Call, value: Value, rate: float) -> Value:
-    """Add the call of a Dropout layer and return its output."""
+    """Add the call of a Dropout layer with this rate, and return its output."""
     made = call.writer.new(value.shape, value.order, value.dtype)
     name = f"{call.node.path}.dropout" if call.node.path else "dropout"
     call.writer.layer("keras.layers.Dropout", {"rate": rate}, value, (), name, made)
@@ -101,7 +108,7 @@ def _masks_nothing(mask: Any) -> bool:
 
 
 def _mask(call: Call, mask: Any) -> Value:
-    """Return the attention mask as a value with four axes, as Keras takes it."""
+    """Return an attention mask as a value with four axes, as Keras takes it; missing leading axes get size one."""
     shape = mask.array.shape if isinstance(mask, Constant) else mask.shape
     full = (1,) * (4 - len(shape)) + tuple(shape)
     if isinstance(mask, Constant):
@@ -112,7 +119,13 @@ def _mask(call: Call, mask: Any) -> Value:
 
 
 def _without_masked_rows(call: Call, made: Value, mask: Any) -> Value:
-    """Return the output with zeros for queries that attend to nothing, as in torch; Keras returns a mean there."""
+    """Return an attention's output, with zeros for queries all of whose keys are masked, as in torch.
+
+    Args:
+        call: The call of the operator.
+        made: The output as Keras computes it, which has a mean there.
+        mask: The attention mask.
+    """
     if isinstance(mask, Constant):
         is_allowed = mask.array if mask.dtype == "bool" else mask.array != -np.inf
         rows = np.asarray(is_allowed).any(-1, keepdims=True)

@@ -22,7 +22,7 @@ _POINTWISE_NAMES = ("relu", "dropout", "gelu", "silu", "sigmoid", "tanh", "hards
 
 
 def permuted(value: Value, dims: Sequence[int]) -> Value:
-    """Return the value with its axes relabelled as by torch.permute; no data is moved."""
+    """Return a value with its axes relabelled as by torch.permute(dims), without a step: no data is moved."""
     dims = [dim % value.rank for dim in dims]
     place = {dim: axis for axis, dim in enumerate(dims)}
     shape = tuple(value.shape[dim] for dim in dims)
@@ -30,9 +30,14 @@ def permuted(value: Value, dims: Sequence[int]) -> Value:
 
 
 def renamed(call: Call, value: Value, dims: Sequence[int]) -> Value:
-    """Return the value with its axes permuted, and record the value before an earlier reshape that merged axes.
+    """Return a value with its axes relabelled as by torch.permute, and remember what a reshape before it has merged.
 
-    A later reshape that splits the merged axes again then starts from that value.
+    If a later reshape splits the merged axes again, it can so start from the value before the first reshape.
+
+    Args:
+        call: The call.
+        value: The value.
+        dims: The argument of torch.permute.
     """
     made = permuted(value, dims)
     before = call.writer.before_reshape(value)
@@ -76,7 +81,7 @@ def _movedim(call: Call) -> Result:
 
 
 def reshaped(call: Call, value: Value, shape: Shape) -> Value:
-    """Return the value in another shape; two consecutive reshapes become one."""
+    """Return a value in another shape, by a new step; two consecutive reshapes become one."""
     if value.shape == tuple(shape):
         return value
     before = call.writer.before_reshape(value)
@@ -99,7 +104,17 @@ def reshaped(call: Call, value: Value, shape: Shape) -> Value:
 
 
 def _reshape_step(call: Call, value: Value, target: Shape, shape: Shape, order: Order) -> Value:
-    """Reshape a value; use a Reshape layer, which omits the batch size, if another size is dynamic too."""
+    """Add the step that reshapes a value, and return the result.
+
+    If a size besides the batch is dynamic, the step calls a Reshape layer, which needs no batch size.
+
+    Args:
+        call: The call.
+        value: The value.
+        target: The new shape in the axis order of Keras.
+        shape: The new shape in torch's axis order.
+        order: The axis order of the result.
+    """
     if written(target) is None and (index := _index_of_ones(value.target_shape, target)) is not None:
         return call.step(value[index], shape, order, value.dtype)
     if written(target) is not None or target[0] != value.target_shape[0] or (inner := written(target[1:])) is None:
@@ -110,7 +125,10 @@ def _reshape_step(call: Call, value: Value, target: Shape, shape: Shape, order: 
 
 
 def _index_of_ones(old: Shape, new: Shape) -> tuple[Any, ...] | None:
-    """Return the index that removes and adds axes of size one; None if the shapes differ in other axes."""
+    """Return the index that removes and adds axes of size one to turn a shape into another.
+
+    It is None if the shapes differ in other axes, too.
+    """
     index: list[Any] = []
     rest = list(new)
     for size in old:
@@ -128,9 +146,14 @@ def _index_of_ones(old: Shape, new: Shape) -> tuple[Any, ...] | None:
 
 
 def _moved_for_reshape(call: Call, value: Value, shape: Shape) -> tuple[Value, Order]:
-    """Return the value with its axes permuted for a reshape to the new shape, and the axis order of the result.
+    """Return a value permuted so that Keras can reshape it like torch, and the axis order of the reshaped value.
 
     A channels-last image stays channels-last.
+
+    Args:
+        call: The call.
+        value: The value.
+        shape: The new shape in torch's axis order.
     """
     is_image = len(shape) > 3 and value.order[-1] != value.rank - 1
     order = call.writer.image_order(len(shape)) if is_image else identity(len(shape))
@@ -142,7 +165,10 @@ def _moved_for_reshape(call: Call, value: Value, shape: Shape) -> tuple[Value, O
 
 
 def unmerged(call: Call, value: Value) -> Value:
-    """If a value has two axes, undo the reshape that merged its leading axes, unless this needs a permutation."""
+    """Return a value with two axes as it was before a reshape merged its leading axes.
+
+    A value that no reshape computed is returned unchanged, and so is one that would need a permutation.
+    """
     before = call.writer.before_reshape(value)
     found = None if before is None or value.rank != 2 else common_factors(before.shape, value.shape)
     if before is None or found is None:
@@ -168,7 +194,15 @@ def _written(shape: Shape) -> tuple[int, ...]:
 
 
 def _is_flattened_for_dense(call: Call, value: Value, shape: Shape) -> bool:
-    """Return whether a channels-last image is flattened for Dense layers only; then their kernel rows are permuted."""
+    """Return whether a reshape flattens a channels-last image that is used only by Dense layers.
+
+    Then the image is not permuted; the rows of the Dense kernels are permuted instead.
+
+    Args:
+        call: The call of the reshape.
+        value: The image.
+        shape: The new shape in torch's axis order.
+    """
     fixed = all(isinstance(size, int) for size in value.shape[1:])
     is_flat = len(shape) == 2 and shape[0] == value.shape[0] and value.order == channels_last(value.rank)
     return fixed and is_flat and value.rank > 2 and _only_dense_uses(call, call.node.outputs[0].name)
@@ -216,13 +250,16 @@ def _expand(call: Call) -> Result:
 
 
 def for_each_example(call: Call, value: Value, axes: list[int], size: int | Size | None = None) -> Value:
-    """Repeat a value along the batch axis, or a multiple of the batch size, by a product with ones.
+    """Return a value repeated along an axis to the batch size, or to a multiple of it, by a product with ones.
 
     Args:
         call: The call.
-        value: The value.
-        axes: The axes of size one to repeat along.
+        value: The value; it is returned unchanged if `axes` is empty.
+        axes: The axis to repeat along, which has size one.
         size: The new size of the axis; by default that of the call's result.
+
+    Raises:
+        RuleError: There are several axes, or the new size is another one.
     """
     if not axes:
         return value
@@ -255,7 +292,7 @@ def for_each_example(call: Call, value: Value, axes: list[int], size: int | Size
 
 @handles("zeros", "ones", "full", "new_zeros", "new_ones", "new_full")
 def _filled(call: Call) -> Result:
-    """Repeat a number along a dynamic axis; a tensor of fixed sizes is a constant of the graph."""
+    """Convert `full` with a dynamic size: repeat a number along the axis that has this size."""
     number = call.get("fill_value", 1.0 if "ones" in call.name else 0.0)
     if not isinstance(number, int | float):
         raise RuleError(f"{call.name} with a number that is computed")
@@ -286,7 +323,13 @@ def _repeat(call: Call) -> Result:
 
 
 def _repeated_for_examples(call: Call, value: Value, times: Sequence[int | Size]) -> Value:
-    """Repeat one axis by the batch size, and the other axes a fixed number of times."""
+    """Return a value repeated by the batch size along one axis, and a fixed number of times along the others.
+
+    Args:
+        call: The call.
+        value: The value.
+        times: The number of repetitions for each axis.
+    """
     number, *others = times
     value = reshaped(call, value, (1,) * (len(times) - value.rank) + value.shape)
     free = [axis for axis, one in enumerate(times) if not isinstance(one, int)]

@@ -1,4 +1,4 @@
-"""Convert bags of embeddings: the sum, mean or maximum of the rows that a sample numbers."""
+"""Convert bags of embeddings: for each sample, the sum, mean or maximum of the table rows that its indices select."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,7 +11,7 @@ from keras3conv.errors import RuleError
 from keras3conv.model.graph import Tensor
 
 _SUM, _MEAN, _MAXIMUM = 0, 1, 2
-"""The numbers that torch gives to the modes."""
+"""The numbers by which torch's operator names the modes."""
 
 
 @handles("embedding_bag")
@@ -34,13 +34,19 @@ def _bag(call: Call) -> Result:
 
 
 def _kept(call: Call, indices: Value, padding: int) -> Value:
-    """Return which rows of each bag are no padding."""
+    """Return a mask of the rows in each bag that count: those whose index is not `padding`."""
     plain = call.ordered(indices, identity(2))
     return call.step(ops.expand_dims(ops.not_equal(plain, padding), -1), (*plain.shape, 1), dtype="bool")
 
 
 def _reduced(call: Call, value: Value, kept: Value | None) -> Any:
-    """Return the expression that reduces the rows of each bag; an empty bag is zero."""
+    """Return the expression for the sum, mean or maximum of the rows of each bag; it is zero for an empty bag.
+
+    Args:
+        call: The call, which has the mode.
+        value: The rows, along the second axis.
+        kept: A mask of the rows that count; None if all do.
+    """
     mode = call.get("mode", _SUM)
     if kept is None:
         return ops.named(("sum", "mean", "max")[mode])(value, axis=1)

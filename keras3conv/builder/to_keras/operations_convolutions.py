@@ -36,7 +36,13 @@ def _convolution(call: Call) -> Result:
 
 
 def _config(call: Call, shape: Any, rank: int) -> dict[str, Any]:
-    """Return the configuration of the torch layer that computes this call."""
+    """Return the configuration of a torch convolution layer that computes the same as the call.
+
+    Args:
+        call: The call.
+        shape: The shape of the weight.
+        rank: The number of spatial axes.
+    """
     is_transposed, groups, padding = "transpose" in call.name, call.get("groups", 1), call.get("padding", 0)
     channels = (shape[0], shape[1] * groups) if is_transposed else (shape[1] * groups, shape[0])
     config = {
@@ -56,7 +62,14 @@ def _config(call: Call, shape: Any, rank: int) -> dict[str, Any]:
 
 
 def _layer(call: Call, config: Config, rank: int, result: Tensor) -> Value:
-    """Add the calls of the Keras layers for a torch convolution with this configuration."""
+    """Add the calls of the Keras layers for a torch convolution layer, and return the output.
+
+    Args:
+        call: The call of the operator.
+        config: The configuration of the torch layer.
+        rank: The number of spatial axes.
+        result: The shape and dtype of the output.
+    """
     is_transposed = "output_padding" in config
     tensors = {role: held for role in ("weight", "bias") if (held := call.held(role)) is not None}
     layer = LayerCall(
@@ -81,7 +94,13 @@ def _widths(config: Config) -> list[tuple[int, int]]:
 
 
 def _without_steps(call: Call, config: Config, rank: int) -> Tensor:
-    """Return the shape and dtype that the result of the convolution would have without its stride."""
+    """Return the shape and dtype that the result of a convolution would have with stride 1.
+
+    Args:
+        call: The call.
+        config: The configuration of the torch layer that computes the same.
+        rank: The number of spatial axes.
+    """
     given = call.value("input").shape[2:]
     sizes = [
         plus(size, sum(width) - gap * (window - 1))
@@ -93,7 +112,7 @@ def _without_steps(call: Call, config: Config, rank: int) -> Tensor:
 
 
 def _every(call: Call, value: Value, steps: tuple[int, ...]) -> Value:
-    """Return the value at every n-th position along each spatial axis; `steps` has one n for each."""
+    """Return every n-th position of a value along each spatial axis; `steps` has the n of each axis."""
     for axis, step in enumerate(steps, 2):
         shape = tuple(call.shape[axis] if one == axis else size for one, size in enumerate(value.shape))
         value = picked(call, value, axis, slice(None, None, step), shape) if step > 1 else value
@@ -101,7 +120,16 @@ def _every(call: Call, value: Value, steps: tuple[int, ...]) -> Value:
 
 
 def _of_computed_weight(call: Call, config: Config, rank: int) -> Value:
-    """Convolve with a weight that a layer cannot own, because it is computed or shared."""
+    """Convert a convolution whose weight no layer can own, because it is computed or shared, to `ops.conv`.
+
+    Args:
+        call: The call.
+        config: The configuration of the torch layer that computes the same.
+        rank: The number of spatial axes.
+
+    Returns:
+        The output.
+    """
     if "output_padding" in config:
         raise RuleError(
             f"the weight of {call.name} is computed or shared with another layer: for a transposed convolution this "
@@ -132,7 +160,15 @@ def _of_computed_weight(call: Call, config: Config, rank: int) -> Value:
 
 
 def _grouped(call: Call, given: Value, kernel: Value, groups: int, options: dict[str, Any]) -> Any:
-    """Convolve each group of channels with its part of the kernel, and concatenate the results."""
+    """Return the expression that convolves each group of channels with its part of the kernel, and joins the results.
+
+    Args:
+        call: The call.
+        given: The input.
+        kernel: The kernel.
+        groups: The number of groups.
+        options: The other arguments of `ops.conv`.
+    """
     if groups == 1:
         return ops.conv(given, kernel, **options)
     axis = 1 if given.order[1] == 1 else given.rank - 1
@@ -154,7 +190,14 @@ def _one(values: tuple[int, ...]) -> Any:
 
 
 def _shifted(call: Call, made: Value, bias: Value | Constant | Held, rank: int) -> Value:
-    """Add a bias to the channels."""
+    """Return the result of a convolution with a bias added to its channels.
+
+    Args:
+        call: The call.
+        made: The result without the bias.
+        bias: The bias.
+        rank: The number of spatial axes.
+    """
     value = call.writer.value(bias)
     if made.order[1] == 1:
         size = value.shape[0]

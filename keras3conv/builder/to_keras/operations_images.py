@@ -42,7 +42,13 @@ def _pad(call: Call) -> Result:
 
 
 def _reflected(call: Call, value: Value, ends: dict[int, tuple[int, int]]) -> Value:
-    """Pad a value by reflection, by taking the places of each axis that the border repeats."""
+    """Return a value padded by reflection, by an index of the elements that come to each place.
+
+    Args:
+        call: The call.
+        value: The value.
+        ends: For each axis to pad, the width at the start and at the end.
+    """
     for axis, widths in ends.items():
         size = value.shape[axis]
         if not isinstance(size, int):
@@ -54,7 +60,7 @@ def _reflected(call: Call, value: Value, ends: dict[int, tuple[int, int]]) -> Va
 
 
 def _cut(call: Call, value: Value, axis: int, before: int, after: int) -> Value:
-    """Crop a value along an axis where the padding widths `before` and `after` are negative."""
+    """Return a value cropped along an axis where the padding width `before` or `after` is negative."""
     size = value.shape[axis]
     if before >= 0 and after >= 0:
         return value
@@ -68,7 +74,16 @@ def _cut(call: Call, value: Value, axis: int, before: int, after: int) -> Value:
 
 
 def _repeated_border(call: Call, value: Value, axis: int, before: int, after: int, mode: str) -> Value:
-    """Pad a value along an axis with its border values (replicate), or with values from the other end (circular)."""
+    """Return a value padded along an axis with its border values, or with values from the other end.
+
+    Args:
+        call: The call.
+        value: The value.
+        axis: The axis.
+        before: The width at the start.
+        after: The width at the end.
+        mode: "replicate" for the border values, "circular" for the other end.
+    """
     size = value.shape[axis]
     if not before and not after:
         return value
@@ -93,7 +108,7 @@ def _repeated_border(call: Call, value: Value, axis: int, before: int, after: in
 
 
 def _scales(call: Call, rank: int) -> list[float | None]:
-    """Return the scale factor of a resize for each axis; None for an axis whose size is given instead."""
+    """Return the scale factors of a resize for `rank` spatial axes; None for an axis whose size is given."""
     given = call.get("scale_factors")
     if given is not None:
         return [float(one) for one in given]
@@ -106,7 +121,7 @@ def _image(call: Call) -> Value:
 
 
 def _fixed(call: Call, value: Value) -> list[tuple[int, int]]:
-    """Return the old and the new size of each spatial axis of an image; raise `RuleError` if a size is dynamic."""
+    """Return the old and the new size of each spatial axis of a resized image; raise `RuleError` if one is dynamic."""
     pairs = list(zip(value.shape[2:], call.shape[2:], strict=True))
     if any(isinstance(one, Size) for pair in pairs for one in pair):
         raise RuleError(
@@ -136,7 +151,13 @@ def _nearest(call: Call) -> Result:
 
 
 def _factor(size: int | Size, made: int | Size, scale: float | None) -> int:
-    """Return the integer factor from the old size to the new one (`made`); 0 if it is not an integer."""
+    """Return the integer by which a resize multiplies the size of an axis; 0 if the factor is not an integer.
+
+    Args:
+        size: The old size.
+        made: The new size.
+        scale: The scale factor in the call; None if the call has a size instead.
+    """
     if isinstance(size, int) and isinstance(made, int):
         return made // size if made % size == 0 and scale in (None, made / size) else 0
     return int(scale) if scale is not None and scale == int(scale) else 0
@@ -179,7 +200,7 @@ def _smooth(call: Call) -> Result:
 
 
 def _along(call: Call, value: Value, axis: int, matrix: Constant) -> Value:
-    """Multiply one axis of a value by a matrix."""
+    """Return the product of a matrix and a value, along one axis of the value."""
     letters = "".join(_AXES[one] for one in value.order)
     equation = f"{letters},z{_AXES[axis]}->{letters.replace(_AXES[axis], 'z')}"
     shape = tuple(matrix.shape[0] if one == axis else size for one, size in enumerate(value.shape))
@@ -284,7 +305,16 @@ def _fold(call: Call) -> Result:
 
 
 def _spread_out(call: Call, value: Value, axis: int, start: int, step: int, length: int) -> Value:
-    """Insert zeros between the positions of an axis, before the first one and after the last one."""
+    """Return a value with zeros between the positions of an axis, before the first one and after the last one.
+
+    Args:
+        call: The call.
+        value: The value.
+        axis: The axis.
+        start: The new position of the first position.
+        step: The new distance between two positions.
+        length: The new size of the axis.
+    """
     count, place = value.shape[axis], value.order.index(axis)
     assert isinstance(count, int)
 

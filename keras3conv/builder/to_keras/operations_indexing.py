@@ -15,11 +15,11 @@ from keras3conv.errors import RuleError
 from keras3conv.model.graph import Shape, Size
 
 _LAST = 1 << 62
-"""A larger end of a slice means the end of the axis."""
+"""An end of a slice that is larger than this means the end of the axis."""
 
 
 def common_order(values: Sequence[Any], rank: int) -> Order:
-    """Return the axis order in which to join several values: the first of their orders that is not torch's own."""
+    """Return the axis order in which to join values with `rank` axes: the first of theirs that is not torch's order."""
     orders = [value.order for value in values if isinstance(value, Value)]
     return next((order for order in orders if order != identity(rank)), identity(rank))
 
@@ -37,7 +37,14 @@ def _concatenate(call: Call) -> Result:
 
 
 def _with_batch(call: Call, given: Any, axis: int, order: Order) -> Value:
-    """Return an operand of a concatenation; a constant is repeated along the batch axis."""
+    """Return an operand of a concatenation in an axis order; a constant is repeated along the batch axis.
+
+    Args:
+        call: The call.
+        given: The operand.
+        axis: The axis along which the operands are joined.
+        order: The axis order.
+    """
     value = call.ordered(given, order)
     grown = [place for place, size in enumerate(value.shape) if place != axis and size != call.shape[place]]
     return for_each_example(call, value, grown)
@@ -58,7 +65,15 @@ def _without(order: Order, axis: int) -> Order:
 
 
 def picked(call: Call, value: Value, axis: int, key: Any, shape: Shape) -> Value:
-    """Index a value along one axis with an integer or a slice."""
+    """Return the elements of a value that an integer or a slice selects along one axis.
+
+    Args:
+        call: The call.
+        value: The value.
+        axis: The axis.
+        key: The integer, which removes the axis, or the slice.
+        shape: The shape of the result.
+    """
     place = value.order.index(axis)
     order = value.order if len(shape) == value.rank else _without(value.order, axis)
     before = (slice(None),) * place
@@ -92,7 +107,17 @@ def _narrow(call: Call) -> Result:
 
 
 def sliced(call: Call, value: Value, axis: int, start: Any, end: Any, step: int, shape: Shape) -> Value:
-    """Slice a value along one axis."""
+    """Return the elements of a value that a slice selects along one axis.
+
+    Args:
+        call: The call.
+        value: The value.
+        axis: The axis.
+        start: The start of the slice.
+        end: The end of the slice.
+        step: The step of the slice.
+        shape: The shape of the result.
+    """
     size = value.shape[axis]
     end = None if end == size or (isinstance(end, int) and end > _LAST) else end
     end = None if isinstance(end, int) and isinstance(size, int) and end >= size else end
@@ -127,7 +152,7 @@ def _split(call: Call) -> Result:
 
 @handles("select_scatter", "slice_scatter")
 def _scatter(call: Call) -> Result:
-    """Replace a slice of a tensor: concatenate the part before it, the new part and the part after it."""
+    """Convert the replacement of a slice: concatenate the part before the slice, the new part and the part after it."""
     value, source = call.value("self"), call.arguments["src"]
     axis = call.get("dim", 0) % value.rank
     size = value.shape[axis]
@@ -159,7 +184,14 @@ def _scatter(call: Call) -> Result:
 
 
 def _as_part(call: Call, source: Any, shape: Shape, order: Order) -> Value:
-    """Return the new part of a tensor with the shape and axis order of the slice that it replaces."""
+    """Return the tensor that replaces a slice, as a value with the shape and the axis order of the slice.
+
+    Args:
+        call: The call.
+        source: The tensor or number.
+        shape: The shape of the slice.
+        order: The axis order of the slice.
+    """
     value = call.writer.value(source)
     value = reshaped(call, value, shape) if len(value.shape) != len(shape) else value
     value = call.ordered(value, order)
@@ -202,7 +234,7 @@ def _roll(call: Call) -> Result:
 
 @handles("fft_fftshift", "fft_ifftshift")
 def _centred(call: Call) -> Result:
-    """Move the first place of each axis to its middle, or back."""
+    """Convert `fftshift`, which rolls each axis so that its first position comes to the middle, and its inverse."""
     value, dims = call.value("self"), call.get("dim")
     for dim in range(value.rank) if dims is None else [dims] if isinstance(dims, int) else dims:
         size = value.shape[dim]
@@ -214,7 +246,15 @@ def _centred(call: Call) -> Result:
 
 
 def taken(call: Call, given: Any, axis: int, index: Any, shape: Shape) -> Value:
-    """Take elements along one axis by an array of indices, as `numpy.take` does."""
+    """Return elements along one axis that an array of indices selects, as `numpy.take` does.
+
+    Args:
+        call: The call.
+        given: The tensor.
+        axis: The axis; the axes of the index array replace it.
+        index: The indices.
+        shape: The shape of the result.
+    """
     value = call.ordered(given, identity(len(given.shape)))
     rank = len(index.shape)
     places = index if isinstance(index, Value) else call.writer.value(as_int32(index))
@@ -223,14 +263,14 @@ def taken(call: Call, given: Any, axis: int, index: Any, shape: Shape) -> Value:
 
 
 def taken_along(call: Call, value: Value, axis: int, index: Constant) -> Value:
-    """Take elements along one axis by constant indices, as `numpy.take_along_axis` does; the axis order is kept."""
+    """Return elements along one axis that constant indices select, as `numpy.take_along_axis` does."""
     shape = tuple(index.shape[0] if one == axis else size for one, size in enumerate(value.shape))
     places = call.writer.value(as_int32(index))
     return call.step(ops.take(value, places, axis=value.order.index(axis)), shape, value.order, value.dtype)
 
 
 def as_int32(index: Any) -> Any:
-    """Return constant indices as int32, and anything else as it is."""
+    """Return indices as int32 if they are constant, else unchanged."""
     return replace(index, array=index.array.astype("int32")) if isinstance(index, Constant) else index
 
 

@@ -14,7 +14,16 @@ from keras3conv.transforms import Same
 
 
 def _layer(call: Call, kind: str, keras: tuple[str, ...], config: Config, *, order: Order, given: str) -> Value:
-    """Add the calls of the Keras layers for a torch layer; `keras` are prefixes of their class names."""
+    """Add the calls of the Keras layers for a torch layer, and return the output.
+
+    Args:
+        call: The call of the operator that computes the torch layer.
+        kind: The class of the torch layer: "Linear".
+        keras: Prefixes of the names of the Keras classes that may compute it.
+        config: The configuration of the torch layer.
+        order: The axis order that the Keras layer needs for its input.
+        given: The name of the argument that is the input.
+    """
     tensors = {role: call.held(role) for role in ("weight", "bias", "running_mean", "running_var")}
     held = {role: tensor for role, tensor in tensors.items() if tensor is not None}
     layer = LayerCall(kind=f"torch.nn.{kind}", keras=keras, config=config, tensors=held, order=order)
@@ -51,7 +60,7 @@ def _linear(call: Call) -> Result:
 
 
 def _product(call: Call, given: Value) -> Value:
-    """Multiply with a weight that a layer cannot own, because it is computed or shared."""
+    """Convert a linear layer to a matrix product, because its weight is computed or shared: no layer can own it."""
     weight = call.value("weight")
     made = matmul(call, given, permuted(weight, (1, 0)), call.shape)
     bias = call.get("bias")
@@ -136,7 +145,10 @@ def _group_norm(call: Call) -> Result:
 
 
 def _last_axes_in_place(given: Value, count: int) -> Order:
-    """Return the axis order for a normalization: the value's own if its last `count` axes are torch's, else torch's."""
+    """Return an axis order in which torch's last `count` axes are the last, as a normalization needs them.
+
+    It is the order of the value itself, if that is such an order, else torch's order.
+    """
     last = tuple(range(given.rank - count, given.rank))
     return given.order if given.order[-count:] == last else identity(given.rank)
 
@@ -176,7 +188,7 @@ _EMBEDDING = "torch.nn.Embedding <-> keras.layers.Embedding"
 
 @handles("embedding")
 def embedded(call: Call) -> Result:
-    """Return the rows of a table that indices number: an `Embedding`, if the table is a parameter."""
+    """Convert an embedding, to an `Embedding` layer if its table is a parameter; return the selected rows."""
     indices = call.arguments["indices"]
     if call.is_held("weight") and isinstance(indices, Value):
         weight = call.held("weight")

@@ -12,7 +12,7 @@ from keras3conv.rules.rule import Rule
 
 
 def _module(call: Call) -> Result:
-    """Return the outputs of a module that is one operator; see `frameworks.torch.opaque`."""
+    """Convert a torch module that the graph has as one operator; see `frameworks.torch.opaque`."""
     kinds, config, inputs = (call.arguments[name] for name in ("kinds", "config", "inputs"))
     rule = next((rule for rule in lookup(tuple(kinds), ()) if is_users_own(rule) and rule.applies(config)), None)
     if rule is None:  # the module cannot be captured, which is a problem already

@@ -38,7 +38,14 @@ def _index(call: Call) -> Result:
 
 
 def _numbers_rows(given: Any, indices: list[Any]) -> bool:
-    """Return whether the first index is `arange(rows)`, along an axis that no other index has."""
+    """Return whether an indexing picks elements in every row: its first index is `arange(rows)`.
+
+    The indices of the other axes must not vary along the axis of this one.
+
+    Args:
+        given: The indexed tensor.
+        indices: The index of each axis; None for an axis that is not indexed.
+    """
     index, rank = indices[0], max(len(one.shape) for one in indices if one is not None)
     is_constant = isinstance(index, Constant) and index.array.ndim == rank and index.array.size == index.array.shape[0]
     return (
@@ -49,7 +56,14 @@ def _numbers_rows(given: Any, indices: list[Any]) -> bool:
 
 
 def _taken_at_fixed_places(call: Call, given: Any, used: list[int], arrays: list[Array]) -> Value:
-    """Return the elements that constant indices pick along several adjacent axes; these axes are merged first."""
+    """Return the elements that constant indices pick along several adjacent axes, which are merged first.
+
+    Args:
+        call: The call.
+        given: The tensor.
+        used: The axes.
+        arrays: The indices, an array for each of these axes.
+    """
     value = call.ordered(given, identity(len(given.shape)))
     sizes = tuple(value.shape[axis] for axis in used)
     if not all(isinstance(size, int) for size in sizes):
@@ -63,9 +77,14 @@ def _taken_at_fixed_places(call: Call, given: Any, used: list[int], arrays: list
 
 
 def _taken_of_examples(call: Call, given: Any, indices: list[Any]) -> Value:
-    """Return the elements of each sample that computed indices pick, along the axes after the batch axis.
+    """Return the elements that computed indices pick in each sample, along the axes after the batch axis.
 
-    An axis is not picked from if its index is `arange(size)`, along an axis that no other index has.
+    An axis whose index is `arange(size)`, along an axis that no other index has, is kept whole.
+
+    Args:
+        call: The call.
+        given: The tensor.
+        indices: An array of indices for each of the first axes after the batch axis.
     """
     value = call.ordered(given, identity(len(given.shape)))
     rank = max(len(index.shape) for index in indices)
@@ -115,7 +134,13 @@ def _is_fixed(index: Any) -> bool:
 
 
 def _scaled(call: Call, index: Any, stride: int) -> Any:
-    """Return indices times `stride`, the number of elements between two positions of their axis."""
+    """Return indices along one axis as numbers of elements: each is multiplied by `stride`.
+
+    Args:
+        call: The call.
+        index: The indices, constant or computed.
+        stride: The number of elements between two positions of the axis.
+    """
     if isinstance(index, Constant):
         return replace(index, name=f"{index.name} {stride}", array=index.array * stride)
     return index if stride == 1 else call.step(index * stride, index.shape, index.order, index.dtype)
@@ -131,7 +156,13 @@ def _with_batch_open(shape: Shape) -> tuple[int, ...]:
 
 
 def _own_axis(index: Any, indices: list[Any], rank: int) -> int:
-    """Return the axis along which a constant index, and no other index, is an `arange`; 0 if there is none."""
+    """Return the axis of the broadcast indices along which only this index varies, as an `arange`; 0 if there is none.
+
+    Args:
+        index: The index array.
+        indices: All index arrays of the call.
+        rank: The number of axes of the arrays after broadcasting.
+    """
     if not isinstance(index, Constant):
         return 0
     sizes = (1,) * (rank - index.array.ndim) + index.array.shape
@@ -150,7 +181,14 @@ def _with_axes(call: Call, index: Any, rank: int) -> Value:
 
 
 def _with_whole_axes(call: Call, made: Value, rank: int, places: list[int]) -> Value:
-    """Move the axes that were not picked from to the positions of their indices, in place of axes of size one."""
+    """Return picked elements in the shape of the result, with the axes that were kept whole in their places.
+
+    Args:
+        call: The call.
+        made: The elements, with the whole axes after the axes of the indices.
+        rank: The number of axes of the indices.
+        places: For each whole axis, its place, where `made` has an axis of size one.
+    """
     dims = [*range(made.rank)]
     for number, place in enumerate(places):
         dims[place], dims[rank + number] = dims[rank + number], dims[place]
@@ -159,7 +197,7 @@ def _with_whole_axes(call: Call, made: Value, rank: int, places: list[int]) -> V
 
 
 def _one_of_each_example(call: Call, given: Any, index: Any) -> Value:
-    """Take one row of every sample, by one index per sample."""
+    """Return one row of every sample, selected by one index per sample."""
     value = call.ordered(given, identity(len(given.shape)))
     rank, batch = value.rank, value.shape[0]
     rows = call.step(
@@ -179,7 +217,7 @@ def _are_example_numbers(call: Call, index: Any) -> bool:
 
 
 def _taken_of_each_example(call: Call, given: Any, index: Constant) -> Value:
-    """Take elements of every sample along the second axis, by the same constant indices."""
+    """Return elements along the second axis, selected by constant indices that are the same for all samples."""
     value, array = call.writer.value(given), index.array
     if value.rank != 2 or array.ndim != len(call.shape) or array.shape[0] != 1:
         raise RuleError(
@@ -221,7 +259,7 @@ def _gather(call: Call) -> Result:
 
 
 def _first_part(call: Call, value: Value, axis: int, size: int | Size) -> Value:
-    """Return the first `size` positions of an axis, the only ones that torch's gather picks from."""
+    """Return the first `size` positions of an axis, the only ones in which torch's gather looks for elements."""
     if not isinstance(size, int):
         raise RuleError(
             f"gather picks from a part of axis {axis}, whose size is dynamic; the index must have the size of the "

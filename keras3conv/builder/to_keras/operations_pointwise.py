@@ -23,7 +23,7 @@ def _same(call: Call) -> Result:
 
 @handles("detach")
 def _detached(call: Call) -> Result:
-    """Return a tensor whose gradient is zero; a constant has none."""
+    """Convert `detach`: the result has no gradient. A constant is returned unchanged."""
     given = call.arguments["self"]
     return given if isinstance(given, Constant) else elementwise(call, [given], ops.stop_gradient)
 
@@ -40,9 +40,12 @@ def _cast(call: Call) -> Result:
 
 
 def _scaled(call: Call, value: Any, factors: Any) -> Value | None:
-    """Multiply a value by a parameter with one factor per position of the last axis; None if this does not apply.
+    """Convert the product of a value and a parameter that has one factor for each position of the value's last axis.
 
     The parameter becomes the kernel of an `EinsumDense`.
+
+    Returns:
+        The product; None if the operands are of another form.
     """
     if not isinstance(value, Value) or not isinstance(factors, Held) or factors.is_shared:
         return None
@@ -104,7 +107,10 @@ def _power_of_a_number(call: Call) -> Result:
 
 
 def _logical(call: Call, *, name: str) -> Result:
-    """Convert a logical operator on two masks, or on the bits of integers; a number becomes a tensor for the latter."""
+    """Convert a logical operator on two masks, or a bitwise operator on integers, to the function `name`.
+
+    In a bitwise operator a number becomes a tensor.
+    """
     left, right = call.arguments["self"], call.arguments["other"]
     if call.dtype == "bool":
         return elementwise(call, [left, right], ops.named(f"logical_{name}"))
@@ -165,7 +171,11 @@ def _elu(call: Call) -> Result:
 
 
 def _unless(**given: tuple[Any, Any]) -> dict[str, Any]:
-    """Return the arguments that differ from their default; `given` has pairs (value, default) by name."""
+    """Return the arguments that differ from their defaults.
+
+    Args:
+        given: For each argument, its value and its default.
+    """
     return {name: value for name, (value, default) in given.items() if value != default}
 
 
@@ -192,7 +202,12 @@ def _dropout(call: Call) -> Result:
 
 
 def _from_table(call: Call, *, entries: tuple[table.Operation, ...]) -> Result:
-    """Convert an operator with the first entry of the operation table that accepts the arguments."""
+    """Convert an operator by one of its entries in the operation table: the first entry that accepts the arguments.
+
+    Args:
+        call: The call.
+        entries: The entries of the operator.
+    """
     reasons = []
     for entry in entries:
         names = [_argument_name(call, torch) for torch, _ in entry.inputs]
@@ -225,7 +240,7 @@ def _mish(call: Call) -> Result:
 
 @handles("softplus")
 def _softplus(call: Call) -> Result:
-    """Compute log(1 + exp(beta * x)) / beta; torch returns x itself above its threshold."""
+    """Convert `softplus`: log(1 + exp(beta * x)) / beta, or x itself above torch's threshold."""
     beta, threshold = call.get("beta", 1), call.get("threshold", 20)
 
     def smooth(value: Any) -> Any:
@@ -264,7 +279,7 @@ def _negative(call: Call) -> Result:
 
 
 def _register_table() -> None:
-    """Register the elementwise operators of the table that have no handler above."""
+    """Register the elementwise operators of the operation table, except those that a function above converts."""
     from keras3conv.builder.to_keras.call import HANDLERS
 
     entries: dict[str, tuple[table.Operation, ...]] = {}

@@ -12,7 +12,7 @@ from keras3conv.rules.rule import Config
 
 
 def spread(value: Any, rank: int) -> tuple[int, ...]:
-    """Return one number per axis from a single number or a sequence."""
+    """Return an argument as one number per axis, for `rank` axes: a single number holds for all of them."""
     items = (value,) if isinstance(value, int) else tuple(value)
     return items * rank if len(items) == 1 else items
 
@@ -55,7 +55,18 @@ def _needs_counts(config: Config) -> bool:
 
 
 def _counted_average(call: Call, given: Value, config: Config) -> Value:
-    """Pad with zeros, average, and correct the divisor of each window by a constant factor."""
+    """Convert an average pooling whose windows have different numbers of elements at the border.
+
+    Pad with zeros, average, and multiply each window by a constant factor that corrects its divisor.
+
+    Args:
+        call: The call.
+        given: The image.
+        config: The configuration of the torch layer that computes the same.
+
+    Returns:
+        The output.
+    """
     windows, steps, pads = config["kernel_size"], config["stride"], config["padding"]
     pairs = [
         (size, made)
@@ -88,13 +99,27 @@ def _counted_average(call: Call, given: Value, config: Config) -> Value:
 
 
 def _windows_fit(sizes: Any, config: Config) -> bool:
-    """Return whether the last window ends at the border, so that ceil_mode changes nothing."""
+    """Return whether the last window of each axis ends at the border, so that ceil_mode changes nothing.
+
+    Args:
+        sizes: The spatial sizes of the image.
+        config: The configuration of the torch pooling layer.
+    """
     settings = zip(sizes, config["kernel_size"], config["stride"], config["padding"], strict=True)
     return all(isinstance(size, int) and (size + 2 * pad - window) % step == 0 for size, window, step, pad in settings)
 
 
 def _padded_for_ceil(call: Call, given: Value, config: dict[str, Any]) -> tuple[Value, dict[str, Any]]:
-    """Pad the image so that ceil_mode is not needed; return it with the changed configuration."""
+    """Pad an image with minus infinity, so that its max pooling is the same without ceil_mode.
+
+    Args:
+        call: The call of the pooling.
+        given: The image.
+        config: The configuration of the torch pooling layer.
+
+    Returns:
+        The padded image, and the configuration without padding and ceil_mode; both unchanged without ceil_mode.
+    """
     sizes = given.shape[2:]
     if not config["ceil_mode"] or any(not isinstance(size, int) for size in sizes):
         return given, config

@@ -12,7 +12,14 @@ _BATCH_LETTERS = "abcdefg"
 
 
 def matmul(call: Call, left: Value, right: Value, shape: Shape) -> Value:
-    """Multiply two values like torch.matmul; use an einsum if an operand is not in torch's axis order."""
+    """Return the product of two values, like torch.matmul; by an einsum if an operand is not in torch's axis order.
+
+    Args:
+        call: The call.
+        left: The left operand.
+        right: The right operand.
+        shape: The shape of the product in torch's axis order.
+    """
     if left.rank < 2 or right.rank < 2:
         vectors = [call.ordered(value, identity(value.rank)) for value in (left, right)]
         return call.step(ops.matmul(*vectors), shape, dtype="float32")
@@ -30,7 +37,9 @@ def matmul(call: Call, left: Value, right: Value, shape: Shape) -> Value:
 
 
 def _order_of_product(left: Value, right: Value) -> Order:
-    """Return the axis order of a product: that of the right operand if its columns are the last axis, else torch's.
+    """Return the axis order of a matrix product.
+
+    It is the order of the right operand if the columns of this operand are its last axis in Keras; else torch's order.
 
     The product of weights (batch, heads, m, n) and values that are stored as (batch, n, heads, size) is then stored as
     (batch, m, heads, size), whose heads can be joined without a permutation.
@@ -59,7 +68,7 @@ def _vectors(call: Call) -> Result:
 
 @handles("_weight_norm")
 def _weight_norm(call: Call) -> Result:
-    """Scale a weight to a given norm along all axes but one."""
+    """Convert weight normalization: scale a weight so that it has given norms along all axes but one."""
     value, scale = call.value("v"), call.value("g")
     kept = call.get("dim", 0)
     axes = tuple(axis for axis in range(value.rank) if axis != kept % value.rank) if kept != -1 else None
@@ -92,7 +101,7 @@ def _einsum(call: Call) -> Result:
 
 
 def _in_small_letters(equation: str) -> str:
-    """Return an equation without capital letters, which Keras does not accept."""
+    """Return an einsum equation with other letters for its capital letters, which Keras does not accept."""
     letters = dict.fromkeys(letter for letter in equation if letter.isalpha())
     free = [letter for letter in ascii_lowercase if letter not in letters]
     names: dict[int, str] = {}

@@ -55,14 +55,20 @@ def _initial_states(call: Call) -> list[Any]:
 
 
 def _of_layer(call: Call, state: Any, place: int) -> Value:
-    """Return the initial state of one layer and direction, of shape (batch, hidden)."""
+    """Return the initial state of one layer in one direction, of shape (batch, hidden).
+
+    Args:
+        call: The call.
+        state: The initial states of all layers and directions.
+        place: The index of the layer and direction in `state`.
+    """
     value = call.writer.value(state)
     found = picked(call, value, 0, place, value.shape[1:])
     return call.ordered(found, (0, 1))
 
 
 def _weights(call: Call) -> list[dict[str, Held]]:
-    """Return the tensors of each layer of the stack, by their names in a torch module with a single layer."""
+    """Return the parameters of each layer of the stack, by their names in a torch module that has only this layer."""
     roles = ["weight_ih_l0", "weight_hh_l0", *(("bias_ih_l0", "bias_hh_l0") if call.arguments["has_biases"] else ())]
     names = [f"{role}{suffix}" for suffix in ("", "_reverse")[: 1 + call.arguments["bidirectional"]] for role in roles]
     given = call.arguments["params"]
@@ -125,7 +131,15 @@ def _dropout(call: Call, value: Value, owner: str) -> Value:
 
 
 def _last_outputs(call: Call, value: Value, time: int, hidden: int, directions: int) -> list[Value]:
-    """Return the last output of each direction: at the last time step, and at the first for the reverse direction."""
+    """Return the output of each direction after its last step, which for the reverse direction is the first in time.
+
+    Args:
+        call: The call.
+        value: The output sequence, with both directions along the last axis.
+        time: The index of the time axis.
+        hidden: The size of the output of one direction.
+        directions: 2 for a bidirectional layer, else 1.
+    """
     batch = value.shape[1 - time]
     places = [(-1, slice(None, hidden)), (0, slice(hidden, None))][:directions]
     made = []

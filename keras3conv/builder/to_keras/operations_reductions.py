@@ -26,7 +26,7 @@ _REDUCTIONS = {
 
 
 def _axes(call: Call, value: Value) -> list[int]:
-    """Return the axes of a reduction; all axes if the call has no `dim`."""
+    """Return the axes along which a call reduces a value; all axes if the call has no `dim`."""
     dims = call.get("dim", call.get("dims"))
     if dims is None or dims == []:
         return list(range(value.rank))
@@ -34,7 +34,13 @@ def _axes(call: Call, value: Value) -> list[int]:
 
 
 def _options(call: Call, value: Value, axes: list[int]) -> tuple[dict[str, Any], Order]:
-    """Return the Keras arguments of a reduction, and the axis order of its result."""
+    """Return the arguments of a Keras reduction, and the axis order of its result.
+
+    Args:
+        call: The call of the torch reduction.
+        value: The value to reduce.
+        axes: The axes of torch along which it is reduced.
+    """
     places = sorted(value.position(axis) for axis in axes)
     options: dict[str, Any] = {"axis": places[0] if len(places) == 1 else tuple(places)}
     if call.get("keepdim", False):
@@ -145,7 +151,7 @@ def _gated(call: Call) -> Result:
 
 @handles("normalize")
 def _normalize(call: Call) -> Result:
-    """Scale the vectors along an axis to length one; the operator stands for a recognised formula."""
+    """Scale the vectors along an axis to length one; `recognising` puts this operator in place of a formula."""
     value = call.value("self")
     options = {"axis": value.position(call.arguments["dim"]), "order": 2, "epsilon": call.arguments["eps"]}
     return call.step(ops.normalize(value, **options), order=value.order)

@@ -12,7 +12,11 @@ from keras3conv.model.graph import Size
 
 
 def _axis(call: Call, value: Value) -> int:
-    """Return the axis to sort along; raise `RuleError` if its size is dynamic."""
+    """Return the axis along which a call sorts a value.
+
+    Raises:
+        RuleError: The size of the axis is dynamic.
+    """
     axis: int = call.get("dim", -1) % value.rank
     if not isinstance(value.shape[axis], int):
         raise RuleError(f"axis {axis} has a dynamic size, but {call.name} needs an axis of fixed size")
@@ -20,7 +24,7 @@ def _axis(call: Call, value: Value) -> int:
 
 
 def _places(call: Call, value: Value, axis: int, *, descending: bool) -> Value:
-    """Return the indices that sort the elements (argsort); equal elements keep their order."""
+    """Return the indices that sort a value along an axis (argsort); equal elements keep their order."""
     if value.dtype == "bool":
         value = call.step(ops.cast(value, Dtype("int32")), value.shape, value.order, "int32")
     key: Any = -value if descending else value
@@ -41,7 +45,7 @@ def _sort(call: Call) -> Result:
 
 
 def _sorted(call: Call, value: Value, axis: int, *, descending: bool) -> list[Value | None]:
-    """Return the sorted elements and their indices; None for each of the two that nothing uses."""
+    """Return the elements of a value sorted along an axis, and their indices, or None if nothing uses these."""
     place = value.position(axis)
     if 1 not in call.node.config.get("used", ()) and not descending:
         return [call.step(ops.sort(value, axis=place), value.shape, value.order, value.dtype), None]

@@ -24,7 +24,7 @@ _OF_PARTS = frozenset(
         "fft_fftshift", "fft_ifftshift",
     }
 )  # fmt: skip
-"""Operators that compute the real part from the real parts alone, and the imaginary part from the imaginary parts."""
+"""Operators that treat the real and the imaginary parts of complex numbers separately."""
 
 _PRODUCTS = frozenset({"mul", "multiply", "matmul", "bmm", "mm", "einsum"})
 _ITSELF = frozenset({"resolve_conj", "resolve_neg"})
@@ -33,7 +33,7 @@ Pair = tuple[Any, Any]
 
 
 def handler_for(call: Call) -> Handler:
-    """Return the handler of a call.
+    """Return the function that converts a call.
 
     Raises:
         RuleError: The operator has no counterpart in Keras.
@@ -50,7 +50,7 @@ def _is_complex(leaf: Any) -> bool:
 
 
 def _handler_of_complex(kind: str) -> Handler | None:
-    """Return the handler of an operator that is called with complex numbers."""
+    """Return the function that converts an operator on complex numbers; None if there is none."""
     name = kind.split(".")[1]
     if name in _COMPLEX:
         return _COMPLEX[name]
@@ -65,7 +65,7 @@ def _handler_of_complex(kind: str) -> Handler | None:
 
 
 def pair_of(given: Any) -> Pair:
-    """Return the real and the imaginary part of a tensor, constant or number; the latter is None if it is real."""
+    """Return the real part of a tensor, constant or number, and its imaginary part, which is None if it is real."""
     if isinstance(given, Complex):
         return given.real, given.imaginary
     if isinstance(given, Constant) and np.iscomplexobj(given.array):
@@ -79,7 +79,10 @@ def pair_of(given: Any) -> Pair:
 
 
 def _real_call(call: Call, part: int) -> Call:
-    """Return the call with the real (`part` 0) or imaginary (1) parts of its arguments; those of reals are zero."""
+    """Return a call with the real parts (`part` 0) or imaginary parts (`part` 1) of its complex arguments.
+
+    The imaginary part of a real argument is zero.
+    """
 
     def one(leaf: Any) -> Any:
         parts = pair_of(leaf)
@@ -118,7 +121,7 @@ def _value(call: Call, given: Any) -> Value:
 
 
 def _product(call: Call, handler: Handler) -> Result:
-    """Convert a product of complex tensors by four real products: (a + bi)(c + di)."""
+    """Convert a product of complex tensors to at most four real products, which `handler` converts."""
     names = [name for name in ("self", "other", "mat2") if name in call.arguments]
     given = call.arguments.get("tensors") or [call.arguments[name] for name in names]
     if len(given) != 2:
@@ -150,7 +153,12 @@ def _parts(call: Call, name: str = "self") -> tuple[Value, Value]:
 
 
 def _together(call: Call, expression: Callable[[Any, Any], Any]) -> Value:
-    """Add a step that computes a real value from both parts of a complex argument."""
+    """Add a step that computes a real value from a complex argument, and return the value.
+
+    Args:
+        call: The call.
+        expression: Returns the expression for the real and the imaginary part of the argument.
+    """
     return elementwise(_as_real(call), list(_parts(call)), expression)
 
 
@@ -227,7 +235,7 @@ def _polar(call: Call) -> Result:
 
 
 def _transformed_axes(call: Call, rank: int) -> list[int]:
-    """Return the axes of a Fourier transform; in a transform of real numbers the halved axis is the last of them."""
+    """Return the axes of a Fourier transform; of real numbers, the transform halves the last of them."""
     dims = call.get("dim")
     if isinstance(dims, int):
         return [dims % rank]
@@ -242,7 +250,13 @@ def _transformed_axes(call: Call, rank: int) -> list[int]:
 
 
 def _factor(call: Call, sizes: Sequence[Any], *, inverse: bool) -> float:
-    """Return the factor by which to multiply an unnormalized Fourier transform, according to `norm`."""
+    """Return the number by which to multiply an unnormalized Fourier transform, to normalize it as `norm` says.
+
+    Args:
+        call: The call, which has the argument `norm`.
+        sizes: The sizes of the transformed axes.
+        inverse: Whether it is an inverse transform.
+    """
     if not all(isinstance(size, int) for size in sizes):
         raise RuleError(f"{call.name} needs axes of fixed size, but one of its axes is dynamic")
     norm = call.get("norm", "backward")
@@ -267,7 +281,10 @@ def _require_sizes(call: Call, value: Value, axes: Sequence[int]) -> None:
 
 
 def _fft(call: Call, parts: tuple[Value, Value], axes: Sequence[int], *, inverse: bool) -> tuple[Value, Value]:
-    """Add an unnormalized transform; the inverse is the conjugate of the transform of the conjugate."""
+    """Add an unnormalized Fourier transform, and return its real and imaginary parts.
+
+    The inverse is computed as the conjugate of the transform of the conjugate.
+    """
     rest = list(axes)
     if inverse:
         parts = parts[0], call.step(-parts[1], parts[1].shape, parts[1].order, "float32")
@@ -366,7 +383,7 @@ def _shaped(call: Call, shape: tuple[Any, ...]) -> Call:
 
 
 def _window(call: Call, size: int) -> Constant | None:
-    """Return the window function, padded with zeros on both sides to `size`; None if all its weights are one."""
+    """Return the window function of a call, padded with zeros at both ends to `size`; None if it is constant one."""
     length, given = call.get("win_length", size), call.get("window")
     if given is not None and not isinstance(given, Constant):
         raise RuleError("the window of stft is computed or trained, but must be constant")

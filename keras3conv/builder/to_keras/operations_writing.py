@@ -44,7 +44,14 @@ def _index_put(call: Call) -> Result:
 
 
 def _where_masked(call: Call, used: list[int], given: list[Any], values: Any) -> Value:
-    """Write one value at every position where a mask is True."""
+    """Convert the assignment of one value at every position where a mask is True, and return the new tensor.
+
+    Args:
+        call: The call.
+        used: The axes that are indexed.
+        given: Their indices: the mask only.
+        values: The value, a tensor of one element.
+    """
     shape = values.array.shape if isinstance(values, Constant) else values.shape
     if (
         len(given) > 1
@@ -65,7 +72,11 @@ def _where_masked(call: Call, used: list[int], given: list[Any], values: Any) ->
 
 
 def _grown(call: Call, value: Value, shape: tuple[Any, ...]) -> Value:
-    """Return a value broadcast to a shape, in torch's axis order; raise `RuleError` along a dynamic axis."""
+    """Return a value broadcast to a shape, in torch's axis order.
+
+    Raises:
+        RuleError: The value must be repeated along a dynamic axis that is not the batch.
+    """
     value = call.ordered(reshaped(call, value, (1,) * (len(shape) - value.rank) + value.shape), identity(len(shape)))
     fixed = [size if isinstance(size, int) and value.shape[axis] == 1 else 1 for axis, size in enumerate(shape)]
     if {*fixed} != {1}:
@@ -81,7 +92,7 @@ def _grown(call: Call, value: Value, shape: tuple[Any, ...]) -> Value:
 
 
 def _written_at(call: Call, value: Value, used: list[int], numbers: Array, source: Value, *, adds: bool) -> Value:
-    """Return a value with new elements at constant positions of one axis, or of several merged axes.
+    """Return a tensor with new elements at constant positions of one axis, or of several merged axes.
 
     Args:
         call: The call.
@@ -89,7 +100,7 @@ def _written_at(call: Call, value: Value, used: list[int], numbers: Array, sourc
         used: The axes that the positions index; they are merged into one.
         numbers: The position of each new element along the merged axis.
         source: The new elements.
-        adds: Whether they are added to the old ones.
+        adds: Whether the new elements are added to the old ones instead of replacing them.
     """
     axis, shape = used[0], call.shape
     size = prod(int(shape[one]) for one in used)
@@ -119,7 +130,15 @@ def _written_at(call: Call, value: Value, used: list[int], numbers: Array, sourc
 
 
 def written_with_steps(call: Call, value: Value, axis: int, places: range, source: Any) -> Value:
-    """Return the value with a tensor written into a slice whose step is not one; `places` are its positions."""
+    """Return a tensor with another one written into a slice whose step is not one.
+
+    Args:
+        call: The call.
+        value: The tensor.
+        axis: The axis of the slice.
+        places: The positions that the slice selects.
+        source: The tensor that is written.
+    """
     part = tuple(len(places) if one == axis else size for one, size in enumerate(value.shape))
     new = _grown(call, call.writer.value(source), part)
     plain = call.ordered(value, identity(value.rank))
@@ -128,7 +147,7 @@ def written_with_steps(call: Call, value: Value, axis: int, places: range, sourc
 
 @handles("scatter", "scatter_add", "scatter_reduce")
 def _scatter(call: Call) -> Result:
-    """Convert `scatter`: write along one axis, each element at its own index; the last one at an index counts."""
+    """Convert `scatter`: write each element at its own index along an axis; of several at one index the last stays."""
     if call.get("reduce", "sum") not in ("sum", "add") or not call.get("include_self", True):
         raise RuleError(
             f"{call.name} is supported only with a sum as reduction and include_self=True, not with "
@@ -160,7 +179,15 @@ def _scatter(call: Call) -> Result:
 
 
 def _marks(call: Call, index: Any, places: Value, size: int, dtype: str) -> Value:
-    """Return the indices in one-hot form, along a further axis of size `size`."""
+    """Return indices in one-hot form: a one at each index, along a further axis.
+
+    Args:
+        call: The call.
+        index: The indices as the argument of the call, which may be constant.
+        places: The same indices as a value.
+        size: The size of the further axis.
+        dtype: The dtype of the result.
+    """
     if isinstance(index, Constant):
         array = (index.array[..., None] == np.arange(size)).astype(dtype)
         return call.writer.value(Constant(name=f"{index.name} marks", array=array, shape=(*index.shape, size)))
@@ -168,7 +195,13 @@ def _marks(call: Call, index: Any, places: Value, size: int, dtype: str) -> Valu
 
 
 def _source(call: Call, source: Any, places: Value) -> Value:
-    """Return the new elements of a `scatter`, broadcast to one for each index."""
+    """Return the new elements of a `scatter` as a value with one element for each index.
+
+    Args:
+        call: The call.
+        source: The new elements: a tensor, or one number for all.
+        places: The indices.
+    """
     if isinstance(source, int | float):
         array = np.full([size if isinstance(size, int) else 1 for size in places.shape], float(source))
         source = Constant(name=f"{call.node.outputs[0].name} source", array=array, shape=places.shape)

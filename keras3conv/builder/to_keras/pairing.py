@@ -16,7 +16,13 @@ _EVIDENCE = Evidence(kind="construction", detail="the Keras layer was generated 
 
 
 def alignment_of(placements: Sequence[Placement], torch: ModelView, keras: ModelView) -> Alignment:
-    """Return the plan (pairs of torch tensors and Keras variables) for a generated model."""
+    """Return the plan (pairs of torch tensors and Keras variables) for a generated model.
+
+    Args:
+        placements: The torch tensors that each Keras layer received.
+        torch: The view of the module.
+        keras: The view of the generated model.
+    """
     layers = {layer.path: layer for layer in torch.layers}
     variables = {(layer.path, tensor.role): tensor.path for layer in units(keras) for tensor in layer.tensors}
     by_layer: dict[str, list[Placement]] = {}
@@ -33,7 +39,14 @@ def _pairs(
     every: Mapping[str, Sequence[Placement]],
     variables: Mapping[tuple[str, str], str],
 ) -> Iterator[Pair]:
-    """Yield a pair of layers for each torch layer, or one pair per tensor if there is no rule for the torch layer."""
+    """Yield the pair of a Keras layer and a torch layer, or a pair for each tensor if no rule connects the two layers.
+
+    Args:
+        placements: The torch tensors that the Keras layer received.
+        layers: The torch layers by path.
+        every: The placements of all Keras layers.
+        variables: The path of each Keras variable, by its layer and its name in the layer.
+    """
     first = placements[0]
     mappings = tuple(_mapping(placement, variables) for placement in placements)
     layer = layers.get(first.owner)
@@ -52,7 +65,7 @@ def _mapping(placement: Placement, variables: Mapping[tuple[str, str], str]) -> 
 
 
 def _unused(pairs: Sequence[Pair], torch: ModelView) -> Iterator[Ignored]:
-    """Yield the tensors of the module without a Keras variable, each with the reason."""
+    """Yield the tensors of the module that no Keras variable receives, as ignored in the plan, with the reason."""
     placed = {path for pair in pairs for mapping in pair.weights for path in mapping.torch}
     storages = {tensor.storage for tensor in torch.tensors() if tensor.path in placed and tensor.storage}
     for tensor in torch.tensors():

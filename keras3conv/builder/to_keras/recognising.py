@@ -16,7 +16,7 @@ _CASTS = ("to", "_to_copy", "type_as", "contiguous", "clone")
 
 @dataclass
 class _Uses:
-    """The calls of a graph, with the producer and the users of each value.
+    """The calls of a graph, with the call that computes each value and the number of its uses.
 
     Attributes:
         makers: The call that computes each value, by name.
@@ -27,13 +27,13 @@ class _Uses:
     count: Mapping[str, int]
 
     def maker(self, value: Any, *names: str) -> Node | None:
-        """Return the call that computes a value, if it is one of these operators and the value has no other use."""
+        """Return the call that computes a value, if its operator is one of `names` and nothing else uses the value."""
         node = self.source(value)
         single = node is not None and self.count.get(node.outputs[0].name, 0) == 1
         return node if node is not None and single and _name(node) in names else None
 
     def source(self, value: Any) -> Node | None:
-        """Return the call that computes a value, skipping calls that return their input unchanged."""
+        """Return the call that computes a value; calls that return their input unchanged are skipped."""
         node = self.makers.get(value.name) if isinstance(value, Ref) else None
         while node is not None and _passes_on(node, self.makers):
             value = node.arguments["self"]
@@ -41,7 +41,7 @@ class _Uses:
         return node
 
     def origin(self, value: Any) -> Any:
-        """Return the original value before calls that return their input unchanged."""
+        """Return the value that a chain of calls passes on unchanged as the given value."""
         while isinstance(value, Ref) and value.name in self.makers and _passes_on(self.makers[value.name], self.makers):
             value = self.makers[value.name].arguments["self"]
         return value
@@ -78,7 +78,7 @@ def _replaced(node: Node, name: str, arguments: Mapping[str, Any]) -> Node:
 
 
 def _silu(node: Node, uses: _Uses, graph: Graph) -> Node | None:
-    """Recognise `x * sigmoid(x)`."""
+    """Return a single call for the formula `x * sigmoid(x)` if `node` is its last call; else None."""
     if _name(node) != "mul":
         return None
     first, second = node.arguments.get("self"), node.arguments.get("other")
@@ -90,7 +90,10 @@ def _silu(node: Node, uses: _Uses, graph: Graph) -> Node | None:
 
 
 def _gelu(node: Node, uses: _Uses, graph: Graph) -> Node | None:
-    """Recognise `0.5 * x * (1 + erf(x / sqrt(2)))`, and its tanh approximation."""
+    """Return a single call for the formula of GELU, exact or with tanh, if `node` is its last call; else None.
+
+    The exact formula is `0.5 * x * (1 + erf(x / sqrt(2)))`.
+    """
     if _name(node) != "mul":
         return None
     first, second = node.arguments.get("self"), node.arguments.get("other")
@@ -109,7 +112,7 @@ def _gelu(node: Node, uses: _Uses, graph: Graph) -> Node | None:
 
 
 def _scaled(value: Any, factor: float, uses: _Uses) -> Any:
-    """Return x if the value is the product of x and the number `factor`; None if it is not."""
+    """Return x if a value is the product of x and the number `factor`; else None."""
     product = uses.maker(value, "mul")
     is_scaled = product is not None and _is_number(product.arguments.get("other"), factor)
     return uses.origin(product.arguments["self"]) if product is not None and is_scaled else None
@@ -148,7 +151,10 @@ def _is_tanh_argument(value: Any, given: Any, uses: _Uses) -> bool:
 
 
 def _rms_norm(node: Node, uses: _Uses, graph: Graph) -> Node | None:
-    """Recognise `weight * (x * rsqrt(mean(x ** 2, -1, keepdim=True) + epsilon))`."""
+    """Return a single call for the formula of an RMS normalization if `node` is its last call; else None.
+
+    The formula is `weight * (x * rsqrt(mean(x ** 2, -1, keepdim=True) + epsilon))`.
+    """
     if _name(node) != "mul":
         return None
     parameters = {parameter.tensor.name: parameter for parameter in graph.parameters}
@@ -166,7 +172,7 @@ def _rms_norm(node: Node, uses: _Uses, graph: Graph) -> Node | None:
 
 
 def _without_weight(scaled: Any, uses: _Uses) -> tuple[Ref, float] | None:
-    """Return the input and the epsilon of an RMS normalization; None if the value is not one."""
+    """Return the input and the epsilon of the RMS normalization that computes a value; None if none does."""
     product = uses.maker(scaled, "mul")
     if product is None:
         return None
@@ -196,7 +202,10 @@ def _is_over_last_axis(mean: Node) -> bool:
 
 
 def _normalized(node: Node, uses: _Uses, graph: Graph) -> Node | None:
-    """Recognise `x / max(norm(x, dim), epsilon)`, which is `functional.normalize`."""
+    """Return a single call for the formula `x / max(norm(x, dim), epsilon)` if `node` is its last call; else None.
+
+    The call is that of `functional.normalize`.
+    """
     given = node.arguments.get("self")
     if _name(node) != "div" or node.arguments.get("rounding_mode") is not None or not isinstance(given, Ref):
         return None
@@ -215,7 +224,10 @@ def _normalized(node: Node, uses: _Uses, graph: Graph) -> Node | None:
 
 
 def _bag_of_rows(node: Node, uses: _Uses, graph: Graph) -> Node | None:
-    """Recognise a bag of embeddings of indices with two axes, for which torch computes offsets of equal steps."""
+    """Return a single call for a bag of embeddings, if torch has computed its offsets from two-axis indices; else None.
+
+    The offsets are then equal steps, so that each row of indices is a bag.
+    """
     if _name(node) != "embedding_bag" or "has_rows" in node.arguments:
         return None
     offsets = uses.source(node.arguments["offsets"])
@@ -236,7 +248,7 @@ def _bag_of_rows(node: Node, uses: _Uses, graph: Graph) -> Node | None:
 
 
 def _before_flattening(value: Any, uses: _Uses, graph: Graph) -> Ref | None:
-    """Return the tensor with two axes that a reshape made one axis of; None if there is none."""
+    """Return the tensor with two axes that a reshape flattened to the given value; None if there is none."""
     node = uses.source(value)
     if node is None or _name(node) not in ("reshape", "view", "flatten", "_unsafe_view"):
         return None

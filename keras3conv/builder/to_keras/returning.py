@@ -7,10 +7,10 @@ from keras3conv.model.graph import Shape, Size
 
 
 def dependent(writer: Writer, value: Value, shape: Shape) -> Value:
-    """Return a value with the elements of a constant.
+    """Return a value with the elements of a constant, computed so that it depends on an input.
 
     Args:
-        writer: The lowering.
+        writer: The program under construction.
         value: The constant; it has one row if the rows of all samples are equal.
         shape: The shape of the result, whose first axis may be the batch.
     """

@@ -8,7 +8,7 @@ from keras3conv.builder.program.program import Order
 from keras3conv.model.graph import Shape, Size
 
 Groups = tuple[tuple[int, ...], ...]
-"""For each axis, the indices of its factors."""
+"""For each axis of a shape, the indices of the factors whose product is its size."""
 
 
 def plus(size: int | Size, number: int) -> int | Size:
@@ -17,7 +17,7 @@ def plus(size: int | Size, number: int) -> int | Size:
 
 
 def divided(size: int | Size, by: int | Size) -> int | Size | None:
-    """Return the quotient of two sizes; None if they do not divide evenly."""
+    """Return the quotient of two sizes, which may be dynamic; None if the first is not a multiple of the second."""
     if isinstance(size, int) and isinstance(by, int):
         return size // by if by and size % by == 0 else None
     (factor, symbols), (divisor, others) = _parts(size), _parts(by)
@@ -36,7 +36,12 @@ def _parts(size: int | Size) -> tuple[int, Counter[str]]:
 
 
 def common_factors(old: Shape, new: Shape) -> tuple[list[int | Size], Groups, Groups] | None:
-    """Return factors whose products are the sizes of both shapes, and their indices by axis; None if there are none."""
+    """Return a list of factors by which the sizes of both shapes can be written, as a reshape between them needs it.
+
+    Returns:
+        The factors, and for each axis of the old and of the new shape the indices of those whose product is its size;
+        None if there are no such factors.
+    """
     factors: list[int | Size] = []
     groups: tuple[list[list[int]], list[list[int]]] = [[] for _ in old], [[] for _ in new]
     rest = [*old], [*new]
@@ -95,7 +100,12 @@ def order_after_reshape(old: Shape, new: Shape, order: Order) -> Order | None:
 
 
 def moves_only_ones(sizes: Shape, moved: Sequence[int]) -> bool:
-    """Return whether a permutation moves only axes of size one, so that a reshape does the same."""
+    """Return whether a permutation moves only axes of size one, so that a reshape does the same.
+
+    Args:
+        sizes: The sizes before.
+        moved: The permutation.
+    """
     kept = [axis for axis in moved if sizes[axis] != 1]
     return kept == sorted(kept)
 

@@ -27,7 +27,7 @@ from keras3conv.rules.library import known_classes
 from keras3conv.transforms import Array
 
 _SIZES = {"batch": 2, "length": 9, "depth": 16, "height": 64, "width": 96}
-"""The values of dynamic sizes in the validation. The image sizes can be halved several times, as a U-Net needs."""
+"""The numbers that replace dynamic sizes in the validation; image sizes can be halved often, as a U-Net needs."""
 
 SEED = 20240229
 
@@ -45,6 +45,11 @@ class Built:
 
 def build(model: Any, channels: Channels, inputs: Any) -> Built:
     """Return the torch module for a live Keras model.
+
+    Args:
+        model: The model.
+        channels: Where the module takes the channels of images.
+        inputs: The inputs for the trace, of a model without an input specification; else None.
 
     Raises:
         UnsupportedLayerError: A layer or operation cannot be converted, or the model reads the values of a variable,
@@ -113,9 +118,9 @@ def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
 
 
 def _tied(graph: Graph) -> frozenset[str]:
-    """Return the paths of the layers whose variables operations outside of the layer use, too.
+    """Return the paths of the layers whose variables are also used by operations outside of the layer.
 
-    Such a layer is traced into, so that its own operations and the others use the same parameter.
+    Such a layer is traced into, so that its own operations and those outside of it use the same parameter.
     """
     leaves = {node.path for node in graph.nodes if not node.kind.startswith("keras.ops.")}
     paths = (parameter.path.split("/") for parameter in graph.parameters)
@@ -135,8 +140,8 @@ def _may_be_traced_into(node: Node) -> bool:
 def _require_no_hidden_use(model: Any, plan: Alignment, graph: Graph, program: Program) -> None:
     """Raise `UnsupportedLayerError` if a variable without a torch counterpart influences the Keras model's outputs.
 
-    If a `call` reads the values of a variable, the trace has a constant instead of the variable. A comparison of the
-    outputs cannot find that, because the outputs agree as long as the variable has its current values.
+    If a layer's `call` reads the values of a variable, the trace has a constant instead of the variable. A comparison
+    of the outputs cannot find that, because the outputs agree as long as the variable has its current values.
     """
     from keras3conv.frameworks.keras import influence as keras_influence
 
@@ -149,7 +154,7 @@ def _require_no_hidden_use(model: Any, plan: Alignment, graph: Graph, program: P
 
 
 def _value_reads(model: Any, graph: Graph, inputs: Any) -> tuple[Problem, ...]:
-    """Return a problem for each variable whose values the graph has as a constant, which training would not change."""
+    """Return a problem for each variable whose values are a constant of the graph: training would not change them."""
     from keras3conv.frameworks.keras import influence as keras_influence
     from keras3conv.frameworks.keras.tracing import graph as keras_graph
 
@@ -175,14 +180,24 @@ _HIDDEN = (
 
 
 def require_none(name: str, problems: tuple[Problem, ...]) -> None:
-    """Raise `UnsupportedLayerError` if there are problems; the message lists all of them."""
+    """Raise `UnsupportedLayerError` if there are problems; the message lists all of them.
+
+    Args:
+        name: The name of the model, for the message.
+        problems: The problems.
+    """
     if problems:
         headline = f"{count(len(problems), 'problem')} in {name} (keras): it cannot be converted to torch"
         raise UnsupportedLayerError(lay_out(headline, problems, limit=50))
 
 
 def proof_inputs(graph: Graph, program: Program) -> tuple[tuple[Array, ...], Any]:
-    """Return random inputs for the validation: the torch arguments, and the same inputs for the Keras model."""
+    """Return random inputs for the validation: those of the torch module, and the same inputs for the Keras model.
+
+    Args:
+        graph: The graph of the Keras model.
+        program: The torch program, which has the axis orders of its inputs.
+    """
     generator = np.random.default_rng(SEED)
     rows = [t.shape[0] for layer in graph.view.layers for t in layer.tensors if t.role == "embeddings"]
     arrays = {tensor.name: _random(tensor, generator, min(rows, default=2), graph.margin) for tensor in graph.inputs}

@@ -94,7 +94,7 @@ class _Lowering:
             self._note(Value(name=tensor.name, shape=tensor.shape, order=order, dtype=tensor.dtype))
 
     def by_rule(self, call: Call) -> None:
-        """Convert a layer with the rule for its class (see `keras3conv.rules`)."""
+        """Convert the layer of a call with the rule for the class of the layer (see `keras3conv.rules`)."""
         node = call.node
         is_operation = node.kind.startswith(("keras.ops.", "keras.activations."))
         if node.path not in self.layers or is_operation or not call.tensors:
@@ -116,9 +116,10 @@ class _Lowering:
         call.returns(parts[-1](given), order, flattened=given.flattened if is_pointwise_layer else ())
 
     def _padded(self, call: Call, layer: LayerView, given: Value) -> tuple[LayerView, Value]:
-        """Return the layer and its input; if the padding must be computed at run time, pad the input instead.
+        """Pad the input of a layer, if the padding must be computed at run time.
 
-        The layer then has padding="valid".
+        Returns:
+            The layer, then with padding="valid", and its padded input; without such a padding both are unchanged.
         """
         calls = (node for node in self.graph.nodes if node.path == call.node.path and node.inputs)
         shapes = {self._shapes.get(node.inputs[0]) for node in calls}
@@ -132,7 +133,7 @@ class _Lowering:
         return replace(layer, config={**(layer.config or {}), "padding": "valid"}), made
 
     def rule_module(self, call: Call, config: Mapping[str, Any], only: str) -> Submodule:
-        """Return the submodule to which the rule for its class converts a layer, with a changed configuration."""
+        """Return the submodule to which a rule converts the layer of a call; see `ProgramBuilder`."""
         node = call.node
         layer = replace(self.layers[node.path], config={**node.config, **config})
         choice = choose(layer, call.tensor, only)
@@ -143,14 +144,28 @@ class _Lowering:
         return Submodule(self._module(layer, choice.specs[0], 0, choice, call.tensor))
 
     def _parts(self, layer: LayerView, choice: Choice, given: Value) -> list["_Part"]:
-        """Return the callables of a layer in order: functions for torch layers without state, else submodules."""
+        """Return what is called in the place of a Keras layer: functions, and submodules for torch layers with state.
+
+        Args:
+            layer: The Keras layer.
+            choice: The torch layers, in the order in which they run.
+            given: The input of the first one.
+        """
         return [
             _as_function(spec) or Submodule(self._module(layer, spec, place, choice, given))
             for place, spec in enumerate(choice.specs)
         ]
 
     def _module(self, layer: LayerView, spec: LayerSpec, place: int, choice: Choice, given: Value) -> str:
-        """Add a submodule and return its name; if the layer was called before, return the existing submodule."""
+        """Add a submodule and return its name; if the Keras layer was called before, return the existing one.
+
+        Args:
+            layer: The Keras layer.
+            spec: The torch layer.
+            place: The index of the torch layer among those of the Keras layer.
+            choice: The torch layers of the Keras layer.
+            given: The input.
+        """
         key = layer.path, place
         if key in self._shared:
             return self._shared[key]
@@ -170,7 +185,7 @@ class _Lowering:
         return name
 
     def module(self, kind: str, config: Mapping[str, Any], path: str) -> Submodule:
-        """Add a submodule without weights from Keras."""
+        """Add a submodule whose weights, if any, do not come from Keras, and return it."""
         name = self._new_name(path)
         self.modules[name] = Module(name=name, spec=LayerSpec(kind=kind, config=dict(config)))
         return Submodule(name)
@@ -181,14 +196,18 @@ class _Lowering:
         return name
 
     def _written(self, path: str) -> str:
-        """Return the path of a layer or of a variable in it, with the names of the attributes in the model's code."""
+        """Return a path in which attribute names of the model's code replace the layer names of Keras.
+
+        Args:
+            path: The path of a layer, or of a variable in it.
+        """
         known = [start for start in self.graph.written if path == start or path.startswith((f"{start}/", f"{start}_"))]
         exact = [start for start in known if path == start or path[len(start)] == "/"] or known
         start = max(exact, key=len, default=None)
         return path if start is None else self.graph.written[start] + path[len(start) :]
 
     def permuted(self, value: Value, order: Order) -> Value:
-        """Return the value in another axis order; it is permuted once, where it is computed."""
+        """Return a value in the given axis order; it is permuted only once, directly after it is computed."""
         moved = tuple(value.order.index(axis) for axis in order)
         calls = self._calls if value.name in self.weights else self._shared_calls(value)
         key = value.name, moved, calls if value.name in self.weights else ()
@@ -206,13 +225,13 @@ class _Lowering:
         return tuple(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     def new(self, shape: Shape, order: Order, dtype: str) -> Value:
-        """Return a new value for an intermediate result, which is not the output of a node of the graph."""
+        """Return a new value for an intermediate result; the Keras graph has no tensor for it."""
         value = Value(name=f"t{len(self.made)}", shape=shape, order=order, dtype=dtype)
         self.made[value.name] = value
         return value
 
     def write(self, expression: Any, made: Sequence[Value], *, path: str, comment: str) -> None:
-        """Add a statement that assigns an expression to the values in `made`."""
+        """Add a statement that assigns an expression to the values in `made`; see `ProgramBuilder`."""
         named = transformed(expression, lambda node: Ref(node.name) if isinstance(node, Value) else node)
         outputs = tuple(value.name for value in made)
         made_by = self._written(path)
@@ -222,7 +241,7 @@ class _Lowering:
             self._note(value)
 
     def only_dense_uses(self, name: str) -> bool:
-        """Return True if a tensor is used only by Dense layers, directly or through pointwise operations."""
+        """Return True if the tensor `name` is used only by Dense layers, directly or through pointwise operations."""
         if any(ref.name == name for ref in refs(self.graph.outputs)):
             return False
         users = [node for node in self.graph.nodes if name in node.inputs]
@@ -345,13 +364,13 @@ _FUNCTIONS = {
     "torch.nn.Sigmoid": torch.sigmoid,
     "torch.nn.Tanh": torch.tanh,
 }
-"""Activation layers without arguments, which become a function call instead of a submodule."""
+"""Activation layers without arguments, with the function that is called in place of a submodule."""
 
 _Part = Callable[[Value], Operation]
 
 
 def _as_function(spec: LayerSpec) -> _Part | None:
-    """Return a function that computes the layer; None if the layer needs a submodule."""
+    """Return a function that makes the expression for a torch layer; None if the layer must be a submodule."""
     config = spec.config
     if spec.kind in _FUNCTIONS:
         return _FUNCTIONS[spec.kind]
@@ -368,7 +387,7 @@ def _as_function(spec: LayerSpec) -> _Part | None:
 
 
 def _short(kind: str) -> str:
-    """Return the name suffix of a secondary module, such as the padding of a convolution."""
+    """Return the suffix in the name of an additional module: "pad" for a padding before a convolution."""
     name = kind.rpartition(".")[2]
     return "pad" if "Pad" in name else identifier(name)
 

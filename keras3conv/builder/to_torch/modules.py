@@ -17,7 +17,7 @@ from keras3conv.rules.rule import LayerSpec, LayerSpecs, Rule
 
 _USABLE = ("torch.", OWN_LAYERS)
 _PER_PROCESS = frozenset({"torch.nn.SyncBatchNorm", "torch.nn.EmbeddingBag", "torch.nn.RReLU"})
-"""Torch classes to which no Keras layer is converted: they need several processes or other arguments, or are random."""
+"""Torch classes that no Keras layer becomes: they need several processes or other arguments, or are random."""
 
 POINTWISE = frozenset(
     {
@@ -69,7 +69,13 @@ def choose(layer: LayerView, given: Value, only: str = "") -> Choice:
 
 
 def _choices(layer: LayerView, given: Value, reasons: list[str]) -> Iterator[Choice]:
-    """Yield a choice for every rule that can convert the layer; append the reasons of other rules to `reasons`."""
+    """Yield the torch layers for a Keras layer by each rule that can convert it.
+
+    Args:
+        layer: The Keras layer.
+        given: Its first input.
+        reasons: Receives the reason of each rule that cannot convert the layer.
+    """
     inputs = (tuple(size if isinstance(size, int) else None for size in given.shape),)
     for rule in _candidates(layer.kinds, len(list_rules())):
         if not _fits_rank(rule.torch, given.rank):
@@ -88,7 +94,7 @@ def _choices(layer: LayerView, given: Value, reasons: list[str]) -> Iterator[Cho
 
 
 def _needs_a_size(specs: LayerSpecs) -> str:
-    """Return an error text if a layer needs its input size, for padding="same" with a stride; else an empty text."""
+    """Return an error text if padding="same" with a stride needs an input size that is unknown; else ""."""
     strided = any(spec.config.get("padding") == "same" and _stride(spec) != {1} for spec in specs)
     return 'with padding="same" and a stride needs the size of its input' if strided else ""
 
@@ -103,7 +109,10 @@ def _candidates(kinds: tuple[str, ...], known: int) -> tuple[Rule, ...]:
     """Return the rules that convert a Keras layer to one torch layer, or to two that run one after the other.
 
     Rules of this package must create a layer of torch or of this project; rules of the user may create any class.
-    `known` is the number of registered rules; it is an argument so that a new rule invalidates the cache.
+
+    Args:
+        kinds: The names of the layer's class and its base classes.
+        known: The number of registered rules; it is an argument so that a new rule invalidates the cache.
     """
     found = [rule for rule in (*lookup((), kinds), *lookup((), kinds, (2, 1))) if not rule.between]
     usable = (rule for rule in found if rule.torch.startswith(_USABLE) or is_users_own(rule))
@@ -119,13 +128,20 @@ def is_pointwise(node: Node) -> bool:
 
 
 def _fits_rank(kind: str, rank: int) -> bool:
-    """Return True if a torch class accepts this number of axes, by the "1d", "2d" or "3d" in its name."""
+    """Return True if a torch class accepts an input with `rank` axes, by the "1d", "2d" or "3d" in its name."""
     ranks = {"1d": (3, 2) if "BatchNorm" in kind else (3,), "2d": (4,), "3d": (5,)}
     return rank in ranks.get(kind[-2:], (rank,))
 
 
 def _needed_order(rule: Rule, specs: LayerSpecs, layer: LayerView, rank: int) -> Order | None:
-    """Return the axis order of the input that the torch layers need; None for pointwise layers."""
+    """Return the axis order in which torch layers need their input; None for pointwise layers, which need none.
+
+    Args:
+        rule: The rule that created the torch layers.
+        specs: The torch layers.
+        layer: The Keras layer.
+        rank: The number of axes of the input.
+    """
     if all(spec.kind in POINTWISE for spec in specs):
         return None
     config = layer.config or {}

@@ -38,8 +38,8 @@ class RunTimePadding:
 def padding_at_run_time(layer: LayerView, given: Value, *, differs: bool) -> RunTimePadding | None:
     """Return the padding that must be computed at run time; None if the layer needs none.
 
-    The layer itself is then converted without padding. Average pooling has no run-time padding, because Keras does not
-    count padding in the average. Neither has a dilation with a stride, which Keras does not support.
+    With such a padding, the layer itself is converted without padding. Average pooling never has one, because Keras
+    does not count padding in the average. Neither has a dilation with a stride, which Keras does not support.
 
     Args:
         layer: The Keras layer.
@@ -60,14 +60,14 @@ def padding_at_run_time(layer: LayerView, given: Value, *, differs: bool) -> Run
 
 
 def _window(config: Any, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the window size and the stride, with a number for each spatial axis."""
+    """Return the window size and the stride of a layer, with a number for each of `rank` spatial axes."""
     window = _ints(config.get("kernel_size", config.get("pool_size")), rank)
     stride = config.get("strides")
     return window, window if stride is None else _ints(stride, rank)
 
 
 def _ints(value: Any, rank: int) -> tuple[int, ...]:
-    """Return a number for each axis, from a number or a list; a single number holds for all axes."""
+    """Return an argument as one number for each of `rank` axes; a single number holds for all of them."""
     numbers = tuple_of(value, rank)
     return numbers * rank if len(numbers) == 1 < rank else numbers
 

@@ -51,7 +51,16 @@ def _by_keras_layer(program: Program) -> dict[str, list[Module]]:
 
 
 def _flattening(torch: LayerView, keras: LayerView, module: Module) -> tuple[LayerView, LayerView]:
-    """Return the two layers with `run.flattened` set to the shape before the flatten, in each framework's order."""
+    """Return the views of two paired layers with the shape that their input had before it was flattened.
+
+    Args:
+        torch: The torch layer.
+        keras: The Keras layer.
+        module: The torch layer in the program, which has this shape.
+
+    Returns:
+        Both views with `run.flattened`, in the axis order of torch and of Keras.
+    """
     first = module.flattened or None
     second = (*first[1:], first[0]) if first else None
     torch_run = replace(torch.run, flattened=first, calls=(0,))

@@ -1,4 +1,4 @@
-"""Check the tasks of a sweep before any runs: whether every file can be read and every factory imported."""
+"""Check all tasks of a sweep before the first one runs: whether files can be read and factories imported."""
 
 import json
 import os
@@ -22,12 +22,15 @@ _SIDE_OF_KEY = {"torch_weights": "torch", "keras_weights": "keras"}
 
 
 def faults_of_files(placed: Sequence[LocatedTask]) -> list[Fault]:
-    """Return a fault for every file of the tasks that does not exist or whose header cannot be read."""
+    """Return a fault (an error in the definition of a task) for every file that does not exist or cannot be read.
+
+    Of the files of models only the header is read.
+    """
     return [fault for one in placed for fault in _of_files(one)]
 
 
 def faults_of_factories(placed: Sequence[LocatedTask]) -> list[Fault]:
-    """Return a fault for every factory (a function that makes a model) of the tasks that cannot be imported."""
+    """Return a fault (an error in the definition of a task) for every factory that cannot be imported."""
     faults: list[Fault] = []
     factories: dict[tuple[str, str], list[tuple[LocatedTask, str]]] = {}
     for one in placed:
@@ -50,10 +53,10 @@ def faults_of_factories(placed: Sequence[LocatedTask]) -> list[Fault]:
 def import_factories(factories: Sequence[tuple[str, str]], backend: str) -> dict[tuple[str, str], str]:
     """Import factories in other processes, without calling them; return the error of each, empty for none.
 
-    A process imports one after another. If it ends at one of them, the others are imported by another process.
+    A process imports one factory after another. If it ends at one of them, a new process imports the others.
 
     Args:
-        factories: The folder from which a factory is imported, and the factory.
+        factories: For each factory, the folder from which it is imported, and its name.
         backend: The backend of Keras.
     """
     answers: dict[tuple[str, str], str] = {}
@@ -68,7 +71,16 @@ def import_factories(factories: Sequence[tuple[str, str]], backend: str) -> dict
 
 
 def _import_in_process(folder: str, arguments: Sequence[str], backend: str) -> tuple[list[str], str]:
-    """Return the error of each factory (or "") up to the first that ends the process, and the reason of this end."""
+    """Import factories in one process, which may end at one of them.
+
+    Args:
+        folder: The folder from which they are imported.
+        arguments: The factories.
+        backend: The backend of Keras; empty for its default.
+
+    Returns:
+        The error of each factory that was imported before the process ended, empty for none, and why the process ended.
+    """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TF_CPP_MIN_LOG_LEVEL": "3"}
     if backend:
         environment["KERAS_BACKEND"] = backend
@@ -93,7 +105,7 @@ def _import_in_process(folder: str, arguments: Sequence[str], backend: str) -> t
 
 
 def _of_files(one: LocatedTask) -> Iterator[Fault]:
-    """Yield the faults of the files that a task reads and writes."""
+    """Yield the faults (errors in the definition) of the files that a task reads and writes."""
     task = one.task
     for key in DATA_FILES:
         path = getattr(task, key)
@@ -126,7 +138,13 @@ def _names_a_file(one: LocatedTask, argument: str) -> bool:
 
 @cache
 def _unreadable(path: str, key: str, entry: str) -> str:
-    """Return why a file of a model cannot be read; only its header is read."""
+    """Return the reason why a file of a model cannot be read, empty if it can; only its header is read.
+
+    Args:
+        path: The file.
+        key: The key of the task that names it; it tells which framework the file must be of.
+        entry: The name of the state dict, if a torch checkpoint holds several.
+    """
     file = Path(path)
     if not file.exists():
         return f"{path} does not exist"

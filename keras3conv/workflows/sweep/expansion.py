@@ -1,4 +1,4 @@
-"""Expand a table of a sweep file to tasks, by its globs, lists of files and matrix."""
+"""Expand a table of a sweep file, which may have globs, lists of files and a matrix, to one or more tasks."""
 
 import itertools
 import re
@@ -15,12 +15,12 @@ _FORBIDDEN_IN_NAMES = re.compile(r"[^A-Za-z0-9._+=-]+")
 _NUMBERS = re.compile(r"(\d+)")
 
 Problems = list[tuple[str, str]]
-"""The invalid keys, each with the reason."""
+"""The keys of a table that are invalid, each with the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expanded:
-    """The values of one task, and its name."""
+    """One task of those that a table gives: its name, and its values by key."""
 
     name: str
     values: Mapping[str, Any]
@@ -28,20 +28,20 @@ class Expanded:
 
 @dataclass(frozen=True, kw_only=True)
 class _Axis:
-    """A key of a task table with several values, each of which makes a task of its own."""
+    """A key of a task table with several values: there is a task for each of them."""
 
     key: str
     values: Sequence[Any]
 
 
 def expand(table: Mapping[str, Any], folder: Path) -> tuple[list[Expanded], Problems]:
-    """Return a task for every combination of the values of the axes of a table.
+    """Return a task for every combination of the values of a table's axes, and the invalid keys of the table.
 
     An axis is a key of `matrix`, or one of the models and weights that is a list or a glob. The texts of a task can
     name the value of an axis: "{backend}", and "{stem}" for the name of the file without its suffix.
 
     Args:
-        table: The values of a task, as they were read.
+        table: The table, as it was read.
         folder: The folder from which globs start.
     """
     problems: Problems = []
@@ -92,7 +92,14 @@ def _axis(key: str, value: Any, folder: Path, problems: Problems) -> _Axis:
 
 
 def _files(key: str, value: Any, folder: Path, problems: Problems) -> _Axis:
-    """Return the axis of a list of files and globs; a pattern that matches nothing is a problem."""
+    """Return the axis for a key whose value is a list of files and globs.
+
+    Args:
+        key: The key.
+        value: The list, or a single glob.
+        folder: The folder from which globs start.
+        problems: Receives a problem if a glob matches nothing, or the list is invalid.
+    """
     found: list[str] = []
     for pattern in [value] if isinstance(value, str) else value:
         if not isinstance(pattern, str):
@@ -110,7 +117,7 @@ def _files(key: str, value: Any, folder: Path, problems: Problems) -> _Axis:
 
 
 def _matches(pattern: str, folder: Path) -> list[str]:
-    """Return the paths that match a pattern, in the order of the numbers in their names."""
+    """Return the paths that match a glob; numbers in their names are ordered as numbers."""
     if Path(pattern).is_absolute():
         start = Path(Path(pattern).anchor)
         found = [str(path) for path in start.glob(str(Path(pattern).relative_to(start)))]
@@ -142,7 +149,7 @@ def _labels(axes: Sequence[_Axis], words: Mapping[str, str]) -> list[str]:
 
 
 def _label(key: str, value: Any) -> str:
-    """Return a value of an axis as a part of a name."""
+    """Return the text that a value of an axis adds to the name of its task."""
     if key in EXPANDABLE:
         return stem(str(value))
     if isinstance(value, list | tuple):
@@ -151,7 +158,12 @@ def _label(key: str, value: Any) -> str:
 
 
 def _filled(value: Any, words: Mapping[str, str]) -> Any:
-    """Return a value with the axis names in braces replaced by their values for a task; other braces stay."""
+    """Return a value of a task with the names of axes in braces, such as "{backend}", replaced by texts.
+
+    Args:
+        value: The value, in which texts may be nested in lists and dicts.
+        words: The text for each name; other braces stay.
+    """
     if isinstance(value, str):
         for word, text in words.items():
             value = value.replace(f"{{{word}}}", text)

@@ -17,14 +17,14 @@ _BLOCK = 1 << 20
 
 
 def fingerprint(task: Task, known: Mapping[str, tuple[int, int, str]]) -> tuple[str, Digests]:
-    """Return the fingerprint of a task, and the files that it covers.
+    """Return the fingerprint of a task, and the digests of the files that it covers.
 
     It covers the options, the content of every file that the task names, and the versions of the packages. It does
     not cover the limits, nor the folder in which the task runs.
 
     Args:
         task: The task; its files exist.
-        known: Files whose digests are known; a file of the same size and time is not read again.
+        known: Files whose digests are known; a file with the same size and time of change is not read again.
     """
     digests = {str(path): _digest(path, known) for path in _files(task)}
     options = {key: value for key, value in task.to_json().items() if key not in (*LIMITS, "folder")}
@@ -33,10 +33,15 @@ def fingerprint(task: Task, known: Mapping[str, tuple[int, int, str]]) -> tuple[
 
 
 def is_done(row: Row, task: Task, expected: str) -> bool:
-    """Return whether the row of an earlier run is still the valid result of a task.
+    """Return whether the result of an earlier run is still valid, so that a task need not run again.
 
-    A task that was stopped by a limit is not done if it has a higher limit now. A task is not done if a file of code
-    that it imported has changed.
+    It is not valid if a limit stopped the task and the limit is higher now, or if a file of code that the task imported
+    has changed.
+
+    Args:
+        row: The result.
+        task: The task as it is now.
+        expected: Its fingerprint now.
     """
     if row.fingerprint != expected or row.status in ("lost", "not run"):
         return False

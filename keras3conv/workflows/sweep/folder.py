@@ -25,7 +25,7 @@ class Results:
     path: Path
 
     def rows(self) -> tuple[Row, ...]:
-        """Return the rows of earlier runs; delete an incomplete last line, left by a killed process, from the file."""
+        """Return the results of earlier runs; an incomplete last line, left by a killed process, is deleted."""
         file = self.path / ROWS
         if not file.exists():
             return ()
@@ -36,14 +36,18 @@ class Results:
         return read_rows(complete.decode().splitlines(), str(file))
 
     def begin(self, name: str) -> Path:
-        """Create and return an empty folder for the files of a task that will run; delete an earlier one."""
+        """Return a new empty folder for the files of the task `name`; what an earlier run left in it is deleted."""
         folder = self.path / "tasks" / f".{name}.part"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
 
     def keep(self, row: Row) -> Row:
-        """Move the files of a finished task to their final folder, append its row to the file, and return the row."""
+        """Keep a finished task: move its files to their final folder, and append its row (the result) to a file.
+
+        Returns:
+            The row with the paths that the files have now.
+        """
         part, kept = self.path / "tasks" / f".{row.name}.part", self.path / "tasks" / row.name
         shutil.rmtree(kept, ignore_errors=True)
         part.rename(kept)
@@ -60,7 +64,7 @@ class Results:
         return row
 
     def write_tables(self, overview: Overview) -> None:
-        """Write the overview as Markdown and HTML."""
+        """Write the overview of the sweep into the folder, as Markdown and HTML."""
         from keras3conv.report.html import write_overview as to_html
         from keras3conv.report.overview_text import to_markdown
 
@@ -68,7 +72,13 @@ class Results:
         _write(self.path / "results.md", to_markdown(overview))
 
     def finish(self, rows: Sequence[Row]) -> None:
-        """Rewrite the file with one row for each task, in order; rows of tasks that were removed go to another file."""
+        """Rewrite the file of results with one row for each task, in order.
+
+        Results of other tasks, which the sweep no longer has, move to another file.
+
+        Args:
+            rows: The results of all tasks.
+        """
         names = {row.name for row in rows}
         former = [row for row in self.rows() if row.name not in names]
         if former:
@@ -110,7 +120,7 @@ def opened(path: Path, name: str, origin: Path | None) -> Iterator[Results]:
 
 
 def read_results(path: Path) -> tuple[Row, ...]:
-    """Return the rows in a folder of results.
+    """Return the rows (results of tasks) in the results folder of a sweep.
 
     Raises:
         InputError: There are none, or they cannot be read.
@@ -140,7 +150,12 @@ def _require_own(path: Path, identity: dict[str, object]) -> None:
 
 
 def _lock(descriptor: int, path: Path) -> None:
-    """Lock the folder until the file is closed or the process ends; Windows has no such lock."""
+    """Lock a results folder until its lock file is closed or the process ends; Windows has no such lock.
+
+    Args:
+        descriptor: The open lock file.
+        path: The folder, for the message if another process has the lock.
+    """
     if sys.platform != "win32":
         import fcntl
 

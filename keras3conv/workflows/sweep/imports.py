@@ -1,6 +1,6 @@
-"""Import factories in a separate process, without calling them: `python -m ... FACTORY FACTORY`.
+"""Import factories, without calling them, as a program of its own: `python -m ... FACTORY FACTORY`.
 
-One line of JSON is printed for each: a string with the error, empty if there is none.
+It prints one line of JSON for each factory: a string with the error, empty if there is none.
 """
 
 import json
@@ -14,7 +14,7 @@ from keras3conv.workflows.factories import factory_of, find_factory
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print one line of JSON for every factory; discard the output of the imported modules."""
+    """Import factories, and print the error of each as a line of JSON; what the imported modules print is discarded."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())

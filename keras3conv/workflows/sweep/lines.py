@@ -4,7 +4,10 @@ import re
 from collections.abc import Iterator, Mapping
 
 Place = tuple[str | int, ...]
-"""The keys that lead to a value, with the index of each array of tables: ("task", 0, "backend")."""
+"""The position of a value in a TOML file: the keys that lead to it, and for an array of tables the index of the table.
+
+An example is ("task", 0, "backend").
+"""
 
 _HEADER = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?")
 _KEY = re.compile(r"\s*((?:[\w-]+|\"[^\"]*\"|'[^']*')(?:\s*\.\s*(?:[\w-]+|\"[^\"]*\"|'[^']*'))*)\s*=(.*)", re.DOTALL)
@@ -29,14 +32,20 @@ def key_lines(text: str) -> Mapping[Place, int]:
 
 
 def line_of(lines: Mapping[Place, int], place: Place) -> int:
-    """Return the line number of a key in the TOML file; if the key is missing, that of the table it belongs to."""
+    """Return the line number of a key in the TOML file; if the file lacks the key, that of the table it belongs to."""
     while place and place not in lines:
         place = place[:-1]
     return lines.get(place, 1)
 
 
 def _table(parts: Place, counted: dict[Place, int], *, starts_another: bool) -> Place:
-    """Return the keys of a table; an array of tables is followed by the index of its last table."""
+    """Return the position of a table in the TOML file, with an index after each key that is an array of tables.
+
+    Args:
+        parts: The keys in the header of the table.
+        counted: For each array of tables, the index of its last table; changed in place.
+        starts_another: Whether the header, in double brackets, starts another table of an array.
+    """
     place: Place = ()
     for position, part in enumerate(parts):
         place = (*place, part)
@@ -52,7 +61,7 @@ def _parts(dotted: str) -> Place:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Yield every statement with the number of its first line; a multi-line value is part of its statement."""
+    """Yield every statement of a TOML text with the number of its first line; a statement may have several lines."""
     begin, depth, number = 0, 0, 1
     strings = {found.start(): found for found in _TOKEN.finditer(text)}
     position = 0

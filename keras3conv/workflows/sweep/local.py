@@ -30,7 +30,7 @@ def free_memory() -> int:
 
 
 def default_jobs() -> int:
-    """Return the default number of parallel processes."""
+    """Return the default for the number of processes at a time, which the processors and the memory allow."""
     return max(1, min(processors(), free_memory() // MEMORY_OF_A_TASK))
 
 
@@ -44,7 +44,12 @@ class _Resources:
 
     @contextmanager
     def taken(self, cpus: int, memory: int) -> Iterator[None]:
-        """Wait until so many processors and so much memory (at most all) are available; reserve them in the block."""
+        """Reserve processors and memory during the with statement; wait until they are available.
+
+        Args:
+            cpus: The number of processors; if the machine has fewer, all of them.
+            memory: The bytes of memory; if the machine has less, all of it.
+        """
         cpus, memory = min(cpus, self._all[0]), min(memory, self._all[1])
         with self._changed:
             self._changed.wait_for(lambda: self._cpus >= cpus and self._memory >= memory)
@@ -58,7 +63,7 @@ class _Resources:
 
 
 def run_locally(tasks: Sequence[tuple[Task, Path]], jobs: int) -> Generator[Row, None, None]:
-    """Run tasks and yield the row of each finished task. Closing the iterator kills the running processes.
+    """Run tasks and yield the row (the result) of each finished task. Closing the iterator kills the running processes.
 
     Args:
         tasks: The tasks, each with an empty folder for its files.

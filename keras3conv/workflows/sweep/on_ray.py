@@ -14,11 +14,11 @@ from keras3conv.workflows.sweep.process import run_task
 from keras3conv.workflows.sweep.task import Task
 
 Files = Mapping[str, bytes]
-"""The files of a task by their path in its folder."""
+"""The contents of the files of a task, by their paths in the folder of the task."""
 
 
 def run_on_ray(tasks: Sequence[tuple[Task, Path]], address: str) -> Generator[Row, None, None]:
-    """Run tasks on Ray and yield the row of each finished task. Closing the iterator cancels the others.
+    """Run tasks on Ray and yield the row (the result) of each finished task. Closing the iterator cancels the others.
 
     A task is a Ray task, in a worker that ends with it. The worker starts the process of the model, so that limits and
     crashes are handled as in a local run. Ray sees a failure only if a worker or a machine is lost, and only then
@@ -50,7 +50,7 @@ def run_on_ray(tasks: Sequence[tuple[Task, Path]], address: str) -> Generator[Ro
 
 
 def run_with_files(task: Task) -> tuple[Row, Files]:
-    """Run a task on a machine of the cluster, and return its row and its files."""
+    """Run a task on a machine of the cluster, in a temporary folder; return its row (the result) and its files."""
     with tempfile.TemporaryDirectory(prefix="keras3conv-") as folder:
         out = Path(folder)
         row = run_task(task, out, memory_limit=free_memory() // processors() * task.cpus)
@@ -59,7 +59,16 @@ def run_with_files(task: Task) -> tuple[Row, Files]:
 
 
 def _received(ray: Any, reference: Any, task: Task, out: Path) -> Row:
-    """Return the row of a finished task and write its files; also return a row if the worker is lost permanently."""
+    """Return the row (the result) of a finished task, and write the files of the task.
+
+    If the worker of the task was lost again and again, the row says so.
+
+    Args:
+        ray: The module of Ray.
+        reference: The reference to the result in Ray.
+        task: The task.
+        out: The folder for the files.
+    """
     try:
         row, files = ray.get(reference)
     except (ray.exceptions.RayError, OSError) as error:
@@ -81,7 +90,7 @@ def _resources(task: Task) -> dict[str, Any]:
 
 
 def _require_room(ray: Any, tasks: Sequence[Task]) -> None:
-    """Raise `InputError` for tasks that need more than any machine has: Ray would wait for such a machine for ever."""
+    """Raise `InputError` if a task needs more than any machine of the cluster has: Ray would wait for one for ever."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
     for task in tasks:

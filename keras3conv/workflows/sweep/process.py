@@ -1,4 +1,4 @@
-"""Run a task in a separate process with limits of time and memory, and return its row however the process ends."""
+"""Run a task in a separate process with limits of time and memory; it has a result however the process ends."""
 
 import json
 import os
@@ -26,7 +26,7 @@ _NOISE = ("WARNING: All log messages before absl", "I0000 ", "W0000 ", "E0000 ")
 
 @dataclass(frozen=True, kw_only=True)
 class _End:
-    """The end of a process: its exit status, or the limit for which it was killed."""
+    """The end of a process: its exit status, its time and memory, and the limit for which it was killed, if one was."""
 
     code: int
     seconds: float
@@ -35,11 +35,11 @@ class _End:
 
 
 class Stopped(Exception):
-    """The sweep was interrupted; the process was killed, and there is no row."""
+    """Raised if the sweep was interrupted: the process was killed, and the task has no result."""
 
 
 def run_task(task: Task, out: Path, *, memory_limit: int, is_stopped: Callable[[], bool] = lambda: False) -> Row:
-    """Run a task in a new process and return its row.
+    """Run a task in a new process and return its row in the table of results.
 
     Args:
         task: The task.
@@ -90,7 +90,13 @@ def _with_result(row: Row, result: Mapping[str, Any], out: Path) -> Row:
 
 
 def _reason(end: _End, task: Task, limit: int) -> tuple[RowStatus, str]:
-    """Return the status and the outcome of a task whose process ended without a result."""
+    """Return the status and the outcome, for the table of results, of a task whose process ended without a result.
+
+    Args:
+        end: The end of the process.
+        task: The task.
+        limit: The memory limit in bytes.
+    """
     if end.killed_for == "time":
         return "timed out", f"the task did not finish within its time limit of {task.time_limit:g} seconds"
     if end.killed_for == "memory":
@@ -110,7 +116,17 @@ def megabytes(size: int) -> str:
 
 
 def _supervise(task: Task, out: Path, limit: int, is_stopped: Callable[[], bool]) -> _End:
-    """Start the process, and kill it with all its children when it exceeds a limit."""
+    """Run the process of a task until it ends, or kill it with all its children when it exceeds a limit.
+
+    Args:
+        task: The task.
+        out: The folder with `task.json`, in which the process writes.
+        limit: The memory limit in bytes; 0 for none.
+        is_stopped: Returns whether the sweep was interrupted.
+
+    Raises:
+        Stopped: The sweep was interrupted.
+    """
     command = [sys.executable, "-m", "keras3conv.workflows.sweep.worker", str(out.resolve()), str(os.getpid())]
     began, peak = time.monotonic(), 0
     with (out / "log.txt").open("wb") as log:
@@ -151,14 +167,14 @@ def _environment(task: Task) -> dict[str, str]:
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:
-    """Kill all processes in the session of a process, also children that outlived it."""
+    """Kill all processes in the session of a process, also children that have outlived it."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def _family(pid: int) -> Iterator[int]:
-    """Yield a process and its children, as Linux lists them; on other systems only the process."""
+    """Yield the identifiers of a process and its children, as Linux lists them; on other systems only the process."""
     yield pid
     with suppress(OSError):
         for thread in Path(f"/proc/{pid}/task").iterdir():

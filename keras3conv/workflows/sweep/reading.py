@@ -1,4 +1,4 @@
-"""Read the tasks of a sweep from a TOML file or from Python dicts, and collect all their faults."""
+"""Read the tasks of a sweep from a TOML file or from Python dicts, and collect all errors in them (`Fault`)."""
 
 import difflib
 import os
@@ -17,7 +17,7 @@ from keras3conv.workflows.sweep.lines import Place, key_lines, line_of
 from keras3conv.workflows.sweep.task import KEYS, Task, read_value
 
 NAME = re.compile(r"[A-Za-z0-9_+=][A-Za-z0-9._+=-]*")
-"""The form of the name of a task, which is also the name of a folder."""
+"""The pattern of a task's name, which must also be the name of a folder."""
 
 _SETTINGS = ("name", "jobs")
 _TABLES = ("sweep", "defaults", "task")
@@ -25,7 +25,11 @@ _TABLES = ("sweep", "defaults", "task")
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Fault:
-    """An error in the definition of the tasks: its line (or the index of the task), and a sentence."""
+    """An error in the definition of the tasks.
+
+    `line` is its line in the sweep file, or the index of the task, `where` the same in words, `fact` a sentence about
+    it.
+    """
 
     line: int
     where: str
@@ -49,7 +53,12 @@ class LocatedTask:
     lines: Mapping[str, int]
 
     def fault(self, key: str, fact: str) -> Fault:
-        """Return a fault of this task at one of its keys."""
+        """Return a fault of this task, at the line of one of its keys.
+
+        Args:
+            key: The key.
+            fact: What is wrong, in a sentence.
+        """
         line = self.lines.get(key, self.line)
         where = f"line {line}" if self.lines else self.where
         return Fault(line=line, where=where, fact=f"{self.task.name}: {fact}")
@@ -74,7 +83,7 @@ class Sweep:
     jobs: int = 0
 
     def require(self, faults: Iterable[Fault] = ()) -> None:
-        """Raise `InputError` with the faults found while reading and these faults, if there are any."""
+        """Raise `InputError` if there are faults: those found while reading, or further ones in `faults`."""
         found = sorted({*self.faults, *faults})
         if not found:
             return
@@ -85,7 +94,7 @@ class Sweep:
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """The source of the values: the folder for relative paths and, for a file, the lines of the keys."""
+    """Where a sweep was read from: the folder from which its paths start and, for a file, the line of each key."""
 
     folder: Path
     lines: Mapping[Place, int] | None
@@ -148,7 +157,7 @@ def read_tasks(tasks: Sequence[Mapping[str, Any]], name: str) -> Sweep:
 
 
 def _settings(table: Any, source: _Source) -> tuple[dict[str, Any], list[Fault]]:
-    """Return the settings of the table [sweep], and their faults."""
+    """Return the settings of the table [sweep] in a sweep file, and the faults of those that are invalid."""
     if not isinstance(table, dict):
         return {}, [source.fault("sweep must be a table, [sweep]", "sweep")]
     faults = [source.fault(_unknown(key, _SETTINGS), "sweep", key) for key in table if key not in _SETTINGS]
@@ -166,7 +175,13 @@ def _settings(table: Any, source: _Source) -> tuple[dict[str, Any], list[Fault]]
 def _tasks(
     tables: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any], source: _Source
 ) -> tuple[tuple[LocatedTask, ...], list[Fault]]:
-    """Return the tasks of the tables, expanded, and their faults."""
+    """Return the tasks that task tables give, and the faults of the tables.
+
+    Args:
+        tables: The tables.
+        defaults: The values of keys that a table does not have.
+        source: Where the tables were read from.
+    """
     faults = [*_unknown_keys(defaults, source, "defaults")]
     base, more = _values({key: value for key, value in defaults.items() if key in KEYS}, source, "defaults")
     faults += more
@@ -198,7 +213,13 @@ def _task(one: Expanded, source: _Source, place: Place) -> tuple[LocatedTask | N
 
 
 def _values(table: Mapping[str, Any], source: _Source, *place: str | int) -> tuple[dict[str, Any], list[Fault]]:
-    """Return the valid values of a table, converted to their types, and the faults of the others."""
+    """Return the valid values of a task table, converted to the types of `Task`, and the faults of the other values.
+
+    Args:
+        table: The table.
+        source: Where the table was read from.
+        place: The keys that lead to the table.
+    """
     values, faults = {}, []
     for key, value in table.items():
         try:
@@ -225,7 +246,7 @@ def _unknown(key: str, known: Sequence[str]) -> str:
 
 
 def _contradictions(task: Task) -> Iterator[tuple[str, str]]:
-    """Yield the keys of a task that contradict each other, each with the reason."""
+    """Yield each key of a task that contradicts another one, with the reason."""
     asks = partial(_asks, task)
     if task.model and (task.torch or task.keras):
         yield (

@@ -19,7 +19,7 @@ from keras3conv.workflows.sweep.reading import LocatedTask, Sweep, read_file, re
 from keras3conv.workflows.sweep.task import Task
 
 Progress = Callable[[Row, int, int], None]
-"""A function that is called after every task with its row, the number of finished tasks, and the number of tasks."""
+"""A function to call after every task, with its row (the result), and the numbers of finished and of all tasks."""
 
 _TABLE_SECONDS = 10.0
 """The interval in seconds at which the tables are rewritten while tasks run."""
@@ -27,7 +27,7 @@ _TABLE_SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class _Todo:
-    """The rows of tasks with a valid earlier result, and the tasks to run."""
+    """The rows (results) of the tasks that have a valid result from an earlier run, and the tasks that must run."""
 
     done: Mapping[str, Row]
     run: tuple[LocatedTask, ...]
@@ -103,7 +103,13 @@ class _Where:
 
 
 def _sorted_out(read: Sweep, rows: Sequence[Row], *, retry: bool) -> _Todo:
-    """Separate the tasks with a valid earlier result from the tasks to run."""
+    """Separate the tasks that have a valid result from an earlier run from those that must run.
+
+    Args:
+        read: The sweep.
+        rows: The rows of earlier runs.
+        retry: Whether tasks that did not pass must run again.
+    """
     by_name = {row.name: row for row in rows}
     known = {path: facts for row in rows for path, facts in row.digests.items()}
     prints = {}

@@ -18,13 +18,13 @@ PROOFS = ("structure", "roundtrip", "hyperparameters", "float64", "activations",
 """The names of the proofs that `proofs` can ask for, without those that need another option."""
 
 OPTIONAL_PROOFS = ("expected", "backends", "onnx", "accuracy")
-"""The proofs that run only with `expected`, `backends`, `onnx` or `labels`."""
+"""The proofs that run only if the task has the key `expected`, `backends`, `onnx` or `labels`."""
 
 TIME_LIMIT = 3600.0
 """The time limit of a task in seconds, if none is given."""
 
 LIMITS = ("time_limit", "memory_limit", "cpus", "gpus")
-"""The options that cannot change a result, but can prevent one."""
+"""The keys that cannot change the result of a task, but can prevent that there is one."""
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) *(KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)?")
 _UNITS = {
@@ -117,7 +117,10 @@ class Task:
         return self.model or f"{self.torch} <-> {self.keras}"
 
     def located(self, argument: str) -> str:
-        """Resolve a path, or the file of a factory, relative to the folder of the task; keep a module name."""
+        """Return a path, or the argument of a factory, as seen from outside the folder of the task.
+
+        A factory in a module has no path, and is unchanged.
+        """
         path, colon, name = argument.rpartition(":")
         if colon and path.endswith(".py"):
             return f"{Path(self.folder) / path}:{name}"
@@ -130,19 +133,19 @@ class Task:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "Task":
-        """Return the task in JSON data that `to_json` made."""
+        """Return the task from JSON data that `to_json` made."""
         values: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in data.items()}
         return Task(**values)
 
 
 KEYS = tuple(one.name for one in fields(Task) if one.name != "folder")
-"""The keys of a task in a sweep file, without `matrix`."""
+"""The keys that a task can have in a sweep file, besides `matrix`."""
 
 MODELS = ("model", "torch", "keras")
 WEIGHTS = ("torch_weights", "keras_weights")
 DATA_FILES = ("plan", "inputs", "keras_inputs", "labels", "class_names", "expected")
 EXPANDABLE = (*MODELS, *WEIGHTS)
-"""The keys whose value may be a list or a glob: the task is repeated for each of the files."""
+"""The keys whose value may be a list or a glob of files: there is then a task for each of the files."""
 
 _TEXTS = ("name", *MODELS, *WEIGHTS, *DATA_FILES, "entry", "channels", "backend", "dtype")
 _TEXT_LISTS = ("do", "write", "proofs", "backends")
@@ -159,7 +162,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 
 
 def read_value(key: str, value: Any) -> Any:
-    """Return the value of a key in the type that `Task` has.
+    """Return a value of a sweep file, converted to the type that `Task` has for the key.
 
     Raises:
         ValueError: The value has another type, or is not among the choices; the text says what is needed.

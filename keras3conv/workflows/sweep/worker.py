@@ -25,12 +25,12 @@ from keras3conv.workflows.sweep.task import STEPS, Task
 RESULT = "result.json"
 
 _DIE_WITH_PARENT = 1
-"""PR_SET_PDEATHSIG of Linux."""
+"""The number of Linux's option PR_SET_PDEATHSIG: the signal that a process gets when its parent ends."""
 
 
 @dataclass(kw_only=True)
 class _Run:
-    """The state of a running task: the objects that its steps share, and their results."""
+    """The state of a running task: the models and the plan, which its steps share, and the results of the steps."""
 
     task: Task
     out: Path
@@ -46,7 +46,7 @@ def main(out: Path, parent: int) -> None:
 
     Args:
         out: The folder.
-        parent: The identifier of the process that started this one, which ends with it.
+        parent: The identifier of the process that started this one; if it ends, this process is killed, too.
     """
     faulthandler.enable()
     _end_with(parent)
@@ -60,7 +60,12 @@ def main(out: Path, parent: int) -> None:
 
 
 def run(task: Task, out: Path) -> dict[str, Any]:
-    """Run the steps of a task up to the first one that fails, and return the result as JSON data."""
+    """Run the steps of a task up to the first one that fails, and return the result as JSON data.
+
+    Args:
+        task: The task.
+        out: The folder for its files; the report is saved in it.
+    """
     running = _Run(task=task, out=out)
     status, outcome, message = "passed", "", ""
     if task.dtype != "float32":
@@ -195,7 +200,7 @@ _DO: dict[str, Callable[[_Run], str]] = {
 
 
 def _sides(running: _Run) -> tuple[Any, Any]:
-    """Return the adapters of both sides; they are created once."""
+    """Return the adapters (interfaces) of both models; they are created by the first call."""
     if running.sides is None:
         from keras3conv.frameworks.adapter import Sides
         from keras3conv.workflows.factories import Weights, resolve
@@ -209,7 +214,7 @@ def _sides(running: _Run) -> tuple[Any, Any]:
 
 
 def _plan(running: _Run) -> Any:
-    """Return the plan of the task (the pairs of tensors); it is read or computed once."""
+    """Return the plan of the task (the pairs of tensors); it is read or computed by the first call."""
     if running.plan is None:
         from keras3conv.workflows.align import align
         from keras3conv.workflows.files import read_inputs, read_plan
@@ -245,7 +250,7 @@ def _path(text: str) -> Path | None:
 
 
 def _own_sources() -> Iterator[tuple[str, str]]:
-    """Yield the imported files of code that belong to no installed package, each with its sha256."""
+    """Yield every imported file of code that belongs to no installed package, with its sha256."""
     installed = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
@@ -258,7 +263,11 @@ def _own_sources() -> Iterator[tuple[str, str]]:
 
 
 def _end_with(parent: int) -> None:
-    """Let the kernel kill this process if its parent dies, so that nothing runs on after a killed sweep; on Linux."""
+    """Let Linux kill this process when its parent ends, so that no task runs on after its sweep was killed.
+
+    Args:
+        parent: The identifier of the parent.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
         if os.getppid() != parent:
