@@ -21,7 +21,7 @@ WIDTH, STEPS = 4, 6
 @pytest.fixture(autouse=True)
 def without_causes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Disable the search for causes, because only the verdict is tested."""
-    monkeypatch.setattr(causes, "SEARCH_SECONDS", 0.0)
+    monkeypatch.setattr(causes, "SEARCH_VALUES", 0)
 
 
 class Net(nn.Module):
