@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from keras3conv import formats
+from keras3conv.alignment.pair import Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.alignment.staging import Staging, stage
 from keras3conv.alignment.text import unconfirmed_reason
@@ -305,14 +306,23 @@ def _reader(staging: Staging, *, complete: bool) -> Reader:
     return read
 
 
-def _known(plan: Alignment) -> str:
-    """Return a line, and warn, if the plan knows that the outputs of the models differ; else an empty text."""
-    if not plan.difference:
-        return ""
-    reason = f"{plan.difference}. Every weight has one place only, so the code of the models differs"
-    asked = "validate names the layer, and accept_difference=True says that the difference is known"
-    warnings.warn(f"{plan.torch.title} and {plan.keras.title}: {reason}; {asked}", stacklevel=4)
-    return reason
+def _reason(plan: Alignment, unconfirmed: Sequence[Pair]) -> str:
+    """Return why the report of a transfer is unconfirmed, and warn if the outputs of the models are known to differ.
+
+    Args:
+        plan: The plan that was followed.
+        unconfirmed: The pairs that no run has confirmed and that the caller does not accept.
+
+    Returns:
+        The reasons as sentences; empty if there is none.
+    """
+    reasons = [unconfirmed_reason(unconfirmed)] if unconfirmed else []
+    if plan.difference:
+        reason = f"{plan.difference}. Every weight has one place only, so the code of the models differs"
+        asked = "validate names the cause, and accept_difference=True says that the difference is known"
+        warnings.warn(f"{plan.torch.title} and {plan.keras.title}: {reason}; {asked}", stacklevel=4)
+        reasons.insert(0, reason)
+    return ". ".join(reasons)
 
 
 def _report(
@@ -331,7 +341,7 @@ def _report(
     section = Section(
         name="transfer",
         status="unconfirmed" if unconfirmed or plan.difference else "passed",
-        reason=unconfirmed_reason(unconfirmed) or _known(plan),
+        reason=_reason(plan, unconfirmed),
         claim="Every tensor of the plan was read, transformed, checked and written; all or nothing.",
         summary=f"{len(staging.paths)} tensors, {numbers:,} numbers: {staging.source.title} -> {target.title}",
         facts={**(facts or {}), **({"declared loss": ", ".join(loss.torch[0] for loss in lossy)} if lossy else {})},

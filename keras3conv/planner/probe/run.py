@@ -94,7 +94,7 @@ def _probe(
 
 def _summary(search: Search, given: Inputs) -> str:
     text = f"probed{given.samples}: both models ran in float64 under the same random weights"
-    first = next((f", first at {choice.path}" for choice in search.choices.values() if choice.replaces_output), "")
+    first = _first_difference(search)
     result = search.output_comparison.result
     if result == "equal":
         return f"{text}, and their outputs agree" + (f"; layers differ{first}" if first else "")
@@ -107,6 +107,11 @@ def _summary(search: Search, given: Inputs) -> str:
     return f"{text}; they differ{first}" if first else f"{text}; {_output_difference(search)}"
 
 
+def _first_difference(search: Search) -> str:
+    """Return ", first at NAME" for the first Keras layer that differs from torch; empty if none does."""
+    return next((f", first at {choice.path}" for choice in search.choices.values() if choice.replaces_output), "")
+
+
 def _output_difference(search: Search, tried: str = "") -> str:
     """Return the difference between the outputs of the two models, in words; empty if there is none or it is unknown.
 
@@ -117,7 +122,8 @@ def _output_difference(search: Search, tried: str = "") -> str:
     if search.output_comparison.result != "different" or search.output_comparison.error <= ROUNDED_CONSTANTS:
         return ""
     order = "; they hold the same values in another order" if search.outputs_agree else ""
-    differ = f"their outputs differ by {search.output_comparison.error:.2g} of the largest value{order}"
+    first = "" if order else _first_difference(search)
+    differ = f"their outputs differ by {search.output_comparison.error:.2g} of the largest value{first}{order}"
     return f"{differ}; {tried}" if tried else differ
 
 

@@ -77,6 +77,17 @@ def test_weights_with_one_place_only_are_transferred_with_a_warning() -> None:
     assert k3c.transfer(module, model, plan, accept_difference=True).ok
 
 
+def test_an_unconfirmed_pair_does_not_hide_the_warning() -> None:
+    module = randomize(nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1)))
+    model = keras.Sequential([keras.Input((6, 6, 3)), keras.layers.Conv2D(8, 3, 2, padding="same", name="a")])
+    plan = k3c.align(module, model, inputs=IMAGES)
+    assert plan.unconfirmed
+    with pytest.warns(UserWarning, match=r"their outputs differ by \S+ of the largest value, first at a"):
+        report = k3c.transfer(module, model, plan)
+    assert report.status == "unconfirmed"
+    assert "the code of the models differs" in report.section("transfer").reason
+
+
 @pytest.mark.parametrize(
     ("shapes", "forced"), [([(8, 6), (3, 8)], True), ([(8, 6), (8, 6)], False), ([(24, 8), (8, 8)], False)]
 )
