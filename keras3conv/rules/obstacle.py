@@ -1,4 +1,4 @@
-"""Say which part of a torch module has no counterpart in Keras, with the rule that would give it one."""
+"""Name the part of a torch module that has no counterpart in Keras, and print the rule that the user can register."""
 
 from keras3conv.errors import Problem
 from keras3conv.model.views import ModelView

@@ -31,7 +31,7 @@ class ResizeGrid(OneArray):
 
     def __post_init__(self) -> None:
         if len(self.given) != 2 or len(self.wanted) != 2 or min(*self.given, *self.wanted) < 1 or self.first < 0:
-            raise TransformError(f"{self!r} needs a height and a width of both grids")
+            raise TransformError(f"{self!r} must have two sizes of at least 1 in given and in wanted: height and width")
 
     @property
     def lossless(self) -> bool:

@@ -65,8 +65,8 @@ def _mirrored(call: Call, given: Value, pads: Sequence[tuple[int, int]], mode: s
     padded_axes = [axis for axis in given.order if any(pads[axis])]
     if len(padded_axes) > min(given.rank - 1, 3):
         raise call.refuse(
-            f"torch cannot pad {len(padded_axes)} of {given.rank} axes with mode={mode!r}: at least one axis, and all "
-            "but three, must stay unpadded"
+            f"torch cannot pad {len(padded_axes)} of {given.rank} axes with mode={mode!r}: it pads at most three "
+            "axes, and leaves at least one as it is"
         )
     count = max(given.rank - 2, len(padded_axes))
     if any(axis in given.order[: given.rank - count] for axis in padded_axes):

@@ -44,7 +44,7 @@ class _Pair:
         return module if module and self.program.module_uses[module.name] == 1 else None
 
     def joined(self, expression: Operation) -> Step:
-        """Return a statement to replace the pair: the second one with an expression that does the work of both."""
+        """Return the second statement with an expression that does the work of both statements."""
         return replace(self.second, expression=expression)
 
 

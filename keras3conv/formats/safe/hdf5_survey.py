@@ -188,10 +188,14 @@ class _Survey:
             )
         for raw in group.id:
             self.bytes_of_names += len(raw) + len(path)
-            if len(raw) > _MAX_NAME or self.bytes_of_names > _MAX_NAMES:
+            if len(raw) > _MAX_NAME:
                 raise BudgetExceeded(
-                    f"{self.where}: the name {quoted(raw)} is too long, or all names of groups and datasets together "
-                    "are"
+                    f"{self.where}: the name {quoted(raw)} has {len(raw):,} bytes; the limit is {_MAX_NAME:,}"
+                )
+            if self.bytes_of_names > _MAX_NAMES:
+                raise BudgetExceeded(
+                    f"{self.where}: the names of its groups and datasets have more than {_MAX_NAMES:,} bytes together, "
+                    "which is the limit"
                 )
             if group.id.links.get_info(raw).type != h5py.h5l.TYPE_HARD:
                 raise UnsafeCheckpoint(

@@ -38,7 +38,7 @@ class Exported:
         program: The program; None if the model's own code cannot be captured.
         opaque: The paths of the modules that are one operator in it.
         problems: A problem for each module that cannot be captured.
-        inner: The modules that these call, which the program does not contain.
+        inner: The modules that the modules in `problems` call; the program does not contain them.
     """
 
     program: ExportedProgram | None
@@ -151,7 +151,7 @@ def _shapes(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequence[
         if not isinstance(named.get(name), torch.Tensor):
             known = ", ".join(name for name, value in named.items() if isinstance(value, torch.Tensor))
             raise InputError(
-                f"the argument dynamic names {name!r}, which is not a tensor among the inputs\nInputs:  {known}"
+                f"dynamic={{{name!r}: ...}} is given, but no input that is a tensor has this name\nInputs:  {known}"
             )
         shapes[name] |= {axis % named[name].ndim: Dim.DYNAMIC for axis in axes}
     return shapes

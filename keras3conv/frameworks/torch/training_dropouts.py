@@ -74,9 +74,9 @@ def operator_name(kind: str) -> str:
 
 
 def training_dropouts(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Dropouts:
-    """Call a module once in training mode and return its dropouts; the module is left as it is.
+    """Call a module once in training mode and return the calls of dropout functions, with their rates.
 
-    A module that raises in training mode has none.
+    Afterwards the module is as it was before. If it raises in training mode, the result is empty.
 
     Args:
         module: The module.

@@ -66,7 +66,7 @@ class Stack:
         self.limit = run.calls_of(self.torch.path)[call_index].limit if errors else 0.0
 
     def with_evidence(self) -> Pair:
-        """Return the pair with the result of the comparison as its evidence."""
+        """Return the pair, with the comparison of the outputs of its last layer as its evidence."""
         if self.error <= self.limit:
             evidence = Evidence(kind="probe", detail="the output of the last layer equals torch's")
         elif self.error <= NEAR:

@@ -165,18 +165,18 @@ def test_a_module_that_returns_no_array_fails_with_this_reason(returned: Callabl
             return returned(super().forward(x))
 
     report = k3c.validate(*moved(Silent(*module()), model()), inputs=rows())
-    assert facts(report, "outputs") == "torch returns no array, Keras 1 array (unnamed)"
+    assert facts(report, "outputs") == "torch returns no array, but Keras returns 1 array (unnamed)"
 
 
 LABELS: dict[str, tuple[Any, str]] = {
-    "one-hot": (np.eye(4)[[0, 1, 2, 3]], r"float64 of shape \(4, 4\)(.|\n)*Fix:  labels=labels.argmax\(axis=1\)"),
-    "a column": (np.zeros((4, 1), int), r"int64 of shape \(4, 1\)(.|\n)*Fix:  labels=labels\[:, 0\]"),
-    "whole floats": (np.zeros(4), r"float64 of shape \(4,\)(.|\n)*Fix:  labels=labels.astype\(int\)"),
+    "one-hot": (np.eye(4)[[0, 1, 2, 3]], r"float64 and the shape \(4, 4\)(.|\n)*Fix:  labels=labels.argmax\(axis=1\)"),
+    "a column": (np.zeros((4, 1), int), r"int64 and the shape \(4, 1\)(.|\n)*Fix:  labels=labels\[:, 0\]"),
+    "whole floats": (np.zeros(4), r"float64 and the shape \(4,\)(.|\n)*Fix:  labels=labels.astype\(int\)"),
     "floats with NaN": (
         np.array([0, np.nan, 1, 2]),
         r"the dtype float64 and the shape \(4,\): it must be an array of integers[^\n]*$",
     ),
-    "text": (["cat", "dog", "cat", "dog"], r"<U3 of shape \(4,\)(.|\n)*Fix:  labels=\[class_names.index\(name\)"),
+    "text": (["cat", "dog", "cat", "dog"], r"<U3 and the shape \(4,\)(.|\n)*Fix:  labels=\[class_names.index\(name\)"),
     "ragged": ([[0], [1, 2]], "the rows of labels have different lengths: it must be an array of integers"),
     "too few": (
         np.zeros(3, int),
@@ -226,7 +226,7 @@ def test_different_numbers_of_outputs_are_not_reported_as_a_label_error() -> Non
     accuracy = report.section("accuracy")
     assert not report.ok
     assert accuracy.status == "skipped"
-    assert "torch returns 2 arrays (0, 1), Keras 1 array (unnamed)" in accuracy.reason
+    assert "torch returns 2 arrays (0, 1), but Keras returns 1 array (unnamed)" in accuracy.reason
 
 
 @pytest.fixture

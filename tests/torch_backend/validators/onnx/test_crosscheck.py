@@ -199,7 +199,9 @@ def test_a_falsely_declared_dynamic_batch_size_fails(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(onnx_export, "export_keras", fixed)
     section = checked(net(), twin())
     assert section.status == "failed"
-    assert section.problems[0].fact.startswith("ONNX of Keras declares a dynamic batch size, but onnxruntime refuses")
+    assert section.problems[0].fact.startswith(
+        "ONNX of Keras declares a dynamic batch size, but onnxruntime cannot run"
+    )
 
 
 def test_different_outputs_at_another_batch_size_fail(monkeypatch: pytest.MonkeyPatch) -> None:
