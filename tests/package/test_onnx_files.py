@@ -218,7 +218,7 @@ def test_a_file_that_never_ends_is_stopped_and_skipped(tmp_path: Path) -> None:
     path = saved(tmp_path / "endless.onnx", proto)
     report = compare_files(path, path, limits=Limits(seconds=3.0))
     assert report.sections[0].status == "skipped"
-    assert report.sections[0].reason == "endless.onnx ran for more than 3 seconds"
+    assert report.sections[0].reason == "endless.onnx ran for more than 3 seconds, which is the limit"
 
 
 def test_a_file_that_needs_too_much_memory_is_stopped_and_skipped(tmp_path: Path) -> None:
