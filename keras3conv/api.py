@@ -130,13 +130,13 @@ def transfer(  # noqa: PLR0913 - an argument for every option
 
 
 def verify(out: str | Path) -> Report:
-    """Compare the files that `transfer` wrote with the manifest beside them.
+    """Compare the files that `transfer` or `convert` wrote with the manifest or the `metadata.json` beside them.
 
     Args:
-        out: The path of a file, of the index of shards, or of the manifest.
+        out: The path of a file, of the index of shards, or of the manifest; or the folder of a conversion.
 
     Returns:
-        A report with two sections: the digests of the files, and every tensor.
+        A report with two sections: the digests of the files, and every tensor. A `metadata.json` states no tensors.
 
     Raises:
         FileError: There is no manifest, or it is damaged.

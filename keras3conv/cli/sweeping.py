@@ -104,6 +104,7 @@ def card(  # noqa: PLR0913 - an argument for every option
 
     The card has a YAML header as model hubs expect it: the verdicts, the noise floor, files and sources with digests,
     versions, how to load the model. With -o the card is saved, and the lines are printed: name, size, sha256, md5.
+    A file whose digest is not that of the certificate is refused.
     """
     from keras3conv.report import html
     from keras3conv.report.card import registry_line
@@ -111,6 +112,8 @@ def card(  # noqa: PLR0913 - an argument for every option
 
     made = make_card(model, report=report, sources=source or (), licence=licence, name=name, base_model=base_model)
     lines = [registry_line(file) for file in made.files]
+    for file in made.unnamed:
+        note(f"the certificate does not name this file: {file.path}")
     if out:
         write_card(made, out, overwrite=overwrite)
         note(f"saved {out}")

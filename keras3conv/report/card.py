@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from keras3conv.report.cells import Cell
+from keras3conv.report.digests import named_files
 from keras3conv.report.text import answer_rows
 from keras3conv.report.values import Document, Table
 from keras3conv.writing.digests import WrittenFile
@@ -49,6 +50,19 @@ class Card:
     base_model: str = ""
     has_code: bool = False
     tags: Sequence[str] = field(default=("keras3conv",))
+
+    @property
+    def unnamed(self) -> tuple[WrittenFile, ...]:
+        """The files of weights whose digest the certificate does not state, so that it may be about other weights."""
+        return tuple(file for file in self.files if not self._is_named(file))
+
+    @property
+    def unread(self) -> tuple[WrittenFile, ...]:
+        """The sources whose digest the certificate does not state: the author names them."""
+        return tuple(file for file in self.sources if not self._is_named(file))
+
+    def _is_named(self, file: WrittenFile) -> bool:
+        return any(sha256 == file.sha256 for _, sha256 in named_files(self.report))
 
     @property
     def library(self) -> str:

@@ -1,17 +1,27 @@
-"""Create the model card of a converted model from the files that `convert` or `transfer` wrote."""
+"""Create the model card of a converted model from the files that `convert` or `transfer` wrote.
 
-from collections.abc import Sequence
+A card repeats the verdict of a certificate, so the files must be those that the certificate was made for: their digests
+are compared with those in the certificate, in `metadata.json` and in manifests.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from keras3conv.errors import FileError, InputError
 from keras3conv.report.card import Card
+from keras3conv.report.digests import named_files
 from keras3conv.report.report import Report
+from keras3conv.workflows import metadata
+from keras3conv.workflows.manifest import read_manifest
 from keras3conv.writing.digests import WrittenFile, digest
 from keras3conv.writing.outputs import write_text
 
 _WEIGHTS = ("*.safetensors", "*.pt", "*.pth", "*.keras", "*.weights.h5", "*.h5")
 """The patterns of weight files in a folder; the card shows how to load the first one."""
+
+_CODE = ("model.py", "constants.npz")
+"""The files beside the weights that the code on a card runs."""
 
 
 def make_card(
@@ -34,7 +44,7 @@ def make_card(
         base_model: The model on the hub of which this is a conversion.
 
     Raises:
-        InputError: There is no certificate.
+        InputError: There is no certificate, or it was made for other files.
         FileError: A file cannot be read.
     """
     files = _weights(model)
@@ -46,15 +56,18 @@ def make_card(
         raise InputError(f"{path} does not exist, and a card needs the certificate\n{fix}") from error
     except (OSError, UnicodeDecodeError, InputError) as error:
         raise InputError(f"{path} cannot be read as the JSON report that keras3conv wrote: {error}") from error
-    return Card(
+    card = Card(
         name=name or model.absolute().stem,
         report=certificate,
-        files=tuple(replace(_digest(file), path=file.name) for file in files),
-        sources=tuple(replace(_digest(file), path=file.name) for file in sources),
+        files=tuple(map(_digest, files)),
+        sources=tuple(map(_digest, sources)),
         licence=licence,
         base_model=base_model,
         has_code=(files[0].parent / "model.py").exists(),
     )
+    code = tuple(_digest(file) for file in (files[0].with_name(name) for name in _CODE) if file.exists())
+    _require_certified(card, path, code, folder=files[0].parent)
+    return card
 
 
 def write_card(card: Card, path: Path, *, overwrite: bool) -> None:
@@ -73,9 +86,57 @@ def _weights(model: Path) -> list[Path]:
     return found
 
 
+def _require_certified(card: Card, certificate: Path, code: Sequence[WrittenFile], *, folder: Path) -> None:
+    """Raise `InputError` if the certificate was made for other files than those of the card.
+
+    It was if it states another digest for a file of this name, or states digests and none is that of a file of the
+    card. If it does not name a file of weights, the digest that was recorded when the file was written must agree.
+
+    Args:
+        card: The card.
+        certificate: The path of the certificate.
+        code: The files that the code on the card runs.
+        folder: The folder of the weights.
+    """
+    stated = named_files(card.report)
+    for file in (*card.files, *card.sources, *code):
+        _require_equal(file, stated, certificate)
+    for file in card.unnamed:
+        for record, digests in _records(folder):
+            _require_equal(file, digests, record)
+    if stated and len(card.unnamed) == len(card.files) and len(card.unread) == len(card.sources):
+        names = ", ".join(dict.fromkeys(name for name, _ in stated))
+        raise _made_for_others(card.files[0].path, f"{certificate} states the digests of {names}, and of no file here")
+
+
+def _require_equal(file: WrittenFile, stated: Sequence[tuple[str, str]], record: Path) -> None:
+    """Raise `InputError` if a record states digests for the name of a file, and none is that of the file."""
+    digests = {sha256 for name, sha256 in stated if name == file.path}
+    if digests and file.sha256 not in {sha256 for _, sha256 in stated}:
+        fact = f"its sha256 is {file.sha256}, but {record} states {' and '.join(sorted(digests))}"
+        raise _made_for_others(file.path, fact)
+
+
+def _made_for_others(name: str, fact: str) -> InputError:
+    return InputError(f"{name} is not the file that this certificate was made for: {fact}")
+
+
+def _records(folder: Path) -> Iterator[tuple[Path, tuple[tuple[str, str], ...]]]:
+    """Yield each record of written files in a folder: its path, and the names and the sha256 of the files."""
+    if (path := folder / metadata.NAME).is_file():
+        yield path, tuple(metadata.read_digests(path).items())
+    for path in sorted(folder.glob("*.manifest.json")):
+        _, content = read_manifest(path)
+        try:
+            yield path, tuple((file["path"], file["sha256"]) for file in content["files"])
+        except (KeyError, TypeError) as error:
+            raise FileError(f"{path} is damaged: {type(error).__name__} {error}") from error
+
+
 def _digest(path: Path) -> WrittenFile:
+    """Return the name, the size and the digests of a file."""
     try:
-        return digest(path)
+        return replace(digest(path), path=path.name)
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}") from error
 

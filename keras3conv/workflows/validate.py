@@ -15,6 +15,7 @@ from keras3conv.frameworks.shared.inputs import refuse_unprovable
 from keras3conv.frameworks.shared.ports import is_port
 from keras3conv.model.views import Side
 from keras3conv.model.wrappers import named_as
+from keras3conv.report.digests import digest_note
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.stages import Stages
 from keras3conv.report.values import Section
@@ -24,6 +25,7 @@ from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
 from keras3conv.workflows.align import align_sides
 from keras3conv.workflows.local import local_subject
+from keras3conv.writing.digests import digest
 
 CLAIMED_AFTER_STRUCTURE = "the plan has problems, so the models cannot be compared"
 
@@ -82,11 +84,8 @@ def _digests(sources: Sequence[Any]) -> Iterator[str]:
     Args:
         sources: The models: live models and paths.
     """
-    from keras3conv.writing.digests import digest
-
     for path in dict.fromkeys(source for source in sources if isinstance(source, Path) and source.is_file()):
-        file = digest(path)
-        yield f"{path.name}: {file.size:,} bytes, sha256 {file.sha256}"
+        yield digest_note(digest(path))
 
 
 def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], stages: Stages) -> list[Section]:

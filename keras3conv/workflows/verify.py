@@ -1,4 +1,7 @@
-"""Implement `keras3conv.verify`: compare the files of an output with its manifest."""
+"""Implement `keras3conv.verify`: compare the files of an output with its manifest.
+
+Files that `convert` wrote have no manifest: their digests are in the `metadata.json` of their folder.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,11 +12,14 @@ from keras3conv.errors import FileError, Problem
 from keras3conv.formats.safe.streaming import checksum
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.values import Section, Table
+from keras3conv.workflows import metadata
 from keras3conv.workflows.manifest import read_manifest
 
 
 def verify(path: Path) -> Report:
     """Return a report on the files of an output; see `keras3conv.verify`."""
+    if found := _metadata_of(path):
+        return _verify_conversion(found, path)
     manifest, content = read_manifest(path)
     try:
         files, tensors = _files(manifest, content), _tensors(manifest, content)
@@ -36,8 +42,49 @@ def verify(path: Path) -> Report:
 _KEYS = ("size", "sha256", "md5")
 
 
+def _metadata_of(path: Path) -> Path | None:
+    """Return the `metadata.json` that states the digests of a folder or file; None for a file with a manifest.
+
+    Raises:
+        FileError: A folder has no `metadata.json`.
+    """
+    if path.is_dir():
+        if not (path / metadata.NAME).is_file():
+            raise FileError(f"{path} cannot be verified, because it has no {metadata.NAME}, which convert writes")
+        return path / metadata.NAME
+    if path.name.endswith(".manifest.json") or formats.manifest_of(path).exists():
+        return None
+    found = path.with_name(metadata.NAME)
+    return found if found.is_file() else None
+
+
+def _verify_conversion(record: Path, path: Path) -> Report:
+    """Return a report on the files that `convert` wrote: all of them, or a single one.
+
+    Args:
+        record: The `metadata.json`.
+        path: The folder or the `metadata.json`, for all files; else a file in the folder.
+
+    Raises:
+        FileError: The file is not one that `convert` wrote.
+    """
+    stated = metadata.read_digests(record)
+    is_whole = path.is_dir() or path.name == record.name
+    if not is_whole and path.name not in stated:
+        raise FileError(f"{path} cannot be verified: {record} states the digests of {', '.join(stated) or 'no file'}")
+    names = [*stated] if is_whole else [path.name]
+    section = _files(record, {"files": [{"path": name, "sha256": stated[name]} for name in names]}, keys=("sha256",))
+    existing = [beside for name in names if (beside := _beside(record, name)).is_file()]
+    return Report(
+        title=f"Verification: {record.absolute().parent.name if is_whole else path.name}",
+        sections=(section,),
+        files=tuple(map(formats.digest, existing)),
+        environment=current_environment(),
+    )
+
+
 def _beside(manifest: Path, name: str) -> Path:
-    """Return the path of the file `name` in the folder of a manifest.
+    """Return the path of the file `name` in the folder of a manifest or `metadata.json`.
 
     Raises:
         FileError: The name is that of a file in another folder.
@@ -49,12 +96,13 @@ def _beside(manifest: Path, name: str) -> Path:
     return manifest.with_name(name)
 
 
-def _files(manifest: Path, content: Mapping[str, Any]) -> Section:
-    """Compare the size and both digests of every file with the manifest; return the section of the report.
+def _files(manifest: Path, content: Mapping[str, Any], keys: Sequence[str] = _KEYS) -> Section:
+    """Compare the size and the digests of every file with the manifest; return the section of the report.
 
     Args:
         manifest: The path of the manifest.
         content: The content of the manifest.
+        keys: What the manifest states of each file.
     """
     rows, problems = [], []
     for file in content["files"]:
@@ -66,19 +114,19 @@ def _files(manifest: Path, content: Mapping[str, Any]) -> Section:
             state = "failed"
             problems.append(Problem(fact=f"{path} cannot be read: {error.strerror}"))
         else:
-            for key in _KEYS:
+            for key in keys:
                 if getattr(found, key) != file[key]:
                     state = "failed"
                     problems.append(
                         Problem(fact=f"the {key} of {path} is {getattr(found, key)}, but was {file[key]} when written")
                     )
-        rows.append((file["path"], file["size"], file["sha256"], file["md5"], state))
+        rows.append((file["path"], *(file[key] for key in keys), state))
     return Section(
         name="files",
         status="failed" if problems else "passed",
         claim="Every file has the bytes that were written.",
         summary=f"{len(rows)} files, {len(problems)} differences",
-        tables=(Table(title="files", columns=("file", "bytes", "sha256", "md5", "state"), rows=tuple(rows)),),
+        tables=(Table(title="files", columns=("file", *keys, "state"), rows=tuple(rows)),),
         problems=tuple(problems),
     )
 

@@ -11,11 +11,14 @@ from typer.testing import CliRunner, Result
 from keras3conv.cli.commands import app
 from keras3conv.errors import Problem
 from keras3conv.report.card import Card
+from keras3conv.report.digests import digest_note, named_files
 from keras3conv.report.html import write_card
+from keras3conv.report.limits import LIMITS, TITLE
+from keras3conv.report.markdown import escape
 from keras3conv.report.pictures import Answer, Picture
 from keras3conv.report.report import Report
 from keras3conv.report.values import Section, Table
-from keras3conv.writing.digests import WrittenFile
+from keras3conv.writing.digests import WrittenFile, digest
 
 OUTPUTS = Table(columns=("output", "noise floor"), rows=(("0", 2.5e-7),))
 ACCURACY = Table(title="accuracy", columns=("side", "top-1"), rows=(("torch", "91.00%"), ("keras", "91.00%")))
@@ -132,3 +135,89 @@ def test_a_card_without_a_certificate_is_refused_with_a_fix(folder: Path) -> Non
     (folder / "weights.safetensors").unlink()
     # The width of the terminal breaks the line at a place that depends on the length of the folder's path.
     assert "contains no file of weights" in " ".join(run(folder).output.split())
+
+
+def changed(folder: Path) -> Path:
+    """Change the weights in a folder whose records name them as they were; return their file."""
+    file = folder / "weights.safetensors"
+    file.write_bytes(b"five")
+    return file
+
+
+def named(folder: Path) -> None:
+    """Replace the certificate in a folder with one that names the weights."""
+    replace(REPORT, files=(digest(folder / "weights.safetensors"),)).save(folder / "report.json")
+
+
+def assert_refused(finished: Result, name: str = "weights.safetensors") -> None:
+    assert finished.exit_code == 2, finished.output
+    assert f"{name} is not the file that this certificate was made for" in " ".join(finished.output.split())
+
+
+def test_the_card_of_weights_that_the_certificate_names_has_no_warning(folder: Path) -> None:
+    named(folder)
+    finished = run(folder)
+    assert finished.exit_code == 0
+    assert "does not name" not in finished.output
+
+
+def test_weights_that_changed_after_the_certificate_are_refused(folder: Path) -> None:
+    named(folder)
+    changed(folder)
+    assert_refused(run(folder, "-o", folder / "README.md"))
+    assert not (folder / "README.md").exists()
+
+
+@pytest.mark.parametrize("record", ["metadata.json", "weights.safetensors.manifest.json"])
+def test_weights_that_changed_after_their_digest_was_recorded_are_refused(folder: Path, record: str) -> None:
+    sha256 = hashlib.sha256(b"four").hexdigest()
+    files = [{"path": "weights.safetensors", "sha256": sha256}]
+    (folder / record).write_text(json.dumps({"format": 1, "sha256": {"weights.safetensors": sha256}, "files": files}))
+    assert run(folder).exit_code == 0
+    changed(folder)
+    assert_refused(run(folder))
+
+
+@pytest.mark.parametrize("name", ["model.py", "published.keras"])
+def test_code_and_sources_that_changed_after_the_certificate_are_refused(folder: Path, name: str) -> None:
+    (folder / name).write_text("old")
+    files = (digest(folder / "weights.safetensors"), digest(folder / name))
+    replace(REPORT, files=files).save(folder / "report.json")
+    given = () if name == "model.py" else ("--source", folder / name)
+    weights = folder / "weights.safetensors"
+    assert run(weights, *given).exit_code == 0
+    (folder / name).write_text("new")
+    assert_refused(run(weights, *given), name)
+
+
+def test_the_certificate_of_another_model_is_refused(folder: Path) -> None:
+    note = digest_note(WrittenFile(path="other/net.keras", size=4000, sha256="0" * 64, md5=""))
+    replace(REPORT, notes=(note,)).save(folder / "report.json")
+    finished = run(folder)
+    assert_refused(finished)
+    assert "states the digests of net.keras, and of no file here" in " ".join(finished.output.split())
+
+
+def test_a_certificate_names_files_in_notes_and_facts() -> None:
+    file = WrittenFile(path="other/net.keras", size=4000, sha256="1" * 64, md5="")
+    facts = {"source net.pt": f"sha256 {'2' * 64}, md5 x", "format": "keras"}
+    notes = ("inputs given", digest_note(file), f"source a.pt: sha256 {'3' * 64}, md5 x")
+    report = replace(REPORT, sections=(replace(REPORT.sections[0], facts=facts),), notes=notes, files=(FILE,))
+    found = (("weights.safetensors", "ab"), ("net.keras", "1" * 64), ("a.pt", "3" * 64), ("net.pt", "2" * 64))
+    assert named_files(report) == found
+
+
+def test_the_card_marks_files_that_the_certificate_does_not_name(folder: Path) -> None:
+    (folder / "net.py").write_text("code")
+    finished = run(folder, "--source", folder / "net.py")
+    assert finished.exit_code == 0
+    assert "the certificate does not name this file: weights.safetensors" in finished.stderr
+    assert "The certificate does not name this file**: weights.safetensors." in finished.stdout
+    assert "- net.py is named by the author of this card, not read by the certificate." in finished.stdout
+
+
+def test_the_card_says_what_the_certificate_does_not_say() -> None:
+    text = write_card(card())
+    assert f"## {TITLE}" in text
+    for limit in LIMITS:
+        assert f"- {escape(limit)}" in text.splitlines(), limit

@@ -1,0 +1,36 @@
+"""Write the digests of the files that a report is about, and read them again from a report."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from keras3conv.report.values import Document
+from keras3conv.writing.digests import WrittenFile
+
+_NOTE = re.compile(r"(?:source )?(?P<name>.+?): (?:[\d,]+ bytes, )?sha256 (?P<sha256>[0-9a-f]{64})\b")
+_FACT = re.compile(r"sha256 (?P<sha256>[0-9a-f]{64})\b")
+
+
+def digest_note(file: WrittenFile) -> str:
+    """Return the note of a report that states the size and the digest of a file that was read."""
+    return f"{Path(file.path).name}: {file.size:,} bytes, sha256 {file.sha256}"
+
+
+def named_files(report: Document) -> tuple[tuple[str, str], ...]:
+    """Return the name and the sha256 of every file that a report states: those that were read, and those written."""
+    return tuple(_named_files(report))
+
+
+def _named_files(report: Document) -> Iterator[tuple[str, str]]:
+    for file in report.files:
+        yield Path(file.path).name, file.sha256
+    for note in report.notes:
+        if found := _NOTE.match(note):
+            yield found["name"], found["sha256"]
+    for section in report.sections:
+        for name, fact in section.facts.items():
+            if found := _FACT.match(fact):
+                yield name.removeprefix("source "), found["sha256"]
+
+
+__all__ = ["digest_note", "named_files"]
