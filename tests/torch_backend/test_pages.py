@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copy
+from textwrap import dedent, indent
 from typing import Any
 
 import keras
@@ -43,14 +44,20 @@ SLOW = {"sweep.md"}
 GIVEN = {"guides/keras2.md": {"old.h5": "tests/keras2_files/tensorflow-2.4.4/convolutions.h5"}}
 """The files that exist before the code of a page runs."""
 
-_BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', flags=re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(r'^( *)```(\w+)(?: title="([^"]+)")?\n(.*?)^\1```$', flags=re.DOTALL | re.MULTILINE)
+"""A block of code; in a list it is indented."""
+
 _NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(\.\d+)?(e[+-]?\d+)?")
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of a page: its language, the name of its file if it has a title, its text and its position."""
+    """A fenced block of a page: its language, the name of its file if it has a title, its text and its position.
 
+    `indentation` is what stands before each line of the text on the page.
+    """
+
+    indentation: str
     language: str
     title: str
     text: str
@@ -74,7 +81,14 @@ def cases() -> list[Any]:
 def blocks(text: str) -> list[Block]:
     """Return the fenced blocks of a page, in order."""
     return [
-        Block(language=found[1], title=found[2] or "", text=found[3], start=found.start(3), stop=found.end(3))
+        Block(
+            indentation=found[1],
+            language=found[2],
+            title=found[3] or "",
+            text=dedent(found[4]),
+            start=found.start(4),
+            stop=found.end(4),
+        )
         for found in _BLOCK.finditer(text)
     ]
 
@@ -162,6 +176,16 @@ def unregistered() -> Iterator[None]:
     registry.registered.update(before)
 
 
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """Remove the modules that a page imports from its folder, as `model` of a conversion; other pages have theirs."""
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name in {"model", "net"}:
+            del sys.modules[name]
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, about its own exporter
 @pytest.mark.parametrize("page", cases())
 def test_the_code_of_a_page_prints_the_output_shown_on_the_page(
@@ -187,6 +211,12 @@ def test_the_limits_of_a_certificate_are_those_that_every_report_lists() -> None
         assert re.split(r"[.:]", limit)[0] in " ".join(text.split())
 
 
+def test_the_blocks_of_a_list_are_found() -> None:
+    text = '1. First:\n\n    ```sh\n    keras3conv a\n    ```\n\n```python title="a.py"\nb\n    c\n```\n'
+    found = [(block.language, block.title, block.text) for block in blocks(text)]
+    assert found == [("sh", "", "keras3conv a\n"), ("python", "a.py", "b\n    c\n")]
+
+
 def test_the_check_detects_an_output_that_is_not_printed() -> None:
     assert differences("a 1.5\n...\nb 2\n", "a 2e-07\nx\ny\nb 3\n") == []
     assert differences("a 1\nb 2\n", "a 1\nx\nb 2\n") != []
@@ -206,7 +236,8 @@ def write(page: Path) -> None:
     for block, printed in outputs(page):
         if "..." in block.text.split():
             continue
-        new = "\n".join(line.rstrip() for line in printed.strip("\n").splitlines()) + "\n"
+        lines = [line.rstrip() for line in printed.strip("\n").splitlines()]
+        new = indent("\n".join(lines) + "\n", block.indentation)
         text = text[: block.start + moved] + new + text[block.stop + moved :]
         moved += len(new) - (block.stop - block.start)
     page.write_text(text, encoding="utf-8")
