@@ -45,6 +45,7 @@ class Conversion:
         graph: The traced call graph.
         program: The program (the new model as a list of statements) from which `source` was written.
         inputs: The inputs of the new model in the validation.
+        sources: The files that the source model was made of; none for a live model.
         target: The framework of the new model.
         constants: The arrays of `constants.npz`, which `model.py` of a Keras model reads.
         transfer: The function that writes weights to the source model; `to_keras` calls it.
@@ -57,6 +58,7 @@ class Conversion:
     graph: Graph = field(repr=False)
     program: Program = field(repr=False)
     inputs: tuple[Array, ...] = field(repr=False)
+    sources: tuple[WrittenFile, ...] = field(default=(), repr=False)
     target: Side = "torch"
     constants: Mapping[str, Array] = field(default_factory=dict, repr=False)
     transfer: Callable[..., Report] | None = field(default=None, repr=False, compare=False)
@@ -214,6 +216,7 @@ def _metadata(conversion: Conversion, digests: dict[str, str]) -> dict[str, Any]
         ],
         **_trainable(conversion),
         "certificate": conversion.report.status if conversion.report is not None else "not made",
+        "sources": [dict(vars(file)) for file in conversion.sources],
         "sha256": digests,
         "versions": current_environment(),
         "alignment": json.loads(conversion.alignment.to_json()),

@@ -304,21 +304,26 @@ def convert(  # noqa: PLR0913 - an argument for every option
 
     If a proof fails, the model and its report are saved all the same, and the exit status is 1.
     """
-    from keras3conv import api
     from keras3conv.cli.files import convert_inputs, read_axes
-    from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
+    from keras3conv.workflows.convert import convert as run
+    from keras3conv.workflows.factories import Weights, files_of_factory, notes_to_stderr, resolve
+    from keras3conv.workflows.files import random_origin
 
     has_no_weights = model.endswith((".json", ".pt2")) or Path(model, "config.json").is_file()
-    found = None if has_no_weights else resolve(model, Weights(torch=torch_weights, keras=keras_weights))
+    loaded = Weights(torch=torch_weights, keras=keras_weights)
+    found = None if has_no_weights else resolve(model, loaded)
     given, weights = (found.source, None) if found and found.is_live else (Path(model), keras_weights)
+    arrays = convert_inputs(inputs, shape)
     with notes_to_stderr():
-        made = api.convert(
+        made = run(
             given,
             weights=weights,
             channels=channels,  # type: ignore[arg-type]
-            inputs=convert_inputs(inputs, shape),
+            inputs=arrays,
             dynamic=read_axes(dynamic or ()),
             validate=validate,
+            read=files_of_factory(model, loaded, found.side) if found and found.is_live else (),
+            origin=random_origin(arrays.shape) if shape else "",
         )
         for file in made.save(out, overwrite=overwrite):
             note(f"saved {file.path}")

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.conversion import Conversion
 from keras3conv.builder.program.layouts import Channels
-from keras3conv.builder.to_torch.build import build, proof_inputs, require_none
+from keras3conv.builder.to_torch.build import SEED, build, proof_inputs, require_none
 from keras3conv.errors import InputError, Problem
 from keras3conv.formats.torch.checkpoint import is_torchscript
 from keras3conv.frameworks.adapter import Adapter, ModelFile, resolve
+from keras3conv.report.digests import digest_note
 from keras3conv.report.report import Report
 from keras3conv.report.stages import Stages
 from keras3conv.steps import step
+from keras3conv.workflows.manifest import files_of
 from keras3conv.workflows.transfer import Options, transfer
+from keras3conv.writing.digests import WrittenFile, digest
 
 if TYPE_CHECKING:
     from keras3conv.formats.keras2.file import Saved
@@ -30,11 +33,25 @@ def convert(
     inputs: Any,
     dynamic: Any,
     validate: bool,
+    read: Sequence[Path] = (),
+    origin: str = "",
 ) -> Conversion:
-    """Convert a model to the other framework; see `keras3conv.convert`."""
+    """Convert a model to the other framework; see `keras3conv.convert`.
+
+    Args:
+        model: The model, or its file.
+        weights: A file of weights to load into the model first.
+        channels: The layout of images in the inputs and outputs of the new model.
+        inputs: The inputs of the model.
+        dynamic: The dynamic axes of a torch module.
+        validate: Whether to validate the new model.
+        read: The files that a live model was made of, to state their digests.
+        origin: Where the inputs come from, for the certificate, if the user did not give them.
+    """
     if channels not in (None, "first", "last"):
         raise InputError(f'channels must be "first" or "last", but is {channels!r}')
     path = None if weights is None else Path(weights)
+    named = [Path(file) for file in (model, weights) if isinstance(file, str | PathLike)]
     if isinstance(model, str | PathLike) and (Path(model) / "config.json").is_file():
         from keras3conv.frameworks.torch import pretrained
 
@@ -45,8 +62,10 @@ def convert(
         model = saved_program.load(Path(model))
     is_json = isinstance(model, str | PathLike) and str(model).endswith(".json")
     if not is_json and (given := resolve(model)).side == "torch":
-        return _to_keras(given, path, channels or "last", inputs, dynamic, validate=validate)
-    return _to_torch(_live_model(model, path), channels or "first", inputs, validate=validate)
+        sources = [*read, *named]
+        return _to_keras(given, path, channels or "last", inputs, dynamic, sources, origin, validate=validate)
+    live = _live_model(model, path)
+    return _to_torch(live, channels or "first", inputs, _digests([*read, *named]), validate=validate)
 
 
 def _transfer(source: Any, target: Any, plan: Alignment, out: tuple[Path, ...], *, overwrite: bool) -> Report:
@@ -57,13 +76,36 @@ def _transfer(source: Any, target: Any, plan: Alignment, out: tuple[Path, ...], 
     return transfer(source, target, plan, Options(out=out, overwrite=overwrite))
 
 
-def _to_torch(model: Any, channels: Channels, inputs: Any, *, validate: bool) -> Conversion:
+def _digests(sources: Sequence[Path]) -> tuple[WrittenFile, ...]:
+    """Return the names, sizes and digests of the files that were read.
+
+    Args:
+        sources: The files; a folder is one of transformers, an index stands for its shards, too.
+    """
+    files: list[Path] = []
+    for source in sources:
+        config = source / "config.json"
+        if config.is_file():
+            whole = source / "model.safetensors"
+            files += config, *files_of(whole if whole.is_file() else source / "model.safetensors.index.json")
+        else:
+            files += files_of(source)
+    return tuple(replace(digest(file), path=file.name) for file in dict.fromkeys(files))
+
+
+def _to_torch(
+    model: Any, channels: Channels, inputs: Any, sources: tuple[WrittenFile, ...], *, validate: bool
+) -> Conversion:
     stages = Stages()
     with stages.stage("build the module"):
         built = build(model, channels, inputs)
     given, keras_given = proof_inputs(built.graph, built.program)
-    report = _certificate(built.model, model, given, keras_given, built.alignment, stages) if validate else None
-    if report is not None:
+    report = None
+    if validate:
+        shapes = ", ".join(str(array.shape) for array in given)
+        origin = f"random inputs of shape {shapes}, seed {SEED}, made by convert"
+        sides = built.model, model
+        report = _certificate(*sides, given, keras_given, built.alignment, stages, sources=sources, origin=origin)
         report = replace(report, notes=(*report.notes, *built.graph.remarks))
     return Conversion(
         model=built.model,
@@ -73,12 +115,21 @@ def _to_torch(model: Any, channels: Channels, inputs: Any, *, validate: bool) ->
         graph=built.graph,
         program=built.program,
         inputs=given,
+        sources=sources,
         transfer=_transfer,
     )
 
 
 def _to_keras(
-    given: Adapter, weights: Path | None, channels: Channels, inputs: Any, dynamic: Any, *, validate: bool
+    given: Adapter,
+    weights: Path | None,
+    channels: Channels,
+    inputs: Any,
+    dynamic: Any,
+    files: Sequence[Path],
+    origin: str,
+    *,
+    validate: bool,
 ) -> Conversion:
     from keras3conv.builder.to_keras import build as to_keras
 
@@ -99,13 +150,17 @@ def _to_keras(
         )
     if weights is not None:
         given.load_weights(weights)
+    sources = _digests(files)
     stages = Stages()
     with stages.stage("build the Keras model"):
         built = to_keras.build(given.source, channels, inputs, dynamic)
     keras_inputs = to_keras.proof_inputs(given.source, built.program, inputs)
     keras_given = keras_inputs[0] if len(keras_inputs) == 1 else list(keras_inputs)
     sides = given.source, built.model
-    report = _certificate(*sides, inputs, keras_given, built.alignment, stages) if validate else None
+    report = None
+    if validate:
+        origin = origin or "inputs given; the Keras ones derived from them by layout"
+        report = _certificate(*sides, inputs, keras_given, built.alignment, stages, sources=sources, origin=origin)
     return Conversion(
         model=built.model,
         source=built.source,
@@ -114,12 +169,23 @@ def _to_keras(
         graph=built.graph,
         program=built.program,
         inputs=keras_inputs,
+        sources=sources,
         target="keras",
         constants=built.constants,
     )
 
 
-def _certificate(torch: Any, keras: Any, inputs: Any, keras_inputs: Any, plan: Alignment, stages: Stages) -> Report:
+def _certificate(
+    torch: Any,
+    keras: Any,
+    inputs: Any,
+    keras_inputs: Any,
+    plan: Alignment,
+    stages: Stages,
+    *,
+    sources: tuple[WrittenFile, ...],
+    origin: str,
+) -> Report:
     """Validate a conversion and return the certificate.
 
     Args:
@@ -129,12 +195,16 @@ def _certificate(torch: Any, keras: Any, inputs: Any, keras_inputs: Any, plan: A
         keras_inputs: The inputs of the Keras model.
         plan: The plan.
         stages: The times of the conversion's stages, which come first among the times in the certificate.
+        sources: The files that the source model was made of, whose digests the certificate states.
+        origin: Where the inputs come from.
     """
     from keras3conv.validators.running.options import Options
     from keras3conv.workflows.validate import validate
 
-    report = validate(torch, keras, inputs=inputs, keras_inputs=keras_inputs, plan=plan, options=Options())
-    return replace(report, seconds={**stages.seconds, **report.seconds})
+    given = {"inputs": inputs, "keras_inputs": keras_inputs, "origin": origin}
+    report = validate(torch, keras, **given, plan=plan, options=Options())
+    notes = (*report.notes, *map(digest_note, sources))
+    return replace(report, notes=notes, seconds={**stages.seconds, **report.seconds})
 
 
 def _live_model(model: Any, weights: Path | None) -> Any:

@@ -65,6 +65,19 @@ def resolve(argument: str, weights: Weights) -> "Adapter":
     return model
 
 
+def files_of_factory(argument: str, weights: Weights, side: Side) -> tuple[Path, ...]:
+    """Return the files from which `resolve` made a live model: the Python file, and the weights.
+
+    Args:
+        argument: The factory.
+        weights: The weights that were loaded.
+        side: The framework of the model.
+    """
+    where, _ = factory_of(argument) or ("", "")
+    files = (Path(where) if where.endswith(".py") else None, weights.of(side))
+    return tuple(file for file in files if file is not None)
+
+
 def factory_of(argument: str) -> tuple[str, str] | None:
     """Return the module or Python file and the attribute that an argument names; None if it names a file of a model.
 

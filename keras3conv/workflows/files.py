@@ -64,9 +64,17 @@ def read_inputs(path: Path | None) -> Any:
     return arrays
 
 
+_SEED = 0
+
+
+def random_origin(shape: Sequence[int]) -> str:
+    """Return where the numbers of `random_inputs` come from, for the certificate of `convert`."""
+    return f"random inputs of shape {tuple(shape)}, seed {_SEED}, made by convert"
+
+
 def random_inputs(shape: Sequence[int], dtype: str = "float32") -> Array:
     """Return an array of random numbers with a shape and a dtype; every call returns the same numbers."""
-    numbers: Array = np.random.default_rng(0).standard_normal(tuple(shape)).astype(dtype_named(dtype))
+    numbers: Array = np.random.default_rng(_SEED).standard_normal(tuple(shape)).astype(dtype_named(dtype))
     return numbers
 
 

@@ -30,7 +30,7 @@ from keras3conv.writing.digests import digest
 CLAIMED_AFTER_STRUCTURE = "the plan has problems, so the models cannot be compared"
 
 
-def validate(
+def validate(  # noqa: PLR0913 - the two models, their inputs and files
     torch: Model,
     keras: Model,
     *,
@@ -40,6 +40,7 @@ def validate(
     options: Options,
     entry: str = "",
     weight_files: Sequence[Path | None] = (),
+    origin: str = "",
 ) -> Report:
     """Return the certificate of two models; see `keras3conv.validate`.
 
@@ -53,6 +54,7 @@ def validate(
         entry: The name of the state dict in a torch checkpoint that holds several.
         weight_files: The files that were loaded into live models, to state their digests; with `options.local`, the
             files from which the values of live models are read.
+        origin: Where the inputs come from, if the user did not give them.
     """
     asked = judges(options)
     if options.expected and inputs is None:
@@ -68,7 +70,7 @@ def validate(
         if options.local:
             subject, notes = local_subject(sides, weight_files, plan, options, entry)
         else:
-            subject, notes = _subject(sides, inputs, keras_inputs, plan, options, port)
+            subject, notes = _subject(sides, inputs, keras_inputs, plan, options, port, origin)
     return Report(
         title=f"Certificate: {' <-> '.join(view.title for view in subject.outlines)}",
         sections=tuple(_sections(subject, asked, stages)),
@@ -129,7 +131,13 @@ def _port(sources: Sequence[Any], weight_files: Sequence[Path | None]) -> Side |
 
 
 def _subject(
-    sides: Sides, inputs: Any, keras_inputs: Any, plan: Alignment | None, options: Options, port: Side | None
+    sides: Sides,
+    inputs: Any,
+    keras_inputs: Any,
+    plan: Alignment | None,
+    options: Options,
+    port: Side | None,
+    origin: str,
 ) -> tuple[Subject, tuple[str, ...]]:
     """Return the `Subject` (models, plan and inputs) of the proofs, and notes for the report.
 
@@ -140,6 +148,7 @@ def _subject(
         plan: The plan; None to make one.
         options: The proofs, and how strict they are.
         port: The side whose weights a transfer wrote; None if that is unknown.
+        origin: Where the inputs come from, if the user did not give them.
     """
     sides.build(inputs, keras_inputs)
     outlines = sides.views(described=False)
@@ -153,6 +162,7 @@ def _subject(
         return Subject(plan=plan, outlines=outlines, views=lambda: views, skip_reason=reason, options=options), ()
     given = sides.inputs(outlines, inputs, keras_inputs)
     refuse_unprovable(given)
+    given = replace(given, note=origin or given.note)
     subject = Subject(
         plan=plan or align_sides(sides, sides.views(), inputs, keras_inputs),
         outlines=outlines,

@@ -138,7 +138,8 @@ def _transfer(running: _Run) -> str:
 
 def _convert(running: _Run) -> str:
     from keras3conv.workflows.convert import convert
-    from keras3conv.workflows.factories import Weights, resolve
+    from keras3conv.workflows.factories import Weights, files_of_factory, resolve
+    from keras3conv.workflows.files import random_origin
 
     task = running.task
     weights = Weights(torch=_path(task.torch_weights), keras=_path(task.keras_weights), entry=task.entry)
@@ -151,6 +152,8 @@ def _convert(running: _Run) -> str:
         inputs=_inputs(task),
         dynamic=None,
         validate=True,
+        read=files_of_factory(task.model, weights, found.side) if found is not None and is_live else (),
+        origin=random_origin(task.shape) if task.shape else "",
     )
     written = conversion.save(running.out / "converted")
     running.files += [{**asdict(file), "path": f"converted/{Path(file.path).name}"} for file in written]

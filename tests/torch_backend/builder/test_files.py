@@ -1,14 +1,18 @@
 """Conversion of files, and files that are refused before any of their code runs."""
 
+import hashlib
+import json
 import re
 from pathlib import Path
 
 import keras
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import keras3conv as k3c
 from keras3conv.errors import InputError, MalformedCheckpoint, UnsupportedLayerError
+from keras3conv.report.digests import named_files
 from tests.torch_backend.builder.test_convert import randomised, residual
 from tests.torch_backend.cli.test_commands import run
 
@@ -124,6 +128,66 @@ def test_the_command_writes_the_folder_and_prints_the_certificate(tmp_path: Path
     again = run("convert", str(tmp_path / "model.keras"), "-o", str(tmp_path / "folder"))
     assert again.exit_code == 2
     assert "exists" in again.output
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def report_of(folder: Path) -> k3c.Report:
+    return k3c.Report.from_json((folder / "report.json").read_text())
+
+
+def sources_of(folder: Path) -> dict[str, str]:
+    """Return the digests of the sources in the `metadata.json` of a folder, by name."""
+    sources = json.loads((folder / "metadata.json").read_text())["sources"]
+    return {source["path"]: source["sha256"] for source in sources}
+
+
+def test_the_certificate_names_the_source_and_the_made_inputs_and_the_card_needs_the_same_files(tmp_path: Path) -> None:
+    source, folder = tmp_path / "model.keras", tmp_path / "folder"
+    given = keras.Input((4,))
+    keras.Model(given, layers.Dense(3)(given)).save(source)
+    assert run("convert", str(source), "-o", str(folder)).exit_code == 0
+    notes = report_of(folder).notes
+    assert notes[0] == "random inputs of shape (2, 4), seed 20240229, made by convert"
+    assert f"model.keras: {source.stat().st_size:,} bytes, sha256 {sha256(source)}" in notes
+    assert sources_of(folder) == {"model.keras": sha256(source)}
+
+    card = run("card", str(folder), "--source", str(source))
+    assert card.exit_code == 0, card.output
+    assert "does not name" not in card.output
+    assert "not read by" not in card.output
+    assert run("verify", str(folder)).exit_code == 0
+    tensors = load_file(folder / "weights.safetensors")
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, folder / "weights.safetensors")
+    refused = run("card", str(folder))
+    assert refused.exit_code == 2
+    assert "weights.safetensors is not the file that this certificate was made for" in " ".join(refused.output.split())
+    assert run("verify", str(folder / "weights.safetensors")).exit_code == 1
+
+
+def test_the_certificate_names_the_code_and_the_weights_of_a_torch_module(tmp_path: Path) -> None:
+    code, weights, folder = tmp_path / "net.py", tmp_path / "net.safetensors", tmp_path / "folder"
+    code.write_text("from torch import nn\n\n\ndef make() -> nn.Module:\n    return nn.Sequential(nn.Linear(4, 3))\n")
+    save_file(torch.nn.Sequential(torch.nn.Linear(4, 3)).state_dict(), weights)
+    options = ("--torch-weights", str(weights), "--shape", "1,4", "-o", str(folder))
+    finished = run("convert", f"{code}:make", *options)
+    assert finished.exit_code == 0, finished.output
+    assert report_of(folder).notes[0] == "random inputs of shape (1, 4), seed 0, made by convert"
+    assert sources_of(folder) == {"net.py": sha256(code), "net.safetensors": sha256(weights)}
+    assert {name for name, _ in named_files(report_of(folder))} >= {"net.py", "net.safetensors", "model.keras"}
+
+
+def test_the_digests_of_an_architecture_and_its_weights_are_those_of_both_files(tmp_path: Path) -> None:
+    given = keras.Input((4,))
+    model = keras.Model(given, layers.Dense(3)(given))
+    (tmp_path / "net.json").write_text(model.to_json())
+    model.save_weights(tmp_path / "net.weights.h5")
+    conversion = k3c.convert(tmp_path / "net.json", weights=tmp_path / "net.weights.h5", validate=False)
+    digests = {file.path: file.sha256 for file in conversion.sources}
+    assert digests == {name: sha256(tmp_path / name) for name in ("net.json", "net.weights.h5")}
+    assert k3c.convert(model, validate=False).sources == ()
 
 
 def test_a_file_of_a_model_without_weights_is_converted(tmp_path: Path) -> None:
