@@ -177,6 +177,7 @@ def test_a_folder_of_transformers_becomes_a_proven_model(tmp_path: Path) -> None
     conversion = k3c.convert(tmp_path / "bert", inputs={"input_ids": tokens})
     assert conversion.report is not None
     conversion.report.raise_if_failed()
+    assert [file.path for file in conversion.sources] == ["config.json", "model.safetensors"]
     made = conversion.model(tokens.numpy())
     found = made["logits"] if isinstance(made, dict) else made
     assert np.allclose(np.asarray(found.detach()), module(tokens).logits.detach().numpy(), atol=1e-5)
