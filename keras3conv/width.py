@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from textwrap import wrap
 
 NARROWEST = 40
@@ -12,6 +12,8 @@ _LINE_TO_PASTE = re.compile(r"^\s*(With [a-z ]+:  |-{3,})|  +keras3conv ")
 _FIX = re.compile(r"^\s*Fix:  ")
 _LEAST = 12
 """A column of a table is not made narrower than this."""
+_WORD = 16
+"""A column of a table keeps the width of its longest word, but not more than this, if the terminal is wide enough."""
 
 _OR = "     or     "
 """Separates two lines to paste, of which one is enough."""
@@ -75,22 +77,44 @@ def fitted_table(names: Sequence[str], rows: Sequence[Sequence[str]], width: int
         rows: The rows, as text without unprintable characters.
         width: The width; by default that of the terminal.
     """
-    widths = _widths([names, *rows], width or columns())
+    widths = column_widths([names, *rows], width or columns())
     ruler = "-" * (sum(widths) + 2 * (len(widths) - 1))
     return [*_lines(names, widths), ruler, *(line for row in rows for line in _lines(row, widths))]
 
 
-def _widths(rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Return the widths of the columns of a table; the widest column is narrowed first.
+def column_widths(rows: Sequence[Sequence[str]], width: int, whole: Collection[int] = ()) -> list[int]:
+    """Return the widths of the columns of a table, with two spaces between them; the widest column is narrowed first.
+
+    A column is narrowed to its longest word, so that cells break at spaces. Words are broken only if that is not
+    enough, or if they are very long.
 
     Args:
         rows: The rows of the table, the names of the columns included.
         width: The width that the table should have.
+        whole: The indices of columns that are not narrowed.
     """
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > _LEAST:
-        widths[widths.index(max(widths))] -= 1
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, cells)) for cells in columns]
+    words = [max((len(word) for cell in cells for word in cell.split()), default=0) for cells in columns]
+    room = width - 2 * (len(widths) - 1)
+    for least in ([min(word, _WORD) for word in words], [_LEAST] * len(widths)):
+        _narrow(widths, room, [widths[place] if place in whole else size for place, size in enumerate(least)])
     return widths
+
+
+def _narrow(widths: list[int], room: int, least: Sequence[int]) -> None:
+    """Make the widest columns narrower, in place, until all fit.
+
+    Args:
+        widths: The widths of the columns.
+        room: What their sum should be at most.
+        least: The width that each column keeps.
+    """
+    while sum(widths) > room:
+        place = max(range(len(widths)), key=lambda place: (widths[place] > least[place], widths[place]))
+        if widths[place] <= least[place]:
+            return
+        widths[place] -= 1
 
 
 def _lines(cells: Sequence[str], widths: Sequence[int]) -> list[str]:

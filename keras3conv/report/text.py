@@ -14,7 +14,7 @@ from keras3conv.report.headline import first_cause, is_certificate, key_facts
 from keras3conv.report.limits import PAGE, TITLE
 from keras3conv.report.plot import sketch
 from keras3conv.report.values import GLYPHS, Cell, Document, Plot, Section, Table
-from keras3conv.width import folded
+from keras3conv.width import column_widths, folded
 from keras3conv.writing.digests import WrittenFile
 
 if TYPE_CHECKING:
@@ -171,12 +171,15 @@ def _render_table(table: Table, console: "Console") -> None:
     told = [row for row in grid.rows if not (grid.quiet and row.is_quiet)]
     shown = [row for place, row in enumerate(told) if place < ROWS or row.failed]
     whole = _whole_columns(grid, shown, console.width - 2)
-    for place, column in enumerate(grid.columns):
-        head, is_whole = _text(visible(column.name), console), column.is_numeric or place in whole
+    names = [visible(column.name) for column in grid.columns]
+    rows = [[show(cell) for cell in row.cells] for row in shown]
+    whole |= {place for place, column in enumerate(grid.columns) if column.is_numeric}
+    widths = column_widths([names, *rows], console.width - 2, whole)
+    for column, name, width in zip(grid.columns, names, widths, strict=True):
         justify: Literal["left", "right"] = "right" if column.is_numeric else "left"
-        printed.add_column(head, justify=justify, overflow="fold", no_wrap=is_whole)
-    for row in shown:
-        printed.add_row(*(_text(show(cell), console) for cell in row.cells), style="red" if row.failed else "")
+        printed.add_column(_text(name, console), justify=justify, overflow="fold", width=width)
+    for row, cells in zip(shown, rows, strict=True):
+        printed.add_row(*(_text(cell, console) for cell in cells), style="red" if row.failed else "")
     console.print(Padding(printed, (0, 0, 0, 2), expand=False))
     if rest := len(told) - len(shown):
         _print(console, f"  ... {count(rest, 'more row')}", style="dim")

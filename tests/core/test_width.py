@@ -7,7 +7,7 @@ import pytest
 
 from keras3conv.errors import AlignmentError, FileError, InputError, Problem, message_of
 from keras3conv.messages import lay_out
-from keras3conv.width import folded
+from keras3conv.width import column_widths, fitted_table, folded
 
 FACT = "weight_ih_l0 (28, 5), weight_hh_l0 (28, 7), bias_ih_l0 (28,), bias_hh_l0 (28,) matched nothing; same: " * 4
 LINE = 'plan = plan.pair(["encoder.query", "encoder.key", "encoder.value"], "encoder/attention/query_key_value")'
@@ -68,3 +68,25 @@ def test_a_wide_terminal_gets_long_lines(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_short_text_is_not_changed() -> None:
     assert folded("  a  b\n\nc") == "  a  b\n\nc"
+
+
+NAMES = ("verdict", "torch", "field", "value", "keras", "field in keras", "value in keras", "expected value")
+FIELDS = [
+    ("equal", "0", "padding_mode", "zeros", "conv2d", "", "", "zeros"),
+    ("equal", "0", "dilation", "(1, 1)", "conv2d", "dilation_rate", "(1, 1)", "(1, 1)"),
+    ("equal", "0", "requires_grad", "True", "conv2d", "trainable", "True", "True"),
+]
+
+
+def test_cells_break_at_spaces_where_the_words_have_room() -> None:
+    lines = fitted_table(NAMES, FIELDS, 78)
+    assert max(map(len, lines)) <= 78
+    words = {word for row in (NAMES, *FIELDS) for cell in row for word in cell.split()}
+    assert words <= set(" ".join(lines).split())
+
+
+def test_words_are_broken_where_there_is_no_room_for_them() -> None:
+    assert column_widths([("a" * 16, "b c " * 20)], 40) == [16, 22]
+    assert column_widths([("a" * 16, "b" * 16)], 30) == [14, 14]
+    assert column_widths([("a" * 30, "b" * 30)], 40) == [19, 19]
+    assert column_widths([("a" * 30, "b" * 30)], 40, whole={0}) == [30, 12]
