@@ -14,6 +14,7 @@ from keras3conv.errors import Problem
 from keras3conv.model.paths import separator
 from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
 from keras3conv.rules.library import known_classes, lookup
+from keras3conv.rules.misnamed import misnamed
 
 _SHOWN_TENSORS = 4
 
@@ -171,6 +172,8 @@ def _unplaced_layer(
     if nearest:
         fact += f"; no rule knows {layer.kind}, the known class with the most similar name is {nearest}; "
         fact += "k3c.register adds a rule"
+    elif wrong := misnamed(side, layer):
+        fact += f"; {wrong}"
     of_side = f', side="{side}"' if is_on_both and where == layer.path else ""
     fixes.append(f'plan = plan.ignore("{where}", "reason"{of_side})')
     return Problem.on(side, where, fact, tuple(fixes))

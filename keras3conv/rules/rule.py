@@ -220,7 +220,7 @@ k3c.register(
         weights=lambda config: ({weights}),
         to_keras=lambda config: (k3c.LayerSpec(kind="{keras}"),),
         to_torch=lambda layers: (k3c.LayerSpec(kind="{torch}"),),
-        layout="same",  # the inputs of {module} have the same axis order as in Keras
+        layout="same",  # the axis order is the same as in Keras; "channels" for a layer that acts on channels of images
         examples=(k3c.Example(config={{}}, inputs=((2, 3),)),),
     )
 )"""

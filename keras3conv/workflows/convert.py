@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.conversion import Conversion
 from keras3conv.builder.program.layouts import Channels
+from keras3conv.builder.program.own_rules import layout_hint
 from keras3conv.builder.to_torch.build import SEED, build, proof_inputs, require_none
-from keras3conv.errors import InputError, Problem
+from keras3conv.errors import InputError, ModelError, Problem
 from keras3conv.formats.torch.checkpoint import is_torchscript
 from keras3conv.frameworks.adapter import Adapter, ModelFile, resolve
 from keras3conv.report.digests import digest_note
@@ -105,7 +106,12 @@ def _to_torch(
         shapes = ", ".join(str(array.shape) for array in given)
         origin = f"random inputs of shape {shapes}, seed {SEED}, made by convert"
         sides = built.model, model
-        report = _certificate(*sides, given, keras_given, built.alignment, stages, sources=sources, origin=origin)
+        try:
+            report = _certificate(*sides, given, keras_given, built.alignment, stages, sources=sources, origin=origin)
+        except ModelError as error:
+            if hint := layout_hint(built.program):
+                raise ModelError(f"{error.message}\n{hint}") from error
+            raise
         report = replace(report, notes=(*report.notes, *built.graph.remarks))
     return Conversion(
         model=built.model,

@@ -6,9 +6,11 @@ from keras3conv.alignment.binding import RULE
 from keras3conv.alignment.pair import Evidence, Ignored, Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.to_keras.layers import Placement
+from keras3conv.errors import RuleError
 from keras3conv.model.paths import join_layers
 from keras3conv.model.views import LayerView, ModelView
 from keras3conv.rules.library import find
+from keras3conv.rules.misnamed import does_not_apply
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.rules.units import units
 
@@ -60,6 +62,9 @@ def _pairs(
 
 
 def _mapping(placement: Placement, variables: Mapping[tuple[str, str], str]) -> WeightMapping:
+    if placement.rule and any((placement.layer, role) not in variables for role in placement.roles):
+        own = [role for layer, role in variables if layer == placement.layer]
+        raise RuleError(does_not_apply(find(placement.rule), placement.layer, own, placement.roles))
     paths = tuple(variables[placement.layer, role] for role in placement.roles)
     return WeightMapping(torch=placement.torch, keras=paths, transform=placement.transform)
 

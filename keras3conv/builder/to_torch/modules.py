@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
 from keras3conv.builder.operations.call import HANDLERS
 from keras3conv.builder.program.names import OWN_LAYERS
@@ -10,7 +9,7 @@ from keras3conv.builder.program.program import Order, Value, channels_first, ide
 from keras3conv.errors import RuleError, message_of
 from keras3conv.model.graph import Node
 from keras3conv.model.views import LayerView
-from keras3conv.rules.library import list_rules, lookup
+from keras3conv.rules.library import lookup
 from keras3conv.rules.operations import OPERATIONS
 from keras3conv.rules.registry import is_users_own
 from keras3conv.rules.rule import LayerSpec, LayerSpecs, Rule
@@ -77,7 +76,7 @@ def _choices(layer: LayerView, given: Value, reasons: list[str]) -> Iterator[Cho
         reasons: Receives the reason of each rule that cannot convert the layer.
     """
     inputs = (tuple(size if isinstance(size, int) else None for size in given.shape),)
-    for rule in _candidates(layer.kinds, len(list_rules())):
+    for rule in _candidates(layer.kinds):
         if not _fits_rank(rule.torch, given.rank):
             continue
         shapes = {rule.aliases.get(tensor.role, tensor.role): tensor.shape for tensor in layer.tensors}
@@ -104,15 +103,13 @@ def _stride(spec: LayerSpec) -> set[int]:
     return {stride} if isinstance(stride, int) else {*stride}
 
 
-@cache
-def _candidates(kinds: tuple[str, ...], known: int) -> tuple[Rule, ...]:
+def _candidates(kinds: tuple[str, ...]) -> tuple[Rule, ...]:
     """Return the rules that convert a Keras layer to one torch layer, or to two that run one after the other.
 
     Rules of this package must create a layer of torch or of this project; rules of the user may create any class.
 
     Args:
         kinds: The names of the layer's class and its base classes.
-        known: The number of registered rules; it is an argument so that a new rule invalidates the cache.
     """
     found = [rule for rule in (*lookup((), kinds), *lookup((), kinds, (2, 1))) if not rule.between]
     usable = (rule for rule in found if rule.torch.startswith(_USABLE) or is_users_own(rule))
@@ -123,7 +120,7 @@ def is_pointwise(node: Node) -> bool:
     """Return True if a Keras layer is pointwise and has no weights, such as Dropout or ReLU."""
     if node.kind.startswith("keras.ops.") or node.kind in HANDLERS:
         return False
-    found = _candidates(node.kinds, len(list_rules()))
+    found = _candidates(node.kinds)
     return bool(found) and all(rule.torch in POINTWISE for rule in found)
 
 

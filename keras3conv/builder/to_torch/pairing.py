@@ -7,10 +7,12 @@ from keras3conv.alignment.binding import RULE, make_pair
 from keras3conv.alignment.pair import Evidence, Ignored, Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.program.program import Module, Program
+from keras3conv.errors import RuleError
 from keras3conv.model.views import LayerView, ModelView
 from keras3conv.planner.evidence.structure import ignored_tensors
 from keras3conv.rules.library import find
-from keras3conv.rules.rule import WeightMapping
+from keras3conv.rules.misnamed import does_not_apply
+from keras3conv.rules.rule import Rule, WeightMapping
 from keras3conv.rules.units import numbered, units
 from keras3conv.transforms import Same
 
@@ -39,7 +41,19 @@ def _layer_pairs(program: Program, paths: Mapping[str, str], torch: ModelView, k
         parts = [torch_layers[paths.get(module.name, module.name)] for module in modules]
         whole = parts[0] if len(parts) == 1 else numbered(parts, "torch")
         rule = find(modules[0].rule)
-        yield make_pair(rule, *_flattening(whole, keras_layers[path], modules[0]), [_EVIDENCE])
+        pair = make_pair(rule, *_flattening(whole, keras_layers[path], modules[0]), [_EVIDENCE])
+        _require_named(rule, pair, whole, keras_layers[path])
+        yield pair
+
+
+def _require_named(rule: Rule, pair: Pair, torch: LayerView, keras: LayerView) -> None:
+    """Raise `RuleError` if a rule names a tensor that one of the two layers does not have."""
+    for side, layer in (("torch", torch), ("keras", keras)):
+        roles = {tensor.path: rule.aliases.get(tensor.role, tensor.role) for tensor in layer.tensors}
+        named = [path for mapping in pair.weights for path in (mapping.torch if side == "torch" else mapping.keras)]
+        if any(path not in roles for path in named):
+            names = [roles.get(path, path.removeprefix(layer.path)[1:]) for path in named]
+            raise RuleError(does_not_apply(rule, layer.path, roles.values(), names))
 
 
 def _by_keras_layer(program: Program) -> dict[str, list[Module]]:

@@ -1,0 +1,51 @@
+"""Say which rules of the user may have the wrong axis order, for a converted model that cannot be called."""
+
+from collections.abc import Iterator, Mapping
+
+from keras3conv.builder.program.program import Program
+from keras3conv.errors import ModelError, message_of
+from keras3conv.rules.library import find
+from keras3conv.rules.registry import is_users_own
+
+
+def layout_hint(program: Program) -> str:
+    """Return a sentence for each rule of the user that leaves the axes of an image as they are; empty if none does.
+
+    Such a layer receives the axes in the order of the other framework. That is right for a layer that treats all axes
+    alike, and wrong for one that acts on the channels, as a call of the model shows.
+
+    Args:
+        program: The converted model.
+    """
+    return "; ".join(dict.fromkeys(_hints(program)))
+
+
+def _hints(program: Program) -> Iterator[str]:
+    ranks = _ranks(program)
+    for module in program.modules.values():
+        if not module.rule or ranks.get(module.name, 0) < _IMAGE:
+            continue
+        rule = find(module.rule)
+        if is_users_own(rule) and rule.layout_for(module.spec.config) == "same":
+            yield (
+                f"the rule {rule.name} has layout='same'; a layer that acts on channels of images needs "
+                "layout='channels'"
+            )
+
+
+_IMAGE = 3
+"""The least number of axes of which one can be that of channels and others those of space."""
+
+
+def _ranks(program: Program) -> Mapping[str, int]:
+    """Return the number of axes of the first input of each submodule."""
+    calls = [step for step in program.steps if step.module and step.inputs]
+    return {step.module: program.values[step.inputs[0]].rank for step in calls}
+
+
+def with_hint(error: Exception, hint: str) -> Exception:
+    """Return an error with a hint after its message; the error itself if there is no hint."""
+    return ModelError(f"{message_of(error)}\n{hint}") if hint else error
+
+
+__all__ = ["layout_hint", "with_hint"]

@@ -1,0 +1,57 @@
+"""Name the tensors of a rule that its layers do not have: a rule with a wrong name maps nothing."""
+
+from collections.abc import Iterable, Iterator
+
+from keras3conv.errors import RuleError
+from keras3conv.model.views import LayerView, Side
+from keras3conv.rules.applying import torch_config
+from keras3conv.rules.library import lookup
+from keras3conv.rules.registry import is_users_own
+from keras3conv.rules.rule import Rule
+
+
+def misnamed(side: Side, layer: LayerView) -> str:
+    """Return why a rule of the user does not apply to a layer, if it names other tensors; else an empty text.
+
+    A rule may name tensors that a layer lacks, such as the bias of a layer without one. It is misnamed only if the
+    layer has tensors in turn that the rule does not name.
+
+    Args:
+        side: The side of the layer.
+        layer: The layer.
+    """
+    roles = [tensor.role for tensor in layer.tensors if not tensor.is_seed]
+    if not layer.kinds or any(role.isdecimal() for role in roles):
+        return ""  # the class is unknown, or the file numbers the tensors
+    found = lookup(layer.kinds, ()) if side == "torch" else lookup((), layer.kinds)
+    for rule in found:
+        if is_users_own(rule) and rule.torch_count == rule.keras_count == 1:
+            named = tuple(_named(rule, side, layer))
+            own = [rule.aliases.get(role, role) for role in roles]
+            if set(named) - set(own) and set(own) - set(named) - rule.ignored.keys():
+                return does_not_apply(rule, layer.path, own, named)
+    return ""
+
+
+def does_not_apply(rule: Rule, where: str, roles: Iterable[str], named: Iterable[str]) -> str:
+    """Return the sentence that a layer does not have the tensors that a rule names.
+
+    Args:
+        rule: The rule.
+        where: The path of the layer.
+        roles: The names of the layer's tensors.
+        named: The names of tensors in the rule.
+    """
+    has, names = (", ".join(dict.fromkeys(one)) or "no tensors" for one in (roles, named))
+    return f"the rule {rule.name} does not apply: {where or 'the layer'} has {has}; the rule names {names}"
+
+
+def _named(rule: Rule, side: Side, layer: LayerView) -> Iterator[str]:
+    """Yield the names of the tensors of one side in a rule; nothing if the rule needs more than this layer."""
+    try:
+        config = rule.config_of(layer) if side == "torch" else torch_config(rule, None, layer)
+        mappings = () if config is None else rule.weights(config)
+    except (RuleError, ValueError, LookupError, TypeError):
+        return  # the rule computes its mappings from the other layer too
+    for mapping in mappings:
+        yield from mapping.names(side)

@@ -1,0 +1,108 @@
+"""Rules of the user with a mistake: the wrong order of the axes, or a name that no variable has."""
+
+from collections.abc import Iterator
+
+import keras
+import pytest
+import torch
+from torch import nn
+
+import keras3conv as k3c
+from keras3conv.errors import ModelError, RuleError
+from keras3conv.rules.library import list_rules
+from keras3conv.rules.registry import ranked, registered
+from keras3conv.transforms import Axes
+
+
+class TorchGain(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.log_gain = nn.Parameter(torch.linspace(-1, 1, size))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.log_gain.exp()[:, None, None]
+
+
+@keras.saving.register_keras_serializable(package="own_rules")
+class KerasGain(keras.layers.Layer):
+    def __init__(self, size: int, **arguments: object) -> None:
+        super().__init__(**arguments)
+        self.size = size
+
+    def build(self, shape: object) -> None:
+        self.gain = self.add_weight(name="gain", shape=(self.size,), initializer="ones")
+
+    def call(self, x: object) -> object:
+        return x * keras.ops.exp(self.gain)
+
+    def get_config(self) -> dict[str, object]:
+        return {**super().get_config(), "size": self.size}
+
+
+TORCH, KERAS = f"{__name__}.TorchGain", f"{__name__}.KerasGain"
+
+
+@pytest.fixture(autouse=True)
+def _rules() -> Iterator[None]:
+    list_rules()
+    before = dict(registered)
+    yield
+    registered.clear()
+    registered.update(before)
+    ranked.cache_clear()
+
+
+def add_rule(layout: str = "channels", name: str = "gain") -> None:
+    """Register the rule of the two layers, with a layout and a name of the Keras variable."""
+    k3c.register(
+        k3c.Rule(
+            torch=TORCH,
+            keras=KERAS,
+            fields={"size": "size"},
+            weights=lambda config: (k3c.WeightMapping(torch=("log_gain",), keras=(name,), transform=Axes("n -> n")),),
+            to_keras=lambda config: (k3c.LayerSpec(kind=KERAS, config={"size": config["size"]}),),
+            to_torch=lambda specs: (k3c.LayerSpec(kind=TORCH, config={"size": specs[0].config["size"]}),),
+            layout=layout,  # type: ignore[arg-type]
+            examples=(k3c.Example(config={"size": 5}, inputs=((2, 5, 3, 4),)),),
+        )
+    )
+
+
+def torch_module() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 6, 3), TorchGain(6)).eval()
+
+
+def keras_model() -> keras.Model:
+    return keras.Sequential([keras.Input((9, 9, 3)), keras.layers.Conv2D(6, 3), KerasGain(6, name="scale")])
+
+
+IMAGES = torch.rand(2, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_layer_of_channels_is_converted_both_ways() -> None:
+    add_rule()
+    k3c.convert(keras_model()).report.raise_if_failed()
+    k3c.convert(torch_module(), inputs=IMAGES).report.raise_if_failed()
+
+
+def test_the_wrong_order_of_axes_is_named() -> None:
+    add_rule(layout="same")
+    said = f"the rule {TORCH} <-> {KERAS} has layout='same'; a layer that acts on channels of images needs"
+    with pytest.raises(ModelError, match="must match the size") as caught:
+        k3c.convert(keras_model())
+    assert said in str(caught.value)
+    with pytest.raises(ModelError, match="must match the size") as caught:
+        k3c.convert(torch_module(), inputs=IMAGES)
+    assert said in str(caught.value)
+
+
+def test_a_rule_that_names_another_variable_is_no_silent_failure() -> None:
+    add_rule(name="gamma")
+    (problem,) = [one for one in k3c.align(torch_module(), keras_model(), probe=False).problems() if one.keras]
+    said = "does not apply: {} has gain; the rule names gamma"
+    assert said.format("scale") in problem.fact
+    with pytest.raises(RuleError, match=said.format("scale")):
+        k3c.convert(keras_model())
+    with pytest.raises(RuleError, match=said.format("layer_1")):
+        k3c.convert(torch_module(), inputs=IMAGES)
