@@ -40,7 +40,8 @@ def align(
         keras: A Keras model, or the path of a file (.keras, .weights.h5, .h5 of Keras 2 or 3).
         inputs: The inputs of the torch module: a tensor or array, a tuple of positional arguments, or a dict of
             keyword arguments. By default they are random arrays of the shapes in the Keras side's input specification.
-        keras_inputs: The inputs of the Keras model, if they are not just `inputs` in the Keras memory layout.
+        keras_inputs: The inputs of the Keras model, if they are not just `inputs` in the Keras memory layout. Alone,
+            they give those of torch: the same, with the channels of images second.
         hints: Known pairs of layers: a dict of paths, a list of (regular expression, replacement), or a callable.
         probe: Whether to probe the models; by default if both are live and there are inputs. If a model raises with
             inputs that you passed, `align` raises. If it raises with random inputs, the plan is made without the probe,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from keras3conv.errors import Problem
+from keras3conv.errors import InputError, Problem
 from keras3conv.messages import count
 from keras3conv.numerics.difference import Judgement, compare, judge, noise_floor, resolution
 from keras3conv.report.values import Section, Table
@@ -51,6 +51,19 @@ def check(subject: Subject) -> Section:
         tables=(Table(title="golden outputs", columns=columns, rows=tuple(rows)),),
         problems=tuple(problems),
     )
+
+
+def require_fitting(subject: Subject) -> None:
+    """Raise `InputError` if there are more or fewer golden outputs than outputs; called before the slow proofs."""
+    given = subject.options.expected
+    if subject.skip_reason or not given:
+        return
+    pairs = list(output_pairs(subject.torch_run, subject.keras_run))
+    if len(given) != len(pairs) and not any(pair.mismatch and not pair.keys[1] for pair in pairs):
+        names = ", ".join(f"{name} {array.shape}" for name, array in subject.keras_run.outputs.items())
+        raise InputError(
+            f"{count(len(given), 'golden output')} given, but the models return {len(pairs)}, in Keras {names}"
+        )
 
 
 def _writer(subject: Subject) -> str:
@@ -112,4 +125,4 @@ def _summary(wrong: int, outputs: int) -> str:
     return f"{wrong} of {2 * outputs} outputs of the two sides are not as expected"
 
 
-__all__ = ["CLAIM", "NAME", "check"]
+__all__ = ["CLAIM", "NAME", "check", "require_fitting"]

@@ -16,7 +16,8 @@ InputsFile = Annotated[
     Path | None, typer.Option(metavar="FILE.npz", help="The inputs of the torch module: an array, or named arrays.")
 ]
 KerasInputsFile = Annotated[
-    Path | None, typer.Option(metavar="FILE.npz", help="The inputs of the Keras model, if they differ from --inputs.")
+    Path | None,
+    typer.Option(metavar="FILE.npz", help="The inputs of the Keras model, if they differ from --inputs, or alone."),
 ]
 OnnxInputsFile = Annotated[
     Path | None, typer.Option("--inputs", metavar="FILE.npz", help="The inputs of the first file, by name.")

@@ -57,7 +57,7 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
         origin: Where the inputs come from, if the user did not give them.
     """
     asked = judges(options)
-    if options.expected and inputs is None:
+    if options.expected and inputs is None and keras_inputs is None:
         fix = "Fix:  inputs=inputs"
         raise InputError(f"expected is given without inputs, but the expected outputs belong to certain inputs\n{fix}")
     sides = Sides.of(torch, keras, entry=entry)
@@ -104,7 +104,7 @@ def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], stages: St
 
 
 def _require_fitting(subject: Subject, sections: list[Section]) -> None:
-    """Raise `InputError` if the user's labels fit no output.
+    """Raise `InputError` if the user's labels fit no output, or the golden outputs are not as many as the outputs.
 
     It is called after every proof, but checks only after the first one, which is fast, and only if that did not fail.
 
@@ -112,10 +112,14 @@ def _require_fitting(subject: Subject, sections: list[Section]) -> None:
         subject: The models and their inputs.
         sections: The results of the proofs so far.
     """
-    from keras3conv.validators import accuracy
+    from keras3conv.validators import accuracy, expected
 
-    if len(sections) == 1 and sections[0].status != "failed" and subject.options.wants("accuracy"):
+    if len(sections) != 1 or sections[0].status == "failed":
+        return
+    if subject.options.wants("accuracy"):
         accuracy.require_fitting(subject)
+    if subject.options.wants("expected"):
+        expected.require_fitting(subject)
 
 
 def _port(sources: Sequence[Any], weight_files: Sequence[Path | None]) -> Side | None:

@@ -46,14 +46,12 @@ def given_inputs(torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: 
     Args:
         torch: The torch side, for the names of the arguments of its `forward`.
         keras: The Keras side, for its input specification.
-        inputs: The user's inputs for the torch side, or None.
+        inputs: The user's inputs for the torch side.
         keras_inputs: The user's inputs for the Keras side, or None.
 
     Raises:
-        InputError: Only the Keras inputs are given, or the Keras ones cannot be derived.
+        InputError: The Keras inputs cannot be derived.
     """
-    if inputs is None:
-        raise InputError("keras_inputs is given without inputs: give the inputs of the torch module too, as inputs=...")
     if keras_inputs is not None:
         _refuse_positional(keras, keras_inputs)
         return Inputs(torch=inputs, keras=keras_inputs, note="inputs given for both sides")

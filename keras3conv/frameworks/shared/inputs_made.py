@@ -1,4 +1,4 @@
-"""Generate random inputs from the input specification of a Keras model, in the memory layouts of both sides."""
+"""Make the inputs of both sides from those of the Keras model, or random ones from its input specification."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -8,9 +8,19 @@ import numpy as np
 
 from keras3conv.errors import InputError
 from keras3conv.formats.safe.source import dtype_named
-from keras3conv.frameworks.shared.inputs import SEED, Inputs, given_inputs, together
+from keras3conv.frameworks.shared.inputs import (
+    SEED,
+    Inputs,
+    as_array,
+    given_inputs,
+    is_array,
+    require_numbers,
+    together,
+)
 from keras3conv.frameworks.shared.inputs_masked import padded, random_codes, random_mask
 from keras3conv.frameworks.shared.layout import channels_first
+from keras3conv.frameworks.shared.recording import flatten
+from keras3conv.messages import count
 from keras3conv.model.views import InputSpec, ModelView
 from keras3conv.transforms import Array
 
@@ -24,6 +34,9 @@ FREE_SIZES = (32, 64, 128, 224, 16, 8, 4)
 
 _DOUBLED = tuple(2**power for power in range(9, 16))
 """Further values for a model of sequences that crops its input; an image of these sizes would be too large."""
+
+_IMAGE = 4
+"""The number of axes from which torch has the channels second."""
 
 Accepts = Callable[[Inputs], bool]
 """Runs both models on inputs, and returns whether both accept them."""
@@ -44,8 +57,10 @@ def both_inputs(
     Raises:
         InputError: The inputs are not given and cannot be made, or the Keras ones cannot be derived.
     """
-    if inputs is not None or keras_inputs is not None:
+    if inputs is not None:
         return given_inputs(torch, keras, inputs, keras_inputs)
+    if keras_inputs is not None:
+        return _from_keras(torch, keras, keras_inputs, accepts)
     specs = _specs_to_fill(keras)
     free = [spec for spec in specs if None in spec.shape[1:]]
     layouts = _layouts(torch, keras)
@@ -75,6 +90,44 @@ def _specs_to_fill(keras: ModelView) -> Sequence[InputSpec]:
     return keras.input_specs
 
 
+def _from_keras(torch: ModelView, keras: ModelView, keras_inputs: Any, accepts: Accepts | None) -> Inputs:
+    """Return the inputs of both sides if only those of the Keras model are given.
+
+    Args:
+        torch: The torch side.
+        keras: The Keras side, whose input specification has the order and the names of the inputs.
+        keras_inputs: What the user gave for the Keras side.
+        accepts: Tries inputs, to choose the layout of sequences in torch.
+
+    Raises:
+        InputError: The inputs do not fit the specification, or the models accept none of the layouts.
+    """
+    specs = keras.input_specs
+    names = [spec.key or spec.name for spec in specs]
+    is_named = isinstance(keras_inputs, dict) and set(keras_inputs) == set(names)
+    ordered = [keras_inputs[name] for name in names] if is_named else keras_inputs
+    arrays = [as_array(value) for _, value in flatten([ordered] if is_array(ordered) else ordered, is_array)]
+    if not specs or len(arrays) != len(specs):
+        raise InputError(
+            f"keras_inputs has {count(len(arrays), 'array')}, and the input specification of {keras.title} has "
+            f"{len(specs)}: give the inputs of the torch module too, as inputs=..."
+        )
+    for array in arrays:
+        require_numbers(array)
+    note = "Keras inputs given; those of torch derived by layout"
+    tried = [_both(torch, keras, arrays, note, channels_first=first) for first in _layouts(torch, keras)]
+    if any(array.ndim >= _IMAGE for array in arrays):
+        same = "Keras inputs given, and used for torch as they are"
+        tried.append(_both(torch, keras, arrays, same, channels_first=None))
+    for made in tried:
+        if accepts is None or len(tried) == 1 or accepts(made):
+            return made
+    raise InputError(
+        "keras_inputs is given without inputs, and the models accept the inputs in no layout: give the inputs of "
+        "the torch module too, as inputs=..."
+    )
+
+
 def _layouts(torch: ModelView, keras: ModelView) -> tuple[bool, ...]:
     """Return the layouts to try for inputs of torch that are sequences, the more likely one first.
 
@@ -101,14 +154,30 @@ def _made(torch: ModelView, keras: ModelView, size: int, *, channels_first: bool
         channels_first: Whether sequences have the channels before the steps in torch.
     """
     made = [_random(spec, keras, size, place) for place, spec in enumerate(keras.input_specs)]
-    torch_made = [_torch_layout(array, sequences_first=channels_first) for array in made]
+    shapes = ", ".join(str(_torch_layout(array, sequences_first=channels_first).shape) for array in made)
+    note = f"random inputs of shape {shapes}, seed {SEED}, made from the Keras model's input specification"
+    return _both(torch, keras, made, note, channels_first=channels_first)
+
+
+def _both(torch: ModelView, keras: ModelView, made: list[Array], note: str, *, channels_first: bool | None) -> Inputs:
+    """Return the inputs of both sides for the arrays of the Keras inputs, in the order of the specification.
+
+    Args:
+        torch: The torch side.
+        keras: The Keras side.
+        made: The arrays in Keras' layout.
+        note: The origin of the inputs, for the report.
+        channels_first: Whether sequences have the channels before the steps in torch; None if torch has the layout of
+            Keras, also for images.
+    """
+    is_same = channels_first is None
+    torch_made = made if is_same else [_torch_layout(one, sequences_first=bool(channels_first)) for one in made]
     names = [spec.key or spec.name for spec in keras.input_specs]
     are_named = len(names) > 1 and set(names) == set(torch.arguments[: len(names)])
     return Inputs(
         torch=dict(zip(names, torch_made, strict=True)) if are_named else tuple(torch_made),
         keras=together(made, [spec.key for spec in keras.input_specs]),
-        note=f"random inputs of shape {', '.join(str(array.shape) for array in torch_made)}, seed {SEED}, "
-        "made from the Keras model's input specification",
+        note=note,
     )
 
 
@@ -134,6 +203,6 @@ def _torch_layout(array: Array, *, sequences_first: bool) -> Array:
         array: The input of the Keras model.
         sequences_first: Whether the channels of a sequence become the second axis, too.
     """
-    if array.ndim >= 4 or (array.ndim == 3 and sequences_first):
+    if array.ndim >= _IMAGE or (array.ndim == 3 and sequences_first):
         return np.ascontiguousarray(channels_first(array))
     return array

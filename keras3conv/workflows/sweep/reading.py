@@ -279,7 +279,7 @@ def _contradictions(task: Task) -> Iterator[tuple[str, str]]:
         yield "shape", "inputs and shape are both given, but the inputs have a shape: leave shape out"
     if task.class_names and not task.labels:
         yield "class_names", "class_names is given without labels, which it needs"
-    if task.expected and not task.inputs:
+    if task.expected and not (task.inputs or task.keras_inputs):
         yield "expected", "expected is given without inputs, but the expected outputs belong to certain inputs"
 
 

@@ -55,6 +55,22 @@ def test_the_first_size_that_both_models_accept_is_used() -> None:
         both_inputs(TORCH, IMAGES, None, None, lambda inputs: False)
 
 
+def test_the_inputs_of_keras_alone_give_those_of_torch_in_the_layout_that_it_accepts() -> None:
+    image, vector = np.ones((2, 8, 6, 3)), np.zeros((2, 5))
+    specs = (replace(FREE, name="image", key="image"), InputSpec(shape=(None, 5), name="vector", key="vector"))
+    keras = replace(IMAGES, input_specs=specs)
+    given = {"vector": vector, "image": image}
+    made = both_inputs(TORCH, keras, None, given, lambda inputs: True)
+    assert [one.shape for one in made.torch] == [(2, 3, 8, 6), (2, 5)]
+    assert {name: one.shape for name, one in made.keras.items()} == {"image": (2, 8, 6, 3), "vector": (2, 5)}
+    last = both_inputs(TORCH, keras, None, given, lambda inputs: inputs.torch[0].shape[-1] == 3)
+    assert [one.shape for one in last.torch] == [(2, 8, 6, 3), (2, 5)]
+    with pytest.raises(InputError, match="the models accept the inputs in no layout"):
+        both_inputs(TORCH, keras, None, given, lambda inputs: False)
+    with pytest.raises(InputError, match="keras_inputs has 1 array, and the input specification of keras .* has 2"):
+        both_inputs(TORCH, keras, None, image, lambda inputs: True)
+
+
 @pytest.mark.parametrize(("size", "smaller"), [(9, (8, 7)), (127, (126, 125)), (224, (111, 110)), (225, (112, 111))])
 def test_a_smaller_size_has_the_other_parity_and_is_half_of_a_long_one(size: int, smaller: tuple[int, int]) -> None:
     images = np.random.default_rng(0).normal(size=(1, size, size, 3))

@@ -82,8 +82,9 @@ IMAGES = torch.rand(2, 3, 9, 9, generator=torch.Generator().manual_seed(0))
 
 def test_a_layer_of_channels_is_converted_both_ways() -> None:
     add_rule()
-    k3c.convert(keras_model()).report.raise_if_failed()
-    k3c.convert(torch_module(), inputs=IMAGES).report.raise_if_failed()
+    for made in (k3c.convert(keras_model()), k3c.convert(torch_module(), inputs=IMAGES)):
+        assert made.report
+        made.report.raise_if_failed()
 
 
 def test_the_wrong_order_of_axes_is_named() -> None:
