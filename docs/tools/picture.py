@@ -68,7 +68,7 @@ def measured() -> Plot:
         series=(
             Series(name="converted by keras3conv", values=series[False]),
             Series(name="with one epsilon of 1e-5 for 1e-3", values=wrong),
-            Series(name="noise floor: rounding of the source, measured", values=series[True]),
+            Series(name="noise floor: rounding of torch, measured", values=series[True]),
         ),
         unit="absolute difference",
     )

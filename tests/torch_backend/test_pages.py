@@ -41,7 +41,12 @@ TESTED_ELSEWHERE = {
 SLOW = {"sweep.md"}
 """Pages that start a process for each model, as tests/torch_backend/workflows/test_sweep.py does in `make test`."""
 
-GIVEN = {"guides/keras2.md": {"old.h5": "tests/keras2_files/tensorflow-2.4.4/convolutions.h5"}}
+GIVEN = {
+    "guides/keras2.md": {
+        "old.h5": "tests/keras2_files/tensorflow-2.4.4/convolutions.h5",
+        "golden.npz": "tests/keras2_files/tensorflow-2.4.4/convolutions.npz",
+    }
+}
 """The files that exist before the code of a page runs."""
 
 _BLOCK = re.compile(r'^( *)```(\w+)(?: title="([^"]+)")?\n(.*?)^\1```$', flags=re.DOTALL | re.MULTILINE)

@@ -114,10 +114,10 @@ def _from_keras(torch: ModelView, keras: ModelView, keras_inputs: Any, accepts: 
         )
     for array in arrays:
         require_numbers(array)
-    note = "Keras inputs given; those of torch derived by layout"
+    note = "inputs given for Keras; those of torch derived from them by layout"
     tried = [_both(torch, keras, arrays, note, channels_first=first) for first in _layouts(torch, keras)]
     if any(array.ndim >= _IMAGE for array in arrays):
-        same = "Keras inputs given, and used for torch as they are"
+        same = "inputs given for Keras, and used for torch as they are"
         tried.append(_both(torch, keras, arrays, same, channels_first=None))
     for made in tried:
         if accepts is None or len(tried) == 1 or accepts(made):

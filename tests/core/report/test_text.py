@@ -397,3 +397,19 @@ def test_degenerate_plots_are_drawn_inside_their_frame(values: tuple[float | Non
         assert drawing.left <= dot.x <= drawing.right
     assert all(0 <= tick.place <= drawing.bottom for tick in drawing.rows)
     assert sketch(plot(*values))
+
+
+def test_words_of_a_table_are_whole_on_a_terminal_of_eighty_columns() -> None:
+    columns = ("verdict", "torch", "field", "value", "keras", "field in keras", "value in keras", "expected value")
+    fields = ("in_channels", "padding_mode", "dilation", "requires_grad")
+    rows = tuple(("equal", "0", name, "(1, 1)", "conv2d", "dilation_rate", "(1, 1)", "zeros") for name in fields)
+    section = Section(
+        name="hyperparameters",
+        status="passed",
+        claim="",
+        summary="",
+        tables=(Table(title="", columns=columns, rows=rows),),
+    )
+    text = write(Report(title="", sections=(section,), files=(), environment={}, notes=()), width=80)
+    assert {*fields, "dilation_rate"} <= set(text.split())
+    assert max(map(len, text.splitlines())) <= 80
