@@ -1,6 +1,6 @@
 """Compare two arrays and judge their difference against the measured rounding noise.
 
-The noise floor is the error of the torch module: its run in its own dtype against its own float64 run on the same
+The noise floor is the error of the source itself: its run in its own dtype against its own float64 run on the same
 input. No tolerance is chosen by hand.
 """
 
@@ -247,7 +247,7 @@ class Judgement:
 
     Attributes:
         deviation: The largest absolute difference between the two sides.
-        floor: The measured noise: torch's own error against its float64 run, and at least half a unit in the
+        floor: The measured noise: the source's own error against its float64 run, and at least half a unit in the
             last place of the largest value. None if it was not measured, because the caller gave a tolerance.
         factor: The multiple of the floor that is allowed.
         differing: The number of elements that differ.
@@ -319,7 +319,7 @@ def judge_by_floor(actual: Array, source: Array, floor: float | None, tolerance:
 
 
 def noise_floor(source: Array, truth: Array, unit: float | None = None) -> float:
-    """Return the noise floor: the rounding error of the torch module, at least half a unit in the last place of its maximum.
+    """Return the noise floor: the rounding error of the source, at least half a unit in the last place of its maximum.
 
     Args:
         source: The output of the source, in its own dtype.
