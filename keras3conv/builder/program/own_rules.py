@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Mapping
 
 from keras3conv.builder.program.program import Program
-from keras3conv.errors import ModelError, message_of
 from keras3conv.rules.library import find
 from keras3conv.rules.registry import is_users_own
+
+_IMAGE = 3
+"""The least number of axes of which one can be that of channels and others those of space."""
 
 
 def layout_hint(program: Program) -> str:
@@ -26,15 +28,11 @@ def _hints(program: Program) -> Iterator[str]:
         if not module.rule or ranks.get(module.name, 0) < _IMAGE:
             continue
         rule = find(module.rule)
-        if is_users_own(rule) and rule.layout_for(module.spec.config) == "same":
+        if is_users_own(rule) and rule.layout == "same":
             yield (
                 f"the rule {rule.name} has layout='same'; a layer that acts on channels of images needs "
                 "layout='channels'"
             )
-
-
-_IMAGE = 3
-"""The least number of axes of which one can be that of channels and others those of space."""
 
 
 def _ranks(program: Program) -> Mapping[str, int]:
@@ -43,9 +41,4 @@ def _ranks(program: Program) -> Mapping[str, int]:
     return {step.module: program.values[step.inputs[0]].rank for step in calls}
 
 
-def with_hint(error: Exception, hint: str) -> Exception:
-    """Return an error with a hint after its message; the error itself if there is no hint."""
-    return ModelError(f"{message_of(error)}\n{hint}") if hint else error
-
-
-__all__ = ["layout_hint", "with_hint"]
+__all__ = ["layout_hint"]

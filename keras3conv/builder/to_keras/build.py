@@ -10,7 +10,7 @@ import numpy as np
 
 from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.program.layouts import Channels
-from keras3conv.builder.program.own_rules import layout_hint, with_hint
+from keras3conv.builder.program.own_rules import layout_hint
 from keras3conv.builder.program.program import Program
 from keras3conv.builder.source.keras_source import write
 from keras3conv.builder.source.keras_spelling import is_inline
@@ -18,7 +18,7 @@ from keras3conv.builder.to_keras.functions import with_functions
 from keras3conv.builder.to_keras.lowering import Lowered, lower
 from keras3conv.builder.to_keras.pairing import alignment_of
 from keras3conv.builder.to_keras.recognising import recognised
-from keras3conv.errors import RAISED_BY_MODELS, Problem, UnsupportedLayerError
+from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem, UnsupportedLayerError, message_of
 from keras3conv.messages import count, lay_out
 from keras3conv.model.graph import Graph
 from keras3conv.rules.obstacle import obstacle
@@ -76,7 +76,9 @@ def build(module: Any, channels: Channels, inputs: Any, dynamic: Mapping[str, Se
     try:
         model = _model_of(source, constants)
     except RAISED_BY_MODELS as error:
-        raise with_hint(error, layout_hint(lowered.program)) from error
+        if hint := layout_hint(lowered.program):
+            raise ModelError(f"{message_of(error)}\n{hint}") from error
+        raise
     plan = alignment_of(placements, captured.graph.view, keras_side.view(model))
     staged = stage(plan, captured.graph.view, keras_side.view(model), cast=False)
     keras_side.write(model, dict(staged.values()))
