@@ -80,6 +80,13 @@ shape = [2, 4]
     assert (second.time_limit, second.shape) == (5.0, (2, 4))
 
 
+def test_golden_outputs_may_come_with_the_inputs_of_keras(tmp_path: Path) -> None:
+    text = '[[task]]\ntorch = "nets.py:b"\nkeras = "nets.py:c"\nexpected = "y.npz"\nkeras_inputs = "x.npz"\n'
+    assert not [one for one in facts(read(tmp_path, text)) if "without inputs" in one]
+    text = text.replace("keras_inputs", "labels")
+    assert [one for one in facts(read(tmp_path, text)) if "expected is given without inputs" in one]
+
+
 def test_one_model_is_converted_and_two_are_validated_by_default(tmp_path: Path) -> None:
     text = '[[task]]\nmodel = "nets.py:a"\n[[task]]\ntorch = "nets.py:b"\nkeras = "nets.py:c"\n'
     assert [one.task.do for one in read(tmp_path, text).placed] == [("convert",), ("validate",)]
