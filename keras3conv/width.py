@@ -82,7 +82,9 @@ def fitted_table(names: Sequence[str], rows: Sequence[Sequence[str]], width: int
     return [*_lines(names, widths), ruler, *(line for row in rows for line in _lines(row, widths))]
 
 
-def column_widths(rows: Sequence[Sequence[str]], width: int, whole: Collection[int] = ()) -> list[int]:
+def column_widths(
+    rows: Sequence[Sequence[str]], width: int, whole: Collection[int] = (), numeric: Collection[int] = ()
+) -> list[int]:
     """Return the widths of the columns of a table, with two spaces between them; the widest column is narrowed first.
 
     A column is narrowed to its longest word, so that cells break at spaces. Words are broken only if that is not
@@ -92,13 +94,15 @@ def column_widths(rows: Sequence[Sequence[str]], width: int, whole: Collection[i
         rows: The rows of the table, the names of the columns included.
         width: The width that the table should have.
         whole: The indices of columns that are not narrowed.
+        numeric: The indices of columns of numbers, whose words are never broken.
     """
     columns = list(zip(*rows, strict=True))
     widths = [max(map(len, cells)) for cells in columns]
     words = [max((len(word) for cell in cells for word in cell.split()), default=0) for cells in columns]
     room = width - 2 * (len(widths) - 1)
-    for least in ([min(word, _WORD) for word in words], [_LEAST] * len(widths)):
-        _narrow(widths, room, [widths[place] if place in whole else size for place, size in enumerate(least)])
+    for most, least in ((_WORD, 0), (_LEAST, _LEAST)):
+        kept = [max(least, word if place in numeric else min(word, most)) for place, word in enumerate(words)]
+        _narrow(widths, room, [widths[place] if place in whole else size for place, size in enumerate(kept)])
     return widths
 
 

@@ -173,8 +173,8 @@ def _render_table(table: Table, console: "Console") -> None:
     whole = _whole_columns(grid, shown, console.width - 2)
     names = [visible(column.name) for column in grid.columns]
     rows = [[show(cell) for cell in row.cells] for row in shown]
-    whole |= {place for place, column in enumerate(grid.columns) if column.is_numeric}
-    widths = column_widths([names, *rows], console.width - 2, whole)
+    numeric = {place for place, column in enumerate(grid.columns) if column.is_numeric}
+    widths = column_widths([names, *rows], console.width - 2, whole, numeric)
     for column, name, width in zip(grid.columns, names, widths, strict=True):
         justify: Literal["left", "right"] = "right" if column.is_numeric else "left"
         printed.add_column(_text(name, console), justify=justify, overflow="fold", width=width)

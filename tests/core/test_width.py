@@ -90,3 +90,4 @@ def test_words_are_broken_where_there_is_no_room_for_them() -> None:
     assert column_widths([("a" * 16, "b" * 16)], 30) == [14, 14]
     assert column_widths([("a" * 30, "b" * 30)], 40) == [19, 19]
     assert column_widths([("a" * 30, "b" * 30)], 40, whole={0}) == [30, 12]
+    assert column_widths([("largest difference", "b" * 30), ("1.234567890e-17", "")], 30, numeric={0}) == [15, 13]
