@@ -41,7 +41,7 @@ from keras3conv.cli.options import (
     TorchWeights,
     Training,
 )
-from keras3conv.cli.sides import align_ends, both, entry_of
+from keras3conv.cli.sides import align_ends, both, entry_of, made_without_weights, names_in_fixes
 from keras3conv.cli.sweeping import card, sweep
 from keras3conv.cli.verify import verify
 from keras3conv.errors import AlignmentError, InputError, message_of
@@ -254,6 +254,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
         backends=backends.split(",") if backends else (),
         expected=expected,
         local=local,
+        factories=made_without_weights({"torch": (torch, torch_weights), "keras": (keras, keras_weights)}),
     )
     given = {"inputs": read_inputs(inputs), "keras_inputs": read_inputs(keras_inputs)}
     first, second = both(torch, keras, torch_weights, keras_weights, entry, local=local)
@@ -269,7 +270,8 @@ def validate(  # noqa: PLR0913 - an argument for every option
             entry=entry if local else entry_of(first, entry),
             weight_files=(torch_weights, keras_weights),
         )
-    return hand_out(judged, report, as_json=as_json)
+    names = names_in_fixes((torch, torch_weights), (keras, keras_weights), plan)
+    return hand_out(judged, report, as_json=as_json, names=names)
 
 
 @command("keras3conv convert model.h5 -o folder/")

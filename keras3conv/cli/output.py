@@ -44,8 +44,8 @@ _IN_PYTHON_AND_HERE = (
     (re.compile(r'(?:plan = )?plan\.unpair\("[^"]*"\)'), "keras3conv align TORCH KERAS -o PLAN.json"),
     (re.compile(r'k3c\.transfer\(source, model, plan, out="([^"]+)"\)'), r"transfer SOURCE net.py:make -o \1"),
     (re.compile(r"k3c\.transfer\(source, target_model, plan, out=path\)"), "transfer SOURCE net.py:make -o FILE"),
-    (re.compile(r"k3c\.transfer\(module, model, plan\)"), "transfer TORCH KERAS --plan PLAN.json -o FILE"),
-    (re.compile(r"k3c\.transfer\(model, module, plan\)"), "transfer KERAS TORCH --plan PLAN.json -o FILE"),
+    (re.compile(r"k3c\.transfer\(module, model, plan\)"), "keras3conv transfer TORCH KERAS --plan PLAN.json -o FILE"),
+    (re.compile(r"k3c\.transfer\(model, module, plan\)"), "keras3conv transfer KERAS TORCH --plan PLAN.json -o FILE"),
     (
         re.compile(r"k3c\.convert\(module, inputs=(?:\.\.\.|example_input)\)"),
         "keras3conv convert net.py:make --inputs FILE.npz",
@@ -87,14 +87,24 @@ def as_options(message: str) -> str:
     return message
 
 
-def with_options(report: "Report") -> "Report":
-    """Return a report whose suggested fixes are, where possible, options of the command line, not Python."""
+def with_options(report: "Report", names: Mapping[str, str] | None = None) -> "Report":
+    """Return a report whose suggested fixes are, where possible, options of the command line, not Python.
+
+    Args:
+        report: The report.
+        names: What replaces placeholders such as TORCH in the fixes.
+    """
+
+    def fix(line: str) -> str:
+        line = as_options(line)
+        for placeholder, name in (names or {}).items():
+            line = line.replace(placeholder, name)
+        return line
+
     sections = tuple(
         replace(
             section,
-            problems=tuple(
-                replace(problem, fixes=tuple(map(as_options, problem.fixes))) for problem in section.problems
-            ),
+            problems=tuple(replace(problem, fixes=tuple(map(fix, problem.fixes))) for problem in section.problems),
         )
         for section in report.sections
     )

@@ -2,13 +2,17 @@
 
 import os
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from keras3conv.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from keras3conv.alignment.plan import Alignment
     from keras3conv.frameworks.adapter import Adapter
+    from keras3conv.model.views import Side
 
 
 def both(
@@ -38,6 +42,34 @@ def both(
             found.append(resolve(argument, weights))
     sides = Sides.of(found[0].source, found[1].source, entry=entry)
     return sides.torch, sides.keras
+
+
+def made_without_weights(given: "Mapping[Side, tuple[str, Path | None]]") -> "dict[Side, str]":
+    """Return the factories whose models get no file of weights, by side.
+
+    Args:
+        given: For each side, the argument of the command and the file of weights.
+    """
+    from keras3conv.workflows.factories import factory_of
+
+    return {side: name for side, (name, weights) in given.items() if weights is None and factory_of(name) is not None}
+
+
+def names_in_fixes(
+    torch: "tuple[str, Path | None]", keras: "tuple[str, Path | None]", plan: Path | None
+) -> dict[str, str]:
+    """Return what replaces the placeholders in the lines to paste of a report: the arguments that a command was given.
+
+    Args:
+        torch: The torch model and the file of its weights.
+        keras: The Keras model and the file of its weights.
+        plan: The file of the plan.
+    """
+    weights = [
+        f" --{side}-weights {quote(str(path))}" for side, (_, path) in (("torch", torch), ("keras", keras)) if path
+    ]
+    planned = f" --plan {quote(str(plan))}" if plan else ""
+    return {"TORCH": quote(torch[0]), "KERAS": quote(keras[0]), " --plan PLAN.json": "".join([planned, *weights])}
 
 
 def entry_of(side: "Adapter", entry: str) -> str:
@@ -80,4 +112,4 @@ def align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
     return api.align(by_side["torch"], by_side["keras"], entry=entry_of(torch_side, entry))
 
 
-__all__ = ["align_ends", "both", "entry_of"]
+__all__ = ["align_ends", "both", "entry_of", "made_without_weights", "names_in_fixes"]

@@ -37,7 +37,7 @@ def make():
         ('plan = plan.unpair("fc")', "keras3conv align TORCH KERAS -o PLAN.json"),
         ('k3c.transfer(source, model, plan, out="x.keras")', "transfer SOURCE net.py:make -o x.keras"),
         ("k3c.transfer(source, target_model, plan, out=path)", "transfer SOURCE net.py:make -o FILE"),
-        ("k3c.transfer(module, model, plan)", "transfer TORCH KERAS --plan PLAN.json -o FILE"),
+        ("k3c.transfer(module, model, plan)", "keras3conv transfer TORCH KERAS --plan PLAN.json -o FILE"),
         ("k3c.convert(module, inputs=...)", "keras3conv convert net.py:make --inputs FILE.npz"),
         ("k3c.convert(module, inputs=example_input)", "keras3conv convert net.py:make --inputs FILE.npz"),
         ("transfer(..., accept_unconfirmed=True)", "--accept-unconfirmed"),
