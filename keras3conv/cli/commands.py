@@ -7,6 +7,7 @@ failed, 2 an argument or a file cannot be used, 130 interrupted.
 import io
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,13 +42,16 @@ from keras3conv.cli.options import (
     TorchWeights,
     Training,
 )
-from keras3conv.cli.sides import align_ends, both, entry_of, made_without_weights, names_in_fixes
+from keras3conv.cli.sides import align_ends, align_first, both, entry_of, made_without_weights, names_in_fixes
 from keras3conv.cli.sweeping import card, sweep
 from keras3conv.cli.verify import verify
 from keras3conv.errors import AlignmentError, InputError, message_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from keras3conv.alignment.plan import Alignment
+    from keras3conv.model.views import Side
 
 
 __all__ = [
@@ -194,7 +198,9 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         found = saved or align_ends(*ends, entry)
         if accept_difference:
             found = found.accepting_difference()
-        if not _is_complete(found):
+        options_of_align = names_in_fixes(("", torch_weights), ("", keras_weights), None)[" --plan PLAN.json"]
+        options_of_align += f" --entry {quote(entry)}" if entry else ""
+        if not _is_complete(found, {ends[0].side: source, ends[1].side: target}, options_of_align):
             return FAILED
         options = Options(
             out=tuple(out or ()),
@@ -357,13 +363,19 @@ def compare_onnx(
     return hand_out(judged, report, as_json=as_json)
 
 
-def _is_complete(plan: "Alignment") -> bool:
-    """Print the problems of a plan on stderr; return True if there are none."""
+def _is_complete(plan: "Alignment", sides: "Mapping[Side, str]", options: str) -> bool:
+    """Print the problems of a plan for a transfer on stderr; return True if there are none.
+
+    Args:
+        plan: The plan.
+        sides: For each side, the argument that the transfer was given.
+        options: Its further options that `align` needs, too.
+    """
     from keras3conv.cli.output import as_options
 
     try:
         plan.check()
     except AlignmentError as error:
-        complain(f"AlignmentError: {as_options(message_of(error))}")
+        complain(f"AlignmentError: {align_first(as_options(message_of(error)), sides, options)}")
         return False
     return True

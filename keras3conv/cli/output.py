@@ -48,11 +48,11 @@ _IN_PYTHON_AND_HERE = (
     (re.compile(r"k3c\.transfer\(model, module, plan\)"), "keras3conv transfer KERAS TORCH --plan PLAN.json -o FILE"),
     (
         re.compile(r"k3c\.convert\(module, inputs=(?:\.\.\.|example_input)\)"),
-        "keras3conv convert net.py:make --inputs FILE.npz",
+        "keras3conv convert net.py:make --inputs FILE.npz -o FOLDER",
     ),
     (
         re.compile(r'k3c\.convert\(make_model\(\), weights="([^"]+)"\)'),
-        r"keras3conv convert net.py:make_model --keras-weights \1",
+        r"keras3conv convert net.py:make_model --keras-weights \1 -o FOLDER",
     ),
     (re.compile(r"transfer\(\.\.\., accept_unconfirmed=True\)"), "--accept-unconfirmed"),
     (re.compile(r"(?:plan = )?k3c\.align\(torch, keras, inputs=x\)"), "keras3conv align, with --inputs FILE.npz"),
@@ -63,7 +63,10 @@ _IN_PYTHON_AND_HERE = (
         r"convert net.py:make with the weights \1",
     ),
     (re.compile(r"(?:k3c\.convert\(model, )?inputs=example_input\b\)?"), "--inputs FILE.npz"),
-    (re.compile(r'k3c\.convert\("([^"]+)", weights="([^"]+)"\)'), r"convert \1 --keras-weights \2"),
+    (
+        re.compile(r'k3c\.convert\("([^"]+)", weights="([^"]+)"\)'),
+        r"keras3conv convert \1 --keras-weights \2 -o FOLDER",
+    ),
     (re.compile(r'k3c\.transfer\("([^"]+)", module, plan\)'), r"transfer \1 net.py:make -o FILE"),
     (re.compile(r'validate\(torch, keras, inputs=inputs, expected="([^"]+)"\)'), r"--inputs FILE.npz --expected \1"),
     (re.compile(r"k3c\.transfer\(source, target, plan, cast=True\)"), "--cast"),

@@ -72,6 +72,21 @@ def names_in_fixes(
     return {"TORCH": quote(torch[0]), "KERAS": quote(keras[0]), " --plan PLAN.json": "".join([planned, *weights])}
 
 
+def align_first(message: str, sides: "Mapping[Side, str]", options: str) -> str:
+    """Return the error of a transfer with whole commands: `align` writes a plan, which the transfer then takes.
+
+    Args:
+        message: The error, with options of `align` as lines to paste.
+        sides: For each side, the argument that the transfer was given.
+        options: Its further options that `align` needs, too.
+    """
+    command = f"keras3conv align {quote(sides['torch'])} {quote(sides['keras'])}{options} -o plan.json"
+    message = message.replace("keras3conv align TORCH KERAS -o PLAN.json", command)
+    for option in ("--hint", "--ignore"):
+        message = message.replace(f" align {option} ", f" {command} {option} ")
+    return f"{message}\nThen:  the same transfer with --plan plan.json" if command in message else message
+
+
 def entry_of(side: "Adapter", entry: str) -> str:
     """Return the state dict to read from a side's checkpoint; empty for a live model, whose weights are loaded already.
 
@@ -112,4 +127,4 @@ def align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
     return api.align(by_side["torch"], by_side["keras"], entry=entry_of(torch_side, entry))
 
 
-__all__ = ["align_ends", "both", "entry_of", "made_without_weights", "names_in_fixes"]
+__all__ = ["align_ends", "align_first", "both", "entry_of", "made_without_weights", "names_in_fixes"]
