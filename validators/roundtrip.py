@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from keras3conv.errors import Problem, TransformError, message_of
-from keras3conv.messages import count
+from keras3conv.messages import count, how_many_differ
 from keras3conv.model.views import Side
 from keras3conv.numerics.difference import compare, same_bits
 from keras3conv.report.values import Section, Table
@@ -40,8 +40,8 @@ def check(subject: Subject) -> Section:
                 fact = _difference(mapping, torch, keras)
             except TransformError as error:  # the other side has no tensor for this value
                 fact = message_of(error)
-            for side, arrays in (("torch", torch), ("keras", keras)):
-                drawn[side] += [bool(fact)] if any(map(_varies, arrays)) else []
+            drawn["torch"] += [bool(fact)] if any(map(_varies, torch)) else []
+            drawn["keras"] += [bool(fact)] if any(map(_varies, keras)) else []
             if fact:
                 problems.append(Problem(torch=pair.torch, keras=pair.keras, fact=fact))
     total = sum(len(mapping.keras) for mapping in subject.plan.mappings)
@@ -66,7 +66,7 @@ def check(subject: Subject) -> Section:
 def _summary(differing: int, total: int, elements: int) -> str:
     if not differing:
         return f"{count(total, 'variable')}, {count(elements, 'element')}"
-    return f"{differing} of {count(total, 'variable')} {'differs' if differing == 1 else 'differ'}"
+    return how_many_differ(differing, total, "variable")
 
 
 _NEARLY_ALL = 0.9

@@ -42,7 +42,16 @@ from keras3conv.cli.options import (
     TorchWeights,
     Training,
 )
-from keras3conv.cli.sides import align_ends, align_first, both, entry_of, made_without_weights, names_in_fixes
+from keras3conv.cli.sides import (
+    align_ends,
+    align_first,
+    align_with_hints,
+    both,
+    entry_of,
+    made_without_weights,
+    names_for,
+    weights_as_options,
+)
 from keras3conv.cli.sweeping import card, sweep
 from keras3conv.cli.verify import verify
 from keras3conv.errors import AlignmentError, InputError, message_of
@@ -198,9 +207,8 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         found = saved or align_ends(*ends, entry)
         if accept_difference:
             found = found.accepting_difference()
-        options_of_align = names_in_fixes(("", torch_weights), ("", keras_weights), None)[" --plan PLAN.json"]
-        options_of_align += f" --entry {quote(entry)}" if entry else ""
-        if not _is_complete(found, {ends[0].side: source, ends[1].side: target}, options_of_align):
+        given = weights_as_options(torch_weights, keras_weights) + (f" --entry {quote(entry)}" if entry else "")
+        if not _is_complete(found, {ends[0].side: source, ends[1].side: target}, given):
             return FAILED
         options = Options(
             out=tuple(out or ()),
@@ -241,7 +249,6 @@ def validate(  # noqa: PLR0913 - an argument for every option
     debug: Debug = False,
 ) -> int:
     """Prove that two models compute the same. If they differ, report where and why; the exit status is 1."""
-    from keras3conv import api
     from keras3conv.cli import files as cli_files
     from keras3conv.validators.running.options import Options
     from keras3conv.workflows.factories import notes_to_stderr
@@ -260,13 +267,13 @@ def validate(  # noqa: PLR0913 - an argument for every option
         backends=backends.split(",") if backends else (),
         expected=expected,
         local=local,
-        factories=made_without_weights({"torch": (torch, torch_weights), "keras": (keras, keras_weights)}),
+        factories=made_without_weights(torch, keras, torch_weights, keras_weights),
     )
     given = {"inputs": read_inputs(inputs), "keras_inputs": read_inputs(keras_inputs)}
     first, second = both(torch, keras, torch_weights, keras_weights, entry, local=local)
     with notes_to_stderr():
         if hints:
-            saved = api.align(first.source, second.source, hints=hints, **given, entry=entry_of(first, entry))
+            saved = align_with_hints(first, second, hints, given, entry)
         judged = run(
             first.source,
             second.source,
@@ -276,8 +283,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
             entry=entry if local else entry_of(first, entry),
             weight_files=(torch_weights, keras_weights),
         )
-    names = names_in_fixes((torch, torch_weights), (keras, keras_weights), plan)
-    return hand_out(judged, report, as_json=as_json, names=names)
+    return hand_out(judged, report, as_json=as_json, names=names_for(torch, keras, torch_weights, keras_weights, plan))
 
 
 @command("keras3conv convert model.h5 -o folder/")

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keras3conv.errors import InputError
 
@@ -44,32 +44,65 @@ def both(
     return sides.torch, sides.keras
 
 
-def made_without_weights(given: "Mapping[Side, tuple[str, Path | None]]") -> "dict[Side, str]":
+def made_without_weights(
+    torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None
+) -> "dict[Side, str]":
     """Return the factories whose models get no file of weights, by side.
 
     Args:
-        given: For each side, the argument of the command and the file of weights.
+        torch: The torch model: a file or a factory.
+        keras: The Keras model: a file or a factory.
+        torch_weights: The weights to load into the torch model.
+        keras_weights: The weights to load into the Keras model.
     """
     from keras3conv.workflows.factories import factory_of
 
-    return {side: name for side, (name, weights) in given.items() if weights is None and factory_of(name) is not None}
+    found: dict[Side, str] = {}
+    if torch_weights is None and factory_of(torch):
+        found["torch"] = torch
+    if keras_weights is None and factory_of(keras):
+        found["keras"] = keras
+    return found
 
 
-def names_in_fixes(
-    torch: "tuple[str, Path | None]", keras: "tuple[str, Path | None]", plan: Path | None
+def names_for(
+    torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None, plan: Path | None
 ) -> dict[str, str]:
     """Return what replaces the placeholders in the lines to paste of a report: the arguments that a command was given.
 
     Args:
-        torch: The torch model and the file of its weights.
-        keras: The Keras model and the file of its weights.
+        torch: The torch model: a file or a factory.
+        keras: The Keras model: a file or a factory.
+        torch_weights: The weights to load into the torch model.
+        keras_weights: The weights to load into the Keras model.
         plan: The file of the plan.
     """
-    weights = [
-        f" --{side}-weights {quote(str(path))}" for side, (_, path) in (("torch", torch), ("keras", keras)) if path
-    ]
     planned = f" --plan {quote(str(plan))}" if plan else ""
-    return {"TORCH": quote(torch[0]), "KERAS": quote(keras[0]), " --plan PLAN.json": "".join([planned, *weights])}
+    options = planned + weights_as_options(torch_weights, keras_weights)
+    return {"TORCH": quote(torch), "KERAS": quote(keras), " --plan PLAN.json": options}
+
+
+def weights_as_options(torch_weights: Path | None, keras_weights: Path | None) -> str:
+    """Return the options for files of weights as they are written in a command, with a space before each."""
+    sides = (("torch", torch_weights), ("keras", keras_weights))
+    return "".join(f" --{side}-weights {quote(str(path))}" for side, path in sides if path)
+
+
+def align_with_hints(
+    torch: "Adapter", keras: "Adapter", hints: "Mapping[str, str]", inputs: "Mapping[str, Any]", entry: str
+) -> "Alignment":
+    """Return the plan between two models with known pairs of layers.
+
+    Args:
+        torch: The torch model.
+        keras: The Keras model.
+        hints: The known pairs.
+        inputs: The inputs of both, as arguments of `align`.
+        entry: The name of the state dict, if a torch checkpoint holds several.
+    """
+    from keras3conv import api
+
+    return api.align(torch.source, keras.source, hints=hints, **inputs, entry=entry_of(torch, entry))
 
 
 def align_first(message: str, sides: "Mapping[Side, str]", options: str) -> str:
@@ -127,4 +160,13 @@ def align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
     return api.align(by_side["torch"], by_side["keras"], entry=entry_of(torch_side, entry))
 
 
-__all__ = ["align_ends", "align_first", "both", "entry_of", "made_without_weights", "names_in_fixes"]
+__all__ = [
+    "align_ends",
+    "align_first",
+    "align_with_hints",
+    "both",
+    "entry_of",
+    "made_without_weights",
+    "names_for",
+    "weights_as_options",
+]
