@@ -283,3 +283,8 @@ def with_article(noun: str) -> str:
 def count(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun: `count(1, "pair") == "1 pair"`, `count(2, "pair") == "2 pairs"`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def how_many_differ(number: int, total: int, noun: str) -> str:
+    """Return how many of some things differ, as a clause: "1 of 3 outputs differs", "2 of 3 outputs differ"."""
+    return f"{number:,} of {count(total, noun)} {'differs' if number == 1 else 'differ'}"

@@ -48,6 +48,20 @@ def report_fraction(name: str, done: int, total: int) -> None:
         listener(f"{name}: {done / max(total, 1):.0%}", None)
 
 
+def teller() -> Callable[[str, str], None]:
+    """Return a function that reports what a step is at, from any thread: it is called with a name and a text.
+
+    Threads do not know the listener of the thread that started them. The text replaces the step's name: "running: a".
+    """
+    listener = _listener.get()
+
+    def tell(name: str, text: str) -> None:
+        if listener is not None:
+            listener(f"{name}: {text}", None)
+
+    return tell
+
+
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
     """Call a listener at the start and the end of every step in the with statement."""

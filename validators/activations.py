@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from keras3conv.errors import Problem
 from keras3conv.frameworks.shared.recording import Recording
+from keras3conv.messages import count, how_many_differ
 from keras3conv.numerics.difference import Judgement, judge_by_floor, noise_floor
 from keras3conv.report.values import Cell, Plot, Section, Series, Table
 from keras3conv.transforms import Array
@@ -74,7 +75,7 @@ def check(subject: Subject) -> Section:
     failed = [index for index, judged in enumerate(calls) if judged.failed]
     summary = _summary(calls)
     if failed:
-        summary = f"{len(failed)} of {len(calls)} layer calls differ by more than noise"
+        summary = f"{how_many_differ(len(failed), len(calls), 'layer call')} by more than noise"
     tolerance = subject.options.tolerance
     return Section(
         name="activations",
@@ -187,8 +188,8 @@ def _summary(calls: list[_JudgedCall]) -> str:
     whole = [judged.whole for judged in calls if judged.whole and not judged.is_compensated]
     isolated = [judged.isolated for judged in calls if judged.isolated and not judged.is_compensated]
     return (
-        f"{len(calls)} layer calls, {identical} bit-identical, at most {_worst_ratio(whole):.2g} x the noise floor, "
-        f"in isolation at most {_worst_ratio(isolated):.2g} x"
+        f"{count(len(calls), 'layer call')}, {identical} bit-identical, at most {_worst_ratio(whole):.2g} x the "
+        f"noise floor, in isolation at most {_worst_ratio(isolated):.2g} x"
     )
 
 

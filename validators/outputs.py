@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from keras3conv.errors import Problem
+from keras3conv.messages import how_many_differ
 from keras3conv.numerics.difference import Judgement, judge
 from keras3conv.report.values import Section, Table
 from keras3conv.transforms import Array
@@ -49,7 +50,7 @@ def check(subject: Subject) -> Section:
     problems = [*_randomness(subject, is_different=bool(problems)), *problems]
     summary = "; ".join(map(str, judgements))
     if differing:
-        summary = f"{differing} of {len(rows)} outputs differ by more than noise"
+        summary = f"{how_many_differ(differing, len(rows), 'output')} by more than noise"
     elif problems:
         summary = "the outputs are random"
     columns = ("output", "layout", "largest difference", "noise floor", "ratio", "status")

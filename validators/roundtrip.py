@@ -1,8 +1,13 @@
 """Prove that both models have the same weights, bit for bit, except for losses that a transform declares."""
 
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
 import numpy as np
 
 from keras3conv.errors import Problem, TransformError, message_of
+from keras3conv.messages import count, how_many_differ
+from keras3conv.model.views import Side
 from keras3conv.numerics.difference import compare, same_bits
 from keras3conv.report.values import Section, Table
 from keras3conv.rules.rule import WeightMapping
@@ -21,6 +26,7 @@ def check(subject: Subject) -> Section:
     problems: list[Problem] = []
     lossy: list[tuple[str, str]] = []
     nonfinite: list[str] = []
+    drawn: dict[Side, list[bool]] = {"torch": [], "keras": []}
     elements = 0
     for pair in subject.plan.pairs:
         for mapping in pair.weights:
@@ -34,11 +40,15 @@ def check(subject: Subject) -> Section:
                 fact = _difference(mapping, torch, keras)
             except TransformError as error:  # the other side has no tensor for this value
                 fact = message_of(error)
+            drawn["torch"] += [bool(fact)] if any(map(_varies, torch)) else []
+            drawn["keras"] += [bool(fact)] if any(map(_varies, keras)) else []
             if fact:
-                problems.append(Problem(torch=pair.torch, keras=pair.keras, fact=fact, fixes=_FIXES))
+                problems.append(Problem(torch=pair.torch, keras=pair.keras, fact=fact))
     total = sum(len(mapping.keras) for mapping in subject.plan.mappings)
     differing = len(problems)
-    facts = {"declared loss": f"{len(lossy)} mappings"} if lossy else {}
+    new = list(_new_weights(subject.options.factories, drawn)) if problems else []
+    problems = [*new, *problems] if new else [replace(problem, fixes=_FIXES) for problem in problems]
+    facts = {"declared loss": count(len(lossy), "mapping")} if lossy else {}
     facts |= {"NaN or infinities": f"in {', '.join(nonfinite)} (torch)"} if nonfinite else {}
     losses = {"declared loss": tuple(lossy), _COMPUTED: _computed_weights(subject)}
     tables = tuple(Table(title=title, columns=("torch", "keras"), rows=rows) for title, rows in losses.items() if rows)
@@ -46,11 +56,45 @@ def check(subject: Subject) -> Section:
         name="roundtrip",
         status="failed" if problems else "passed",
         claim=CLAIM,
-        summary=f"{differing} of {total} variables differ" if problems else f"{total} variables, {elements:,} elements",
+        summary=_summary(differing, total, elements),
         facts=facts,
         tables=tables,
         problems=tuple(problems),
     )
+
+
+def _summary(differing: int, total: int, elements: int) -> str:
+    if not differing:
+        return f"{count(total, 'variable')}, {count(elements, 'element')}"
+    return how_many_differ(differing, total, "variable")
+
+
+_NEARLY_ALL = 0.9
+"""This share of the tensors that differ means new weights: a few, such as a table of positions, are computed."""
+
+
+def _new_weights(factories: Mapping[Side, str], drawn: Mapping[Side, list[bool]]) -> Iterator[Problem]:
+    """Yield a problem for each factory whose model has other weights than those that were transferred.
+
+    A factory without a file of weights draws them again in every call. Tensors with a single value are left out: biases
+    and the statistics of a batch normalisation start with constants, which are equal after every call.
+
+    Args:
+        factories: The factories without a file of weights, by side.
+        drawn: For each side, whether each of its tensors with several values differs from the other side.
+    """
+    for side, name in factories.items():
+        if sum(drawn[side]) >= max(1, _NEARLY_ALL * len(drawn[side])):
+            option = f"--{side}-weights"
+            fact = (
+                f"was called without {option}: its weights are those of this run, not of the transfer. Give the file "
+                "of the weights, or let the function load or seed them"
+            )
+            yield Problem.on(side, name, fact, (f"{option} FILE",))
+
+
+def _varies(array: Array) -> bool:
+    return array.size > 1 and bool((array != array.flat[0]).any())
 
 
 def _is_finite(array: Array) -> bool:
@@ -78,7 +122,7 @@ def _difference(mapping: WeightMapping, torch: tuple[Array, ...], keras: tuple[A
     from_torch = mapping.transform(torch)
     for path, expected, actual in zip(mapping.keras, from_torch, keras, strict=True):
         if not _same_bits(expected, actual):
-            return f"{path}: {compare(expected, actual)}"
+            return f"{path}: {compare(actual, expected).described('torch')}"
     from_keras = mapping.transform.inverse(keras)
     round_trip = mapping.transform(from_keras)
     if not all(_same_bits(expected, actual) for expected, actual in zip(round_trip, keras, strict=True)):

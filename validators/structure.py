@@ -24,7 +24,8 @@ def check(subject: Subject) -> Section:
     problems = (*model_differences, *plan.problems())
     torch_tensors = sum(len(mapping.torch) for mapping in plan.mappings)
     keras_variables = sum(len(mapping.keras) for mapping in plan.mappings)
-    summary = f"{torch_tensors} torch tensors <-> {keras_variables} Keras variables in {len(plan.pairs)} pairs"
+    summary = f"{count(torch_tensors, 'torch tensor')} <-> {count(keras_variables, 'Keras variable')}"
+    summary += f" in {count(len(plan.pairs), 'pair')}"
     if model_differences:
         summary = f"the plan is for other models ({count(len(model_differences), 'difference')})"
     elif problems:

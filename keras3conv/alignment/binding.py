@@ -10,7 +10,7 @@ from keras3conv.alignment.proposals import call_that_fits
 from keras3conv.alignment.renamed import renamed_mappings
 from keras3conv.alignment.shapes import reshaping
 from keras3conv.errors import AlignmentError, Problem, TransformError, message_of
-from keras3conv.messages import lay_out
+from keras3conv.messages import count, lay_out
 from keras3conv.model.paths import join_layers, separator, split_layers
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.rules.applying import full_paths, may_apply, torch_config
@@ -236,7 +236,7 @@ def _ambiguous(view: ModelView, paths: Iterable[str]) -> Iterator[Problem]:
         tensors = _tensors_named(view, path)
         if len(tensors) > 1:
             fact = (
-                f"this layer has {len(tensors)} tensors, so name one of them: "
+                f"this layer has {count(len(tensors), 'tensor')}, so name one of them: "
                 f"{', '.join(tensor.path for tensor in tensors)}"
             )
             yield Problem.on(view.side, path, fact)
@@ -269,7 +269,7 @@ def _transform_between(
     if isinstance(transform, Transform):
         return transform
     if len(torch) != 1 or len(keras) != 1:
-        counts = f"{len(torch)} torch and {len(keras)} Keras tensors"
+        counts = f"{len(torch)} torch and {count(len(keras), 'Keras tensor')}"
         raise TransformError(f"a pair of {counts} needs the argument transform, such as transform=Concat(0, (8, 8, 8))")
     if transform is None:
         return reshaping(torch[0].shape, keras[0].shape)

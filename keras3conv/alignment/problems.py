@@ -11,6 +11,7 @@ from keras3conv.alignment.pair import Pair, Plan, belongs, misfit, tensors_by_pa
 from keras3conv.alignment.tables import other_table
 from keras3conv.alignment.twins import twin
 from keras3conv.errors import Problem
+from keras3conv.messages import count
 from keras3conv.model.paths import separator
 from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
 from keras3conv.rules.library import known_classes, lookup
@@ -80,7 +81,8 @@ def unplaced(plan: Plan) -> Iterator[Problem]:
 def first_difference(plan: Plan) -> str:
     """Return a sentence that names the first unpaired layer of each side in call order, and the pair before it.
 
-    If only one side has unpaired layers, that model has more layers than the other.
+    If one layer of each side is left over in the same place, the sentence has their shapes. If only one side has
+    unpaired layers, that model has more layers than the other.
 
     Returns:
         The description. It is empty if there is a single unpaired layer, which has a problem of its own, or if the
@@ -88,6 +90,8 @@ def first_difference(plan: Plan) -> str:
     """
     torch_layers, keras_layers = _running(plan.torch), _running(plan.keras)
     torch_left, keras_left = _left(plan, plan.torch, torch_layers), _left(plan, plan.keras, keras_layers)
+    if resized := _resized(plan):
+        return resized
     if not torch_layers or not keras_layers:
         return ""
     if not (torch_left and keras_left) and max(len(torch_left), len(keras_left)) <= 1:
@@ -105,6 +109,36 @@ def first_difference(plan: Plan) -> str:
         pairs = {path: pair for pair in plan.pairs for path in pair.keras_layers}
         where = _pair_before(keras_left[0], keras_layers, pairs)
     return f"the first difference in call order: {where}, {what}"
+
+
+def _resized(plan: Plan) -> str:
+    """Return a sentence with the shapes of the only layer that is left over on each side; else an empty text.
+
+    The two must be in the same place, which is after the same pair, where the call order is known. They have other
+    sizes: otherwise they would be a pair, or are suggested as one.
+    """
+    left = [_left(plan, view, [layer for layer in view.layers if layer.tensors]) for view in (plan.torch, plan.keras)]
+    if [len(layers) for layers in left] != [1, 1] or _sizes(left[0][0]) == _sizes(left[1][0]):
+        return ""
+    (torch,), (keras,) = left
+    running = _running(plan.torch), _running(plan.keras)
+    if torch in running[0] and keras in running[1]:
+        pairs = {path: pair for pair in plan.pairs for path in (*pair.torch_layers, *pair.keras_layers)}
+        if _pair_before(torch, running[0], pairs) != _pair_before(keras, running[1], pairs):
+            return ""
+    first, second = (max(layer.tensors, key=lambda tensor: len(tensor.shape)) for layer in (torch, keras))
+    what = f"{torch.path} {first.shape} and {keras.path} {second.shape} are left over"
+    is_transposed = any("Transpose" in kind for kind in (torch.kind, keras.kind))
+    if (
+        (first.role, second.role) != ("weight", "kernel")
+        or min(len(first.shape), len(second.shape)) < 2
+        or is_transposed
+    ):
+        return what
+    outputs, inputs = (first.shape[0], second.shape[-1]), (first.shape[1], second.shape[-2])
+    if outputs[0] != outputs[1]:
+        return f"{what}: {count(outputs[0], 'output')} against {outputs[1]}"
+    return f"{what}: {count(inputs[0], 'input')} against {inputs[1]}" if inputs[0] != inputs[1] else what
 
 
 def _pair_before(layer: LayerView, running: Sequence[LayerView], pairs: Mapping[str, Pair]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.program.program import Program
 from keras3conv.errors import InputError, message_of
-from keras3conv.messages import with_article
+from keras3conv.messages import count, with_article
 from keras3conv.model.graph import Graph, refs
 from keras3conv.model.views import Side
 from keras3conv.report.report import Report
@@ -156,7 +156,9 @@ class Conversion:
     def __repr__(self) -> str:
         verdict = "not validated" if self.report is None else self.report.verdict.lower()
         framework = "a PyTorch module" if self.target == "torch" else "a Keras model"
-        return f"<Conversion of {self.program.name} to {framework}: {len(self.alignment.pairs)} pairs, {verdict}>"
+        return (
+            f"<Conversion of {self.program.name} to {framework}: {count(len(self.alignment.pairs), 'pair')}, {verdict}>"
+        )
 
     def _repr_html_(self) -> str:
         """Return the outcome of the validation, the code and the certificate as HTML, for notebooks."""
@@ -165,7 +167,10 @@ class Conversion:
         name = f"{self.program.name}, as {with_article('PyTorch module' if self.target == 'torch' else 'Keras model')}"
         made = [notebook.title(name, None if self.report is None else self.report.status)]
         made.append(
-            notebook.paragraph(f"{len(self.alignment.pairs):,} pairs of layers, {self.source.count(chr(10)):,} lines")
+            notebook.paragraph(
+                f"{count(len(self.alignment.pairs), 'pair of layers', 'pairs of layers')}, "
+                f"{self.source.count(chr(10)):,} lines"
+            )
         )
         made.append(notebook.folded("model.py", notebook.code(self.source)))
         if self.report is None:

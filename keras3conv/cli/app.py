@@ -118,7 +118,9 @@ def command(example: str) -> Callable[[Callable[_Parameters, int]], Callable[_Pa
                 with _output(verbose=verbose, quiet=quiet):
                     status = function(*args, **kwargs)
                     sys.stdout.flush()
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as interrupt:
+                if interrupt.args:  # a command that says how far it got
+                    complain(f"Interrupted: {interrupt}")
                 raise typer.Exit(INTERRUPTED) from None
             except BrokenPipeError:  # the reader closed the pipe (`| head`); status 1 would mean a failed proof
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,6 +7,7 @@ failed, 2 an argument or a file cannot be used, 130 interrupted.
 import io
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,13 +42,25 @@ from keras3conv.cli.options import (
     TorchWeights,
     Training,
 )
-from keras3conv.cli.sides import align_ends, both, entry_of
+from keras3conv.cli.sides import (
+    align_ends,
+    align_first,
+    align_with_hints,
+    both,
+    entry_of,
+    made_without_weights,
+    names_for,
+    weights_as_options,
+)
 from keras3conv.cli.sweeping import card, sweep
 from keras3conv.cli.verify import verify
 from keras3conv.errors import AlignmentError, InputError, message_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from keras3conv.alignment.plan import Alignment
+    from keras3conv.model.views import Side
 
 
 __all__ = [
@@ -194,7 +207,8 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         found = saved or align_ends(*ends, entry)
         if accept_difference:
             found = found.accepting_difference()
-        if not _is_complete(found):
+        given = weights_as_options(torch_weights, keras_weights) + (f" --entry {quote(entry)}" if entry else "")
+        if not _is_complete(found, {ends[0].side: source, ends[1].side: target}, given):
             return FAILED
         options = Options(
             out=tuple(out or ()),
@@ -235,7 +249,6 @@ def validate(  # noqa: PLR0913 - an argument for every option
     debug: Debug = False,
 ) -> int:
     """Prove that two models compute the same. If they differ, report where and why; the exit status is 1."""
-    from keras3conv import api
     from keras3conv.cli import files as cli_files
     from keras3conv.validators.running.options import Options
     from keras3conv.workflows.factories import notes_to_stderr
@@ -254,12 +267,13 @@ def validate(  # noqa: PLR0913 - an argument for every option
         backends=backends.split(",") if backends else (),
         expected=expected,
         local=local,
+        factories=made_without_weights(torch, keras, torch_weights, keras_weights),
     )
     given = {"inputs": read_inputs(inputs), "keras_inputs": read_inputs(keras_inputs)}
     first, second = both(torch, keras, torch_weights, keras_weights, entry, local=local)
     with notes_to_stderr():
         if hints:
-            saved = api.align(first.source, second.source, hints=hints, **given, entry=entry_of(first, entry))
+            saved = align_with_hints(first, second, hints, given, entry)
         judged = run(
             first.source,
             second.source,
@@ -269,7 +283,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
             entry=entry if local else entry_of(first, entry),
             weight_files=(torch_weights, keras_weights),
         )
-    return hand_out(judged, report, as_json=as_json)
+    return hand_out(judged, report, as_json=as_json, names=names_for(torch, keras, torch_weights, keras_weights, plan))
 
 
 @command("keras3conv convert model.h5 -o folder/")
@@ -355,13 +369,19 @@ def compare_onnx(
     return hand_out(judged, report, as_json=as_json)
 
 
-def _is_complete(plan: "Alignment") -> bool:
-    """Print the problems of a plan on stderr; return True if there are none."""
+def _is_complete(plan: "Alignment", sides: "Mapping[Side, str]", options: str) -> bool:
+    """Print the problems of a plan for a transfer on stderr; return True if there are none.
+
+    Args:
+        plan: The plan.
+        sides: For each side, the argument that the transfer was given.
+        options: Its further options that `align` needs, too.
+    """
     from keras3conv.cli.output import as_options
 
     try:
         plan.check()
     except AlignmentError as error:
-        complain(f"AlignmentError: {as_options(message_of(error))}")
+        complain(f"AlignmentError: {align_first(as_options(message_of(error)), sides, options)}")
         return False
     return True

@@ -1,5 +1,6 @@
 """Print and save the result of a command, and determine its exit status."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,22 +10,23 @@ if TYPE_CHECKING:
     from keras3conv.report.report import Report
 
 
-def hand_out(judged: "Report", saved_as: Path | None, *, as_json: bool) -> int:
+def hand_out(judged: "Report", saved_as: Path | None, *, as_json: bool, names: Mapping[str, str] | None = None) -> int:
     """Save a report if a path is given, print it, and return its exit status.
 
     Args:
         judged: The report.
         saved_as: The path; None to save nothing.
         as_json: Whether to print the report as JSON instead of text.
+        names: What replaces placeholders such as TORCH in the lines to paste.
     """
     if saved_as:
         judged.save(saved_as)
         note(f"saved {saved_as}")
-    print(judged.to_json()) if as_json else print_report(judged, saved_as)
+    print(judged.to_json()) if as_json else print_report(judged, saved_as, names)
     return status_of(judged)
 
 
-def print_report(report: "Report", saved_as: Path | None = None) -> None:
+def print_report(report: "Report", saved_as: Path | None = None, names: Mapping[str, str] | None = None) -> None:
     """Print a report: in color on a terminal, and in a pipe as plain text of 80 columns, or of `COLUMNS`.
 
     Without `--verbose`, the details of what passed are left out.
@@ -32,6 +34,7 @@ def print_report(report: "Report", saved_as: Path | None = None) -> None:
     Args:
         report: The report.
         saved_as: The file with all details, whose name is printed at the end; None if there is none.
+        names: What replaces placeholders such as TORCH in the lines to paste.
     """
     from rich.console import Console
 
@@ -39,7 +42,7 @@ def print_report(report: "Report", saved_as: Path | None = None) -> None:
     from keras3conv.report.text import WIDTH, render, write
     from keras3conv.width import columns
 
-    report = with_options(report)
+    report = with_options(report, names or {})
     console, brief = Console(), not is_verbose()
     if console.is_terminal or console.options.ascii_only:
         render(report, console, brief=brief)

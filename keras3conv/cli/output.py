@@ -44,15 +44,15 @@ _IN_PYTHON_AND_HERE = (
     (re.compile(r'(?:plan = )?plan\.unpair\("[^"]*"\)'), "keras3conv align TORCH KERAS -o PLAN.json"),
     (re.compile(r'k3c\.transfer\(source, model, plan, out="([^"]+)"\)'), r"transfer SOURCE net.py:make -o \1"),
     (re.compile(r"k3c\.transfer\(source, target_model, plan, out=path\)"), "transfer SOURCE net.py:make -o FILE"),
-    (re.compile(r"k3c\.transfer\(module, model, plan\)"), "transfer TORCH KERAS --plan PLAN.json -o FILE"),
-    (re.compile(r"k3c\.transfer\(model, module, plan\)"), "transfer KERAS TORCH --plan PLAN.json -o FILE"),
+    (re.compile(r"k3c\.transfer\(module, model, plan\)"), "keras3conv transfer TORCH KERAS --plan PLAN.json -o FILE"),
+    (re.compile(r"k3c\.transfer\(model, module, plan\)"), "keras3conv transfer KERAS TORCH --plan PLAN.json -o FILE"),
     (
         re.compile(r"k3c\.convert\(module, inputs=(?:\.\.\.|example_input)\)"),
-        "keras3conv convert net.py:make --inputs FILE.npz",
+        "keras3conv convert net.py:make --inputs FILE.npz -o FOLDER",
     ),
     (
         re.compile(r'k3c\.convert\(make_model\(\), weights="([^"]+)"\)'),
-        r"keras3conv convert net.py:make_model --keras-weights \1",
+        r"keras3conv convert net.py:make_model --keras-weights \1 -o FOLDER",
     ),
     (re.compile(r"transfer\(\.\.\., accept_unconfirmed=True\)"), "--accept-unconfirmed"),
     (re.compile(r"(?:plan = )?k3c\.align\(torch, keras, inputs=x\)"), "keras3conv align, with --inputs FILE.npz"),
@@ -63,7 +63,10 @@ _IN_PYTHON_AND_HERE = (
         r"convert net.py:make with the weights \1",
     ),
     (re.compile(r"(?:k3c\.convert\(model, )?inputs=example_input\b\)?"), "--inputs FILE.npz"),
-    (re.compile(r'k3c\.convert\("([^"]+)", weights="([^"]+)"\)'), r"convert \1 --keras-weights \2"),
+    (
+        re.compile(r'k3c\.convert\("([^"]+)", weights="([^"]+)"\)'),
+        r"keras3conv convert \1 --keras-weights \2 -o FOLDER",
+    ),
     (re.compile(r'k3c\.transfer\("([^"]+)", module, plan\)'), r"transfer \1 net.py:make -o FILE"),
     (re.compile(r'validate\(torch, keras, inputs=inputs, expected="([^"]+)"\)'), r"--inputs FILE.npz --expected \1"),
     (re.compile(r"k3c\.transfer\(source, target, plan, cast=True\)"), "--cast"),
@@ -87,14 +90,24 @@ def as_options(message: str) -> str:
     return message
 
 
-def with_options(report: "Report") -> "Report":
-    """Return a report whose suggested fixes are, where possible, options of the command line, not Python."""
+def with_options(report: "Report", names: Mapping[str, str] | None = None) -> "Report":
+    """Return a report whose suggested fixes are, where possible, options of the command line, not Python.
+
+    Args:
+        report: The report.
+        names: What replaces placeholders such as TORCH in the fixes.
+    """
+
+    def fix(line: str) -> str:
+        line = as_options(line)
+        for placeholder, name in (names or {}).items():
+            line = line.replace(placeholder, name)
+        return line
+
     sections = tuple(
         replace(
             section,
-            problems=tuple(
-                replace(problem, fixes=tuple(map(as_options, problem.fixes))) for problem in section.problems
-            ),
+            problems=tuple(replace(problem, fixes=tuple(map(fix, problem.fixes))) for problem in section.problems),
         )
         for section in report.sections
     )

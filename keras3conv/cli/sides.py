@@ -2,13 +2,17 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from shlex import quote
+from typing import TYPE_CHECKING, Any
 
 from keras3conv.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from keras3conv.alignment.plan import Alignment
     from keras3conv.frameworks.adapter import Adapter
+    from keras3conv.model.views import Side
 
 
 def both(
@@ -38,6 +42,82 @@ def both(
             found.append(resolve(argument, weights))
     sides = Sides.of(found[0].source, found[1].source, entry=entry)
     return sides.torch, sides.keras
+
+
+def made_without_weights(
+    torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None
+) -> "dict[Side, str]":
+    """Return the factories whose models get no file of weights, by side.
+
+    Args:
+        torch: The torch model: a file or a factory.
+        keras: The Keras model: a file or a factory.
+        torch_weights: The weights to load into the torch model.
+        keras_weights: The weights to load into the Keras model.
+    """
+    from keras3conv.workflows.factories import factory_of
+
+    found: dict[Side, str] = {}
+    if torch_weights is None and factory_of(torch):
+        found["torch"] = torch
+    if keras_weights is None and factory_of(keras):
+        found["keras"] = keras
+    return found
+
+
+def names_for(
+    torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None, plan: Path | None
+) -> dict[str, str]:
+    """Return what replaces the placeholders in the lines to paste of a report: the arguments that a command was given.
+
+    Args:
+        torch: The torch model: a file or a factory.
+        keras: The Keras model: a file or a factory.
+        torch_weights: The weights to load into the torch model.
+        keras_weights: The weights to load into the Keras model.
+        plan: The file of the plan.
+    """
+    planned = f" --plan {quote(str(plan))}" if plan else ""
+    options = planned + weights_as_options(torch_weights, keras_weights)
+    return {"TORCH": quote(torch), "KERAS": quote(keras), " --plan PLAN.json": options}
+
+
+def weights_as_options(torch_weights: Path | None, keras_weights: Path | None) -> str:
+    """Return the options for files of weights as they are written in a command, with a space before each."""
+    sides = (("torch", torch_weights), ("keras", keras_weights))
+    return "".join(f" --{side}-weights {quote(str(path))}" for side, path in sides if path)
+
+
+def align_with_hints(
+    torch: "Adapter", keras: "Adapter", hints: "Mapping[str, str]", inputs: "Mapping[str, Any]", entry: str
+) -> "Alignment":
+    """Return the plan between two models with known pairs of layers.
+
+    Args:
+        torch: The torch model.
+        keras: The Keras model.
+        hints: The known pairs.
+        inputs: The inputs of both, as arguments of `align`.
+        entry: The name of the state dict, if a torch checkpoint holds several.
+    """
+    from keras3conv import api
+
+    return api.align(torch.source, keras.source, hints=hints, **inputs, entry=entry_of(torch, entry))
+
+
+def align_first(message: str, sides: "Mapping[Side, str]", options: str) -> str:
+    """Return the error of a transfer with whole commands: `align` writes a plan, which the transfer then takes.
+
+    Args:
+        message: The error, with options of `align` as lines to paste.
+        sides: For each side, the argument that the transfer was given.
+        options: Its further options that `align` needs, too.
+    """
+    command = f"keras3conv align {quote(sides['torch'])} {quote(sides['keras'])}{options} -o plan.json"
+    message = message.replace("keras3conv align TORCH KERAS -o PLAN.json", command)
+    for option in ("--hint", "--ignore"):
+        message = message.replace(f" align {option} ", f" {command} {option} ")
+    return f"{message}\nThen:  the same transfer with --plan plan.json" if command in message else message
 
 
 def entry_of(side: "Adapter", entry: str) -> str:
@@ -80,4 +160,13 @@ def align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
     return api.align(by_side["torch"], by_side["keras"], entry=entry_of(torch_side, entry))
 
 
-__all__ = ["align_ends", "both", "entry_of"]
+__all__ = [
+    "align_ends",
+    "align_first",
+    "align_with_hints",
+    "both",
+    "entry_of",
+    "made_without_weights",
+    "names_for",
+    "weights_as_options",
+]

@@ -57,18 +57,17 @@ class Diff:
         return self.differing == 0
 
     def __str__(self) -> str:
+        return self.described("the other side")
+
+    def described(self, expected_of: str) -> str:
+        """Return the difference in words; `expected_of` names what the expected array belongs to."""
         if self.identical:
             return f"bit-identical ({self.count:,} elements)"
-        share = 100 * self.differing / self.count
+        what = f"{self.differing:,} of {self.count:,} elements differ ({100 * self.differing / self.count:.3g} %)"
         if not isfinite(self.max_abs):
-            return (
-                f"{self.differing:,} of {self.count:,} elements differ ({share:.3g} %), {self.nonfinite:,} are NaN or "
-                f"infinite, as at {self.worst}"
-            )
-        return (
-            f"{self.differing:,} of {self.count:,} elements differ ({share:.3g} %), at most {self.max_abs:.3g} "
-            f"({self.max_rel:.2g} of the largest value) at {self.worst}"
-        )
+            return f"{what}, {self.nonfinite:,} are NaN or infinite, as at {self.worst}"
+        size = f" ({self.max_rel:.2g} of the largest value)" if self.scale else f", where {expected_of} has only zeros,"
+        return f"{what}, at most {self.max_abs:.3g}{size} at {self.worst}"
 
 
 def compare(actual: Array, expected: Array) -> Diff:

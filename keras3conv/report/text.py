@@ -11,7 +11,7 @@ from keras3conv.report.cells import show, visible
 from keras3conv.report.grids import Grid as TableGrid
 from keras3conv.report.grids import Row, arrange
 from keras3conv.report.headline import first_cause, is_certificate, key_facts
-from keras3conv.report.limits import PAGE, TITLE
+from keras3conv.report.limits import LIMITS, TITLE
 from keras3conv.report.plot import sketch
 from keras3conv.report.values import GLYPHS, Cell, Document, Plot, Section, Table
 from keras3conv.width import column_widths, folded
@@ -30,6 +30,9 @@ ROWS = 20
 
 _DETAILED = ("failed", "unconfirmed")
 """The statuses of the sections that a brief report shows with all details."""
+
+_PROBLEMS = {"roundtrip": 3}
+"""The number of problems that a brief report shows of a section whose problems are alike; of others it shows all."""
 
 _SENTENCE = 20
 """The least width of a column of sentences; if there is less room, columns of names are wrapped, too."""
@@ -85,7 +88,7 @@ def render(report: Document, console: "Console", *, brief: bool = False) -> None
         _print_facts(about, console)
     for section in report.sections:
         if not brief or section.status in _DETAILED:
-            _render_section(section, console)
+            _render_section(section, console, brief=brief)
     others = [part for part in report.sections if brief and part.status not in _DETAILED]
     facts = [f"{part.name}, {name}: {fact}" for part in others for name, fact in part.facts.items()]
     _print_list("Facts", [line for fact in facts for line in _wrapped(visible(fact), console)], console)
@@ -96,13 +99,21 @@ def render(report: Document, console: "Console", *, brief: bool = False) -> None
     if not brief:
         _print_list("Environment", _wrapped(_listing(report.environment), console), console)
     if is_certificate(report):
-        _print_list(TITLE, [PAGE], console)
+        said = f"{LIMITS[0]} The page of a report (report.html) lists the {len(LIMITS)} limits."
+        _print_list(TITLE, _wrapped(said, console), console)
 
 
-def problems_of(section: Section, width: int = WIDTH) -> str:
-    """Return the problems of a section as text, laid out in aligned columns like an error message."""
+def problems_of(section: Section, width: int = WIDTH, *, brief: bool = False) -> str:
+    """Return the problems of a section as text, laid out in aligned columns like an error message.
+
+    Args:
+        section: The section.
+        width: The largest number of characters in a line.
+        brief: Whether to show only the first problems of a section whose problems are all alike.
+    """
     problems = section.problems
-    text = visible(lay_out(f"{count(len(problems), 'problem')}:", problems, limit=len(problems)), keep="\n")
+    limit = _PROBLEMS.get(section.name, len(problems)) if brief else len(problems)
+    text = visible(lay_out(f"{count(len(problems), 'problem')}:", problems, limit=limit), keep="\n")
     return folded(text, width)
 
 
@@ -132,7 +143,7 @@ def _certificate(report: Document, console: "Console") -> "Grid":
     return grid
 
 
-def _render_section(section: Section, console: "Console") -> None:
+def _render_section(section: Section, console: "Console", *, brief: bool) -> None:
     """Print the details of a section; nothing if it has only what its line in the overview says."""
     if not (section.claim or section.facts or section.problems or section.plots or section.tables or section.pictures):
         return
@@ -142,7 +153,7 @@ def _render_section(section: Section, console: "Console") -> None:
         _print(console, _indented("\n".join(_wrapped(visible(section.claim), console))))
     _print_facts(section.facts, console)
     if section.problems:
-        _print(console, _indented(problems_of(section, console.width - 2)), style="red")
+        _print(console, _indented(problems_of(section, console.width - 2, brief=brief)), style="red")
     for plot in section.plots:
         _print(console, "\n" + _indented("\n".join(_sketched(plot, console.width - 2))))
     for table in section.tables:

@@ -18,7 +18,7 @@ from keras3conv.alignment.text import unconfirmed_reason
 from keras3conv.errors import InputError, Problem, TransferError
 from keras3conv.frameworks.adapter import Adapter, KerasFile, LiveModel, Model, ModelFile, resolve
 from keras3conv.frameworks.shared.ports import remember_port
-from keras3conv.messages import lay_out, with_article
+from keras3conv.messages import count, lay_out, with_article
 from keras3conv.model.views import ModelView, Reader, TensorRef
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.stages import Stages
@@ -173,7 +173,9 @@ def _shared(
         staging.require_values()
     with stages.stage("share"):
         shared, copied = share(*tensors, staging.values_and_sources(counted=False))  # no value moves
-    facts = {"shared memory": f"{len(shared)} of {len(staging.paths)} tensors: a change of one model changes both"}
+    facts = {
+        "shared memory": f"{len(shared)} of {count(len(staging.paths), 'tensor')}: a change of one model changes both"
+    }
     return staging, facts | ({"copied": ", ".join(copied)} if copied else {})
 
 
@@ -343,7 +345,7 @@ def _report(
         status="unconfirmed" if unconfirmed or plan.difference else "passed",
         reason=_reason(plan, unconfirmed),
         claim="Every tensor of the plan was read, transformed, checked and written; all or nothing.",
-        summary=f"{len(staging.paths)} tensors, {numbers:,} numbers: {staging.source.title} -> {target.title}",
+        summary=f"{count(len(staging.paths), 'tensor')}, {numbers:,} numbers: {staging.source.title} -> {target.title}",
         facts={**(facts or {}), **({"declared loss": ", ".join(loss.torch[0] for loss in lossy)} if lossy else {})},
         tables=(Table(title="pairs", columns=("torch", "keras", "tensors", "decided by"), rows=rows),),
     )

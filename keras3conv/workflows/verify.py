@@ -10,6 +10,7 @@ from typing import Any
 from keras3conv import formats
 from keras3conv.errors import FileError, Problem
 from keras3conv.formats.safe.streaming import checksum
+from keras3conv.messages import count
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.values import Section, Table
 from keras3conv.workflows import metadata
@@ -125,7 +126,7 @@ def _files(manifest: Path, content: Mapping[str, Any], keys: Sequence[str] = _KE
         name="files",
         status="failed" if problems else "passed",
         claim="Every file has the bytes that were written.",
-        summary=f"{len(rows)} files, {len(problems)} differences",
+        summary=f"{count(len(rows), 'file')}, {count(len(problems), 'difference')}",
         tables=(Table(title="files", columns=("file", *keys, "state"), rows=tuple(rows)),),
         problems=tuple(problems),
     )
@@ -144,7 +145,7 @@ def _tensors(manifest: Path, content: Mapping[str, Any]) -> Section:
         name="tensors",
         status="failed" if problems else "passed",
         claim="Every tensor has the name, the shape, the dtype and the values that were written.",
-        summary=f"{len(entries)} tensors, {len(problems)} differences",
+        summary=f"{count(len(entries), 'tensor')}, {count(len(problems), 'difference')}",
         problems=tuple(problems),
     )
 

@@ -1,14 +1,17 @@
 """Repeated blocks become one line, whose pattern stands for exactly the original paths."""
 
+import ast
 import re
-from itertools import product
+from itertools import pairwise, product
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from keras3conv.errors import Problem
-from keras3conv.messages import collapse, collapse_problems, with_article
+from keras3conv.messages import collapse, collapse_problems, how_many_differ, with_article
 
+ROOT = Path(__file__).resolve().parents[2]
 _BRACES = re.compile(r"\{(=|[0-9]+\.\.[0-9]+(?:\.\.[0-9]+)?)\}")
 
 
@@ -116,3 +119,25 @@ def test_a_noun_has_its_article() -> None:
         assert with_article(noun) == f"an {noun}"
     for noun in ("tuple", "GRU", "UNet", "unit", "ReLU", "uint8", "NoneType", "LayerNorm", "torch model"):
         assert with_article(noun) == f"a {noun}"
+
+
+def counted_without_care(code: str) -> list[str]:
+    """Return the texts in code that put a plural after `len(...)`, which reads "1 pairs" for a single one."""
+    nouns = r" (\w+ )?(pairs|calls|tensors|variables|outputs|files|differences|layers|mappings)\b"
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        for value, text in pairwise(node.values if isinstance(node, ast.JoinedStr) else ()):
+            number = ast.unparse(value.value) if isinstance(value, ast.FormattedValue) else ""
+            said = text.value if isinstance(text, ast.Constant) and isinstance(text.value, str) else ""
+            if number.startswith("len(") and re.match(nouns, said):
+                found.append(f"{{{number}}}{said}")
+    return found
+
+
+def test_a_report_counts_one_thing_in_the_singular() -> None:
+    assert how_many_differ(1, 1, "output") == "1 of 1 output differs"
+    assert how_many_differ(2, 3, "output") == "2 of 3 outputs differ"
+    assert counted_without_care('f"found in {len(pairs)} layer calls"') == ["{len(pairs)} layer calls"]
+    for folder in ("validators", "keras3conv/workflows", "keras3conv/report"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            assert counted_without_care(path.read_text(encoding="utf-8")) == [], path

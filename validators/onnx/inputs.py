@@ -7,6 +7,7 @@ import numpy as np
 
 from keras3conv.errors import InputError
 from keras3conv.frameworks.shared.inputs import Inputs
+from keras3conv.messages import count
 from keras3conv.transforms import Array
 
 
@@ -106,7 +107,8 @@ def in_file_order(feeds: Mapping[str, Array] | Sequence[Array], names: Sequence[
         return [feeds[name] for name in names]
     if len(names) != len(feeds):
         raise InputError(
-            f"{file} takes {len(names)} inputs ({', '.join(names)}), but the model was called with {len(feeds)}"
+            f"{file} takes {count(len(names), 'input')} ({', '.join(names)}), but the model was called "
+            f"with {len(feeds)}"
         )
     return list(feeds.values()) if isinstance(feeds, Mapping) else list(feeds)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from keras3conv.frameworks.shared.recording import Recording
+from keras3conv.messages import count
 from keras3conv.transforms import Array
 from keras3conv.validators.onnx.export import Exported
 from keras3conv.validators.onnx.opinions import KERAS, KERAS_ONNX, TORCH, TORCH_ONNX, Verdict, compare_opinions
@@ -79,9 +80,8 @@ def _wrong_number_of_outputs(opinion: Opinion, model_run: Recording) -> list[Ver
     assert opinion.outputs is not None
     others = [TORCH, KERAS, *({TORCH_ONNX, KERAS_ONNX} - {opinion.name})]
     names = ", ".join(opinion.outputs)
-    mismatch = (
-        f"the file returns {len(opinion.outputs)} arrays ({names}), but the model returns {len(model_run.outputs)}"
-    )
+    returned = count(len(opinion.outputs), "array")
+    mismatch = f"the file returns {returned} ({names}), but the model returns {len(model_run.outputs)}"
     return [Verdict(output="outputs", first=other, second=opinion.name, mismatch=mismatch) for other in others]
 
 

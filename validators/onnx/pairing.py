@@ -11,7 +11,7 @@ from keras3conv.errors import InputError
 from keras3conv.frameworks.shared.inputs import SEED
 from keras3conv.frameworks.shared.inputs_made import BATCH
 from keras3conv.frameworks.shared.layout import channels_first, channels_last
-from keras3conv.messages import with_article
+from keras3conv.messages import count, with_article
 from keras3conv.transforms import Array
 
 Sizes = tuple[int | None, ...]
@@ -246,7 +246,9 @@ def _ordered(path: Path, specs: Sequence[InputSpec], inputs: Any) -> list[Array]
         return [np.asarray(inputs[name]) for name in names]
     arrays = list(inputs) if isinstance(inputs, tuple | list) else [inputs]
     if len(arrays) != len(specs):
-        raise InputError(f"{path.name} takes {len(specs)} inputs ({', '.join(names)}), but {len(arrays)} are given")
+        raise InputError(
+            f"{path.name} takes {count(len(specs), 'input')} ({', '.join(names)}), but {len(arrays)} are given"
+        )
     return [np.asarray(array) for array in arrays]
 
 

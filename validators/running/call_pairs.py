@@ -9,6 +9,7 @@ import numpy as np
 from keras3conv.alignment.pair import Pair
 from keras3conv.frameworks.shared.layout import channels_last, output_of
 from keras3conv.frameworks.shared.recording import Call, Recording
+from keras3conv.messages import count
 from keras3conv.rules.library import find
 from keras3conv.transforms import Array, Shape
 from keras3conv.validators.running.subject import Subject
@@ -56,7 +57,8 @@ def call_pairs(subject: Subject, torch: Recording, keras: Recording) -> Iterator
         if not keras_calls and _is_in_time_distributed(subject, pair.keras):
             continue
         if len(torch_calls) != len(keras_calls):
-            mismatch = f"this layer runs {len(torch_calls)} times in torch, but {len(keras_calls)} times in Keras"
+            times = count(len(torch_calls), "time"), count(len(keras_calls), "time")
+            mismatch = f"this layer runs {times[0]} in torch, but {times[1]} in Keras"
             yield CallPair(pair=pair, mismatch=mismatch)
             continue
         yield from _matched(subject, pair, torch_calls, keras_calls)

@@ -1,7 +1,7 @@
 """Define the options of a certificate; the constructor checks and normalises them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 
 from keras3conv.errors import FileError, InputError
 from keras3conv.formats.safe import npy
+from keras3conv.model.views import Side
 from keras3conv.numerics.difference import Tolerance
 from keras3conv.transforms import Array
 
@@ -33,6 +34,7 @@ class Options:
         onnx: Whether to export both models to ONNX and compare the files.
         expected: Golden outputs for the inputs, in the layout of Keras: a file or arrays, stored as a dict by name.
         local: Whether the pairs of layers are proven one at a time instead of the whole models.
+        factories: For each side that is a factory without a file of weights, its name on the command line.
 
     Raises:
         InputError: An option has the wrong type or an unknown value.
@@ -47,6 +49,7 @@ class Options:
     onnx: bool = False
     expected: Any = None
     local: bool = False
+    factories: Mapping[Side, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _require_tolerance(self.tolerance)

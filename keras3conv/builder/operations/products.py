@@ -6,6 +6,7 @@ from string import ascii_letters
 from keras3conv.builder.operations.call import Call, handles
 from keras3conv.builder.operations.expressions import axes_of, converted, torch, without
 from keras3conv.builder.program.program import Order, Value, identity
+from keras3conv.messages import count
 
 
 def _of_one_dtype(call: Call, values: Sequence[Value]) -> list[Value]:
@@ -38,7 +39,8 @@ def _letters(call: Call, values: Sequence[Value]) -> tuple[list[str], str]:
     terms = left.split(",")
     if len(terms) != len(values):
         raise call.refuse(
-            f"the equation {text!r} of einsum has {len(terms)} operands, but the call has {len(values)} tensors"
+            f"the equation {text!r} of einsum has {count(len(terms), 'operand')}, but the call has "
+            f"{count(len(values), 'tensor')}"
         )
     unused = [letter for letter in ascii_letters if letter not in text]
     hidden = [

@@ -7,7 +7,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 
+from keras3conv.errors import listed
 from keras3conv.report.overview import Row
+from keras3conv.steps import teller
 from keras3conv.workflows.sweep.process import run_task
 from keras3conv.workflows.sweep.task import Task
 
@@ -71,10 +73,18 @@ def run_locally(tasks: Sequence[tuple[Task, Path]], jobs: int) -> Generator[Row,
     """
     memory = free_memory()
     share, resources, stopped = memory // jobs, _Resources(jobs, memory), threading.Event()
+    tell, names = teller(), list[str]()
 
     def run(task: Task, out: Path) -> Row:
         with resources.taken(task.cpus, task.memory_limit or share):
-            return run_task(task, out, memory_limit=share, is_stopped=stopped.is_set)
+            names.append(task.name)
+            tell("running", listed(names, 5))
+            try:
+                return run_task(task, out, memory_limit=share, is_stopped=stopped.is_set)
+            finally:
+                names.remove(task.name)
+                if names:
+                    tell("running", listed(names, 5))
 
     with ThreadPoolExecutor(jobs) as pool:
         pending: set[Future[Row]] = {pool.submit(run, task, out) for task, out in tasks}

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from keras3conv.errors import InputError, message_of
+from keras3conv.messages import count
 from keras3conv.report.overview import Row, RowStatus
+from keras3conv.steps import teller
 from keras3conv.workflows.clusters import RETRIES, connected
 from keras3conv.workflows.sweep.local import free_memory, processors
 from keras3conv.workflows.sweep.process import run_task
@@ -36,6 +38,7 @@ def run_on_ray(tasks: Sequence[tuple[Task, Path]], address: str) -> Generator[Ro
     try:
         _require_room(ray, [task for task, _ in tasks])
         remote = ray.remote(max_calls=1, max_retries=RETRIES, retry_exceptions=False)(run_with_files)
+        teller()("running", f"{count(len(tasks), 'task')} on Ray")
         pending = {remote.options(**_resources(task)).remote(task): (task, out) for task, out in tasks}
         try:
             while pending:

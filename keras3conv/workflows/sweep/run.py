@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from keras3conv.errors import InputError
+from keras3conv.messages import count
 from keras3conv.report.environment import current_environment
 from keras3conv.report.overview import Overview, Row
+from keras3conv.steps import step
 from keras3conv.workflows.sweep.checks import faults_of_factories, faults_of_files
 from keras3conv.workflows.sweep.fingerprint import Digests, fingerprint, is_done
 from keras3conv.workflows.sweep.folder import Results, opened, read_results
@@ -20,6 +22,8 @@ from keras3conv.workflows.sweep.task import Task
 
 Progress = Callable[[Row, int, int], None]
 """A function to call after every task, with its row (the result), and the numbers of finished and of all tasks."""
+
+_CHECK = "checking the file"
 
 _TABLE_SECONDS = 10.0
 """The interval in seconds at which the tables are rewritten while tasks run."""
@@ -68,6 +72,7 @@ def sweep(
         InputError: Something is wrong with the tasks; the message has all of it, with lines.
         FileError: The folder has other files, or the results of another sweep.
         MissingExtra: jinja2 or Ray is not installed.
+        KeyboardInterrupt: The sweep was interrupted; the message has the number of finished tasks.
 
     Example:
         >>> overview = k3c.sweep("sweep.toml", "results")
@@ -76,14 +81,16 @@ def sweep(
     if jobs is not None and jobs < 1:
         raise InputError(f"jobs must be at least 1, but is {jobs}")
     origin = Path(tasks) if isinstance(tasks, str | PathLike) else None
-    read = read_tasks(tasks, name) if not isinstance(tasks, str | PathLike) else read_file(Path(tasks))
-    faults = faults_of_files(read.placed)
-    if read.faults or faults:
-        read.require([*faults, *faults_of_factories(read.placed)])
-    earlier = None if compare is None else read_results(Path(compare))
+    with step(_CHECK):
+        read = read_tasks(tasks, name) if not isinstance(tasks, str | PathLike) else read_file(Path(tasks))
+        faults = faults_of_files(read.placed)
+        if read.faults or faults:
+            read.require([*faults, *faults_of_factories(read.placed)])
+        earlier = None if compare is None else read_results(Path(compare))
     with opened(Path(out), read.name, origin) as results:
-        todo = _sorted_out(read, results.rows(), retry=retry)
-        read.require(faults_of_factories(todo.run))
+        with step(_CHECK):
+            todo = _sorted_out(read, results.rows(), retry=retry)
+            read.require(faults_of_factories(todo.run))
         return _run(read, todo, results, earlier, _Where(jobs=jobs or read.jobs, ray=ray), progress)
 
 
@@ -157,6 +164,8 @@ def _run(
                 if time.monotonic() - written > _TABLE_SECONDS:
                     results.write_tables(overview())
                     written = time.monotonic()
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{len(rows)} of {count(total, 'task')} finished; the same command goes on") from None
     finally:
         results.finish(overview().rows)
         results.write_tables(overview())

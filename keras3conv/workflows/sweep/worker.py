@@ -20,6 +20,7 @@ from typing import Any
 from keras3conv.errors import AlignmentError, Keras3ConvError, ProofError, message_of
 from keras3conv.report.overview import StepResult
 from keras3conv.report.report import Report
+from keras3conv.workflows.sweep.fixes import as_keys
 from keras3conv.workflows.sweep.task import STEPS, Task
 
 RESULT = "result.json"
@@ -76,7 +77,7 @@ def run(task: Task, out: Path) -> dict[str, Any]:
         try:
             outcome = _DO[step](running)
         except (Keras3ConvError, OSError, MemoryError) as error:
-            status, message = _status_of(error), f"{type(error).__name__}: {error}"
+            status, message = _status_of(error), as_keys(f"{type(error).__name__}: {error}")
             outcome = f"{step}: {message_of(error).partition(chr(10))[0] or type(error).__name__}"
             running.steps.append(StepResult(name=step, status="failed", outcome=outcome))
             break
@@ -114,19 +115,25 @@ def _align(running: _Run) -> str:
 
     plan = _plan(running)
     write_plan(plan, running.out / "plan.json", overwrite=True)
-    plan.check()
-    return count(len(plan.pairs), "pair")
+    _accepted(running).check()
+    known = f"; {plan.difference}" if plan.difference else ""
+    return f"{count(len(plan.pairs), 'pair')}{known}"
+
+
+def _accepted(running: _Run) -> Any:
+    """Return the plan of the task, without the remark that the outputs differ if the task accepts that."""
+    plan = _plan(running)
+    return plan.accepting_difference() if running.task.accept_difference else plan
 
 
 def _transfer(running: _Run) -> str:
     from keras3conv import formats
     from keras3conv.workflows.transfer import Options, transfer
 
-    task, plan = running.task, _plan(running)
+    task, plan = running.task, _accepted(running)
     torch, keras = _sides(running)
     paths = tuple(running.out / name for name in task.write)
     source, target = (keras, torch) if formats.side_of(paths[0]) == "torch" else (torch, keras)
-    plan = plan.accepting_difference() if task.accept_difference else plan
     plan.check()
     entry = "" if torch.is_live else task.entry
     options = Options(out=paths, overwrite=True, cast=task.cast)

@@ -1,6 +1,8 @@
 """The command line without frameworks: files, plans, rules and refusals."""
 
 import json
+import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -303,6 +305,20 @@ def test_nothing_is_written_if_a_tensor_has_no_counterpart(checkpoint: Path, ker
     result = run("transfer", checkpoint, keras_weights, "--overwrite")
     assert_refused(result, "AlignmentError: ", "net.safetensors (torch) and model.h5 (keras)", status=1)
     assert keras_weights.read_bytes() == before
+
+
+def test_the_line_for_a_layer_without_a_pair_is_a_whole_command(keras_weights: Path, tmp_path: Path) -> None:
+    source = tmp_path / "two layers.safetensors"
+    arrays = {"fc.weight": (2, 5), "fc.bias": (2,), "extra.weight": (3, 3)}
+    save_file({name: np.ones(shape, np.float32) for name, shape in arrays.items()}, source)
+    refused = run("transfer", source, keras_weights, "--overwrite")
+    assert refused.exit_code == 1
+    (line,) = re.findall(r"Fix:  (.+)", refused.stderr)
+    program, *arguments = shlex.split(line.replace("plan.json", str(tmp_path / "plan.json")))
+    assert (program, run(*arguments).exit_code) == ("keras3conv", 0)
+    assert "Then:  the same transfer with --plan plan.json" in refused.stderr
+    again = run("transfer", source, keras_weights, "--overwrite", "--plan", tmp_path / "plan.json")
+    assert again.exit_code == 0, again.output
 
 
 @pytest.mark.parametrize("hint", ["fc", "=dense", "fc="])

@@ -33,6 +33,13 @@ def test_the_worst_element_is_found_and_counted() -> None:
     assert str(diff) == "2 of 6 elements differ (33.3 %), at most 0.5 (0.062 of the largest value) at (1, 2)"
 
 
+def test_a_difference_from_zeros_has_no_infinite_share() -> None:
+    diff = compare(float32(0, 0.1875), float32(0, 0))
+    text = "1 of 2 elements differ (50 %), at most 0.188, where torch has only zeros, at (1,)"
+    assert diff.described("torch") == text
+    assert str(diff) == text.replace("torch", "the other side")
+
+
 def test_relative_differences_are_relative_to_the_expected_side() -> None:
     assert compare(float32(3), float32(2)).max_rel == 0.5
     assert compare(float32(2), float32(3)).max_rel == pytest.approx(1 / 3)

@@ -87,6 +87,23 @@ def test_a_single_unpaired_layer_needs_no_line_about_the_first_difference() -> N
     assert "first difference" not in hinted(3, 2)
 
 
+def test_two_layers_of_other_sizes_in_one_place_are_named_with_their_shapes() -> None:
+    def said(torch: LayerView, keras: LayerView) -> str:
+        views = (
+            ModelView(side="torch", name="Net", layers=(linear("stem", 3, 16, 0), torch)),
+            ModelView(side="keras", name="net", layers=(dense("stem", 3, 16, 0), keras)),
+        )
+        with pytest.raises(AlignmentError) as caught:
+            plan(*views).check()
+        return str(caught.value).splitlines()[1].strip()
+
+    fewer = said(linear("fc", 16, 12, 1), dense("predictions", 16, 10, 1))
+    assert fewer == "fc (12, 16) and predictions (16, 10) are left over: 12 outputs against 10"
+    narrower = said(linear("fc", 16, 12, 1), dense("predictions", 8, 12, 1))
+    assert narrower == "fc (12, 16) and predictions (8, 12) are left over: 16 inputs against 8"
+    assert said(linear("fc", 16, 12, 1), dense("first", 3, 5, -1)).startswith("the first difference in call order")
+
+
 def test_a_plan_with_problems_transfers_nothing(unlike: Alignment) -> None:
     with pytest.raises(AlignmentError, match="4 problems"):
         stage(unlike, unlike.torch, unlike.keras)

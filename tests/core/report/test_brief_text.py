@@ -36,6 +36,24 @@ def test_a_brief_report_begins_with_the_cause_and_leaves_out_the_details_of_what
         assert left_out in text.write(report())
 
 
+def test_a_brief_report_shows_three_of_the_weights_that_differ() -> None:
+    names = ("stem", "body", "neck", "head", "last")
+    problems = tuple(Problem(torch=name, keras=name, fact=f"{name} differs") for name in names)
+    sections = (
+        Section(name="structure", status="passed", claim="", summary="5 tensors"),
+        Section(name="roundtrip", status="failed", claim="", summary="5 of 5 variables differ", problems=problems),
+    )
+    made = Report(title="Net", sections=sections)
+    brief = text.write(made, brief=True)
+    assert "neck differs\n    ... and 2 more" in brief
+    assert "head differs" not in brief
+    assert "last differs" in text.write(made)
+    # A path of the source code says nothing to a user of the package.
+    assert "docs/" not in brief
+    assert "does not say that the model is good" in brief
+    assert "lists the 9 limits" in brief
+
+
 def test_names_in_a_table_are_not_divided_beside_sentences() -> None:
     name, why = "encoder.layers.0.normalization", "a neighbouring layer compensates the whole of this difference " * 2
     rows: tuple[tuple[Cell, ...], ...] = ((name, name.replace(".", "/"), "requires_grad", why),)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from keras3conv.cli.commands import app
@@ -181,6 +181,43 @@ def test_a_model_that_differs_fails_with_the_cause(models: Path, keras_file: Pat
     assert result.exit_code == 1
     assert "Failed" in result.stdout
     assert "differs" in result.stdout
+
+
+def test_a_factory_that_draws_new_weights_is_named_first(
+    models: Path, keras_file: Path, moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sides = ("models.py:make", "net.keras", "--proof", "roundtrip")
+    failed = run("validate", *sides)
+    said = " ".join(failed.stdout.split())
+    assert failed.exit_code == 1
+    reason = "models.py:make (torch) was called without --torch-weights: its weights are those of this run, not of the"
+    assert 0 < said.index(reason) < said.index("structure")
+    assert "load or seed them" in said
+    assert "transfer" not in said.replace(f"{reason} transfer", "")  # that is what the user has just done
+    assert set(re.findall(r"Fix: +(.+)", failed.stdout)) == {"--torch-weights FILE"}
+    assert run("validate", *sides, "--torch-weights", moved).exit_code == 0
+
+
+def test_other_weights_are_no_reason_to_name_the_factory(
+    models: Path, keras_file: Path, moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    changed = load_file(moved)
+    changed["hidden.weight"] = changed["hidden.weight"] + 1
+    save_file(changed, "changed.safetensors")
+    code = "\n\ndef load():\n    import safetensors.torch as files\n    net = Net()\n"
+    code += "    net.load_state_dict(files.load_file('changed.safetensors'))\n    return net\n"
+    (tmp_path / "models_that_load.py").write_text(MODELS + code)
+    failed = run("validate", "models_that_load.py:load", "net.keras", "--proof", "roundtrip")
+    assert failed.exit_code == 1, failed.output
+    assert "was called without" not in failed.stdout
+    assert "Fix:  keras3conv transfer models_that_load.py:load net.keras -o FILE" in failed.stdout
+    given = ("--torch-weights", "changed.safetensors")
+    failed = run("validate", "models.py:make", "net.keras", *given, "--proof", "roundtrip")
+    assert "Fix:  keras3conv transfer models.py:make net.keras --torch-weights changed.safetensors -o FILE" in (
+        failed.stdout
+    )
 
 
 def test_different_weights_fail(models: Path, keras_file: Path) -> None:

@@ -1,6 +1,7 @@
 """The command line prints options, not Python; what it prints does not delete what the user has."""
 
 import json
+import shlex
 from pathlib import Path
 
 import keras
@@ -27,7 +28,7 @@ def make():
     [
         ("k3c.convert(module, inputs=torch.zeros(1, 3, 224, 224))", "--shape 1,3,224,224"),
         ("k3c.convert(model, inputs=example_input)", "--inputs FILE.npz"),
-        ('k3c.convert("m.json", weights="w.h5")', "convert m.json --keras-weights w.h5"),
+        ('k3c.convert("m.json", weights="w.h5")', "keras3conv convert m.json --keras-weights w.h5 -o FOLDER"),
         ('plan = plan.pair("a", "b")', 'align --hint "a=b"'),
         ('plan.pair(["q", "k", "v"], "qkv")', 'align --hint "q + k + v=qkv"'),
         ('plan = plan.ignore("a", "no")', 'align --ignore "a=no"'),
@@ -37,9 +38,9 @@ def make():
         ('plan = plan.unpair("fc")', "keras3conv align TORCH KERAS -o PLAN.json"),
         ('k3c.transfer(source, model, plan, out="x.keras")', "transfer SOURCE net.py:make -o x.keras"),
         ("k3c.transfer(source, target_model, plan, out=path)", "transfer SOURCE net.py:make -o FILE"),
-        ("k3c.transfer(module, model, plan)", "transfer TORCH KERAS --plan PLAN.json -o FILE"),
-        ("k3c.convert(module, inputs=...)", "keras3conv convert net.py:make --inputs FILE.npz"),
-        ("k3c.convert(module, inputs=example_input)", "keras3conv convert net.py:make --inputs FILE.npz"),
+        ("k3c.transfer(module, model, plan)", "keras3conv transfer TORCH KERAS --plan PLAN.json -o FILE"),
+        ("k3c.convert(module, inputs=...)", "keras3conv convert net.py:make --inputs FILE.npz -o FOLDER"),
+        ("k3c.convert(module, inputs=example_input)", "keras3conv convert net.py:make --inputs FILE.npz -o FOLDER"),
         ("transfer(..., accept_unconfirmed=True)", "--accept-unconfirmed"),
         ("plan = k3c.align(torch, keras, inputs=x)", "keras3conv align, with --inputs FILE.npz"),
         ('entry="ema"', "--entry ema"),
@@ -73,6 +74,20 @@ def test_the_shape_that_convert_asks_for_works(tmp_path: Path) -> None:
     done = run("convert", f"{tmp_path}/net.py:make", "-o", tmp_path / "out", "--shape", "1,4", "--no-validate")
     assert done.exit_code == 0, done.output
     assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_the_line_for_a_file_that_keras_cannot_load_runs(tmp_path: Path) -> None:
+    code = "import keras\n\n\ndef make_model():\n    given = keras.Input((3,))\n"
+    code += "    return keras.Sequential([given, keras.layers.Dense(2), keras.layers.Activation('relu')])\n"
+    (tmp_path / "own_code.py").write_text(code)
+    made = [keras.Input((3,)), layers.Dense(2), layers.Lambda(lambda x: x * (x > 0))]
+    keras.Sequential(made).save(tmp_path / "net.keras")
+    refused = run("convert", tmp_path / "net.keras", "-o", tmp_path / "out", "--no-validate")
+    line = refused.stderr.partition("Fix:  ")[2].partition("\n")[0]
+    own = line.replace("net.py", str(tmp_path / "own_code.py")).replace("FOLDER", str(tmp_path / "out"))
+    program, *arguments = shlex.split(own, comments=True)
+    done = run(*arguments, "--no-validate")
+    assert (program, done.exit_code) == ("keras3conv", 0), (line, done.output)
 
 
 def test_lines_of_a_report_are_options_too() -> None:

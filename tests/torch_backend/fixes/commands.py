@@ -47,7 +47,7 @@ def files(folder: Path) -> Scope:
     names["model"].save(folder / "model.keras")
     names["model"].save_weights(folder / "model.weights.h5")
     np.savez(folder / "x.npz", np.zeros((2, 3), "float32"))
-    return NAMES | {"x": np.zeros((2, 3), "float32"), "folder": folder}
+    return NAMES | {"x": np.zeros((2, 3), "float32"), "folder": folder, "model": names["model"]}
 
 
 @case(

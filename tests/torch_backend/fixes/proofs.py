@@ -12,6 +12,7 @@ from torch import nn
 
 import keras3conv as k3c
 from tests.support.fixes import Scope, case
+from tests.torch_backend.fixes.commands import files
 from tests.torch_backend.fixes.plans import NAMES, pair
 
 VALIDATE = "k3c.validate(module, model, inputs=inputs)"
@@ -102,6 +103,32 @@ def backends_that_are_true(_: Path) -> Scope:
 @case("validators/roundtrip.py:check", f"{VALIDATE}.raise_if_failed()")
 def weights_that_were_not_moved(_: Path) -> Scope:
     return pair() | {"inputs": torch.randn(2, 3)}
+
+
+@case(
+    "validators/roundtrip.py:_new_weights",
+    "keras3conv validate net.py:make model.keras --proof roundtrip",
+    edit=lambda line, names: line.replace("FILE", "net.safetensors"),
+)
+def a_torch_factory_without_its_weights(folder: Path) -> Scope:
+    return transferred(folder)
+
+
+@case(
+    "validators/roundtrip.py:_new_weights",
+    "keras3conv validate net.safetensors net.py:make_keras --proof roundtrip",
+    edit=lambda line, names: line.replace("FILE", "model.keras"),
+)
+def a_keras_factory_without_its_weights(folder: Path) -> Scope:
+    return transferred(folder)
+
+
+def transferred(folder: Path) -> Scope:
+    """The files of two models with the same weights, and factories that draw new ones."""
+    names = files(folder)
+    k3c.transfer(folder / "net.safetensors", names["model"], k3c.align(folder / "net.safetensors", names["model"]))
+    names["model"].save(folder / "model.keras")
+    return names
 
 
 @case("validators/hyperparameters.py:_problem", f"{VALIDATE}.raise_if_failed()")

@@ -1,5 +1,7 @@
 """A sweep of live models: conversions in both directions, a transfer with its proof, and a pair that differs."""
 
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +9,10 @@ import pytest
 
 from keras3conv.validators.judges import judges
 from keras3conv.validators.running.options import Options
+from keras3conv.workflows.sweep.fixes import as_keys
 from keras3conv.workflows.sweep.run import sweep
-from keras3conv.workflows.sweep.task import OPTIONAL_PROOFS, PROOFS
+from keras3conv.workflows.sweep.task import KEYS, OPTIONAL_PROOFS, PROOFS, Task
+from keras3conv.workflows.sweep.worker import run
 
 NETS = """
 import keras
@@ -63,6 +67,37 @@ def test_the_proofs_of_a_sweep_are_those_of_a_certificate() -> None:
     every = Options(labels=[0], onnx=True, backends="all", expected=[np.zeros(1)])
     assert {name for name, _ in judges(every)} == {*PROOFS, *OPTIONAL_PROOFS}
     assert tuple(name for name, _ in judges()) == PROOFS
+
+
+def test_align_stops_at_a_known_difference_unless_the_task_accepts_it(tmp_path: Path) -> None:
+    nets = tmp_path / "nets_of_one_task.py"
+    nets.write_text(NETS)
+    task = Task(
+        name="wrong",
+        torch=f"{nets}:net",
+        keras=f"{nets}:keras_net_of_another_activation",
+        do=("align", "transfer", "validate"),
+        write=("net.safetensors",),
+        proofs=("roundtrip",),
+    )
+    refused = run(task, tmp_path)
+    assert (refused["status"], refused["steps"][-1]["name"]) == ("failed", "align")
+    fix = refused["message"].partition("Fix:  ")[2]
+    assert tomllib.loads(fix) == {"accept_difference": True}
+    accepted = run(replace(task, **tomllib.loads(fix)), tmp_path)
+    assert [step["name"] for step in accepted["steps"]] == ["align", "transfer", "validate"]
+    assert "differ" in accepted["steps"][0]["outcome"]
+
+
+def test_lines_of_an_error_are_keys_of_the_sweep_file() -> None:
+    lines = {
+        'plan = plan.pair("fc", "dense")': {"hints": {"fc": "dense"}},
+        'plan = plan.ignore("fc", "not trained")': {"ignore": {"fc": "not trained"}},
+        "k3c.transfer(source, target, plan, cast=True)": {"cast": True},
+    }
+    for line, keys in lines.items():
+        assert tomllib.loads(as_keys(line)) == keys
+        assert set(keys) <= set(KEYS)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from keras3conv.formats.keras2.file import Group, role_of
 from keras3conv.formats.keras2.order import proven_order
 from keras3conv.frameworks.keras.keras2.weights import Staged, assign, staged_layer, variables_in_order
 from keras3conv.frameworks.keras.origin import original_name
-from keras3conv.messages import lay_out
+from keras3conv.messages import count, lay_out
 from keras3conv.transforms import Array
 
 _TOP_LEVEL = "top_level_model_weights"
@@ -38,7 +38,8 @@ def load_by_names(model: keras.Model, groups: Sequence[Group], path: Path) -> No
     layers = [layer for layer in model.layers if variables_in_order(layer)]
     by_name = {original_name(layer): layer for layer in layers}
     if len(filled) != len(layers):
-        fact = f"the file has weights for {len(filled)} layers, the model has {len(layers)} layers with weights"
+        weighty = count(len(layers), "layer with weights", "layers with weights")
+        fact = f"the file has weights for {count(len(filled), 'layer')}, the model has {weighty}"
         raise ModelError(lay_out(f"the weights in {path} are not those of {model.name} (keras)", [Problem(fact=fact)]))
     if {group.name for group in filled} == by_name.keys():
         layers = [by_name[group.name] for group in filled]

@@ -16,7 +16,7 @@ from keras3conv.errors import ModelError, Problem
 from keras3conv.formats.keras2.file import Group, role_of
 from keras3conv.frameworks.keras.keras2.cudnn import from_cudnn, is_of_cudnn
 from keras3conv.frameworks.keras.origin import original_name
-from keras3conv.messages import lay_out
+from keras3conv.messages import count, lay_out
 from keras3conv.transforms import Array, Shape
 
 _ROLES = {"depthwise_kernel": "kernel"}
@@ -100,7 +100,7 @@ def staged_layer(layer: Any, weights: Weights, path: str, problems: list[Problem
         problems.append(
             Problem(
                 keras=path,
-                fact=(f"this layer has {len(weights)} variables in the file, but {len(variables)} in Keras 3"),
+                fact=(f"this layer has {count(len(weights), 'variable')} in the file, but {len(variables)} in Keras 3"),
             )
         )
         return

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from keras3conv.cli.commands import app
 from keras3conv.errors import FileError, InputError
 from keras3conv.report.overview import Overview, Row
+from keras3conv.steps import listening
 from keras3conv.workflows.sweep.run import sweep
 from tests.support.sweeps import write_checkpoint, write_files
 
@@ -253,10 +254,21 @@ def test_an_interrupted_sweep_leaves_a_readable_table(folder: Path, signal_numbe
     process.send_signal(signal_number)
     output, _ = process.communicate()
     assert process.returncode == 130, output
+    assert output.splitlines()[-1] == "Interrupted: 1 of 3 tasks finished; the same command goes on"
     wait_for_the_end_of(int((folder / "pid").read_text()))
     table = (folder / "results" / "results.md").read_text()
     assert "3 tasks: 1 passed, 2 not run" in table
     assert sorted(path.name for path in (folder / "results" / "tasks").iterdir()) == ["t0"]
+
+
+def test_the_tasks_that_run_are_told_after_the_checks(folder: Path) -> None:
+    task = {"torch": str(folder / "net.safetensors"), "keras": str(folder / "fc.h5"), "do": ["align"]}
+    told: list[str] = []
+    with listening(lambda name, seconds: told.append(name) if seconds is None else None):
+        sweep([{**task, "name": "first"}, {**task, "name": "second"}], folder / "results", jobs=1)
+    assert told[0] == "checking the file"
+    running = [name for name in told if name.startswith("running: ")]
+    assert running.index("running: first") < running.index("running: second")
 
 
 def test_two_processes_do_not_write_into_the_same_folder(folder: Path) -> None:
