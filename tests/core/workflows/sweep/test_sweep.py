@@ -205,14 +205,18 @@ def start(folder: Path) -> "subprocess.Popen[str]":
     defaults = '[sweep]\njobs = 1\n[defaults]\nkeras = "fc.h5"\ndo = ["align"]\n'
     (folder / "blocked.toml").write_text(defaults + "".join(tasks))
     command = [sys.executable, "-m", "keras3conv", "sweep", "blocked.toml", "-o", "results"]
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it in the background
+    try:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, heard)
     while not (folder / "pid").exists():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
