@@ -41,6 +41,9 @@ TESTED_ELSEWHERE = {
 SLOW = {"sweep.md"}
 """Pages that start a process for each model, as tests/torch_backend/workflows/test_sweep.py does in `make test`."""
 
+FROM_ITS_FOLDER = ("model", "net")
+"""The modules that pages import from their folders."""
+
 GIVEN = {
     "guides/keras2.md": {
         "old.h5": "tests/keras2_files/tensorflow-2.4.4/convolutions.h5",
@@ -183,12 +186,12 @@ def unregistered() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
-    """Remove the modules that a page imports from its folder, as `model` of a conversion; other pages have theirs."""
-    before = set(sys.modules)
+    """Remove modules of the names that pages import from their folders: other tests and pages have some of these names."""
+    for name in FROM_ITS_FOLDER:
+        sys.modules.pop(name, None)
     yield
-    for name in set(sys.modules) - before:
-        if name in {"model", "net"}:
-            del sys.modules[name]
+    for name in FROM_ITS_FOLDER:
+        sys.modules.pop(name, None)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, about its own exporter
