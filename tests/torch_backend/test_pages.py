@@ -186,7 +186,7 @@ def unregistered() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
-    """Remove modules of the names that pages import from their folders: other tests and pages have some of these names."""
+    """Remove the modules that pages import from their folders, before and after: other tests have some of these names."""
     for name in FROM_ITS_FOLDER:
         sys.modules.pop(name, None)
     yield
