@@ -186,7 +186,7 @@ def unregistered() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
-    """Remove the modules that pages import from their folders, before and after: other tests have some of these names."""
+    """Remove the modules that pages import from their folders; other tests have modules of the same names."""
     for name in FROM_ITS_FOLDER:
         sys.modules.pop(name, None)
     yield
