@@ -186,7 +186,9 @@ CASES = {
     ),
     "60,000 groups": Case(build=planted(groups(60_000)), error=None),
     "groups of a depth of 2,000": Case(build=planted(deep), error=MalformedCheckpoint, says="is deeper than 64 levels"),
-    "a name of 5,000 characters for a group": Case(build=planted(long_group), error=BudgetExceeded, says="too long"),
+    "a name of 5,000 characters for a group": Case(
+        build=planted(long_group), error=BudgetExceeded, says="has 5,000 bytes; the limit is 2,000"
+    ),
     # Z7 for the architecture in HDF5
     "an architecture with a depth of 200,000": Case(
         build=config('{"a":' + "[" * 30_000), error=MalformedCheckpoint, says="nested too deeply|not JSON"

@@ -130,7 +130,7 @@ def test_a_file_with_fewer_outputs_than_its_model_disagrees_with_all_others(
     section = checked(randomize(Two()), dense_model(6, a="first", b="second"))
     assert section.status == "failed"
     assert section.summary == "ONNX of Keras disagrees with torch, Keras and ONNX of torch"
-    assert "the file returns 1 arrays (" in section.problems[0].fact
+    assert "the file returns 1 array (" in section.problems[0].fact
 
 
 def test_an_input_that_is_broadcast_over_the_batch_is_exported() -> None:
