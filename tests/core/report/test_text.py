@@ -1,3 +1,5 @@
+"""Reports as text and Markdown."""
+
 import io
 import math
 import re
@@ -9,7 +11,6 @@ from rich.console import Console
 from keras3conv.errors import Problem
 from keras3conv.report.cells import show, visible
 from keras3conv.report.markdown import escape
-from keras3conv.report.plot import draw, sketch
 from keras3conv.report.report import Report
 from keras3conv.report.text import write
 from keras3conv.report.values import Cell, Plot, Section, Series, Table
@@ -342,61 +343,6 @@ def test_hostile_names_do_not_change_the_shape_of_the_markdown(name: str) -> Non
 def test_an_underscore_inside_a_word_stays_readable_in_markdown() -> None:
     assert escape("layer1_0_conv") == "layer1_0_conv"
     assert escape("__init__") == "\\_\\_init\\_\\_"
-
-
-def plot(*values: float | None, name: str = "float32") -> Plot:
-    labels = tuple(f"l{place}" for place in range(len(values)))
-    return Plot(title="t", labels=labels, series=(Series(name=name, values=values),), unit="u")
-
-
-def test_a_sketch_of_many_layers_keeps_the_worst_of_each_group() -> None:
-    values = [1e-9] * 500
-    values[300] = 1e-3
-    row = sketch(plot(*values))[1].split()[-1]
-    assert len(row) == 72
-    assert row.count("█") == 1
-
-
-def test_a_zero_is_drawn_at_the_bottom_edge_and_named_in_the_legend() -> None:
-    drawing = draw(plot(1e-7, 0.0, 1e-6))
-    assert drawing.zero == drawing.bottom == drawing.lines[0].dots[1].y
-    assert drawing.remarks == ("bottom edge: zero, bit-identical (1 of 3 values)",)
-
-
-def test_nan_and_infinity_are_drawn_at_the_top_edge_as_failures() -> None:
-    drawing = draw(plot(1e-7, math.nan, math.inf))
-    assert [dot.failed for dot in drawing.lines[0].dots] == [False, True, True]
-    assert drawing.infinite == drawing.lines[0].dots[1].y < drawing.top
-    assert drawing.remarks == ("top edge: not finite (2 values)",)
-
-
-def test_a_plotted_line_has_a_gap_at_missing_values() -> None:
-    drawing = draw(plot(1e-7, 1e-7, None, 1e-7, 1e-7))
-    assert drawing.lines[0].path.count("M") == 2
-    assert len(drawing.lines[0].dots) == 4
-
-
-def test_larger_errors_are_drawn_higher_and_decades_have_equal_height() -> None:
-    low, middle, high = (dot.y for dot in draw(plot(1e-9, 1e-6, 1e-3)).lines[0].dots)
-    assert low > middle > high
-    assert low - middle == pytest.approx(middle - high)
-
-
-def test_the_noise_floor_is_an_area_without_dots() -> None:
-    drawing = draw(plot(1e-7, 2e-7, name="noise floor of torch"))
-    assert drawing.lines[0].style == "floor"
-    assert drawing.lines[0].area.endswith("Z")
-    assert drawing.lines[0].dots == ()
-
-
-@pytest.mark.parametrize("values", [(), (0.0,), (None,), (1.0,), (5e-324, 1.7e308), (1e-7,) * 2, (math.inf,)])
-def test_degenerate_plots_are_drawn_inside_their_frame(values: tuple[float | None, ...]) -> None:
-    drawing = draw(plot(*values))
-    for dot in drawing.lines[0].dots:
-        assert 0 <= dot.y <= drawing.bottom
-        assert drawing.left <= dot.x <= drawing.right
-    assert all(0 <= tick.place <= drawing.bottom for tick in drawing.rows)
-    assert sketch(plot(*values))
 
 
 def test_words_of_a_table_are_whole_on_a_terminal_of_eighty_columns() -> None:

@@ -377,23 +377,6 @@ def test_an_interrupt_ends_without_a_traceback(models: Path) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "")
 
 
-def test_the_step_that_runs_is_shown_on_a_terminal_only(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from keras3conv.cli.progress import shown
-    from keras3conv.steps import step
-
-    with shown(verbose=False, quiet=False), step("probe"):
-        pass
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
-    with shown(verbose=False, quiet=False), step("probe"):
-        pass
-    assert "probe" in capsys.readouterr().err
-
-
 def test_verbose_prints_the_steps_of_a_validation_with_their_seconds(models: Path, keras_file: Path) -> None:
     result = run("validate", f"{models}:make", keras_file, "--proof", "outputs", "--verbose")
     assert re.findall(r"^ +\d+\.\d\d s  (.*)", result.stderr, flags=re.MULTILINE) == [
