@@ -257,7 +257,8 @@ ROWS = """[...document.querySelectorAll('tbody tr')].filter(row => row.getClient
 
 OUTSIDE = """[...document.querySelectorAll('main *')].filter(node => node.getClientRects().length)
   .filter(node => !node.closest('.scroll') && !node.closest('pre') && !node.closest('svg'))
-  .filter(node => node.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map(node => node.outerHTML.slice(0, 80))"""
+  .filter(node => node.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+  .map(node => node.outerHTML.slice(0, 80))"""
 """JavaScript that returns the elements beyond the right side of the window, except inside scrolling boxes."""
 
 FITS = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
