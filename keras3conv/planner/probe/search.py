@@ -359,7 +359,7 @@ class Search:
         return output.returned
 
     def _fits_each_variable(self, call: _LayerCall) -> bool:
-        """Return whether there is a candidate, a torch tensor of the same size, for each variable of the called layer."""
+        """Return whether there is a candidate, a torch tensor of the same size, for each variable of a called layer."""
         tensors = (tensor for tensor in call.keras.tensors if not tensor.is_seed)
         return all(self.ranking.rank_for_variable(call.keras, tensor, call.given) for tensor in tensors)
 
