@@ -97,7 +97,7 @@ def write(folder: Path, content: bytes, values: bytes = np.array([1, 2], "<f4").
 
 
 def graph_of(paths: Mapping[str, str]) -> bytes:
-    """Return the stored graph of objects for variables by their path of attributes ("layer-0/kernel"), with names.
+    """Return the graph of objects for variables by their path of attributes ("layer-0/kernel"), with names.
 
     A path below an attribute "optimizer" belongs to an optimizer.
     """
@@ -115,13 +115,14 @@ def graph_of(paths: Mapping[str, str]) -> bytes:
         texts = ((1, "VARIABLE_VALUE"), (2, name), (3, path + VALUE))
         attribute = field(2, b"".join(field(number, text.encode()) for number, text in texts))
         nodes[numbers[path]] = (nodes[numbers[path]][0], attribute)
-    message = b"".join(field(1, b"".join(children) + attribute) for children, attribute in nodes)
-    return text_of(message)
+    return b"".join(field(1, b"".join(children) + attribute) for children, attribute in nodes)
 
 
-def text_of(message: bytes) -> bytes:
-    """Return the stored values of a tensor of one text."""
-    return varint(len(message)) + struct.pack("<I", checksum(struct.pack("<I", len(message)))) + message
+def text_of(message: bytes) -> tuple[bytes, int]:
+    """Return the stored value of a tensor of one text, and its checksum."""
+    length = struct.pack("<I", len(message))
+    rest = struct.pack("<I", checksum(length)) + message
+    return varint(len(message)) + rest, checksum(length + rest)
 
 
 def checkpoint(
@@ -144,8 +145,8 @@ def checkpoint(
         entries[key] = entry(code=code, shape=values.shape, start=len(content), size=len(data), checksum=checksum(data))
         content += data
     if names is not None:
-        graph = graph_of({path: names.get(path, path) for path in variables})
-        entries[GRAPH] = entry(code=TEXT, shape=(), start=len(content), size=len(graph), checksum=checksum(graph))
+        graph, crc = text_of(graph_of({path: names.get(path, path) for path in variables}))
+        entries[GRAPH] = entry(code=TEXT, shape=(), start=len(content), size=len(graph), checksum=crc)
         content += graph
     return write(folder, index(entries), content, name)
 

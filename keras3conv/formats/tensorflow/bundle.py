@@ -4,6 +4,7 @@ The index has the dtype, the shape, the place and the checksum of every tensor, 
 before a value is asked for.
 """
 
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from keras3conv.formats.safe.shards import shard_path
 from keras3conv.formats.safe.source import Source, check_names, check_shape, dtype_named
 from keras3conv.formats.tensorflow import table
 from keras3conv.formats.tensorflow.crc32c import crc32c, masked
-from keras3conv.formats.tensorflow.protobuf import bytes_of, fields, number_of
+from keras3conv.formats.tensorflow.protobuf import bytes_of, fields, number_of, varint
 from keras3conv.transforms import Array, Shape
 
 INDEX = ".index"
@@ -43,6 +44,7 @@ DTYPES = {
 """The dtypes by their numbers in `tensorflow/core/framework/types.proto`, without those that are not plain numbers."""
 
 _BIG_ENDIAN = 1
+_CHECKSUM = 4
 _MOST_SHARDS = 10_000
 
 
@@ -93,22 +95,49 @@ class Bundle:
         """
         entry = self.entries[name]
         dtype = dtype_named(DTYPES[entry.code])
-        stored = np.frombuffer(self.content(name), dtype.newbyteorder(">") if self.is_big_endian else dtype)
+        content = self._stored(name)
+        self._compare(name, content)
+        stored = np.frombuffer(content, dtype.newbyteorder(">") if self.is_big_endian else dtype)
         return stored.astype(dtype, copy=False).reshape(entry.shape)
 
-    def content(self, name: str) -> memoryview:
-        """Return the stored bytes of a tensor; raise `MalformedCheckpoint` if their checksum is another."""
+    def text(self, name: str) -> bytes:
+        """Return the value of a tensor that is one text; it is stored after its length and a checksum of the length.
+
+        Raises:
+            MalformedCheckpoint: The value is damaged, or the file has changed.
+        """
+        where = f"{self.source.path}: {name}"
+        content = bytes(self._stored(name))
+        length, place = varint(content, 0, where)
+        # The checksum is that of the length as a number of four or eight bytes, and of what follows it.
+        self._compare(name, struct.pack("<Q" if length >> 32 else "<I", length) + content[place:])
+        message = content[place + _CHECKSUM :]
+        if len(message) != length:
+            raise MalformedCheckpoint(f"{where} declares {length:,} bytes, but has {len(message):,}")
+        return message
+
+    def _stored(self, name: str) -> memoryview:
+        """Return the stored bytes of a tensor."""
         entry = self.entries[name]
         if not entry.size:
             return memoryview(b"")
         shard = self.shards[entry.shard]
         with shard.open() as file:
-            content = shard.read(file, entry.start, entry.size)
-        if masked(crc32c(content)) != entry.checksum:
+            return shard.read(file, entry.start, entry.size)
+
+    def _compare(self, name: str, content: memoryview | bytes) -> None:
+        """Raise `MalformedCheckpoint` if the checksum of a tensor is another than in the index.
+
+        Args:
+            name: The name of the tensor.
+            content: The bytes that have the checksum.
+        """
+        entry = self.entries[name]
+        if entry.size and masked(crc32c(content)) != entry.checksum:
             raise MalformedCheckpoint(
-                f"{shard.path}: the values of {quoted(name)} are damaged: they have another checksum than in the index"
+                f"{self.shards[entry.shard].path}: the values of {quoted(name)} are damaged: they have another "
+                "checksum than in the index"
             )
-        return content
 
 
 def opened(source: Source) -> Bundle:

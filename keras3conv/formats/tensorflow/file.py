@@ -4,7 +4,7 @@ A SavedModel is a folder with such a checkpoint; its graph is neither read nor r
 are not weights, and are named as left out.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, listed, quoted
@@ -107,19 +107,36 @@ def _weights(held: Bundle, where: str) -> tuple[list[_Weight], bool]:
         raise MalformedCheckpoint(f"{where}: {graph.GRAPH} is not a text")
     if described.size > _MOST_OF_GRAPH:
         raise BudgetExceeded(f"{where}: {graph.GRAPH} has {described.size:,} bytes; the limit is {_MOST_OF_GRAPH:,}")
-    nodes = graph.parse(bytes(held.content(graph.GRAPH)), where)
+    nodes = graph.parse(held.text(graph.GRAPH), where)
     named = {one.key: one for one in graph.variables(nodes, where)}
     missing = [key for key in named if key not in held.entries]
     if missing:
         raise MalformedCheckpoint(f"{where}: the graph of objects has {quoted(missing[0])}, but the index does not")
-    variables = [one for one in named.values() if held.entries[one.key].code in DTYPES]
-    names = [one.name for one in variables]
-    if len(set(names)) == len(names) and all("/" in name for name in names):
-        return [_weight(one.key, one.name.split("/")) for one in variables], True
-    paths = [list(one.path) for one in variables]
+    variables = _without_copies(held, [one for one in named.values() if held.entries[one.key].code in DTYPES])
+    paths = [one.name.split("/") for one in variables]
+    if len(set(map(tuple, paths))) < len(paths) or min(map(len, paths), default=0) < 2:
+        paths = [list(one.path) for one in variables]
     while len(paths) > 1 and min(map(len, paths)) > 2 and len({path[0] for path in paths}) == 1:
-        paths = [path[1:] for path in paths]  # the attribute of the object that was saved: model=...
+        paths = [path[1:] for path in paths]  # the name of the model, or the attribute of the object that was saved
     return [_weight(one.key, path) for one, path in zip(variables, paths, strict=True)], True
+
+
+def _without_copies(held: Bundle, variables: Iterable[graph.Variable]) -> list[graph.Variable]:
+    """Return the variables without those that only a list has, and that equal another one of the same name.
+
+    `Model.export` of Keras 3 saves every variable twice, in two lists.
+
+    Args:
+        held: The checkpoint.
+        variables: The variables, in the order of the model.
+    """
+    kept: dict[object, graph.Variable] = {}
+    for one in variables:
+        entry = held.entries[one.key]
+        same = (one.name, entry.code, entry.shape, entry.checksum)
+        is_listed = bool(one.name) and not graph.LISTS.isdisjoint(one.path)
+        kept.setdefault(same if is_listed else one.key, one)
+    return list(kept.values())
 
 
 def _weight(key: str, path: Sequence[str]) -> _Weight:
@@ -182,7 +199,7 @@ def _dataset(held: Bundle, key: str) -> Dataset:
     )
 
 
-def _ignored(names: Iterable[str]) -> Mapping[str, str]:
+def _ignored(names: Iterable[str]) -> dict[str, str]:
     """Return a fact for reports about the tensors that are not weights; empty if there are none."""
     left = [name.removesuffix(graph.VALUE) for name in names]
     if not left:

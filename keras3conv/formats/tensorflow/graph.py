@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from keras3conv.errors import BudgetExceeded, MalformedCheckpoint
 from keras3conv.formats.safe.source import MAX_TENSORS
-from keras3conv.formats.tensorflow.protobuf import bytes_of, fields, number_of, text_of, varint
+from keras3conv.formats.tensorflow.protobuf import bytes_of, fields, number_of, text_of
 
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 """The name of the tensor in a checkpoint that has the graph."""
@@ -17,7 +17,6 @@ GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 """The end of the name of a variable in a checkpoint with a graph."""
 
-_CHECKSUM = 4
 _MOST_NODES = 2 * MAX_TENSORS
 _MAX_DEPTH = 64
 
@@ -28,7 +27,7 @@ _RATES = frozenset({"learning_rate", "_learning_rate"})
 _NOT_LAYERS = frozenset({"save_counter", "keras_api", "signatures"})
 """Children of the whole that have no weights: a counter of checkpoints, metrics, and functions."""
 
-_LISTS = frozenset(
+LISTS = frozenset(
     {
         f"{prefix}{kind}"
         for prefix in ("", "_")
@@ -36,6 +35,7 @@ _LISTS = frozenset(
             "variables",
             "trainable_variables",
             "non_trainable_variables",
+            "all_variables",
             "regularization_losses",
             "layers",
             "operations",
@@ -86,22 +86,18 @@ class Variable:
     path: tuple[str, ...]
 
 
-def parse(content: bytes, where: str) -> tuple[Node, ...]:
+def parse(message: bytes, where: str) -> tuple[Node, ...]:
     """Return the objects of a graph; the first one is the whole.
 
     Args:
-        content: The stored bytes: a text of one element, which starts with its length and a checksum.
+        message: The message `TrackableObjectGraph`.
         where: The name of the checkpoint, for messages.
 
     Raises:
-        MalformedCheckpoint: The bytes are not such a graph.
+        MalformedCheckpoint: The bytes are no such message.
         BudgetExceeded: It is larger than that of any model.
     """
     where = f"{where}: {GRAPH}"
-    length, place = varint(content, 0, where)
-    message = content[place + _CHECKSUM :]
-    if len(message) != length:
-        raise MalformedCheckpoint(f"{where} declares {length:,} bytes, but has {len(message):,}")
     nodes: list[Node] = []
     children = 0
     for number, value in fields(message, where):
@@ -165,8 +161,8 @@ def variables(nodes: Sequence[Node], where: str) -> Iterator[Variable]:
         if node.key:
             yield Variable(node.key, node.name, path)
         inside = [(child, (*path, name)) for name, child in node.children if path or name not in _NOT_LAYERS]
-        waiting += [one for one in reversed(inside) if one[1][-1] not in _LISTS]
-        later += [one for one in inside if one[1][-1] in _LISTS]
+        waiting += [one for one in reversed(inside) if one[1][-1] not in LISTS]
+        later += [one for one in inside if one[1][-1] in LISTS]
 
 
-__all__ = ["GRAPH", "VALUE", "Node", "Variable", "parse", "variables"]
+__all__ = ["GRAPH", "LISTS", "VALUE", "Node", "Variable", "parse", "variables"]

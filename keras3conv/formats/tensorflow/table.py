@@ -5,7 +5,6 @@ before it. The last block but one lists the others; the last 48 bytes say where 
 """
 
 import struct
-from collections.abc import Iterator
 
 from keras3conv.errors import BudgetExceeded, MalformedCheckpoint, quoted
 from keras3conv.formats.safe.source import MAX_TENSORS, Source
@@ -22,7 +21,7 @@ _TRAILER = 5
 _MOST_BYTES = 128 << 20
 _MOST_ENTRIES = 3 * MAX_TENSORS
 _LONGEST_KEY = 2000
-_MOST_OF_KEYS = 64 << 20
+_MOST_OF_KEYS = 32 << 20
 
 
 def is_table(source: Source) -> bool:
@@ -82,8 +81,8 @@ def _handle(content: bytes, place: int, where: str) -> tuple[tuple[int, int], in
     return (start, size), place
 
 
-def _block(content: bytes, handle: tuple[int, int], end: int, where: str) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the keys and the values in a block.
+def _block(content: bytes, handle: tuple[int, int], end: int, where: str) -> list[tuple[bytes, bytes]]:
+    """Return the keys and the values in a block.
 
     Args:
         content: The file.
@@ -103,22 +102,32 @@ def _block(content: bytes, handle: tuple[int, int], end: int, where: str) -> Ite
             f"{where} is compressed, which only TensorFlow before version 1.2 did: load and save the checkpoint with it"
         )
     block = content[start:stop]
-    restarts = int.from_bytes(block[-4:], "little")
-    last = len(block) - 4 - 4 * restarts
-    if last < 0:
-        raise MalformedCheckpoint(f"{where}: the block from byte {start:,} on is shorter than its own list of places")
-    yield from _in_block(block[:last], where)
+    count = int.from_bytes(block[-4:], "little")
+    last = len(block) - 4 - 4 * count
+    if last < 0 or not count:
+        raise MalformedCheckpoint(f"{where}: the block from byte {start:,} on has no valid list of places")
+    places = struct.unpack(f"<{count}I", block[last:-4])
+    found, whole = _in_block(block[:last], where)
+    if places[0] or not (set(places) <= whole or (not found and places == (0,))) or list(places) != sorted(set(places)):
+        raise MalformedCheckpoint(
+            f"{where}: the block from byte {start:,} on lists places that are not those of its keys"
+        )
+    return found
 
 
-def _in_block(block: bytes, where: str) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the keys and the values of a block without its list of places.
+def _in_block(block: bytes, where: str) -> tuple[list[tuple[bytes, bytes]], set[int]]:
+    """Return the keys and the values of a block without its list of places, and the places of keys that are whole.
 
     Args:
         block: The bytes of the entries.
         where: The name of the file, for messages.
     """
     key, place = b"", 0
+    found: list[tuple[bytes, bytes]] = []
+    whole: set[int] = set()
+    size_of_keys = 0
     while place < len(block):
+        first = place
         shared, place = varint(block, place, where)
         added, place = varint(block, place, where)
         size, place = varint(block, place, where)
@@ -128,8 +137,14 @@ def _in_block(block: bytes, where: str) -> Iterator[tuple[bytes, bytes]]:
         if shared + added > _LONGEST_KEY:
             raise BudgetExceeded(f"{where}: a name has {shared + added:,} bytes; the limit is {_LONGEST_KEY:,}")
         key = key[:shared] + block[place : place + added]
-        yield key, block[place + added : stop]
+        size_of_keys += len(key)
+        if size_of_keys > _MOST_OF_KEYS:
+            raise BudgetExceeded(f"{where} has more than {_MOST_OF_KEYS:,} bytes of names, which is the limit")
+        if not shared:
+            whole.add(first)
+        found.append((key, block[place + added : stop]))
         place = stop
+    return found, whole
 
 
 __all__ = ["entries", "is_table"]

@@ -36,8 +36,8 @@ def malformed(says: str, **changes: Any) -> Case:
 
 
 def graph(message: bytes, says: str, error: type[FileError] = MalformedCheckpoint) -> Case:
-    text = files.text_of(message)
-    whole = entry(code=files.TEXT, shape=(), size=len(text), checksum=files.checksum(text))
+    text, checksum = files.text_of(message)
+    whole = entry(code=files.TEXT, shape=(), size=len(text), checksum=checksum)
     return Case(build=stored(files.index({GRAPH: whole}), text), error=error, says=says)
 
 
@@ -133,6 +133,12 @@ CASES = {
     "more places than bytes": Case(
         build=stored(files.table(struct.pack("<I", 1 << 30))), error=MalformedCheckpoint, says="list of places"
     ),
+    "no place": Case(build=stored(files.table(bytes(4))), error=MalformedCheckpoint, says="list of places"),
+    "a place between two keys": Case(
+        build=stored(files.table(files.block_of([(b"", files.header())])[:-8] + struct.pack("<III", 0, 1, 2))),
+        error=MalformedCheckpoint,
+        says="lists places that are not those of its keys",
+    ),
     "a name of 5,000 bytes": Case(build=long_key, error=BudgetExceeded, says="5,000 bytes"),
     "names that repeat a long prefix": Case(build=repeated_prefix, error=BudgetExceeded, says="bytes of names"),
     "a name that is not UTF-8": Case(build=holding(**{"a\udcff": entry()}), error=MalformedCheckpoint, says="UTF-8"),
@@ -170,7 +176,7 @@ CASES = {
     ),
     "a graph of numbers": Case(build=holding(**{GRAPH: entry()}), error=MalformedCheckpoint, says="is not a text"),
     "a graph longer than its text": Case(
-        build=holding(**{GRAPH: entry(code=files.TEXT, shape=(), checksum=files.checksum(bytes(8)))}),
+        build=holding(**{GRAPH: entry(code=files.TEXT, shape=(), checksum=files.checksum(bytes(11)))}),
         error=MalformedCheckpoint,
         says="declares 0 bytes",
     ),
