@@ -176,7 +176,7 @@ def _steps(before: _Block, after: _Block) -> tuple[int, ...] | None:
         after: The next block.
     """
     if before.is_single and after.is_single:
-        return tuple(map(sub, after.cells, before.cells))  # type: ignore[arg-type]  # all cells are numbers
+        return tuple(map(sub, after.cells, before.cells))  # all cells are numbers
     steps = []
     for first, second in zip(before.cells, after.cells, strict=True):
         if isinstance(first, int) and isinstance(second, int):

@@ -79,7 +79,7 @@ def _through(state: int, tables: Sequence[Sequence[int]]) -> int:
 @lru_cache(1)
 def _words() -> Array:
     """Return the change of the register for every pair of bytes."""
-    table = np.arange(1 << 16, dtype=np.uint32)
+    table: Array = np.arange(1 << 16, dtype=np.uint32)
     for _ in range(16):
         table = (table >> 1) ^ np.where(table & 1, _POLYNOMIAL, np.uint32(0))
     return table
@@ -88,7 +88,7 @@ def _words() -> Array:
 @lru_cache(1)
 def _bytes() -> list[int]:
     """Return the change of the register for every byte."""
-    table = np.arange(1 << 8, dtype=np.uint32)
+    table: Array = np.arange(1 << 8, dtype=np.uint32)
     for _ in range(8):
         table = (table >> 1) ^ np.where(table & 1, _POLYNOMIAL, np.uint32(0))
     return [int(value) for value in table]

@@ -61,11 +61,11 @@ def test_a_checkpoint_of_a_saver_of_tensorflow_1(tmp_path: Path) -> None:
 def test_the_folder_of_a_saved_model(tmp_path: Path) -> None:
     import tensorflow as tf
 
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="only")])
     model.export(tmp_path / "net", verbose=False)
     view = formats.read(tmp_path / "net")
     assert [tensor.role for tensor in view.tensors()] == ["kernel", "bias"]
-    assert all(layer.path.endswith("dense") for layer in view.layers if layer.tensors)
+    assert all(layer.path.endswith("only") for layer in view.layers if layer.tensors)
     reader = tf.train.load_checkpoint(str(tmp_path / "net/variables/variables"))
     for tensor, variable in zip(view.tensors(), model.weights, strict=True):
         assert np.array_equal(view.read(tensor.path), np.array(variable))
