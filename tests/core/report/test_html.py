@@ -292,6 +292,7 @@ def test_a_missing_jinja2_is_an_error_with_the_command_that_installs_it(monkeypa
 def test_a_notebook_shows_the_page_in_a_frame() -> None:
     (frame,) = Page(report("<b>")._repr_html_()).elements
     assert frame[0] == "iframe"
+    assert frame[1]["title"] == report("<b>").title
     assert frame[1]["sandbox"] == "allow-scripts"
     assert frame[1]["srcdoc"] == report("<b>").to_html()
 
