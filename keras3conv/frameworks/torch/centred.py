@@ -83,7 +83,7 @@ def centred_norm(module: nn.Module, config: Mapping[str, Any]) -> CentredNorm | 
 
 
 def _may_be_norm(module: nn.Module) -> bool:
-    """Return True if a module may be a norm: it has its own `forward`, a weight per channel, and at most a bias besides."""
+    """Return True if a module may be a norm: it has its own `forward`, a weight per channel, and maybe a bias."""
     own = {name: tensor for name, tensor in module._parameters.items() if tensor is not None}
     if "weight" not in own or not own.keys() <= {"weight", "bias"} or module._modules or module._buffers:
         return False

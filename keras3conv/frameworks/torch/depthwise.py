@@ -88,7 +88,7 @@ def _for_each(axes: int, value: int | Sequence[int]) -> tuple[int, ...]:
 def _margins(
     axes: int, padding: int | str | Sequence[int], kernel: Sequence[int], dilation: Sequence[int]
 ) -> list[int]:
-    """Return the padding of a convolution in the form of `torch.nn.functional.pad`: both ends of each axis, the last first.
+    """Return the padding of a convolution as the argument of `torch.nn.functional.pad`, last axis first.
 
     Args:
         axes: The number of spatial axes.
