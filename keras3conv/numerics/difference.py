@@ -16,10 +16,9 @@ from keras3conv.errors import InputError
 from keras3conv.transforms import Array
 
 FLOAT64_LIMIT = 1e-10
-"""The largest relative difference of two float64 runs that compute the same function.
+"""The largest relative difference of two float64 runs of one function; a deep model amplifies rounding to 1e-12.
 
-A deep model amplifies rounding to about 1e-12, and the smallest mistake worth finding (a relative change of an epsilon
-by 1e-3) shows at 1e-8 or more.
+The smallest mistake worth finding (a relative change of an epsilon by 1e-3) shows at 1e-8 or more.
 """
 
 NOISE_FACTOR = 8.0
@@ -165,10 +164,7 @@ _BITS: dict[int, np.dtype[Any]] = {4: np.dtype(np.uint32), 8: np.dtype(np.uint64
 
 
 def _measure_finite(actual: Array, expected: Array, first: tuple[int, ...]) -> _Part | None:
-    """Compare float32 or float64 arrays in few passes; return None for other dtypes, and for NaN or infinite values.
-
-    The arguments are those of `_measure`.
-    """
+    """Compare float32 or float64 arrays in few passes, with the arguments of `_measure`; None for other values."""
     kinds = actual.dtype.kind + expected.dtype.kind
     if kinds != "ff" or actual.dtype.itemsize not in _BITS or expected.dtype.itemsize not in _BITS:
         return None
@@ -313,14 +309,7 @@ def judge(
 
 
 def judge_by_floor(actual: Array, source: Array, floor: float | None, tolerance: Tolerance | None = None) -> Judgement:
-    """Judge the output of one model against that of another, by a known noise floor or by a tolerance; see `judge`.
-
-    Args:
-        actual: The output of the target.
-        source: The output of the source.
-        floor: The noise floor; None if a tolerance is given instead.
-        tolerance: The difference that the caller allows.
-    """
+    """Judge the output of one model against that of another, by a known noise floor or a tolerance, as `judge` does."""
     diff = compare(actual, source)
     allowed = None if tolerance is None else tolerance.absolute + tolerance.relative * diff.scale
     return Judgement(deviation=_or_infinite(diff), floor=floor, differing=diff.differing, allowed=allowed)
@@ -403,8 +392,5 @@ def _ratio(value: float, unit: float) -> float:
 
 
 def _or_infinite(diff: Diff) -> float:
-    """Return the largest absolute difference of two arrays.
-
-    Infinite if one has NaN or infinity, which prove nothing.
-    """
+    """Return the largest absolute difference of two arrays; infinite if one has NaN or infinity."""
     return float("inf") if diff.nonfinite else diff.max_abs

@@ -17,7 +17,7 @@ Sizes = int | tuple[int, ...]
 _serializable = keras.saving.register_keras_serializable(package="keras3conv")
 
 _CUBIC = -0.75
-"""The coefficient a of the cubic convolution kernel (Keys, 1981) that torch uses for bicubic interpolation."""
+"""The coefficient of the cubic convolution kernel (Keys, 1981) in torch's bicubic interpolation."""
 
 
 class _Configured(keras.layers.Layer):  # type: ignore[misc]
@@ -90,12 +90,7 @@ class _Windows(_Configured):
         self.ceil_mode = bool(settings["ceil_mode"])
 
     def count(self, size: int, axis: int) -> int:
-        """Return the number of pooling windows along an axis.
-
-        Args:
-            size: The size of the axis.
-            axis: The index of the axis.
-        """
+        """Return the number of pooling windows along an axis, given the size of the axis."""
         window, stride, padding, dilation = self.axes[axis - 1]
         room = size + 2 * padding - dilation * (window - 1) - 1
         number = (room + (stride - 1 if self.ceil_mode else 0)) // stride + 1
@@ -103,12 +98,9 @@ class _Windows(_Configured):
         return int(number - 1 if begins_outside else number)
 
     def windows(self, inputs: Any, axis: int, fill: float) -> list[Any]:
-        """Return a list of tensors: the first values of all windows along an axis, the second values, and so on.
+        """Return tensors: the first values of all windows along an axis, then the second values, ....
 
-        Args:
-            inputs: The input.
-            axis: The axis.
-            fill: The value of the padding.
+        Pad with `fill`.
         """
         window, stride, padding, dilation = self.axes[axis - 1]
         size = _size(inputs, axis)
@@ -192,14 +184,7 @@ class WindowAverage(_Windows):
         return inputs / keras.ops.convert_to_tensor(divisor, dtype=inputs.dtype)
 
     def _counted(self, size: int, axis: int) -> NDArray[np.int64]:
-        """Return how many values of each pooling window count for the divisor.
-
-        Positions beyond the padding never count.
-
-        Args:
-            size: The size of the axis.
-            axis: The index of the axis.
-        """
+        """Return how many values of each window along an axis count for the divisor: none beyond the padding."""
         window, stride, padding, _ = self.axes[axis - 1]
         start = np.arange(self.count(size, axis)) * stride - padding
         end = np.minimum(start + window, size + padding)
@@ -400,10 +385,7 @@ def _far(distance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _nearest(before: int, after: int, scale: float, mode: str) -> NDArray[np.int64]:
-    """Return the old position for each new position of a nearest-neighbour resize.
-
-    Positions are rounded in float32 as in torch, which matters at whole numbers.
-    """
+    """Return the old position for each new position of a nearest-neighbour resize, rounded in float32 as in torch."""
     if mode == "nearest" and after in (before, 2 * before):
         return np.arange(after) * before // after
     shift = 0.5 if mode == "nearest-exact" else 0.0

@@ -131,12 +131,7 @@ def is_parametrized(module: nn.Module) -> bool:
 
 
 def _parametrized(path: str, child: nn.Module) -> Iterator[Derived]:
-    """Yield the weights that `torch.nn.utils.parametrize` computes in one module.
-
-    Args:
-        path: The path of the module.
-        child: The module.
-    """
+    """Yield the weights that `torch.nn.utils.parametrize` computes in the module `child` at a path of the model."""
     lists = child.get_submodule("parametrizations").named_children() if is_parametrized(child) else ()
     for name, steps in lists:
         assert isinstance(steps, parametrize.ParametrizationList)
@@ -155,12 +150,7 @@ def _parametrized(path: str, child: nn.Module) -> Iterator[Derived]:
 
 
 def _hooked(path: str, child: nn.Module) -> Iterator[Derived]:
-    """Yield the weights that the hooks of `weight_norm` or `spectral_norm` compute in one module.
-
-    Args:
-        path: The path of the module.
-        child: The module.
-    """
+    """Yield the weights that hooks of `weight_norm` or `spectral_norm` compute in the module `child` at a path."""
     for hook in child._forward_pre_hooks.values():
         if not isinstance(hook, WeightNorm | SpectralNorm):
             continue
@@ -180,12 +170,7 @@ def _hooked(path: str, child: nn.Module) -> Iterator[Derived]:
 
 
 def _standardized(path: str, child: nn.Module) -> Iterator[Derived]:
-    """Yield the kernel that a convolution computes from its weight (weight standardization), named like the weight.
-
-    Args:
-        path: The path of the convolution.
-        child: The convolution.
-    """
+    """Yield the kernel that a convolution computes from its weight (weight standardization), named like the weight."""
     parts = () if is_parametrized(child) else kernel_parts(child)
     if parts:
         yield Derived(
@@ -216,12 +201,7 @@ def _assign_kernel(path: str, child: nn.Module, value: torch.Tensor) -> None:
 
 
 def _plain(path: str, child: nn.Module) -> str:
-    """Return a line of Python that replaces a convolution, whose kernel is computed, by a plain convolution.
-
-    Args:
-        path: The path of the convolution.
-        child: The convolution.
-    """
+    """Return a line of Python that replaces a convolution, whose kernel is computed, by a plain convolution."""
     names = ("stride", "padding", "dilation", "groups")
     settings = ", ".join(f"{name}={getattr(child, name)!r}" for name in names)
     sizes = f"{child.in_channels}, {child.out_channels}, {child.kernel_size}"
@@ -252,13 +232,7 @@ def _nothing() -> None:
 
 @contextmanager
 def _returning(holder: nn.Module | WeightNorm | SpectralNorm, method: str, value: torch.Tensor) -> Iterator[None]:
-    """Make a method of an object return a fixed value while the block runs.
-
-    Args:
-        holder: The object.
-        method: The name of the method.
-        value: The value.
-    """
+    """Make a method of an object return a fixed value while the block runs."""
     vars(holder)[method] = lambda *arguments, **keywords: value
     try:
         yield
@@ -275,14 +249,7 @@ def _computation(hook: WeightNorm | SpectralNorm, child: nn.Module) -> Callable[
 def _assignment(
     path: str, child: nn.Module, name: str, steps: parametrize.ParametrizationList
 ) -> Callable[[torch.Tensor], None]:
-    """Return the function that writes a value for a computed weight; it is exact for weight norm and spectral norm.
-
-    Args:
-        path: The path of the module.
-        child: The module that computes the weight.
-        name: The name of the weight.
-        steps: The parametrizations that compute it.
-    """
+    """Return the function that writes a value for a computed weight; it is exact for weight norm and spectral norm."""
     step, own = steps[0] if len(steps) == 1 else None, dict(named_tensors(steps))
 
     def assign(value: torch.Tensor) -> None:
@@ -327,9 +294,7 @@ def _refused(path: str, name: str, fact: str) -> ModelError:
 
 
 def weight_norm_parts(weight: torch.Tensor, dim: int | None) -> list[torch.Tensor]:
-    """Return the magnitude g and the direction v for a weight norm, which computes a weight as `g * v / |v|`.
-
-    The direction is the weight itself.
+    """Return the magnitude g and the direction v (the weight itself) for a weight norm, which computes `g * v / |v|`.
 
     Args:
         weight: The weight.
@@ -344,8 +309,7 @@ def spectral_norm_parts(weight: torch.Tensor, dim: int, start: torch.Tensor) -> 
     """Return the tensor and the vectors u and v with which a spectral norm computes a given weight.
 
     Spectral norm divides by `u @ W @ v`. Power iteration finds the singular vectors of the largest singular value, and
-    u is divided by this singular value, so that the divisor is one. So the weight keeps its values, even if its
-    spectral norm is not one.
+    u is divided by this singular value, so that the divisor is one and the weight keeps its values.
 
     Args:
         weight: The weight.
@@ -374,14 +338,9 @@ def _fill(held: list[torch.Tensor], values: list[torch.Tensor]) -> None:
 
 
 def _correct(held: list[torch.Tensor], value: torch.Tensor, compute: Callable[[], torch.Tensor]) -> None:
-    """Change the tensors that a weight is computed from until the computed weight equals a value exactly.
+    """Change the tensors `held` in place, from which a weight is computed, until the weight equals a value exactly.
 
-    They are changed in place, to adjacent floating-point numbers. If this fails, the last attempt remains.
-
-    Args:
-        held: The tensors to change.
-        value: The value that the weight should have.
-        compute: Computes the weight.
+    They are changed to adjacent floating-point numbers. If this fails, the last attempt remains.
     """
     adjust = _adjust_lengths if len(held) == 2 else _adjust_vector
     with torch.no_grad():

@@ -37,10 +37,7 @@ from keras3conv.model.views import ModelView
 from keras3conv.transforms import Array
 
 IsLeaf = Callable[[keras.layers.Layer, tuple[str, ...]], bool]
-"""Returns True if a layer becomes one node of the call graph; otherwise the calls inside the layer become nodes.
-
-The function gets the layer and its class names.
-"""
+"""Returns True if a layer, given with its class names, becomes one node; else the calls inside it become nodes."""
 
 
 def graph_of(
@@ -156,10 +153,7 @@ class _Tracer:
         return Tensor(name=name, shape=tuple(tensor.shape), dtype=str(tensor.dtype))
 
     def argument(self, value: Any) -> Any:
-        """Return the argument of a call in its form for the call graph.
-
-        A tensor, variable or array becomes a `Ref`; any other value is unchanged.
-        """
+        """Return a call's argument as the call graph has it: a tensor, variable or array as a `Ref`, else the value."""
         if isinstance(value, keras.KerasTensor):
             return Ref(self._names[id(value)]) if id(value) in self._names else Ref(self.named(value).name)
         if isinstance(value, keras.Variable):
@@ -183,7 +177,7 @@ class _Tracer:
         return self._symbols[path]
 
     def symbol(self, value: Any) -> Any:
-        """Add an eager tensor to the graph as a constant, and return its symbolic tensor.
+        """Return an eager tensor as a symbolic tensor, added to the graph as a constant.
 
         Return other values unchanged.
         """
@@ -201,14 +195,7 @@ class _Tracer:
         return Ref(name)
 
     def note(self, operation: keras.Operation, args: Any, kwargs: Any, outputs: Any) -> None:
-        """Add a node to the call graph for a call of a layer or an operation.
-
-        Args:
-            operation: The layer or the operation.
-            args: The positional arguments of the call.
-            kwargs: The keyword arguments of the call.
-            outputs: The outputs of the call.
-        """
+        """Add a node to the call graph for a call of a layer or an operation with its arguments and outputs."""
         layer = isinstance(operation, keras.layers.Layer)
         kinds = keras_side.kinds_of(operation) if layer else (kind_of_operation(operation),)
         path = (
@@ -229,13 +216,7 @@ class _Tracer:
         )
 
     def created(self, name: str, arguments: Mapping[str, Any], tensor: Any) -> Any:
-        """Add a node for a function that creates a tensor from sizes ("ones"), and return the tensor's symbolic tensor.
-
-        Args:
-            name: The name of the function.
-            arguments: Its arguments.
-            tensor: The created tensor.
-        """
+        """Add a node for a function that creates a tensor from sizes ("ones"); return the symbolic tensor for it."""
         if self.shapes_only or not self.creations:
             return tensor
         symbol = keras.KerasTensor(tuple(tensor.shape), dtype=keras.backend.standardize_dtype(tensor.dtype))
@@ -250,11 +231,7 @@ class _Tracer:
         return symbol
 
     def drawn(self, name: str) -> None:
-        """Add a problem for a call of a random function in inference mode.
-
-        Args:
-            name: The name of the function.
-        """
+        """Add the problem that a random function, with this name, is called in inference mode."""
         path = self.inside[-1] if self.inside else ""
         self.problems.append(Problem(keras=path, fact=f"{name} {DRAWN}"))
 

@@ -56,10 +56,7 @@ def _pool(name: str, rank: int, size: Any, strides: Any, padding: str = "valid")
 
 
 def _is_centred(kernel: tuple[int, ...], strides: tuple[int, ...], padding: tuple[int, ...]) -> bool:
-    """Return whether Keras' padding="same" gives torch's padding on every backend, equal at both ends of each axis.
-
-    It does if the strides are one, and half the kernel is added at both ends.
-    """
+    """Return whether Keras' padding="same" is torch's padding on every backend: with strides of one and equal ends."""
     return set(strides) == {1} and all(2 * pad + 1 == size for size, pad in zip(kernel, padding, strict=True))
 
 
@@ -312,13 +309,9 @@ def _windows_to_torch(layers: LayerSpecs, *, rank: int, name: str) -> LayerSpecs
 
 
 def _examples(rank: int, options: tuple[dict[str, Any], ...]) -> tuple[Example, ...]:
-    """Return one example for each set of constructor options, to test a rule; the input sizes are even and odd in turn.
+    """Return one example per set of constructor options; an option with a value per axis is cut to `rank` values.
 
-    If an option has one value per axis, the first `rank` values are used.
-
-    Args:
-        rank: The number of spatial axes.
-        options: The sets of options.
+    The input sizes are even and odd in turn.
     """
     sizes = (3, 8, 11, 9), (5, 7, 8, 10)
     return tuple(
