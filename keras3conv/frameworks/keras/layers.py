@@ -98,10 +98,7 @@ class _Windows(_Configured):
         return int(number - 1 if begins_outside else number)
 
     def windows(self, inputs: Any, axis: int, fill: float) -> list[Any]:
-        """Return tensors: the first values of all windows along an axis, then the second values, ....
-
-        Pad with `fill`.
-        """
+        """Return a list: the first values of all windows along an axis, the second values, ..., padded with `fill`."""
         window, stride, padding, dilation = self.axes[axis - 1]
         size = _size(inputs, axis)
         reach = (self.count(size, axis) - 1) * stride + 1

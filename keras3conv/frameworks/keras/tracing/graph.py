@@ -177,10 +177,7 @@ class _Tracer:
         return self._symbols[path]
 
     def symbol(self, value: Any) -> Any:
-        """Return an eager tensor as a symbolic tensor, added to the graph as a constant.
-
-        Return other values unchanged.
-        """
+        """Add an eager tensor to the graph as a constant and return its symbolic tensor; return other values as is."""
         if not keras.ops.is_tensor(value) or isinstance(value, keras.KerasTensor):
             return value
         array = keras_side.to_numpy(value)
