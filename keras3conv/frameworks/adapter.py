@@ -289,7 +289,9 @@ class Sides:
         """
         first, second = resolve(torch, "torch", entry=entry), resolve(keras, "keras")
         if (first.side, second.side) == ("keras", "torch"):
-            raise InputError("the arguments are in the wrong order: the torch side is first, the Keras side second")
+            raise InputError(
+                "the arguments are in the wrong order: the torch side is first, the Keras side second; exchange them"
+            )
         if first.side == second.side:
             raise InputError(f"both arguments are {first.side} models: one torch and one Keras model are needed")
         return cls(torch=first, keras=second)

@@ -155,5 +155,6 @@ def _only(results: tuple[T, ...], transform: Transform) -> T:
     if len(results) != 1:
         raise TransformError(
             f"{transform!r} makes {len(results)} arrays from one array, but inside `Each` or `Beside` it must make one"
+            ": use Chain, or one transform per array"
         )
     return results[0]

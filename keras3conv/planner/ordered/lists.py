@@ -250,6 +250,7 @@ def _require_unknown(torch: LayerView, keras: LayerView) -> None:
         raise AlignmentError(facts[0])
     raise AlignmentError(
         f"no rule turns the torch tensors {_shapes(torch.tensors)} into the Keras variables {_shapes(keras.tensors)}"
+        ": give a transform in additional_transfer"
     )
 
 
@@ -314,6 +315,7 @@ def _one_by_one(
     if len(transformed) != len(variables):
         raise AlignmentError(
             f"the transform makes other shapes of {_shapes(torch.layer.tensors)} than Keras has, {_shapes(variables)}"
+            ": correct it in additional_transfer"
         )
     weights = []
     for (tensor, transform), variable in zip(transformed, variables, strict=True):

@@ -123,6 +123,7 @@ def get_item(x: Any, key: tuple[Any, ...]) -> Any:
                     raise ValueError(
                         f"the slice [{part.start}:{part.stop}:{part.step}] has a negative step and a bound, which is "
                         "not supported"
+                        ": flip the axis before, and use a positive step"
                     )
                 x = ops.flip(x, axis=place)
                 positive[number] = slice(None, None, None if part.step == -1 else -part.step)
