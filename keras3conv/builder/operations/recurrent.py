@@ -33,7 +33,7 @@ def _recurrent(call: Call) -> None:
 
 
 def _steps(call: Call, sequence: Operation) -> Operation:
-    """Return the output sequence of the torch layer, or only its last time step if Keras has no `return_sequences`."""
+    """Return the output sequence of a torch layer; only its last time step if Keras has return_sequences=False."""
     return sequence if call.get("return_sequences") else sequence[:, -1]
 
 
@@ -99,7 +99,7 @@ def _sequence(call: Call, config: Mapping[str, Any]) -> Value:
 
 
 def _called(call: Call, layer: Submodule, given: Value, directions: int) -> Operation:
-    """Return the call of a torch layer, with the initial states if the call of the Keras layer has them.
+    """Return the expression that calls a torch recurrent layer, with the initial states if the Keras call has them.
 
     Args:
         call: The call of the Keras layer.
