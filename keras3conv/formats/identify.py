@@ -30,7 +30,7 @@ SUFFIXES = {
     ".ckpt": "torch",
     ".bin": "torch",
 }
-"""The format by suffix. A `.h5` file may have either of Keras' HDF5 formats, which `_hdf5_format` tells apart."""
+"""The format by suffix; a `.h5` file may have either of Keras' two HDF5 formats, and `_hdf5_format` decides."""
 
 CONTENTS = {
     "safetensors index": "JSON",
@@ -69,7 +69,7 @@ def by_suffix(path: str | os.PathLike[str]) -> str:
 
 
 def expected_format(path: Path) -> str:
-    """Return the format of a file by its suffix; if the suffix is unknown, by its content."""
+    """Return the format that the suffix of a file names; if the suffix is unknown, the format of the content."""
     try:
         return by_suffix(path)
     except FileError:
@@ -104,7 +104,7 @@ _IN_FOLDER = (
 
 
 def file_of(path: str | os.PathLike[str]) -> Path:
-    """Return the weight file of a folder, or the file itself."""
+    """Return the only weight file of a folder; if the path is a file, return it."""
     found = Path(path)
     if not os.path.isdir(found):  # noqa: PTH112  # unlike `Path.is_dir`, false for a name that is too long
         return found
@@ -164,7 +164,7 @@ def _zip_content(expected: str, source: Source) -> str:
     """Return what a zip file contains, in words: "a Keras archive" or "a torch checkpoint".
 
     Args:
-        expected: The format that the suffix names; it decides if the content does not.
+        expected: The format that the suffix names; it is used if the content is ambiguous.
         source: The file.
     """
     if expected not in ("keras", "torch"):
@@ -179,5 +179,5 @@ def _zip_content(expected: str, source: Source) -> str:
 
 
 def _hdf5_format(source: Source) -> str:
-    """Return which of Keras' two HDF5 formats a file has: "legacy h5", which has a list of layers, or "weights h5"."""
+    """Return the HDF5 format of a Keras file: "legacy h5" (Keras 2), which has a list of layers, or "weights h5"."""
     return "legacy h5" if Hdf5File(source).survey().is_legacy else "weights h5"

@@ -22,7 +22,7 @@ MOST_INPUTS = 3
 """The maximum number of inputs of a block, such as the main tensor, a mask and a position embedding."""
 
 Token = tuple[object, ...]
-"""The key of a statement; statements can repeat each other only if their keys are equal. None for a unique one."""
+"""The key of a statement; only statements with equal keys can repeat each other. None for one that cannot repeat."""
 
 _MODULE = "module"
 """A placeholder in the key of a statement, in the place of the name of a module."""

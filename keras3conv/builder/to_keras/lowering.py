@@ -258,7 +258,7 @@ class _Lowering:
         return self._ones(for_each_example=True)
 
     def _ones(self, for_each_example: bool) -> Value:
-        """Return ones of shape (batch, 1) or (1, 1), computed from the first input, as a Keras layer needs an input."""
+        """Return ones of shape (batch, 1) or (1, 1), computed from the first input as Keras layers need it."""
         key = "ones", for_each_example
         if key not in self._made:
             calls, path = self._calls, self._path

@@ -34,7 +34,7 @@ from keras3conv.transforms import Array, Shape
 _MAX_HEADER = 100_000_000
 _MAX_METADATA = 16 << 20
 _MAX_ENTRY = 4096
-"""A header has at most `_MAX_METADATA` bytes, and `_MAX_ENTRY` more for each tensor."""
+"""The header bytes that are allowed for each tensor, in addition to `_MAX_METADATA` bytes for the whole header."""
 
 _MOST_METADATA = 20_000
 _SHOWN_METADATA = 50
@@ -60,7 +60,7 @@ _NAMES = {
 _FIELDS = {"dtype", "shape", "data_offsets"}
 _ONE_BYTE = {"BOOL", "F8_E4M3", "F8_E5M2", "F8_E8M0"}
 _SIZES = {code: 1 if code in _ONE_BYTE else int(code.lstrip("BCFIU")) // 8 for code in _NAMES}
-"""The bytes of an element. Not from numpy's dtypes: those of bfloat16 and float8 need ml_dtypes."""
+"""The bytes of an element by dtype; not taken from numpy, in which bfloat16 and float8 would need ml_dtypes."""
 
 _CODES = {name: code for code, name in _NAMES.items()}
 
@@ -144,7 +144,7 @@ def parse(source: Source) -> tuple[dict[str, Entry], dict[str, str]]:
 
 
 def ref(name: str, entry: Entry) -> TensorRef:
-    """Return the tensor of a header as a `TensorRef`."""
+    """Return a tensor of a safetensors header as a `TensorRef`."""
     role = name.rpartition(".")[2]
     return TensorRef(
         path=name,
@@ -178,7 +178,7 @@ def extents(source: Source) -> dict[str, Extent]:
 
 
 def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
-    """Write the header of a file, and return the byte ranges for the values. Every tied weight gets a copy.
+    """Write the header of a file, and return the byte ranges for the values. Every tied weight gets a byte range.
 
     Args:
         path: The file to write.
@@ -206,7 +206,7 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
 
 
 def _declared(base: int, value: dict[str, Any]) -> Any:
-    """Return the entry for an object of the header if it is a valid declaration of a tensor; else the object unchanged.
+    """Return an `Entry` for a JSON object of the header that declares a tensor; any other object unchanged.
 
     Args:
         base: The position in the file at which the values start.
@@ -225,7 +225,7 @@ def _declared(base: int, value: dict[str, Any]) -> Any:
 
 
 def _entry(name: str, value: Any, base: int, source: Source) -> Entry:
-    """Return the entry for the declaration of a tensor; raise `MalformedCheckpoint` with what is wrong with it.
+    """Return the `Entry` for a tensor's declaration; raise `MalformedCheckpoint`, which names the fault, if invalid.
 
     Args:
         name: The name of the tensor.
