@@ -83,7 +83,7 @@ def _new_weights(factories: Mapping[Side, str], drawn: Mapping[Side, list[bool]]
     Args:
         factories: The factories without a file of weights, by side.
         drawn: For each side, a boolean for each of its tensors with several values: whether it differs from the other
-        side's.
+            side's.
     """
     for side, name in factories.items():
         if sum(drawn[side]) >= max(1, _NEARLY_ALL * len(drawn[side])):

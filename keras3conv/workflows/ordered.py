@@ -30,8 +30,9 @@ def align_ordered(  # noqa: PLR0913 - these parameters are what its users know
 ) -> Alignment:
     """Align two models by position, with the method and parameters of scripts that convert model zoos.
 
-    One list has the torch tensors by layer, the other the Keras layers with weights. Tables move Keras layers into the
-    order of torch. A layer name consists of words separated by "_": the first ones are the head, the others the tail. A
+    One list has the torch tensors by layer, the other the Keras layers with weights. Tables (arguments that end in
+    `_dict`) move Keras layers into the order of torch. A layer name consists of words separated by "_": the first ones
+    are the head, the others the tail. A
     position in a table is a negative number (an offset toward the start), another number (an index), or a layer name.
 
     Args:
@@ -76,7 +77,7 @@ def align_ordered(  # noqa: PLR0913 - these parameters are what its users know
 
 
 def views_by_call_order(torch: Model, keras: Model, inputs: Any, keras_inputs: Any) -> Views:
-    """Return the views of both sides; if the models can be run, the views have the call order of the layers."""
+    """Return the views of both sides; if a model can be run, its view has the call order of the layers."""
     sides = Sides.of(torch, keras)
     sides.build(inputs, keras_inputs)
     views = sides.views()

@@ -103,7 +103,7 @@ class Divergence:
         extract: Returns torch's value at the point from a rerun.
         float64: Whether the runs are in float64.
         flattened: The shape, without the batch axis, that torch flattened to get the layer's input; None if the input
-        is not flattened.
+            is not flattened.
         runs: The number of runs that the search has made and may make.
     """
 

@@ -117,10 +117,7 @@ class Subject:
 
     @cached_property
     def narrow_dtype(self) -> str:
-        """The half-precision dtype ("float16", "bfloat16") in which layers of the Keras model compute.
-
-        "" if none does.
-        """
+        """The half-precision dtype ("float16", "bfloat16") in which Keras layers compute; empty if none does."""
         from keras3conv.frameworks.keras import model as keras_side
 
         return keras_side.narrow_compute_dtype(self.keras)

@@ -191,9 +191,8 @@ class Program:
 
         Args:
             name: The name of the value in the program.
-            depth: The nesting depth of the layer call in whose code the name is looked up, as each may use another; -1
-            for
-                the innermost call.
+            depth: The nesting depth of the layer call in whose code the name is looked up, as each may use another;
+                -1 for the innermost call.
         """
         found = self.variables.get(name, ())
         return found[min(depth, len(found) - 1)] if found else ""

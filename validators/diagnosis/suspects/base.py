@@ -55,7 +55,7 @@ class TorchSide:
         upstream: The operations to search, preceded by the operation whose result the first of them takes.
         classes: Class of every module, by path.
         flattened: The shape, without the batch axis, that was flattened to the layer's input; None if the input is not
-        flattened.
+            flattened.
         tensor_shapes: Shapes of the tensors, by path.
         read: Returns the values of a tensor in this run, by path.
     """
