@@ -56,7 +56,7 @@ def check(subject: Subject) -> Section:
 def require_fitting(subject: Subject) -> None:
     """Raise `InputError` if the number of golden outputs is not that of the models' outputs.
 
-    Called before slow proofs.
+    The check is made before the slow proofs.
     """
     given = subject.options.expected
     if subject.skip_reason or not given:

@@ -178,7 +178,7 @@ def _untrained(subject: Subject) -> dict[str, str]:
 def _loss_weights(subject: Subject) -> tuple[dict[str, Array], dict[str, Array]] | str:
     """Return the weight of each output element in the loss, for torch and Keras.
 
-    Or the reason why there can be no loss.
+    If there can be no loss, return the reason instead.
     """
     generator = np.random.default_rng(SEED)
     torch: dict[str, Array] = {}

@@ -18,7 +18,7 @@ def is_weights_alone(view: ModelView) -> bool:
 def likely(layer: LayerView) -> str:
     """Return the class of a layer.
 
-    If the file does not name it, the class that the variables suggest, followed by "?".
+    If the file does not name the class, return the class that the variables suggest, followed by "?".
     """
     if layer.kind:
         return layer.kind

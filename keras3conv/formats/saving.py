@@ -46,7 +46,7 @@ class Output(Protocol):
     def job(self) -> str:
         """Return a text that identifies the content to write, so that a killed process can be resumed.
 
-        "" if it cannot.
+        The text is empty if the output cannot be resumed.
         """
 
     def superseded(self) -> tuple[Path, ...]:
@@ -121,7 +121,7 @@ class Destination:
     def job(self) -> str:
         """Return a text that identifies the shards and their tensors, to resume a killed process.
 
-        "" for a single file.
+        The text is empty for a single file.
         """
         if self.shards is None:
             return ""

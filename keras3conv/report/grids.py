@@ -54,7 +54,7 @@ class Grid:
     def quiet(self) -> int:
         """The number of rows that the page hides until a click.
 
-        0 if the table is short, or if all rows would be hidden.
+        The page hides no rows of a short table, and never all rows of a table.
         """
         number = sum(row.is_quiet for row in self.rows)
         return number if self.is_long and number < len(self.rows) else 0

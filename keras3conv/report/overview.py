@@ -24,7 +24,7 @@ ROW_STATUSES: tuple[RowStatus, ...] = get_args(RowStatus)
 TONES: Mapping[str, Status] = {"passed": "passed", "not run": "skipped"}
 """The section status whose colour and symbol a row of a sweep gets, by the row's status.
 
-All others look like "failed".
+A row with any other status looks like "failed".
 """
 
 FORMAT = 1
@@ -101,7 +101,7 @@ class Row:
     def first_failure(self) -> str:
         """The name of the first step or proof that failed; if there is none, the status.
 
-        Empty for a task that passed.
+        The text is empty for a task that passed or was not run.
         """
         if self.tone != "failed":
             return ""

@@ -123,7 +123,7 @@ class Divergence:
     def rerun_in_float64(self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array]") -> Array | None:
         """Rerun torch in float64 with changed operations and tensors, and return its value at the point.
 
-        None if torch raises.
+        Return None if torch raises with these changes.
         """
         return self._replay(changes, tensors, float64=True)
 
@@ -305,7 +305,7 @@ def _stopped(runs: Runs, tried: int, number: int) -> Explanation:
 def largest_difference(first: Array, second: Array) -> float:
     """Return the largest absolute difference of two arrays.
 
-    Infinity if their shapes differ or a difference is not finite.
+    The result is infinity if the shapes differ or a difference is not finite.
     """
     if first.shape != second.shape:
         return float("inf")

@@ -110,7 +110,7 @@ class _BatchCheck:
 def _with_larger_batch(subject: Subject) -> tuple[Subject | None, int]:
     """Return the models with one more sample, and the batch size.
 
-    None for the models if the inputs have no common batch.
+    The models are None if the inputs have no common batch axis.
     """
     inputs = subject.required_inputs
     arrays = [*torch_feeds(inputs.torch).values(), *keras_feeds(subject.keras, inputs.keras).values()]

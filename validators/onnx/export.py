@@ -26,7 +26,7 @@ _KERAS_EXPORTERS = {"tensorflow": "tf2onnx", "jax": "jax2onnx"}
 _SCOPE = re.compile(r", scope: \S+(?: # \S+)?")
 """A pattern for the scope of a node in messages of torch's exporter.
 
-It is removed, as it is longer than the message.
+The scope is removed from messages, because it is longer than the message.
 """
 
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")

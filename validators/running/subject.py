@@ -59,7 +59,7 @@ class Subject:
     def _views(self) -> tuple[ModelView, ModelView]:
         """The full views of torch and Keras.
 
-        With the layers' call order, if a proof needs it and a run can record it.
+        The views have the layers' call order, if a proof needs the order and a run can record it.
         """
         torch, keras = self.views()
         if self.skip_reason or not self.options.wants("hyperparameters"):

@@ -219,7 +219,7 @@ def exercised(subject: Subject, seen: Sequence[Variant], differing: Sequence[Var
 def unreached_in_words(seen: Sequence[Variant]) -> str:
     """Return the number of bounds (limits of a clip) that no value passed, in words for the verdict.
 
-    "" if there are none.
+    The text is empty if values pass all bounds.
     """
     bounds = _over_all_runs([variant.bounds for variant in seen if variant.bounds])
     number = len({str(bound) for bound in bounds if not bound.is_passed})

@@ -51,7 +51,7 @@ class _Call:
     def roles(self) -> dict[str, Role]:
         """The position (statement, output) of each value that the call computes.
 
-        Matching values have equal positions.
+        Corresponding values of two calls have equal positions.
         """
         outputs = ((number, step.outputs) for number, step in enumerate(self.steps))
         return {name: (number, place) for number, names in outputs for place, name in enumerate(names)}

@@ -146,7 +146,7 @@ def _number(value: float) -> str:
 def bracketed(like: tuple[Any, ...] | list[Any], items: list[str]) -> str:
     """Return the source code of a tuple or list from the source code of its items.
 
-    `like` is a value of the wanted type.
+    The type of `like` decides between tuple and list.
     """
     inner = ", ".join(items)
     if isinstance(like, list):

@@ -175,10 +175,7 @@ class Writer(Protocol):
         """Return a tensor of ones of shape (batch, 1)."""
 
     def numbers(self, size: Size) -> Value:
-        """Return the range 0 ...
-
-        size - 1 as a value of the program, for a `size` that is a dynamic size of an input.
-        """
+        """Return `arange(size)` as a value of the program, for a size that is a dynamic size of an input."""
 
     def before_reshape(self, value: Value) -> Value | None:
         """Return the value from which a reshape computed the given value; None if no reshape did."""

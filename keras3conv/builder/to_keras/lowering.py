@@ -103,10 +103,7 @@ class _Lowering:
         self._inputs = tuple(self._input(tensor) for tensor in graph.inputs)
 
     def node(self, node: Node, line: str) -> None:
-        """Convert one call of the graph, or record the problem if that is impossible.
-
-        `line` is the user's code of the call.
-        """
+        """Convert one call of the graph, or record the problem; `line` is the user's code of the call."""
         self._calls, self._path = node.calls, node.path
         self._variable = next(iter(node.variables), ())
         try:
@@ -183,20 +180,14 @@ class _Lowering:
         self.steps.append(Step(expression=named, outputs=outputs, path=self._path, calls=self._calls))
 
     def _promoted(self, node: Any) -> Any:
-        """Return a node of an expression.
-
-        A floating-point constant becomes a value of the program in the model's dtype.
-        """
+        """Return a node of an expression; a float constant becomes a program value in the model's dtype."""
         return self._symbolic(node) if isinstance(node, Value) and node.dtype.startswith("float") else node
 
     def _is_float64(self, node: Any) -> bool:
         return isinstance(node, Value) and self.is_constant(node) and self.weights[node.name].dtype == "float64"
 
     def value(self, given: Any, order: Order | None = None) -> Value:
-        """Return a tensor argument as a value.
-
-        A constant or parameter is first added to the program, in the given order.
-        """
+        """Return a tensor argument as a value; a constant or parameter is first added in the given order."""
         if isinstance(given, Value):
             return given
         if isinstance(given, Held):
@@ -273,7 +264,7 @@ class _Lowering:
         return self._made[key]
 
     def numbers(self, size: Size) -> Value:
-        """Return the range 0 ... size - 1 as a value of the program, for a dynamic size of an input."""
+        """Return `arange(size)` as a value of the program, for a size that is a dynamic size of an input."""
         key = "numbers", size
         if key not in self._made:
             self._made[key] = numbers_up_to(self, size, self._inputs)
@@ -314,10 +305,7 @@ class _Lowering:
         return self._made[key]
 
     def by_rule(self, call: LayerCall, value: Value, result: Tensor) -> Value:
-        """Add the calls of the Keras layers to which a rule converts a torch layer.
-
-        Return the output of the last one.
-        """
+        """Add the calls of the Keras layers that a rule makes from a torch layer; return the last output."""
         value = self.ordered(self._symbolic(value), call.order)
         sizes = tuple(size if isinstance(size, int) else None for size in value.shape)
         config = {**call.config, "inputs": (sizes,)}

@@ -110,7 +110,7 @@ def _repeated_border(call: Call, value: Value, axis: int, before: int, after: in
 def _scales(call: Call, rank: int) -> list[float | None]:
     """Return the scale factor of a resize for each of `rank` spatial axes.
 
-    None for an axis with a given target size.
+    The factor is None for an axis with a given target size.
     """
     given = call.get("scale_factors")
     if given is not None:

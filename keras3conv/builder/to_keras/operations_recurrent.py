@@ -49,7 +49,7 @@ def _states(call: Call) -> int:
 def _initial_states(call: Call) -> list[Any]:
     """Return the initial states that a recurrent layer is called with.
 
-    Empty if all are zeros, which is Keras' default.
+    The list is empty if all states are zeros, which is Keras' default.
     """
     given = call.arguments["hx"]
     states = given if isinstance(given, list) else [given]

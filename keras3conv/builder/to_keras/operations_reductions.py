@@ -153,7 +153,7 @@ def _gated(call: Call) -> Result:
 def _normalize(call: Call) -> Result:
     """Convert `normalize`, which scales the vectors along an axis to length one.
 
-    `recognising` creates this operator.
+    The module `recognising` puts this operator in the place of a formula.
     """
     value = call.value("self")
     options = {"axis": value.position(call.arguments["dim"]), "order": 2, "epsilon": call.arguments["eps"]}

@@ -235,10 +235,7 @@ def _polar(call: Call) -> Result:
 
 
 def _transformed_axes(call: Call, rank: int) -> list[int]:
-    """Return the axes of a Fourier transform, in call order.
-
-    The transform of real numbers halves the last of these axes.
-    """
+    """Return the axes of a Fourier transform; the transform of real numbers halves the last of these axes."""
     dims = call.get("dim")
     if isinstance(dims, int):
         return [dims % rank]
@@ -386,10 +383,7 @@ def _shaped(call: Call, shape: tuple[Any, ...]) -> Call:
 
 
 def _window(call: Call, size: int) -> Constant | None:
-    """Return the window function of an `stft` call, padded with zeros at both ends to `size`.
-
-    None if it is all ones.
-    """
+    """Return the window function of an `stft` call, zero-padded to `size`; None for a window of ones."""
     length, given = call.get("win_length", size), call.get("window")
     if given is not None and not isinstance(given, Constant):
         raise RuleError("the window of stft is computed or trained, but must be constant")

@@ -22,9 +22,9 @@ class _Uses:
     count: Mapping[str, int]
 
     def maker(self, value: Any, *names: str) -> Node | None:
-        """Return the call that computes a value, if its operator is among `names` and the value has one use.
+        """Return the call that computes a value.
 
-        Else None.
+        None if its operator is not in `names`, or the value has other uses.
         """
         node = self.source(value)
         single = node is not None and self.count.get(node.outputs[0].name, 0) == 1

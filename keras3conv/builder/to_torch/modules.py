@@ -93,10 +93,7 @@ def _choices(layer: LayerView, given: Value, reasons: list[str]) -> Iterator[Cho
 
 
 def _needs_a_size(specs: LayerSpecs) -> str:
-    """Return an error text if a layer needs an input size that is unknown, for padding="same" with a stride.
-
-    Else "".
-    """
+    """Return an error text if padding="same" with a stride needs an input size that is unknown; else ""."""
     strided = any(spec.config.get("padding") == "same" and _stride(spec) != {1} for spec in specs)
     return 'with padding="same" and a stride needs the size of its input' if strided else ""
 

@@ -152,7 +152,7 @@ def _ordered(layers: Sequence[Found], groups: Sequence[str]) -> list[Found]:
 def _is_in_model(layer: Found) -> bool:
     """Return True if a sublayer may belong to a nested model.
 
-    False if it is part of an attention or recurrent layer.
+    A part of an attention or recurrent layer does not belong to a nested model.
     """
     name = layer.path.rpartition("/")[2]
     return bool(layer.datasets) and attribute_of(name) == name

@@ -74,7 +74,7 @@ class Tree:
         return value
 
     def texts(self, group: str, name: str) -> list[str] | None:
-        """Return the list of names in an attribute of a group; None if missing.
+        """Return the list of names in an attribute of a group; None without the attribute.
 
         The numbered parts of a long list are joined.
         """

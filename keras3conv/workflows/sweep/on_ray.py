@@ -95,7 +95,7 @@ def _resources(task: Task) -> dict[str, Any]:
 def _require_room(ray: Any, tasks: Sequence[Task]) -> None:
     """Raise `InputError` if a task needs more resources than any machine of the cluster has.
 
-    Ray would wait for ever.
+    Without this check, Ray would wait for ever.
     """
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}

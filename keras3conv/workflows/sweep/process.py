@@ -176,7 +176,7 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
 def _family(pid: int) -> Iterator[int]:
     """Yield the identifiers of a process and all its children, as Linux lists them.
 
-    Elsewhere only that of the process.
+    On other systems, yield only the identifier of the process.
     """
     yield pid
     with suppress(OSError):

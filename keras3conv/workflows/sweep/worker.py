@@ -123,7 +123,7 @@ def _align(running: _Run) -> str:
 def _accepted(running: _Run) -> Any:
     """Return the plan of the task.
 
-    If the task accepts different outputs, without the remark that the outputs differ.
+    If the task accepts different outputs, the remark that the outputs differ is removed from the plan.
     """
     plan = _plan(running)
     return plan.accepting_difference() if running.task.accept_difference else plan

@@ -127,7 +127,7 @@ class Case:
     def place(self, operation: Operation) -> str:
         """Return the path of the module that calls an operation.
 
-        If there is none, the point of the difference in words.
+        If no module calls the operation, return the point of the difference in words.
         """
         return operation.owner or (operation.name if self._is_layer_itself else self.where)
 
@@ -155,7 +155,7 @@ class Case:
     def keras_numbers(self, key: str) -> tuple[float, ...]:
         """Return the numbers that the Keras layer has under a configuration key.
 
-        If it has none, those of all Keras layers.
+        If the layer has none, return those of all Keras layers.
         """
         configs = (self.keras.config,) if self.point.in_layer and key in self.keras.config else self.keras.configs
         values = [config[key] for config in configs if key in config]

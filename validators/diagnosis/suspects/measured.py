@@ -101,7 +101,7 @@ def _branch(case: Case) -> Iterator[Hypothesis]:
 def _fitted_factor(case: Case, operation: Operation) -> float | None:
     """Return the factor that, on the result of an operation, makes torch's value equal Keras'.
 
-    None if there is none.
+    Return None if there is no such factor.
     """
     doubled = case.rerun({operation.key: replaced_by(_times, 2.0)})
     if doubled is None or doubled.shape != case.keras.value.shape:
@@ -139,7 +139,7 @@ def _table(case: Case) -> Iterator[Hypothesis]:
 def _searched_factor(case: Case, operation: Operation) -> float | None:
     """Return a factor on a tensor that makes torch's value equal Keras', by the Gauss-Newton method.
 
-    None if torch raises.
+    Return None if torch raises.
     """
 
     def value_at(factor: float) -> Array | None:
