@@ -30,10 +30,9 @@ def align_ordered(  # noqa: PLR0913 - these parameters are what its users know
 ) -> Alignment:
     """Align two models by position, with the method and parameters of scripts that convert model zoos.
 
-    One list has the torch tensors by layer, the other the Keras layers with weights. Tables (`..._dict`) move Keras
-    layers into the order of torch. A layer name consists of words separated by "_": the first ones are the head, the
-    others the tail. A position in a table is a negative number (an offset toward the start), another number (an index),
-    or a layer name.
+    One list has the torch tensors by layer, the other the Keras layers with weights. Tables move Keras layers into the
+    order of torch. A layer name consists of words separated by "_": the first ones are the head, the others the tail. A
+    position in a table is a negative number (an offset toward the start), another number (an index), or a layer name.
 
     Args:
         torch: A torch module, or the path of a checkpoint.
