@@ -134,7 +134,9 @@ def file_of(path: str | os.PathLike[str]) -> Path:
         return files[0]
     held = listed(file.name for file in files) or "none"
     fix = "     or     ".join(str(file) for file in files[:2])
-    raise FileError(f"{found} is a folder; weight files in it: {held}" + (f"\nFix:  {fix}" if fix else ""))
+    raise FileError(
+        f"{found} is a folder, not a weight file; weight files in it: {held}" + (f"\nFix:  {fix}" if fix else "")
+    )
 
 
 def identify(expected: str, source: Source) -> str:

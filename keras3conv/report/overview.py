@@ -128,11 +128,11 @@ class Row:
             data["digests"] = {path: tuple(facts) for path, facts in data["digests"].items()}
             row = Row(**data)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"it is not a result of a sweep: {error}") from error
+            raise InputError(f"the line is not a result of a sweep: {error}") from error
         if row.format != FORMAT or row.status not in ROW_STATUSES:
             raise InputError(
-                f"it is a result in format {row.format!r} with the status {row.status!r}; this version reads format "
-                f"{FORMAT} and the statuses {', '.join(ROW_STATUSES)}"
+                f"the line is a result in format {row.format!r} with the status {row.status!r}; this version reads "
+                f"format {FORMAT} and the statuses {', '.join(ROW_STATUSES)}"
             )
         return row
 

@@ -74,7 +74,10 @@ class ShardsOnRay:
             raise
         except self.ray.exceptions.RayError as error:
             first = message_of(error).strip().partition("\n")[0]
-            raise FileError(f"Ray lost a worker that wrote a shard: {type(error).__name__}: {first}") from error
+            raise FileError(
+                f"Ray lost a worker that wrote a shard, again and again; start the transfer again: "
+                f"{type(error).__name__}: {first}"
+            ) from error
         finally:
             for reference in references[len(written) :]:
                 self.ray.cancel(reference, force=True)

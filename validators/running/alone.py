@@ -67,16 +67,16 @@ def has_activation(subject: Subject, pair: Pair) -> bool:
 def _refuse_dependent(subject: Subject, pair: Pair) -> None:
     """Raise `NotAlone` if the two layers of the pair compute something that depends on the rest of the models."""
     if pair.torch not in subject.torch_layers and len(pair.torch_layers) == 1:
-        raise NotAlone("it is a tensor that its parent uses")
+        raise NotAlone("the layer is a single tensor that its parent layer uses")
     if pair.rule == RULE:
-        raise NotAlone("its tensors were paired without a rule for the layer")
+        raise NotAlone("the tensors of the layer were paired without a rule for its class")
     if between := find(pair.rule).between:
-        raise NotAlone(f"the code between its layers is in no layer: {between}")
+        raise NotAlone(f"the pair has several layers, and the code between them is in no layer: {between}")
     if not all((*pair.torch_layers, *pair.keras_layers)):
-        raise NotAlone("it is the whole model")
+        raise NotAlone("the layer is the whole model")
     shapes = {tensor.path: tensor.shape for tensor in subject.torch_view.tensors()}
     if any(_moves_rows(mapping, shapes) for mapping in pair.weights):
-        raise NotAlone("the order of its rows depends on the axes that are flattened before it")
+        raise NotAlone("the order of the kernel rows depends on the axes that are flattened before the layer")
 
 
 def _moves_rows(mapping: WeightMapping, shapes: Mapping[str, tuple[int, ...]]) -> bool:

@@ -216,7 +216,7 @@ def _batch_normalization(call: Call) -> None:
         )
     axis %= given.rank
     if axis == 0:
-        raise call.refuse("batch_normalization along the batch axis (axis=0) is not supported")
+        raise call.refuse("batch_normalization along the batch axis (axis=0) is not supported: choose another axis")
     if given.position(axis) != 1 or given.position(0) != 0:
         given = call.order(given, (0, axis, *(one for one in range(1, given.rank) if one != axis)))
     settings = {**_optional(call, weight="scale", bias="offset"), "eps": call["epsilon"]}

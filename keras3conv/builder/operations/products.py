@@ -131,7 +131,7 @@ def _cross(call: Call) -> None:
     values, order = call.aligned([call["x1"], call["x2"]])
     axis = call["axisa"]
     if {call["axisb"], call["axisc"]} != {axis}:
-        raise call.refuse("cross is supported only with equal values of axisa, axisb and axisc")
+        raise call.refuse("cross is supported only with equal values of the arguments axisa, axisb and axisc")
     if axis == -1 and 3 in values[0].shape[:-1]:
         raise call.refuse(
             "cross is not supported if an axis before the last has size 3: Keras' torch backend then uses the "
@@ -139,7 +139,7 @@ def _cross(call: Call) -> None:
             "size 3, but the other backends use the last axis"
         )
     if any(value.shape[axis] != 3 for value in values):
-        raise call.refuse("cross is supported only for vectors with three elements")
+        raise call.refuse("cross is supported only for vectors with three elements, not with two")
     call.returns(torch.linalg.cross(*values, dim=values[0].position(axis)), order)
 
 

@@ -17,7 +17,9 @@ from keras3conv.model.graph import Shape, Size
 def _flatten(call: Call) -> None:
     given = call.tensor
     if call.get("data_format") == "channels_first":
-        raise call.refuse("Flatten with data_format='channels_first' is not supported")
+        raise call.refuse(
+            "Flatten with data_format='channels_first' is not supported: use channels_last, with a Permute before it"
+        )
     if given.rank == 2:
         call.passes(given)
         return

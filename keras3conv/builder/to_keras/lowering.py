@@ -125,7 +125,7 @@ class _Lowering:
             return leaf
         found = self._given.get(leaf.name)
         if found is None:
-            raise RuleError(f"its argument {leaf.name} is the result of an operator that cannot be converted")
+            raise RuleError(f"the argument {leaf.name} is the result of an operator that cannot be converted")
         return found
 
     def _input(self, tensor: Tensor) -> Value:

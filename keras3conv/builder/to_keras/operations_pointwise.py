@@ -220,8 +220,8 @@ def _from_table(call: Call, *, entries: tuple[table.Operation, ...]) -> Result:
         function = ops.named(entry.keras[0].rpartition(".")[2])
         if not entry.keras[0].startswith("keras.ops."):
             raise RuleError(
-                f"its counterpart {entry.keras[0]} is no function of keras.ops, and cannot be used in a functional "
-                "model"
+                f"the counterpart {entry.keras[0]} of this operator is no function of keras.ops, and cannot "
+                "be used in a functional model"
             )
         given = [call.arguments[name] for name in names]
         return elementwise(call, given, partial(function, **settings))

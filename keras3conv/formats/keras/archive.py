@@ -130,7 +130,10 @@ def _check_extraction(template: Source, name: str) -> None:
     """
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if not parts or ".." in parts or parts[0].endswith((":", "/")):
-        raise UnsafeCheckpoint(f"{template.path}: the member {name!r} would be extracted outside of its folder")
+        raise UnsafeCheckpoint(
+            f"{template.path}: the member {name!r} would be extracted outside of its folder by Keras, so no copy is "
+            "written"
+        )
 
 
 def _copy(archive: zipfile.ZipFile, template: Source, member: Member, scratch: IO[bytes] | None) -> None:
@@ -164,7 +167,10 @@ def _member(source: Source, members: Mapping[str, Member], name: str) -> Member:
     if name in members:
         return members[name]
     if any(other.endswith((".weights.json", ".weights.npz")) for other in members):
-        raise FileError(f"{source.path} has its weights in shards or as npz: save it with the default arguments")
+        raise FileError(
+            f"{source.path} has its weights in shards or as npz: save it again with model.save(path), without other "
+            "arguments"
+        )
     raise IncompleteCheckpoint(f"{source.path} has no {name}: it is not a .keras archive, or an incomplete one")
 
 

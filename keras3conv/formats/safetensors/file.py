@@ -90,7 +90,7 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
     end = 0
     for tensor in tensors:
         if tensor.dtype not in _CODES:
-            raise FileError(f"{tensor.path}: safetensors has no dtype {tensor.dtype}")
+            raise FileError(f"{tensor.path} cannot be written to a safetensors file, which has no dtype {tensor.dtype}")
         start, end = end, end + check_shape(tensor.shape, tensor.path) * dtype_named(tensor.dtype).itemsize
         header[tensor.path] = {
             "dtype": _CODES[tensor.dtype],
