@@ -34,7 +34,8 @@ class Report:
         files: The files that were written.
         environment: The versions of packages and the platform; see `current_environment`.
         notes: Further remarks, one sentence each.
-        seconds: The seconds that each stage of the work took, by its name; they count for nothing in a comparison.
+        seconds: The seconds that each stage of the work took, by its name; two reports that differ only in these are
+            equal.
         format: The number of the JSON format.
 
     Raises:
