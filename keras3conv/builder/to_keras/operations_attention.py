@@ -83,7 +83,7 @@ def _written_out(call: Call, given: list[Value], mask: Any, rate: float) -> Valu
 
 
 def dropout(call: Call, value: Value, rate: float) -> Value:
-    """Add the call of a Dropout layer with this rate, and return its output."""
+    """Add the call of a Dropout layer with the given rate, and return its output."""
     made = call.writer.new(value.shape, value.order, value.dtype)
     name = f"{call.node.path}.dropout" if call.node.path else "dropout"
     call.writer.layer("keras.layers.Dropout", {"rate": rate}, value, (), name, made)
