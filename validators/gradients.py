@@ -40,7 +40,7 @@ from keras3conv.validators.running.untrained_rows import untrained_rows, without
 CLAIM = (
     "Both models train alike: in float64, under probe weights, the gradients of one loss agree for every tensor to "
     f"{FLOAT64_LIMIT:g} of its largest gradient. With batch normalisation, so do the gradients of one step in training "
-    "mode, and the moving statistics after it."
+    "mode, and the moving statistics after it, unless the result says that they are not compared."
 )
 
 SMALLEST = 1e-14
@@ -101,8 +101,8 @@ def check(subject: Subject) -> Section:
     problems = [_problem(comparisons[index]) for index in failed[:_PROBLEMS_SHOWN]]
     if subject.options.training:
         problems += unlike
-    elif unlike:
-        summary += f", {count(len(unlike), 'batch normalisation')} not alike in training mode"
+    else:
+        summary += _not_alike(norms, unlike)
     if failed:
         summary = f"{len(failed)} of {len(comparisons)} differ"
     return Section(
@@ -136,12 +136,26 @@ def _facts(norms: tuple[BatchNorm, ...], comparisons: list[_Comparison], *, stri
     if norms:
         facts["in training mode"] = count(len(norms), "batch normalisation")
         facts["known difference"] = "torch stores the unbiased variance of a batch, N/(N-1) times that of Keras"
-    other_momentum = [norm.pair.torch for norm in norms if not norm.same_momentum]
-    if other_momentum and not strict:
-        facts["moving statistics not compared"] = f"the momentum differs: {', '.join(other_momentum)}"
+    fixes = [f"momentum={1 - norm.momentum:g}  # {norm.pair.keras}" for norm in norms if not norm.same_momentum]
+    if fixes and not strict:
+        facts["moving statistics not compared"] = f"the momentum differs. Fix: {'; '.join(fixes)}"
     if not comparisons:
         facts["nothing to compare"] = "no tensor of the plan has a gradient"
     return facts
+
+
+def _not_alike(norms: tuple[BatchNorm, ...], unlike: list[Problem]) -> str:
+    """Return the end of the result in one line: the differences that fail only if training is compared."""
+    texts = []
+    other = [norm.pair.torch for norm in norms if not norm.same_momentum]
+    if other:
+        texts.append(f"the momentum of {', '.join(other)} differs, so its moving statistics will differ")
+    if unlike:
+        texts.append(f"{count(len(unlike), 'batch normalisation')} not alike in training mode")
+    listed = "; ".join(texts)
+    return (
+        f"; but the models do not train alike: {listed} (--training, in Python training=True, fails)" if texts else ""
+    )
 
 
 def _unlike(pair: Pair, in_torch: bool, in_keras: bool) -> Problem:

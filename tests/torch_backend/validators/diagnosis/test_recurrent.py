@@ -62,7 +62,7 @@ def of_keras_2(x: Any) -> Any:
             'activation="tanh", rec',
         ),
         ("LSTM", "LSTM", {"recurrent_activation": of_keras_2}, KERAS_2, 'recurrent_activation="sigmoid"'),
-        ("GRU", "GRU", {"activation": "relu"}, "Keras sigmoid and relu", 'recurrent_activation="sigmoid"'),
+        ("GRU", "GRU", {"activation": "relu"}, "Keras sigmoid and relu", 'activation="tanh"'),
         (
             "RNN",
             "SimpleRNN",
