@@ -16,6 +16,18 @@ def plus(size: int | Size, number: int) -> int | Size:
     return size + number if isinstance(size, int) else replace(size, offset=size.offset + number)
 
 
+def product(sizes: Sequence[int | Size]) -> int | Size | None:
+    """Return the product of sizes, which may be dynamic; None if it is not known as one size."""
+    made = 1
+    symbols: tuple[str, ...] = ()
+    for size in sizes:
+        if not isinstance(size, int) and (size.offset or "unknown" in size.symbols):
+            return size if len(sizes) == 1 else None
+        made *= size if isinstance(size, int) else size.factor
+        symbols = symbols if isinstance(size, int) else (*symbols, *size.symbols)
+    return Size(symbols=tuple(sorted(symbols)), factor=made) if symbols else made
+
+
 def divided(size: int | Size, by: int | Size) -> int | Size | None:
     """Return the quotient of two sizes, which may be dynamic; None if the first is not a multiple of the second."""
     if isinstance(size, int) and isinstance(by, int):
@@ -121,4 +133,13 @@ def written(shape: Sequence[int | Size]) -> tuple[int, ...] | None:
     return tuple(size if isinstance(size, int) else -1 for size in shape) if len(dynamic) < 2 else None
 
 
-__all__ = ["common_factors", "divided", "moves_only_ones", "order_after_reshape", "plus", "unknown_after", "written"]
+__all__ = [
+    "common_factors",
+    "divided",
+    "moves_only_ones",
+    "order_after_reshape",
+    "plus",
+    "product",
+    "unknown_after",
+    "written",
+]
