@@ -6,10 +6,9 @@ from typing import Any
 from keras3conv.builder.program.program import Order, Value
 from keras3conv.builder.to_keras.call import Call, Unmerged, ops
 from keras3conv.builder.to_keras.operations_attention import masks_nothing, masks_rows, scored_weights
-from keras3conv.builder.to_keras.operations_axes import reshaped
 from keras3conv.builder.to_keras.operations_products import added, in_small_letters
 from keras3conv.builder.to_keras.sizes import common_factors
-from keras3conv.builder.to_keras.unmerged import apart, grouped
+from keras3conv.builder.to_keras.unmerged import apart, grouped, with_axes_split
 from keras3conv.model.graph import Shape, Size
 
 Factors = dict[str, tuple[int | Size, ...]]
@@ -36,7 +35,14 @@ def contracted_call(call: Call) -> Value | Unmerged | None:
     if len(left.shape) != len(right.shape) or len(left.shape) < 2:
         return None
     made = _product(call, (f"{batch}xy", f"{batch}yz", f"{batch}xz"), left, right, call.shape)
-    return made if made is None or call.name != "baddbmm" else added(call, call.writer.value(made))
+    if made is None or call.name != "baddbmm":
+        return made
+    whole = {**call.arguments, "self": _whole(call, call.arguments["self"])}
+    return added(Call(call.node, whole, call.writer), call.writer.value(made))
+
+
+def _whole(call: Call, given: Any) -> Any:
+    return call.writer.value(given) if isinstance(given, Unmerged) else given
 
 
 def attended(call: Call) -> Value | Unmerged | None:
@@ -95,17 +101,26 @@ def _factors(equation: tuple[str, str, str], left: _Operand, right: _Operand) ->
     made: Factors = {}
     for letter in dict.fromkeys(equation[0] + equation[1]):
         sizes = [found[letter] for found in own if letter in found]
-        common = common_factors(sizes[0], sizes[-1])
+        common = _common(sizes[0], sizes[-1])
         if common is None:
             return None
-        made[letter] = tuple(common[0])
+        made[letter] = common
     if (replaced := _replaced(equation, right)) is not None:
         kept, summed = replaced
-        common = common_factors(made[kept], made[summed])
-        is_square = common is not None and left.shape[equation[0].index(kept)] == right.shape[equation[1].index(summed)]
-        if common is not None and is_square:
-            made[kept] = made[summed] = tuple(common[0])
+        is_square = left.shape[equation[0].index(kept)] == right.shape[equation[1].index(summed)]
+        if is_square and (common := _common(made[kept], made[summed])) is not None:
+            made[kept] = made[summed] = common
     return made
+
+
+def _common(first: tuple[int | Size, ...], second: tuple[int | Size, ...]) -> tuple[int | Size, ...] | None:
+    """Return sizes into which two axes can both be split, given the sizes that each is merged from; None without."""
+    found = common_factors(first, second)
+    if found is None or first == second:
+        return first if first == second else None
+    if 1 in (len(first), len(second)):
+        return first if len(second) == 1 else second
+    return tuple(found[0])
 
 
 def _sizes(letters: str, given: _Operand) -> Factors:
@@ -139,7 +154,18 @@ def _replaced(equation: tuple[str, str, str], right: _Operand) -> tuple[str, str
 
 def _split(call: Call, letters: str, given: _Operand, factors: Factors) -> Value:
     value = given.parts if isinstance(given, Unmerged) else given
-    return reshaped(call, value, tuple(size for letter in letters for size in factors[letter]))
+    own = _sizes(letters, given)
+    return with_axes_split(call, value, [part for one in letters for part in _parts(own[one], factors[one])])
+
+
+def _parts(own: tuple[int | Size, ...], wanted: tuple[int | Size, ...]) -> list[tuple[int | Size, ...]]:
+    """Return the sizes into which each of several axes is split, so that all of them together have the wanted sizes."""
+    if own == wanted:
+        return [(size,) for size in own]
+    found = common_factors(own, wanted)
+    if len(own) == 1 or found is None:
+        return [wanted]
+    return [tuple(found[0][factor] for factor in group) for group in found[1]]
 
 
 def _order_of_result(

@@ -52,8 +52,9 @@ def _kept_apart(call: Call) -> Result:
     value = call.arguments.get("self")
     if call.name not in RESHAPES or not isinstance(value, Value):
         return None
-    made = reshaped_in_place(call, value, call.shape)
-    return split_further(call, value, call.shape) if made is None else made
+    if 1 not in value.shape and (made := reshaped_in_place(call, value, call.shape)) is not None:
+        return made
+    return split_further(call, value, call.shape)
 
 
 def _on_parts(call: Call) -> Result:

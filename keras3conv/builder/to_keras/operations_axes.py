@@ -23,6 +23,9 @@ RESHAPES = (
 )  # fmt: skip
 """Operators that change the shape of a tensor and keep its elements in order."""
 
+_SPLITTING = frozenset({"view", "reshape", "_unsafe_view", "unflatten"})
+"""Those that may split an axis."""
+
 
 def permuted(value: Value, dims: Sequence[int]) -> Value:
     """Return a value with its axes relabelled as by torch.permute(dims), without a step: no data is moved."""
@@ -83,7 +86,7 @@ def reshaped(call: Call, value: Value, shape: Shape) -> Value:
     if (made := reshaped_in_place(call, value, shape)) is not None:
         return made
     moved, order = _moved_for_reshape(call, value, shape)
-    return _reshaped_to(call, moved, shape, order, value)
+    return reshaped_to(call, moved, shape, order, value)
 
 
 def reshaped_in_place(call: Call, value: Value, shape: Shape) -> Value | None:
@@ -93,15 +96,15 @@ def reshaped_in_place(call: Call, value: Value, shape: Shape) -> Value | None:
     before = call.writer.before_reshape(value)
     if before is not None and order_after_reshape(before.shape, shape, before.order) is not None:
         return reshaped(call, before, shape)
-    order = order_after_reshape(value.shape, shape, value.order)
+    order = order_after_reshape(value.shape, shape, value.order, splits=call.name in _SPLITTING)
     if order is None and is_flattened_for_dense(call, value, shape):
         made = call.writer.new(shape, (0, 1), value.dtype, _sizes(value.shape[1:]))
         call.writer.write(ops.reshape(value, _written(shape)), [made])
         return made
-    return None if order is None else _reshaped_to(call, value, shape, order, value)
+    return None if order is None else reshaped_to(call, value, shape, order)
 
 
-def _reshaped_to(call: Call, value: Value, shape: Shape, order: Order, origin: Value) -> Value:
+def reshaped_to(call: Call, value: Value, shape: Shape, order: Order, origin: Value | None = None) -> Value:
     """Return a value in another shape and axis order, which needs no permutation.
 
     Args:
@@ -109,13 +112,13 @@ def _reshaped_to(call: Call, value: Value, shape: Shape, order: Order, origin: V
         value: The value.
         shape: The new shape in torch's axis order.
         order: The axis order of the result.
-        origin: The value before `value` was permuted, for a later reshape.
+        origin: The value before `value` was permuted, for a later reshape; by default `value`.
     """
     target = tuple(shape[axis] for axis in order)
     if value.target_shape == target:
         return replace(value, shape=tuple(shape), order=order, flattened=())
     made = reshape_step(call.writer, value, shape, order, call.node.path)
-    call.writer.note_reshape(made, origin)
+    call.writer.note_reshape(made, origin or value)
     return made
 
 
@@ -388,5 +391,6 @@ __all__ = [
     "reshape_step",
     "reshaped",
     "reshaped_in_place",
+    "reshaped_to",
     "unmerged",
 ]

@@ -55,8 +55,8 @@ def _linear(call: Call) -> Result:
         "bias": call.get("bias") is not None,
         "flattened": given.flattened or None,
     }
-    if given.rank > 2 and given.shape[0] == 1 and given.order == identity(given.rank) and puts_last_axis_first(call):
-        return _with_columns_first(call, given, weight)
+    if (order := _order_of_einsum(call, given)) is not None:
+        return _einsum_layer(call, given, weight, order)
     given = unmerged(call, given)
     tensors = {role: held for role in ("weight", "bias") if (held := call.held(role)) is not None}
     order = _last_axes_in_place(given, 1)
@@ -65,17 +65,31 @@ def _linear(call: Call) -> Result:
     return reshaped(call, call.writer.by_rule(layer, given, made_of), call.shape)
 
 
-def _with_columns_first(call: Call, given: Value, weight: Held) -> Value:
-    """Convert a linear layer to an `EinsumDense` that puts its columns before all other axes except the leading one."""
-    axes = "abcdefgh"[: given.rank]
-    made = f"{axes[0]}z{axes[1:-1]}"
-    sizes = (weight.shape[0], *(size if isinstance(size, int) else None for size in given.shape[1:-1]))
-    config: dict[str, object] = {"equation": f"{axes},{axes[-1]}z->{made}", "output_shape": sizes}
+def _order_of_einsum(call: Call, given: Value) -> Order | None:
+    """Return the axis order of the output of a linear layer that becomes an `EinsumDense`; None if it becomes a `Dense`.
+
+    It becomes an `EinsumDense` if the columns of the output are used as its first axis, as in a table of positions, or
+    if the axis that the layer sums is not the last one in Keras, as in a mixer of tokens.
+    """
+    last = given.rank - 1
+    if given.flattened or given.rank < 3 or given.order[0] != 0:
+        return None
+    if given.shape[0] == 1 and given.order == identity(given.rank) and puts_last_axis_first(call):
+        return (0, last, *range(1, last))
+    return given.order if given.order[-1] != last else None
+
+
+def _einsum_layer(call: Call, given: Value, weight: Held, order: Order) -> Value:
+    """Convert a linear layer to an `EinsumDense` with a given axis order of its output."""
+    axes, last = "abcdefgh"[: given.rank], given.rank - 1
+    made = "".join("z" if axis == last else axes[axis] for axis in order)
+    sizes = tuple(call.shape[axis] if isinstance(call.shape[axis], int) else None for axis in order[1:])
+    config = {"equation": f"{''.join(axes[axis] for axis in given.order)},{axes[last]}z->{made}", "output_shape": sizes}
     placed = [Placed(role="kernel", held=weight, transform=Axes("o i -> i o"))]
     if (bias := call.held("bias")) is not None:
         config["bias_axes"] = "z"
-        placed.append(Placed(role="bias", held=bias, transform=Axes(f"o -> o{' 1' * (given.rank - 2)}")))
-    order = (0, given.rank - 1, *range(1, given.rank - 1))
+        ones = " 1" * (last - order.index(last))
+        placed.append(Placed(role="bias", held=bias, transform=Axes(f"o -> o{ones}")))
     result = call.writer.new(call.shape, order, call.dtype)
     call.writer.layer("keras.layers.EinsumDense", config, given, placed, weight.owner or weight.path, result)
     return result

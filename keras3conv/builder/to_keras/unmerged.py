@@ -5,9 +5,9 @@ from itertools import accumulate
 
 from keras3conv.builder.program.program import Value, identity
 from keras3conv.builder.to_keras.call import Call, Unmerged, Writer
-from keras3conv.builder.to_keras.operations_axes import reshape_step, reshaped
-from keras3conv.builder.to_keras.sizes import Groups, common_factors, order_after_reshape, product
-from keras3conv.model.graph import Shape
+from keras3conv.builder.to_keras.operations_axes import reshape_step, reshaped, reshaped_to
+from keras3conv.builder.to_keras.sizes import Groups, factors_with_ones, order_after_reshape, product
+from keras3conv.model.graph import Shape, Size
 
 
 def grouped(lengths: Sequence[int]) -> Groups:
@@ -30,14 +30,29 @@ def apart(call: Call, parts: Value, groups: Groups, shape: Shape) -> Value | Unm
         groups: For each axis of the result, the axes of `parts` that it is merged from.
         shape: The shape of the result.
     """
-    if can_reshape(parts, shape):
+    if can_reshape(parts, shape) and _are_adjacent(parts, groups):
         return reshaped(call, parts, shape)
     runs = [_runs(group, parts) for group in groups]
-    sizes = [product([parts.shape[axis] for axis in run]) for found in runs for run in found]
+    every = [run for found in runs for run in found]
+    sizes = [product([parts.shape[axis] for axis in run]) for run in every]
     joined = tuple(size for size in sizes if size is not None)
-    if len(joined) == len(sizes) < parts.rank and can_reshape(parts, joined):
-        parts, groups = reshaped(call, parts, joined), grouped([len(found) for found in runs])
+    if len(joined) == len(sizes) < parts.rank:
+        order = sorted(range(len(every)), key=lambda place: parts.order.index(every[place][0]))
+        parts = reshaped_to(call, parts, joined, tuple(order))
+        groups = grouped([len(found) for found in runs])
     return Unmerged(parts=parts, groups=groups, shape=tuple(shape))
+
+
+def _are_adjacent(parts: Value, groups: Groups) -> bool:
+    """Return whether no axis stands in Keras between those of a group.
+
+    An axis of size one counts, too, so that a model with a single window is converted like one with several.
+    """
+    for group in groups:
+        places = [parts.order.index(axis) for axis in group if parts.shape[axis] != 1]
+        if places and {*parts.order[min(places) : max(places) + 1]} - {*group}:
+            return False
+    return True
 
 
 def _runs(group: tuple[int, ...], parts: Value) -> list[list[int]]:
@@ -51,6 +66,13 @@ def _runs(group: tuple[int, ...], parts: Value) -> list[list[int]]:
     return runs
 
 
+def with_axes_split(call: Call, value: Value, sizes: Sequence[Sequence[int | Size]]) -> Value:
+    """Return a value with each of its axes split into axes of the given sizes, in the same place in Keras."""
+    numbers = grouped([len(one) for one in sizes])
+    order = tuple(number for axis in value.order for number in numbers[axis])
+    return reshaped_to(call, value, tuple(size for one in sizes for size in one), order)
+
+
 def split_further(call: Call, given: Value | Unmerged, shape: Shape) -> Value | Unmerged | None:
     """Return a tensor in another shape, without a permutation; None if there is no such form of it.
 
@@ -60,12 +82,10 @@ def split_further(call: Call, given: Value | Unmerged, shape: Shape) -> Value | 
         shape: The new shape.
     """
     value = given.parts if isinstance(given, Unmerged) else given
-    if can_reshape(value, shape):
-        return reshaped(call, value, shape)
-    found = common_factors(value.shape, shape)
-    if found is None or not can_reshape(value, tuple(found[0])):
-        return None
-    return apart(call, reshaped(call, value, tuple(found[0])), found[2], shape)
+    found = factors_with_ones(value.shape, shape)
+    if found is None:
+        return reshaped(call, value, shape) if can_reshape(value, shape) else None
+    return apart(call, with_axes_split(call, value, found[0]), found[1], shape)
 
 
 def merged(writer: Writer, given: Unmerged) -> Value:
@@ -84,4 +104,4 @@ def merged(writer: Writer, given: Unmerged) -> Value:
     return made
 
 
-__all__ = ["apart", "can_reshape", "grouped", "merged", "split_further"]
+__all__ = ["apart", "can_reshape", "grouped", "merged", "split_further", "with_axes_split"]
