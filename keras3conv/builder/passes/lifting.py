@@ -28,7 +28,7 @@ class Arguments:
     Attributes:
         named: For each argument, its value in each repetition.
         taken: Names that no argument may have.
-        with_multiples: Whether a number that is always a fixed multiple of another argument is written as a product.
+        with_multiples: Whether a number that follows from another argument is written as a formula: `2 * units`.
     """
 
     named: dict[str, list[Any]] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Arguments:
                 return Argument(known)
         if self.with_multiples and (found := self._multiple(values)):
             return found
-        if all(isinstance(value, tuple) and len(value) == 1 for value in values):
+        if self.with_multiples and all(isinstance(value, tuple) and len(value) == 1 for value in values):
             return (self.of([value[0] for value in values], owner, name),)
         if all(_are_numbers(value, values[0]) for value in values):
             columns = [[*parts] for parts in zip(*values, strict=True)]
@@ -76,7 +76,7 @@ class Arguments:
         Args:
             values: The value in each repetition.
         """
-        if any(type(value) is not int or value <= 0 for value in values):
+        if any(type(value) not in (int, float) or value <= 0 for value in values):
             return None
         for known, others in self.named.items():
             if any(word in known for word in _NO_SIZES) or any(
@@ -115,7 +115,7 @@ class Arguments:
         return self.of([*nodes], owner, name) if isinstance(first, int | float | Argument) else first
 
 
-def _formula(name: str, known: list[int], values: list[int]) -> str:
+def _formula(name: str, known: list[int], values: list[Any]) -> str:
     """Return a formula of an argument that gives other values: a multiple, a fraction or the square; empty for none.
 
     Args:
@@ -123,6 +123,8 @@ def _formula(name: str, known: list[int], values: list[int]) -> str:
         known: Its values.
         values: The values that the formula must give.
     """
+    if any(type(value) is float for value in values):
+        return _root_formula(name, known, values)
     factors = {Fraction(value, other) for value, other in zip(values, known, strict=True)}
     if len(factors) > 1:
         return f"{name} ** 2" if values == [other**2 for other in known] else ""
@@ -130,6 +132,21 @@ def _formula(name: str, known: list[int], values: list[int]) -> str:
     if 1 in (times, by) and 1 < max(times, by) <= _LARGEST_FACTOR:
         return f"{times} * {name}" if by == 1 else f"{name} // {by}"
     return f"{times} * {name} // {by}" if 1 < max(times, by) <= _LARGEST_TERM else ""
+
+
+def _root_formula(name: str, known: list[int], values: list[float]) -> str:
+    """Return a formula with the inverse root of an argument, or of a part of it, as scales of attention have it.
+
+    Args:
+        name: The name of the argument.
+        known: Its values.
+        values: The values that the formula must give, exactly.
+    """
+    for by in range(1, _LARGEST_TERM + 1):
+        roots = [(other // by) ** -0.5 if other % by == 0 else None for other in known]
+        if roots == values:
+            return f"{name} ** -0.5" if by == 1 else f"({name} // {by}) ** -0.5"
+    return ""
 
 
 def _are_numbers(value: Any, other: Any) -> bool:

@@ -24,21 +24,26 @@ def _operand(call: Call, given: Any) -> _Operand:
 def contracted_call(call: Call) -> Value | Unmerged | None:
     """Convert a matrix product or an einsum of two tensors; None if an axis of one does not fit that of the other."""
     if call.name == "einsum":
-        given, (inputs, _, made) = call.arguments["tensors"], in_small_letters(call).partition("->")
-        names = inputs.split(",")
-        if "." in inputs or not made or len(names) != 2:
-            return None
-        return _product(call, (names[0], names[1], made), *(_operand(call, one) for one in given), call.shape)
+        return _einsum(call)
     names = ("batch1", "batch2") if call.name == "baddbmm" else ("self", "other", "mat2")
     left, right = (_operand(call, call.arguments[name]) for name in names if name in call.arguments)
-    batch = ascii_lowercase[: len(left.shape) - 2]
     if len(left.shape) != len(right.shape) or len(left.shape) < 2:
         return None
+    batch = ascii_lowercase[: len(left.shape) - 2]
     made = _product(call, (f"{batch}xy", f"{batch}yz", f"{batch}xz"), left, right, call.shape)
     if made is None or call.name != "baddbmm":
         return made
     whole = {**call.arguments, "self": _whole(call, call.arguments["self"])}
     return added(Call(call.node, whole, call.writer), call.writer.value(made))
+
+
+def _einsum(call: Call) -> Value | Unmerged | None:
+    inputs, _, made = in_small_letters(call).partition("->")
+    names = inputs.split(",")
+    if "." in inputs or not made or len(names) != 2:
+        return None
+    left, right = (_operand(call, one) for one in call.arguments["tensors"])
+    return _product(call, (names[0], names[1], made), left, right, call.shape)
 
 
 def _whole(call: Call, given: Any) -> Any:

@@ -11,7 +11,7 @@ from keras3conv.builder.to_keras.lowering import Lowered
 from keras3conv.model.views import ModelView
 
 _CONTAINERS = frozenset({"Sequential", "ModuleList", "ModuleDict"})
-"""Torch's container classes; a function of such a layer is named after its attribute, as their names say nothing."""
+"""Torch's container classes, whose names would be useless as the name of a function."""
 
 
 def with_functions(lowered: Lowered, view: ModelView) -> tuple[Structure, tuple[Placement, ...]]:
@@ -25,8 +25,7 @@ def with_functions(lowered: Lowered, view: ModelView) -> tuple[Structure, tuple[
         view: The view of the torch module, whose classes give the functions their names.
     """
     classes = {layer.path: layer.kind.rpartition(".")[2] for layer in view.layers if layer.kind}
-    named = {path: path.rpartition(".")[2] if name in _CONTAINERS else name for path, name in classes.items()}
-    classes = {path: name for path, name in named.items() if not name.isdigit()}
+    classes = {path: name for path, name in classes.items() if name not in _CONTAINERS}
     program, constants = with_constants(lowered.program)
     program = replace(program, weights={})
     structure = nested(Structure(program=program), classes, ("BuildModel",))

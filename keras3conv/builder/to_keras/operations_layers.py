@@ -66,7 +66,7 @@ def _linear(call: Call) -> Result:
 
 
 def _order_of_einsum(call: Call, given: Value) -> Order | None:
-    """Return the axis order of the output of a linear layer that becomes an `EinsumDense`; None if it becomes a `Dense`.
+    """Return the axis order of the output of a linear layer that becomes an `EinsumDense`; None if it is a `Dense`.
 
     It becomes an `EinsumDense` if the columns of the output are used as its first axis, as in a table of positions, or
     if the axis that the layer sums is not the last one in Keras, as in a mixer of tokens.

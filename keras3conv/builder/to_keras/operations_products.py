@@ -111,7 +111,7 @@ def _einsum(call: Call) -> Result:
 
 def in_small_letters(call: Call) -> str:
     """Return the equation of an einsum with other letters for its capital letters, which Keras does not accept."""
-    equation = call.arguments["equation"].replace(" ", "")
+    equation: str = call.arguments["equation"].replace(" ", "")
     letters = dict.fromkeys(letter for letter in equation if letter.isalpha())
     free = [letter for letter in ascii_lowercase if letter not in letters]
     names: dict[int, str] = {}

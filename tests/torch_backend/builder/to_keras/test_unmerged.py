@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from keras3conv.builder.to_keras import contracting, on_parts, operations_axes, ordering, unmerged
+from keras3conv.builder.to_keras import on_parts, operations_axes, operations_layers, ordering, unmerged
 from keras3conv.builder.to_keras.build import build
 from keras3conv.errors import ModelError
 from tests.support.to_keras import LIMIT, Function, converted, float64_error
@@ -43,6 +43,7 @@ class WindowAttention(nn.Module):
         super().__init__()
         self.norm, self.qkv, self.proj = nn.LayerNorm(12), nn.Linear(12, 36), nn.Linear(12, 12)
         self.table = nn.Parameter(torch.randn(49, 3))
+        self.places: torch.Tensor
         self.register_buffer("places", torch.randint(0, 49, (256,)))
         self.register_buffer("mask", torch.where(torch.rand(4, 16, 16) > 0.3, 0.0, -100.0))
         self.attend, self.shift = attend, shift
@@ -168,6 +169,49 @@ def test_an_operation_that_needs_the_merged_axis_gets_it(name: str) -> None:
     converted(Function(last(NEEDING[name])), torch.randn(IMAGE))
 
 
+class Positions(nn.Module):
+    """A table of positions that a network computes of coordinates, as in the second Swin, beside tokens that mix."""
+
+    def __init__(self, *, bias: bool) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 6), nn.Linear(6, 4, bias=bias)
+        self.tokens = nn.Linear(5, 7, bias=bias)
+        self.coordinates: torch.Tensor
+        self.register_buffer("coordinates", torch.randn(1, 3, 3, 2))
+        self.places: torch.Tensor
+        self.register_buffer("places", torch.randint(0, 9, (5, 5)))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        table = self.second(torch.relu(self.first(self.coordinates))).view(-1, 4)
+        scores = table[self.places.view(-1)].view(5, 5, -1).permute(2, 0, 1).contiguous().unsqueeze(0).sigmoid()
+        return x.reshape(-1, 4, 5, 1) * scores, self.tokens(x.reshape(-1, 5, 4).transpose(1, 2))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_linear_layer_along_another_axis_is_an_einsum(bias: bool) -> None:
+    built = converted(Positions(bias=bias), torch.randn(2, 20))
+    assert "transpose" not in built.source
+    assert '"abcd,dz->azbc"' in built.source
+    assert '"acb,cz->azb"' in built.source
+
+
+def test_the_axes_of_an_einsum_in_the_wrong_order_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, given = Positions(bias=True), torch.randn(2, 20)
+    assert error_of(module, given) < LIMIT
+    monkeypatch.setattr(
+        operations_layers,
+        "_order_of_einsum",
+        lambda call, value: (0, value.rank - 1, *range(value.rank - 2, 0, -1)) if value.rank == 4 else None,
+    )
+    right = operations_layers._einsum_layer
+    monkeypatch.setattr(
+        operations_layers,
+        "_einsum_layer",
+        lambda call, value, weight, order: replace(right(call, value, weight, order), order=(0, 3, 1, 2)),
+    )
+    assert error_of(module, given) > 1e-3
+
+
 def error_of(module: nn.Module, given: torch.Tensor) -> float:
     return float64_error(module.eval(), build(module, "last", given), given)
 
@@ -175,10 +219,9 @@ def error_of(module: nn.Module, given: torch.Tensor) -> float:
 def test_a_product_in_the_wrong_axis_order_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     module, given = WindowAttention(by_products), torch.randn(IMAGE)
     assert error_of(module, given) < LIMIT
-    right = contracting.apart
+    right = unmerged.apart
     monkeypatch.setattr(
-        contracting,
-        "apart",
+        "keras3conv.builder.to_keras.contracting.apart",
         lambda call, parts, groups, shape: right(
             call,
             replace(parts, order=tuple(range(parts.rank))) if parts.order[-1] == parts.rank - 1 else parts,
