@@ -11,6 +11,9 @@ from keras3conv.formats.safe.hdf5_reader import Hdf5File
 from keras3conv.formats.safe.source import Source
 from keras3conv.formats.safetensors import file as safetensors_file
 from keras3conv.formats.safetensors import index as safetensors_index
+from keras3conv.formats.tensorflow import file as tensorflow_file
+from keras3conv.formats.tensorflow.places import index_in, index_of
+from keras3conv.formats.tensorflow.table import is_table
 from keras3conv.formats.torch import checkpoint
 from keras3conv.formats.torch import index as torch_index
 from keras3conv.model.views import ModelView
@@ -29,8 +32,9 @@ SUFFIXES = {
     ".pth.tar": "torch",
     ".ckpt": "torch",
     ".bin": "torch",
+    ".index": "tensorflow",
 }
-"""The format by suffix. A `.h5` file may have either of Keras' HDF5 formats, which `_hdf5_format` tells apart."""
+"""The format by suffix; a `.h5` file may have either of Keras' two HDF5 formats, and `_hdf5_format` decides."""
 
 CONTENTS = {
     "safetensors index": "JSON",
@@ -41,6 +45,7 @@ CONTENTS = {
     "legacy h5": "HDF5",
     "keras": "a Keras archive",
     "torch": "a torch checkpoint",
+    "tensorflow": "a TensorFlow checkpoint",
 }
 READERS: Mapping[str, Callable[[Source], ModelView]] = {
     "safetensors index": safetensors_index.read,
@@ -51,6 +56,7 @@ READERS: Mapping[str, Callable[[Source], ModelView]] = {
     "legacy h5": legacy_h5.read,
     "keras": archive.read,
     "torch": checkpoint.read,
+    "tensorflow": tensorflow_file.read,
 }
 
 
@@ -69,7 +75,7 @@ def by_suffix(path: str | os.PathLike[str]) -> str:
 
 
 def expected_format(path: Path) -> str:
-    """Return the format of a file by its suffix; if the suffix is unknown, by its content."""
+    """Return the format that the suffix of a file names; if the suffix is unknown, the format of the content."""
     try:
         return by_suffix(path)
     except FileError:
@@ -104,10 +110,10 @@ _IN_FOLDER = (
 
 
 def file_of(path: str | os.PathLike[str]) -> Path:
-    """Return the weight file of a folder, or the file itself."""
+    """Return the weight file that a path means: that of a folder, the index of a TensorFlow checkpoint, or the file."""
     found = Path(path)
     if not os.path.isdir(found):  # noqa: PTH112  # unlike `Path.is_dir`, false for a name that is too long
-        return found
+        return index_of(found)
     try:
         inside = sorted(found.iterdir())
     except OSError as error:
@@ -119,13 +125,18 @@ def file_of(path: str | os.PathLike[str]) -> Path:
     usual = [file for name in _IN_FOLDER for file in files if file.name == name]
     if usual:
         return usual[0]
-    if message := foreign.folder_message(found, [file.name for file in inside]):
+    names = [file.name for file in inside]
+    if index := index_in(found, names):
+        return index
+    if message := foreign.folder_message(found, names):
         raise FileError(message)
     if len(files) == 1:
         return files[0]
     held = listed(file.name for file in files) or "none"
     fix = "     or     ".join(str(file) for file in files[:2])
-    raise FileError(f"{found} is a folder; weight files in it: {held}" + (f"\nFix:  {fix}" if fix else ""))
+    raise FileError(
+        f"{found} is a folder, not a weight file; weight files in it: {held}" + (f"\nFix:  {fix}" if fix else "")
+    )
 
 
 def identify(expected: str, source: Source) -> str:
@@ -147,6 +158,8 @@ def identify(expected: str, source: Source) -> str:
         content = "a torch checkpoint"
     elif CONTENTS[expected] == "JSON":
         content = "JSON"
+    elif expected == "tensorflow" and is_table(source):
+        content = CONTENTS[expected]
     elif expected == "safetensors" or start[8:9] == b"{":
         content = "safetensors"
     else:
@@ -164,7 +177,7 @@ def _zip_content(expected: str, source: Source) -> str:
     """Return what a zip file contains, in words: "a Keras archive" or "a torch checkpoint".
 
     Args:
-        expected: The format that the suffix names; it decides if the content does not.
+        expected: The format that the suffix names; it is used if the content is ambiguous.
         source: The file.
     """
     if expected not in ("keras", "torch"):
@@ -179,5 +192,5 @@ def _zip_content(expected: str, source: Source) -> str:
 
 
 def _hdf5_format(source: Source) -> str:
-    """Return which of Keras' two HDF5 formats a file has: "legacy h5", which has a list of layers, or "weights h5"."""
+    """Return the HDF5 format of a Keras file: "legacy h5" (Keras 2), which has a list of layers, or "weights h5"."""
     return "legacy h5" if Hdf5File(source).survey().is_legacy else "weights h5"

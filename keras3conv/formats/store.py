@@ -108,7 +108,7 @@ def store(
 
 
 def _reread(temporary: Path, path: Path, kind: str, layout: Layout, checksums: Mapping[str, int]) -> None:
-    """Parse the written file like any other file, and compare the checksum of each tensor with that of the values.
+    """Read the written file again, and compare the checksum of each tensor with that of the values written.
 
     Args:
         temporary: The written file.
@@ -118,7 +118,7 @@ def _reread(temporary: Path, path: Path, kind: str, layout: Layout, checksums: M
         checksums: The CRC-32 of the values that were written, by tensor path.
 
     Raises:
-        FileError: A tensor is missing, at another place, or has other values.
+        FileError: A tensor is missing, at another offset, or has other values.
     """
     names = {layout.locations.get(tensor, tensor): tensor for tensor in layout.extents}
     try:

@@ -8,11 +8,26 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from keras3conv.transforms import Array, Shape
 
 Side = Literal["torch", "keras"]
+_Made = TypeVar("_Made")
+
+
+def made(kind: type[_Made], **values: Any) -> _Made:
+    """Return an instance of a frozen dataclass of this module, created three times as fast as by its constructor.
+
+    A file may have 100,000 tensors.
+
+    Args:
+        kind: The class, each of whose defaults is one value that all instances share.
+        **values: The fields without a default, and any others; they are not checked.
+    """
+    instance = object.__new__(kind)
+    object.__setattr__(instance, "__dict__", values)  # a field that is missing here is found in the class
+    return instance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +202,7 @@ class ModelView:
 
     @property
     def fingerprint(self) -> str:
-        """The digest of the paths and shapes of all tensors; a plan is valid for models with an equal fingerprint.
+        """The digest of the paths and shapes of all tensors; a plan is valid for models with an equal digest.
 
         The states of random generators are left out: a live model has them, a weight file does not.
         """
@@ -199,4 +214,8 @@ class Reader(Protocol):
     """Reads the values of one tensor."""
 
     def __call__(self, path: str, /) -> Array:
-        """Return the values of the tensor with this path."""
+        """Return the values of one tensor.
+
+        Args:
+            path: The path of the tensor.
+        """

@@ -57,7 +57,7 @@ def write_card(card: Card) -> str:
 
 
 def _tones() -> Mapping[str, str]:
-    """Return the section status whose colour each status of a sweep's row gets, for the page."""
+    """Return, for each status of a sweep's row, the section status whose colour the page gives to the row."""
     return {status: TONES.get(status, "failed") for status in ROW_STATUSES}
 
 
@@ -81,7 +81,7 @@ def _template(name: str) -> "Template":
     try:
         from jinja2 import Environment, StrictUndefined
     except ImportError as error:
-        raise MissingExtra("an HTML report", "jinja2", "report") from error
+        raise MissingExtra("an HTML report", "jinja2") from error
     environment = Environment(
         autoescape=name.endswith(".html.j2"),
         undefined=StrictUndefined,
@@ -107,7 +107,7 @@ def _template(name: str) -> "Template":
 
 
 def _finalize(value: object) -> object:
-    """Return a value that the template inserts, with escapes for unprintable characters.
+    """Return the text of a value that a template inserts, with escapes for unprintable characters.
 
     `Markup` (the style and the script of the page) is unchanged.
     """

@@ -34,7 +34,8 @@ class Report:
         files: The files that were written.
         environment: The versions of packages and the platform; see `current_environment`.
         notes: Further remarks, one sentence each.
-        seconds: The seconds that each stage of the work took, by its name; they count for nothing in a comparison.
+        seconds: The seconds that each stage of the work took, by its name; two reports that differ only in these are
+            equal.
         format: The number of the JSON format.
 
     Raises:
@@ -169,7 +170,8 @@ class Report:
         except MissingExtra as error:
             return f"<pre>{escape(str(self))}\n{escape(message_of(error))}</pre>"
         style = "width: 100%; height: 720px; border: 0"
-        return f'<iframe srcdoc="{escape(page)}" sandbox="allow-scripts" style="{style}"></iframe>'
+        name = escape(self.title)
+        return f'<iframe title="{name}" srcdoc="{escape(page)}" sandbox="allow-scripts" style="{style}"></iframe>'
 
 
 __all__ = ["Report", "current_environment"]

@@ -11,7 +11,7 @@ from keras3conv.builder.conversion import Conversion
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.program.own_rules import layout_hint
 from keras3conv.builder.to_torch.build import SEED, build, proof_inputs, require_none
-from keras3conv.errors import InputError, ModelError, Problem
+from keras3conv.errors import InputError, ModelError, Problem, require
 from keras3conv.formats.torch.checkpoint import is_torchscript
 from keras3conv.frameworks.adapter import Adapter, ModelFile, resolve
 from keras3conv.report.digests import digest_note
@@ -49,6 +49,7 @@ def convert(
         read: The files that a live model was made of, to state their digests.
         origin: Where the inputs come from, for the certificate, if the user did not give them.
     """
+    require("convert", "torch", "keras")
     if channels not in (None, "first", "last"):
         raise InputError(f'channels must be "first" or "last", but is {channels!r}')
     path = None if weights is None else Path(weights)
@@ -72,7 +73,7 @@ def convert(
 def _transfer(source: Any, target: Any, plan: Alignment, out: tuple[Path, ...], *, overwrite: bool) -> Report:
     """Transfer weights back to the model from which a module was made, and return the report.
 
-    A `Conversion` calls this as its `transfer`.
+    This function is the attribute `transfer` of a `Conversion`.
     """
     return transfer(source, target, plan, Options(out=out, overwrite=overwrite))
 
@@ -81,7 +82,7 @@ def _digests(sources: Sequence[Path]) -> tuple[WrittenFile, ...]:
     """Return the names, sizes and digests of the files that were read.
 
     Args:
-        sources: The files; a folder is one of transformers, an index stands for its shards, too.
+        sources: The files; a folder is one of transformers, and an index includes its shards.
     """
     files: list[Path] = []
     for source in sources:

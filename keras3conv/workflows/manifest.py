@@ -18,6 +18,7 @@ from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import FileError
 from keras3conv.formats.safe.source import Source
 from keras3conv.formats.shards import weight_map_files
+from keras3conv.formats.tensorflow import bundle
 from keras3conv.frameworks.adapter import Adapter
 from keras3conv.report.report import current_environment
 
@@ -64,7 +65,7 @@ class Record:
     def job(self) -> str:
         """A text that is equal for equal transfers, made from the plan and the state of the source files.
 
-        The state is their sizes and modification times.
+        The state of a file is its size and its modification time.
         """
         pinned = [(str(path.absolute()), Source.pin(path).size, Source.pin(path).stamp) for path in self.sources]
         return json.dumps([self._fingerprint, pinned]) if self.sources else ""
@@ -77,11 +78,11 @@ class Record:
         return facts
 
     def describe(self, output: formats.Output, written: Sequence[formats.Written]) -> str:
-        """Return the content of the manifest of an output.
+        """Return the content of the manifest of an output, as JSON data.
 
         Args:
             output: The output.
-            written: Its files, with their digests.
+            written: The files of the output, with their digests.
         """
         content = {
             "format": FORMAT,
@@ -105,8 +106,10 @@ class Record:
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
-    """Return the files that a model consists of: the file itself, or for an index the index and all its shards."""
+    """Return the files that a model consists of: the file itself, or an index and all files that it lists."""
     path = formats.file_of(path)
+    if path.name.lower().endswith(bundle.INDEX):
+        return (path, *(shard.path for shard in bundle.opened(Source.pin(path)).shards.values()))
     if not path.name.lower().endswith((".index.json", ".weights.json")):
         return (path,)
     return (path, *(path.with_name(name) for name in weight_map_files(Source.pin(path))))
@@ -138,7 +141,7 @@ def read_manifest(path: Path) -> tuple[Path, dict[str, Any]]:
         path: The manifest, or the output that it belongs to.
 
     Raises:
-        FileError: There is no manifest, or it has a different format.
+        FileError: There is no manifest, or the manifest has a different format.
     """
     found = path if path.name.endswith(".manifest.json") else formats.manifest_of(path)
     try:

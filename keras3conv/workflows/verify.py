@@ -1,6 +1,6 @@
 """Implement `keras3conv.verify`: compare the files of an output with its manifest.
 
-Files that `convert` wrote have no manifest: their digests are in the `metadata.json` of their folder.
+For files that `convert` wrote, the `metadata.json` of their folder is used in place of a manifest.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -103,7 +103,7 @@ def _files(manifest: Path, content: Mapping[str, Any], keys: Sequence[str] = _KE
     Args:
         manifest: The path of the manifest.
         content: The content of the manifest.
-        keys: What the manifest states of each file.
+        keys: The facts that the manifest states about each file: "size", "sha256".
     """
     rows, problems = [], []
     for file in content["files"]:

@@ -27,11 +27,11 @@ _PRECEDENCE = {
 """The precedence of each binary operator."""
 
 _NEGATIVE = 0
-"""The precedence of a negative number: as any operand it gets parentheses, because `-2 ** x` is `-(2 ** x)`."""
+"""The precedence of a negative number, which gets parentheses as any operand, because `-2 ** x` is `-(2 ** x)`."""
 
 
 class Spelling(Protocol):
-    """The source code of the leaves of an expression, in one framework and in one `forward` method."""
+    """The interface that writes the leaves of an expression (values, modules, dtypes) in one framework's code."""
 
     def value(self, name: str) -> str:
         """Return the name of the variable for a value."""

@@ -13,7 +13,7 @@ _BATCH_LETTERS = "abcdefg"
 
 
 def matmul(call: Call, left: Value, right: Value, shape: Shape) -> Value:
-    """Return the product of two values, like torch.matmul; by an einsum if an operand is not in torch's axis order.
+    """Return `torch.matmul` of two values; it is an einsum if an operand is not in torch's axis order.
 
     Args:
         call: The call.
@@ -38,7 +38,7 @@ def matmul(call: Call, left: Value, right: Value, shape: Shape) -> Value:
 
 
 def _order_of_product(left: Value, right: Value) -> Order:
-    """Return the axis order of a matrix product.
+    """Return the axis order in which a matrix product is computed.
 
     It is the order of the right operand if the columns of this operand are its last axis in Keras; else torch's order.
     If the right operand is a matrix, it is the order of the left one, if the summed axis is its last one in Keras.
@@ -72,7 +72,7 @@ def _vectors(call: Call) -> Result:
 
 @handles("_weight_norm")
 def _weight_norm(call: Call) -> Result:
-    """Convert weight normalization: scale a weight so that it has given norms along all axes but one."""
+    """Convert `_weight_norm`: scale a weight so that its norms along all axes but one are those of a second tensor."""
     value, scale = call.value("v"), call.value("g")
     kept = call.get("dim", 0)
     axes = tuple(axis for axis in range(value.rank) if axis != kept % value.rank) if kept != -1 else None

@@ -1,4 +1,4 @@
-"""Refuse operators for which a functional Keras model has no form, each with the reason."""
+"""Refuse torch operators that cannot be part of a functional Keras model, each with a reason."""
 
 from functools import partial
 

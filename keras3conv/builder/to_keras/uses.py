@@ -10,9 +10,9 @@ _RESHAPES = ("view", "reshape", "_unsafe_view", "flatten", "unsqueeze")
 
 
 def is_flattened_for_dense(call: Call, value: Value, shape: Shape) -> bool:
-    """Return whether a reshape flattens a channels-last image that is used only by Dense layers.
+    """Return True if a reshape flattens a channels-last image, and only Dense layers use the result.
 
-    Then the image is not permuted; the rows of the Dense kernels are permuted instead.
+    In this case the rows of the Dense kernels are permuted instead of the image.
 
     Args:
         call: The call of the reshape.

@@ -1,4 +1,4 @@
-"""Read the architecture and the weights in a file of Keras 2, with the names and the order of the file."""
+"""Read the architecture and the weights in a file of Keras 2; names and order stay as in the file."""
 
 import re
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ class Saved:
 def saved_model(path: Path) -> Saved | None:
     """Return the architecture in a file that Keras 2 saved; None for any other file.
 
-    The content of the file decides, not its suffix: a `.keras` file of TensorFlow 2.11 and earlier is HDF5.
+    The suffix is ignored, because a `.keras` file of TensorFlow 2.11 and earlier is HDF5.
 
     Raises:
         FileError: The file cannot be read.
@@ -101,7 +101,7 @@ def is_legacy(path: Path) -> bool:
 
 
 def architecture(path: Path) -> tuple[str, Any]:
-    """Return the version that wrote a legacy `.h5` and its architecture; an empty text and None if they are missing.
+    """Return the Keras version that wrote a legacy `.h5` ("" if missing), and the architecture (None if missing).
 
     Raises:
         FileError: The file cannot be read.

@@ -19,13 +19,13 @@ _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _END = struct.Struct("<4s4H2IH")
 _LARGE_END = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR = struct.Struct("<4sIQI")
-"""The structs of the end of an archive, and of the zip64 records before it, which torch always writes."""
+"""The struct formats of the records at the end of a zip archive; torch always writes the two zip64 records."""
 
 _FOLDER = 0x10
-"""The attribute of a member that is a folder."""
+"""The attribute by which a zip archive marks a member that is a folder."""
 
 _DEFERRED = 0x8
-"""The flag of a member whose CRC and sizes follow its data."""
+"""The flag of a member whose CRC and sizes are stored after its data."""
 
 _ENCRYPTED = 0x1
 
@@ -146,25 +146,25 @@ class Window(io.RawIOBase):
         self._file, self._start, self._size, self._position = file, start, size, 0
 
     def readable(self) -> bool:
-        """Return True."""
+        """Return True: the window can be read."""
         return True
 
     def seekable(self) -> bool:
-        """Return True."""
+        """Return True: the window can be seeked."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position relative to the window."""
+        """Move to a position in the window, as `io.IOBase.seek` does."""
         origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         self._position = origin + offset
         return self._position
 
     def tell(self) -> int:
-        """Return the position in the window."""
+        """Return the current position in the window."""
         return self._position
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the stub says Buffer
-        """Fill a buffer up to the end of the window."""
+        """Read bytes into a buffer, at most up to the end of the window; return their number."""
         count = max(0, min(len(buffer), self._size - self._position))
         self._file.seek(self._start + self._position)
         data = self._file.read(count)
@@ -214,7 +214,7 @@ def _check_end(source: Source, file: BinaryIO, members: int, comment: int) -> No
 
 
 def _check_lengths(source: Source, directory: bytes) -> None:
-    """Raise `MalformedCheckpoint` unless the entries fill the directory exactly; zipfile ignores missing bytes.
+    """Raise `MalformedCheckpoint` unless the entries fill the zip directory exactly, which zipfile does not check.
 
     Args:
         source: The archive, for the message.
@@ -287,7 +287,7 @@ def _data_start(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> int:
 
 
 def _agree(local: int, size: int) -> bool:
-    """Return whether the size in a member's local header agrees with the size in the directory.
+    """Return whether the size in a member's local header agrees with the size in the zip directory.
 
     The local header may have a placeholder instead, because zip64 stores large sizes elsewhere.
 

@@ -14,7 +14,9 @@ from keras3conv.errors import BudgetExceeded, InputError, ModelError, Problem, m
 from keras3conv.formats.keras import archive
 from keras3conv.formats.keras.json import parsed
 from keras3conv.formats.keras2.file import groups, is_legacy
+from keras3conv.formats.tensorflow.file import FORMAT as TENSORFLOW
 from keras3conv.frameworks.keras.internals import operation_modules, tensorflow_not_imported
+from keras3conv.frameworks.keras.keras2.checkpoints import load_checkpoint
 from keras3conv.frameworks.keras.keras2.loading import load_by_names
 from keras3conv.frameworks.keras.operations import kind_named
 from keras3conv.frameworks.keras.tree import require_built, view
@@ -75,7 +77,7 @@ def from_json(path: Path) -> keras.Model:
 
 
 def unloadable(layers: Iterable[tuple[str, str]], path: Path) -> Iterator[Problem]:
-    """Yield a problem for each layer that Keras cannot build from a file: code in the file and unregistered classes.
+    """Yield a problem for each layer in a file that Keras cannot load: with code in the file, or an unregistered class.
 
     Args:
         layers: The path and the class of every layer.
@@ -94,7 +96,7 @@ def unloadable(layers: Iterable[tuple[str, str]], path: Path) -> Iterator[Proble
 
 
 def kind_in_models(kind: str) -> str:
-    """Return the public name of a class in a Keras file: of a layer, or of an operation, such as "keras.ops.fft".
+    """Return the public name of a class in a Keras file, of a layer or of an operation: "keras.ops.fft".
 
     Keras lists the operations of a model as if they were layers.
     """
@@ -140,6 +142,9 @@ def load_weights(model: keras.Model, path: Path) -> None:
     ]
     if problems:
         raise ModelError(lay_out(headline, problems))
+    if saved.facts["format"] == TENSORFLOW:
+        load_checkpoint(model, saved, path)
+        return
     if is_legacy(path):
         load_by_names(model, groups(path), path)
         return
