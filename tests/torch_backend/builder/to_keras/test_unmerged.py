@@ -199,7 +199,7 @@ def test_the_axes_of_an_einsum_in_the_wrong_order_are_found(monkeypatch: pytest.
     module, given = Positions(bias=True), torch.randn(2, 20)
     assert error_of(module, given) < LIMIT
     order_of, layer = operations_layers._order_of_einsum, operations_layers._einsum_layer
-    swapped = {(0, 3, 1, 2): (0, 3, 2, 1)}
+    swapped: dict[Any, Any] = {(0, 3, 1, 2): (0, 3, 2, 1)}
     monkeypatch.setattr(
         operations_layers,
         "_order_of_einsum",
