@@ -20,7 +20,7 @@ _DTYPE = re.compile(r"bool|string|q?u?int\d{1,2}(x\d)?|b?float\d{1,3}(_[a-z0-9]{
 
 
 def dump(plan: Plan) -> str:
-    """Return a plan as JSON."""
+    """Return a plan as a JSON text, which `load` reads."""
     data = {
         "keras3conv": "alignment",
         "format": plan.format,

@@ -33,7 +33,7 @@ NOT_FINITE = "values that are not finite: they prove nothing"
 
 @dataclass(frozen=True, kw_only=True)
 class Diff:
-    """The difference between two arrays of one shape.
+    """The difference between two arrays of the same shape, as numbers.
 
     Attributes:
         count: The number of elements.

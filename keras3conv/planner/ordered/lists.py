@@ -32,7 +32,7 @@ COUNTER = "num_batches_tracked"
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """The options of `align_ordered`: which layers its torch and Keras lists contain, and how to reorder the latter."""
+    """The options of `align_ordered`: which torch and Keras layers are listed, and how the Keras list is reordered."""
 
     skip_weights: Collection[str] = (COUNTER,)
     unstack_weights: Collection[str] = ()
