@@ -30,7 +30,7 @@ CLAIM = (
 
 @dataclass(frozen=True, kw_only=True)
 class _JudgedCall:
-    """A layer call with its judgements.
+    """A layer call with the judgements of its output: in the whole model and in isolation.
 
     Attributes:
         call: The call in the whole models.

@@ -30,13 +30,13 @@ class Output(Protocol):
 
     @property
     def path(self) -> Path:
-        """The path of the file, or of the index of the shards."""
+        """The path of the output: its file, or the index of its shards."""
 
     def paths(self) -> tuple[Path, ...]:
-        """Return the paths of all files: the shards first, the index last."""
+        """Return the paths of all files of the output: the shards first, the index last."""
 
     def write(self, temporaries: Sequence[Path], progress: Progress | None = None) -> tuple[Written, ...]:
-        """Write all files under temporary paths, in the order of `paths`.
+        """Write all files of the output under temporary paths, in the order of `paths`.
 
         Args:
             temporaries: The paths to write to; the caller renames the files afterwards.
@@ -115,7 +115,7 @@ class Destination:
         return cls(path=path, tensors=tuple(tensors), read=read, template=template, checks=checks)
 
     def paths(self) -> tuple[Path, ...]:
-        """Return the paths of all files: the shards first, the index last."""
+        """Return the paths of all files to write: the shards first, the index last."""
         return (self.path,) if self.shards is None else (*self.shards.tensors, self.path)
 
     def job(self) -> str:

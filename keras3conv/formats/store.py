@@ -55,7 +55,7 @@ ALL_CHECKS = Checks()
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """A file of tensors that was written.
+    """The description of a weight file that was written.
 
     Attributes:
         file: The file with its digests.
@@ -79,7 +79,7 @@ def store(
     checks: Checks,
     progress: Progress | None = None,
 ) -> Written:
-    """Write a file, and check it.
+    """Write a weight file, read it again, and compare.
 
     Args:
         temporary: The file to write.
@@ -159,7 +159,7 @@ def read_checksums(path: Path, kind: str) -> dict[str, int]:
 def store_in_template(
     temporary: Path, path: Path, template: Path, tensors: tuple[TensorRef, ...], read: Reader
 ) -> Written:
-    """Write a copy of a Keras file with other weights, and check it.
+    """Write a copy of a Keras file with other weights, read it again, and compare.
 
     Args:
         temporary: The file to write.

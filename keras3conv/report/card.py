@@ -23,7 +23,7 @@ _LOADING: Mapping[str, Sequence[str]] = {
     ".keras": ("import keras", "", 'model = keras.saving.load_model("{file}")'),
     ".h5": ('model.load_weights("{file}")',),
 }
-"""The code that loads a weight file, by its suffix."""
+"""The example code that loads a weight file, by the suffix of the file."""
 
 _TORCH_SUFFIXES = (".safetensors", ".pt", ".pth")
 

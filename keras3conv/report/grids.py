@@ -6,7 +6,7 @@ from keras3conv.report.cells import Cell, show
 from keras3conv.report.values import Table
 
 LONG = 12
-"""The number of rows above which a table starts collapsed, unless a row failed."""
+"""The number of rows above which a table starts collapsed on the page, unless a row failed."""
 
 _VERDICTS = ("verdict", "status")
 _QUIET = ("equal", "passed")

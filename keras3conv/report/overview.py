@@ -110,11 +110,11 @@ class Row:
 
     @property
     def proven(self) -> frozenset[str]:
-        """The names of the proofs and steps that passed."""
+        """The names of the proofs and steps of the task that passed."""
         return frozenset(part.name for part in (*self.proofs, *self.steps) if part.status == "passed")
 
     def to_json(self) -> str:
-        """Return the row as one line of JSON."""
+        """Return the row (the result of a task) as one line of JSON."""
         return json.dumps(asdict(self), allow_nan=False)
 
     @staticmethod
@@ -182,7 +182,7 @@ class Overview:
 
     @property
     def totals(self) -> Mapping[str, int]:
-        """The number of tasks of every status that occurs."""
+        """The number of tasks for each status that occurs."""
         amounts = Counter(row.status for row in self.rows)
         return {status: amounts[status] for status in ROW_STATUSES if amounts[status]}
 

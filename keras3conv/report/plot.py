@@ -85,7 +85,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class _Scale:
-    """Maps values to positions in a drawing.
+    """The vertical scale of a plot: maps values to y positions in the drawing.
 
     The log scale goes from the exponent `low` to `high` of ten. Zeros are in a strip below it, NaN and infinity above
     it.
@@ -124,7 +124,7 @@ class _Scale:
 
 
 def draw(plot: Plot) -> Drawing:
-    """Return the geometry of a plot."""
+    """Return the geometry of a plot for the HTML page."""
     values = _values(plot)
     low, high = _decades(values)
     infinite = any(not math.isfinite(value) for value in values)
@@ -243,7 +243,7 @@ def _area(run: list[tuple[float, float]], bottom: float) -> str:
 
 
 def _path(points: list[tuple[float, float]]) -> str:
-    """Return the SVG path through points."""
+    """Return the SVG path that connects points with lines."""
     return "M" + " L".join(f"{x:g} {y:g}" for x, y in points)
 
 

@@ -84,7 +84,7 @@ class Report:
         return ", ".join(f"{number} {status}" for status, number in amounts.items() if number) or "no sections"
 
     def with_status(self, status: Status) -> tuple[Section, ...]:
-        """Return the sections with this status."""
+        """Return the sections of the report that have the given status."""
         return tuple(section for section in self.sections if section.status == status)
 
     def section(self, name: str) -> Section:

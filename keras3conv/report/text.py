@@ -251,7 +251,7 @@ def _indented(text: str) -> str:
 
 
 def _print(console: "Console", text: str, style: str = "") -> None:
-    """Print a text without wrapping, so that a call to paste stays on one line."""
+    """Print a text without wrapping, so that a line to paste stays on one line."""
     console.print(_text(text, console, style), soft_wrap=True)
 
 

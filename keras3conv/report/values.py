@@ -65,7 +65,7 @@ class Table:
 
     @property
     def failures(self) -> int:
-        """The number of failed rows."""
+        """The number of failed rows of the table."""
         return sum(self.has_failed(place) for place in range(len(self.rows)))
 
     def is_numeric(self, column: int) -> bool:
@@ -172,7 +172,7 @@ class Section:
 
     @property
     def outcome(self) -> str:
-        """The summary, and the reason if there is one."""
+        """The summary of the section, followed by the reason if there is one."""
         return ": ".join(part for part in (self.summary, self.reason) if part)
 
 

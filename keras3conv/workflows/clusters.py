@@ -14,7 +14,7 @@ RETRIES = 3
 """The number of times that a task is started again because its Ray worker was lost."""
 
 Job = Callable[[], formats.Written]
-"""A function that writes one shard."""
+"""A function without arguments that writes one shard of an output."""
 
 
 def connected(address: str, purpose: str) -> Any:

@@ -42,7 +42,7 @@ class Weights:
 
 
 def resolve(argument: str, weights: Weights) -> "Adapter":
-    """Return the model that an argument names.
+    """Return the model that a command-line argument names.
 
     Args:
         argument: A file, `package.module:factory` or `path/to/file.py:factory`.

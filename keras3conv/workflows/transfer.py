@@ -213,7 +213,7 @@ def _into_files(
 
 
 def _sharded(output: formats.Output) -> formats.Destination:
-    """Return an output unchanged if it has shards, which a cluster can write.
+    """Return an output unchanged, after a check that it has shards, which a Ray cluster can write.
 
     Raises:
         InputError: The output is a single file.

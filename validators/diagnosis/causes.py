@@ -117,11 +117,14 @@ class Divergence:
     runs: Runs = field(default_factory=lambda: Runs(allowed=0))
 
     def rerun(self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array] | None" = None) -> Array | None:
-        """Rerun torch with changed operations and tensors, and return its value at the point; None if torch raises."""
+        """Rerun torch with changed operations and tensors.
+
+        Return its value where the models differ, None if torch raises.
+        """
         return self._replay(changes, tensors or {}, float64=self.float64)
 
     def rerun_in_float64(self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array]") -> Array | None:
-        """Rerun torch in float64 with changed operations and tensors, and return its value at the point.
+        """Rerun torch in float64 with changed operations and tensors; return its value where the models differ.
 
         Return None if torch raises with these changes.
         """
@@ -231,7 +234,7 @@ def _trials(divergence: Divergence, hypotheses: "list[Hypothesis]", assumed: _Tr
 
 
 def _trial(divergence: Divergence, hypothesis: "Hypothesis", assumed: _Trial | None) -> _Trial | None:
-    """Rerun torch with a hypothesis, combined with the assumed one if there is one; None if torch raises."""
+    """Rerun torch with a hypothesis, and with the one that is already assumed, if any; None if torch raises."""
     before = largest_difference(divergence.torch_value, divergence.keras_value)
     if assumed is not None:
         combined = _combine(assumed.hypothesis, hypothesis)

@@ -119,7 +119,7 @@ class _Pair:
 
     @property
     def diff(self) -> Diff | None:
-        """The difference of the values; None if the shapes differ or there are no values."""
+        """The difference between the values of the two files; None if the shapes differ or values are missing."""
         first = to_layout(self.first, self.match.layout)
         return compare(first, self.second) if first.shape == self.second.shape and first.size else None
 

@@ -22,7 +22,7 @@ SAME, LAST, FIRST = "", "channels moved last", "channels moved first"
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """An input that a file declares.
+    """An input that an ONNX file declares.
 
     Attributes:
         name: Name of the input.
@@ -40,7 +40,7 @@ class InputSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedInputs:
-    """The inputs of two files.
+    """The input arrays of two ONNX files, matched with each other.
 
     Attributes:
         first: The arrays in the first file's order.

@@ -18,7 +18,7 @@ _QUIET = 4
 
 
 def run(path: Path, feeds: Mapping[str, Array] | Sequence[Array], *, twice: bool = False) -> dict[str, Array]:
-    """Run a checked file.
+    """Run an ONNX file that passed the check of `preflight`.
 
     Args:
         path: The file.

@@ -27,7 +27,7 @@ A rounding difference changes entirely.
 """
 
 LARGEST = 1e-3
-"""Largest relative difference that may be rounding."""
+"""Largest relative difference between two float64 runs that may be rounding."""
 
 NOTE = "rounding: the difference is unrelated at inputs that differ by a millionth"
 

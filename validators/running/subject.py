@@ -94,7 +94,7 @@ class Subject:
 
     @cached_property
     def parameters(self) -> frozenset[str]:
-        """Paths of the torch tensors that an optimiser may change."""
+        """Paths of the torch tensors that an optimiser may change (parameters, not buffers)."""
         return frozenset(tensor.path for tensor in self.torch_view.tensors() if tensor.trainable)
 
     @cached_property

@@ -21,7 +21,7 @@ from keras3conv.validators.running.subject import Subject
 
 @dataclass(frozen=True, kw_only=True)
 class WeightlessPair:
-    """A pair of layers without weights.
+    """A torch layer and a Keras layer without weights that correspond.
 
     Attributes:
         pair: The two layers.

@@ -39,7 +39,7 @@ class ProgramBuilder(Protocol):
         """Return a value in the given axis order; add a permutation if its own order differs."""
 
     def write(self, expression: Any, made: Sequence[Value], *, path: str, comment: str) -> None:
-        """Add a statement that assigns an expression to values.
+        """Add a statement to the program that assigns an expression to values.
 
         Args:
             expression: The right side of the statement.
@@ -176,7 +176,7 @@ class Call:
         order: Order | None = None,
         dtype: str | None = None,
     ) -> Value:
-        """Add a statement for an intermediate result, and return the result.
+        """Add a statement that computes an intermediate result of the call, and return the result.
 
         Args:
             expression: The operation.
@@ -193,7 +193,7 @@ class Call:
         return made
 
     def steps(self, expression: Any, made: Sequence[tuple[Shape, Order, str]]) -> list[Value]:
-        """Add one statement that computes several intermediate results, and return them.
+        """Add one statement that computes several intermediate results of the call, and return the results.
 
         Args:
             expression: The operation.

@@ -37,7 +37,7 @@ def full_key(call: Call, key: Any, rank: int) -> list[Any]:
 
 
 def sliced(call: Call, given: Value, key: Sequence[Any]) -> tuple[Expression, Order]:
-    """Return the expression that indexes a value, and the axis order of the result.
+    """Return the expression `value[key]` for a Keras index, and the axis order of its result.
 
     Args:
         call: The call.

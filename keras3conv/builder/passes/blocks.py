@@ -197,7 +197,7 @@ def _name_by_kind(occurrence: _Occurrence, key: str) -> str:
 
 
 def _outer_names(occurrences: Sequence[_Occurrence], taken: Iterable[str], block: str) -> list[str]:
-    """Return the attribute names of the instances of a block, one for each occurrence.
+    """Return the attribute names of the instances of a block, one for each segment that the block replaces.
 
     Args:
         occurrences: The runs of statements that the block replaces.

@@ -208,7 +208,7 @@ def _is_used_after(step: Step, stop: int, last_use: Mapping[str, int]) -> bool:
 
 
 def _owns_its_modules(program: Program, steps: tuple[Step, ...]) -> bool:
-    """Return whether no other statement of the program calls the modules that these statements call."""
+    """Return True if only the given statements call the modules that they call."""
     called = [step.module for step in steps if step.module]
     return bool(called) and all(program.module_uses[name] == called.count(name) for name in called)
 

@@ -30,7 +30,7 @@ _MODULE = "module"
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """Adjacent statements of a program.
+    """A run of adjacent statements of a program, which may become a block.
 
     Attributes:
         start: The index of the first statement.
@@ -53,7 +53,7 @@ class Segment:
 
     @property
     def length(self) -> int:
-        """The number of statements."""
+        """The number of statements in the segment."""
         return self.stop - self.start
 
 
@@ -307,13 +307,13 @@ def sizes_used(program: Program, segment: Segment) -> tuple[str, ...]:
 
 
 def symbols_in(program: Program, steps: Iterable[Step]) -> tuple[str, ...]:
-    """Return the names of the dynamic sizes that statements use."""
+    """Return the names of the dynamic sizes that the given statements use."""
     used = {symbol for step in steps for symbol in step.symbols}
     return tuple(symbol for symbol in program.sizes if symbol in used)
 
 
 def size_from(program: Program, given: Sequence[str], symbol: str) -> tuple[int, int] | None:
-    """Find an input axis with a dynamic size.
+    """Find an input, among several, that has an axis of the given dynamic size.
 
     Args:
         program: The program.

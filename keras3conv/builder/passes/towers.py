@@ -58,11 +58,11 @@ class _Call:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """The submodules that the statements call, in order."""
+        """The submodules that the statements of the call use, in order."""
         return tuple(dict.fromkeys(step.module for step in self.steps if step.module))
 
     def weights(self, program: Program) -> tuple[str, ...]:
-        """Return the weights that the statements use, in order."""
+        """Return the names of the weights that the statements of the call use, in order."""
         return tuple(dict.fromkeys(name for step in self.steps for name in step.inputs if name in program.weights))
 
 

@@ -9,7 +9,7 @@ from keras3conv.builder.program.program import Module, Step
 
 @dataclass(frozen=True, kw_only=True)
 class Loop:
-    """Statements that run several times, each time with different layers.
+    """A loop of generated code: statements that run several times, each time with different layers.
 
     Attributes:
         steps: The statements as they run the first time, with `Argument`s for the values that differ.

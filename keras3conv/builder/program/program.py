@@ -54,12 +54,12 @@ class Value(Expression):
 
     @property
     def rank(self) -> int:
-        """The number of axes."""
+        """The number of axes of the value."""
         return len(self.shape)
 
     @property
     def target_shape(self) -> Shape:
-        """The shape in the axis order of the target."""
+        """The shape of the value in the axis order of the target framework."""
         return tuple(self.shape[axis] for axis in self.order)
 
     def position(self, axis: int) -> int:
@@ -69,7 +69,7 @@ class Value(Expression):
 
 @dataclass(frozen=True, kw_only=True)
 class Module:
-    """A submodule.
+    """A submodule of the generated module.
 
     Attributes:
         name: The attribute name in the generated module: "conv1".
@@ -209,14 +209,14 @@ class Program:
 
     @cached_property
     def uses(self) -> Counter[str]:
-        """The number of times that each value is used or returned."""
+        """The number of times that the program uses or returns each value."""
         used = Counter(name for step in self.steps for name in step.inputs)
         used.update(ref.name for ref in refs(self.outputs))
         return used
 
     @cached_property
     def module_uses(self) -> Counter[str]:
-        """The number of times that each submodule is called."""
+        """The number of times that the program calls each submodule."""
         return Counter(step.module for step in self.steps if step.module)
 
 

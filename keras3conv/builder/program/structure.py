@@ -62,7 +62,7 @@ class Structure:
 
     @property
     def class_names(self) -> set[str]:
-        """The names of all classes."""
+        """The names of the classes of all blocks."""
         return {"Model", *(block.name for block in self.blocks)}
 
 

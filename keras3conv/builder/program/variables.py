@@ -16,7 +16,7 @@ _SHORT = ("x", "y", "z", "w", "v", "u")
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """The names in one `forward` method.
+    """The Python names that one generated `forward` method uses.
 
     Attributes:
         of: For each value, its variable; for a parameter or buffer of the module, its attribute ("self.scale").

@@ -184,7 +184,7 @@ def _input(program: Program, value: Value) -> str:
 
 
 def _body(body: Body, spelling: KerasSpelling, taken: set[str]) -> Iterator[str]:
-    """Yield the lines of the statements of a function.
+    """Yield the source lines of the statements of a function.
 
     Args:
         body: The statements, some of them in loops.

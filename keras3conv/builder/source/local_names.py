@@ -49,7 +49,7 @@ class _Variable:
 
 
 def local_names(program: Program, body: Body, given: Mapping[str, str], taken: frozenset[str]) -> dict[str, str]:
-    """Return the variable of each value.
+    """Return the name of the Python variable that holds each value.
 
     Args:
         program: The program of the function.

@@ -34,15 +34,15 @@ class _TorchSpelling:
     names: Names
 
     def value(self, name: str) -> str:
-        """Return the name of the variable for a value."""
+        """Return the name of the Python variable that holds a value."""
         return self.names.of[name]
 
     def symbol(self, name: str) -> str:
-        """Return the name of the variable for a dynamic size."""
+        """Return the name of the Python variable that holds a dynamic size."""
         return self.names.sizes[name]
 
     def module(self, name: str) -> str:
-        """Return the attribute of a submodule."""
+        """Return the source code that names a submodule: "self.conv1"."""
         return f"self.{name}"
 
     def function(self, name: str) -> str:
@@ -52,7 +52,7 @@ class _TorchSpelling:
         return name.replace("torch.nn.functional.", "F.")
 
     def dtype(self, name: str) -> str:
-        """Return the source code of a dtype."""
+        """Return the source code of a dtype: "torch.float32"."""
         return f"torch.{name}"
 
 

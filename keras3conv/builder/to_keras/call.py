@@ -23,7 +23,7 @@ WITHOUT_PROMOTION = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Constant:
-    """A constant tensor of the graph, which depends on no input.
+    """A constant tensor of the call graph, which depends on no input.
 
     Attributes:
         name: Its name in the graph.
@@ -83,7 +83,7 @@ class Complex:
 
     @property
     def shape(self) -> Shape:
-        """The shape, in torch's axis order."""
+        """The shape of the complex tensor, in torch's axis order."""
         return self.real.shape
 
     @property
@@ -156,7 +156,7 @@ class Writer(Protocol):
         """Return a value in the given axis order; add a permutation if its own order differs."""
 
     def write(self, expression: Any, made: Sequence[Value]) -> None:
-        """Add a step that assigns an expression to values.
+        """Add a step (a statement of the program) that assigns an expression to values.
 
         Args:
             expression: The right side.
@@ -218,7 +218,7 @@ class Writer(Protocol):
         """Return the value from which a reshape computed the given value; None if no reshape did."""
 
     def note_reshape(self, made: Value, value: Value) -> None:
-        """Record, for `before_reshape`, that a reshape of `value` computed `made`."""
+        """Record that a reshape of `value` computed `made`, for a later `before_reshape(made)`."""
 
     def is_constant(self, value: Value) -> bool:
         """Return whether a value is a constant array."""

@@ -16,7 +16,7 @@ def channels_last(rank: int) -> Order:
 
 
 def input_order(graph: Graph, tensor: Tensor, channels: Channels) -> Order:
-    """Return the axis order of an input of the Keras model.
+    """Return the axis order in which the Keras model takes an input.
 
     Images, and sequences that go into a convolution, get the order that `channels` says; others keep torch's order.
 

@@ -73,7 +73,7 @@ def lower(graph: Graph, shapes: dict[str, Shape], lines: dict[str, str], channel
 
 
 class _Lowering:
-    """A program under construction; implements `call.Writer`."""
+    """A Keras program under construction; it implements the interface `Writer` for handlers."""
 
     def __init__(self, graph: Graph, shapes: dict[str, Shape], channels: Channels) -> None:
         self.graph, self.channels = graph, channels
@@ -149,7 +149,7 @@ class _Lowering:
         return self._before_reshape.get(value)
 
     def note_reshape(self, made: Value, value: Value) -> None:
-        """Record, for `before_reshape`, that a reshape of `value` computed `made`."""
+        """Record that a reshape of `value` computed `made`, for a later `before_reshape(made)`."""
         self._before_reshape[made] = value
 
     def is_constant(self, value: Value) -> bool:

@@ -95,7 +95,7 @@ def scored_weights(call: Call, products: Value, size: int, mask: Any) -> Value:
 
 
 def dropout(call: Call, value: Value, rate: float) -> Value:
-    """Add the call of a Dropout layer with this rate, and return its output."""
+    """Add the call of a Dropout layer with the given rate, and return its output."""
     made = call.writer.new(value.shape, value.order, value.dtype)
     name = f"{call.node.path}.dropout" if call.node.path else "dropout"
     call.writer.layer("keras.layers.Dropout", {"rate": rate}, value, (), name, made)

@@ -15,7 +15,7 @@ from keras3conv.transforms import Axes, Same
 
 
 def _layer(call: Call, kind: str, keras: tuple[str, ...], config: Config, *, order: Order, given: str) -> Value:
-    """Add the calls of the Keras layers for a torch layer, and return the output.
+    """Add the calls of the Keras layers that compute a torch layer, and return their output.
 
     Args:
         call: The call of the operator that computes the torch layer.

@@ -156,7 +156,7 @@ def _with_batch_open(shape: Shape) -> tuple[int, ...]:
 
 
 def _own_axis(index: Any, indices: list[Any], rank: int) -> int:
-    """Return the broadcast axis along which only this index varies, as an `arange`; 0 if there is none.
+    """Return the broadcast axis along which only the given index varies, as an `arange`; 0 if there is none.
 
     Args:
         index: The index array.

@@ -131,7 +131,8 @@ def _tied(graph: Graph) -> frozenset[str]:
 def _may_be_traced_into(node: Node) -> bool:
     """Return True if the trace can record the operations inside a layer; not so for a recurrent layer, which loops.
 
-    The trace can record those of a Bidirectional: two recurrent layers, and the join of their outputs.
+    The operations inside a Bidirectional can be recorded: the calls of two recurrent layers, and the join of their
+    outputs.
     """
     is_operation = node.kind.startswith(("keras.ops.", "keras.activations."))
     return not is_operation and "keras.layers.RNN" not in node.kinds

@@ -46,7 +46,7 @@ def lower(
 
 
 class _Lowering:
-    """A program under construction; implements `ProgramBuilder`."""
+    """A torch program under construction; it implements the interface `ProgramBuilder` for handlers."""
 
     def __init__(self, graph: Graph, channels: Channels) -> None:
         self.graph, self.channels = graph, channels
@@ -301,7 +301,7 @@ class _Lowering:
             self._weight(key, _constant(self._new_name(f"constant_{place}"), array))
 
     def program(self) -> Program:
-        """Return the program, with its outputs in the requested axis order."""
+        """Return the finished program, with its outputs in the requested axis order."""
         self._calls = ()
 
         def returned(leaf: Any) -> Any:

@@ -64,7 +64,7 @@ class Architecture:
     input_specs: tuple[InputSpec, ...] = ()
 
     def walk(self) -> Iterator[tuple[str, LayerConfig]]:
-        """Yield every layer with its path ("outer/inner"), a model before its layers."""
+        """Yield every layer of the architecture with its path ("outer/inner"), a model before its layers."""
         yield from _walk(self.root.children, "")
 
 

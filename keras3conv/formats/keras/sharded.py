@@ -32,7 +32,7 @@ class Shards:
     files: Mapping[str, Hdf5File]
 
     def read(self, dataset: Dataset) -> Array:
-        """Return the values of a dataset."""
+        """Return the values of a dataset, from the shard that has it."""
         return self.files[dataset.path].read(dataset)
 
 

@@ -28,7 +28,7 @@ _LOCATION = re.compile(r"(?:[^/]+/)*vars/\d+")
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """The group of a layer in the file.
+    """The HDF5 group of a layer in a `.weights.h5` file.
 
     Attributes:
         group: The path of the group in the file; empty for the model.

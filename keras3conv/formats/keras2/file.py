@@ -18,7 +18,7 @@ from keras3conv.transforms import Array
 
 @dataclass(frozen=True)
 class Group:
-    """The variables of a layer.
+    """The variables of one layer in a file of Keras 2.
 
     Attributes:
         name: The layer's name.
@@ -72,7 +72,7 @@ def saved_model(path: Path) -> Saved | None:
 
 
 def is_of_keras_2(version: str, config: Any) -> bool:
-    """Return whether Keras 2 wrote an architecture.
+    """Return True if Keras 2 wrote an architecture, False if Keras 3 wrote it.
 
     Args:
         version: The version in the file, such as "2.4.0" or "2.3.0-tf"; empty if the file has none.

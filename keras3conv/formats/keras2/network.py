@@ -20,7 +20,7 @@ _CONSTANT = "_CONSTANT_VALUE"
 
 @dataclass(frozen=True)
 class Result:
-    """A tensor that a call of a layer returns.
+    """A reference to a tensor that a layer call of an architecture returns.
 
     Attributes:
         layer: The layer's name.
@@ -35,7 +35,7 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class OldCall:
-    """One call of a layer.
+    """One call of a layer in an architecture of Keras 2.
 
     Attributes:
         layer: The layer's name.
@@ -124,7 +124,7 @@ def name_of(entry: Config) -> str:
 
 
 def network_of(config: Config) -> Network:
-    """Return the call graph of a functional model.
+    """Return the call graph of a functional model from its configuration.
 
     Raises:
         MalformedCheckpoint: The configuration is not that of a functional model of Keras 2.
@@ -220,7 +220,7 @@ def _keywords(result: list[Any]) -> Config:
 
 
 def _results(value: Any, entries: Config | None = None) -> Iterator[Result]:
-    """Yield the tensors in nested values.
+    """Yield the tensors that nested lists and dicts contain.
 
     Args:
         value: The nested value, in which tensors are `Result`s.

@@ -91,7 +91,7 @@ def survey(file: "h5py.File", where: str, size: int) -> Tree:
 
 
 def read_dataset(file: "h5py.File", dataset: Dataset) -> Array:
-    """Return the values of an inspected dataset, little-endian."""
+    """Return the values of a dataset that passed the inspection, as little-endian numbers."""
     node = file[dataset.path]
     if node.shape != dataset.shape:
         raise MalformedCheckpoint(

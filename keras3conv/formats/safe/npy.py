@@ -44,7 +44,7 @@ class Declared:
 
     @property
     def size(self) -> int:
-        """The number of bytes of the values."""
+        """The number of bytes that the values of the declared array take."""
         return prod(self.shape) * self.dtype.itemsize
 
 

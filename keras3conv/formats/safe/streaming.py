@@ -38,7 +38,7 @@ _SMALL = 1 << 18
 
 @dataclass(frozen=True)
 class Extent:
-    """The bytes of a file that hold one tensor."""
+    """The byte range of a file that holds the values of one tensor."""
 
     start: int
     size: int
@@ -50,7 +50,7 @@ def _nothing(_checksums: Mapping[str, int]) -> None:
 
 @dataclass(frozen=True)
 class Layout:
-    """A file whose values are not yet written.
+    """A file that is complete except for the values of its tensors, with the byte range of each tensor.
 
     Attributes:
         extents: The byte range of each stored tensor, by its path; tied weights have one entry.

@@ -27,7 +27,7 @@ _CRC_IN_LOCAL = 14
 
 @dataclass(frozen=True)
 class Member:
-    """A member of the archive.
+    """A member (stored file) of the zip archive to write.
 
     Attributes:
         name: The name.

@@ -89,7 +89,7 @@ class OddKey:
 
 @dataclass(frozen=True)
 class Storage:
-    """The values that tensors refer to.
+    """A storage of a torch checkpoint: the values to which one or several tensors refer.
 
     Attributes:
         key: The name of the storage in the file.
@@ -132,12 +132,12 @@ class StoredTensor:
 
     @property
     def size(self) -> int:
-        """The number of bytes of all elements."""
+        """The number of bytes that all elements of the tensor take."""
         return check_shape(self.shape, "a tensor") * self.itemsize
 
     @property
     def reach(self) -> int:
-        """The number of elements from the first to the last one in the storage."""
+        """The number of storage elements from the first to the last element of the tensor."""
         if 0 in self.shape:
             return 0
         return 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))

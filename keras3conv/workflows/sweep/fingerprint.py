@@ -17,7 +17,7 @@ _BLOCK = 1 << 20
 
 
 def fingerprint(task: Task, known: Mapping[str, tuple[int, int, str]]) -> tuple[str, Digests]:
-    """Return the fingerprint of a task, and the digests of the files that it covers.
+    """Return the fingerprint of a task (a digest), and the digests of the files that the fingerprint covers.
 
     The fingerprint covers the options, the content of every file that the task names, and the versions of the packages.
     It does not cover the limits, nor the folder in which the task runs.

@@ -20,7 +20,7 @@ With more, too many orders fit by chance.
 
 
 def _split_axes(whole: Shape, split: Shape) -> tuple[int, int] | None:
-    """Return the range of axes of `split` that one axis of `whole` is split into; None if no axis is split."""
+    """Return the axes of array `split` into which one axis of array `whole` was split, as a range; else None."""
     extra = len(split) - len(whole)
     for axis, size in enumerate(whole):
         parts = split[axis : axis + extra + 1]

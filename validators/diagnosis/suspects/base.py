@@ -149,7 +149,7 @@ class Case:
         return f"in {operation.owner}" if operation.owner else self.where
 
     def operations_named(self, *names: str) -> Iterator[Operation]:
-        """Yield the operations to search that have one of these names."""
+        """Yield the torch operations, among those to search, that have one of the given names."""
         return (operation for operation in self.torch.operations if operation.name in names)
 
     def keras_numbers(self, key: str) -> tuple[float, ...]:
@@ -183,7 +183,7 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A kind of mistake.
+    """A suspect: a kind of mistake that can explain why two models differ.
 
     Attributes:
         name: A short description, unique among the suspects.
