@@ -4,11 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count, takewhile
 
-from keras3conv.errors import MalformedCheckpoint, quoted
+from keras3conv.errors import BudgetExceeded, MalformedCheckpoint, quoted
 from keras3conv.transforms import Shape
 
 LEGACY_WEIGHTS = "model_weights"
 """The group of the weights in a whole model that Keras 2 saved."""
+
+_MAX_COPIES = 8
+_COPIES_FLOOR = 1 << 30
+"""All names of tied datasets together may declare `_MAX_COPIES` times their bytes, or this number of bytes."""
 
 Attribute = str | tuple[str, ...]
 
@@ -87,3 +91,22 @@ class Tree:
                 )
             names += value
         return names if parts else None
+
+
+def check_total(datasets: Mapping[str, Dataset], where: str, size: int) -> None:
+    """Raise `BudgetExceeded` if the datasets claim more bytes than the file has, or have too many paths.
+
+    Args:
+        datasets: The datasets by path; one dataset may have several paths.
+        where: The name of the file for messages.
+        size: The size of the file in bytes.
+    """
+    stored = sum({dataset.address: dataset.stored for dataset in datasets.values()}.values())
+    if stored > size:
+        raise BudgetExceeded(f"{where} has {size:,} bytes, but its datasets declare {stored:,} stored bytes")
+    copied = sum(dataset.stored for dataset in datasets.values())
+    if copied > max(_MAX_COPIES * stored, _COPIES_FLOOR):
+        raise BudgetExceeded(
+            f"{where}: its {len(datasets):,} datasets share the same few stored values, which would take {copied:,} "
+            "bytes of memory"
+        )

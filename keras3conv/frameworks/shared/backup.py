@@ -16,7 +16,7 @@ from keras3conv.transforms import Array, Shape
 LIMIT = 24 << 20
 """The bytes that are copied to memory; all others are written to a temporary file without a name."""
 
-_REFERENCES = 1.2
+_REFERENCES = 1.75
 """How many times the limit is kept in memory of values that need no copy."""
 
 
@@ -69,6 +69,11 @@ class Backup:
                 f"which a failure could not be undone: {error.strerror}\nFix:  TMPDIR=/folder/with/room"
             ) from error
         self._places[path] = place, value.shape, value.dtype
+
+    @property
+    def in_memory(self) -> int:
+        """The bytes of the values that are kept in memory."""
+        return self._used
 
     def items(self) -> Iterator[tuple[str, Array]]:
         """Yield the path and the old value of every tensor in the backup."""
