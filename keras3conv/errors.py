@@ -12,6 +12,7 @@ import reprlib
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
 
 from keras3conv.width import folded
@@ -73,13 +74,13 @@ def quoted(value: object) -> str:
 
 
 def listed(values: Iterable[object], limit: int = 10) -> str:
-    """Return the first values of a file as they appear in a message, separated by commas."""
+    """Return the first values of a file for a message: escaped, cut to 60 characters, separated by commas."""
     texts = [printable(str(value), 60) for value in islice(values, limit + 1)]
     return ", ".join(texts[:limit]) + (", ..." if len(texts) > limit else "")
 
 
 def printable(text: str, limit: int = _LONGEST_LINE) -> str:
-    """Return a text without control characters of a terminal, each line cut to `limit` characters.
+    """Return a text safe for a terminal: without control characters, each line cut to `limit` characters.
 
     Control characters, invisible characters, and surrogates, which cannot be encoded, become escapes.
     """
@@ -105,7 +106,7 @@ class Keras3ConvError(Exception):
 
     @property
     def message(self) -> str:
-        """The message with its lines as they were written."""
+        """The message with the line breaks that it was written with; it is not folded to the width of a terminal."""
         return super().__str__()
 
     def __str__(self) -> str:
@@ -119,7 +120,7 @@ class Keras3ConvError(Exception):
 
 
 def message_of(error: BaseException) -> str:
-    """Return the message of an error with its lines as they were written, to use it in another message."""
+    """Return the message of an error with its original line breaks, to insert it into another message."""
     return error.message if isinstance(error, Keras3ConvError) else str(error)
 
 
@@ -131,7 +132,7 @@ class TransformError(Keras3ConvError, ValueError):
 
 
 class RuleError(Keras3ConvError, ValueError):
-    """`register` was given an invalid rule, or a rule cannot convert a layer with this configuration."""
+    """A rule given to `register` is invalid, or a rule cannot convert a layer with its configuration."""
 
 
 class AlignmentError(Keras3ConvError):
@@ -182,12 +183,45 @@ class IncompleteCheckpoint(FileError):
     """The file declares a tensor or a shard that is missing."""
 
 
+EXTRA_OF = {
+    "torch": "torch",
+    "keras": "keras",
+    "jax": "jax",
+    "tensorflow": "tensorflow",
+    "jinja2": "report",
+    "sklearn": "demo",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "onnxscript": "onnx",
+    "tf2onnx": "onnx",
+    "jax2onnx": "onnx-jax",
+    "ray": "ray",
+}
+"""For each optional package, by the name under which it is imported, the extra of keras3conv that installs it."""
+
+
 class MissingExtra(Keras3ConvError, ImportError):
     """A package for an optional feature is not installed."""
 
-    def __init__(self, feature: str, package: str, extra: str) -> None:
-        """Create the error for a feature that needs a package; `extra` is the extra of keras3conv that installs it."""
-        super().__init__(f'{feature} needs {package}: pip install "keras3conv[{extra}]"')
+    def __init__(self, feature: str, *packages: str) -> None:
+        """Create the error that a feature needs packages which are not installed.
+
+        Args:
+            feature: The feature, in words.
+            *packages: The packages, by the names under which they are imported.
+        """
+        super().__init__(f"{feature} needs {' and '.join(packages)}: {installing(packages)}")
+
+
+def installing(packages: Iterable[str]) -> str:
+    """Return the command that installs optional packages, given by the names under which they are imported."""
+    return f'pip install "keras3conv[{",".join(dict.fromkeys(EXTRA_OF[package] for package in packages))}]"'
+
+
+def require(feature: str, *packages: str) -> None:
+    """Raise `MissingExtra` if a feature needs packages that are not installed; it names all of them."""
+    if missing := [package for package in packages if find_spec(package) is None]:
+        raise MissingExtra(feature, *missing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,10 +235,10 @@ class Problem:
 
     @classmethod
     def on(cls, side: str, path: str, fact: str, fixes: tuple[str, ...] = ()) -> "Problem":
-        """Create a problem that concerns one side only; `side` is "torch" or "keras".
+        """Create a problem that concerns one side only.
 
         Args:
-            side: The side.
+            side: The side: "torch" or "keras".
             path: The path of the layer or tensor on this side.
             fact: What is wrong, in words.
             fixes: The calls that fix it.
@@ -215,14 +249,14 @@ class Problem:
 
     @property
     def where(self) -> str:
-        """The torch path and the Keras path; only one of them if the problem concerns one side."""
+        """The layers of the problem as text: the torch path and the Keras path, or the only one of them."""
         if self.torch and self.keras:
             return f"{self.torch}  <->  {self.keras}"
         return self.torch or self.keras
 
     @property
     def side(self) -> str:
-        """The side in brackets if the problem concerns only one side; else an empty text."""
+        """The side of the problem in brackets, "(torch)", if the problem concerns only one side; else an empty text."""
         if bool(self.torch) == bool(self.keras):
             return ""
         return "(torch)" if self.torch else "(keras)"

@@ -228,7 +228,7 @@ def _config(value: Any) -> Any:
 
 
 def _is_deep(value: Any) -> bool:
-    """Return whether a value has more than `_MAX_DEPTH` levels, so that walking over it could exceed Python's stack."""
+    """Return whether a value is nested deeper than `_MAX_DEPTH` levels, too deep for Python's stack."""
     level = [value]
     for _ in range(_MAX_DEPTH):
         inside = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list))

@@ -14,7 +14,7 @@ from keras3conv.transforms.base import Arrays, Shape, Shapes, Transform
 _TOKEN = re.compile(r"\(|\)|[a-z][a-z0-9_]*|1|\S")
 
 Group = tuple[str, ...]
-"""The names that are merged in one axis of an array; empty for an axis of size one."""
+"""The names of the pattern that are merged in one axis of an array; empty for an axis of size one."""
 
 
 def _parse_side(pattern: str, side: str) -> tuple[Group, ...]:
@@ -105,12 +105,16 @@ class Axes(Transform):
 
     @cached_property
     def inverse(self) -> "Axes":
-        """Return the transform with the two sides of the pattern swapped."""
+        """Return the transform with the pattern reversed: "h w i o -> o i h w" for "o i h w -> h w i o"."""
         left, right = self._sides
         return Axes(f"{_write_side(right)} -> {_write_side(left)}", **dict(self.sizes))
 
     def _solve(self, shape: Shape) -> dict[str, int]:
-        """Return the size of the axis that each name of the pattern stands for, in an array of this shape."""
+        """Return the size of each name of the pattern for an array of a given shape.
+
+        Args:
+            shape: The shape of the array.
+        """
         left, _ = self._sides
         if len(shape) != len(left):
             raise TransformError(
@@ -130,7 +134,11 @@ class Axes(Transform):
         return sizes
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape that the pattern gives an array of this shape."""
+        """Return the shape of the rearranged array.
+
+        Args:
+            shapes: The shape of the array, in a tuple.
+        """
         (shape,) = self._require_count(1, shapes)
         sizes = self._solve(shape)
         return (tuple(prod(sizes[name] for name in group) for group in self._sides[1]),)
@@ -147,7 +155,7 @@ class Axes(Transform):
         return (moved.reshape([prod(sizes[name] for name in group) for group in right]),)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON form: the pattern, and the sizes if there are any."""
+        """Return the JSON form of the transform: the pattern, and the sizes if there are any."""
         return {"axes": self.pattern, **({"sizes": dict(self.sizes)} if self.sizes else {})}
 
     @classmethod

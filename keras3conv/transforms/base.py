@@ -58,7 +58,7 @@ class Transform(ABC):
 
     @property
     def inverse(self) -> "Transform":
-        """Return the transform that undoes this one."""
+        """Return the inverse transform: it turns the results back into the arguments."""
         if self._inverse_class is None:
             name = type(self).__name__
             raise TransformError(
@@ -98,7 +98,12 @@ class Transform(ABC):
         )
 
     def _require_count(self, wanted: int, values: tuple[T, ...]) -> tuple[T, ...]:
-        """Return the values (arrays or shapes) unchanged; raise `TransformError` unless there are exactly `wanted`."""
+        """Return arrays or shapes unchanged; raise `TransformError` unless their number is the wanted one.
+
+        Args:
+            wanted: The number.
+            values: The arrays or shapes.
+        """
         if len(values) != wanted:
             raise TransformError(f"{self!r} takes {count(wanted, 'array')}, not {len(values)}")
         return values
@@ -108,7 +113,7 @@ class Transform(ABC):
             raise self._misfit("the shapes must be equal", *shapes)
 
     def _require_an_array(self, arrays: int) -> None:
-        """Raise `TransformError` if the number of arrays is zero: the inverse could not know the shape to return."""
+        """Raise `TransformError` if there are no arrays: the inverse could not know which shape to return."""
         if arrays < 1:
             raise TransformError(f"{self!r} cannot be reversed: it needs at least one array")
 
@@ -150,7 +155,7 @@ class OneArray(Transform):
     """A transform from one array to one array: subclasses define `_shape` and `_apply`."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape of the resulting array."""
+        """Return the shape of the resulting array, in a tuple."""
         (shape,) = self._require_count(1, shapes)
         return (self._shape(shape),)
 
@@ -161,11 +166,19 @@ class OneArray(Transform):
 
     @abstractmethod
     def _shape(self, shape: Shape) -> Shape:
-        """Return the shape of the resulting array; raise `TransformError` if the given shape does not fit."""
+        """Return the shape of the resulting array.
+
+        Raise `TransformError` if an array of the given shape does not fit.
+        """
 
     @abstractmethod
     def _apply(self, array: Array, shape: Shape) -> Array:
-        """Return the transformed array; `shape` is the shape that it must have."""
+        """Return the transformed array.
+
+        Args:
+            array: The array to transform.
+            shape: The shape that the result must have.
+        """
 
 
 def from_json(data: Any) -> Transform:
@@ -185,7 +198,7 @@ def from_json(data: Any) -> Transform:
 
 
 def _bounded(value: Any) -> int:
-    """Return a number from JSON; raise `TypeError` unless it is whole and no larger than an array can be."""
+    """Return a whole number from JSON; raise `TypeError` if it is not whole, or larger than an array can be."""
     number = index(value)
     if isinstance(value, bool) or abs(number) > _LARGEST:
         raise TypeError(f"{quoted(value)} is not a size, an axis or a number of blocks")
@@ -197,7 +210,7 @@ _READERS: dict[Any, Callable[[Any], Any]] = {
     tuple[int, ...]: lambda values: tuple(map(_bounded, values)),
     Transform: from_json,
 }
-"""Readers of the JSON value of a field, by the type of the field."""
+"""For each type of a dataclass field, the function that converts the JSON value of such a field."""
 
 
 @cache
@@ -218,7 +231,13 @@ def _to_json(value: Any) -> Any:
 
 
 def resized(shape: Shape, axis: int, *sizes: int) -> Shape:
-    """Return the shape with one axis (counted from the front) replaced by axes of these sizes."""
+    """Return a shape in which one axis is replaced by axes of other sizes.
+
+    Args:
+        shape: The shape.
+        axis: The index of the axis, counted from the front.
+        *sizes: The sizes of the new axes.
+    """
     return (*shape[:axis], *sizes, *shape[axis + 1 :])
 
 

@@ -77,7 +77,7 @@ def from_json(path: Path) -> keras.Model:
 
 
 def unloadable(layers: Iterable[tuple[str, str]], path: Path) -> Iterator[Problem]:
-    """Yield a problem for each layer that Keras cannot build from a file: code in the file and unregistered classes.
+    """Yield a problem for each layer in a file that Keras cannot load: with code in the file, or an unregistered class.
 
     Args:
         layers: The path and the class of every layer.
@@ -96,7 +96,7 @@ def unloadable(layers: Iterable[tuple[str, str]], path: Path) -> Iterator[Proble
 
 
 def kind_in_models(kind: str) -> str:
-    """Return the public name of a class in a Keras file: of a layer, or of an operation, such as "keras.ops.fft".
+    """Return the public name of a class in a Keras file, of a layer or of an operation: "keras.ops.fft".
 
     Keras lists the operations of a model as if they were layers.
     """

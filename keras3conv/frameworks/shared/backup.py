@@ -14,14 +14,14 @@ from keras3conv.numerics.copying import contiguous, own_copy
 from keras3conv.transforms import Array, Shape
 
 LIMIT = 24 << 20
-"""The bytes that are copied to memory; all others are written to a temporary file without a name."""
+"""The number of bytes that a backup copies to memory; everything beyond is written to an unnamed temporary file."""
 
 _REFERENCES = 1.75
-"""How many times the limit is kept in memory of values that need no copy."""
+"""The limit of values that are kept in memory without a copy, as a multiple of the limit of copied values."""
 
 
 class Backup:
-    """Old values by path: the first ones in memory, the others in a temporary file."""
+    """A backup of old tensor values by path: the first ones in memory, the others in a temporary file."""
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit, self._used = limit, 0

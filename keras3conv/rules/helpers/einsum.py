@@ -39,16 +39,16 @@ class Product:
 
     @property
     def inputs(self) -> str:
-        """The axes that the product sums over, in the order of the input."""
+        """The axes of an einsum equation that the product sums over, as letters in the order of the input."""
         return "".join(axis for axis in self.given if axis in self.kernel)
 
     @property
     def outputs(self) -> str:
-        """The axes of the kernel that are in the output, in the order of the output."""
+        """The axes of the kernel that are also in the output, as letters in the order of the output."""
         return "".join(axis for axis in self.made if axis in self.kernel)
 
     def places(self, axes: str, among: str) -> tuple[int, ...]:
-        """Return the positions of some axes among others, negative if an ellipsis precedes the others.
+        """Return the positions of some axes in an einsum operand; negative ones if an ellipsis precedes its axes.
 
         Args:
             axes: The letters of the axes.
@@ -77,7 +77,10 @@ def read_product(config: Config) -> Product:
 
 
 def with_usual_letters(product: Product) -> Product:
-    """Return the product with its axes renamed to a, b, c, ... in the order of use: equal products become equal."""
+    """Return an einsum product with its axes renamed to a, b, c, ...
+
+    In order of use, so that equal products are equal.
+    """
     letters = dict.fromkeys(product.given + product.kernel + product.made)
     table = str.maketrans(dict(zip(letters, "abcdefghijklmnopqrstuvwxyz", strict=False)))
     renamed = {name: getattr(product, name).translate(table) for name in ("given", "kernel", "made")}
@@ -154,7 +157,7 @@ def sizes_of_product(product: Product, shape: Shape) -> tuple[int, int]:
 
 
 def around(product: Product, shape: Shape, owner: LayerSpec, *, views: bool = False) -> LayerSpecs:
-    """Return the torch layers for an EinsumDense: the owner, and functions around it that move, merge and split axes.
+    """Return the torch layers for an EinsumDense: a Linear, and functions that move, merge and split axes around it.
 
     Args:
         product: The parts of the equation.

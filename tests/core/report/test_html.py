@@ -203,7 +203,7 @@ def test_a_passed_certificate_starts_with_its_date_worst_error_inputs_versions_a
         "worst error": "2e-07, 1.5 x the noise floor",
         "inputs": "inputs given for both sides",
         "versions": "torch 2.9, Keras on jax",
-        "digest 1": f"model.keras: 12 bytes, sha256 {'0' * 64}",
+        "source 1": f"model.keras: 12 bytes, sha256 {'0' * 64}",
     }
     assert "worst error" not in key_facts(certificate(failed=True))
 

@@ -131,7 +131,11 @@ def get_item(x: Any, key: tuple[Any, ...]) -> Any:
 
 
 def _window(size: Any) -> Any:
-    """Return the sizes along the image axes; TensorFlow takes one number, two, or four with batch and channels."""
+    """Return the sizes of a pooling window or stride along the two image axes.
+
+    Args:
+        size: The argument of a TensorFlow function: one number, two, or four with batch and channels.
+    """
     sizes = list(size) if isinstance(size, list | tuple) else [size]
     return tuple(sizes[1:3]) if len(sizes) == 4 else tuple(sizes) if len(sizes) == 2 else sizes[0]
 
@@ -147,11 +151,11 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
         norm, one_hot, pad, split, squared_difference, unstack,
     )
 }  # fmt: skip
-"""The functions by their names in `keras3conv.formats.keras2.operations`."""
+"""The functions of this module, by the names that `keras3conv.formats.keras2.operations` uses."""
 
 
 def array_like(value: Any, other: Any) -> Any:
-    """Return a list as an array with the dtype of the other operand; return any other value unchanged."""
+    """Return a list as an array with the dtype of the other operand; return anything else unchanged."""
     if isinstance(value, list) and isinstance(other, keras.KerasTensor):
         return np.asarray(value, dtype=other.dtype)
     return value

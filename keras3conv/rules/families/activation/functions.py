@@ -1,4 +1,4 @@
-"""Rules for activations with arguments that only functions of `keras.ops` accept."""
+"""Rules for torch activations with arguments that no Keras layer has, only a function of `keras.ops`."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -103,7 +103,7 @@ def _hardtanh_from_relu(layers: LayerSpecs) -> LayerSpecs:
 
 
 def _leaky_relu_from_relu(layers: LayerSpecs) -> LayerSpecs:
-    """Return the torch layers for a Keras ReLU with a slope: a LeakyReLU, and a Hardtanh if it has a maximum."""
+    """Return the torch layers for a Keras ReLU with a negative slope: a LeakyReLU, then a Hardtanh for a maximum."""
     settings = _relu_settings(layers, "max_value", "negative_slope")
     leaky = LayerSpec(kind="torch.nn.LeakyReLU", config={"negative_slope": settings["negative_slope"]})
     if "max_value" not in settings:

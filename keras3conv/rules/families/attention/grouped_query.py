@@ -1,4 +1,4 @@
-"""Rules for attention with projections of any width, where query heads may share key and value heads."""
+"""Rules for attention with projections of any width, in which several query heads may share a key and value head."""
 
 import numpy as np
 

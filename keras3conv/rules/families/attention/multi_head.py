@@ -1,4 +1,4 @@
-"""Rules for multi-head attention: torch packs three projections in one; Keras has four layers with a heads axis."""
+"""Rules for multi-head attention: torch packs query, key and value in one weight, Keras has four layers with heads."""
 
 from typing import Any
 
@@ -99,7 +99,7 @@ def _layout(config: Config) -> Layout:
 
 
 def _output(outputs: Arrays, torch: Config, keras: Config, shape: Shape) -> Array:
-    """Return the output of the torch attention as Keras returns it: without the attention weights, batch axis first.
+    """Return the output of the torch attention in the form of Keras: without the attention weights, batch axis first.
 
     The arguments are those of `Rule.output`.
     """

@@ -25,7 +25,7 @@ _FIELDS = (
 
 
 def _is_separable(config: Config, *, rank: int) -> bool:
-    """Return whether the first convolution is depthwise without a bias, and the second is pointwise.
+    """Return whether two torch convolutions form a separable one: depthwise without a bias, then pointwise.
 
     Args:
         config: The configurations of the two torch convolutions, under "0" and "1".

@@ -162,7 +162,7 @@ def _packed_linear_to_keras(config: Config) -> LayerSpecs:
 
 
 def packed(sizes: list[tuple[int, int]], biases: list[bool], make: Callable[[int, int, bool], LayerSpec]) -> LayerSpec:
-    """Return the specification of the torch layer that packs query, key and value.
+    """Return the specification of a torch layer that packs query, key and value in one weight.
 
     Args:
         sizes: The numbers of inputs and outputs of query, key and value.
@@ -181,7 +181,7 @@ def packed(sizes: list[tuple[int, int]], biases: list[bool], make: Callable[[int
 
 
 def packed_examples(*configs: Config) -> tuple[Example, ...]:
-    """Return an example, to test the rules, for each of two configurations of a packed layer.
+    """Return the two examples with which the rules for packed layers are tested.
 
     The first has inputs of shape (batch, steps, features), the second of shape (batch, features).
     """
@@ -209,7 +209,7 @@ QUERY_KEY_VALUE: _Parallel = {
     "train": True,
     "note": "Query, key and value of one size, unless the Keras layers have other sizes (grouped queries).",
 }
-"""The arguments common to the rules for one torch layer that packs three Keras layers."""
+"""The arguments of `Rule` that all rules for one packed torch layer and three Keras layers have in common."""
 
 
 register(

@@ -12,7 +12,7 @@ from keras3conv.transforms import Axes, Same
 
 # A PReLU has one slope for each channel, or one for all.
 def _prelu_rank(config: Config) -> int:
-    """Return the number of input axes of a PReLU; raises `RuleError` if it is unknown.
+    """Return the number of input axes of a PReLU; raise `RuleError` if the input shape is unknown.
 
     Keras' variable alpha has one axis less, because it has no batch axis.
     """
@@ -80,7 +80,7 @@ _EINSUM_SCALE = "...c,c->...c"
 
 
 def _scale_size(config: Config) -> int:
-    """Return the number of factors of a layer scale, the size of the last input axis; raises `RuleError` if unknown."""
+    """Return the number of factors of a layer scale, the size of the last input axis; raise `RuleError` if unknown."""
     inputs = config.get("inputs")
     if not inputs:
         raise RuleError(

@@ -11,7 +11,7 @@ _PATCHES = "keras.ops.image.extract_patches"
 
 
 def _takes_patches(config: Config) -> bool:
-    """Return whether the stride equals the kernel size, so that the windows neither overlap nor leave gaps."""
+    """Return whether a convolution's stride equals its kernel size: the windows neither overlap nor leave gaps."""
     size = ints(config["kernel_size"], 2)
     plain = ints(config["dilation"], 2) == (1, 1) and config["groups"] == 1
     unpadded = config["padding"] == "valid" or (config["padding"] != "same" and ints(config["padding"], 2) == (0, 0))

@@ -1,4 +1,4 @@
-"""Rules for normalisation without trained weights: to unit length, by given constants, by statistics of a dataset."""
+"""Rules for normalisation without trained weights: to unit length, by constants, or by statistics of a dataset."""
 
 from math import sqrt
 from typing import Any
@@ -119,7 +119,10 @@ def _measured_to_torch(layers: LayerSpecs) -> LayerSpecs:
 
 
 def _fixed(value: Any) -> Any:
-    """Return nested lists as nested tuples, which are compared and hashed by value; any other value unchanged."""
+    """Return nested lists as nested tuples, so that they can be compared and hashed.
+
+    Return any other value unchanged.
+    """
     return tuple(map(_fixed, value)) if isinstance(value, list | tuple) else value
 
 

@@ -23,9 +23,9 @@ _DROPOUT = "keras.layers.Dropout"
 
 
 def _fields(kind: Kind, *, stacked: bool, both: bool) -> Fields:
-    """Return the torch attributes that a rule compares, each with the Keras argument of the same meaning.
+    """Return the torch attributes that a rule for recurrent layers compares, each with its Keras argument.
 
-    Dropout is among them only for a stack, because torch applies it between layers.
+    Dropout is included for a stack only, because torch applies it between layers.
 
     Args:
         kind: The kind of recurrent layer.
@@ -44,7 +44,7 @@ def _applies(config: Config, *, stacked: bool, both: bool) -> bool:
 
 
 def _serialised(kind: Kind, config: Config) -> dict[str, Any]:
-    """Return a recurrent Keras layer in the serialised form that a layer around it, such as Bidirectional, stores.
+    """Return a recurrent Keras layer in serialised form, as a wrapper such as Bidirectional stores it.
 
     Args:
         kind: The kind of the layer.
@@ -80,7 +80,7 @@ def _weights(config: Config, *, kind: Kind, stacked: bool) -> tuple[WeightMappin
 
 
 def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
-    """Return the layer inside a Bidirectional; its shapes are those of all variables of the Bidirectional.
+    """Return the layer inside a Keras Bidirectional, with the shapes of the variables of both directions.
 
     Args:
         spec: The Bidirectional.
@@ -147,12 +147,14 @@ def _to_torch(layers: LayerSpecs, *, kind: Kind) -> LayerSpecs:
 
 
 def layout_of(config: Config) -> Layout:
-    """Return the order of torch's axes: "time" (time first, then batch), or "same" as Keras if batch_first=True."""
+    """Return the order of torch's axes: "time" (time, then batch), or "same" as in Keras if batch_first=True."""
     return "same" if config.get("batch_first") else "time"
 
 
 def output_of(outputs: Arrays, torch: Config, keras: Config, shape: Shape) -> Array:
-    """Return, of torch's outputs, what Keras returns: the whole sequence, or the last step of each direction.
+    """Return the part of a recurrent torch layer's outputs that Keras returns.
+
+    It is the whole sequence, or the last step of each direction.
 
     Args:
         outputs: The outputs of the torch layer.

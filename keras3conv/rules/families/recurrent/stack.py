@@ -1,4 +1,4 @@
-"""Rules for `keras.layers.RNN` with one cell, or with several in `StackedRNNCells`, of a class that torch.nn has."""
+"""Rules for `keras.layers.RNN` with one cell, or several in `StackedRNNCells`, of a class that torch.nn has, too."""
 
 from typing import Any
 
@@ -60,14 +60,18 @@ def _cell_by_shapes(spec: LayerSpec, prefix: str) -> dict[str, Any]:
 
 
 def rnn_config(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the configuration of a Keras RNN with these cells, given in serialised form; several are stacked."""
+    """Return the configuration of a Keras RNN with the given cells; several cells are put into StackedRNNCells.
+
+    Args:
+        cells: The cells in serialised form.
+    """
     if len(cells) == 1:
         return {"cell": cells[0]}
     return {"cell": serialised(_STACK, {"cells": cells})}
 
 
 def serialised(name: str, config: Config) -> dict[str, Any]:
-    """Return a Keras layer in the serialised form that a layer around it stores.
+    """Return a Keras layer in serialised form, as it appears in the configuration of a wrapper.
 
     Args:
         name: The class name: "LSTMCell".
@@ -77,7 +81,11 @@ def serialised(name: str, config: Config) -> dict[str, Any]:
 
 
 def prefixes(number: int) -> tuple[str, ...]:
-    """Return for each of `number` cells of an RNN the prefix of its variables' names: "cell/", "cell/cells.0/"."""
+    """Return for each cell of a Keras RNN the prefix of its variables' names: "cell/", or "cell/cells.0/" for several.
+
+    Args:
+        number: The number of cells.
+    """
     return ("cell/",) if number == 1 else tuple(f"cell/cells.{place}/" for place in range(number))
 
 

@@ -16,7 +16,11 @@ _BROADCAST = "All inputs must have the same number of axes: torch adds missing a
 
 
 def as_list(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the arguments of a Keras merge layer: one list of all arrays."""
+    """Return the arguments of a Keras merge layer such as Add: one list of all input arrays.
+
+    Args:
+        arrays: The input arrays.
+    """
     return (list(arrays),)
 
 
@@ -28,7 +32,7 @@ class _OfAList(TypedDict):
 
 
 _OF_A_LIST: _OfAList = {"layout": "channels", "keras_arguments": as_list, "train": True, "note": _BROADCAST}
-"""The arguments common to the rules for Keras layers whose input is a list of tensors."""
+"""The arguments of `Rule` that all rules for Keras layers with a list of inputs have in common."""
 
 
 def _is_of_two(config: Config) -> bool:
@@ -43,7 +47,9 @@ def _merge_to_keras(config: Config, *, kind: str) -> LayerSpecs:
 
 
 def _merge_to_torch(layers: LayerSpecs, *, kind: str, reduction: str) -> LayerSpecs:
-    """Return the torch function for two tensors; for more, or an unknown number, torch.stack and a reduction.
+    """Return the torch function for a Keras merge layer of two tensors; for more, torch.stack and a reduction.
+
+    Torch.stack and the reduction are also used if the number of inputs is unknown.
 
     Args:
         layers: The Keras layers; the last one is the merge layer.
@@ -213,7 +219,7 @@ def _scale_to_keras(config: Config, *, argument: str) -> LayerSpecs:
 
 
 def _scale_to_torch(layers: LayerSpecs, *, argument: str) -> LayerSpecs:
-    """Return the torch functions for a Keras layer that multiplies by a scale and adds an offset.
+    """Return the torch functions for a Keras Rescaling, which multiplies by a scale and adds an offset.
 
     The sum is left out if the offset is 0.
 

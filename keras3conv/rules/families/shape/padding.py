@@ -15,7 +15,7 @@ PAD_LAYER = "keras3conv.frameworks.keras.layers.Pad"
 
 
 def axes_of(config: Config, rank: int) -> Pads:
-    """Return the padding at the start and the end of each spatial axis, in Keras' order.
+    """Return the padding of a torch padding layer at the start and end of each spatial axis, the first axis first.
 
     Args:
         config: The configuration of the torch padding layer.
@@ -26,7 +26,10 @@ def axes_of(config: Config, rank: int) -> Pads:
 
 
 def _numbers(axes: Pads) -> tuple[int, ...]:
-    """Return the padding as torch's argument: one tuple of numbers, the last axis first; the inverse of `axes_of`."""
+    """Return the padding of all axes as torch's argument: one tuple of numbers, the last axis first.
+
+    It is the inverse of `axes_of`.
+    """
     return tuple(int(number) for axis in reversed(axes) for number in axis)
 
 
@@ -39,7 +42,7 @@ def _pads_only(config: Config, *, rank: int) -> bool:
 
 
 def _layer(kind: str, axes: Pads) -> LayerSpecs:
-    """Return a Keras padding or cropping layer; an empty tuple if all numbers are zero.
+    """Return a Keras padding or cropping layer in a tuple; an empty tuple if there is nothing to pad or crop.
 
     Args:
         kind: The class without the number of axes: "ZeroPadding" or "Cropping".
@@ -137,7 +140,7 @@ for _rank in (1, 2, 3):
 
 
 def _widths(config: Config, rank: int) -> Pads:
-    """Return the `pad_width` of `keras.ops.pad` for all axes; batch and channels are not padded."""
+    """Return the argument `pad_width` of `keras.ops.pad` for a torch padding; batch and channels are not padded."""
     return ((0, 0), *axes_of(config, rank), (0, 0))
 
 
@@ -170,7 +173,7 @@ def _ops_pad_to_torch(layers: LayerSpecs, *, rank: int, name: str, mode: str) ->
 
 
 def _pad_examples(rank: int, **options: Any) -> tuple[Example, ...]:
-    """Return two examples to test the rule: all padding numbers different, and all equal.
+    """Return two examples to test a padding rule: with different numbers at all ends, and with equal numbers.
 
     Args:
         rank: The number of spatial axes.
