@@ -81,7 +81,7 @@ def read_product(config: Config) -> Product:
 
 
 def with_usual_letters(product: Product) -> Product:
-    """Return an einsum product with its axes renamed to letters from a on, in order of use.
+    """Return an einsum product whose axes are renamed to the first letters of the alphabet, in order of use.
 
     So equal products become equal.
     """
