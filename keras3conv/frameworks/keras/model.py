@@ -48,7 +48,6 @@ from keras3conv.frameworks.keras.values import (
 )
 from keras3conv.frameworks.shared.backup import Backup
 from keras3conv.frameworks.shared.flow import Follower
-from keras3conv.frameworks.shared.freed import FreedMemory
 from keras3conv.frameworks.shared.inputs import derive
 from keras3conv.frameworks.shared.recording import CallRecorder, Recording, flatten
 from keras3conv.messages import lay_out
@@ -106,14 +105,11 @@ def _kept(
         orders: The memory order of some variables; None is yielded for the others.
         backup: The old values so far; it is extended.
     """
-    freed, is_replaced = FreedMemory(), backend() != "torch"
     for path, value in values:
         variable = variables[path]
         # JAX and TensorFlow give a variable other memory, and do not write to memory that an array uses.
-        backup.keep(path, to_numpy(variable), never_changes=is_replaced)
+        backup.keep(path, to_numpy(variable), never_changes=backend() != "torch")
         yield variable, value, orders.get(id(variable))
-        if is_replaced:
-            freed.note(value.nbytes, backup.in_memory)
 
 
 @contextmanager

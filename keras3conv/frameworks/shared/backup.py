@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras3conv.errors import FileError
+from keras3conv.frameworks.shared.freed import FreedMemory
 from keras3conv.numerics.copying import contiguous, own_copy
 from keras3conv.transforms import Array, Shape
 
@@ -30,6 +31,7 @@ class Backup:
         self._axes: dict[str, tuple[int, ...]] = {}
         self._file: FileIO | None = None
         self._open = ExitStack()
+        self._freed = FreedMemory()
 
     def keep(self, path: str, value: Array, *, never_changes: bool = False) -> None:
         """Store the old value of a tensor, unless one is already stored under this path.
@@ -54,6 +56,8 @@ class Backup:
             self._used += value.nbytes
         else:
             self._write(path, value)
+        if never_changes:  # the memory of the value is freed when it is replaced
+            self._freed.note(value.nbytes, self._used)
 
     def _write(self, path: str, value: Array) -> None:
         try:
@@ -69,11 +73,6 @@ class Backup:
                 f"which a failure could not be undone: {error.strerror}\nFix:  TMPDIR=/folder/with/room"
             ) from error
         self._places[path] = place, value.shape, value.dtype
-
-    @property
-    def in_memory(self) -> int:
-        """The bytes of the values that are kept in memory."""
-        return self._used
 
     def items(self) -> Iterator[tuple[str, Array]]:
         """Yield the path and the old value of every tensor in the backup."""
