@@ -73,7 +73,7 @@ def _chosen(free: Sequence[TensorRef], shape: Shape) -> TensorRef:
     """
     fitting = [tensor for tensor in free if _without_ones(tensor.shape) == _without_ones(shape)]
     if len(fitting) != 1:
-        raise LookupError(f"{len(fitting)} variables have the shape {shape}")
+        raise LookupError(f"{len(fitting)} variables have the shape {shape}, but only one may have it")
     return fitting[0]
 
 

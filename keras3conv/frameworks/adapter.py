@@ -25,7 +25,7 @@ Model = Any
 """A torch module, a Keras model, or the path of a file."""
 
 Views = tuple[ModelView, ModelView]
-"""The views of the torch side and the Keras side."""
+"""The views (layers and named tensors) of the torch side and the Keras side, as a pair."""
 
 
 class LiveModel(Protocol):
@@ -289,7 +289,9 @@ class Sides:
         """
         first, second = resolve(torch, "torch", entry=entry), resolve(keras, "keras")
         if (first.side, second.side) == ("keras", "torch"):
-            raise InputError("the arguments are in the wrong order: the torch side is first, the Keras side second")
+            raise InputError(
+                "the arguments are in the wrong order: the torch side is first, the Keras side second; exchange them"
+            )
         if first.side == second.side:
             raise InputError(f"both arguments are {first.side} models: one torch and one Keras model are needed")
         return cls(torch=first, keras=second)
@@ -360,7 +362,7 @@ class Sides:
             return None, message_of(error)
 
     def _accept(self, given: Inputs) -> bool:
-        """Return whether the live sides run with these inputs without raising."""
+        """Return whether the live models run on these inputs without raising."""
         try:
             for side, arguments in ((self.torch, given.torch), (self.keras, given.keras)):
                 if not isinstance(side, ModelFile):

@@ -49,7 +49,7 @@ class Death:
 
 
 def save(model: Any, inputs: Any, folder: Path) -> None:
-    """Save a model and its inputs.
+    """Save a model and its inputs, so that another process can run the model.
 
     Args:
         model: The Keras model.
@@ -113,7 +113,10 @@ def main(folder: Path, backend: str) -> None:
     from keras3conv.frameworks.keras import model as keras_side
 
     if keras_side.backend() != backend:
-        raise ModelError(f"the new process must run Keras on {backend}, but Keras runs on {keras_side.backend()}")
+        raise ModelError(
+            f"the new process must run Keras on {backend}, but Keras runs on {keras_side.backend()}"
+            ": set KERAS_BACKEND before Keras is imported"
+        )
     try:
         own = imported(json.loads((folder / "own_code.json").read_text()))
         model = keras_files.load(folder / "model.keras", own)
@@ -247,7 +250,9 @@ def imported(found: Mapping[str, Iterable[str]]) -> dict[str, Any]:
         try:
             objects[name] = getattr(importlib.import_module(module), attribute)
         except AttributeError as error:
-            raise ImportError(f"the Python module {module} has no {attribute}, which the model needs") from error
+            raise ImportError(
+                f"the Python module {module} has no {attribute}, which the model needs: define it there"
+            ) from error
     return objects
 
 

@@ -44,7 +44,9 @@ def with_stored_values(model: ModelView, path: Path, *, entry: str = "") -> Mode
     """
     stored = formats.read(path, entry=entry)
     if stored.side != model.side:
-        raise InputError(f"{path} contains {stored.side} weights, and {model.title} needs {model.side} weights")
+        raise InputError(
+            f"{path} contains {stored.side} weights, and {model.title} needs {model.side} weights: give a file of those"
+        )
     computed = [tensor.path for tensor in model.tensors() if tensor.is_computed]
     if computed:
         raise InputError(f"{model.title} computes {', '.join(computed)} from other tensors: give the module its values")
@@ -53,7 +55,7 @@ def with_stored_values(model: ModelView, path: Path, *, entry: str = "") -> Mode
 
     def read(name: str) -> Array:
         if name not in names:
-            raise FileError(f"{path} has no values of {name}")
+            raise FileError(f"{path} has no values of {name}: give a file with all weights of the model")
         return stored.read(names[name])
 
     return replace(model, reader=read)

@@ -144,7 +144,10 @@ class InputSpec:
 
 
 def _no_values(path: str, /) -> Array:
-    raise LookupError(f"the values of {path} are not known: this model was given by names and shapes only")
+    raise LookupError(
+        f"the values of {path} are not known: this model was given by names and shapes only"
+        "; use the live model or the file"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

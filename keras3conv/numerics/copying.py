@@ -123,7 +123,10 @@ def copy_into(target: Array, array: Array) -> None:
         TransformError: The shapes differ.
     """
     if target.shape != array.shape:
-        raise TransformError(f"an array of shape {array.shape} cannot be copied into an array of shape {target.shape}")
+        raise TransformError(
+            f"an array of shape {array.shape} cannot be copied into an array of shape {target.shape}"
+            ": reshape one of them"
+        )
     order = _long_axes(target)
     if not target.flags.c_contiguous:
         order.sort(key=lambda axis: -abs(target.strides[axis]))

@@ -33,7 +33,7 @@ NOT_FINITE = "values that are not finite: they prove nothing"
 
 @dataclass(frozen=True, kw_only=True)
 class Diff:
-    """The difference between two arrays of one shape.
+    """The difference between two arrays of the same shape, as numbers.
 
     Attributes:
         count: The number of elements.
@@ -85,9 +85,12 @@ def compare(actual: Array, expected: Array) -> Diff:
         InputError: The shapes differ (nothing is broadcast), the arrays are empty, or one is complex.
     """
     if actual.shape != expected.shape:
-        raise InputError(f"an array of shape {actual.shape} cannot be compared with one of shape {expected.shape}")
+        raise InputError(
+            f"an array of shape {actual.shape} cannot be compared with one of shape {expected.shape}"
+            ": give arrays of the same shape"
+        )
     if actual.size == 0:
-        raise InputError(f"arrays without elements cannot be compared: both have shape {actual.shape}")
+        raise InputError(f"arrays without elements cannot be compared: both have shape {actual.shape}; give others")
     shape, actual, expected = actual.shape, np.atleast_1d(actual), np.atleast_1d(expected)
     parts = [_measure(actual[index], expected[index], first) for index, first in _in_parts(actual.shape)]
     worst = max(parts, key=lambda part: (part.max_abs, part.differing > 0))

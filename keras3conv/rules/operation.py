@@ -111,7 +111,10 @@ class Operation:
             if entry.keras:
                 made[entry.keras] = entry.to_keras(value)
             elif not _equal(value, entry.values[0][0]):
-                raise RuleError(f"{self.torch[0]} with {entry.torch}={value!r} has no counterpart in Keras")
+                raise RuleError(
+                    f"{self.torch[0]} with {entry.torch}={value!r} has no counterpart in Keras"
+                    ": use another value, or compute it in a layer of your own"
+                )
         return made
 
     def to_torch(self, arguments: Mapping[str, Any], *, as_activation: bool = False) -> dict[str, Any]:
@@ -145,12 +148,15 @@ class Operation:
 
     def _require_known(self, arguments: Mapping[str, Any], function: str, known: set[str]) -> None:
         if unknown := arguments.keys() - known:
-            raise RuleError(f"{function} with {', '.join(sorted(unknown))} has no counterpart in the other framework")
+            raise RuleError(
+                f"{function} with {', '.join(sorted(unknown))} has no counterpart in the other framework"
+                ": leave the argument out, or compute it in a layer of your own"
+            )
 
 
 def _given(function: str, name: str, value: Any) -> Any:
     if value is REQUIRED:
-        raise RuleError(f"{function} is called without the required argument {name}")
+        raise RuleError(f"{function} is called without the required argument {name}: pass it")
     return value
 
 

@@ -19,6 +19,7 @@ class _Summands(Transform):
         if self.count > _MOST_SUMMANDS:
             raise TransformError(
                 f"{self!r} has count={self.count:,}, but no layer has more than {_MOST_SUMMANDS:,} tensors of one kind"
+                ": give the number of arrays to add"
             )
 
 
@@ -83,6 +84,7 @@ class Equal(_Summands):
         if any(not np.array_equal(arrays[0], array, equal_nan=array.dtype.kind == "f") for array in arrays[1:]):
             raise TransformError(
                 f"{self!r} takes arrays with equal values, but these differ, so the values of one would be lost"
+                ": pair one of them only"
             )
         return arrays[:1]
 
@@ -131,7 +133,9 @@ class Shift(OneArray):
 
     def _apply(self, array: Array, shape: Shape) -> Array:
         if array.dtype.kind in "biuc":
-            raise TransformError(f"{self!r} takes floating-point numbers, not {array.dtype.name}")
+            raise TransformError(
+                f"{self!r} takes floating-point numbers, not {array.dtype.name}: cast the array before"
+            )
         is_wide = array.dtype.kind == "f" and array.dtype.itemsize >= 4
         values = array if is_wide else array.astype(np.float32)
         return values + values.dtype.type(self.by)

@@ -38,14 +38,14 @@ def _parse_side(pattern: str, side: str) -> tuple[Group, ...]:
                 "'->', as in 'o i -> i o'"
             )
     if open_group is not None:
-        raise TransformError(f"a bracket in the pattern {pattern!r} is not closed")
+        raise TransformError(f"a bracket in the pattern {pattern!r} is not closed: add a ')'")
     return tuple(groups)
 
 
 def _parse(pattern: str) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
     left, arrow, right = pattern.partition("->")
     if not arrow:
-        raise TransformError(f"the pattern {pattern!r} has no '->' between its two sides")
+        raise TransformError(f"the pattern {pattern!r} has no '->' between its two sides: write it as in 'o i -> i o'")
     return _parse_side(pattern, left), _parse_side(pattern, right)
 
 
@@ -80,15 +80,24 @@ class Axes(Transform):
         names = [[name for group in side for name in group] for side in (left, right)]
         for side in names:
             if len(side) != len(set(side)):
-                raise TransformError(f"{self!r} is not a valid pattern: the name of an axis occurs twice on one side")
+                raise TransformError(
+                    f"{self!r} is not a valid pattern: the name of an axis occurs twice on one side"
+                    "; name each axis once"
+                )
         if set(names[0]) != set(names[1]):
             missing = ", ".join(sorted(set(names[0]) ^ set(names[1])))
-            raise TransformError(f"{self!r} cannot be reversed: {missing} occurs on one side of the pattern only")
+            raise TransformError(
+                f"{self!r} cannot be reversed: {missing} occurs on one side of the pattern only; write it on both sides"
+            )
         if unknown := sizes.keys() - set(names[0]):
             named = ", ".join(sorted(unknown))
-            raise TransformError(f"{self!r} gives a size for {named}, but its pattern has no such axis")
+            raise TransformError(
+                f"{self!r} gives a size for {named}, but its pattern has no such axis: leave the size out"
+            )
         if empty := [name for name, size in sizes.items() if size < 1]:
-            raise TransformError(f"{self!r} cannot be reversed: the size of {' and '.join(empty)} is 0")
+            raise TransformError(
+                f"{self!r} cannot be reversed: the size of {' and '.join(empty)} is 0; use positive sizes"
+            )
         for group in left + right:
             if len(unsized := [name for name in group if name not in sizes]) > 1:
                 raise TransformError(

@@ -46,14 +46,16 @@ class Transform(ABC):
         super().__init_subclass__()
         other = _CLASSES.setdefault(cls._key(), cls)
         if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise TransformError(f"two transform classes have the name {cls.__name__}, which is their key in JSON")
+            raise TransformError(
+                f"two transform classes have the name {cls.__name__}, which is their key in JSON: rename one of them"
+            )
         _CLASSES[cls._key()] = cls
         if inverse_of is not None:
             cls._inverse_class, inverse_of._inverse_class = inverse_of, cls
 
     @property
     def lossless(self) -> bool:
-        """Return True if `f.inverse(f(x)) == x`, bit for bit."""
+        """Return True if the inverse restores the arguments bit for bit: `f.inverse(f(x)) == x`."""
         return True
 
     @property
@@ -77,7 +79,7 @@ class Transform(ABC):
 
     @abstractmethod
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the transformed arrays.
+        """Return the transformed arrays, as a tuple.
 
         Raises:
             TransformError: The transform cannot be applied to this number of arrays, these shapes or these values.
@@ -115,7 +117,7 @@ class Transform(ABC):
     def _require_an_array(self, arrays: int) -> None:
         """Raise `TransformError` if there are no arrays: the inverse could not know which shape to return."""
         if arrays < 1:
-            raise TransformError(f"{self!r} cannot be reversed: it needs at least one array")
+            raise TransformError(f"{self!r} cannot be reversed: it needs at least one array; pass one or more")
 
     def _check(self, arrays: Arrays) -> None:
         """Raise `TransformError` if the transform cannot be applied to arrays of these shapes."""
@@ -182,7 +184,7 @@ class OneArray(Transform):
 
 
 def from_json(data: Any) -> Transform:
-    """Make the transform that `to_json` wrote.
+    """Return the transform that `to_json` wrote as a JSON object.
 
     Raises:
         TransformError: The data is not the JSON form of a transform.

@@ -49,7 +49,7 @@ class _Parts(Transform):
     def __post_init__(self) -> None:
         self._require_an_array(len(self.sizes))
         if min(self.sizes) < 0:
-            raise TransformError(f"{self!r} cannot be reversed: a size is negative")
+            raise TransformError(f"{self!r} cannot be reversed: a size is negative; use sizes of 0 or more")
 
 
 class Split(_Parts):

@@ -48,7 +48,7 @@ class _Several(Transform):
 
 
 class Chain(_Several):
-    """Apply transforms one after the other.
+    """Apply transforms in sequence: each to the results of the one before it.
 
     Args:
         *transforms: The transforms; the first one is applied first.
@@ -155,5 +155,6 @@ def _only(results: tuple[T, ...], transform: Transform) -> T:
     if len(results) != 1:
         raise TransformError(
             f"{transform!r} makes {len(results)} arrays from one array, but inside `Each` or `Beside` it must make one"
+            ": use Chain, or one transform per array"
         )
     return results[0]

@@ -36,7 +36,10 @@ class Drop(_Constant):
         """Remove the array: return an empty tuple; raise `TransformError` if the array has other values."""
         self._check(arrays)
         if others := int(np.count_nonzero(arrays[0] != self.value)):
-            raise TransformError(f"{self!r} would lose {others} values that are not {self.value}")
+            raise TransformError(
+                f"{self!r} would lose {others} values that are not {self.value}"
+                ": the other model needs a tensor for them"
+            )
         return ()
 
 

@@ -395,5 +395,6 @@ def _size(inputs: Any, axis: int) -> int:
     if size is None:
         raise ValueError(
             f"axis {axis} of the input must have a known size, but the input shape is {tuple(inputs.shape)}"
+            ": give it in the input specification"
         )
     return int(size)

@@ -81,7 +81,7 @@ class Backup:
             yield path, np.frombuffer(bytearray(content), dtype).reshape(shape).transpose(self._axes[path])
 
     def close(self) -> None:
-        """Delete all values and the temporary file."""
+        """Delete all values of the backup, and the temporary file."""
         self._arrays, self._places, self._axes = {}, {}, {}
         self._open.close()
 

@@ -44,7 +44,8 @@ _UNKNOWN = 16.0
 """The factor by which to scale values if their distance from a bound is unknown."""
 
 _FARTHEST = 1e6
-"""A bound with a larger absolute value (-1e9 for a masked score) is ignored, because no value is meant to reach it."""
+"""The absolute value above which a bound is ignored, such as the -1e9 of masked scores: no value is meant to reach it.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class BoundsObserver:
-    """Collects the bounds in calls of functions.
+    """Collects the bounds (limits of a clip, the 6 of a ReLU6) in the calls of functions during a run.
 
     Attributes:
         extremes: Returns the smallest and the largest value of a floating-point tensor; None for anything else.

@@ -117,7 +117,10 @@ def _refuse_positional(keras: ModelView, keras_inputs: Any) -> None:
 def require_numbers(array: Array) -> None:
     """Raise `InputError` for an array of text, dates or objects, which no model accepts."""
     if array.dtype.kind in "OSUMm":
-        raise InputError(f"an input is an array of {array.dtype}, of shape {array.shape}, but a model takes numbers")
+        raise InputError(
+            f"an input is an array of {array.dtype}, of shape {array.shape}, but a model takes numbers"
+            ": convert it to numbers"
+        )
 
 
 def refuse_unprovable(given: Inputs) -> None:
@@ -131,11 +134,13 @@ def refuse_unprovable(given: Inputs) -> None:
                 raise InputError(
                     f"{what} of the {side} side is empty, with shape {values.shape}, so a comparison would prove "
                     "nothing"
+                    ": give inputs with elements"
                 )
             # numpy gives the dtypes of ml_dtypes the kind V; `isnan` supports them.
             if values.dtype.kind in "fV" and (number := int(np.isnan(values).sum())):
                 raise InputError(
                     f"{what} of the {side} side contains {number} NaN, so a comparison would prove nothing"
+                    ": give inputs without NaN"
                 )
 
 

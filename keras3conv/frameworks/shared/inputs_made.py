@@ -40,7 +40,7 @@ _IMAGE = 4
 """The number of axes from which on an input is an image or volume, with the channels second in torch."""
 
 Accepts = Callable[[Inputs], bool]
-"""Runs both models on inputs, and returns whether both accept them."""
+"""A function that runs both models on inputs, and returns whether both accept them."""
 
 
 def both_inputs(

@@ -15,7 +15,7 @@ STRENGTHS = 16
 """The number of samples to which small inputs are repeated, each scaled differently."""
 
 _SMALL_INPUTS = 2**14
-"""The largest number of elements of small inputs."""
+"""The number of elements up to which inputs count as small."""
 
 LARGER = 32
 """The number that is added to a dynamic size to make it larger: a multiple of the strides of most models."""

@@ -145,7 +145,9 @@ def _shapes(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequence[
     try:
         named = dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
     except TypeError as error:
-        raise InputError(f"{type(module).__name__} cannot be called with these inputs: {error}") from error
+        raise InputError(
+            f"{type(module).__name__} cannot be called with these inputs: {error}; give inputs that it accepts"
+        ) from error
     shapes: dict[str, Any] = pytree.tree_map(lambda leaf: {0: Dim.AUTO} if _has_axes(leaf) else None, named)
     for name, axes in dynamic.items():
         if not isinstance(named.get(name), torch.Tensor):

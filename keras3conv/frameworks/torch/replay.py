@@ -262,13 +262,13 @@ class _Run:
         self.replayed.ended[path] = self.place
 
     def _given(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the positional arguments for the target module; a change may replace the first one."""
+        """Return the positional arguments of the module to rerun; the first one may be replaced by a changed value."""
         if not args or not _is_float(args[0]):
             return args
         return (self._noted(TorchCall(_itself, args[:1], {}), ""), *args[1:])
 
     def call(self, call: TorchCall) -> Any:
-        """Run a torch function, or the change that replaces this call, and record the call."""
+        """Run a torch function, or the replacement if this call is to be changed, and record the call."""
         return self._noted(call, self.running[-1]) if self.running else call.run()
 
     def _noted(self, call: TorchCall, owner: str) -> Any:

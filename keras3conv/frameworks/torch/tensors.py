@@ -104,7 +104,9 @@ def to_numpy(tensor: torch.Tensor) -> Array:
         ModelError: The tensor is on the meta device.
     """
     if tensor.is_meta:
-        raise ModelError(f"a tensor of shape {tuple(tensor.shape)} is on the meta device: it has no values")
+        raise ModelError(
+            f"a tensor of shape {tuple(tensor.shape)} is on the meta device: it has no values; load the weights first"
+        )
     tensor = tensor.detach().cpu()
     if tensor.dtype in _EXTENSION_DTYPES:
         import ml_dtypes

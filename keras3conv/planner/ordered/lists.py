@@ -32,7 +32,7 @@ COUNTER = "num_batches_tracked"
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """The options of `align_ordered`: which layers its torch and Keras lists contain, and how to reorder the latter."""
+    """The options of `align_ordered`: which torch and Keras layers are listed, and how the Keras list is reordered."""
 
     skip_weights: Collection[str] = (COUNTER,)
     unstack_weights: Collection[str] = ()
@@ -250,6 +250,7 @@ def _require_unknown(torch: LayerView, keras: LayerView) -> None:
         raise AlignmentError(facts[0])
     raise AlignmentError(
         f"no rule turns the torch tensors {_shapes(torch.tensors)} into the Keras variables {_shapes(keras.tensors)}"
+        ": give a transform in additional_transfer"
     )
 
 
@@ -314,6 +315,7 @@ def _one_by_one(
     if len(transformed) != len(variables):
         raise AlignmentError(
             f"the transform makes other shapes of {_shapes(torch.layer.tensors)} than Keras has, {_shapes(variables)}"
+            ": correct it in additional_transfer"
         )
     weights = []
     for (tensor, transform), variable in zip(transformed, variables, strict=True):

@@ -116,7 +116,7 @@ def stack_candidates(layers: Iterable[LayerView], keras: LayerView, variable: Te
 def stack_of_halves_candidates(
     layers: Iterable[LayerView], keras: LayerView, variable: TensorRef
 ) -> Iterator[Candidate]:
-    """Yield the candidates that join the gate and up projections of all experts, one torch tensor each.
+    """Yield the candidates that join the gate and the up projection of every expert, two torch tensors for each.
 
     Args:
         layers: The torch layers to choose from.

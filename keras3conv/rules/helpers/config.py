@@ -100,6 +100,7 @@ def renaming(torch: str, keras: str, **names: str) -> Renaming:
         if missing := sorted(set(names.values()) - given.keys()):
             raise RuleError(
                 f"the configuration of {keras} lacks {', '.join(missing)}, and the default value is unknown"
+                ": set each of them explicitly"
             )
         values = {here: given[there] for here, there in names.items()}
         config = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
@@ -170,7 +171,10 @@ def require_value(kind: str, name: str, value: Any, *allowed: Any) -> None:
         allowed: The values that both frameworks have.
     """
     if value not in allowed:
-        raise RuleError(f"{kind.rpartition('.')[2]} with {name}={value!r} has no counterpart in the other framework")
+        raise RuleError(
+            f"{kind.rpartition('.')[2]} with {name}={value!r} has no counterpart in the other framework"
+            ": use another value, or a layer of your own"
+        )
 
 
 __all__ = [

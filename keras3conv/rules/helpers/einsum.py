@@ -64,11 +64,15 @@ def read_product(config: Config) -> Product:
     if equation is None:
         raise RuleError(
             "the equation of an EinsumDense is unknown, because the file or model gives no configuration of it"
+            ": use the live model, or a file with an architecture"
         )
     match = _EQUATION.fullmatch(equation)
     # In Keras, the ellipsis must be at the same end of the input and of the output.
     if match is None or match.group(1, 3) != match.group(5, 7) or all(match.group(1, 3)):
-        raise RuleError(f"EinsumDense has the equation {equation!r}, which is not of the form 'input,kernel->output'")
+        raise RuleError(
+            f"EinsumDense has the equation {equation!r}, which is not of the form 'input,kernel->output'"
+            ": write it in this form"
+        )
     before, given, after, kernel, _, made, _ = match.groups()
     product = Product(given=given, kernel=kernel, made=made, before=bool(before), after=bool(after), bias=bias)
     for fact in _reasons_against(product):
@@ -77,9 +81,9 @@ def read_product(config: Config) -> Product:
 
 
 def with_usual_letters(product: Product) -> Product:
-    """Return an einsum product with its axes renamed to a, b, c, ...
+    """Return an einsum product whose axes are renamed to the first letters of the alphabet, in order of use.
 
-    In order of use, so that equal products are equal.
+    So equal products become equal.
     """
     letters = dict.fromkeys(product.given + product.kernel + product.made)
     table = str.maketrans(dict(zip(letters, "abcdefghijklmnopqrstuvwxyz", strict=False)))
@@ -106,7 +110,7 @@ def _reasons_against(product: Product) -> list[str]:
 
 
 def kernel_pattern(product: Product, shape: Shape, *, outputs_first: bool = True) -> Axes:
-    """Return the transform from torch's 2-D weight to a Keras kernel of this shape.
+    """Return the transform from torch's 2-D weight to a Keras kernel of a given shape.
 
     The weight has the shape (out, in) if `outputs_first`, else (in, out).
     """

@@ -78,7 +78,7 @@ def add_n(inputs: Sequence[Any]) -> Any:
 
 
 def pad(tensor: Any, paddings: Any, mode: str = "CONSTANT", constant_values: Any = 0) -> Any:
-    """Compute tf.pad, whose arguments have these names."""
+    """Compute tf.pad, with the same argument names."""
     widths = tuple((int(before), int(after)) for before, after in paddings)
     if mode.upper() == "CONSTANT":
         return ops.pad(tensor, widths, mode="constant", constant_values=constant_values or 0)
@@ -123,6 +123,7 @@ def get_item(x: Any, key: tuple[Any, ...]) -> Any:
                     raise ValueError(
                         f"the slice [{part.start}:{part.stop}:{part.step}] has a negative step and a bound, which is "
                         "not supported"
+                        ": flip the axis before, and use a positive step"
                     )
                 x = ops.flip(x, axis=place)
                 positive[number] = slice(None, None, None if part.step == -1 else -part.step)

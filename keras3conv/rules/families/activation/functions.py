@@ -98,7 +98,10 @@ def _relu_settings(layers: LayerSpecs, *allowed: str) -> dict[str, float]:
 def _hardtanh_from_relu(layers: LayerSpecs) -> LayerSpecs:
     settings = _relu_settings(layers, "max_value")
     if "max_value" not in settings:
-        raise RuleError("a Keras ReLU without max_value cannot become torch.nn.Hardtanh, which has an upper limit")
+        raise RuleError(
+            "a Keras ReLU without max_value cannot become torch.nn.Hardtanh, which has an upper limit"
+            "; torch.nn.ReLU has none"
+        )
     return (LayerSpec(kind="torch.nn.Hardtanh", config={"min_val": 0.0, "max_val": settings["max_value"]}),)
 
 

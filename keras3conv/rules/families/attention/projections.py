@@ -68,6 +68,7 @@ def _packed_weights(config: Config, *, outputs_first: bool) -> tuple[WeightMappi
         raise RuleError(
             f"the attention layer has key_dim={size} and value_dim={value[2]}, but one Linear for query, key and "
             "value needs equal sizes"
+            ": use one Linear for each"
         )
     sizes = tuple(heads * size for _, heads, _ in (query, key, value))
     kernel, output = Axes("(h d) e -> e h d", d=size), Axes("o (h d) -> h d o", d=size)
@@ -90,6 +91,7 @@ def _to_keras(config: Config, *, count: int) -> LayerSpecs:
         raise RuleError(
             "some of the attention's projections have a bias and others have none, but Keras has one use_bias for "
             "all of them"
+            ": give each projection a bias, of zeros if it has none"
         )
     made: dict[str, Any] = {"num_heads": query[1], "key_dim": query[2], "value_dim": value[2]}
     made["output_shape"] = output[2]
@@ -109,6 +111,7 @@ def _to_torch(layers: LayerSpecs, *, count: int, make: Make) -> LayerSpecs:
             raise RuleError(
                 "query, key and value cannot be packed into one Linear, because their numbers of inputs differ: "
                 f"(inputs, outputs) are {sizes}"
+                "; use one Linear for each"
             )
         sizes = [(sizes[0][0], sum(made for _, made in sizes))]
     return tuple(make(*size, bias) for size in (*sizes, (prod(output[:-1]), output[-1])))

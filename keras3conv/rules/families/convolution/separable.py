@@ -43,6 +43,7 @@ def _to_keras(config: Config, *, rank: int) -> LayerSpecs:
         raise RuleError(
             f"two Conv{rank}d become a SeparableConv{rank}D only if the first is depthwise without a bias and the "
             "second is pointwise"
+            ": pair them with two Keras layers"
         )
     first, second = config["0"], config["1"]
     before, padding = padding_layers(first, rank)

@@ -76,7 +76,10 @@ def _added_and_cropped(config: Config, strides: Shape, rank: int) -> tuple[Shape
     crops = tuple((pad, pad - extra + got) for pad, extra, got in zip(padding, wanted, added, strict=True))
     if min(end for _, end in crops) < 0:
         name = f"ConvTranspose{rank}d"
-        raise RuleError(f"{name} has output_padding={wanted}, which is too large for Keras with stride={strides}")
+        raise RuleError(
+            f"{name} has output_padding={wanted}, which is too large for Keras with stride={strides}"
+            ": pad the output in a layer of its own"
+        )
     return added, crops
 
 
@@ -92,6 +95,7 @@ def _to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
         name = f"Conv{rank}DTranspose"
         raise RuleError(
             f"{name} needs output_padding={added} in torch, where it must be less than the stride or the dilation"
+            ": pad the output in a layer of its own"
         )
     config = {
         "in_channels": inputs,

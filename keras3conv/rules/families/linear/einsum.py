@@ -39,7 +39,7 @@ _NOTE = "Torch merges the input axes and the output axes of the equation into on
 
 
 def _einsum(outputs: int, bias: bool) -> LayerSpec:
-    """Return the specification of an EinsumDense that computes the same as a Dense."""
+    """Return the specification of a Keras EinsumDense layer that computes the same as a Dense layer."""
     config = {"equation": _EQUATION, "output_shape": (outputs,), "bias_axes": "o" if bias else None}
     return LayerSpec(kind="keras.layers.EinsumDense", config=config)
 
@@ -171,6 +171,7 @@ def _only(patterns: list[Axes]) -> Axes:
         raise RuleError(
             "query, key and value cannot share one torch layer, because their kernels need different transforms: "
             f"{', '.join(map(repr, patterns))}"
+            "; use one torch layer for each"
         )
     return first
 
@@ -219,7 +220,10 @@ def _bilinear_to_keras(config: Config) -> LayerSpecs:
 def _bilinear_product(einsum: LayerSpec) -> Product:
     product = read_product(einsum.config)
     if len(product.inputs) != 2 or len(product.outputs) != 1 or not product.given.endswith(product.inputs):
-        raise RuleError(f"EinsumDense({einsum.config['equation']!r}) cannot become Bilinear, which has two inputs")
+        raise RuleError(
+            f"EinsumDense({einsum.config['equation']!r}) cannot become Bilinear, which has two inputs"
+            ": pair it with a Linear"
+        )
     return product
 
 

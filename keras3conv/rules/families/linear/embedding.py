@@ -155,6 +155,7 @@ def _bag_to_torch(layers: LayerSpecs) -> LayerSpecs:
             raise RuleError(
                 f"{reduction.kind} after an Embedding has no counterpart: the modes of EmbeddingBag are "
                 f"{', '.join(_MODES)}"
+                "; use one of them, or a torch Embedding"
             )
         config["mode"] = _MODES[reduction.kind]
     return (LayerSpec(kind="torch.nn.EmbeddingBag", config=config),)

@@ -42,6 +42,7 @@ def _prelu_to_torch(layers: LayerSpecs) -> LayerSpecs:
         sizes = ", ".join(map(str, spatial))
         raise RuleError(
             f"PReLU with a slope for each spatial position, of shape ({sizes}), has no counterpart in torch"
+            ": name the spatial axes in shared_axes"
         )
     return (LayerSpec(kind="torch.nn.PReLU", config={"num_parameters": channels}),)
 
@@ -100,7 +101,10 @@ def _scale_to_torch(layers: LayerSpecs, *, role: str) -> LayerSpecs:
     given, _, made = equation.replace("...", "").partition("->")
     given, _, kernel = given.partition(",")
     if given != made or len(kernel) != 1 or not given.endswith(kernel) or scale.config.get("bias_axes") is not None:
-        raise RuleError(f"EinsumDense({equation!r}) cannot become LayerScale, which has one factor for each channel")
+        raise RuleError(
+            f"EinsumDense({equation!r}) cannot become LayerScale, which has one factor for each channel"
+            ": pair it with a Linear"
+        )
     return (LayerSpec(kind=TIMM_LAYER_SCALE, config={"dim": shape_of(scale, role)[0]}),)
 
 

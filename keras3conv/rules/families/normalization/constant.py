@@ -24,7 +24,10 @@ def _unit_to_keras(config: Config) -> LayerSpecs:
 def _unit_to_torch(layers: LayerSpecs) -> LayerSpecs:
     axis = last(layers).config.get("axis", -1)
     if not isinstance(axis, int) and len(axis) != 1:
-        raise RuleError(f"UnitNormalization has axis={axis}, but torch.nn.functional.normalize works along one axis")
+        raise RuleError(
+            f"UnitNormalization has axis={axis}, but torch.nn.functional.normalize works along one axis"
+            ": flatten the axes to one before it"
+        )
     dim = axis if isinstance(axis, int) else axis[0]
     return (LayerSpec(kind=_NORMALIZE, config={"p": 2.0, "dim": dim, "eps": _EPSILON}),)
 
@@ -60,6 +63,7 @@ def _constants_to_torch(layers: LayerSpecs) -> LayerSpecs:
     if keras.get("mean") is None:
         raise RuleError(
             "an adapted Normalization layer cannot become Normalize, because its mean and variance are variables"
+            ": pair it with a layer that has them, too"
         )
     rank = len(last(layers).inputs[0]) if last(layers).inputs else 4
     axis = keras.get("axis", -1)

@@ -65,6 +65,7 @@ def _normalized_shape(spec: LayerSpec) -> Shape:
     if axes not in (list(range(-count, 0)), list(range(rank - count, rank))):
         raise RuleError(
             f"{spec.kind.rpartition('.')[2]} has axis={given}, but torch normalizes only over the last axes"
+            ": permute the input before it"
         )
     sizes = shape or tuple(input_channels(spec, axis) for axis in range(-count, 0))
     return (sizes[-1], *sizes[:-1]) if count > 2 else sizes

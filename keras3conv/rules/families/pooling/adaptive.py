@@ -29,6 +29,7 @@ def _global_to_keras(config: Config, *, kind: str, rank: int) -> LayerSpecs:
         raise RuleError(
             f"{_torch_name(kind, rank)}({config['output_size']}) cannot become {kind.rpartition('.')[2]}, which always "
             "pools to size 1"
+            ": give the output size 1"
         )
     return (LayerSpec(kind=kind, config={"keepdims": True}),)
 
@@ -53,6 +54,7 @@ def _adaptive_to_keras(config: Config, *, kind: str, rank: int) -> LayerSpecs:
         name = kind.rpartition(".")[2]
         raise RuleError(
             f"{_torch_name(kind, rank)} has the output size {size}, but {name} has no None (which keeps the input size)"
+            ": give the size as a number"
         )
     return (LayerSpec(kind=kind, config={"output_size": ints(size, rank)}),)
 
@@ -141,6 +143,7 @@ def _power_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
         needed = f"power, AveragePooling{rank}D, Rescaling, power"
         raise RuleError(
             f"{layers[-1].kind} can become LPPool{rank}d only as the last of the layers {needed}, in this order"
+            ": add the missing layers"
         )
     power, pool = layers[0].config["x2"], layers[1].config
     require_value(layers[1].kind, "padding", pool["padding"], "valid")

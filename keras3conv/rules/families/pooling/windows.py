@@ -62,10 +62,7 @@ def _is_centred(kernel: tuple[int, ...], strides: tuple[int, ...], padding: tupl
 
 # Max pooling
 def _overhang(config: Config, rank: int) -> tuple[int, ...]:
-    """Return the number of elements that ceil_mode, which rounds the output size up, may add at the end of each axis.
-
-    It is stride - 1 with ceil_mode, else 0.
-    """
+    """Return how many elements ceil_mode may add at the end of each axis: stride - 1 with ceil_mode, else 0."""
     return tuple(step - 1 if config["ceil_mode"] else 0 for step in _geometry(config, rank)[1])
 
 
@@ -90,6 +87,7 @@ def _max_to_keras(config: Config, *, rank: int) -> LayerSpecs:
         raise RuleError(
             f"MaxPool{rank}d cannot become MaxPooling{rank}D if it is dilated, returns indices or has a window that "
             "starts in the padding at the end"
+            ": use keras3conv's layer WindowMaximum"
         )
     kernel, strides, padding = _geometry(config, rank)
     axes = tuple((pad, pad + more) for pad, more in zip(padding, _overhang(config, rank), strict=True))
@@ -212,7 +210,9 @@ def _average_is_stock(config: Config, *, rank: int) -> bool:
 def _average_to_keras(config: Config, *, rank: int) -> LayerSpecs:
     if not _average_is_stock(config, rank=rank):
         options = "count_include_pad=False or ceil_mode=True"
-        raise RuleError(f"AvgPool{rank}d with {options} cannot become AveragePooling{rank}D")
+        raise RuleError(
+            f"AvgPool{rank}d with {options} cannot become AveragePooling{rank}D: use keras3conv's layer WindowAverage"
+        )
     kernel, strides, padding = _geometry(config, rank)
     if any(padding) and not config["count_include_pad"]:
         return (_pool("Avg", rank, kernel, strides, "same"),)
@@ -262,6 +262,7 @@ def _same_padding_arguments(pool: LayerSpec, kernel: tuple[int, ...], strides: t
         raise RuleError(
             f'{kind} with padding="same" and pool_size={kernel} pads more at the end than at the start, which torch '
             "cannot"
+            ": pad in a layer of its own before the pooling"
         )
     return {"padding": tuple(start for start, _ in axes), "count_include_pad": False, "ceil_mode": any(extra)}
 

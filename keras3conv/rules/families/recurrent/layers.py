@@ -57,6 +57,7 @@ def _to_keras(config: Config, *, kind: Kind) -> LayerSpecs:
     if config.get("proj_size", 0):
         raise RuleError(
             f"LSTM with proj_size={config['proj_size']} has no counterpart: Keras has no projection of the hidden state"
+            "; write the LSTM as a layer of your own"
         )
     keras = {**cell_config(kind, config), "return_sequences": True}
     layer = LayerSpec(kind=f"keras.layers.{kind.keras}", config=keras)
@@ -94,6 +95,7 @@ def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
     if not layers:
         raise RuleError(
             f"the inner layer of {spec.kind} is unknown, because the file or model gives no configuration of it"
+            ": use the live model, or a file with an architecture"
         )
     for layer in layers:
         require_value(spec.kind, "layer", layer["class_name"], kind.keras)
@@ -103,6 +105,7 @@ def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
     if torch_config(kind, backward, "backward_layer/cell/") != torch_config(kind, forward, "forward_layer/cell/"):
         raise RuleError(
             "the two layers of a Bidirectional have different configurations, but torch has one for both directions"
+            ": use one torch layer for each direction"
         )
     return forward
 
@@ -134,12 +137,14 @@ def _to_torch(layers: LayerSpecs, *, kind: Kind) -> LayerSpecs:
             raise RuleError(
                 f"layer {place} of the stacked recurrent layers differs from the first, but torch has one "
                 "configuration for all of them"
+                ": use one torch layer for each"
             )
     rates = {spec.config["rate"] for spec in layers if spec.kind == _DROPOUT} or {0.0}
     if len(rates) > 1 or len(layers) not in (len(configs), 2 * len(configs) - 1):
         raise RuleError(
             f"the dropout rates between the {len(configs)} recurrent layers differ or are missing: {sorted(rates)}; "
             "torch has one rate between all layers"
+            "; give them the same rate"
         )
     config = {**first, "num_layers": len(configs), "batch_first": True, "dropout": rates.pop()}
     config |= {"proj_size": 0} if kind.torch == "LSTM" else {}

@@ -42,7 +42,10 @@ def _is_of_two(config: Config) -> bool:
 def _merge_to_keras(config: Config, *, kind: str) -> LayerSpecs:
     if not _is_of_two(config):
         name = kind.rpartition(".")[2]
-        raise RuleError(f"{name} merges only tensors, so it cannot have the arguments {dict(config)} of the torch call")
+        raise RuleError(
+            f"{name} merges only tensors, so it cannot have the arguments {dict(config)} of the torch call"
+            ": use an operator with the number instead"
+        )
     return (LayerSpec(kind=kind),)
 
 
@@ -65,6 +68,7 @@ def _merge_to_torch(layers: LayerSpecs, *, kind: str, reduction: str) -> LayerSp
         raise RuleError(
             f"{last(layers).kind.rpartition('.')[2]} can be converted only with two inputs, but the number of its "
             "inputs is unknown"
+            ": call the model once, or give inputs=..."
         )
     return LayerSpec(kind="torch.stack", config={"dim": 0}), LayerSpec(kind=reduction, config={"dim": 0})
 
@@ -213,6 +217,7 @@ def _scale_to_keras(config: Config, *, argument: str) -> LayerSpecs:
     if not _is_with_a_number(config):
         raise RuleError(
             f"Keras' Rescaling takes one number, so it cannot have the arguments {dict(config)} of the torch call"
+            ": use a function of keras.ops"
         )
     keras = {"scale": 1.0, "offset": 0.0} | {argument: config["other"]}
     return (LayerSpec(kind="keras.layers.Rescaling", config=keras),)
@@ -233,6 +238,7 @@ def _scale_to_torch(layers: LayerSpecs, *, argument: str) -> LayerSpecs:
     if not all(isinstance(number, int | float) for number in numbers.values()):
         raise RuleError(
             f"Rescaling with {numbers} has no counterpart in torch: scale and offset must be single numbers"
+            "; scale in a layer of your own"
         )
     product = LayerSpec(kind="torch.mul", config={"other": numbers["scale"]})
     total = LayerSpec(kind="torch.add", config={"other": numbers["offset"]})

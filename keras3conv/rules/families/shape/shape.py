@@ -114,6 +114,7 @@ def _permute_to_keras(config: Config) -> LayerSpecs:
         raise RuleError(
             f"permute with dims={dims} has no counterpart: Keras' Permute cannot move the batch axis or use negative "
             "indices"
+            "; keep axis 0 first, and use positive indices"
         )
     return (LayerSpec(kind="keras.layers.Permute", config={"dims": dims[1:]}),)
 
