@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from keras3conv.errors import RuleError
+from keras3conv.errors import ModelError, RuleError
 from keras3conv.model.views import LayerView
 from keras3conv.rules.library import lookup
 from keras3conv.rules.neutral import filled
@@ -29,6 +29,30 @@ def may_apply(rule: Rule, layer: LayerView) -> bool:
     the same two classes, those that only the configuration can select.
     """
     return not rule.variant if layer.config is None else rule.applies(rule.config_of(layer))
+
+
+def keras_layers_of(rule: Rule, config: Config) -> LayerSpecs:
+    """Return the Keras layers that a rule makes from a torch layer; raise `RuleError` if it reads a missing entry."""
+    try:
+        return rule.to_keras(config)
+    except KeyError as error:
+        known = ", ".join(name for name in config if name != "inputs") or "nothing"
+        raise RuleError(
+            f"the rule {rule.name} reads config[{error.args[0]!r}], but the configuration of the module has "
+            f"{known}: store it in the module's __init__ (self.{error.args[0]} = ...)"
+        ) from error
+
+
+def torch_layers_of(rule: Rule, spec: LayerSpec) -> LayerSpecs:
+    """Return the torch layers that a rule makes from a Keras layer; raise `ModelError` if it reads a missing entry."""
+    try:
+        return rule.to_torch((spec,))
+    except KeyError as error:
+        known = ", ".join(spec.config) or "nothing"
+        raise ModelError(
+            f"the rule {rule.name} reads {error.args[0]!r}, but the configuration of the Keras layer has {known}, and "
+            f"its shapes are those of {', '.join(spec.shapes) or 'no variable'}: return it from get_config"
+        ) from error
 
 
 def full_paths(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[WeightMapping]:
