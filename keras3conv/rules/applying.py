@@ -56,10 +56,7 @@ def torch_layers_of(rule: Rule, spec: LayerSpec) -> LayerSpecs:
 
 
 def full_paths(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[WeightMapping]:
-    """Yield a rule's mappings for two layers, with full paths such as "fc/kernel".
-
-    Nothing if the rule does not apply.
-    """
+    """Yield a rule's mappings for two layers, with paths such as "fc/kernel"; nothing if it does not apply."""
     yield from with_paths(mappings_of(rule, torch, keras) or (), rule, torch, keras)
 
 
@@ -112,9 +109,9 @@ def mappings_of(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[
 
 
 def torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Config | None:
-    """Return the torch layer's configuration; if there is none, the one that the rule derives from the Keras layer.
+    """Return the torch layer's configuration, or else the one that the rule derives from the Keras layer.
 
-    None if the rule cannot be applied to the Keras layer.
+    The result is None if the rule cannot be applied to the Keras layer.
     """
     # A rule may also need the Keras counterpart and the input of the layer.
     beyond: dict[str, Any] = {"keras": keras_spec(rule, keras)}

@@ -70,7 +70,7 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
 _OTHER = ("input", "dim")
 
 GIVEN = "given"
-"""The name of the additional call that stands for the first floating-point input of the target module."""
+"""The name of the additional call that stands for the first floating-point input of the module to rerun."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +223,7 @@ class Stage:
             raise ModelError(
                 f"the module {target.path} was expected to be called at least {target.call + 1} times, but was called "
                 "less often"
+                ": rerun it with the recorded inputs"
             )
         seen.replayed.outputs = tuple(recording.outputs.values())
         seen.replayed.began = seen.place
