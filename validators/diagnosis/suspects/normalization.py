@@ -62,10 +62,17 @@ def _batch_statistics(case: Case) -> Iterator[Hypothesis]:
         elif operation.get("running_mean") is not None:
             yield Hypothesis(
                 cause="torch normalises with batch statistics, as in training, Keras with moving statistics",
-                fix=f"module.{operation.owner}.eval()  # F.batch_norm(..., training=False)",
+                fix=_in_evaluation(case, operation),
                 keras=f"x = {case.point.keras_path}(x, training=True)",
                 changes={operation.key: with_arguments(training=False)},
             )
+
+
+def _in_evaluation(case: Case, operation: Operation) -> str:
+    """Return the line that makes a batch normalisation of torch take its moving statistics."""
+    if case.torch.classes.get(operation.owner, "").startswith("torch.nn."):
+        return f"module.{operation.owner}.eval()"
+    return f"training=False  # {case.place(operation)}, in F.batch_norm"
 
 
 def _swapped_scale(case: Case) -> Iterator[Hypothesis]:
