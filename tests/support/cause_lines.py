@@ -46,6 +46,7 @@ class Case:
         shape: The shape of a torch sample.
         dots: What the user has in place of the dots of the line.
         done: What a user writes where the line is a comment; for each other line, nothing.
+        plan: Statements that change the `plan` before the transfer, for the models as they are.
         tamper: Statements that spoil the weights of `model` after the transfer. The outputs are compared then.
         integers: Whether the inputs are integers.
         transfers: Whether the weights are transferred; else only the proof in float64 sets them.
@@ -58,6 +59,7 @@ class Case:
     shape: tuple[int, ...] = (4,)
     dots: str = "..."
     done: str = ""
+    plan: str = ""
     tamper: str = ""
     integers: bool = False
     transfers: bool = True
@@ -79,10 +81,11 @@ def written(code: str, line: str | None) -> str:
     code = BESIDE.sub(r"\1" if line is None else r"\2", code)
     if line is None:
         return PLACE.sub(r"\1", code)
-    if are_arguments(line):
+    if are_arguments(line) and PLACE.search(code):
         names = [part.partition("=")[0].strip() for part in line.partition("#")[0].split(",") if "=" in part]
         for name in names:  # the argument replaces the one that is there
             code = re.sub(rf",? ?\b{name}=[^,()<]+(?=[,)<])(?!>>)", "", code)
+        code = code.replace("(<<>>, ", "(<<>>")
     return PLACE.sub(lambda found: _at(found[1], line), code)
 
 
@@ -103,7 +106,7 @@ def made(case: Case, line: str | None) -> Pair:
     shape = case.shape if len(case.shape) != 3 else (*case.shape[1:], case.shape[0])
     names["x"] = given = keras.Input(shape, dtype="int32" if case.integers else None)
     exec(written(case.keras, line), names)  # noqa: S102 - our own code
-    module, model = randomize(module), keras.Model(given, names["x"])
+    module, model = randomize(module).eval(), keras.Model(given, names["x"])
     return Pair(module, model, k3c.align(module, model, probe=False), inputs(case), names)
 
 
@@ -119,8 +122,12 @@ def inputs(case: Case) -> torch.Tensor:
 
 def report_of(case: Case, line: str | None) -> k3c.Report:
     """Return the certificate of a case; with a line, after doing what it says."""
-    is_run = line is not None and line.startswith(("plan = ", "module."))
+    is_run = line is not None and line.startswith(("plan = ", "module.", "k3c.transfer("))
     pair = made(case, None if is_run else line)
+    if line is None:
+        scope = {"plan": pair.plan}
+        exec(case.plan, scope)  # noqa: S102 - our own code
+        pair.plan = scope["plan"]
     if case.transfers:
         k3c.transfer(pair.module, pair.model, pair.plan)
     exec(case.tamper, pair.names | {"model": pair.model, "module": pair.module})  # noqa: S102 - our own code

@@ -56,16 +56,21 @@ def _batch_statistics(case: Case) -> Iterator[Hypothesis]:
         if not operation.get("training", False):
             yield Hypothesis(
                 cause="Keras normalises with batch statistics, as in training, torch with moving statistics",
-                fix=f"x = {case.point.keras_path}(x, training=False)",
+                fix=f"x = {_called(case)}(x, training=False)",
                 changes={operation.key: with_batch_statistics},
             )
         elif operation.get("running_mean") is not None:
             yield Hypothesis(
                 cause="torch normalises with batch statistics, as in training, Keras with moving statistics",
                 fix=_in_evaluation(case, operation),
-                keras=f"x = {case.point.keras_path}(x, training=True)",
+                keras=f"x = {_called(case)}(x, training=True)",
                 changes={operation.key: with_arguments(training=False)},
             )
+
+
+def _called(case: Case) -> str:
+    """Return the name of the Keras layer that normalises; "norm" if only a later layer is known."""
+    return case.point.keras_path.rpartition("/")[2] if case.point.in_layer else "norm"
 
 
 def _in_evaluation(case: Case, operation: Operation) -> str:

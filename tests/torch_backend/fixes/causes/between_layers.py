@@ -63,6 +63,19 @@ ACTIVATIONS = [
     between("activation._other_function.keras", "x = torch.square(x)", "<<x = ops.abs(x)>>"),
 ]
 
+NORMED = """
+class Normed(layers.Layer):
+    def __init__(self):
+        super().__init__(name="own")
+        self.norm = layers.BatchNormalization(epsilon=1e-5, name="norm")
+
+    def call(self, x):
+        norm = self.norm
+        {}
+        return x
+
+x = Normed()(x)"""
+
 NORMS = [
     between(
         "normalization._epsilon.fix",
@@ -84,12 +97,13 @@ NORMS = [
     between(
         "normalization._added_epsilon.keras",
         "x = x / torch.sqrt((x * x).mean(-1, keepdim=True) + 1e-5)",
-        "x = x / ops.sqrt(ops.mean(ops.square(x), -1, keepdims=True) + dict(epsilon=1e-3<<>>)['epsilon'])",
+        "norm = lambda x, epsilon: x / ops.sqrt(ops.mean(ops.square(x), -1, keepdims=True) + epsilon)\n"
+        "x = norm(x, epsilon=1e-3<<>>)",
     ),
     between(
         "normalization._batch_statistics.fix",
         "x = self.norm(x)",
-        'norm = layers.BatchNormalization(epsilon=1e-5, name="norm")\n<<x = norm(x, training=True)>>',
+        NORMED.format("<<x = norm(x, training=True)>>"),
         "norm=nn.BatchNorm1d(4)",
     ),
     between(
@@ -102,7 +116,7 @@ NORMS = [
     between(
         "normalization._groups.keras",
         "x = self.norm(x)",
-        'x = layers.GroupNormalization(groups=2<<>>, epsilon=1e-5, name="norm")(x)',
+        'x = layers.GroupNormalization(epsilon=1e-5, name="norm", groups=2<<>>)(x)',
         "norm=nn.GroupNorm(1, 4)",
         shape=PICTURE,
     ),
@@ -117,13 +131,6 @@ NORMS = [
         "x = x / x.std(-1, keepdim=True)",
         "variance = ops.var(x, -1, keepdims=True)\n<<pass>>\nx = x / ops.sqrt(variance)",
         done="variance = variance * 4 / 3",
-    ),
-    between(
-        "normalization._missing.fix",
-        "x = self.norm(x)",
-        'x = layers.LayerNormalization(scale=False<<>>, epsilon=1e-5, name="norm")(x)',
-        "norm=nn.LayerNorm(4)",
-        transfers=False,
     ),
 ]
 
@@ -154,7 +161,7 @@ NUMBERS = [
         site="measured._pixels.keras",
         parts="b=nn.Conv2d(3, 4, 1)",
         torch="x = self.b(x)",
-        keras='x = layers.Conv2D(4, 1, name="b")(<<x[..., ::-1]>>)',
+        keras='x = layers.Conv2D(4, 1, name="b")(<<ops.flip(x, -1)>>)',
         shape=(3, 6, 6),
         done="x",
     ),
@@ -167,9 +174,8 @@ NUMBERS = [
     ),
     between(
         "wiring._gate.fix",
-        "x = x * torch.sigmoid(self.c(x))",
-        'scale = ops.sigmoid(layers.Dense(4, name="c")(x))\n<<pass>>',
-        "c=nn.Linear(4, 4)",
+        "x = x * torch.cos(x)",
+        "scale = ops.cos(x)\n<<pass>>",
     ),
     between(
         "wiring._other_combination.fix",
@@ -263,14 +269,16 @@ ORDERS = [
     ),
     between(
         "axes._split.fix",
-        "<<x = x.reshape(-1, 2, 2)>>\nx = torch.tanh(x[:, :1] + x).flatten(1)",
-        "x = ops.transpose(ops.reshape(x, (-1, 2, 2)), (0, 2, 1))\nx = ops.reshape(ops.tanh(x[:, :1] + x), (-1, 4))",
+        "<<x = x.reshape(-1, 2, 2)>>\nx = x.tanh().amax(1)\nx = torch.cat([x, x], 1)",
+        "x = ops.transpose(ops.reshape(x, (-1, 2, 2)), (0, 2, 1))\nx = ops.max(ops.tanh(x), 1)\n"
+        "x = ops.concatenate([x, x], 1)",
     ),
     between(
         "axes._merged.fix",
-        "x = x.unflatten(1, (2, 2))\nx = torch.tanh(x[:, :1] + x)\n<<pass>>\nx = x.flatten(1)",
-        "x = ops.reshape(x, (-1, 2, 2))\nx = ops.tanh(x[:, :1] + x)\n"
-        "x = ops.reshape(ops.transpose(x, (0, 2, 1)), (-1, 4))",
+        "x = x.unflatten(2, (2, 2))\nx = torch.tanh(x[:, :, :1] + x)\n<<pass>>\nx = x.flatten(2)",
+        "x = ops.reshape(x, (-1, 5, 2, 2))\nx = ops.tanh(x[:, :, :1] + x)\n"
+        "x = ops.reshape(ops.transpose(x, (0, 1, 3, 2)), (-1, 5, 4))",
+        shape=STEPS,
     ),
 ]
 

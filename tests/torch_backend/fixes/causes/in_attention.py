@@ -93,6 +93,8 @@ SCORES += [
     ),
 ]
 
+EVERY_OTHER = "mask = (torch.arange(5)[:, None] + torch.arange(5)) % 2 == 0"
+KERAS_EVERY_OTHER = "mask = ops.convert_to_tensor((np.arange(5)[:, None] + np.arange(5)) % 2 == 0)"
 VALUES = f"{QUERIES}, v=nn.Linear(4, 4)"
 IN_KERAS = "\n".join(f'{name} = layers.Dense(4, name="{name}")(x)' for name in "qkv")
 SCALED = "x = ops.matmul(ops.softmax(scores), v)"
@@ -130,14 +132,14 @@ LAYERS = [
     ),
     scaled(
         "attention._mask.keras",
-        f"attn_{MASK}\n{CALL}, attn_mask=attn_mask)",
-        f"{FUSED}\nattention_{KERAS_MASK}\n<<pass>>\n"
+        f"attn_{EVERY_OTHER}\n{CALL}, attn_mask=attn_mask)",
+        f"{FUSED}\nattention_{KERAS_EVERY_OTHER}\n<<pass>>\n"
         f"scores = ops.where(~attention_mask, 0.5 * scores, -1e30)\n{SCALED}",
     ),
     scaled(
         "attention._mask.fix",
-        f"attn_{MASK}\n<<pass>>\n{CALL}, attn_mask=attn_mask)",
-        f"{FUSED}\n{KERAS_MASK}\nscores = ops.where(~mask, 0.5 * scores, -1e30)\n{SCALED}",
+        f"attn_{EVERY_OTHER}\n<<pass>>\n{CALL}, attn_mask=attn_mask)",
+        f"{FUSED}\n{KERAS_EVERY_OTHER}\nscores = ops.where(~mask, 0.5 * scores, -1e30)\n{SCALED}",
     ),
     scaled(
         "attention._swapped.fix",

@@ -10,11 +10,13 @@ KERAS_MEAN = 'x = layers.Dense(3, name="b")(ops.mean(x, (1, 2)))'
 HEAD = "b=nn.Linear(4, 3)"
 
 
-def image(site: str, layer: str, keras_lines: str, torch_lines: str = "x = self.a(x)", **options: Any) -> Case:
+def image(
+    site: str, layer: str, keras_lines: str, torch_lines: str = "x = self.a(x)", extra: str = "", **options: Any
+) -> Case:
     """Return a case with a layer of images before a mean."""
     return Case(
         site=site,
-        parts=f"a={layer}, {HEAD}" if layer else HEAD,
+        parts=", ".join([*([f"a={layer}"] if layer else []), *([extra] if extra else []), HEAD]),
         torch=f"{torch_lines}\n{MEAN}",
         keras=f"{keras_lines}\n{KERAS_MEAN}",
         shape=options.pop("shape", PICTURE),
@@ -109,6 +111,11 @@ def pooled(site: str, pool: str, keras_lines: str, torch_lines: str = "x = self.
     )
 
 
+def before_a_mean(site: str, pool: str, keras_lines: str, **options: Any) -> Case:
+    """Return a case of a pooling that gives another size, before a mean."""
+    return image(site, "", keras_lines, "x = self.pool(x)", extra=f"pool={pool}", **options)
+
+
 POOLINGS = [
     pooled(
         "pooling._max_pooling_padding.fix",
@@ -145,13 +152,13 @@ POOLINGS = [
         shape=(4, 7, 7),
         done="x = layers.AveragePooling2D(3, 1)(layers.ZeroPadding2D(1)(x))",
     ),
-    pooled(
+    before_a_mean(
         "pooling._average_pooling_padding#2.fix",
         "nn.AvgPool2d(3, 2<<>>)",
         'x = layers.AveragePooling2D(3, 2, padding="same")(x)',
         shape=(4, 7, 7),
     ),
-    pooled(
+    before_a_mean(
         "pooling._average_pooling_padding#2.keras",
         "nn.AvgPool2d(3, 2)",
         '<<x = layers.AveragePooling2D(3, 2, padding="same")(x)>>',
@@ -170,12 +177,14 @@ POOLINGS = [
         '<<x = layers.AveragePooling2D(3, 2, padding="same")(x)>>',
         done="x = layers.AveragePooling2D(3, 2)(layers.ZeroPadding2D(((1, 0), (1, 0)))(x))",
     ),
-    pooled("pooling._ceil_mode.fix", "nn.MaxPool2d(3, 2, ceil_mode=True<<>>)", "x = layers.MaxPooling2D(3, 2)(x)"),
-    pooled(
+    before_a_mean(
+        "pooling._ceil_mode.fix", "nn.MaxPool2d(3, 2, ceil_mode=True<<>>)", "x = layers.MaxPooling2D(3, 2)(x)"
+    ),
+    before_a_mean(
         "pooling._ceil_mode.keras",
-        "nn.MaxPool2d(3, 2)",
-        '<<x = layers.MaxPooling2D(3, 2, padding="same")(x)>>',
-        done="x = layers.MaxPooling2D(3, 2)(x)",
+        "nn.MaxPool2d(3, 2, ceil_mode=True)",
+        "<<x = layers.MaxPooling2D(3, 2)(x)>>",
+        done='x = layers.MaxPooling2D(3, 2, padding="same")(x)',
     ),
     pooled("pooling._other_kind.fix", "", "x = layers.MaxPooling2D(2)(x)", "x = <<F.avg_pool2d>>(x, 2)"),
     pooled(
@@ -228,16 +237,9 @@ MATRICES = [
     between(
         "linear._no_bias.fix",
         "x = self.c(x)",
-        'x = layers.Dense(4, use_bias=False, name="c")(x)',
+        'x = layers.Dense(4, name="c")(x)',
         "c=nn.Linear(4, 4<<>>)",
-        transfers=False,
-    ),
-    between(
-        "linear._no_bias.keras",
-        "x = self.c(x)",
-        'x = layers.Dense(4, use_bias=False<<>>, name="c")(x)',
-        "c=nn.Linear(4, 4)",
-        transfers=False,
+        tamper='c = model.get_layer("c")\nc.set_weights([c.get_weights()[0], np.zeros(4)])',
     ),
     Case(
         site="embedding._row_offset.fix",
@@ -275,7 +277,7 @@ MATRICES = [
         parts="table=nn.Embedding(9, 4), types=nn.Embedding(9, 4), b=nn.Linear(4, 3)",
         torch="x = self.b(self.table(x) + self.types(x))",
         keras=f'indices = x\nx = layers.Embedding(9, 4, name="table")(x)\n<<pass>>\n{KERAS_HEAD}',
-        transfers=False,
+        plan='plan = plan.ignore("types", "Keras has none", side="torch")',
         **WORDS,
     ),
     Case(
@@ -313,16 +315,19 @@ MATRICES = [
     Case(
         site="masks._own_mask.fix",
         parts=TABLE,
-        torch="mask = x != 0\nx = self.table(x)\n<<pass>>\nx = self.b(x * mask.unsqueeze(-1))",
-        keras=f'x = layers.Embedding(9, 4, name="table")(x)\n{KERAS_HEAD}',
+        torch="mask = x != 0\nx = self.table(x)\n<<pass>>\n"
+        "x = self.b((x * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True).clamp(min=1))",
+        keras=f'x = layers.Embedding(9, 4, name="table")(x)\nx = ops.mean(x, 1)\n{KERAS_HEAD}',
         **WORDS,
     ),
     Case(
         site="masks._own_mask.keras",
         parts=TABLE,
-        torch="mask = x != 0\nx = self.b(self.table(x) * mask.unsqueeze(-1))",
-        keras='mask = ops.ones_like(x, "bool")\n<<pass>>\nx = layers.Embedding(9, 4, name="table")(x)\n'
-        f'x = x * ops.cast(mask, "float32")[..., None]\n{KERAS_HEAD}',
+        torch="mask = x != 0\nx = self.table(x)\n"
+        "x = self.b((x * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True).clamp(min=1))",
+        keras='mask = ops.ones_like(x, "bool")\n<<pass>>\nmask = ops.cast(mask, "float32")[..., None]\n'
+        'x = layers.Embedding(9, 4, name="table")(x)\n'
+        f"x = ops.sum(x * mask, 1) / ops.maximum(ops.sum(mask, 1), 1)\n{KERAS_HEAD}",
         **WORDS,
     ),
 ]

@@ -1,7 +1,7 @@
 """Mistakes in the weights of attention, norms and recurrent layers, in masks, and in the order of heads."""
 
 from tests.support.cause_lines import Case
-from tests.torch_backend.fixes.causes.between_layers import STEPS, between
+from tests.torch_backend.fixes.causes.between_layers import NORMED, STEPS, between
 from tests.torch_backend.fixes.causes.in_layers import KERAS_HEAD, PLAIN_LSTM, TABLE, WORDS, of_lstm, recurrent
 
 MULTI_HEAD = "att=nn.MultiheadAttention(4, 2, batch_first=True)"
@@ -27,20 +27,15 @@ ATTENTION = [
         tamper=f"{WEIGHTS_OF_ATTENTION}turned = [t.swapaxes(-1, -2) for t in w[:6]]\n"
         "att.set_weights([*turned, w[6].swapaxes(0, 1), w[7]])",
     ),
-    between(
-        "attention._without_bias.fix",
-        ATTEND,
-        'x = layers.MultiHeadAttention(2, 2, use_bias=False<<>>, name="att")(x, x)',
-        MULTI_HEAD,
-        shape=STEPS,
-        transfers=False,
-    ),
     Case(
         site="masks._attention.fix",
         parts=f"{MULTI_HEAD}, {TABLE}",
         torch="mask = x != 0\nx = self.table(x)\n"
-        "x = self.att(x, x, x, need_weights=False%|, key_padding_mask=~mask%)[0]\nx = self.b(x[:, 0])",
-        keras=f'x = layers.Embedding(9, 4, mask_zero=True, name="table")(x)\n{KERAS_ATTEND}\nx = x[:, 0]\n{KERAS_HEAD}',
+        "x = self.att(x, x, x, need_weights=False%|, key_padding_mask=~mask%)[0]\n"
+        "x = self.b((x * mask.unsqueeze(-1)).sum(1))",
+        keras='mask = ops.cast(x != 0, "float32")[..., None]\n'
+        'x = layers.Embedding(9, 4, mask_zero=True, name="table")(x)\n'
+        f"{KERAS_ATTEND}\nx = ops.sum(x * mask, 1)\n{KERAS_HEAD}",
         done="pass",
         **WORDS,
     ),
@@ -83,7 +78,9 @@ NORMS = [
         "x = self.norm(x)",
         NORM,
         "norm=nn.BatchNorm1d(4)",
-        tamper=of_norm("(0, 1, 3, 2)"),
+        tamper='norm = model.get_layer("norm")\ng, b, m, v = norm.get_weights()\n'
+        "norm.set_weights([g, b, v, np.abs(m)])\n"
+        "module.norm.running_mean.abs_()",
     ),
     between(
         "normalization._batch_statistics#2.fix",
@@ -96,7 +93,7 @@ NORMS = [
         "normalization._batch_statistics#2.keras",
         "n = self.norm\n"
         "x = F.batch_norm(x, n.running_mean.clone(), n.running_var.clone(), n.weight, n.bias, training=True)",
-        'norm = layers.BatchNormalization(epsilon=1e-5, name="norm")\n<<x = norm(x)>>',
+        NORMED.format("<<x = norm(x)>>"),
         "norm=nn.BatchNorm1d(4)",
     ),
 ]
@@ -141,13 +138,24 @@ OTHERS = [
         'model.get_layer("b").set_weights([kernel, bias])',
     ),
     between(
-        "wiring._other_layer.fix",
+        "wiring._other_layer.keras",
         "x = torch.tanh(self.c(x))",
         'x = layers.Dense(4, activation="tanh", name="c")(x)',
         "c=nn.Linear(4, 4)",
         tamper='one, other = model.get_layer("a"), model.get_layer("c")\n'
         "first, second = one.get_weights(), other.get_weights()\none.set_weights(second)\nother.set_weights(first)",
     ),
+]
+
+OTHERS += [
+    between(
+        "wiring._other_layer.fix",
+        "x = torch.tanh(self.q(x)) * self.k(x)",
+        'q, k = layers.Dense(4, name="q")(x), layers.Dense(4, name="k")(x)\nx = ops.tanh(k) * q',
+        "q=nn.Linear(4, 4), k=nn.Linear(4, 4)",
+        tamper='one, other = model.get_layer("q"), model.get_layer("k")\n'
+        "first, second = one.get_weights(), other.get_weights()\none.set_weights(second)\nother.set_weights(first)",
+    )
 ]
 
 HEADS = (
@@ -163,24 +171,38 @@ WIDTHS_FIRST = (
     "x = ops.matmul(ops.softmax(ops.matmul(q, ops.swapaxes(k, -1, -2)) * 2**-0.5), v)\n"
     "x = ops.reshape(ops.transpose(x, (0, 2, 3, 1)), (-1, 5, 4))"
 )
+PLAIN_HEADS = HEADS.replace("<<", "").replace(">>", "")
+PLAIN_MERGED = "x = x.transpose(1, 2).flatten(2)"
+ALTERNATIVES = (
+    f"{KERAS_PARTS}\nfirst = <<3>>\nlast = 5 - first\n"
+    "split = lambda x: ops.transpose(ops.reshape(x, (-1, 5, 2, 2)), (0, first, 1, last))\n"
+    "q, k, v = split(q), split(k), split(v)\n"
+    "x = ops.matmul(ops.softmax(ops.matmul(q, ops.swapaxes(k, -1, -2)) * 2**-0.5), v)\n"
+    "x = ops.reshape(ops.transpose(x, (0, 2, 3, 1) if first == 3 else (0, 2, 1, 3)), (-1, 5, 4))"
+)
 SDPA = "x = F.scaled_dot_product_attention(q, k, v)\n"
 OWN = "x = (q @ k.transpose(-1, -2) * 2**-0.5).softmax(-1) @ v\n"
 
 ORDERS = [
     between("attention._heads.fix", HEADS + SDPA + MERGED, WIDTHS_FIRST, PARTS, shape=STEPS),
+    between("attention._heads.keras", PLAIN_HEADS + SDPA + PLAIN_MERGED, ALTERNATIVES, PARTS, shape=STEPS, done="2"),
+    between(
+        "axes._split_and_merged.keras", PLAIN_HEADS + OWN + PLAIN_MERGED, ALTERNATIVES, PARTS, shape=STEPS, done="2"
+    ),
     between("axes._split_and_merged.fix", HEADS + OWN + MERGED, WIDTHS_FIRST, PARTS, shape=STEPS),
     between(
         "axes._split.keras",
-        "x = x.reshape(-1, 2, 2)\nx = torch.tanh(x[:, :1] + x).flatten(1)",
+        "x = x.reshape(-1, 2, 2).tanh().amax(1)\nx = torch.cat([x, x], 1)",
         "x = <<ops.transpose(ops.reshape(x, (-1, 2, 2)), (0, 2, 1))>>\n"
-        "x = ops.reshape(ops.tanh(x[:, :1] + x), (-1, 4))",
+        "x = ops.max(ops.tanh(x), 1)\nx = ops.concatenate([x, x], 1)",
         done="ops.reshape(x, (-1, 2, 2))",
     ),
     between(
         "axes._merged.keras",
-        "x = x.unflatten(1, (2, 2))\nx = torch.tanh(x[:, :1] + x)\nx = x.flatten(1)",
-        "x = ops.reshape(x, (-1, 2, 2))\nx = ops.tanh(x[:, :1] + x)\n"
-        "x = ops.reshape(<<ops.transpose(x, (0, 2, 1))>>, (-1, 4))",
+        "x = x.unflatten(2, (2, 2))\nx = torch.tanh(x[:, :, :1] + x)\nx = x.flatten(2)",
+        "x = ops.reshape(x, (-1, 5, 2, 2))\nx = ops.tanh(x[:, :, :1] + x)\n"
+        "x = ops.reshape(<<ops.transpose(x, (0, 1, 3, 2))>>, (-1, 5, 4))",
+        shape=STEPS,
         done="x",
     ),
     between(
