@@ -16,6 +16,7 @@ from keras3conv.frameworks.shared.inputs_masked import (
     with_padding,
 )
 from keras3conv.frameworks.shared.inputs_varied import (
+    FARTHEST,
     integers_in_words,
     other_sizes,
     repeated,
@@ -84,6 +85,8 @@ def variants(subject: Subject) -> Iterator[Variant]:
         yield _at(run)
     for name, inputs in _other_inputs(subject, beyond):
         yield _with_inputs(subject, name, inputs)
+    if beyond > FARTHEST and any(None in spec.shape[1:] for spec in subject.outlines[1].input_specs):
+        yield Variant(name=f"at a size beyond {beyond}", reason=f"a slice ends there; up to {FARTHEST} are tried")
     yield from _with_wider_integers(subject)
     yield _at(at_magnitude(subject, SMALL))
     yield from _with_padding_at_the_start(subject)

@@ -30,8 +30,9 @@ def _dtype_of(tensor: keras.KerasTensor) -> str:
     An old file has an input of float32 before an Embedding, and its models were called with integers nevertheless.
     """
     dtype = str(tensor.dtype)
-    nodes = getattr(tensor._keras_history.operation, "_outbound_nodes", ())
-    are_indices = bool(nodes) and all(isinstance(node.operation, keras.layers.Embedding) for node in nodes)
+    takers = [node.operation for node in getattr(tensor._keras_history.operation, "_outbound_nodes", ())]
+    others = [taker for taker in takers if type(taker).__name__ != "NotEqual"]  # it makes the mask of an Embedding
+    are_indices = bool(others) and all(isinstance(taker, keras.layers.Embedding) for taker in others)
     return "int32" if are_indices and "int" not in dtype else dtype
 
 
