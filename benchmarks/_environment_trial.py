@@ -2,9 +2,11 @@
 
 python _environment_trial.py files            # no framework: a checkpoint is moved into a Keras file, and verified
 python _environment_trial.py keras            # Keras without torch: a torch checkpoint fills a live model
+python _environment_trial.py missing          # every extra that is not installed is named by what needs it
 python _environment_trial.py recipes README   # both frameworks: the recipes of the README run
 """
 
+import json
 import re
 import subprocess
 import sys
@@ -50,6 +52,7 @@ def files() -> None:
     with h5py.File("filled.weights.h5") as file:
         kernel = np.asarray(file["layers/conv2d/vars/0"])
     np.testing.assert_array_equal(kernel, tensors["conv.weight"].transpose(2, 3, 1, 0))
+    missing()
 
 
 def keras() -> None:
@@ -77,6 +80,36 @@ def recipes(readme: str) -> None:
         exec(compile(recipe, readme, "exec"), {"__name__": "recipe"})  # noqa: S102 - the repository's own text
 
 
+FEATURES = {
+    "torch": ("inspect", "torch_net.py:make"),
+    "keras": ("inspect", "keras_net.py:make"),
+    "jax": ("inspect", "jax_net.py:make"),
+    "tensorflow": ("inspect", "tensorflow_net.py:make"),
+    "report": ("sweep", "sweep.toml", "-o", "results"),
+    "ray": ("sweep", "sweep.toml", "-o", "results", "--ray"),
+    "onnx": ("compare-onnx", "first.onnx", "second.onnx"),
+    "demo": ("demo",),
+}
+"""For each extra, a command that needs it."""
+
+
+def missing() -> None:
+    """Run a command for every extra that is not installed: the error must name the extra."""
+    known = json.loads(command("doctor", "--json"))["extras"]
+    for package in ("torch", "keras", "jax", "tensorflow"):
+        Path(f"{package}_net.py").write_text(f"import {package}\n")
+    Path("sweep.toml").write_text('[[task]]\nname = "one"\nmodel = "net.keras"\n')
+    program = Path(sys.executable).with_name("keras3conv")
+    for extra, arguments in FEATURES.items():
+        if known[extra]["installed"]:
+            continue
+        ended = subprocess.run([program, *arguments], check=False, capture_output=True, text=True)
+        named = re.search(r'pip install "keras3conv\[([\w,-]+)\]"', " ".join(ended.stderr.split()))
+        assert ended.returncode == 2, (arguments, ended.returncode, ended.stderr)
+        assert named, (arguments, ended.stderr)
+        assert extra in named[1].split(","), (arguments, ended.stderr)
+
+
 if __name__ == "__main__":
-    trials: dict[str, Callable[..., None]] = {"files": files, "keras": keras, "recipes": recipes}
+    trials: dict[str, Callable[..., None]] = {"files": files, "keras": keras, "recipes": recipes, "missing": missing}
     trials[sys.argv[1]](*sys.argv[2:])

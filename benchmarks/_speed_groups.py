@@ -1,14 +1,13 @@
 """Define the groups of `speed`: each runs in a separate process and yields its ratios."""
 
-import ctypes
 import io
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
+from benchmarks._memory import Growth
 from benchmarks._paired import Ratio, Work, ratio, rounds_of
 
 AFTER = "Keras on torch, after transfer"
@@ -205,31 +204,3 @@ def _children_of(works: dict[str, Work], rounds: int) -> dict[str, list[tuple[fl
             if number:
                 found[name].append((busy() - before, time.perf_counter() - wall))
     return found
-
-
-class Growth:
-    """The largest growth of the anonymous memory of this process while a block runs, sampled every two milliseconds."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-
-    def __enter__(self) -> "Growth":
-        ctypes.CDLL(None).malloc_trim(0)  # return freed memory to the system, so that it is not reused
-        self._first = _anonymous()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        while not self._ended.wait(0.002):
-            self.bytes = max(self.bytes, _anonymous() - self._first)
-
-
-def _anonymous() -> int:
-    with open("/proc/self/status", encoding="ascii") as stream:  # noqa: PTH123 - as fast as possible
-        return next(int(line.split()[1]) * 1024 for line in stream if line.startswith("RssAnon"))

@@ -79,11 +79,18 @@ def onnx_section(rows: Sequence[ThroughOnnx]) -> str:
             f"{row.converted:,}" if row.converted is not None else None,
             f"{row.onnx:,}" if row.onnx is not None else None,
             f"{row.difference:.0e}" if row.difference is not None else None,
-            row.note,
+            row.note and f"`{row.note}`",
         )
         for row in rows
     ]
-    heads = ("model", "trainable numbers in Keras", "after `convert`", "through ONNX", "difference of an output", "")
+    heads = (
+        "model",
+        "trainable numbers in Keras",
+        "after `convert`",
+        "through ONNX",
+        "difference of an output",
+        "note",
+    )
     names = f"onnx2torch {version('onnx2torch')}, opset {OPSET}"
     return f"## Through ONNX\n\n{said}\n{names}.\n\n{_table(heads, cells)}"
 

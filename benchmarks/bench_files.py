@@ -12,13 +12,14 @@ writes the manifest.
 """
 
 import argparse
+import ctypes
+import gc
 import json
 import os
 import resource
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -35,6 +36,7 @@ from rich.table import Table
 
 from benchmarks._files_headers import Result, inspected, refused
 from benchmarks._files_models import FIXTURES, KINDS, Fixture
+from benchmarks._memory import Growth, anonymous_memory
 from benchmarks.speed import written
 from keras3conv import formats
 from keras3conv.alignment.plan import Alignment
@@ -58,7 +60,10 @@ def in_turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, li
     found: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, way in ways.items():
-            os.sync()  # pending writes of the previous method must not slow this one down
+            # Pending writes and garbage of the previous method must not slow this one down.
+            os.sync()
+            gc.collect()
+            ctypes.CDLL(None).malloc_trim(0)
             started = time.perf_counter()
             way()
             if number:
@@ -253,34 +258,21 @@ def child(task: str) -> None:
     plan = fixture.plan()
     if limit:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    before, peak, places, stop = _anonymous(), [0.0], [], threading.Event()
-
-    def sample() -> None:
-        while not stop.wait(0.002):
-            peak[0] = max(peak[0], _anonymous())
+    places = []
 
     def progress(_name: str, done: int, _total: int) -> None:
-        places.append((done / 1e9, _anonymous()))
+        places.append((done / 1e9, anonymous_memory() / MEBIBYTE))
 
-    sampler = threading.Thread(target=sample)
-    sampler.start()
+    out = Path(folder) / "big.weights.h5"
+    out.unlink(missing_ok=True)  # an earlier output has the tensors of another fixture
     started = time.perf_counter()
     options = Options(overwrite=True, progress=progress)
-    transfer(Path(folder) / "in.safetensors", Path(folder) / "big.weights.h5", plan, options)
+    with Growth() as growth:
+        transfer(Path(folder) / "in.safetensors", out, plan, options)
     seconds = time.perf_counter() - started
-    stop.set()
-    sampler.join()
     later = places[len(places) // 4 :]
     slope = float(np.polyfit([one[0] for one in later], [one[1] for one in later], 1)[0]) if len(later) > 2 else 0.0
-    sys.stdout.write(json.dumps({"peak": peak[0] - before, "slope": slope, "seconds": seconds}))
-
-
-def _anonymous() -> float:
-    """Return the anonymous memory of this process in MiB, without file pages."""
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("RssAnon"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+    sys.stdout.write(json.dumps({"peak": growth.bytes / MEBIBYTE, "slope": slope, "seconds": seconds}))
 
 
 _FIELDS = tuple(one.name for one in fields(Result))

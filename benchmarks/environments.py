@@ -27,7 +27,8 @@ ABOUT = """# Versions that were tried
 
 `python -m benchmarks environments` wrote this table: it builds the wheel, installs it in an empty environment, and
 tries it there. *files* moves a checkpoint into a file of Keras weights, without a framework; *keras* fills a live model
-from a torch checkpoint, without torch; *recipes* runs the three recipes of the README, proofs included.
+from a torch checkpoint, without torch; *missing* runs a command for every extra that is not installed, whose error must
+name the extra; *recipes* runs the three recipes of the README, proofs included.
 """
 
 NOT_TRIED = """
@@ -94,6 +95,12 @@ ENVIRONMENTS = (
         pins=(TORCH, "keras==3.15.0"),
         trial="recipes",
     ),
+    Environment(name="torch alone", python="3.11", extras="torch", pins=(TORCH,), trial="missing"),
+    Environment(name="keras alone", python="3.11", extras="keras", trial="missing"),
+    Environment(name="report alone", python="3.11", extras="report", trial="missing"),
+    Environment(name="onnx alone", python="3.11", extras="onnx", trial="missing"),
+    Environment(name="ray alone", python="3.11", extras="ray", trial="missing"),
+    Environment(name="demo alone", python="3.11", extras="demo", trial="missing"),
 )
 
 

@@ -17,16 +17,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 import keras3conv as k3c
 from benchmarks._files_models import Fixture
+from benchmarks._memory import Growth
 from benchmarks.speed import written
 from keras3conv import formats
 from keras3conv.workflows.files import read_plan
@@ -66,7 +64,7 @@ def child(what: str, folder: Path, memory: int, shard: str) -> int:
     """Transfer or validate in limited memory; print the peak of the anonymous memory in MiB."""
     limit = memory << 20
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    with peak_of_anonymous_memory() as peak:
+    with Growth() as memory_used:
         if what == "transfer":
             options = Options(max_shard_size=formats.parse_size(shard))
             transfer(folder / SOURCE, folder / TARGET, read_plan(folder / "plan.json"), options)
@@ -74,26 +72,8 @@ def child(what: str, folder: Path, memory: int, shard: str) -> int:
             plan = read_plan(folder / "plan.json")
             report = k3c.validate(folder / SOURCE, folder / INDEX, plan=plan, proofs=["structure", "roundtrip"])
             assert [section.status for section in report.sections] == ["passed", "passed"], str(report)
-    print(json.dumps({"peak": peak[0] >> 20}))
+    print(json.dumps({"peak": memory_used.peak >> 20}))
     return 0
-
-
-@contextmanager
-def peak_of_anonymous_memory() -> Iterator[list[int]]:
-    """Yield a list whose one number is the largest size of the anonymous memory while the block runs."""
-    peak, ended = [_anonymous()], threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(0.01):
-            peak[0] = max(peak[0], _anonymous())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield peak
-    finally:
-        ended.set()
-        watcher.join()
 
 
 def run(folder: Path, gigabytes: float, memory: int, shard: str, kill_after: int) -> dict[str, str]:
@@ -175,13 +155,6 @@ def compare(source: Path, made: Path, fixture: Fixture) -> None:
         expected = torch.read(f"layers.{number}.weight")
         assert np.array_equal(keras.read(places[planned.location]), expected.T), planned.path
         assert np.count_nonzero(expected) > MARK // 2
-
-
-def _anonymous() -> int:
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("RssAnon"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 if __name__ == "__main__":

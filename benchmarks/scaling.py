@@ -91,7 +91,7 @@ def _work_of_models(name: str, size: int) -> Callable[[], object]:
 
 def measured_here(name: str, size: int) -> Row:
     """Return the shortest processor time of several rounds, and the memory that the first adds, in this process."""
-    from benchmarks._speed_groups import Growth
+    from benchmarks._memory import Growth
 
     with tempfile.TemporaryDirectory() as folder:
         work = work_of(name, size, Path(folder))

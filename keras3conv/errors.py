@@ -12,6 +12,7 @@ import reprlib
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
 
 from keras3conv.width import folded
@@ -182,12 +183,40 @@ class IncompleteCheckpoint(FileError):
     """The file declares a tensor or a shard that is missing."""
 
 
+EXTRA_OF = {
+    "torch": "torch",
+    "keras": "keras",
+    "jax": "jax",
+    "tensorflow": "tensorflow",
+    "jinja2": "report",
+    "sklearn": "demo",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "onnxscript": "onnx",
+    "tf2onnx": "onnx",
+    "jax2onnx": "onnx-jax",
+    "ray": "ray",
+}
+"""For each optional package, by the name under which it is imported, the extra of keras3conv that installs it."""
+
+
 class MissingExtra(Keras3ConvError, ImportError):
     """A package for an optional feature is not installed."""
 
-    def __init__(self, feature: str, package: str, extra: str) -> None:
-        """Create the error for a feature that needs a package; `extra` is the extra of keras3conv that installs it."""
-        super().__init__(f'{feature} needs {package}: pip install "keras3conv[{extra}]"')
+    def __init__(self, feature: str, *packages: str) -> None:
+        """Create the error for a feature that needs packages, given by the names under which they are imported."""
+        super().__init__(f"{feature} needs {' and '.join(packages)}: {installing(packages)}")
+
+
+def installing(packages: Iterable[str]) -> str:
+    """Return the command that installs optional packages, given by the names under which they are imported."""
+    return f'pip install "keras3conv[{",".join(dict.fromkeys(EXTRA_OF[package] for package in packages))}]"'
+
+
+def require(feature: str, *packages: str) -> None:
+    """Raise `MissingExtra` if a feature needs packages that are not installed; it names all of them."""
+    if missing := [package for package in packages if find_spec(package) is None]:
+        raise MissingExtra(feature, *missing)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,8 @@ range with a step other than one is written `{1..7..3}`: 1, 4, 7. `{=}` repeats 
 import re
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import sub
+from typing import NamedTuple
 
 from keras3conv.errors import Problem
 
@@ -35,8 +37,11 @@ class Collapsed:
     places: tuple[int, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Block:
+_Template = tuple[tuple[str, ...], ...]
+"""For each path of a row, the pieces of text between its numbers."""
+
+
+class _Block(NamedTuple):
     """Rows (tuples of paths) that are printed as one line; this is not a block of a model.
 
     Attributes:
@@ -48,6 +53,11 @@ class _Block:
     cells: tuple[_Cell, ...]
     columns: tuple[int, ...]
     places: tuple[int, ...]
+
+    @property
+    def is_single(self) -> bool:
+        """True if this is one row, so that every cell is a number."""
+        return len(self.places) == 1
 
 
 def collapse(rows: Sequence[tuple[str, ...]], keys: Sequence[Hashable] | None = None) -> list[Collapsed]:
@@ -64,19 +74,21 @@ def collapse(rows: Sequence[tuple[str, ...]], keys: Sequence[Hashable] | None = 
         >>> [line.paths for line in collapse([("conv0", "conv_1"), ("conv1", "conv_2"), ("fc", "dense")])]
         [('conv{0..1}', 'conv_{1..2}'), ('fc', 'dense')]
     """
-    groups: dict[Hashable, list[_Block]] = {}
-    texts: dict[Hashable, tuple[tuple[str, ...], ...]] = {}
+    groups: dict[tuple[_Template, Hashable], list[_Block]] = {}
     for place, row in enumerate(rows):
         split = [_NUMBER.split(path) for path in row]
-        template = tuple(tuple(parts[::2]) for parts in split)
-        cells = tuple(int(number) for parts in split for number in parts[1::2])
-        columns = tuple(column for column, parts in enumerate(split) for _ in parts[1::2])
-        group = template, keys[place] if keys else None
-        groups.setdefault(group, []).append(_Block(cells=cells, columns=columns, places=(place,)))
-        texts[group] = template
+        cells = tuple([int(number) for parts in split for number in parts[1::2]])
+        group = tuple([tuple(parts[::2]) for parts in split]), keys[place] if keys else None
+        blocks = groups.get(group)
+        if blocks is None:
+            blocks = groups[group] = []
+            columns = tuple(column for column, parts in enumerate(split) for _ in parts[1::2])
+        else:
+            columns = blocks[0].columns
+        blocks.append(_Block(cells, columns, (place,)))
     lines = [
-        Collapsed(paths=_written(texts[group], block.cells), places=block.places)
-        for group, blocks in groups.items()
+        Collapsed(paths=_written(template, block.cells), places=block.places)
+        for (template, _), blocks in groups.items()
         for block in _merged(blocks)
     ]
     return sorted(lines, key=lambda line: line.places)
@@ -116,11 +128,11 @@ def _merged_along(blocks: list[_Block], position: int) -> list[_Block]:
         return blocks
     merged: list[_Block] = []
     for bucket in _buckets(blocks, position):
-        rest = bucket
-        while rest:
-            length = _run(rest, position)
-            merged.append(_joined(rest[:length]))
-            rest = rest[length:]
+        start = 0
+        while start < len(bucket):
+            end = start + _run(bucket, start, position)
+            merged.append(_joined(bucket[start:end]))
+            start = end
     return sorted(merged, key=lambda block: block.places)
 
 
@@ -137,31 +149,34 @@ def _buckets(blocks: list[_Block], position: int) -> Iterable[list[_Block]]:
     return buckets.values()
 
 
-def _run(blocks: list[_Block], position: int) -> int:
-    """Return how many of the first blocks can be merged: all steps from one block to the next must be equal.
+def _run(blocks: Sequence[_Block], start: int, position: int) -> int:
+    """Return how many blocks can be merged: all steps from one block to the next must be equal.
 
     Args:
         blocks: Blocks (rows printed as one line).
+        start: The index of the first block of the run.
         position: The index in `_Block.cells` of the number that increases by one.
     """
-    step = _step(blocks[0], blocks[1], position) if len(blocks) > 1 else None
-    if step is None:
+    step = _steps(blocks[start], blocks[start + 1]) if start + 1 < len(blocks) else None
+    if step is None or step[position] != 1 or min(step) < 0 or not _is_exact(blocks[start], step):
         return 1
-    length = 2
-    while length < len(blocks) and _step(blocks[length - 1], blocks[length], position) == step:
-        length += 1
+    end = start + 2
+    # With equal steps, a pattern that can express the first step can express the others.
+    while end < len(blocks) and _steps(blocks[end - 1], blocks[end]) == step:
+        end += 1
     # Any two numbers have a difference; only a third number confirms that it is a step.
-    return length if length > 2 or set(step) <= {0, 1} else 1
+    return end - start if end > start + 2 or set(step) <= {0, 1} else 1
 
 
-def _step(before: _Block, after: _Block, position: int) -> tuple[int, ...] | None:
-    """Return the increase of every number from one block to the next; None if the blocks cannot be merged.
+def _steps(before: _Block, after: _Block) -> tuple[int, ...] | None:
+    """Return the increase of every number from one block to the next; None if anything else differs.
 
     Args:
         before: A block (rows printed as one line).
         after: The next block.
-        position: The index in `_Block.cells` of the number that must increase by one.
     """
+    if before.is_single and after.is_single:
+        return tuple(map(sub, after.cells, before.cells))  # all cells are numbers
     steps = []
     for first, second in zip(before.cells, after.cells, strict=True):
         if isinstance(first, int) and isinstance(second, int):
@@ -170,8 +185,7 @@ def _step(before: _Block, after: _Block, position: int) -> tuple[int, ...] | Non
             steps.append(0)
         else:
             return None
-    counts_up = steps[position] == 1 and min(steps) >= 0
-    return tuple(steps) if counts_up and _is_exact(before, steps) else None
+    return tuple(steps)
 
 
 def _is_exact(block: _Block, steps: Sequence[int]) -> bool:
@@ -216,10 +230,10 @@ def _joined(blocks: list[_Block]) -> _Block:
             moving.add(column)
             cells.append(range(first, first + (second - first) * len(blocks), second - first))
     places = tuple(sorted(place for block in blocks for place in block.places))
-    return _Block(cells=tuple(cells), columns=blocks[0].columns, places=places)
+    return _Block(tuple(cells), blocks[0].columns, places)
 
 
-def _written(template: tuple[tuple[str, ...], ...], cells: tuple[_Cell, ...]) -> tuple[str, ...]:
+def _written(template: _Template, cells: tuple[_Cell, ...]) -> tuple[str, ...]:
     """Return paths as text, with numbers and ranges inserted between the pieces of their text.
 
     Args:

@@ -15,25 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TextIO
 import typer
 from typer.core import TyperGroup
 
-from keras3conv.errors import Keras3ConvError, MissingExtra, ProofError, message_of
+from keras3conv.errors import EXTRA_OF, Keras3ConvError, MissingExtra, ProofError, message_of
 
 if TYPE_CHECKING:
     pass
 
 PASSED, FAILED, UNUSABLE, UNCONFIRMED, INTERRUPTED = 0, 1, 2, 3, 130
 PIPE_CLOSED = 141
-
-_EXTRAS = {
-    "torch": "torch",
-    "keras": "keras",
-    "jax": "jax",
-    "tensorflow": "tensorflow",
-    "jinja2": "report",
-    "sklearn": "demo",
-    "onnx": "onnx",
-    "onnxruntime": "onnx",
-}
-"""For each optional package, the extra of keras3conv that installs it."""
 
 _Parameters = ParamSpec("_Parameters")
 
@@ -208,9 +196,9 @@ def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError) -> int:
 
     if isinstance(error, ModuleNotFoundError) and not isinstance(error, Keras3ConvError):
         package = (error.name or "").partition(".")[0]
-        if package not in _EXTRAS:
+        if package not in EXTRA_OF:
             raise error
-        error = MissingExtra("this command", package, _EXTRAS[package])
+        error = MissingExtra("this command", package)
     complain(f"{type(error).__name__}: {as_options(message_of(error))}")
     return FAILED if isinstance(error, ProofError) else UNUSABLE
 

@@ -25,10 +25,14 @@ def inspect(
 ) -> int:
     """List the layers of a model, with the shapes of their tensors. Repeated blocks share a line."""
     from keras3conv.cli.output import model_json, model_text
+    from keras3conv.formats.safe.collection import collection_paused
     from keras3conv.workflows.factories import Weights, resolve
 
-    view = resolve(model, Weights(torch=torch_weights, keras=keras_weights, entry=entry)).view()
-    print(model_json(view) if as_json else model_text(view, every=every))
+    adapter = resolve(model, Weights(torch=torch_weights, keras=keras_weights, entry=entry))
+    with collection_paused():
+        view = adapter.view()
+        text = model_json(view) if as_json else model_text(view, every=every)
+    print(text)
     return PASSED
 
 

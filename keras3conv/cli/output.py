@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
@@ -138,9 +139,10 @@ def model_text(view: ModelView, *, every: bool) -> str:
 def totals(view: ModelView) -> str:
     """Return the totals of a model: "2 layers with tensors, 4 tensors, 1,234 numbers, 4.8 KiB"."""
     distinct = {tensor.storage or tensor.path: tensor for tensor in view.tensors()}.values()
-    size = sum(prod(tensor.shape) * _bytes_each(tensor.dtype) for tensor in distinct)
+    kinds = Counter([(tensor.shape, tensor.dtype) for tensor in distinct])
+    size = sum(times * prod(shape) * _bytes_each(dtype) for (shape, dtype), times in kinds.items())
     owners = sum(bool(layer.tensors) for layer in view.layers)
-    number = sum(prod(tensor.shape) for tensor in distinct)
+    number = sum(times * prod(shape) for (shape, _), times in kinds.items())
     return f"{count(owners, 'layer')} with tensors, {count(len(distinct), 'tensor')}, {number:,} numbers, {_size(size)}"
 
 
@@ -238,14 +240,15 @@ def _by_reason(classes: Mapping[str, str]) -> Iterable[tuple[str, list[str]]]:
 
 def _layer_rows(view: ModelView, *, every: bool, alone: bool) -> Iterator[tuple[str, ...]]:
     layers = [layer for layer in view.layers if every or layer.tensors]
-    keys = [(layer.kind, tuple(map(_tensor_text, layer.tensors))) for layer in layers]
+    keys = [(layer.kind, *[(one.role, one.shape, one.dtype) for one in layer.tensors]) for layer in layers]
     groups = collapse([(layer.path,) for layer in layers], [*enumerate(keys)] if every else keys)
     for line in groups:
-        kind, tensors = keys[line.places[0]]
+        layer = layers[line.places[0]]
         times = f" (x {len(line.places)})" if len(line.places) > 1 else ""
-        shapes = (guessed_parameters(layers[line.places[0]]),) if alone else ()
-        kind = likely(layers[line.places[0]]) if alone else kind
-        yield f"{line.paths[0] or '(the model itself)'}{times}", kind or "-", ", ".join(tensors), *shapes
+        shapes = (guessed_parameters(layer),) if alone else ()
+        kind = likely(layer) if alone else layer.kind
+        tensors = ", ".join(map(_tensor_text, layer.tensors))
+        yield f"{line.paths[0] or '(the model itself)'}{times}", kind or "-", tensors, *shapes
 
 
 def _tensor_text(tensor: TensorRef) -> str:

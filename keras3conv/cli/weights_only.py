@@ -5,7 +5,8 @@ from typing import Any
 
 from keras3conv.model.views import LayerView, ModelView
 
-_WEIGHTS_ALONE = ("Keras 3 weights", "Keras HDF5 weights")
+_IN_ORDER = ("Keras HDF5 weights", "TensorFlow checkpoint")
+_WEIGHTS_ALONE = ("Keras 3 weights", *_IN_ORDER)
 _GATES = {4: "LSTM", 3: "GRU", 1: "SimpleRNN"}
 
 
@@ -72,7 +73,8 @@ def _convolution(kind: str, kernel: tuple[int, ...], shapes: Mapping[str, Any]) 
 
 def missing_information(view: ModelView) -> str:
     """Return the text after a listing: the information that the file lacks, and the commands that can use the file."""
-    order = "in the order of the model" if view.facts["format"] == "Keras HDF5 weights" else "in alphabetical order"
+    in_order = view.facts["format"] in _IN_ORDER and all(layer.is_ordered for layer in view.layers)
+    order = "in the order of the model" if in_order else "in alphabetical order"
     return f"""\
 The file contains weights, but no architecture. The layers are listed {order}; their classes are guessed \
 from names and shapes. The file does not contain the strides, the padding, the activations and the epsilons, the \

@@ -28,7 +28,7 @@ def load() -> tuple[Digits, Digits]:
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
-        raise MissingExtra("the demo", "scikit-learn", "demo") from error
+        raise MissingExtra("the demo", "sklearn") from error
     digits = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
     images = (digits.images[order] / 16).astype(np.float32)[..., np.newaxis]

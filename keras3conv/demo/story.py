@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import keras3conv as k3c
 from keras3conv.demo.data import Digits, load
-from keras3conv.errors import MissingExtra
+from keras3conv.errors import require
 
 SHOWN = 64
 """The number of held-out images for the comparison of the models."""
@@ -41,7 +41,7 @@ def tell(folder: Path) -> bool:
     Raises:
         MissingExtra: torch, Keras or scikit-learn is not installed.
     """
-    _require()
+    require("the demo", "torch", "keras", "sklearn")
     folder.mkdir(parents=True, exist_ok=True)
     trained = _train()
     found = _show_the_mistake(trained)
@@ -49,14 +49,6 @@ def tell(folder: Path) -> bool:
     same = _compare_predictions(trained, module)
     _show_what_next(folder)
     return same and found and proven
-
-
-def _require() -> None:
-    from importlib.util import find_spec
-
-    for package in ("torch", "keras"):
-        if find_spec(package) is None:
-            raise MissingExtra("the demo", package, package)
 
 
 def _train() -> Trained:

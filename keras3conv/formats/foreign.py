@@ -54,8 +54,8 @@ _FOLDERS: tuple[tuple[Callable[[Collection[str]], bool], str, str], ...] = (
     ),
     (
         lambda names: "saved_model.pb" in names or "saved_model.pbtxt" in names,
-        "is a SavedModel of TensorFlow",
-        "tf_keras.models.load_model('FOLDER').save('model.h5')",
+        "is a SavedModel of TensorFlow without its weights, the file variables/variables.index",
+        ": copy the whole folder",
     ),
     (
         lambda names: bool({"_CHECKPOINT_METADATA", "manifest.ocdbt", "_METADATA"} & set(names)),
@@ -63,9 +63,12 @@ _FOLDERS: tuple[tuple[Callable[[Collection[str]], bool], str, str], ...] = (
         "params = orbax.checkpoint.StandardCheckpointer().restore('FOLDER')  # and save the arrays as safetensors",
     ),
     (
-        lambda names: any(re.search(r"\.data-\d{5}-of-\d{5}$", name) for name in names),
-        "has a checkpoint of TensorFlow",
-        "model.load_weights('FOLDER/PREFIX'); model.save_weights('model.h5')  # in the TensorFlow that wrote it",
+        lambda names: (
+            any(re.search(r"\.data-\d{5}-of-\d{5}$", name) for name in names)
+            and not any(name.endswith(".index") for name in names)
+        ),
+        "has values of a checkpoint of TensorFlow, but not its index",
+        ": copy the file that ends with .index too",
     ),
 )
 """For each kind of folder: a test of the names in it, a description, and a remedy."""
@@ -109,8 +112,8 @@ def file_message(path: Path, head: bytes) -> str:
     for is_kind, what, remedy in _FILES:
         if is_kind(head):
             return f"{path} {what}{_remedy(remedy, 'FILE', path)}"
-    if re.search(r"\.(index|data-\d{5}-of-\d{5})$", path.name):
-        return folder_message(path.parent, [".data-00000-of-00001"])
+    if re.search(r"\.data-\d{5}-of-\d{5}$", path.name):
+        return folder_message(path.parent, [path.name])
     return ""
 
 

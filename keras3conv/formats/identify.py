@@ -11,6 +11,9 @@ from keras3conv.formats.safe.hdf5_reader import Hdf5File
 from keras3conv.formats.safe.source import Source
 from keras3conv.formats.safetensors import file as safetensors_file
 from keras3conv.formats.safetensors import index as safetensors_index
+from keras3conv.formats.tensorflow import file as tensorflow_file
+from keras3conv.formats.tensorflow.places import index_in, index_of
+from keras3conv.formats.tensorflow.table import is_table
 from keras3conv.formats.torch import checkpoint
 from keras3conv.formats.torch import index as torch_index
 from keras3conv.model.views import ModelView
@@ -29,6 +32,7 @@ SUFFIXES = {
     ".pth.tar": "torch",
     ".ckpt": "torch",
     ".bin": "torch",
+    ".index": "tensorflow",
 }
 """The format by suffix. A `.h5` file may have either of Keras' HDF5 formats, which `_hdf5_format` tells apart."""
 
@@ -41,6 +45,7 @@ CONTENTS = {
     "legacy h5": "HDF5",
     "keras": "a Keras archive",
     "torch": "a torch checkpoint",
+    "tensorflow": "a TensorFlow checkpoint",
 }
 READERS: Mapping[str, Callable[[Source], ModelView]] = {
     "safetensors index": safetensors_index.read,
@@ -51,6 +56,7 @@ READERS: Mapping[str, Callable[[Source], ModelView]] = {
     "legacy h5": legacy_h5.read,
     "keras": archive.read,
     "torch": checkpoint.read,
+    "tensorflow": tensorflow_file.read,
 }
 
 
@@ -104,10 +110,10 @@ _IN_FOLDER = (
 
 
 def file_of(path: str | os.PathLike[str]) -> Path:
-    """Return the weight file of a folder, or the file itself."""
+    """Return the weight file of a folder, or the file itself; for a part of a TensorFlow checkpoint, its index."""
     found = Path(path)
     if not os.path.isdir(found):  # noqa: PTH112  # unlike `Path.is_dir`, false for a name that is too long
-        return found
+        return index_of(found)
     try:
         inside = sorted(found.iterdir())
     except OSError as error:
@@ -119,7 +125,10 @@ def file_of(path: str | os.PathLike[str]) -> Path:
     usual = [file for name in _IN_FOLDER for file in files if file.name == name]
     if usual:
         return usual[0]
-    if message := foreign.folder_message(found, [file.name for file in inside]):
+    names = [file.name for file in inside]
+    if index := index_in(found, names):
+        return index
+    if message := foreign.folder_message(found, names):
         raise FileError(message)
     if len(files) == 1:
         return files[0]
@@ -147,6 +156,8 @@ def identify(expected: str, source: Source) -> str:
         content = "a torch checkpoint"
     elif CONTENTS[expected] == "JSON":
         content = "JSON"
+    elif expected == "tensorflow" and is_table(source):
+        content = CONTENTS[expected]
     elif expected == "safetensors" or start[8:9] == b"{":
         content = "safetensors"
     else:

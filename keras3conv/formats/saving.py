@@ -99,6 +99,10 @@ class Destination:
             shards = divide(index, tensors, max_shard_size)
             return cls(path=index, tensors=tuple(tensors), read=read, shards=shards, checks=checks)
         expected = by_suffix(path)
+        if expected == "tensorflow":
+            raise FileError(
+                f"{path}: TensorFlow checkpoints are read, and not written\nFix:  {path.with_suffix('.weights.h5')}"
+            )
         if template is None and expected not in LAYOUTS:
             raise FileError(
                 f"{path}: {CONTENTS[expected]} can be written only with the live model, because the file also "

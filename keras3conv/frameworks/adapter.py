@@ -193,8 +193,8 @@ class KerasFile:
         return (f"{self.source.name} was saved by Keras {saved.version}",) if saved and saved.version else ()
 
     def _may_be_old(self) -> bool:
-        """Return whether Keras 2 may have saved the file: it exists, and is no index of shards as Keras 3 writes it."""
-        return os.path.lexists(self.source) and not self.source.name.lower().endswith(".weights.json")
+        """Return whether Keras 2 may have saved an architecture in the file: it exists, and is not an index."""
+        return os.path.lexists(self.source) and not self.source.name.lower().endswith((".weights.json", ".index"))
 
     def _of_keras_2(self) -> tuple["Adapter", tuple[Problem, ...]]:
         """Return the adapter to use for the file, and the problems that prevent loading it.
@@ -233,7 +233,7 @@ def resolve(model: Any, argument: str = "model", *, entry: str = "") -> Adapter:
         FileError: The path has an unknown suffix.
     """
     if isinstance(model, str | Path):
-        path = Path(model)
+        path = formats.file_of(model)
         return KerasFile(path) if formats.side_of(path) == "keras" else TorchFile(path, entry)
     keras, torch = sys.modules.get("keras"), sys.modules.get("torch")
     # On the torch backend a Keras layer is also a torch module, so Keras is tested first.

@@ -60,4 +60,4 @@ def _key_facts(report: Document) -> Iterator[tuple[str, str]]:
     if report.files:
         yield "files", count(len(report.files), "file") + ", with digests below"
     for number, note in enumerate(note for note in report.notes if _DIGEST.search(note)):
-        yield f"digest {number + 1}", note
+        yield f"source {number + 1}", note

@@ -81,7 +81,7 @@ def _template(name: str) -> "Template":
     try:
         from jinja2 import Environment, StrictUndefined
     except ImportError as error:
-        raise MissingExtra("an HTML report", "jinja2", "report") from error
+        raise MissingExtra("an HTML report", "jinja2") from error
     environment = Environment(
         autoescape=name.endswith(".html.j2"),
         undefined=StrictUndefined,

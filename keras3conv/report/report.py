@@ -169,7 +169,8 @@ class Report:
         except MissingExtra as error:
             return f"<pre>{escape(str(self))}\n{escape(message_of(error))}</pre>"
         style = "width: 100%; height: 720px; border: 0"
-        return f'<iframe srcdoc="{escape(page)}" sandbox="allow-scripts" style="{style}"></iframe>'
+        name = escape(self.title)
+        return f'<iframe title="{name}" srcdoc="{escape(page)}" sandbox="allow-scripts" style="{style}"></iframe>'
 
 
 __all__ = ["Report", "current_environment"]

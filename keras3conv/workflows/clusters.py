@@ -31,7 +31,7 @@ def connected(address: str, purpose: str) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise MissingExtra(purpose, "ray", "ray") from error
+        raise MissingExtra(purpose, "ray") from error
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:

@@ -11,7 +11,7 @@ from keras3conv.builder.conversion import Conversion
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.program.own_rules import layout_hint
 from keras3conv.builder.to_torch.build import SEED, build, proof_inputs, require_none
-from keras3conv.errors import InputError, ModelError, Problem
+from keras3conv.errors import InputError, ModelError, Problem, require
 from keras3conv.formats.torch.checkpoint import is_torchscript
 from keras3conv.frameworks.adapter import Adapter, ModelFile, resolve
 from keras3conv.report.digests import digest_note
@@ -49,6 +49,7 @@ def convert(
         read: The files that a live model was made of, to state their digests.
         origin: Where the inputs come from, for the certificate, if the user did not give them.
     """
+    require("convert", "torch", "keras")
     if channels not in (None, "first", "last"):
         raise InputError(f'channels must be "first" or "last", but is {channels!r}')
     path = None if weights is None else Path(weights)

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from keras3conv.errors import InputError, ModelError, message_of
+from keras3conv.errors import EXTRA_OF, InputError, ModelError, installing, message_of
 from keras3conv.messages import with_article
 from keras3conv.model.views import Side
 
@@ -245,7 +245,9 @@ def _failure(where: str, name: str, error: BaseException) -> str:
         return f"{where} cannot be imported\n  line {error.lineno}: {what}"
     frame = (own or frames)[-1]
     headline = f"{where}:{name} raised {what}" if name else f"{where} raised {what} when it was imported"
-    return f"{headline}\n  {frame.filename}, line {frame.lineno}, in {frame.name}\n      {frame.line or ''}".rstrip()
+    code = f"{headline}\n  {frame.filename}, line {frame.lineno}, in {frame.name}\n      {frame.line or ''}".rstrip()
+    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    return f"{code}\nFix:  {installing([package])}" if package in EXTRA_OF else code
 
 
 def _public_names(module: ModuleType) -> list[str]:

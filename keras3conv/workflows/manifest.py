@@ -18,6 +18,7 @@ from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import FileError
 from keras3conv.formats.safe.source import Source
 from keras3conv.formats.shards import weight_map_files
+from keras3conv.formats.tensorflow import bundle
 from keras3conv.frameworks.adapter import Adapter
 from keras3conv.report.report import current_environment
 
@@ -105,8 +106,10 @@ class Record:
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
-    """Return the files that a model consists of: the file itself, or for an index the index and all its shards."""
+    """Return the files that a model consists of: the file itself, or an index and all files that it lists."""
     path = formats.file_of(path)
+    if path.name.lower().endswith(bundle.INDEX):
+        return (path, *(shard.path for shard in bundle.opened(Source.pin(path)).shards.values()))
     if not path.name.lower().endswith((".index.json", ".weights.json")):
         return (path,)
     return (path, *(path.with_name(name) for name in weight_map_files(Source.pin(path))))

@@ -1,5 +1,6 @@
 """Control a headless browser through its debugging protocol over two pipes, without a port or driver."""
 
+import base64
 import json
 import os
 import shutil
@@ -82,6 +83,11 @@ class Browser:
             yield
         finally:
             self._call("Emulation.clearDeviceMetricsOverride")
+
+    def picture(self) -> bytes:
+        """Return a PNG of the whole page."""
+        answer = self._call("Page.captureScreenshot", {"captureBeyondViewport": True})
+        return base64.b64decode(answer["data"])
 
     def faults(self, axe: Path) -> list[str]:
         """Return the violations that axe-core finds in the page: the rule, and the elements."""

@@ -23,8 +23,9 @@ from keras3conv.errors import AlignmentError, FileError
 from keras3conv.formats.safe import npy
 from keras3conv.formats.safe import zip as safe_zip
 from keras3conv.formats.safe.source import Source, parse_json
+from keras3conv.formats.tensorflow import graph
 from keras3conv.formats.torch import pickles
-from tests.support import good_files, hdf5_files
+from tests.support import good_files, hdf5_files, tensorflow_files
 from tests.support.pickles import dictionary, pickled, tensor
 
 INTERESTING = (0, 1, 0x7F, 0x80, 0xFF)
@@ -106,6 +107,32 @@ def keras(content: bytes) -> bool:
     return _read(_file(content, "x.keras"))
 
 
+def tensorflow(content: bytes) -> bool:
+    """Assert that reading a checkpoint ends in values or a `FileError`, whose index has these entries."""
+    return _read(tensorflow_files.write(Path(_FOLDER.name), tensorflow_files.table(content)))
+
+
+def objects(content: bytes) -> bool:
+    """Assert that a graph of objects gives variables or a `FileError`; return whether there are variables."""
+    try:
+        return bool(list(graph.variables(graph.parse(content, "x.index"), "x.index")))
+    except FileError:
+        return False
+
+
+def _block_seed(folder: Path) -> Path:
+    path = folder / "block"
+    entries = [(b"", tensorflow_files.header()), (b"a/kernel", tensorflow_files.entry())]
+    path.write_bytes(tensorflow_files.block_of(entries))
+    return path
+
+
+def _graph_seed(folder: Path) -> Path:
+    path = folder / "graph"
+    path.write_bytes(tensorflow_files.graph_of({"layer-0/kernel": "a/kernel", "optimizer/iter": "iter"}))
+    return path
+
+
 def _read(path: Path) -> bool:
     try:
         view = formats.read(path)
@@ -166,6 +193,8 @@ TARGETS: dict[str, tuple[Callable[[bytes], bool], Callable[[Path], Path]]] = {
     "weights": (hdf5, hdf5_files.weights),
     "keras": (keras, hdf5_files.archive),
     "json": (strict_json, good_files.index),
+    "tensorflow": (tensorflow, _block_seed),
+    "objects": (objects, _graph_seed),
     "plan": (plan, _plan_seed),
 }
 """For each target, the function to test, and a builder of the valid file that is mutated."""

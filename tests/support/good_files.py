@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.support import hdf5_files, pickles
+from tests.support import hdf5_files, pickles, tensorflow_files
 
 VALUES = np.array([1, 2], np.float32)
 
@@ -57,5 +57,6 @@ BUILDERS: dict[str, Callable[[Path], Path]] = {
     "weights.h5": hdf5_files.weights,
     "legacy h5": keras_legacy,
     "keras": hdf5_files.archive,
+    "tensorflow": tensorflow_files.good,
 }
 """For each format, a function that writes a file into a folder and returns its path."""

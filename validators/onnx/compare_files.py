@@ -6,13 +6,12 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras3conv.errors import MissingExtra, ModelError, Problem, message_of
+from keras3conv.errors import ModelError, Problem, message_of, require
 from keras3conv.frameworks.shared.inputs import SEED
 from keras3conv.messages import count
 from keras3conv.numerics.difference import Diff, Tolerance, compare, resolution
@@ -57,9 +56,7 @@ def compare_files(
     tolerance: Tolerance | None = None,
 ) -> Report:
     """Compare two ONNX files; see `keras3conv.compare_onnx`."""
-    for package in ("onnx", "onnxruntime"):
-        if find_spec(package) is None:
-            raise MissingExtra(FEATURE, package, "onnx")
+    require(FEATURE, "onnx", "onnxruntime")
     models = check_file(first), check_file(second)
     specs = input_specs(first, models[0]), input_specs(second, models[1])
     paired = pair_inputs((first, second), *specs, inputs)

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from keras3conv.errors import Keras3ConvError, MissingExtra, message_of
+from keras3conv.errors import Keras3ConvError, message_of, require
 from keras3conv.frameworks.shared.recording import flatten
 from keras3conv.validators.onnx.inputs import keras_signature
 
@@ -61,13 +61,11 @@ class Exported:
 
 
 def require_packages(backend: str) -> None:
-    """Raise `MissingExtra` for the first required package that is not installed."""
+    """Raise `MissingExtra` if packages that the exports need are not installed; it names all of them."""
     packages = ["onnx", "onnxruntime", "onnxscript"]
     if backend == "tensorflow":
         packages.append("tf2onnx")
-    for package in packages:
-        if find_spec(package) is None:
-            raise MissingExtra(FEATURE, package, "onnx")
+    require(FEATURE, *packages)
 
 
 def export_torch(module: Any, inputs: Any, path: Path) -> Exported:

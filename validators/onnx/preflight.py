@@ -40,7 +40,7 @@ def check_file(path: Path) -> Any:
     try:
         import onnx
     except ImportError:
-        raise MissingExtra("compare_onnx", "onnx", "onnx") from None
+        raise MissingExtra("compare_onnx", "onnx") from None
     source = Source.pin(path)
     if source.size >= _MAX_SIZE:
         raise BudgetExceeded(

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from keras3conv.errors import FileError, MalformedCheckpoint, quoted
 from keras3conv.formats.keras.architecture import Architecture, LayerConfig
-from keras3conv.formats.keras.names import attribute_of, class_of, is_trainable, qualified
+from keras3conv.formats.keras.names import attribute_of, class_of, creates, is_trainable, qualified
 from keras3conv.formats.safe.hdf5_tree import Dataset, Tree
 from keras3conv.formats.safe.source import Source
 from keras3conv.model.views import LayerRun, LayerView, Reader, TensorRef
@@ -117,6 +117,17 @@ def reader_of(file: DatasetFile, found: Iterable[Found]) -> Reader:
         return file.read(datasets[path])
 
     return read
+
+
+def kind_by_name(path: str, roles: Sequence[str]) -> str:
+    """Return the class whose default layer name ends the path, if it has these variables; else an empty text.
+
+    Args:
+        path: The path of a layer, which may end with a default name: "block/dense_1".
+        roles: The names of its variables.
+    """
+    name = class_of(path.rpartition("/")[2])
+    return qualified(name) if roles and creates(name, roles) else ""
 
 
 def tensor_path(layer: str, role: str) -> str:

@@ -13,8 +13,8 @@ import numpy as np
 
 from keras3conv.errors import FileError, IncompleteCheckpoint, MalformedCheckpoint, printable, quoted
 from keras3conv.formats.keras.architecture import Architecture, LayerConfig, parse
-from keras3conv.formats.keras.layers import Found, distinct, layers_of, reader_of
-from keras3conv.formats.keras.names import attribute_of, class_of, creates, qualified
+from keras3conv.formats.keras.layers import Found, distinct, kind_by_name, layers_of, reader_of
+from keras3conv.formats.keras.names import attribute_of
 from keras3conv.formats.keras2.order import proven_order
 from keras3conv.formats.safe import hdf5
 from keras3conv.formats.safe.hdf5_reader import Hdf5File
@@ -122,7 +122,7 @@ def _find(tree: Tree, architecture: Architecture | None, where: str) -> list[Fou
             path=path,
             datasets=tuple(data for _, data in pairs),
             roles=tuple(role for role, _ in pairs),
-            kind=_kind(path, [role for role, _ in pairs]),
+            kind=kind_by_name(path, [role for role, _ in pairs]),
         )
         for path, pairs in found.items()
     ]
@@ -153,17 +153,6 @@ def _is_in_model(layer: Found) -> bool:
     """Return whether a sublayer may belong to a nested model, and not to an attention or a recurrent layer."""
     name = layer.path.rpartition("/")[2]
     return bool(layer.datasets) and attribute_of(name) == name
-
-
-def _kind(path: str, roles: Sequence[str]) -> str:
-    """Return the class whose default layer name ends the path, if it has these variables; else an empty text.
-
-    Args:
-        path: The path of a layer, which may end with a default name: "block/dense_1".
-        roles: The names of its variables.
-    """
-    name = class_of(path.rpartition("/")[2])
-    return qualified(name) if roles and creates(name, roles) else ""
 
 
 def _place(

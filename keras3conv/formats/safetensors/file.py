@@ -1,84 +1,27 @@
-"""Read and write safetensors files, one tensor at a time, with a strict parser.
+"""Read and write safetensors files, one tensor at a time.
 
-The parser is stricter than the safetensors library: it refuses repeated keys, unknown fields, gaps and trailing bytes.
 Files are not memory-mapped, so a file that is truncated while it is open causes an exception, not a bus error.
 """
 
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from functools import partial
 from itertools import islice
-from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, printable, quoted
-from keras3conv.formats.safe.source import (
-    Source,
-    check_count,
-    check_names,
-    check_shape,
-    dtype_named,
-    is_shape,
-    parse_json,
-    zero_tail,
-)
+from keras3conv.errors import FileError, printable, quoted
+from keras3conv.formats.safe.source import Source, check_shape, dtype_named, zero_tail
 from keras3conv.formats.safe.streaming import Extent, Layout
+from keras3conv.formats.safetensors.header import NAMES, Entry, parse
 from keras3conv.formats.torch.names import is_trainable, layers_of
-from keras3conv.model.views import ModelView, TensorRef
-from keras3conv.transforms import Array, Shape
+from keras3conv.model.views import ModelView, TensorRef, made
+from keras3conv.transforms import Array
 
-_MAX_HEADER = 100_000_000
-_MAX_METADATA = 16 << 20
-_MAX_ENTRY = 4096
-"""A header has at most `_MAX_METADATA` bytes, and `_MAX_ENTRY` more for each tensor."""
-
-_MOST_METADATA = 20_000
 _SHOWN_METADATA = 50
-_NAMES = {
-    "BOOL": "bool",
-    "U8": "uint8",
-    "I8": "int8",
-    "U16": "uint16",
-    "I16": "int16",
-    "U32": "uint32",
-    "I32": "int32",
-    "U64": "uint64",
-    "I64": "int64",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "F8_E8M0": "float8_e8m0fnu",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "F32": "float32",
-    "F64": "float64",
-    "C64": "complex64",
-}
-_FIELDS = {"dtype", "shape", "data_offsets"}
-_ONE_BYTE = {"BOOL", "F8_E4M3", "F8_E5M2", "F8_E8M0"}
-_SIZES = {code: 1 if code in _ONE_BYTE else int(code.lstrip("BCFIU")) // 8 for code in _NAMES}
-"""The bytes of an element. Not from numpy's dtypes: those of bfloat16 and float8 need ml_dtypes."""
-
-_CODES = {name: code for code, name in _NAMES.items()}
-
-
-class Entry(NamedTuple):
-    """A tensor in the header; a tuple, because a file may have 100,000 of them.
-
-    Attributes:
-        dtype: The name of the dtype, as in numpy or ml_dtypes.
-        shape: The shape.
-        start: The offset of the first byte in the file.
-        size: The size in bytes.
-    """
-
-    dtype: str
-    shape: Shape
-    start: int
-    size: int
+_CODES = {name: code for code, name in NAMES.items()}
 
 
 def read(source: Source) -> ModelView:
@@ -101,52 +44,11 @@ def read(source: Source) -> ModelView:
     )
 
 
-def parse(source: Source) -> tuple[dict[str, Entry], dict[str, str]]:
-    """Return the tensors by name, in the order of the header, and the metadata.
-
-    Raises:
-        MalformedCheckpoint: The header is invalid, or does not describe the file exactly.
-        BudgetExceeded: The header declares more than `MAX_TENSORS` tensors.
-    """
-    with source.open() as file:
-        if source.size < 8:
-            raise MalformedCheckpoint(
-                f"{source.path} has {source.size} bytes, but the header of a safetensors file needs at least 8"
-            )
-        (length,) = struct.unpack("<Q", source.read(file, 0, 8))
-        if not 2 <= length <= min(_MAX_HEADER, source.size - 8):
-            raise MalformedCheckpoint(
-                f"{source.path} declares a header of {length:,} bytes, which does not fit into a file of "
-                f"{source.size:,} bytes"
-            )
-        raw = bytes(source.read(file, 8, length))
-    tensors = raw.count(b'"data_offsets"')
-    check_count(tensors, str(source.path))
-    if raw.count(b'"') > 4 * _MOST_METADATA + 12 * tensors:  # an entry of the metadata has four quotation marks
-        raise BudgetExceeded(f"{source.path}: the header has more than {_MOST_METADATA:,} entries that are not tensors")
-    if length > _MAX_METADATA + _MAX_ENTRY * tensors:
-        raise BudgetExceeded(f"{source.path}: the header has {length:,} bytes, too many for its {tensors:,} tensors")
-    if raw[:1] != b"{":
-        raise MalformedCheckpoint(f"{source.path}: the header does not start with {{")
-    base = 8 + length
-    header = parse_json(raw, f"{source.path}: the header", partial(_declared, base))
-    if not isinstance(header, dict):
-        raise MalformedCheckpoint(f"{source.path}: the header of the safetensors file must be a JSON object")
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise MalformedCheckpoint(f"{source.path}: the entry __metadata__ of the header must map names to texts")
-    entries = {
-        name: value if type(value) is Entry else _entry(name, value, base, source) for name, value in header.items()
-    }
-    _check_layout(entries, base, source)
-    check_names(entries, str(source.path))
-    return entries, metadata
-
-
 def ref(name: str, entry: Entry) -> TensorRef:
     """Return the tensor of a header as a `TensorRef`."""
     role = name.rpartition(".")[2]
-    return TensorRef(
+    return made(
+        TensorRef,
         path=name,
         role=role,
         shape=entry.shape,
@@ -203,81 +105,3 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
         file.truncate(first + end)
     offsets = ((name, entry["data_offsets"]) for name, entry in header.items() if name != "__metadata__")
     return Layout({name: Extent(first + start, stop - start) for name, (start, stop) in offsets})
-
-
-def _declared(base: int, value: dict[str, Any]) -> Any:
-    """Return the entry for an object of the header if it is a valid declaration of a tensor; else the object unchanged.
-
-    Args:
-        base: The position in the file at which the values start.
-        value: An object in the JSON of the header.
-    """
-    if value.keys() != _FIELDS:
-        return value
-    code, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
-    if type(code) is not str or code not in _SIZES or not _whole(shape) or not _whole(offsets) or len(offsets) != 2:
-        return value
-    start, end = offsets
-    axes = tuple(shape)
-    if not is_shape(axes) or end - start != prod(axes) * _SIZES[code]:
-        return value
-    return Entry(_NAMES[code], axes, base + start, end - start)
-
-
-def _entry(name: str, value: Any, base: int, source: Source) -> Entry:
-    """Return the entry for the declaration of a tensor; raise `MalformedCheckpoint` with what is wrong with it.
-
-    Args:
-        name: The name of the tensor.
-        value: The declaration in the JSON of the header.
-        base: The position in the file at which the values start.
-        source: The file.
-    """
-    if not isinstance(value, dict) or value.keys() != _FIELDS:
-        raise _malformed(source, name, "must have exactly the keys dtype, shape and data_offsets")
-    code, *lists = value["dtype"], value["shape"], value["data_offsets"]
-    shape, offsets = (tuple(entry) if isinstance(entry, list) else entry for entry in lists)
-    if not isinstance(code, str) or code not in _NAMES:
-        raise _malformed(source, name, f"has the unknown dtype {quoted(code)}; known are {', '.join(_NAMES)}")
-    if not _whole(lists[0]) or not _whole(lists[1]) or len(offsets) != 2:
-        facts = f"shape {quoted(shape)} or data_offsets {quoted(offsets)}"
-        raise _malformed(source, name, f"has the {facts}, which are not whole numbers")
-    start, end = offsets
-    if not is_shape(shape):
-        raise _malformed(source, name, f"has {quoted(shape)}, which is not a valid shape")
-    size = prod(shape) * _SIZES[code]
-    if end - start != size:
-        facts = f"{code} {quoted(shape)} has {size:,} bytes"
-        raise _malformed(source, name, f"of {facts}, but its data_offsets are {quoted(offsets)}")
-    return Entry(_NAMES[code], shape, base + start, size)
-
-
-def _malformed(source: Source, name: str, fact: str) -> MalformedCheckpoint:
-    return MalformedCheckpoint(f"{source.path}: {quoted(name)} {fact}")
-
-
-def _whole(values: Any) -> bool:
-    if type(values) is not list:
-        return False
-    for value in values:  # noqa: SIM110  # a generator takes three times as long, for every tensor of a file
-        if type(value) is not int or value < 0:
-            return False
-    return True
-
-
-def _check_layout(entries: Mapping[str, Entry], base: int, source: Source) -> None:
-    """Raise `MalformedCheckpoint` unless the tensors fill the file without overlaps, gaps or trailing bytes.
-
-    Args:
-        entries: The tensors in the header.
-        base: The position in the file at which the values start.
-        source: The file.
-    """
-    end = base
-    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].size)):
-        if entry.start != end:
-            word = "overlaps the tensor before it" if entry.start < end else "leaves a gap before it"
-            raise MalformedCheckpoint(f"{source.path}: {quoted(name)} {word} (byte {entry.start:,}, expected {end:,})")
-        end += entry.size
-    if end != source.size:
-        raise MalformedCheckpoint(f"{source.path} has {source.size:,} bytes, but its header describes {end:,}")

@@ -8,7 +8,7 @@ from keras3conv.errors import FileError, IncompleteCheckpoint, MalformedCheckpoi
 from keras3conv.formats.safe.shards import is_plain, shard_path
 from keras3conv.formats.safe.source import Source, check_count, parse_json, zero_tail
 from keras3conv.formats.safetensors import file as safetensors_file
-from keras3conv.formats.safetensors.file import Entry
+from keras3conv.formats.safetensors.header import Entry, parse
 from keras3conv.formats.torch.names import layers_of
 from keras3conv.model.views import ModelView
 from keras3conv.transforms import Array
@@ -24,7 +24,7 @@ def read(source: Source) -> ModelView:
     shards: dict[str, tuple[Source, Mapping[str, Entry]]] = {}
     for name in dict.fromkeys(weight_map.values()):
         shard = Source.pin(shard_path(source, name))
-        shards[name] = shard, safetensors_file.parse(shard)[0]
+        shards[name] = shard, parse(shard)[0]
     _check(source, weight_map, shards)
     tensors = [safetensors_file.ref(key, shards[name][1][key]) for key, name in weight_map.items()]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from keras3conv.model.views import LayerView, TensorRef
+from keras3conv.model.views import LayerView, TensorRef, made
 
 _BUFFERS = frozenset({"running_mean", "running_var", "num_batches_tracked"})
 
@@ -11,8 +11,12 @@ def layers_of(tensors: Iterable[TensorRef]) -> tuple[LayerView, ...]:
     """Group the tensors by the part of the key before its last dot; return a layer for each group, in order."""
     owned: dict[str, list[TensorRef]] = {}
     for tensor in tensors:
-        owned.setdefault(tensor.path.rpartition(".")[0], []).append(tensor)
-    return tuple(LayerView(path=path, tensors=tuple(group)) for path, group in owned.items())
+        owner = tensor.path.rpartition(".")[0]
+        if owner in owned:
+            owned[owner].append(tensor)
+        else:
+            owned[owner] = [tensor]
+    return tuple([made(LayerView, path=path, tensors=tuple(group)) for path, group in owned.items()])
 
 
 def is_trainable(role: str) -> bool:

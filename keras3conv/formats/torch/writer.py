@@ -90,7 +90,7 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
     try:
         import torch
     except ImportError:
-        raise MissingExtra("writing a torch checkpoint", "torch", "torch") from None
+        raise MissingExtra("writing a torch checkpoint", "torch") from None
     storages: dict[str, _Storage] = {}
     state: OrderedDict[str, _Tensor] = OrderedDict()
     for tensor in tensors:

@@ -14,7 +14,9 @@ from keras3conv.errors import BudgetExceeded, InputError, ModelError, Problem, m
 from keras3conv.formats.keras import archive
 from keras3conv.formats.keras.json import parsed
 from keras3conv.formats.keras2.file import groups, is_legacy
+from keras3conv.formats.tensorflow.file import FORMAT as TENSORFLOW
 from keras3conv.frameworks.keras.internals import operation_modules, tensorflow_not_imported
+from keras3conv.frameworks.keras.keras2.checkpoints import load_checkpoint
 from keras3conv.frameworks.keras.keras2.loading import load_by_names
 from keras3conv.frameworks.keras.operations import kind_named
 from keras3conv.frameworks.keras.tree import require_built, view
@@ -140,6 +142,9 @@ def load_weights(model: keras.Model, path: Path) -> None:
     ]
     if problems:
         raise ModelError(lay_out(headline, problems))
+    if saved.facts["format"] == TENSORFLOW:
+        load_checkpoint(model, saved, path)
+        return
     if is_legacy(path):
         load_by_names(model, groups(path), path)
         return

@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from keras3conv.errors import InputError
+from keras3conv.errors import InputError, require
 from keras3conv.messages import count
 from keras3conv.report.environment import current_environment
 from keras3conv.report.overview import Overview, Row
@@ -78,6 +78,7 @@ def sweep(
         >>> overview = k3c.sweep("sweep.toml", "results")
         >>> print(overview.tally)
     """
+    require("a sweep", "jinja2", *(["ray"] if ray else []))  # before tasks run for hours
     if jobs is not None and jobs < 1:
         raise InputError(f"jobs must be at least 1, but is {jobs}")
     origin = Path(tasks) if isinstance(tasks, str | PathLike) else None

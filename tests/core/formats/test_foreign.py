@@ -19,15 +19,16 @@ FILES = {
     "flax_model.msgpack": (b"\x81\xa6params\x82\xa5dense", "msgpack file of Flax(.|\n)*safetensors.flax"),
     "x.keras": (b"\x1f\x8b\x08" + bytes(50), "compressed by gzip"),
     "x.ckpt": (bytes(257) + b"ustar" + bytes(300), "is a tar archive"),
-    "model.ckpt-100.index": (bytes(100), "has a checkpoint of TensorFlow"),
-    "model.data-00000-of-00001": (bytes(100), "has a checkpoint of TensorFlow"),
+    "model.ckpt-100.index": (bytes(100), "is not a TensorFlow checkpoint"),
+    "model.data-00000-of-00001": (bytes(100), "values of a checkpoint of TensorFlow, but not its index"),
 }
 FOLDERS = {
     "deepspeed": (["latest", "zero_to_fp32.py", "mp_rank_00_model_states.pt"], "DeepSpeed(.|\n)*zero_to_fp32.py"),
     "dcp": ([".metadata", "__0_0.distcp"], "torch.distributed.checkpoint(.|\n)*dcp_to_torch"),
-    "saved_model": (["saved_model.pb", "keras_metadata.pb"], "SavedModel(.|\n)*tf_keras"),
+    "saved_model": (["saved_model.pb", "keras_metadata.pb"], r"SavedModel of TensorFlow without its weights"),
     "orbax": (["_CHECKPOINT_METADATA", "manifest.ocdbt"], "checkpoint of Orbax"),
-    "tensorflow": (["checkpoint", "ckpt.index", "ckpt.data-00000-of-00001"], "checkpoint of TensorFlow"),
+    "tensorflow": (["checkpoint", "ckpt.data-00000-of-00001"], "checkpoint of TensorFlow, but not its index"),
+    "two of tensorflow": (["a.index", "a.data-00000-of-00001", "b.index"], r"weight files in it: a\.index, b\.index"),
     "two files": (["a.pt", "b.pt"], r"weight files in it: a\.pt, b\.pt"),
 }
 

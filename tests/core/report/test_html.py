@@ -203,7 +203,7 @@ def test_a_passed_certificate_starts_with_its_date_worst_error_inputs_versions_a
         "worst error": "2e-07, 1.5 x the noise floor",
         "inputs": "inputs given for both sides",
         "versions": "torch 2.9, Keras on jax",
-        "digest 1": f"model.keras: 12 bytes, sha256 {'0' * 64}",
+        "source 1": f"model.keras: 12 bytes, sha256 {'0' * 64}",
     }
     assert "worst error" not in key_facts(certificate(failed=True))
 
@@ -292,6 +292,7 @@ def test_a_missing_jinja2_is_an_error_with_the_command_that_installs_it(monkeypa
 def test_a_notebook_shows_the_page_in_a_frame() -> None:
     (frame,) = Page(report("<b>")._repr_html_()).elements
     assert frame[0] == "iframe"
+    assert frame[1]["title"] == report("<b>").title
     assert frame[1]["sandbox"] == "allow-scripts"
     assert frame[1]["srcdoc"] == report("<b>").to_html()
 

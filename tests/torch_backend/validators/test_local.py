@@ -12,7 +12,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import keras3conv as k3c
-from benchmarks.large import peak_of_anonymous_memory
+from benchmarks._memory import Growth
 from keras3conv.cli.commands import app
 from keras3conv.errors import InputError, ModelError
 from keras3conv.frameworks.stored import with_stored_values
@@ -190,11 +190,10 @@ def peak_of_local_float64(folder: Path, width: int, depth: int) -> int:
     plan = k3c.align(torch_weights, model)
     k3c.transfer(torch_weights, keras_weights, plan)
     files = {"torch": torch_weights, "keras": keras_weights}
-    with peak_of_anonymous_memory() as peak:
-        before = peak[0]
+    with Growth() as growth:
         report = k3c.validate(module, model, plan=plan, local=files, proofs=["float64"])
     assert section(report, "float64").status == "passed"
-    return peak[0] - before
+    return growth.bytes
 
 
 @pytest.mark.slow

@@ -287,7 +287,7 @@ def test_the_training_flags_of_both_models_are_restored() -> None:
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
 def test_a_missing_package_raises_with_the_install_command(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
-    monkeypatch.setattr(onnx_export, "find_spec", lambda name: None if name == package else object())
+    monkeypatch.setattr("keras3conv.errors.find_spec", lambda name: None if name == package else object())
     with pytest.raises(MissingExtra) as caught:
         checked(net(), twin())
     assert str(caught.value) == f'validate(onnx=True) needs {package}: pip install "keras3conv[onnx]"'

@@ -1,0 +1,1 @@
+"""Read the variables of TensorFlow checkpoints and SavedModels, without TensorFlow."""

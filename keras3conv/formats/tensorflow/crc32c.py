@@ -1,0 +1,111 @@
+"""Compute the CRC-32C of bytes with numpy: TensorFlow stores it for every tensor, and Python has no function for it.
+
+The checksum of many bytes is computed in lanes: pieces of equal length advance together, two bytes at a time, and are
+then joined. A lane that is followed by zeros changes its checksum linearly, so one table joins all of them.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from keras3conv.transforms import Array
+
+_POLYNOMIAL = np.uint32(0x82F63B78)
+_BLOCK = 16 << 20
+_LANE = 1024
+"""The bytes of a lane, at most: shorter ones stay in the cache."""
+
+_MASK = 0xA282EAD8
+_ALL = 0xFFFFFFFF
+
+
+def crc32c(data: Any) -> int:
+    """Return the CRC-32C (Castagnoli) of a bytes-like object.
+
+    Example:
+        >>> hex(crc32c(b"123456789"))
+        '0xe3069283'
+    """
+    view = np.frombuffer(data, np.uint8)
+    state = _ALL
+    for start in range(0, len(view), _BLOCK):
+        state = _advanced(state, view[start : start + _BLOCK])
+    return state ^ _ALL
+
+
+def masked(checksum: int) -> int:
+    """Return a checksum in the form in which TensorFlow stores it beside the data."""
+    return ((checksum >> 15 | checksum << 17) + _MASK) & _ALL
+
+
+def _advanced(state: int, data: Array) -> int:
+    """Return the state of the register after further bytes.
+
+    Args:
+        state: The state before.
+        data: The bytes.
+    """
+    length = min(_LANE, 1 << max(1, len(data).bit_length() // 2))
+    lanes = len(data) // length
+    if lanes > 1:
+        words = data[: lanes * length].reshape(lanes, length).view("<u2")
+        states = np.zeros(lanes, np.uint32)
+        table = _words()
+        for word in range(length // 2):
+            states = table[(states ^ words[:, word]) & 0xFFFF] ^ (states >> 16)
+        tables = _zeros(length)
+        for lane in states.tolist():
+            state = _through(state, tables) ^ lane
+        data = data[lanes * length :]
+    single = _bytes()
+    for byte in data.tolist():
+        state = single[(state ^ byte) & 0xFF] ^ state >> 8
+    return state
+
+
+def _through(state: int, tables: Sequence[Sequence[int]]) -> int:
+    """Return the state of the register after the zeros for which the tables were made.
+
+    Args:
+        state: The state before.
+        tables: The result for every value of each byte of the state.
+    """
+    first, second, third, fourth = tables
+    return first[state & 0xFF] ^ second[state >> 8 & 0xFF] ^ third[state >> 16 & 0xFF] ^ fourth[state >> 24]
+
+
+@lru_cache(1)
+def _words() -> Array:
+    """Return the change of the register for every pair of bytes."""
+    table: Array = np.arange(1 << 16, dtype=np.uint32)
+    for _ in range(16):
+        table = (table >> 1) ^ np.where(table & 1, _POLYNOMIAL, np.uint32(0))
+    return table
+
+
+@lru_cache(1)
+def _bytes() -> list[int]:
+    """Return the change of the register for every byte."""
+    table: Array = np.arange(1 << 8, dtype=np.uint32)
+    for _ in range(8):
+        table = (table >> 1) ^ np.where(table & 1, _POLYNOMIAL, np.uint32(0))
+    return [int(value) for value in table]
+
+
+@lru_cache(32)
+def _zeros(length: int) -> list[list[int]]:
+    """Return, for each byte of the register and each of its values, the register after this number of zeros.
+
+    Args:
+        length: The number of zeros, which is even.
+    """
+    table = _words()
+    states = (np.arange(1 << 8, dtype=np.uint32)[None, :] << np.array([[0], [8], [16], [24]], np.uint32)).reshape(-1)
+    for _ in range(length // 2):
+        states = table[states & 0xFFFF] ^ (states >> 16)
+    return [[int(value) for value in row] for row in states.reshape(4, 256)]
+
+
+__all__ = ["crc32c", "masked"]

@@ -1,0 +1,76 @@
+"""Load a TensorFlow checkpoint into a Keras model that was created by code: by the names of the layers, or in order."""
+
+from pathlib import Path
+
+import keras
+
+from keras3conv.errors import ModelError, Problem
+from keras3conv.frameworks.keras.keras2.weights import Staged, assign
+from keras3conv.frameworks.keras.tree import variables_by_path, view
+from keras3conv.messages import lay_out
+from keras3conv.model.views import LayerView, ModelView
+from keras3conv.transforms import Shape
+
+Kind = dict[str, Shape]
+"""The shapes of the variables of a layer, by role."""
+
+
+def load_checkpoint(model: keras.Model, saved: ModelView, path: Path) -> None:
+    """Assign the values of a checkpoint to the variables of a model, all of them or none.
+
+    Layers are matched by their paths. If the paths are others, they are matched in the order of the model; then the
+    layers of both sides must have the same roles and shapes, one after the other.
+
+    Args:
+        model: The model.
+        saved: The view of the checkpoint.
+        path: The checkpoint, for messages.
+
+    Raises:
+        ModelError: The layers differ, or the checkpoint does not tell their order.
+    """
+    ours = [layer for layer in view(model).layers if _kind(layer)]
+    theirs = [layer for layer in saved.layers if layer.tensors]
+    by_path = {layer.path: layer for layer in theirs}
+    if by_path.keys() == {layer.path for layer in ours}:
+        theirs = [by_path[layer.path] for layer in ours]
+    problems = _problems(ours, theirs)
+    if problems:
+        raise ModelError(lay_out(f"the weights in {path} are not the weights of {model.name} (keras)", problems))
+    variables = variables_by_path(model)
+    staged: Staged = []
+    for layer, other in zip(ours, theirs, strict=True):
+        sources = {tensor.role: tensor.path for tensor in other.tensors}
+        targets = {tensor.role: tensor.path for tensor in layer.tensors if not tensor.is_seed}
+        staged += [(variables[target], saved.read(sources[role])) for role, target in targets.items()]
+    assign(model, staged, (), path)
+
+
+def _problems(ours: list[LayerView], theirs: list[LayerView]) -> list[Problem]:
+    """Return what prevents the layers of a checkpoint from being those of a model, in the same order.
+
+    Args:
+        ours: The layers of the model with variables.
+        theirs: The layers of the checkpoint.
+    """
+    if len(ours) != len(theirs):
+        fact = f"the file has {len(theirs)} layers with variables, the model has {len(ours)}"
+        return [Problem(fact=fact)]
+    unlike = [
+        Problem(keras=layer.path, fact=f"the model has {_kind(layer)} where the file has {_kind(other)} ({other.path})")
+        for layer, other in zip(ours, theirs, strict=True)
+        if _kind(layer) != _kind(other)
+    ]
+    moved = [
+        Problem(keras=other.path, fact="the file has no layer order, and the model has no layer of this name")
+        for layer, other in zip(ours, theirs, strict=True)
+        if not other.is_ordered and layer.path != other.path
+    ]
+    return unlike or moved
+
+
+def _kind(layer: LayerView) -> Kind:
+    return {tensor.role: tensor.shape for tensor in layer.tensors if not tensor.is_seed}
+
+
+__all__ = ["load_checkpoint"]
