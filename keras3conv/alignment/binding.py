@@ -137,11 +137,10 @@ def pair_by_hand(
         facts += misfits
     if mappings := packed_mappings(*named, heads) or _renamed(torch_layer, keras_layer, counts, heads):
         return _by_tensors(mappings, evidence)
-    if heads != 1:
-        facts = [f"the rows of these layers do not fit {heads} heads"]
     if not facts:
         kinds = torch_layer.kind or "an unknown class", keras_layer.kind or "an unknown class"
         facts = [f"no rule pairs {_several(counts[0], kinds[0])} with {_several(counts[1], kinds[1])}"]
+        facts = facts if heads == 1 else [f"the rows of these layers do not fit {heads} heads"]
         if all(len(layer.tensors) == 1 for layer in (*named[0], *named[1])):
             fixes = call_that_fits(*([tensor for layer in layers for tensor in layer.tensors] for layers in named))
     where = join_layers(torch_paths), join_layers(keras_paths)
