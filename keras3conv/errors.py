@@ -74,13 +74,13 @@ def quoted(value: object) -> str:
 
 
 def listed(values: Iterable[object], limit: int = 10) -> str:
-    """Return the first values of a file as they appear in a message, separated by commas."""
+    """Return the first values of a file for a message: escaped, cut to 60 characters, separated by commas."""
     texts = [printable(str(value), 60) for value in islice(values, limit + 1)]
     return ", ".join(texts[:limit]) + (", ..." if len(texts) > limit else "")
 
 
 def printable(text: str, limit: int = _LONGEST_LINE) -> str:
-    """Return a text without control characters of a terminal, each line cut to `limit` characters.
+    """Return a text safe for a terminal: without control characters, each line cut to `limit` characters.
 
     Control characters, invisible characters, and surrogates, which cannot be encoded, become escapes.
     """
@@ -106,7 +106,7 @@ class Keras3ConvError(Exception):
 
     @property
     def message(self) -> str:
-        """The message with its lines as they were written."""
+        """The message with the line breaks that it was written with; it is not folded to the width of a terminal."""
         return super().__str__()
 
     def __str__(self) -> str:
@@ -120,67 +120,67 @@ class Keras3ConvError(Exception):
 
 
 def message_of(error: BaseException) -> str:
-    """Return the message of an error with its lines as they were written, to use it in another message."""
+    """Return the message of an error with its original line breaks, to insert it into another message."""
     return error.message if isinstance(error, Keras3ConvError) else str(error)
 
 
 class TransformError(Keras3ConvError, ValueError):
-    """A transform is not reversible, its arguments or JSON are invalid, or it cannot be applied to the given arrays.
+    """Raised if a transform is not reversible, has invalid arguments or JSON, or cannot be applied to its arrays.
 
     Also raised if a transform would lose values, and if two transform classes have the same name.
     """
 
 
 class RuleError(Keras3ConvError, ValueError):
-    """`register` was given an invalid rule, or a rule cannot convert a layer with this configuration."""
+    """Raised if a rule given to `register` is invalid, or if a rule cannot convert the configuration of a layer."""
 
 
 class AlignmentError(Keras3ConvError):
-    """A plan leaves a tensor neither paired nor ignored, or an edit of the plan does not fit the models."""
+    """Raised if a plan leaves a tensor neither paired nor ignored, or if an edit of it does not fit the models."""
 
 
 class UnsupportedLayerError(AlignmentError):
-    """A plan has an unpaired layer of a class without a rule, or a model has a layer that cannot be converted."""
+    """Raised if an unpaired layer of a plan has a class without a rule, or if a layer cannot be converted."""
 
 
 class TransferError(Keras3ConvError):
-    """The weights cannot be transferred; the target is unchanged."""
+    """Raised if the weights cannot be transferred; the target is unchanged."""
 
 
 class ModelError(Keras3ConvError):
-    """A model cannot be built, called or read."""
+    """Raised if a model cannot be built, called or read."""
 
 
 class InputError(Keras3ConvError, ValueError):
-    """An argument is invalid, or the inputs do not fit the models."""
+    """Raised if an argument is invalid, or if the inputs do not fit the models."""
 
 
 class ProofError(Keras3ConvError):
-    """A proof failed, or no proof passed."""
+    """Raised if a proof failed, or if no proof passed."""
 
 
 class FileError(Keras3ConvError):
-    """A file cannot be read or written. The message names the file, and the tensor if the error concerns one."""
+    """Raised if a file cannot be read or written. The message names the file, and the tensor if one is affected."""
 
 
 class MalformedCheckpoint(FileError):
-    """The content of the file contradicts the file format or the file's own header."""
+    """Raised if the content of a file contradicts the file format or the file's own header."""
 
 
 class UnsafeCheckpoint(FileError):
-    """Reading the file would run code, read outside of the file, or follow a link."""
+    """Raised if reading a file would run code, read outside of the file, or follow a link."""
 
 
 class BudgetExceeded(FileError):
-    """The file declares more data than it contains, or more than the size limit."""
+    """Raised if a file declares more data than it contains, or more than the size limit."""
 
 
 class NoData(FileError):
-    """The file declares a tensor without values for it."""
+    """Raised if a file declares a tensor but has no values for it."""
 
 
 class IncompleteCheckpoint(FileError):
-    """The file declares a tensor or a shard that is missing."""
+    """Raised if a file declares a tensor or a shard that is missing."""
 
 
 EXTRA_OF = {
@@ -201,10 +201,15 @@ EXTRA_OF = {
 
 
 class MissingExtra(Keras3ConvError, ImportError):
-    """A package for an optional feature is not installed."""
+    """Raised if a package for an optional feature is not installed."""
 
     def __init__(self, feature: str, *packages: str) -> None:
-        """Create the error for a feature that needs packages, given by the names under which they are imported."""
+        """Create the error that a feature needs packages which are not installed.
+
+        Args:
+            feature: The feature, in words.
+            *packages: The packages, by the names under which they are imported.
+        """
         super().__init__(f"{feature} needs {' and '.join(packages)}: {installing(packages)}")
 
 
@@ -230,10 +235,10 @@ class Problem:
 
     @classmethod
     def on(cls, side: str, path: str, fact: str, fixes: tuple[str, ...] = ()) -> "Problem":
-        """Create a problem that concerns one side only; `side` is "torch" or "keras".
+        """Create a problem that concerns one side only.
 
         Args:
-            side: The side.
+            side: The side: "torch" or "keras".
             path: The path of the layer or tensor on this side.
             fact: What is wrong, in words.
             fixes: The calls that fix it.
@@ -244,14 +249,14 @@ class Problem:
 
     @property
     def where(self) -> str:
-        """The torch path and the Keras path; only one of them if the problem concerns one side."""
+        """The layers of the problem as text: the torch path and the Keras path, or the only one of them."""
         if self.torch and self.keras:
             return f"{self.torch}  <->  {self.keras}"
         return self.torch or self.keras
 
     @property
     def side(self) -> str:
-        """The side in brackets if the problem concerns only one side; else an empty text."""
+        """The side of the problem in brackets, "(torch)", if the problem concerns only one side; else an empty text."""
         if bool(self.torch) == bool(self.keras):
             return ""
         return "(torch)" if self.torch else "(keras)"

@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"(?<![0-9])(0|[1-9][0-9]{0,8})(?![0-9])")
 _SAME = "{=}"
 
 _Cell = int | range | str
-"""A number, a range of numbers, or `_SAME` where the number equals the one before it in its path."""
+"""A number in a path, a range of numbers, or `_SAME` if the number equals the one before it in its path."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +38,11 @@ class Collapsed:
 
 
 _Template = tuple[tuple[str, ...], ...]
-"""For each path of a row, the pieces of text between its numbers."""
+"""The text of the paths of a row, without numbers: for each path, the pieces of text between its numbers."""
 
 
 class _Block(NamedTuple):
-    """Rows (tuples of paths) that are printed as one line; this is not a block of a model.
+    """Rows of paths that are printed as one line.
 
     Attributes:
         cells: The numbers (or ranges of numbers) in the paths, in order.
@@ -56,7 +56,7 @@ class _Block(NamedTuple):
 
     @property
     def is_single(self) -> bool:
-        """True if this is one row, so that every cell is a number."""
+        """True if this block has one row, so that every cell is a number."""
         return len(self.places) == 1
 
 
@@ -137,7 +137,7 @@ def _merged_along(blocks: list[_Block], position: int) -> list[_Block]:
 
 
 def _buckets(blocks: list[_Block], position: int) -> Iterable[list[_Block]]:
-    """Group the blocks by their numbers before this position, so that no other block interrupts a run.
+    """Group blocks (rows printed as one line) whose numbers before a position are equal, so that runs are adjacent.
 
     Args:
         blocks: Blocks (rows printed as one line).
@@ -150,7 +150,7 @@ def _buckets(blocks: list[_Block], position: int) -> Iterable[list[_Block]]:
 
 
 def _run(blocks: Sequence[_Block], start: int, position: int) -> int:
-    """Return how many blocks can be merged: all steps from one block to the next must be equal.
+    """Return how many blocks (rows printed as one line) can be merged: the steps between the blocks must be equal.
 
     Args:
         blocks: Blocks (rows printed as one line).
@@ -169,7 +169,7 @@ def _run(blocks: Sequence[_Block], start: int, position: int) -> int:
 
 
 def _steps(before: _Block, after: _Block) -> tuple[int, ...] | None:
-    """Return the increase of every number from one block to the next; None if anything else differs.
+    """Return the increase of every number from one block to the next; None if the blocks differ in something else.
 
     Args:
         before: A block (rows printed as one line).
@@ -189,7 +189,7 @@ def _steps(before: _Block, after: _Block) -> tuple[int, ...] | None:
 
 
 def _is_exact(block: _Block, steps: Sequence[int]) -> bool:
-    """Return True if a pattern can express the steps from one block to the next.
+    """Return True if one line can express a run of blocks exactly, with ranges such as `block{1..3}/block{=}_conv`.
 
     Two numbers of one path that both increase must be equal, because the second is written `{=}`. No other range may
     stand between them, because `{=}` repeats the nearest range before it.
@@ -216,7 +216,7 @@ def _is_exact(block: _Block, steps: Sequence[int]) -> bool:
 
 
 def _joined(blocks: list[_Block]) -> _Block:
-    """Return one block that stands for all of these blocks, which `_run` found to be a run."""
+    """Return one block (rows printed as one line) that replaces several, whose numbers increase in equal steps."""
     if len(blocks) == 1:
         return blocks[0]
     cells: list[_Cell] = []

@@ -1,4 +1,4 @@
-"""Notify a listener of the running step of a long computation. Without a listener a step costs nothing.
+"""Notify a listener (a function) about the steps of a long computation; without a listener a step costs nothing.
 
 with listening(print):
     with step("probe"):     # prints "probe None", and at the end "probe 1.25"
@@ -11,14 +11,14 @@ from contextvars import ContextVar
 from time import perf_counter
 
 Listener = Callable[[str, float | None], None]
-"""Called with the name of a step and None at its start, and with the name and the seconds at its end."""
+"""A function that is called with a step's name and None at its start, and with name and seconds at its end."""
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """Report the code in a with statement as a step: tell the listener, if there is one, when it starts and ends.
+    """Report the code in a with statement to the listener as a step, when it starts and when it ends.
 
     Args:
         name: The name of the step.
@@ -49,7 +49,7 @@ def report_fraction(name: str, done: int, total: int) -> None:
 
 
 def teller() -> Callable[[str, str], None]:
-    """Return a function that reports what a step is at, from any thread: it is called with a name and a text.
+    """Return a function of a name and a text that reports the progress of a step, from any thread.
 
     Threads do not know the listener of the thread that started them. The text replaces the step's name: "running: a".
     """

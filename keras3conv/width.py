@@ -6,26 +6,26 @@ from collections.abc import Collection, Sequence
 from textwrap import wrap
 
 NARROWEST = 40
-"""A text is folded to this width on an even narrower terminal."""
+"""The least width to which a text is folded, even on a narrower terminal."""
 
 _LINE_TO_PASTE = re.compile(r"^\s*(With [a-z ]+:  |-{3,})|  +keras3conv ")
 _FIX = re.compile(r"^\s*Fix:  ")
 _LEAST = 12
-"""A column of a table is not made narrower than this."""
+"""The least width of a column of a table."""
 _WORD = 16
-"""A column of a table keeps the width of its longest word, but not more than this, if the terminal is wide enough."""
+"""The largest width that a column keeps for its longest word, if the terminal is wide enough."""
 
 _OR = "     or     "
-"""Separates two lines to paste, of which one is enough."""
+"""The separator between two lines to paste, of which one is enough."""
 
 
 def columns() -> int:
-    """Return the width of the terminal: 80 in a pipe, or the value of COLUMNS."""
+    """Return the number of columns for the output: COLUMNS if set, else 80 in a pipe, else that of the terminal."""
     return max(NARROWEST, shutil.get_terminal_size((80, 24)).columns)
 
 
 def folded(text: str, width: int | None = None, *, before: int = 0) -> str:
-    """Wrap the long lines of a message; the rest of a line has its indentation.
+    """Wrap the long lines of a message; the continuation of a line keeps the indentation of the line.
 
     What follows "Fix:" is code, and stays as it is up to the next empty line.
 
@@ -44,7 +44,7 @@ def folded(text: str, width: int | None = None, *, before: int = 0) -> str:
 
 
 def _fix(line: str, width: int) -> list[str]:
-    """Return the line or lines to print for a line to paste.
+    """Return the printed form of a line to paste, which may take several lines.
 
     Args:
         line: A call, or two alternatives separated by "or"; these become two lines if they do not fit on one.
@@ -111,7 +111,7 @@ def _narrow(widths: list[int], room: int, least: Sequence[int]) -> None:
 
     Args:
         widths: The widths of the columns.
-        room: What their sum should be at most.
+        room: The largest sum of the widths.
         least: The width that each column keeps.
     """
     while sum(widths) > room:

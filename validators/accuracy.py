@@ -25,7 +25,7 @@ CLAIM = (
 
 _BEST = 5
 _PICTURES = 12
-"""The number of samples shown in the report; those that the two models classify differently come first."""
+"""The number of samples shown in the report; those that the two models classify differently are shown first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +99,10 @@ def require_fitting(subject: Subject) -> None:
 
 
 def _scored(subject: Subject, labels: Array) -> OutputPair:
-    """Return the first output that has one row of class scores per label, as both models compute it.
+    """Return the first model output with one row of class scores per label, computed by both models.
 
     Raises:
-        InputError: There is no such output, or a label is not a class of it.
+        InputError: No output has such rows, or a label is not one of the classes.
     """
     pairs = list(output_pairs(subject.torch_run, subject.keras_run))
     for pair in pairs:
@@ -136,7 +136,7 @@ def _limit(subject: Subject, pair: OutputPair) -> float:
 def _best_classes(scores: Array) -> NDArray[np.int64]:
     """Return the classes with the highest scores of every sample, best first; equal scores keep the class order.
 
-    There are `_BEST` of them.
+    Each sample gets `_BEST` classes.
     """
     order: NDArray[np.int64] = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :_BEST]
     return order
@@ -180,7 +180,7 @@ def _pictures(
     ranks: tuple[NDArray[np.int64], NDArray[np.int64]],
     failed: list[int],
 ) -> tuple[Picture, ...]:
-    """Return thumbnails of samples with the best classes of both models; empty if the inputs are not images.
+    """Return thumbnails of samples, with the best classes of both models; empty if the inputs are not images.
 
     Args:
         subject: The models and their inputs.

@@ -30,7 +30,7 @@ CLAIM = (
 
 @dataclass(frozen=True, kw_only=True)
 class _JudgedCall:
-    """A layer call with its judgements.
+    """A layer call with the judgements of its output: in the whole model and in isolation.
 
     Attributes:
         call: The call in the whole models.
@@ -113,7 +113,7 @@ def _judged_calls(subject: Subject) -> list[_JudgedCall]:
 def _judged_by_rounding_of_keras(
     subject: Subject, judged: _JudgedCall, isolated: CallPair, truth: Array | None, rounded: Array | None
 ) -> _JudgedCall:
-    """Judge a failed call again, by a noise floor that also allows the rounding of Keras' algorithm.
+    """Judge a layer call that failed again, by a noise floor that also allows the rounding of Keras' algorithm.
 
     Args:
         subject: The two models.
@@ -134,12 +134,12 @@ def _judged_by_rounding_of_keras(
 
 
 def _outputs_of(subject: Subject, run: Recording, calls: list[CallPair]) -> list[Array | None]:
-    """Return for every call the output of its torch layer in another run, in the layout of Keras.
+    """Return, for every layer call, the output of the torch layer in another run, in the layout of Keras.
 
     Args:
         subject: The two models.
         run: The other run of torch.
-        calls: The calls; the entry is None for a call that the other run or Keras does not have.
+        calls: The calls; the entry is None for a call that the other run or Keras did not make.
     """
     used: dict[str, int] = {}
     truths: list[Array | None] = []
@@ -155,9 +155,9 @@ def _outputs_of(subject: Subject, run: Recording, calls: list[CallPair]) -> list
 
 
 def _floor(call: CallPair, truth: Array | None) -> float | None:
-    """Return the noise of torch's output of a call, measured against its float64 output `truth`.
+    """Return the noise floor of torch's output in a layer call, measured against its float64 output `truth`.
 
-    It is None if there is nothing to compare.
+    The result is None if one of the two outputs is missing.
     """
     if call.mismatch or truth is None or call.torch_output is None:
         return None
@@ -167,7 +167,7 @@ def _floor(call: CallPair, truth: Array | None) -> float | None:
 def _judge(
     subject: Subject, call: CallPair, truth: Array | None, floor: float | None, least: float = 0.0
 ) -> Judgement | None:
-    """Judge the difference of the two outputs of a call; None if one of them is missing.
+    """Judge the difference of torch's and Keras' outputs in a layer call; None if one of them is missing.
 
     Args:
         subject: The two models.

@@ -29,7 +29,7 @@ CLAIM = (
 class _Row:
     """The comparison of one output of two runs, `first` and `second`.
 
-    If they cannot be compared, `judgement` is None, and `note` says why.
+    If the outputs cannot be compared, `judgement` is None, and `note` says why.
     """
 
     first: str
@@ -85,10 +85,10 @@ def check(subject: Subject) -> Section:
 
 
 def _joined_reasons(reasons: Mapping[str, str]) -> str:
-    """Join the reasons why backends were not run in one line, with the backends that share a reason before it.
+    """Return one line with the reasons why backends were not run, each reason after the backends that share it.
 
     Args:
-        reasons: The reason of each such backend.
+        reasons: The reason, by backend.
     """
     by_reason: dict[str, list[str]] = {}
     for name, reason in reasons.items():
@@ -127,7 +127,7 @@ def _rows(subject: Subject, finished: Mapping[str, Recording]) -> Iterator[_Row]
 def _compare_backends(
     subject: Subject, first: tuple[str, Recording], second: tuple[str, Recording], output: str
 ) -> _Row:
-    """Compare one output of two backends; the limit is torch's noise floor, the rounding error of its float32 run.
+    """Compare one model output of two backends; the limit is torch's noise floor, its float32 rounding error.
 
     Args:
         subject: The two models.
@@ -153,7 +153,7 @@ def _compare_backends(
 
 
 def _judge(subject: Subject, actual: Array, source: Array, name: str, run: Recording) -> Judgement:
-    """Judge the difference of an output between a backend and another run by torch's noise floor.
+    """Judge, by torch's noise floor, how far an output of a backend is from that of another run.
 
     Args:
         subject: The two models.

@@ -19,7 +19,7 @@ CLAIM = (
 )
 
 _UNITS = 2.0
-"""The rounding noise allowed for the other software, in units in the last place; it may add in another order."""
+"""The rounding noise allowed for the software that computed the golden outputs, in units in the last place."""
 
 
 def check(subject: Subject) -> Section:
@@ -54,7 +54,10 @@ def check(subject: Subject) -> Section:
 
 
 def require_fitting(subject: Subject) -> None:
-    """Raise `InputError` if there are more or fewer golden outputs than outputs; called before the slow proofs."""
+    """Raise `InputError` if the number of golden outputs is not that of the models' outputs.
+
+    The check is made before the slow proofs.
+    """
     given = subject.options.expected
     if subject.skip_reason or not given:
         return
@@ -67,7 +70,7 @@ def require_fitting(subject: Subject) -> None:
 
 
 def _writer(subject: Subject) -> str:
-    """Return the software that wrote the Keras file, with its version."""
+    """Return the name and version of the software that wrote the Keras file."""
     import keras
 
     from keras3conv.frameworks.keras.origin import origin_of
@@ -77,7 +80,7 @@ def _writer(subject: Subject) -> str:
 
 
 def _expected_by_output(expected: Mapping[str, Array], pairs: list[OutputPair]) -> dict[str, Array]:
-    """Return the golden outputs by the names of the models' outputs; if their names differ, they are matched in order.
+    """Return the golden outputs by the names of the models' outputs; matched by order if the names differ.
 
     Args:
         expected: The golden outputs by their own names.
@@ -93,12 +96,12 @@ def _expected_by_output(expected: Mapping[str, Array], pairs: list[OutputPair]) 
 def _judgement(subject: Subject, pair: OutputPair, output: Array, golden: Array) -> Judgement | None:
     """Judge the difference between an output of one side and a golden output; None if their shapes differ.
 
-    The limit is the larger of the noises of the two sides.
+    The limit is the larger noise floor of the two sides.
 
     Args:
         subject: The two models.
         pair: The output as both sides compute it.
-        output: The output of the side.
+        output: The output of the side that is judged.
         golden: The golden output.
     """
     if output.shape != golden.shape or pair.mismatch:

@@ -83,7 +83,7 @@ def check(subject: Subject) -> Section:
 
 
 def _differs(variant: Variant, original: Subject) -> bool:
-    """Return whether the models differ in a further run, without a search for the cause.
+    """Return whether the models differ in a further run; do not search for the cause.
 
     Args:
         variant: The run.
@@ -95,10 +95,10 @@ def _differs(variant: Variant, original: Subject) -> bool:
 
 
 def _judge_variant(section: Section, variant: Variant, original: Subject) -> Section:
-    """Judge a further run, and return the section with its result added, or the section of this run if it failed.
+    """Judge a further run; return the section with the result added, or the run's own section if it failed.
 
     Args:
-        section: The section of the certificate so far.
+        section: The section of the certificate with the earlier runs.
         variant: The run.
         original: The models with their original inputs.
     """
@@ -135,7 +135,7 @@ def _judged(subject: Subject, variant: Variant, original: Subject, nearby: Nearb
         variant: What distinguishes this run from the run with the original inputs.
         original: The models with their original inputs.
         nearby: The same models with slightly changed arguments.
-        constants: Whether differences as small as the rounding of constants to float32 are accepted.
+        constants: Whether to accept differences as small as the rounding of constants to float32.
     """
     variation = f", {variant.name}" if variant.name else ""
     calls = _judged_calls(subject, variant, original, nearby, constants=constants)
@@ -213,7 +213,7 @@ def _may_be_rounding(diff: Diff | None) -> bool:
 
 
 def _summary(calls: Sequence[_JudgedCall], worst_output: float, variation: str) -> str:
-    """Return the largest errors in words.
+    """Return the largest errors of layers and outputs in a run, in words.
 
     Args:
         calls: The layer calls of the run.

@@ -44,8 +44,9 @@ CLAIM = (
 )
 
 SMALLEST = 1e-14
-"""The largest rounding error of a gradient that is zero because terms cancel, relative to the largest gradient of all
-tensors. Examples are the key bias of an attention, and a bias before a batch normalisation.
+"""The largest rounding error of a gradient that is zero because terms cancel, relative to the model's largest gradient.
+
+Examples are the key bias of an attention, and a bias before a batch normalisation.
 """
 
 
@@ -74,7 +75,7 @@ class _Comparison:
 
 
 def check(subject: Subject) -> Section:
-    """Return the section that compares the gradients of every tensor in the plan, then those in training mode."""
+    """Return the section of the certificate on the gradients of all tensors in the plan, also in training mode."""
     if subject.skip_reason:
         return _skipped(subject.skip_reason)
     loss_weights = _loss_weights(subject)
@@ -121,7 +122,7 @@ def check(subject: Subject) -> Section:
 
 
 def _without_rounded_constants(subject: Subject, comparison: _Comparison) -> _Comparison:
-    """Return a comparison as passed if its error is as small as the rounding of a constant to float32."""
+    """Mark a comparison as passed if its error is as small as the rounding of a constant to float32; return it."""
     is_rounded = not comparison.passed and may_be_rounded(subject, comparison.error)
     return replace(comparison, passed=True, explanation=None) if is_rounded else comparison
 
@@ -144,7 +145,7 @@ def _facts(norms: tuple[BatchNorm, ...], comparisons: list[_Comparison], *, stri
 
 
 def _unlike(pair: Pair, in_torch: bool, in_keras: bool) -> Problem:
-    """Return the problem of a batch normalisation that in training uses the batch's statistics on one side only."""
+    """Return the problem that a batch normalisation uses the batch's statistics in training on one side only."""
     taken, kept = ("torch", "Keras") if in_torch else ("Keras", "torch")
     fact = f"in training mode {taken} normalises with the statistics of the batch, {kept} with its moving statistics"
     name = pair.keras.rpartition("/")[2]
@@ -159,9 +160,9 @@ def _statistics(statistics: Mapping[str, tuple[Pair, bool, bool]], unlike: list[
 
 
 def _untried(subject: Subject, frozen: Collection[str]) -> dict[str, str]:
-    """Return the report fact that lists the batch normalisations without a step in training mode, with the reasons.
+    """Return the report fact about batch normalisations that were not compared in training mode, with reasons.
 
-    Those in `frozen`, a list of torch paths, are not listed.
+    The fact leaves out those in `frozen`, a list of torch paths.
     """
     listed = [f"{', '.join(paths)} ({reason})" for reason, paths in untried(subject, frozen).items()]
     return {"not tried in training mode": "; ".join(listed)} if listed else {}
@@ -175,7 +176,10 @@ def _untrained(subject: Subject) -> dict[str, str]:
 
 
 def _loss_weights(subject: Subject) -> tuple[dict[str, Array], dict[str, Array]] | str:
-    """Return the weights of all output elements in the loss, for torch and Keras; or why there can be no loss."""
+    """Return the weight of each output element in the loss, for torch and Keras.
+
+    If there can be no loss, return the reason instead.
+    """
     generator = np.random.default_rng(SEED)
     torch: dict[str, Array] = {}
     keras: dict[str, Array] = {}
@@ -222,7 +226,7 @@ def _compare_gradients(
 
 
 def _is_trained(subject: Subject, mapping: WeightMapping) -> bool:
-    """Return whether a mapping (torch tensors to Keras variables) has trainable weights on both sides."""
+    """Return whether a mapping of torch tensors to Keras variables has trainable weights on both sides."""
     is_trained = all(path in subject.probe_weights and path in subject.parameters for path in mapping.torch)
     return is_trained and bool(mapping.keras)
 
@@ -267,7 +271,7 @@ def _keras_backward(
 def _tied_gradients(
     subject: Subject, mappings: list[WeightMapping], torch: Mapping[str, Array], keras: Mapping[str, Array]
 ) -> dict[str, Array]:
-    """Return the gradients of Keras for tensors that are tied in torch but separate variables in Keras, by torch path.
+    """Return Keras' gradients of tensors that are tied in torch but separate in Keras, by torch path.
 
     The gradient of a tied tensor is the sum of the gradients of the separate variables.
     """
@@ -310,7 +314,7 @@ def _mapped_gradients(
 
 @lru_cache(maxsize=1024)
 def _is_permutation(transform: Transform, shapes: tuple[Shape, ...]) -> bool:
-    """Return whether a transform only permutes the elements of arrays of these shapes, tried on arange arrays."""
+    """Return whether a transform only permutes elements of arrays with these shapes, tested on `arange` arrays."""
     numbered, start = [], 1
     for shape in shapes:
         size = math.prod(shape)
@@ -335,7 +339,7 @@ def _directional_derivative(gradients: Arrays, steps: Arrays) -> Array:
 def _compare_statistics(subject: Subject, norm: BatchNorm, torch: Backward, keras: Backward) -> Iterator[_Comparison]:
     """Yield the comparisons of the moving statistics of a batch normalisation after a training step on both sides.
 
-    The factor N/(N-1) in torch's variance is removed.
+    The factor N/(N-1) in torch's running variance is removed before the comparison.
     """
     for mapping in norm.pair.weights:
         if any(path in subject.parameters or path not in torch.states for path in mapping.torch):

@@ -1,8 +1,8 @@
 """Compare every hyper-parameter of every layer pair.
 
 Two layers may differ in a field (a hyper-parameter) because of a neighbouring layer, such as a separate padding layer
-in Keras. So a field that differs is judged by the outputs of the layers. The neighbours compensate the difference if
-the Keras layer, on the inputs that torch recorded, returns torch's outputs in float64. A field that matters only in
+in Keras. So a different field is judged by the outputs of the layers: the neighbours compensate the difference if the
+Keras layer, on the inputs that torch recorded, returns torch's outputs in float64. A field that matters only in
 training has no effect on the outputs. To find such a field, the torch layer is run again with the value of the Keras
 side.
 """
@@ -111,8 +111,8 @@ def _judged_difference(subject: Subject, field: FieldPair, agreement: dict[tuple
 def _agreement(subject: Subject) -> dict[tuple[str, str], bool]:
     """Return, for every pair of layers that runs, whether its layers compute the same function, by their paths.
 
-    They do if the Keras layer, on torch's inputs, returns torch's outputs in float64, or if neighbours compensate the
-    difference.
+    They compute the same function if the Keras layer, on torch's inputs, returns torch's outputs in float64, or if
+    neighbouring layers compensate the difference.
     """
     agreement: dict[tuple[str, str], bool] = {}
     whole = list(call_pairs(subject, subject.torch_probe, subject.keras_probe))
@@ -128,7 +128,7 @@ def _agreement(subject: Subject) -> dict[tuple[str, str], bool]:
 
 
 def _effect(subject: Subject, field: FieldPair) -> Literal["visible", "hidden", "none"]:
-    """Return the effect on the torch layer's output when a field gets the value of the Keras side.
+    """Return the effect of a field's Keras value on the output of the torch layer: "hidden", "none" or "visible".
 
     "hidden": the effect is within rounding (an epsilon that is added to a large variance). "none": the output does not
     change even at small inputs. "visible": any other effect; also if the layer raises with this value.
@@ -144,13 +144,13 @@ def _effect(subject: Subject, field: FieldPair) -> Literal["visible", "hidden", 
 
 
 _SMALL = 2.0**-40
-"""The factor on the inputs of a layer that makes its values so small that the effect of an epsilon is visible."""
+"""The factor on a layer's inputs that makes its values so small that the effect of an epsilon is visible."""
 
 
 def _change(subject: Subject, field: FieldPair, inputs: Arrays) -> float:
-    """Return how much the output of the torch layer changes, relatively, when a field gets the value of the Keras side.
+    """Return the relative change of the torch layer's output when a field gets the value of the Keras side.
 
-    It is infinite if the layer cannot run with this value.
+    The change is infinite if the layer cannot run with this value.
 
     Args:
         subject: The two models.
@@ -171,7 +171,7 @@ def _change(subject: Subject, field: FieldPair, inputs: Arrays) -> float:
 
 
 def _training_facts(fields: list[_JudgedField]) -> dict[str, str]:
-    """Return the report fact that lists the different fields which matter only in training, with both values."""
+    """Return the report fact about different fields that matter only in training, with the values of both sides."""
     differing: Counter[str] = Counter()
     for judged in fields:
         if judged.verdict == "training only":
@@ -222,7 +222,7 @@ def _table(fields: list[_JudgedField], failed: list[int]) -> Table:
 
 
 def _show(value: object) -> str:
-    """Return a value as text for a report; floats have twelve digits, so that rounding is not shown."""
+    """Return a field's value as text for a report; floats get twelve digits, so that rounding is not visible."""
     if isinstance(value, float):
         return f"{value:.12g}"
     if isinstance(value, tuple | list):

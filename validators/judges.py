@@ -1,4 +1,4 @@
-"""List the proofs of a certificate, in the order of its sections."""
+"""List the proofs of a certificate and the functions that run them (judges), in the order of its sections."""
 
 from collections.abc import Callable
 
@@ -16,11 +16,11 @@ _REQUESTED_BY = {
     "accuracy": "labels=labels",
     "expected": 'expected="outputs.npz"',
 }
-"""For each optional proof, the argument of `validate` that requests it."""
+"""The argument of `validate` that requests each optional proof, by the name of the proof."""
 
 
 def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
-    """Return the requested proofs as functions with their names, in the order of the certificate.
+    """Return the functions that run the requested proofs, with their names, in the order of the certificate.
 
     Args:
         options: The options of `validate`; None for the proofs that run by default.

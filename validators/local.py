@@ -1,7 +1,7 @@
 """Prove layer pairs one at a time: build the two layers of a pair alone, run a proof on them, and drop them.
 
-So a model can be proven whose float64 copy does not fit in memory beside it. Such a proof is local: it says that the
-layers compute the same, not that the code between them does.
+This proves a model whose float64 copy does not fit in memory beside it. Such a proof is called local: it says that the
+layers compute the same function, not that the code between the layers does.
 """
 
 import gc
@@ -17,16 +17,18 @@ from keras3conv.validators.running.alone import NotAlone, alone, has_activation
 from keras3conv.validators.running.subject import Subject
 
 PROOFS = ("hyperparameters", "float64", "outputs")
-"""The proofs that can be local. The others need the whole models."""
+"""The proofs that can run on one layer pair at a time; the other proofs need the whole models."""
 
 LOCAL = "Local, each pair of layers alone and not the whole models: "
 
 REASON = "local=True: the models are not run as a whole"
-"""The reason in the certificate why the other proofs are skipped."""
+"""The reason, in the certificate, why the proofs that need the whole models are skipped."""
 
 KEPT = 16 << 20
-"""The bytes of dropped tensors after which the garbage collector runs. It alone frees models, whose objects refer to
-each other in circles, but it takes longer than the proof of a small pair, so it does not run after every pair.
+"""The bytes of dropped tensors after which the garbage collector runs.
+
+Only the collector frees models, whose objects refer to each other in circles. It takes longer than the proof of a small
+pair, so it does not run after every pair.
 """
 
 ACTIVATION = "its activation, which is beside the layer in torch"
@@ -35,7 +37,7 @@ Check = Callable[[Subject], Section]
 
 
 def one_pair_at_a_time(name: str, check: Check) -> Check:
-    """Return the local form of a proof: a function that runs the proof on every pair of layers alone.
+    """Return the local form of a proof: a function that runs it on every pair of layers separately.
 
     Args:
         name: The name of the proof.
@@ -64,7 +66,7 @@ def one_pair_at_a_time(name: str, check: Check) -> Check:
 
 
 def _together(name: str, found: list[tuple[Pair, Section | str]], beside: list[Pair]) -> Section:
-    """Return one section of the certificate for the results of all pairs.
+    """Return one section of the certificate that joins the results of all pairs.
 
     Args:
         name: The name of the proof.
@@ -97,7 +99,7 @@ def _together(name: str, found: list[tuple[Pair, Section | str]], beside: list[P
 def _facts(judged: Iterable[tuple[Pair, Section]], left_out: Iterable[tuple[Pair, str]]) -> dict[str, str]:
     """Return the facts in the sections of all pairs, each with the layers for which it is true.
 
-    Facts about the run itself, which every section has, are left out.
+    Facts about the run itself, which are the same in every section, are left out.
 
     Args:
         judged: The pairs with their sections.
@@ -118,9 +120,9 @@ def _facts(judged: Iterable[tuple[Pair, Section]], left_out: Iterable[tuple[Pair
 
 
 def _problems(pair: Pair, section: Section) -> list[Problem]:
-    """Return the problems in the section of a pair that name its layers.
+    """Return the problems of a pair's section that name the layers of the pair.
 
-    If none does, return all of them under the names of the pair.
+    If no problem names them, return all problems under the names of the pair.
     """
     own = [problem for problem in section.problems if problem.torch in pair.torch_layers]
     return own or [replace(problem, torch=pair.torch, keras=pair.keras) for problem in section.problems]

@@ -71,9 +71,9 @@ def _problem(subject: Subject, pair: OutputPair, judgement: Judgement) -> Proble
 
 
 def _sample(subject: Subject) -> Sample | None:
-    """Return the few samples whose float64 run measures the noise floor.
+    """Return a few samples of the batch, whose float64 run measures the noise floor.
 
-    It is None if the whole batch runs in float64 anyway, for another proof, or if the user gave a tolerance.
+    The result is None if the whole batch runs in float64 anyway, for another proof, or if the user gave a tolerance.
     """
     if subject.records_layers or subject.options.tolerance is not None:
         return None
@@ -81,7 +81,7 @@ def _sample(subject: Subject) -> Sample | None:
 
 
 def _judge(subject: Subject, pair: OutputPair) -> Judgement:
-    """Judge the difference of an output by the noise of a few samples, and if it fails by that of the whole batch."""
+    """Judge an output's difference by the noise floor of a few samples; if it fails, by that of the whole batch."""
     tolerance = subject.options.tolerance
     sample = _sample(subject)
     if sample is not None and pair.keys[0] in sample.floors:
@@ -114,8 +114,7 @@ def _randomness(subject: Subject, *, is_different: bool) -> Iterator[Problem]:
     """Yield a problem for every model that is random; the models are called a second time only if they may be random.
 
     Two models that draw numbers, or count their calls, do not agree to float64 rounding. If layers are not compared,
-    both models may not have run in float64; then a randomness that is smaller than a suspicious noise is taken for
-    noise.
+    the models may not have run in float64; randomness below a suspicious noise floor is then not noticed.
 
     Args:
         subject: The models.

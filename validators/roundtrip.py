@@ -70,18 +70,20 @@ def _summary(differing: int, total: int, elements: int) -> str:
 
 
 _NEARLY_ALL = 0.9
-"""This share of the tensors that differ means new weights: a few, such as a table of positions, are computed."""
+"""The share of differing tensors from which the weights as a whole count as new; a few may just be computed."""
 
 
 def _new_weights(factories: Mapping[Side, str], drawn: Mapping[Side, list[bool]]) -> Iterator[Problem]:
     """Yield a problem for each factory whose model has other weights than those that were transferred.
 
-    A factory without a file of weights draws them again in every call. Tensors with a single value are left out: biases
+    A factory without a file of weights draws new random weights in every call. Tensors with a single value are left
+    out: biases
     and the statistics of a batch normalisation start with constants, which are equal after every call.
 
     Args:
         factories: The factories without a file of weights, by side.
-        drawn: For each side, whether each of its tensors with several values differs from the other side.
+        drawn: For each side, a boolean for each of its tensors with several values: whether it differs from the other
+            side's.
     """
     for side, name in factories.items():
         if sum(drawn[side]) >= max(1, _NEARLY_ALL * len(drawn[side])):

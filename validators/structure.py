@@ -52,13 +52,13 @@ def check(subject: Subject) -> Section:
 
 
 def _model_differences(subject: Subject) -> tuple[Problem, ...]:
-    """Return a problem for each difference between the two models and the models for which the plan was made."""
+    """Return a problem for each difference between the given models and the models for which the plan was made."""
     torch, keras = subject.outlines
     return (*differences(subject.plan.torch, torch), *differences(subject.plan.keras, keras))
 
 
 def _dtypes(subject: Subject) -> str:
-    """Return in words which dtypes of torch become other dtypes in Keras, each with the number of its mappings."""
+    """Return text on the dtypes of torch that become other dtypes in Keras, with the number of tensors of each."""
     torch, keras = map(tensors_by_path, subject.outlines)
     changes = Counter(
         (torch[mapping.torch[0]].dtype, keras[mapping.keras[0]].dtype)

@@ -1,7 +1,7 @@
-"""Recognize Keras layers that were quantized or adapted with LoRA: their variables are not the weights of a layer.
+"""Recognize Keras layers that were quantized or adapted with LoRA: their variables are not the weights of the layer.
 
 The weights of a quantized layer are integers with a scale. The weight of a layer with LoRA is the sum of a kernel and a
-matrix product. Torch has no such tensors, so both are refused with the steps to a plain model.
+matrix product. Torch has no such tensors, so such layers are refused, with the steps to a plain model.
 """
 
 import re
@@ -49,7 +49,7 @@ def merged_first(plan: Plan) -> Iterator[Problem]:
 
 
 def is_adapter(layer: LayerView) -> bool:
-    """Return True if a layer is one of the factors of an adapter of LoRA in torch."""
+    """Return True if a torch layer is part of a LoRA adapter, a product of small matrices that is added to a weight."""
     return re.search(r"(^|\.)lora_(A|B|embedding_A|embedding_B|magnitude_vector)(\.|$)", layer.path) is not None
 
 
@@ -65,7 +65,7 @@ def is_quantized(layer: LayerView) -> bool:
 
 
 _SCALED = ("kernel", "embeddings", "inputs", "outputs", "reverse", "query", "key", "value")
-"""The prefixes of the names of scales: of a weight, or of the inputs and outputs of a layer."""
+"""The prefixes of the names of quantization scales: the scale of a weight, or of a layer's inputs or outputs."""
 
 
 def has_lora(layer: LayerView) -> bool:

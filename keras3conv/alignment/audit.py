@@ -74,10 +74,9 @@ def audit(
 
 
 def _layer(layers: Mapping[str, LayerView], paths: Iterable[str], side: Side) -> LayerView | None:
-    """Return the layer with one of these paths; None if no path is known.
+    """Return the layer with one of these paths; several layers combined into one; None if no path is known.
 
-    If several paths are known, their layers are combined into one, in which the role of a tensor starts with the number
-    of its layer: "0.weight".
+    In a combination of several layers, the role of a tensor starts with the number of its layer: "0.weight".
 
     Args:
         layers: The layers of one side, by path.
@@ -149,7 +148,7 @@ def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldP
 
 
 def _translated_back(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]:
-    """Return the torch fields for a Keras layer, and the layers that torch needs in addition, as code.
+    """Return the torch fields that a rule computes for a Keras layer, and as code the additional layers for torch.
 
     Both are empty if the rule cannot translate the Keras layer.
     """
@@ -164,7 +163,7 @@ def _translated_back(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]
 
 
 def _beside_in_keras(rule: Rule, config: Config) -> str:
-    """Return, as code, the layers that Keras needs beside the one with the weights; empty if none.
+    """Return, as code, the layers that Keras needs in addition to the layer with the weights; empty if it needs none.
 
     Args:
         rule: The rule; if it is for several Keras layers with weights, the result is empty.
@@ -182,7 +181,7 @@ def _fields_of_each(specs: LayerSpecs) -> dict[str, Any]:
 
 
 def _numbered_fields(config: Config, number: int) -> dict[str, Any]:
-    """Return the fields in a configuration; of several layers, each with its layer's index before it: "0.kernel_size".
+    """Return the fields of a configuration; for several layers each with the layer's number: "0.kernel_size".
 
     Args:
         config: The configuration of a layer; of several layers, the configuration of each by its index.

@@ -20,10 +20,10 @@ from keras3conv.rules.units import numbered, units
 from keras3conv.transforms import Axes, Shape, Transform
 
 RULE = "torch.nn.Parameter <-> keras.Variable"
-"""The rule name of pairs of tensors, which are made without a rule."""
+"""The name that replaces the name of a rule in pairs of single tensors, which are made without a rule."""
 
 Names = str | Sequence[str]
-"""One path, a list of paths, or several paths joined by " + "."""
+"""One path, a list of paths, or several paths in one string, joined by " + "."""
 
 _SHOWN_NAMES = 3
 
@@ -51,10 +51,10 @@ def make_pair(
 
 
 def _unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Evidence]:
-    """Yield a reason to doubt a pair, if one model flattens the input of its layer and the other model was not run.
+    """Yield evidence against a pair if one model flattens the input of its layer and the other model was not run.
 
-    Whether the rows of the kernel must be permuted depends on the flattened shape in the model that was not run. If all
-    flattened sizes are equal, the shapes do not determine it either.
+    The rows of the kernel may have to be permuted. This depends on the flattened shape in the model that was not run.
+    If all flattened sizes are equal, the shapes do not determine the permutation either.
 
     Args:
         rule: The rule by which the layers are paired.
@@ -82,7 +82,7 @@ def _unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[
 
 
 def paths_of(names: Names) -> tuple[str, ...]:
-    """Return the paths in `names` as a tuple, in the same order."""
+    """Return paths as a tuple: from one path, from a list of paths, or from paths joined by " + "."""
     return split_layers(names) if isinstance(names, str) else tuple(names)
 
 
@@ -96,7 +96,7 @@ def pair_by_hand(
     heads: int = 1,
     kind: EvidenceKind = "by hand",
 ) -> Pair:
-    """Return the pair of the named layers or tensors.
+    """Return the pair of layers or tensors that the user names.
 
     Layers are paired by the rule for their classes. If a transform is given, or a name is the path of a tensor, tensors
     are paired instead; the name of a layer with a single tensor then means that tensor.
@@ -199,7 +199,7 @@ def _unknown(view: ModelView, path: str, names: Sequence[str]) -> str:
 
 
 def _layers_by_path(view: ModelView) -> dict[str, LayerView]:
-    """Return the layers by path; the model itself, whose path is empty, is among them only if it has own tensors."""
+    """Return the layers of a model by path. The model itself, with the empty path, is included if it owns tensors."""
     return {layer.path: layer for layer in units(view, ties=True) if layer.path or layer.tensors}
 
 
@@ -238,7 +238,7 @@ def _pair_of_tensors(
 
 
 def _ambiguous(view: ModelView, paths: Iterable[str]) -> Iterator[Problem]:
-    """Yield a problem for each path that should name one tensor, but is the path of a layer with several."""
+    """Yield a problem for each path that is expected to name one tensor, but names a layer with several tensors."""
     for path in paths:
         tensors = _tensors_named(view, path)
         if len(tensors) > 1:
@@ -250,11 +250,11 @@ def _ambiguous(view: ModelView, paths: Iterable[str]) -> Iterator[Problem]:
 
 
 def _tensors_named(view: ModelView, path: str) -> tuple[TensorRef, ...]:
-    """Return the tensors that a path names: the tensor with this path, or else all tensors of the layer with this path.
+    """Return the tensors that a path names: one tensor, or all tensors of a layer.
 
     Args:
         view: The model.
-        path: The path; the result is empty if it is unknown.
+        path: The path of a tensor or of a layer; the result is empty if it is unknown.
     """
     tensors = tensors_by_path(view)
     return (tensors[path],) if path in tensors else _layers_by_path(view)[path].tensors

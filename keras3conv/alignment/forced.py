@@ -1,4 +1,4 @@
-"""Decide whether a plan is forced: the shapes allow only one place for every weight.
+"""Decide whether a plan is forced: by the shapes, every torch weight fits only one Keras weight.
 
 If a plan is forced, a difference between the outputs of the two models comes from the code of the models, not from the
 plan. A plan is not forced if layers have equal shapes, or are fused, such as query, key and value in one: then the
@@ -13,11 +13,11 @@ from keras3conv.model.views import ModelView
 from keras3conv.transforms import Shape
 
 _PARTS = (2, 3)
-"""The numbers of parts of a fused layer: a gate beside its values; query, key and value."""
+"""The possible numbers of parts of a fused layer: 2 (gate and up) and 3 (query, key and value)."""
 
 
 def is_forced(plan: Plan) -> bool:
-    """Return whether the weights of both models fit each other in one way only, by their shapes."""
+    """Return whether a plan is forced: by the shapes, the weights of the two models can be paired in only one way."""
     if any(evidence.kind == "unseen flatten" for pair in plan.pairs for evidence in pair.evidence):
         return False
     if any(len(mapping.torch) != 1 or len(mapping.keras) != 1 for mapping in plan.mappings):
@@ -32,7 +32,7 @@ def _shapes_of_layers(view: ModelView) -> Iterator[tuple[Shape, ...]]:
 
 
 def _may_be_fused(view: ModelView) -> bool:
-    """Return whether a layer of a model may be several in one: another layer takes a half or a third of its outputs."""
+    """Return whether a model may have a fused layer: another layer's input is a half or a third of a layer's output."""
     kernels = [tensor.shape for tensor in view.tensors() if len(tensor.shape) > 1]
     taken = {shape[1] for shape in kernels}
     return any(

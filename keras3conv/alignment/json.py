@@ -20,7 +20,7 @@ _DTYPE = re.compile(r"bool|string|q?u?int\d{1,2}(x\d)?|b?float\d{1,3}(_[a-z0-9]{
 
 
 def dump(plan: Plan) -> str:
-    """Return a plan as JSON."""
+    """Return a plan as a JSON text, which `load` reads."""
     data = {
         "keras3conv": "alignment",
         "format": plan.format,
@@ -47,11 +47,14 @@ def load(text: str) -> dict[str, Any]:
     if isinstance(data, Mapping) and isinstance(data.get("alignment"), Mapping):
         data = data["alignment"]
     if not isinstance(data, Mapping) or data.get("keras3conv") != "alignment":
-        raise AlignmentError('the JSON is not a plan: it has no entry "keras3conv": "alignment"')
+        raise AlignmentError(
+            'the JSON is not a plan: it has no entry "keras3conv": "alignment"; plan.to_json() writes one'
+        )
     if data.get("format") != VERSION:
         raise AlignmentError(
             f"the plan has the format {quoted(data.get('format'))}, but this version of keras3conv reads the "
             f"format {VERSION}"
+            "\nFix:  plan = k3c.align(torch, keras)  # make the plan again"
         )
     if _is_deep(data):
         raise AlignmentError(f"the JSON is not a plan: it has more than {_MAX_DEPTH} levels of lists and objects")
@@ -125,6 +128,7 @@ def _load_view(data: Mapping[str, Any], side: Any) -> ModelView:
         raise AlignmentError(
             f"the plan was changed after it was written: the names and shapes of {view.title} do not match the "
             "fingerprint in the JSON"
+            "\nFix:  plan = k3c.align(torch, keras)  # make the plan again"
         )
     return view
 
@@ -228,7 +232,7 @@ def _config(value: Any) -> Any:
 
 
 def _is_deep(value: Any) -> bool:
-    """Return whether a value has more than `_MAX_DEPTH` levels, so that walking over it could exceed Python's stack."""
+    """Return whether a value is nested deeper than `_MAX_DEPTH` levels, too deep for Python's stack."""
     level = [value]
     for _ in range(_MAX_DEPTH):
         inside = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list))

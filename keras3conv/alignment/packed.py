@@ -14,7 +14,8 @@ from keras3conv.transforms import Axes, Beside, Chain, Drop, Fill, Same, Shape, 
 LINEAR = "torch.nn.Linear"
 
 _PACKED_ROLES = {"in_proj_weight": "weight", "in_proj_bias": "bias"}
-"""The roles of the packed projections in a torch MultiheadAttention, with the roles in a Linear."""
+"""The roles of the packed projections in a torch MultiheadAttention, each with the role of the same tensor in a Linear.
+"""
 
 
 def as_linear(layer: LayerView) -> LayerView:
@@ -28,7 +29,7 @@ def as_linear(layer: LayerView) -> LayerView:
 def packed_mappings(
     torch: Sequence[LayerView], keras: Sequence[LayerView], heads: int = 1
 ) -> tuple[WeightMapping, ...]:
-    """Return the mappings between the tensors of one Linear and several Keras layers, or several Linear and one.
+    """Return the mappings between one packed layer of one side and its parts, several layers of the other side.
 
     A part without a bias, beside parts that have one, has a bias of zeros in the packed layer.
 
@@ -123,7 +124,12 @@ def _rows(keras: LayerView) -> int:
 
 
 def _with_rows(layer: LayerView, rows: int) -> LayerView:
-    """Return the view of a Linear with the same name, as if its weight had this number of rows."""
+    """Return a copy of a Linear's view, with the same name, in which the weight has another number of rows.
+
+    Args:
+        layer: The view of the Linear.
+        rows: The number of rows, which is the number of outputs.
+    """
 
     def resized(tensor: TensorRef) -> TensorRef:
         return replace(tensor, shape=(rows, *tensor.shape[1:]))
@@ -133,9 +139,9 @@ def _with_rows(layer: LayerView, rows: int) -> LayerView:
 
 
 def _mappings(torch: LayerView, keras: LayerView) -> dict[str, WeightMapping]:
-    """Return the mappings from the tensors of a Linear to those of a Keras layer; empty if the kernels do not fit.
+    """Return the mappings from the tensors of a Linear to those of a Keras layer, by the path of the torch tensor.
 
-    They are keyed by the path of the torch tensor. A bias that only one of the layers has is left out.
+    The result is empty if the kernels do not fit. A bias that only one of the layers has is left out.
     """
     shapes = {tensor.path: tensor.shape for tensor in (*torch.tensors, *keras.tensors)}
     for rule in lookup((LINEAR,), keras.kinds):

@@ -29,10 +29,10 @@ EvidenceKind = Literal[
 ]
 
 DOUBTS: frozenset[EvidenceKind] = frozenset({"unseen flatten", "interchangeable"})
-"""Kinds of evidence that cast doubt on a pair, even if other evidence decided it."""
+"""The kinds of evidence that make a pair doubtful, even if other evidence decided it."""
 
 UNCONFIRMED: frozenset[EvidenceKind] = DOUBTS | {"definition order", "position", "ambiguous", "forced"}
-"""Kinds of evidence that do not confirm a pair: other layers fit as well, or no run compared the two layers."""
+"""The kinds of evidence that leave a pair unconfirmed: other layers fit as well, or no run compared the two layers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class Pair:
 
     @property
     def decided_by(self) -> str:
-        """The kind of the evidence that decided the pair; empty if it has no evidence."""
+        """The kind of the evidence that decided the pair ("names", "probe"); empty if the pair has no evidence."""
         kinds = [evidence.kind for evidence in self.evidence if evidence.kind not in DOUBTS]
         return kinds[-1] if kinds else ""
 
@@ -100,7 +100,7 @@ class Ignored:
 
 
 class Plan(Protocol):
-    """The part of the interface of `Alignment` that the checks, the text form and the JSON form of a plan use."""
+    """The attributes of `Alignment` that the checks, the text form and the JSON form of a plan use, as a protocol."""
 
     @property
     def pairs(self) -> tuple[Pair, ...]: ...  # noqa: D102 - see `Alignment`
@@ -129,7 +129,7 @@ def tensors_by_path(view: ModelView) -> dict[str, TensorRef]:
 
 
 def misfit(mapping: WeightMapping, torch: Mapping[str, TensorRef], keras: Mapping[str, TensorRef]) -> str:
-    """Return why a mapping's transform does not lead from the torch shapes to the Keras shapes; empty if it does."""
+    """Return why a mapping's transform does not turn the torch shapes into the Keras shapes; empty if it does."""
     missing = [path for path in mapping.torch if path not in torch] + [
         path for path in mapping.keras if path not in keras
     ]
@@ -154,5 +154,10 @@ def _shapes(shapes: tuple[tuple[int, ...], ...]) -> str:
 
 
 def belongs(tensor: str, path: str) -> bool:
-    """Return True if `path` is the path of the tensor, or of a layer that contains the tensor."""
+    """Return True if a path is that of a tensor, or that of the layer which contains the tensor.
+
+    Args:
+        tensor: The path of the tensor.
+        path: The path of the tensor or of a layer.
+    """
     return tensor == path or tensor.startswith((f"{path}.", f"{path}/"))

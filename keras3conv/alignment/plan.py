@@ -48,7 +48,7 @@ class Alignment:
 
     @property
     def unconfirmed(self) -> tuple[Pair, ...]:
-        """The pairs that may be wrong: other layers fit as well, and no run has compared the two models."""
+        """The pairs that may be wrong: other layers fit as well, or no run has compared the two layers."""
         return tuple(pair for pair in self.pairs if pair.unconfirmed and pair.decided_by != "ambiguous")
 
     @cached_property
@@ -194,12 +194,12 @@ class Alignment:
 
 
 def _tensors_of(pair: Pair) -> set[tuple[str, str]]:
-    """Return the side and the path of each tensor in a pair."""
+    """Return the tensors of a pair, each as its side ("torch" or "keras") and its path."""
     torch = {("torch", path) for mapping in pair.weights for path in mapping.torch}
     return torch | {("keras", path) for mapping in pair.weights for path in mapping.keras}
 
 
 def _is_of(entry: Ignored, pair: Pair) -> bool:
-    """Return True if an ignored tensor belongs to a layer of the pair."""
+    """Return True if an ignored tensor belongs to one of the layers of a pair."""
     layers = pair.torch_layers if entry.side == "torch" else pair.keras_layers
     return any(belongs(entry.path, layer) for layer in layers)

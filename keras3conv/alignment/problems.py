@@ -112,10 +112,10 @@ def first_difference(plan: Plan) -> str:
 
 
 def _resized(plan: Plan) -> str:
-    """Return a sentence with the shapes of the only layer that is left over on each side; else an empty text.
+    """Return a sentence with the shapes of the only unpaired layer of each side, if both have the same position.
 
-    The two must be in the same place, which is after the same pair, where the call order is known. They have other
-    sizes: otherwise they would be a pair, or are suggested as one.
+    They have the same position if they follow the same pair in call order, or if the call order is unknown. Their sizes
+    differ: otherwise they would be paired, or suggested as a pair. Without such layers the result is empty.
     """
     left = [_left(plan, view, [layer for layer in view.layers if layer.tensors]) for view in (plan.torch, plan.keras)]
     if [len(layers) for layers in left] != [1, 1] or _sizes(left[0][0]) == _sizes(left[1][0]):
@@ -142,7 +142,7 @@ def _resized(plan: Plan) -> str:
 
 
 def _pair_before(layer: LayerView, running: Sequence[LayerView], pairs: Mapping[str, Pair]) -> str:
-    """Return a phrase: "after" with the last pair that runs before a layer, or "at the beginning" if none does.
+    """Return "after" with the name of the last pair that runs before a layer, or "at the beginning" if none does.
 
     Args:
         layer: The layer.
@@ -169,13 +169,19 @@ def _placed(plan: Plan, view: ModelView) -> set[str]:
 
 
 def _left(plan: Plan, view: ModelView, layers: Sequence[LayerView]) -> list[LayerView]:
-    """Return those of the given layers that have a tensor which the plan neither pairs nor ignores."""
+    """Return those layers of one side that have a tensor which the plan neither pairs nor ignores.
+
+    Args:
+        plan: The plan.
+        view: The side.
+        layers: The layers to select from.
+    """
     placed = _placed(plan, view)
     return [layer for layer in layers if any(tensor.path not in placed for tensor in layer.tensors)]
 
 
 def _containers(view: ModelView) -> set[str]:
-    """Return the paths of the layers that contain other layers: such a layer needs no rule for its class."""
+    """Return the paths of the containers, the layers that contain layers: they need no rule for their class."""
     return {layer.path.rpartition(separator(view.side))[0] for layer in view.layers if layer.path}
 
 
@@ -232,7 +238,7 @@ def _pairing(side: Side, layer: LayerView, left: list[TensorRef], other: LayerVi
 
 
 def unknown_class(side: Side, layer: LayerView) -> str:
-    """Return the known class with the most similar name if no rule knows the layer's class; else an empty text.
+    """Return a hint with the most similar known class, if no rule knows the class of a layer; else an empty text.
 
     Args:
         side: The side of the layer.
@@ -246,7 +252,12 @@ def unknown_class(side: Side, layer: LayerView) -> str:
 
 @lru_cache(maxsize=1024)
 def _nearest_class(name: str, known: frozenset[str]) -> str:
-    """Return the class in `known` with the name most similar to `name`; of equal ones the first in the alphabet."""
+    """Return the known class with the most similar name; of equally similar classes the first in the alphabet.
+
+    Args:
+        name: The name to compare.
+        known: The class names to choose from.
+    """
     matcher = SequenceMatcher(b=name)
 
     def resemblance(kind: str) -> float:
@@ -257,5 +268,5 @@ def _nearest_class(name: str, known: frozenset[str]) -> str:
 
 
 def _sizes(layer: LayerView) -> Counter[int]:
-    """Return how many floating-point tensors of a layer have each number of elements; the layout does not matter."""
+    """Count the floating-point tensors of a layer by number of elements: two tensors of 6 elements give {6: 2}."""
     return Counter(prod(tensor.shape) for tensor in layer.tensors if tensor.dtype.startswith(("float", "bfloat")))

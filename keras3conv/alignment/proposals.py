@@ -1,4 +1,4 @@
-"""Propose a call of `plan.pair` with a transform that fits the shapes, for tensors that cannot be paired without."""
+"""Propose a call of `plan.pair` with a transform between the shapes, for tensors that differ in shape."""
 
 from collections.abc import Iterator, Sequence
 from itertools import permutations
@@ -10,13 +10,14 @@ from keras3conv.transforms import Axes, Chain, Concat, Same, Shape, Split, Trans
 _NAMES = "abcdefgh"
 
 _MOST_AXES = 5
-"""The number of axes up to which every permutation is tried."""
+"""The largest number of axes for which all permutations are tried."""
 
 
 def call_that_fits(torch: Sequence[TensorRef], keras: Sequence[TensorRef]) -> tuple[str, ...]:
-    """Return calls of `plan.pair`, at most two, with a transform between the shapes of the tensors, if any exists.
+    """Return code that pairs tensors of different shapes: at most two calls of `plan.pair`, each with a transform.
 
-    The shapes alone do not show that the values are right: `validate` shows that.
+    The shapes alone do not show that the values are right: `validate` shows that. The result is empty if no transform
+    fits.
 
     Args:
         torch: The torch tensors, one or several.
@@ -34,7 +35,7 @@ def call_that_fits(torch: Sequence[TensorRef], keras: Sequence[TensorRef]) -> tu
 
 
 def _moves(given: Shape, wanted: Shape) -> Iterator[Transform]:
-    """Yield the transforms that permute the axes of one shape into another; axes of size one are added or removed.
+    """Yield the transforms that permute the axes of one shape to get another; axes of size one are added or removed.
 
     Args:
         given: The shape of the torch tensor.
@@ -57,7 +58,7 @@ def _pattern(shape: Shape, names: str) -> str:
 
 
 def _joins(given: Sequence[Shape], wanted: Shape) -> Iterator[Transform]:
-    """Yield the transforms that join several tensors to one, along each axis on which their sizes add up.
+    """Yield the transforms that concatenate several tensors, along each axis on which their sizes add up.
 
     Args:
         given: The shapes of the tensors to join.
@@ -73,7 +74,7 @@ def _joins(given: Sequence[Shape], wanted: Shape) -> Iterator[Transform]:
 
 
 def _splits(given: Shape, wanted: Sequence[Shape]) -> Iterator[Transform]:
-    """Yield the transforms that divide one tensor into several: the inverses of those that `_joins` yields.
+    """Yield the transforms that split one tensor into several, along each axis on which the sizes add up.
 
     Args:
         given: The shape of the tensor to divide.
@@ -101,7 +102,7 @@ def _code(transform: Transform) -> str:
 
 
 def _written(paths: Sequence[str]) -> str:
-    """Return paths as an argument in Python code: `"fc"` or `["q", "k"]`."""
+    """Return paths as the source code of an argument: `"fc"`, or `["q", "k"]` for several."""
     quoted = [f'"{path}"' for path in paths]
     return quoted[0] if len(quoted) == 1 else f"[{', '.join(quoted)}]"
 

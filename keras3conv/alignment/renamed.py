@@ -1,7 +1,7 @@
-"""Map the tensors of two layers whose Keras variables have names of their own, such as `weight` in place of `kernel`.
+"""Map the tensors of two layers whose Keras variables have unusual names, such as `weight` instead of `kernel`.
 
 The classes of TensorFlow in transformers call every kernel and every table `weight`, and store a bias as (1, n). The
-torch layer says which transform each tensor needs; the variables are told apart by their shapes.
+class of the torch layer shows which transform each tensor needs; the shapes show which variable is which.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from keras3conv.transforms import Chain, Shape
 
 
 def renamed_mappings(torch: LayerView, keras: LayerView) -> tuple[WeightMapping, ...]:
-    """Return the mappings of all tensors of two layers; empty if the shapes allow none, or several that differ.
+    """Return the mappings of all tensors of two layers; empty unless the shapes allow exactly one result.
 
     Args:
         torch: A layer of a live module, whose class is known.
@@ -33,9 +33,10 @@ def renamed_mappings(torch: LayerView, keras: LayerView) -> tuple[WeightMapping,
 
 
 def _read(rule: Rule, torch: LayerView, keras: LayerView) -> tuple[WeightMapping, ...]:
-    """Return the mappings that a rule gives for two layers; empty if they do not assign every tensor of both layers.
+    """Return the mappings by a rule between a torch layer and a layer of a file whose variables have unusual names.
 
-    The rule gives none if the shapes do not fit, or if two variables cannot be told apart by their shapes.
+    The result is empty if a shape does not fit, if the shapes cannot tell two variables apart, or if a tensor is left
+    over.
     """
     try:
         found = tuple(_mappings(rule, torch, list(keras.tensors)))
@@ -62,10 +63,17 @@ def _mappings(rule: Rule, torch: LayerView, free: list[TensorRef]) -> Iterator[W
 
 
 def _chosen(free: Sequence[TensorRef], shape: Shape) -> TensorRef:
-    """Return the one variable in `free` of a shape, ignoring axes of size one; raise `LookupError` if not just one."""
+    """Return the only variable with a given shape, ignoring axes of size one.
+
+    Raise `LookupError` if there is none or two.
+
+    Args:
+        free: The variables to choose from.
+        shape: The shape.
+    """
     fitting = [tensor for tensor in free if _without_ones(tensor.shape) == _without_ones(shape)]
     if len(fitting) != 1:
-        raise LookupError(f"{len(fitting)} variables have the shape {shape}")
+        raise LookupError(f"{len(fitting)} variables have the shape {shape}, but only one may have it")
     return fitting[0]
 
 
@@ -74,9 +82,9 @@ def _without_ones(shape: Shape) -> Shape:
 
 
 def _effect(reading: Sequence[WeightMapping], torch: LayerView) -> dict[str, list[float]]:
-    """Return, for each Keras path, which elements of the torch tensors its variable gets.
+    """Return, for each Keras path, which elements of the torch tensors the mappings put into its variable.
 
-    Mappings that look different may have the same effect; two such results show it.
+    Mappings that look different may have the same effect, which shows when their results are equal.
 
     Args:
         reading: The mappings of all tensors of the two layers.

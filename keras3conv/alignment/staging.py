@@ -49,7 +49,10 @@ class Staging:
 
     @cached_property
     def _mapped_name_of(self) -> dict[str, str]:
-        """Return a path with values in the plan, by the memory of the target tensor: a tied tensor has several."""
+        """For the memory of each target tensor, one path for which the plan has values.
+
+        A tied tensor has several paths.
+        """
         return {tensor.storage: tensor.path for tensor in self.target.tensors() if tensor.path in self._mapping_of}
 
     def has(self, tensor: TensorRef) -> bool:
@@ -113,10 +116,10 @@ class Staging:
                 yield path, value, mapping.names(self.source.side)
 
     def require_values(self) -> None:
-        """Compute every value once without keeping it, so that any error is raised before the transfer writes.
+        """Compute every new value once without keeping it, so that an error is raised before anything is written.
 
         Raises:
-            TransferError: See `values`.
+            TransferError: A value would lose precision, or does not have the planned shape.
         """
         for mapping in self.plan.mappings:
             self._apply(mapping, counted=False)  # they are counted when they are written, and in the cache for it
@@ -126,14 +129,14 @@ class Staging:
         return self.read_together(path)[path]
 
     def read_together(self, path: str) -> dict[str, Array]:
-        """Return the new value of a target tensor, and of the tensors computed together with it, by path."""
+        """Return the new values, by path, of a target tensor and of all tensors that the same mapping computes."""
         if path in self._mapping_of:
             return self._apply(self._mapping_of[path])
         tied = self._mapped_name_of[self._target_tensors[path].storage]
         return {path: self._apply(self._mapping_of[tied])[tied]}
 
     def notes(self) -> tuple[str, ...]:
-        """Return notes for the report: the warning of the source's reader, and NaN and infinite values read so far."""
+        """Return notes for the report: a warning about the source file, and the NaN and infinite values read so far."""
         warning = self.source.facts.get("warning")
         found = [f"{path} ({number:,})" for path, number in self.not_finite.items()]
         total = sum(self.not_finite.values())
@@ -196,7 +199,7 @@ class Staging:
 
 
 def _untied(path: str) -> tuple[str, ...]:
-    """Return a line of Python that unties a torch parameter: the parameter gets memory of its own."""
+    """Return a line of Python that unties a torch parameter, so that it has its own memory."""
     owner, _, name = path.rpartition(".")
     own = f'torch.nn.Parameter(target.get_parameter("{path}").detach().clone())'
     return (f'target.get_submodule("{owner}").{name} = {own}',)
@@ -230,7 +233,7 @@ def stage(plan: Alignment, source: ModelView, target: ModelView, *, cast: bool =
 
 
 def differences(planned: ModelView, found: ModelView) -> Iterator[Problem]:
-    """Yield a problem for each tensor whose path or shape differs between the plan and a model.
+    """Yield a problem for each tensor whose path or shape in a model differs from the model of the plan.
 
     Args:
         planned: The model that the plan was made for.

@@ -12,7 +12,7 @@ from keras3conv.messages import count
 from keras3conv.model.views import Side, TensorRef
 
 _MOST_TOKENS = 2
-"""The number of rows before a grid: 0, 1 (a class token) or 2 (also a distillation token)."""
+"""The maximum number of rows before a grid of positions: 1 is a class token, 2 a class and a distillation token."""
 
 _MOST_EXTRA_ROWS = 8
 
@@ -21,7 +21,7 @@ _WORDS = ("pos", "grid")
 
 @dataclass(frozen=True)
 class OtherTable:
-    """A position embedding of the other side that corresponds to a given one, but has another number of rows.
+    """A position embedding that corresponds to one of the other model, but has another number of rows.
 
     Attributes:
         fact: The difference, in words.
@@ -33,7 +33,7 @@ class OtherTable:
 
 
 def other_table(side: Side, tensor: TensorRef, others: Iterable[TensorRef]) -> OtherTable | None:
-    """Return the table of the other side that matches a tensor except for its number of rows; None if none does.
+    """Return the position embedding of the other side that equals a table except for its number of rows; None if none.
 
     Args:
         side: The side of the tensor.
@@ -67,9 +67,9 @@ def _row_axis(first: TensorRef, second: TensorRef) -> int | None:
 
 
 def _grid(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, int]) -> OtherTable | None:
-    """Return the pairing of two tables that are square grids of positions after equally many rows for class tokens.
+    """Return the proposal to pair two position tables whose rows are square grids of different sizes.
 
-    None if they are not.
+    None if they are not square grids, after the same number of rows for class tokens.
 
     Args:
         torch: The torch table.
@@ -91,7 +91,9 @@ def _grid(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, int]) 
 
 
 def _extra_rows(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, int]) -> OtherTable | None:
-    """Return the pairing of two tables of which one begins with rows that the other lacks; None if it has too many.
+    """Return the proposal to pair two position tables, one of which begins with rows that the other one lacks.
+
+    None if there are too many such rows.
 
     Args:
         torch: The torch table.

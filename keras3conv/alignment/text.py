@@ -71,7 +71,11 @@ def summary(plan: Plan) -> str:
 
 
 def unconfirmed_reason(pairs: Sequence[Pair]) -> str:
-    """Return one line that names the given pairs, which no run has confirmed; empty if there are none."""
+    """Return one line that names the pairs that no run has confirmed; empty if there are none.
+
+    Args:
+        pairs: The unconfirmed pairs.
+    """
     if not pairs:
         return ""
     paths = [line.paths[0] for line in collapse([(pair.torch,) for pair in pairs])]
@@ -81,7 +85,7 @@ def unconfirmed_reason(pairs: Sequence[Pair]) -> str:
 
 
 def _table(part: _Part) -> list[str]:
-    """Return the lines of a table that fits the terminal after an indentation of two characters."""
+    """Return the lines of one table of a plan, indented by two characters and not wider than the terminal."""
     rows = [tuple(map(visible, row)) for row in part.rows]
     return fitted_table(part.columns, rows, columns() - 2)
 

@@ -1,4 +1,4 @@
-"""Recognize a tensor that one side holds twice and the other once, such as a table of positions kept for resizing."""
+"""Recognize a tensor that one model stores twice and the other once, such as a position table."""
 
 from keras3conv.alignment.pair import Plan
 from keras3conv.alignment.tables import OtherTable
@@ -6,9 +6,9 @@ from keras3conv.model.views import Side, TensorRef
 
 
 def twin(plan: Plan, side: Side, tensor: TensorRef) -> OtherTable | None:
-    """Return the call of `plan.pair` for a tensor that is a copy of a paired one, its twin; None if it has no twin.
+    """Return the proposal to pair a tensor that is a copy of a paired one (its twin); None if there is no twin.
 
-    The twins have the same shape, are in the same layer, and the name of one ends with the name of the other.
+    Twins have the same shape, are in the same layer, and the name of one ends with the name of the other.
 
     Args:
         plan: The plan.

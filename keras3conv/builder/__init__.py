@@ -1,1 +1,1 @@
-"""Convert architectures: a call graph becomes a program (a list of statements), and that becomes source code."""
+"""Convert a model to the other framework: its call graph becomes a program (a list of statements), then source code."""

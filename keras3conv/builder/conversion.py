@@ -29,12 +29,12 @@ _FILES = frozenset(
     {"model.py", "metadata.json", "report.html", "report.json", "weights.safetensors", "model.keras"}
     | {"model.weights.h5", "constants.npz", "README.md", "__pycache__"}
 )
-"""The names of the files that a folder of a conversion may have: those of `save`, a model card, and Python's cache."""
+"""The names of the files that the folder of a conversion may have: those of `save`, a model card, a cache of Python."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Conversion:
-    """A torch module that was made from a Keras model, or a Keras model that was made from a torch module.
+    """The result of `convert`: a torch module made from a Keras model, or a Keras model made from a torch module.
 
     Attributes:
         model: The new model with its weights: a module in evaluation mode, an instance of the class `Model` in
@@ -44,7 +44,7 @@ class Conversion:
         report: The certificate; None with `validate=False`.
         graph: The traced call graph.
         program: The program (the new model as a list of statements) from which `source` was written.
-        inputs: The inputs of the new model in the validation.
+        inputs: The example inputs on which the new model was compared with the source model.
         sources: The files that the source model was made of; none for a live model.
         target: The framework of the new model.
         constants: The arrays of `constants.npz`, which `model.py` of a Keras model reads.
@@ -65,7 +65,7 @@ class Conversion:
 
     @property
     def plan(self) -> Alignment:
-        """The same plan as `alignment`, under the name that it has as an argument of `transfer` and `validate`."""
+        """The plan of the conversion, as `alignment`, under its name as an argument of `transfer` and `validate`."""
         return self.alignment
 
     def save(self, folder: str | PathLike[str], *, overwrite: bool = False) -> tuple[WrittenFile, ...]:
@@ -161,7 +161,7 @@ class Conversion:
         )
 
     def _repr_html_(self) -> str:
-        """Return the outcome of the validation, the code and the certificate as HTML, for notebooks."""
+        """Return the verdict of the validation, the source code and the certificate as HTML, for notebooks."""
         from keras3conv.report import notebook
 
         name = f"{self.program.name}, as {with_article('PyTorch module' if self.target == 'torch' else 'Keras model')}"
@@ -229,7 +229,7 @@ def _metadata(conversion: Conversion, digests: dict[str, str]) -> dict[str, Any]
 
 
 def _trainable(conversion: Conversion) -> dict[str, Any]:
-    """Return the entries of `metadata.json` about training.
+    """Return the two entries of `metadata.json` about training, "trainable_parameters" and "frozen".
 
     They are "trainable_parameters", the number of elements that an optimizer updates, and "frozen", the paths of the
     parameters that it does not update.

@@ -1,1 +1,1 @@
-"""The command line: commands, options, output and exit status."""
+"""Implement the command line: commands, options, output and exit status."""

@@ -142,7 +142,7 @@ _errors: ContextVar[TextIO | None] = ContextVar("errors", default=None)
 
 
 def _add_options(run: Callable[..., None], function: Callable[..., int]) -> None:
-    """Give a command the options --verbose and --quiet.
+    """Add the options --verbose and --quiet to a command.
 
     Args:
         run: The command; its signature is changed in place.

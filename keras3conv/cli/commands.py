@@ -375,7 +375,7 @@ def _is_complete(plan: "Alignment", sides: "Mapping[Side, str]", options: str) -
     Args:
         plan: The plan.
         sides: For each side, the argument that the transfer was given.
-        options: Its further options that `align` needs, too.
+        options: The further options of the transfer that `align` needs, too.
     """
     from keras3conv.cli.output import as_options
 

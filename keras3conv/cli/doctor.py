@@ -16,7 +16,7 @@ BACKENDS = ("torch", "jax", "tensorflow")
 class Extra:
     """An extra of the package: its name, what it is for, and the packages that it installs.
 
-    Each package is a tuple of the names that it can have: `tensorflow` is the same code as `tensorflow-cpu`.
+    Each package is a tuple of alternative names: `tensorflow` is the same code as `tensorflow-cpu`.
     """
 
     name: str
@@ -113,7 +113,7 @@ def _is_installed(backend: str) -> bool:
 
 
 def _version(distributions: tuple[str, ...]) -> str:
-    """Return the version of the first of these distributions that is installed; empty if none is."""
+    """Return the version of the first of these packages that is installed; "" if none is installed."""
     for name in distributions:
         try:
             return version(name)

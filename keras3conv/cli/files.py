@@ -12,7 +12,7 @@ from keras3conv.report.files import require_replaceable
 from keras3conv.workflows.files import random_inputs, read_inputs, read_plan
 
 ROOT = "."
-"""The name of the model itself in --hint, where Python has an empty path."""
+"""The name by which --hint refers to the model itself, whose path is empty in Python."""
 
 REPORT_SUFFIXES = (".html", ".md", ".json", ".txt")
 """The suffixes of a report file. They are checked before the proofs, which may take minutes."""
@@ -37,7 +37,7 @@ def check_report(path: Path | None) -> None:
 
 
 def read_plan_or_hints(plan: Path | None, hints: Sequence[str]) -> tuple[Alignment | None, dict[str, str] | None]:
-    """Return the plan in a file, or the hints for `align`; the other of the two is None.
+    """Return (plan, None) if a plan file is given, else (None, hints) for `align`.
 
     Args:
         plan: The file, if the command was given one.
@@ -61,7 +61,7 @@ def convert_inputs(path: Path | None, shape: str | None) -> Any:
         shape: The shape as text: "1,3,224,224".
 
     Raises:
-        InputError: Both are given, or the text is not a shape.
+        InputError: Both a file and a shape are given, or the text is not a shape.
     """
     if shape is None:
         return read_inputs(path)

@@ -29,7 +29,7 @@ def hand_out(judged: "Report", saved_as: Path | None, *, as_json: bool, names: M
 def print_report(report: "Report", saved_as: Path | None = None, names: Mapping[str, str] | None = None) -> None:
     """Print a report: in color on a terminal, and in a pipe as plain text of 80 columns, or of `COLUMNS`.
 
-    Without `--verbose`, the details of what passed are left out.
+    Without `--verbose`, the details of passed sections are left out.
 
     Args:
         report: The report.

@@ -37,7 +37,7 @@ def _shape(found: re.Match[str]) -> str:
 
 
 _NAMES = r'(\[(?:"[^"]*"(?:, )?)+\]|"[^"]*")'
-"""The pattern of a path as a string in Python code, or of a list of such strings."""
+"""The pattern of a layer path as a Python string, or of a list of such strings."""
 
 _IN_PYTHON_AND_HERE = (
     (re.compile(rf"(?:plan = )?plan\.pair\({_NAMES}, {_NAMES}\)"), _hint),
@@ -202,7 +202,7 @@ def rules_markdown(rules: "Sequence[Rule]") -> str:
 
 
 def _short(name: str, prefix: str) -> str:
-    """Return a class name, or a number of layers and a class name, without the package: "2 GRU" for "2 torch.nn.GRU".
+    """Return a class name without the package: "Linear" for "torch.nn.Linear", "2 GRU" for "2 torch.nn.GRU".
 
     Args:
         name: The name.

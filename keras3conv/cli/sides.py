@@ -68,7 +68,7 @@ def made_without_weights(
 def names_for(
     torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None, plan: Path | None
 ) -> dict[str, str]:
-    """Return what replaces the placeholders in the lines to paste of a report: the arguments that a command was given.
+    """Return, for each placeholder in lines to paste (TORCH), the argument that the command was given.
 
     Args:
         torch: The torch model: a file or a factory.
@@ -106,12 +106,12 @@ def align_with_hints(
 
 
 def align_first(message: str, sides: "Mapping[Side, str]", options: str) -> str:
-    """Return the error of a transfer with whole commands: `align` writes a plan, which the transfer then takes.
+    """Return the error of a transfer with the two commands to paste: `align` to write a plan, then `transfer`.
 
     Args:
         message: The error, with options of `align` as lines to paste.
         sides: For each side, the argument that the transfer was given.
-        options: Its further options that `align` needs, too.
+        options: The further options of the transfer that `align` needs, too.
     """
     command = f"keras3conv align {quote(sides['torch'])} {quote(sides['keras'])}{options} -o plan.json"
     message = message.replace("keras3conv align TORCH KERAS -o PLAN.json", command)

@@ -16,7 +16,10 @@ def is_weights_alone(view: ModelView) -> bool:
 
 
 def likely(layer: LayerView) -> str:
-    """Return the class of a layer; if it is unknown, the class that the variables suggest, with a question mark."""
+    """Return the class of a layer.
+
+    If the file does not name the class, return the class that the variables suggest, followed by "?".
+    """
     if layer.kind:
         return layer.kind
     shapes = {tensor.role: tensor.shape for tensor in layer.tensors}
@@ -36,7 +39,7 @@ def likely(layer: LayerView) -> str:
 
 
 def guessed_parameters(layer: LayerView) -> str:
-    """Return the hyper-parameters that follow from the shapes of a layer, as text; "?" stands for those that do not.
+    """Return the hyper-parameters that follow from a layer's tensor shapes, as text; others are shown as "?".
 
     Args:
         layer: A layer of a file without an architecture.
@@ -72,7 +75,7 @@ def _convolution(kind: str, kernel: tuple[int, ...], shapes: Mapping[str, Any]) 
 
 
 def missing_information(view: ModelView) -> str:
-    """Return the text after a listing: the information that the file lacks, and the commands that can use the file."""
+    """Return the text after a listing: what the file lacks, and the commands that accept the file."""
     in_order = view.facts["format"] in _IN_ORDER and all(layer.is_ordered for layer in view.layers)
     order = "in the order of the model" if in_order else "in alphabetical order"
     return f"""\

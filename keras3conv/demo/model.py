@@ -47,7 +47,7 @@ def predict(model: keras.Model, images: NDArray[np.float32]) -> NDArray[np.float
 
 
 def seeded() -> keras.Model:
-    """Build the model with the same initial weights in every run."""
+    """Build the demo model with the same initial weights in every run."""
     keras.utils.set_random_seed(SEED)
     return build()
 

@@ -1,7 +1,7 @@
 """Define the PyTorch model of the demo, written by hand in common PyTorch style, with a common mistake.
 
 Its images are channels first, its layer names differ from the Keras model, and its modules are not defined in call
-order. The mistake is `padding=1` with a stride of 2: "same" in Keras pads only at the end there.
+order. The mistake is `padding=1` with a stride of 2: with this stride, padding="same" in Keras pads only at the end.
 """
 
 import torch

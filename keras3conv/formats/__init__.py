@@ -45,7 +45,7 @@ __all__ = [
 
 
 def side_of(path: str | os.PathLike[str]) -> Side:
-    """Return the framework of a file: "torch" or "keras". A folder counts as the weight file in it.
+    """Return the framework of a file: "torch" or "keras". For a folder, the weight file in the folder decides.
 
     Raises:
         FileError: Neither the suffix nor the content of the file determines the framework.
@@ -77,9 +77,10 @@ def read(path: str | os.PathLike[str], *, entry: str = "") -> ModelView:
 
 
 def read_stored(path: str | os.PathLike[str]) -> ModelView:
-    """Return a view of the tensors as they are stored.
+    """Return a view of the tensors of a weight file as the file stores them, without joining the parts of a weight.
 
-    A weight with weight norm is stored as two tensors; this view has both, while that of `read` has the weight.
+    For example, torch stores a weight with weight norm as two tensors. This view has both; the view that `read` returns
+    has the weight itself.
     """
     path = file_of(path)
     source = Source.pin(path)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 _MSGPACK = re.compile(rb"(?:[\x81-\x8f]|\xde..|\xdf....)(?:[\xa1-\xbf]|\xd9.)[A-Za-z_]", re.DOTALL)
-"""The start of a map whose first key is a text."""
+"""A pattern for the start of a msgpack file (Flax): a map whose first key is a text."""
 
 _FILES: tuple[tuple[Callable[[bytes], bool], str, str], ...] = (
     (
@@ -39,7 +39,7 @@ _FILES: tuple[tuple[Callable[[bytes], bool], str, str], ...] = (
         "gunzip FILE",
     ),
 )
-"""For each kind of file: a test of its first bytes, a description, and a remedy."""
+"""For each kind of foreign file: a test of the first bytes, a description, and a remedy."""
 
 _FOLDERS: tuple[tuple[Callable[[Collection[str]], bool], str, str], ...] = (
     (
@@ -71,7 +71,7 @@ _FOLDERS: tuple[tuple[Callable[[Collection[str]], bool], str, str], ...] = (
         ": copy the file that ends with .index too",
     ),
 )
-"""For each kind of folder: a test of the names in it, a description, and a remedy."""
+"""For each kind of foreign folder: a test of the file names in it, a description, and a remedy."""
 
 
 _ARCHIVES: tuple[tuple[Callable[[Collection[str]], bool], str, str], ...] = (
@@ -86,11 +86,11 @@ _ARCHIVES: tuple[tuple[Callable[[Collection[str]], bool], str, str], ...] = (
         "safetensors.numpy.save_file(dict(numpy.load('FILE')), 'weights.safetensors')  # names as in the state dict",
     ),
 )
-"""For each kind of zip archive: a test of the names in it, what it is, and what to do."""
+"""For each kind of foreign zip archive: a test of the member names, a description, and a remedy."""
 
 
 def archive_message(path: Path, names: Collection[str]) -> str:
-    """Return what a zip archive is and what to do with it, by the names in it; an empty text if it is not known.
+    """Return the description of a zip archive and its remedy, by its member names; "" if the kind is unknown.
 
     Args:
         path: The path of the archive, to be named in the remedy.
@@ -103,7 +103,7 @@ def archive_message(path: Path, names: Collection[str]) -> str:
 
 
 def file_message(path: Path, head: bytes) -> str:
-    """Return the description of a file and its remedy, by its first bytes; an empty text if it is unknown.
+    """Return the description of a foreign file and its remedy, by its first bytes; "" if the kind is unknown.
 
     Args:
         path: The path of the file, to be named in the remedy.
@@ -118,11 +118,11 @@ def file_message(path: Path, head: bytes) -> str:
 
 
 def _remedy(remedy: str, placeholder: str, path: Path) -> str:
-    """Return the remedy as the end of a message: after "Fix:" if it is a line to paste, else as it is.
+    """Return a remedy as the end of an error message, after "Fix:" if the remedy is a line to paste.
 
     Args:
-        remedy: A line to paste; or, beginning with a colon, the rest of the sentence.
-        placeholder: The name in the line that is replaced by the path.
+        remedy: A line to paste; or, if it begins with a colon, the rest of the sentence of the message.
+        placeholder: The file name in the line; it is replaced by the path.
         path: The path of the file or folder.
     """
     if remedy.startswith(":"):
@@ -131,7 +131,7 @@ def _remedy(remedy: str, placeholder: str, path: Path) -> str:
 
 
 def folder_message(path: Path, names: Collection[str]) -> str:
-    """Return the description of a folder and its remedy, by the names in it; an empty text if it is unknown.
+    """Return the description of a foreign folder and its remedy, by its file names; "" if the kind is unknown.
 
     Args:
         path: The path of the folder, to be named in the remedy.

@@ -34,7 +34,7 @@ SUFFIXES = {
     ".bin": "torch",
     ".index": "tensorflow",
 }
-"""The format by suffix. A `.h5` file may have either of Keras' HDF5 formats, which `_hdf5_format` tells apart."""
+"""The format by suffix; a `.h5` file may have either of Keras' two HDF5 formats, and `_hdf5_format` decides."""
 
 CONTENTS = {
     "safetensors index": "JSON",
@@ -75,7 +75,7 @@ def by_suffix(path: str | os.PathLike[str]) -> str:
 
 
 def expected_format(path: Path) -> str:
-    """Return the format of a file by its suffix; if the suffix is unknown, by its content."""
+    """Return the format that the suffix of a file names; if the suffix is unknown, the format of the content."""
     try:
         return by_suffix(path)
     except FileError:
@@ -110,7 +110,7 @@ _IN_FOLDER = (
 
 
 def file_of(path: str | os.PathLike[str]) -> Path:
-    """Return the weight file of a folder, or the file itself; for a part of a TensorFlow checkpoint, its index."""
+    """Return the weight file that a path means: that of a folder, the index of a TensorFlow checkpoint, or the file."""
     found = Path(path)
     if not os.path.isdir(found):  # noqa: PTH112  # unlike `Path.is_dir`, false for a name that is too long
         return index_of(found)
@@ -134,7 +134,9 @@ def file_of(path: str | os.PathLike[str]) -> Path:
         return files[0]
     held = listed(file.name for file in files) or "none"
     fix = "     or     ".join(str(file) for file in files[:2])
-    raise FileError(f"{found} is a folder; weight files in it: {held}" + (f"\nFix:  {fix}" if fix else ""))
+    raise FileError(
+        f"{found} is a folder, not a weight file; weight files in it: {held}" + (f"\nFix:  {fix}" if fix else "")
+    )
 
 
 def identify(expected: str, source: Source) -> str:
@@ -175,7 +177,7 @@ def _zip_content(expected: str, source: Source) -> str:
     """Return what a zip file contains, in words: "a Keras archive" or "a torch checkpoint".
 
     Args:
-        expected: The format that the suffix names; it decides if the content does not.
+        expected: The format that the suffix names; it is used if the content is ambiguous.
         source: The file.
     """
     if expected not in ("keras", "torch"):
@@ -190,5 +192,5 @@ def _zip_content(expected: str, source: Source) -> str:
 
 
 def _hdf5_format(source: Source) -> str:
-    """Return which of Keras' two HDF5 formats a file has: "legacy h5", which has a list of layers, or "weights h5"."""
+    """Return the HDF5 format of a Keras file: "legacy h5" (Keras 2), which has a list of layers, or "weights h5"."""
     return "legacy h5" if Hdf5File(source).survey().is_legacy else "weights h5"

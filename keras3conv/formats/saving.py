@@ -22,21 +22,21 @@ from keras3conv.writing.outputs import replacing_all
 _FINISHED = ".finished"
 
 Spread = Callable[[Sequence[Callable[[], Written]]], Sequence[Written]]
-"""A function that runs jobs, each of which writes a shard, and returns their results in order."""
+"""A function that runs jobs, each of which writes one shard, and returns the results of the jobs in order."""
 
 
 class Output(Protocol):
-    """A model to write to one or several files."""
+    """A model that is written to one or several files; the interface that `write_all` uses."""
 
     @property
     def path(self) -> Path:
-        """The path of the file, or of the index of the shards."""
+        """The path of the output: its file, or the index of its shards."""
 
     def paths(self) -> tuple[Path, ...]:
-        """Return the paths of all files: the shards first, the index last."""
+        """Return the paths of all files of the output: the shards first, the index last."""
 
     def write(self, temporaries: Sequence[Path], progress: Progress | None = None) -> tuple[Written, ...]:
-        """Write all files under temporary paths, in the order of `paths`.
+        """Write all files of the output under temporary paths, in the order of `paths`.
 
         Args:
             temporaries: The paths to write to; the caller renames the files afterwards.
@@ -44,7 +44,10 @@ class Output(Protocol):
         """
 
     def job(self) -> str:
-        """Return a text that identifies the content, so that a killed process can be resumed; empty if it cannot."""
+        """Return a text that identifies the content to write, so that a killed process can be resumed.
+
+        The text is empty if the output cannot be resumed.
+        """
 
     def superseded(self) -> tuple[Path, ...]:
         """Return the files of the previous output that the new one does not replace; `write_all` deletes them."""
@@ -112,11 +115,14 @@ class Destination:
         return cls(path=path, tensors=tuple(tensors), read=read, template=template, checks=checks)
 
     def paths(self) -> tuple[Path, ...]:
-        """Return the paths of all files: the shards first, the index last."""
+        """Return the paths of all files to write: the shards first, the index last."""
         return (self.path,) if self.shards is None else (*self.shards.tensors, self.path)
 
     def job(self) -> str:
-        """Return a text that identifies the shards and their tensors; empty if there is only one file."""
+        """Return a text that identifies the shards and their tensors, to resume a killed process.
+
+        The text is empty for a single file.
+        """
         if self.shards is None:
             return ""
         content = {
@@ -139,7 +145,7 @@ class Destination:
         return tuple(self.path.with_name(name) for name in old if name not in known)
 
     def write(self, temporaries: Sequence[Path], progress: Progress | None = None) -> tuple[Written, ...]:
-        """Write all files under temporary paths, in the order of `paths`; skip shards that are finished.
+        """Write all files under temporary paths, in the order of `paths`; skip shards that an earlier process wrote.
 
         Args:
             temporaries: The paths to write to; the caller renames the files afterwards.
@@ -221,7 +227,7 @@ def _shard(
     checks: Checks,
     progress: Progress | None,
 ) -> Written:
-    """Write a shard and return its description; do not write it again if a killed process has finished it.
+    """Write a shard, unless a killed process has already finished it; return its description.
 
     The arguments are those of `store`.
     """

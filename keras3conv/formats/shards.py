@@ -31,7 +31,7 @@ _UNITS = {"": 1, "B": 1} | {
 
 @dataclass(frozen=True)
 class _Scheme:
-    """The names of an index and of its shards, and the format (kind) of a shard."""
+    """The names of an index and of its shards, and the format of the shards."""
 
     single: str
     index: str
@@ -87,7 +87,7 @@ class Shards:
 
 
 def index_of(path: Path, size: int | None) -> Path | None:
-    """Return the path of the index if a destination is sharded: if it is an index, or if there is a maximum size.
+    """Return the path of the index if a destination is sharded (is an index, or has a maximum size); else None.
 
     Raises:
         FileError: There is a maximum size, and the format of the destination cannot be sharded.
@@ -107,7 +107,8 @@ def index_of(path: Path, size: int | None) -> Path | None:
 def divide(index: Path, tensors: Sequence[TensorRef], size: int | None) -> Shards:
     """Divide tensors among shards of at most `size` bytes, in order.
 
-    The variables of a Keras layer stay together if they fit. A tensor that is larger than a shard gets one for itself.
+    The variables of a Keras layer stay together if they fit. A tensor that is larger than a shard gets a shard for
+    itself.
 
     Args:
         index: The path of the index, from which the names of the shards follow.
@@ -163,7 +164,7 @@ def parse_size(size: int | str) -> int:
     """Return a number of bytes: 2_000_000_000, "2GB" (1000**3 bytes each) or "2GiB" (1024**3).
 
     Raises:
-        InputError: It is neither, or less than one byte.
+        InputError: The size has another form, or is less than one byte.
     """
     if isinstance(size, str):
         found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", size)

@@ -55,7 +55,7 @@ ALL_CHECKS = Checks()
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """A file of tensors that was written.
+    """The description of a weight file that was written.
 
     Attributes:
         file: The file with its digests.
@@ -79,7 +79,7 @@ def store(
     checks: Checks,
     progress: Progress | None = None,
 ) -> Written:
-    """Write a file, and check it.
+    """Write a weight file, read it again, and compare.
 
     Args:
         temporary: The file to write.
@@ -108,7 +108,7 @@ def store(
 
 
 def _reread(temporary: Path, path: Path, kind: str, layout: Layout, checksums: Mapping[str, int]) -> None:
-    """Parse the written file like any other file, and compare the checksum of each tensor with that of the values.
+    """Read the written file again, and compare the checksum of each tensor with that of the values written.
 
     Args:
         temporary: The written file.
@@ -118,7 +118,7 @@ def _reread(temporary: Path, path: Path, kind: str, layout: Layout, checksums: M
         checksums: The CRC-32 of the values that were written, by tensor path.
 
     Raises:
-        FileError: A tensor is missing, at another place, or has other values.
+        FileError: A tensor is missing, at another offset, or has other values.
     """
     names = {layout.locations.get(tensor, tensor): tensor for tensor in layout.extents}
     try:
@@ -159,7 +159,7 @@ def read_checksums(path: Path, kind: str) -> dict[str, int]:
 def store_in_template(
     temporary: Path, path: Path, template: Path, tensors: tuple[TensorRef, ...], read: Reader
 ) -> Written:
-    """Write a copy of a Keras file with other weights, and check it.
+    """Write a copy of a Keras file with other weights, read it again, and compare.
 
     Args:
         temporary: The file to write.

@@ -25,7 +25,7 @@ Model = Any
 """A torch module, a Keras model, or the path of a file."""
 
 Views = tuple[ModelView, ModelView]
-"""The views of the torch side and the Keras side."""
+"""The views (layers and named tensors) of the torch side and the Keras side, as a pair."""
 
 
 class LiveModel(Protocol):
@@ -59,7 +59,11 @@ class LiveModel(Protocol):
         """Return the torch tensors of the model by path; raise `InputError` if its tensors are of another framework."""
 
     def restored_on_failure(self, paths: tuple[str, ...]) -> AbstractContextManager[None]:
-        """Restore the tensors with these paths if the body of the `with` statement raises."""
+        """Return a context manager that restores the values of some tensors if the body of the `with` statement raises.
+
+        Args:
+            paths: The paths of the tensors.
+        """
 
     def output(self, path: Path, *, max_shard_size: int | None = None) -> formats.Output:
         """Return the description of the files to which the model or its weights will be saved; nothing is written yet.
@@ -174,9 +178,9 @@ class KerasFile:
     def opened(self) -> tuple["Adapter", tuple[str, ...]]:
         """Return the adapter of a live model if Keras 2 saved the file, else this adapter; and notes for a report.
 
-        Keras 3 interprets some arguments in such a file differently, so no workflow reads the file directly. For any
-        other file, or if Keras 3 has no equivalent for parts of the model, this adapter is returned: names and shapes
-        are enough for a plan.
+        Keras 3 interprets some arguments in such a file differently, so no workflow reads the file directly. This
+        adapter is returned for any other file, and if Keras 3 has no equivalent for parts of the model: names and
+        shapes are enough for a plan.
         """
         model, problems = self._of_keras_2()
         if problems:
@@ -219,7 +223,7 @@ Adapter = Union[LiveModel, ModelFile]  # noqa: UP007 - `|` does not accept the f
 
 
 def resolve(model: Any, argument: str = "model", *, entry: str = "") -> Adapter:
-    """Return the adapter, through which workflows use a model, of a module, a Keras model, or the path of a file.
+    """Return the adapter of a model, through which workflows use it: of a torch module, a Keras model, or a file.
 
     No framework is imported: an object can be a model of a framework only if that framework is imported already.
 
@@ -252,7 +256,7 @@ def resolve(model: Any, argument: str = "model", *, entry: str = "") -> Adapter:
 
 
 def view(model: Model) -> ModelView:
-    """View a live model or a file as named tensors.
+    """Return the view of a live model or of a file: its layers and named tensors.
 
     Args:
         model: A torch module, a Keras model, or the path of a file.
@@ -273,20 +277,27 @@ class Sides:
 
     @classmethod
     def of(cls, torch: Model, keras: Model, *, entry: str = "") -> "Sides":
-        """Return the sides for two arguments; `entry` is the name of the state dict in a torch checkpoint.
+        """Return the two sides of a workflow for the user's arguments.
+
+        Args:
+            torch: The torch module, or a file of torch weights.
+            keras: The Keras model, or a Keras file.
+            entry: The name of the state dict in a torch checkpoint that holds several.
 
         Raises:
             InputError: The arguments are not a torch side and a Keras side, in this order.
         """
         first, second = resolve(torch, "torch", entry=entry), resolve(keras, "keras")
         if (first.side, second.side) == ("keras", "torch"):
-            raise InputError("the arguments are in the wrong order: the torch side is first, the Keras side second")
+            raise InputError(
+                "the arguments are in the wrong order: the torch side is first, the Keras side second; exchange them"
+            )
         if first.side == second.side:
             raise InputError(f"both arguments are {first.side} models: one torch and one Keras model are needed")
         return cls(torch=first, keras=second)
 
     def opened(self) -> tuple["Sides", tuple[str, ...]]:
-        """Return the sides, a file that Keras 2 saved as a live model, and notes for a report about this file."""
+        """Return the two sides and notes for a report; a file that Keras 2 saved is loaded as a live model."""
         if isinstance(self.keras, KerasFile):
             keras, notes = self.keras.opened()
             return replace(self, keras=keras), notes
@@ -312,7 +323,7 @@ class Sides:
         return [side for side in (self.torch, self.keras) if not side.is_live]
 
     def can_run(self, keras_view: ModelView, inputs: Any) -> bool:
-        """Return whether a side is live, and inputs are given or can be generated from the input specification.
+        """Return whether at least one side is live, and inputs are given or can be generated.
 
         Args:
             keras_view: The Keras side, which has the input specification.
@@ -321,7 +332,9 @@ class Sides:
         return len(self.files()) < 2 and (inputs is not None or bool(keras_view.input_specs))
 
     def inputs(self, views: Views, inputs: Any, keras_inputs: Any) -> Inputs:
-        """Return the inputs of both sides, given or generated; to choose the dynamic sizes, the live sides are run.
+        """Return the inputs of both sides, given by the user or generated.
+
+        To choose the dynamic sizes of generated inputs, the live sides are run.
 
         Args:
             views: The views of both sides.
@@ -349,7 +362,7 @@ class Sides:
             return None, message_of(error)
 
     def _accept(self, given: Inputs) -> bool:
-        """Return whether the live sides run with these inputs without raising."""
+        """Return whether the live models run on these inputs without raising."""
         try:
             for side, arguments in ((self.torch, given.torch), (self.keras, given.keras)):
                 if not isinstance(side, ModelFile):
@@ -359,15 +372,15 @@ class Sides:
         return True
 
     def traced_torch(self, view: ModelView, given: Inputs) -> ModelView:
-        """Return the view of the torch side with the call order of a run; unchanged if the side is a file."""
+        """Return the view of the torch side with the call order of a run; the same view if the side is a file."""
         return view if isinstance(self.torch, ModelFile) else traced(view, self.torch.run(given.torch))
 
     def traced_keras(self, view: ModelView, given: Inputs) -> ModelView:
-        """Return the view of the Keras side with the call order of a run; unchanged if the side is a file."""
+        """Return the view of the Keras side with the call order of a run; the same view if the side is a file."""
         return view if isinstance(self.keras, ModelFile) else traced(view, self.keras.run(given.keras))
 
     def traced(self, views: Views, given: Inputs) -> Views:
-        """Return the views with the call order of a run of each live side."""
+        """Return the views of both sides; each live side is run, and its view gets the call order of the run."""
         return self.traced_torch(views[0], given), self.traced_keras(views[1], given)
 
 

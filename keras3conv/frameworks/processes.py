@@ -26,30 +26,30 @@ from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.transforms import Array
 
 Place = tuple[str, str]
-"""The name of a module, and the name of an attribute in it."""
+"""The name of a Python module, and the name of an attribute in the module."""
 
 TIMEOUT = 600.0
-"""Seconds after which a running process is killed."""
+"""The time in seconds after which a process is killed."""
 
 _LAST_LINES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """The result of a process that could not load the model; it does not prove a difference between backends."""
+    """The result of a process that could not load the model; this does not prove a difference between backends."""
 
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Death:
-    """The result of a process that failed or timed out; `said` has the last lines of its output."""
+    """The result of a process that failed or timed out, with the last lines of its output."""
 
     said: str
 
 
 def save(model: Any, inputs: Any, folder: Path) -> None:
-    """Save a model and its inputs.
+    """Save a model and its inputs, so that another process can run the model.
 
     Args:
         model: The Keras model.
@@ -84,7 +84,7 @@ def save(model: Any, inputs: Any, folder: Path) -> None:
 def run_all(
     folder: Path, backends: Sequence[str], timeout: float | None = None
 ) -> Mapping[str, Recording | Refusal | Death]:
-    """Run a saved model with several backends, each in its own process, at the same time.
+    """Run a saved model with several backends at the same time, each in its own process; return the results by backend.
 
     Args:
         folder: The folder that `save` wrote.
@@ -113,7 +113,10 @@ def main(folder: Path, backend: str) -> None:
     from keras3conv.frameworks.keras import model as keras_side
 
     if keras_side.backend() != backend:
-        raise ModelError(f"the new process must run Keras on {backend}, but Keras runs on {keras_side.backend()}")
+        raise ModelError(
+            f"the new process must run Keras on {backend}, but Keras runs on {keras_side.backend()}"
+            ": set KERAS_BACKEND before Keras is imported"
+        )
     try:
         own = imported(json.loads((folder / "own_code.json").read_text()))
         model = keras_files.load(folder / "model.keras", own)
@@ -136,7 +139,12 @@ def main(folder: Path, backend: str) -> None:
 
 
 def _start(folder: Path, backend: str) -> "subprocess.Popen[str]":
-    """Start a process that runs the saved model with a backend; it has the same import path as this process."""
+    """Start a process that runs a saved model with one Keras backend, with the import path of this process.
+
+    Args:
+        folder: The folder with the model.
+        backend: The backend.
+    """
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
     command = [sys.executable, "-m", "keras3conv.frameworks.processes", str(folder), backend]
@@ -169,7 +177,7 @@ def _last_lines(folder: Path, backend: str) -> str:
 
 
 def _tree(value: Any, arrays: dict[str, Array]) -> Any:
-    """Return the nested structure of the inputs as a value for JSON, in which arrays are replaced by names.
+    """Return the nested structure of a model's inputs for JSON, with the names of the arrays in place of the arrays.
 
     Args:
         value: The inputs.
@@ -242,12 +250,14 @@ def imported(found: Mapping[str, Iterable[str]]) -> dict[str, Any]:
         try:
             objects[name] = getattr(importlib.import_module(module), attribute)
         except AttributeError as error:
-            raise ImportError(f"the Python module {module} has no {attribute}, which the model needs") from error
+            raise ImportError(
+                f"the Python module {module} has no {attribute}, which the model needs: define it there"
+            ) from error
     return objects
 
 
 def _custom_objects(model: keras.layers.Layer) -> Iterator[tuple[str, Any]]:
-    """Yield the custom classes and functions of the layers, and of objects in their attributes, each after its name."""
+    """Yield the custom classes and functions of a model's layers and of their attributes, each after its name."""
     for layer in layers_of(model):
         for value in (layer, *vars(layer).values()):
             part = value if _is_function(value) else type(value)

@@ -1,4 +1,4 @@
-"""Give the view of a live model the values of a file, so that they are read one tensor at a time.
+"""Combine a live model without values with a weight file, from which the values are read one tensor at a time.
 
 The model itself needs no memory: a module made under `torch.device("meta")`, or a Keras model made under
 `keras.device("meta")` on the torch backend, has names, shapes and configurations, and no values.
@@ -19,7 +19,10 @@ from keras3conv.transforms import Array
 
 
 def view_without_values(model: LiveModel) -> ModelView:
-    """Return the described view of a live model that may have no values to read."""
+    """Return the view of a live model with all configurations.
+
+    The tensors may be on the meta device, without values.
+    """
     if model.side == "keras":
         return model.view()
     from keras3conv.frameworks.torch.view import view
@@ -28,7 +31,7 @@ def view_without_values(model: LiveModel) -> ModelView:
 
 
 def with_stored_values(model: ModelView, path: Path, *, entry: str = "") -> ModelView:
-    """Return the view of a live model with a reader of the values in a file.
+    """Return the view of a live model that reads the values of its tensors from a file.
 
     Args:
         model: The described view of the live model.
@@ -41,7 +44,9 @@ def with_stored_values(model: ModelView, path: Path, *, entry: str = "") -> Mode
     """
     stored = formats.read(path, entry=entry)
     if stored.side != model.side:
-        raise InputError(f"{path} contains {stored.side} weights, and {model.title} needs {model.side} weights")
+        raise InputError(
+            f"{path} contains {stored.side} weights, and {model.title} needs {model.side} weights: give a file of those"
+        )
     computed = [tensor.path for tensor in model.tensors() if tensor.is_computed]
     if computed:
         raise InputError(f"{model.title} computes {', '.join(computed)} from other tensors: give the module its values")
@@ -50,7 +55,7 @@ def with_stored_values(model: ModelView, path: Path, *, entry: str = "") -> Mode
 
     def read(name: str) -> Array:
         if name not in names:
-            raise FileError(f"{path} has no values of {name}")
+            raise FileError(f"{path} has no values of {name}: give a file with all weights of the model")
         return stored.read(names[name])
 
     return replace(model, reader=read)
@@ -110,7 +115,7 @@ def _require_fitting(model: ModelView, stored: ModelView, names: Mapping[str, st
 
 @contextmanager
 def without_memory() -> Iterator[None]:
-    """Make models without values while the block runs, where the framework can: on torch's meta device."""
+    """Create models without values while the block runs, if the framework can: on torch's meta device."""
     import keras
     import torch
 

@@ -36,7 +36,7 @@ class Size:
         return f"{product} {sign} {abs(self.offset)}"
 
     def _refuse(self, other: object = None) -> Never:
-        """Raise `RuleError`, because some code needs a number but this size is symbolic; the layer is then reported.
+        """Raise `RuleError` when code needs a number, but this size is symbolic; the layer is then reported.
 
         Args:
             other: The other operand, which is ignored.
@@ -57,7 +57,7 @@ Shape = tuple[int | Size, ...]
 
 @dataclass(frozen=True)
 class Ref:
-    """A reference to a tensor in the arguments of a call, by its name in the graph."""
+    """A reference to a tensor of the call graph, in the arguments of a call; it has the name of the tensor."""
 
     name: str
 
@@ -79,7 +79,7 @@ class Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """A variable that operations use directly, not inside a layer that is one node.
+    """A variable that operations of the call graph use directly, not through a layer that is one node.
 
     Attributes:
         path: The path in the model: "embedding/position_table".
@@ -198,7 +198,7 @@ class Graph:
         )
 
     def _needed(self, wanted: frozenset[int]) -> frozenset[int]:
-        """Return the indices of the wanted nodes, and of all nodes on which they or the model's outputs depend.
+        """Return the indices of some nodes, and of all nodes that they or the outputs of the model depend on.
 
         Args:
             wanted: The indices of the nodes to keep in any case.
@@ -213,7 +213,7 @@ class Graph:
         return frozenset(kept)
 
     def _counterparts(self) -> dict[int, tuple[int, ...]]:
-        """Return, for each node inside a layer that is called several times, the corresponding nodes of all calls."""
+        """Return for each node inside a repeatedly called layer the corresponding nodes of all calls, as indices."""
         calls_of: dict[str, dict[str, list[int]]] = {}
         for place, node in enumerate(self.nodes):
             for call in node.calls:
@@ -231,7 +231,7 @@ class Graph:
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """Yield the values inside nested tuples, lists, dicts and slices that are none of these themselves, in order."""
+    """Yield the leaves of nested tuples, lists, dicts and slices, in order: the values that are not such containers."""
     if isinstance(value, Mapping):
         for item in value.values():
             yield from leaves(item)

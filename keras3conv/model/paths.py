@@ -13,10 +13,10 @@ def separator(side: Side) -> str:
 
 
 def join_layers(paths: Iterable[str]) -> str:
-    """Return the paths of several layers as one text: `"q + k + v"`."""
+    """Return the paths of several layers as one text, joined by " + ": "q + k + v"."""
     return _BETWEEN_LAYERS.join(paths)
 
 
 def split_layers(text: str) -> tuple[str, ...]:
-    """Return the paths in a text that `join_layers` made."""
+    """Return the paths in a text such as "q + k + v"; the inverse of `join_layers`."""
     return tuple(text.split(_BETWEEN_LAYERS))

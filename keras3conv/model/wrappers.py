@@ -1,4 +1,4 @@
-"""Recognize the prefix that a wrapper of a torch module puts before all names: `module.` or `_orig_mod.`."""
+"""Recognize the prefix that a wrapper (DataParallel, torch.compile) puts before all names: `module.`, `_orig_mod.`."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -28,7 +28,9 @@ def common_prefix(names: Iterable[str], wanted: Iterable[str]) -> str:
 
 
 def named_as(view: ModelView, planned: ModelView) -> ModelView:
-    """Return a view with the names of another one of the same module, if they differ by the prefix of a wrapper only.
+    """Return a view with the tensor names of another view of the same module, which lack or have a wrapper's prefix.
+
+    If the names differ otherwise, the view is returned unchanged.
 
     Args:
         view: A view of a torch module or of its checkpoint.
@@ -45,7 +47,7 @@ def named_as(view: ModelView, planned: ModelView) -> ModelView:
 
 
 def _renamed(view: ModelView, new: Callable[[str], str], old: Callable[[str], str]) -> ModelView:
-    """Return a view with other names.
+    """Return a view in which the tensors have other names.
 
     Args:
         view: The view.

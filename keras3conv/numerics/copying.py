@@ -24,35 +24,35 @@ from keras3conv.errors import TransformError
 from keras3conv.transforms import Array
 
 _SMALL = 1 << 16
-"""Arrays with fewer elements are copied by numpy: they fit the cache, and setting up tiles takes time."""
+"""The number of elements below which numpy copies an array: it fits the cache, and setting up tiles takes time."""
 
 _LINE = 64
-"""Bytes of a cache line."""
+"""The size of a cache line in bytes."""
 
 _PAGE = 4096
 _SETS = 64
-"""Sets of the first-level cache, chosen by address: 64 in almost every processor."""
+"""The number of sets in the first-level cache, one of which each address belongs to: 64 in almost every processor."""
 
 _WAYS = 16
-"""Lines of one set that a pass may touch; if it touches more, tiles are faster than reading the lines again."""
+"""The number of cache lines of one set that a pass may touch; if it touches more, copying in tiles is faster."""
 
 _ENTRIES = 1024
-"""Page addresses that the processor caches (TLB entries)."""
+"""The number of page addresses that the processor caches (TLB entries)."""
 
 _SECOND_CACHE = 2 << 20
-"""Bytes of the second-level cache that a pass may use."""
+"""The number of bytes of the second-level cache that a pass may use."""
 
 _RUN = 1024
-"""Bytes of a tile that are contiguous in the source."""
+"""The length in bytes of the runs of a tile that are contiguous in the source."""
 
 _ROWS = 512
-"""Elements of a tile that are contiguous in the result."""
+"""The number of elements of the runs of a tile that are contiguous in the result."""
 
 _PADDING = 16
-"""Bytes added to each row of the scratch buffer, so that a column spreads over all sets of the cache."""
+"""The number of bytes that are added to each row of the scratch buffer, so that columns spread over all cache sets."""
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
-"""Integer dtype by element size: numpy copies these fast. Larger elements gain too little from tiles."""
+"""The unsigned integer dtype for each element size; numpy copies these fast. Larger elements gain little from tiles."""
 
 
 class _Axis(NamedTuple):
@@ -64,7 +64,7 @@ class _Axis(NamedTuple):
 
 
 def contiguous(array: Array, *, dtype: Any = None) -> Array:
-    """Return the values in row-major order: `np.ascontiguousarray`, several times faster for most transposes.
+    """Return the values of an array in row-major order, like `np.ascontiguousarray` but faster for most transposes.
 
     A contiguous array of the requested dtype is returned as it is; anything else becomes a new array that owns its
     data. An array without axes keeps its shape. The copy uses about a megabyte of memory beside the result.
@@ -101,7 +101,10 @@ def own_copy(array: Array, *, dtype: Any = None) -> Array:
 
 
 def aligned_copy(array: Array) -> Array:
-    """Return the same as `own_copy`, in memory that starts at a cache line: JAX and TensorFlow use it as it is."""
+    """Return a row-major copy that shares no memory with the array and starts at a cache line.
+
+    JAX and TensorFlow use such memory without another copy.
+    """
     memory = np.empty(array.nbytes + _LINE, np.uint8)
     start = -memory.__array_interface__["data"][0] % _LINE
     result: Array = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
@@ -120,7 +123,10 @@ def copy_into(target: Array, array: Array) -> None:
         TransformError: The shapes differ.
     """
     if target.shape != array.shape:
-        raise TransformError(f"an array of shape {array.shape} cannot be copied into an array of shape {target.shape}")
+        raise TransformError(
+            f"an array of shape {array.shape} cannot be copied into an array of shape {target.shape}"
+            ": reshape one of them"
+        )
     order = _long_axes(target)
     if not target.flags.c_contiguous:
         order.sort(key=lambda axis: -abs(target.strides[axis]))
@@ -150,7 +156,7 @@ def _movable(target: Array, source: Array) -> bool:
 
 
 def _merged(target: Array, source: Array, order: Iterable[int]) -> list[_Axis]:
-    """Return the axes of a copy in this order; axes that are adjacent in memory in both arrays are merged into one.
+    """Return the axes of a copy in a given order; axes that are adjacent in memory in both arrays are merged.
 
     Args:
         target: The array to write.
@@ -167,10 +173,14 @@ def _merged(target: Array, source: Array, order: Iterable[int]) -> list[_Axis]:
 
 
 def _numpy_is_fast(source: Array, order: Sequence[int]) -> bool:
-    """Return True if numpy, iterating in this order, returns to each cache line of the source while it is still cached.
+    """Return True if numpy copies an array fast: it returns to each cache line while the line is still cached.
 
-    numpy returns to a line with each step along the axis of the smallest source stride. In between it makes a full
-    pass along all axes inside that one.
+    numpy returns to a line with each step along the axis of the smallest source stride. In between it makes a full pass
+    along all axes inside that one.
+
+    Args:
+        source: The array to read.
+        order: The indices of its axes in the order of the iteration.
     """
     steps = [abs(source.strides[axis]) for axis in order]
     nearest = steps.index(min(steps))
@@ -239,7 +249,7 @@ def _tile(axes: Sequence[_Axis], itemsize: int) -> tuple[list[int], list[int]]:
 
 
 def _grow(tile: list[int], order: Iterable[int], axes: Sequence[_Axis], wanted: int) -> None:
-    """Enlarge `tile` in place, axis after axis in this order, until it has at least half of the wanted elements.
+    """Enlarge a tile in place, one axis after the other, until it has at least half of the wanted elements.
 
     Args:
         tile: The size of the tile along each axis.
@@ -256,7 +266,7 @@ def _grow(tile: list[int], order: Iterable[int], axes: Sequence[_Axis], wanted: 
 
 
 def _scratch(tile: Sequence[int], run: Sequence[int], itemsize: int) -> Array:
-    """Return scratch memory for a tile: its axes are those of the target, but the axes in `run` are last in memory.
+    """Return scratch memory for a tile, in which the axes that are contiguous in the source come last in memory.
 
     Args:
         tile: The size of the tile along each axis.

@@ -16,12 +16,16 @@ from keras3conv.errors import InputError
 from keras3conv.transforms import Array
 
 FLOAT64_LIMIT = 1e-10
-"""Two float64 runs of one function agree to rounding; a deep model amplifies rounding to about 1e-12, and the smallest
-mistake worth finding (a relative change of an epsilon by 1e-3) shows at 1e-8 or more."""
+"""The largest relative difference of two float64 runs of one function; a deep model amplifies rounding to 1e-12.
+
+The smallest mistake worth finding (a relative change of an epsilon by 1e-3) shows at 1e-8 or more.
+"""
 
 NOISE_FACTOR = 8.0
-"""Two implementations that sum in different orders differ by a small multiple of either one's own rounding error.
-A deviation below this multiple of the measured noise floor is noise."""
+"""The multiple of the measured noise floor up to which a deviation is noise.
+
+Two implementations that sum in different orders differ by a small multiple of either one's own rounding error.
+"""
 
 
 NOT_FINITE = "values that are not finite: they prove nothing"
@@ -29,7 +33,7 @@ NOT_FINITE = "values that are not finite: they prove nothing"
 
 @dataclass(frozen=True, kw_only=True)
 class Diff:
-    """The difference between two arrays of one shape.
+    """The difference between two arrays of the same shape, as numbers.
 
     Attributes:
         count: The number of elements.
@@ -81,9 +85,12 @@ def compare(actual: Array, expected: Array) -> Diff:
         InputError: The shapes differ (nothing is broadcast), the arrays are empty, or one is complex.
     """
     if actual.shape != expected.shape:
-        raise InputError(f"an array of shape {actual.shape} cannot be compared with one of shape {expected.shape}")
+        raise InputError(
+            f"an array of shape {actual.shape} cannot be compared with one of shape {expected.shape}"
+            ": give arrays of the same shape"
+        )
     if actual.size == 0:
-        raise InputError(f"arrays without elements cannot be compared: both have shape {actual.shape}")
+        raise InputError(f"arrays without elements cannot be compared: both have shape {actual.shape}; give others")
     shape, actual, expected = actual.shape, np.atleast_1d(actual), np.atleast_1d(expected)
     parts = [_measure(actual[index], expected[index], first) for index, first in _in_parts(actual.shape)]
     worst = max(parts, key=lambda part: (part.max_abs, part.differing > 0))
@@ -102,7 +109,7 @@ def compare(actual: Array, expected: Array) -> Diff:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """The difference between the same part of two arrays; the fields are those of `Diff`, for this part alone."""
+    """The difference between the same part of two arrays; the attributes mean the same as in `Diff`, for this part."""
 
     differing: int
     max_abs: float
@@ -112,11 +119,11 @@ class _Part:
 
 
 _PART = 1 << 15
-"""Elements compared at a time: this many stay in the cache through all passes over them."""
+"""The number of elements that are compared at a time: so many stay in the cache for all passes over them."""
 
 
 def _in_parts(shape: tuple[int, ...]) -> Iterator[tuple[tuple[int | slice, ...], tuple[int, ...]]]:
-    """Split an array into parts that fit the cache: yield the index of each part, and of its first element.
+    """Split an array into parts that fit the cache: yield the index of each part, and the index of its first element.
 
     A part is a range along one axis, at one place of the axes before that axis, with all of the axes after it.
     """
@@ -160,10 +167,7 @@ _BITS: dict[int, np.dtype[Any]] = {4: np.dtype(np.uint32), 8: np.dtype(np.uint64
 
 
 def _measure_finite(actual: Array, expected: Array, first: tuple[int, ...]) -> _Part | None:
-    """Compare finite float32 or float64 values with few passes; return None if some are not finite or of another dtype.
-
-    The arguments are those of `_measure`.
-    """
+    """Compare float32 or float64 arrays in few passes, with the arguments of `_measure`; None for other values."""
     kinds = actual.dtype.kind + expected.dtype.kind
     if kinds != "ff" or actual.dtype.itemsize not in _BITS or expected.dtype.itemsize not in _BITS:
         return None
@@ -219,7 +223,7 @@ def same_bits(actual: Array, expected: Array) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """A tolerance given by the caller instead of the measured noise; reports name it as such.
+    """A tolerance that the user gives in place of the measured noise; reports say so.
 
     Both numbers are required, so that neither is a hidden default.
 
@@ -242,7 +246,7 @@ class Tolerance:
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """The difference between the outputs of two models, and the rounding noise (or the tolerance) it is judged against.
+    """The difference between the outputs of two models, judged against the rounding noise or the user's tolerance.
 
     Attributes:
         deviation: The largest absolute difference between the two sides.
@@ -273,12 +277,12 @@ class Judgement:
 
     @property
     def proves(self) -> bool:
-        """True if deviation and limit are both finite; a comparison with NaN or infinity proves nothing."""
+        """True if the comparison proves something: deviation and limit are finite, neither NaN nor infinite."""
         return isfinite(self.deviation) and isfinite(self.limit)
 
     @property
     def passed(self) -> bool:
-        """True if the deviation is finite and at most `limit` (the noise limit, or the caller's tolerance)."""
+        """True if the deviation of the two models is finite and at most the limit: noise limit, or user's tolerance."""
         return self.proves and self.deviation <= self.limit
 
     def __str__(self) -> str:
@@ -308,10 +312,7 @@ def judge(
 
 
 def judge_by_floor(actual: Array, source: Array, floor: float | None, tolerance: Tolerance | None = None) -> Judgement:
-    """Judge the output of one model against that of another as `judge` does, by a noise floor that is already known.
-
-    `floor` is this noise floor; None if a tolerance is given instead.
-    """
+    """Judge the output of one model against that of another, by a known noise floor or a tolerance, as `judge` does."""
     diff = compare(actual, source)
     allowed = None if tolerance is None else tolerance.absolute + tolerance.relative * diff.scale
     return Judgement(deviation=_or_infinite(diff), floor=floor, differing=diff.differing, allowed=allowed)
@@ -394,5 +395,5 @@ def _ratio(value: float, unit: float) -> float:
 
 
 def _or_infinite(diff: Diff) -> float:
-    """Return the largest difference in `diff`; infinite if an array has NaN or infinity, which would prove nothing."""
+    """Return the largest absolute difference of two arrays; infinite if one has NaN or infinity."""
     return float("inf") if diff.nonfinite else diff.max_abs

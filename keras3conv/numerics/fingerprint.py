@@ -13,7 +13,10 @@ import numpy as np
 from keras3conv.transforms import Array, Shape
 
 EXACT = 1e-10
-"""The largest difference, relative to the largest value, between two float64 results of the same computation."""
+"""The largest relative difference between two float64 results of the same computation.
+
+The difference is divided by the largest value.
+"""
 
 _BLOCK = 1 << 15
 """The number of values in a block: three blocks of float64 fit into a common second-level cache."""
@@ -24,7 +27,7 @@ _QUIET = np.errstate(invalid="ignore", over="ignore", divide="ignore")
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """The sums of the powers of an array's values. Neither the memory layout nor padding with zeros changes them.
+    """A fingerprint of an array: sums of powers of its values. Memory layout and padding with zeros do not change it.
 
     Attributes:
         sums: The sums of the first, second and third powers.
@@ -35,7 +38,7 @@ class Fingerprint:
     scales: tuple[float, ...]
 
     def agrees(self, other: "Fingerprint", limit: float) -> bool:
-        """Return whether each sum differs from the other fingerprint's by at most `limit` times its scale."""
+        """Return whether two fingerprints are equal: each sum differs by at most `limit` times its scale."""
         return all(
             abs(first - second) <= limit * max(scale, 1e-300)
             for first, second, scale in zip(self.sums, other.sums, self.scales, strict=True)
@@ -65,7 +68,9 @@ def fingerprint_of(array: Array) -> Fingerprint:
 
 @_QUIET
 def relative_error(array: Array, expected: Array, factor: float = 1.0) -> float:
-    """Return the largest difference, relative to the largest expected value; infinite if a value is not finite.
+    """Return the largest difference of two arrays, relative to the largest expected value.
+
+    Infinite for NaN or infinity.
 
     Args:
         array: The array to judge.
@@ -104,7 +109,13 @@ def _farthest(array: Array, expected: Array, factor: float) -> tuple[float, floa
 
 @_QUIET
 def factor_between(array: Array, expected: Array, limit: float = EXACT) -> float | None:
-    """Return the factor for which `array == factor * expected`, up to `limit`; None if there is no such factor."""
+    """Return the factor by which one array is a multiple of another, up to rounding; None if there is no such factor.
+
+    Args:
+        array: The multiple.
+        expected: The other array.
+        limit: The relative error up to which values count as equal.
+    """
     if array.shape != expected.shape or not array.size or array.dtype.kind == "c" or expected.dtype.kind == "c":
         return None
     length = product = 0.0
@@ -125,7 +136,7 @@ def has_nan(array: Array) -> bool:
 
 
 def _blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
-    """Yield arrays of one shape block by block, as a tuple with the same block of each, in float64 and memory order."""
+    """Yield arrays of one shape in blocks: a tuple with the same block of each array, in float64 and memory order."""
     if not arrays[0].size:
         return
     iterator = np.nditer(

@@ -1,4 +1,4 @@
-"""Draw random weights with which two models are compared: no two tensors are alike, no value vanishes or overflows."""
+"""Draw random weights for the comparison of two models: all tensors differ, and no value vanishes or overflows."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ _SEED = 20240229
 
 
 class Pool:
-    """A pool of random numbers, drawn once. A tensor takes consecutive numbers from a random start, and wraps around.
+    """A pool of random numbers, drawn once; a tensor gets consecutive numbers from a random start, and wraps around.
 
     Drawing a number takes several times as long as scaling it, and models have millions of weights. The size of the
     pool is prime, so that no two rows of a tensor begin at the same number.
@@ -25,7 +25,13 @@ class Pool:
         self._numbers = self._generator.uniform(-1.0, 1.0, self._SIZE)
 
     def between(self, low: float, high: float, shape: Shape) -> Array:
-        """Return an array of numbers that are uniformly distributed between `low` and `high`."""
+        """Return an array of random numbers of the pool, uniformly distributed between two limits.
+
+        Args:
+            low: The lower limit.
+            high: The upper limit.
+            shape: The shape of the array.
+        """
         made = np.empty(size_of(shape))
         start, filled = int(self._generator.integers(self._SIZE)), 0
         while filled < made.size:
@@ -38,11 +44,10 @@ class Pool:
 
 
 def probe(tensor: TensorRef, pool: Pool, *, stacked: bool = False) -> Array:
-    """Return random values for a weight that expose mistakes: no zero biases, no unit scales, no large variances.
+    """Return random values for a weight that expose mistakes: no bias is 0, no scale is 1, and variances are small.
 
-    A large variance would hide a wrong epsilon.
-
-    Matrices and kernels are scaled by their fan-in, so that the values of a deep model neither vanish nor overflow.
+    A large variance would hide a wrong epsilon. Matrices and kernels are scaled by their fan-in, so that the values of
+    a deep model neither vanish nor overflow.
 
     Args:
         tensor: The tensor.
@@ -63,6 +68,6 @@ def probe(tensor: TensorRef, pool: Pool, *, stacked: bool = False) -> Array:
 
 
 def other_values(values: Mapping[str, Array]) -> dict[str, Array]:
-    """Return wrong values of the same shapes: each array is shuffled and multiplied by 1.5."""
+    """Return wrong weights of the same shapes: the values of each array are shuffled and multiplied by 1.5."""
     generator = np.random.default_rng(_SEED)
     return {path: 1.5 * generator.permutation(array.ravel()).reshape(array.shape) for path, array in values.items()}

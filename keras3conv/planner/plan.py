@@ -83,9 +83,9 @@ def plan(
 
 
 def _known_difference(probed: ProbeResult | None, pairs: Iterable[Pair]) -> str:
-    """Return, in words, how the outputs of the two models differed in the probe, which ran both with equal weights.
+    """Return a sentence on how the outputs of the two models differed in the probe, which ran both with equal weights.
 
-    Empty if they did not differ, or if the plan has pairs of weights with which the probe did not run.
+    Empty if the outputs did not differ, or if the plan has pairs of weights with which the probe did not run.
     """
     if probed is None:
         return ""
@@ -95,7 +95,7 @@ def _known_difference(probed: ProbeResult | None, pairs: Iterable[Pair]) -> str:
 
 
 def _in_order(pairs: Iterable[Pair], torch: ModelView) -> list[Pair]:
-    """Return the pairs in the order of their first torch tensors, or of their torch layers if they have no tensor."""
+    """Sort pairs by their first torch tensor; a pair of layers without tensors is sorted by its torch layer."""
     index: dict[str, int] = {}
     for layer in torch.layers:
         index.setdefault(layer.path, len(index))
@@ -144,7 +144,7 @@ def _tied_layers(unmatched: Unmatched, torch: ModelView, pairs: Sequence[Pair]) 
 
 
 def _storages(torch: ModelView, pairs: Iterable[Pair]) -> set[str]:
-    """Return the identifiers of the memory of all torch tensors in the pairs; tied tensors have the same one."""
+    """Return the memory identifiers of all torch tensors in these pairs; tied tensors share one identifier."""
     placed = {path for pair in pairs for mapping in pair.weights for path in mapping.torch}
     return {tensor.storage for tensor in torch.tensors() if tensor.storage and tensor.path in placed}
 
@@ -154,7 +154,12 @@ def _all_in(layer: LayerView, storages: set[str]) -> bool:
 
 
 def _without_overlap(pairs: Iterable[Pair], others: Iterable[Pair]) -> list[Pair]:
-    """Return the pairs that share no tensor with any pair in `others`."""
+    """Return those of the first pairs that share no tensor with any of the other pairs.
+
+    Args:
+        pairs: The pairs to filter.
+        others: The pairs whose tensors are taken.
+    """
     placed = _tensor_paths(others)
     return [pair for pair in pairs if not placed & _tensor_paths([pair])]
 
@@ -181,9 +186,9 @@ def _all_groups(unmatched: Unmatched) -> Iterator[Group]:
 
 
 def _ignored(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterable[Ignored]:
-    """Yield the tensors that need no counterpart on the other side, each with the reason.
+    """Yield the tensors of both sides that need no counterpart, each with the reason.
 
-    A rule ignores them, or they are constants of the computation, or states of random generators.
+    A rule ignores such a tensor, or it is a constant of the computation, or the state of a random generator.
 
     Args:
         torch: The torch side.

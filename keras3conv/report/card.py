@@ -23,7 +23,7 @@ _LOADING: Mapping[str, Sequence[str]] = {
     ".keras": ("import keras", "", 'model = keras.saving.load_model("{file}")'),
     ".h5": ('model.load_weights("{file}")',),
 }
-"""The code that loads a weight file, by its suffix."""
+"""The example code that loads a weight file, by the suffix of the file."""
 
 _TORCH_SUFFIXES = (".safetensors", ".pt", ".pth")
 
@@ -53,12 +53,15 @@ class Card:
 
     @property
     def unnamed(self) -> tuple[WrittenFile, ...]:
-        """The files of weights whose digest the certificate does not state, so that it may be about other weights."""
+        """The files of weights whose digest is not in the certificate, which may be about other weights."""
         return tuple(file for file in self.files if not self._is_named(file))
 
     @property
     def unread(self) -> tuple[WrittenFile, ...]:
-        """The sources whose digest the certificate does not state: the author names them."""
+        """The source files whose digest is not in the certificate.
+
+        Only the author of the card says that they are the source.
+        """
         return tuple(file for file in self.sources if not self._is_named(file))
 
     def _is_named(self, file: WrittenFile) -> bool:

@@ -12,12 +12,12 @@ _FACT = re.compile(r"sha256 (?P<sha256>[0-9a-f]{64})\b")
 
 
 def digest_note(file: WrittenFile) -> str:
-    """Return the note of a report that states the size and the digest of a file that was read."""
+    """Return a note for a report: the name, the size and the digest of a file that was read."""
     return f"{Path(file.path).name}: {file.size:,} bytes, sha256 {file.sha256}"
 
 
 def named_files(report: Document) -> tuple[tuple[str, str], ...]:
-    """Return the name and the sha256 of every file that a report states: those that were read, and those written."""
+    """Return the name and sha256 of every file that a report names: files that were read or written."""
     return tuple(_named_files(report))
 
 

@@ -23,8 +23,8 @@ _DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
 def current_environment() -> dict[str, str]:
     """Return the date, the versions of Python and of the installed packages, the platform and the processors.
 
-    The date is now, or that of the environment variable `SOURCE_DATE_EPOCH`, a number of seconds, which is set for
-    builds that must come out the same twice. The Keras backend is reported only if Keras is already imported: importing
+    The date is the present one, unless the environment variable `SOURCE_DATE_EPOCH` (in seconds) sets it, as for
+    reproducible builds. The Keras backend is reported only if Keras is already imported: importing
     Keras would fix the backend.
     """
     found = {"date": _now().strftime("%Y-%m-%d %H:%M UTC"), **installed_versions()}

@@ -18,7 +18,7 @@ _SIGNS = {
     ".json": r"\A\{\n \"format\": \d+,\n \"title\"",
     ".txt": rf"\A(?:.*\n){{1,9}}{_VERDICT}",
 }
-"""For each suffix, the pattern by which a file is recognized as a report."""
+"""For each suffix of a report file, the pattern by which the content of a file is recognized as a report."""
 
 
 def require_replaceable(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Arrange a table for the page and the text: the column of verdicts comes first, and rows that passed are folded."""
+"""Arrange a table for display: the column of verdicts comes first, and rows that passed are folded (hidden)."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from keras3conv.report.cells import Cell, show
 from keras3conv.report.values import Table
 
 LONG = 12
-"""The number of rows above which a table starts collapsed, unless a row failed."""
+"""The number of rows above which a table starts collapsed on the page, unless a row failed."""
 
 _VERDICTS = ("verdict", "status")
 _QUIET = ("equal", "passed")
@@ -42,17 +42,20 @@ class Grid:
 
     @property
     def is_long(self) -> bool:
-        """True if the table is long: it gets a search field and a choice of columns, and starts collapsed."""
+        """True if the table is long, so that the page adds a search field and a choice of columns."""
         return len(self.rows) > LONG
 
     @property
     def is_open(self) -> bool:
-        """True if the table starts open: it is short, or a row failed."""
+        """True if the table starts open on the page: it is short, or one of its rows failed."""
         return not self.is_long or self.failures > 0
 
     @property
     def quiet(self) -> int:
-        """The number of rows to fold (hide until a click); 0 if the table is short, or all its rows would be folded."""
+        """The number of rows that the page hides until a click.
+
+        The page hides no rows of a short table, and never all rows of a table.
+        """
         number = sum(row.is_quiet for row in self.rows)
         return number if self.is_long and number < len(self.rows) else 0
 

@@ -11,10 +11,10 @@ _PACKAGES = ("keras3conv", "python", "torch", "keras", "jax", "tensorflow", "onn
 _INPUTS = re.compile(r"^(random )?inputs\b")
 _DIGEST = re.compile(r"\bsha256 [0-9a-f]{64}\b")
 _ERRORS = ("outputs", "float64")
-"""The sections whose summary states the worst error; that of the first one which passed is shown."""
+"""The names of the sections whose summary has the worst error; the page shows that of the first one that passed."""
 
 _TELLING = "float64"
-"""The section whose problems name the first layer that differs and the proven cause."""
+"""The name of the section whose problems name the first layer that differs, and the proven cause."""
 
 
 def is_certificate(report: Document) -> bool:
@@ -25,7 +25,7 @@ def is_certificate(report: Document) -> bool:
 def first_cause(report: Document) -> tuple[Section, Problem] | None:
     """Return the problem to show first, and the section that has it; None if no section failed.
 
-    It is the problem of the first layer that differs, else one with a fix, else any.
+    The problem of the first layer that differs is preferred, then a problem with a fix.
     """
     failed = sorted(
         (part for part in report.sections if part.status == "failed"), key=lambda part: part.name != _TELLING

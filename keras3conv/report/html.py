@@ -57,7 +57,7 @@ def write_card(card: Card) -> str:
 
 
 def _tones() -> Mapping[str, str]:
-    """Return the section status whose colour each status of a sweep's row gets, for the page."""
+    """Return, for each status of a sweep's row, the section status whose colour the page gives to the row."""
     return {status: TONES.get(status, "failed") for status in ROW_STATUSES}
 
 
@@ -107,7 +107,7 @@ def _template(name: str) -> "Template":
 
 
 def _finalize(value: object) -> object:
-    """Return a value that the template inserts, with escapes for unprintable characters.
+    """Return the text of a value that a template inserts, with escapes for unprintable characters.
 
     `Markup` (the style and the script of the page) is unchanged.
     """

@@ -21,7 +21,7 @@ from keras3conv.report.values import FORMAT, Cell, Document, Plot, Section, Seri
 from keras3conv.writing.digests import WrittenFile
 
 _KNOWN = (1, 2, FORMAT)
-"""The numbers of the formats that can be read. Format 1 has no pictures, format 2 no times of the stages."""
+"""The format numbers of reports that can be read; format 1 lacks pictures, format 2 lacks the times of the stages."""
 
 _NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -171,7 +171,7 @@ def _read_file(node: "_Node") -> WrittenFile:
 
 @dataclass(frozen=True)
 class _Node:
-    """A value of the JSON text with its position. A method returns the value in a type, or raises an error."""
+    """A value in the JSON of a report, and its position; each method returns it as one type, or raises an error."""
 
     value: object
     where: str

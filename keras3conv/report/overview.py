@@ -22,7 +22,10 @@ ROW_STATUSES: tuple[RowStatus, ...] = get_args(RowStatus)
 """Every status, in the order in which the totals have them."""
 
 TONES: Mapping[str, Status] = {"passed": "passed", "not run": "skipped"}
-"""For some statuses of a row, the section status with the same colour and symbol; all others look like "failed"."""
+"""The section status whose colour and symbol a row of a sweep gets, by the row's status.
+
+A row with any other status looks like "failed".
+"""
 
 FORMAT = 1
 """The version of the format of a row in `results.jsonl`."""
@@ -32,7 +35,7 @@ Change = Literal["worse", "better", "new", "gone"]
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """The result of one step of a task ("align", "transfer") or of one proof: name, status, and outcome in one line."""
+    """The result of one step of a task, or of one proof: its name ("align"), status, and outcome in one line."""
 
     name: str
     status: str
@@ -91,12 +94,15 @@ class Row:
 
     @property
     def tone(self) -> Status:
-        """The status of a report section ("passed", "failed", ...) whose colour and symbol the row gets."""
+        """The status of a report section ("passed", "failed", ...) whose colour and symbol the row of the task gets."""
         return TONES.get(self.status, "failed")
 
     @property
     def first_failure(self) -> str:
-        """The first step or proof that failed, else the status; empty if the task passed or was not run."""
+        """The name of the first step or proof that failed; if there is none, the status.
+
+        The text is empty for a task that passed or was not run.
+        """
         if self.tone != "failed":
             return ""
         named = [part.name for part in (*self.proofs, *self.steps) if part.status == "failed"]
@@ -104,11 +110,11 @@ class Row:
 
     @property
     def proven(self) -> frozenset[str]:
-        """The names of the proofs and steps that passed."""
+        """The names of the proofs and steps of the task that passed."""
         return frozenset(part.name for part in (*self.proofs, *self.steps) if part.status == "passed")
 
     def to_json(self) -> str:
-        """Return the row as one line of JSON."""
+        """Return the row (the result of a task) as one line of JSON."""
         return json.dumps(asdict(self), allow_nan=False)
 
     @staticmethod
@@ -122,18 +128,18 @@ class Row:
             data["digests"] = {path: tuple(facts) for path, facts in data["digests"].items()}
             row = Row(**data)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"it is not a result of a sweep: {error}") from error
+            raise InputError(f"the line is not a result of a sweep: {error}") from error
         if row.format != FORMAT or row.status not in ROW_STATUSES:
             raise InputError(
-                f"it is a result in format {row.format!r} with the status {row.status!r}; this version reads format "
-                f"{FORMAT} and the statuses {', '.join(ROW_STATUSES)}"
+                f"the line is a result in format {row.format!r} with the status {row.status!r}; this version reads "
+                f"format {FORMAT} and the statuses {', '.join(ROW_STATUSES)}"
             )
         return row
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A task whose result has changed since an earlier sweep."""
+    """A task whose result differs from that in an earlier sweep."""
 
     name: str
     change: Change
@@ -176,7 +182,7 @@ class Overview:
 
     @property
     def totals(self) -> Mapping[str, int]:
-        """The number of tasks of every status that occurs."""
+        """The number of tasks for each status that occurs."""
         amounts = Counter(row.status for row in self.rows)
         return {status: amounts[status] for status in ROW_STATUSES if amounts[status]}
 
@@ -203,7 +209,7 @@ class Overview:
 
     @property
     def differences(self) -> tuple[Difference, ...]:
-        """The tasks whose result changed since the earlier sweep, those that got worse first."""
+        """The tasks whose result differs from that in the earlier sweep, those that got worse first."""
         if self.earlier is None:
             return ()
         before = {row.name: row for row in self.earlier}
@@ -234,7 +240,7 @@ class Overview:
 def _difference(name: str, before: Row | None, now: Row | None) -> Difference | None:
     """Return how the result of a task differs from that of an earlier sweep.
 
-    It is None if the result is the same, or if the task was not run in one of the two sweeps.
+    The difference is None if the results are the same, or if the task was not run in one of the two sweeps.
 
     Args:
         name: The name of the task.
@@ -266,7 +272,7 @@ def _told(row: Row | None, proven: frozenset[str] = frozenset()) -> str:
 
 
 def read_rows(lines: Sequence[str], origin: str) -> tuple[Row, ...]:
-    """Return the rows in lines of JSON; of several rows for a task the last one counts.
+    """Return the rows that lines of JSON contain, one row per task; the last line about a task counts.
 
     Args:
         lines: The lines.

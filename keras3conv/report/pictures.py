@@ -53,7 +53,7 @@ class Picture:
 
     @property
     def alike(self) -> bool:
-        """True if both models predict the same class at the best rank; True if there are no predictions."""
+        """True if both models predict the same class at the best rank, or if the picture has no predictions."""
         return not self.answers or self.answers[0].alike
 
     @property

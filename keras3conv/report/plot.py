@@ -85,7 +85,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class _Scale:
-    """Maps values to positions in a drawing.
+    """The vertical scale of a plot: maps values to y positions in the drawing.
 
     The log scale goes from the exponent `low` to `high` of ten. Zeros are in a strip below it, NaN and infinity above
     it.
@@ -103,7 +103,7 @@ class _Scale:
 
     @property
     def edge(self) -> float:
-        """The bottom edge of the drawing, where zeros are drawn."""
+        """The y position of the bottom edge of the drawing, where zeros are drawn."""
         return self.bottom + (_STRIP if self.has_zero else 0.0)
 
     def x(self, place: int) -> float:
@@ -124,7 +124,7 @@ class _Scale:
 
 
 def draw(plot: Plot) -> Drawing:
-    """Return the geometry of a plot."""
+    """Return the geometry of a plot for the HTML page."""
     values = _values(plot)
     low, high = _decades(values)
     infinite = any(not math.isfinite(value) for value in values)
@@ -200,12 +200,12 @@ def _columns(plot: Plot, scale: _Scale, named: bool) -> tuple[Tick, ...]:
 
 
 def _room(names: tuple[Tick, ...]) -> float:
-    """Return the height that names of layers below the axis need; they are turned by 38 degrees."""
+    """Return the height that the names of layers below the x axis need; the names are turned by 38 degrees."""
     return 28 + 4.0 * max((len(tick.text) for tick in names), default=0)
 
 
 def _short(name: str) -> str:
-    """Return the end of a long name after "…"; neighbouring names differ at the end."""
+    """Return "…" and the end of a long name, as the names of neighbouring layers differ at the end."""
     return name if len(name) <= _NAME_LENGTH else "…" + name[1 - _NAME_LENGTH :]
 
 
@@ -221,7 +221,10 @@ def _line(plot: Plot, series: Series, scale: _Scale, style: str) -> Line:
 
 
 def _runs(series: Series, scale: _Scale) -> list[list[tuple[float, float]]]:
-    """Return the points of a series, one list for each run of finite, positive values; a run of one is a short dash."""
+    """Return one list of points for each run of finite, positive values in a series.
+
+    A single value becomes a short dash.
+    """
     runs: list[list[tuple[float, float]]] = [[]]
     for place, value in enumerate(series.values):
         if value is not None and 0 < value < math.inf:
@@ -240,7 +243,7 @@ def _area(run: list[tuple[float, float]], bottom: float) -> str:
 
 
 def _path(points: list[tuple[float, float]]) -> str:
-    """Return the SVG path through points."""
+    """Return the SVG path that connects points with lines."""
     return "M" + " L".join(f"{x:g} {y:g}" for x, y in points)
 
 
@@ -279,7 +282,7 @@ def _blocks(series: Series, positive: list[float], most: int) -> str:
 
 
 def _block(values: tuple[float | None, ...], positive: list[float]) -> str:
-    """Return the block character for the largest of some values; higher values have higher blocks.
+    """Return the block character whose height shows the largest of some values.
 
     Args:
         values: The values; None if one was not measured.

@@ -34,7 +34,8 @@ class Report:
         files: The files that were written.
         environment: The versions of packages and the platform; see `current_environment`.
         notes: Further remarks, one sentence each.
-        seconds: The seconds that each stage of the work took, by its name; they count for nothing in a comparison.
+        seconds: The seconds that each stage of the work took, by its name; two reports that differ only in these are
+            equal.
         format: The number of the JSON format.
 
     Raises:
@@ -83,7 +84,7 @@ class Report:
         return ", ".join(f"{number} {status}" for status, number in amounts.items() if number) or "no sections"
 
     def with_status(self, status: Status) -> tuple[Section, ...]:
-        """Return the sections with this status."""
+        """Return the sections of the report that have the given status."""
         return tuple(section for section in self.sections if section.status == status)
 
     def section(self, name: str) -> Section:

@@ -26,16 +26,16 @@ WIDTH = 110
 """The width of the plain text in a file, in characters, and the largest width of a printed report."""
 
 ROWS = 20
-"""The number of rows that are shown of a longer table; failed rows are always shown."""
+"""The number of rows to which a longer table is cut; failed rows are always shown."""
 
 _DETAILED = ("failed", "unconfirmed")
 """The statuses of the sections that a brief report shows with all details."""
 
 _PROBLEMS = {"roundtrip": 3}
-"""The number of problems that a brief report shows of a section whose problems are alike; of others it shows all."""
+"""The number of problems shown in a brief report, for a section whose problems are alike; other sections show all."""
 
 _SENTENCE = 20
-"""The least width of a column of sentences; if there is less room, columns of names are wrapped, too."""
+"""The least width of a column of sentences; with less room, columns of names are wrapped as well."""
 
 _ASCII = str.maketrans("✓✗–·×▁▂▃▄▅▆▇█", "+x-.x12345678")
 _STYLES: Mapping[str, str] = {
@@ -144,7 +144,7 @@ def _certificate(report: Document, console: "Console") -> "Grid":
 
 
 def _render_section(section: Section, console: "Console", *, brief: bool) -> None:
-    """Print the details of a section; nothing if it has only what its line in the overview says."""
+    """Print the details of a section; print nothing if its line in the overview already says everything."""
     if not (section.claim or section.facts or section.problems or section.plots or section.tables or section.pictures):
         return
     heading = f"\n{GLYPHS[section.status]} {visible(section.name)}"
@@ -199,9 +199,9 @@ def _render_table(table: Table, console: "Console") -> None:
 
 
 def _whole_columns(grid: TableGrid, shown: list[Row], width: int) -> set[int]:
-    """Return the indices of the columns of names, if their cells need not be wrapped; else nothing.
+    """Return the indices of the columns of names whose cells are not wrapped: all or none of them.
 
-    They need not be wrapped if that leaves enough room for the columns of sentences.
+    They are not wrapped if the columns of sentences have enough room without it.
 
     Args:
         grid: The table.
@@ -218,7 +218,7 @@ def _whole_columns(grid: TableGrid, shown: list[Row], width: int) -> set[int]:
 
 
 def _print_facts(facts: Mapping[str, str], console: "Console") -> None:
-    """Print facts in two columns, the name and the text; a long text takes several lines."""
+    """Print facts in two columns, the name of a fact and its text; a long text takes several lines."""
     width = max((len(visible(name)) for name in facts), default=0)
     for name, fact in facts.items():
         lines = wrap(visible(fact), max(20, console.width - width - 4), break_long_words=False, break_on_hyphens=False)
@@ -251,12 +251,12 @@ def _indented(text: str) -> str:
 
 
 def _print(console: "Console", text: str, style: str = "") -> None:
-    """Print a text without wrapping, so that a call to paste stays on one line."""
+    """Print a text without wrapping, so that a line to paste stays on one line."""
     console.print(_text(text, console, style), soft_wrap=True)
 
 
 def _text(text: str, console: "Console", style: str = "") -> "Text":
-    """Return a text with only characters that the console can encode; brackets in names are not read as markup."""
+    """Return a rich `Text` of characters that the console can encode, in which brackets are not read as markup."""
     from rich.text import Text
 
     if console.options.ascii_only:

@@ -12,13 +12,13 @@ from keras3conv.writing.digests import WrittenFile
 Status = Literal["passed", "failed", "unconfirmed", "skipped", "info"]
 
 STATUSES: tuple[Status, ...] = get_args(Status)
-"""Every status, in the order in which `Report.tally` counts them."""
+"""Every status of a section, in the order in which `Report.tally` counts them."""
 
 GLYPHS: Mapping[str, str] = {"passed": "✓", "failed": "✗", "unconfirmed": "?", "skipped": "–", "info": "·"}
-"""The symbol that each status has in a report."""
+"""The symbol by which a report shows each status."""
 
 NOISE_FLOOR = "noise floor"
-"""The start of a series' name for which the series is drawn as the noise floor: dashed, with a filled area."""
+"""The start of a series' name that makes the plot draw the series as noise floor: dashed, with a filled area."""
 
 FORMAT = 3
 """The number of the JSON format that `Report.to_json` writes."""
@@ -65,7 +65,7 @@ class Table:
 
     @property
     def failures(self) -> int:
-        """The number of failed rows."""
+        """The number of failed rows of the table."""
         return sum(self.has_failed(place) for place in range(len(self.rows)))
 
     def is_numeric(self, column: int) -> bool:
@@ -93,7 +93,7 @@ class Series:
 
     @property
     def is_floor(self) -> bool:
-        """True if this series is the noise floor (torch's own rounding error), by its name."""
+        """True if the name of this series says that it is the noise floor (torch's own rounding error)."""
         return self.name.startswith(NOISE_FLOOR)
 
 
@@ -172,7 +172,7 @@ class Section:
 
     @property
     def outcome(self) -> str:
-        """The summary, and the reason if there is one."""
+        """The summary of the section, followed by the reason if there is one."""
         return ": ".join(part for part in (self.summary, self.reason) if part)
 
 
@@ -182,7 +182,7 @@ def _check_indices(owner: str, indices: tuple[int, ...], length: int) -> None:
 
 
 class Document(Protocol):
-    """The interface of a report that the modules for the output formats use; `Report` implements it."""
+    """The attributes of a report that the modules for the output formats use; the class `Report` has them."""
 
     @property
     def title(self) -> str: ...  # noqa: D102 - see `Report`

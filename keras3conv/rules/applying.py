@@ -23,7 +23,7 @@ def rules_for_torch(layer: LayerView) -> Sequence[Rule]:
 
 
 def may_apply(rule: Rule, layer: LayerView) -> bool:
-    """Return whether a rule for the class of a torch layer may apply to its configuration.
+    """Return whether a rule applies to the configuration of a torch layer of its class, as far as that is known.
 
     A layer from a weight file has no configuration. Then every rule may apply, except variants: of several rules for
     the same two classes, those that only the configuration can select.
@@ -32,7 +32,10 @@ def may_apply(rule: Rule, layer: LayerView) -> bool:
 
 
 def full_paths(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[WeightMapping]:
-    """Yield the weight mappings of a rule for two layers, with tensor paths; nothing if the rule does not apply."""
+    """Yield a rule's mappings for two layers, with full paths such as "fc/kernel".
+
+    Nothing if the rule does not apply.
+    """
     yield from with_paths(mappings_of(rule, torch, keras) or (), rule, torch, keras)
 
 
@@ -125,7 +128,7 @@ def keras_specs(rule: Rule, keras: LayerView) -> LayerSpecs:
 
 
 def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
-    """Return the shape, in torch's axis order, that both models flatten to a layer's input; None if none or unknown.
+    """Return the shape that both models flatten before a layer, in torch's axis order; None if none or unknown.
 
     If the Keras side did not run, it is assumed to flatten the same axes as torch: otherwise the models would differ.
 

@@ -34,7 +34,7 @@ def constant_buffer(role: str, dtype: str) -> str:
 
 
 def _is_called(role: str, name: str) -> bool:
-    """Return whether a buffer has a name, which may follow a prefix: "original_inv_freq" has the name "inv_freq".
+    """Return whether a buffer has a given name, with or without a prefix: "original_inv_freq" counts as "inv_freq".
 
     Args:
         role: The name of the buffer in its module.
@@ -49,7 +49,7 @@ def is_constant(tensor: TensorRef) -> bool:
 
 
 def passing_variable(role: str, kinds: tuple[str, ...]) -> str:
-    """Return the reason why a Keras variable needs no counterpart in torch; empty if it may need one.
+    """Return the reason why a Keras variable, such as a seed, needs no counterpart in torch; empty if it may need one.
 
     Args:
         role: The name of the variable in its layer.

@@ -1,6 +1,6 @@
 """Find the Keras arguments that depend on each attribute of a torch layer, for the comparison of hyper-parameters.
 
-A rule declares them, or they are found by changing one attribute at a time.
+A rule declares them. For a rule that does not, one torch attribute at a time is changed to see which arguments change.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,7 +27,7 @@ def expected_arguments(rule: Rule, config: Config) -> dict[str, Any]:
 
 
 def _arguments(rule: Rule, specs: LayerSpecs) -> dict[str, Any]:
-    """Return the arguments of the Keras layer with the weights, among the Keras layers of a rule.
+    """Return the constructor arguments of the Keras layer that has the weights.
 
     Args:
         rule: The rule. If it is for several Keras layers, the arguments of all are returned; each name then starts with
@@ -63,7 +63,7 @@ def _without_number(rule: Rule, name: str) -> str:
 
 
 def found_by_trial(rule: Rule, config: Config, others: Mapping[str, Iterable[Any]]) -> Correspondences:
-    """Translate the configuration with one torch attribute changed at a time; return the Keras arguments that change.
+    """Find by trial the Keras arguments that depend on each torch attribute: change one attribute and translate again.
 
     Args:
         rule: The rule.
@@ -85,7 +85,7 @@ def found_by_trial(rule: Rule, config: Config, others: Mapping[str, Iterable[Any
 
 
 def _nearest_only(found: Correspondences) -> Correspondences:
-    """Return the correspondences, with each Keras argument only for the attribute with the most similar name."""
+    """Return the correspondences, with each Keras argument only for the torch attribute with the most similar name."""
     chosen: dict[str, str] = {}
     for field, names in found.items():
         for name in names:
@@ -100,7 +100,7 @@ def _resemblance(name: str, other: str) -> float:
 
 
 def _other_values(value: Any) -> Iterator[Any]:
-    """Yield other values of the same type, to try them in place of an attribute of a torch layer."""
+    """Yield other values of the same type as an attribute's value, to see which Keras arguments depend on it."""
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, int):

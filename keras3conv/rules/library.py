@@ -28,10 +28,10 @@ def find(name: str) -> Rule:
 def lookup(
     torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...], counts: tuple[int, int] = (1, 1)
 ) -> Iterator[Rule]:
-    """Return the rules for two layers, the most derived classes first; an empty tuple of kinds matches every class.
+    """Return the rules that pair the classes of two layers, the most derived classes first.
 
-    The rules may still not apply to a configuration: `applies` is not called, because a layer from a weight file has no
-    configuration.
+    An empty tuple of classes matches every class. The rules may still not apply to a configuration: `applies` is not
+    called, because a layer from a weight file has no configuration.
 
     Args:
         torch_kinds: The class names of the torch layer.

@@ -1,4 +1,4 @@
-"""Name the tensors of a rule that its layers do not have: a rule with a wrong name maps nothing."""
+"""Report a rule of the user that names tensors which its layers do not have: such a rule would map nothing."""
 
 from collections.abc import Iterable, Iterator
 
@@ -11,10 +11,10 @@ from keras3conv.rules.rule import Rule
 
 
 def misnamed(side: Side, layer: LayerView) -> str:
-    """Return why a rule of the user does not apply to a layer, if it names other tensors; else an empty text.
+    """Return why a user's rule, which names other tensors, does not apply to a layer; an empty text if it does.
 
     A rule may name tensors that a layer lacks, such as the bias of a layer without one. It is misnamed only if the
-    layer has tensors in turn that the rule does not name.
+    layer also has tensors that the rule does not name.
 
     Args:
         side: The side of the layer.
@@ -34,7 +34,7 @@ def misnamed(side: Side, layer: LayerView) -> str:
 
 
 def does_not_apply(rule: Rule, where: str, roles: Iterable[str], named: Iterable[str]) -> str:
-    """Return the sentence that a layer does not have the tensors that a rule names.
+    """Return the sentence of an error message: a layer does not have the tensors that a rule names.
 
     Args:
         rule: The rule.
@@ -47,7 +47,10 @@ def does_not_apply(rule: Rule, where: str, roles: Iterable[str], named: Iterable
 
 
 def _named(rule: Rule, side: Side, layer: LayerView) -> Iterator[str]:
-    """Yield the names of the tensors of one side in a rule; nothing if the rule needs more than this layer."""
+    """Yield the names of the tensors that a rule names on one side.
+
+    Nothing if they depend on the other layer of the pair.
+    """
     try:
         config = rule.config_of(layer) if side == "torch" else torch_config(rule, None, layer)
         mappings = () if config is None else rule.weights(config)

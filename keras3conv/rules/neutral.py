@@ -39,7 +39,7 @@ def neutral_in_keras(rule: Rule, role: str) -> int | None:
 def filled(
     rule: Rule, mappings: Sequence[WeightMapping], torch: Mapping[str, Shape], keras: Mapping[str, Shape]
 ) -> Iterator[WeightMapping]:
-    """Yield the weight mappings of two layers; a tensor that only one layer has is mapped to its neutral value.
+    """Yield the weight mappings of two layers; a tensor that only one of them has is mapped to its neutral value.
 
     A mapping is not changed if both layers have its tensors, or if the missing tensor has no neutral value.
 
@@ -75,11 +75,11 @@ _MEANINGS = {
     "gamma": "scale",
     "scale": "scale",
 }
-"""The meaning of the vectors of a normalisation, by their names on either side."""
+"""The meaning of each vector of a normalisation: a mean, a variance, a scale or an offset, by torch or Keras name."""
 
 
 def may_be_same(torch_role: str, keras_role: str, shape: Shape) -> bool:
-    """Return whether a torch vector may become a Keras variable: by name, both are a mean, variance, scale or offset.
+    """Return whether a torch vector may become a Keras variable: both are a mean, variance, scale or offset by name.
 
     Args:
         torch_role: The name of the tensor in the torch layer.

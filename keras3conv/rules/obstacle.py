@@ -1,15 +1,15 @@
-"""Name the part of a torch module that has no counterpart in Keras, and print the rule that the user can register."""
+"""Report a part of a torch module without a counterpart in Keras, with the source code of a rule to complete."""
 
 from keras3conv.errors import Problem
 from keras3conv.model.views import ModelView
 from keras3conv.rules.rule import stub
 
 _NO_LAYER = "; to register a rule for it, move it into a module of its own"
-"""What is added to a fact about the model's own code, which is no layer."""
+"""The advice for a problem in the model's own code, for which no rule can be registered."""
 
 
 def obstacle(view: ModelView, path: str, fact: str, tensor: str = "") -> Problem:
-    """Return the problem of a submodule, with the incomplete rule that makes it a layer of the user.
+    """Return the problem that a submodule has no counterpart in Keras, with an incomplete rule to complete.
 
     Args:
         view: The torch model.

@@ -12,7 +12,7 @@ from keras3conv.errors import RuleError
 
 
 class Default(Enum):
-    """The type of `REQUIRED`, which stands in the place of a default: the parameter must be given."""
+    """The type of `REQUIRED`, which takes the place of a default: the parameter has none and must be given."""
 
     REQUIRED = "required"
 
@@ -22,7 +22,7 @@ REQUIRED = Default.REQUIRED
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """A parameter of an operation, except the tensors.
+    """A parameter of an operation; tensors are not parameters.
 
     Attributes:
         torch: The name in torch.
@@ -44,11 +44,11 @@ class Parameter:
     is_axis: bool = False
 
     def to_keras(self, value: Any) -> Any:
-        """Return the value in Keras that means the same as this value in torch."""
+        """Return the Keras value of a parameter for its torch value."""
         return next((keras for torch, keras in self.values if _equal(torch, value)), value)
 
     def to_torch(self, value: Any) -> Any:
-        """Return the value in torch that means the same as this value in Keras."""
+        """Return the torch value of a parameter for its Keras value."""
         return next((torch for torch, keras in self.values if _equal(keras, value)), value)
 
 
@@ -97,7 +97,9 @@ class Operation:
         return (*(keras for _, keras in self.inputs), *(entry.keras for entry in self.parameters if entry.keras))
 
     def to_keras(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the Keras arguments, except tensors, for torch arguments; missing ones have torch's defaults.
+        """Return the Keras arguments of an operation for its torch arguments, without tensors.
+
+        A missing argument gets torch's default.
 
         Raises:
             RuleError: Keras has no such parameter, or a required torch argument is missing.
@@ -109,11 +111,16 @@ class Operation:
             if entry.keras:
                 made[entry.keras] = entry.to_keras(value)
             elif not _equal(value, entry.values[0][0]):
-                raise RuleError(f"{self.torch[0]} with {entry.torch}={value!r} has no counterpart in Keras")
+                raise RuleError(
+                    f"{self.torch[0]} with {entry.torch}={value!r} has no counterpart in Keras"
+                    ": use another value, or compute it in a layer of your own"
+                )
         return made
 
     def to_torch(self, arguments: Mapping[str, Any], *, as_activation: bool = False) -> dict[str, Any]:
-        """Return the torch arguments, except tensors, for Keras arguments; missing ones have Keras' defaults.
+        """Return the torch arguments of an operation for its Keras arguments, without tensors.
+
+        A missing argument gets Keras' default.
 
         Args:
             arguments: The arguments by name.
@@ -141,15 +148,18 @@ class Operation:
 
     def _require_known(self, arguments: Mapping[str, Any], function: str, known: set[str]) -> None:
         if unknown := arguments.keys() - known:
-            raise RuleError(f"{function} with {', '.join(sorted(unknown))} has no counterpart in the other framework")
+            raise RuleError(
+                f"{function} with {', '.join(sorted(unknown))} has no counterpart in the other framework"
+                ": leave the argument out, or compute it in a layer of your own"
+            )
 
 
 def _given(function: str, name: str, value: Any) -> Any:
     if value is REQUIRED:
-        raise RuleError(f"{function} is called without the required argument {name}")
+        raise RuleError(f"{function} is called without the required argument {name}: pass it")
     return value
 
 
 def _equal(first: Any, second: Any) -> bool:
-    """Return whether two argument values are equal; unlike with ==, 0 does not equal False."""
+    """Return whether two argument values are equal; 0 and False count as different."""
     return isinstance(first, bool) == isinstance(second, bool) and bool(first == second)

@@ -45,7 +45,7 @@ def _axis(torch: str, torch_default: Any = REQUIRED, keras: str = "axis", keras_
 
 
 def _only_torch(name: str, value: Any, default: Any) -> Parameter:
-    """Return a parameter that only torch has.
+    """Return a parameter that torch has and Keras lacks.
 
     Args:
         name: Its name.
@@ -293,4 +293,4 @@ OPERATIONS: tuple[Operation, ...] = (
     *(_elementwise(row, _TWO, "x y") for row in _BINARY),
     *_FUNCTIONS,
 )
-"""Every operation that both frameworks have; of several operations with the same name, the preferred is first."""
+"""All operations that both frameworks have; of several with the same name, the preferred one comes first."""

@@ -1,4 +1,4 @@
-"""Store the registered rules: check each new rule, and rank the rules for two layers."""
+"""Store the registered rules; check each new rule, and sort the rules for two layers by preference."""
 
 import sys
 from dataclasses import replace
@@ -12,7 +12,7 @@ from keras3conv.rules.rule import Example, Rule
 registered: dict[str, Rule] = {}
 
 _PACKAGE = str(Path(__file__).parents[1])
-"""The folder of this package; a rule that was registered elsewhere is the user's."""
+"""The folder of keras3conv; a rule that was registered in another folder is the user's."""
 
 
 def is_users_own(rule: Rule) -> bool:
@@ -61,7 +61,7 @@ def ranked(torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...], counts: t
 
 
 def _is_second(rule: Rule) -> bool:
-    """Return whether a rule ranks after others for the same layers: a fallback, or one with a keras3conv class."""
+    """Return whether other rules for the same layers are preferred: for a fallback, or a class of keras3conv."""
     return rule.fallback or rule.torch.startswith("keras3conv.") or rule.keras.startswith("keras3conv.")
 
 

@@ -39,7 +39,7 @@ class WeightMapping:
     transform: Transform
 
     def names(self, side: Side) -> tuple[str, ...]:
-        """Return the names of the tensors on one side."""
+        """Return the names of the mapping's tensors on one side."""
         return self.torch if side == "torch" else self.keras
 
 
@@ -65,7 +65,9 @@ LayerSpecs = tuple[LayerSpec, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A torch layer with inputs on which a rule is tested: round trips of weights and configuration, equal outputs.
+    """A torch layer with input shapes, on which a rule is tested.
+
+    The test makes round trips of weights and configuration, and compares the outputs of both layers.
 
     Attributes:
         config: The arguments of the torch constructor.
@@ -84,7 +86,7 @@ class Example:
 
     @property
     def beyond(self) -> Config:
-        """The shapes of the inputs, and the Keras layer, which a rule may need in addition to the configuration."""
+        """The input shapes and the Keras layer, which a rule may need in addition to the configuration."""
         return {"inputs": self.inputs, **({} if self.keras is None else {"keras": self.keras})}
 
 
@@ -170,22 +172,26 @@ class Rule:
         return f"{_times(self.torch_count)}{self.torch} <-> {_times(self.keras_count)}{self.keras}{variant}"
 
     def layout_for(self, config: Config) -> Layout:
-        """Return how the axes are ordered in torch and Keras ("channels", "same", "time") for a torch configuration."""
+        """Return the order of a torch layer's axes compared to Keras: "same", "channels" second, or "time" first.
+
+        Args:
+            config: The configuration of the torch layer.
+        """
         return self.layout(config) if callable(self.layout) else self.layout
 
     @property
     def correspondences(self) -> dict[str, tuple[str, ...]] | None:
-        """The Keras arguments of the same meaning for each torch attribute; None if the rule does not declare them."""
+        """For each torch attribute, the Keras arguments of the same meaning; None if the rule does not declare them."""
         if not isinstance(self.fields, Mapping):
             return None
         return {torch: (keras,) if isinstance(keras, str) else keras for torch, keras in self.fields.items() if keras}
 
     def may_apply(self, layer: LayerView) -> bool:
-        """Return whether the rule may apply to this torch layer; True if the layer has no configuration (a file)."""
+        """Return whether the rule may apply to a torch layer; True if the layer, from a file, has no configuration."""
         return layer.config is None or self.applies(self.config_of(layer))
 
     def config_of(self, layer: LayerView) -> Config:
-        """Return those entries of a torch layer's configuration that the rule reads, its `fields`.
+        """Return the entries of a torch layer's configuration that the rule reads.
 
         For a combination of several layers, return the entries of each layer by its number.
         """

@@ -1,4 +1,4 @@
-"""Combine a container (a layer that contains layers) with its inner layers into one: an LSTM and its cell.
+"""Combine a container (a layer that contains layers) with its inner layers into one layer: an LSTM and its cell.
 
 This is done if a rule exists for the class of the container. The roles of the combined tensors then start with the name
 of the inner layer, which is the same in every model: "out_proj.weight", "forward_layer/cell/kernel". The inner layers
@@ -58,7 +58,13 @@ def whole_of(layer: LayerView, children: Mapping[str, list[LayerView]], side: Si
 
 
 def without_parts(layers: Iterable[LayerView], wholes: Iterable[LayerView], side: Side) -> Iterator[LayerView]:
-    """Yield the layers that are not inside another layer that is in `wholes`."""
+    """Yield the layers that are not inside one of certain containers.
+
+    Args:
+        layers: The layers to filter.
+        wholes: The containers.
+        side: The side of the layers.
+    """
     between = separator(side)
     inside = {whole.path for whole in wholes}
     for layer in layers:
@@ -69,7 +75,10 @@ def without_parts(layers: Iterable[LayerView], wholes: Iterable[LayerView], side
 
 
 def children_of(view: ModelView) -> dict[str, list[LayerView]]:
-    """Return the direct inner layers of each layer, by its path. Levels that a file does not list are skipped."""
+    """Return the direct inner layers of each container, by its path.
+
+    Containers that a file does not list are skipped.
+    """
     between = separator(view.side)
     paths = {layer.path for layer in view.layers}
     children: dict[str, list[LayerView]] = {}

@@ -19,6 +19,7 @@ class _Summands(Transform):
         if self.count > _MOST_SUMMANDS:
             raise TransformError(
                 f"{self!r} has count={self.count:,}, but no layer has more than {_MOST_SUMMANDS:,} tensors of one kind"
+                ": give the number of arrays to add"
             )
 
 
@@ -34,7 +35,7 @@ class Sum(_Summands):
     lossless = False
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape of the sum, which all given arrays must have."""
+        """Return the shape of the sum; the arrays to add must have this shape."""
         self._require_count(self.count, shapes)
         self._require_equal(shapes)
         return shapes[:1]
@@ -49,50 +50,54 @@ class Sum(_Summands):
 
 
 class Spread(_Summands, inverse_of=Sum):
-    """Return the array, followed by arrays of zeros of the same shape; the inverse of `Sum`."""
+    """Return an array, followed by arrays of zeros of the same shape; the inverse of `Sum`."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape of the one array, as often as there are resulting arrays."""
+        """Return the shape of the array once for each resulting array."""
         return self._require_count(1, shapes) * self.count
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the array and arrays of `-0.0`: adding `+0.0` would change the sign of a `-0.0` in the array."""
+        """Return the array and arrays of `-0.0`.
+
+        Adding `+0.0` would change the sign of a `-0.0` in the array.
+        """
         (array,) = self._require_count(1, arrays)
         return (array, *(np.negative(np.zeros_like(array)) for _ in range(self.count - 1)))
 
 
 class Equal(_Summands):
-    """Return the array that several equal arrays hold; raise `TransformError` if they differ.
+    """Replace several equal arrays by one array; raise `TransformError` if they differ.
 
     Args:
         count: The number of arrays.
     """
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape that all given arrays must have."""
+        """Return the shape of the resulting array; the equal arrays must have this shape."""
         self._require_count(self.count, shapes)
         self._require_equal(shapes)
         return shapes[:1]
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the first of the arrays; raise `TransformError` if the others are not equal to it."""
+        """Return the first array; raise `TransformError` if another array is not equal to it."""
         self._check(arrays)
         if any(not np.array_equal(arrays[0], array, equal_nan=array.dtype.kind == "f") for array in arrays[1:]):
             raise TransformError(
                 f"{self!r} takes arrays with equal values, but these differ, so the values of one would be lost"
+                ": pair one of them only"
             )
         return arrays[:1]
 
 
 class Copies(_Summands, inverse_of=Equal):
-    """Return one array several times. Example: a table of positions that Keras holds twice, once for resizing."""
+    """Return an array several times. Example: a table of positions that Keras stores twice, once for resizing."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape of the array, as often as there are copies."""
+        """Return the shape of the array once for each copy."""
         return self._require_count(1, shapes) * self.count
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the given array several times."""
+        """Return the array as many times as there are copies."""
         return self._require_count(1, arrays) * self.count
 
 
@@ -120,7 +125,7 @@ class Shift(OneArray):
 
     @property
     def inverse(self) -> "Shift":
-        """Return the transform that subtracts the number."""
+        """Return the transform that subtracts the number which this one adds."""
         return Shift(-self.by)
 
     def _shape(self, shape: Shape) -> Shape:
@@ -128,7 +133,9 @@ class Shift(OneArray):
 
     def _apply(self, array: Array, shape: Shape) -> Array:
         if array.dtype.kind in "biuc":
-            raise TransformError(f"{self!r} takes floating-point numbers, not {array.dtype.name}")
+            raise TransformError(
+                f"{self!r} takes floating-point numbers, not {array.dtype.name}: cast the array before"
+            )
         is_wide = array.dtype.kind == "f" and array.dtype.itemsize >= 4
         values = array if is_wide else array.astype(np.float32)
         return values + values.dtype.type(self.by)

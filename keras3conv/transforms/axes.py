@@ -14,7 +14,7 @@ from keras3conv.transforms.base import Arrays, Shape, Shapes, Transform
 _TOKEN = re.compile(r"\(|\)|[a-z][a-z0-9_]*|1|\S")
 
 Group = tuple[str, ...]
-"""The names that are merged in one axis of an array; empty for an axis of size one."""
+"""The names of the pattern that are merged in one axis of an array; empty for an axis of size one."""
 
 
 def _parse_side(pattern: str, side: str) -> tuple[Group, ...]:
@@ -38,14 +38,14 @@ def _parse_side(pattern: str, side: str) -> tuple[Group, ...]:
                 "'->', as in 'o i -> i o'"
             )
     if open_group is not None:
-        raise TransformError(f"a bracket in the pattern {pattern!r} is not closed")
+        raise TransformError(f"a bracket in the pattern {pattern!r} is not closed: add a ')'")
     return tuple(groups)
 
 
 def _parse(pattern: str) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
     left, arrow, right = pattern.partition("->")
     if not arrow:
-        raise TransformError(f"the pattern {pattern!r} has no '->' between its two sides")
+        raise TransformError(f"the pattern {pattern!r} has no '->' between its two sides: write it as in 'o i -> i o'")
     return _parse_side(pattern, left), _parse_side(pattern, right)
 
 
@@ -80,15 +80,24 @@ class Axes(Transform):
         names = [[name for group in side for name in group] for side in (left, right)]
         for side in names:
             if len(side) != len(set(side)):
-                raise TransformError(f"{self!r} is not a valid pattern: the name of an axis occurs twice on one side")
+                raise TransformError(
+                    f"{self!r} is not a valid pattern: the name of an axis occurs twice on one side"
+                    "; name each axis once"
+                )
         if set(names[0]) != set(names[1]):
             missing = ", ".join(sorted(set(names[0]) ^ set(names[1])))
-            raise TransformError(f"{self!r} cannot be reversed: {missing} occurs on one side of the pattern only")
+            raise TransformError(
+                f"{self!r} cannot be reversed: {missing} occurs on one side of the pattern only; write it on both sides"
+            )
         if unknown := sizes.keys() - set(names[0]):
             named = ", ".join(sorted(unknown))
-            raise TransformError(f"{self!r} gives a size for {named}, but its pattern has no such axis")
+            raise TransformError(
+                f"{self!r} gives a size for {named}, but its pattern has no such axis: leave the size out"
+            )
         if empty := [name for name, size in sizes.items() if size < 1]:
-            raise TransformError(f"{self!r} cannot be reversed: the size of {' and '.join(empty)} is 0")
+            raise TransformError(
+                f"{self!r} cannot be reversed: the size of {' and '.join(empty)} is 0; use positive sizes"
+            )
         for group in left + right:
             if len(unsized := [name for name in group if name not in sizes]) > 1:
                 raise TransformError(
@@ -105,12 +114,16 @@ class Axes(Transform):
 
     @cached_property
     def inverse(self) -> "Axes":
-        """Return the transform with the two sides of the pattern swapped."""
+        """Return the transform with the pattern reversed: "h w i o -> o i h w" for "o i h w -> h w i o"."""
         left, right = self._sides
         return Axes(f"{_write_side(right)} -> {_write_side(left)}", **dict(self.sizes))
 
     def _solve(self, shape: Shape) -> dict[str, int]:
-        """Return the size of the axis that each name of the pattern stands for, in an array of this shape."""
+        """Return the size of each name of the pattern for an array of a given shape.
+
+        Args:
+            shape: The shape of the array.
+        """
         left, _ = self._sides
         if len(shape) != len(left):
             raise TransformError(
@@ -130,7 +143,11 @@ class Axes(Transform):
         return sizes
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape that the pattern gives an array of this shape."""
+        """Return the shape of the rearranged array.
+
+        Args:
+            shapes: The shape of the array, in a tuple.
+        """
         (shape,) = self._require_count(1, shapes)
         sizes = self._solve(shape)
         return (tuple(prod(sizes[name] for name in group) for group in self._sides[1]),)
@@ -147,7 +164,7 @@ class Axes(Transform):
         return (moved.reshape([prod(sizes[name] for name in group) for group in right]),)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON form: the pattern, and the sizes if there are any."""
+        """Return the JSON form of the transform: the pattern, and the sizes if there are any."""
         return {"axes": self.pattern, **({"sizes": dict(self.sizes)} if self.sizes else {})}
 
     @classmethod

@@ -46,19 +46,21 @@ class Transform(ABC):
         super().__init_subclass__()
         other = _CLASSES.setdefault(cls._key(), cls)
         if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise TransformError(f"two transform classes have the name {cls.__name__}, which is their key in JSON")
+            raise TransformError(
+                f"two transform classes have the name {cls.__name__}, which is their key in JSON: rename one of them"
+            )
         _CLASSES[cls._key()] = cls
         if inverse_of is not None:
             cls._inverse_class, inverse_of._inverse_class = inverse_of, cls
 
     @property
     def lossless(self) -> bool:
-        """Return True if `f.inverse(f(x)) == x`, bit for bit."""
+        """Return True if the inverse restores the arguments bit for bit: `f.inverse(f(x)) == x`."""
         return True
 
     @property
     def inverse(self) -> "Transform":
-        """Return the transform that undoes this one."""
+        """Return the inverse transform: it turns the results back into the arguments."""
         if self._inverse_class is None:
             name = type(self).__name__
             raise TransformError(
@@ -77,7 +79,7 @@ class Transform(ABC):
 
     @abstractmethod
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the transformed arrays.
+        """Return the transformed arrays, as a tuple.
 
         Raises:
             TransformError: The transform cannot be applied to this number of arrays, these shapes or these values.
@@ -98,7 +100,12 @@ class Transform(ABC):
         )
 
     def _require_count(self, wanted: int, values: tuple[T, ...]) -> tuple[T, ...]:
-        """Return the values (arrays or shapes) unchanged; raise `TransformError` unless there are exactly `wanted`."""
+        """Return arrays or shapes unchanged; raise `TransformError` unless their number is the wanted one.
+
+        Args:
+            wanted: The number.
+            values: The arrays or shapes.
+        """
         if len(values) != wanted:
             raise TransformError(f"{self!r} takes {count(wanted, 'array')}, not {len(values)}")
         return values
@@ -108,9 +115,9 @@ class Transform(ABC):
             raise self._misfit("the shapes must be equal", *shapes)
 
     def _require_an_array(self, arrays: int) -> None:
-        """Raise `TransformError` if the number of arrays is zero: the inverse could not know the shape to return."""
+        """Raise `TransformError` if there are no arrays: the inverse could not know which shape to return."""
         if arrays < 1:
-            raise TransformError(f"{self!r} cannot be reversed: it needs at least one array")
+            raise TransformError(f"{self!r} cannot be reversed: it needs at least one array; pass one or more")
 
     def _check(self, arrays: Arrays) -> None:
         """Raise `TransformError` if the transform cannot be applied to arrays of these shapes."""
@@ -150,7 +157,7 @@ class OneArray(Transform):
     """A transform from one array to one array: subclasses define `_shape` and `_apply`."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape of the resulting array."""
+        """Return the shape of the resulting array, in a tuple."""
         (shape,) = self._require_count(1, shapes)
         return (self._shape(shape),)
 
@@ -161,15 +168,23 @@ class OneArray(Transform):
 
     @abstractmethod
     def _shape(self, shape: Shape) -> Shape:
-        """Return the shape of the resulting array; raise `TransformError` if the given shape does not fit."""
+        """Return the shape of the resulting array.
+
+        Raise `TransformError` if an array of the given shape does not fit.
+        """
 
     @abstractmethod
     def _apply(self, array: Array, shape: Shape) -> Array:
-        """Return the transformed array; `shape` is the shape that it must have."""
+        """Return the transformed array.
+
+        Args:
+            array: The array to transform.
+            shape: The shape that the result must have.
+        """
 
 
 def from_json(data: Any) -> Transform:
-    """Make the transform that `to_json` wrote.
+    """Return the transform that `to_json` wrote as a JSON object.
 
     Raises:
         TransformError: The data is not the JSON form of a transform.
@@ -185,7 +200,7 @@ def from_json(data: Any) -> Transform:
 
 
 def _bounded(value: Any) -> int:
-    """Return a number from JSON; raise `TypeError` unless it is whole and no larger than an array can be."""
+    """Return a whole number from JSON; raise `TypeError` if it is not whole, or larger than an array can be."""
     number = index(value)
     if isinstance(value, bool) or abs(number) > _LARGEST:
         raise TypeError(f"{quoted(value)} is not a size, an axis or a number of blocks")
@@ -197,7 +212,7 @@ _READERS: dict[Any, Callable[[Any], Any]] = {
     tuple[int, ...]: lambda values: tuple(map(_bounded, values)),
     Transform: from_json,
 }
-"""Readers of the JSON value of a field, by the type of the field."""
+"""For each type of a dataclass field, the function that converts the JSON value of such a field."""
 
 
 @cache
@@ -218,7 +233,13 @@ def _to_json(value: Any) -> Any:
 
 
 def resized(shape: Shape, axis: int, *sizes: int) -> Shape:
-    """Return the shape with one axis (counted from the front) replaced by axes of these sizes."""
+    """Return a shape in which one axis is replaced by axes of other sizes.
+
+    Args:
+        shape: The shape.
+        axis: The index of the axis, counted from the front.
+        *sizes: The sizes of the new axes.
+    """
     return (*shape[:axis], *sizes, *shape[axis + 1 :])
 
 

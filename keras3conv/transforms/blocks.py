@@ -1,4 +1,4 @@
-"""Transforms of pieces of an array along an axis: reorder, split, join, stack and unstack them."""
+"""Transforms of pieces of an array along an axis: reorder, split, concatenate, stack and unstack the pieces."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ class Take(OneArray):
 
     @property
     def inverse(self) -> "Take":
-        """Return the `Take` with the inverse permutation of the blocks."""
+        """Return the `Take` with the inverse permutation of the pieces."""
         return Take(self.axis, tuple(np.argsort(self.order).tolist()))
 
     def _shape(self, shape: Shape) -> Shape:
@@ -49,7 +49,7 @@ class _Parts(Transform):
     def __post_init__(self) -> None:
         self._require_an_array(len(self.sizes))
         if min(self.sizes) < 0:
-            raise TransformError(f"{self!r} cannot be reversed: a size is negative")
+            raise TransformError(f"{self!r} cannot be reversed: a size is negative; use sizes of 0 or more")
 
 
 class Split(_Parts):
@@ -61,7 +61,11 @@ class Split(_Parts):
     """
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape of each of the arrays into which an array of the given shape is split."""
+        """Return the shapes of the arrays into which an array of a given shape is split.
+
+        Args:
+            shapes: The shape of the array to split, in a tuple.
+        """
         (shape,) = self._require_count(1, shapes)
         axis = self._axis(shape, self.axis)
         if shape[axis] != sum(self.sizes):
@@ -78,7 +82,7 @@ class Concat(_Parts, inverse_of=Split):
     """Join several arrays along an axis; the inverse of `Split`."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape of the joined array."""
+        """Return the shape of the concatenated array, in a tuple."""
         self._require_count(len(self.sizes), shapes)
         joined = resized(shapes[0], self._axis(shapes[0], self.axis), sum(self.sizes))
         if self.inverse.shapes((joined,)) != shapes:
@@ -87,7 +91,7 @@ class Concat(_Parts, inverse_of=Split):
         return (joined,)
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the joined array."""
+        """Return the arrays concatenated into one, in a tuple."""
         self._check(arrays)
         return (np.concatenate(arrays, self.axis),)
 
@@ -110,7 +114,7 @@ class Stack(_Stacked):
     """
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape of the array into which arrays of these shapes are stacked."""
+        """Return the shape of the stacked array, in a tuple."""
         self._require_count(self.count, shapes)
         self._require_equal(shapes)
         axis = self._axis((*shapes[0], self.count), self.axis)
@@ -126,7 +130,7 @@ class Unstack(_Stacked, inverse_of=Stack):
     """Separate one array into the slices along an axis; the inverse of `Stack`."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shapes of the separated slices, which are all equal."""
+        """Return the shapes of the slices, which are all equal."""
         (shape,) = self._require_count(1, shapes)
         axis = self._axis(shape, self.axis)
         if shape[axis] != self.count:

@@ -11,7 +11,7 @@ from keras3conv.transforms.one_sided import Drop, Fill
 
 @dataclass(frozen=True)
 class Same(Transform):
-    """Return every array unchanged."""
+    """Return every array unchanged: the identity."""
 
     @property
     def inverse(self) -> "Same":
@@ -19,7 +19,7 @@ class Same(Transform):
         return self
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the given shapes, because the arrays are not changed."""
+        """Return the shapes unchanged, because the arrays are not changed."""
         return shapes
 
     def __call__(self, arrays: Arrays) -> Arrays:
@@ -39,7 +39,7 @@ class _Several(Transform):
 
     @property
     def lossless(self) -> bool:
-        """Return True if each of the combined transforms is lossless."""
+        """Return True if all combined transforms are lossless: their inverses restore the same bits."""
         return all(transform.lossless for transform in self.transforms)
 
     @classmethod
@@ -48,7 +48,7 @@ class _Several(Transform):
 
 
 class Chain(_Several):
-    """Apply transforms one after the other.
+    """Apply transforms in sequence: each to the results of the one before it.
 
     Args:
         *transforms: The transforms; the first one is applied first.
@@ -86,7 +86,7 @@ class Beside(_Several):
         return Beside(*(transform.inverse for transform in self.transforms))
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shapes that the arrays have after each is transformed by its own transform."""
+        """Return the shapes of the results, each computed by the transform of its own array."""
         return tuple(
             made for transform, given in self._pairs(shapes) for made in _one(transform.shapes(given), transform)
         )
@@ -100,7 +100,7 @@ class Beside(_Several):
         return tuple(made)
 
     def _pairs(self, given: tuple[T, ...]) -> list[tuple[Transform, tuple[T, ...]]]:
-        """Return each transform with the array or shape that it is applied to, in a tuple; it is empty for a `Fill`.
+        """Return each transform with its argument in a tuple: an array or a shape; the tuple is empty for a `Fill`.
 
         Args:
             given: The arrays or shapes.
@@ -122,7 +122,7 @@ class Each(Transform):
 
     @property
     def lossless(self) -> bool:
-        """Return True if the transform of each array is lossless."""
+        """Return True if the transform of each array is lossless: its inverse restores the same bits."""
         return self.transform.lossless
 
     @property
@@ -131,7 +131,7 @@ class Each(Transform):
         return Each(self.transform.inverse)
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shapes that the arrays have after each is transformed."""
+        """Return the shapes of the results, each computed by the same transform."""
         return tuple(_only(self.transform.shapes((shape,)), self.transform) for shape in shapes)
 
     def __call__(self, arrays: Arrays) -> Arrays:
@@ -140,9 +140,13 @@ class Each(Transform):
 
 
 def _one(results: tuple[T, ...], transform: Transform) -> tuple[T, ...]:
-    """Return the results of one of the transforms in `Beside`: none for a `Drop`, which removes its argument, else one.
+    """Return the results of one transform in `Beside`: none for a `Drop`, which removes its argument, else one.
 
     Any other number raises `TransformError`.
+
+    Args:
+        results: The results.
+        transform: The transform.
     """
     return results if isinstance(transform, Drop) else (_only(results, transform),)
 
@@ -151,5 +155,6 @@ def _only(results: tuple[T, ...], transform: Transform) -> T:
     if len(results) != 1:
         raise TransformError(
             f"{transform!r} makes {len(results)} arrays from one array, but inside `Each` or `Beside` it must make one"
+            ": use Chain, or one transform per array"
         )
     return results[0]

@@ -1,4 +1,4 @@
-"""Transforms that remove or insert values that only one framework stores: constant tensors, unused table rows."""
+"""Transforms for values that only one framework stores, which they remove or insert: constant tensors, table rows."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class Drop(_Constant):
     """
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return an empty tuple, because the array is removed."""
+        """Return no shapes, because the array is removed."""
         if self._require_count(1, shapes) != (self.shape,):
             raise self._misfit(f"the array to remove must have shape {self.shape}", *shapes)
         return ()
@@ -36,7 +36,10 @@ class Drop(_Constant):
         """Remove the array: return an empty tuple; raise `TransformError` if the array has other values."""
         self._check(arrays)
         if others := int(np.count_nonzero(arrays[0] != self.value)):
-            raise TransformError(f"{self!r} would lose {others} values that are not {self.value}")
+            raise TransformError(
+                f"{self!r} would lose {others} values that are not {self.value}"
+                ": the other model needs a tensor for them"
+            )
         return ()
 
 
@@ -49,7 +52,7 @@ class Fill(_Constant, inverse_of=Drop):
         return (self.shape,)
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the array as int8, which can be cast to the dtype of any weight without loss."""
+        """Return the new array as int8, which can be cast to the dtype of any weight without loss."""
         self._require_count(0, arrays)
         return (np.full(self.shape, self.value, np.int8),)
 

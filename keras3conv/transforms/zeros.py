@@ -133,7 +133,9 @@ def _require_zeros(array: Array, kept: Sequence[Array], transform: Transform) ->
     """
     lost = _count_nonzero_bits(array) - sum(map(_count_nonzero_bits, kept))
     if lost:
-        raise TransformError(f"{transform!r} would lose {lost} values that are not zero")
+        raise TransformError(
+            f"{transform!r} would lose {lost} values that are not zero: the other model needs a place for them"
+        )
 
 
 def _count_nonzero_bits(array: Array) -> int:

@@ -1,1 +1,1 @@
-"""Implement the public functions: align, transfer, validate, convert, verify, sweep."""
+"""Implement the public functions: align, align_ordered, transfer, validate, convert, verify, sweep."""

@@ -87,7 +87,7 @@ def _all_unconfirmed(plan: Alignment, reason: str) -> Alignment:
 def _without_probe(
     sides: Sides, views: Views, given: Inputs | None, hints: Hints, reason: str, origin: tuple[str, ...]
 ) -> Alignment:
-    """Return the plan made from names, shapes, and the call order of those models that can be run with the inputs.
+    """Return a plan made without a probe: from names, shapes, and the call order of models that can be run.
 
     Args:
         sides: The two models.
@@ -116,7 +116,7 @@ def _in_one_line(error: ModelError) -> str:
 
 
 def _why_no_probe(sides: Sides, views: Views, inputs: Any) -> str:
-    """Return the reason why there can be no probe of the models; empty if there can be one."""
+    """Return the reason why the two models cannot be run under the same random weights (a probe); "" if they can."""
     files = sides.files()
     if files:
         names = {"torch": "torch", "keras": "Keras"}

@@ -21,7 +21,7 @@ _WEIGHTS = ("*.safetensors", "*.pt", "*.pth", "*.keras", "*.weights.h5", "*.h5")
 """The patterns of weight files in a folder; the card shows how to load the first one."""
 
 _CODE = ("model.py", "constants.npz")
-"""The files beside the weights that the code on a card runs."""
+"""The names of the files, beside the weights, that the example code on a card uses."""
 
 
 def make_card(
@@ -33,7 +33,7 @@ def make_card(
     name: str,
     base_model: str,
 ) -> Card:
-    """Return the card of a folder that `convert` wrote, or of a file of weights.
+    """Return the model card (`Card`) of a folder that `convert` wrote, or of a file of weights.
 
     Args:
         model: The folder, or the file.
@@ -44,7 +44,7 @@ def make_card(
         base_model: The model on the hub of which this is a conversion.
 
     Raises:
-        InputError: There is no certificate, or it was made for other files.
+        InputError: There is no certificate, or the certificate was made for other files.
         FileError: A file cannot be read.
     """
     files = _weights(model)
@@ -89,8 +89,9 @@ def _weights(model: Path) -> list[Path]:
 def _require_certified(card: Card, certificate: Path, code: Sequence[WrittenFile], *, folder: Path) -> None:
     """Raise `InputError` if the certificate was made for other files than those of the card.
 
-    It was if it states another digest for a file of this name, or states digests and none is that of a file of the
-    card. If it does not name a file of weights, the digest that was recorded when the file was written must agree.
+    The certificate was made for other files if it states another digest for a file name of the card, or states digests
+    but none of a file of the card. For weights and code that the certificate does not name, the digest recorded when
+    they were written must agree.
 
     Args:
         card: The card.
@@ -101,8 +102,9 @@ def _require_certified(card: Card, certificate: Path, code: Sequence[WrittenFile
     stated = named_files(card.report)
     for file in (*card.files, *card.sources, *code):
         _require_equal(file, stated, certificate)
-    for file in card.unnamed:
-        for record, digests in _records(folder):
+    certified = {sha256 for _, sha256 in stated}
+    for file in (*card.files, *code):
+        for record, digests in _records(folder) if file.sha256 not in certified else ():
             _require_equal(file, digests, record)
     if stated and len(card.unnamed) == len(card.files) and len(card.unread) == len(card.sources):
         names = ", ".join(dict.fromkeys(name for name, _ in stated))
@@ -110,7 +112,7 @@ def _require_certified(card: Card, certificate: Path, code: Sequence[WrittenFile
 
 
 def _require_equal(file: WrittenFile, stated: Sequence[tuple[str, str]], record: Path) -> None:
-    """Raise `InputError` if a record states digests for the name of a file, and none is that of the file."""
+    """Raise `InputError` if a record has digests for the name of a file, but not the digest of this file."""
     digests = {sha256 for name, sha256 in stated if name == file.path}
     if digests and file.sha256 not in {sha256 for _, sha256 in stated}:
         fact = f"its sha256 is {file.sha256}, but {record} states {' and '.join(sorted(digests))}"
@@ -122,7 +124,7 @@ def _made_for_others(name: str, fact: str) -> InputError:
 
 
 def _records(folder: Path) -> Iterator[tuple[Path, tuple[tuple[str, str], ...]]]:
-    """Yield each record of written files in a folder: its path, and the names and the sha256 of the files."""
+    """Yield each record of written files in a folder: the path of the record, and the names and sha256 of the files."""
     if (path := folder / metadata.NAME).is_file():
         yield path, tuple(metadata.read_digests(path).items())
     for path in sorted(folder.glob("*.manifest.json")):

@@ -11,22 +11,22 @@ from keras3conv.alignment.staging import Staging
 from keras3conv.errors import FileError, InputError, Keras3ConvError, MissingExtra, message_of
 
 RETRIES = 3
-"""How often a task is started again because its Ray worker was lost."""
+"""The number of times that a task is started again because its Ray worker was lost."""
 
 Job = Callable[[], formats.Written]
-"""A function that writes one shard."""
+"""A function without arguments that writes one shard of an output."""
 
 
 def connected(address: str, purpose: str) -> Any:
     """Return the module of Ray, connected to a cluster.
 
     Args:
-        address: The address of a cluster; "auto" for the cluster of this machine, "local" for a new one.
+        address: The address of a cluster; "auto" for the cluster that runs on this machine, "local" for a new one.
         purpose: What Ray is needed for.
 
     Raises:
         MissingExtra: Ray is not installed.
-        InputError: There is no such cluster.
+        InputError: There is no cluster at the address.
     """
     try:
         import ray
@@ -42,7 +42,7 @@ def connected(address: str, purpose: str) -> Any:
 
 @dataclass(frozen=True)
 class ShardsOnRay:
-    """Writes shards as Ray tasks, one processor each, on machines that see the files under the same paths.
+    """Writes the shards of a file as Ray tasks, on machines that see the same files under the same paths.
 
     Attributes:
         ray: The module of Ray, connected.
@@ -74,7 +74,10 @@ class ShardsOnRay:
             raise
         except self.ray.exceptions.RayError as error:
             first = message_of(error).strip().partition("\n")[0]
-            raise FileError(f"Ray lost a worker that wrote a shard: {type(error).__name__}: {first}") from error
+            raise FileError(
+                f"Ray lost a worker that wrote a shard, again and again; start the transfer again: "
+                f"{type(error).__name__}: {first}"
+            ) from error
         finally:
             for reference in references[len(written) :]:
                 self.ray.cancel(reference, force=True)

@@ -73,7 +73,7 @@ def convert(
 def _transfer(source: Any, target: Any, plan: Alignment, out: tuple[Path, ...], *, overwrite: bool) -> Report:
     """Transfer weights back to the model from which a module was made, and return the report.
 
-    A `Conversion` calls this as its `transfer`.
+    This function is the attribute `transfer` of a `Conversion`.
     """
     return transfer(source, target, plan, Options(out=out, overwrite=overwrite))
 
@@ -82,7 +82,7 @@ def _digests(sources: Sequence[Path]) -> tuple[WrittenFile, ...]:
     """Return the names, sizes and digests of the files that were read.
 
     Args:
-        sources: The files; a folder is one of transformers, an index stands for its shards, too.
+        sources: The files; a folder is one of transformers, and an index includes its shards.
     """
     files: list[Path] = []
     for source in sources:

@@ -37,12 +37,12 @@ class Weights:
     entry: str = ""
 
     def of(self, side: Side) -> Path | None:
-        """Return the file of weights for a side; None if there is none."""
+        """Return the file of weights for a side ("torch" or "keras"); None if the side has none."""
         return {"torch": self.torch, "keras": self.keras}[side]
 
 
 def resolve(argument: str, weights: Weights) -> "Adapter":
-    """Return the model that an argument names.
+    """Return the model that a command-line argument names.
 
     Args:
         argument: A file, `package.module:factory` or `path/to/file.py:factory`.
@@ -79,7 +79,7 @@ def files_of_factory(argument: str, weights: Weights, side: Side) -> tuple[Path,
 
 
 def factory_of(argument: str) -> tuple[str, str] | None:
-    """Return the module or Python file and the attribute that an argument names; None if it names a file of a model.
+    """Split a factory argument into the module or Python file, and the attribute; None for the file of a model.
 
     Raises:
         InputError: The argument is a Python file without the name of a factory.
@@ -116,7 +116,7 @@ def notes_to_stderr() -> Iterator[None]:
 def _is_factory(where: str, name: str) -> bool:
     """Return True if an argument names a factory (`package.module:factory`, `file.py:factory`), not a file.
 
-    The name of a file may have a colon, too.
+    A colon alone does not decide, because a file name may have one, too.
 
     Args:
         where: The part before the colon.
@@ -159,7 +159,7 @@ def find_factory(where: str, name: str) -> Any:
 
 
 def _make(where: str, name: str) -> Any:
-    """Return the model of a factory: call the attribute `name` of a module, or return it if it is itself a model.
+    """Return the model of a factory: the result of calling attribute `name`, or the attribute if it is a model.
 
     Args:
         where: The module (`package.module`) or Python file (`file.py`).
@@ -251,7 +251,7 @@ def _failure(where: str, name: str, error: BaseException) -> str:
 
 
 def _public_names(module: ModuleType) -> list[str]:
-    """Return the names of possible factories in a module: its models, and the functions and classes it defines."""
+    """Return the names in a module that may be factories: its public models, functions and classes."""
     return [
         name
         for name, value in vars(module).items()
@@ -273,7 +273,7 @@ def _is_model(value: object) -> bool:
 
 
 def _required(factory: Callable[..., Any]) -> list[str]:
-    """Return the names of the required arguments of a callable."""
+    """Return the names of the arguments without a default of a callable."""
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):  # a function in C without a signature

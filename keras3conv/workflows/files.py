@@ -68,7 +68,7 @@ _SEED = 0
 
 
 def random_origin(shape: Sequence[int]) -> str:
-    """Return where the numbers of `random_inputs` come from, for the certificate of `convert`."""
+    """Return a sentence for the certificate of `convert`: the inputs are those of `random_inputs`, with this shape."""
     return f"random inputs of shape {tuple(shape)}, seed {_SEED}, made by convert"
 
 
@@ -82,7 +82,7 @@ def read_labels(path: Path | None) -> Any:
     """Return the labels in a .npy or .npz file; None for no path.
 
     Raises:
-        InputError: See `read_inputs`; or the file has several arrays.
+        InputError: The file is not an .npz or .npy file with numbers, or has several arrays.
         FileError: The file cannot be read.
     """
     labels = read_inputs(path)

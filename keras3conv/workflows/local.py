@@ -21,14 +21,14 @@ def local_subject(
     """Return the `Subject` (models, plan and options) of a local validation, and notes for the report.
 
     Args:
-        sides: The two live models. A model whose values are in a file may be one without values of its own.
+        sides: The two live models. A model whose values are in a file may be without values (on the meta device).
         files: The file of the torch values and the file of the Keras values; None if the model has its values.
         plan: The plan; by default the pairs follow from names and shapes.
         options: The proofs, and how strict they are.
         entry: The name of the state dict, if the torch file holds several.
 
     Raises:
-        InputError: A side is a file, which does not tell the hyper-parameters of its layers.
+        InputError: A side is a file, and files do not contain the hyper-parameters of layers.
         ModelError: A file lacks tensors of the model.
     """
     views = []

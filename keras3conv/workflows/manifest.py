@@ -65,7 +65,7 @@ class Record:
     def job(self) -> str:
         """A text that is equal for equal transfers, made from the plan and the state of the source files.
 
-        The state is their sizes and modification times.
+        The state of a file is its size and its modification time.
         """
         pinned = [(str(path.absolute()), Source.pin(path).size, Source.pin(path).stamp) for path in self.sources]
         return json.dumps([self._fingerprint, pinned]) if self.sources else ""
@@ -78,11 +78,11 @@ class Record:
         return facts
 
     def describe(self, output: formats.Output, written: Sequence[formats.Written]) -> str:
-        """Return the content of the manifest of an output.
+        """Return the content of the manifest of an output, as JSON data.
 
         Args:
             output: The output.
-            written: Its files, with their digests.
+            written: The files of the output, with their digests.
         """
         content = {
             "format": FORMAT,
@@ -141,7 +141,7 @@ def read_manifest(path: Path) -> tuple[Path, dict[str, Any]]:
         path: The manifest, or the output that it belongs to.
 
     Raises:
-        FileError: There is no manifest, or it has a different format.
+        FileError: There is no manifest, or the manifest has a different format.
     """
     found = path if path.name.endswith(".manifest.json") else formats.manifest_of(path)
     try:

@@ -97,9 +97,9 @@ def transfer(source: Model, target: Model, plan: Alignment, options: Options, *,
 
 
 def _has_the_tensors(keras: ModelView, plan: Alignment) -> bool:
-    """Return whether a Keras file has the tensors of a plan under the names in the plan.
+    """Return whether a Keras file has all tensors of a plan, under the names that the plan uses.
 
-    Then Keras itself need not open the file.
+    If it has, the file need not be opened with Keras itself.
 
     Args:
         keras: The view of the file.
@@ -153,7 +153,7 @@ def _into_live(
 def _shared(
     source: Adapter, target: Adapter, plan: Alignment, out: Sequence[Path], *, cast: bool, stages: Stages
 ) -> tuple[Staging, dict[str, str]]:
-    """Let a live model use the memory of another one; values that are not just a view of one source tensor are copied.
+    """Let a live model share the memory of another one; values that are no plain view of a tensor are copied.
 
     Args:
         source: The model whose memory is used.
@@ -219,7 +219,7 @@ def _into_files(
 
 
 def _sharded(output: formats.Output) -> formats.Destination:
-    """Return an output unchanged if it has shards, which a cluster can write.
+    """Return an output unchanged, after a check that it has shards, which a Ray cluster can write.
 
     Raises:
         InputError: The output is a single file.
@@ -252,7 +252,7 @@ def _write(outputs: Sequence[formats.Output], options: Options, record: Record) 
 def _require_no_computed(staging: Staging) -> None:
     """Raise `TransferError` if a target tensor is one that torch computes from other tensors (as for weight norm).
 
-    A file contains those other tensors instead, and only the live module can compute them.
+    A file contains those other tensors instead of the weight, and only a live module can compute them from a weight.
     """
     fact = (
         "this tensor is computed from other tensors, which the file contains instead: only a live model can be the "
@@ -266,7 +266,7 @@ def _require_no_computed(staging: Staging) -> None:
 
 
 def _inventory(staging: Staging, *, complete: bool) -> tuple[TensorRef, ...]:
-    """Return the tensors to write: those that the plan maps, counters, and those with a value in the target file.
+    """Return the tensors of the new file: those that the plan maps, counters, and those that the target file has.
 
     Args:
         staging: The values to write.
@@ -315,7 +315,7 @@ def _reader(staging: Staging, *, complete: bool) -> Reader:
 
 
 def _reason(plan: Alignment, unconfirmed: Sequence[Pair]) -> str:
-    """Return why the report of a transfer is unconfirmed, and warn if the outputs of the models are known to differ.
+    """Return the reasons why a transfer is unconfirmed; warn if the models' outputs are known to differ.
 
     Args:
         plan: The plan that was followed.

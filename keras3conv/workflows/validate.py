@@ -104,9 +104,10 @@ def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], stages: St
 
 
 def _require_fitting(subject: Subject, sections: list[Section]) -> None:
-    """Raise `InputError` if the user's labels fit no output, or the golden outputs are not as many as the outputs.
+    """Raise `InputError` if the labels fit no model output, or the number of golden outputs is wrong.
 
-    It is called after every proof, but checks only after the first one, which is fast, and only if that did not fail.
+    The function is called after every proof, but checks only after the first proof, which is fast, and only if that
+    proof did not fail.
 
     Args:
         subject: The models and their inputs.
@@ -149,7 +150,7 @@ def _subject(
         sides: The two models.
         inputs: The inputs of the torch module; None for random ones.
         keras_inputs: The inputs of the Keras model; None if they follow from those of the torch module.
-        plan: The plan; None to make one.
+        plan: The plan; None to make a plan.
         options: The proofs, and how strict they are.
         port: The side whose weights a transfer wrote; None if that is unknown.
         origin: Where the inputs come from, if the user did not give them.
@@ -181,14 +182,17 @@ def _subject(
 
 
 def _named_as_planned(views: Views, plan: Alignment) -> Views:
-    """Return the views with the torch names of the plan, in which the prefix of a wrapper may be left out or added."""
+    """Return the views with torch names as the plan writes them.
+
+    Only the prefix of a wrapper ("module.") may differ.
+    """
     return named_as(views[0], plan.torch), views[1]
 
 
 def _with_rows_of_values(plan: Alignment, views: Views) -> Alignment:
     """Return a plan that reorders the kernel rows after a Flatten only where the values need it.
 
-    Where the values of the two sides are equal without the reordering, it is removed.
+    The reordering is removed from a kernel whose values are equal on both sides without it.
 
     Args:
         plan: The plan.

@@ -11,7 +11,7 @@ from typing import Any
 
 _BLOCK = 1 << 20
 _SMALL = 1 << 18
-"""The size in bytes up to which the two digests of a file are computed in one thread."""
+"""The size in bytes up to which one thread computes both digests of a file."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,8 +63,8 @@ def replacing_all(
         paths: The destinations. The last one is the index of the others, if they have one: it is renamed last, and its
             old file is removed first.
         overwrite: Whether existing files may be replaced.
-        job: A text that is equal for equal work, if that can be resumed: the temporary files that a killed process with
-            the same job wrote are then still there. Empty if it cannot.
+        job: A text that identifies the work, if a killed process can be resumed: its temporary files are kept for the
+            next process with the same text. Empty if it cannot be resumed.
 
     Raises:
         FileError: See `replacing`.
@@ -99,8 +99,8 @@ def replacing_folder(
     Args:
         path: The destination; its parent must exist.
         overwrite: Whether an existing folder may be replaced; all files in it are deleted.
-        replaced: The names of the files that may be deleted with it; a folder with any other file is refused. None if
-            files of any name may be deleted.
+        replaced: The names of the files that may be deleted with an existing folder; a folder with any other file is
+            refused. None if all files may be deleted.
 
     Raises:
         FileError: The destination exists and may not be replaced, or cannot be written; an existing one is unchanged.
@@ -136,7 +136,7 @@ def write_text(path: str | os.PathLike[str], text: str, *, overwrite: bool = Fal
 
 
 def _mode_of(destination: Path, *, overwrite: bool) -> int | None:
-    """Return the mode of the file that is to be replaced; None if the destination does not exist.
+    """Return the permission bits of the file that is to be replaced; None if the destination does not exist.
 
     Raises:
         FileError: The destination cannot be replaced.
@@ -189,7 +189,7 @@ def _concerns(error: OSError, path: Path, entered: dict[Path, PrivateFolder]) ->
 
 
 def _commit(outputs: Sequence[_Output], *, overwrite: bool) -> None:
-    """Flush the new files to disk, and rename them; if one of several cannot be renamed, none is.
+    """Flush the new files to disk, and rename them; if one of them cannot be renamed, none is.
 
     Args:
         outputs: The files.

@@ -54,7 +54,7 @@ class PrivateFolder:
         synchronise(self.path)
 
     def set_aside(self, name: str) -> None:
-        """Move the old file with this name, if there is one, into the private folder."""
+        """Move the old file with this name, if it exists, into the private folder."""
         if os.path.lexists(self.destination(name)):
             self.destination(name).rename(self.old(name))
 
@@ -63,7 +63,7 @@ class PrivateFolder:
         self.new(name).replace(self.destination(name))
 
     def undo(self, name: str) -> None:
-        """Move a new file from its destination back into the private folder, and the old file back to its place."""
+        """Move a new file from its destination back into the private folder, and put the old file back."""
         if not os.path.lexists(self.new(name)) and os.path.lexists(self.destination(name)):
             self.destination(name).rename(self.new(name))
         if os.path.lexists(self.old(name)):
@@ -99,7 +99,7 @@ def enter(folder: Path, job: str = "") -> PrivateFolder:
 
 
 def synchronise(path: Path) -> None:
-    """Flush a file, or a folder's list of names, from memory to disk."""
+    """Flush a file, or a folder's list of file names, to disk (fsync)."""
     if os.name == "nt" and path.is_dir():  # Windows cannot open a folder
         return
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)

@@ -28,10 +28,10 @@ _VALUES_OF_A_CALL = 3000
 """Calling a torch function costs about as much as computing this number of values."""
 
 CLOSER = 4.0
-"""A hypothesis explains a difference only if it reduces the difference by at least this factor."""
+"""The least factor by which a hypothesis must reduce the difference between torch and Keras to explain it."""
 
 MUCH_CLOSER = 10.0
-"""If a hypothesis reduces the difference by this factor, it may be one of two causes."""
+"""The factor from which a hypothesis that reduces the difference may be one of two causes of it."""
 
 _LINES_SHOWN = 3
 
@@ -62,7 +62,7 @@ class Explanation:
 
 
 def explained_problem(torch: str, keras: str, fact: str, explanation: Explanation | None) -> Problem:
-    """Return the problem of a torch layer and a Keras layer, with the cause and the fix if they are known."""
+    """Return the problem that a torch layer and a Keras layer differ, with cause and fix if these are known."""
     if explanation is None:
         return Problem(torch=torch, keras=keras, fact=fact)
     return Problem(torch=torch, keras=keras, fact=f"{fact}\n      {explanation.cause}", fixes=explanation.fixes)
@@ -81,29 +81,30 @@ class Runs:
         return self.made >= self.allowed
 
     def restart(self) -> None:
-        """Allow the same number of runs again."""
+        """Allow the search to make the full number of runs again."""
         self.made = 0
 
 
 def runs_within_limit(operations: "Iterable[Operation]") -> Runs:
-    """Return how many runs with these operations the limit of a search allows."""
+    """Return the number of runs of these operations that a search may make within its limit (`SEARCH_VALUES`)."""
     values = sum(_VALUES_OF_A_CALL + prod(operation.result or ()) for operation in operations)
     return Runs(allowed=SEARCH_VALUES // max(1, values))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Divergence:
-    """The point where two runs differ, and the data to recompute torch's value at this point.
+    """The point at which the runs of torch and Keras differ, and the data to recompute torch's value there.
 
     Attributes:
         stage: The torch module with its inputs and tensors.
-        target: The layer call at which a replay stops, or the end of the model.
+        target: The layer call at which a rerun stops, or the end of the model.
         torch_value: Torch's value, in Keras' layout.
         keras_value: Keras' value.
-        extract: Returns torch's value from a replay.
+        extract: Returns torch's value at the point from a rerun.
         float64: Whether the runs are in float64.
-        flattened: Shape that torch flattened to make the layer's input, without the batch axis; None if it did not.
-        runs: Counts the runs of the search.
+        flattened: The shape, without the batch axis, that torch flattened to get the layer's input; None if the input
+            is not flattened.
+        runs: The number of runs that the search has made and may make.
     """
 
     stage: "Stage"
@@ -116,11 +117,17 @@ class Divergence:
     runs: Runs = field(default_factory=lambda: Runs(allowed=0))
 
     def rerun(self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array] | None" = None) -> Array | None:
-        """Return torch's value with changed operations and tensors; None if torch raises with these changes."""
+        """Rerun torch with changed operations and tensors.
+
+        Return its value where the models differ, None if torch raises.
+        """
         return self._replay(changes, tensors or {}, float64=self.float64)
 
     def rerun_in_float64(self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array]") -> Array | None:
-        """Return what `rerun` returns, computed in float64."""
+        """Rerun torch in float64 with changed operations and tensors; return its value where the models differ.
+
+        Return None if torch raises with these changes.
+        """
         return self._replay(changes, tensors, float64=True)
 
     def _replay(
@@ -138,7 +145,7 @@ class _Trial:
     """The result of rerunning torch with the change of a hypothesis.
 
     Attributes:
-        hypothesis: The hypothesis, combined with the assumed one if there is one.
+        hypothesis: The hypothesis; combined with an earlier one if that is already assumed to be a first cause.
         before: Distance between torch and Keras without the hypothesis.
         after: Distance between torch and Keras with the hypothesis.
         explains: Whether the remaining distance is rounding.
@@ -151,24 +158,24 @@ class _Trial:
 
     @property
     def is_closer(self) -> bool:
-        """True if the hypothesis reduces the difference to Keras by more than chance."""
+        """True if the hypothesis reduces the difference between torch and Keras by more than chance would."""
         return CLOSER * self.after <= self.before
 
     @property
     def is_much_closer(self) -> bool:
-        """True if the hypothesis reduces the difference so much that it may be one of two causes."""
+        """True if the hypothesis reduces the difference between torch and Keras so much that two causes are likely."""
         return MUCH_CLOSER * self.after <= self.before
 
 
 def find_cause(divergence: Divergence, case: "Case", *, single: bool = False) -> Explanation | None:
-    """Return the best hypothesis of the first suspect that explains the difference, or else two combined hypotheses.
+    """Return the best hypothesis of the first suspect that explains the difference; else a pair of hypotheses.
 
     Two models may differ in more than one thing. If no hypothesis explains the difference, the one that brings torch
-    closest to Keras is assumed, and the remaining difference is searched in the same way.
+    closest to Keras is assumed, and the cause of the remaining difference is searched in the same way.
 
     Args:
         divergence: The point where the models differ, and the number of runs that are allowed. The search for a second
-            cause may make the same number again.
+            cause may make as many runs again.
         case: The facts about this point that the suspects use.
         single: Whether to search for a single cause only.
     """
@@ -227,7 +234,7 @@ def _trials(divergence: Divergence, hypotheses: "list[Hypothesis]", assumed: _Tr
 
 
 def _trial(divergence: Divergence, hypothesis: "Hypothesis", assumed: _Trial | None) -> _Trial | None:
-    """Rerun torch with a hypothesis, combined with the assumed one if there is one; None if torch raises."""
+    """Rerun torch with a hypothesis, and with the one that is already assumed, if any; None if torch raises."""
     before = largest_difference(divergence.torch_value, divergence.keras_value)
     if assumed is not None:
         combined = _combine(assumed.hypothesis, hypothesis)
@@ -243,7 +250,7 @@ def _trial(divergence: Divergence, hypothesis: "Hypothesis", assumed: _Trial | N
 
 
 def _is_within_rounding(divergence: Divergence, hypothesis: "Hypothesis", predicted: Array) -> bool:
-    """Return whether the predicted value equals Keras' value within the limit of the proof that failed."""
+    """Return whether the value that a hypothesis predicts equals Keras' value within the limit of the failed proof."""
     if divergence.float64:
         diff = compare(divergence.keras_value, predicted)
         return diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0
@@ -284,7 +291,7 @@ def _combine(first: "Hypothesis", second: "Hypothesis") -> "Hypothesis | None":
 
 
 def _first_lines(fixes: Iterable[str]) -> str:
-    """Join the first of several lines of code, and add a comment with the number of omitted lines."""
+    """Join the first few of several lines of code, and add a comment with the number of omitted lines."""
     lines = list(dict.fromkeys(fixes))
     shown = lines[:_LINES_SHOWN]
     if len(lines) > _LINES_SHOWN:
@@ -299,7 +306,10 @@ def _stopped(runs: Runs, tried: int, number: int) -> Explanation:
 
 
 def largest_difference(first: Array, second: Array) -> float:
-    """Return the largest absolute difference; infinite if the shapes differ or a difference is not finite."""
+    """Return the largest absolute difference of two arrays.
+
+    The result is infinity if the shapes differ or a difference is not finite.
+    """
     if first.shape != second.shape:
         return float("inf")
     with np.errstate(invalid="ignore"):  # infinity minus infinity

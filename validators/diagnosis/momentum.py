@@ -11,7 +11,7 @@ _KERAS_DEFAULT = 0.99
 
 
 def explain_step(old: Array, torch: Array, keras: Array, momentum: float, number: int) -> Explanation | None:
-    """Return the hypothesis that predicts Keras' statistic up to rounding; None if there is none.
+    """Return the explanation that predicts Keras' moving statistic up to rounding; None if there is none.
 
     Args:
         old: The statistic before the step.
@@ -29,7 +29,7 @@ def explain_step(old: Array, torch: Array, keras: Array, momentum: float, number
 
 
 def _hypotheses(old: Array, batch: Array, momentum: float, number: int) -> Iterator[tuple[Explanation, Array]]:
-    """Yield explanations, each with the statistic that Keras would have if the explanation were true."""
+    """Yield explanations of a wrong moving statistic, each with the value that Keras would have if it were true."""
     fix = f"momentum={1.0 - momentum:g}  # of the BatchNormalization"
     for kept in dict.fromkeys((momentum, _KERAS_DEFAULT, 0.9, 0.1)):
         cause = f"torch takes {momentum:g} of the new statistics, Keras keeps {kept:g} of the old ones"

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from keras3conv.validators.diagnosis.suspects.base import Case, Point
 
 TRIED = 3
-"""Largest number of differing layers that are searched for a cause, in call order, until one has a cause."""
+"""The largest number of differing layers whose cause is searched; the search ends at the first layer with a cause."""
 
 _SIMILAR = 0.1
 """Two arrays are similar if they differ by less than this fraction of the largest value."""
@@ -45,13 +45,13 @@ _SAME_INPUT = 1e-3
 def blame_layer(
     subject: Subject, calls: Sequence[CallPair], differing: Sequence[int], weights: Mapping[str, Array] | None
 ) -> tuple[int, Explanation | None]:
-    """Return the index of the layer call to blame for a difference, and its explanation; None if there is none.
+    """Return the layer call to blame for a difference (its index), with the explanation; None if no layer differs.
 
-    The first call that differs is blamed, with two exceptions. First, no cause may be found for it, because a
-    neighbouring layer compensates its difference (a cropping after a transposed convolution). Then the next differing
-    calls are searched, and the first with a single cause is blamed. Second, a call with a cause may be compensated,
-    too: if the next call agrees or has the same shape on both sides, and the next differing call has a different cause,
-    that call is blamed.
+    The first call that differs is blamed, with two exceptions. First, if no cause is found for this call, a
+    neighbouring layer may compensate its difference (a cropping after a transposed convolution). The next differing
+    calls are then searched, and the first one with a single cause is blamed. Second, even a call with a cause may be
+    compensated. If the next call agrees or has the same shape on both sides, and the next differing call has a
+    different cause, this later call is blamed.
 
     Args:
         subject: The two models.
@@ -79,9 +79,10 @@ def _later_cause(
     explanation: Explanation,
     weights: Mapping[str, Array] | None,
 ) -> tuple[int, Explanation] | None:
-    """Return the next differing call and its cause, if its cause differs from that of the first call; else None.
+    """Return the next differing layer call and its cause, if this is not the cause of the first call; else None.
 
-    Then the layers between the two calls compensate the first difference. This is possible only if the call right after
+    In this case, the layers between the two calls compensate the first difference. This is possible only if the call
+    right after
     the first one agrees, or has the same shape on both sides.
     """
     if len(differing) < 2 or calls[differing[1]].mismatch:
@@ -98,7 +99,7 @@ def _later_cause(
 def explain_layer(
     subject: Subject, call: CallPair, weights: Mapping[str, Array] | None, *, briefly: bool = False
 ) -> Explanation | None:
-    """Return why a layer call differs; None if no known kind of mistake (suspect) explains it.
+    """Return the cause why the outputs of a layer pair differ; None if no suspect (known mistake) explains it.
 
     Args:
         subject: The two models.
@@ -155,7 +156,7 @@ def explain_layer(
 
 
 def explain_output(subject: Subject, pair: OutputPair, weights: Mapping[str, Array] | None) -> Explanation | None:
-    """Return why a model output differs although all layers agree; None if no known kind of mistake explains it.
+    """Return the cause why a model output differs although all layers agree; None if no suspect explains it.
 
     Args:
         subject: The two models.
@@ -178,7 +179,7 @@ def explain_output(subject: Subject, pair: OutputPair, weights: Mapping[str, Arr
 
 
 def _flattened_like_keras(array: Array, torch_call: Call, keras_call: Call) -> Array:
-    """Reorder values that torch flattened to the order in which Keras flattens, if both flattened shapes are known."""
+    """Reorder values that torch flattened to Keras' element order, if the shapes before both flattens are known."""
     torch_shape, keras_shape = torch_call.flattened, keras_call.flattened
     if not torch_shape or not keras_shape or array.ndim != 2 or (*torch_shape[1:], torch_shape[0]) != keras_shape:
         return array
@@ -186,7 +187,7 @@ def _flattened_like_keras(array: Array, torch_call: Call, keras_call: Call) -> A
 
 
 def _with_channels_last(array: Array, like: Array) -> Array:
-    """Move the channels last if the shapes are equal only then; some modules move the channels themselves."""
+    """Move the channels of torch's value last, if only then it has Keras' shape (a module may move them itself)."""
     if array.ndim <= 2 or array.shape == like.shape:
         return array
     moved = channels_last(array)
@@ -194,7 +195,7 @@ def _with_channels_last(array: Array, like: Array) -> Array:
 
 
 def _with_axes_of(array: Array, like: Array) -> Array:
-    """Reshape an array to the shape of `like` (split heads, merged axes), if the values are then similar."""
+    """Reshape an array to the shape of `like` (heads split, axes merged), if the values are similar after that."""
     if array.shape == like.shape or array.size != like.size or array.dtype.kind not in "fiu":
         return array
     reshaped = array.reshape(like.shape)
@@ -219,7 +220,7 @@ def _target(subject: Subject, call: Call, *, deployed: bool) -> "Target":
 def _search(
     subject: Subject, divergence: Divergence, torch_path: str, keras_path: str, *, in_layer: bool, briefly: bool = False
 ) -> Explanation | None:
-    """Search the operations since the last layer that agreed, then all operations before the divergence."""
+    """Search the operations since the last layer that agreed for a cause; then all operations before the difference."""
     from keras3conv.validators.diagnosis.suspects.base import Point
 
     if any(nondeterminism(subject)):
@@ -242,7 +243,7 @@ def _search(
 def _windows(
     subject: Subject, replayed: "Replayed", before: "tuple[Operation, ...]", *, in_layer: bool, at_end: bool
 ) -> "Iterator[tuple[tuple[Operation, ...], tuple[Operation, ...]]]":
-    """Yield the groups of operations to search, each with the same group extended by the operation before it.
+    """Yield the groups of torch operations in which to search a cause, with the operation before each group.
 
     If the layer itself differs, its own operations are the only group. Otherwise, the first group starts after the last
     paired layer, which agrees, and the second group has all operations before the layer. At the end of the model, there
@@ -293,7 +294,7 @@ def _case(
 
 
 def _masks(subject: Subject, divergence: Divergence, point: "Point") -> dict[str, Array]:
-    """Return the Keras masks that hide a time step, by layer: the layer's own, else each by its last receiver."""
+    """Return the Keras masks that hide a time step, by the layer that makes the mask or was the last to receive it."""
     run = subject.keras_probe if divergence.stage.tensors is not None else subject.keras_run
     received = run.masks
     if point.in_layer and point.keras_path in received:
@@ -303,7 +304,7 @@ def _masks(subject: Subject, divergence: Divergence, point: "Point") -> dict[str
 
 
 def _without_masks(subject: Subject) -> str:
-    """Return the line that removes the masks of the Keras model."""
+    """Return the line of code that removes the masks of the Keras model."""
     for layer in subject.keras_view.layers:
         if (layer.config or {}).get("mask_zero"):
             return f"mask_zero=False  # {layer.path}"

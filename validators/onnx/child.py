@@ -15,11 +15,14 @@ import numpy as np
 from keras3conv.errors import message_of
 
 REFUSED = 3
-"""Exit status if the file cannot be run; the reason is on stderr."""
+"""The exit status of the subprocess if the file cannot be run; the reason is on stderr."""
 
 
 def main(arguments: list[str]) -> int:
-    """Run the file; return 0 if the outputs were written, else `REFUSED`, after writing the reason to stderr."""
+    """Run the ONNX file of the command line.
+
+    Return 0 if outputs were written, else `REFUSED` with the reason on stderr.
+    """
     from keras3conv.errors import ModelError
 
     model, inputs, outputs, mode, memory = arguments
@@ -43,7 +46,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _limit_memory(size: int) -> None:
-    """Limit the data segment of this process to a number of bytes."""
+    """Limit the memory (data segment) of this process to a number of bytes."""
     if sys.platform == "win32":  # Windows has no such limit; only the caller's time limit applies
         return
     import resource

@@ -37,7 +37,7 @@ _MakeSection = Callable[..., Section]
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Limits for running an untrusted file.
+    """Limits on time and memory for running an untrusted ONNX file.
 
     Attributes:
         seconds: Longest duration of one run.
@@ -105,7 +105,7 @@ def _judge(first: Path, second: Path, inputs: PairedInputs, limits: Limits, tole
 
 @dataclass(frozen=True, kw_only=True)
 class _Pair:
-    """The values of an output of both files.
+    """One output of two ONNX files, with the values of both.
 
     Attributes:
         match: The names of the output in both files, and the conversion of the first file's values.
@@ -119,7 +119,7 @@ class _Pair:
 
     @property
     def diff(self) -> Diff | None:
-        """The difference of the values; None if the shapes differ or there are no values."""
+        """The difference between the values of the two files; None if the shapes differ or values are missing."""
         first = to_layout(self.first, self.match.layout)
         return compare(first, self.second) if first.shape == self.second.shape and first.size else None
 
@@ -127,7 +127,7 @@ class _Pair:
 def _float64_outputs(
     path: Path, inputs: PairedInputs, outputs: Mapping[str, Array], limits: Limits
 ) -> Mapping[str, Array]:
-    """Return the float64 outputs of a file; raise `ModelError` if they differ from its outputs by more than rounding.
+    """Return a file's float64 outputs; raise `ModelError` if they differ from the float32 ones beyond rounding.
 
     The two outputs of a file measure its noise floor, the limit for differences between files. If the evaluator
     computed an operator differently from onnxruntime, the limit would be so high that every difference would pass.
@@ -150,7 +150,7 @@ def _float64_outputs(
 
 
 def _judge_without_floor(section: _MakeSection, pairs: list[_Pair], error: ModelError) -> Section:
-    """Judge the outputs without a noise floor: only bit-identical outputs pass."""
+    """Judge the outputs of two files without a noise floor: only bit-identical outputs pass."""
     diffs = [pair.diff for pair in pairs]
     if all(diff is not None and diff.identical and not diff.nonfinite for diff in diffs):
         return section(status="passed", summary="bit-identical")
@@ -199,7 +199,7 @@ def _judge_values(
 
 
 def _run(path: Path, arrays: list[Array], mode: str, limits: Limits) -> dict[str, Array]:
-    """Run a file in a subprocess with limits, and return its outputs by name."""
+    """Run an ONNX file in a subprocess with limits on time and memory, and return its outputs by name."""
     with tempfile.TemporaryDirectory(prefix="keras3conv-onnx-") as folder:
         inputs, outputs = Path(folder) / "inputs.npz", Path(folder) / "outputs.npz"
         np.savez(inputs, *arrays)

@@ -57,7 +57,7 @@ def check(subject: Subject) -> Section:
 
 
 def _export_and_run(subject: Subject, folder: Path) -> tuple[Opinion, Opinion]:
-    """Return the opinions (outputs) of the ONNX files that torch and Keras export."""
+    """Export torch and Keras to ONNX and run the files; return an opinion (outputs, or the failure) for each file."""
     inputs = subject.required_inputs
 
     def export_torch() -> Exported:
@@ -78,7 +78,10 @@ def _export(name: str, export: Callable[[], Exported]) -> Opinion:
 
 
 def _run(subject: Subject, opinion: Opinion, inputs: Inputs) -> Opinion:
-    """Run the file of an opinion; return the opinion with its outputs, or with the reason why it does not run."""
+    """Run the ONNX file of an opinion.
+
+    Return the opinion with its outputs, or with the reason why the file does not run.
+    """
     if opinion.exported is None:
         return opinion
     is_torch = opinion.name == TORCH_ONNX
@@ -91,7 +94,7 @@ def _run(subject: Subject, opinion: Opinion, inputs: Inputs) -> Opinion:
 
 @dataclass(frozen=True, kw_only=True)
 class _BatchCheck:
-    """The result of running a file with another batch size.
+    """The result of running an ONNX file with another batch size.
 
     Attributes:
         name: The name of the opinion (torch's or Keras' ONNX file) to which the file belongs.
@@ -105,7 +108,10 @@ class _BatchCheck:
 
 
 def _with_larger_batch(subject: Subject) -> tuple[Subject | None, int]:
-    """Return the models with one more sample (None if the inputs have no common batch axis), and the batch size."""
+    """Return the models with one more sample, and the batch size.
+
+    The models are None if the inputs have no common batch axis.
+    """
     inputs = subject.required_inputs
     arrays = [*torch_feeds(inputs.torch).values(), *keras_feeds(subject.keras, inputs.keras).values()]
     larger, size = with_one_more_sample(inputs, arrays)
@@ -113,7 +119,10 @@ def _with_larger_batch(subject: Subject) -> tuple[Subject | None, int]:
 
 
 def _check_batch_size(larger: Subject | None, size: int, opinion: Opinion) -> _BatchCheck:
-    """Run a file that declares a dynamic batch size with one more sample; compare its outputs with its own model."""
+    """Run an ONNX file with one more sample, if it declares a dynamic batch size.
+
+    Compare its outputs with its model's.
+    """
     if opinion.exported is None or opinion.outputs is None:
         return _BatchCheck(name=opinion.name, result="not tried: there is no file that runs")
     if not opinion.exported.free_batch:
@@ -172,7 +181,7 @@ def _problem(line: str, suspected: str, disagreeing: list[Verdict]) -> Problem:
 
 
 def table(verdicts: list[Verdict]) -> Table:
-    """Return a table of all verdicts, with the measured differences."""
+    """Return a table of the comparisons of all opinions, with the measured differences."""
     rows = tuple(
         (
             verdict.output,

@@ -21,16 +21,19 @@ FEATURE = "validate(onnx=True)"
 _LOGGERS = ("torch.onnx", "tf2onnx", "tensorflow", "onnxscript", "onnx_ir", "jax2onnx", "absl")
 
 _KERAS_EXPORTERS = {"tensorflow": "tf2onnx", "jax": "jax2onnx"}
-"""The package with which Keras exports, by backend; on the torch backend, Keras uses torch's exporter."""
+"""The package with which Keras exports to ONNX, by backend; on the torch backend Keras uses torch's exporter."""
 
 _SCOPE = re.compile(r", scope: \S+(?: # \S+)?")
-"""The scope of a node in messages of torch's exporter. It is removed, because it is longer than the message."""
+"""A pattern for the scope of a node in messages of torch's exporter.
+
+The scope is removed from messages, because it is longer than the message.
+"""
 
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 
 class ExportFailed(Keras3ConvError):
-    """An exporter raised, or is not installed."""
+    """An exporter to ONNX raised an exception, or is not installed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +64,7 @@ class Exported:
 
 
 def require_packages(backend: str) -> None:
-    """Raise `MissingExtra` if packages that the exports need are not installed; it names all of them."""
+    """Raise `MissingExtra`, which names all packages that an export to ONNX needs and that are not installed."""
     packages = ["onnx", "onnxruntime", "onnxscript"]
     if backend == "tensorflow":
         packages.append("tf2onnx")
@@ -158,7 +161,7 @@ class _Attempt:
 
 @contextlib.contextmanager
 def _recorded_torch_exports() -> Iterator[list[_Attempt]]:
-    """Record the calls of `torch.onnx.export`, and suppress the graphs that its C++ code prints."""
+    """Record the calls of `torch.onnx.export` in the block, and suppress the graphs that its C++ code prints."""
     import torch
 
     original: Callable[..., Any] = torch.onnx.export
@@ -182,7 +185,7 @@ def _recorded_torch_exports() -> Iterator[list[_Attempt]]:
 
 
 def _which_torch_exporter(attempts: list[_Attempt]) -> tuple[str, str]:
-    """Return the exporter that wrote the file, which is the last that was tried, and a note on the earlier ones."""
+    """Return the exporter that wrote the file (the last one that was tried), and a note on those that failed before."""
     *before, last = attempts
     notes = [f"the {_kind(attempt)} exporter, tried before, {attempt.raised or 'could not save'}" for attempt in before]
     if not last.dynamo and not notes:
@@ -196,7 +199,7 @@ def _kind(attempt: _Attempt) -> str:
 
 @contextlib.contextmanager
 def _exporting(step: str) -> Iterator[None]:
-    """Suppress the output of an exporter; turn any exception into `ExportFailed` with the last printed line."""
+    """Suppress the output of an exporter in the block; turn any exception into `ExportFailed`."""
     printed = io.StringIO()
     with contextlib.ExitStack() as contexts:
         contexts.enter_context(contextlib.redirect_stdout(printed))
@@ -290,7 +293,7 @@ def _dynamic_shapes(arguments: Any) -> Any:
 
 
 def _mapped(value: Any, of_tensor: Callable[[Any], Any], of_rest: Callable[[Any], Any]) -> Any:
-    """Return nested tuples, lists and dicts with a function applied to each tensor, and one to every other leaf."""
+    """Return nested tuples, lists and dicts with one function applied to tensors, another to all other leaves."""
     import torch
 
     if isinstance(value, torch.Tensor):

@@ -55,7 +55,7 @@ def keras_signature(model: Any, inputs: Any) -> list[Any]:
 
 
 def with_one_more_sample(inputs: Inputs, arrays: Sequence[Array]) -> tuple[Inputs | None, int]:
-    """Append the first sample to the batch.
+    """Return inputs with one more sample, a copy of the first one.
 
     Args:
         inputs: The inputs of both sides.

@@ -12,7 +12,7 @@ TORCH, KERAS, TORCH_ONNX, KERAS_ONNX = "torch", "Keras", "ONNX of torch", "ONNX 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The comparison of two opinions on one output.
+    """The comparison of one output in two opinions (outputs of torch, of Keras or of an ONNX file).
 
     Attributes:
         output: Name of the output.
@@ -40,7 +40,7 @@ class Verdict:
 def compare_opinions(
     output: str, opinions: Mapping[str, Array], source: Array, truth: Array | None, tolerance: Tolerance | None = None
 ) -> list[Verdict]:
-    """Compare every pair of opinions on one output.
+    """Compare one output in every pair of opinions (outputs of torch, Keras or an ONNX file).
 
     Args:
         output: Name of the output.
@@ -107,7 +107,7 @@ def _disagreeing_pairs(verdicts: list[Verdict]) -> set[frozenset[str]]:
 
 
 def _are_separate(groups: list[tuple[str, ...]], disagreeing: set[frozenset[str]]) -> bool:
-    """Return whether all opinions of different groups disagree; False if an opinion agrees with two that disagree."""
+    """Return whether opinions of different groups always disagree; False if one agrees with two that disagree."""
     for one_group, other_group in combinations(groups, 2):
         if any(frozenset(pair) not in disagreeing for pair in product(one_group, other_group)):
             return False

@@ -31,7 +31,7 @@ class Opinion:
 
 
 def judge_opinions(subject: Subject, opinions: Iterable[Opinion]) -> list[Verdict]:
-    """Compare all opinions on every output pairwise; a file with a wrong number of outputs disagrees with all."""
+    """Compare every output in every two opinions; a file with a wrong number of outputs disagrees with all others."""
     torch, keras = subject.torch_run, subject.keras_run
     pairs = list(output_pairs(torch, keras))
     truths = {pair.name: pair.torch_output for pair in output_pairs(subject.torch_truth, keras)}
@@ -60,7 +60,7 @@ def judge_opinions(subject: Subject, opinions: Iterable[Opinion]) -> list[Verdic
 def _judge_output(
     subject: Subject, pair: OutputPair, values: Mapping[str, Array], truths: Mapping[str, Array]
 ) -> list[Verdict]:
-    """Judge one output; if the shapes of torch and Keras differ, compare each side with its own ONNX file only."""
+    """Judge one output; if its shapes differ between torch and Keras, compare each side with its own ONNX file only."""
     tolerance = subject.options.tolerance
     if not pair.mismatch:
         return compare_opinions(pair.name, values, pair.torch_output, truths[pair.name], tolerance)

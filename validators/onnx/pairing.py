@@ -22,7 +22,7 @@ SAME, LAST, FIRST = "", "channels moved last", "channels moved first"
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """An input that a file declares.
+    """An input that an ONNX file declares.
 
     Attributes:
         name: Name of the input.
@@ -40,7 +40,7 @@ class InputSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedInputs:
-    """The inputs of two files.
+    """The input arrays of two ONNX files, matched with each other.
 
     Attributes:
         first: The arrays in the first file's order.
@@ -99,7 +99,7 @@ def input_specs(path: Path, model: Any) -> tuple[InputSpec, ...]:
 def pair_inputs(
     paths: tuple[Path, Path], first: Sequence[InputSpec], second: Sequence[InputSpec], inputs: Any
 ) -> PairedInputs:
-    """Return the inputs of both files. The inputs of the first are given or random; the second gets the same values.
+    """Return the inputs of both files: those of the first are given or random, the second gets the same values.
 
     Args:
         paths: The two files.
@@ -187,7 +187,7 @@ def _match(first: Sequence[str], second: Sequence[str], fits: Callable[[int, int
 
 
 def to_layout(array: Array, layout: str) -> Array:
-    """Return an array in another layout of images: `SAME` (unchanged), channels `LAST` or `FIRST`."""
+    """Return an array in another memory layout of images: `SAME` (unchanged), channels `LAST` or `FIRST`."""
     if layout == LAST:
         array = channels_last(array)
     elif layout == FIRST:
@@ -200,7 +200,7 @@ def _may_match(first: InputSpec, second: InputSpec) -> bool:
 
 
 def _best_layout(first: Sizes | None, second: Sizes | None) -> str | None:
-    """Return the layout in which most sizes of two symbolic shapes are equal; None if none is possible."""
+    """Return the memory layout in which most sizes of two symbolic shapes are equal; None if the shapes fit in none."""
     if first is None or second is None:
         return SAME
     scores = {layout: _equal_sizes(_shape_in_layout(first, layout), second) for layout in (SAME, LAST, FIRST)}
@@ -209,7 +209,7 @@ def _best_layout(first: Sizes | None, second: Sizes | None) -> str | None:
 
 
 def _layouts(first: Sizes, second: Sizes) -> list[str]:
-    """Return all layouts in which two shapes are equal; at most one for two axes or fewer, where all are the same."""
+    """Return all memory layouts in which two shapes are equal; at most one for shapes with two axes or fewer."""
     layouts = [layout for layout in (SAME, LAST, FIRST) if _shape_in_layout(first, layout) == second]
     return layouts if len(first) > 2 else layouts[:1]
 
@@ -253,7 +253,7 @@ def _ordered(path: Path, specs: Sequence[InputSpec], inputs: Any) -> list[Array]
 
 
 def _random(path: Path, first: Sequence[InputSpec], second: Sequence[InputSpec]) -> list[Array]:
-    """Return random inputs with the sizes that one of the two files declares."""
+    """Return random inputs; their sizes are those that one of the two files declares."""
     generator = np.random.default_rng(SEED)
     arrays = []
     for spec, other in zip(first, second, strict=True):

@@ -15,7 +15,7 @@ OLDEST_OPSET = 7
 OLDEST_IR = 3
 
 _MAX_SIZE = 1 << 31
-"""Size limit of a protobuf message; a larger model keeps its weights in an external data file."""
+"""The size limit of a protobuf message in bytes; a larger model keeps its weights in an external data file."""
 
 _MAX_NODES = 1_000_000
 """The maximum number of nodes after every function is expanded."""
@@ -105,10 +105,10 @@ def _check_versions(path: Path, model: Any) -> None:
 
 
 def _check_functions(path: Path, model: Any) -> None:
-    """Refuse functions that are defined twice, call themselves, or become too many nodes when they are expanded.
+    """Raise an error for functions defined twice, that call themselves, or expand to too many nodes.
 
-    onnx's checker and onnxruntime replace each call by the nodes of the function, so that 25 functions that call each
-    other twice are 33 million nodes.
+    onnx's checker and onnxruntime replace each call by the nodes of the function, so that a chain of 25 functions, each
+    of which calls the next one twice, expands to 33 million nodes.
     """
     functions = {(function.domain, function.name): function for function in model.functions}
     _refuse_duplicates(
@@ -137,7 +137,7 @@ def _expanded(called: Mapping[tuple[str, str], int], sizes: Mapping[tuple[str, s
 
 
 def _all_nodes(nodes: Iterable[Any]) -> Iterator[Any]:
-    """Yield the nodes, and those in the graphs of their attributes."""
+    """Yield all nodes of a graph, and the nodes of the graphs in their attributes."""
     for node in nodes:
         yield node
         for attribute in node.attribute:

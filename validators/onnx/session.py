@@ -14,11 +14,11 @@ from keras3conv.transforms import Array
 from keras3conv.validators.onnx.inputs import cast, in_file_order
 
 _QUIET = 4
-"""Log level of onnxruntime that only prints fatal errors."""
+"""The log level with which onnxruntime only prints fatal errors."""
 
 
 def run(path: Path, feeds: Mapping[str, Array] | Sequence[Array], *, twice: bool = False) -> dict[str, Array]:
-    """Run a checked file.
+    """Run an ONNX file that passed the check of `preflight`.
 
     Args:
         path: The file.
@@ -51,7 +51,7 @@ def run(path: Path, feeds: Mapping[str, Array] | Sequence[Array], *, twice: bool
 
 @contextmanager
 def _refusals(path: Path) -> Iterator[None]:
-    """Turn the exceptions of onnxruntime, which have no common base class, into `ModelError`."""
+    """Convert the exceptions of onnxruntime in the block to `ModelError`; they have no common base class."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     try:
@@ -77,11 +77,11 @@ def _refusals(path: Path) -> Iterator[None]:
 _PROLOGUE = re.compile(
     r"^\[ONNXRuntimeError\] : \d+ : (\w+) : (?:Load model from .*? failed:)?(?:/\S+ .*?\) (?=[A-Z]))?"
 )
-"""The start of onnxruntime's messages: an error number, a path, and a location in its own source code."""
+"""A pattern for the start of onnxruntime's messages: an error number, a path, and a location in its source code."""
 
 
 def _without_source_location(message: str) -> str:
-    """Return the first line without the location in onnxruntime: "FAIL: Unsupported model IR version: 14"."""
+    """Return a message's first line without the location in onnxruntime: "FAIL: Unsupported model IR version: 14"."""
     lines = message.strip().splitlines() or ["without a message"]
     return _PROLOGUE.sub(r"\1: ", lines[0])[:400]
 

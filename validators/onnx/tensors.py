@@ -17,7 +17,7 @@ from keras3conv.formats.safe.source import check_count, check_shape
 _KEYS = frozenset({"location", "offset", "length", "checksum"})
 
 MAX_BYTES = 1 << 36
-"""64 GiB: larger models cannot be compared on one machine."""
+"""The largest number of bytes that the tensors of a model may declare (64 GiB), as one machine can hold no more."""
 
 _BITS = {
     **dict.fromkeys(("FLOAT", "INT32", "UINT32"), 32),
@@ -40,7 +40,7 @@ _FIELDS = {
     "UINT64": ("uint64_data", 1),
     "STRING": ("string_data", 1),
 }
-"""For each type, the field that stores values other than raw bytes, and its entries per value; default `int32_data`."""
+"""The field with the values of a tensor that is not stored as raw bytes, and the entries per value, by dtype."""
 
 
 def check_tensors(path: Path, model: Any) -> None:
@@ -147,7 +147,10 @@ def _check_stored(label: str, tensor: Any, size: int) -> None:
 
 
 def _external(path: Path, label: str, tensor: Any, size: int) -> tuple[str, int, int]:
-    """Return file, start and end of a tensor's external data; raise an error if it is not in a file in the folder."""
+    """Return file, start and end of a tensor's external data.
+
+    Raise an error unless all are inside the model's folder.
+    """
     entries = {entry.key: entry.value for entry in tensor.external_data}
     if len(entries) != len(tensor.external_data) or not entries.keys() <= _KEYS:
         raise MalformedCheckpoint(

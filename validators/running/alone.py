@@ -22,7 +22,7 @@ from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
 
 BATCH, SIZE = 3, 32
-"""The sizes of the batch axis and of other dynamic axes: the windows of most layers are smaller."""
+"""The sizes of the batch axis and of other dynamic axes in the small models; most layers have smaller windows."""
 
 _SEED = 20240229
 
@@ -30,14 +30,14 @@ Shape = tuple[int | None, ...]
 
 
 class NotAlone(Exception):
-    """A pair cannot run alone; the text is the reason."""
+    """A layer pair cannot run without the rest of the models; the message is the reason."""
 
 
 def alone(subject: Subject, pair: Pair) -> Subject:
-    """Return a subject of the layers of one pair, with the values that they have in the models or their files.
+    """Return a `Subject` with only the two layers of one pair, with their weights from the models or files.
 
     The layers keep their paths. The torch layer is a copy, the Keras layer is made from its configuration, without an
-    activation that torch has beside the layer.
+    activation that is a separate layer in torch.
 
     Raises:
         NotAlone: The layers cannot run without the rest of the models.
@@ -57,7 +57,7 @@ def alone(subject: Subject, pair: Pair) -> Subject:
 
 
 def has_activation(subject: Subject, pair: Pair) -> bool:
-    """Return whether the Keras layer has an activation that torch has beside the layer; `alone` leaves it out."""
+    """Return whether the Keras layer has an activation that is a separate layer in torch; `alone` leaves it out."""
     from keras3conv.frameworks.keras import alone as keras_alone
 
     layers = keras_alone.layers_by_path(subject.keras)
@@ -65,22 +65,22 @@ def has_activation(subject: Subject, pair: Pair) -> bool:
 
 
 def _refuse_dependent(subject: Subject, pair: Pair) -> None:
-    """Raise `NotAlone` if the function of the pair depends on the rest of the models."""
+    """Raise `NotAlone` if the two layers of the pair compute something that depends on the rest of the models."""
     if pair.torch not in subject.torch_layers and len(pair.torch_layers) == 1:
-        raise NotAlone("it is a tensor that its parent uses")
+        raise NotAlone("the layer is a single tensor that its parent layer uses")
     if pair.rule == RULE:
-        raise NotAlone("its tensors were paired without a rule for the layer")
+        raise NotAlone("the tensors of the layer were paired without a rule for its class")
     if between := find(pair.rule).between:
-        raise NotAlone(f"the code between its layers is in no layer: {between}")
+        raise NotAlone(f"the pair has several layers, and the code between them is in no layer: {between}")
     if not all((*pair.torch_layers, *pair.keras_layers)):
-        raise NotAlone("it is the whole model")
+        raise NotAlone("the layer is the whole model")
     shapes = {tensor.path: tensor.shape for tensor in subject.torch_view.tensors()}
     if any(_moves_rows(mapping, shapes) for mapping in pair.weights):
-        raise NotAlone("the order of its rows depends on the axes that are flattened before it")
+        raise NotAlone("the order of the kernel rows depends on the axes that are flattened before the layer")
 
 
 def _moves_rows(mapping: WeightMapping, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Return whether the rows of a kernel get another order, as after a flattened image."""
+    """Return whether the mapping of a kernel reorders its rows, as after the flatten of an image."""
     shape = shapes[mapping.torch[0]] if len(mapping.torch) == len(mapping.keras) == 1 else ()
     if len(shape) != 2:
         return False
@@ -93,7 +93,7 @@ def _moves_rows(mapping: WeightMapping, shapes: Mapping[str, tuple[int, ...]]) -
 
 
 def _models(subject: Subject, pair: Pair) -> tuple[Any, Any, Inputs]:
-    """Return the two small models and their inputs.
+    """Return two small models, each with one layer of the pair, and their inputs.
 
     If the layers return different shapes, the Keras layer is tried with the layers without weights that the rule puts
     beside it, such as a padding.
@@ -128,7 +128,7 @@ def _layers_beside(subject: Subject, pair: Pair) -> tuple[LayerSpecs, LayerSpecs
 
 
 def _returned(torch: Any, keras: Any, inputs: Inputs) -> list[tuple[int, ...]]:
-    """Return the shapes of the outputs of both models."""
+    """Return the shapes of the outputs of the two small models."""
     from keras3conv.frameworks.keras import model as keras_side
     from keras3conv.frameworks.torch import module as torch_side
 
@@ -137,7 +137,7 @@ def _returned(torch: Any, keras: Any, inputs: Inputs) -> list[tuple[int, ...]]:
 
 
 def _built(subject: Subject, pair: Pair, rule: Rule, beside: tuple[LayerSpecs, LayerSpecs]) -> tuple[Any, Any, Inputs]:
-    """Return the two small models with their values, and the inputs."""
+    """Return two small models with the weights of the pair, and their inputs."""
     from keras3conv.frameworks.keras import alone as keras_alone
     from keras3conv.frameworks.keras import model as keras_side
     from keras3conv.frameworks.torch import alone as torch_alone
@@ -173,7 +173,7 @@ def _features(subject: Subject, pair: Pair) -> int:
 
 
 def _merged(array: Array, features: int) -> Array:
-    """Return an array whose last axes are merged to the features of a matrix: heads and their size."""
+    """Return an array with its last axes (heads, and the size of a head) merged to the feature axis of a matrix."""
     for kept in range(1, array.ndim - 1):
         if array.shape[-1] != features == np.prod(array.shape[kept:]):
             return array.reshape(*array.shape[:kept], features)
@@ -181,13 +181,13 @@ def _merged(array: Array, features: int) -> Array:
 
 
 def _with_axes_of(output: Array, shape: tuple[int, ...]) -> Array:
-    """Return an output whose features are divided as in Keras, into heads and their size."""
+    """Return an output with its features split as in Keras: into heads, and the size of a head."""
     divides = 1 < output.ndim < len(shape) and output.shape[:-1] == shape[: output.ndim - 1]
     return output.reshape(shape) if divides and output.size == np.prod(shape) else output
 
 
 def _config(layers: Mapping[str, LayerView], paths: Sequence[str]) -> Config:
-    """Return the configuration of a layer; of several layers, by number."""
+    """Return the configuration of a layer; for several layers, a dict of configurations by number."""
     if len(paths) == 1:
         return layers[paths[0]].config or {}
     return {str(number): layers[path].config for number, path in enumerate(paths)}
@@ -209,7 +209,7 @@ def _argument_shapes(rule: Rule, built: Mapping[str, Shape]) -> list[Shape]:
 
 
 def _index_limit(subject: Subject, pair: Pair, rule: Rule) -> int:
-    """Return the number of indices that the layers accept; 0 if they take other numbers."""
+    """Return the number of distinct indices that the layers accept; 0 if their inputs are not indices."""
     if not rule.examples[0].integers:
         return 0
     tensors = {tensor.path: tensor for tensor in subject.keras_view.tensors()}
@@ -236,7 +236,7 @@ def _values(small: ModelView, view: ModelView, plan: Alignment, pair: Pair) -> I
     """Yield the values of the tensors of a small model, by path.
 
     Raises:
-        NotAlone: It has a tensor of another pair, or one without values.
+        NotAlone: The model has a tensor of another pair, or a tensor without values.
     """
     own = {path for mapping in pair.weights for path in mapping.names(small.side)}
     ignored = {entry.path for entry in plan.ignored if entry.side == small.side}

@@ -56,7 +56,7 @@ def batch_norms(subject: Subject, frozen: Collection[str] = ()) -> Iterator[Batc
 
     Args:
         subject: The models.
-        frozen: The torch paths of the layers that a side keeps from using them.
+        frozen: The torch paths of the layers that one side freezes, so that they do not use batch statistics.
     """
     for pair in _pairs(subject):
         if pair.torch in frozen or _untried(subject, pair):
@@ -68,7 +68,7 @@ def batch_norms(subject: Subject, frozen: Collection[str] = ()) -> Iterator[Batc
 
 
 def untried(subject: Subject, frozen: Collection[str] = ()) -> dict[str, list[str]]:
-    """Return the torch paths of the batch normalisations that no step in training mode tries, by the reason.
+    """Return the torch paths of the batch normalisations that are not compared in training mode, by reason.
 
     Args:
         subject: The models.
@@ -97,7 +97,7 @@ def _configs(subject: Subject, pair: Pair) -> tuple[Config, Config]:
 
 
 def _untried(subject: Subject, pair: Pair) -> str:
-    """Return the reason why a pair cannot be compared in training mode; empty if it can."""
+    """Return the reason why a batch normalisation pair cannot be compared in training mode; "" if it can be."""
     torch_config, keras_config = _configs(subject, pair)
     calls = subject.torch_probe.of(pair.torch)
     if len(calls) != 1:

@@ -15,7 +15,7 @@ from keras3conv.transforms import Array, Shape
 from keras3conv.validators.running.subject import Subject
 
 _NEAR = 1e-3
-"""The relative difference of two outputs below which their calls match without a search."""
+"""The relative difference of two outputs below which their calls match, so that no search is needed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class CallPair:
         return self.pair.torch, self.pair.keras
 
     def in_same_layout(self, output: Array) -> Array:
-        """Return another result of `in_keras_layout` for the torch layer, in the layout of `torch_output`."""
+        """Return another output of the torch layer (from `in_keras_layout`) in the layout of `torch_output`."""
         return channels_last(output) if self.is_moved else output
 
 
@@ -67,7 +67,7 @@ def call_pairs(subject: Subject, torch: Recording, keras: Recording) -> Iterator
 def _matched(
     subject: Subject, pair: Pair, torch_calls: Sequence[Call], keras_calls: Sequence[Call]
 ) -> Iterator[CallPair]:
-    """Yield each call of a torch layer with the Keras call whose output is nearest to its output.
+    """Yield each call of a torch layer, with the call of the Keras layer whose output is nearest.
 
     Keras runs the calls of a functional model level by level: a layer that is shared by branches, such as the head of a
     detector, is called in another order than in torch. Calls in the same order are preferred: the search starts only
@@ -90,7 +90,7 @@ def _matched(
 
 
 def _distance(calls: CallPair) -> float:
-    """Return the largest difference of the two outputs, relative to the largest value of torch's output."""
+    """Return the largest difference of torch's and Keras' output, relative to the largest value of torch's."""
     if calls.mismatch or calls.torch_output is None or calls.keras_output is None:
         return math.inf
     torch_output, keras_output = (
@@ -142,7 +142,7 @@ def _call_pair(subject: Subject, pair: Pair, torch_call: Call, keras_call: Call)
 
 
 def _with_inner_axes(output: Array, shape: Shape) -> Array:
-    """Split or merge the axes between batch and channels to match a shape, as image rows and columns of a sequence."""
+    """Split or merge the axes between batch and channels to match a shape: image rows and columns become a sequence."""
     if output.ndim < 2 or len(shape) < 2 or output.size != np.prod(shape):
         return output
     same_ends = (output.shape[0], output.shape[-1]) == (shape[0], shape[-1])
@@ -158,7 +158,7 @@ def _broadcast_over_batch(array: Array, shape: Shape) -> Array:
 
 
 def _is_closer_with_channels_last(torch_output: Array, keras_output: Array) -> bool:
-    """Return whether both layouts have the same shape, and channels last is closer to the Keras output."""
+    """Return whether an output has one shape in both layouts, and is closer to the Keras output with channels last."""
     moved = channels_last(torch_output)
     if torch_output.ndim < 3 or not torch_output.shape == moved.shape == keras_output.shape:
         return False
@@ -169,7 +169,7 @@ def _is_closer_with_channels_last(torch_output: Array, keras_output: Array) -> b
 
 
 def _without_cropped_part(subject: Subject, pair: Pair, keras_output: Array) -> Array:
-    """Return the Keras output without the border that a later layer crops, if the rule has such a crop (`part`)."""
+    """Return the Keras output without the border that a later layer crops, if the rule describes such a cropping."""
     part = find(pair.rule).part
     if part is None:
         return keras_output

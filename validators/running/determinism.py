@@ -21,7 +21,7 @@ _ROUNDINGS = 4.0
 """Units in the last place by which two calls may differ, because parallel reductions may add in another order."""
 
 SUSPICIOUS = 1024.0
-"""A noise floor larger than this, in units in the last place of the largest value, is not caused by rounding alone."""
+"""The noise floor, in units in the last place of the largest value, above which rounding alone is no explanation."""
 
 _FIXES_TORCH = ("F.dropout(x, p, training=self.training)",)
 _FIXES_KERAS = ("self.dropout(x, training=training)",)
@@ -41,7 +41,7 @@ def nondeterminism(subject: Subject) -> Iterator[Problem]:
 
 
 def draws(subject: Subject) -> Iterator[Problem]:
-    """Yield a problem for every layer of Keras whose random generator drew numbers in the run that was made."""
+    """Yield a problem for every Keras layer whose random generator was used in the recorded run."""
     for path in _random_states(subject):
         yield Problem(keras=path.rpartition("/")[0], fact=_DRAWS, fixes=_FIXES_KERAS)
 
@@ -51,7 +51,7 @@ def _random_states(subject: Subject) -> list[str]:
 
 
 def state_facts(subject: Subject) -> dict[str, str]:
-    """Return report facts with the state tensors that a call of each model changes; every run restores them."""
+    """Return report facts about the state tensors that a call of a model changes; every run restores these tensors."""
     changed = {
         "state in torch": subject.torch_run.changed,
         "state in Keras": tuple(path for path in subject.keras_run.changed if "seed_generator_state" not in path),

@@ -27,7 +27,7 @@ def isolated_run(subject: Subject) -> Recording:
 
 
 def isolated_probe(subject: Subject, *, masked: bool = True) -> Recording:
-    """Record the Keras layers on torch's inputs, in float64 under probe weights; without masks if not `masked`."""
+    """Record the Keras layers on torch's inputs, in float64 under probe weights; `masked` says if masks are used."""
     from keras3conv.frameworks.keras import local as keras_local
     from keras3conv.frameworks.keras import model as keras_side
 
@@ -39,8 +39,8 @@ def isolated_probe(subject: Subject, *, masked: bool = True) -> Recording:
 def exchange(subject: Subject, recorded: Recording) -> "Exchange":
     """Return the callbacks for a Keras run that replace inputs and outputs of paired layers by torch's arrays.
 
-    Outputs are replaced, too, because unpaired Keras layers receive them: a separate padding or activation layer, for
-    example, whose input torch did not record.
+    Outputs are replaced, too, because Keras layers without a pair receive them, such as a separate padding or
+    activation layer, whose input torch did not record.
     """
     from keras3conv.frameworks.keras.local import Exchange
 
@@ -69,7 +69,8 @@ def exchange(subject: Subject, recorded: Recording) -> "Exchange":
 def nearest_input(call: Call, keras_input: Array) -> Array | None:
     """Return the torch input and layout closest to a Keras input; None if none has the same shape and dtype.
 
-    Several may fit, if an image is square, or if query, key and value have the same shape. Integers are not replaced:
+    Several inputs and layouts may have the shape, as with a square image, or with query, key and value of one shape.
+    Integers are not replaced:
     they have no rounding error, and indices may start at another number in Keras.
     """
     if keras_input.dtype.kind in "biu":

@@ -27,17 +27,19 @@ SMALL = 2.0**-18
 If 1 is added to them and subtracted again by a normalisation, eleven digits are left."""
 
 USUAL = 1.0
-"""Root mean square of the activations of most trained models: at pixel values a softmax or a sigmoid saturates."""
+"""The root mean square of the activations of most trained models; at that of pixels, softmax and sigmoid saturate."""
 
 LARGE = (32.0, 8.0)
-"""Root mean square of large values: past the 6 of a ReLU6 and most other bounds. The second one is for models whose
-values overflow at the first."""
+"""Root mean square of large values: past the 6 of a ReLU6 and most other bounds.
+
+The second number is for models whose values overflow at the first.
+"""
 
 _STRONGEST = 2.0**20
-"""The largest factor by which values grow beyond `LARGE` to pass a bound."""
+"""The largest factor by which values are made larger than `LARGE`, to pass a bound."""
 
 _FAR = 8.0
-"""If the inputs are larger or smaller than `USUAL` by this factor, the models also run at the usual magnitude."""
+"""The factor between the size of the inputs and `USUAL` from which the models also run at the usual magnitude."""
 
 SAMPLES = 2
 """Number of samples that run at another magnitude: a normalisation over the batch needs two."""
@@ -63,7 +65,7 @@ class Rescaled:
 
 
 def is_far_from_usual(subject: Subject) -> bool:
-    """Return whether the inputs are so large or small that the models should also run with inputs of usual size."""
+    """Return whether the inputs are so large or small that the models should also run with inputs of the usual size."""
     return any(not 1 / _FAR <= size / USUAL <= _FAR for size in sizes_of(subject.required_inputs))
 
 
@@ -90,7 +92,7 @@ def at_magnitude(subject: Subject, magnitude: float) -> Rescaled:
 def at_large_magnitudes(subject: Subject) -> Iterator[Rescaled]:
     """Run both models at large values, and at still larger ones as long as a bound is out of reach.
 
-    Values that a small factor follows grow by less than the inputs, so the last run is at the largest values of all.
+    Values before a small factor need larger inputs to grow, so the last run is at the largest values of all.
 
     Args:
         subject: The models with the original inputs.
@@ -113,7 +115,7 @@ def _missing_factor(run: Rescaled) -> float:
 
 
 def _first_finite(runs: Iterable[Rescaled]) -> Rescaled:
-    """Return the first run with finite values only; else the first that did not raise; else the first."""
+    """Return the first run in which all values are finite; else the first that did not raise; else the first."""
     tried = []
     for run in runs:
         if run.subject and run.is_finite:
@@ -123,7 +125,7 @@ def _first_finite(runs: Iterable[Rescaled]) -> Rescaled:
 
 
 def _large_runs(subject: Subject, magnitude: float) -> Iterator[Rescaled]:
-    """Run both models at a magnitude with one candidate of inputs after another."""
+    """Yield runs of both models at a magnitude, one for each candidate of rescaled inputs."""
     many = with_more_samples(both_signs(subject.required_inputs), subject.outlines[1].input_specs)
     if many is not None:
         yield _large_run(subject, resized(many, magnitude), magnitude)
@@ -147,7 +149,7 @@ def _large_run(subject: Subject, inputs: Inputs, magnitude: float) -> Rescaled:
 
 
 def _candidate_inputs(subject: Subject, change: Callable[[Inputs], Inputs]) -> Iterator[Inputs]:
-    """Yield changed inputs to try, the cheapest first and the original ones last."""
+    """Yield candidates of rescaled inputs, the cheapest first and the original inputs last."""
     specs = subject.outlines[1].input_specs
     few = first_samples(subject.required_inputs, specs, SAMPLES)
     if few is not None:
@@ -200,7 +202,7 @@ def _with_rescaled_weights(subject: Subject, inputs: Inputs, magnitude: float, b
 
 
 def _rescaled(tensor: TensorRef, values: Array, magnitude: float) -> Array:
-    """Rescale a tensor if it is added (a bias, a table) or a statistic; a factor of a product is not changed."""
+    """Rescale a tensor if it is added (a bias, a table) or is a statistic; factors of products stay unchanged."""
     if "var" in tensor.role:
         return values * magnitude**2
     is_added = len(tensor.shape) < 2 or (len(tensor.shape) > 2 and tensor.shape[0] == 1)

@@ -21,10 +21,13 @@ STEP = 2.0**-20
 """Relative change of inputs and weights: far larger than rounding, far too small to change a layer's behaviour."""
 
 _CHANGED = 0.5
-"""Largest relative change, under `STEP`, of a difference that is a mistake; a rounding difference changes entirely."""
+"""The largest relative change under `STEP` of a difference that is a mistake.
+
+A rounding difference changes entirely.
+"""
 
 LARGEST = 1e-3
-"""Largest relative difference that may be rounding."""
+"""Largest relative difference between two float64 runs that may be rounding."""
 
 NOTE = "rounding: the difference is unrelated at inputs that differ by a millionth"
 
@@ -75,7 +78,10 @@ class NearbyRun:
 
 
 def _nudged_weights(weights: Mapping[str, Array], constants: Mapping[str, Array]) -> dict[str, Array]:
-    """Change every weight but the constants; the change depends on the index alone, so tied weights stay equal."""
+    """Change every weight but the constants slightly.
+
+    The change depends on the index only, so that tied weights stay equal.
+    """
     nudged_weights = {}
     for path, array in weights.items():
         factors = 1 + STEP * np.cos(np.arange(array.size)).reshape(array.shape)
@@ -91,9 +97,9 @@ def _repeats(original: CallPair | OutputPair, nearby: CallPair | OutputPair) -> 
 
 
 def _difference(pair: CallPair | OutputPair) -> Array | None:
-    """Return keras - torch as a flat float64 array.
+    """Return the Keras output minus the torch output, as a flat float64 array.
 
-    None if an output is missing, the outputs mismatch, or the difference is not finite.
+    The result is None if an output is missing, the outputs mismatch, or the difference is not finite.
     """
     if pair.mismatch or pair.torch_output is None or pair.keras_output is None:
         return None

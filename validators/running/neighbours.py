@@ -14,7 +14,7 @@ from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
 from keras3conv.validators.running.subject import Subject
 
 _CLEAR = 1e-6
-"""Smallest relative difference of a compensated layer; a smaller one is an error and no compensation."""
+"""The smallest relative difference of a compensated layer; a smaller difference counts as an error."""
 
 NOTE = "compensated by a neighbouring layer: the layers after it agree"
 
@@ -42,19 +42,19 @@ def compensated_pairs(subject: Subject) -> frozenset[tuple[str, str]]:
 def outputs_agree(subject: Subject) -> bool:
     """Return whether all model outputs agree in float64.
 
-    False if an output is not floating point, because rounding to integers may hide a change.
+    The result is False if an output is not floating point, because rounding to integers may hide a change.
     """
     return all(_output_agrees(pair) for pair in output_pairs(subject.torch_probe, subject.keras_probe))
 
 
 def agrees_in_float64(call: CallPair) -> bool:
-    """Return whether both layers returned the same values, up to float64 rounding."""
+    """Return whether both layers of a pair returned the same values, up to float64 rounding."""
     diff = _diff(call)
     return diff is not None and agrees(diff)
 
 
 def agrees(diff: Diff) -> bool:
-    """Return whether a float64 difference is within rounding."""
+    """Return whether a difference that was computed in float64 is within rounding."""
     return diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0
 
 
@@ -76,11 +76,11 @@ def _output_agrees(pair: OutputPair) -> bool:
 
 
 def would_agree_in_isolation(calls: Sequence[CallPair]) -> bool:
-    """Return whether every layer agrees in the whole model, on the same inputs that it gets in isolation.
+    """Return whether every layer agrees in the whole model, on the inputs that it would get in isolation.
 
-    If so, a run of every Keras layer on torch's inputs would repeat the run of the whole model, up to float64 rounding,
-    and is not needed. An input that torch did not record is not replaced in isolation; here it is made of outputs that
-    agree.
+    If they agree, a run of every Keras layer on torch's inputs would repeat the run of the whole model, up to float64
+    rounding, and is not needed. In isolation, an input that torch did not record is not replaced; here such an input is
+    computed from outputs that agree.
     """
     return all(agrees_in_float64(call) and _had_torch_inputs(call) for call in calls)
 

@@ -72,7 +72,7 @@ def golden_outputs(expected: Any) -> dict[str, Array]:
     """Return golden outputs by name: from a numpy file, or from a dict, a list or a single array.
 
     Raises:
-        InputError: They are not numbers, or the file cannot be read.
+        InputError: The golden outputs are not numbers, or the file cannot be read.
     """
     if isinstance(expected, str | PathLike):
         expected = _in_file(Path(expected))

@@ -75,8 +75,8 @@ def output_pairs(torch: Recording, keras: Recording) -> Iterator[OutputPair]:
 def _matched_names(torch_outputs: Mapping[str, Array], keras_outputs: Mapping[str, Array]) -> list[str]:
     """Return the names of torch's outputs in the order of Keras' outputs.
 
-    Models with different output names may also order their outputs differently: a pooled output before a sequence. Then
-    outputs are matched by shape; outputs of the same shape keep their order.
+    Models with different output names may also order their outputs differently: a pooled output before a sequence.
+    Outputs are then matched by shape; outputs of the same shape keep their order.
     """
     are_named = not all(name.partition(".")[0].isdigit() for name in torch_outputs)
     if are_named and set(torch_outputs) == set(keras_outputs):
@@ -111,7 +111,7 @@ def _distance(first: Array, second: Array) -> float:
 
 
 def _listed(outputs: Mapping[str, Array]) -> str:
-    """Return the number of arrays and their names, in words."""
+    """Return the number of arrays and their names, in words: "2 outputs (a, b)"."""
     if not outputs:
         return "no array"
     return f"{count(len(outputs), 'array')} ({', '.join(name or 'unnamed' for name in outputs)})"

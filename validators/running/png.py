@@ -37,7 +37,7 @@ def _shrunk(image: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _to_bytes(image: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Scale the finite values to 0...255."""
+    """Scale the finite values of an image to 0...255."""
     finite = image[np.isfinite(image)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     scaled = (np.nan_to_num(image, posinf=high, neginf=low) - low) / ((high - low) or 1.0)

@@ -13,12 +13,12 @@ NOTE = "rounding: constants that one side stores as float32"
 
 
 def may_be_rounded(subject: Subject, difference: float) -> bool:
-    """Return whether a relative difference is as small as the rounding of constants, and a side has such constants."""
+    """Return whether a difference is as small as float32 rounding of constants, and one side has rounded constants."""
     return difference <= LARGEST and bool(float32_constants(subject))
 
 
 def float32_constants(subject: Subject) -> tuple[str, ...]:
-    """Return the names of constants of both sides that float32 has rounded."""
+    """Return the names of the constants, on both sides, that are stored as rounded float32 numbers."""
     from keras3conv.frameworks.keras.constants import float32_constants as of_keras
     from keras3conv.frameworks.torch.constants import float32_constants as of_torch
 

@@ -1,8 +1,9 @@
 """Measure the noise floor (torch's own rounding error) on a few samples of a batch, if only outputs are validated.
 
 Float32 rounding in torch is visible in a few samples as well as in the whole batch. Fewer samples give a smaller or
-equal noise floor, so the judgement is not more lenient. If it fails, the noise of the whole batch decides. This is
-valid for outputs with one row per sample, computed from this sample alone. For any other output, the noise of the whole
+equal noise floor, so the judgement is not more lenient. If an output fails this judgement, the noise of the whole batch
+decides. The method is valid for outputs with one row per sample, computed from this sample alone. For any other output,
+the noise of the whole
 batch decides.
 """
 
@@ -18,10 +19,10 @@ from keras3conv.numerics.difference import judge, noise_floor
 from keras3conv.transforms import Array
 
 SHARE = 16
-"""The float64 run uses one sample of every `SHARE`, at least one."""
+"""The float64 run uses one of every `SHARE` samples, and at least one sample."""
 
 SMALLEST_BATCH = 4
-"""Smallest batch of which samples are taken; for a smaller batch, two runs of one sample save no time."""
+"""The smallest batch of which samples are taken; a second run saves no time for a smaller one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ def _is_sample_of(output: Array, whole: Array, truth: Array) -> bool:
     """Return whether an output has one row per sample, with the same values as in the whole batch up to noise.
 
     A mean over the batch has no row per sample, and less noise than a single sample. A normalisation over the batch
-    returns other values for the samples if they are run alone.
+    returns other values for a sample that is run alone.
     """
     if not output.ndim or output.ndim != whole.ndim or output.shape[1:] != whole.shape[1:]:
         return False

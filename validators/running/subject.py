@@ -57,7 +57,10 @@ class Subject:
 
     @cached_property
     def _views(self) -> tuple[ModelView, ModelView]:
-        """The views of both models; with the layers' call order if a proof needs it and a run can record it."""
+        """The full views of torch and Keras.
+
+        The views have the layers' call order, if a proof needs the order and a run can record it.
+        """
         torch, keras = self.views()
         if self.skip_reason or not self.options.wants("hyperparameters"):
             return torch, keras
@@ -74,7 +77,7 @@ class Subject:
         return self._views[1]
 
     def audit(self, pairs: Iterable[Pair]) -> Iterator[FieldPair]:
-        """Compare the hyper-parameters of layer pairs as their rules define."""
+        """The comparison of the hyper-parameters of all layer pairs, as their rules define it."""
         from keras3conv.frameworks.torch import module as torch_side
 
         return audit(pairs, *self._views, frozen=torch_side.frozen_parameters(self.torch))
@@ -91,7 +94,7 @@ class Subject:
 
     @cached_property
     def parameters(self) -> frozenset[str]:
-        """Paths of the torch tensors that an optimiser may change."""
+        """Paths of the torch tensors that an optimiser may change (parameters, not buffers)."""
         return frozenset(tensor.path for tensor in self.torch_view.tensors() if tensor.trainable)
 
     @cached_property
@@ -114,14 +117,14 @@ class Subject:
 
     @cached_property
     def narrow_dtype(self) -> str:
-        """The narrow dtype in which layers of the Keras model compute; empty if none does."""
+        """The half-precision dtype ("float16", "bfloat16") in which Keras layers compute; empty if none does."""
         from keras3conv.frameworks.keras import model as keras_side
 
         return keras_side.narrow_compute_dtype(self.keras)
 
     @cached_property
     def torch_rounded(self) -> Recording:
-        """The torch module with its own weights and the rounding of Keras, which measures the noise of Keras' way."""
+        """A torch run with its own weights that rounds as Keras does, to measure the noise of Keras' algorithm."""
         from keras3conv.frameworks.keras import model as keras_side
         from keras3conv.frameworks.torch import module as torch_side
 
@@ -131,7 +134,7 @@ class Subject:
         return self._run_torch(record=self._is_recorded_in_torch, watch=self.records_layers, rounding=rounding)
 
     def rounded_floor(self, rounded: Array, truth: Array) -> float:
-        """Return the noise floor of torch with the rounding of Keras, at least half a unit of its narrow dtype.
+        """Return the noise floor of a torch run that rounds as Keras does; at least half a unit of the narrow dtype.
 
         Args:
             rounded: A value of `torch_rounded`.
@@ -192,7 +195,10 @@ class Subject:
         return self._run_torch(record=record, watch=True, float64=True, tensors=self.probe_weights)
 
     def take_torch_probe(self, run: Recording) -> None:
-        """Use a run under the probe weights that was made already; a copy by `dataclasses.replace` does not have it."""
+        """Use an existing run of torch under the probe weights.
+
+        A copy by `dataclasses.replace` does not keep the run.
+        """
         vars(self)["torch_probe"] = run
 
     @cached_property
@@ -236,7 +242,7 @@ class Subject:
 
     @cached_property
     def keras_probe_weights(self) -> Mapping[str, Array]:
-        """The probe weights by Keras path."""
+        """The probe weights as Keras variables, by Keras path."""
         moved: dict[str, Array] = {}
         for mapping in self.plan.mappings:
             if all(path in self.probe_weights for path in mapping.torch):
@@ -257,7 +263,7 @@ class Subject:
 
     @property
     def _watches_layers(self) -> bool:
-        """Whether the runs with the models' own weights observe the calls of layers."""
+        """True if the runs with the models' own weights observe the calls of layers."""
         return self.records_layers or self.options.wants("hyperparameters")
 
     def _run_torch(
@@ -279,7 +285,7 @@ class Subject:
             return _run_and_name_failing_layer(run, watch=watch)
 
     def is_weightless(self, layer: LayerView) -> bool:
-        """Return whether a layer has no weights, and a rule exists for its class."""
+        """Return whether a layer has no weights, and a rule for its class exists."""
         known = self._known_classes[0 if layer is self.torch_layers.get(layer.path) else 1]
         return all(tensor.is_seed for tensor in layer.tensors) and bool(known.intersection(layer.kinds))
 
@@ -319,7 +325,10 @@ class Subject:
 
 
 def _run_and_name_failing_layer(run: Callable[..., Recording], *, watch: bool) -> Recording:
-    """Run a model; if it raises without recording layers, run it again with recording, so the error names the layer."""
+    """Run a model.
+
+    If the run raises without recording layers, repeat it with recording, so that the error names the layer.
+    """
     try:
         return run(watch=watch)
     except ModelError:

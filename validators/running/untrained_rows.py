@@ -1,11 +1,14 @@
-"""Find the rows of tables that torch does not train: those of `padding_idx`, which Keras does not have."""
+"""Find table rows that torch does not train (`padding_idx` of an embedding); Keras trains every row."""
 
 from keras3conv.transforms import Array
 from keras3conv.validators.running.subject import Subject
 
 
 def untrained_rows(subject: Subject) -> dict[str, int]:
-    """Return the row that torch does not train by path of the table, under all names of a tied table."""
+    """Return the row that torch does not train, by the path of its table.
+
+    A tied table is listed under all its names.
+    """
     rows: dict[str, int] = {}
     for layer in subject.torch_view.layers:
         row = (layer.config or {}).get("padding_idx")

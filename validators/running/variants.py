@@ -41,13 +41,13 @@ _AT_THE_START = "with padding at the start"
 _BETWEEN = "with padding between other steps"
 
 _LENGTHS = 3
-"""The number of samples that run with padding, each of another length."""
+"""The number of samples that run with padding; each sample has another length."""
 
 _FEW = 512
-"""The number of elements up to which inputs are repeated, so that there is room for many integers."""
+"""The number of elements below which inputs are repeated, to have room for many different integers."""
 
 _SHOWN = 5
-"""The number of bounds listed in the report."""
+"""The number of bounds (limits of a clip) that the report lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +60,8 @@ class Variant:
         reason: Why they do not run.
         is_small: The values are so small that an activation hardly changes anything.
         may_overflow: Values that are infinite or NaN on both sides count as equal.
-        is_optional: A difference limits what is proven, and is no failure: the models may be used without such inputs.
-        bounds: The bounds that were observed.
+        is_optional: A difference is reported but is no failure, because the models may be used without such inputs.
+        bounds: The bounds (limits of a clip) that were observed.
         is_scaled_in_run: The weights were scaled during the run of torch.
     """
 
@@ -76,7 +76,7 @@ class Variant:
 
 
 def variants(subject: Subject) -> Iterator[Variant]:
-    """Yield the further runs lazily: a run is made when the iterator reaches it."""
+    """Yield the further runs of the two models; each run is made only when the iterator reaches it."""
     if is_far_from_usual(subject):
         yield _at(at_magnitude(subject, USUAL))
     beyond = 0
@@ -106,7 +106,7 @@ def _at(run: Rescaled) -> Variant:
 
 
 def _other_inputs(subject: Subject, beyond: int) -> Iterator[tuple[str, Inputs]]:
-    """Yield inputs with padding if the Keras model masks it, with masks, and of other sizes along its dynamic axes.
+    """Yield runs with other inputs: with padding that the Keras model masks, with masks, of other dynamic sizes.
 
     Args:
         subject: The models with the original inputs.
@@ -142,7 +142,7 @@ def _with_padding_at_the_start(subject: Subject) -> Iterator[Variant]:
 
 
 def _with_wider_integers(subject: Subject) -> Iterator[Variant]:
-    """Yield the models with the largest range of integers that both accept, for each input of integers.
+    """Yield, for each integer input, the models with the largest range of integers that both accept.
 
     A range is not judged if one side reads every integer but 0 as 1: such an input is a mask, which is only 0 or 1.
     """
@@ -169,7 +169,7 @@ def _with_wider_integers(subject: Subject) -> Iterator[Variant]:
 
 
 def _agree_on_a_side(first: Variant, second: Variant) -> bool:
-    """Return whether one of the models returns the same in two runs."""
+    """Return whether a model returns equal values in two runs; True if this holds for one of the two models."""
     if first.subject is None or second.subject is None:
         return False
     for run in ("torch_probe", "keras_probe"):
@@ -230,14 +230,17 @@ def exercised(subject: Subject, seen: Sequence[Variant], differing: Sequence[Var
 
 
 def unreached_in_words(seen: Sequence[Variant]) -> str:
-    """Return the number of bounds that no value passed, for the verdict; empty without any."""
+    """Return the number of bounds (limits of a clip) that no value passed, in words for the verdict.
+
+    The text is empty if values pass all bounds.
+    """
     bounds = _over_all_runs([variant.bounds for variant in seen if variant.bounds])
     number = len({str(bound) for bound in bounds if not bound.is_passed})
     return f"{count(number, 'bound')} not reached" if number else ""
 
 
 def _over_all_runs(runs: Sequence[Sequence[Bound]]) -> list[Bound]:
-    """Return every bound once: from a run with values beyond it if there is one, else from the last run."""
+    """Return every bound once: from a run in which values pass it, if there is one; else from the last run."""
     if len({len(run) for run in runs}) != 1:
         return list(runs[-1]) if runs else []
     return [next((bound for bound in same if bound.is_passed), same[-1]) for same in zip(*runs, strict=True)]

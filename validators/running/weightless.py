@@ -21,7 +21,7 @@ from keras3conv.validators.running.subject import Subject
 
 @dataclass(frozen=True, kw_only=True)
 class WeightlessPair:
-    """A pair of layers without weights.
+    """A torch layer and a Keras layer without weights that correspond.
 
     Attributes:
         pair: The two layers.
@@ -57,7 +57,7 @@ def weightless_pairs(subject: Subject) -> Iterator[WeightlessPair]:
 def _match(
     subject: Subject, torch_paths: list[str], keras_paths: list[str], *, same_output: bool
 ) -> list[WeightlessPair]:
-    """Pair layers that have the same input, and whose outputs are equal (if `same_output`) or different."""
+    """Pair layers that have the same input, and outputs that are equal (with `same_output`) or different (without)."""
     unpaired = [path for path in keras_paths if subject.keras_probe.of(path)]
     matched = []
     for torch_path in torch_paths:
@@ -92,7 +92,7 @@ def _rule_if_same_input(subject: Subject, torch_path: str, keras_path: str) -> R
 
 
 def _rule(torch_layer: LayerView, keras_layer: LayerView) -> Rule | None:
-    """Return the first rule for the two classes that applies to the torch configuration."""
+    """Return the first rule for two layer classes that applies to the configuration of the torch layer."""
     rules = lookup(torch_layer.kinds, keras_layer.kinds)
     return next((rule for rule in rules if rule.applies(rule.config_of(torch_layer))), None)
 

@@ -15,7 +15,7 @@ _OF_KERAS_ALONE: dict[str, Unary] = {
     "sparse_sigmoid": UNARY["sparse_sigmoid"],
     "squareplus": squareplus,
 }
-"""Activations that torch does not have, or computes less accurately: the function that computes them, by name."""
+"""For each activation that torch lacks or computes less accurately, by name: the function that computes it."""
 
 
 def _as_activation(operation: Operation) -> Unary:

@@ -33,12 +33,12 @@ _SIGNS = {
     "subtract": "-",
     "true_divide": "/",
 }
-"""Operations with a Python operator; either operand may be a number."""
+"""The operations of `keras.ops` that become a Python operator; either operand may be a number."""
 
 _FUNCTIONS = (
     "fmax", "fmin", "fmod", "gcd", "lcm", "logical_and", "logical_or", "logical_xor", "maximum", "minimum",
 )  # fmt: skip
-"""Functions of two tensors with the same name in torch; an operand that is a number is converted to a tensor."""
+"""The functions of two tensors that have the same name in `keras.ops` and torch; a number becomes a tensor first."""
 
 _OF_FLOATS = {
     "arctan2": torch.atan2,
@@ -48,10 +48,10 @@ _OF_FLOATS = {
     "logaddexp2": torch.logaddexp2,
     "nextafter": torch.nextafter,
 }
-"""Functions that torch supports for floating-point numbers only."""
+"""The functions that torch supports for floating-point numbers only; integer operands are converted first."""
 
 _LIMITS = {"keras.ops.maximum": "min", "keras.ops.minimum": "max"}
-"""For `maximum` and `minimum` with a number, the argument of torch's `clamp` that the number becomes."""
+"""For `maximum` and `minimum` with a number, the argument of `torch.clamp` that gets the number: "min" or "max"."""
 
 
 def _operand(call: Call, value: Any, like: Value) -> Any:
@@ -60,7 +60,7 @@ def _operand(call: Call, value: Any, like: Value) -> Any:
     Args:
         call: The call; the statement that creates the tensor is added to it.
         value: The operand.
-        like: The tensor whose device the new tensor gets, and whose dtype if it holds such numbers.
+        like: The tensor that gives the new tensor its device, and its dtype if both are integers or both are floats.
     """
     if not isinstance(value, tuple | list):
         return value
@@ -103,9 +103,9 @@ def _as_list(value: Any) -> Any:
 
 
 def _operands(call: Call, *names: str) -> tuple[list[Any], Order]:
-    """Return the arguments of a call with these names as operands in a common axis order, and that order.
+    """Return the named arguments of a call, permuted to one common axis order, and this axis order.
 
-    Tensors are permuted to the common order; a list of numbers becomes a tensor.
+    A list of numbers becomes a tensor.
     """
     like = call.tensor
     values, order = call.aligned([_operand(call, call[name], like) for name in names])

@@ -8,7 +8,10 @@ from keras3conv.builder.program.program import Value
 
 @handles("keras.layers.Attention", "keras.layers.AdditiveAttention", "keras.layers.GroupQueryAttention")
 def _attention(call: Call) -> None:
-    """Convert an attention layer. Keras takes query, value and optional key in one list, torch separately."""
+    """Convert a Keras attention layer.
+
+    Keras takes query, value and optional key in one list; torch takes three arguments.
+    """
     for name in ("mask", "query_mask", "value_mask", "key_mask", "attention_mask"):
         given = call.get(name)
         if any(part is not None for part in (given if isinstance(given, list | tuple) else (given,))):

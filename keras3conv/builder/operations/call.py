@@ -25,21 +25,21 @@ from keras3conv.transforms import Array
 Handler = Callable[["Call"], None]
 
 HANDLERS: dict[str, Handler] = {}
-"""The functions that convert calls, by the kind of the call: "keras.ops.add", "keras.layers.Concatenate"."""
+"""The handlers (functions that convert calls) by operation or layer class: "keras.ops.add", "keras.layers.Dot"."""
 
 
 class ProgramBuilder(Protocol):
-    """The interface of the program under construction that a `Call` uses."""
+    """The methods by which handlers add statements to a program: the interface between `Call` and the lowering."""
 
     @property
     def anchor(self) -> Value:
-        """The first input of the model."""
+        """The first input of the model; new tensors are created on its device."""
 
     def permuted(self, value: Value, order: Order) -> Value:
         """Return a value in the given axis order; add a permutation if its own order differs."""
 
     def write(self, expression: Any, made: Sequence[Value], *, path: str, comment: str) -> None:
-        """Add a statement that assigns an expression to values.
+        """Add a statement to the program that assigns an expression to values.
 
         Args:
             expression: The right side of the statement.
@@ -49,7 +49,7 @@ class ProgramBuilder(Protocol):
         """
 
     def new(self, shape: Shape, order: Order, dtype: str) -> Value:
-        """Return a new value for an intermediate result; the Keras graph has no tensor for it."""
+        """Return a new value of the program for an intermediate result that the Keras graph does not have."""
 
     def module(self, kind: str, config: Mapping[str, Any], path: str) -> Submodule:
         """Add a submodule whose weights, if any, do not come from Keras, and return it.
@@ -101,49 +101,49 @@ class Call:
         return self.arguments[name]
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return an argument by its name: that of the call, else that of the layer's constructor, else the default."""
+        """Return an argument of the call by name; else the one of the layer's constructor; else the default."""
         return self.arguments.get(name, self.node.config.get(name, default))
 
     @property
     def tensor(self) -> Value:
-        """The first tensor among the arguments."""
+        """The first tensor among the arguments of the call."""
         return self.tensors[0]
 
     @property
     def tensors(self) -> list[Value]:
-        """Every tensor among the arguments, in order."""
+        """Every tensor among the arguments of the call, in order."""
         return [leaf for leaf in walk(self.arguments) if isinstance(leaf, Value)]
 
     @property
     def anchor(self) -> Value:
-        """The first input of the model. Tensors that depend on no input, such as `torch.arange`, get its device."""
+        """The first input of the model; a tensor that depends on no input, such as `torch.arange`, gets its device."""
         return self._builder.anchor
 
     @property
     def dtype(self) -> str:
-        """The dtype of the first output."""
+        """The dtype of the first output of the call."""
         return self.node.outputs[0].dtype
 
     @property
     def shape(self) -> Shape:
-        """The shape of the first output."""
+        """The shape of the first output of the call."""
         return self.node.outputs[0].shape
 
     @property
     def only_dense_uses_it(self) -> bool:
-        """True if the result is used only by Dense layers, directly or through pointwise operations."""
+        """True if the result of the call is used only by Dense layers, directly or through pointwise operations."""
         return self._builder.only_dense_uses(self.node.outputs[0].name)
 
     def order(self, value: Value, order: Order) -> Value:
-        """Return a value in the given axis order; add a permutation if its own order differs."""
+        """Return a value in the given axis order; add a permutation if the value has another order."""
         return value if value.order == order else self._builder.permuted(value, order)
 
     def keras_order(self, value: Value) -> Value:
-        """Return a value in the axis order of Keras; add a permutation if its own order differs."""
+        """Return a value in the axis order of Keras; add a permutation if the value has another order."""
         return self.order(value, identity(value.rank))
 
     def aligned(self, values: Sequence[Any]) -> tuple[list[Any], Order]:
-        """Return the values in a common axis order, and that order. torch then broadcasts them as Keras does.
+        """Return values in one common axis order, and this order, so that torch broadcasts them as Keras does.
 
         Numbers are returned unchanged. A value with fewer axes gets axes of size 1 instead of the leading axes that
         Keras would add in broadcasting.
@@ -176,7 +176,7 @@ class Call:
         order: Order | None = None,
         dtype: str | None = None,
     ) -> Value:
-        """Add a statement for an intermediate result, and return the result.
+        """Add a statement that computes an intermediate result of the call, and return the result.
 
         Args:
             expression: The operation.
@@ -193,7 +193,7 @@ class Call:
         return made
 
     def steps(self, expression: Any, made: Sequence[tuple[Shape, Order, str]]) -> list[Value]:
-        """Add one statement that computes several intermediate results, and return them.
+        """Add one statement that computes several intermediate results of the call, and return the results.
 
         Args:
             expression: The operation.
@@ -255,7 +255,7 @@ class Call:
         self.returned = {tensor.name: same}
 
     def passes_all(self, values: Sequence[Value]) -> None:
-        """Use existing values as the outputs of the call, one for each output, without a statement."""
+        """Use existing values as the outputs of the call, one value per output, without a statement."""
         pairs = zip(self.node.outputs, values, strict=True)
         self.returned = {tensor.name: replace(value, shape=tensor.shape) for tensor, value in pairs}
 
@@ -288,7 +288,7 @@ class Call:
         return self._builder.constant(array, f"{self.node.path}/{name}")
 
     def by_rule(self) -> None:
-        """Convert the layer of this call with the rule for its class, where the handler does not do it itself."""
+        """Convert the layer of this call with the rule for its class; for cases that a handler leaves to the rule."""
         self._builder.by_rule(self)
 
     def rule_module(self, only: str, **config: Any) -> Submodule:
@@ -304,7 +304,7 @@ class Call:
         return self._builder.rule_module(self, config, only)
 
     def size(self, value: int | Size) -> int | Size:
-        """Return a size unchanged, after a check that it can be written as an argument.
+        """Return a size unchanged, after a check that the source code can have it as an argument.
 
         Raises:
             RuleError: The trace could not express the size in terms of the input sizes.
@@ -317,16 +317,16 @@ class Call:
         return value
 
     def sizes(self, values: Sequence[int | Size]) -> tuple[int | Size, ...]:
-        """Return several sizes unchanged, after the check of `size`, which raises `RuleError`."""
+        """Return several sizes unchanged, after the check of `Call.size`, which raises `RuleError`."""
         return tuple(map(self.size, values))
 
     def refuse(self, reason: str) -> RuleError:
-        """Return an exception with the reason why this call cannot be converted; the handler raises the exception."""
+        """Return a `RuleError` with the reason why this call cannot be converted; the handler raises it."""
         return RuleError(f"{self.node.kind}: {reason}")
 
 
 def handles(*kinds: str) -> Callable[[Handler], Handler]:
-    """Return a decorator that registers a function which converts calls of these operations or layers."""
+    """Return a decorator that registers a function as the handler of the named Keras operations or layers."""
 
     def add(handler: Handler) -> Handler:
         for kind in kinds:

@@ -7,7 +7,7 @@ from keras3conv.builder.operations.expressions import dtype_of
 from keras3conv.builder.program.names import OWN_LAYERS
 
 _EPSILON = 1e-7
-"""The lower limit that Keras applies to a standard deviation."""
+"""The lower limit that Keras applies to the standard deviation in a Normalization layer."""
 
 
 @handles("keras.layers.Rescaling")

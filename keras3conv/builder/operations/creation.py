@@ -36,7 +36,7 @@ def _filled(call: Call, *, name: str) -> None:
 
 
 def _repeated(call: Call, value: Value) -> None:
-    """Convert `full` with a tensor as fill value: repeat the tensor along new leading axes."""
+    """Convert `full` when the fill value is a tensor: repeat this tensor along new leading axes."""
     value = converted(call, value, call.dtype)
     order = in_front(value.order, len(call.shape) - value.rank)
     call.returns(value.method("expand", *call.sizes([call.shape[axis] for axis in order])), order)
@@ -56,7 +56,7 @@ def _matrix(call: Call) -> None:
 
 
 def _made(call: Call) -> dict[str, Any]:
-    """Return the arguments `dtype` and `device` for a torch function that creates the result of a call."""
+    """Return the arguments `dtype` and `device` for the torch function that creates the result of a call."""
     return {"dtype": Dtype(call.dtype), "device": device_of(call.anchor)}
 
 

@@ -18,7 +18,7 @@ _TORCH_DTYPES = frozenset(
 
 
 def torch_dtype(call: Call, dtype: str) -> Dtype:
-    """Return a Keras dtype such as "float32" in the form that an argument of an operation has.
+    """Return a Keras dtype such as "float32" as the `Dtype` that an operation takes as an argument.
 
     Raises:
         RuleError: torch has no such dtype, or does not compute in it.
@@ -51,7 +51,7 @@ def converted(call: Call, value: Value, dtype: str) -> Value:
 
 
 def as_float(call: Call, value: Value) -> Value:
-    """Return the value converted to a floating-point dtype, for functions that torch has only for such dtypes."""
+    """Return the value converted to a floating-point dtype, for torch functions that need floating-point numbers."""
     return value if is_float(value) else converted(call, value, "float32")
 
 
@@ -64,13 +64,13 @@ def axes_of(axis: Any, rank: int) -> tuple[int, ...]:
 
 
 def dims(value: Value, axes: Iterable[int]) -> int | tuple[int, ...]:
-    """Return the torch positions of Keras axes: a number for one axis, a sorted tuple for several."""
+    """Return the positions of Keras axes in the torch tensor: a number for one axis, a sorted tuple for several."""
     found = sorted(value.position(axis) for axis in axes)
     return found[0] if len(found) == 1 else tuple(found)
 
 
 def without(order: Order, removed: Sequence[int]) -> Order:
-    """Return an axis order after the Keras axes in `removed` were removed."""
+    """Return the axis order of a value after the Keras axes in `removed` are removed from it."""
     kept = [axis for axis in order if axis not in removed]
     return tuple(sorted(kept).index(axis) for axis in kept)
 
@@ -90,17 +90,17 @@ def with_new(order: Order, axis: int) -> tuple[Order, int]:
 
 
 def in_front(order: Order, count: int) -> Order:
-    """Return the axis order after `count` new axes are inserted in front of all others."""
+    """Return the axis order of a value after `count` new axes are inserted before all its axes."""
     return (*range(count), *(axis + count for axis in order))
 
 
 def behind(order: Order, axes: Sequence[int]) -> Order:
-    """Return an axis order with the Keras axes in `axes` moved to the end."""
+    """Return an axis order in which the Keras axes in `axes` are moved to the end."""
     return (*(axis for axis in order if axis not in axes), *axes)
 
 
 def along(position: int, index: Any) -> Any:
-    """Return the index that applies `index` to one axis of a torch tensor and keeps the axes before it whole.
+    """Return the index expression that applies `index` to one axis of a torch tensor and selects all of the other axes.
 
     Args:
         position: The torch position of the axis.
@@ -142,10 +142,10 @@ def fixed(call: Call, size: int | Size, name: str) -> int:
 
 
 def tuple_of(value: Any, rank: int) -> tuple[int, ...]:
-    """Return a tuple with a number for each of `rank` axes, from one number for all axes or from a sequence."""
+    """Return a tuple with one number per axis, from a sequence or from one number that holds for all `rank` axes."""
     return (int(value),) * rank if isinstance(value, int) else tuple(int(one) for one in value)
 
 
 def one_or_all(values: Sequence[int]) -> int | tuple[int, ...]:
-    """Return a single number if all numbers are equal, else the tuple; torch accepts either form."""
+    """Return a tuple of equal numbers as a single number, and any other tuple unchanged; torch accepts both."""
     return values[0] if len({*values}) == 1 else tuple(values)

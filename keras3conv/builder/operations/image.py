@@ -91,7 +91,7 @@ def _crop_images(call: Call) -> None:
 
 
 def _changes(call: Call, given: Value, name: str, sign: int) -> list[tuple[int, int]]:
-    """Return how many pixels a padding or cropping adds or removes: (top, bottom) and (left, right).
+    """Return the number of pixels that a padding or cropping adds or removes: (top, bottom) and (left, right).
 
     Args:
         call: The call.
@@ -156,7 +156,7 @@ def _resize(call: Call) -> None:
 
 
 def _to_aspect_ratio(call: Call, given: Value, height: int, width: int) -> Value:
-    """Return images cropped or padded to the aspect ratio of a target size, if an option of the call says so.
+    """Return images cropped or padded to the aspect ratio of a target size, if the resize has such an option.
 
     Args:
         call: The call of a resize.
@@ -239,7 +239,7 @@ def _depth_and_space(call: Call) -> None:
 
 
 def _swapped(given: Expression, first: int, second: int) -> Expression:
-    """Return the expression that splits the channel axis into two axes, swaps them, and merges them again.
+    """Return the expression that splits the channel axis of images into two axes, swaps the two, and merges them again.
 
     Args:
         given: The images, channels-first.

@@ -66,7 +66,7 @@ def _rank(indices: Any) -> int:
 
 
 def _plain(call: Call, indices: Any) -> Any:
-    """Return indices as nested lists of integers; raise `RuleError` if one is not an integer."""
+    """Return index values as nested lists of integers; raise `RuleError` if a value is not an integer."""
     if isinstance(indices, tuple | list):
         return [_plain(call, one) for one in indices]
     if not isinstance(indices, int):
@@ -84,7 +84,7 @@ def _take(call: Call) -> None:
 
 @handles("keras.ops.take_along_axis")
 def _take_along_axis(call: Call) -> None:
-    """Convert `take_along_axis`. torch does not accept negative indices, so they are taken modulo the axis size."""
+    """Convert `take_along_axis`; negative indices, which torch does not accept, are taken modulo the axis size."""
     given, indices, axis = call["x"], call["indices"], call["axis"]
     if not isinstance(indices, Value):
         raise call.refuse(f"the indices of take_along_axis must be a tensor, found {type(indices).__name__}")
@@ -165,7 +165,7 @@ def _scatter(call: Call) -> None:
 
 
 def _by_axis(indices: Value) -> Operation:
-    """Return one tensor of indices per axis, as torch takes them, from indices that Keras stacks along a last axis."""
+    """Return one index tensor per axis, as torch takes them; Keras stacks the indices of all axes along a last axis."""
     return indices.method("long").method("unbind", -1)
 
 
@@ -178,7 +178,7 @@ def _scatter_update(call: Call) -> None:
 
 
 def _is_class(call: Call, given: Value) -> Operation:
-    """Return a one-hot expression of booleans: along a new last axis, True where the class index equals the value.
+    """Return the expression of a boolean one-hot tensor, in which a new last axis has one position per class.
 
     `torch.nn.functional.one_hot` is not used, because it raises for values that are not a class index.
 

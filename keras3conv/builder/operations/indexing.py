@@ -15,7 +15,7 @@ ALL = slice(None, None, None)
 
 
 def full_key(call: Call, key: Any, rank: int) -> list[Any]:
-    """Return an index with one entry for every axis; slices `:` replace "..." and the missing entries at the end.
+    """Return an index with one entry per axis: slices `:` stand for "..." and for the missing entries at the end.
 
     Args:
         call: The call, for the error message.
@@ -37,7 +37,7 @@ def full_key(call: Call, key: Any, rank: int) -> list[Any]:
 
 
 def sliced(call: Call, given: Value, key: Sequence[Any]) -> tuple[Expression, Order]:
-    """Return the expression that indexes a value, and the axis order of the result.
+    """Return the expression `value[key]` for a Keras index, and the axis order of its result.
 
     Args:
         call: The call.
@@ -69,10 +69,10 @@ def sliced(call: Call, given: Value, key: Sequence[Any]) -> tuple[Expression, Or
 
 @dataclass(kw_only=True)
 class _Entries:
-    """The entries of an index, by the axes of Keras.
+    """The entries of an index expression `x[...]`, sorted by the Keras axes of `x`.
 
     Attributes:
-        of: The entry (a number or slice) of each axis.
+        of: The entry (a number or slice) for each axis of `x`.
         new_before: For each axis, the axes of the result that the index inserts before it.
         number: For each axis with a slice, its axis in the result.
         new_behind: The axes of the result that the index inserts after the last axis.
@@ -108,9 +108,9 @@ def _step(call: Call, entry: slice) -> int:
 
 
 def _mirrored(call: Call, entry: slice) -> slice:
-    """Return the slice that selects from a flipped axis what a slice with a negative step selects from the axis.
+    """Return the slice of the flipped axis that selects the same elements as a slice with a negative step.
 
-    torch has no negative steps. After the flip, the element of index i has the index -i - 1.
+    torch has no negative steps. After the flip, the element with index i has the index -i - 1.
     """
     ends = (entry.start, entry.stop)
     if any(isinstance(end, Size) for end in ends):
@@ -130,7 +130,7 @@ def _checked(call: Call, entry: Any) -> Any:
     """Return one entry of an index unchanged, after a check that it consists of integers and sizes.
 
     Raises:
-        RuleError: It contains something else.
+        RuleError: The entry contains anything else, such as a tensor.
     """
     if not isinstance(entry, slice):
         return _bound(call, entry)

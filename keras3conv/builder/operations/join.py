@@ -7,11 +7,11 @@ from keras3conv.builder.operations.expressions import converted, torch, with_new
 from keras3conv.builder.program.program import Value
 
 _AXIS = {"dsplit": 2, "dstack": 2, "hsplit": 1, "hstack": 1, "vsplit": 0, "vstack": 0}
-"""For each function, the axis along which it joins or splits."""
+"""For each operation that joins or splits tensors, such as `vstack`, the axis along which it does so."""
 
 
 def _of_one_dtype(call: Call, values: Sequence[Value]) -> list[Value]:
-    """Return values converted to the dtype of the call's result; unchanged if that is a floating-point dtype.
+    """Return the operands of a call, converted to the dtype of its result; unchanged if that is a floating-point dtype.
 
     For a floating-point result torch promotes the operands as Keras does, so no conversion is needed.
     """

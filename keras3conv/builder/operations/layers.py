@@ -21,7 +21,7 @@ from keras3conv.rules.helpers.padding import Pads, same_padding
 
 
 def images(call: Call, given: Value) -> Value:
-    """Return images in channels-first order."""
+    """Return images permuted to channels-first order."""
     first = call.get("data_format") == "channels_first"
     return call.order(given, identity(given.rank) if first else channels_first(given.rank))
 
@@ -59,7 +59,7 @@ def padded(call: Call, given: Value, pads: Sequence[tuple[int, int]], value: flo
 
 
 def torch_pads(pads: Sequence[tuple[int, int]]) -> tuple[int, ...]:
-    """Return pairs of padding as the flat argument of `F.pad`, in which the padding of the last axis comes first."""
+    """Return (start, end) pairs of padding as the flat argument of `F.pad`, which has the last axis first."""
     return tuple(end for pair in reversed(pads) for end in pair)
 
 
@@ -77,8 +77,8 @@ def _settings(call: Call, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 def _around(call: Call, given: Value, kernel: Sequence[int]) -> tuple[Value, Mapping[str, Any]]:
     """Return the input of a convolution and the arguments for its padding.
 
-    torch pads both ends of an axis equally. If Keras does too, the arguments have `padding`. Else a statement of its
-    own pads the input, and the arguments are empty.
+    A torch convolution pads both ends of an axis equally. If Keras does too, the arguments have `padding`. Otherwise a
+    separate statement pads the input, and the arguments are empty.
 
     Args:
         call: The call.
@@ -98,7 +98,7 @@ def _around(call: Call, given: Value, kernel: Sequence[int]) -> tuple[Value, Map
 
 
 def _options(call: Call, rank: int, groups: int) -> dict[str, Any]:
-    """Return those of the arguments `stride`, `dilation` and `groups` that differ from torch's defaults.
+    """Return the arguments `stride`, `dilation` and `groups` of a convolution that differ from torch's defaults.
 
     Args:
         call: The call of a convolution.
@@ -166,7 +166,7 @@ def _max_pool(call: Call) -> None:
 
 @handles("keras.ops.average_pool")
 def _average_pool(call: Call) -> None:
-    """Convert `average_pool`. As in JAX and TensorFlow, padding does not count in the average."""
+    """Convert `average_pool`; as in JAX and TensorFlow, the average does not count the padding."""
     given, size, strides = _pooled(call)
     pads = same_pads(call, given, size, strides, (1,) * len(size)) if call["padding"] == "same" else ()
     settings: dict[str, Any] = {}
@@ -216,7 +216,7 @@ def _batch_normalization(call: Call) -> None:
         )
     axis %= given.rank
     if axis == 0:
-        raise call.refuse("batch_normalization along the batch axis (axis=0) is not supported")
+        raise call.refuse("batch_normalization along the batch axis (axis=0) is not supported: choose another axis")
     if given.position(axis) != 1 or given.position(0) != 0:
         given = call.order(given, (0, axis, *(one for one in range(1, given.rank) if one != axis)))
     settings = {**_optional(call, weight="scale", bias="offset"), "eps": call["epsilon"]}
@@ -224,7 +224,7 @@ def _batch_normalization(call: Call) -> None:
 
 
 def _optional(call: Call, **names: str) -> dict[str, Value]:
-    """Return the optional tensors that the call has, by the names of torch's arguments.
+    """Return the optional tensors that a call was given, by the names of the torch arguments that receive them.
 
     Args:
         call: The call.
@@ -275,7 +275,7 @@ def _dot_product_attention(call: Call) -> None:
 
 
 def _attention_mask(call: Call, query: Value) -> Expression:
-    """Return the tensor that torch adds to the attention scores: the bias of a call, or its mask as numbers.
+    """Return the tensor that torch adds to the attention scores: the bias of the call, or its boolean mask as numbers.
 
     The numbers are very negative for masked keys. A boolean mask would give NaN for a row in which all keys are masked;
     Keras avoids that with a finite number.

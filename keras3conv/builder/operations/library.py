@@ -9,6 +9,6 @@ from keras3conv.builder import operations
 
 @cache
 def load() -> None:
-    """Import the modules with handlers (functions that convert calls); later calls do nothing."""
+    """Import all modules that define handlers (functions that convert calls); only the first call does so."""
     for module in iter_modules(operations.__path__):
         import_module(f"{operations.__name__}.{module.name}")

@@ -16,7 +16,8 @@ Unary = Callable[[Value], Operation]
 def softplus(x: Value) -> Operation:
     """Return the expression for Keras' softplus of `x`.
 
-    Above a threshold torch returns x itself. With its default threshold of 20 that is off by 2e-9, so it is set to 40.
+    Above a threshold torch returns x itself. The default threshold of 20 gives an error of 2e-9, so the expression sets
+    40.
     """
     return F.softplus(x, threshold=40)
 
@@ -38,7 +39,7 @@ _EXPRESSIONS: dict[str, Unary] = {
     "square": lambda x: x * x,
     "stop_gradient": lambda x: x.method("detach"),
 }
-"""Functions that torch does not have, or that are shorter as an expression with operators."""
+"""The torch expressions for functions that torch does not have, or that are shorter with Python operators."""
 
 _HANDLED_BELOW = frozenset(
     {"ceil", "clip", "copy", "floor", "full_like", "gelu", "nan_to_num", "ones_like", "round"}
@@ -46,7 +47,7 @@ _HANDLED_BELOW = frozenset(
     "trunc",
     "zeros_like",
 }
-"""Functions with a handler of their own in this file: they depend on the dtype or may have several tensors."""
+"""The pointwise functions with a handler in this file, because they depend on the dtype or may take several tensors."""
 
 _IN_THE_TABLE = {
     name.removeprefix("keras.ops."): operation
@@ -55,7 +56,7 @@ _IN_THE_TABLE = {
     for name in operation.keras
     if name.startswith("keras.ops.") and name.removeprefix("keras.ops.") not in _HANDLED_BELOW
 }
-"""Pointwise functions of one tensor from the table of operations that torch and Keras have in common."""
+"""Pointwise functions of one tensor from the table that lists the operations which torch and Keras share."""
 
 UNARY: dict[str, Unary] = {
     **{
@@ -65,14 +66,14 @@ UNARY: dict[str, Unary] = {
     },
     **_EXPRESSIONS,
 }
-"""Functions whose only argument is a tensor, by their names in `keras.ops`."""
+"""The functions of `keras.ops` whose only argument is a tensor, by name."""
 
 _OF_FLOATS: dict[str, Unary] = {
     "ceil": torch.ceil,
     "fabs": torch.abs,
     "floor": torch.floor,
 }
-"""Functions that for integer inputs return floating-point numbers in Keras, but integers in torch."""
+"""Functions that, for integer inputs, return floating-point numbers in Keras but integers in torch."""
 
 _WITH_SETTINGS: dict[str, tuple[Callable[..., Operation], tuple[str, ...]]] = {
     **{
@@ -82,11 +83,11 @@ _WITH_SETTINGS: dict[str, tuple[Callable[..., Operation], tuple[str, ...]]] = {
     },
     "squareplus": (squareplus, ("b",)),
 }
-"""Functions of a tensor and numbers: the torch function, and the names of the numbers in the order torch takes them."""
+"""For each function of a tensor and numbers: the torch function, and the names of the numbers in torch's order."""
 
 
 def unary(call: Call, *, function: Unary) -> None:
-    """Convert a pointwise operation on one tensor; `function` makes the torch expression from the tensor."""
+    """Convert a pointwise operation on one tensor; `function` maps the tensor to the torch expression."""
     _returns(call, function, call.tensor)
 
 
@@ -115,7 +116,7 @@ for _kind, (_setting_function, _names) in _WITH_SETTINGS.items():
 def _relu(call: Call) -> None:
     """Convert `relu` with its arguments `negative_slope`, `max_value` and `threshold`.
 
-    A value x above the threshold is limited to the maximum. Another value becomes negative_slope * (x - threshold).
+    A value x above the threshold becomes min(x, max_value); any other value becomes negative_slope * (x - threshold).
     """
     slope, limit, threshold = (call.get(name) for name in ("negative_slope", "max_value", "threshold"))
     if slope and limit is None and not threshold:
@@ -180,7 +181,7 @@ def _cast(call: Call) -> None:
 
 @handles("keras.ops.copy", "keras.ops.real", "keras.ops.conj", "keras.ops.conjugate")
 def _same(call: Call) -> None:
-    """Convert operations that return their input, as `real` and `conj` do because complex tensors are not supported."""
+    """Convert operations that return their input unchanged: `real` and `conj`, as complex tensors are not supported."""
     call.passes(call.tensor)
 
 

@@ -10,7 +10,7 @@ from keras3conv.messages import count
 
 
 def _of_one_dtype(call: Call, values: Sequence[Value]) -> list[Value]:
-    """Return tensors converted to one dtype: Keras promotes different dtypes, torch's matrix products do not."""
+    """Return tensors converted to one dtype: Keras promotes dtypes in matrix products, torch does not."""
     if len({value.dtype for value in values}) == 1:
         return list(values)
     return [converted(call, value, call.dtype) for value in values]
@@ -18,7 +18,7 @@ def _of_one_dtype(call: Call, values: Sequence[Value]) -> list[Value]:
 
 @handles("keras.ops.einsum")
 def _einsum(call: Call) -> None:
-    """Convert `einsum`. The letters of each operand are reordered to its axis order, so no permutation is needed."""
+    """Convert `einsum`, with the letters reordered to the axis order of each operand instead of a permutation."""
     if call.dtype == "bool" or "operands" not in call.arguments:
         raise call.refuse(
             "einsum is supported only with an equation as its first argument, and not for boolean tensors"
@@ -30,7 +30,7 @@ def _einsum(call: Call) -> None:
 
 
 def _letters(call: Call, values: Sequence[Value]) -> tuple[list[str], str]:
-    """Return the letters (names of axes) of each operand and of the result of an einsum.
+    """Return the axis letters of each operand and of the result of an einsum: "bij", "bjk" and "bik".
 
     Letters replace every "...", and the result has letters even if the equation leaves it out.
     """
@@ -131,7 +131,7 @@ def _cross(call: Call) -> None:
     values, order = call.aligned([call["x1"], call["x2"]])
     axis = call["axisa"]
     if {call["axisb"], call["axisc"]} != {axis}:
-        raise call.refuse("cross is supported only with equal values of axisa, axisb and axisc")
+        raise call.refuse("cross is supported only with equal values of the arguments axisa, axisb and axisc")
     if axis == -1 and 3 in values[0].shape[:-1]:
         raise call.refuse(
             "cross is not supported if an axis before the last has size 3: Keras' torch backend then uses the "
@@ -139,7 +139,7 @@ def _cross(call: Call) -> None:
             "size 3, but the other backends use the last axis"
         )
     if any(value.shape[axis] != 3 for value in values):
-        raise call.refuse("cross is supported only for vectors with three elements")
+        raise call.refuse("cross is supported only for vectors with three elements, not with two")
     call.returns(torch.linalg.cross(*values, dim=values[0].position(axis)), order)
 
 
@@ -157,7 +157,7 @@ _MATRICES = {
     "logdet": torch.logdet,
     "pinv": torch.linalg.pinv,
 }
-"""Functions of square matrices in the last two axes."""
+"""Functions of square matrices, which are the last two axes of a tensor: determinant, inverse and others."""
 
 
 def _matrix(call: Call) -> None:

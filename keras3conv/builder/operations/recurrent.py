@@ -33,7 +33,7 @@ def _recurrent(call: Call) -> None:
 
 
 def _steps(call: Call, sequence: Operation) -> Operation:
-    """Return the output sequence of the torch layer, or only its last time step if Keras has no `return_sequences`."""
+    """Return the output sequence of a torch layer; only its last time step if Keras has return_sequences=False."""
     return sequence if call.get("return_sequences") else sequence[:, -1]
 
 
@@ -72,7 +72,9 @@ def _merged(mode: str, forward: Operation, backward: Operation) -> Operation:
 def masked(call: Call) -> None:
     """Convert a recurrent layer with a mask to keras3conv's torch layer `Recurrent`, which skips masked time steps."""
     if call.get("initial_state") is not None:
-        raise call.refuse("a recurrent layer with both an initial state and a mask is not supported")
+        raise call.refuse(
+            "a recurrent layer with both an initial state and a mask is not supported: call it with only one of the two"
+        )
     if call.get("stateful"):
         raise call.refuse(
             "stateful=True is not supported, because the torch layer keeps no state between calls; build the layer "
@@ -99,7 +101,7 @@ def _sequence(call: Call, config: Mapping[str, Any]) -> Value:
 
 
 def _called(call: Call, layer: Submodule, given: Value, directions: int) -> Operation:
-    """Return the call of a torch layer, with the initial states if the call of the Keras layer has them.
+    """Return the expression that calls a torch recurrent layer, with the initial states if the Keras call has them.
 
     Args:
         call: The call of the Keras layer.
@@ -111,6 +113,8 @@ def _called(call: Call, layer: Submodule, given: Value, directions: int) -> Oper
     if not states:
         return layer(given)
     if directions > 1:
-        raise call.refuse("a Bidirectional layer that is called with initial states is not supported")
+        raise call.refuse(
+            "a Bidirectional layer that is called with initial states is not supported: call it without initial_state"
+        )
     initial = tuple(state[None] for state in states)
     return layer(given, initial[0] if len(initial) == 1 else initial)

@@ -32,7 +32,7 @@ _REDUCTIONS = {
 _OF_FLOATS = ("logsumexp", "mean", "std", "var")
 
 _EXTRA = {"std": {"correction": 0}, "var": {"correction": 0}}
-"""The argument that makes torch divide by the number of values n, as Keras does, instead of n - 1."""
+"""The argument of torch's `var` and `std` that divides by the number of values n, as Keras does, instead of n - 1."""
 
 _INT32 = Dtype("int32")
 
@@ -43,7 +43,7 @@ def _over(given: Value, axes: tuple[int, ...], keepdims: bool) -> dict[str, Any]
 
 
 def _order_after(given: Value, axes: tuple[int, ...], keepdims: bool) -> Order:
-    """Return the axis order that a value has after a reduction over these Keras axes."""
+    """Return the axis order of a value after a reduction over the given Keras axes."""
     return given.order if keepdims else without(given.order, axes)
 
 
@@ -103,7 +103,7 @@ def _in_a_row(call: Call, given: Value, axes: tuple[int, ...]) -> Value:
 def _elements(given: Value, axes: tuple[int, ...]) -> int:
     """Return the product of the sizes of some axes; 0 if one of the sizes is dynamic.
 
-    The 0 is not the true product, but does no harm: the next statement reduces the axis that has this size.
+    A size of 0 does no harm here, because the next statement reduces the axis that has it.
     """
     product = 1
     for axis in axes:
@@ -113,7 +113,7 @@ def _elements(given: Value, axes: tuple[int, ...]) -> int:
 
 
 def _reduced_in_a_row(call: Call, given: Value, function: Callable[[Value], Operation]) -> None:
-    """Convert a reduction that torch supports for one axis only; several axes are merged into one first.
+    """Convert a reduction that torch supports for one axis only; several axes are first merged into one.
 
     Args:
         call: The call, which has the axes.
@@ -258,9 +258,10 @@ def _masked_softmax(call: Call, given: Value, mask: Value, axes: tuple[int, ...]
 
 @handles("keras.ops.sparsemax", "keras.activations.sparsemax")
 def _sparsemax(call: Call) -> None:
-    """Convert `sparsemax` with the threshold of Keras, which differs from that of the paper.
+    """Convert `sparsemax`, with the threshold that Keras uses instead of the one in the paper on sparsemax.
 
-    Keras computes it from the sum of the cumulative sums of the chosen values, the paper from the last cumulative sum.
+    Keras computes the threshold from the sum of the cumulative sums of the chosen values; the paper computes it from
+    the last cumulative sum.
     """
     given = call.tensor
     dim = dims(given, axes_of(call.get("axis", -1), given.rank))

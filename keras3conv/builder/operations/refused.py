@@ -1,4 +1,4 @@
-"""List the operations and layers that cannot be converted, with reasons, and functions that are not operations."""
+"""List the Keras operations and layers that cannot be converted, and why, and the functions that are not operations."""
 
 from functools import partial
 
@@ -61,10 +61,11 @@ _LAYERS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 REFUSED_LAYERS: dict[str, str] = {f"keras.layers.{name}": reason for reason, names in _LAYERS.items() for name in names}
-"""For each layer that cannot be converted because it prepares data, by class name, the reason for the error message."""
+"""For each layer that only prepares data, and so cannot be converted, by class name: the reason in the error."""
 
 REFUSED: dict[str, str] = {f"keras.ops.{name}": reason for reason, names in _REASONS.items() for name in names}
-"""For each operation that cannot be converted, by public name, the reason for the error message."""
+"""For each operation that cannot be converted: the reason, by its public name ("keras.ops.qr"), for the error message.
+"""
 
 NO_CALLS: dict[str, str] = {
     **dict.fromkeys(
@@ -77,11 +78,11 @@ NO_CALLS: dict[str, str] = {
     "convert_to_numpy": "needs the values of a tensor, which a traced model does not have",
     "image.extract_patches_3d": "is refused: only patches of images are supported",
 }
-"""For each function of `keras.ops` that never becomes a node of a graph, the reason."""
+"""For each function of `keras.ops` that never becomes a node of a call graph: the reason why."""
 
 
 def refusal(kind: str) -> str:
-    """Return the reason why a layer or operation can never be converted, whatever its arguments; empty if it can be."""
+    """Return the reason why no call of a Keras layer or operation can be converted; "" if some calls can."""
     reason = REFUSED.get(kind) or REFUSED_LAYERS.get(kind)
     if reason:
         return f"{kind}: {reason}"

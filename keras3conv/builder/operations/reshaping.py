@@ -1,4 +1,4 @@
-"""Find the axis order of a reshaped value. A reshape that does not mix the axes needs no permutation."""
+"""Compute the axis order of a reshaped value. A reshape that merges only adjacent axes needs no permutation."""
 
 from collections import Counter
 
@@ -6,11 +6,11 @@ from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.model.graph import Shape, Size
 
 _Product = tuple[int, Counter[str]]
-"""A number of elements: a factor, and the symbols of the dynamic sizes that it is multiplied with."""
+"""A number of elements, as a number and the dynamic sizes by which it is multiplied: 64 * batch is (64, ("batch",))."""
 
 
 def kept_order(given: Value, made: Shape) -> Order | None:
-    """Return the axis order after a reshape without a permutation; None if the reshape needs a permutation.
+    """Return the axis order of a value after a reshape; None if the value must be permuted before the reshape.
 
     The axes form groups that are reshaped independently: [batch], [height, width]. No permutation is needed if, in the
     axis order of torch, the axes of each group are adjacent and in the order of Keras.
@@ -37,7 +37,7 @@ def kept_order(given: Value, made: Shape) -> Order | None:
 
 
 def _with_single(order: list[int], made: Shape) -> Order:
-    """Return an axis order with the missing axes, which have size 1, each inserted after the Keras axis before it.
+    """Return an axis order completed by the missing axes of size 1, each inserted after the Keras axis before it.
 
     Args:
         order: The order without these axes; they are inserted in place.

@@ -17,7 +17,9 @@ from keras3conv.model.graph import Shape, Size
 def _flatten(call: Call) -> None:
     given = call.tensor
     if call.get("data_format") == "channels_first":
-        raise call.refuse("Flatten with data_format='channels_first' is not supported")
+        raise call.refuse(
+            "Flatten with data_format='channels_first' is not supported: use channels_last, with a Permute before it"
+        )
     if given.rank == 2:
         call.passes(given)
         return
@@ -38,7 +40,7 @@ def _flatten(call: Call) -> None:
 def _reshape(call: Call) -> None:
     """Convert a reshape; the input is permuted only if the reshape mixes axes.
 
-    A result with only size-1 axes between batch and channels is taken as an image, and gets channels-first order.
+    If all axes between batch and channels have size 1, the result is treated as an image and gets channels-first order.
     """
     given, shape = call.tensor, call.shape
     if _is_indexed(call, given, shape):
@@ -52,10 +54,10 @@ def _reshape(call: Call) -> None:
 
 
 def _is_indexed(call: Call, given: Value, shape: Shape) -> bool:
-    """Convert a reshape to an index with None, if all that it does is to add axes of size 1.
+    """Convert a reshape that only adds axes of size 1 to an index such as `x[:, None]`; leave other reshapes alone.
 
     Returns:
-        Whether the reshape was converted.
+        True if the reshape was converted.
     """
     axes = [axis for axis in given.order if given.shape[axis] != 1]
     index = _only_new_axes(given, shape)
@@ -70,9 +72,9 @@ def _is_indexed(call: Call, given: Value, shape: Shape) -> bool:
 
 
 def _only_new_axes(given: Value, shape: Shape) -> list[Any]:
-    """Return the index that turns a value into the given shape by new axes of size 1: slices, and None for a new axis.
+    """Return the index, such as `[:, None]`, that turns a value into the given shape by new axes of size 1.
 
-    The index is empty if new axes of size 1 are not enough.
+    The index is empty if the shapes differ by more than new axes of size 1.
     """
     left = list(given.shape)
     index: list[Any] = []
@@ -134,9 +136,9 @@ def _moveaxis(call: Call) -> None:
 
 
 def _transposed(call: Call, axes: tuple[int, ...]) -> None:
-    """Convert a transpose without a statement: the same tensor gets another axis order.
+    """Convert a transpose by recording another axis order for the same tensor, without a statement.
 
-    A permutation is added only if a later operation needs the axes of Keras in their order.
+    A permutation is added later, if an operation needs the axes in the order of Keras.
     """
     given = call.tensor
     axes = tuple(axis % given.rank for axis in axes)

@@ -27,7 +27,7 @@ def structured(
     with_shared: bool = True,
     least: int = 2,
 ) -> Structure:
-    """Replace repeated parts by blocks (classes), the best first, until no further block would save enough statements.
+    """Replace repeated parts of a program by blocks (classes), the one that saves most first, until none saves enough.
 
     Args:
         structure: A program; it may already have blocks.
@@ -119,19 +119,19 @@ def _paths(
 
 @dataclass(frozen=True)
 class _Occurrence:
-    """A segment (run of statements) of the program that is replaced by a call of a block (class)."""
+    """A run of statements (a segment) of the program that one call of a block replaces."""
 
     program: Program
     segment: Segment
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
-        """The statements that the call of the block replaces."""
+        """The statements of the segment, which the call of the block replaces."""
         return self.program.steps[self.segment.start : self.segment.stop]
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """The modules and weights that the statements use; each index has the same role in every occurrence."""
+        """The names of the modules and weights in the segment; an index has the same meaning in all segments."""
         names: dict[str, None] = {}
         for step in self.steps:
             if step.module:
@@ -143,13 +143,13 @@ class _Occurrence:
 
     @cached_property
     def prefix(self) -> str:
-        """The path of the source layer that consists of the statements, or the common prefix of their layer paths."""
+        """The path of the source layer that has exactly these statements; else the common prefix of layer paths."""
         return (
             f"{self.segment.path}." if self.segment.path else prefix_of([step.path for step in self.steps if step.path])
         )
 
     def flat_name(self, key: str) -> str:
-        """Return the name that a module or weight has in the flat program, which has no blocks yet.
+        """Return the name that a module or weight of the segment has in the program before any block is made.
 
         Args:
             key: The module or weight, one of those in `keys`.
@@ -157,7 +157,7 @@ class _Occurrence:
         return self.program.weights[key].name if key in self.program.weights else key
 
     def short_name(self, key: str) -> str:
-        """Return the name of a module or weight without the prefix that all names of the occurrence have.
+        """Return the name of a module or weight without the prefix that all names in this segment have.
 
         Args:
             key: The module or weight, one of those in `keys`.
@@ -168,7 +168,7 @@ class _Occurrence:
 
 
 def _inner_names(occurrences: Sequence[_Occurrence]) -> list[str]:
-    """Return the names that the modules and weights get in the block, in the order of `_Occurrence.keys`.
+    """Return the names that the modules and weights get inside a block's class, in the order of `_Occurrence.keys`.
 
     A name is that of the source layer without a prefix, if it is the same in all occurrences; else it comes from the
     class of the module.
@@ -197,7 +197,7 @@ def _name_by_kind(occurrence: _Occurrence, key: str) -> str:
 
 
 def _outer_names(occurrences: Sequence[_Occurrence], taken: Iterable[str], block: str) -> list[str]:
-    """Return the attribute names of the instances of a block, one for each occurrence.
+    """Return the attribute names of the instances of a block, one for each segment that the block replaces.
 
     Args:
         occurrences: The runs of statements that the block replaces.
@@ -234,7 +234,7 @@ def _class_name(occurrences: Sequence[_Occurrence], taken: Iterable[str], kind: 
 
 
 def _words(prefix: str) -> list[str]:
-    """Return the words of a name prefix, without the numbers at the start or end of each word."""
+    """Return the words of a name prefix, without leading and trailing numbers: "encoder" and "layer"."""
     parts = (part.strip("0123456789") for part in prefix.replace("/", "_").split("_"))
     return [part for part in parts if part.isalpha()]
 
@@ -276,7 +276,7 @@ def _body(
     weights: Mapping[str, Weight],
     arguments: Arguments,
 ) -> Program:
-    """Return the program of the block's class: the statements of the first occurrence, with new names.
+    """Return the program of a block's class: the statements of the first segment that it replaces, with new names.
 
     Args:
         occurrences: The runs of statements that the block replaces.
@@ -327,7 +327,7 @@ def _body(
 def _replaced(
     program: Program, occurrences: Sequence[_Occurrence], names: Sequence[str], block: str, arguments: Arguments
 ) -> Program:
-    """Return the program with each occurrence replaced by one statement, a call of the block.
+    """Return the program in which each of the segments is replaced by one statement that calls the block.
 
     Args:
         program: The program.

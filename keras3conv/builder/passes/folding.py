@@ -13,22 +13,22 @@ from keras3conv.builder.program.program import Module, Program, Step
 from keras3conv.model.graph import Ref
 
 _IN_PLACE = frozenset(f"torch.nn.functional.{name}" for name in ("relu", "relu6", "silu", "hardswish"))
-"""Functions that can write their result in place: they have an argument `inplace`."""
+"""Torch functions with an argument `inplace`, which can overwrite their input with the result."""
 
 _OUTPUT_NOT_SAVED = ("torch.nn.BatchNorm", "torch.nn.Conv", "torch.nn.Linear", f"{OWN_LAYERS}.UnevenConv")
 """Layers whose backward pass does not need their output, so that the output may be overwritten."""
 
 _PASSED_ON = ("torch.nn.Dropout", f"{OWN_LAYERS}.SharedDropout")
-"""Layers that in evaluation mode return their input tensor itself, and in training a tensor that they do not save."""
+"""Layers that return their input tensor itself in evaluation mode, and a tensor that they do not save in training."""
 
 
 def overwriting(program: Program) -> Program:
-    """Return the program in which every sum that may overwrite a summand is marked, with that summand first."""
+    """Return the program in which each sum is marked that may overwrite a summand; that summand comes first."""
     return replace(program, steps=tuple(_overwriting(step, program) for step in program.steps))
 
 
 def folded(program: Program) -> Program:
-    """Return the program with layer calls and activations merged.
+    """Return the program in which each layer call and the activation after it are one statement.
 
     `x = self.norm(x)` and `x = F.relu(x)` become `x = F.relu(self.norm(x), inplace=True)`.
     """
@@ -50,7 +50,7 @@ def folded(program: Program) -> Program:
 
 
 def called_module(step: Step, program: Program) -> Module | None:
-    """Return the submodule that a statement calls, if the statement is just a call with one value; else None.
+    """Return the submodule that a statement calls with one value and nothing else; None for any other statement.
 
     An example is `x = self.conv(x)`.
     """
@@ -95,7 +95,7 @@ def _is_free(name: str, program: Program) -> bool:
 
 
 def _is_scaled(expression: Any) -> bool:
-    """Return True if an expression is a value times or plus a number. Its result is not saved for the backward pass."""
+    """Return True if an expression is a value times or plus a number, whose result torch does not save for backward."""
     match expression:
         case Operation("operator", "*" | "+", (Ref(), int() | float())):
             return True
@@ -114,7 +114,7 @@ def _in_place(expression: Operation) -> Operation:
 
 
 def _substituted(expression: Any, called: Operation) -> Any:
-    """Return an expression that uses one value, with the operation `called` in the place of the value."""
+    """Return an expression that uses one value, with that value replaced by the operation `called`."""
     return transformed(expression, lambda node: called if isinstance(node, Ref) else node)
 
 

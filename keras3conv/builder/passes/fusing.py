@@ -1,6 +1,6 @@
 """Merge two statements in a row into one: two reshapes, two slices of different axes, or a tile and an operator.
 
-In the last case the tile is left out, because the operator broadcasts an axis of size one by itself.
+A tile before an operator is left out, because the operator itself broadcasts an axis of size one.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _WHOLE = slice(None)
 
 
 def with_fused_forms(program: Program) -> Program:
-    """Return the program with two statements merged wherever only the second one uses the result of the first."""
+    """Return the program with two statements merged wherever only the second uses the result of the first."""
     steps: dict[str, Step] = {}
     for step in program.steps:
         found = _fused(step, steps, program.uses) or _broadcast(program, step, steps)
@@ -27,7 +27,7 @@ def with_fused_forms(program: Program) -> Program:
 
 
 def _fused(step: Step, steps: Mapping[str, Step], uses: Mapping[str, int]) -> tuple[str, Operation] | None:
-    """Merge a reshape or slice with the one before it.
+    """Merge a reshape or slice with the reshape or slice whose result it uses.
 
     Args:
         step: The second statement.
@@ -52,7 +52,7 @@ def _fused(step: Step, steps: Mapping[str, Step], uses: Mapping[str, int]) -> tu
 
 
 def _broadcast(program: Program, step: Step, steps: Mapping[str, Step]) -> tuple[str, Operation] | None:
-    """Leave out a tile (repetition of an axis of size one) before an operator, which broadcasts this axis by itself.
+    """Leave out a tile (repetition of an axis of size one) before an operator, which itself broadcasts this axis.
 
     The other operand must have the shape of the result.
 
@@ -90,7 +90,7 @@ def _shape(program: Program, name: str) -> Shape:
 
 
 def _joined(first: tuple[Any, ...], second: tuple[Any, ...]) -> tuple[slice, ...] | None:
-    """Return one index for two that are applied one after the other; None if both select a part of the same axis."""
+    """Return one index that does the work of two consecutive ones; None if both select a part of the same axis."""
     if not all(isinstance(one, slice) for one in (*first, *second)):
         return None
     count = max(len(first), len(second))

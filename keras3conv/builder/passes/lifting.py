@@ -9,7 +9,7 @@ from keras3conv.builder.program.operation import Operation
 from keras3conv.builder.program.structure import Argument
 
 _WORDS = {"reshape": "size", "tile": "times", "roll": "shift", "pad": "padding", "*": "factor", "+": "offset"}
-"""For each operation, the name of a constructor argument that replaces a number in its arguments."""
+"""For each operation, the name of the constructor argument that replaces a number in the operation's arguments."""
 
 _LARGEST_MULTIPLE = 8
 
@@ -31,7 +31,7 @@ class Arguments:
     with_multiples: bool = False
 
     def of(self, values: list[Any], owner: str, name: str) -> Any:
-        """Return one value for all repetitions: the value itself if it is always the same, else an argument.
+        """Return the expression for a value that may differ between repetitions: the value, or a constructor argument.
 
         An existing argument with the same values is used; if there is none, a new one is added.
 
@@ -57,14 +57,14 @@ class Arguments:
         return Argument(made)
 
     def _is_known(self, values: list[Any]) -> bool:
-        """Return whether no new argument is needed for numbers, one per repetition.
+        """Return whether numbers, one per repetition of a block, need no new constructor argument.
 
-        They may be all equal, or the values of an existing argument or of a multiple of one.
+        None is needed if the numbers are all equal, or are the values of an existing argument or a multiple of it.
         """
         return len({*values}) == 1 or values in self.named.values() or self._multiple(values) is not None
 
     def _multiple(self, values: list[Any]) -> Argument | None:
-        """Return an existing argument, times or divided by an integer, that gives these values; else None.
+        """Return an existing constructor argument, times or divided by an integer, that has these values; else None.
 
         Args:
             values: The value in each repetition.
@@ -81,7 +81,7 @@ class Arguments:
         return None
 
     def lifted(self, nodes: Sequence[Any], owner: str, name: str = "number") -> Any:
-        """Merge expressions that differ only in literals into one, with arguments in place of the literals that differ.
+        """Merge expressions that differ only in literals into one, with constructor arguments for these literals.
 
         Args:
             nodes: The expression in each repetition.
@@ -109,14 +109,14 @@ class Arguments:
 
 
 def _are_numbers(value: Any, other: Any) -> bool:
-    """Return whether both of two values are tuples of integers, with the same length."""
+    """Return whether two values are both tuples of integers of the same length."""
     if not isinstance(value, tuple) or not isinstance(other, tuple) or len(value) != len(other):
         return False
     return len(value) > 1 and all(type(part) is int for part in value)
 
 
 def type_of(values: Sequence[Any]) -> str:
-    """Return the type annotation of an argument that has these values."""
+    """Return the type annotation, such as "int", of a constructor argument that has these values."""
     return " | ".join(dict.fromkeys(_type_of(value) for value in values))
 
 

@@ -1,4 +1,4 @@
-"""Make blocks (classes) of the calls of source layers: layers of one class with equivalent calls become one block.
+"""Make blocks (classes) from calls of source layers: equivalent calls of layers of one class become one block.
 
 The innermost calls come first, so that the block of a layer calls the blocks of its inner layers.
 """
@@ -17,16 +17,16 @@ from keras3conv.builder.program.structure import Argument, Structure
 from keras3conv.model.graph import refs
 
 _MOST_INPUTS, _MOST_ARGUMENTS = 4, 9
-"""The largest numbers of inputs and arguments of a block, to keep it readable."""
+"""The largest numbers of inputs and of constructor arguments that a block may have, to keep its code readable."""
 
 _SAVED = 4
-"""The number of statements that a block must save."""
+"""The least number of statements that a new block must save."""
 
 _ONES = "keras.ops.ones_like"
 
 _ABOUT_AXES = frozenset({"axis", "axes", "keepdims", "num_heads"})
 _EXACT = frozenset({"transpose", "squeeze", "expand_dims", "moveaxis", "split", "einsum", "array"})
-"""Operations whose numbers are axes: statements with different axes are never equivalent."""
+"""Operations whose number arguments are axes; statements with different axes are never equivalent."""
 
 
 def nested(structure: Structure, classes: Mapping[str, str], taken: Iterable[str] = ()) -> Structure:
@@ -53,7 +53,7 @@ def nested(structure: Structure, classes: Mapping[str, str], taken: Iterable[str
 
 
 def gathered(program: Program) -> Program:
-    """Return the program with the statements of each layer call adjacent; statements between them move before the call.
+    """Return the program with the statements of each layer call adjacent; others between them move before the call.
 
     A statement outside of all calls that uses only parameters, such as that of a layer which just holds a parameter,
     moves into the call that uses its result.
@@ -89,7 +89,7 @@ def _with_users(program: Program) -> list[Step]:
 
 
 def _common(calls: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the layer calls that contain all of several statements, the outermost first.
+    """Return the layer calls that contain all of the given statements, the outermost call first.
 
     Args:
         calls: For each statement, the layer calls that contain it, the outermost first.
@@ -110,7 +110,7 @@ def _independent_of_inputs(program: Program) -> set[str]:
 
 
 def _append(steps: list[Step], step: Step, moved: dict[str, Step]) -> None:
-    """Append a statement to a list, and before it the moved statements that it uses.
+    """Append a statement to a list, preceded by those of the moved statements whose results it uses.
 
     Args:
         steps: The list.
@@ -139,7 +139,7 @@ def _gathered(steps: list[Step], call: str) -> list[Step]:
 def _best(
     program: Program, classes: Mapping[str, str], depth: int, refused: set[object]
 ) -> tuple[object, list[Segment]] | None:
-    """Return the key of the block that saves the most statements, and the layer calls that it replaces.
+    """Return the key of the block that saves the most statements, and the layer calls that this block replaces.
 
     Args:
         program: The program.
@@ -164,7 +164,7 @@ def _best(
 
 
 def _apart(segments: list[Segment]) -> list[Segment]:
-    """Return the segments (runs of statements), in order, without those that overlap an earlier one."""
+    """Return segments (runs of statements) in program order, without those that overlap an earlier one in the list."""
     found: list[Segment] = []
     for segment in sorted(segments, key=lambda one: (one.start, one.stop)):
         if not found or segment.start >= found[-1].stop:
@@ -175,7 +175,7 @@ def _apart(segments: list[Segment]) -> list[Segment]:
 def _calls(program: Program, classes: Mapping[str, str], depth: int) -> Iterator[Segment]:
     """Yield the layer calls at a nesting depth that can become calls of a block, as runs of statements.
 
-    Such a call has one output, and calls no module that is also called elsewhere.
+    A call can become one if it has one output, and calls no module that is also called elsewhere.
 
     Args:
         program: The program.
@@ -208,15 +208,15 @@ def _is_used_after(step: Step, stop: int, last_use: Mapping[str, int]) -> bool:
 
 
 def _owns_its_modules(program: Program, steps: tuple[Step, ...]) -> bool:
-    """Return whether the steps call modules that no other step calls."""
+    """Return True if only the given statements call the modules that they call."""
     called = [step.module for step in steps if step.module]
     return bool(called) and all(program.module_uses[name] == called.count(name) for name in called)
 
 
 def _key(program: Program, segment: Segment) -> object:
-    """Return a key that is equal for segments (runs of statements) that can be one block.
+    """Return a key that is equal for two segments (runs of statements) if one block can replace both.
 
-    These segments may differ only in names and in values that can be constructor arguments of a block.
+    The two may differ only in names and in values that can be constructor arguments of the block.
     """
     names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.given)}
     modules: dict[str, int] = {}
@@ -230,7 +230,7 @@ def _key(program: Program, segment: Segment) -> object:
 
 
 def shape_of(expression: Any) -> object:
-    """Return a value that is equal for expressions that differ only in names and in numbers that are not axes."""
+    """Return a hashable value that is equal for expressions that differ only in names and in non-axis numbers."""
     return signature(_without_numbers(with_modules(expression, lambda _: ""), is_exact=False))
 
 

@@ -26,7 +26,7 @@ def without_permuted_products(program: Program) -> Program:
 
 
 def _chain(program: Program, steps: dict[str, Step], name: str) -> list[str]:
-    """Return the names of the values from the result of an einsum to the value `name`; empty without such an einsum.
+    """Return the names of the values from an einsum's result to the value `name`; empty if no einsum leads to it.
 
     Each value after the result is the one before it times or divided by a number, and has no other use.
     """
@@ -46,7 +46,7 @@ def _chain(program: Program, steps: dict[str, Step], name: str) -> list[str]:
 def _merge(
     steps: dict[str, Step], values: dict[str, Value], chain: list[str], axes: tuple[int, ...], last: Step
 ) -> None:
-    """Let an einsum permute its own output, and remove the step that permutes it later.
+    """Let an einsum return its output permuted, and remove the step that permutes this output later.
 
     Args:
         steps: The steps of the program by the name of their result; changed in place.

@@ -17,13 +17,13 @@ from keras3conv.model.graph import Ref, refs
 from keras3conv.rules.rule import LayerSpec
 
 _LONGEST = 40
-"""The largest number of statements in a loop."""
+"""The largest number of statements in the body of a generated loop."""
 
 _MOST_COLUMNS = 6
-"""The largest number of variables of a loop."""
+"""The largest number of variables that a generated loop may have."""
 
 _SAVED = 2
-"""The number of lines that a loop must save."""
+"""The least number of lines that a generated loop must save."""
 
 _Place = tuple[int, int, int]
 """The position at which a value is computed: the iteration, the statement in it, the output of the statement."""
@@ -85,7 +85,7 @@ def _best(
 
 
 def _table_lines(loop: Step | Loop, count: int) -> int:
-    """Return the approximate number of lines of a loop's `for` statement, which has a table with `count` rows."""
+    """Return the approximate number of lines of a `for` statement that runs over a table with `count` rows."""
     assert isinstance(loop, Loop)
     width = sum(len(repr(value)) + 4 for values in loop.columns.values() for value in values)
     return 1 if width < 60 else count + 2
@@ -116,7 +116,7 @@ def _token(program: Program, step: Step) -> object:
 
 @dataclass
 class _Turns:
-    """Statements that may be the iterations of a loop.
+    """Consecutive repetitions of statements ("turns"), which may become the iterations of a loop.
 
     Attributes:
         program: The program that contains them.
@@ -139,9 +139,9 @@ class _Turns:
                 self.places[output] = (*divmod(place, self.length), number)
 
     def loop(self, taken: frozenset[str]) -> list[Step | Loop] | None:
-        """Return the statements with which a loop replaces the repeated ones; None if they cannot become a loop.
+        """Return the statements that replace the repetitions, ending with the loop; None if a loop cannot replace them.
 
-        The loop is the last of them. Before it are copies of values that it overwrites, but that later statements need.
+        Before the loop are statements that copy the values which the loop overwrites and later statements need.
 
         Args:
             taken: Names that no variable of the loop may have.
@@ -201,10 +201,10 @@ class _Turns:
         return {place[1:]: name for name, place in self.places.items() if place[0] == turn}
 
     def _carried(self) -> dict[tuple[int, int], str] | None:
-        """Return the values that an iteration passes to the next one; None if the iterations differ in this.
+        """Return the values that each iteration passes to the next; None if not all iterations pass the same ones.
 
-        A key is the position (the statement and the output) that computes the value. Its entry is the name of the value
-        that the first iteration takes instead.
+        A key is the position at which the value is computed: the statement and the output. Its entry is the name of the
+        value that the first iteration, which has no iteration before it, takes in its place.
         """
         carried: dict[tuple[int, int], str] = {}
         for place in range(self.length):
@@ -229,7 +229,7 @@ class _Turns:
         return ("before", place[1:]) if place[0] == turn - 1 else ("far", name)
 
     def _keeps_its_values_to_itself(self) -> bool:
-        """Return whether statements outside the loop use only the values of its last iteration."""
+        """Return True if statements after the loop use only values of the last iteration, none of the earlier ones."""
         inner = {name for name, place in self.places.items() if place[0] < self.count - 1}
         own = sum(name in inner for step in self.steps for name in step.inputs)
         return own == sum(self.program.uses[name] for name in inner)
@@ -237,11 +237,11 @@ class _Turns:
     def _copies(self, carried: Mapping[str, str]) -> tuple[list[Step | Loop], dict[str, str]] | None:
         """Return statements that copy values before the loop overwrites them, and the name of the copy of each.
 
-        Values are copied if a statement after the loop needs them.
+        A value is copied if a statement after the loop needs it.
 
         Args:
             carried: For each value that an iteration passes to the next one, the value that the first iteration takes
-                instead. The loop overwrites the latter.
+                instead. The loop overwrites that value of the first iteration.
 
         Returns:
             The statements and the names; None if the loop would overwrite a value that a later iteration needs
@@ -274,7 +274,7 @@ class _Turns:
 
 
 def _numbered(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tuple[Any, ...]] | None:
-    """Return what `_Turns._labels` returns if the names have a number that grows by one with each iteration; else None.
+    """Return the labels (see `_Turns._labels`) of module names whose number grows by one per iteration; else None.
 
     Args:
         names: For each module of an iteration, its name in every iteration.
@@ -299,7 +299,7 @@ def _numbered(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tupl
 
 
 def _stemmed(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tuple[Any, ...]] | None:
-    """Return what `_Turns._labels` returns if the names of each iteration have a prefix of their own; else None.
+    """Return the labels (see `_Turns._labels`) of module names that have one prefix per iteration; else None.
 
     Args:
         names: For each module of an iteration, its name in every iteration.

@@ -1,7 +1,7 @@
 """Search for repeated parts of a program: adjacent statements with few inputs and one output that occur again.
 
 Two segments can become one block (a class) in two cases. Either they have the same operations and classes, connected in
-the same way; constructor arguments that differ become arguments of the block. Or they use the same modules; then they
+the same way; constructor arguments that differ become arguments of the block. Or they use the same modules; then both
 become calls of one module.
 """
 
@@ -19,18 +19,18 @@ LONGEST = 120
 SHORTEST = 3
 
 MOST_INPUTS = 3
-"""The maximum number of inputs of a block: the main tensor, and tensors such as a mask that every block receives."""
+"""The maximum number of inputs of a block, such as the main tensor, a mask and a position embedding."""
 
 Token = tuple[object, ...]
-"""A statement without its variables: only statements with equal tokens can repeat each other."""
+"""The key of a statement; only statements with equal keys can repeat each other. None for one that cannot repeat."""
 
 _MODULE = "module"
-"""A placeholder: in a token (the key of a statement) it replaces the name of a module."""
+"""A placeholder in the key of a statement, in the place of the name of a module."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """Adjacent statements of a program.
+    """A run of adjacent statements of a program, which may become a block.
 
     Attributes:
         start: The index of the first statement.
@@ -53,7 +53,7 @@ class Segment:
 
     @property
     def length(self) -> int:
-        """The number of statements."""
+        """The number of statements in the segment."""
         return self.stop - self.start
 
 
@@ -62,7 +62,7 @@ def repeated(
 ) -> tuple[Segment, ...]:
     """Return the runs of statements whose replacement by one block shortens the code most; empty if none does.
 
-    To be fast, these segments are first compared by a hash, and exactly only where that can change the result.
+    For speed, runs are first compared by a hash, and then exactly, but only where the exact comparison can matter.
 
     Args:
         program: The program.
@@ -93,7 +93,7 @@ def repeated(
 
 
 def path_of(program: Program, segment: Segment) -> str:
-    """Return the common prefix of the layer paths in a run of statements: the path of the layer around them."""
+    """Return the common prefix of the layer paths in a run of statements: the path of the layer around it."""
     paths = [step.path for step in program.steps[segment.start : segment.stop] if step.path]
     return prefix_of(paths).strip("_/.")
 
@@ -101,8 +101,8 @@ def path_of(program: Program, segment: Segment) -> str:
 def _score(program: Program, owners: "_Owners", chosen: Sequence[Segment]) -> float:
     """Return how many statements one block saves for several segments, with a bonus if each segment looks like a unit.
 
-    A segment (run of statements) does if its names have a common prefix, if branches meet in it, or if it starts with a
-    layer.
+    A segment (run of statements) looks like a unit if its layer names have a common prefix, if branches meet in it, or
+    if its first statement is a layer call.
     """
     is_shared = owners.is_shared(chosen[0])
     if len(chosen) < 2 or (is_shared and not _has_every_use(program, chosen)):
@@ -113,18 +113,18 @@ def _score(program: Program, owners: "_Owners", chosen: Sequence[Segment]) -> fl
 
 
 def _upper_bound(owners: "_Owners", found: Sequence[Segment]) -> float:
-    """Return a number that `_score` cannot exceed for any choice among segments (runs of statements)."""
+    """Return an upper bound of `_score` (statements saved by a block) for any choice among runs of statements."""
     is_any_shared = owners.has_shared and any(map(owners.is_shared, found))
     return ((len(_apart(found)) - 1) * (found[0].length - 1) - _cost(is_shared=is_any_shared)) * 3.5
 
 
 def _cost(*, is_shared: bool) -> float:
-    """Return how many statements a block must save to be worth a class; fewer if its calls share a module."""
+    """Return how many statements a block must save to be worth a class; fewer if all its calls share one module."""
     return 1.0 if is_shared else 6.0
 
 
 def _alike(owners: "_Owners", found: Sequence[Segment], *, with_shared: bool) -> Iterable[list[Segment]]:
-    """Return groups of segments (runs of statements) that can become the same block.
+    """Return groups of segments (runs of statements) such that one block can replace all segments of a group.
 
     Args:
         owners: The modules and weights of segments.
@@ -141,13 +141,13 @@ def _alike(owners: "_Owners", found: Sequence[Segment], *, with_shared: bool) ->
 
 
 def _has_every_use(program: Program, segments: Sequence[Segment]) -> bool:
-    """Return True if the modules and weights that these runs of statements use are not used outside of them."""
+    """Return True if no other statement uses the modules and weights that these runs of statements use."""
     owned = Counter(_owned(program, segments[0].start, segments[0].stop))
     return all(_uses(program, one) == number * len(segments) for one, number in owned.items())
 
 
 def _owned(program: Program, start: int, stop: int) -> tuple[tuple[str, str], ...]:
-    """Return the modules and weights that statements use, an entry for each use: ("module", name) or ("weight", name).
+    """Return an entry for each use of a module or weight by the statements: ("module", name) or ("weight", name).
 
     Args:
         program: The program.
@@ -167,7 +167,7 @@ def _uses(program: Program, owned: tuple[str, str]) -> int:
 
 
 class _Owners:
-    """Counts the modules and weights of segments (runs of statements), and tells if other statements use them."""
+    """Counts which modules and weights runs of statements (segments) use, and which of them are used elsewhere."""
 
     def __init__(self, program: Program, least: int) -> None:
         self.program, self.least = program, least
@@ -179,18 +179,18 @@ class _Owners:
             self._repeated.append(self._repeated[-1] + sum(_uses(program, one) > 1 for one in owned))
 
     def of(self, segment: Segment) -> tuple[tuple[str, str], ...]:
-        """Return the modules and weights of a segment (run of statements), an entry for each use."""
+        """Return an entry for each use of a module or weight by a segment (run of statements)."""
         return _owned(self.program, segment.start, segment.stop)
 
     def _numbers(self, segment: Segment) -> tuple[int, int]:
-        """Return how many modules and weights a run of statements uses, and how many of them have several uses."""
+        """Return how many modules and weights a run of statements uses, and how many of these it uses repeatedly."""
         return (
             self._all[segment.stop] - self._all[segment.start],
             self._repeated[segment.stop] - self._repeated[segment.start],
         )
 
     def is_shared(self, segment: Segment) -> bool:
-        """Return True if a run of statements has several layers with weights, and all are also used outside of it."""
+        """Return True if a run of statements has several layers with weights, all of them also used elsewhere."""
         number, repeated_number = self._numbers(segment)
         if repeated_number < number:
             return False
@@ -199,7 +199,7 @@ class _Owners:
         return len(layers) >= 2 and all(_uses(program, one) > number for one, number in owned.items())
 
     def is_whole(self, segment: Segment) -> bool:
-        """Return True if a run of statements uses at least `least` modules or weights, and nothing else uses them."""
+        """Return True if a run of statements uses at least `least` modules or weights that are not used elsewhere."""
         number, repeated_number = self._numbers(segment)
         if not repeated_number:
             return number >= self.least
@@ -209,7 +209,7 @@ class _Owners:
 
 
 def _segments(program: Program, tokens: Sequence[Token | None]) -> Iterator[Segment]:
-    """Yield every run of statements with few inputs of which only the last output is used after the run.
+    """Yield every run of statements that has few inputs, and whose last output is the only one used after the run.
 
     Args:
         program: The program.
@@ -247,9 +247,9 @@ def _segments(program: Program, tokens: Sequence[Token | None]) -> Iterator[Segm
 
 
 def _token(program: Program, step: Step) -> Token | None:
-    """Return a key of a statement that is equal for statements that one block can have in common.
+    """Return the key of a statement; statements with equal keys can be the same statement of one block.
 
-    It is None for the call of an existing block, which no other block may contain.
+    The key is None for the call of an existing block, which no other block may contain.
     """
     kind = program.modules[step.module].spec.kind if step.module else ""
     if kind.startswith("."):
@@ -280,13 +280,7 @@ def _are_equal(program: Program, tokens: Sequence[Token | None], segments: Seque
 
 
 def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> list[object]:
-    """Return a key that is equal for runs of the same statements, connected in the same way.
-
-    Args:
-        program: The program.
-        tokens: For each statement, a key equal for statements that can repeat each other; None for one that cannot.
-        segment: The run of statements.
-    """
+    """Return a key that is equal for runs of the same statements, connected in the same way."""
     names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.given)}
     modules: dict[str, int] = {}
     key: list[object] = []
@@ -299,7 +293,7 @@ def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> 
 
 
 def _outer_key(program: Program, segment: Segment) -> tuple[object, ...] | None:
-    """Return the axis orders of the inputs of a run of statements, and an input axis for each dynamic size in it.
+    """Return the axis orders of a run's inputs, and for each dynamic size in the run an input axis that has it.
 
     Return None if a dynamic size is the size of no input axis, so that the run cannot be a function of its inputs.
     """
@@ -313,13 +307,13 @@ def sizes_used(program: Program, segment: Segment) -> tuple[str, ...]:
 
 
 def symbols_in(program: Program, steps: Iterable[Step]) -> tuple[str, ...]:
-    """Return the names of the dynamic sizes that statements use."""
+    """Return the names of the dynamic sizes that the given statements use."""
     used = {symbol for step in steps for symbol in step.symbols}
     return tuple(symbol for symbol in program.sizes if symbol in used)
 
 
 def size_from(program: Program, given: Sequence[str], symbol: str) -> tuple[int, int] | None:
-    """Find an input axis with a dynamic size.
+    """Find an input, among several, that has an axis of the given dynamic size.
 
     Args:
         program: The program.
@@ -337,7 +331,7 @@ def size_from(program: Program, given: Sequence[str], symbol: str) -> tuple[int,
 
 
 def _apart(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """Return the segments (runs of statements) ordered by start, without those that overlap an earlier one."""
+    """Return segments (runs of statements) in the order of their starts, without those that overlap an earlier one."""
     chosen: list[Segment] = []
     end = 0
     for segment in segments:
@@ -348,7 +342,7 @@ def _apart(segments: Sequence[Segment]) -> tuple[Segment, ...]:
 
 
 def _coherence(program: Program, segments: Sequence[Segment]) -> float:
-    """Return the fraction of the runs of statements whose layer names have a prefix that no other run has."""
+    """Return the fraction of the runs of statements whose layer names share a prefix that no other run has."""
     prefixes = [prefix_of([step.path for step in program.steps[s.start : s.stop] if step.path]) for s in segments]
     counts = Counter(prefixes)
     own = [prefix for prefix in prefixes if prefix and counts[prefix] == 1]
@@ -356,7 +350,7 @@ def _coherence(program: Program, segments: Sequence[Segment]) -> float:
 
 
 def _joins(program: Program, segment: Segment) -> bool:
-    """Return True if branches meet in a run of statements: one has several inputs, as the sum of a residual block."""
+    """Return True if branches meet in a run of statements, as in the sum at the end of a residual block."""
     steps = program.steps[segment.start : segment.stop]
     return any(len({*step.inputs} - {*program.weights}) > 1 for step in steps)
 

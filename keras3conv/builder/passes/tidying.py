@@ -21,7 +21,7 @@ _RELU6 = "torch.nn.functional.relu6"
 _NOT_NEGATIVE = frozenset(
     {"torch.nn.functional.relu", _RELU6, "torch.sigmoid", "torch.nn.functional.hardsigmoid"}
 )  # fmt: skip
-"""Functions whose results are never negative, so that padding with zeros does not change their maximum."""
+"""Functions whose results are never negative, so that zero padding does not change the maximum of their results."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,21 +39,21 @@ class _Pair:
     second: Step
 
     def module(self, step: Step) -> Module | None:
-        """Return the submodule that a statement calls; None if the statement does more, or it is called elsewhere."""
+        """The submodule that the first statement only calls; None if it does more, or others call the submodule."""
         module = called_module(step, self.program)
         return module if module and self.program.module_uses[module.name] == 1 else None
 
     def joined(self, expression: Operation) -> Step:
-        """Return the second statement with an expression that does the work of both statements."""
+        """Return the second statement with the first one's expression in the place of the value between them."""
         return replace(self.second, expression=expression)
 
 
 _Rewriting = Callable[[_Pair], tuple[Step, Mapping[str, Module]] | None]
-"""A function that merges a pair of statements: it returns the merged one and the changed submodules, or None."""
+"""A function that merges a pair of statements: it returns the merged statement and the changed submodules, or None."""
 
 
 def tidied(program: Program) -> Program:
-    """Return an equivalent program with fewer statements."""
+    """Return an equivalent program in which mergeable pairs of statements are one statement."""
     for rewriting in (_padding, _hard_sigmoid, _kept_axes):
         program = _rewritten(program, rewriting)
     used = {step.module for step in program.steps}
@@ -105,7 +105,7 @@ def _padding(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
 
 
 def _evenly(pair: _Pair, layer: Module, around: tuple[int, ...]) -> LayerSpec | None:
-    """Return a layer with symmetric padding of its own; None if that has not the effect of zeros before the layer.
+    """Return the layer with symmetric `padding`; None if this is not equivalent to a zero padding before the layer.
 
     Args:
         pair: The padding with zeros and the layer after it.
@@ -117,7 +117,7 @@ def _evenly(pair: _Pair, layer: Module, around: tuple[int, ...]) -> LayerSpec | 
 
 
 def _unevenly(layer: Module, ends: Sequence[tuple[int, int]]) -> LayerSpec | None:
-    """Return an `UnevenConv2d`, which pads more at the end, for a depthwise convolution; None for other layers.
+    """Return an `UnevenConv2d`, a convolution with more padding at the end, for a depthwise convolution; else None.
 
     For other convolutions `UnevenConv2d` is slower than a separate padding.
 
@@ -140,7 +140,7 @@ _KEPT = ("in_channels", "out_channels", "kernel_size", "stride", "groups", "bias
 
 
 def _pads_with_zeros(pair: _Pair, layer: Module, around: tuple[int, ...]) -> bool:
-    """Return True if a layer's own padding has the same effect as zeros around its input.
+    """Return True if the `padding` argument of a layer has the same effect as a zero padding of its input.
 
     Args:
         pair: A padding with zeros and the layer after it.
@@ -175,7 +175,7 @@ def _ends(padding: Any, rank: int) -> list[tuple[int, int]]:
 
 
 def _one(value: Any) -> Any:
-    """Return one number for a tuple of equal numbers; any other value unchanged."""
+    """Return the number if all numbers of a tuple are equal; any other value unchanged."""
     return value[0] if isinstance(value, tuple) and len({*value}) == 1 else value
 
 
@@ -184,7 +184,7 @@ def _numbers(value: Any, count: int) -> tuple[Any, ...]:
 
 
 def _hard_sigmoid(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
-    """Merge two statements of `relu6(x + 3) / 6`: `x + 3` and `relu6`, or `relu6` and the division; else return None.
+    """Merge two statements that are part of `relu6(x + 3) / 6` into one; return None for other statements.
 
     `F.hardsigmoid` is not used, because its gradient has only single precision for inputs in double precision.
     """

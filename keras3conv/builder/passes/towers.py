@@ -21,13 +21,13 @@ from keras3conv.model.graph import Ref, refs
 from keras3conv.rules.rule import LayerSpec
 
 FEWEST_STATEMENTS, FEWEST_LAYERS = 3, 2
-"""The minimum size of a tower; smaller parts are easier to read if they are inlined."""
+"""The minimum numbers of statements and layers of a tower; smaller parts are easier to read if they are inlined."""
 
 _DEFAULT_NAME = re.compile(r"(functional|sequential|model)(_\d+)?")
-"""The default names of Keras models."""
+"""A pattern for the default names that Keras gives to models: "model", "functional_1"."""
 
 Role = tuple[int, int]
-"""Identifies a value in each call of a tower: the index of its statement in the call, and its index in the outputs."""
+"""The position of a value in a call of a tower: the index of its statement, and of the output of that statement."""
 
 Tidy = Callable[[Program], Program]
 """A pass that simplifies the statements of a program; it depends on the target framework."""
@@ -49,17 +49,20 @@ class _Call:
 
     @property
     def roles(self) -> dict[str, Role]:
-        """The role of each value that the call computes; it is equal for corresponding values of different calls."""
+        """The position (statement, output) of each value that the call computes.
+
+        Corresponding values of two calls have equal positions.
+        """
         outputs = ((number, step.outputs) for number, step in enumerate(self.steps))
         return {name: (number, place) for number, names in outputs for place, name in enumerate(names)}
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """The submodules that the statements call, in order."""
+        """The submodules that the statements of the call use, in order."""
         return tuple(dict.fromkeys(step.module for step in self.steps if step.module))
 
     def weights(self, program: Program) -> tuple[str, ...]:
-        """Return the weights that the statements use, in order."""
+        """Return the names of the weights that the statements of the call use, in order."""
         return tuple(dict.fromkeys(name for step in self.steps for name in step.inputs if name in program.weights))
 
 
@@ -77,7 +80,7 @@ def with_towers(program: Program, tidied: Tidy) -> Structure:
 
 
 def _paths(program: Program) -> list[str]:
-    """Return the paths of the layers that are called more than once, the innermost first."""
+    """Return the paths of the layers and models that are called more than once, the innermost first."""
     depths: dict[str, int] = {}
     calls: dict[str, set[str]] = {}
     for step in program.steps:
@@ -93,7 +96,7 @@ def _path(call: str) -> str:
 
 
 def _with_tower(structure: Structure, path: str, tidied: Tidy) -> Structure:
-    """Return a program with a class for one layer that is called several times; unchanged if its calls differ.
+    """Return the program with a class for one layer that is called several times; unchanged if its calls differ.
 
     Args:
         structure: The program, and the classes that it already has.
@@ -164,16 +167,16 @@ def _is_one_module(program: Program, calls: Sequence[_Call]) -> bool:
 
 
 def _is_cut(program: Program, call: _Call) -> bool:
-    """Return True if a call cannot become one statement.
+    """Return True if a call of a layer cannot become one statement, because a foreign statement cuts it in two.
 
-    The reason is a statement that lies between the statements of the call, does not belong to it, and uses its results.
+    The foreign statement lies between those of the call, does not belong to the call, and uses its results.
     """
     between = {*range(call.places[0], call.places[-1])} - {*call.places}
     return any(name in call.roles for place in between for name in program.steps[place].inputs)
 
 
 def _pattern(program: Program, call: _Call) -> object:
-    """Return a key that is equal for calls that can become calls of one module: their statements and connections."""
+    """Return a key of a call, made of its statements and connections, equal for calls that one module can replace."""
     wired: dict[str, object] = {**{name: number for number, name in enumerate(call.given)}, **call.roles}
     statements = [
         (shape_of(step), tuple(wired.get(name, name) for name in step.inputs), _identity(program, step.module))
@@ -186,14 +189,14 @@ def _pattern(program: Program, call: _Call) -> object:
 def _identity(program: Program, name: str) -> object:
     """Return a key that is equal for modules that compute the same.
 
-    It is the name of a module with weights, and the class and arguments of a module without.
+    The key of a module with weights is its name; that of a module without weights is its class and arguments.
     """
     module = program.modules.get(name)
     return name if module is None or module.source or module.spec.kind.startswith(".") else module.spec
 
 
 def _sizes(program: Program, call: _Call) -> dict[str, tuple[int, int] | None]:
-    """Return, for each dynamic size that a call uses, the input and the axis of this input that have the size.
+    """Return, for each dynamic size that a call uses, an input of the call and its axis that has this size.
 
     An entry has the index of the input and of the axis, or is None if no input has the size.
     """
@@ -201,7 +204,7 @@ def _sizes(program: Program, call: _Call) -> dict[str, tuple[int, int] | None]:
 
 
 def _returned(program: Program, calls: Sequence[_Call]) -> tuple[Role, ...]:
-    """Return the roles of the outputs of a tower: the values that statements outside of its calls use."""
+    """Return the positions of the outputs of a tower: of the values that statements outside of its calls use."""
     found: set[Role] = set()
     for call in calls:
         roles = call.roles
@@ -212,7 +215,7 @@ def _returned(program: Program, calls: Sequence[_Call]) -> tuple[Role, ...]:
 
 
 def _inner_names(program: Program, call: _Call, prefix: str) -> dict[str, str]:
-    """Return the names that the modules and weights of a call get in the tower's class, by their present names.
+    """Return the names that the modules and weights of a tower get in its class, by their present names.
 
     Args:
         program: The program.

@@ -1,1 +1,1 @@
-"""The program, a converted model as a list of statements (steps), with the names and axis orders of its values."""
+"""Define the program (a converted model as a list of statements), with the names and axis orders of its values."""

@@ -6,10 +6,10 @@ from keras3conv.builder.program.program import Order, Value, channels_first, ide
 from keras3conv.model.graph import Graph, Tensor
 
 Channels = Literal["first", "last"]
-"""The position of the channel axis in the inputs and outputs of a module: "first" as in torch, "last" as in Keras."""
+"""The axis order of images in a module: "first" is channels-first, as in torch; "last" is channels-last."""
 
 _GLOBAL = "Global"
-"""Part of the names of the layers that pool all positions."""
+"""The text in the class names of layers that pool over all positions: "GlobalAveragePooling2D"."""
 
 _RESHAPING = ("Flatten", "Reshape", "Permute", "reshape", "transpose")
 
@@ -33,19 +33,19 @@ def input_order(graph: Graph, tensor: Tensor) -> Order:
 def output_order(value: Value, channels: Channels) -> Order:
     """Return the axis order in which a module returns a value.
 
-    If the current order is channels-first or that of Keras, and `channels` is "first", the value is returned as it is.
-    Otherwise the order is that of Keras.
+    If `channels` is "first", a value in channels-first order or in the order of Keras keeps its order.
+    Otherwise the module returns the value in the order of Keras.
 
     Args:
         value: The value, with its current order.
-        channels: The position of the channel axis that was asked for.
+        channels: The requested axis order of images.
     """
     is_common = value.order in (identity(value.rank), channels_first(value.rank))
     return value.order if is_common and channels == "first" else identity(value.rank)
 
 
 def _first_data_format(graph: Graph, tensor: Tensor) -> str:
-    """Return the data format of the first layer with a data format that an input reaches; empty if it reaches none.
+    """Return the `data_format` of the first layer with this argument that an input reaches; "" if there is none.
 
     The search stops at layers that reshape or transpose. A global pooling of a
     sequence counts as a layer without a data format: it takes any order.

@@ -9,17 +9,17 @@ from keras3conv.builder.program.program import Module, Step
 
 @dataclass(frozen=True, kw_only=True)
 class Loop:
-    """Statements that run several times, each time with different layers.
+    """A loop of generated code: statements that run several times, each time with different layers.
 
     Attributes:
         steps: The statements as they run the first time, with `Argument`s for the values that differ.
         modules: The modules that these statements call, with `Argument`s for the values that differ.
         labels: For each of these modules, its name with `{}` in the place of `variable`.
-        variable: The variable in the names of the modules; empty if no module has a name.
+        variable: The loop variable in the names of the modules; empty if no module has a name.
         columns: The variables of the loop, and the value of each in every turn.
         carried: Pairs of a value that the first turn takes and the value that the next turn takes in its place.
         turns: The number of turns (iterations).
-        last: For each value of the last turn, the value of the first turn.
+        last: For each value of the last turn, the corresponding value of the first turn.
     """
 
     steps: tuple[Step, ...]
@@ -33,11 +33,11 @@ class Loop:
 
 
 Body = Sequence[Step | Loop]
-"""The statements of a function."""
+"""The statements of a function, some of them loops."""
 
 
 def flat(body: Body) -> list[Step]:
-    """Return the statements as a flat list, in which those of a loop are listed once, not once per turn."""
+    """Return the statements as a flat list; each statement of a loop is in it once, not once per turn."""
     return [step for one in body for step in (one.steps if isinstance(one, Loop) else (one,))]
 
 

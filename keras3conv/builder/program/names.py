@@ -5,10 +5,10 @@ import re
 from collections.abc import Iterable
 
 OWN_LAYERS = "keras3conv.frameworks.torch.layers"
-"""The package of keras3conv's torch layers; their source code is copied into generated modules."""
+"""The Python module with keras3conv's torch layers, whose source code is copied into generated files."""
 
 OWN_FUNCTIONS = "keras3conv.frameworks.torch.functions"
-"""The module of keras3conv's torch functions; their source code is copied into generated modules."""
+"""The Python module with keras3conv's torch functions, whose source code is copied into generated files."""
 
 _RESERVED = frozenset(
     {

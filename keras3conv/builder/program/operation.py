@@ -6,8 +6,8 @@ dtypes and plain Python literals. Handlers build such trees with Python's operat
     F = Function("torch.nn.functional")
     call.returns(F.relu6(given + 3) / 6, given.order)
 
-This module is independent of the framework. Another target framework needs other function names and another source
-writer only.
+Expressions are independent of the framework: another target framework needs only other function names and another
+source writer.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -132,7 +132,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Submodule:
-    """A submodule of the generated module; a call of it creates an operation."""
+    """A submodule of the generated module; calling this object creates the operation that calls the submodule."""
 
     name: str
 
@@ -146,7 +146,7 @@ def operator(sign: str, *operands: Any) -> Operation:
 
 
 def chained(sign: str, operands: Any) -> Any:
-    """Return the expression that joins the operands by the same operator, from left to right: `a + b + c`."""
+    """Return the expression that joins the operands by one operator, from left to right: `a + b + c`."""
     first, *rest = operands
     for other in rest:
         first = operator(sign, first, other)
@@ -180,7 +180,7 @@ def walk(expression: Any) -> Iterator[Any]:
 
 
 def references(expression: Any) -> tuple[str, ...]:
-    """Return the names of the values that an expression uses, an entry for each use, in the order of the text."""
+    """Return the names of the values that an expression uses, one entry per use, in the order of the source text."""
     return tuple(leaf.name for leaf in walk(expression) if isinstance(leaf, Ref))
 
 

@@ -1,4 +1,4 @@
-"""Say which rules of the user may have the wrong axis order, for a converted model that cannot be called."""
+"""Explain a failed call of a converted model by user-defined rules that may use the wrong axis order."""
 
 from collections.abc import Iterator, Mapping
 
@@ -7,14 +7,14 @@ from keras3conv.rules.library import find
 from keras3conv.rules.registry import is_users_own
 
 _IMAGE = 3
-"""The least number of axes of which one can be that of channels and others those of space."""
+"""The least number of axes of an image: batch, channels, and at least one spatial axis."""
 
 
 def layout_hint(program: Program) -> str:
-    """Return a sentence for each rule of the user that leaves the axes of an image as they are; empty if none does.
+    """Return a warning for each user-defined rule that may need another axis order for images; "" if there is none.
 
-    Such a layer receives the axes in the order of the other framework. That is right for a layer that treats all axes
-    alike, and wrong for one that acts on the channels, as a call of the model shows.
+    The layer that such a rule creates gets images with the axes in the order of the source framework. That is right for
+    a layer that treats all axes alike, and wrong for one that acts on the channels.
 
     Args:
         program: The converted model.
@@ -36,7 +36,7 @@ def _hints(program: Program) -> Iterator[str]:
 
 
 def _ranks(program: Program) -> Mapping[str, int]:
-    """Return the number of axes of the first input of each submodule."""
+    """Return, for each submodule, the number of axes of its first input."""
     calls = [step for step in program.steps if step.module and step.inputs]
     return {step.module: program.values[step.inputs[0]].rank for step in calls}
 

@@ -25,7 +25,7 @@ def identity(rank: int) -> Order:
 
 
 def channels_first(rank: int) -> Order:
-    """Return the axis order of a tensor with `rank` axes that moves the last source axis, the channels, to the second.
+    """Return the axis order that moves the last of `rank` source axes, the channels, to the second position.
 
     With fewer than three axes it is the identity.
     """
@@ -54,12 +54,12 @@ class Value(Expression):
 
     @property
     def rank(self) -> int:
-        """The number of axes."""
+        """The number of axes of the value."""
         return len(self.shape)
 
     @property
     def target_shape(self) -> Shape:
-        """The shape in the axis order of the target."""
+        """The shape of the value in the axis order of the target framework."""
         return tuple(self.shape[axis] for axis in self.order)
 
     def position(self, axis: int) -> int:
@@ -69,7 +69,7 @@ class Value(Expression):
 
 @dataclass(frozen=True, kw_only=True)
 class Module:
-    """A submodule.
+    """A submodule of the generated module.
 
     Attributes:
         name: The attribute name in the generated module: "conv1".
@@ -131,7 +131,7 @@ class Step:
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:
-        """The names of the values that the statement uses, an entry for each use, in the order of the source text."""
+        """The names of the values that the statement uses, one entry per use, in the order of the source text."""
         return references(self.expression)
 
     @cached_property
@@ -191,14 +191,14 @@ class Program:
 
         Args:
             name: The name of the value in the program.
-            depth: The number of layer calls around the code that is meant, because each may use another name; -1 for
-                the innermost call.
+            depth: The nesting depth of the layer call in whose code the name is looked up, as each may use another;
+                -1 for the innermost call.
         """
         found = self.variables.get(name, ())
         return found[min(depth, len(found) - 1)] if found else ""
 
     def masks_last(self, step: Step) -> tuple[str, ...]:
-        """Return the inputs of a statement in order, but with boolean masks last, or first if its output is a mask."""
+        """Return the inputs of a statement with boolean masks at the end, or first if its output is a mask."""
         makes_mask = self.values[step.outputs[0]].dtype == "bool"
         return tuple(sorted(step.inputs, key=lambda name: (self.values[name].dtype == "bool") != makes_mask))
 
@@ -209,14 +209,14 @@ class Program:
 
     @cached_property
     def uses(self) -> Counter[str]:
-        """The number of times that each value is used or returned."""
+        """The number of times that the program uses or returns each value."""
         used = Counter(name for step in self.steps for name in step.inputs)
         used.update(ref.name for ref in refs(self.outputs))
         return used
 
     @cached_property
     def module_uses(self) -> Counter[str]:
-        """The number of times that each submodule is called."""
+        """The number of times that the program calls each submodule."""
         return Counter(step.module for step in self.steps if step.module)
 
 

@@ -12,15 +12,15 @@ _ONE_FOR_ALL = frozenset(
         "pool_size", "size", "cropping",
     }
 )  # fmt: skip
-"""Arguments that torch and Keras accept as a single number if it is the same for every axis."""
+"""Arguments that torch and Keras accept as one number if all axes have the same: 3 for a kernel_size of (3, 3)."""
 
 _ONE_PER_AXIS = frozenset({"padding", "cropping"})
-"""Keras arguments that may be one number per axis if the numbers before and after the axis are equal."""
+"""Keras arguments with two numbers per axis, for its start and its end, which accept one number if both are equal."""
 
 
 @dataclass(frozen=True)
 class Argument:
-    """A constructor argument of a block; it stands for a value that differs between the instances of the block."""
+    """A constructor argument of a block, in the place of a value that differs between the instances of the block."""
 
     name: str
 
@@ -62,7 +62,7 @@ class Structure:
 
     @property
     def class_names(self) -> set[str]:
-        """The names of all classes."""
+        """The names of the classes of all blocks."""
         return {"Model", *(block.name for block in self.blocks)}
 
 

@@ -1,7 +1,7 @@
 """Choose the variable names of a `forward` method.
 
-A value takes over the name of a value that is not used again, so that a chain of layers is a series of `x = ...`. A new
-name is needed only while another value is still used later.
+A variable is reused as soon as its value is not needed again, so that a chain of layers is a series of `x = ...`. A
+second name is needed only while an earlier value is still used later.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _SHORT = ("x", "y", "z", "w", "v", "u")
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """The names in one `forward` method.
+    """The Python names that one generated `forward` method uses.
 
     Attributes:
         of: For each value, its variable; for a parameter or buffer of the module, its attribute ("self.scale").
@@ -30,7 +30,7 @@ class Names:
 
 
 def variable_names(program: Program) -> Names:
-    """Choose the Python names in the `forward` method: of values, arguments, dynamic sizes and parameters."""
+    """Choose the names in a `forward` method: those of values, arguments, dynamic sizes and parameters."""
     used = {symbol for step in program.steps for symbol in step.symbols}
     sizes = {symbol: identifier(symbol) for symbol in program.sizes if symbol in used}
     arguments = _arguments(program, {*sizes.values()})
@@ -65,7 +65,7 @@ def _arguments(program: Program, taken: set[str]) -> dict[str, str]:
 
 
 def _last_uses(program: Program) -> dict[str, int]:
-    """Return the index of the last statement that uses each value; for outputs, the index after all statements."""
+    """Return, for each value, the index of the last statement that uses it; an output is used after all statements."""
     uses = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
     return uses | {ref.name: len(program.steps) for ref in refs(program.outputs)}
 

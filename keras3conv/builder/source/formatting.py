@@ -51,7 +51,7 @@ def _is_list(text: str, start: int) -> bool:
 
 
 def comment_lines(indent: int, text: str) -> Iterator[str]:
-    """Yield the lines of a comment, indented by `indent` spaces; none for an empty text."""
+    """Yield the lines of a comment, indented by `indent` spaces; no line for an empty text."""
     if text:
         before = " " * indent + "# "
         yield from wrap(text, WIDTH, initial_indent=before, subsequent_indent=before)
@@ -69,7 +69,10 @@ def docstring(indent: int, text: str) -> Iterator[str]:
 
 
 def _spans(text: str) -> list[tuple[int, int]]:
-    """Return the start and end of each outermost pair of brackets with content; brackets in strings do not count."""
+    """Return the start and end of each outermost pair of brackets that is not empty.
+
+    Brackets in strings do not count.
+    """
     found: list[tuple[int, int]] = []
     stack: list[int] = []
     quote = ""
@@ -131,7 +134,7 @@ def literal(value: Any) -> str:
 
 
 def _number(value: float) -> str:
-    """Return the literal of a floating-point number, in scientific notation if that is much shorter: -1e9."""
+    """Return the literal of a floating-point number; in scientific notation, such as -1e9, if that is much shorter."""
     if not isfinite(value):
         return f'float("{value}")'
     text = repr(value)
@@ -141,7 +144,10 @@ def _number(value: float) -> str:
 
 
 def bracketed(like: tuple[Any, ...] | list[Any], items: list[str]) -> str:
-    """Return the source code of a tuple or list from the source code of its items; `like` tells which of the two."""
+    """Return the source code of a tuple or list from the source code of its items.
+
+    The type of `like` decides between tuple and list.
+    """
     inner = ", ".join(items)
     if isinstance(like, list):
         return f"[{inner}]"

@@ -1,6 +1,6 @@
 """Freeze the parameters of a generated module that are not trainable in the Keras model.
 
-These are the parameters of Keras layers with trainable=False, and the parameters that the Keras layer lacks: with
+These are the parameters of Keras layers with trainable=False, and torch parameters without a Keras variable: with
 scale=False the torch weight is 1 and must stay 1. A frozen BatchNormalization runs in inference mode also in training,
 so its torch counterpart stays in evaluation mode.
 """
@@ -18,7 +18,7 @@ _NORMS = "torch.nn.BatchNorm"
 
 @dataclass(frozen=True, kw_only=True)
 class Frozen:
-    """The frozen parts of a module. A submodule is listed instead of its parameters if all of them are frozen.
+    """The parts of a generated module that are not trained: whole submodules where possible, else parameters.
 
     Attributes:
         modules: The submodules in which all parameters are frozen; "" is the whole module.
@@ -38,13 +38,13 @@ class Frozen:
 
 
 NOTHING = Frozen()
-"""The frozen parts of a module in which nothing is frozen."""
+"""The `Frozen` of a module in which everything is trainable."""
 
 
 def frozen_parts(
     program: Program, paths: Mapping[str, str], plan: Alignment, torch: ModelView, keras: ModelView
 ) -> Frozen:
-    """Return the parts that must not be trained, derived from the `trainable` flags of the Keras variables.
+    """Return the parts of a module that must not be trained, by the `trainable` flags of the Keras variables.
 
     Args:
         program: The flat program of the module: all its statements, not yet divided among blocks (classes).
@@ -80,7 +80,7 @@ def frozen_parts(
 
 
 def _scales(kinds: Mapping[str, str], held: Collection[str], parameters: Collection[str]) -> tuple[str, ...]:
-    """Return the batch normalization classes with several layers, if in all these layers only the scale is frozen.
+    """Return the batch normalization classes that have several layers, all with a frozen scale and a trainable shift.
 
     The generated code freezes the scales of such a class in a loop, instead of listing them all.
 
@@ -99,7 +99,7 @@ def _scales(kinds: Mapping[str, str], held: Collection[str], parameters: Collect
 
 
 def shortest(chosen: Collection[str], every: Collection[str]) -> tuple[str, ...]:
-    """Return the shortest path prefixes that match all chosen paths and no others; ("",) if all paths are chosen.
+    """Return the shortest prefixes that match all of the chosen paths and no other path; ("",) if all are chosen.
 
     Args:
         chosen: The chosen paths.

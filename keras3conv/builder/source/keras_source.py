@@ -23,7 +23,7 @@ from keras3conv.model.graph import Ref, Shape, Size, refs
 _LOADING = ('with np.load(Path(__file__).with_name("constants.npz")) as arrays:', "    CONSTANTS = dict(arrays)")
 
 _LISTED = 48
-"""The largest number of characters for a list of names in the docstring of a function."""
+"""The largest number of characters that a list of names may have in the docstring of a generated function."""
 
 _TAKEN = frozenset({"CONSTANTS", "keras", "layers", "np", "ops", "Path", "build_model", "arrays"})
 
@@ -60,7 +60,7 @@ def _imports_of_classes(structure: Structure) -> list[str]:
 
 
 def _defaults(structure: Structure) -> _Defaults:
-    """Return the default values for the arguments of each block: the value that an argument has in most calls."""
+    """Return, for each block, the default values of its arguments: the value that most calls of the block pass."""
     calls: dict[str, list[Mapping[str, Any]]] = {}
     for program in (structure.program, *(block.program for block in structure.blocks)):
         for module in program.modules.values():
@@ -76,9 +76,9 @@ def _defaults(structure: Structure) -> _Defaults:
 
 
 def _usual(values: list[Any]) -> Any:
-    """Return the value that more than half of the values are equal to.
+    """Return the most frequent of the values of an argument, if more than half of the calls have it; else None.
 
-    It is None if there is no such value, or if it is not worth a default: rare, long or itself an argument.
+    A value that is long, or itself an argument, is not worth a default: the result is None.
     """
     if not values:
         return None
@@ -113,7 +113,7 @@ def _block(block: Block, taken: frozenset[str], defaults: _Defaults) -> Iterator
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Return the names of equal parts as a text that fits in a line; "..." replaces names if there are many."""
+    """Return names of parts as a text that fits in a line; "..." replaces names if there are many."""
     shown = names if len(names) <= 4 else [*names[:2], "...", names[-1]]
     if len(names) > 2 and len(", ".join(shown)) > _LISTED:
         shown = [names[0], "...", names[-1]]
@@ -125,7 +125,7 @@ def _title(program: Program) -> str:
 
 
 def described(shape: Shape) -> str:
-    """Return a shape for documentation: "(batch, 32, 32, 3)"."""
+    """Return a shape as text for a docstring: "(batch, 32, 32, 3)"."""
     return bracketed(
         shape, ["?" if isinstance(size, Size) and "unknown" in size.symbols else str(size) for size in shape]
     )
@@ -184,7 +184,7 @@ def _input(program: Program, value: Value) -> str:
 
 
 def _body(body: Body, spelling: KerasSpelling, taken: set[str]) -> Iterator[str]:
-    """Yield the lines of the statements of a function.
+    """Yield the source lines of the statements of a function.
 
     Args:
         body: The statements, some of them in loops.
@@ -212,7 +212,7 @@ def _head(loop: Loop, is_function: bool) -> Iterator[str]:
 
     Args:
         loop: The loop.
-        is_function: Whether the loop is in the function of a block.
+        is_function: True if the loop is in the function of a block, False if it is in `build_model`.
     """
     columns = {
         _with_variable(loop, is_function).variable if name == loop.variable else name: values

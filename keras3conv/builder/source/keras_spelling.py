@@ -20,10 +20,10 @@ from keras3conv.transforms import Array
 _LAYERS = "keras.layers"
 
 _INLINE = 24
-"""The largest number of elements of a constant in the source code; a larger constant is stored in a file."""
+"""The largest number of elements of a constant that is written in the source code; a larger one is stored in a file."""
 
 _LONG = 60
-"""The number of characters from which the code of a constant stands at the top of the file, not where it is used."""
+"""The number of characters from which the source code of a constant moves to the top of the file."""
 
 
 @dataclass
@@ -51,11 +51,11 @@ class KerasSpelling:
         )
 
     def module(self, name: str) -> str:
-        """Return the variable of a layer that is called several times, or the constructor call of any other layer."""
+        """Return the variable of a layer that is called several times; for any other layer, its constructor call."""
         return self.layers.get(name) or construction(self.found(name).spec, self.name(name))
 
     def found(self, name: str) -> Module:
-        """Return the module with this name; in a loop, the module that stands for those of all iterations."""
+        """Return the module with this name; in a loop, the module that represents the modules of all iterations."""
         return self.loop.modules[name] if self.loop and name in self.loop.modules else self.program.modules[name]
 
     def name(self, name: str) -> str:
@@ -93,7 +93,7 @@ class KerasSpelling:
         return name.removeprefix("keras.")
 
     def dtype(self, name: str) -> str:
-        """Return the source code of a dtype; for every floating-point dtype it is the dtype in which the model runs."""
+        """Return the source code of a dtype: every floating-point dtype becomes the dtype in which the model runs."""
         if name.startswith(("float", "bfloat")):
             return "keras.config.floatx()"
         return quoted(spelled_dtype(name))
@@ -110,10 +110,7 @@ def is_inline(array: Array) -> bool:
 
 
 def with_constants(program: Program) -> tuple[Program, dict[str, str]]:
-    """Return the program with source code in the place of its constants, and the code of the long constants by name.
-
-    A long constant, such as a table of cosines, is defined once at the top of the file, and has a name in capitals.
-    """
+    """Return the program with each constant replaced by its source code, and the code of the long constants by name."""
     codes = {name: _constant(weight) for name, weight in program.weights.items()}
     long = [name for name, code in codes.items() if len(code) > _LONG and not code.startswith("CONSTANTS[")]
     constants: dict[str, str] = {}
@@ -130,7 +127,7 @@ def with_constants(program: Program) -> tuple[Program, dict[str, str]]:
 def _in_capitals(name: str) -> str:
     """Return the name of a constant at the top of the file, made from its name in the program.
 
-    "cos_layer_1" gives "COS": the end was added only to make the name unique.
+    "cos_layer_1" gives "COS": the suffix "_layer_1" only made the name unique in the program.
     """
     words = [word for word in identifier(name).split("_") if word and not word.isdecimal() and word != "layer"]
     return "_".join(words).upper() or "TABLE"
@@ -154,7 +151,7 @@ def construction(spec: LayerSpec, name: str = "") -> str:
 
 
 def _written(value: Any) -> str:
-    """Return the source code of an argument; a serialised layer (a dict) becomes the constructor call of the layer."""
+    """Return the source code of a constructor argument; a serialised layer (a dict) becomes its constructor call."""
     if isinstance(value, Mapping):
         return construction(LayerSpec(kind=f"keras.layers.{value['class_name']}", config=value["config"]))
     if isinstance(value, float):

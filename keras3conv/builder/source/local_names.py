@@ -1,7 +1,7 @@
 """Choose the variable names of a function that builds a Keras model or a block of it.
 
-A value gets the name of its variable in the user's code. If this name is still needed for another value, or the code
-has no name, the name comes from the layer or the operation.
+A value gets the name of its variable in the user's torch code. If that code has no name for the value, or the name
+still holds another value, the name is made from the layer or the operation.
 """
 
 import builtins
@@ -25,10 +25,10 @@ _NOUNS = {
     "where": "chosen", "pad": "padded", "tile": "tiled", "repeat": "repeated", "ones_like": "ones",
     "zeros_like": "zeros", "multiply": "product", "square": "squares", "sqrt": "root", "split": "part",
 }  # fmt: skip
-"""For operations whose name is not a noun, the variable name for the result."""
+"""The variable name for the result of an operation whose own name is not a noun: "normalized" for "normalize"."""
 
 _CONTINUED = frozenset({"cast", "reshape", "squeeze", "expand_dims", "transpose", "relu", "silu", "gelu", "dropout"})
-"""Operations that only change the form of a value; the result keeps the name of the operand."""
+"""Operations that only change the form of a value, such as reshape; their result keeps the name of the operand."""
 
 
 @dataclass(kw_only=True)
@@ -49,7 +49,7 @@ class _Variable:
 
 
 def local_names(program: Program, body: Body, given: Mapping[str, str], taken: frozenset[str]) -> dict[str, str]:
-    """Return the variable of each value.
+    """Return the name of the Python variable that holds each value.
 
     Args:
         program: The program of the function.
@@ -87,12 +87,9 @@ def _overlap(one: _Variable, other: _Variable) -> bool:
 
 
 def _variables(program: Program, body: Body, inputs: list[str]) -> list[_Variable]:
-    """Return the variables with the first and the last statement that need them, sorted by the first; no names yet.
+    """Return the variables, each with the first and the last statement that needs it, sorted by the first.
 
-    Args:
-        program: The program of the function.
-        body: Its statements, some of them in loops; values that a loop overwrites share a variable.
-        inputs: The names of the input values.
+    Without names.
     """
     same: dict[str, str] = {}
     start = dict.fromkeys(inputs, -1)
@@ -161,7 +158,7 @@ def _candidates(
 
 
 def _word(step: Step) -> str:
-    """Return the name of the outermost operation of a statement: "reshape" for `ops.reshape(...)`."""
+    """Return the name of the outermost operation of a statement: "reshape" for `x = ops.reshape(...)`."""
     expression = step.expression[0] if isinstance(step.expression, tuple) else step.expression
     return expression.name.rpartition(".")[2] if isinstance(expression, Operation) else ""
 
@@ -169,14 +166,14 @@ def _word(step: Step) -> str:
 def _of_layer(name: str) -> str:
     """Return a variable name for the output of a layer: the last word of the layer's name.
 
-    If this word is short, it is the last two words.
+    If this word is short, the variable name is the last two words.
     """
     words = [word for word in name.split("_") if not word.isdigit()]
     return "_".join(words[-2:]) if words and len(words[-1]) < 5 else "_".join(words[-1:])
 
 
 def variable_name(name: str) -> str:
-    """Return a text as an identifier that is not a Python keyword or the name of a builtin."""
+    """Return a text as an identifier that is neither a Python keyword nor the name of a builtin."""
     name = identifier(name)
     return f"{name}_" if hasattr(builtins, name) else name
 

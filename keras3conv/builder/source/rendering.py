@@ -23,23 +23,23 @@ _PRECEDENCE = {
     **dict.fromkeys(("*", "/", "//", "%", "@"), 7),
     "**": 10,
 }
-"""The precedence of each binary operator."""
+"""The precedence of each binary Python operator; a higher number binds more tightly."""
 
 _NEGATIVE = 0
-"""The precedence of a negative number: as any operand it gets parentheses, because `-2 ** x` is `-(2 ** x)`."""
+"""The precedence of a negative number, which gets parentheses as any operand, because `-2 ** x` is `-(2 ** x)`."""
 
 
 class Spelling(Protocol):
-    """The source code of the leaves of an expression, in one framework and in one `forward` method."""
+    """The interface that writes the leaves of an expression (values, modules, dtypes) in one framework's code."""
 
     def value(self, name: str) -> str:
-        """Return the name of the variable for a value."""
+        """Return the name of the Python variable that holds a value."""
 
     def symbol(self, name: str) -> str:
-        """Return the name of the variable for a dynamic size."""
+        """Return the name of the Python variable that holds a dynamic size."""
 
     def module(self, name: str) -> str:
-        """Return the attribute of a submodule: "self.conv1"."""
+        """Return the source code that names a submodule: "self.conv1"."""
 
     def function(self, name: str) -> str:
         """Return the name by which the source code calls a function, given the imports of the file: "F.relu"."""

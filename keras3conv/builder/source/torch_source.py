@@ -24,7 +24,7 @@ from keras3conv.model.graph import Ref, Shape, Size, refs
 from keras3conv.rules.rule import LayerSpec
 
 _SAFE = "_-. ,;:=()'"
-"""The characters of a model's texts that a docstring keeps, besides letters and digits."""
+"""The punctuation that stays unchanged when a text of the model is put into a docstring."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ class _TorchSpelling:
     names: Names
 
     def value(self, name: str) -> str:
-        """Return the name of the variable for a value."""
+        """Return the name of the Python variable that holds a value."""
         return self.names.of[name]
 
     def symbol(self, name: str) -> str:
-        """Return the name of the variable for a dynamic size."""
+        """Return the name of the Python variable that holds a dynamic size."""
         return self.names.sizes[name]
 
     def module(self, name: str) -> str:
-        """Return the attribute of a submodule."""
+        """Return the source code that names a submodule: "self.conv1"."""
         return f"self.{name}"
 
     def function(self, name: str) -> str:
@@ -52,7 +52,7 @@ class _TorchSpelling:
         return name.replace("torch.nn.functional.", "F.")
 
     def dtype(self, name: str) -> str:
-        """Return the source code of a dtype."""
+        """Return the source code of a dtype: "torch.float32"."""
         return f"torch.{name}"
 
 
@@ -79,7 +79,7 @@ def write(program: Program, classes: Sequence[Block] = (), frozen: Frozen = NOTH
 
 
 def _imported(kind: str) -> str:
-    """Return the line that imports a class, for which the user registered a rule."""
+    """Return the line that imports a torch class which a user-defined rule names."""
     module, _, name = kind.rpartition(".")
     return f"from {module} import {name}"
 
@@ -98,7 +98,7 @@ def described(shape: Shape) -> str:
 
 
 def _own_layers(program: Program, classes: Sequence[Block]) -> list[str]:
-    """Return the qualified names of the layer classes of a program and its blocks, without the classes of torch."""
+    """Return the qualified names of the layer classes in a program and its blocks, except those that torch defines."""
     programs = [program, *(block.program for block in classes)]
     kinds = [module.spec.kind for one in programs for module in one.modules.values()]
     return [kind for kind in dict.fromkeys(kinds) if not kind.startswith(("torch.", "."))]
@@ -180,7 +180,7 @@ def _title(program: Program) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text in which "_" replaces every character that is not a letter, a digit or harmless in a docstring."""
+    """Return a text with "_" for every character that is not a letter, a digit, or harmless in a docstring."""
     return "".join(letter if (letter.isalnum() and letter.isascii()) or letter in _SAFE else "_" for letter in text)
 
 

@@ -14,9 +14,9 @@ _FUNCTIONS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", "**":
 
 
 def aligned(call: Call, given: Sequence[Any]) -> tuple[list[Any], Order]:
-    """Return the operands of a call as values in a common axis order, and that order.
+    """Return the operands of an elementwise operator, permuted to one common axis order, and this axis order.
 
-    It is the axis order of the first operand that has the shape of the result and is not in torch's order, so that
+    The common order is that of the first operand that has the shape of the result and is not in torch's order, so that
     images stay channels-last. A constant of one element becomes a number.
 
     Args:
@@ -56,8 +56,8 @@ def elementwise(call: Call, given: Sequence[Any], expression: Any, dtype: str = 
 def sign(call: Call, symbol: str, left: Any, right: Any) -> Operation:
     """Return a binary operation, as a Python operator or as a function of `keras.ops`.
 
-    It is a function if the left operand is an array: in the generated code numpy would try to compute `array + value`,
-    and fail.
+    The function is used if the left operand is a numpy array, because numpy would try to compute `array + value`
+    itself, and fail.
 
     Args:
         call: The call.
@@ -77,7 +77,7 @@ def _as_number(given: Any) -> Any:
 
 
 def _fitted(call: Call, given: Value | Constant | Held, order: Order) -> Value:
-    """Return an operand with its axes in the order of the result; leading axes that it lacks get size one.
+    """Return an operand with its axes in the order of the result, and with size one for missing leading axes.
 
     Args:
         call: The call.

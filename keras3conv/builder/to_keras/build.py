@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from keras3conv.frameworks.torch.export import Captured
 
 _ROUNDS = 5
-"""How often torch operators are decomposed into others: these may need a decomposition, too."""
+"""The number of rounds in which torch operators are decomposed into others, as these may need a decomposition, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +93,10 @@ def build(module: Any, channels: Channels, inputs: Any, dynamic: Mapping[str, Se
 
 
 def _lowered(captured: "Captured", channels: Channels) -> tuple["Captured", Lowered]:
-    """Return the Keras program of a captured module (with problems if it cannot be converted), and the captured module.
+    """Return the Keras program of a captured torch module, with its problems, and the captured module.
 
-    Operators without a counterpart in Keras are decomposed into others, as torch defines them; the captured module that
-    is returned has these. If that does not help, the problems name the operators that the module itself calls.
+    Operators without a counterpart in Keras are decomposed into others, as torch defines them; the returned module is
+    the decomposed one. If that does not help, the problems name the original operators.
 
     Args:
         captured: The call graph of the module, as `torch.export` records it.
@@ -113,7 +113,7 @@ def _lowered(captured: "Captured", channels: Channels) -> tuple["Captured", Lowe
 
 
 def _inner_problems(captured: "Captured", channels: Channels) -> Iterator[Problem]:
-    """Yield the problems of the submodules that had to be captured one by one, because the whole module could not be.
+    """Yield the problems of the submodules, each captured alone because torch could not export the whole module.
 
     Args:
         captured: The captured module, with the arguments of these submodules.
@@ -131,7 +131,7 @@ def _inner_problems(captured: "Captured", channels: Channels) -> Iterator[Proble
 
 
 def require_none(name: str, problems: tuple[Problem, ...]) -> None:
-    """Raise `UnsupportedLayerError` if there are problems; the message lists all of them.
+    """Raise `UnsupportedLayerError` with all problems of a conversion; do nothing if there are none.
 
     Args:
         name: The name of the model, for the message.
@@ -143,7 +143,7 @@ def require_none(name: str, problems: tuple[Problem, ...]) -> None:
 
 
 def _constants(program: Program) -> dict[str, Array]:
-    """Return the constants, by name, that are stored in a file because they are too large for the source code."""
+    """Return, by name, the constants of a program that are too large for the source code and so go into a file."""
     arrays = {weight.name: weight.array for weight in program.weights.values() if weight.array is not None}
     return {name: array for name, array in arrays.items() if not is_inline(array)}
 
@@ -160,7 +160,7 @@ def _model_of(source: str, constants: dict[str, Array]) -> Any:
 
 
 def proof_inputs(module: Any, program: Program, inputs: Any) -> tuple[Any, ...]:
-    """Convert the inputs of a torch module to those of its Keras model: arrays in the order of the model's inputs.
+    """Return the inputs of a torch module as those of its Keras model: arrays in the order of the model's inputs.
 
     Args:
         module: The module.

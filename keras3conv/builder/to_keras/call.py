@@ -1,4 +1,4 @@
-"""Define the interface of handlers: each converts the `Call` of one torch operator to statements of a Keras model."""
+"""Define the interface of handlers, the functions that convert the `Call` of a torch operator to Keras statements."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +18,12 @@ WITHOUT_PROMOTION = frozenset(
     {"-", *(f"keras.ops.{name}" for name in ("conv", "dot_product_attention", "einsum", "split", "subtract"))}
     | {"keras.ops.searchsorted", "keras.ops.take", "keras.ops.take_along_axis"}
 )
-"""Operations whose operands must have one dtype, because a backend does not promote float32 to float64 in them."""
+"""Keras operations whose operands must have one dtype, as a backend does not promote float32 to float64 in them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Constant:
-    """A constant tensor of the graph, which depends on no input.
+    """A constant tensor of the call graph, which depends on no input.
 
     Attributes:
         name: Its name in the graph.
@@ -37,13 +37,13 @@ class Constant:
 
     @property
     def dtype(self) -> str:
-        """The name of the dtype in the Keras model, whose precision every floating-point constant has."""
+        """The dtype of the constant in the Keras model: for floating-point constants, the dtype of the model."""
         return "float32" if self.array.dtype.kind == "f" else self.array.dtype.name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """A parameter or buffer of the module as the argument of an operator; a Keras layer must own it.
+    """A parameter or buffer of the module that an operator takes as an argument; a Keras layer must own it.
 
     Attributes:
         parameter: The parameter.
@@ -83,23 +83,23 @@ class Complex:
 
     @property
     def shape(self) -> Shape:
-        """The shape, in torch's axis order."""
+        """The shape of the complex tensor, in torch's axis order."""
         return self.real.shape
 
     @property
     def dtype(self) -> str:
-        """The name of the complex dtype."""
+        """The name of the complex dtype: "complex64"."""
         return "complex64"
 
 
 Given = Value | Constant | Held | Complex
-"""The forms that a tensor has in the arguments of a call."""
+"""The types of a tensor in the arguments of a call: a value, a constant, a parameter, or a pair of real values."""
 
 Result = Given | Sequence[Given | None] | None
 
 
 class Writer(Protocol):
-    """The interface by which handlers add steps (statements) to the program under construction.
+    """The interface by which handlers (functions that convert calls) add steps to the program under construction.
 
     Attributes:
         example_numbers: The names of the values that are the sample indices 0 ... batch - 1.
@@ -119,7 +119,7 @@ class Writer(Protocol):
         """Return a value in the given axis order; add a permutation if its own order differs."""
 
     def write(self, expression: Any, made: Sequence[Value]) -> None:
-        """Add a step that assigns an expression to values.
+        """Add a step (a statement of the program) that assigns an expression to values.
 
         Args:
             expression: The right side.
@@ -175,31 +175,24 @@ class Writer(Protocol):
         """Return a tensor of ones of shape (batch, 1)."""
 
     def numbers(self, size: Size) -> Value:
-        """Return the range 0 ... size - 1 as a value, for a dynamic size of an input."""
+        """Return `arange(size)` as a value of the program, for a size that is a dynamic size of an input."""
 
     def before_reshape(self, value: Value) -> Value | None:
         """Return the value from which a reshape computed the given value; None if no reshape did."""
 
     def note_reshape(self, made: Value, value: Value) -> None:
-        """Record, for `before_reshape`, that a reshape of `value` computed `made`."""
+        """Record that a reshape of `value` computed `made`, for a later `before_reshape(made)`."""
 
     def is_constant(self, value: Value) -> bool:
         """Return whether a value is a constant array."""
 
     def users(self, name: str) -> Sequence[Node]:
-        """Return the graph nodes that use a tensor."""
+        """Return the nodes of the call graph that use a tensor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placed:
-    """A variable of a Keras layer, and the torch parameter whose values it receives.
-
-    Attributes:
-        role: The name of the variable in the Keras layer.
-        held: The parameter.
-        transform: The transform from the parameter to the variable.
-        rule: The name of the rule for the two layers; empty if there is none.
-    """
+    """A variable of a Keras layer, with the torch parameter that provides its values."""
 
     role: str
     held: Held
@@ -209,15 +202,15 @@ class Placed:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerCall:
-    """A torch layer, reconstructed from the arguments of an operator, with what its conversion to Keras needs.
+    """A torch layer, reconstructed from the arguments of an operator, and the options for its conversion to Keras.
 
     Attributes:
         kind: The class of the torch layer.
-        keras: The Keras classes that may compute it, as prefixes of their names, in order of preference.
+        keras: The Keras classes to which it may be converted, as prefixes of their names, in order of preference.
         config: The configuration of the torch layer.
         tensors: The parameters of the torch layer, by role.
         order: The axis order that the Keras layer needs for its input.
-        options: Arguments of the Keras layer's constructor that the rule does not set.
+        options: Constructor arguments of the Keras layer that the rule does not set.
         keywords: Further arguments of the call.
         more: The values for the further outputs of the layer, such as the states of an LSTM.
         part: The index of the item of the return value that holds the outputs; None if it is the whole return value.
@@ -254,16 +247,16 @@ class Call:
 
     @property
     def shape(self) -> Shape:
-        """The shape of the first result, in torch's axis order."""
+        """The shape of the first result of the call, in torch's axis order."""
         return self.node.outputs[0].shape
 
     @property
     def dtype(self) -> str:
-        """The dtype of the first result."""
+        """The dtype of the first result of the call."""
         return self.node.outputs[0].dtype
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return the argument with this name; the default if the argument is missing or None."""
+        """Return the argument of the call with this name; the default if the argument is missing or None."""
         found = self.arguments.get(name, default)
         return default if found is None else found
 
@@ -286,12 +279,12 @@ class Call:
         )
 
     def is_held(self, name: str) -> bool:
-        """Return whether the argument with this name is missing, or is a parameter that a Keras layer can own."""
+        """Return True if the argument with this name is missing, or is a parameter that a Keras layer can own."""
         found = self.get(name)
         return found is None or (isinstance(found, Held) and not found.is_shared)
 
     def step(self, expression: Any, shape: Shape | None = None, order: Order | None = None, dtype: str = "") -> Value:
-        """Add a step with one result, and return the result.
+        """Add a step (a statement of the program) with one result, and return the result.
 
         Args:
             expression: The expression that computes the result.
@@ -312,11 +305,11 @@ class Call:
 Handler = Callable[[Call], Result]
 
 HANDLERS: dict[str, Handler] = {}
-"""The functions that convert calls, by the name of the operator: "aten.conv2d", or with an overload "aten.max.dim"."""
+"""The handlers (functions that convert calls) by operator: "aten.conv2d", or with an overload "aten.max.dim"."""
 
 
 def handles(*names: str) -> Callable[[Handler], Handler]:
-    """Return a decorator that registers a function which converts calls of these operators of `aten`."""
+    """Return a decorator that registers a function as the handler of these `aten` operators."""
 
     def register(handler: Handler) -> Handler:
         HANDLERS.update({f"aten.{name}": handler for name in names})
@@ -326,7 +319,7 @@ def handles(*names: str) -> Callable[[Handler], Handler]:
 
 
 def handler_of(kind: str) -> Handler | None:
-    """Return the function that converts an operator: that of its overload if it has one, else that of all."""
+    """Return the handler (converting function) of a torch operator, for its overload if there is one."""
     return HANDLERS.get(kind) or HANDLERS.get(kind.rpartition(".")[0])
 
 

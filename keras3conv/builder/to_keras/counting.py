@@ -1,4 +1,4 @@
-"""Compute a range up to a dynamic size, for which a functional model has no `arange`."""
+"""Compute `arange(size)` for a dynamic size, because a functional Keras model has no such operation."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from keras3conv.model.graph import Size
 
 
 def numbers_up_to(writer: Writer, size: Size, inputs: Sequence[Value]) -> Value:
-    """Return the range 0 ... size - 1 for a dynamic size, as the cumulative sum of ones along an input axis, minus one.
+    """Return 0 ... size - 1 for a dynamic size: the cumulative sum of ones along an input axis, minus one.
 
     Args:
         writer: The program under construction.

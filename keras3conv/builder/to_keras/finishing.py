@@ -10,7 +10,7 @@ from keras3conv.model.graph import refs
 
 
 def finished(program: Program) -> Program:
-    """Return the program without steps, layers and constants that no output needs, and with fewer permutations."""
+    """Return the program without the steps, layers and constants that no output needs, and with permutations merged."""
     needed = {ref.name for ref in refs(program.outputs)}
     kept: list[Step] = []
     for step in reversed(program.steps):

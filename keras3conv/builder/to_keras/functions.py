@@ -1,4 +1,4 @@
-"""Find the repeated parts of a Keras program, which become functions, and rename the layers in them."""
+"""Make functions of the repeated parts of a Keras program, and rename the layers in these functions."""
 
 from dataclasses import replace
 
@@ -11,11 +11,11 @@ from keras3conv.builder.to_keras.lowering import Lowered
 from keras3conv.model.views import ModelView
 
 _CONTAINERS = frozenset({"Sequential", "ModuleList", "ModuleDict"})
-"""Torch's container classes, whose names would be useless as the name of a function."""
+"""Torch's container classes (Sequential, ModuleList), whose names say nothing as the name of a function."""
 
 
 def with_functions(lowered: Lowered, view: ModelView) -> tuple[Structure, tuple[Placement, ...]]:
-    """Return the program with functions for its repeated parts, and the torch tensors of each layer by its new name.
+    """Return the program with functions for its repeated parts, and the torch tensors of each renamed layer.
 
     A layer in a function is named after the call of the function and the layer: "layer1_0" and "conv1" give
     "layer1_0_conv1".

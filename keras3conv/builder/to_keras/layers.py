@@ -1,4 +1,4 @@
-"""Choose the Keras layers for a torch layer by the rules, and map its tensors to their variables."""
+"""Choose the Keras layers for a torch layer by the rules, and record which torch tensor goes into which variable."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +37,7 @@ class Placement:
 
 
 def chosen_layers(call: LayerCall, config: Config) -> tuple[Rule, LayerSpecs]:
-    """Return the rule for a torch layer, and the Keras layers to which it converts the torch layer, in call order.
+    """Return the rule that converts a torch layer, and the Keras layers that the rule creates, in call order.
 
     Args:
         call: The torch layer.
@@ -65,7 +65,7 @@ def chosen_layers(call: LayerCall, config: Config) -> tuple[Rule, LayerSpecs]:
 def _candidates(call: LayerCall) -> list[Rule]:
     """Return the rules that convert the torch class of a layer to one Keras layer.
 
-    They are ordered by the prefixes in `call.keras` with which their Keras classes start.
+    The rules are in the order of `call.keras`, the class name prefixes that the operator prefers.
     """
     found = [rule for rule in lookup((call.kind,), ()) if rule.torch == call.kind and not rule.between]
     return [
@@ -77,7 +77,7 @@ def _candidates(call: LayerCall) -> list[Rule]:
 
 
 def placements(rule: Rule, call: LayerCall, config: Config, layer: str) -> Iterator[Placement]:
-    """Yield which tensors of a torch layer go into which variables of the Keras layer that a rule created.
+    """Yield the `Placement`s of a torch layer: which tensors go into which variables of the Keras layer.
 
     Args:
         rule: The rule.
@@ -121,7 +121,7 @@ def with_data_format(spec: LayerSpec, channels: Channels, rank: int) -> LayerSpe
 
 
 def with_options(spec: LayerSpec, options: Config) -> LayerSpec:
-    """Return a layer with further constructor arguments; for a Bidirectional they are those of the layer in it."""
+    """Return a layer with further constructor arguments; a Bidirectional passes them to the layer that it wraps."""
     if not options:
         return spec
     inner = spec.config.get("layer")
@@ -131,7 +131,7 @@ def with_options(spec: LayerSpec, options: Config) -> LayerSpec:
 
 
 def frozen(spec: LayerSpec, weights: Sequence[Placed]) -> LayerSpec:
-    """Return a layer with trainable=False if no optimizer updates any of its torch parameters; else the layer itself.
+    """Return a Keras layer, with trainable=False if all of its torch parameters have requires_grad=False.
 
     A BatchNormalization stays trainable: with trainable=False, Keras runs it in inference mode also in training.
     """

@@ -8,22 +8,22 @@ _IMAGE_OPERATORS = ("conv", "batch_norm", "pool", "upsample", "instance_norm", "
 
 
 def channels_last(rank: int) -> Order:
-    """Return the axis order of a tensor with `rank` axes in which torch's second axis is the last.
+    """Return the channels-last axis order for `rank` axes: torch's second axis becomes the last.
 
-    With two axes or fewer it is the identity.
+    With two axes or fewer it changes nothing.
     """
     return identity(rank) if rank < 3 else (0, *range(2, rank), 1)
 
 
 def input_order(graph: Graph, tensor: Tensor, channels: Channels) -> Order:
-    """Return the axis order of an input of the Keras model.
+    """Return the axis order in which the Keras model takes an input.
 
-    For images, and for sequences that go into a convolution, it is that of `channels`; else it is torch's order.
+    Images, and sequences that go into a convolution, get the order that `channels` says; others keep torch's order.
 
     Args:
         graph: The graph of the torch module.
         tensor: The input in the graph.
-        channels: Where the model takes the channels of images.
+        channels: The axis order of images in the model: "last" or "first".
     """
     rank = len(tensor.shape)
     is_image = rank > 3 or (rank == 3 and _reaches_an_image_operator(graph, tensor))
@@ -39,8 +39,7 @@ def output_order(value: Value, channels: Channels) -> Order:
 def _reaches_an_image_operator(graph: Graph, tensor: Tensor) -> bool:
     """Return whether a convolution or another operator for images or sequences uses a tensor.
 
-    The tensor may reach it through calls that keep the shape, but not through a reshape, a permutation or a linear
-    layer.
+    Calls that keep the shape may lie between the tensor and the operator, but no reshape, permutation or linear layer.
     """
     reached = {tensor.name}
     for node in graph.nodes:

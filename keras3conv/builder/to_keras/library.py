@@ -1,4 +1,4 @@
-"""Load all handlers (functions that convert calls): import every module that has some, which registers them."""
+"""Load all handlers (functions that convert calls) by importing every module of this package that defines some."""
 
 from functools import cache
 from importlib import import_module
@@ -9,7 +9,7 @@ _PACKAGE = "keras3conv.builder.to_keras"
 
 @cache
 def load() -> None:
-    """Import the modules with handlers (functions that convert calls); later calls do nothing."""
+    """Import all modules that define handlers (functions that convert calls); only the first call does so."""
     for path in sorted(Path(__file__).parent.glob("operations_*.py")):
         import_module(f"{_PACKAGE}.{path.stem}")
 

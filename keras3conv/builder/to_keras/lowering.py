@@ -70,7 +70,7 @@ def lower(graph: Graph, shapes: dict[str, Shape], lines: dict[str, str], channel
 
 
 class _Lowering:
-    """A program under construction; implements `call.Writer`."""
+    """A Keras program under construction; it implements the interface `Writer` for handlers."""
 
     def __init__(self, graph: Graph, shapes: dict[str, Shape], channels: Channels) -> None:
         self.graph, self.channels = graph, channels
@@ -103,7 +103,7 @@ class _Lowering:
         self._inputs = tuple(self._input(tensor) for tensor in graph.inputs)
 
     def node(self, node: Node, line: str) -> None:
-        """Convert one call, or record the problem if that is impossible; `line` is the user's code for it."""
+        """Convert one call of the graph, or record the problem; `line` is the user's code of the call."""
         self._calls, self._path = node.calls, node.path
         self._variable = next(iter(node.variables), ())
         try:
@@ -125,7 +125,7 @@ class _Lowering:
             return leaf
         found = self._given.get(leaf.name)
         if found is None:
-            raise RuleError(f"its argument {leaf.name} is the result of an operator that cannot be converted")
+            raise RuleError(f"the argument {leaf.name} is the result of an operator that cannot be converted")
         return found
 
     def _input(self, tensor: Tensor) -> Value:
@@ -138,7 +138,7 @@ class _Lowering:
     # The interface for handlers, see `call.Writer`.
 
     def users(self, name: str) -> Sequence[Node]:
-        """Return the graph nodes that use a tensor."""
+        """Return the nodes of the call graph that use a tensor."""
         return self._users.get(name, [])
 
     def before_reshape(self, value: Value) -> Value | None:
@@ -146,7 +146,7 @@ class _Lowering:
         return self._before_reshape.get(value)
 
     def note_reshape(self, made: Value, value: Value) -> None:
-        """Record, for `before_reshape`, that a reshape of `value` computed `made`."""
+        """Record that a reshape of `value` computed `made`, for a later `before_reshape(made)`."""
         self._before_reshape[made] = value
 
     def is_constant(self, value: Value) -> bool:
@@ -166,7 +166,7 @@ class _Lowering:
         return value
 
     def write(self, expression: Any, made: Sequence[Value]) -> None:
-        """Add a step; raise `RuleError` if the expression contains a dynamic size, which Keras does not know."""
+        """Add a step; raise `RuleError` if its expression has a dynamic size, which no Keras operation accepts."""
         if any(isinstance(leaf, Size) for leaf in walk(expression)):
             raise RuleError("a dynamic size is used as a number, but Keras accepts dynamic sizes only in shapes")
         # An expression of constants alone is evaluated when the model is built, in the dtype of that moment.
@@ -180,14 +180,14 @@ class _Lowering:
         self.steps.append(Step(expression=named, outputs=outputs, path=self._path, calls=self._calls))
 
     def _promoted(self, node: Any) -> Any:
-        """Return a node of an expression; a floating-point constant becomes a value in the model's dtype."""
+        """Return a node of an expression; a float constant becomes a program value in the model's dtype."""
         return self._symbolic(node) if isinstance(node, Value) and node.dtype.startswith("float") else node
 
     def _is_float64(self, node: Any) -> bool:
         return isinstance(node, Value) and self.is_constant(node) and self.weights[node.name].dtype == "float64"
 
     def value(self, given: Any, order: Order | None = None) -> Value:
-        """Return a tensor argument as a value; a constant or parameter is first added, in the given order."""
+        """Return a tensor argument as a value; a constant or parameter is first added in the given order."""
         if isinstance(given, Value):
             return given
         if isinstance(given, Held):
@@ -218,7 +218,7 @@ class _Lowering:
         return self._made[key]
 
     def ordered(self, value: Value, order: Order) -> Value:
-        """Return a value in the given axis order; an earlier permutation of the value is used again."""
+        """Return a value in the given axis order; reuse an earlier permutation of the value, else add one."""
         if value.order == tuple(order):
             return value
         moved = tuple(value.order.index(axis) for axis in order)
@@ -249,7 +249,7 @@ class _Lowering:
         return self._ones(for_each_example=True)
 
     def _ones(self, for_each_example: bool) -> Value:
-        """Return ones of shape (batch, 1) or (1, 1), computed from the first input, as a Keras layer needs an input."""
+        """Return ones of shape (batch, 1) or (1, 1), computed from the first input as Keras layers need it."""
         key = "ones", for_each_example
         if key not in self._made:
             calls, path = self._calls, self._path
@@ -264,7 +264,7 @@ class _Lowering:
         return self._made[key]
 
     def numbers(self, size: Size) -> Value:
-        """Return the range 0 ... size - 1 as a value, for a dynamic size of an input."""
+        """Return `arange(size)` as a value of the program, for a size that is a dynamic size of an input."""
         key = "numbers", size
         if key not in self._made:
             self._made[key] = numbers_up_to(self, size, self._inputs)
@@ -273,7 +273,7 @@ class _Lowering:
     def layer(
         self, kind: str, config: Config, value: Value, weights: Sequence[Placed], name: str, result: Value
     ) -> None:
-        """Add the call of a Keras layer; a layer that was called before with the same parameters is used again."""
+        """Add the call of a Keras layer; a layer that was already called with the same parameters is called again."""
         key = (kind, repr(config), tuple(placed.held.path for placed in weights)) if weights else object()
         if key not in self._shared:
             own = self._new_name(name or self._path or kind.rpartition(".")[2])
@@ -293,7 +293,7 @@ class _Lowering:
         self.write(Submodule(self._shared[key])(self._symbolic(value)), [result])
 
     def _symbolic(self, value: Value) -> Value:
-        """Return a value; if it is a constant, multiplied by ones, because Keras cannot call a layer on an array."""
+        """Return a value, and a constant as its product with ones, because Keras cannot call a layer on an array."""
         if not self.is_constant(value):
             return value
         key = "symbolic", value
@@ -305,7 +305,7 @@ class _Lowering:
         return self._made[key]
 
     def by_rule(self, call: LayerCall, value: Value, result: Tensor) -> Value:
-        """Add the calls of the Keras layers to which a rule converts a torch layer; return the last output."""
+        """Add the calls of the Keras layers that a rule makes from a torch layer; return the last output."""
         value = self.ordered(self._symbolic(value), call.order)
         sizes = tuple(size if isinstance(size, int) else None for size in value.shape)
         config = {**call.config, "inputs": (sizes,)}
@@ -331,7 +331,7 @@ class _Lowering:
     def _rule_layer(
         self, call: LayerCall, rule: Any, specs: Sequence[LayerSpec], place: int, config: Config, spec: LayerSpec
     ) -> str:
-        """Add `spec`, the Keras layer at index `place` in `specs`, record its torch tensors, and return its name."""
+        """Add the Keras layer `specs[place]` to the program, record its torch tensors, and return its name."""
         owners = [number for number, one in enumerate(specs) if one.kind == rule.keras]
         owner = next((held.owner or held.path for held in call.tensors.values()), self._path)
         is_owner = place == owners[-1]

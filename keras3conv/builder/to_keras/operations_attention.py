@@ -1,6 +1,6 @@
 """Convert attention operators.
 
-Keras takes (batch, length, heads, size), torch (batch, heads, length, size).
+The query, key and value have the axes (batch, length, heads, size) in Keras, and (batch, heads, length, size) in torch.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from keras3conv.errors import RuleError
 
 _ORDER: Order = (0, 2, 1, 3)
 _NEVER = -1e30
-"""A score so low that softmax makes it zero beside any usual score."""
+"""An attention score so low that softmax gives it the weight zero."""
 
 
 @handles("scaled_dot_product_attention")
@@ -50,7 +50,7 @@ def _fused(call: Call, given: list[Value], mask: Any) -> Value:
 
 
 def _written_out(call: Call, given: list[Value], mask: Any, rate: float) -> Value:
-    """Convert an attention to matrix products and a softmax, and return its output.
+    """Convert a scaled dot-product attention to matrix products and a softmax, and return its output.
 
     Args:
         call: The call of the operator.
@@ -83,7 +83,7 @@ def _written_out(call: Call, given: list[Value], mask: Any, rate: float) -> Valu
 
 
 def dropout(call: Call, value: Value, rate: float) -> Value:
-    """Add the call of a Dropout layer with this rate, and return its output."""
+    """Add the call of a Dropout layer with the given rate, and return its output."""
     made = call.writer.new(value.shape, value.order, value.dtype)
     name = f"{call.node.path}.dropout" if call.node.path else "dropout"
     call.writer.layer("keras.layers.Dropout", {"rate": rate}, value, (), name, made)
@@ -108,7 +108,7 @@ def _masks_nothing(mask: Any) -> bool:
 
 
 def _mask(call: Call, mask: Any) -> Value:
-    """Return an attention mask as a value with four axes, as Keras takes it; missing leading axes get size one."""
+    """Return an attention mask as a value with four axes, as Keras takes it; a missing leading axis gets size one."""
     shape = mask.array.shape if isinstance(mask, Constant) else mask.shape
     full = (1,) * (4 - len(shape)) + tuple(shape)
     if isinstance(mask, Constant):
@@ -119,11 +119,11 @@ def _mask(call: Call, mask: Any) -> Value:
 
 
 def _without_masked_rows(call: Call, made: Value, mask: Any) -> Value:
-    """Return an attention's output, with zeros for queries all of whose keys are masked, as in torch.
+    """Return the output of an attention with zeros for each query whose keys are all masked, as in torch.
 
     Args:
         call: The call of the operator.
-        made: The output as Keras computes it, which has a mean there.
+        made: The output as Keras computes it, which has the mean of the values for such a query.
         mask: The attention mask.
     """
     if isinstance(mask, Constant):

@@ -22,7 +22,7 @@ _POINTWISE_NAMES = ("relu", "dropout", "gelu", "silu", "sigmoid", "tanh", "hards
 
 
 def permuted(value: Value, dims: Sequence[int]) -> Value:
-    """Return a value with its axes relabelled as by torch.permute(dims), without a step: no data is moved."""
+    """Return a value permuted like torch.permute(dims), by recording another axis order; no data moves."""
     dims = [dim % value.rank for dim in dims]
     place = {dim: axis for axis, dim in enumerate(dims)}
     shape = tuple(value.shape[dim] for dim in dims)
@@ -30,9 +30,9 @@ def permuted(value: Value, dims: Sequence[int]) -> Value:
 
 
 def renamed(call: Call, value: Value, dims: Sequence[int]) -> Value:
-    """Return a value with its axes relabelled as by torch.permute, and remember what a reshape before it has merged.
+    """Return a value permuted like torch.permute, and record the axes that a reshape before it has merged.
 
-    If a later reshape splits the merged axes again, it can so start from the value before the first reshape.
+    With this record, a later reshape that splits the merged axes can start from the value before the first reshape.
 
     Args:
         call: The call.
@@ -81,7 +81,7 @@ def _movedim(call: Call) -> Result:
 
 
 def reshaped(call: Call, value: Value, shape: Shape) -> Value:
-    """Return a value in another shape, by a new step; two consecutive reshapes become one."""
+    """Return a value in another shape, computed by a new step; two consecutive reshapes become one step."""
     if value.shape == tuple(shape):
         return value
     before = call.writer.before_reshape(value)
@@ -125,9 +125,9 @@ def _reshape_step(call: Call, value: Value, target: Shape, shape: Shape, order: 
 
 
 def _index_of_ones(old: Shape, new: Shape) -> tuple[Any, ...] | None:
-    """Return the index that removes and adds axes of size one to turn a shape into another.
+    """Return the index, such as `x[:, 0, None]`, that turns one shape into another by axes of size one.
 
-    It is None if the shapes differ in other axes, too.
+    The result is None if the shapes also differ in other axes.
     """
     index: list[Any] = []
     rest = list(new)
@@ -165,9 +165,9 @@ def _moved_for_reshape(call: Call, value: Value, shape: Shape) -> tuple[Value, O
 
 
 def unmerged(call: Call, value: Value) -> Value:
-    """Return a value with two axes as it was before a reshape merged its leading axes.
+    """Return the value with more axes from which a reshape has made a value with two axes.
 
-    A value that no reshape computed is returned unchanged, and so is one that would need a permutation.
+    The value itself is returned if no reshape computed it, or if going back would need a permutation.
     """
     before = call.writer.before_reshape(value)
     found = None if before is None or value.rank != 2 else common_factors(before.shape, value.shape)
@@ -194,9 +194,9 @@ def _written(shape: Shape) -> tuple[int, ...]:
 
 
 def _is_flattened_for_dense(call: Call, value: Value, shape: Shape) -> bool:
-    """Return whether a reshape flattens a channels-last image that is used only by Dense layers.
+    """Return True if a reshape flattens a channels-last image, and only Dense layers use the result.
 
-    Then the image is not permuted; the rows of the Dense kernels are permuted instead.
+    In this case the rows of the Dense kernels are permuted instead of the image.
 
     Args:
         call: The call of the reshape.
@@ -259,7 +259,7 @@ def for_each_example(call: Call, value: Value, axes: list[int], size: int | Size
         size: The new size of the axis; by default that of the call's result.
 
     Raises:
-        RuleError: There are several axes, or the new size is another one.
+        RuleError: There are several axes to repeat along, or the new size is no multiple of the batch size.
     """
     if not axes:
         return value
@@ -273,7 +273,7 @@ def for_each_example(call: Call, value: Value, axes: list[int], size: int | Size
     times = divided(size, batch)
     if not isinstance(times, int):
         raise RuleError(
-            f"an expansion to the dynamic size {size} is not supported: only to the batch size or a multiple of it"
+            f"an expansion to the dynamic size {size} is not supported: expand only to the batch size or a multiple"
         )
     ones = call.writer.example_ones()
     if times > 1:
@@ -292,10 +292,10 @@ def for_each_example(call: Call, value: Value, axes: list[int], size: int | Size
 
 @handles("zeros", "ones", "full", "new_zeros", "new_ones", "new_full")
 def _filled(call: Call) -> Result:
-    """Convert `full` with a dynamic size: repeat a number along the axis that has this size."""
+    """Convert `full` when one size is dynamic: repeat a number along the axis that has this size."""
     number = call.get("fill_value", 1.0 if "ones" in call.name else 0.0)
     if not isinstance(number, int | float):
-        raise RuleError(f"{call.name} with a number that is computed")
+        raise RuleError(f"{call.name} is supported only with a constant number, but the number is computed")
     sizes = tuple(size if isinstance(size, int) else 1 for size in call.shape)
     array = np.full(sizes, number, "float64" if call.dtype.startswith(("float", "bfloat")) else call.dtype)
     given = Constant(name=f"{call.node.outputs[0].name}", array=array, shape=sizes)
@@ -323,7 +323,7 @@ def _repeat(call: Call) -> Result:
 
 
 def _repeated_for_examples(call: Call, value: Value, times: Sequence[int | Size]) -> Value:
-    """Return a value repeated by the batch size along one axis, and a fixed number of times along the others.
+    """Return a value that is repeated `batch` times along one axis, and a fixed number of times along the others.
 
     Args:
         call: The call.

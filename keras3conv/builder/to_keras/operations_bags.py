@@ -11,7 +11,7 @@ from keras3conv.errors import RuleError
 from keras3conv.model.graph import Tensor
 
 _SUM, _MEAN, _MAXIMUM = 0, 1, 2
-"""The numbers by which torch's operator names the modes."""
+"""The modes of torch's `embedding_bag` as the operator numbers them: sum, mean, maximum."""
 
 
 @handles("embedding_bag")
@@ -34,13 +34,13 @@ def _bag(call: Call) -> Result:
 
 
 def _kept(call: Call, indices: Value, padding: int) -> Value:
-    """Return a mask of the rows in each bag that count: those whose index is not `padding`."""
+    """Return a mask that is True for each row of a bag that counts: its index differs from the argument `padding`."""
     plain = call.ordered(indices, identity(2))
     return call.step(ops.expand_dims(ops.not_equal(plain, padding), -1), (*plain.shape, 1), dtype="bool")
 
 
 def _reduced(call: Call, value: Value, kept: Value | None) -> Any:
-    """Return the expression for the sum, mean or maximum of the rows of each bag; it is zero for an empty bag.
+    """Return the expression for the sum, mean or maximum of the rows of each bag; an empty bag gives zero.
 
     Args:
         call: The call, which has the mode.

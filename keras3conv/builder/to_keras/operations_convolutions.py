@@ -1,4 +1,4 @@
-"""Convert convolutions: to a layer if a layer can own the weight, else to an operation."""
+"""Convert convolutions to a Keras layer if a layer can own the weight, else to `keras.ops.conv`."""
 
 from dataclasses import replace
 from typing import Any
@@ -36,7 +36,7 @@ def _convolution(call: Call) -> Result:
 
 
 def _config(call: Call, shape: Any, rank: int) -> dict[str, Any]:
-    """Return the configuration of a torch convolution layer that computes the same as the call.
+    """Return the configuration of a torch convolution layer that computes the same as a call of the function.
 
     Args:
         call: The call.
@@ -83,7 +83,7 @@ def _layer(call: Call, config: Config, rank: int, result: Tensor) -> Value:
 
 
 def _widths(config: Config) -> list[tuple[int, int]]:
-    """Return the padding before and after each spatial axis."""
+    """Return the padding before and after each spatial axis of a convolution."""
     if isinstance(config["padding"], str):
         same = config["padding"] == "same"
         totals = [
@@ -112,7 +112,7 @@ def _without_steps(call: Call, config: Config, rank: int) -> Tensor:
 
 
 def _every(call: Call, value: Value, steps: tuple[int, ...]) -> Value:
-    """Return every n-th position of a value along each spatial axis; `steps` has the n of each axis."""
+    """Return every n-th position of a value along each spatial axis; `steps` has one n for each of them."""
     for axis, step in enumerate(steps, 2):
         shape = tuple(call.shape[axis] if one == axis else size for one, size in enumerate(value.shape))
         value = picked(call, value, axis, slice(None, None, step), shape) if step > 1 else value
@@ -190,7 +190,7 @@ def _one(values: tuple[int, ...]) -> Any:
 
 
 def _shifted(call: Call, made: Value, bias: Value | Constant | Held, rank: int) -> Value:
-    """Return the result of a convolution with a bias added to its channels.
+    """Add a bias to the channels of a convolution's result, and return the sum.
 
     Args:
         call: The call.

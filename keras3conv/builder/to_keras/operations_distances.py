@@ -1,4 +1,4 @@
-"""Convert distances between the rows of two tensors."""
+"""Convert `cdist`, the distances between the rows of two tensors."""
 
 from typing import Any
 

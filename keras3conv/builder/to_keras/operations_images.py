@@ -42,7 +42,7 @@ def _pad(call: Call) -> Result:
 
 
 def _reflected(call: Call, value: Value, ends: dict[int, tuple[int, int]]) -> Value:
-    """Return a value padded by reflection, by an index of the elements that come to each place.
+    """Return a value padded by reflection, computed by indexing along each axis: [2, 1, 0, 1, 2, ...].
 
     Args:
         call: The call.
@@ -60,7 +60,7 @@ def _reflected(call: Call, value: Value, ends: dict[int, tuple[int, int]]) -> Va
 
 
 def _cut(call: Call, value: Value, axis: int, before: int, after: int) -> Value:
-    """Return a value cropped along an axis where the padding width `before` or `after` is negative."""
+    """Return a value cropped along one axis: a negative padding width `before` or `after` removes positions."""
     size = value.shape[axis]
     if before >= 0 and after >= 0:
         return value
@@ -74,7 +74,7 @@ def _cut(call: Call, value: Value, axis: int, before: int, after: int) -> Value:
 
 
 def _repeated_border(call: Call, value: Value, axis: int, before: int, after: int, mode: str) -> Value:
-    """Return a value padded along an axis with its border values, or with values from the other end.
+    """Return a value padded along an axis, with its border values or with the values at its other end.
 
     Args:
         call: The call.
@@ -108,7 +108,10 @@ def _repeated_border(call: Call, value: Value, axis: int, before: int, after: in
 
 
 def _scales(call: Call, rank: int) -> list[float | None]:
-    """Return the scale factors of a resize for `rank` spatial axes; None for an axis whose size is given."""
+    """Return the scale factor of a resize for each of `rank` spatial axes.
+
+    The factor is None for an axis with a given target size.
+    """
     given = call.get("scale_factors")
     if given is not None:
         return [float(one) for one in given]
@@ -200,7 +203,7 @@ def _smooth(call: Call) -> Result:
 
 
 def _along(call: Call, value: Value, axis: int, matrix: Constant) -> Value:
-    """Return the product of a matrix and a value, along one axis of the value."""
+    """Return the product of a matrix and a value, taken along one axis of the value."""
     letters = "".join(_AXES[one] for one in value.order)
     equation = f"{letters},z{_AXES[axis]}->{letters.replace(_AXES[axis], 'z')}"
     shape = tuple(matrix.shape[0] if one == axis else size for one, size in enumerate(value.shape))
@@ -305,15 +308,15 @@ def _fold(call: Call) -> Result:
 
 
 def _spread_out(call: Call, value: Value, axis: int, start: int, step: int, length: int) -> Value:
-    """Return a value with zeros between the positions of an axis, before the first one and after the last one.
+    """Return a value with zeros inserted along an axis: before, between and after its positions.
 
     Args:
         call: The call.
         value: The value.
         axis: The axis.
-        start: The new position of the first position.
-        step: The new distance between two positions.
-        length: The new size of the axis.
+        start: The position of the first element in the result.
+        step: The distance of two neighbouring elements in the result.
+        length: The size of the axis in the result.
     """
     count, place = value.shape[axis], value.order.index(axis)
     assert isinstance(count, int)

@@ -15,11 +15,11 @@ from keras3conv.errors import RuleError
 from keras3conv.model.graph import Shape, Size
 
 _LAST = 1 << 62
-"""An end of a slice that is larger than this means the end of the axis."""
+"""The largest end of a slice that is taken literally; torch uses a larger number for the end of the axis."""
 
 
 def common_order(values: Sequence[Any], rank: int) -> Order:
-    """Return the axis order in which to join values with `rank` axes: the first of theirs that is not torch's order."""
+    """Return the axis order in which to join values with `rank` axes: the first of their orders that is not torch's."""
     orders = [value.order for value in values if isinstance(value, Value)]
     return next((order for order in orders if order != identity(rank)), identity(rank))
 
@@ -152,7 +152,7 @@ def _split(call: Call) -> Result:
 
 @handles("select_scatter", "slice_scatter")
 def _scatter(call: Call) -> Result:
-    """Convert the replacement of a slice: concatenate the part before the slice, the new part and the part after it."""
+    """Convert `slice_scatter`, which replaces a slice: join the part before it, the new part and the part after it."""
     value, source = call.value("self"), call.arguments["src"]
     axis = call.get("dim", 0) % value.rank
     size = value.shape[axis]
@@ -234,7 +234,7 @@ def _roll(call: Call) -> Result:
 
 @handles("fft_fftshift", "fft_ifftshift")
 def _centred(call: Call) -> Result:
-    """Convert `fftshift`, which rolls each axis so that its first position comes to the middle, and its inverse."""
+    """Convert `fftshift`, which rolls each axis so that its first position moves to the middle, and `ifftshift`."""
     value, dims = call.value("self"), call.get("dim")
     for dim in range(value.rank) if dims is None else [dims] if isinstance(dims, int) else dims:
         size = value.shape[dim]
@@ -246,7 +246,7 @@ def _centred(call: Call) -> Result:
 
 
 def taken(call: Call, given: Any, axis: int, index: Any, shape: Shape) -> Value:
-    """Return elements along one axis that an array of indices selects, as `numpy.take` does.
+    """Return the elements that an array of indices selects along one axis of a tensor, as `numpy.take` does.
 
     Args:
         call: The call.
@@ -263,14 +263,14 @@ def taken(call: Call, given: Any, axis: int, index: Any, shape: Shape) -> Value:
 
 
 def taken_along(call: Call, value: Value, axis: int, index: Constant) -> Value:
-    """Return elements along one axis that constant indices select, as `numpy.take_along_axis` does."""
+    """Return the elements that constant indices select along one axis of a value, as `numpy.take_along_axis` does."""
     shape = tuple(index.shape[0] if one == axis else size for one, size in enumerate(value.shape))
     places = call.writer.value(as_int32(index))
     return call.step(ops.take(value, places, axis=value.order.index(axis)), shape, value.order, value.dtype)
 
 
 def as_int32(index: Any) -> Any:
-    """Return indices as int32 if they are constant, else unchanged."""
+    """Return indices converted to int32 if they are constant; computed indices are returned unchanged."""
     return replace(index, array=index.array.astype("int32")) if isinstance(index, Constant) else index
 
 

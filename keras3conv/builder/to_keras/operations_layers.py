@@ -14,7 +14,7 @@ from keras3conv.transforms import Same
 
 
 def _layer(call: Call, kind: str, keras: tuple[str, ...], config: Config, *, order: Order, given: str) -> Value:
-    """Add the calls of the Keras layers for a torch layer, and return the output.
+    """Add the calls of the Keras layers that compute a torch layer, and return their output.
 
     Args:
         call: The call of the operator that computes the torch layer.
@@ -31,7 +31,7 @@ def _layer(call: Call, kind: str, keras: tuple[str, ...], config: Config, *, ord
 
 
 def _has_affine(call: Call) -> bool:
-    """Return whether a normalization has a scale and a shift; raise `RuleError` if it has only one of them."""
+    """Return whether a normalization has a scale and a shift; raise `RuleError` if it has only one of the two."""
     weight, bias = call.get("weight"), call.get("bias")
     if (weight is None) != (bias is None):
         raise RuleError(f"{call.name} has only one of weight and bias, but the Keras layer has both or none")
@@ -145,9 +145,9 @@ def _group_norm(call: Call) -> Result:
 
 
 def _last_axes_in_place(given: Value, count: int) -> Order:
-    """Return an axis order in which torch's last `count` axes are the last, as a normalization needs them.
+    """Return an axis order that ends with torch's last `count` axes, as a normalization needs.
 
-    It is the order of the value itself, if that is such an order, else torch's order.
+    It is the order of the value if that order ends with them, else torch's order.
     """
     last = tuple(range(given.rank - count, given.rank))
     return given.order if given.order[-count:] == last else identity(given.rank)
@@ -188,7 +188,7 @@ _EMBEDDING = "torch.nn.Embedding <-> keras.layers.Embedding"
 
 @handles("embedding")
 def embedded(call: Call) -> Result:
-    """Convert an embedding, to an `Embedding` layer if its table is a parameter; return the selected rows."""
+    """Convert an embedding, to an `Embedding` layer if its table is a parameter, and return the selected rows."""
     indices = call.arguments["indices"]
     if call.is_held("weight") and isinstance(indices, Value):
         weight = call.held("weight")

@@ -38,9 +38,9 @@ def _index(call: Call) -> Result:
 
 
 def _numbers_rows(given: Any, indices: list[Any]) -> bool:
-    """Return whether an indexing picks elements in every row: its first index is `arange(rows)`.
+    """Return True if an indexing `x[i, j]` picks elements in every row of `x`: its first index is `arange(rows)`.
 
-    The indices of the other axes must not vary along the axis of this one.
+    No other index may vary along the axis of the first index.
 
     Args:
         given: The indexed tensor.
@@ -56,7 +56,7 @@ def _numbers_rows(given: Any, indices: list[Any]) -> bool:
 
 
 def _taken_at_fixed_places(call: Call, given: Any, used: list[int], arrays: list[Array]) -> Value:
-    """Return the elements that constant indices pick along several adjacent axes, which are merged first.
+    """Return the elements that constant indices pick along adjacent axes, after merging these axes into one.
 
     Args:
         call: The call.
@@ -79,7 +79,7 @@ def _taken_at_fixed_places(call: Call, given: Any, used: list[int], arrays: list
 def _taken_of_examples(call: Call, given: Any, indices: list[Any]) -> Value:
     """Return the elements that computed indices pick in each sample, along the axes after the batch axis.
 
-    An axis whose index is `arange(size)`, along an axis that no other index has, is kept whole.
+    An axis is kept whole if its index is `arange(size)` along a broadcast axis that no other index uses.
 
     Args:
         call: The call.
@@ -134,7 +134,7 @@ def _is_fixed(index: Any) -> bool:
 
 
 def _scaled(call: Call, index: Any, stride: int) -> Any:
-    """Return indices along one axis as numbers of elements: each is multiplied by `stride`.
+    """Return the indices along one axis multiplied by `stride`, the number of elements from one to the next.
 
     Args:
         call: The call.
@@ -156,7 +156,7 @@ def _with_batch_open(shape: Shape) -> tuple[int, ...]:
 
 
 def _own_axis(index: Any, indices: list[Any], rank: int) -> int:
-    """Return the axis of the broadcast indices along which only this index varies, as an `arange`; 0 if there is none.
+    """Return the broadcast axis along which only the given index varies, as an `arange`; 0 if there is none.
 
     Args:
         index: The index array.
@@ -181,13 +181,13 @@ def _with_axes(call: Call, index: Any, rank: int) -> Value:
 
 
 def _with_whole_axes(call: Call, made: Value, rank: int, places: list[int]) -> Value:
-    """Return picked elements in the shape of the result, with the axes that were kept whole in their places.
+    """Return picked elements in the shape of the result, with the axes that were kept whole moved into place.
 
     Args:
         call: The call.
         made: The elements, with the whole axes after the axes of the indices.
         rank: The number of axes of the indices.
-        places: For each whole axis, its place, where `made` has an axis of size one.
+        places: For each whole axis, its index in the result, at which `made` has an axis of size one.
     """
     dims = [*range(made.rank)]
     for number, place in enumerate(places):
@@ -197,7 +197,7 @@ def _with_whole_axes(call: Call, made: Value, rank: int, places: list[int]) -> V
 
 
 def _one_of_each_example(call: Call, given: Any, index: Any) -> Value:
-    """Return one row of every sample, selected by one index per sample."""
+    """Return one row from every sample of a value, selected by one index per sample."""
     value = call.ordered(given, identity(len(given.shape)))
     rank, batch = value.rank, value.shape[0]
     rows = call.step(
@@ -208,7 +208,7 @@ def _one_of_each_example(call: Call, given: Any, index: Any) -> Value:
 
 
 def _are_example_numbers(call: Call, index: Any) -> bool:
-    """Return whether an index array is `arange(batch)`, with any number of axes of size one after it."""
+    """Return True if an index array is `arange(batch)`, followed by any number of axes of size one."""
     value = index if isinstance(index, Value) else None
     while value is not None and (before := call.writer.before_reshape(value)) is not None:
         value = before
@@ -217,7 +217,7 @@ def _are_example_numbers(call: Call, index: Any) -> bool:
 
 
 def _taken_of_each_example(call: Call, given: Any, index: Constant) -> Value:
-    """Return elements along the second axis, selected by constant indices that are the same for all samples."""
+    """Return elements along the second axis of a value, selected by the same constant indices in all samples."""
     value, array = call.writer.value(given), index.array
     if value.rank != 2 or array.ndim != len(call.shape) or array.shape[0] != 1:
         raise RuleError(
@@ -259,7 +259,7 @@ def _gather(call: Call) -> Result:
 
 
 def _first_part(call: Call, value: Value, axis: int, size: int | Size) -> Value:
-    """Return the first `size` positions of an axis, the only ones in which torch's gather looks for elements."""
+    """Return the first `size` positions of an axis; torch's gather never reads the later ones."""
     if not isinstance(size, int):
         raise RuleError(
             f"gather picks from a part of axis {axis}, whose size is dynamic; the index must have the size of the "

@@ -23,7 +23,7 @@ def _same(call: Call) -> Result:
 
 @handles("detach")
 def _detached(call: Call) -> Result:
-    """Convert `detach`: the result has no gradient. A constant is returned unchanged."""
+    """Convert `detach`, whose result has no gradient; a constant is returned unchanged."""
     given = call.arguments["self"]
     return given if isinstance(given, Constant) else elementwise(call, [given], ops.stop_gradient)
 
@@ -40,12 +40,12 @@ def _cast(call: Call) -> Result:
 
 
 def _scaled(call: Call, value: Any, factors: Any) -> Value | None:
-    """Convert the product of a value and a parameter that has one factor for each position of the value's last axis.
+    """Convert the product of a value and a parameter with one factor per position of the value's last axis.
 
     The parameter becomes the kernel of an `EinsumDense`.
 
     Returns:
-        The product; None if the operands are of another form.
+        The product; None if the operands are not such a value and parameter.
     """
     if not isinstance(value, Value) or not isinstance(factors, Held) or factors.is_shared:
         return None
@@ -107,9 +107,9 @@ def _power_of_a_number(call: Call) -> Result:
 
 
 def _logical(call: Call, *, name: str) -> Result:
-    """Convert a logical operator on two masks, or a bitwise operator on integers, to the function `name`.
+    """Convert a logical operator on two masks, or a bitwise operator on integers, to the `keras.ops` function `name`.
 
-    In a bitwise operator a number becomes a tensor.
+    A number that is an operand of a bitwise operator becomes a tensor.
     """
     left, right = call.arguments["self"], call.arguments["other"]
     if call.dtype == "bool":
@@ -171,7 +171,7 @@ def _elu(call: Call) -> Result:
 
 
 def _unless(**given: tuple[Any, Any]) -> dict[str, Any]:
-    """Return the arguments that differ from their defaults.
+    """Return the keyword arguments that differ from their defaults.
 
     Args:
         given: For each argument, its value and its default.
@@ -202,7 +202,7 @@ def _dropout(call: Call) -> Result:
 
 
 def _from_table(call: Call, *, entries: tuple[table.Operation, ...]) -> Result:
-    """Convert an operator by one of its entries in the operation table: the first entry that accepts the arguments.
+    """Convert an operator by its entries in the table of operations; the first one that accepts the arguments is used.
 
     Args:
         call: The call.
@@ -220,8 +220,8 @@ def _from_table(call: Call, *, entries: tuple[table.Operation, ...]) -> Result:
         function = ops.named(entry.keras[0].rpartition(".")[2])
         if not entry.keras[0].startswith("keras.ops."):
             raise RuleError(
-                f"its counterpart {entry.keras[0]} is no function of keras.ops, and cannot be used in a functional "
-                "model"
+                f"the counterpart {entry.keras[0]} of this operator is no function of keras.ops, and cannot "
+                "be used in a functional model"
             )
         given = [call.arguments[name] for name in names]
         return elementwise(call, given, partial(function, **settings))
@@ -279,7 +279,7 @@ def _negative(call: Call) -> Result:
 
 
 def _register_table() -> None:
-    """Register the elementwise operators of the operation table, except those that a function above converts."""
+    """Register the elementwise operators of the operation table, except those with a handler in this module."""
     from keras3conv.builder.to_keras.call import HANDLERS
 
     entries: dict[str, tuple[table.Operation, ...]] = {}

@@ -12,7 +12,7 @@ from keras3conv.rules.rule import Config
 
 
 def spread(value: Any, rank: int) -> tuple[int, ...]:
-    """Return an argument as one number per axis, for `rank` axes: a single number holds for all of them."""
+    """Return an argument as one number per axis, for `rank` axes; a single number holds for all axes."""
     items = (value,) if isinstance(value, int) else tuple(value)
     return items * rank if len(items) == 1 else items
 
@@ -50,7 +50,7 @@ def _pooling(call: Call) -> Result:
 
 
 def _needs_counts(config: Config) -> bool:
-    """Return whether the windows of an average pooling have different numbers of elements."""
+    """Return True if the windows of an average pooling differ in the number of elements that they average."""
     return config["ceil_mode"] or (any(config["padding"]) and not config["count_include_pad"])
 
 

@@ -12,7 +12,7 @@ _BATCH_LETTERS = "abcdefg"
 
 
 def matmul(call: Call, left: Value, right: Value, shape: Shape) -> Value:
-    """Return the product of two values, like torch.matmul; by an einsum if an operand is not in torch's axis order.
+    """Return `torch.matmul` of two values; it is an einsum if an operand is not in torch's axis order.
 
     Args:
         call: The call.
@@ -37,9 +37,10 @@ def matmul(call: Call, left: Value, right: Value, shape: Shape) -> Value:
 
 
 def _order_of_product(left: Value, right: Value) -> Order:
-    """Return the axis order of a matrix product.
+    """Return the axis order in which a matrix product is computed.
 
-    It is the order of the right operand if the columns of this operand are its last axis in Keras; else torch's order.
+    The product gets the order of its right operand if that operand's columns are its last axis in Keras; else torch's
+    order.
 
     The product of weights (batch, heads, m, n) and values that are stored as (batch, n, heads, size) is then stored as
     (batch, m, heads, size), whose heads can be joined without a permutation.
@@ -68,7 +69,7 @@ def _vectors(call: Call) -> Result:
 
 @handles("_weight_norm")
 def _weight_norm(call: Call) -> Result:
-    """Convert weight normalization: scale a weight so that it has given norms along all axes but one."""
+    """Convert `_weight_norm`: scale a weight so that its norms along all axes but one are those of a second tensor."""
     value, scale = call.value("v"), call.value("g")
     kept = call.get("dim", 0)
     axes = tuple(axis for axis in range(value.rank) if axis != kept % value.rank) if kept != -1 else None
@@ -101,7 +102,7 @@ def _einsum(call: Call) -> Result:
 
 
 def _in_small_letters(equation: str) -> str:
-    """Return an einsum equation with other letters for its capital letters, which Keras does not accept."""
+    """Return an einsum equation with lower-case letters only, because Keras does not accept capital letters."""
     letters = dict.fromkeys(letter for letter in equation if letter.isalpha())
     free = [letter for letter in ascii_lowercase if letter not in letters]
     names: dict[int, str] = {}

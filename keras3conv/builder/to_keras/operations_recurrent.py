@@ -42,12 +42,15 @@ def _recurrent(call: Call) -> Result:
 
 
 def _states(call: Call) -> int:
-    """Return the number of tensors in the state of a layer: 2 for an LSTM, else 1."""
+    """Return the number of state tensors of a recurrent layer: 2 for an LSTM, else 1."""
     return 2 if call.name == "lstm" else 1
 
 
 def _initial_states(call: Call) -> list[Any]:
-    """Return the initial states in the call; empty if they are zeros, which is Keras' default."""
+    """Return the initial states that a recurrent layer is called with.
+
+    The list is empty if all states are zeros, which is Keras' default.
+    """
     given = call.arguments["hx"]
     states = given if isinstance(given, list) else [given]
     is_zero = all(isinstance(state, Constant) and not np.any(state.array) for state in states)
@@ -55,7 +58,7 @@ def _initial_states(call: Call) -> list[Any]:
 
 
 def _of_layer(call: Call, state: Any, place: int) -> Value:
-    """Return the initial state of one layer in one direction, of shape (batch, hidden).
+    """Select the initial state of one layer in one direction from those of all; its shape is (batch, hidden).
 
     Args:
         call: The call.
@@ -68,7 +71,7 @@ def _of_layer(call: Call, state: Any, place: int) -> Value:
 
 
 def _weights(call: Call) -> list[dict[str, Held]]:
-    """Return the parameters of each layer of the stack, by their names in a torch module that has only this layer."""
+    """Return the parameters of each layer of a recurrent stack, by their names in a torch module with one layer."""
     roles = ["weight_ih_l0", "weight_hh_l0", *(("bias_ih_l0", "bias_hh_l0") if call.arguments["has_biases"] else ())]
     names = [f"{role}{suffix}" for suffix in ("", "_reverse")[: 1 + call.arguments["bidirectional"]] for role in roles]
     given = call.arguments["params"]
@@ -131,7 +134,7 @@ def _dropout(call: Call, value: Value, owner: str) -> Value:
 
 
 def _last_outputs(call: Call, value: Value, time: int, hidden: int, directions: int) -> list[Value]:
-    """Return the output of each direction after its last step, which for the reverse direction is the first in time.
+    """Return the output of each direction after its last step; the last step of the reverse direction is time 0.
 
     Args:
         call: The call.
@@ -162,7 +165,7 @@ _CELLS = {"lstm_cell": "LSTMCell", "gru_cell": "GRUCell", "rnn_tanh_cell": "RNNC
 
 @handles(*_CELLS)
 def _cell(call: Call) -> Result:
-    """Convert a recurrent cell, which computes one time step."""
+    """Convert a recurrent cell (LSTMCell, GRUCell, RNNCell), which computes one time step."""
     kind, hx = _CELLS[call.name], call.arguments["hx"]
     roles = {"w_ih": "weight_ih", "w_hh": "weight_hh", "b_ih": "bias_ih", "b_hh": "bias_hh"}
     tensors = {role: held for name, role in roles.items() if (held := call.held(name)) is not None}

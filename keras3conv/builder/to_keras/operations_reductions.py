@@ -151,7 +151,10 @@ def _gated(call: Call) -> Result:
 
 @handles("normalize")
 def _normalize(call: Call) -> Result:
-    """Scale the vectors along an axis to length one; `recognising` puts this operator in place of a formula."""
+    """Convert `normalize`, which scales the vectors along an axis to length one.
+
+    The module `recognising` puts this operator in the place of a formula.
+    """
     value = call.value("self")
     options = {"axis": value.position(call.arguments["dim"]), "order": 2, "epsilon": call.arguments["eps"]}
     return call.step(ops.normalize(value, **options), order=value.order)

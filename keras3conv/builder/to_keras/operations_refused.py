@@ -1,4 +1,4 @@
-"""Refuse operators for which a functional Keras model has no form, each with the reason."""
+"""Refuse torch operators that cannot be part of a functional Keras model, each with a reason."""
 
 from functools import partial
 
@@ -20,7 +20,7 @@ REASONS = {
     "_remove_batch_dim": "torch.vmap cannot be converted: write the computation with an axis for the batch",
     "embedding_renorm": "an embedding with max_norm changes its weight in every call: normalise the weight once before",
 }
-"""For each refused operator, the reason for the error message."""
+"""For each torch operator that cannot be converted, the reason for the error message."""
 
 
 def _refused(_call: Call, *, reason: str) -> Result:

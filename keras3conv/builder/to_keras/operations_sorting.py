@@ -45,7 +45,7 @@ def _sort(call: Call) -> Result:
 
 
 def _sorted(call: Call, value: Value, axis: int, *, descending: bool) -> list[Value | None]:
-    """Return the elements of a value sorted along an axis, and their indices, or None if nothing uses these."""
+    """Return the sorted elements of a value along an axis, and the indices that sort it; None for unused indices."""
     place = value.position(axis)
     if 1 not in call.node.config.get("used", ()) and not descending:
         return [call.step(ops.sort(value, axis=place), value.shape, value.order, value.dtype), None]
@@ -73,7 +73,7 @@ def _largest(call: Call) -> Result:
 
 @handles("median.dim", "kthvalue")
 def _of_rank(call: Call) -> Result:
-    """Convert `kthvalue` and `median`; torch's median of an even number of elements is the lower middle one."""
+    """Convert `kthvalue` and `median`; torch's median of an even number of elements is the lower of the middle two."""
     value = call.value("self")
     axis = _axis(call, value)
     size = value.shape[axis]

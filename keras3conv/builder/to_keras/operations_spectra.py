@@ -24,7 +24,7 @@ _OF_PARTS = frozenset(
         "fft_fftshift", "fft_ifftshift",
     }
 )  # fmt: skip
-"""Operators that treat the real and the imaginary parts of complex numbers separately."""
+"""Operators that are applied to the real and the imaginary parts of complex numbers separately."""
 
 _PRODUCTS = frozenset({"mul", "multiply", "matmul", "bmm", "mm", "einsum"})
 _ITSELF = frozenset({"resolve_conj", "resolve_neg"})
@@ -33,7 +33,7 @@ Pair = tuple[Any, Any]
 
 
 def handler_for(call: Call) -> Handler:
-    """Return the function that converts a call.
+    """Return the handler (converting function) for a call: that for complex numbers if an argument is complex.
 
     Raises:
         RuleError: The operator has no counterpart in Keras.
@@ -50,7 +50,7 @@ def _is_complex(leaf: Any) -> bool:
 
 
 def _handler_of_complex(kind: str) -> Handler | None:
-    """Return the function that converts an operator on complex numbers; None if there is none."""
+    """Return the handler for an operator on complex numbers; None if there is none."""
     name = kind.split(".")[1]
     if name in _COMPLEX:
         return _COMPLEX[name]
@@ -65,7 +65,7 @@ def _handler_of_complex(kind: str) -> Handler | None:
 
 
 def pair_of(given: Any) -> Pair:
-    """Return the real part of a tensor, constant or number, and its imaginary part, which is None if it is real."""
+    """Return the real and the imaginary part of a tensor, constant or number; the latter is None for real ones."""
     if isinstance(given, Complex):
         return given.real, given.imaginary
     if isinstance(given, Constant) and np.iscomplexobj(given.array):
@@ -79,7 +79,7 @@ def pair_of(given: Any) -> Pair:
 
 
 def _real_call(call: Call, part: int) -> Call:
-    """Return a call with the real parts (`part` 0) or imaginary parts (`part` 1) of its complex arguments.
+    """Return a call whose complex arguments are replaced by their real (`part` 0) or imaginary parts (`part` 1).
 
     The imaginary part of a real argument is zero.
     """
@@ -121,7 +121,7 @@ def _value(call: Call, given: Any) -> Value:
 
 
 def _product(call: Call, handler: Handler) -> Result:
-    """Convert a product of complex tensors to at most four real products, which `handler` converts."""
+    """Convert a product of complex tensors to up to four products of real tensors, which `handler` converts."""
     names = [name for name in ("self", "other", "mat2") if name in call.arguments]
     given = call.arguments.get("tensors") or [call.arguments[name] for name in names]
     if len(given) != 2:
@@ -235,7 +235,7 @@ def _polar(call: Call) -> Result:
 
 
 def _transformed_axes(call: Call, rank: int) -> list[int]:
-    """Return the axes of a Fourier transform; of real numbers, the transform halves the last of them."""
+    """Return the axes of a Fourier transform; the transform of real numbers halves the last of these axes."""
     dims = call.get("dim")
     if isinstance(dims, int):
         return [dims % rank]
@@ -270,7 +270,7 @@ def _scaled(call: Call, value: Value, factor: float) -> Value:
 
 
 def _require_sizes(call: Call, value: Value, axes: Sequence[int]) -> None:
-    """Raise `RuleError` if a Fourier transform pads or crops its input to other sizes along the axes."""
+    """Raise `RuleError` if a Fourier transform would pad or crop its input to another size along an axis."""
     sizes = call.get("s", [call.get("n")])
     wanted = [value.shape[axis] for axis in axes[-len(sizes) :]]
     if any(size not in (None, -1, old) for size, old in zip(sizes, wanted, strict=False)):
@@ -383,7 +383,7 @@ def _shaped(call: Call, shape: tuple[Any, ...]) -> Call:
 
 
 def _window(call: Call, size: int) -> Constant | None:
-    """Return the window function of a call, padded with zeros at both ends to `size`; None if it is constant one."""
+    """Return the window function of an `stft` call, zero-padded to `size`; None for a window of ones."""
     length, given = call.get("win_length", size), call.get("window")
     if given is not None and not isinstance(given, Constant):
         raise RuleError("the window of stft is computed or trained, but must be constant")

@@ -147,7 +147,10 @@ def written_with_steps(call: Call, value: Value, axis: int, places: range, sourc
 
 @handles("scatter", "scatter_add", "scatter_reduce")
 def _scatter(call: Call) -> Result:
-    """Convert `scatter`: write each element at its own index along an axis; of several at one index the last stays."""
+    """Convert `scatter`: write each element at its own index along an axis.
+
+    Among elements with one index, the last wins.
+    """
     if call.get("reduce", "sum") not in ("sum", "add") or not call.get("include_self", True):
         raise RuleError(
             f"{call.name} is supported only with a sum as reduction and include_self=True, not with "

@@ -70,7 +70,7 @@ def _mapping(placement: Placement, variables: Mapping[tuple[str, str], str]) -> 
 
 
 def _unused(pairs: Sequence[Pair], torch: ModelView) -> Iterator[Ignored]:
-    """Yield the tensors of the module that no Keras variable receives, as ignored in the plan, with the reason."""
+    """Yield the tensors of the module that no Keras variable receives, as ignored tensors of the plan, with reasons."""
     placed = {path for pair in pairs for mapping in pair.weights for path in mapping.torch}
     storages = {tensor.storage for tensor in torch.tensors() if tensor.path in placed and tensor.storage}
     for tensor in torch.tensors():

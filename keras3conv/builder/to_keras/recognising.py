@@ -11,29 +11,27 @@ from typing import Any
 from keras3conv.model.graph import Graph, Node, Ref, refs
 
 _CASTS = ("to", "_to_copy", "type_as", "contiguous", "clone")
-"""Operators that return the same values if the dtype is unchanged."""
+"""Cast operators that return their input unchanged if it already has the requested dtype."""
 
 
 @dataclass
 class _Uses:
-    """The calls of a graph, with the call that computes each value and the number of its uses.
-
-    Attributes:
-        makers: The call that computes each value, by name.
-        count: The number of times that each value is used or returned, by name.
-    """
+    """The calls of a graph, indexed by the values that they compute, with the number of uses of each value."""
 
     makers: Mapping[str, Node]
     count: Mapping[str, int]
 
     def maker(self, value: Any, *names: str) -> Node | None:
-        """Return the call that computes a value, if its operator is one of `names` and nothing else uses the value."""
+        """Return the call that computes a value.
+
+        None if its operator is not in `names`, or the value has other uses.
+        """
         node = self.source(value)
         single = node is not None and self.count.get(node.outputs[0].name, 0) == 1
         return node if node is not None and single and _name(node) in names else None
 
     def source(self, value: Any) -> Node | None:
-        """Return the call that computes a value; calls that return their input unchanged are skipped."""
+        """Return the call that computes a value, after skipping calls that return their input unchanged."""
         node = self.makers.get(value.name) if isinstance(value, Ref) else None
         while node is not None and _passes_on(node, self.makers):
             value = node.arguments["self"]
@@ -41,7 +39,7 @@ class _Uses:
         return node
 
     def origin(self, value: Any) -> Any:
-        """Return the value that a chain of calls passes on unchanged as the given value."""
+        """Return the first value of the chain of calls that pass it on, unchanged, as the given value."""
         while isinstance(value, Ref) and value.name in self.makers and _passes_on(self.makers[value.name], self.makers):
             value = self.makers[value.name].arguments["self"]
         return value
@@ -60,7 +58,7 @@ def _passes_on(node: Node, makers: Mapping[str, Node]) -> bool:
 
 
 def recognised(graph: Graph) -> Graph:
-    """Return the graph with known formulas replaced by single calls."""
+    """Return the call graph with known formulas, such as that of GELU, replaced by single calls."""
     makers = {output.name: node for node in graph.nodes for output in node.outputs}
     count: dict[str, int] = {}
     for name in [*(name for node in graph.nodes for name in node.inputs), *(ref.name for ref in refs(graph.outputs))]:
@@ -135,7 +133,7 @@ def _is_over_root_of_two(value: Any, given: Any, uses: _Uses) -> bool:
 
 
 def _is_tanh_argument(value: Any, given: Any, uses: _Uses) -> bool:
-    """Return whether a value is `sqrt(2 / pi) * (x + 0.044715 * x ** 3)`, where x is `given`."""
+    """Return True if a value is `sqrt(2 / pi) * (x + 0.044715 * x ** 3)` for the value x named by `given`."""
     product = uses.maker(value, "mul")
     if product is None or not _is_number(product.arguments.get("other"), sqrt(2 / pi)):
         return False
@@ -224,9 +222,9 @@ def _normalized(node: Node, uses: _Uses, graph: Graph) -> Node | None:
 
 
 def _bag_of_rows(node: Node, uses: _Uses, graph: Graph) -> Node | None:
-    """Return a single call for a bag of embeddings, if torch has computed its offsets from two-axis indices; else None.
+    """Return a single call for an `embedding_bag` whose offsets torch computed from two-axis indices; else None.
 
-    The offsets are then equal steps, so that each row of indices is a bag.
+    Such offsets are equally spaced: each row of the indices is a bag.
     """
     if _name(node) != "embedding_bag" or "has_rows" in node.arguments:
         return None
@@ -248,7 +246,7 @@ def _bag_of_rows(node: Node, uses: _Uses, graph: Graph) -> Node | None:
 
 
 def _before_flattening(value: Any, uses: _Uses, graph: Graph) -> Ref | None:
-    """Return the tensor with two axes that a reshape flattened to the given value; None if there is none."""
+    """Return the tensor with two axes that a reshape flattened to the given value; None if no reshape did."""
     node = uses.source(value)
     if node is None or _name(node) not in ("reshape", "view", "flatten", "_unsafe_view"):
         return None

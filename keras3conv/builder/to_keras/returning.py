@@ -1,4 +1,4 @@
-"""Make a constant depend on the inputs of the model, as an output of a functional model must."""
+"""Make a constant output depend on an input, because Keras requires this of each output of a functional model."""
 
 from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Value
@@ -7,7 +7,7 @@ from keras3conv.model.graph import Shape, Size
 
 
 def dependent(writer: Writer, value: Value, shape: Shape) -> Value:
-    """Return a value with the elements of a constant, computed so that it depends on an input.
+    """Return a value that has the elements of a constant and depends on an input of the model.
 
     Args:
         writer: The program under construction.

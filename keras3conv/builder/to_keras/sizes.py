@@ -8,16 +8,16 @@ from keras3conv.builder.program.program import Order
 from keras3conv.model.graph import Shape, Size
 
 Groups = tuple[tuple[int, ...], ...]
-"""For each axis of a shape, the indices of the factors whose product is its size."""
+"""For each axis of a shape, the indices of the factors (in a list of factors) whose product is its size."""
 
 
 def plus(size: int | Size, number: int) -> int | Size:
-    """Return the sum of a size, which may be dynamic, and a number."""
+    """Return the sum of a size and a number; the size may be dynamic."""
     return size + number if isinstance(size, int) else replace(size, offset=size.offset + number)
 
 
 def divided(size: int | Size, by: int | Size) -> int | Size | None:
-    """Return the quotient of two sizes, which may be dynamic; None if the first is not a multiple of the second."""
+    """Return the quotient of two sizes; None if the first is not a multiple of the second. Both may be dynamic."""
     if isinstance(size, int) and isinstance(by, int):
         return size // by if by and size % by == 0 else None
     (factor, symbols), (divisor, others) = _parts(size), _parts(by)
@@ -36,10 +36,11 @@ def _parts(size: int | Size) -> tuple[int, Counter[str]]:
 
 
 def common_factors(old: Shape, new: Shape) -> tuple[list[int | Size], Groups, Groups] | None:
-    """Return a list of factors by which the sizes of both shapes can be written, as a reshape between them needs it.
+    """Write the sizes of two shapes as products of the same factors, to see which axes a reshape splits or merges.
 
     Returns:
-        The factors, and for each axis of the old and of the new shape the indices of those whose product is its size;
+        The factors, and for each axis of the old and of the new shape the indices of the factors whose product is its
+        size;
         None if there are no such factors.
     """
     factors: list[int | Size] = []
@@ -74,7 +75,7 @@ def _frozen(groups: list[list[int]]) -> Groups:
 
 
 def order_after_reshape(old: Shape, new: Shape, order: Order) -> Order | None:
-    """Return the axis order of the result of a reshape without a permutation; None if the reshape needs one.
+    """Return the axis order after a reshape; None if the value must be permuted before the reshape.
 
     Args:
         old: The sizes before, in the axes of torch.
@@ -111,7 +112,7 @@ def moves_only_ones(sizes: Shape, moved: Sequence[int]) -> bool:
 
 
 def unknown_after(shape: Shape) -> Shape:
-    """Return the shape of a value between two layers of one rule: only the batch size is known."""
+    """Return the shape of a value between two Keras layers that one rule creates: only the batch size is known."""
     return (shape[0], *(Size(symbols=("unknown",)) for _ in shape[1:]))
 
 

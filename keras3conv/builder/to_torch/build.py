@@ -27,7 +27,7 @@ from keras3conv.rules.library import known_classes
 from keras3conv.transforms import Array
 
 _SIZES = {"batch": 2, "length": 9, "depth": 16, "height": 64, "width": 96}
-"""The numbers that replace dynamic sizes in the validation; image sizes can be halved often, as a U-Net needs."""
+"""The sizes that replace dynamic sizes in the validation; an image size can be halved often, as a U-Net does."""
 
 SEED = 20240229
 
@@ -82,9 +82,9 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
 
 
 def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
-    """Return the call graph and the torch program (the list of statements) of a model.
+    """Return the call graph and the torch program (the list of statements) of a Keras model.
 
-    A layer that cannot be converted as a whole is traced into: the graph then has the operations that it calls.
+    If a layer cannot be converted as a whole, the graph has the operations that it calls, in its place.
     """
     from keras3conv.frameworks.keras.tracing import endings as keras_endings
     from keras3conv.frameworks.keras.tracing import graph as keras_graph
@@ -120,7 +120,7 @@ def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
 def _tied(graph: Graph) -> frozenset[str]:
     """Return the paths of the layers whose variables are also used by operations outside of the layer.
 
-    Such a layer is traced into, so that its own operations and those outside of it use the same parameter.
+    In the place of such a layer, the graph has its operations, so that all of them use the same parameter.
     """
     leaves = {node.path for node in graph.nodes if not node.kind.startswith("keras.ops.")}
     paths = (parameter.path.split("/") for parameter in graph.parameters)
@@ -129,9 +129,10 @@ def _tied(graph: Graph) -> frozenset[str]:
 
 
 def _may_be_traced_into(node: Node) -> bool:
-    """Return True if a node is a layer that can be traced into; a recurrent layer cannot, because it runs a loop.
+    """Return True if the trace can record the operations inside a layer; not so for a recurrent layer, which loops.
 
-    A Bidirectional can: it calls two recurrent layers, and joins their outputs.
+    The operations inside a Bidirectional can be recorded: the calls of two recurrent layers, and the join of their
+    outputs.
     """
     is_operation = node.kind.startswith(("keras.ops.", "keras.activations."))
     return not is_operation and "keras.layers.RNN" not in node.kinds
@@ -180,7 +181,7 @@ _HIDDEN = (
 
 
 def require_none(name: str, problems: tuple[Problem, ...]) -> None:
-    """Raise `UnsupportedLayerError` if there are problems; the message lists all of them.
+    """Raise `UnsupportedLayerError` with all problems of a conversion; do nothing if there are none.
 
     Args:
         name: The name of the model, for the message.
@@ -192,7 +193,7 @@ def require_none(name: str, problems: tuple[Problem, ...]) -> None:
 
 
 def proof_inputs(graph: Graph, program: Program) -> tuple[tuple[Array, ...], Any]:
-    """Return random inputs for the validation: those of the torch module, and the same inputs for the Keras model.
+    """Return random inputs for the validation, in two forms: for the torch module and for the Keras model.
 
     Args:
         graph: The graph of the Keras model.

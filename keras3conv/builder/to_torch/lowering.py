@@ -46,7 +46,7 @@ def lower(
 
 
 class _Lowering:
-    """A program under construction; implements `ProgramBuilder`."""
+    """A torch program under construction; it implements the interface `ProgramBuilder` for handlers."""
 
     def __init__(self, graph: Graph, channels: Channels) -> None:
         self.graph, self.channels = graph, channels
@@ -72,7 +72,7 @@ class _Lowering:
         return self._inputs[0]
 
     def node(self, node: Node) -> None:
-        """Convert one call, or record the problem if it cannot be converted."""
+        """Convert one call of the graph, or record the problem if the call cannot be converted."""
         self._calls = node.calls
         try:
             call = Call(node, mapped(node.arguments, self._argument), self)
@@ -116,10 +116,10 @@ class _Lowering:
         call.returns(parts[-1](given), order, flattened=given.flattened if is_pointwise_layer else ())
 
     def _padded(self, call: Call, layer: LayerView, given: Value) -> tuple[LayerView, Value]:
-        """Pad the input of a layer, if the padding must be computed at run time.
+        """Add a step that pads the input of a layer, if the padding must be computed at run time.
 
         Returns:
-            The layer, then with padding="valid", and its padded input; without such a padding both are unchanged.
+            The layer with padding="valid" and its padded input; or both unchanged, if no such padding is needed.
         """
         calls = (node for node in self.graph.nodes if node.path == call.node.path and node.inputs)
         shapes = {self._shapes.get(node.inputs[0]) for node in calls}
@@ -144,7 +144,7 @@ class _Lowering:
         return Submodule(self._module(layer, choice.specs[0], 0, choice, call.tensor))
 
     def _parts(self, layer: LayerView, choice: Choice, given: Value) -> list["_Part"]:
-        """Return what is called in the place of a Keras layer: functions, and submodules for torch layers with state.
+        """Return the functions and submodules to call in the place of a Keras layer, one for each torch layer.
 
         Args:
             layer: The Keras layer.
@@ -220,7 +220,7 @@ class _Lowering:
         return replace(self._permuted[key], shape=value.shape, order=order)
 
     def _shared_calls(self, value: Value) -> tuple[str, ...]:
-        """Return the layer calls that contain both the statement that computes a value and the current statement."""
+        """Return the layer calls that contain both the current statement and the one that computes a value."""
         pairs = zip(self._made_in.get(value.name, ()), self._calls, strict=False)
         return tuple(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
@@ -301,7 +301,7 @@ class _Lowering:
             self._weight(key, _constant(self._new_name(f"constant_{place}"), array))
 
     def program(self) -> Program:
-        """Return the program, with its outputs in the requested axis order."""
+        """Return the finished program, with its outputs in the requested axis order."""
         self._calls = ()
 
         def returned(leaf: Any) -> Any:
@@ -331,7 +331,7 @@ class _Lowering:
 
 
 def _require_no_extra_arguments(node: Node) -> None:
-    """Raise `RuleError` if a call has several tensor arguments, or a flag other than `training` that is True."""
+    """Raise `RuleError` if a call has several tensor arguments, or an extra flag that is True (except `training`)."""
     arguments = {name: value for name, value in node.arguments.items() if name != "training"}
     extra = [name for name, value in arguments.items() if any(refs(value))][1:]
     extra += [name for name, value in arguments.items() if value is True]
@@ -364,7 +364,7 @@ _FUNCTIONS = {
     "torch.nn.Sigmoid": torch.sigmoid,
     "torch.nn.Tanh": torch.tanh,
 }
-"""Activation layers without arguments, with the function that is called in place of a submodule."""
+"""Activation layers without arguments, each with the function that the program calls instead of a submodule."""
 
 _Part = Callable[[Value], Operation]
 
@@ -387,7 +387,7 @@ def _as_function(spec: LayerSpec) -> _Part | None:
 
 
 def _short(kind: str) -> str:
-    """Return the suffix in the name of an additional module: "pad" for a padding before a convolution."""
+    """Return the name suffix of an additional module: "pad" for the padding before a convolution."""
     name = kind.rpartition(".")[2]
     return "pad" if "Pad" in name else identifier(name)
 

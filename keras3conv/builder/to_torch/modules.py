@@ -16,7 +16,7 @@ from keras3conv.rules.rule import LayerSpec, LayerSpecs, Rule
 
 _USABLE = ("torch.", OWN_LAYERS)
 _PER_PROCESS = frozenset({"torch.nn.SyncBatchNorm", "torch.nn.EmbeddingBag", "torch.nn.RReLU"})
-"""Torch classes that no Keras layer becomes: they need several processes or other arguments, or are random."""
+"""Torch classes that no Keras layer becomes, because they need several processes, other arguments or random numbers."""
 
 POINTWISE = frozenset(
     {
@@ -68,7 +68,7 @@ def choose(layer: LayerView, given: Value, only: str = "") -> Choice:
 
 
 def _choices(layer: LayerView, given: Value, reasons: list[str]) -> Iterator[Choice]:
-    """Yield the torch layers for a Keras layer by each rule that can convert it.
+    """Yield the torch layers for a Keras layer, once for each rule that can convert it.
 
     Args:
         layer: The Keras layer.
@@ -104,7 +104,7 @@ def _stride(spec: LayerSpec) -> set[int]:
 
 
 def _candidates(kinds: tuple[str, ...]) -> tuple[Rule, ...]:
-    """Return the rules that convert a Keras layer to one torch layer, or to two that run one after the other.
+    """Return the rules that convert a Keras layer to one torch layer, or to two consecutive ones.
 
     Rules of this package must create a layer of torch or of this project; rules of the user may create any class.
 
@@ -131,7 +131,7 @@ def _fits_rank(kind: str, rank: int) -> bool:
 
 
 def _needed_order(rule: Rule, specs: LayerSpecs, layer: LayerView, rank: int) -> Order | None:
-    """Return the axis order in which torch layers need their input; None for pointwise layers, which need none.
+    """Return the axis order that torch layers need for their input; None for pointwise layers, which accept any.
 
     Args:
         rule: The rule that created the torch layers.

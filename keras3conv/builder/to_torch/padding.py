@@ -1,4 +1,4 @@
-"""Pad at run time: padding="same" with a stride depends on the input size, which may be dynamic."""
+"""Pad at run time, for padding="same" with a stride, which depends on the (possibly dynamic) input size."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ _POOLING = ("MaxPooling",)
 
 @dataclass(frozen=True, kw_only=True)
 class RunTimePadding:
-    """A padding that is computed at run time.
+    """The settings of a padding that the generated module computes at run time from the size of its input.
 
     Attributes:
         window: The size of the kernel or of the pooling window.
@@ -30,16 +30,16 @@ class RunTimePadding:
     order: Order
 
     def of(self, given: Value) -> Operation:
-        """Return the operation that pads a value."""
+        """Return the operation that pads the given value."""
         settings = {} if self.value is None else {"value": self.value}
         return Function(OWN_FUNCTIONS).pad_same(given, self.window, self.stride, **settings)
 
 
 def padding_at_run_time(layer: LayerView, given: Value, *, differs: bool) -> RunTimePadding | None:
-    """Return the padding that must be computed at run time; None if the layer needs none.
+    """Return the run-time padding that a layer needs; None if the padding is fixed.
 
-    With such a padding, the layer itself is converted without padding. Average pooling never has one, because Keras
-    does not count padding in the average. Neither has a dilation with a stride, which Keras does not support.
+    With a run-time padding, the layer itself is converted without padding. Average pooling never needs one, because
+    Keras does not count padding in the average. Neither has a dilation with a stride, which Keras does not support.
 
     Args:
         layer: The Keras layer.

@@ -20,7 +20,7 @@ _EVIDENCE = Evidence(kind="construction", detail="the torch layer was generated 
 
 
 def alignment_of(program: Program, paths: Mapping[str, str], torch: ModelView, keras: ModelView) -> Alignment:
-    """Return the plan for a generated module.
+    """Return the plan for a generated torch module and its Keras model.
 
     Args:
         program: The flat program of the module: all its statements, not yet divided among blocks (classes).

@@ -18,7 +18,7 @@ _MAX_DEPTH = 64
 
 Config = Mapping[str, Any]
 Call = tuple[str, int]
-"""One call of a layer: the name of the layer, and the number of the call among the layer's calls."""
+"""One call of a layer: the name of the layer, and the index of the call among all calls of this layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class LayerConfig:
 
     Attributes:
         name: The name of the layer in its model.
-        class_name: The class without its module: "Conv2D"; for a registered class without its package.
+        class_name: The class name without its module: "Conv2D"; the package of a registered class is left out.
         kind: The qualified class name.
         config: The constructor arguments.
         children: If the layer is a model, its layers.
@@ -55,7 +55,7 @@ class Architecture:
 
     Attributes:
         root: The model itself; its children are the layers, in definition order.
-        places: For each path of a layer, the positions of its calls in the execution order of the model.
+        places: For each layer path, the positions of the layer's calls in the execution order of the model.
         input_specs: The inputs of the model.
     """
 
@@ -64,12 +64,12 @@ class Architecture:
     input_specs: tuple[InputSpec, ...] = ()
 
     def walk(self) -> Iterator[tuple[str, LayerConfig]]:
-        """Yield every layer with its path ("outer/inner"), a model before its layers."""
+        """Yield every layer of the architecture with its path ("outer/inner"), a model before its layers."""
         yield from _walk(self.root.children, "")
 
 
 def parse(config: Any, where: str) -> Architecture:
-    """Parse a `model_config`; raise `MalformedCheckpoint` if it is not the architecture of a Keras model.
+    """Return the architecture in a `model_config`; raise `MalformedCheckpoint` if it is not one of Keras.
 
     Args:
         config: The architecture as plain JSON values.
@@ -134,10 +134,10 @@ def _sources(node: Any) -> tuple[Call, ...]:
 
 
 def _histories(value: Any) -> Iterator[Call]:
-    """Yield the calls that a value refers to.
+    """Yield the layer calls whose output tensors occur in an argument of another call.
 
-    Keras 3 has the key `keras_history` anywhere in the arguments. Keras 2 has lists that begin with a layer name and
-    two numbers.
+    In files of Keras 3, the key `keras_history` marks such a tensor. In those of Keras 2, it is a list that begins with
+    a layer name and two numbers.
     """
     if isinstance(value, dict):
         history = value.get("keras_history")
@@ -195,7 +195,7 @@ def _run(model: LayerConfig, prefix: str) -> Iterator[str]:
 
     Args:
         model: The model.
-        prefix: What to put before the names of its layers: the path of an inner model and "/".
+        prefix: The text before the names of its layers: the path of an inner model and "/"; empty for the whole model.
     """
     for layer in _ordered(model):
         path = f"{prefix}{layer.name}"
@@ -205,7 +205,7 @@ def _run(model: LayerConfig, prefix: str) -> Iterator[str]:
 
 
 def _ordered(model: LayerConfig) -> Iterator[LayerConfig]:
-    """Yield the layers in an execution order, once for each call.
+    """Yield the layers of a model in execution order, a layer once for each of its calls.
 
     A call follows the calls that it depends on. Among the calls that are ready, the one defined first comes first.
     """
@@ -233,9 +233,9 @@ def _ordered(model: LayerConfig) -> Iterator[LayerConfig]:
 
 
 def _needs(layer: LayerConfig, number: int, ranks: Mapping[Call, int]) -> set[int]:
-    """Return the ranks of the calls that a call depends on.
+    """Return, for one call, the positions (in definition order) of the calls on which it depends.
 
-    Keras 2 also counts the call with which an inner model was created. A number that is too high therefore means the
+    Keras 2 counts the creation of an inner model as its first call. A call number that is too high therefore means the
     last call.
 
     Args:

@@ -1,7 +1,7 @@
 """Read and rewrite `.keras` archives: the architecture in JSON and the weights in the format of `weights_h5`.
 
-The architecture is parsed as JSON and never instantiated, so no code of its layers runs. No member is extracted to a
-path.
+The architecture is parsed as JSON and never instantiated, so no code of its layers runs. No member is extracted to
+disk.
 """
 
 import io
@@ -29,7 +29,7 @@ _WEIGHTS, _CONFIG, _METADATA = "model.weights.h5", "config.json", "metadata.json
 _MAX_JSON = 64 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _DATE = "1980-01-01@00:00:00"
-"""The modification time of the members, which Keras ignores: the earliest time that a zip archive can have."""
+"""The modification time of all members, which Keras ignores: 1980, the earliest time that a zip archive can have."""
 
 
 def read(source: Source) -> ModelView:
@@ -53,7 +53,7 @@ def read(source: Source) -> ModelView:
 
 
 def _verified(source: Source, weights: Member, read: Reader) -> Reader:
-    """Return a reader that checks the CRC of the weights in an archive before it reads the first tensor.
+    """Return a tensor reader that first checks the CRC of the weights in an archive, before its first tensor.
 
     Args:
         source: The archive.
@@ -72,7 +72,7 @@ def _verified(source: Source, weights: Member, read: Reader) -> Reader:
 
 
 def architecture(path: Path) -> tuple[str, Any]:
-    """Return the Keras version that wrote an archive (empty if it is not stored), and the architecture in it.
+    """Return the version of Keras that wrote an archive ("" if it is not stored), and the model's architecture.
 
     Raises:
         FileError: The file cannot be read, or is not a complete archive.
@@ -122,7 +122,7 @@ def rewrite(path: Path, template: Source, places: Mapping[str, TensorRef], read:
 
 
 def _check_extraction(template: Source, name: str) -> None:
-    """Raise `UnsafeCheckpoint` if Keras would extract a member to a path outside of the folder that it makes.
+    """Raise `UnsafeCheckpoint` if Keras would extract an archive member outside of its temporary folder.
 
     Args:
         template: The archive, for the message.
@@ -130,7 +130,10 @@ def _check_extraction(template: Source, name: str) -> None:
     """
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if not parts or ".." in parts or parts[0].endswith((":", "/")):
-        raise UnsafeCheckpoint(f"{template.path}: the member {name!r} would be extracted outside of its folder")
+        raise UnsafeCheckpoint(
+            f"{template.path}: the member {name!r} would be extracted outside of its folder by Keras, so no copy is "
+            "written"
+        )
 
 
 def _copy(archive: zipfile.ZipFile, template: Source, member: Member, scratch: IO[bytes] | None) -> None:
@@ -147,7 +150,7 @@ def _copy(archive: zipfile.ZipFile, template: Source, member: Member, scratch: I
 
 @contextmanager
 def _opened(source: Source, weights: Member) -> Iterator[Any]:
-    """Yield the weight file as a file object: a byte range of the archive, or a copy in memory if it is compressed.
+    """Yield the weights member of an archive as a file object: a byte range, or a copy in memory if compressed.
 
     Args:
         source: The archive.
@@ -164,7 +167,10 @@ def _member(source: Source, members: Mapping[str, Member], name: str) -> Member:
     if name in members:
         return members[name]
     if any(other.endswith((".weights.json", ".weights.npz")) for other in members):
-        raise FileError(f"{source.path} has its weights in shards or as npz: save it with the default arguments")
+        raise FileError(
+            f"{source.path} has its weights in shards or as npz: save it again with model.save(path), without other "
+            "arguments"
+        )
     raise IncompleteCheckpoint(f"{source.path} has no {name}: it is not a .keras archive, or an incomplete one")
 
 
@@ -223,7 +229,7 @@ def check_inventory(tensors: Sequence[TensorRef], view: ModelView) -> dict[str, 
 
 
 def remove_times(path: Path) -> None:
-    """Rewrite an archive with constant timestamps, so that the same model gives the same bytes."""
+    """Rewrite an archive with constant timestamps, so that saving the same model always gives the same bytes."""
     plain = path.with_name(f"{path.name}.plain")
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(plain, "w") as new:
         for info in old.infolist():

@@ -11,7 +11,7 @@ _MAX_JSON = 64 << 20
 
 
 def read(path: Path) -> Architecture:
-    """Return the architecture in a JSON file.
+    """Return the architecture of the model in a JSON file.
 
     Raises:
         FileError: The file is missing, too large, or does not contain a Keras architecture.

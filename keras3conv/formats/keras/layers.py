@@ -17,7 +17,7 @@ _KEEPS_FEATURES = frozenset(
     {"Activation", "ActivityRegularization", "AlphaDropout", "Dropout", "ELU", "GaussianDropout", "GaussianNoise",
      "Identity", "LeakyReLU", "Masking", "ReLU", "Rescaling", "ThresholdedReLU"}
 )  # fmt: skip
-"""Layers that compute each feature from the same feature of the input, so that they keep the order of a flatten."""
+"""Layers whose output feature i depends only on input feature i, so that they keep the feature order of a flatten."""
 
 _STACK = "keras.layers.StackedRNNCells"
 
@@ -31,7 +31,7 @@ class Found:
         datasets: The datasets of the variables, in the order of their creation.
         roles: The names of the variables in the layer, one for each dataset.
         kind: The qualified class name; empty if unknown.
-        is_ordered: Whether the position of the layer among layers with equal shapes is known to be that in the model.
+        is_ordered: Whether the order of the layer among layers with equal shapes is known to be that of the model.
     """
 
     path: str
@@ -88,18 +88,18 @@ def distinct(found: Sequence[Found], where: str) -> Sequence[Found]:
 
 
 class DatasetFile(Protocol):
-    """A file, or several, whose datasets can be read."""
+    """One or several files whose datasets can be read."""
 
     @property
     def source(self) -> Source:
         """The file that error messages name."""
 
     def read(self, dataset: Dataset) -> Array:
-        """Return the values of a dataset."""
+        """Return the values of a dataset as an array."""
 
 
 def reader_of(file: DatasetFile, found: Iterable[Found]) -> Reader:
-    """Return the function that reads a tensor of a file, by its path in the model.
+    """Return the function that reads a tensor of a file; its argument is the path of the tensor in the model.
 
     Args:
         file: The file.
@@ -153,7 +153,7 @@ def _view(layer: Found, shared: Mapping[str, str]) -> LayerView:
 
 
 def _with_parts(described: list[LayerView], parts: list[LayerView]) -> tuple[LayerView, ...]:
-    """Return the layers with those inserted that the architecture does not list (the cell of an LSTM).
+    """Insert the layers that the architecture does not list, such as the cell of an LSTM; return all layers.
 
     Args:
         described: The layers that the architecture lists.
@@ -180,7 +180,7 @@ def _prefixes(path: str) -> Iterator[str]:
 
 
 def _with_wholes(layers: list[LayerView]) -> tuple[LayerView, ...]:
-    """Return the layers, with those inserted that have variables only in sublayers (such as LSTM, MultiHeadAttention).
+    """Insert the layers whose variables are all in sublayers (LSTM, MultiHeadAttention); return all layers.
 
     Each is inserted before its sublayers. Its class follows from the name of its group in the file.
     """
@@ -198,7 +198,7 @@ def _with_wholes(layers: list[LayerView]) -> tuple[LayerView, ...]:
 
 
 def _named(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
-    """Return the layers with `LayerView.attribute` set: the attribute of the outer layer that holds the layer."""
+    """Return the layers with `LayerView.attribute` set to the attribute of the outer layer that holds them: "cell"."""
     by_path = {layer.path: layer for layer in layers}
     named = []
     for layer in layers:
@@ -208,7 +208,7 @@ def _named(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
 
 
 def _with_places(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
-    """Return the layers; the cells of a StackedRNNCells have `attribute` "cells.0" etc. if their order is known."""
+    """Return the layers; in a StackedRNNCells of known order, the cells get the `attribute` "cells.0" etc."""
     by_path = {layer.path: layer for layer in layers}
     places: dict[str, int] = {}
     for stack in layers:
@@ -241,7 +241,7 @@ def _places(config: Mapping[str, Any], cells: Sequence[LayerView]) -> dict[str, 
 
 
 def _attribute(whole: LayerView, part: LayerView) -> str:
-    """Return the attribute of an outer layer that holds an inner layer in a live model: "cell", "forward_layer/cell".
+    """Return the attribute path by which an outer layer holds an inner one: "cell", "forward_layer/cell".
 
     In a Keras 3 file the names of the groups are the attributes. A file of Keras 2 has the names of the inner layers,
     from which the attributes follow.
@@ -262,13 +262,13 @@ def _attribute(whole: LayerView, part: LayerView) -> str:
 
 
 def flattened(model: LayerConfig, prefix: str = "") -> dict[str, Shape]:
-    """Return, for each path of a layer whose first input was flattened, the shape before the flatten.
+    """Return the shape before the flatten, for each layer whose first input is flattened, by layer path.
 
     The shape has no batch axis. It is empty if the file does not contain the shape.
 
     Args:
         model: The model in the architecture.
-        prefix: What to put before the names of its layers: the path of an inner model and "/".
+        prefix: The text before the names of its layers: the path of an inner model and "/"; empty for the whole model.
     """
     found: dict[str, Shape] = {}
     before = {layer.name: source for layer, source in _sources(model)}
@@ -283,7 +283,7 @@ def flattened(model: LayerConfig, prefix: str = "") -> dict[str, Shape]:
 
 
 def _origin(layer: LayerConfig, before: Mapping[str, LayerConfig | None]) -> LayerConfig | None:
-    """Return the layer that computes the first input of a layer, skipping layers that keep the order of features.
+    """Return the layer that computes a layer's first input; layers that keep the feature order are skipped.
 
     Args:
         layer: The layer.

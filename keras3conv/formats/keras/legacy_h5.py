@@ -27,7 +27,7 @@ WEIGHTS = LEGACY_WEIGHTS
 
 _TOP_LEVEL = "top_level_model_weights"
 _ATTRIBUTE_LIMIT = 64_000
-"""HDF5 limits an attribute to 64 KiB; Keras splits longer lists into numbered parts."""
+"""The largest HDF5 attribute in bytes (64 KiB); Keras splits longer lists into numbered parts."""
 
 
 def read(source: Source) -> ModelView:
@@ -52,8 +52,8 @@ def read(source: Source) -> ModelView:
 def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
     """Write a weight file for `keras.Model.load_weights` without its values, and return the byte ranges for them.
 
-    Keras loads such a file by order: `tensors` is in the model's order. The states of seed generators are not written;
-    Keras does not save them either.
+    Keras loads such a file by order, so `tensors` must be in the model's order. The states of seed generators are not
+    written, as in files that Keras saves.
 
     Args:
         path: The file to write.
@@ -130,7 +130,7 @@ def _find(tree: Tree, architecture: Architecture | None, where: str) -> list[Fou
 
 
 def _ordered(layers: Sequence[Found], groups: Sequence[str]) -> list[Found]:
-    """Return the layers, those of a nested model in execution order as far as the numbers in their names prove it.
+    """Sort the layers of each nested model by the numbers in their names, as far as these prove the order.
 
     Layers whose order is not proven get `is_ordered=False`.
 
@@ -150,7 +150,10 @@ def _ordered(layers: Sequence[Found], groups: Sequence[str]) -> list[Found]:
 
 
 def _is_in_model(layer: Found) -> bool:
-    """Return whether a sublayer may belong to a nested model, and not to an attention or a recurrent layer."""
+    """Return True if a sublayer may belong to a nested model.
+
+    A part of an attention or recurrent layer does not belong to a nested model.
+    """
     name = layer.path.rpartition("/")[2]
     return bool(layer.datasets) and attribute_of(name) == name
 
@@ -158,7 +161,7 @@ def _is_in_model(layer: Found) -> bool:
 def _place(
     name: str, weight: str, described: Mapping[str, LayerConfig], architecture: Architecture | None
 ) -> tuple[str, str]:
-    """Return the path of a weight's layer and the role: "bidirectional/forward_lstm/lstm_cell" and "kernel".
+    """Return a weight's layer path and role: "bidirectional/forward_lstm/lstm_cell" and "kernel".
 
     The name of a weight starts with the names of the models that contain the layer, followed by the layer's name.
 
@@ -186,7 +189,7 @@ def _place(
 
 
 def _inside_model(name: str, inside: list[str], described: Mapping[str, LayerConfig]) -> str:
-    """Return the path of a weight's layer in a nested functional model; the weight's name lacks the model's name.
+    """Return the path of the layer that owns a weight of a nested functional model.
 
     Args:
         name: The name of the nested model.

@@ -10,7 +10,7 @@ from typing import Any
 from keras3conv.transforms import Shape
 
 DOUBLED = "_layer_checkpoint_dependencies"
-"""The group of a model's layers in an archive of Keras 2.13, which lists a layer with weights twice."""
+"""The name of a group in archives of Keras 2.13, which list a layer with weights twice; this group is the copy."""
 
 _KERNEL = ("kernel", "bias")
 _SEPARABLE = ("depthwise_kernel", "pointwise_kernel", "bias")
@@ -48,13 +48,13 @@ _ROLES: dict[str, tuple[str, ...]] = {
 """The names of the variables of a class, in the order in which the class creates and saves them."""
 
 _SWITCHES = {"bias": "use_bias", "gamma": "scale", "beta": "center", "concat_score_weight": "score_mode"}
-"""For each variable name, the constructor argument that controls whether the variable is created."""
+"""For each variable name, the constructor argument that controls whether the variable exists: "bias", "use_bias"."""
 
 _CLASS_SWITCHES = {("Attention", "scale"): "use_scale", ("AdditiveAttention", "scale"): "use_scale"}
-"""The same for variable names that only some classes can omit, by class and variable name."""
+"""The same controlling arguments for variables that only some classes can omit, by class and variable name."""
 
 _OFF = (False, "dot")
-"""The values of these arguments with which the variable is not created."""
+"""The values of the controlling arguments (such as use_bias) with which the variable is not created."""
 
 _AMBIGUOUS = {
     ("Attention", 1),
@@ -63,7 +63,7 @@ _AMBIGUOUS = {
     ("GroupNormalization", 1),
     ("Normalization", 2),
 }
-"""Classes and numbers of variables for which the missing variable cannot be known without the configuration."""
+"""Pairs of a class and a number of variables, for which only the configuration tells which variable is missing."""
 
 _PARTIAL = {("BatchNormalization", 2): ("moving_mean", "moving_variance")}
 
@@ -80,7 +80,7 @@ _CHILDREN: dict[tuple[str, str], str] = {
     **{(attention, "_softmax"): "Softmax" for attention in ("MultiHeadAttention", "GroupQueryAttention")},
     **{(attention, "_dropout_layer"): "Dropout" for attention in ("MultiHeadAttention", "GroupQueryAttention")},
 }
-"""The class of the layer in an attribute of a Keras layer, by the class and the attribute."""
+"""The class of a sublayer, by the class of the outer layer and the attribute: ("LSTM", "cell") gives "LSTMCell"."""
 
 _WITHOUT_VARIABLES: list[str] = re.findall(
     r"\w+",
@@ -130,7 +130,7 @@ def attribute_of(name: str) -> str:
 
 
 def child_class(parent: str, attribute: str) -> str:
-    """Return the class of the layer in an attribute of a layer of class `parent`; empty if unknown."""
+    """Return the class of the sublayer in an attribute of a layer of class `parent`; "" if it is unknown."""
     return _CHILDREN.get((parent, attribute.removeprefix("_"))) or _CHILDREN.get((parent, attribute), "")
 
 
@@ -184,7 +184,7 @@ def _switch(name: str, role: str) -> str:
 
 
 def _without_bias(known: tuple[str, ...], count: int) -> tuple[str, ...]:
-    """Return the names without the bias (the last one) if there is one variable fewer than names; else all names.
+    """Return the variable names of a class, without the bias (the last) if a layer has one variable fewer.
 
     Args:
         known: The names of the variables of a class.
@@ -194,5 +194,5 @@ def _without_bias(known: tuple[str, ...], count: int) -> tuple[str, ...]:
 
 
 def is_trainable(role: str) -> bool:
-    """Return True if an optimizer changes variables with this role."""
+    """Return True if an optimizer changes variables with this role; False for moving statistics and seeds."""
     return role not in _NOT_TRAINABLE

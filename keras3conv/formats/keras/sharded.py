@@ -21,7 +21,7 @@ _NUMBERED = re.compile(r"(.+)_(\d{5})\.weights\.h5")
 
 @dataclass(frozen=True)
 class Shards:
-    """The files of a model.
+    """The `.weights.h5` files (shards) of a model.
 
     Attributes:
         source: The index.
@@ -32,7 +32,7 @@ class Shards:
     files: Mapping[str, Hdf5File]
 
     def read(self, dataset: Dataset) -> Array:
-        """Return the values of a dataset."""
+        """Return the values of a dataset, from the shard that has it."""
         return self.files[dataset.path].read(dataset)
 
 
@@ -91,7 +91,7 @@ def _names(source: Source, group: str, value: Any) -> list[str]:
 
 
 def _check_numbers(source: Source, names: Collection[str]) -> None:
-    """Raise `IncompleteCheckpoint` if the file numbers have a gap, or the next file exists but is not listed.
+    """Raise `IncompleteCheckpoint` if shard numbers have a gap, or if the next shard exists but is not listed.
 
     Args:
         source: The index.
@@ -109,7 +109,7 @@ def _check_numbers(source: Source, names: Collection[str]) -> None:
 
 
 def _check(where: str, listed: Mapping[str, Collection[str]], trees: Mapping[str, Tree]) -> None:
-    """Raise an error unless every group is in the files that the index lists for it, and every dataset is in one file.
+    """Raise an error if the index and the shards disagree, or if two shards have the same dataset.
 
     Args:
         where: The name of the index, for messages.
@@ -138,7 +138,7 @@ def _check(where: str, listed: Mapping[str, Collection[str]], trees: Mapping[str
 
 
 def _joined(where: str, trees: Mapping[str, Tree]) -> Tree:
-    """Return one tree of all files; datasets of different files have different addresses.
+    """Return one tree of the groups and datasets of all files; each dataset gets an address of its own.
 
     Args:
         where: The name of the index, for messages.

@@ -1,7 +1,7 @@
 """Read and write the `.weights.h5` format of Keras 3, in which groups are attributes and variables have numbers.
 
-A layer is a group that contains a group `vars`. Since Keras 3.9 an HDF5 attribute of `vars` is the layer's name. A
-`.keras` archive contains such a file together with the architecture.
+A layer is a group that contains a group `vars`. Since Keras 3.9, `vars` has the layer's name as an HDF5 attribute. A
+`.keras` archive contains a `.weights.h5` file and the architecture.
 """
 
 import re
@@ -28,7 +28,7 @@ _LOCATION = re.compile(r"(?:[^/]+/)*vars/\d+")
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """The group of a layer in the file.
+    """The HDF5 group of a layer in a `.weights.h5` file.
 
     Attributes:
         group: The path of the group in the file; empty for the model.
@@ -71,7 +71,7 @@ def datasets(path: Path) -> dict[str, Array]:
 
 
 def ignored_facts(tree: Tree) -> dict[str, str]:
-    """Return a fact for reports about the optimizer state in the file, which is not read; empty if there is none."""
+    """Return a fact for reports if the file has optimizer state, which is not read; empty if it has none."""
     return {"ignored": f"the state of the {tree.ignored[0]}"} if tree.ignored else {}
 
 
@@ -96,8 +96,8 @@ def find(tree: Tree, architecture: Architecture | None, where: str) -> list[Foun
 def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
     """Write a weight file for `keras.Model.load_weights` without its values, and return the byte ranges for them.
 
-    Every tensor needs a `location` such as "layers/dense/vars/0". States of seed generators without one are not
-    written; Keras does not save them either.
+    Every tensor needs a `location` such as "layers/dense/vars/0". The state of a seed generator without a location is
+    not written, as in files that Keras saves.
 
     Args:
         path: The file to write.
@@ -193,7 +193,7 @@ def _node(
 
 
 def _owner(group: str, nodes: Mapping[str, Node]) -> str:
-    """Return the path of the innermost layer group that contains a group; empty, for the model, if there is none.
+    """Return the path of the innermost layer group around a group; "", the model, if there is none.
 
     Args:
         group: The path of the group.
@@ -228,7 +228,7 @@ def _config(group: str, parent: Node, stored: str | None, tree: Tree) -> LayerCo
 
 
 def _by_number(model: LayerConfig, home: str, tree: Tree) -> dict[str, LayerConfig]:
-    """Return the layers of a model by the names of their groups: the class in snake case with a number ("dense_1").
+    """Return the layers of a model by their group names in the file, such as "dense_1" for the second Dense.
 
     Args:
         model: The model in the architecture.
@@ -252,9 +252,9 @@ def _by_number(model: LayerConfig, home: str, tree: Tree) -> dict[str, LayerConf
 
 
 def _class_name(node: Node, parent: Node, stored: str | None) -> str:
-    """Return the class of a layer without an architecture; empty if unknown.
+    """Return the class of a layer in a file without architecture, by its group name; "" if unknown.
 
-    The name of a group follows from the class if the layer is in a list of layers, else from an attribute.
+    In a list of layers, Keras makes the group name from the class; elsewhere the group name is an attribute name.
 
     Args:
         node: The group of the layer.
@@ -272,7 +272,7 @@ def _class_name(node: Node, parent: Node, stored: str | None) -> str:
 
 
 def _class_by_name(node: Node, stored: str | None) -> str:
-    """Return the class whose default layer name is `stored`, if it has this number of variables; else empty.
+    """Return the class whose default layer name the stored name is, if the number of variables fits; else "".
 
     Args:
         node: The group of a layer, with its variables.
@@ -284,7 +284,7 @@ def _class_by_name(node: Node, stored: str | None) -> str:
 
 
 def _paths(nodes: Mapping[str, Node]) -> dict[str, str]:
-    """Return the path of each layer, by group; layers that would have the same path get the paths of their groups."""
+    """Return the path of each layer, by its group; layers with the same path get the paths of their groups instead."""
     paths = {"": ""}
     for group, node in nodes.items():
         if group:
@@ -303,6 +303,6 @@ def _found(node: Node, path: str) -> Found:
 
 
 def _natural(path: str) -> tuple[Any, ...]:
-    """Return a key that sorts "layers/dense_2" before "layers/dense_10"; HDF5 sorts names as text."""
+    """Return a sort key that puts "layers/dense_2" before "layers/dense_10"; HDF5 itself sorts names as text."""
     pieces: Iterator[str] = (piece for part in path.split("/") for piece in re.split(r"_?(\d+)$", part))
     return tuple((0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in pieces)

@@ -1,4 +1,4 @@
-"""Read the architecture and the weights in a file of Keras 2, with the names and the order of the file."""
+"""Read the architecture and the weights in a file of Keras 2; names and order stay as in the file."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from keras3conv.transforms import Array
 
 @dataclass(frozen=True)
 class Group:
-    """The variables of a layer.
+    """The variables of one layer in a file of Keras 2.
 
     Attributes:
         name: The layer's name.
@@ -54,7 +54,7 @@ class Saved:
 def saved_model(path: Path) -> Saved | None:
     """Return the architecture in a file that Keras 2 saved; None for any other file.
 
-    The content of the file decides, not its suffix: a `.keras` file of TensorFlow 2.11 and earlier is HDF5.
+    The suffix is ignored, because a `.keras` file of TensorFlow 2.11 and earlier is HDF5.
 
     Raises:
         FileError: The file cannot be read.
@@ -72,7 +72,7 @@ def saved_model(path: Path) -> Saved | None:
 
 
 def is_of_keras_2(version: str, config: Any) -> bool:
-    """Return whether Keras 2 wrote an architecture.
+    """Return True if Keras 2 wrote an architecture, False if Keras 3 wrote it.
 
     Args:
         version: The version in the file, such as "2.4.0" or "2.3.0-tf"; empty if the file has none.
@@ -101,7 +101,7 @@ def is_legacy(path: Path) -> bool:
 
 
 def architecture(path: Path) -> tuple[str, Any]:
-    """Return the version that wrote a legacy `.h5` and its architecture; an empty text and None if they are missing.
+    """Return the Keras version that wrote a legacy `.h5` ("" if missing), and the architecture (None if missing).
 
     Raises:
         FileError: The file cannot be read.

@@ -23,7 +23,7 @@ _CLASSES = {
     "AvgPool2D": "AveragePooling2D",
     "MaxPool2D": "MaxPooling2D",
 }
-"""The class names that Keras 3 changed."""
+"""The Keras 3 name for each class name that Keras 3 changed."""
 
 REFUSED = {
     "Lambda": "a Lambda layer contains Python code, and no code is ever run from a file",
@@ -32,7 +32,7 @@ REFUSED = {
     "RandomFourierFeatures": "Keras 3 has no layer of this class",
     "DenseFeatures": "Keras 3 has no layer of this class",
 }
-"""The classes without a counterpart in Keras 3, with the reason."""
+"""The Keras 2 classes without a counterpart in Keras 3, each with the reason."""
 
 TRAINING_ONLY = frozenset(
     {
@@ -40,29 +40,29 @@ TRAINING_ONLY = frozenset(
         "RandomTranslation", "RandomWidth", "RandomZoom",
     }
 )  # fmt: skip
-"""The classes that return their input in inference mode."""
+"""The Keras 2 layer classes that return their input unchanged in inference mode."""
 
 _CUDNN = {
     "CuDNNLSTM": {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True},
     "CuDNNGRU": {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True, "reset_after": True},
 }
-"""The arguments that the cuDNN layers imply and their configurations leave out."""
+"""The arguments that a cuDNN layer always has, so that its configuration leaves them out, with their values."""
 
 _ACTIVATIONS = {"softmax_v2": "softmax", "swish": "silu"}
-"""The activation names that Keras 3 changed."""
+"""The Keras 3 name for each activation name that Keras 3 changed."""
 
 HALF_PRECISION = frozenset({"mixed_float16", "mixed_bfloat16", "float16", "bfloat16"})
-"""The dtype policies of layers that compute in half precision."""
+"""The dtype policies whose layers compute in half precision: "mixed_float16", "float16", "bfloat16" and others."""
 
 _NAMES = {
     "InputLayer.batch_input_shape": "batch_shape",
     "LeakyReLU.alpha": "negative_slope",
     "ReLU.theta": "threshold",
 }
-"""The argument names that Keras 3 changed, by class and argument."""
+"""The Keras 3 name for each argument name that Keras 3 changed, by class and argument."""
 
 _TRAINING = ("_initializer", "_regularizer", "_constraint")
-"""The endings of the arguments that concern the initialization and the training of variables."""
+"""The suffixes of argument names that only concern initialization and training, such as "_regularizer"."""
 
 _ANY = object()
 
@@ -99,19 +99,19 @@ _WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
     "salt": (None,),
     "max_tokens": (None,),
 }
-"""The arguments that Keras 3 lacks, each with the values that have no effect."""
+"""The arguments that Keras 3 removed, each with the values that change nothing."""
 
 Config = Mapping[str, Any]
 
 
 def renamed(class_name: str) -> str:
-    """Return the name of a class in Keras 3."""
+    """Return the Keras 3 name of a Keras 2 class."""
     short = class_name.rpartition(">")[2] if class_name.startswith("Keras>") else class_name
     return _CLASSES.get(short, short)
 
 
 def is_training_only(entry: Config) -> bool:
-    """Return whether a layer, or every layer of a Sequential, returns its input in inference mode."""
+    """Return whether a layer returns its input unchanged in inference mode; of a Sequential, whether all layers do."""
     if renamed(entry["class_name"]) in TRAINING_ONLY:
         return True
     config = entry["config"]
@@ -123,7 +123,7 @@ def is_training_only(entry: Config) -> bool:
 
 
 def cudnn_settings(class_name: str) -> dict[str, Any]:
-    """Return the arguments that a cuDNN layer implies for the LSTM or GRU that replaces it; empty for other layers."""
+    """Return the arguments that a cuDNN layer implies for the LSTM or GRU that replaces it; {} for other layers."""
     return dict(_CUDNN.get(class_name, {}))
 
 
@@ -151,13 +151,13 @@ def settings(class_name: str, config: Config) -> dict[str, Any]:
 
 
 def is_without_effect(name: str, value: Any) -> bool:
-    """Return whether an argument that Keras 3 lacks has no effect with this value."""
+    """Return whether an argument that Keras 3 removed has a value that changes nothing."""
     known = _WITHOUT_EFFECT.get(name, ())
     return _ANY in known or any(value is one or (type(value) is type(one) and value == one) for one in known)
 
 
 def changed_meaning(class_name: str, given: Config, version: str, *, is_of_tensorflow_2: bool = False) -> str:
-    """Return how a layer's computation has changed since the file was written; an empty text if it has not.
+    """Describe how Keras 3 computes a layer differently than the version that wrote it; "" if it does not.
 
     Args:
         class_name: The name of the class in Keras 3.

@@ -7,7 +7,7 @@ _FORBIDDEN = re.compile(r"[/.]")
 
 
 def allowed_names(names: Iterable[str]) -> dict[str, str]:
-    """Return a dict from every name to one that Keras 3 allows; distinct names stay distinct, allowed names unchanged.
+    """Return, for every layer name, a name that Keras 3 allows; distinct names stay distinct.
 
     Example:
         >>> allowed_names(["stem/conv", "stem_conv", "dense"])

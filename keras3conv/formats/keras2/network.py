@@ -1,7 +1,7 @@
 """Convert a functional architecture of Keras 2 to a call graph of plain data.
 
-Keras 2 counts the creation of a nested model as its first call, and stores the keyword arguments of a call beside its
-input tensors. Both are normalised here.
+Keras 2 counts the creation of a nested model as its first call, and stores the keyword arguments of a call with its
+input tensors. The call graph has neither: calls count from 0, and arguments are separate.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from typing import Any
 from keras3conv.errors import MalformedCheckpoint
 
 MODELS = frozenset({"Functional", "Model", "Sequential"})
-"""The class names of models that list their layers in the file."""
+"""The class names of models whose configurations list their layers: "Functional", "Sequential" and others."""
 
 Config = Mapping[str, Any]
 
@@ -20,7 +20,7 @@ _CONSTANT = "_CONSTANT_VALUE"
 
 @dataclass(frozen=True)
 class Result:
-    """A tensor that a call of a layer returns.
+    """A reference to a tensor that a layer call of an architecture returns.
 
     Attributes:
         layer: The layer's name.
@@ -35,7 +35,7 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class OldCall:
-    """One call of a layer.
+    """One call of a layer in an architecture of Keras 2.
 
     Attributes:
         layer: The layer's name.
@@ -51,7 +51,7 @@ class OldCall:
 
     @property
     def needs(self) -> tuple[Result, ...]:
-        """The tensors among the arguments."""
+        """The tensors among the arguments of the call, whose computation must come first."""
         return tuple(_results((self.given, self.keywords)))
 
 
@@ -96,7 +96,7 @@ class Network:
         return tuple(ordered)
 
     def _needed(self) -> set[tuple[str, int]]:
-        """Return the calls that the outputs depend on, without calls that only compute a loss (`add_loss`)."""
+        """Return the calls that the outputs of the model depend on, without those that only add a loss (`add_loss`)."""
         calls = {(call.layer, call.number): call for call in self.calls}
         open_ones = [(result.layer, result.call) for result in _results(self.outputs)]
         needed: set[tuple[str, int]] = set()
@@ -109,7 +109,7 @@ class Network:
 
 
 def layers_in(config: Any) -> list[Config]:
-    """Return the configurations of the layers in the configuration of a model."""
+    """Return the configurations of the layers that the configuration of a model lists."""
     entries = config if isinstance(config, list) else config.get("layers")
     if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
         raise MalformedCheckpoint("a layer in the architecture of the file lacks the key 'class_name' or 'config'")
@@ -117,14 +117,14 @@ def layers_in(config: Any) -> list[Config]:
 
 
 def name_of(entry: Config) -> str:
-    """Return the name of a layer in its model."""
+    """Return the name of a layer in its model, from the entry of the layer in the file."""
     config = entry["config"]
     own = config.get("name") if isinstance(config, Mapping) else None
     return str(entry.get("name") or own or "")
 
 
 def network_of(config: Config) -> Network:
-    """Return the call graph of a functional model.
+    """Return the call graph of a functional model from its configuration.
 
     Raises:
         MalformedCheckpoint: The configuration is not that of a functional model of Keras 2.
@@ -143,7 +143,7 @@ def network_of(config: Config) -> Network:
 
 
 def _first_number(entry: Config, calls: int, referred: set[int]) -> int:
-    """Return the number of the first call of a layer: 1 for a nested model whose creation Keras 2 counts as call 0.
+    """Return the number of a layer's first call: 1 if Keras 2 counts the creation of a model as call 0, else 0.
 
     Args:
         entry: The configuration of the layer.
@@ -175,7 +175,7 @@ def _call(name: str, number: int, node: Any, entries: Config, first: Mapping[str
 
 
 def _structure(value: Any, entries: Config, *, inside: bool = False) -> Any:
-    """Return nested lists and dicts in which references such as `["dense", 0, 0]` are replaced by `Result`s.
+    """Return nested values with each tensor reference such as `["dense", 0, 0]` replaced by a `Result`.
 
     Args:
         value: The nested value in the file.
@@ -220,7 +220,7 @@ def _keywords(result: list[Any]) -> Config:
 
 
 def _results(value: Any, entries: Config | None = None) -> Iterator[Result]:
-    """Yield the tensors in nested values.
+    """Yield the tensors that nested lists and dicts contain.
 
     Args:
         value: The nested value, in which tensors are `Result`s.

@@ -12,7 +12,7 @@ from keras3conv.errors import RuleError
 from keras3conv.rules.operations import OPERATIONS
 
 OWN = "tensorflow."
-"""The prefix of functions that keras3conv implements because `keras.ops` lacks them."""
+"""The prefix in the table of functions that keras3conv implements itself, because `keras.ops` lacks them."""
 
 CLASSES = frozenset({"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"})
 """The layer classes of Keras 2 that wrap a function of TensorFlow."""
@@ -43,7 +43,7 @@ def _own(name: str, arguments: str) -> Operation:
 
 
 def _in_the_table() -> Iterator[tuple[str, Operation]]:
-    """Yield the TensorFlow functions in the operation table, by name."""
+    """Yield the entries of the table of operations that have a TensorFlow function, by the name of this function."""
     for entry in OPERATIONS:
         for written in entry.tensorflow:
             name, *parameters = written.split()
@@ -115,10 +115,10 @@ FUNCTIONS: Mapping[str, Operation] = {
     "compat.v1.nn.depth_to_space": _operation("depth_to_space", "input:x block_size", data_format="channels_last"),
     "image.resize": _operation("image.resize", "images size method:interpolation", data_format="channels_last"),
 }  # fmt: skip
-"""The functions by their names in `TFOpLambda`."""
+"""The translation of each TensorFlow function, by its name in `TFOpLambda`."""
 
 _RESIZED_ALIKE = ("bilinear", "nearest")
-"""The methods of `tf.image.resize` that all backends of Keras 3 compute in the same way."""
+"""The interpolation methods of `tf.image.resize` with which all backends of Keras 3 give the same result."""
 
 _IGNORED: Mapping[str, tuple[Any, ...]] = {
     "conjugate": (False,), "adjoint_a": (False,), "adjoint_b": (False,), "a_is_sparse": (False,),
@@ -127,7 +127,7 @@ _IGNORED: Mapping[str, tuple[Any, ...]] = {
     "data_format": (None, "NHWC", "NWC", "NDHWC"), "ord": ("euclidean",), "batch_dims": (None, 0),
     "validate_indices": (None, True, False), "num": (None,), "half_pixel_centers": (True,), "dtype_hint": (None,),
 }  # fmt: skip
-"""The arguments that `keras.ops` lacks, each with the values that have no effect."""
+"""The TensorFlow arguments that `keras.ops` lacks, each with the values that change nothing."""
 
 _NODES: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys(("Add", "AddV2", "BiasAdd"), ("math.add", "x y")),
@@ -148,18 +148,18 @@ _NODES: Mapping[str, tuple[str, str]] = {
     "ClipByValue": ("clip_by_value", "t clip_value_min clip_value_max"), "Select": ("where", "condition x y"),
     "SelectV2": ("where", "condition x y"), "ZerosLike": ("zeros_like", "input"), "OnesLike": ("ones_like", "input"),
 }  # fmt: skip
-"""The graph operations, each with the equivalent function and its parameters in the order of the inputs."""
+"""For each graph operation of TensorFlow, the equivalent function and its parameters in the order of the inputs."""
 
 _BOOLEAN = {"keep_dims": "keepdims", "adj_x": "adjoint_a", "adj_y": "adjoint_b", "transpose_a": "transpose_a",
             "transpose_b": "transpose_b"}  # fmt: skip
-"""The node attributes that are arguments of the equivalent function."""
+"""The attributes of TensorFlow graph nodes that become boolean arguments, such as "transpose_a"."""
 
 _WITHOUT_MEANING = frozenset({"T", "Tidx", "Tshape", "Tperm", "Tdim", "Tmultiples", "N", "data_format"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Applied:
-    """A function of `keras.ops` with its arguments.
+    """A call of a function of `keras.ops`: the name of the function and its arguments.
 
     Attributes:
         name: The function, such as "add" or "image.resize"; "get_item" indexes a tensor.
@@ -254,7 +254,7 @@ def _attributes(kind: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _key(spec: Any) -> tuple[Any, ...]:
-    """Return the index of a tensor; the file has slices as mappings with "start", "stop" and "step"."""
+    """Return the index of a tensor from a file, in which a slice is a dict with "start", "stop" and "step"."""
     parts = spec if isinstance(spec, list) else [spec]
     return tuple(_part(part) for part in parts)
 

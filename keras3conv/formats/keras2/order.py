@@ -1,6 +1,7 @@
-"""Restore the execution order of the layers in a nested model from their names; weight files have frozen layers last.
+"""Restore the execution order of the layers in a nested model from the numbers in their names.
 
-Keras saves the trainable weights of a nested model before its frozen weights. A file without an architecture does not
+Keras saves the trainable weights of a nested model before its frozen weights, which changes the order. A file without
+an architecture does not
 store which layers were frozen.
 """
 
@@ -11,10 +12,10 @@ _NUMBER = re.compile(r"\d+")
 
 
 def proven_order(layers: Sequence[tuple[str, Hashable]]) -> tuple[list[str], frozenset[str]]:
-    """Return the names sorted by their numbers, and the names whose order remains unproven.
+    """Return layer names sorted by the numbers in them, and the names whose order remains unproven.
 
-    Layers with different shapes cannot be confused, so only the order among layers of the same shapes matters. It is
-    proven if their names differ by numbers only: "dense", "dense_1", "dense_2".
+    Layers with different shapes cannot be confused, so only the order among layers of the same shapes matters. This
+    order is proven if their names differ by numbers only: "dense", "dense_1", "dense_2".
 
     Args:
         layers: The names with the shapes of the layers' weights, in the order of the file.
@@ -38,7 +39,7 @@ def proven_order(layers: Sequence[tuple[str, Hashable]]) -> tuple[list[str], fro
 
 
 def _numbers(names: Sequence[str]) -> Mapping[str, tuple[int, ...]]:
-    """Return the numbers in names that differ by numbers only; empty for other names. "dense" precedes "dense_1"."""
+    """Return the numbers in names that differ by numbers only ("dense", "dense_1"); an empty result for other names."""
     numbered = {name: name for name in names}
     for name in names:
         if any(other.startswith(f"{name}_") and other.removeprefix(f"{name}_").isdigit() for other in names):

@@ -17,7 +17,7 @@ _RANKS = {
     **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional"), 3),
     **dict.fromkeys(("Dense", "BatchNormalization", "LayerNormalization", "Normalization"), 2),
 }
-"""The number of axes of a layer's input, by class, used if the file does not store it."""
+"""The number of axes of a layer's input, by layer class, for files that do not store the input shape."""
 
 _TRANSPARENT = frozenset({"Dropout", "GaussianNoise", "GaussianDropout", "AlphaDropout", "Activation", "Rescaling"})
 """Layers whose input and output have the same shape."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """Pause the garbage collector in the block: with many new objects, it scans all of them again and again.
+    """Return a context manager that pauses the garbage collector, which would scan many new objects repeatedly.
 
     These scans are half of the time to read the header of a file of 100,000 tensors. Objects without cycles are freed
     as usual.

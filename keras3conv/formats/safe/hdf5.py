@@ -1,4 +1,4 @@
-"""Write HDF5 files. `hdf5_reader` reads them."""
+"""Write HDF5 files with h5py, with byte ranges reserved for the values; `hdf5_reader` reads HDF5 files."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(file: Any, where: str, mode: str) -> Iterator["h5py.File"]:
-    """Open a new file for writing, or a file of our own to read it again; never a file of others.
+    """Open an HDF5 file that this process writes or has written; files from elsewhere need `hdf5_reader`.
 
     Args:
         file: A path or a file object.
@@ -46,7 +46,7 @@ class Declarations:
     """
 
     def __init__(self, file: "h5py.File") -> None:
-        """Prepare the declaration of datasets in an open file."""
+        """Prepare an open HDF5 file for the declaration of datasets."""
         import h5py
 
         self._file = file
@@ -63,7 +63,7 @@ class Declarations:
         self._plain.set_obj_track_times(False)
 
     def group(self, path: str) -> "h5py.Group":
-        """Return the group at a path; create it, and the groups around it, if it is missing."""
+        """Return the group at a path; create it, with its parent groups, if it does not exist."""
         import h5py
 
         if path not in self._groups:
@@ -77,7 +77,7 @@ class Declarations:
         return self._groups[path]
 
     def text(self, group: "h5py.Group", name: str, value: str) -> None:
-        """Write a text attribute of a group, as h5py does it, several times faster.
+        """Write a text attribute of a group; equal to h5py's own way, but several times faster.
 
         Args:
             group: The group.

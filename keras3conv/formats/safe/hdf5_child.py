@@ -22,15 +22,15 @@ from keras3conv.formats.safe.source import Source
 from keras3conv.formats.safe.zip import MAX_INFLATED, Member, Window, read_member
 
 _MEMORY = 1 << 30
-"""The bytes that this process may allocate in addition to the values that it returns."""
+"""The bytes that the child process may allocate in addition to the values that it returns."""
 
 _SECONDS = 4
 _BYTES_PER_SECOND = 2 << 20
-"""A request has `_SECONDS` of processor time, and a second more for this number of bytes of the file."""
+"""The number of bytes of the file for which a request gets one more second of processor time than `_SECONDS`."""
 
 
 def main() -> None:
-    """Answer requests until stdin ends."""
+    """Answer the requests of the parent process, until stdin ends."""
     answers = sys.stdout.buffer
     _limit_for_ever()
     for line in sys.stdin.buffer:
@@ -63,7 +63,7 @@ def _answer(request: Mapping[str, Any]) -> tuple[dict[str, Any], bytes | memoryv
 
 @contextmanager
 def _content(source: Source, member: Member | None) -> Iterator[Any]:
-    """Yield what h5py can open: the path of an HDF5 file, or a file object for the HDF5 member of an archive."""
+    """Yield the argument for `h5py.File`: the path of an HDF5 file, or a file object for an archive member."""
     if member is None:
         with source.unchanged() as path:
             yield path
@@ -75,7 +75,7 @@ def _content(source: Source, member: Member | None) -> Iterator[Any]:
 
 
 def _limit_for_ever() -> None:
-    """Forbid this process to write files and core dumps, until it ends."""
+    """Forbid the child process to write files and core dumps, for the rest of its life."""
     if sys.platform == "win32":  # Windows has no such limits
         return
     import resource
@@ -85,7 +85,7 @@ def _limit_for_ever() -> None:
 
 
 def _limit_request(memory: int, work: int) -> None:
-    """Limit the memory and the processor time of one request.
+    """Limit the memory and the processor time of the child process for one request.
 
     Args:
         memory: The bytes of the values that the request returns.

@@ -1,7 +1,7 @@
 """Write new values into a copy of an HDF5 file, at the bytes where the old ones are.
 
-The copied file may be damaged or hostile, so the HDF5 library does not open it in this process: `hdf5_reader` knows
-from a child process where the values are.
+The copied file may be damaged or hostile, so this process does not open it with the HDF5 library. A child process of
+`hdf5_reader` has found the byte range of each dataset.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from keras3conv.transforms import Array
 
 
 def overwrite_datasets(copy: BinaryIO, file: Hdf5File, places: Mapping[str, TensorRef], read: Reader) -> None:
-    """Write the values of tensors to their datasets.
+    """Write the values of tensors over those of their datasets in a copy of an HDF5 file.
 
     Args:
         copy: The copy of the file, open for writing.
@@ -43,7 +43,7 @@ def overwrite_datasets(copy: BinaryIO, file: Hdf5File, places: Mapping[str, Tens
 
 
 def _fitting(array: Array, tensor: TensorRef, dataset: Dataset, where: str) -> Array:
-    """Return an array in the byte order of its dataset; raise `FileError` if its shape or dtype is another.
+    """Return an array in the byte order of its dataset; raise `FileError` if shape or dtype differ.
 
     Args:
         array: The new values.

@@ -1,7 +1,7 @@
 """Read HDF5 files through a child process.
 
-The HDF5 library may crash or hang on a damaged file. One child process (`hdf5_child`) uses the library for this
-process, and is started again after a crash. Values that are in one piece are read from the file directly.
+The HDF5 library may crash or hang on a damaged file. Only a child process (`hdf5_child`) uses the library, and it is
+started again after a crash. Contiguous values are read from the file directly, without the library.
 """
 
 import atexit
@@ -34,7 +34,7 @@ class Hdf5File:
 
     Attributes:
         source: The file.
-        member: The member; None if the whole file is HDF5.
+        member: The archive member; None if the whole file is HDF5.
     """
 
     source: Source
@@ -46,7 +46,7 @@ class Hdf5File:
         return f"{self.source.path}: {self.member.name}" if self.member else str(self.source.path)
 
     def survey(self) -> Tree:
-        """Return the groups and datasets, without reading values.
+        """Return the tree of groups and datasets of the file, without reading values.
 
         Raises:
             FileError: The file is not plain data; `hdf5_survey.survey` lists the reasons.
@@ -74,7 +74,7 @@ class Hdf5File:
         return tree
 
     def read(self, dataset: Dataset) -> Array:
-        """Return the values of an inspected dataset, in the byte order of the machine."""
+        """Return the values of a dataset of the inspected tree, in the byte order of the machine."""
         dtype = dtype_named(dataset.dtype)
         if 0 in dataset.shape:
             return np.empty(dataset.shape, dtype)
@@ -139,11 +139,11 @@ def _declared_end(block: bytes) -> int | None:
 
 
 class _CrashError(Exception):
-    """The child process ended without an answer."""
+    """The child process ended without an answer to the request."""
 
 
 class _Child:
-    """The child process, which is started when it is first needed."""
+    """The child process that uses the HDF5 library; it is started when the first request is sent."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -151,7 +151,7 @@ class _Child:
         self.owner = 0
 
     def ask(self, request: bytes) -> tuple[dict[str, Any], bytearray]:
-        """Return the answer to a request, and the bytes that follow it.
+        """Send a request to the child; return its JSON answer, and the bytes that follow the answer.
 
         Raises:
             FileError: The child refused the file.
@@ -186,7 +186,7 @@ class _Child:
         return self.process
 
     def close(self) -> None:
-        """End the child process; do nothing if this process is a fork of the one that started the child."""
+        """End the child process; in a fork of the process that started it, do nothing."""
         if self.owner == os.getpid():
             self._end()
 
@@ -206,7 +206,7 @@ class _Child:
 
 
 def _start() -> "subprocess.Popen[bytes]":
-    """Start the child with the import path of this process, without the current folder, and without plugins of HDF5."""
+    """Start the child with the parent's import path, but without the current folder and without HDF5 plugins."""
     home = os.fspath(Path(errors.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*filter(None, sys.path), home])}
     environment |= {"HDF5_PLUGIN_PRELOAD": "::", "PYTHONSAFEPATH": "1", "PYTHONIOENCODING": "utf-8"}
@@ -233,6 +233,6 @@ def _reason(status: int | None) -> str:
 
 _CHILD = _Child()
 _TREES: dict[Hdf5File, Tree] = {}
-"""The trees of the files that were inspected most recently."""
+"""The trees of the most recently inspected files, so that a file is not inspected twice."""
 
 atexit.register(_CHILD.close)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import h5py
 
 _FILTERS = frozenset({1, 2, 3})
-"""The allowed filters: deflate, shuffle, Fletcher checksum. For other filters HDF5 would load and run a plugin."""
+"""The allowed HDF5 filters: deflate, shuffle, Fletcher checksum. Any other filter would load and run a plugin."""
 
 _MAX_EXPANSION = 1100
 """The maximum ratio of declared to stored bytes; deflate compresses at most 1032 to 1."""
@@ -45,18 +45,18 @@ _MAX_TEXT = 64 << 20
 
 _MAX_COPIES = 8
 _COPIES_FLOOR = 1 << 30
-"""All names of tied datasets together may declare `_MAX_COPIES` times their bytes, or this number of bytes."""
+"""The bytes that all names of tied datasets may always declare together, even above `_MAX_COPIES` times the stored."""
 
 _IGNORED = {True: "optimizer_weights", False: "optimizer"}
-"""The group at the root without weights of the model, in a legacy file and in another one."""
+"""The name of the root group that holds no weights of the model, in a legacy file and in a file of Keras 3."""
 
 _ATTRIBUTES = re.compile("name|keras_version|backend|model_config|(?:layer_names|weight_names)[0-9]{0,5}")
-"""The attributes of groups that are read."""
+"""The names of the HDF5 attributes of groups that are read; all others are ignored."""
 
 
 @contextmanager
 def opened(file: Any, where: str) -> Iterator["h5py.File"]:
-    """Open a path or a file object, and convert h5py's errors in the block to `MalformedCheckpoint`.
+    """Open an HDF5 path or file object in a `with` block; errors of h5py in it become `MalformedCheckpoint`.
 
     Args:
         file: The path or the file object.
@@ -91,7 +91,7 @@ def survey(file: "h5py.File", where: str, size: int) -> Tree:
 
 
 def read_dataset(file: "h5py.File", dataset: Dataset) -> Array:
-    """Return the values of an inspected dataset, little-endian."""
+    """Return the values of a dataset that passed the inspection, as little-endian numbers."""
     node = file[dataset.path]
     if node.shape != dataset.shape:
         raise MalformedCheckpoint(
@@ -106,7 +106,7 @@ def read_dataset(file: "h5py.File", dataset: Dataset) -> Array:
 
 
 class _Survey:
-    """A walk over the groups of a file, each object once."""
+    """Walks over the groups of an HDF5 file and inspects each object once."""
 
     def __init__(self, file: "h5py.File", where: str) -> None:
         self.file, self.where = file, where
@@ -162,7 +162,7 @@ class _Survey:
                         waiting.append((place, member))
 
     def _known(self, group: "h5py.Group", name: str, path: str) -> bool:
-        """Return whether a dataset was inspected before under another path; if so, record this path for it as well.
+        """Return whether a dataset was inspected under another path before; if so, record the new path, too.
 
         Args:
             group: The group.
@@ -217,7 +217,7 @@ def _address(node: Any) -> int:
 
 
 def _attributes(node: "h5py.Group", place: str) -> Iterator[tuple[str, Attribute]]:
-    """Yield the attributes that Keras uses; others are never read.
+    """Yield the HDF5 attributes of a group that Keras uses; no other attribute is read.
 
     Args:
         node: The group.
@@ -256,7 +256,7 @@ def _attribute(value: Any, name: str, place: str) -> Attribute:
 
 
 def _text(value: Any) -> str:
-    """Return a text from HDF5 as str; raise `UnicodeError` if it was not UTF-8, which h5py marks by surrogates."""
+    """Return a text from HDF5 as str; raise `UnicodeError` if the bytes were not UTF-8 (h5py then uses surrogates)."""
     text = value.decode("utf-8") if isinstance(value, bytes) else str(value)
     text.encode("utf-8")
     return text
@@ -301,9 +301,9 @@ def _inspect(node: "h5py.Dataset", path: str, where: str) -> Dataset:
 
 
 def _layout(node: "h5py.Dataset") -> tuple[str, int]:
-    """Return the dtype of a dataset's values and their offset in the file; "" and 0 if they cannot be read directly.
+    """Return a dataset's numpy dtype and file offset for a direct read; "" and 0 if the library must read it.
 
-    They can if they are contiguous and numpy has exactly their type.
+    Values can be read directly if they are contiguous and numpy has exactly their type.
     """
     import h5py
 
@@ -352,7 +352,7 @@ def _dtype_name(node: "h5py.Dataset", place: str) -> str:
 
 
 def _mark(node: "h5py.Dataset", place: str) -> str | None:
-    """Return the text with which Keras marks a dtype that HDF5 lacks, such as bfloat16; None if there is none.
+    """Return the text with which Keras marks a dtype that HDF5 lacks, such as "bfloat16"; None without a mark.
 
     Args:
         node: The dataset; the text is its attribute "dtype".
@@ -373,7 +373,7 @@ def _mark(node: "h5py.Dataset", place: str) -> str | None:
 
 
 def _check_total(datasets: Mapping[str, Dataset], where: str, size: int) -> None:
-    """Raise `BudgetExceeded` if the datasets claim more bytes than the file has, or have too many paths.
+    """Raise `BudgetExceeded` if datasets declare more bytes than the file has, or have too many paths.
 
     Args:
         datasets: The datasets by path; one dataset may have several paths.

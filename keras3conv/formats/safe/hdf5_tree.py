@@ -1,4 +1,4 @@
-"""Describe the groups and datasets of an HDF5 file."""
+"""Define the dataclasses that describe the groups and datasets of an HDF5 file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from keras3conv.errors import MalformedCheckpoint, quoted
 from keras3conv.transforms import Shape
 
 LEGACY_WEIGHTS = "model_weights"
-"""The group of the weights in a whole model that Keras 2 saved."""
+"""The name of the HDF5 group that holds the weights, in a whole model saved by Keras 2."""
 
 Attribute = str | tuple[str, ...]
 
@@ -60,21 +60,24 @@ class Tree:
         return LEGACY_WEIGHTS in self.groups or self.texts("", "layer_names") is not None
 
     def shared(self) -> dict[str, str]:
-        """Return, for each path of a dataset with several paths, the first of them; tied weights share a dataset."""
+        """Return, for each path of a dataset with several paths (tied weights), the first of these paths."""
         first: dict[int, str] = {}
         names = {path: first.setdefault(dataset.address, path) for path, dataset in sorted(self.datasets.items())}
         several = {name for path, name in names.items() if path != name}
         return {path: name for path, name in names.items() if name in several}
 
     def text(self, group: str, name: str) -> str | None:
-        """Return a text attribute of a group; None if it is missing."""
+        """Return a text attribute of a group; None if the group lacks it."""
         value = self.attributes.get(group, {}).get(name)
         if isinstance(value, tuple):
             raise MalformedCheckpoint(f"{self.where}: the attribute {quoted(name)} of {quoted(group)} is not text")
         return value
 
     def texts(self, group: str, name: str) -> list[str] | None:
-        """Return the list of names in an attribute; None if it is missing. Keras numbers the parts of a long list."""
+        """Return the list of names in an attribute of a group; None without the attribute.
+
+        The numbered parts of a long list are joined.
+        """
         held = self.attributes.get(group, {})
         numbered = (f"{name}{number}" for number in count())
         parts = [name] if name in held else list(takewhile(held.__contains__, numbered))

@@ -1,7 +1,7 @@
 """Read arrays of numbers from `.npy` and `.npz` files, with a strict parser.
 
-numpy itself is not safe here: it parses the header of an array as a Python literal, allocates what it declares, and
-waits for ever at a named pipe.
+`numpy.load` is not safe for untrusted files: it parses the header as a Python literal, allocates as much memory as the
+header declares, and waits for ever at a named pipe.
 """
 
 import re
@@ -44,7 +44,7 @@ class Declared:
 
     @property
     def size(self) -> int:
-        """The number of bytes of the values."""
+        """The number of bytes that the values of the declared array take."""
         return prod(self.shape) * self.dtype.itemsize
 
 
@@ -91,7 +91,7 @@ def _array(declared: Declared, content: bytearray | memoryview) -> Array:
 
 
 def _declared(source: Source, file: BinaryIO, member: Member) -> Declared:
-    """Return the declarations in the header of an array; raise an error unless the values fill the member exactly.
+    """Return the header of an array; raise an error unless the declared size equals that of the values.
 
     Args:
         source: The file.

@@ -18,7 +18,7 @@ def is_plain(name: object, suffix: str) -> bool:
 
 
 def shard_path(source: Source, name: str) -> Path:
-    """Return the path of a shard. A symbolic link may lead only into the `blobs` folder of the cache with the index.
+    """Return the path of a shard; a symbolic link may only lead into the `blobs` folder of a Hugging Face cache.
 
     Args:
         source: The index of the shards.
@@ -26,7 +26,7 @@ def shard_path(source: Source, name: str) -> Path:
 
     Raises:
         IncompleteCheckpoint: The shard is missing.
-        UnsafeCheckpoint: The shard is a link to another place.
+        UnsafeCheckpoint: The shard is a link to any other folder.
     """
     path = source.path.parent / name
     if not os.path.lexists(path):

@@ -24,7 +24,7 @@ _MAX_NAME = 2000
 """The maximum length of the name of a tensor, in characters."""
 
 _TAIL, _ZEROS = 64 << 10, 4096
-"""The number of examined bytes at the end of a file, and the number of zeros there that is suspicious."""
+"""The number of bytes at the end of a file that are examined, and the number of zeros in them that is suspicious."""
 
 _MAX_AXES = 32
 _MAX_AXIS = 1 << 40
@@ -51,7 +51,7 @@ class Source:
 
     @classmethod
     def pin(cls, path: str | os.PathLike[str]) -> "Source":
-        """Return the source for a file; raise `FileError` if the file is missing, empty, or not a regular file."""
+        """Return the `Source` of a file; raise `FileError` if the file is missing, empty, or not a regular file."""
         try:
             status = Path(path).stat()
         except OSError as error:
@@ -78,12 +78,15 @@ class Source:
 
     @contextmanager
     def unchanged(self) -> Iterator[Path]:
-        """Yield the path, for a library that opens files itself; check for changes before and after the block."""
+        """Yield the path of the file, for a library that opens files itself.
+
+        Check for changes before and after the block.
+        """
         with self.open():
             yield self.path
 
     def read(self, file: BinaryIO, offset: int, size: int) -> memoryview:
-        """Return exactly `size` bytes from `offset`; raise `MalformedCheckpoint` if the file ends before."""
+        """Return exactly `size` bytes from `offset`; raise `MalformedCheckpoint` if the file ends earlier."""
         if offset < 0 or size < 0 or offset + size > self.size:
             raise MalformedCheckpoint(
                 f"{self.path} has {self.size:,} bytes, but {size:,} bytes from byte {offset:,} on are needed: the "
@@ -166,12 +169,12 @@ def check_shape(shape: Shape, where: str) -> int:
 
 
 def is_shape(shape: Shape) -> bool:
-    """Return whether an array can have this shape."""
+    """Return whether an array can have a shape that a file declares: sizes not negative, not too many elements."""
     return len(shape) <= _MAX_AXES and (not shape or 0 <= min(shape) <= max(shape) <= _MAX_AXIS)
 
 
 def check_names(names: Iterable[str], where: str) -> None:
-    """Raise `MalformedCheckpoint` for a tensor name that is too long, not Unicode, or looks the same as another.
+    """Raise `MalformedCheckpoint` for tensor names that are too long, not Unicode, or look like another one.
 
     Args:
         names: The names of the tensors in a file.
@@ -199,7 +202,10 @@ def check_count(count: int, where: str) -> None:
 
 
 def dtype_named(name: str) -> np.dtype[Any]:
-    """Return the little-endian dtype with this name; raise `FileError` if weight files cannot contain the dtype."""
+    """Return the little-endian numpy dtype for a dtype name.
+
+    Raise `FileError` if weight files cannot have the dtype.
+    """
     if name in _NATIVE:
         return np.dtype(name)
     if name not in _EXTENDED:

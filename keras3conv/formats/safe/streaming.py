@@ -1,4 +1,4 @@
-"""Write the values of tensors into their byte ranges in a file, one tensor at a time, with a second thread.
+"""Write the values of tensors into their byte ranges in a file, one tensor at a time, with two threads.
 
 A format first writes everything except the values, and returns the byte range of each tensor. Then the values are
 streamed: one thread reads and transposes a block, the other computes its checksum and writes it. Memory holds only one
@@ -25,7 +25,7 @@ from keras3conv.numerics.copying import copy_into
 from keras3conv.transforms import Array
 
 Progress = Callable[[str, int, int], None]
-"""A function that is called before every tensor with its name, the number of bytes written, and the total."""
+"""A function that is called before each tensor is written: with its name, the bytes written so far, and the total."""
 
 _UNSUPPORTED = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 """The error codes of a file system that cannot reserve bytes."""
@@ -38,7 +38,7 @@ _SMALL = 1 << 18
 
 @dataclass(frozen=True)
 class Extent:
-    """The bytes of a file that hold one tensor."""
+    """The byte range of a file that holds the values of one tensor."""
 
     start: int
     size: int
@@ -50,10 +50,10 @@ def _nothing(_checksums: Mapping[str, int]) -> None:
 
 @dataclass(frozen=True)
 class Layout:
-    """A file whose values are not yet written.
+    """A file that is complete except for the values of its tensors, with the byte range of each tensor.
 
     Attributes:
-        extents: The byte range of each stored tensor, by its path. Of tied weights only one is stored.
+        extents: The byte range of each stored tensor, by its path; tied weights have one entry.
         locations: The names of tensors in the file, by path, if the two differ.
         finish: A function that completes the file, given the CRC-32 of each tensor.
     """
@@ -76,8 +76,8 @@ def fill(
 
     Args:
         path: The file, which has everything but the values.
-        layout: Where the values belong.
-        tensors: The declared tensors; those that the layout lacks are tied to others.
+        layout: The byte range of each tensor.
+        tensors: The declared tensors; a tensor that the layout lacks is tied to one that it has.
         read: A function that returns the values of the tensor with a path.
         progress: A function to call before every tensor.
         checked: Whether to compute the checksums; otherwise they are 0.
@@ -109,7 +109,7 @@ def fill(
 def as_declared(array: Array, tensor: TensorRef) -> Array:
     """Return the array, little-endian; raise `FileError` if it differs in shape or dtype from its `TensorRef`.
 
-    The header of a file is written before the data, so it would be wrong for such an array.
+    The header of a file is written before the data, so a differing array would make the header wrong.
     """
     if array.shape != tensor.shape or array.dtype.name != tensor.dtype:
         declared = f"{tensor.path} was announced as {tensor.dtype} of shape {tensor.shape}"
@@ -120,7 +120,7 @@ def as_declared(array: Array, tensor: TensorRef) -> Array:
 
 
 def _allocate(descriptor: int, layout: Layout) -> None:
-    """Reserve the bytes of all tensors, so that a lack of disk space is noticed at the start.
+    """Reserve disk space for all tensors of a file, so that a full disk is noticed before writing.
 
     Args:
         descriptor: The descriptor of the open file.
@@ -164,7 +164,7 @@ class _Writer:
             start += len(block)
 
     def wait(self, most: int) -> None:
-        """Wait until at most this number of blocks is unwritten; raise an exception of the second thread again."""
+        """Wait until at most this number of blocks is unwritten; re-raise an exception of the second thread."""
         while len(self._waiting) > most:
             self._waiting.popleft().result()
 
@@ -187,7 +187,7 @@ class _Writer:
             yield buffer.data
 
     def _buffer(self, size: int) -> Array:
-        """Return memory of this size for a block; it is memory that no unwritten block uses."""
+        """Return a memory buffer of this size for a block; buffers of written blocks are used again."""
         self.wait(_BUFFERS - 1)
         if len(self._buffers) < _BUFFERS:
             self._buffers.append(np.empty(max(size, _BLOCK), np.uint8))
@@ -198,7 +198,7 @@ class _Writer:
 
 
 def _parts(array: Array) -> Iterator[Array]:
-    """Yield views of an array, in row-major order, of about the size of a block."""
+    """Yield consecutive views of an array, in row-major order, each about as large as a block."""
     axis, row = 0, array.nbytes
     while axis < array.ndim:
         row //= array.shape[axis]

@@ -19,13 +19,13 @@ _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _END = struct.Struct("<4s4H2IH")
 _LARGE_END = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR = struct.Struct("<4sIQI")
-"""The structs of the end of an archive, and of the zip64 records before it, which torch always writes."""
+"""The struct formats of the records at the end of a zip archive; torch always writes the two zip64 records."""
 
 _FOLDER = 0x10
-"""The attribute of a member that is a folder."""
+"""The attribute by which a zip archive marks a member that is a folder."""
 
 _DEFERRED = 0x8
-"""The flag of a member whose CRC and sizes follow its data."""
+"""The flag of a member whose CRC and sizes are stored after its data."""
 
 _ENCRYPTED = 0x1
 
@@ -35,7 +35,7 @@ MAX_INFLATED = 1 << 30
 
 @dataclass(frozen=True)
 class Member:
-    """One member of an archive.
+    """One member (stored file) of a zip archive.
 
     Attributes:
         name: The name in the archive.
@@ -55,7 +55,7 @@ class Member:
 
 
 def scan(source: Source) -> dict[str, Member]:
-    """Return the members by name, in the order of the archive.
+    """Return the members of a zip archive by name, in the order of the archive.
 
     Raises:
         MalformedCheckpoint: The file is not an archive, a name occurs twice, members overlap, or a size is wrong.
@@ -93,7 +93,7 @@ def verify(source: Source, member: Member) -> None:
 
 
 def read_member(source: Source, member: Member, limit: int) -> bytes:
-    """Return the content of a member; check its CRC.
+    """Return the content of an archive member, after a check of its CRC.
 
     Args:
         source: The archive.
@@ -141,30 +141,30 @@ class Window(io.RawIOBase):
     """A read-only file object over a part of a file, through which h5py reads an uncompressed member."""
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
-        """Create a window on the `size` bytes of `file` from `start`."""
+        """Create a read-only file object over `size` bytes of `file`, from byte `start` on."""
         super().__init__()
         self._file, self._start, self._size, self._position = file, start, size, 0
 
     def readable(self) -> bool:
-        """Return True."""
+        """Return True, because this file object can be read."""
         return True
 
     def seekable(self) -> bool:
-        """Return True."""
+        """Return True, because this file object supports `seek`."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position relative to the window."""
+        """Move to a position in the byte range, as `io.IOBase.seek` does in a file."""
         origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         self._position = origin + offset
         return self._position
 
     def tell(self) -> int:
-        """Return the position in the window."""
+        """Return the current position, counted from the start of the byte range."""
         return self._position
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the stub says Buffer
-        """Fill a buffer up to the end of the window."""
+        """Read bytes into a buffer, at most up to the end of the byte range; return their number."""
         count = max(0, min(len(buffer), self._size - self._position))
         self._file.seek(self._start + self._position)
         data = self._file.read(count)
@@ -214,7 +214,7 @@ def _check_end(source: Source, file: BinaryIO, members: int, comment: int) -> No
 
 
 def _check_lengths(source: Source, directory: bytes) -> None:
-    """Raise `MalformedCheckpoint` unless the entries fill the directory exactly; zipfile ignores missing bytes.
+    """Raise `MalformedCheckpoint` unless the entries fill the zip directory exactly, which zipfile does not check.
 
     Args:
         source: The archive, for the message.
@@ -287,7 +287,7 @@ def _data_start(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> int:
 
 
 def _agree(local: int, size: int) -> bool:
-    """Return whether the size in a member's local header agrees with the size in the directory.
+    """Return whether the size in a member's local header agrees with the size in the zip directory.
 
     The local header may have a placeholder instead, because zip64 stores large sizes elsewhere.
 

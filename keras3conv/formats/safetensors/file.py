@@ -45,7 +45,7 @@ def read(source: Source) -> ModelView:
 
 
 def ref(name: str, entry: Entry) -> TensorRef:
-    """Return the tensor of a header as a `TensorRef`."""
+    """Return a tensor of a safetensors header as a `TensorRef`."""
     role = name.rpartition(".")[2]
     return made(
         TensorRef,
@@ -80,7 +80,7 @@ def extents(source: Source) -> dict[str, Extent]:
 
 
 def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
-    """Write the header of a file, and return the byte ranges for the values. Every tied weight gets a copy.
+    """Write the header of a file, and return the byte ranges for the values. Every tied weight gets a byte range.
 
     Args:
         path: The file to write.
@@ -90,7 +90,7 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
     end = 0
     for tensor in tensors:
         if tensor.dtype not in _CODES:
-            raise FileError(f"{tensor.path}: safetensors has no dtype {tensor.dtype}")
+            raise FileError(f"{tensor.path} cannot be written to a safetensors file, which has no dtype {tensor.dtype}")
         start, end = end, end + check_shape(tensor.shape, tensor.path) * dtype_named(tensor.dtype).itemsize
         header[tensor.path] = {
             "dtype": _CODES[tensor.dtype],

@@ -45,7 +45,7 @@ def read(source: Source) -> ModelView:
 
 
 def read_weight_map(source: Source, suffix: str) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return the file of each tensor, and the metadata; every file has the suffix and is beside the index.
+    """Return the file of each tensor by an index, and the metadata; refuse files outside of its folder.
 
     Args:
         source: The index.

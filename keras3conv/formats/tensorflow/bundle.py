@@ -20,7 +20,7 @@ from keras3conv.transforms import Array, Shape
 
 INDEX = ".index"
 TEXT = 7
-"""The number of the dtype of texts."""
+"""The number by which TensorFlow names the dtype of texts (DT_STRING)."""
 
 DTYPES = {
     1: "float32",
@@ -50,7 +50,7 @@ _MOST_SHARDS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A tensor in the index.
+    """A tensor in the index of a TensorFlow checkpoint.
 
     Attributes:
         code: The number of the dtype.
@@ -73,7 +73,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A checkpoint.
+    """A TensorFlow checkpoint: its index, and the files with the values.
 
     Attributes:
         source: The index.
@@ -88,7 +88,7 @@ class Bundle:
     is_big_endian: bool
 
     def read(self, name: str) -> Array:
-        """Return the values of a tensor of numbers.
+        """Return the values of a tensor of the checkpoint, which must have a dtype of numbers.
 
         Raises:
             MalformedCheckpoint: The values are damaged, or the file has changed.
@@ -117,7 +117,7 @@ class Bundle:
         return message
 
     def _stored(self, name: str) -> memoryview:
-        """Return the stored bytes of a tensor."""
+        """Return the bytes that the checkpoint stores for a tensor."""
         entry = self.entries[name]
         if not entry.size:
             return memoryview(b"")
@@ -141,7 +141,7 @@ class Bundle:
 
 
 def opened(source: Source) -> Bundle:
-    """Return the checkpoint with this index, without reading values.
+    """Return the TensorFlow checkpoint with the given index; its values are not read.
 
     Raises:
         MalformedCheckpoint: The index is damaged, or contradicts the files with the values.
@@ -166,7 +166,7 @@ def opened(source: Source) -> Bundle:
 
 
 def _header(message: bytes, where: str) -> tuple[int, bool]:
-    """Return the number of files with values, and whether they are big-endian.
+    """Return the number of files with values that a checkpoint has, and whether the values are big-endian.
 
     Args:
         message: The entry of the index with an empty name.
@@ -186,7 +186,7 @@ def _header(message: bytes, where: str) -> tuple[int, bool]:
 
 
 def _entry(message: bytes, where: str) -> Entry:
-    """Return the entry in a message `BundleEntryProto`.
+    """Return the description of a tensor in a protobuf message `BundleEntryProto` of the index.
 
     Args:
         message: The message.
@@ -217,7 +217,7 @@ def _entry(message: bytes, where: str) -> Entry:
 
 
 def _shape(message: bytes, where: str) -> Shape:
-    """Return the shape in a message `TensorShapeProto`.
+    """Return the shape that a protobuf message `TensorShapeProto` describes.
 
     Args:
         message: The message.
@@ -255,7 +255,7 @@ def _shards(source: Source, count: int, found: Mapping[str, Entry]) -> dict[int,
 
 
 def _check_places(places: Iterable[tuple[int, int, str]], shard: Source) -> None:
-    """Raise an error if tensors of a file overlap, or end after the end of the file.
+    """Raise an error if the byte ranges of tensors in a file overlap, or exceed the file.
 
     Args:
         places: The start, the size and the name of each tensor, in order.

@@ -15,7 +15,7 @@ from keras3conv.transforms import Array
 _POLYNOMIAL = np.uint32(0x82F63B78)
 _BLOCK = 16 << 20
 _LANE = 1024
-"""The bytes of a lane, at most: shorter ones stay in the cache."""
+"""The maximum number of bytes in a lane (one of the pieces that are processed together), to fit the cache."""
 
 _MASK = 0xA282EAD8
 _ALL = 0xFFFFFFFF
@@ -41,7 +41,7 @@ def masked(checksum: int) -> int:
 
 
 def _advanced(state: int, data: Array) -> int:
-    """Return the state of the register after further bytes.
+    """Return the state of the CRC register after it has processed further bytes.
 
     Args:
         state: The state before.
@@ -66,7 +66,7 @@ def _advanced(state: int, data: Array) -> int:
 
 
 def _through(state: int, tables: Sequence[Sequence[int]]) -> int:
-    """Return the state of the register after the zeros for which the tables were made.
+    """Return the state of the CRC register after it has processed a fixed number of zero bytes.
 
     Args:
         state: The state before.
@@ -78,7 +78,7 @@ def _through(state: int, tables: Sequence[Sequence[int]]) -> int:
 
 @lru_cache(1)
 def _words() -> Array:
-    """Return the change of the register for every pair of bytes."""
+    """Return, for every pair of bytes, the change of the CRC register when it processes them."""
     table: Array = np.arange(1 << 16, dtype=np.uint32)
     for _ in range(16):
         table = (table >> 1) ^ np.where(table & 1, _POLYNOMIAL, np.uint32(0))
@@ -87,7 +87,7 @@ def _words() -> Array:
 
 @lru_cache(1)
 def _bytes() -> list[int]:
-    """Return the change of the register for every byte."""
+    """Return, for every byte, the change of the CRC register when it processes the byte."""
     table: Array = np.arange(1 << 8, dtype=np.uint32)
     for _ in range(8):
         table = (table >> 1) ^ np.where(table & 1, _POLYNOMIAL, np.uint32(0))
@@ -96,7 +96,7 @@ def _bytes() -> list[int]:
 
 @lru_cache(32)
 def _zeros(length: int) -> list[list[int]]:
-    """Return, for each byte of the register and each of its values, the register after this number of zeros.
+    """Return tables that give the CRC register after a number of zero bytes, by the bytes of the register.
 
     Args:
         length: The number of zeros, which is even.

@@ -21,7 +21,7 @@ FORMAT = "TensorFlow checkpoint"
 _MOST_OF_GRAPH = 128 << 20
 
 _COUNTERS = frozenset({"global_step", "beta1_power", "beta2_power"})
-"""The last part of the names of variables that a program of TensorFlow 1 has beside its weights."""
+"""The last part of the names of variables that are not weights, such as a step counter of TensorFlow 1."""
 
 _ROLES = {
     "weights": "kernel",
@@ -29,10 +29,10 @@ _ROLES = {
     "depthwise_weights": "depthwise_kernel",
     "pointwise_weights": "pointwise_kernel",
 }
-"""What `tf.contrib.layers` and slim call the variables of a layer, and what Keras calls them."""
+"""The Keras name of each variable name that `tf.contrib.layers` and slim use: "weights" is "kernel"."""
 
 _ORDER = ("depthwise_kernel", "pointwise_kernel", "kernel", "recurrent_kernel", "bias", "gamma", "beta")
-"""The order in which layers create their variables; others follow."""
+"""The variable names of a layer in the order in which Keras creates them; other names come after these."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,17 @@ class _Weight:
 
 @dataclass(frozen=True)
 class _Values:
-    """The values of a checkpoint as `reader_of` reads them."""
+    """The values of a TensorFlow checkpoint, with the interface that `reader_of` expects of a file."""
 
     held: Bundle
 
     @property
     def source(self) -> Source:
-        """The index."""
+        """The index of the checkpoint."""
         return self.held.source
 
     def read(self, dataset: Dataset) -> Array:
-        """Return the values of a variable."""
+        """Return the values of a variable of the checkpoint."""
         return self.held.read(dataset.path)
 
 
@@ -94,7 +94,7 @@ def read(source: Source) -> ModelView:
 
 
 def _weights(held: Bundle, where: str) -> tuple[list[_Weight], bool]:
-    """Return the weights of the model, and whether they are in its order.
+    """Return the weights of the model in a checkpoint, and whether they are in the order of the model.
 
     Args:
         held: The checkpoint.
@@ -122,7 +122,7 @@ def _weights(held: Bundle, where: str) -> tuple[list[_Weight], bool]:
 
 
 def _without_copies(held: Bundle, variables: Iterable[graph.Variable]) -> list[graph.Variable]:
-    """Return the variables without those that only a list has, and that equal another one of the same name.
+    """Return the variables without copies: those that only a list names, and that equal one of the same name.
 
     `Model.export` of Keras 3 saves every variable twice, in two lists.
 
@@ -146,7 +146,7 @@ def _weight(key: str, path: Sequence[str]) -> _Weight:
 
 
 def _by_names(held: Bundle) -> list[_Weight]:
-    """Return the weights of a checkpoint of TensorFlow 1, which has nothing but names.
+    """Return the weights of a checkpoint of TensorFlow 1, which stores names, but no graph of objects.
 
     An optimizer names its variables after the variable that they belong to: "dense/kernel/Adam".
 
@@ -166,7 +166,7 @@ def _by_names(held: Bundle) -> list[_Weight]:
 
 
 def _found(held: Bundle, weights: Iterable[_Weight], *, is_ordered: bool) -> list[Found]:
-    """Return the layers of the weights, each after the outermost layer that contains it.
+    """Group weights into layers; return the layers, each after the outermost layer that contains it.
 
     Args:
         held: The checkpoint.
@@ -188,7 +188,7 @@ def _found(held: Bundle, weights: Iterable[_Weight], *, is_ordered: bool) -> lis
 
 
 def _dataset(held: Bundle, key: str) -> Dataset:
-    """Return a variable as the code for Keras' files describes it."""
+    """Return a variable of the checkpoint as a `Dataset`, the form that the code for Keras' files uses."""
     entry = held.entries[key]
     return Dataset(
         path=key,

@@ -12,20 +12,20 @@ from keras3conv.formats.safe.source import MAX_TENSORS
 from keras3conv.formats.tensorflow.protobuf import bytes_of, fields, number_of, text_of
 
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-"""The name of the tensor in a checkpoint that has the graph."""
+"""The name of the tensor that holds the graph of objects in a TensorFlow 2 checkpoint."""
 
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
-"""The end of the name of a variable in a checkpoint with a graph."""
+"""The suffix that the name of a variable's values has in a checkpoint with a graph of objects."""
 
 _MOST_NODES = 2 * MAX_TENSORS
 _MAX_DEPTH = 64
 
 _COUNTS = frozenset({"iter", "_iterations"})
 _RATES = frozenset({"learning_rate", "_learning_rate"})
-"""An object with a child of each of these names is an optimizer."""
+"""The attribute names of a learning rate: an object that has one of them, and a step counter, is an optimizer."""
 
 _NOT_LAYERS = frozenset({"save_counter", "keras_api", "signatures"})
-"""Children of the whole that have no weights: a counter of checkpoints, metrics, and functions."""
+"""The attributes of the saved object that hold no weights: a save counter, metrics, and functions."""
 
 LISTS = frozenset(
     {
@@ -45,12 +45,12 @@ LISTS = frozenset(
         )
     }
 )
-"""Children that repeat what other children have: a variable is named by a list only if nothing else names it."""
+"""The attributes that only list objects again; they give a variable its path only if no other attribute does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """An object that was saved.
+    """An object in the graph of a TensorFlow 2 checkpoint: a model, layer, variable or optimizer.
 
     Attributes:
         children: The attribute and the number of each object that belongs to it.
@@ -87,7 +87,7 @@ class Variable:
 
 
 def parse(message: bytes, where: str) -> tuple[Node, ...]:
-    """Return the objects of a graph; the first one is the whole.
+    """Return the objects in the graph of a checkpoint; the first one is the saved object that contains all others.
 
     Args:
         message: The message `TrackableObjectGraph`.
@@ -139,7 +139,7 @@ def _child(message: bytes, where: str) -> tuple[str, int]:
 
 
 def variables(nodes: Sequence[Node], where: str) -> Iterator[Variable]:
-    """Yield the variables of the model in the order in which the model has them, those of its optimizers left out.
+    """Yield the variables of the model, in the order of the model, without those of optimizers.
 
     Args:
         nodes: The objects, of which the first is the whole.

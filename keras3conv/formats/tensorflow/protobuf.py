@@ -41,7 +41,7 @@ def fields(message: bytes, where: str) -> Iterator[Field]:
 
 
 def varint(message: bytes, place: int, where: str) -> tuple[int, int]:
-    """Return the number of variable length at a place, and the place after it.
+    """Decode the variable-length integer (varint) at a position; return its value, and the position after it.
 
     Args:
         message: The bytes.

@@ -12,11 +12,11 @@ from keras3conv.formats.tensorflow.crc32c import crc32c, masked
 from keras3conv.formats.tensorflow.protobuf import varint
 
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
-"""The last bytes of the file."""
+"""The last eight bytes of every file in the LevelDB table format."""
 
 _FOOTER = 48
 _TRAILER = 5
-"""The bytes after each block: its compression, and its checksum."""
+"""The number of bytes after each block, which hold its compression and its checksum."""
 
 _MOST_BYTES = 128 << 20
 _MOST_ENTRIES = 3 * MAX_TENSORS
@@ -25,7 +25,7 @@ _MOST_OF_KEYS = 32 << 20
 
 
 def is_table(source: Source) -> bool:
-    """Return whether a file ends as a table does."""
+    """Return True if the last bytes of a file are those of a table in the LevelDB format."""
     if source.size < _FOOTER:
         return False
     with source.open() as file:
@@ -33,7 +33,7 @@ def is_table(source: Source) -> bool:
 
 
 def entries(source: Source) -> dict[bytes, bytes]:
-    """Return the values of a table by their keys, in order.
+    """Return the values of a LevelDB table by their keys, in order.
 
     Raises:
         MalformedCheckpoint: The file is damaged, or is not such a table.
@@ -69,7 +69,7 @@ def entries(source: Source) -> dict[bytes, bytes]:
 
 
 def _handle(content: bytes, place: int, where: str) -> tuple[tuple[int, int], int]:
-    """Return the start and the size of a block, and the place after these two numbers.
+    """Decode the start and the size of a block; return both, and the position after these two numbers.
 
     Args:
         content: The bytes with the numbers.
@@ -82,7 +82,7 @@ def _handle(content: bytes, place: int, where: str) -> tuple[tuple[int, int], in
 
 
 def _block(content: bytes, handle: tuple[int, int], end: int, where: str) -> list[tuple[bytes, bytes]]:
-    """Return the keys and the values in a block.
+    """Return the keys and the values in a block of the table.
 
     Args:
         content: The file.
@@ -116,7 +116,7 @@ def _block(content: bytes, handle: tuple[int, int], end: int, where: str) -> lis
 
 
 def _in_block(block: bytes, where: str) -> tuple[list[tuple[bytes, bytes]], set[int]]:
-    """Return the keys and the values of a block without its list of places, and the places of keys that are whole.
+    """Return the keys and values in the entries of a block, and the positions of entries with a whole key.
 
     Args:
         block: The bytes of the entries.

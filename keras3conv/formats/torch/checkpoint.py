@@ -34,7 +34,7 @@ from keras3conv.model.views import ModelView, TensorRef
 from keras3conv.transforms import Array
 
 EXPANSION_FLOOR = 64 << 20
-"""The maximum size in bytes of an expanded tensor (with stride 0) that is larger than its storage."""
+"""The largest size in bytes to which a stored tensor with stride 0 may expand beyond its storage."""
 
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The pickled number at the start of every checkpoint in the format before torch 1.6."""
@@ -146,7 +146,7 @@ def _archive(source: Source) -> Stored:
 
 
 def _legacy(source: Source) -> Stored:
-    """Return the content of a checkpoint in the format before torch 1.6: pickles, then a length and bytes a storage."""
+    """Return the content of a checkpoint in the format before torch 1.6: pickles, then the bytes of each storage."""
     where = str(source.path)
     limit = min(source.size, pickles.MAX_PICKLE)
     with source.open() as file:

@@ -27,7 +27,7 @@ _CRC_IN_LOCAL = 14
 
 @dataclass(frozen=True)
 class Member:
-    """A member of the archive.
+    """A member (stored file) of the zip archive to write.
 
     Attributes:
         name: The name.
@@ -122,7 +122,7 @@ def _entry(one: _Placed, checksum: int) -> bytes:
 
 
 def _end(count: int, size: int, start: int) -> bytes:
-    """Return the bytes after the directory of an archive; with 64-bit numbers too, if one of these numbers needs them.
+    """Return the end records of a zip archive; with zip64 records if a number needs 64 bits.
 
     Args:
         count: The number of members.

@@ -11,12 +11,12 @@ from keras3conv.formats.torch.objects import OddTensor, Placeholder, StoredTenso
 from keras3conv.messages import with_article
 
 _DEPTH = 32
-"""The number of levels that are searched: "checkpoint", "model", "state_dict", and the state dict itself are four."""
+"""The number of levels of nested dicts to search: "checkpoint", "model", "state_dict" and the state dict itself."""
 
 _MOST_DICTS = 20_000
 
 _OTHERS = ("optim", "sched", "scaler", "rng", "random")
-"""Parts of the names of entries that are not the state of a model but of an optimizer or the like."""
+"""Parts of the names of entries that hold the state of an optimizer, a scheduler or the like, not of a model."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Entry:
     """A state dict in a checkpoint.
 
     Attributes:
-        name: The keys that lead to it, joined by dots; empty for the whole file.
+        name: The keys that lead to the state dict, joined by dots; empty if the whole file is the state dict.
         content: The state dict.
         weights: The number of its tensors that may be weights: floating-point numbers with at least one axis.
     """
@@ -40,7 +40,7 @@ def is_tensor(value: Any) -> bool:
 
 
 def values_in(content: Any) -> Iterator[Any]:
-    """Yield the values in nested dicts, lists and tuples; each container once, however often the file refers to it."""
+    """Yield all values in nested dicts, lists and tuples; a container that occurs repeatedly is visited once."""
     waiting, seen = [content], {id(content)}
     while waiting:
         value = waiting.pop()
@@ -54,18 +54,18 @@ def values_in(content: Any) -> Iterator[Any]:
 
 
 def first_placeholder(content: Any) -> str:
-    """Return the class name of the first object in a checkpoint that was not loaded; an empty text if there is none."""
+    """Return the class name of the first `Placeholder` (an object that was not loaded) in a checkpoint; "" if none."""
     return next((value.name for value in values_in(content) if isinstance(value, Placeholder)), "")
 
 
 def entries_in(content: Any) -> list[Entry]:
-    """Return the state dicts in the content of a file; those without weights only if there are no others."""
+    """Return the state dicts in the content of a checkpoint; those without weights only if there are no others."""
     found = list(_entries(content, "", _DEPTH, count())) if isinstance(content, Mapping) else []
     return [entry for entry in found if entry.weights] or found
 
 
 def find_entry(content: Any, wanted: str, path: Path) -> Entry:
-    """Return the state dict of the model.
+    """Return the state dict of the model in a checkpoint.
 
     Args:
         content: The content of the file.
@@ -97,7 +97,7 @@ def find_entry(content: Any, wanted: str, path: Path) -> Entry:
 
 
 def _named(found: list[Entry], wanted: str, path: Path) -> Entry:
-    """Return the state dict with a name; or else the only one whose name begins or ends with the given keys.
+    """Return the state dict with a name; else the only one whose name begins or ends with the given keys.
 
     Args:
         found: The state dicts in the checkpoint.
@@ -105,7 +105,7 @@ def _named(found: list[Entry], wanted: str, path: Path) -> Entry:
         path: The file, for messages.
 
     Raises:
-        FileError: No state dict fits, or several do.
+        FileError: No state dict has such a name, or several have.
     """
     inside = [entry for entry in found if entry.name.startswith(f"{wanted}.")]
     exact = [entry for entry in found if entry.name == wanted]
@@ -117,7 +117,7 @@ def _named(found: list[Entry], wanted: str, path: Path) -> Entry:
 
 
 def _entries(content: Mapping[Any, Any], name: str, depth: int, visits: Iterator[int]) -> Iterator[Entry]:
-    """Yield the state dicts in a dict, the dict itself first if it has tensors, without optimizers and the like.
+    """Yield the state dicts in nested dicts, the outermost first; those of optimizers and the like are skipped.
 
     Args:
         content: The dict.

@@ -20,5 +20,5 @@ def layers_of(tensors: Iterable[TensorRef]) -> tuple[LayerView, ...]:
 
 
 def is_trainable(role: str) -> bool:
-    """Return False for the buffers of normalization layers ("running_mean"), True for other names."""
+    """Return True for parameters, by name; False for the buffers of normalization layers, such as "running_mean"."""
     return role not in _BUFFERS

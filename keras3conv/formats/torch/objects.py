@@ -19,13 +19,16 @@ DANGEROUS = frozenset(
     {"builtins", "code", "ctypes", "importlib", "nt", "os", "pickle", "posix", "pty", "runpy", "shutil", "socket"}
     | {"subprocess", "sys", "__builtin__", "_pickle", "webbrowser"}
 )
-"""Modules that a legitimate checkpoint never refers to: their names are refused, although nothing would run."""
+"""The modules that no legitimate checkpoint refers to.
+
+A pickle that names them is refused, though nothing would run.
+"""
 
 _HARMLESS = frozenset(
     {"bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "long", "object", "range"}
     | {"set", "slice", "str", "tuple", "unicode", "xrange"}
 )
-"""The names of `builtins` that a checkpoint may contain; all of them but dicts and sets become placeholders."""
+"""The names of `builtins` that a checkpoint may contain; dicts and sets are loaded, the others become placeholders."""
 
 _STORAGES = {
     "DoubleStorage": "float64",
@@ -47,17 +50,17 @@ _STORAGES = {
     "QUInt4x2Storage": "quint4x2",
     "QUInt2x4Storage": "quint2x4",
 }
-"""The dtype for each class of storages; empty if the tensor names its own dtype."""
+"""The dtype of each storage class; empty for a storage whose tensors name their own dtypes."""
 
 _QUANTIZED = {"qint8": 1, "quint8": 1, "qint32": 4, "quint4x2": 1, "quint2x4": 1}
-"""The bytes of an element of a quantized storage, whose tensors are not read."""
+"""The bytes of an element of each quantized storage class; quantized tensors are not read."""
 
 _SIZES = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2, "int8": 1,
     "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1, "bool": 1, "complex64": 8, "complex128": 16,
     "float8_e4m3fn": 1, "float8_e5m2": 1, "float8_e8m0fnu": 1,
 }  # fmt: skip
-"""The bytes of an element. Not from numpy's dtypes: those of bfloat16 and float8 need ml_dtypes."""
+"""The bytes of an element by dtype; not taken from numpy, in which bfloat16 and float8 would need ml_dtypes."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +72,14 @@ class Global:
 
 @dataclass(frozen=True)
 class Placeholder:
-    """An object of a class that is not loaded. It has no attributes and no items."""
+    """An object in a pickle whose class is not loaded; it has no attributes and no items."""
 
     name: str
 
 
 @dataclass(frozen=True, eq=False)
 class OddKey:
-    """A key of a dict that is neither text nor a number; no two are equal."""
+    """A dict key in a pickle that is neither text nor a number; each one is unequal to all others."""
 
     text: str
 
@@ -86,7 +89,7 @@ class OddKey:
 
 @dataclass(frozen=True)
 class Storage:
-    """The values that tensors refer to.
+    """A storage of a torch checkpoint: the values to which one or several tensors refer.
 
     Attributes:
         key: The name of the storage in the file.
@@ -129,12 +132,12 @@ class StoredTensor:
 
     @property
     def size(self) -> int:
-        """The number of bytes of all elements."""
+        """The number of bytes that all elements of the tensor take."""
         return check_shape(self.shape, "a tensor") * self.itemsize
 
     @property
     def reach(self) -> int:
-        """The number of elements from the first to the last one in the storage."""
+        """The number of storage elements from the first to the last element of the tensor."""
         if 0 in self.shape:
             return 0
         return 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
@@ -156,7 +159,7 @@ def named(module: Any, name: Any, where: str) -> Global:
         where: The name of the file, for messages.
 
     Raises:
-        UnsafeCheckpoint: No real checkpoint needs it, but an attack may.
+        UnsafeCheckpoint: The name is one that no real checkpoint needs, but an attack may.
         MalformedCheckpoint: The name is not text, or too long.
     """
     if type(module) is not str or type(name) is not str or len(module) + len(name) > _MAX_NAME:
@@ -171,7 +174,7 @@ def named(module: Any, name: Any, where: str) -> Global:
 
 
 def create(kind: Any, arguments: Any, where: str) -> Any:
-    """Return what stands for a new object of a class: a dict, or a `Placeholder` for every class that is not a dict.
+    """Return a dict for a new object of a dict class in a pickle, and a `Placeholder` for any other class.
 
     Args:
         kind: The class that the pickle names.
@@ -184,7 +187,7 @@ def create(kind: Any, arguments: Any, where: str) -> Any:
 
 
 def call(function: Any, arguments: Any, where: str) -> Any:
-    """Return the object that a call creates; a `Placeholder` if it is neither a tensor nor a container.
+    """Return the tensor description or container that a call in a pickle creates; else a `Placeholder`.
 
     Args:
         function: The class or function that the pickle names.
@@ -322,7 +325,7 @@ _TENSOR_TYPES = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.param
 
 
 def _typed(function: Any, kind: Any, arguments: Any, *_: Any) -> Any:
-    """Return the tensor in a call that restores a tensor with attributes, or of a class derived from Tensor.
+    """Return the tensor that a pickle restores with attributes, or as an instance of a subclass of Tensor.
 
     Args:
         function: The function that rebuilds a plain tensor.
@@ -347,7 +350,7 @@ def _dict(*arguments: Any) -> dict[Any, Any]:
 
 
 def _encoded(text: Any, encoding: Any = "utf-8") -> Any:
-    """Return bytes from a text and its encoding, the form in which pickle protocol 2 stores them."""
+    """Return bytes from a text and its encoding; pickle protocol 2 stores bytes in this form."""
     if encoding not in ("latin1", "latin-1") or type(text) is not str:
         return Placeholder("_codecs.encode")
     return text.encode("latin-1")
@@ -383,4 +386,4 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "__builtin__.set": lambda values=(): list(values),
     "_codecs.encode": _encoded,
 }
-"""The calls that describe a container or a tensor; all others become placeholders."""
+"""The functions, named in a pickle, that create a container or a tensor; every other call becomes a placeholder."""

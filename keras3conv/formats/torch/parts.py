@@ -1,6 +1,7 @@
 """Compute weights that a torch checkpoint stores as several tensors: weight norm and spectral norm.
 
-As in a live module, the view has one tensor with the name of the weight. The stored tensors are recognized by their
+As in a live module, the view of the checkpoint has one tensor with the name of the weight. The stored tensors are
+recognized by their
 names (of `torch.nn.utils` or `torch.nn.utils.parametrizations`) and shapes. Tensors that only have similar names are
 unchanged.
 """
@@ -102,7 +103,7 @@ def _named(path: str, pattern: str) -> tuple[str, str]:
 
 
 def _is_weight_norm(length: TensorRef, direction: TensorRef) -> bool:
-    """Return True if the magnitude is a scalar, or has a number for each index along one axis of the direction.
+    """Return True if the shape of a magnitude fits a direction: it is a scalar, or has one number per index of an axis.
 
     Args:
         length: The stored tensor that may be the magnitude.
@@ -164,7 +165,7 @@ def weight_norm(length: Array, direction: Array) -> Array:
 
 
 def spectral_norm(weight: Array, u: Array, v: Array) -> Array:
-    """Return `W / (u @ W @ v)`; of several possible output axes, use the one whose W @ v is closest to u."""
+    """Return `W / (u @ W @ v)`; if several axes can be the output axis, the one for which W @ v is closest to u."""
     axes = _axes(weight.shape, len(u), len(v))
     products = [np.moveaxis(weight, axis, 0).reshape(len(u), -1) @ v for axis in axes]
     likeness = [abs(u @ product) / (np.linalg.norm(product) or np.inf) for product in products]

@@ -21,7 +21,7 @@ MAX_PICKLE = 256 << 20
 _MAX_STEPS = 20_000_000
 _FREE_CONTAINERS = 1000
 _BYTES_PER_CONTAINER = 4
-"""A pickle may create `_FREE_CONTAINERS` lists, dicts and tuples, and one more per this number of bytes."""
+"""The bytes of a pickle for which one more list, dict or tuple is allowed, beyond `_FREE_CONTAINERS`."""
 
 _MAX_KEY = 1 << 62
 _MARK = object()
@@ -45,7 +45,7 @@ def parse(data: bytes, where: str, start: int = 0, storages: list[Storage] | Non
 
 
 class _Machine:
-    """The stack machine of one pickle."""
+    """The stack machine that executes one pickle without calling anything in it."""
 
     def __init__(self, data: bytes, where: str, start: int, storages: list[Storage] | None) -> None:
         self.data, self.where, self.position = data, where, start
@@ -119,7 +119,7 @@ class _Machine:
         return values
 
     def target(self, kind: type) -> Any:
-        """Return the container of type `kind` on top of the stack; None for an object that is not loaded."""
+        """Return the container on top of the stack, of type `kind`; None for an object that is not loaded."""
         found = self.stack[-1]
         if isinstance(found, Placeholder):
             return None
@@ -199,10 +199,10 @@ def _text(size: int) -> Callable[[_Machine], None]:
 
 
 def _latin(size: int) -> Callable[[_Machine], None]:
-    """Return the function that handles the instruction of a pickle for a text of Python 2, with one byte a character.
+    """Return the function that handles a pickle instruction with a text of Python 2, one byte per character.
 
     Args:
-        size: The number of bytes, before the text, that have its length.
+        size: The number of bytes before the text that store its length.
     """
     return _push(lambda machine: machine.take(machine.number(size)).decode("latin-1"))
 
@@ -242,10 +242,10 @@ def _skip(size: int) -> Callable[[_Machine], None]:
 
 
 def _taking(step: Callable[[_Machine, list[Any]], None], size: int) -> Callable[[_Machine], None]:
-    """Return the function that handles an instruction of a pickle: it takes values from the stack and passes them on.
+    """Return the function that handles a pickle instruction: it pops values from the stack and passes them to `step`.
 
     Args:
-        step: Receives the machine and the values.
+        step: Called with the machine and the values.
         size: The number of values to take.
     """
 
@@ -312,4 +312,4 @@ _STEPS: dict[int, Callable[[_Machine], None]] = {
         "j": lambda machine: machine.get(machine.number(4)),
     }.items()
 }
-"""For each instruction, the function that carries it out. Instructions that `torch.save` never writes are missing."""
+"""For each pickle instruction that `torch.save` writes, the function that executes it; others are refused."""

@@ -35,14 +35,14 @@ _CLASSIC = {
 
 
 class _Storage:
-    """A storage in the pickle, without values."""
+    """A storage (the values that tensors refer to) in the pickle, without its values."""
 
     def __init__(self, key: str, tensor: TensorRef) -> None:
         self.key, self.tensor = key, tensor
 
 
 class _Tensor:
-    """A tensor in the pickle; it is pickled as the call of torch's function that rebuilds a tensor."""
+    """A tensor in the pickle, which is pickled as a call of torch's function that rebuilds a tensor."""
 
     def __init__(self, storage: _Storage, tensor: TensorRef) -> None:
         self.storage, self.tensor = storage, tensor
@@ -81,11 +81,11 @@ def extents(source: Source) -> dict[str, Extent]:
 
 
 def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
-    """Write a state dict without its values, and return the byte ranges for them; equal `storage` means tied.
+    """Write a checkpoint without its values, and return the byte ranges for them.
 
     Args:
         path: The file to write.
-        tensors: The tensors of the state dict.
+        tensors: The tensors of the state dict; tensors with the same `storage` are tied.
     """
     try:
         import torch

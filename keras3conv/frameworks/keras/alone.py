@@ -14,7 +14,7 @@ _OWN = "keras.layers."
 
 
 class Held(keras.layers.Layer):  # type: ignore[misc]
-    """A layer that calls the layers inside it; it has the name of the layer that contained them in the original model.
+    """A layer that calls several layers of another model; it has the name of the layer that contained them there.
 
     Args:
         layers: The layers inside.
@@ -32,7 +32,7 @@ class Held(keras.layers.Layer):  # type: ignore[misc]
 
 
 def _called(layers: Sequence[keras.layers.Layer], inputs: Any, *, joined: bool) -> Any:
-    """Call layers and return the output: in sequence, or all with the same input, with their outputs joined.
+    """Call layers in sequence, or all with the same input, and return the last output or the joined outputs.
 
     Args:
         layers: The layers.
@@ -53,7 +53,10 @@ def _called(layers: Sequence[keras.layers.Layer], inputs: Any, *, joined: bool) 
 
 
 def _features(output: Any, inputs: Any) -> int:
-    """Return the product of the sizes of an output's last axes: all after those that it shares with the input."""
+    """Return the number of output features: the product of the output's axes from the input's last axis on.
+
+    It is 12 for an input of shape (2, 5) and an output of shape (2, 3, 4).
+    """
     size = 1
     for axis in output.shape[len(inputs.shape) - 1 :]:
         size *= axis
@@ -68,7 +71,7 @@ def alone(
     joined: bool = False,
     beside: tuple[Sequence[LayerSpec], Sequence[LayerSpec]] = ((), ()),
 ) -> keras.Model:
-    """Return a functional model of copies of layers of one parent, under the same paths.
+    """Return a functional model of copies of some layers, which have the same parent layer; their paths are kept.
 
     Args:
         layers: The layers by path; they may be on torch's meta device.
@@ -95,7 +98,7 @@ def _made(specs: Iterable[LayerSpec]) -> Iterable[keras.layers.Layer]:
 
 
 def _copied(layer: keras.layers.Layer, name: str) -> keras.layers.Layer:
-    """Return a new layer with the configuration of another one, without its activation, built for the same shapes.
+    """Return a new layer with the configuration and the input shapes of another layer, built, without activation.
 
     Args:
         layer: The layer to copy; its weights are not copied.
@@ -110,7 +113,7 @@ def _copied(layer: keras.layers.Layer, name: str) -> keras.layers.Layer:
 
 
 def ends_with_activation(layer: keras.layers.Layer) -> bool:
-    """Return whether a layer applies an activation after its product, which is a module of its own in torch."""
+    """Return whether a Keras layer ends with an activation, which is a separate module in torch."""
     activation = vars(layer).get("activation")
     return callable(activation) and activation is not keras.activations.linear
 
@@ -121,7 +124,7 @@ def layers_by_path(model: keras.layers.Layer) -> dict[str, keras.layers.Layer]:
 
 
 def argument_shapes(layer: keras.layers.Layer) -> dict[str, Shape]:
-    """Return the shape of every argument with which a layer was built, by the name of the argument: "query"."""
+    """Return the shapes with which a layer was built, by the name of the argument of `call`: "query"."""
     found: dict[str, Any] = layer.get_build_config() or {}
     found = found.get("shapes_dict") or found
     return {

@@ -1,4 +1,4 @@
-"""Name the layers of a subclassed model as its code does: by the attributes that hold them."""
+"""Name the layers of a subclassed Keras model by the attributes that hold them, as its code does: "encoder/project"."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -11,9 +11,9 @@ from keras3conv.frameworks.keras.tree import named_layers
 
 
 def attribute_paths(model: keras.layers.Layer) -> dict[str, str]:
-    """Return, by path, the paths of layers in terms of attributes: "encoder/project" for "encoder/dense_3".
+    """Return for layer paths the same paths made of attribute names: "encoder/project" for "encoder/dense_3".
 
-    Only layers whose names Keras made up are listed, and layers inside them; a name that the user chose is kept.
+    Only layers whose names Keras generated are listed, and layers inside them; a name that the user chose is kept.
     """
     paths = {id(layer): path for path, layer in named_layers(model)}
     found: dict[str, str] = {}
@@ -29,7 +29,7 @@ def attribute_paths(model: keras.layers.Layer) -> dict[str, str]:
 
 
 def _renamed(path: str, found: Mapping[str, str]) -> str:
-    """Return a path in which the longest beginning that is a key of `found` is replaced by its value.
+    """Return a path whose longest known prefix is replaced by a new one.
 
     Args:
         path: The path of a layer.
@@ -42,7 +42,7 @@ def _renamed(path: str, found: Mapping[str, str]) -> str:
 
 
 def _held(layer: keras.layers.Layer) -> Iterator[tuple[str, Any]]:
-    """Yield the layers in the attributes of a layer of the user's own class, each after the attribute's name."""
+    """Yield the layers in the attributes of a layer of a user's class, each after the name of the attribute."""
     if type(layer).__module__.startswith("keras."):
         return
     attributes = vars(layer)
@@ -63,7 +63,7 @@ def _layers_in(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _is_made_up(layer: keras.layers.Layer) -> bool:
-    """Return whether Keras made up the name of a layer, from the name of its class and a number."""
+    """Return whether Keras generated the name of a layer, from its class name and a number, as in "dense_3"."""
     start = to_snake_case(type(layer).__name__)
     return re.fullmatch(rf"{re.escape(start)}(_[0-9]+)?", layer.name) is not None
 

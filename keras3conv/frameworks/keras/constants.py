@@ -23,7 +23,7 @@ def float32_constants(model: keras.layers.Layer) -> Iterator[str]:
 
 
 def _is_rounded(value: Any) -> bool:
-    """Return whether a value is a float32 number or array with fractional values, and not a variable."""
+    """Return whether a value is a float32 number or array with a fractional part; False for variables."""
     if isinstance(value, keras.KerasTensor | keras.Variable):
         return False
     if not isinstance(value, np.ndarray | np.float32):

@@ -14,8 +14,8 @@ _AVERAGES = (keras.layers.AveragePooling1D, keras.layers.AveragePooling2D, keras
 def deviations(model: keras.layers.Layer) -> Iterator[Problem]:
     """Yield a problem for each layer that the current backend computes differently from TensorFlow.
 
-    These are average poolings with padding="same" on the torch backend. There Keras repeats the last value along each
-    axis that is padded more at its end than at its start, and counts it; TensorFlow and JAX leave the padding out of
+    These are average poolings with padding="same" on the torch backend. Along each axis with more padding at its end
+    than at its start, Keras repeats the last value there, and counts it; TensorFlow and JAX leave the padding out of
     the average. A window of two values has the same average either way.
     """
     if keras.backend.backend() != "torch":
@@ -35,7 +35,7 @@ def deviation_notes(model: object) -> tuple[str, ...]:
 
 
 def _is_padded_unevenly(layer: Any) -> bool:
-    """Return whether a pooling pads an axis more at its end than at its start, or may do so at a dynamic size."""
+    """Return whether a pooling pads an axis more at its end than at its start, or may do so for a dynamic size."""
     for node in layer._inbound_nodes:
         shape = node.input_tensors[0].shape
         sizes = shape[1:-1] if layer.data_format == "channels_last" else shape[2:]

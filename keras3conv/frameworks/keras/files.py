@@ -56,7 +56,9 @@ def load(path: Path, own: Mapping[str, Any] | None = None) -> keras.Model:
         )
         raise ModelError(lay_out(f"Keras cannot make a model of {path}", [problem])) from error
     except MemoryError as error:
-        raise BudgetExceeded(f"{path} describes a model that does not fit into memory: {error}") from error
+        raise BudgetExceeded(
+            f"{path} describes a model that does not fit into memory: {error}; it needs a machine with more memory"
+        ) from error
 
 
 def from_json(path: Path) -> keras.Model:
@@ -70,14 +72,16 @@ def from_json(path: Path) -> keras.Model:
         with tensorflow_not_imported():
             return keras.models.model_from_json(json.dumps(parsed(path)))
     except MemoryError as error:
-        raise BudgetExceeded(f"{path} describes a model that does not fit into memory: {error}") from error
+        raise BudgetExceeded(
+            f"{path} describes a model that does not fit into memory: {error}; it needs a machine with more memory"
+        ) from error
     except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:
         problem = Problem(keras=str(path), fact=error_message(error))
         raise ModelError(lay_out(f"Keras cannot make a model of {path}", [problem])) from error
 
 
 def unloadable(layers: Iterable[tuple[str, str]], path: Path) -> Iterator[Problem]:
-    """Yield a problem for each layer that Keras cannot build from a file: code in the file and unregistered classes.
+    """Yield a problem for each layer in a file that Keras cannot load: with code in the file, or an unregistered class.
 
     Args:
         layers: The path and the class of every layer.
@@ -96,7 +100,7 @@ def unloadable(layers: Iterable[tuple[str, str]], path: Path) -> Iterator[Proble
 
 
 def kind_in_models(kind: str) -> str:
-    """Return the public name of a class in a Keras file: of a layer, or of an operation, such as "keras.ops.fft".
+    """Return the public name of a class in a Keras file, of a layer or of an operation: "keras.ops.fft".
 
     Keras lists the operations of a model as if they were layers.
     """
@@ -129,7 +133,10 @@ def load_weights(model: keras.Model, path: Path) -> None:
     """
     saved = formats.read(path)
     if saved.side != "keras":
-        raise InputError(f"{path} contains torch weights, but Keras weights are needed here")
+        raise InputError(
+            f"{path} contains torch weights, but Keras weights are needed here"
+            "; keras3conv align and transfer move torch weights into a Keras model"
+        )
     require_built(model)
     ours, theirs = _shapes(view(model)), _shapes(saved)
     headline = f"the weights in {path} are not the weights of {model.name} (keras)"
@@ -199,7 +206,7 @@ class SavedByKeras:
     path: Path
 
     def paths(self) -> tuple[Path, ...]:
-        """Return a tuple of the one path to which the model is saved."""
+        """Return the path to which the model is saved, in a tuple of one."""
         return (self.path,)
 
     def write(

@@ -20,7 +20,7 @@ from keras3conv.frameworks.keras.observing import Original, replaced
 
 
 def float64_kernels() -> AbstractContextManager[None]:
-    """Replace the functions of the current backend while the block runs."""
+    """Replace backend functions that compute in float32 by functions that compute in float64, while the block runs."""
     name = keras.backend.backend()
     # Keras imports the functions of `core` into the namespaces of the backends too: `Rescaling` calls `cast` there.
     owners = [(backend.nn, _NN), *((module, _CORE) for module in backend_namespaces())]
@@ -38,9 +38,10 @@ def _is_float64(value: Any) -> bool:
 
 
 def _attention(original: Original, query: Any, key: Any, value: Any, *options: Any, **keywords: Any) -> Any:
-    """Compute `dot_product_attention`: query (batch, queries, heads, size), key and value (batch, keys, heads, size).
+    """Compute `keras.ops.dot_product_attention` in float64.
 
-    The heads of key and value may be shared by several query heads.
+    The query has the shape (batch, queries, heads, size), key and value (batch, keys, heads, size). Several query heads
+    may share a key and value head.
 
     Args:
         original: The function of the backend; it is called if the query is not in float64.
@@ -143,7 +144,7 @@ def _adaptive_pool(original: Original, inputs: Any, output_size: Any, data_forma
 def _by_planes(
     inputs: Any, data_format: str | None, over_planes: Callable[[Any], Any], over_depth: Callable[[Any], Any]
 ) -> Any:
-    """Pool over height and width, then over depth; maximum and average pooling are both separable.
+    """Pool over three axes: first over height and width, then over depth. Maximum and average pooling are separable.
 
     Args:
         inputs: The input, with three spatial axes.
@@ -169,7 +170,10 @@ def _cast(original: Original, x: Any, dtype: Any) -> Any:
 
 
 Replacements = dict[str, dict[str, Callable[..., Any]]]
-"""The replacements by backend and name; each takes the original function as its first argument."""
+"""The replacements of backend functions, by backend and name of the function.
+
+Each takes the original function as its first argument.
+"""
 
 _CORE: Replacements = {"tensorflow": {"cast": _cast}}
 

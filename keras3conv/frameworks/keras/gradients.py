@@ -105,7 +105,12 @@ def _values(variables: Variables) -> dict[str, Array]:
 
 
 def _training(model: keras.layers.Layer, paths: Collection[str]) -> AbstractContextManager[None]:
-    """Call the layers with these paths in training mode while the block runs; all others as their callers say."""
+    """Call some layers in training mode while the block runs; other layers run in the mode that their caller chooses.
+
+    Args:
+        model: The model.
+        paths: The paths of the layers to call in training mode.
+    """
     chosen = {id(layer) for path, layer in named_layers(model) if path in paths}
 
     def handle(original: Original, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -117,7 +122,12 @@ def _training(model: keras.layers.Layer, paths: Collection[str]) -> AbstractCont
 
 
 def _torch_gradients(loss: Callable[[], Any], tensors: Sequence[torch.Tensor]) -> list[Array]:
-    """Return the gradients of a loss function with respect to tensors; zero if the loss does not depend on a tensor."""
+    """Return the gradients of a loss with respect to tensors; zero if the loss does not depend on a tensor.
+
+    Args:
+        loss: Computes the loss.
+        tensors: The tensors.
+    """
     flags = [tensor.requires_grad for tensor in tensors]
     try:
         for tensor in tensors:

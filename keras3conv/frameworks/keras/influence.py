@@ -14,7 +14,7 @@ from keras3conv.transforms import Array
 _SEED = 20240229
 
 _ROUNDING = 1e-12
-"""The relative change of an output up to which it is attributed to rounding."""
+"""The relative change of an output that is attributed to rounding; a larger change is an influence."""
 
 
 def influential(model: Any, inputs: Any, paths: Collection[str]) -> tuple[str, ...]:

@@ -37,7 +37,10 @@ def _dtype_of(tensor: keras.KerasTensor) -> str:
 
 
 def paddings(model: keras.layers.Layer) -> tuple[float | None, float | None]:
-    """Return the values that the layers of a model mask as padding, for token indices and for feature vectors."""
+    """Return the padding values that a model masks: one for token indices, one for feature vectors.
+
+    None for no mask.
+    """
     words, steps = None, None
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.Embedding) and layer.mask_zero:
@@ -48,7 +51,10 @@ def paddings(model: keras.layers.Layer) -> tuple[float | None, float | None]:
 
 
 def _input_keys(model: keras.layers.Layer) -> tuple[str, ...]:
-    """Return the keys of the inputs of a functional model that takes a flat dict; an empty tuple for other models."""
+    """Return the keys of the inputs of a functional model whose input is a flat dict.
+
+    An empty tuple for other models.
+    """
     structure = getattr(model, "_inputs_struct", None)
     if not isinstance(structure, dict) or any(not isinstance(value, keras.KerasTensor) for value in structure.values()):
         return ()
@@ -57,7 +63,7 @@ def _input_keys(model: keras.layers.Layer) -> tuple[str, ...]:
 
 
 def call_arguments(model: keras.layers.Layer) -> tuple[str, ...]:
-    """Return the names of the positional arguments of a subclassed model's `call`; empty for other models."""
+    """Return the names of the positional arguments of a subclassed model's `call`; an empty tuple for other models."""
     if input_specs(model):
         return ()
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -28,10 +28,10 @@ from keras.src.utils import module_utils
 from keras.src.utils.naming import to_snake_case
 
 NODE_MODULES: tuple[ModuleType, ...] = (keras.src.layers.layer, keras.src.ops.operation)
-"""The modules that record a symbolic call by creating a `Node`."""
+"""The modules of Keras that create a `Node` object to record each symbolic call."""
 
 OPERATION_NAMESPACES: tuple[ModuleType, ...] = (keras.ops, keras.src.ops, keras.src.ops.numpy)
-"""The namespaces in which Keras itself looks up the functions of `keras.ops`."""
+"""The modules in which Keras itself looks up the functions of `keras.ops`."""
 
 CONVOLUTION_BASES: tuple[type, ...] = (BaseConv, BaseConvTranspose, BaseDepthwiseConv, BaseSeparableConv)
 """The base classes of all convolution layers."""
@@ -41,7 +41,7 @@ LAYER_MODULES = "keras.src.layers."
 """The prefix of the module names of Keras' own layer classes, by which they differ from custom classes."""
 
 ACTIVATION_MODULES = "keras.src.activations"
-"""The prefix of the module names of operation classes for activations with more arguments than in `keras.ops`."""
+"""The prefix of the module names of operation classes for activations that have more arguments than in `keras.ops`."""
 
 
 def operation_modules() -> list[ModuleType]:
@@ -60,7 +60,7 @@ def backend_namespaces() -> tuple[ModuleType, ...]:
 
 @contextmanager
 def tensorflow_not_imported() -> Iterator[None]:
-    """Keep Keras from importing TensorFlow while the block runs, unless it is imported already.
+    """Prevent Keras from importing TensorFlow while the block runs, unless it is imported already.
 
     When Keras serializes an object it asks if the object is of a type of TensorFlow, and imports TensorFlow for that,
     which takes seconds. No object is of such a type before TensorFlow is imported.
@@ -77,7 +77,7 @@ def tensorflow_not_imported() -> Iterator[None]:
 
 
 def public_name(cls: type) -> str:
-    """Return the name under which Keras exports a class; for other classes the module and the qualified name."""
+    """Return the name under which Keras exports a class: "keras.layers.Dense"; for other classes module and name."""
     exported = str(get_name_from_symbol(cls))
     if exported.startswith("keras.layers."):
         return exported

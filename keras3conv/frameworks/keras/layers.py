@@ -17,11 +17,11 @@ Sizes = int | tuple[int, ...]
 _serializable = keras.saving.register_keras_serializable(package="keras3conv")
 
 _CUBIC = -0.75
-"""The coefficient of Keys' cubic kernel that torch uses."""
+"""The coefficient of the cubic convolution kernel (Keys, 1981) in torch's bicubic interpolation."""
 
 
 class _Configured(keras.layers.Layer):  # type: ignore[misc]
-    """Base of the layers in this file: no variables, and the constructor arguments in `settings` as configuration."""
+    """The base class of the layers in this file. They have no variables, and store their arguments in `settings`."""
 
     def __init__(self, settings: dict[str, Any], **keywords: Any) -> None:
         super().__init__(**keywords)
@@ -54,7 +54,7 @@ class Softplus(_Configured):
 
 @_serializable
 class Pad(_Configured):
-    """Pad the axes between the first and the last with values of the input.
+    """Pad all axes except the first and the last with values of the input.
 
     Args:
         padding: The number of values before and after, for each of these axes.
@@ -77,7 +77,7 @@ class Pad(_Configured):
 
 
 class _Windows(_Configured):
-    """Sliding windows along the axes between the first and the last, with the number of windows as in torch."""
+    """The base class of poolings: sliding windows along all axes but the first and the last, as many as in torch."""
 
     def __init__(self, settings: dict[str, Any], **keywords: Any) -> None:
         super().__init__(settings, **keywords)
@@ -90,7 +90,7 @@ class _Windows(_Configured):
         self.ceil_mode = bool(settings["ceil_mode"])
 
     def count(self, size: int, axis: int) -> int:
-        """Return the number of windows along an axis that has this size."""
+        """Return the number of pooling windows along an axis, given the size of the axis."""
         window, stride, padding, dilation = self.axes[axis - 1]
         room = size + 2 * padding - dilation * (window - 1) - 1
         number = (room + (stride - 1 if self.ceil_mode else 0)) // stride + 1
@@ -98,7 +98,7 @@ class _Windows(_Configured):
         return int(number - 1 if begins_outside else number)
 
     def windows(self, inputs: Any, axis: int, fill: float) -> list[Any]:
-        """Return a list: the first values of all windows along an axis, the second ones, ...; pad with `fill`."""
+        """Return a list: the first values of all windows along an axis, the second values, ..., padded with `fill`."""
         window, stride, padding, dilation = self.axes[axis - 1]
         size = _size(inputs, axis)
         reach = (self.count(size, axis) - 1) * stride + 1
@@ -181,7 +181,7 @@ class WindowAverage(_Windows):
         return inputs / keras.ops.convert_to_tensor(divisor, dtype=inputs.dtype)
 
     def _counted(self, size: int, axis: int) -> NDArray[np.int64]:
-        """Return the number of values of each window that count; positions beyond the padding never count."""
+        """Return how many values of each window along an axis count for the divisor: none beyond the padding."""
         window, stride, padding, _ = self.axes[axis - 1]
         start = np.arange(self.count(size, axis)) * stride - padding
         end = np.minimum(start + window, size + padding)
@@ -191,7 +191,7 @@ class WindowAverage(_Windows):
 
 @_serializable
 class Resample(_Configured):
-    """Resize the axes between the first and the last, as `torch.nn.functional.interpolate`.
+    """Resize all axes except the first and the last, as `torch.nn.functional.interpolate`.
 
     Args:
         size: The new size of each axis, or one size for all axes; None to use `scale_factor`.
@@ -351,7 +351,7 @@ class UnflattenAxis(_Configured):
 
 
 def interpolation_weights(before: int, after: int, scale: float, *, cubic: bool, align: bool) -> NDArray[np.float64]:
-    """Return the matrix of shape (after, before) that resizes an axis; its rows follow `UpSample.h` of torch.
+    """Return the matrix of shape (after, before) that resizes one axis; the weights are those of torch's `UpSample.h`.
 
     New positions are `scale` old positions apart; with `align`, the first and the last position stay in place.
     """
@@ -382,7 +382,7 @@ def _far(distance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _nearest(before: int, after: int, scale: float, mode: str) -> NDArray[np.int64]:
-    """Return the old position of each new position; round in float32 as torch does, which matters at whole numbers."""
+    """Return the old position for each new position of a nearest-neighbour resize, rounded in float32 as in torch."""
     if mode == "nearest" and after in (before, 2 * before):
         return np.arange(after) * before // after
     shift = 0.5 if mode == "nearest-exact" else 0.0
@@ -395,5 +395,6 @@ def _size(inputs: Any, axis: int) -> int:
     if size is None:
         raise ValueError(
             f"axis {axis} of the input must have a known size, but the input shape is {tuple(inputs.shape)}"
+            ": give it in the input specification"
         )
     return int(size)

@@ -16,21 +16,27 @@ from keras3conv.numerics.copying import own_copy
 from keras3conv.transforms import Array, Arrays
 
 Feed = Callable[[str, int, Arrays], tuple[Array | None, ...]]
-"""Returns the arrays with which a layer is called, from its path, the number of the call and the actual input arrays;
-None instead of an array keeps the actual input."""
+"""A function that replaces the inputs of a layer call.
+
+It gets the path of the layer, the number of the call and the actual input arrays, and returns the new ones; None
+instead of an array keeps the actual input.
+"""
 
 Hand = Callable[[str, int, Array], Array | None]
-"""Returns the output that the caller receives, from the path of a layer, the number of the call and the actual output;
-None keeps the actual output."""
+"""A function that replaces the output of a layer call.
+
+It gets the path of the layer, the number of the call and the actual output, and returns the output that the caller
+receives; None keeps the actual output.
+"""
 
 
 _MASKS = frozenset({"mask", "query_mask", "key_mask", "value_mask"})
-"""The arguments with which Keras gives a layer the masks of its inputs."""
+"""The arguments of `call` in which Keras passes the masks of a layer's inputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
-    """Replacements of the inputs and outputs of some layers during a run.
+    """The replacements of the inputs and outputs of some layers during a run.
 
     Attributes:
         paths: The paths of the layers.
@@ -63,7 +69,7 @@ def run_fed(model: keras.layers.Layer, inputs: object, exchange: Exchange) -> Re
 
 
 def _exchanging(model: keras.layers.Layer, exchange: Exchange, calls: list[Call]) -> CallHandler:
-    """Return a handler of layer calls that replaces their inputs and outputs, and records each call.
+    """Return a handler of layer calls that replaces inputs and outputs of some layers, and records their calls.
 
     Args:
         model: The model.
@@ -102,7 +108,13 @@ def _exchanging(model: keras.layers.Layer, exchange: Exchange, calls: list[Call]
 
 
 def _like(old: Any, new: Array, *, masked: bool) -> Any:
-    """Return the array `new` as a tensor with the dtype, and if `masked` also the Keras mask, of the tensor `old`."""
+    """Return an array as a tensor with the dtype of an old tensor.
+
+    Args:
+        old: The tensor that the new one replaces.
+        new: The array.
+        masked: Whether the new tensor gets the Keras mask of the old one, too.
+    """
     dtype = keras.backend.standardize_dtype(old.dtype)
     # The layer gets a copy: torch's recorded arrays stay as they are if it writes into its input.
     tensor = keras.ops.cast(keras.ops.convert_to_tensor(own_copy(new)), dtype)
@@ -113,7 +125,12 @@ def _like(old: Any, new: Array, *, masked: bool) -> Any:
 
 
 def _replaced(value: Any, changes: dict[int, Any]) -> Any:
-    """Return the nested structure with tensors replaced; `changes` has the new tensors by the ids of the old ones."""
+    """Return a nested structure with some tensors replaced.
+
+    Args:
+        value: The structure.
+        changes: The new tensors, by the ids of the tensors that they replace.
+    """
     if id(value) in changes:
         return changes[id(value)]
     if isinstance(value, dict):

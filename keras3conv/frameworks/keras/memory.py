@@ -19,10 +19,10 @@ from keras3conv.numerics.copying import aligned_copy
 from keras3conv.transforms import Array
 
 Orders = dict[int, tuple[int, ...]]
-"""The order of the axes in memory, slowest first, by the id of the variable."""
+"""For each variable, by its id, the order of its axes in memory, the slowest axis first."""
 
 _TOGETHER = 4 << 20
-"""The bytes that are assigned in one call of JAX."""
+"""The number of bytes that one call of JAX assigns; larger values are divided among several calls."""
 
 
 def memory_orders(model: keras.layers.Layer) -> Orders:
@@ -63,7 +63,7 @@ def _order(layer: Any, variable: keras.Variable) -> tuple[int, ...]:
 
 
 def assign_all(values: Iterable[tuple[keras.Variable, Array, tuple[int, ...] | None]]) -> None:
-    """Assign values to variables as `assign` does; on JAX several at a time, because each call of JAX takes long.
+    """Assign values to variables as `assign` does; on JAX several at a time, because each call takes long.
 
     Args:
         values: The variables, each with its value and its memory order.
@@ -109,7 +109,7 @@ def assign(variable: keras.Variable, value: Array, order: tuple[int, ...] | None
 
 
 def _assign_in_jax(values: Sequence[tuple[keras.Variable, Array]]) -> None:
-    """Assign arrays to variables on JAX; the variables then use the memory of the arrays."""
+    """Assign arrays to variables on the JAX backend; the variables may share the memory of the arrays afterwards."""
     import jax
 
     tensors = jax.device_put([array for _, array in values])

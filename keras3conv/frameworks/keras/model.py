@@ -97,7 +97,7 @@ def write(model: keras.layers.Layer, values: Mapping[str, Array] | Iterable[tupl
 def _kept(
     values: Iterable[tuple[str, Array]], variables: Mapping[str, keras.Variable], orders: Orders, backup: Backup
 ) -> Iterator[tuple[keras.Variable, Array, tuple[int, ...] | None]]:
-    """Store the old value of each variable in the backup, then yield the variable, its new value and memory order.
+    """Copy the old value of each variable to a backup, then yield the variable, its new value and its memory order.
 
     Args:
         values: The path and the new value of each variable.
@@ -114,7 +114,7 @@ def _kept(
 
 @contextmanager
 def float64_weights(model: keras.layers.Layer, values: Mapping[str, Array]) -> Iterator[None]:
-    """Cast a model to float64 and give it other values while the block runs; afterwards it is as it was.
+    """Run the block with a model in float64 and with other values; afterwards dtype and values are restored.
 
     Args:
         model: The model.
@@ -130,7 +130,7 @@ def float64_weights(model: keras.layers.Layer, values: Mapping[str, Array]) -> I
 
 @contextmanager
 def _undone_on_failure(model: keras.layers.Layer, variables: Mapping[str, keras.Variable]) -> Iterator[Backup]:
-    """Yield an empty backup; if the block raises, write the values back that the block has put into the backup.
+    """Yield an empty backup of variables; if the block raises, restore the values that it has put into the backup.
 
     Args:
         model: The model.
@@ -149,7 +149,7 @@ def _undone_on_failure(model: keras.layers.Layer, variables: Mapping[str, keras.
 
 
 def settle(model: keras.layers.Layer) -> None:
-    """Update the values that layers precompute from their variables; call this after writing variables."""
+    """Recompute the values that layers derive from their variables when built; call this after writing variables."""
     for _, layer in named_layers(model):
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
@@ -187,7 +187,7 @@ def _run(
     watch: bool,
     view: Callable[[Any], Array] | None,
 ) -> tuple[Recording, bool]:
-    """Run a model as `run` does; return the recording, and whether it is valid.
+    """Run a model as `run` does; return the recording, and whether the recording is valid.
 
     Args:
         model: The model.
@@ -271,7 +271,10 @@ def _recording(
 
 
 def _tensor_operations_followed(follower: Follower) -> AbstractContextManager[object]:
-    """Report every tensor operation to the follower, which tracks the data flow; only the torch backend allows this."""
+    """Report every tensor operation to a follower, an object that tracks the data flow, while the block runs.
+
+    Only the torch backend allows this.
+    """
     if backend() == "torch":
         from keras3conv.frameworks.torch.observing import OperationsFollowed
 
@@ -315,7 +318,7 @@ def call_error(model: keras.layers.Layer, stack: list[str], inputs: object, erro
 
 @dataclass(frozen=True)
 class KerasModel:
-    """Adapter of a live Keras model; see `frameworks.adapter.LiveModel`."""
+    """The adapter of a live Keras model: the interface `frameworks.adapter.LiveModel` for Keras."""
 
     source: keras.layers.Layer
     side: ClassVar[Side] = "keras"
@@ -330,7 +333,11 @@ class KerasModel:
         return run(self.source, inputs)
 
     def write(self, values: Iterable[tuple[str, Array]]) -> None:
-        """Write values into the variables with these paths, all or none."""
+        """Write values into variables; if one cannot be written, all keep their old values.
+
+        Args:
+            values: The path and the new value of each variable.
+        """
         write(self.source, values)
 
     def torch_tensors(self) -> dict[str, Any]:
@@ -344,7 +351,11 @@ class KerasModel:
 
     @contextmanager
     def restored_on_failure(self, paths: tuple[str, ...]) -> Iterator[None]:
-        """Restore the variables with these paths if the body of the `with` statement raises."""
+        """Restore the values of some variables if the body of the `with` statement raises.
+
+        Args:
+            paths: The paths of the variables.
+        """
         variables = variables_by_path(self.source)
         with _undone_on_failure(self.source, variables) as backup:
             for path in paths:
@@ -385,5 +396,5 @@ class KerasModel:
             run(self.source, derived)
 
     def notes(self) -> tuple[str, ...]:
-        """Return notes for a report about the file that the model was read from, and about the backend of Keras."""
+        """Return notes for a report: the file that the model was read from, and the backend of Keras."""
         return (*notes_of(self.source), *deviation_notes(self.source))

@@ -45,12 +45,12 @@ def replaced(replacements: Iterable[tuple[object, str, object]]) -> Iterator[Non
 
 
 def layer_calls(handle: CallHandler) -> AbstractContextManager[None]:
-    """Call `handle` instead of every layer call while the block runs."""
+    """Call a handler instead of every layer call while the block runs; the handler returns the output."""
     return _calls_handled(keras.layers.Layer, "__call__", handle)
 
 
 def operation_calls(handle: CallHandler) -> AbstractContextManager[None]:
-    """Call `handle` instead of every call of a `keras.Operation` that is not a layer while the block runs.
+    """Call a handler instead of every call of a `keras.Operation` that is not a layer while the block runs.
 
     The operations of a functional model are such objects. A function of `keras.ops` that is called with eager tensors
     creates no such object.
@@ -77,7 +77,7 @@ def symbolic_calls(on_layer: CallHandler, on_operation: CallHandler) -> Iterator
     """
 
     def no_node(**kwargs: Any) -> None:
-        """Do nothing, instead of creating a `Node`."""
+        """Do nothing; this replaces the creation of a Keras `Node`."""
 
     with ExitStack() as contexts:
         contexts.enter_context(_calls_handled(keras.layers.Layer, "symbolic_call", on_layer))

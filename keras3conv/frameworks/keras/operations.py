@@ -14,7 +14,7 @@ _RENAMED = {
     "LayerNorm": "layer_normalization",
     "RMSNorm": "rms_normalization",
 }
-"""For operation classes whose names differ from their functions by more than case and underscores, the function."""
+"""The functions of those operation classes whose names differ from them by more than case and underscores."""
 
 _NAMESPACES = ("", "image.", "nn.", "numpy.", "linalg.")
 
@@ -28,7 +28,7 @@ def kind_of_operation(operation: keras.Operation) -> str:
 
 
 def kind_named(class_name: str) -> str:
-    """Return the public name of the function of an operation class named in a file; empty if Keras has none."""
+    """Return the public name of the function for an operation class in a file; empty if `keras.ops` has none."""
     wanted = _without_underscores(class_name)
     for namespace in _NAMESPACES:
         if wanted in _functions(namespace):
@@ -42,7 +42,7 @@ def _without_underscores(class_name: str) -> str:
 
 @cache
 def _functions(namespace: str) -> Mapping[str, str]:
-    """Return the names of the functions in `keras.ops` or in a part of it, by the name without underscores.
+    """Return the functions in a namespace of `keras.ops`: for each name without underscores the full name.
 
     Args:
         namespace: The part: "image."; empty for `keras.ops` itself.
@@ -53,7 +53,7 @@ def _functions(namespace: str) -> Mapping[str, str]:
 
 @cache
 def own_names() -> frozenset[str]:
-    """Return the names that Keras gives to operations, which it numbers: "pad", "pad_1"."""
+    """Return the names that Keras itself gives to operations, before it adds a number: "pad" for "pad_1"."""
     return frozenset(name for namespace in ("", "image.", "nn.", "linalg.") for name in _functions(namespace).values())
 
 

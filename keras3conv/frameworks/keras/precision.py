@@ -50,7 +50,7 @@ def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
 
 
 def _fast_depthwise() -> AbstractContextManager[object]:
-    """Compute depthwise convolutions of the torch backend as sums, faster in float64, while the block runs."""
+    """Compute float64 depthwise convolutions of the torch backend as sums while the block runs, which is faster."""
     if backend() != "torch":
         return nullcontext()
     from keras3conv.frameworks.torch.depthwise import DepthwiseInFloat64
@@ -87,7 +87,7 @@ def _rebuild(layer: keras.layers.Normalization) -> None:
 
 
 NARROW = ("bfloat16", "float16")
-"""The dtypes narrower than float32 in which layers may compute, that with the larger unit first."""
+"""The dtypes narrower than float32 in which layers may compute; bfloat16, with the larger rounding error, is first."""
 
 
 def narrow_compute_dtype(model: keras.layers.Layer) -> str:
@@ -135,7 +135,7 @@ def without_gradients() -> Iterator[None]:
 
 @contextmanager
 def _float64_allowed() -> Iterator[None]:
-    """Stop Keras and JAX from converting float64 to float32 while the block runs.
+    """Prevent Keras and JAX from converting float64 to float32 while the block runs.
 
     The type promotion of Keras converts float64 to float32, so that a BatchNormalization would compute in float32 with
     any policy. JAX does the same by default. Many normalization and rotary embedding layers cast to "float32"
@@ -172,7 +172,7 @@ def _is_float(dtype: str) -> bool:
 
 
 def _cast(value: Any) -> Any:
-    """Return a tensor in float64, of the type that the backend stores in a variable."""
+    """Return a tensor cast to float64, in the tensor type that the backend stores in a variable."""
     name = backend()
     if name == "torch":
         import torch

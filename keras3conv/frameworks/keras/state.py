@@ -27,7 +27,7 @@ def layers_of(model: keras.layers.Layer) -> list[keras.layers.Layer]:
 
 
 PLAIN: frozenset[type] = frozenset({int, float, bool, str, type(None)})
-"""The types of most attributes of a layer, and of most items of its lists: sizes, strides, names."""
+"""The types of plain values, such as sizes and names, which are most attributes of a layer and items of its lists."""
 
 _MAY_HOLD_VARIABLES = (list, tuple, dict, keras.Variable)
 
@@ -48,7 +48,7 @@ def untracked_variables(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.
 
 @lru_cache(maxsize=1024)
 def _is_stateless(cls: type) -> bool:
-    """Return True for a Keras class without `reset_state`, whose layers keep no state between calls."""
+    """Return True for a Keras class without a method `reset_state`, whose layers keep no state between calls."""
     return cls.__module__.startswith(LAYER_MODULES) and not hasattr(cls, "reset_state")
 
 
@@ -62,7 +62,7 @@ def _is_variable(value: Any) -> bool:
 
 @contextmanager
 def state_kept(model: keras.layers.Layer) -> Iterator[list[str]]:
-    """Restore the state of a model when the block ends.
+    """Restore the state of a model when the block ends: variables that no optimizer changes, tensors in attributes.
 
     Yields:
         A list that then holds the paths of the variables that the block changed.
@@ -100,7 +100,7 @@ def tensors_kept(model: keras.layers.Layer) -> Iterator[None]:
 
 
 def _tensors(layer: keras.layers.Layer) -> dict[str, Any]:
-    """Return the attributes of a custom layer that are tensors."""
+    """Return the tensors in the attributes of a custom layer, by the name of the attribute."""
     return {name: value for name, value in vars(layer).items() if type(value) not in PLAIN and _is_tensor(value)}
 
 
@@ -124,7 +124,7 @@ def global_seed_kept() -> Iterator[None]:
 
 
 def _states(model: keras.layers.Layer) -> list[keras.Variable]:
-    """Return the variables that no optimizer changes, each once."""
+    """Return the variables of a model that no optimizer changes, each once."""
     trained: set[int] = set()
     found: dict[int, keras.Variable] = {}
     for layer in layers_of(model):

@@ -40,7 +40,7 @@ def named_layers(model: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.
 
 
 def variables_of(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variable]]:
-    """Yield role and variable for the variables of a layer, without its sublayers; a repeated name gets a number."""
+    """Yield the role and the variable for each variable that a layer owns itself; a repeated role gets a number."""
     names: dict[str, int] = {}
     own = [*layer._trainable_variables, *layer._non_trainable_variables]
     if len(own) > 1:
@@ -54,7 +54,7 @@ def variables_of(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variabl
 
 
 def _numbered(name: str, names: dict[str, int]) -> str:
-    """Return a name, with a number from its second occurrence on: "conv", "conv#2".
+    """Return a name, with a number from its second occurrence on: "conv", then "conv#2".
 
     Args:
         name: The name.
@@ -163,7 +163,7 @@ def kinds_of(layer: keras.layers.Layer) -> tuple[str, ...]:
 
 
 STANDS_FOR_ITS_BASE = "stands_for_its_base"
-"""The attribute of a class that rules take for the class that it is derived from."""
+"""The name of a class attribute: rules take a class with this attribute for its base class."""
 
 
 @lru_cache(maxsize=1024)
@@ -180,7 +180,7 @@ def class_name(cls: type) -> str:
 
 
 _SERIALIZED = ("activation", "layer", "backward_layer", "cell")
-"""Configuration fields that rules read although they are not plain values: activations and wrapped layers."""
+"""The configuration fields that rules read although they are not plain values: activations and wrapped layers."""
 
 
 def config_of(layer: keras.layers.Layer) -> dict[str, Any] | None:
@@ -198,7 +198,7 @@ def config_of(layer: keras.layers.Layer) -> dict[str, Any] | None:
 
 
 def _is_custom_activation(name: str, value: Any) -> bool:
-    """Return True if a field is a custom activation function, which must not be mistaken for the default.
+    """Return True if a field of a configuration is a custom activation function, which is not the default activation.
 
     Args:
         name: The name of the field: "activation".
@@ -222,7 +222,7 @@ def _attribute_names(model: keras.layers.Layer) -> dict[int, str]:
 
 
 class _LocationStore(saving_lib.H5IOStore):  # type: ignore[misc]
-    """A store for Keras' saving code that records the location of each variable, and writes no file."""
+    """A stand-in for the weight file in Keras' saving code: it records where each variable would be stored."""
 
     def __init__(self) -> None:
         self.found: dict[int, str] = {}

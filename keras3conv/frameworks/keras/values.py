@@ -33,7 +33,7 @@ def to_numpy(value: Any) -> Array:
 
 
 def is_parameter(tensor: Any) -> bool:
-    """Return whether a tensor is the value of a variable, in which the model stores it, and not a result."""
+    """Return whether a tensor is the stored value of a variable of the model, not a result computed from it."""
     if backend() == "torch":
         import torch
 
@@ -55,7 +55,7 @@ def version_of(tensor: Any) -> int | None:
 
 
 def raised_by_keras() -> tuple[type[Exception], ...]:
-    """Return the exceptions that a Keras model may raise for inputs that it does not accept."""
+    """Return the exception types that a Keras model may raise for inputs that it does not accept."""
     if backend() != "tensorflow":
         return RAISED_BY_MODELS
     import tensorflow as tf
@@ -64,7 +64,7 @@ def raised_by_keras() -> tuple[type[Exception], ...]:
 
 
 def error_message(error: Exception) -> str:
-    """Return the first line of an exception's message, without the text about the layer call that Keras adds."""
+    """Return the first line of an exception's message, without the description of the layer call that Keras adds."""
     lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in message_of(error).splitlines()]
     own = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
     return own[0] if own else "the error has no message"
@@ -87,7 +87,7 @@ def fill(variable: keras.Variable, values: Array, order: tuple[int, ...] | None 
 
 
 def to_tensors(inputs: Any) -> Any:
-    """Return the same nested structure with every array as a tensor of the same dtype."""
+    """Return nested inputs with every array converted to a tensor of the same dtype."""
     if isinstance(inputs, dict):
         return {name: to_tensors(value) for name, value in inputs.items()}
     if isinstance(inputs, tuple | list):

@@ -14,14 +14,14 @@ from keras3conv.numerics.copying import contiguous, own_copy
 from keras3conv.transforms import Array, Shape
 
 LIMIT = 24 << 20
-"""The bytes that are copied to memory; all others are written to a temporary file without a name."""
+"""The number of bytes that a backup copies to memory; everything beyond is written to an unnamed temporary file."""
 
 _REFERENCES = 1.2
-"""How many times the limit is kept in memory of values that need no copy."""
+"""The limit of values that are kept in memory without a copy, as a multiple of the limit of copied values."""
 
 
 class Backup:
-    """Old values by path: the first ones in memory, the others in a temporary file."""
+    """A backup of old tensor values by path: the first ones in memory, the others in a temporary file."""
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit, self._used = limit, 0
@@ -81,7 +81,7 @@ class Backup:
             yield path, np.frombuffer(bytearray(content), dtype).reshape(shape).transpose(self._axes[path])
 
     def close(self) -> None:
-        """Delete all values and the temporary file."""
+        """Delete all values of the backup, and the temporary file."""
         self._arrays, self._places, self._axes = {}, {}, {}
         self._open.close()
 

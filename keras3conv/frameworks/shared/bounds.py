@@ -1,4 +1,4 @@
-"""Find the bounds of operations (the 6 of a ReLU6, the limits of a clip), and whether values exceed them."""
+"""Find the bounds of operations, such as the 6 of a ReLU6 or the limits of a clip, and test if values exceed them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ _IMPLICIT: Mapping[str, tuple[float, ...]] = {
     **dict.fromkeys(("hardsigmoid", "hardswish", "hard_sigmoid", "hard_silu"), (-3.0, 3.0)),
     **dict.fromkeys(("relu", "leaky_relu", "prelu", "elu", "selu", "celu", "abs", "absolute"), (0.0,)),
 }
-"""The bounds of functions that take no argument for them."""
+"""The bounds of functions that have them built in: 0 and 6 for "relu6"."""
 
 _ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("clamp", "clip"), ("min", "max")),
@@ -26,22 +26,22 @@ _ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("fmin", "fmax"), ("other",)),
     **dict.fromkeys(("greater", "greater_equal", "less", "less_equal"), ("other",)),
 }
-"""The arguments of functions that are bounds, in order after the input."""
+"""For each function, the names of its arguments that are bounds, in the order in which they follow the input."""
 
 _ALIASES = {"min": "x_min", "max": "x_max", "other": "x2"}
-"""The names of these arguments in Keras."""
+"""The Keras names of arguments that are bounds, by their torch names."""
 
 _DEFAULTS = {"min_val": -1.0, "max_val": 1.0, "lambd": 0.5}
 
 _BOTH_SIGNS = frozenset(("hardshrink", "softshrink", "hard_shrink", "soft_shrink"))
-"""Functions whose bound applies to values of both signs."""
+"""The functions whose bound also applies with a negative sign, such as "softshrink"."""
 
 _ELEMENTWISE = frozenset(("min", "max"))
-"""Functions that take the smaller or larger elements of two tensors, and reduce an axis of a single one."""
+"""The functions that compare two tensors elementwise, but reduce an axis if called with a single tensor."""
 
 
 _UNKNOWN = 16.0
-"""The factor to try if it is not known how far values are from a bound."""
+"""The factor by which to scale values if their distance from a bound is unknown."""
 
 SLICE = "slice"
 """The function of a slice whose end (the 512 of `x[:, :512]`) is beyond the size of its axis."""
@@ -53,7 +53,8 @@ FUNCTIONS = frozenset((*_IMPLICIT, *_ARGUMENTS, *_ELEMENTWISE, *_NOT_FINITE))
 """The names of functions that have a bound, beyond which they compute something else."""
 
 _FARTHEST = 1e6
-"""A bound with a larger absolute value (-1e9 for a masked score) is ignored, because no value is meant to reach it."""
+"""The absolute value above which a bound is ignored, such as the -1e9 of masked scores: no value is meant to reach it.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class BoundsObserver:
-    """Collects the bounds in calls of functions.
+    """Collects the bounds (limits of a clip, the 6 of a ReLU6) in the calls of functions during a run.
 
     Attributes:
         extremes: Returns the smallest and the largest value of a floating-point tensor; None for anything else.
@@ -158,10 +159,10 @@ class BoundsObserver:
         return [*bounds, *(-bound for bound in bounds)] if function in _BOTH_SIGNS else bounds
 
     def _of_tensor(self, first: Any, bounds: Any) -> list[float]:
-        """Return a list with one bound for a tensor whose elements have different bounds.
+        """Return in a list the bound to use for a tensor of bounds, which differ from element to element.
 
-        It is the bound that is farthest from the values, if all values are on one side of their bounds; otherwise the
-        list is empty.
+        The bound is the one farthest from the values, if all values are on one side of their bounds; otherwise the list
+        is empty.
 
         Args:
             first: The tensor of values.

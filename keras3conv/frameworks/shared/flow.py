@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 Sources = frozenset[str]
-"""The layers on whose outputs a value depends directly, without another layer in between."""
+"""The paths of the layers on whose outputs a value depends directly, without another layer in between."""
 
 _NONE: Sources = frozenset()
 
@@ -44,11 +44,14 @@ class Follower:
         self._lost = False
 
     def flows(self) -> Mapping[str, Flow] | None:
-        """Return the flow of every layer that ran; None if an operation was missed, because all flows may be wrong."""
+        """Return the data dependencies of each layer that ran.
+
+        None if an operation was missed: all may then be wrong.
+        """
         return None if self._lost else self._flows
 
     def operation(self, given: Iterable[Any], made: Iterable[Any]) -> None:
-        """Record an operation, whose outputs depend on its inputs.
+        """Record that the outputs of an operation depend on its inputs.
 
         An in-place operation lists the changed tensor both as an input and as an output.
 
@@ -76,7 +79,11 @@ class Follower:
         self._open.append((path, self._of(values), number, False))
 
     def leave(self, made: Iterable[Any]) -> None:
-        """Record that the innermost running layer call returns these outputs."""
+        """Record that the innermost running layer call returns.
+
+        Args:
+            made: The outputs of the call.
+        """
         path, inputs, number, has_inner = self._open.pop()
         values = list(made)
         seen = self._sees_everything or any(self._known(value) for value in values)

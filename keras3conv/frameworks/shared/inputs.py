@@ -1,4 +1,4 @@
-"""Determine the inputs of both sides from the user's arguments: given for both sides, or derived by memory layout."""
+"""Determine the inputs of both models from the user's arguments; derive missing Keras inputs from the torch inputs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from keras3conv.transforms import Array
 SEED = 20240229
 
 SAMPLES = 1
-"""The number of samples for a comparison of layers; one is enough, because all elements of the outputs are compared."""
+"""The number of samples with which layers are compared; one is enough, because all elements of the outputs count."""
 
 _ROUNDING = 1e-4
-"""The relative difference up to which inputs count as equal, because the two models may have different dtypes."""
+"""The relative difference up to which torch and Keras inputs count as equal; their dtypes may differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """The inputs of the two sides.
+    """The inputs of both models for a run.
 
     Attributes:
         torch: A tensor or array, a tuple of positional arguments, or a dict of keyword arguments.
@@ -41,7 +41,7 @@ class Inputs:
 
 
 def given_inputs(torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: Any) -> Inputs:
-    """Return the inputs of both sides that a user gave.
+    """Return the inputs of both sides for the inputs that a user gave.
 
     Args:
         torch: The torch side, for the names of the arguments of its `forward`.
@@ -61,7 +61,9 @@ def given_inputs(torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: 
 
 
 def _named(arrays: dict[str, Array], arguments: Sequence[str], specs: Sequence[InputSpec]) -> dict[str, Array]:
-    """Return the inputs by argument name if they are positional and the Keras inputs have these names; else unchanged.
+    """Return positional torch inputs by argument name, if the Keras inputs have the names of the arguments.
+
+    Otherwise they are returned unchanged.
 
     Args:
         arrays: The inputs of the torch module; positional ones have the names "0", "1", ....
@@ -91,7 +93,7 @@ def input_arrays(inputs: object) -> dict[str, Array]:
 
 
 def no_input(inputs: object) -> str:
-    """Return the error message for inputs of a type with which a torch module cannot be called."""
+    """Return the error message that a torch module cannot be called with inputs of this type."""
     return (
         "inputs must be a tensor or an array, a tuple of positional arguments, or a dict of keyword arguments, but is "
         f"{with_article(type(inputs).__name__)}"
@@ -99,7 +101,7 @@ def no_input(inputs: object) -> str:
 
 
 def _refuse_positional(keras: ModelView, keras_inputs: Any) -> None:
-    """Raise `InputError` if the inputs are a tuple and the model is functional, which takes all inputs in one argument.
+    """Raise `InputError` if a functional Keras model, which takes one argument, is to be called with a tuple.
 
     Args:
         keras: The Keras side.
@@ -115,7 +117,10 @@ def _refuse_positional(keras: ModelView, keras_inputs: Any) -> None:
 def require_numbers(array: Array) -> None:
     """Raise `InputError` for an array of text, dates or objects, which no model accepts."""
     if array.dtype.kind in "OSUMm":
-        raise InputError(f"an input is an array of {array.dtype}, of shape {array.shape}, but a model takes numbers")
+        raise InputError(
+            f"an input is an array of {array.dtype}, of shape {array.shape}, but a model takes numbers"
+            ": convert it to numbers"
+        )
 
 
 def refuse_unprovable(given: Inputs) -> None:
@@ -129,11 +134,13 @@ def refuse_unprovable(given: Inputs) -> None:
                 raise InputError(
                     f"{what} of the {side} side is empty, with shape {values.shape}, so a comparison would prove "
                     "nothing"
+                    ": give inputs with elements"
                 )
             # numpy gives the dtypes of ml_dtypes the kind V; `isnan` supports them.
             if values.dtype.kind in "fV" and (number := int(np.isnan(values).sum())):
                 raise InputError(
                     f"{what} of the {side} side contains {number} NaN, so a comparison would prove nothing"
+                    ": give inputs without NaN"
                 )
 
 
@@ -172,7 +179,7 @@ def is_array(value: object) -> bool:
 
 
 def _cut(inputs: Any, number: int) -> Any:
-    """Return nested inputs, each array cut to its first samples.
+    """Return nested inputs of one side with only the first samples of each array.
 
     Args:
         inputs: The inputs of one side.
@@ -222,7 +229,7 @@ def derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec], arguments: S
 
 
 def together(made: list[Array], keys: Sequence[str]) -> Any:
-    """Return inputs as a Keras model takes them: a dict if each has a key; else a single array, or a list of several.
+    """Return arrays in the form in which a Keras model takes its inputs: a dict, a single array, or a list.
 
     Args:
         made: The arrays.
@@ -234,7 +241,7 @@ def together(made: list[Array], keys: Sequence[str]) -> Any:
 
 
 def _unspecified(arrays: Mapping[str, Array], arguments: Sequence[str]) -> Any:
-    """Return the inputs of a model without a specification, derived from the arguments of its call.
+    """Return the inputs of a Keras model without an input specification, derived from the arguments of its `call`.
 
     The inputs become positional arguments if the torch inputs have the names of these arguments, or if they have no
     names and are not more than the arguments. Otherwise they become one argument: a dict if they have names, else a

@@ -1,4 +1,4 @@
-"""Make the inputs of both sides from those of the Keras model, or random ones from its input specification."""
+"""Make the inputs of both models: from given Keras inputs, or random ones from the Keras input specification."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -30,22 +30,23 @@ MASKED_BATCH = 3
 """The number of samples for a model with masks: one without padding, and two of different lengths."""
 
 FREE_SIZES = (32, 64, 128, 224, 16, 8, 4)
-"""The values for dynamic sizes in the order of trial: a model halves an image several times, or has few positions."""
+"""The sizes to try for dynamic axes, in this order: some models halve images several times, others have few positions.
+"""
 
 _DOUBLED = tuple(2**power for power in range(9, 16))
-"""Further values for a model of sequences that crops its input; an image of these sizes would be too large."""
+"""More sizes to try for a model of sequences that crops its input; images of these sizes would be too large."""
 
 _IMAGE = 4
-"""The number of axes from which torch has the channels second."""
+"""The number of axes from which on an input is an image or volume, with the channels second in torch."""
 
 Accepts = Callable[[Inputs], bool]
-"""Runs both models on inputs, and returns whether both accept them."""
+"""A function that runs both models on inputs, and returns whether both accept them."""
 
 
 def both_inputs(
     torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: Any, accepts: Accepts | None = None
 ) -> Inputs:
-    """Return the inputs of both sides: those that are given, else random ones.
+    """Return the inputs of both sides: those that the user gave, else random ones.
 
     Args:
         torch: The torch side, for the layouts of its layers.
@@ -91,7 +92,7 @@ def _specs_to_fill(keras: ModelView) -> Sequence[InputSpec]:
 
 
 def _from_keras(torch: ModelView, keras: ModelView, keras_inputs: Any, accepts: Accepts | None) -> Inputs:
-    """Return the inputs of both sides if only those of the Keras model are given.
+    """Return the inputs of both sides if the user gave only those of the Keras model.
 
     Args:
         torch: The torch side.
@@ -129,10 +130,9 @@ def _from_keras(torch: ModelView, keras: ModelView, keras_inputs: Any, accepts: 
 
 
 def _layouts(torch: ModelView, keras: ModelView) -> tuple[bool, ...]:
-    """Return the layouts to try for inputs of torch that are sequences, the more likely one first.
+    """Return the layouts to try for torch inputs that are sequences, the more likely one first.
 
-    True means that the channels come before the steps, False that they come last; a model without sequences has only
-    False.
+    True means (batch, channels, steps), False means (batch, steps, channels); a model without sequences has only False.
 
     Args:
         torch: The torch side; a convolution or pooling over one axis makes channels before the steps likely.
@@ -145,7 +145,7 @@ def _layouts(torch: ModelView, keras: ModelView) -> tuple[bool, ...]:
 
 
 def _made(torch: ModelView, keras: ModelView, size: int, *, channels_first: bool) -> Inputs:
-    """Return random inputs of both sides, which have the same values.
+    """Return random inputs for both sides, with the same values in both.
 
     Args:
         torch: The torch side.
@@ -160,12 +160,12 @@ def _made(torch: ModelView, keras: ModelView, size: int, *, channels_first: bool
 
 
 def _both(torch: ModelView, keras: ModelView, made: list[Array], note: str, *, channels_first: bool | None) -> Inputs:
-    """Return the inputs of both sides for the arrays of the Keras inputs, in the order of the specification.
+    """Return the inputs of both sides, made from the arrays of the Keras inputs.
 
     Args:
         torch: The torch side.
         keras: The Keras side.
-        made: The arrays in Keras' layout.
+        made: The arrays in Keras' layout, in the order of its input specification.
         note: The origin of the inputs, for the report.
         channels_first: Whether sequences have the channels before the steps in torch; None if torch has the layout of
             Keras, also for images.

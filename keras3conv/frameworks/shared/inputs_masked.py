@@ -1,4 +1,4 @@
-"""Make masks, padding and wide integers: the inputs in which a model that ignores them computes something else."""
+"""Make inputs with masks, padding and large integers, to find a model that ignores a mask or misreads an integer."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from keras3conv.model.views import InputSpec
 from keras3conv.transforms import Array
 
 _RANGES = (256, 64, 16, 8, 4)
-"""The sizes of the ranges of integers that are tried, the largest first; a smaller table refuses the larger ones."""
+"""The sizes of the ranges of integers to try, the largest first; an embedding accepts only indices below its size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def random_codes(generator: np.random.Generator, rows: int, shape: tuple[int, ..
 
 
 def random_mask(shape: tuple[int, ...]) -> Array:
-    """Return a random mask of True and False: a batch of rows of steps, or of matrices.
+    """Return a random boolean mask: of shape (batch, steps), or one matrix per sample.
 
     If there are several samples, the first has no False. In the rows of the others the last steps are False, as in
     padding. In a matrix random elements are False, but not the first of a row: a row without True has no result.
@@ -120,7 +120,7 @@ def with_padding(given: Inputs, specs: Sequence[InputSpec], mask_values: Sequenc
 
 
 def _padding_of(array: Array, mask_values: Sequence[float]) -> float | None:
-    """Return the value that pads an input; None if the model masks no value in it.
+    """Return the value that pads an input; None if the Keras model masks no value of this input.
 
     Args:
         array: The input.
@@ -149,7 +149,7 @@ def has_padding(given: Inputs, mask_values: Sequence[float]) -> bool:
 
 
 def padded_at_the_start(given: Inputs, mask_values: Sequence[float]) -> Inputs | None:
-    """Return padded inputs with the steps of all sequences in the opposite order, so that the padding comes first.
+    """Return padded inputs with the padding moved from the end of the sequences to the start.
 
     Args:
         given: The inputs of both sides.
@@ -171,7 +171,7 @@ def padded_at_the_start(given: Inputs, mask_values: Sequence[float]) -> Inputs |
 
 
 def with_masks(given: Inputs) -> Inputs | None:
-    """Return the inputs with a pattern of zeros and ones in every input that consists of ones only: it may be a mask.
+    """Return the inputs with zeros and ones in place of each input of ones only, which may be a mask.
 
     None if there is no such input.
     """
@@ -188,7 +188,9 @@ def _pattern(array: Array) -> Array | None:
 
 
 def wider_integers(given: Inputs, rows: Iterable[int] = (), *, is_masked: bool = False) -> Iterator[Iterator[Range]]:
-    """Yield for each input of integers the ranges to try, the largest first; the last is that of the given integers.
+    """Yield for each input of integers an iterator of the ranges of integers to try, the largest range first.
+
+    The last range is that of the given integers.
 
     Args:
         given: The inputs of both sides.
@@ -204,7 +206,7 @@ def wider_integers(given: Inputs, rows: Iterable[int] = (), *, is_masked: bool =
 
 
 def _layout(torch: Array, keras: Array) -> Callable[[Array], Array] | None:
-    """Return the function that brings a Keras input into the layout of a torch input with the same integers.
+    """Return the function that changes a Keras input into the layout of a torch input with the same integers.
 
     Args:
         torch: The torch input.
@@ -251,9 +253,14 @@ def _ranges(
 
 
 def _covering(size: int, shape: tuple[int, ...]) -> Array:
-    """Return integers from 0 to `size - 1` in random order: both ends, and as many different ones as possible.
+    """Return an array of random integers from 0 to `size - 1`; the smallest and the largest integer occur in it.
 
-    The last rows have the same integer twice, because a module may count an integer or only note that it is there.
+    As many different integers as possible occur. The last rows have the same integer twice, because a module may count
+    an integer or only note that it is there.
+
+    Args:
+        size: The number of possible integers.
+        shape: The shape of the array.
     """
     generator, room = np.random.default_rng(SEED), int(np.prod(shape))
     codes = np.arange(room) % size if room >= size else generator.choice(size, room, replace=False)

@@ -16,7 +16,7 @@ from keras3conv.frameworks.shared.recording import flatten
 from keras3conv.transforms import Array
 
 _SCALED = ("float32", "float64")
-"""The dtypes of inputs that are scaled; with a narrower dtype the two sides may round differently."""
+"""The dtypes of inputs that may be scaled; in a narrower dtype the two sides may round scaled values differently."""
 
 
 def resized(given: Inputs, size: float) -> Inputs:
@@ -74,7 +74,7 @@ def _size_of(array: Array) -> float:
 
 
 def _is_free(array: Array, others: list[Array]) -> bool:
-    """Return whether an input may be scaled: its values are continuous, and the other model receives the same.
+    """Return whether an input may be scaled: its values are continuous, and the other model gets the same values.
 
     Args:
         array: An input of one side.
@@ -87,7 +87,7 @@ def _is_free(array: Array, others: list[Array]) -> bool:
 
 
 def _same(ordered: Array, other: Array) -> bool:
-    """Return whether an array has the same dtype and the same values as another, in any order.
+    """Return whether two arrays have the same dtype and the same values, in any order.
 
     Args:
         ordered: The values of one array, sorted.
@@ -98,14 +98,14 @@ def _same(ordered: Array, other: Array) -> bool:
 
 
 def is_code(values: Array) -> bool:
-    """Return True if an input is a code, not a measurement: it has at most two values, or one integer per sample."""
+    """Return True if an input is a code, not a measurement: it has two values at most, or one integer per sample."""
     if not np.any((values != values.max()) & (values != values.min())):
         return True
     return values.size == values.shape[0] and bool(np.all(values == np.round(values)))
 
 
 def with_arrays(given: Inputs, torch: Iterable[Array | None], keras: Iterable[Array | None]) -> Inputs:
-    """Return inputs with some arrays replaced.
+    """Return the inputs of both sides with some of their arrays replaced.
 
     Args:
         given: The inputs of both sides.

@@ -15,26 +15,26 @@ STRENGTHS = 16
 """The number of samples to which small inputs are repeated, each scaled differently."""
 
 _SMALL_INPUTS = 2**14
-"""The largest number of elements of small inputs."""
+"""The number of elements up to which inputs count as small."""
 
 LARGER = 32
-"""The number that is added to a dynamic size: a multiple of the strides of most models."""
+"""The number that is added to a dynamic size to make it larger: a multiple of the strides of most models."""
 
 SMALLEST = 4
-"""The smallest size of an axis: smaller sizes are not tried."""
+"""The smallest size that is tried for a dynamic axis."""
 
 LONG = 128
-"""From this size on, the smaller size is about half of it: the time of a run may grow with its square."""
+"""The size from which on an axis is halved to make it smaller, because the time of a run may grow with its square."""
 
 FARTHEST = 2048
 """The largest size at which a slice ends, such as the `x[:, :512]` of a truncated text, that is exceeded."""
 
 LARGEST = 256
-"""Sizes above this one are not increased, because the time of a run may grow with their square."""
+"""The largest size that is still increased, because the time of a run may grow with the square of the size."""
 
 
 def both_signs(given: Inputs) -> Inputs:
-    """Return the inputs; continuous values that all have one sign are shifted by their median, to have both signs."""
+    """Return the inputs with positive and negative values: values of one sign are shifted by their median."""
 
     def shifted(array: Array) -> Array:
         is_one_sided = array.min() >= 0 or array.max() <= 0
@@ -44,7 +44,7 @@ def both_signs(given: Inputs) -> Inputs:
 
 
 def with_more_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | None:
-    """Return small inputs repeated with several scale factors, so that some values lie between any two bounds.
+    """Return small inputs repeated with several scale factors, so that some values lie between two bounds.
 
     The bounds are limits of operations, such as those of a clip. Large inputs have many values anyway.
 
@@ -83,10 +83,9 @@ def repeated(given: Inputs, specs: Sequence[InputSpec], most: int = _SMALL_INPUT
 
 
 def other_sizes(given: Inputs, specs: Sequence[InputSpec], beyond: int = 0) -> list[tuple[str, Inputs]]:
-    """Return the inputs with other sizes along the dynamic axes of a Keras model, and these sizes in words.
+    """Return copies of the inputs with smaller and larger dynamic axes, each with its sizes in words.
 
-    One is smaller, about half of long sizes, with even sizes instead of odd ones and unequal sizes of an image; one is
-    larger.
+    The smaller copy has about half of long sizes, even sizes instead of odd ones, and unequal height and width.
 
     Args:
         given: The inputs of both sides.
@@ -119,7 +118,7 @@ def other_sizes(given: Inputs, specs: Sequence[InputSpec], beyond: int = 0) -> l
 
 
 def integers_in_words(given: Inputs) -> str:
-    """Return the range of the integers in the Keras inputs in words; an empty text if there are none."""
+    """Return the range of the integers in the Keras inputs as text; empty if the inputs have no integers."""
     arrays = [as_array(array) for _, array in flatten(given.keras, is_array)]
     integers = [array for array in arrays if array.dtype.kind in "iu" and array.size]
     if not integers:
@@ -130,7 +129,7 @@ def integers_in_words(given: Inputs) -> str:
 
 
 def sizes_in_words(given: Inputs, specs: Sequence[InputSpec]) -> str:
-    """Return the sizes of the inputs along the dynamic axes of a Keras model in words; empty if it has none.
+    """Return the sizes of the inputs along the dynamic axes of a Keras model as text; empty if it has none.
 
     Args:
         given: The inputs of both sides.
@@ -157,7 +156,7 @@ def _smaller(size: int, place: int) -> int:
 
 
 _Change = Callable[[int, int], int]
-"""Returns the new size of an axis from its size and its index among the dynamic axes."""
+"""A function that returns the new size of an axis from its old size and its index among the dynamic axes."""
 
 
 def _in_words(array: Array, axes: tuple[int, ...], change: _Change) -> str:
@@ -165,7 +164,7 @@ def _in_words(array: Array, axes: tuple[int, ...], change: _Change) -> str:
 
 
 def _axes_in_torch(array: Array, keras: Sequence[Array], axes: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
-    """Return the dynamic axes of a torch input; None if no Keras input has the same values in one of the layouts.
+    """Return which axes of a torch input are dynamic; None if no Keras input has the same values in a known layout.
 
     Args:
         array: The torch input.
@@ -182,7 +181,7 @@ def _axes_in_torch(array: Array, keras: Sequence[Array], axes: Sequence[tuple[in
 
 
 def _resize(array: Array, axes: tuple[int, ...], change: _Change) -> Array:
-    """Return an array cut along some axes, or prolonged by its own values.
+    """Return an array with new sizes of some axes, cut or repeated.
 
     Args:
         array: The array.

@@ -62,17 +62,17 @@ def output_of(
 
 
 def moved(shape: Shape) -> Shape:
-    """Return a shape with its second axis moved to the end."""
+    """Return a shape with its second size moved to the end: (2, 3, 8, 8) gives (2, 8, 8, 3)."""
     return (shape[0], *shape[2:], shape[1]) if len(shape) > 2 else shape
 
 
 def output_like_keras(array: Array, keras_shape: Shape) -> tuple[Array, str]:
-    """Return an output of the torch model in the layout of the Keras model's output, and a description.
+    """Return an output of the torch model in the layout of the Keras model's output, and a description of the change.
 
-    For a feature map (four axes or more) the channels are moved last if the shapes then fit. A sequence (three axes)
-    is assumed to have the same layout on both sides, unless only the other layout fits. If neither layout fits, axes
-    of size 1 are ignored, because a pooled feature map may keep its spatial axes on one side only. If no layout fits
-    then, the array is returned unchanged.
+    For a feature map (four axes or more) the channels are moved last if the shapes then fit. A sequence (three axes) is
+    assumed to have the same layout on both sides, unless only the other layout fits. If neither layout fits, axes of
+    size 1 are ignored, because a pooled feature map may keep its spatial axes on one side only. If no layout fits then,
+    the array is returned unchanged.
     """
     same, other = array.shape == keras_shape, moved(array.shape) == keras_shape
     if other and (array.ndim >= 4 or not same) and array.ndim > 2:

@@ -1,4 +1,4 @@
-"""Remember which live models got their weights from a transfer (ports).
+"""Remember which live models got their weights from a transfer; such a model is called a port.
 
 If a port and its source differ, the fix that a report proposes changes the port, not its source.
 """
@@ -14,7 +14,7 @@ _MANIFEST = ".manifest.json"
 
 
 def remember_port(port: Any, source: Any) -> None:
-    """Remember that the weights of a live model come from another model, or from a file.
+    """Remember that a live model is a port: its weights come from another model, or from a file.
 
     Args:
         port: The live model that got the weights.
@@ -26,7 +26,13 @@ def remember_port(port: Any, source: Any) -> None:
 
 
 def is_port(source: Any) -> bool:
-    """Return whether a transfer wrote the weights of a live model, or of a file, which then has a manifest."""
+    """Return whether a model is a port: a transfer wrote its weights.
+
+    A file that a transfer wrote has a manifest.
+
+    Args:
+        source: The live model, or the path of a file.
+    """
     if isinstance(source, Path):
         return source.with_name(source.name + _MANIFEST).is_file()
     reference = _PORTS.get(id(source))

@@ -14,7 +14,7 @@ from keras3conv.transforms import Array, Shape
 
 @dataclass(frozen=True, kw_only=True)
 class Backward:
-    """The gradients of a weighted sum of the outputs, and the state after the pass.
+    """The result of a backward pass: the gradients of a weighted sum of the outputs, and the state after the pass.
 
     Attributes:
         gradients: The gradients by path of the tensor; zero if the outputs do not depend on the tensor.
@@ -83,7 +83,7 @@ class Recording:
 
 
 def traced(view: ModelView, recording: Recording) -> ModelView:
-    """Return a view with facts from a run: call order, input shapes, data dependencies, flattened inputs."""
+    """Return a view with the facts of a run: call order, input shapes, data dependencies, flattened inputs."""
     layers = []
     alike: dict[int, list[str]] = {}
     for layer in view.layers:
@@ -117,7 +117,7 @@ class Flattened:
         self._alive: list[object] = []
 
     def note(self, source: Any, result: Any) -> None:
-        """Record the shape that `result` had before its flatten.
+        """Record the shape that a flattened tensor had before its flatten.
 
         Args:
             source: A tensor.
@@ -150,7 +150,7 @@ class _Copies:
 
     @property
     def are_valid(self) -> bool:
-        """True, because nobody else writes to the copies."""
+        """True: nobody else writes to copies, so they never become invalid."""
         return True
 
     def __call__(self, tensor: Any) -> Array:
@@ -183,7 +183,7 @@ class _Views:
 
     @property
     def are_valid(self) -> bool:
-        """True if no tensor was overwritten since its array was returned."""
+        """True if no tensor was overwritten since it was returned as an array that shares its memory."""
         return all(
             version is not None and version == self._version(tensor) for tensor, version, _ in self._known.values()
         )
@@ -217,7 +217,7 @@ class CallRecorder:
         self._places = count()
 
     def begin(self, path: str, tensors: Sequence[Any], *, is_operation: bool) -> Call:
-        """Return a new call of a layer, to be passed to `end` when the layer returns.
+        """Return the record of a layer call that begins; the record must be passed to `end` when the layer returns.
 
         Args:
             path: The path of the layer.
@@ -247,7 +247,7 @@ class CallRecorder:
 
     @property
     def is_valid(self) -> bool:
-        """True unless a tensor was overwritten whose memory the record shares."""
+        """True unless a tensor was overwritten that shares its memory with the recording."""
         return self._copy.are_valid
 
     def calls(self) -> tuple[Call, ...]:

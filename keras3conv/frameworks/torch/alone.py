@@ -12,14 +12,14 @@ from keras3conv.frameworks.torch.tensors import named_tensors, tensors_in
 from keras3conv.transforms import Array, Arrays
 
 Arguments = Callable[[tuple[Any, ...]], tuple[Any, ...]]
-"""Returns the positional arguments of the first layer for the inputs."""
+"""A function that returns the positional arguments of the first layer for the inputs of the module."""
 
 Select = Callable[[Arrays], Array]
-"""Selects among the outputs of the last layer, and orders their axes."""
+"""A function that selects one of the outputs of the last layer, and orders its axes."""
 
 
 class Alone(nn.Module):
-    """Layers of another module under their paths there.
+    """A module that contains some layers of another module, under the same paths, and calls them.
 
     Args:
         layers: The layers by path.
@@ -46,7 +46,7 @@ class Alone(nn.Module):
         owner.add_module(name, layer)
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Return the output that `select` chooses among those of the last layer."""
+        """Return one output of the last layer, as the function `select` chooses it and orders its axes."""
         value: Any = self._arguments(inputs)
         if self._joined:
             value = torch.cat([layer(*value) for layer in self._layers], -1)

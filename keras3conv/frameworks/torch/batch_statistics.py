@@ -1,4 +1,4 @@
-"""Find out which batch normalisations of a torch module take the statistics of the batch in training mode."""
+"""Find the batch normalisations of a torch module that use the statistics of the batch in training mode."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -15,11 +15,11 @@ from keras3conv.frameworks.torch.substitutes import running_tensors, substituted
 from keras3conv.frameworks.torch.tensors import named_tensors
 
 _TRAINING = 5
-"""The position of `training` in the arguments of `F.batch_norm`; the tensors of the layer are before it."""
+"""The index of `training` among the arguments of `F.batch_norm`; the layer's tensors have smaller indices."""
 
 
 def batch_statistics(module: nn.Module, inputs: object) -> Mapping[str, bool]:
-    """Return for each tensor of a batch normalisation, by its path, whether its layer takes the batch's statistics.
+    """Return whether each batch normalisation uses the statistics of the batch in training mode, by tensor path.
 
     The module runs once in training mode, as `module.train()` sets it: a layer may be frozen by an own `train`, or be
     called as `F.batch_norm(..., training=False)`. Its tensors, flags and random generators are unchanged afterwards.
@@ -29,7 +29,8 @@ def batch_statistics(module: nn.Module, inputs: object) -> Mapping[str, bool]:
         inputs: The inputs of the module; see `torch_side.run`.
 
     Returns:
-        The layers that ran; nothing if the module raises in training mode (it needs more samples).
+        A dict from the path of each tensor of the layers that ran; empty if the module raises in training mode (it
+        needs more samples).
     """
     args, kwargs = torch_side.call_arguments(module, inputs)
     values = running_tensors(module, {}, float64=False)

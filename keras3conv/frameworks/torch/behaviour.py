@@ -1,4 +1,4 @@
-"""Run a copy of a module with chosen values, to find out what it computes independently of its class name."""
+"""Run a copy of a module with chosen parameters, to find out what the module computes whatever its class is called."""
 
 import copy
 from collections.abc import Mapping
@@ -8,7 +8,12 @@ from torch import nn
 
 
 def overrides(module: nn.Module, *methods: str) -> bool:
-    """Return True if the class of a module overrides one of these methods of `torch.nn`."""
+    """Return True if a user's class overrides one of the given methods of its torch.nn base class.
+
+    Args:
+        module: An instance of the class.
+        *methods: The names of the methods.
+    """
     functions = [getattr(type(module), name, None) for name in methods]
     return any(not str(getattr(function, "__module__", "")).startswith("torch.nn.") for function in functions)
 
@@ -34,7 +39,7 @@ def copy_with(module: nn.Module, parameters: Mapping[str, torch.Tensor]) -> nn.M
 
 
 def pattern(shape: tuple[int, ...], phase: float, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Return distinct values between -1 and 1 that do not depend on a random state.
+    """Return a tensor of distinct values between -1 and 1 that do not depend on a random generator.
 
     Args:
         shape: The shape.

@@ -18,9 +18,9 @@ _CONDITION = "cond"
 
 @contextmanager
 def both_branches_computed() -> Iterator[None]:
-    """Make `torch.cond` compute both branches while the block runs.
+    """Make `torch.cond` compute both branches while the block runs, and choose between their results.
 
-    The operators of the branches then stand in the graph like all others, with the modules that call them.
+    An exported graph then contains the operators of both branches, with the modules that call them.
     """
     original = vars(torch)[_CONDITION]
 
@@ -40,7 +40,7 @@ def both_branches_computed() -> Iterator[None]:
 
 
 def with_both_branches(program: ExportedProgram) -> ExportedProgram:
-    """Return the program without `torch.cond`, which a saved program may have; the program is changed.
+    """Return a `torch.export` program in which both branches of each `torch.cond` are computed; the program is changed.
 
     Raises:
         ValueError: A branch uses a tensor that is not among its operands.
@@ -62,7 +62,7 @@ def _is_condition(node: Node) -> bool:
 
 
 def _inline_one(module: GraphModule, node: Node) -> None:
-    """Replace one condition, in place, by the nodes of its branches and a `where` for each result.
+    """Replace one `torch.cond` of a graph, in place, by the nodes of its branches and a `where` for each result.
 
     Args:
         module: The graph module.

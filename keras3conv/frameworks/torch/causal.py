@@ -9,7 +9,7 @@ from torch.nn.modules import transformer
 
 @contextmanager
 def causal_masks_unread() -> Iterator[None]:
-    """Make `nn.TransformerEncoder` and `nn.TransformerDecoder` use a mask without testing if it is causal.
+    """Make `nn.TransformerEncoder` and `nn.TransformerDecoder` apply a mask without testing if it is causal.
 
     They compare a mask with the causal one, to choose a faster kernel. This branch depends on values, which
     `torch.export` cannot follow. Without the comparison the mask itself is applied, which gives the same values.

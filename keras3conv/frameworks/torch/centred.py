@@ -1,4 +1,4 @@
-"""Recognize normalization layers that scale by `1 + weight` (centred norms) by their outputs.
+"""Recognize normalization layers that multiply by `1 + weight` ("centred" norms), by running them.
 
 Many model families define their own class for such a layer. Neither its name nor its attributes show whether it adds 1
 to the weight. So a copy of the layer is run with known weights, and its output is compared with the formula.
@@ -15,7 +15,7 @@ from keras3conv.errors import RAISED_BY_MODELS
 from keras3conv.frameworks.torch.behaviour import copy_with, overrides, pattern
 
 _TOLERANCE = 1e-4
-"""The tolerance of the comparison; the layers compute in float32, and some of them round their input first."""
+"""The relative error up to which outputs agree; the layers compute in float32, and some round their input first."""
 
 
 class CentredRMSNorm(nn.Module):
@@ -32,7 +32,7 @@ class CentredRMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.zeros(dim))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the normalized input."""
+        """Return the input, normalized and multiplied by one plus the weight."""
         mean_square = inputs.square().mean(-1, keepdim=True)
         return inputs * torch.rsqrt(mean_square + self.eps) * (1.0 + self.weight)
 
@@ -45,13 +45,13 @@ class CentredLayerNorm(nn.LayerNorm):
         nn.init.zeros_(self.weight)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the normalized input."""
+        """Return the input, normalized and multiplied by one plus the weight."""
         return nn.functional.layer_norm(inputs, self.normalized_shape, 1.0 + self.weight, self.bias, self.eps)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CentredNorm:
-    """The name and the arguments of the class in this file that is equivalent to the user's module.
+    """The class of this file (`CentredRMSNorm` or `CentredLayerNorm`) that is equivalent to a user's module.
 
     Attributes:
         kind: The qualified name of the class.
@@ -67,7 +67,7 @@ _known: dict[Hashable, CentredNorm | None] = {}
 
 
 def centred_norm(module: nn.Module, config: Mapping[str, Any]) -> CentredNorm | None:
-    """Return the centred norm that is equivalent to a module; None if there is none.
+    """Return the norm with `1 + weight` that computes the same as a module; None if there is none.
 
     Args:
         module: The module.
@@ -83,7 +83,7 @@ def centred_norm(module: nn.Module, config: Mapping[str, Any]) -> CentredNorm | 
 
 
 def _may_be_norm(module: nn.Module) -> bool:
-    """Return True if a module may be a norm: it has its own `forward`, a weight per channel, and at most a bias."""
+    """Return True if a module may be a norm: it has its own `forward`, a weight per channel, and maybe a bias."""
     own = {name: tensor for name, tensor in module._parameters.items() if tensor is not None}
     if "weight" not in own or not own.keys() <= {"weight", "bias"} or module._modules or module._buffers:
         return False
@@ -110,7 +110,9 @@ def _recognize(module: nn.Module, config: Mapping[str, Any]) -> CentredNorm | No
 
 
 def _candidates(config: Mapping[str, Any], parameters: Mapping[str, torch.Tensor]) -> Iterator[Any]:
-    """Yield the norms to compare a module with; each number between 0 and 1 in its attributes may be the epsilon.
+    """Yield the norms with `1 + weight` to compare a module with, each with a possible epsilon.
+
+    Each number between 0 and 1 in the attributes of the module may be the epsilon.
 
     Args:
         config: The plain attributes of the module.

@@ -9,7 +9,7 @@ from keras3conv.frameworks.torch.tensors import named_modules
 
 
 def float32_constants(module: nn.Module, mapped: Set[str]) -> Iterator[str]:
-    """Yield the paths of float32 tensors with fractional values that are neither parameters nor in `mapped`.
+    """Yield the paths of float32 tensors with fractional values that are constants: no parameters, and in no pair.
 
     Args:
         module: The module.

@@ -1,4 +1,4 @@
-"""Replace operators in a captured module by the operators that torch computes them with."""
+"""Replace operators in an exported module by the more basic operators that torch computes them with."""
 
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -10,11 +10,11 @@ from torch.export import ExportedProgram
 from keras3conv.errors import RAISED_BY_MODELS
 
 _COMPUTED_OTHERWISE = ("dropout", "batch_norm")
-"""Operators that compute something else in training than in the evaluation mode in which a module is captured."""
+"""Operators that compute something else in training mode than in evaluation mode, in which modules are exported."""
 
 
 def decomposed(program: ExportedProgram, names: Collection[str]) -> ExportedProgram | None:
-    """Return a captured module with some operators replaced by others; None if torch can replace none of them.
+    """Return an exported module with some operators replaced by more basic ones; None if torch can replace none.
 
     Args:
         program: The captured module.
@@ -36,7 +36,7 @@ def decomposed(program: ExportedProgram, names: Collection[str]) -> ExportedProg
 
 
 def rewritten(program: ExportedProgram, table: Mapping[Any, Callable[..., Any]]) -> ExportedProgram:
-    """Return a captured module without operators that write into memory, and with some operators replaced.
+    """Return an exported module without operators that write into memory, and with some operators replaced.
 
     Torch alone would leave out the dropouts, which do nothing in evaluation mode. Here they are kept.
 
@@ -53,7 +53,7 @@ def rewritten(program: ExportedProgram, table: Mapping[Any, Callable[..., Any]])
 
 
 def _rename(program: ExportedProgram, names: Mapping[Any, Any]) -> None:
-    """Replace operators in the graph of a program, in place, by others with the same arguments.
+    """Replace operators in the graph of an exported module, in place, by operators with the same arguments.
 
     Args:
         program: The program.
@@ -66,7 +66,7 @@ def _rename(program: ExportedProgram, names: Mapping[Any, Any]) -> None:
 
 
 def _kept(name: str) -> Any:
-    """Register and return an operator of keras3conv that stands for a dropout while a captured module is rewritten.
+    """Register and return an operator that stands for a dropout, so that torch does not remove it from a graph.
 
     Args:
         name: The name of the new operator.
@@ -83,11 +83,10 @@ _DROPOUTS = {
 
 
 def _without_writing(target: Any) -> Iterator[Any]:
-    """Yield an operator that does not write into its arguments; yield nothing if there is none.
+    """Yield the counterpart of an operator that does not write into its arguments: "add" for "add_"; nothing if none.
 
     Args:
-        target: The operator to yield; if it writes into an argument ("add_"), its counterpart that does not ("add") is
-            yielded instead.
+        target: The operator; it is yielded itself if it writes into no argument.
     """
     schema = getattr(target, "_schema", None)
     if schema is None:

@@ -1,4 +1,4 @@
-"""Find stochastic depth: modules that return their input in evaluation mode and drop whole samples in training.
+"""Find modules for stochastic depth: they return their input in evaluation mode and drop whole samples in training.
 
 In evaluation mode `torch.export` records no operation for such a module. While the graph is exported, the module
 therefore calls a dropout without effect, which appears in the graph.
@@ -19,7 +19,7 @@ _EXAMPLES = 64
 
 @contextmanager
 def captured_depth(module: nn.Module) -> Iterator[dict[str, float]]:
-    """Make every stochastic-depth module call a dropout while the block runs; yield the rates by path."""
+    """Make every module for stochastic depth call a dropout while the block runs; yield their rates by path."""
     found = [(path, type(child), _rate(child)) for path, child in named_modules(module)]
     kinds = {kind for _, kind, rate in found if rate}
     # A module of such a class with a rate of zero, as in the first block, stays a dropout: all blocks are then alike.
@@ -39,7 +39,7 @@ def _dropout(rate: float) -> object:
 
 
 def _rate(child: nn.Module) -> float | None:
-    """Return the rate with which a module drops samples in training; None if it does something else."""
+    """Return the rate at which a module drops whole samples in training; None if the module does something else."""
     is_bare = not (child._modules or child._parameters or child._buffers)
     if not is_bare or type(child).__module__.startswith("torch.nn."):
         return None

@@ -14,17 +14,20 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 _CONVOLUTIONS = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
-"""The functions that modules and Keras call, with the number of spatial axes."""
+"""The convolution functions of torch that modules and Keras call, each with the number of spatial axes."""
 
 _ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _DEFAULTS: dict[str, Any] = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 
 
 class DepthwiseInFloat64(TorchFunctionMode):
-    """Replaces depthwise convolutions of float64 tensors on the CPU; every other function is called as it is."""
+    """Computes depthwise convolutions of float64 tensors on the CPU as sums.
+
+    Calls any other torch function unchanged.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call a torch function; a depthwise convolution is computed as a sum instead."""
+        """Call a torch function; compute a depthwise convolution as a sum of shifted inputs instead."""
         axes = _CONVOLUTIONS.get(func)
         if axes is not None:
             given = {**_DEFAULTS, **dict(zip(_ARGUMENTS, args, strict=False)), **(kwargs or {})}
@@ -34,7 +37,7 @@ class DepthwiseInFloat64(TorchFunctionMode):
 
 
 def _is_depthwise(axes: int, given: dict[str, Any]) -> bool:
-    """Return whether each group has one input channel, and the sum can be computed for these tensors.
+    """Return whether a convolution is depthwise (one input channel per group), and can be computed as a sum.
 
     Args:
         axes: The number of spatial axes.
@@ -72,7 +75,7 @@ def _convolution(
 
 
 def _for_each(axes: int, value: int | Sequence[int]) -> tuple[int, ...]:
-    """Return a number for each spatial axis; torch accepts one number, or a sequence of one, for all of them.
+    """Return an argument of a convolution as a number for each spatial axis; torch also accepts a single number.
 
     Args:
         axes: The number of spatial axes.
@@ -85,7 +88,7 @@ def _for_each(axes: int, value: int | Sequence[int]) -> tuple[int, ...]:
 def _margins(
     axes: int, padding: int | str | Sequence[int], kernel: Sequence[int], dilation: Sequence[int]
 ) -> list[int]:
-    """Return the padding before and after each axis, the last axis first, as `torch.nn.functional.pad` takes it.
+    """Return the padding of a convolution as the argument of `torch.nn.functional.pad`, last axis first.
 
     Args:
         axes: The number of spatial axes.
@@ -105,7 +108,7 @@ def _margins(
 
 
 class _ShiftedSum(torch.autograd.Function):
-    """The convolution of padded inputs with one kernel for each channel, and its gradients."""
+    """The autograd function of a depthwise convolution of padded inputs: the output and its gradients."""
 
     @staticmethod
     def forward(
@@ -136,7 +139,7 @@ class _ShiftedSum(torch.autograd.Function):
 def _terms(
     values: torch.Tensor, weight: torch.Tensor, stride: Sequence[int], dilation: Sequence[int]
 ) -> Iterator[tuple[tuple[slice, ...], torch.Tensor]]:
-    """Yield, for each element of the kernel, the window of the inputs and the factor of each channel.
+    """Yield, for each element of a depthwise kernel, the window of the inputs and the factor of each channel.
 
     Args:
         values: The padded inputs.

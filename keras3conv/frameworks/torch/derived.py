@@ -1,4 +1,4 @@
-"""Read and write weights that a torch module computes from others: weight norm, spectral norm, standardized kernels.
+"""Read and write weights that a torch module computes from other tensors: weight norm, spectral norm, and others.
 
 A view has the computed weight as one tensor with its usual name. It does not have the parts (the tensors that the
 weight is computed from), because they have no counterpart in Keras. To write a weight, suitable parts are computed. For
@@ -23,7 +23,7 @@ from keras3conv.frameworks.torch.tensors import named_modules, named_tensors
 from keras3conv.messages import lay_out
 
 _POWER_ITERATIONS = 15
-"""The number of power iterations that torch makes when it registers a spectral norm."""
+"""The number of power iterations that torch itself makes when a spectral norm is registered."""
 
 _CORRECTIONS = 32
 """The maximum number of corrections of the parts by one unit in the last place; usually two are enough."""
@@ -31,7 +31,7 @@ _CORRECTIONS = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Derived:
-    """A computed weight.
+    """A weight that a module computes from other tensors (its parts), as weight norm does.
 
     Attributes:
         path: The path in the model: "conv.weight".
@@ -57,7 +57,7 @@ class Derived:
 
 
 def derived_tensors(module: nn.Module) -> dict[str, Derived]:
-    """Return the computed weights of a module by path."""
+    """Return the weights that a module computes from other tensors (weight norm, spectral norm), by path."""
     found = {}
     for path, child in named_modules(module):
         for derived in (*_parametrized(path, child), *_hooked(path, child), *_standardized(path, child)):
@@ -67,7 +67,7 @@ def derived_tensors(module: nn.Module) -> dict[str, Derived]:
 
 @contextmanager
 def held(derived: Mapping[str, Derived], values: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Make a module use given values for computed weights while the block runs.
+    """Make a module use given values in place of the weights that it computes, while the block runs.
 
     Args:
         derived: All computed weights of the module.
@@ -115,7 +115,7 @@ def with_plain_weights(module: nn.Module) -> nn.Module:
 
 
 def inner_modules(module: nn.Module) -> set[str]:
-    """Return the paths of the modules that only contain the parts of computed weights."""
+    """Return the paths of the modules that only contain the parts from which another module computes a weight."""
     found = set()
     for path, child in named_modules(module):
         if is_parametrized(child):
@@ -131,7 +131,7 @@ def is_parametrized(module: nn.Module) -> bool:
 
 
 def _parametrized(path: str, child: nn.Module) -> Iterator[Derived]:
-    """Yield the weights of the module `child` at `path` that `torch.nn.utils.parametrize` computes in a submodule."""
+    """Yield the weights that `torch.nn.utils.parametrize` computes in the module `child` at a path of the model."""
     lists = child.get_submodule("parametrizations").named_children() if is_parametrized(child) else ()
     for name, steps in lists:
         assert isinstance(steps, parametrize.ParametrizationList)
@@ -150,7 +150,7 @@ def _parametrized(path: str, child: nn.Module) -> Iterator[Derived]:
 
 
 def _hooked(path: str, child: nn.Module) -> Iterator[Derived]:
-    """Yield the weights of the module `child` at `path` that `weight_norm` or `spectral_norm` computes in a hook."""
+    """Yield the weights that hooks of `weight_norm` or `spectral_norm` compute in the module `child` at a path."""
     for hook in child._forward_pre_hooks.values():
         if not isinstance(hook, WeightNorm | SpectralNorm):
             continue
@@ -170,7 +170,7 @@ def _hooked(path: str, child: nn.Module) -> Iterator[Derived]:
 
 
 def _standardized(path: str, child: nn.Module) -> Iterator[Derived]:
-    """Yield the computed kernel of the convolution `child` at `path`; it has the name of the stored weight."""
+    """Yield the kernel that a convolution computes from its weight (weight standardization), named like the weight."""
     parts = () if is_parametrized(child) else kernel_parts(child)
     if parts:
         yield Derived(
@@ -201,7 +201,7 @@ def _assign_kernel(path: str, child: nn.Module, value: torch.Tensor) -> None:
 
 
 def _plain(path: str, child: nn.Module) -> str:
-    """Return a line of Python that replaces the convolution at `path`, whose kernel is computed, by a plain one."""
+    """Return a line of Python that replaces a convolution, whose kernel is computed, by a plain convolution."""
     names = ("stride", "padding", "dilation", "groups")
     settings = ", ".join(f"{name}={getattr(child, name)!r}" for name in names)
     sizes = f"{child.in_channels}, {child.out_channels}, {child.kernel_size}"
@@ -221,18 +221,18 @@ def _assign_hooked(hook: WeightNorm | SpectralNorm, child: nn.Module, names: lis
 
 
 def _refresh(hook: WeightNorm | SpectralNorm, child: nn.Module) -> None:
-    """Compute the weight of a module with a hook; store it in the attribute where the hook does before a call."""
+    """Compute the weight of a module again by its hook, and store the weight in the module, as before a call."""
     with torch.no_grad():
         setattr(child, hook.name, _computation(hook, child)())
 
 
 def _nothing() -> None:
-    """Do nothing: the weight is computed whenever it is used."""
+    """Do nothing: the weight needs no update, because the module computes it whenever it is used."""
 
 
 @contextmanager
 def _returning(holder: nn.Module | WeightNorm | SpectralNorm, method: str, value: torch.Tensor) -> Iterator[None]:
-    """Make a method of an object return a given value while the block runs."""
+    """Make a method of an object return a fixed value while the block runs."""
     vars(holder)[method] = lambda *arguments, **keywords: value
     try:
         yield
@@ -249,7 +249,7 @@ def _computation(hook: WeightNorm | SpectralNorm, child: nn.Module) -> Callable[
 def _assignment(
     path: str, child: nn.Module, name: str, steps: parametrize.ParametrizationList
 ) -> Callable[[torch.Tensor], None]:
-    """Return the function that writes a value for the computed weight `name`: exact for weight and spectral norm."""
+    """Return the function that writes a value for a computed weight; it is exact for weight norm and spectral norm."""
     step, own = steps[0] if len(steps) == 1 else None, dict(named_tensors(steps))
 
     def assign(value: torch.Tensor) -> None:
@@ -294,7 +294,7 @@ def _refused(path: str, name: str, fact: str) -> ModelError:
 
 
 def weight_norm_parts(weight: torch.Tensor, dim: int | None) -> list[torch.Tensor]:
-    """Return the magnitude g and the direction v of a weight with weight norm, `g * v / |v|`; v is the weight itself.
+    """Return the magnitude g and the direction v (the weight itself) for a weight norm, which computes `g * v / |v|`.
 
     Args:
         weight: The weight.
@@ -306,10 +306,10 @@ def weight_norm_parts(weight: torch.Tensor, dim: int | None) -> list[torch.Tenso
 
 
 def spectral_norm_parts(weight: torch.Tensor, dim: int, start: torch.Tensor) -> list[torch.Tensor]:
-    """Return the tensor and the vectors u and v of a weight with spectral norm, so that the divisor is one.
+    """Return the tensor and the vectors u and v with which a spectral norm computes a given weight.
 
     Spectral norm divides by `u @ W @ v`. Power iteration finds the singular vectors of the largest singular value, and
-    u is divided by this singular value. So the weight keeps its values, even if its spectral norm is not one.
+    u is divided by this singular value, so that the divisor is one and the weight keeps its values.
 
     Args:
         weight: The weight.
@@ -327,7 +327,7 @@ def spectral_norm_parts(weight: torch.Tensor, dim: int, start: torch.Tensor) -> 
     u = nn.functional.normalize(matrix @ v, dim=0)
     norm = u @ (matrix @ v)
     if not norm > 0:
-        raise ModelError("spectral norm cannot represent a weight that is all zeros")
+        raise ModelError("spectral norm cannot represent a weight that is all zeros: remove the spectral norm before")
     return [weight, u / norm, v]
 
 
@@ -338,9 +338,9 @@ def _fill(held: list[torch.Tensor], values: list[torch.Tensor]) -> None:
 
 
 def _correct(held: list[torch.Tensor], value: torch.Tensor, compute: Callable[[], torch.Tensor]) -> None:
-    """Change the tensors in `held`, from which a weight is computed, until the weight equals the value exactly.
+    """Change the tensors `held` in place, from which a weight is computed, until the weight equals a value exactly.
 
-    They are changed in place, to adjacent floating-point numbers; after some attempts without success they stay so.
+    They are changed to adjacent floating-point numbers. If this fails, the last attempt remains.
     """
     adjust = _adjust_lengths if len(held) == 2 else _adjust_vector
     with torch.no_grad():

@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 from keras3conv.model.graph import Size
 
 BATCH = "batch"
-"""The name of the dynamic size."""
+"""The name of the dynamic batch size."""
 
 
 def free_sizes(exported: ExportedProgram) -> dict[Any, str]:

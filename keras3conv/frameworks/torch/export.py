@@ -52,7 +52,7 @@ from keras3conv.model.views import ModelView
 from keras3conv.rules.obstacle import obstacle
 
 _STATISTICS = ("running_mean", "running_var")
-"""The arguments of a normalization that are buffers of the layer, not constants."""
+"""The arguments of a batch normalization that are buffers of the layer; they are not constants of the graph."""
 
 _NO_ARGUMENTS = ("layout", "device", "pin_memory", "memory_format", "non_blocking", "out")
 """Arguments about the memory of a tensor, which do not change its values."""
@@ -60,7 +60,7 @@ _NO_ARGUMENTS = ("layout", "device", "pin_memory", "memory_format", "non_blockin
 
 @dataclass(frozen=True, kw_only=True)
 class Captured:
-    """The call graph of a module, with the source lines of its nodes.
+    """The call graph of an exported module, with the source lines of its nodes.
 
     Attributes:
         graph: The calls of operators.
@@ -80,7 +80,11 @@ class Captured:
     read_from: "_Source | None"
 
     def without(self, operators: Collection[str]) -> "Captured | None":
-        """Return the module computed without some operators; None if torch cannot replace any of them."""
+        """Return the same call graph computed without some operators; None if torch can replace none of them.
+
+        Args:
+            operators: The names of the operators to replace.
+        """
         if self.read_from is None:
             return None
         kept = {f"aten.{ATTENTION}.default"} if self.read_from.dropouts.rates else frozenset[str]()
@@ -147,7 +151,13 @@ def capture_call(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequ
 
 
 def _nothing(module: nn.Module, described: ModelView, found: Exported) -> Captured:
-    """Return the result for a module whose own code cannot be captured: an empty graph, and the problems."""
+    """Return an empty call graph with the problems, for a module whose own code torch.export cannot capture.
+
+    Args:
+        module: The module.
+        described: Its layers and tensors.
+        found: The result of the export.
+    """
     graph = Graph(name=type(module).__name__, view=described, inputs=(), nodes=(), outputs=())
     return Captured(graph=graph, shapes={}, lines={}, problems=found.problems, inner=found.inner, read_from=None)
 
@@ -167,7 +177,7 @@ class _Source:
 
 @dataclass
 class _Reader:
-    """The state of a reader that makes a call graph from a captured module: what it has found so far."""
+    """Makes a call graph from an exported module; the attributes are the results so far."""
 
     source: _Source
     names: dict[torch.fx.Node, Any] = field(default_factory=dict)
@@ -230,7 +240,7 @@ class _Reader:
         )
 
     def _constant_buffers(self) -> frozenset[str]:
-        """Return the buffers that count as constants: all but those that a normalization updates in training."""
+        """Return the names of the buffers that are constants; the others are updated by a normalization in training."""
         signature = self.source.exported.graph_signature
         updated = {
             argument.name
@@ -316,7 +326,7 @@ class _Reader:
             self.names[target] = self.names[node]
 
     def _layer(self, path: str) -> dict[str, Any]:
-        """Return the classes, configuration and tensors of a module that is one operator in the graph, by name."""
+        """Return the classes, configuration and tensors of a module that is one operator in the call graph, by name."""
         layer = next(layer for layer in self.source.described.layers if layer.path == path)
         paths = {one.tensor.name: stored for stored, one in self.parameters.items()}
         tensors = {
@@ -327,7 +337,7 @@ class _Reader:
         return {"kinds": layer.kinds, "config": dict(layer.config or {}), "tensors": tensors}
 
     def _config(self, node: torch.fx.Node, module: str, used: set[Any] | None) -> dict[str, Any]:
-        """Return, as the configuration of a node, which outputs of the operator are used, and its dropout in training.
+        """Return the configuration of a call graph node: the used outputs of its operator, and dropout in training.
 
         Args:
             node: The node of the captured module.
@@ -346,7 +356,7 @@ class _Reader:
         return _dtype(leaf) if isinstance(leaf, torch.dtype) else size_of(leaf, self.free)
 
     def _returned(self, node: torch.fx.Node) -> Any:
-        """Return the outputs of the module: one, a tuple, or a dict by name."""
+        """Return the outputs of the exported module in the form in which it returns them: one, a tuple, or a dict."""
         signature = self.source.exported.graph_signature
         flat = list(node.args[0])[-len(signature.user_outputs) :]  # type: ignore[arg-type]
         values = [self.names[one] if isinstance(one, torch.fx.Node) else one for one in flat]

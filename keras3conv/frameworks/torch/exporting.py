@@ -1,4 +1,4 @@
-"""Export a module with `torch.export`; what it cannot capture is listed, module by module."""
+"""Export a module with `torch.export`; a module inside that cannot be captured is listed and left out."""
 
 import inspect
 import warnings
@@ -23,7 +23,7 @@ from keras3conv.rules.obstacle import obstacle
 
 @dataclass(frozen=True, kw_only=True)
 class Inner:
-    """A module inside one that cannot be captured, with the arguments of its first call."""
+    """A module that is called by a module that torch.export cannot capture, with the arguments of its first call."""
 
     path: str
     module: nn.Module
@@ -32,7 +32,7 @@ class Inner:
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What torch.export captured.
+    """The result of `torch.export` for a module.
 
     Attributes:
         program: The program; None if the model's own code cannot be captured.
@@ -50,7 +50,7 @@ class Exported:
 def exported(
     module: nn.Module, described: ModelView, given: Arguments, dynamic: Mapping[str, Sequence[int]]
 ) -> Exported:
-    """Export a module in its present mode.
+    """Export a module in its present mode (training or evaluation).
 
     If a module inside cannot be captured, it becomes one operator, and the rest is exported again.
 
@@ -105,7 +105,7 @@ def _problem(described: ModelView, path: str, error: Exception, line: str, calls
 def _alike(
     module: nn.Module, described: ModelView, path: str, calls: Calls, failed: Mapping[str, Problem]
 ) -> dict[str, Problem]:
-    """Return problems, by path, for the other modules of a class of which one module cannot be captured.
+    """Return problems, by path, for the other modules of the same class as a module that cannot be captured.
 
     Args:
         module: The whole module.
@@ -145,7 +145,9 @@ def _shapes(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequence[
     try:
         named = dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
     except TypeError as error:
-        raise InputError(f"{type(module).__name__} cannot be called with these inputs: {error}") from error
+        raise InputError(
+            f"{type(module).__name__} cannot be called with these inputs: {error}; give inputs that it accepts"
+        ) from error
     shapes: dict[str, Any] = pytree.tree_map(lambda leaf: {0: Dim.AUTO} if _has_axes(leaf) else None, named)
     for name, axes in dynamic.items():
         if not isinstance(named.get(name), torch.Tensor):
@@ -158,7 +160,7 @@ def _shapes(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequence[
 
 
 def with_two_examples(given: Any) -> Any:
-    """Return the inputs with two samples if they have one, because torch treats a size of one as static."""
+    """Return inputs in which a single sample is repeated, because torch.export treats a size of one as fixed."""
     tensors = [leaf for leaf in pytree.tree_leaves(given) if _has_axes(leaf)]
     if not tensors or any(tensor.shape[0] != 1 for tensor in tensors):
         return given

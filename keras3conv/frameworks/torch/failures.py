@@ -15,7 +15,7 @@ from keras3conv.frameworks.torch.observing import Arguments
 from keras3conv.frameworks.torch.tensors import named_modules
 
 _OTHERS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]), "<")
-"""Where code stands that is not the user's: in torch, in this package, and in generated functions."""
+"""The prefixes of files with code that is not the user's: in torch, in this package, and generated functions."""
 
 _PACKED = "takes a packed sequence, whose lengths are data: call it on the padded sequence"
 
@@ -24,7 +24,7 @@ _REASONS = {
     "pack_sequence": "packs sequences, whose lengths are data: call the layer on a padded sequence",
     "pad_packed_sequence": "pads a packed sequence to a length that is data: call the layer on the padded sequence",
 }
-"""Functions of torch that cannot be captured, with what to do instead."""
+"""For each torch function that torch.export cannot capture, the reason and an alternative."""
 
 
 def place_of(error: BaseException, module: nn.Module) -> tuple[str, str]:
@@ -60,7 +60,7 @@ def reason_of(error: BaseException, given: Arguments | None) -> str:
 
 
 def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
-    """Yield the frames of the exception that was raised first, the innermost last."""
+    """Yield the stack frames of the exception that was raised first (the cause of the others), the innermost last."""
     while (before := error.__cause__ or error.__context__) is not None:
         error = before
     return traceback.walk_tb(error.__traceback__)

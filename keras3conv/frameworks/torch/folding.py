@@ -15,16 +15,16 @@ from keras3conv.transforms import Array
 
 _NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool, int, float, bool)
 _BATCHES = (2, 3)
-"""The two batch sizes for which a value is computed if it depends on the batch size."""
+"""The two batch sizes for which a constant is computed, to see if it depends on the batch size."""
 
 _RANDOM = ("rand", "bernoulli", "normal", "dropout", "multinomial", "exponential")
 
 Pair = tuple[torch.Tensor, torch.Tensor]
-"""A value for a batch of two samples, and for a batch of three."""
+"""The value of a graph node for a batch of two samples, and its value for a batch of three."""
 
 
 def is_number(value: object) -> bool:
-    """Return whether the value of a node is a number, which may be symbolic."""
+    """Return whether the value of a graph node is a number, possibly a symbolic one, and not a tensor."""
     return isinstance(value, _NUMBERS)
 
 
@@ -36,7 +36,7 @@ class Constants:
     """
 
     def __init__(self, exported: ExportedProgram, buffers: frozenset[str], free: frozenset[Any]) -> None:
-        """Compute the constants.
+        """Compute the values of an exported module that depend on no input and no parameter.
 
         Args:
             exported: The captured module.
@@ -127,7 +127,7 @@ class Constants:
         del self.values[node]
 
     def arrays(self) -> Iterator[tuple[torch.fx.Node, Array]]:
-        """Yield the constants; an axis along which one value is repeated for every sample has size one."""
+        """Yield each constant with its node; the batch axis has size one if one value is repeated for every sample."""
         for node, value in self.values.items():
             if isinstance(value, tuple):
                 made = _examples(node, value)
@@ -136,7 +136,7 @@ class Constants:
 
 
 def _examples(node: torch.fx.Node, pair: Pair) -> torch.Tensor | None:
-    """Return one of two values of a node as an example for every batch; None if the value differs between the samples.
+    """Return the value of a node for any batch, from its values for two batch sizes; None if the samples differ.
 
     Args:
         node: The node.
@@ -154,7 +154,7 @@ def _examples(node: torch.fx.Node, pair: Pair) -> torch.Tensor | None:
 
 
 def _picks(node: torch.fx.Node) -> bool:
-    """Return whether a node picks one of the results of another node, and is itself used."""
+    """Return whether a node selects one of several results of another node (getitem), and has users itself."""
     return node.target is operator.getitem and bool(node.users)
 
 

@@ -11,7 +11,7 @@ def pad_same(
     dilation: tuple[int, ...] | None = None,
     value: float = 0.0,
 ) -> torch.Tensor:
-    """Pad the last axes like padding="same" in Keras: the odd one is added at the end.
+    """Pad the last axes like padding="same" in Keras: an odd number pads one more element at the end.
 
     With a stride the padding depends on the size of the input.
 

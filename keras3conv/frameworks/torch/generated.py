@@ -9,7 +9,7 @@ from torch import nn
 
 
 class _Text(importlib.abc.InspectLoader):
-    """A loader of a module from source text, which tracebacks and `inspect` can show."""
+    """A module loader that executes a source text; it lets tracebacks and `inspect` show the text."""
 
     def __init__(self, text: str) -> None:
         self.text = text

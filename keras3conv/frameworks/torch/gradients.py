@@ -83,7 +83,12 @@ def _first_names(module: nn.Module) -> dict[str, str]:
 
 @contextmanager
 def _training(module: nn.Module, paths: Collection[str]) -> Iterator[None]:
-    """Set some modules to training mode; the surrounding `evaluating` restores every flag."""
+    """Set some modules to training mode while the block runs; the surrounding `evaluating` restores all modes.
+
+    Args:
+        module: The module.
+        paths: The paths of the modules to set.
+    """
     for path in paths:
         module.get_submodule(path).training = True
     yield

@@ -23,7 +23,7 @@ from keras3conv.transforms import Array
 
 @dataclass(frozen=True, kw_only=True)
 class ScaledRun:
-    """A run in which the weights of the layers were scaled.
+    """A run of a module in which the weights of the layers were scaled.
 
     Attributes:
         factors: The factors, powers of two, by path of the tensor, under each of its names; tensors that are not scaled
@@ -103,18 +103,18 @@ def _parameters(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 _LEAST = 2.0**-30
-"""An output below this fraction of the requested magnitude is attributed to rounding, and is not scaled."""
+"""The fraction of the requested magnitude below which an output is attributed to rounding, and is not scaled."""
 
 
 _PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-"""The classes whose output without a bias is, to the last bit, proportional to a weight that a power of two scales."""
+"""The layers whose output, without the bias, is exactly proportional to a weight that is scaled by a power of two."""
 
 
 class _Scaling:
     """Scales the first parameter of a layer after the layer's first call, and calls the layer again.
 
-    During the run, the layer's own tensors are replaced. The replacement is scaled, and the factor is stored for the
-    layer's own tensor.
+    The replacement of the layer's parameter for this run is scaled; the parameter itself keeps its values. The factor
+    is stored.
 
     Attributes:
         has_repeated_parts: Whether submodules of the layer ran again, which a recording would show as further calls.
@@ -132,7 +132,7 @@ class _Scaling:
         self.has_repeated_parts = False
 
     def begin(self) -> None:
-        """Note how many bounds were observed before the call of the layer."""
+        """Record how many bounds of operations were observed before the call of the layer."""
         self._seen = len(self._bounds)
 
     def __call__(self, given: Arguments, output: Any) -> Any:
@@ -153,7 +153,7 @@ class _Scaling:
         return again
 
     def _scaled(self, given: Arguments, output: Any) -> Any:
-        """Scale the weight in place and return the new output; None if the weight keeps its values.
+        """Scale a layer's weight in place and return the layer's new output; None if the weight keeps its values.
 
         Args:
             given: The arguments of the layer's call.
@@ -181,7 +181,7 @@ class _Scaling:
 
 @contextmanager
 def _without(tensors: list[torch.Tensor]) -> Iterator[None]:
-    """Set tensors to zero while the block runs; then restore their values."""
+    """Run the block with some tensors set to zero; then restore their values."""
     before = [tensor.clone() for tensor in tensors]
     for tensor in tensors:
         tensor.zero_()
@@ -193,7 +193,10 @@ def _without(tensors: list[torch.Tensor]) -> Iterator[None]:
 
 
 def _size_of(output: object) -> float:
-    """Return the root mean square of the first tensor in an output; zero if there is none or it is not finite."""
+    """Return the root mean square of the first tensor in a layer's output.
+
+    Zero if there is none, or it is not finite.
+    """
     tensor = next(iter(tensors_in(output)), None)
     if tensor is None or not tensor.is_floating_point() or not tensor.numel():
         return 0.0
@@ -202,7 +205,7 @@ def _size_of(output: object) -> float:
 
 
 def _distance(first: float, second: float) -> float:
-    """Return the number of powers of two between two magnitudes."""
+    """Return the distance of two magnitudes as a number of powers of two: 3 for 1.0 and 8.0."""
     return abs(log2(first / second)) if first else float("inf")
 
 

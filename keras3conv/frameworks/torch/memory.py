@@ -37,7 +37,7 @@ def _shares_memory(tensor: torch.Tensor, value: Array) -> bool:
 
 
 def view_of(source: torch.Tensor, value: Array) -> torch.Tensor | None:
-    """Return a tensor that is a view of the source with the elements of an array, if the array is such a view.
+    """Return a view of a tensor that has the elements of an array, if the array shares the tensor's memory.
 
     Args:
         source: The tensor whose memory the array may have.
@@ -63,7 +63,7 @@ def share(
     targets: Mapping[str, torch.Tensor],
     values: Iterable[tuple[str, Array, tuple[str, ...]]],
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Let targets use the memory of sources; after any exception all targets have their old memory.
+    """Make target tensors use the memory of source tensors; after any exception all targets have their old memory.
 
     Args:
         sources: The tensors to read by path.

@@ -79,7 +79,7 @@ def generators_kept() -> Iterator[None]:
 
 
 def indices_are_checked(module: nn.Module) -> bool:
-    """Return whether an index that is out of range raises an exception: only on a CPU.
+    """Return whether an index that is out of range raises an exception: only if the module is on a CPU.
 
     On a GPU such an index makes the device unusable.
     """
@@ -110,7 +110,7 @@ def _require_hooks(module: nn.Module, modules: list[tuple[str, nn.Module]]) -> N
 
 _ROOT_OF_MEAN_SQUARE = (torch.rms_norm, nn.functional.rms_norm)
 _EPSILON = 3
-"""The position of the epsilon in the arguments of these functions."""
+"""The index of the epsilon among the arguments of torch's functions for RMS and layer normalization."""
 
 
 class Float64(TorchFunctionMode):
@@ -147,7 +147,7 @@ def _as_float64(value: Any) -> Any:
 
 
 _MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
-"""The attributes of every module: flags, hooks, and its registries."""
+"""The names of the attributes that every module has: flags, hooks, and registries of parameters and submodules."""
 
 _HOOKS = (
     "_forward_hooks",
@@ -204,7 +204,7 @@ def _is_stateless(child: nn.Module) -> bool:
 
 
 def _containers(child: nn.Module) -> Iterator[Any]:
-    """Yield the dicts of a module's parameters and submodules, and its attributes that are lists, dicts or sets."""
+    """Yield the attributes of a module whose contents a call may change: its registries, lists, dicts and sets."""
     attributes = vars(child)
     for name in _REGISTRIES:
         yield attributes[name]
@@ -235,7 +235,7 @@ def _restore(child: nn.Module, before: Mapping[str, Any]) -> list[str]:
 
 
 def _values_differ(old: object, new: object) -> bool:
-    """Return True if the value of an attribute changed; a value that replaces None (lazily created) is not state."""
+    """Return True if the value of an attribute changed; a value in place of None (lazily created) is no change."""
     if isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor):
         return old.dtype == new.dtype and not torch.equal(old.detach(), new.detach())
     return old is not None and plain(old) and plain(new) and old != new

@@ -69,7 +69,7 @@ def write(module: nn.Module, values: Mapping[str, Array] | Iterable[tuple[str, A
 
 @contextmanager
 def _undone_on_failure(tensors: Mapping[str, torch.Tensor], derived: Mapping[str, Derived]) -> Iterator[Backup]:
-    """Yield an empty backup for the block to fill; if the block raises, restore the values in it, bit for bit.
+    """Yield an empty backup of tensors; if the block raises, restore the values that it has put into the backup.
 
     Args:
         tensors: The tensors of the module, by path.
@@ -255,7 +255,7 @@ def call_error(module: nn.Module, running: list[str], given: Arguments, error: E
 
 @dataclass(frozen=True)
 class TorchModule:
-    """Adapter of a live torch module; see `frameworks.adapter.LiveModel`."""
+    """The adapter of a live torch module: the interface `frameworks.adapter.LiveModel` for torch."""
 
     source: nn.Module
     side: ClassVar[Side] = "torch"
@@ -270,7 +270,11 @@ class TorchModule:
         return run(self.source, inputs)
 
     def write(self, values: Iterable[tuple[str, Array]]) -> None:
-        """Write values into the parameters and buffers with these paths, all or none."""
+        """Write values into parameters and buffers; if one cannot be written, all keep their old values.
+
+        Args:
+            values: The path and the new value of each tensor.
+        """
         write(self.source, values)
 
     def torch_tensors(self) -> dict[str, Any]:
@@ -278,7 +282,11 @@ class TorchModule:
         return dict(named_tensors(self.source))
 
     def restored_on_failure(self, paths: tuple[str, ...]) -> AbstractContextManager[None]:
-        """Restore the tensors with these paths if the body of the `with` statement raises."""
+        """Return a context manager that restores the values of some tensors if the body of the `with` statement raises.
+
+        Args:
+            paths: The paths of the tensors.
+        """
         return restored_on_failure(self.source, paths)
 
     def output(self, path: Path, *, max_shard_size: int | None = None) -> formats.Output:
@@ -334,7 +342,7 @@ class TorchModule:
         """Do nothing, because a torch module has its parameters before it is called."""
 
     def notes(self) -> tuple[str, ...]:
-        """Return notes for a report if the module is in training mode or compiled."""
+        """Return notes for a report: whether the module is in training mode, and whether it is compiled."""
         notes = []
         if training_modules(self.source):
             notes.append("the torch module is in training mode; it was run in evaluation mode, and then restored")

@@ -65,7 +65,7 @@ def forward_calls(
 
 
 MIXES_FEATURES = frozenset({"linear", "matmul", "__matmul__", "mm", "addmm", "einsum", "bilinear", "cdist"})
-"""Functions that mix features, so that their outputs do not have the order of the flattened values."""
+"""The functions that mix features: after them, the order of a flattened image's values is lost."""
 
 
 class OperationsFollowed(TorchFunctionMode):
@@ -92,7 +92,14 @@ class OperationsFollowed(TorchFunctionMode):
         return result
 
     def _note_flattening(self, flattened: Flattened, func: Any, args: Any, result: Any) -> None:
-        """Record a reshape to two axes, and elementwise functions of the result."""
+        """Record a tensor that a function reshaped to two axes, or computed elementwise from a reshaped tensor.
+
+        Args:
+            flattened: Receives the records.
+            func: The function.
+            args: Its positional arguments.
+            result: Its result.
+        """
         mixes = getattr(func, "__name__", "") in MIXES_FEATURES
         if args and is_tensor(args[0]) and isinstance(result, torch.Tensor) and result.ndim == 2 and not mixes:
             flattened.note(args[0], result)

@@ -1,4 +1,4 @@
-"""Make a call of a module one operator, which `torch.export` does not look into.
+"""Represent a call of a module by one operator, whose inside `torch.export` does not see.
 
 This is done for modules that a rule of the user converts, and for those that cannot be captured, so that the rest of
 the model still can. The operator stands for one call: its results have the shapes that the call returned in a run of
@@ -56,7 +56,11 @@ class Calls:
         return [call for call in self.calls if call.path == path]
 
     def inside(self, path: str) -> Iterator[ModuleCall]:
-        """Yield the first call of each module that the module with this path calls directly."""
+        """Yield the first call of each module that a given module calls directly.
+
+        Args:
+            path: The path of the given module.
+        """
         seen: set[str] = set()
         for call in self.calls:
             if call.caller == path and call.path not in seen:
@@ -93,7 +97,7 @@ def recorded_calls(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, 
 
 
 def registered_modules(described: ModelView) -> dict[str, LayerView]:
-    """Return the layers for which the user has registered a rule, by path.
+    """Return the layers whose class has a rule that the user registered, by path.
 
     Args:
         described: The view of the module, with configurations.
@@ -108,7 +112,7 @@ def registered_modules(described: ModelView) -> dict[str, LayerView]:
 
 @contextmanager
 def standing_in(module: nn.Module, calls: Calls, paths: Collection[str]) -> Iterator[None]:
-    """Replace the calls of some modules by calls of the operator while the block runs.
+    """Replace the calls of some modules by calls of one operator each, while the block runs.
 
     Args:
         module: The whole module.
@@ -129,7 +133,7 @@ def standing_in(module: nn.Module, calls: Calls, paths: Collection[str]) -> Iter
 
 
 def _operator_calls(calls: Sequence[ModuleCall]) -> Any:
-    """Return a function that calls the operator instead of a module; its results have the shapes of recorded results.
+    """Return a function that replaces a module's call by an operator with results of the recorded shapes.
 
     Args:
         calls: The recorded calls of the module; each call of the function takes the next one.
@@ -159,7 +163,7 @@ def _described(tensor: torch.Tensor, batch: int | None) -> str:
 
 
 def _empty(inputs: list[torch.Tensor], path: str, results: str) -> list[torch.Tensor]:
-    """Return tensors of the described shapes; nobody reads their values. It is the implementation of the operator.
+    """Return tensors of the described shapes, whose values nobody reads: the implementation of the operator.
 
     Args:
         inputs: The tensors with which the module is called; the first one has the batch size.

@@ -1,4 +1,4 @@
-"""Load a model of transformers from a local folder: its class from `config.json`, its weights from safetensors."""
+"""Load a model of the package transformers from a local folder: class from `config.json`, weights from safetensors."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from keras3conv.errors import RAISED_BY_MODELS, InputError, ModelError
 
 
 def load(folder: str | Path) -> Any:
-    """Return the model in a folder, in evaluation mode. Nothing is downloaded, and no code in the folder is run.
+    """Return the transformers model in a folder, in evaluation mode; nothing is downloaded, no code in the folder runs.
 
     Raises:
         InputError: transformers is not installed, or `config.json` names no class of it.

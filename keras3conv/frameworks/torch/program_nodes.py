@@ -30,9 +30,10 @@ def is_in_place(node: torch.fx.Node) -> bool:
 
 
 def dropout_places(exported: ExportedProgram) -> Iterator[tuple[torch.fx.Node, Place]]:
-    """Yield the nodes whose operator (attention, softmax) may have a dropout in training, each with its place.
+    """Yield each node of an exported module that may have a dropout in training, with its place.
 
-    The place has the path of the module, the name of the operator, and the number of its call in this module.
+    Such nodes are attentions and softmaxes. The place has the path of the module, the name of the operator, and the
+    number of its call in this module.
     """
     counts: Counter[tuple[str, str]] = Counter()
     for node in exported.graph.nodes:
@@ -54,7 +55,7 @@ def bound_arguments(node: torch.fx.Node) -> dict[str, Any]:
 
 
 def kind_of(node: torch.fx.Node) -> str:
-    """Return the name of an operator; an in-place operator has the name of its counterpart that is not in place."""
+    """Return the name of the operator of a graph node; an in-place operator gets the name without the underscore."""
     name = str(node.target)
     if not hasattr(node.target, "_schema") and callable(node.target):  # a Python function
         name = f"python.{getattr(node.target, '__name__', 'function')}.default"
@@ -65,14 +66,14 @@ def kind_of(node: torch.fx.Node) -> str:
 
 
 def calls_of(node: torch.fx.Node) -> Iterator[str]:
-    """Yield the calls of modules that contain a node, the outermost first: "block.conv:0", the path and a number."""
+    """Yield the calls of modules that contain a graph node, the outermost first, as path and number: "block.conv:0"."""
     for key, (path, _) in (node.meta.get("nn_module_stack") or {}).items():
         if path and not key.startswith("_empty"):
             yield f"{path}:{key.rpartition('@')[2] if '@' in key else '0'}"
 
 
 def line_of(node: torch.fx.Node) -> str:
-    """Return the last line of the user's code that led to a node."""
+    """Return the user's innermost line of code that created a graph node."""
     frames = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
     places = [place for place, line in enumerate(frames) if line.startswith('File "') and "/torch/" not in line]
     return " ".join(frames[places[-1] : places[-1] + 2]) if places else ""

@@ -1,4 +1,4 @@
-"""Find the attributes through which a call of a module changes what its next call computes."""
+"""Find the attributes of a module through which one call changes the result of the next call."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from keras3conv.frameworks.torch.observing import Arguments
 
 
 def remembered_attributes(module: nn.Module, given: Arguments) -> tuple[str, ...]:
-    """Return the attributes through which a call of a module changes the next call; the module is left as it is.
+    """Return the attributes through which a call of a module changes the result of the next call.
 
-    All attributes that the calls change are returned if two calls with the same arguments return different results. If
-    the results are equal, none is: an attribute that is only kept for inspection, or a table that is computed once,
-    does no harm.
+    The module is called twice with the same arguments, and is unchanged afterwards. If the results differ, all
+    attributes that the calls changed are returned. If they are equal, none is: an attribute that is only kept for
+    inspection, or a table that is computed once, does no harm.
 
     Args:
         module: The module.

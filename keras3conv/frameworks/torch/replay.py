@@ -72,12 +72,12 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "select": ("input", "dim", "index"),
     "where": ("condition", "input", "other"),
 }
-"""The names of the positional arguments of torch functions; other functions have the arguments "input" and "dim"."""
+"""The names of the positional arguments of some torch functions; those of all others are "input" and "dim"."""
 
 _OTHER = ("input", "dim")
 
 GIVEN = "given"
-"""The name of the call that returns the first floating-point input of the target module."""
+"""The name of the additional call that stands for the first floating-point input of the target module."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,11 @@ class TorchCall:
         return self.args[place] if place < len(self.args) else self.kwargs.get(name, default)
 
     def run(self, **changed: Any) -> Any:
-        """Return the result of the called function with some arguments changed."""
+        """Return the result of the function with changed arguments.
+
+        Args:
+            **changed: The new arguments, by name.
+        """
         args, kwargs = list(self.args), dict(self.kwargs)
         names = _PARAMETERS.get(self.name, _OTHER)
         for name, value in changed.items():
@@ -132,7 +136,7 @@ A key is the same in every run and dtype. A number among all calls would not be:
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One call of a function in a run, without its values.
+    """One call of a torch function in a run, described without the values of its tensors.
 
     Attributes:
         key: Identifies the call.
@@ -159,7 +163,7 @@ class Operation:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The module call whose inputs and outputs a replay returns; an empty path means the whole module."""
+    """A call of a module whose inputs and outputs a rerun of the model returns; an empty path is the whole model."""
 
     path: str | None = None
     call: int = 0
@@ -191,7 +195,7 @@ class _Reached(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A module to replay, its inputs, and optional tensor values (by path) that replace the module's own."""
+    """A module to rerun, its inputs, and tensor values (by path) that replace the module's own."""
 
     module: nn.Module
     inputs: Any
@@ -239,7 +243,7 @@ class Stage:
 
 
 class _Run:
-    """The state of a rerun of the module that is in progress."""
+    """The state of a rerun of a module that is in progress."""
 
     def __init__(self, *, target: Target, changes: Mapping[Key, Change], listing: bool) -> None:
         self.target, self.changes, self.listing = target, changes, listing
@@ -250,7 +254,7 @@ class _Run:
         self.calls = 0
 
     def observed(self, module: nn.Module) -> AbstractContextManager[list[str]]:
-        """Return a context manager that hooks every submodule call into this run; see `forward_calls`."""
+        """Return a context manager that lets this rerun observe every call of a submodule; see `forward_calls`."""
         return forward_calls(module, before=self._before, after=self._after, running=self.running)
 
     def _before(self, path: str, given: Arguments) -> Arguments | None:
@@ -271,13 +275,13 @@ class _Run:
         self.replayed.ended[path] = self.place
 
     def _given(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the positional arguments for the target module; the first is replaced if there is a change for it."""
+        """Return the positional arguments of the module to rerun; the first one may be replaced by a changed value."""
         if not args or not _is_float(args[0]):
             return args
         return (self._noted(TorchCall(_itself, args[:1], {}), ""), *args[1:])
 
     def call(self, call: TorchCall) -> Any:
-        """Run a torch function, or its replacement if the call is to be changed, and record the call."""
+        """Run a torch function, or the replacement if this call is to be changed, and record the call."""
         return self._noted(call, self.running[-1]) if self.running else call.run()
 
     def _noted(self, call: TorchCall, owner: str) -> Any:

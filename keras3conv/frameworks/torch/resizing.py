@@ -8,7 +8,7 @@ from keras3conv.transforms import Array
 
 
 def weights(kind: str, size: int, made: int, *, align_corners: bool, scale: float | None) -> Array:
-    """Return the matrix that resizes one axis, of shape (made, size), in float64.
+    """Return the matrix that resizes one axis, of shape (new size, old size), in float64.
 
     Args:
         kind: "linear", "bicubic", "linear_aa" or "bicubic_aa".

@@ -1,4 +1,4 @@
-"""Run a torch module with the rounding of Keras: in its compute dtype, and with its formula of the variance."""
+"""Run a torch module with the rounding of Keras: in Keras' compute dtype, and with Keras' formula of the variance."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 @contextmanager
 def rounding_of_keras(dtype: str, device: torch.device, *, squares: bool) -> Iterator[None]:
-    """Round as Keras does while the block runs.
+    """Make torch round as Keras does while the block runs.
 
     Args:
         dtype: The narrow dtype in which layers of Keras compute; empty for none.
@@ -27,9 +27,10 @@ def rounding_of_keras(dtype: str, device: torch.device, *, squares: bool) -> Ite
 
 
 class _VarianceOfSquares(TorchFunctionMode):
-    """Computes group and instance normalisations as `keras.ops.moments` does on the torch backend.
+    """Computes the variance of group and instance normalisations by Keras' formula: E(x^2) - E(x)^2.
 
-    The difference of two nearly equal numbers loses digits if the mean of a group is large next to its deviation.
+    So does `keras.ops.moments` on the torch backend. The difference of two nearly equal numbers loses digits if the
+    mean of a group is large next to its deviation.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,8 +1,8 @@
 """Load a program that `torch.export.save` has written (`.pt2`), without running code of the file.
 
-`torch.export.load` unpickles whatever the file asks for, and evaluates the text of symbolic sizes. Before it reads the
-file, these are checked: no tensor and no constant is pickled, the operators are torch's own, and a symbolic size is a
-sum or a product of numbers and names. The example inputs, which are always a pickle, are left out.
+`torch.export.load` unpickles whatever the file asks for, and evaluates the text of symbolic sizes. So the file is
+checked first: no tensor and no constant is pickled, the operators are torch's own, and a symbolic size is a sum or a
+product of numbers and names. The example inputs, which are always a pickle, are left out.
 """
 
 import ast
@@ -29,7 +29,7 @@ _SYMBOLIC = frozenset(
         "Symbol", "ToFloat", "TruncToInt", "Unequality", "Where",
     }
 )  # fmt: skip
-"""The functions of a symbolic size."""
+"""The names of the functions that are allowed in a symbolic size."""
 
 
 def load(path: str | Path) -> torch.nn.Module:
@@ -54,7 +54,7 @@ def load(path: str | Path) -> torch.nn.Module:
 
 
 def _without_inputs(file: BinaryIO) -> io.BytesIO:
-    """Return the archive without its example inputs, which torch would unpickle."""
+    """Return the `.pt2` archive without its example inputs, which torch would unpickle."""
     made = io.BytesIO()
     with zipfile.ZipFile(file) as old, zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as new:
         for name in old.namelist():
@@ -64,7 +64,12 @@ def _without_inputs(file: BinaryIO) -> io.BytesIO:
 
 
 def _check(source: Source, members: dict[str, Member]) -> None:
-    """Raise `UnsafeCheckpoint` if loading the file could run code."""
+    """Raise `UnsafeCheckpoint` if loading a `.pt2` file could run code.
+
+    Args:
+        source: The file.
+        members: The names of the members of the archive.
+    """
     names = {name.partition("/")[2]: member for name, member in members.items()}
     programs = [name for name in names if name.startswith("models/") and name.endswith(".json")]
     if len(programs) != 1:
@@ -101,7 +106,7 @@ def _check(source: Source, members: dict[str, Member]) -> None:
 
 
 def _check_texts(source: Source, given: Any, key: str = "") -> None:
-    """Raise `UnsafeCheckpoint` if an operator is not one of torch, or a symbolic size is more than arithmetic.
+    """Raise `UnsafeCheckpoint` for an operator that is not torch's, or a symbolic size that is more than arithmetic.
 
     Args:
         source: The file.
@@ -121,7 +126,7 @@ def _check_texts(source: Source, given: Any, key: str = "") -> None:
 
 
 def _is_arithmetic(text: str) -> bool:
-    """Return whether a text consists of numbers, names of sizes and known functions of them."""
+    """Return whether the text of a symbolic size has only numbers, names of sizes and allowed functions of them."""
     try:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError):

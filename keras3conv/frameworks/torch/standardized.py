@@ -1,4 +1,4 @@
-"""Observe the kernel of a convolution layer that computes it from its weight, as weight standardization does.
+"""Observe the kernel that a convolution layer computes from its weight, as weight standardization does.
 
 Such a layer is recognized independently of its class: a copy of the layer is run, and the kernel that is passed to
 torch's convolution function is compared with the weight.
@@ -26,7 +26,7 @@ _known: dict[Hashable, tuple[str, ...]] = {}
 
 
 def kernel_parts(module: nn.Module) -> tuple[str, ...]:
-    """Return the parameters from which a convolution computes its kernel; empty if the kernel is the weight itself."""
+    """Return the names of the parameters from which a convolution computes its kernel; empty if it uses its weight."""
     is_convolution = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and not module.transposed
     if not is_convolution or not overrides(module, "forward", "_conv_forward") or "weight" not in module._parameters:
         return ()
@@ -39,7 +39,10 @@ def kernel_parts(module: nn.Module) -> tuple[str, ...]:
 
 
 def _observed_parts(module: nn.Module) -> tuple[str, ...]:
-    """Return the parameters on which the kernel depends, by runs of copies; empty if it is the weight itself."""
+    """Run copies of a convolution to find the parameters that its kernel depends on.
+
+    Empty if it uses the weight itself.
+    """
     own = {name: tensor for name, tensor in module._parameters.items() if tensor is not None and name != "bias"}
     first = {name: pattern(tuple(tensor.shape), 0.2) for name, tensor in own.items()}
     try:
@@ -54,14 +57,14 @@ def _observed_parts(module: nn.Module) -> tuple[str, ...]:
 
 
 def computed_kernel(module: nn.Module) -> torch.Tensor:
-    """Return the kernel that the module convolves with."""
+    """Return the kernel with which a convolution module convolves; it may be computed from the module's weight."""
     kernel = _kernel(module, {})
     assert kernel is not None  # kernel_parts has observed a kernel
     return kernel
 
 
 def _kernel(module: nn.Module, parameters: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
-    """Return the kernel with which a copy of a convolution that has other parameters convolves.
+    """Run a copy of a convolution with other parameters, and return the kernel with which the copy convolves.
 
     Args:
         module: The convolution.
@@ -83,7 +86,7 @@ def _kernel(module: nn.Module, parameters: Mapping[str, torch.Tensor]) -> torch.
 
 
 def write_kernel(module: nn.Module, value: torch.Tensor) -> None:
-    """Write parameters from which the module computes a kernel that is as close as possible to a given value."""
+    """Write parameters into a convolution, so that the kernel computed from them is as close as possible to a value."""
     parts = kernel_parts(module)
     found = {"weight": value}
     if not torch.equal(_kernel(module, {"weight": value}), value):  # type: ignore[arg-type]
@@ -148,7 +151,12 @@ def _for_outputs(values: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def convolving_with(module: nn.Module, value: torch.Tensor) -> Iterator[None]:
-    """Make a module convolve with the kernel `value`, instead of its computed kernel, while the block runs."""
+    """Make a convolution module convolve with a given kernel instead of the one it computes, while the block runs.
+
+    Args:
+        module: The convolution.
+        value: The given kernel.
+    """
     forward = module.forward
 
     def with_kernel(*arguments: Any, **keywords: Any) -> Any:
@@ -167,7 +175,7 @@ def convolving_with(module: nn.Module, value: torch.Tensor) -> Iterator[None]:
 
 
 class _KernelMode(TorchFunctionMode):
-    """Stores the kernel that is passed to a convolution function, and replaces it by another kernel if one is given."""
+    """Intercepts convolution functions: stores the kernel that they get, and replaces it if a kernel is given."""
 
     def __init__(self, shape: tuple[int, ...], instead: torch.Tensor | None = None) -> None:
         super().__init__()

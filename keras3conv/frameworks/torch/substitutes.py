@@ -14,11 +14,10 @@ from keras3conv.transforms import Array
 
 
 def running_tensors(module: nn.Module, values: Mapping[str, Array], *, float64: bool) -> dict[str, torch.Tensor]:
-    """Return the tensors that replace the module's own in a run: given values, float64 casts, and copies of buffers.
+    """Return the tensors that replace a module's own tensors in a run: given values, float64 casts, copies of buffers.
 
-    A parameter that needs none of these is left out.
-
-    A tied tensor with several names is also one tensor in the result, under each of its names.
+    A parameter that needs none of these is left out. A tied tensor with several names is one tensor in the result,
+    under each of its names.
     """
     buffers = dict(named_buffers(module))
     given = _values_of(module, values)
@@ -113,7 +112,7 @@ def _values_of(module: nn.Module, values: Mapping[str, Array]) -> dict[int, Arra
 def computed_weights(
     derived: Mapping[str, Derived], values: Mapping[str, Array], *, float64: bool
 ) -> dict[str, torch.Tensor]:
-    """Return the computed weights for a run: the given values, and for a float64 run also the current values.
+    """Return the values of computed weights (weight norm) for a run: given ones; in a float64 run also current ones.
 
     The current values are fixed, because a weight that is computed in float64 would differ from the transferred weight.
 

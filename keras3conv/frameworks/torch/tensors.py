@@ -68,7 +68,7 @@ def tensors_in(value: object) -> list[torch.Tensor]:
 
 
 def _collect_tensors(found: list[torch.Tensor], value: object) -> None:
-    """Append the tensors in a nested structure to `found`; there are no generators, because speed matters here.
+    """Append the tensors in a nested structure to a list; there are no generators, because speed matters here.
 
     Args:
         found: The list that is extended.
@@ -85,7 +85,7 @@ def _collect_tensors(found: list[torch.Tensor], value: object) -> None:
 
 
 def version_of(tensor: torch.Tensor) -> int | None:
-    """Return how often a tensor was overwritten in place; None if torch does not count."""
+    """Return how often a tensor was overwritten in place; None if torch does not count this."""
     return None if tensor.is_inference() else tensor._version
 
 
@@ -94,7 +94,7 @@ _EXTENSION_DTYPES = {
     torch.float8_e4m3fn: ("float8_e4m3fn", torch.int8),
     torch.float8_e5m2: ("float8_e5m2", torch.int8),
 }
-"""For each dtype that numpy lacks, its name in ml_dtypes and an integer dtype of the same size."""
+"""For each dtype that numpy lacks, the dtype of the package ml_dtypes, and an integer dtype of the same size."""
 
 
 def to_numpy(tensor: torch.Tensor) -> Array:
@@ -104,7 +104,9 @@ def to_numpy(tensor: torch.Tensor) -> Array:
         ModelError: The tensor is on the meta device.
     """
     if tensor.is_meta:
-        raise ModelError(f"a tensor of shape {tuple(tensor.shape)} is on the meta device: it has no values")
+        raise ModelError(
+            f"a tensor of shape {tuple(tensor.shape)} is on the meta device: it has no values; load the weights first"
+        )
     tensor = tensor.detach().cpu()
     if tensor.dtype in _EXTENSION_DTYPES:
         import ml_dtypes

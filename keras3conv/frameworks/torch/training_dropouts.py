@@ -24,15 +24,15 @@ from keras3conv.frameworks.torch.tensors import named_modules
 
 ATTENTION = "scaled_dot_product_attention"
 _NAMES = (ATTENTION, "dropout", "softmax")
-"""The operators behind which a dropout may stand in the evaluation mode of a module."""
+"""The names of the operators that may have a dropout in training which is not visible in evaluation mode."""
 
 Place = tuple[str, str, int]
-"""The path of a module, the name of an operator, and the number of its call in this module."""
+"""A call of an operator: the path of the module, the name of the operator, and the number of its call there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dropouts:
-    """The rates of the dropouts in training, by the place (module, operator, number) of the operator they belong to.
+    """The rates of the dropouts in training, by the call (module, operator, number) of the operator that they follow.
 
     Attributes:
         rates: For an attention and for a dropout, its own rate; for a softmax, the rate of the dropout that follows it.
@@ -45,9 +45,9 @@ class Dropouts:
     everywhere: Mapping[str, float] = field(default_factory=dict)
 
     def beside(self, captured: Collection[Place]) -> "Dropouts":
-        """Return the dropouts without those that the captured module itself calls.
+        """Return the dropouts without those that the exported module has as operators.
 
-        A dropout after a softmax is noted as the rate of the softmax. It is left out if the captured module has the
+        A dropout after a softmax is recorded as the rate of the softmax. It is left out if the exported module has the
         dropout as an operator of its own.
 
         Args:
@@ -68,7 +68,7 @@ class Dropouts:
 
 
 def operator_name(kind: str) -> str:
-    """Return the name of an operator that a dropout may belong to; empty for any other operator."""
+    """Return the short name of an operator that a dropout may belong to; empty for any other operator."""
     name = kind.split(".")[1].strip("_")
     return name if name in _NAMES else ""
 
@@ -104,7 +104,7 @@ def training_dropouts(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[
 
 
 class _Recorder(TorchFunctionMode):
-    """Notes the dropouts of a run, by the module that calls them."""
+    """Records the dropout calls of a run, by the module that calls them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class _Recorder(TorchFunctionMode):
 
 
 def warn_of_missing(dropouts: Dropouts, captured: Collection[Place], model: str) -> None:
-    """Warn of dropouts in training that belong to no call of the captured module.
+    """Warn of dropouts in training that belong to no operator call of the exported module.
 
     Args:
         dropouts: The dropouts.

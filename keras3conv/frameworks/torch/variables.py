@@ -14,13 +14,13 @@ from functools import lru_cache
 _PLACE = re.compile(r'File "(?P<file>.+)", line (?P<line>\d+), in (?P<function>\S+)')
 
 Place = tuple[str, int]
-"""A file and a line."""
+"""A file of source code and the number of a line in it."""
 
 
 def variables_of(stack_trace: str, modules: Sequence[str], count: int) -> tuple[tuple[str, ...], ...]:
-    """Return the variable of each output of an operator, in each of the module calls that contain it.
+    """Return the variable names of each output of an operator, one in each of the module calls that contain it.
 
-    The calls are the `forward` methods, the outermost first. In each of them the variable is that to which the
+    The calls are the `forward` methods, the outermost first. In each `forward`, the variable is the one that the
     statement with the operator assigns; if this statement is a return, the variable is that of the caller.
 
     Args:
@@ -43,12 +43,15 @@ def variables_of(stack_trace: str, modules: Sequence[str], count: int) -> tuple[
 
 
 def _outputs(places: Sequence[Place], attribute: str, count: int) -> tuple[str, ...] | None:
-    """Return the variable of each output in one `forward` call; None if its code is in torch, or it returns the value.
+    """Return the variable names of an operator's outputs in one `forward` call.
 
     Args:
         places: The files and lines of the call in the stack trace, the outermost first.
         attribute: The attribute of `self` that is the module called inside; empty for the innermost call.
         count: The number of outputs.
+
+    Returns:
+        The names; None if the code of the call is in torch, or returns the value without a variable.
     """
     for file, line in reversed(places):
         if "/torch/" in file:
@@ -65,7 +68,7 @@ def _outputs(places: Sequence[Place], attribute: str, count: int) -> tuple[str, 
 
 
 def _in_helper(file: str, statement: ast.Return, attribute: str) -> str:
-    """Return a variable in the method that a return statement calls: `return self.method(x)`; empty if there is none.
+    """Return the variable for a return statement that calls a method: `return self.method(x)`; empty if there is none.
 
     Torch's stack traces omit such methods. The variable is the one to which the method assigns the output of the module
     `attribute`, or else the one that it assigns to most often.
@@ -87,7 +90,7 @@ def _in_helper(file: str, statement: ast.Return, attribute: str) -> str:
 
 @lru_cache(maxsize=256)
 def _assignments(file: str, method: str) -> tuple[tuple[str, frozenset[str]], ...]:
-    """Return the variables that methods of this name assign, each with the attributes in the assigned expression.
+    """Return the variables that methods of a given name assign, each with the attributes in the assigned expression.
 
     Args:
         file: A Python file.

@@ -59,7 +59,7 @@ def _arguments(module: nn.Module) -> tuple[str, ...]:
 
 
 def stored_tensors(module: nn.Module) -> tuple[tuple[TensorRef, ...], Reader]:
-    """Return the tensors that a file of the module's weights contains, and a reader of their values.
+    """Return the tensors that a file of a module's weights would contain, and a reader of their values.
 
     A file does not contain a computed weight, but the tensors that it is computed from.
     """
@@ -171,7 +171,10 @@ def _tensor_ref(path: str, name: str, tensor: torch.Tensor) -> TensorRef:
 
 
 def _storage(tensor: torch.Tensor) -> str:
-    """Return a text that tied tensors have in common; on the meta device only one and the same tensor is tied."""
+    """Return an identifier of a tensor's memory, which tied tensors share.
+
+    On the meta device, where tensors have no memory, two tensors are tied only if they are the same object.
+    """
     if tensor.is_meta:
         return f"meta {id(tensor)}"
     return f"{tensor.data_ptr()}{tensor.stride()}" if tensor.numel() else ""
@@ -196,7 +199,7 @@ def _class_name(cls: type) -> str:
 
 
 def _config(layer: nn.Module) -> dict[str, Any]:
-    """Return the plain public attributes of a module, and for each parameter whether it is present."""
+    """Return the plain public attributes of a module, and for each possible parameter whether the module has it."""
     config = {
         name: value
         for name, value in vars(layer).items()

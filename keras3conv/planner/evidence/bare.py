@@ -42,7 +42,7 @@ def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
 
 
 def _by_shape(tensors: Iterable[TensorRef]) -> dict[Shape, list[TensorRef]]:
-    """Return the tensors grouped by shape; axes of size one are removed from the shapes, which are the keys."""
+    """Group tensors by shape: a dict from shape to tensors, in which the shapes lack their axes of size one."""
     groups: dict[Shape, list[TensorRef]] = {}
     for tensor in tensors:
         groups.setdefault(tuple(size for size in tensor.shape if size != 1), []).append(tensor)
@@ -50,7 +50,7 @@ def _by_shape(tensors: Iterable[TensorRef]) -> dict[Shape, list[TensorRef]]:
 
 
 def _first_calls(view: ModelView) -> dict[str, int]:
-    """Return for each tensor path the position, among all calls of the model, of the first call of the tensor's layer.
+    """For the path of each tensor, return the index of the first call of its layer, among all layer calls of the model.
 
     Tensors of layers that did not run are left out.
     """
@@ -63,7 +63,9 @@ def _matched(
     torch_calls: Mapping[str, int],
     keras_calls: Mapping[str, int],
 ) -> Iterator[Pair]:
-    """Yield the pairs among tensors of the same shape: first by equal names, then by call or definition order.
+    """Yield pairs of torch parameters and Keras variables of one shape: first those with equal names.
+
+    The others are paired in call order, or in definition order if layers were not called.
 
     Args:
         torch: The unpaired torch parameters of this shape.
@@ -98,10 +100,10 @@ def _matched(
 
 
 def _has_order(tensors: Iterable[TensorRef], calls: Mapping[str, int]) -> bool:
-    """Return whether the call order orders these tensors: all their layers ran, each with a first call of its own.
+    """Return whether the call order sorts these tensors: all their layers ran, no two with the same first call.
 
     Args:
-        tensors: The tensors to order.
+        tensors: The tensors to sort.
         calls: The position of the first call of the layer that owns a tensor, by the tensor's path.
     """
     first_calls = [calls.get(tensor.path) for tensor in tensors]

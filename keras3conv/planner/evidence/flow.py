@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from keras3conv.model.views import LayerView, Side
 
 LayerKey = tuple[Side, str]
-"""The side and the path of a layer."""
+"""A layer of either model: the side ("torch" or "keras") and the path."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """The position of a layer in the call graph, as numbers of subgraphs; isomorphic subgraphs have the same number.
+    """The position of a layer in the call graph: four numbers, which are compared between the two models.
+
+    A subgraph has a number; isomorphic subgraphs have the same number.
 
     Attributes:
         before: The number of the subgraph of all layers before the layer.
@@ -65,11 +67,11 @@ def positions(
 
 
 def _edges(running: Sequence[LayerView], own: Mapping[str, int]) -> dict[str, set[str]]:
-    """Return the predecessors of each layer in `own`; only earlier calls count, so the graph has no cycle.
+    """Return the predecessors of each layer in the call graph; only earlier calls count, so the graph has no cycle.
 
     Args:
         running: All layers that ran, in call order.
-        own: The layers that fit a layer of the other side, with the numbers of their groups.
+        own: The layers that fit a layer of the other side (the nodes of the graph), with the numbers of their groups.
     """
     passes = {layer.path: layer.run.passes or () for layer in running}
     made_of: dict[str, set[str]] = {path: {path} for path in own}
@@ -82,9 +84,9 @@ def _edges(running: Sequence[LayerView], own: Mapping[str, int]) -> dict[str, se
 
 
 def _made_of(path: str, passes: Mapping[str, tuple[str, ...]], made_of: dict[str, set[str]]) -> set[str]:
-    """Return the nearest layers, among the nodes of the graph, from whose outputs the output of a layer was computed.
+    """Return the nearest predecessors of a layer that are nodes of the call graph.
 
-    Layers that are not nodes are skipped: their own predecessors take their place.
+    Predecessors that are not nodes are skipped: their own predecessors take their place.
 
     Args:
         path: The path of the layer.
@@ -122,7 +124,7 @@ def _numbered(
     edges: Mapping[str, set[str]],
     numbers: dict[tuple[object, ...], int],
 ) -> dict[str, int]:
-    """Return a number for each layer, equal for two layers if they and all layers before them are in the same groups.
+    """Number the layers: two have the same number if they and all layers before them are in the same groups.
 
     Args:
         direction: "before", or "after" if the layers after a layer count instead of those before it.
@@ -145,7 +147,7 @@ def _surrounded(
     reverse: Mapping[str, set[str]],
     numbers: dict[tuple[object, ...], int],
 ) -> dict[str, int]:
-    """Return a number for each layer, equal for two layers if their labels and their neighbours' labels match.
+    """Number the layers: two have the same number if their labels and the labels of their neighbours are equal.
 
     Args:
         labels: The label of each layer: the number of its group, or the number that an earlier call gave it.

@@ -25,14 +25,14 @@ _SIZES = ("normalized_shape", "num_channels", "num_features")
 """The fields of a normalisation's configuration that determine the size of its input."""
 
 Key = tuple[str, frozenset[tuple[str, Shape]]]
-"""A class name with the roles and shapes of its tensors: in torch, or in Keras if `in_keras` was set."""
+"""The key of a layer: a class name, and the roles and shapes of the layer's tensors, as in torch or as in Keras."""
 
 Keys = dict[Key, list[str]]
-"""The keys of a layer, each with the names of the rules from which the key was computed."""
+"""The keys of one layer; for each key the names of the rules from which it was computed."""
 
 
 def torch_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[str, Keys]:
-    """Return the keys of each torch layer, by its path: every class name with tensor shapes under which it may fit.
+    """Return the keys (class name with tensor shapes) of each torch layer, by its path.
 
     Args:
         layers: The layers.
@@ -48,7 +48,7 @@ def keras_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[s
 
 @dataclass(frozen=True)
 class OneSidedKey:
-    """A key for pairs in which only one layer has a bias or a scale; two layers fit if their keys have the same `core`.
+    """A key for pairs in which only one layer has a bias or a scale; two layers fit if they have the same `core`.
 
     Attributes:
         core: The torch class, and the roles ("weight") and shapes of the tensors that both layers must have.
@@ -60,11 +60,11 @@ class OneSidedKey:
 
 
 OneSidedKeys = dict[OneSidedKey, list[str]]
-"""The one-sided keys of a layer, each with the names of the rules from which the key was computed."""
+"""The one-sided keys of a layer; for each key the names of the rules from which it was computed."""
 
 
 def one_sided_torch_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[str, OneSidedKeys]:
-    """Return, by path, the keys by which each torch layer fits a Keras layer, although one may lack a bias or a scale.
+    """Return the keys of torch layers for pairs in which only one layer has a bias or a scale, by layer path.
 
     Args:
         layers: The layers.
@@ -74,7 +74,7 @@ def one_sided_torch_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[s
 
 
 def one_sided_keras_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[str, OneSidedKeys]:
-    """Return, by path, the keys of Keras layers for one-sided pairs; the counterpart of `one_sided_torch_keys`.
+    """Return the keys of Keras layers for pairs in which only one layer has a bias or a scale, by layer path.
 
     Args:
         layers: The layers.
@@ -84,10 +84,10 @@ def one_sided_keras_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[s
 
 
 def one_sided_cores(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> set[Key]:
-    """Return the keys, without biases and scales, for which one side has more layers with a bias or a scale.
+    """Return the keys for which torch and Keras have different numbers of layers with a bias or a scale.
 
-    Only for these keys a pair in which one layer lacks a bias or a scale is possible: for any other key, each layer has
-    a partner with the same biases and scales.
+    The keys contain no biases and scales. Only for these keys a pair in which one layer lacks a bias or a scale is
+    possible: for any other key, each layer has a partner with the same biases and scales.
 
     Args:
         torch: The unpaired torch layers.
@@ -102,7 +102,7 @@ def one_sided_cores(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> s
 
 
 def layers_alone(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> frozenset[str]:
-    """Return the torch layers that no rule pairs with any of the Keras layers."""
+    """Return the paths of those torch layers that no rule pairs with any of the Keras layers."""
     torch_layers, keras_layers = tuple(torch), tuple(keras)
     fitting: set[str] = set()
     for in_keras in (False, True):
@@ -113,7 +113,9 @@ def layers_alone(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> froz
 
 
 def by_key(layers: Iterable[LayerView], keys: Mapping[str, Keys]) -> dict[Key, list[LayerView]]:
-    """Group the layers by key (class and tensor shapes); a layer with several keys is in several groups.
+    """Group layers by key (class and tensor shapes): a dict from key to layers.
+
+    A layer with several keys is in several groups.
 
     Args:
         layers: The layers of one side.
@@ -127,13 +129,18 @@ def by_key(layers: Iterable[LayerView], keys: Mapping[str, Keys]) -> dict[Key, l
 
 
 def first_common(names: Iterable[str], others: Iterable[str]) -> Rule | None:
-    """Return the rule for the first of `names` that is also in `others`; None if no name is in both."""
+    """Return the rule for the first name in a list of rule names that is also in another list.
+
+    None if there is none.
+    """
     known = set(others)
     return next((find(name) for name in names if name in known), None)
 
 
 def _by_path(layers: Iterable[LayerView], find_keys: Callable[[LayerView], T]) -> dict[str, T]:
-    """Return the keys of every layer, by its path; they are computed once for layers that differ only in their names.
+    """Return the keys (class and tensor shapes) of every layer, by its path.
+
+    The keys are computed once for layers that differ only in their names.
 
     Args:
         layers: The layers.
@@ -150,7 +157,10 @@ def _by_path(layers: Iterable[LayerView], find_keys: Callable[[LayerView], T]) -
 
 
 def signature_of(layer: LayerView) -> Hashable:
-    """Return a dictionary key of a layer: its class, configuration, shapes and inputs, without names and positions."""
+    """Return a hashable value that is equal for layers of the same class, configuration, shapes and input shapes.
+
+    Names and positions of the layers do not count.
+    """
     config = None if layer.config is None else {k: v for k, v in layer.config.items() if k != "name"}
     return (layer.kinds, repr(config), tuple(layer.shapes.items()), layer.run.inputs, layer.run.flattened)
 
@@ -191,7 +201,7 @@ def _keras_keys_in_keras(layer: LayerView) -> Keys:
 
 
 def _shapes_in_keras(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
-    """Return the shapes that a torch layer's tensors have in Keras, by role; None if it leaves them open."""
+    """Return the shapes that a rule gives a torch layer's tensors in Keras, by role; None if it cannot compute them."""
     shapes = {role: shape for role, shape in layer.shapes.items() if role not in rule.ignored}
     keras: dict[str, Shape] = {}
     try:
@@ -206,7 +216,7 @@ def _shapes_in_keras(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
 
 
 def shapes_in_torch(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
-    """Return the shapes that a Keras layer's tensors have in torch, by role; None if the rule does not fit it."""
+    """Return the shapes that a rule gives a Keras layer's tensors in torch, by role; None if it does not apply."""
     mappings = mappings_of(rule, None, layer)
     if mappings is None:
         return None
@@ -247,13 +257,13 @@ def _one_sided_keras_keys(layer: LayerView, *, scales: bool) -> OneSidedKeys:
 def _one_sided_key(
     rule: Rule, shapes: Mapping[str, Shape], config: Config | None, *, scales: bool
 ) -> OneSidedKey | None:
-    """Return the key of a torch layer in which biases are apart from the other tensors; None if its size is unknown.
+    """Return the key of a torch layer, in which biases are separate from other tensors; None if its size is unknown.
 
     Args:
         rule: The rule that pairs the class of the layer.
         shapes: The shapes of the layer's tensors in torch, by role.
         config: The torch configuration; it has the size of a normalisation without tensors.
-        scales: Whether scales are apart, too.
+        scales: Whether the scales of normalisations are separate, too.
     """
     neutral = {role for role in shapes if neutral_in_torch(rule, role) in ((0, 1) if scales else (0,))}
     core = {role: shape for role, shape in shapes.items() if role not in neutral}

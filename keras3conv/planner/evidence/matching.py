@@ -1,6 +1,7 @@
-"""Choose the pairs within a group of layers, in which every torch layer fits every Keras layer by class and shapes.
+"""Choose the pairs within a group: torch layers and Keras layers that all fit each other by class and shapes.
 
-A group is split by call graph and names until a subgroup has one layer on each side; what remains is paired in order.
+A group is split by call graph and names until a subgroup has one layer on each side; the remaining layers are paired in
+order.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ _SHOWN_CANDIDATES = 5
 
 
 def numbers(groups: Iterable[Group]) -> dict[flow.LayerKey, int]:
-    """Return for each layer the number of its group, counted from 0."""
+    """Return a dict from layer (side and path) to the number of its group; groups are numbered from 0."""
     found: dict[flow.LayerKey, int] = {}
     for number, group in enumerate(groups):
         found |= {("torch", layer.path): number for layer in group.torch_layers}
@@ -27,10 +28,9 @@ def numbers(groups: Iterable[Group]) -> dict[flow.LayerKey, int]:
 
 
 def anchors(pairs: Iterable[Pair]) -> dict[flow.LayerKey, int]:
-    """Return a number for each layer of pairs that were found earlier: -1 for the layers of the first pair, -2, ...
+    """Number the layers of existing pairs: both layers of the first pair get -1, those of the second -2, and so on.
 
-    The numbers of groups are not negative. So in the comparison of the call graphs each of these pairs is a group of
-    its own.
+    The groups of unpaired layers have numbers from 0, so the comparison of the call graphs confuses no two of them.
     """
     found: dict[flow.LayerKey, int] = {}
     for number, pair in enumerate(pairs, 1):
@@ -40,7 +40,7 @@ def anchors(pairs: Iterable[Pair]) -> dict[flow.LayerKey, int]:
 
 
 def match_groups(groups: Iterable[Group], positions: Positions) -> Iterator[Pair]:
-    """Yield the pairs of layers within every group; layers for which no evidence decides stay unpaired.
+    """Yield the pairs of layers within every group; a layer stays unpaired if no evidence decides.
 
     Args:
         groups: Groups of layers that fit each other.
@@ -53,7 +53,7 @@ def match_groups(groups: Iterable[Group], positions: Positions) -> Iterator[Pair
 
 
 def _doubted(pair: Pair, counts: tuple[int, int]) -> Pair:
-    """Return the pair with a remark that it is uncertain, because one side has more fitting layers than the other.
+    """Return a pair with the remark that it is uncertain, because one side has more fitting layers than the other.
 
     Args:
         pair: A pair of two layers of a group.
@@ -101,7 +101,7 @@ def _is_one_pair(group: Group) -> bool:
 
 
 def _by_running(group: Group) -> Iterator[Group]:
-    """Split a group into the layers that run and the layers that a traced run never called."""
+    """Split a group of fitting layers into those that a traced run called and those that it did not call."""
 
     def runs(layer: LayerView) -> bool:
         return layer.run.calls is None or len(layer.run.calls) > 0
@@ -116,7 +116,10 @@ _LABELS: tuple[Callable[[flow.Position], Hashable], ...] = (
     lambda position: position.after,
     lambda position: position.near,
 )
-"""The parts of a position to compare, the strictest first. The last one compares only nearby layers."""
+"""Functions that return the numbers of a call graph position to compare, the strictest comparison first.
+
+The last function compares only nearby layers.
+"""
 
 
 def _by_position(group: Group, positions: Positions) -> Iterator[tuple[Group, bool]]:
@@ -145,13 +148,13 @@ def _by_position(group: Group, positions: Positions) -> Iterator[tuple[Group, bo
 def _labelled_by_position(
     layers: Sequence[LayerView], side: Side, positions: Positions, label: Callable[[flow.Position], Hashable]
 ) -> dict[Hashable, tuple[LayerView, ...]]:
-    """Group layers by a label of their position in the call graph; layers without a position have the label None.
+    """Group layers by their position in the call graph; layers without a position get the label None.
 
     Args:
         layers: Layers of one side.
         side: This side.
         positions: The positions of the layers of both sides in the call graph.
-        label: Computes the label from a position.
+        label: Computes from a position the value by which to group.
     """
     labelled: dict[Hashable, list[LayerView]] = {}
     for layer in layers:
@@ -161,12 +164,12 @@ def _labelled_by_position(
 
 
 def _by_meaning(group: Group) -> Iterator[Group]:
-    """Split a group by the role that the names of the layers express, such as query, key or value."""
+    """Split a group of fitting layers by the function that their names express, such as query, key or value."""
     yield from _split(group, lambda layer: names.meaning(layer.path))
 
 
 def _split(group: Group, label: Callable[[LayerView], str]) -> Iterator[Group]:
-    """Split a group into subgroups of layers with the same label.
+    """Split a group of fitting layers into subgroups of layers with the same label.
 
     Yield the whole group if a label is more frequent on one side than on the other.
 
@@ -211,7 +214,7 @@ def _by_name_or_order(group: Group, doubts: Sequence[Evidence]) -> Iterator[Pair
 
 
 def _same_names(group: Group) -> Iterator[Pair]:
-    """Yield pairs of a torch and a Keras layer with the same words in their paths, which no other layer has."""
+    """Yield the pairs of a torch and a Keras layer whose paths have the same words, if no other path has them."""
     torch = _labelled(group.torch_layers, lambda layer: " ".join(names.words(layer.path)))
     keras = _labelled(group.keras_layers, lambda layer: " ".join(names.words(layer.path)))
     for name, layers in torch.items():
@@ -220,7 +223,7 @@ def _same_names(group: Group) -> Iterator[Pair]:
 
 
 def _same_last_names(group: Group) -> Iterator[Pair]:
-    """Yield the pairs of layers whose paths end with the same word, if no other layer of the group has this word.
+    """Yield the pairs of layers whose paths end with the same word, if no other path in the group ends with it.
 
     This helps with weight files that store the tensors in no meaningful order.
     """
@@ -253,10 +256,10 @@ def _in_order(
 def _pair(
     group: Group, torch: LayerView, keras: LayerView, evidence: Iterable[Evidence], candidates: Iterable[str] = ()
 ) -> Iterator[Pair]:
-    """Yield the pair of two layers of a group; yield nothing if no rule is for the configurations of both.
+    """Yield the pair of two layers that fit; yield nothing if no rule accepts the configurations of both.
 
     Args:
-        group: The group.
+        group: The group of fitting layers that contains both.
         torch: A torch layer of the group.
         keras: A Keras layer of the group.
         evidence: The reasons for the pair, to be recorded in it.
@@ -268,7 +271,7 @@ def _pair(
 
 
 def _all_ran(layers: tuple[LayerView, ...]) -> bool:
-    """Return whether a traced run shows that all of these layers ran."""
+    """Return whether a traced run called each of these layers at least once."""
     return all(layer.run.calls for layer in layers)
 
 

@@ -21,7 +21,10 @@ _MEANINGS = {
     "down": ("down", "down_proj", "w2", "fc2", "lin2", "ffn_2", "mlp_dense_2"),
     "shortcut": ("downsample", "shortcut", "skip", "proj_shortcut", "residual"),
 }
-"""Synonyms for the function of a layer in its block. They distinguish layers of a block with equal shapes."""
+"""For each function of a layer in its block, such as "query", the names that models use for it ("q", "q_proj").
+
+They distinguish layers of a block with equal shapes.
+"""
 
 _MEANING_OF = {word: meaning for meaning, words in _MEANINGS.items() for word in words}
 
@@ -42,7 +45,7 @@ def words(path: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1 << 18)
 def meaning(path: str) -> str:
-    """Return the role in the network that the end of a path names, such as "query" or "down"; empty if none."""
+    """Return the function of a layer that the end of its path names, such as "query" or "down"; empty if none."""
     parts = [part.lower() for part in re.split(r"[./#]", path) if part and not part.isdigit()]
     for part in reversed(parts[-2:]):
         if part in _MEANING_OF:
@@ -57,7 +60,7 @@ def meaning(path: str) -> str:
 
 
 def _is_fused(part: str) -> bool:
-    """Return whether a part of a path is the name of several layers in one: "query_key_value", "gate_up_proj"."""
+    """Return whether a word of a path names a fused layer, several layers in one: "query_key_value", "gate_up_proj"."""
     return len({_MEANING_OF[word] for word in part.split("_") if word in _MEANING_OF} & _FUSED) > 1
 
 
@@ -94,7 +97,7 @@ class Ranks:
         return cls(ranks, sizes)
 
     def differ(self, path: str, others: "Ranks", other: str) -> bool:
-        """Return whether the numbers in two paths have different ranks.
+        """Return whether the numbers in two paths, one of each side, have different ranks: "heads.0" and "heads.1".
 
         False if ranks cannot be compared, because one side counts more different numbers at this position.
 

@@ -21,7 +21,7 @@ ROLE = "bias"
 
 
 def bare_normalizations(view: ModelView) -> tuple[LayerView, ...]:
-    """Return the torch normalisations without tensors, which a Keras layer with scale 1 and bias 0 can replace."""
+    """Return the torch normalisations without weights; a Keras layer with scale 1 and bias 0 can replace them."""
     return tuple(
         layer
         for layer in view.layers
@@ -30,10 +30,10 @@ def bare_normalizations(view: ModelView) -> tuple[LayerView, ...]:
 
 
 def fitting_one_sided(unmatched: Unmatched) -> Iterator[Group]:
-    """Yield the groups of layers that fit each other, except that one side has a parameter that the other side lacks.
+    """Yield groups of layers that fit each other except for a bias or a scale that only one side has.
 
-    First the groups are yielded in which this parameter is a bias, then those in which it may also be the scale of a
-    normalisation.
+    First the groups are yielded in which only biases are missing, then those in which scales of normalisations may be
+    missing, too.
 
     Args:
         unmatched: The layers that are in no pair yet.
@@ -56,7 +56,9 @@ def _groups(
     torch: Mapping[str, OneSidedKeys],
     keras: Mapping[str, OneSidedKeys],
 ) -> Iterator[Group]:
-    """Yield the torch and Keras layers whose keys differ only in biases and scales, as groups; a layer is in one.
+    """Yield groups of torch and Keras layers that have the same class and shapes, apart from biases and scales.
+
+    No layer is in two groups.
 
     Args:
         torch_layers: The unpaired torch layers.
@@ -85,7 +87,7 @@ def _cores(keys: Mapping[str, OneSidedKeys]) -> set[Key]:
 def _by_first_key(
     layers: Iterable[LayerView], keys: Mapping[str, OneSidedKeys], shared: set[Key], side: Side
 ) -> dict[OneSidedKey, list[LayerView]]:
-    """Group the layers by their first key that, biases and scales aside, the other side has too.
+    """Group layers by their first key (class and shapes without biases and scales) that the other side also has.
 
     Layers inside another layer with such a key are left out.
 
@@ -104,7 +106,7 @@ def _by_first_key(
 
 
 def with_zeros(pairs: Iterable[Pair], torch: ModelView, keras: ModelView) -> Iterator[Pair]:
-    """Yield the pairs; if only one layer of a pair has a bias, add a mapping that says that this bias must be zero.
+    """Yield the given pairs; if only one layer of a pair has a bias, add a mapping which requires that it is zero.
 
     A pair may consist of two kernels only; then the layers that own the kernels are examined.
 

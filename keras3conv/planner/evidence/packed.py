@@ -28,7 +28,7 @@ _PACKED = {
     "gate_up": ("gate", "up"),
     "gate_up_proj": ("gate", "up"),
 }
-"""For each name of a packed layer, the functions of its parts in the order of their rows."""
+"""The names of packed layers, each with its parts in the order of their rows: "qkv" has query, key and value."""
 
 _EVIDENCE = Evidence(
     kind="position", detail="the names identify the parts; the rows may be interleaved by attention head"
@@ -66,7 +66,7 @@ def packed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
 
 
 def _is_attention(layer: LayerView) -> bool:
-    """Return whether this Keras layer is an attention that a rule pairs as a whole, with the projections inside it."""
+    """Return whether a Keras layer is an attention that a rule pairs together with the projections inside it."""
     return next(iter(lookup((_ATTENTION,), layer.kinds)), None) is not None
 
 
@@ -77,11 +77,13 @@ def _order(layer: LayerView, side: Side) -> tuple[str, ...]:
 
 
 def _parts(layers: Iterable[LayerView], order: tuple[str, ...], side: Side) -> Iterator[tuple[LayerView, ...]]:
-    """Yield, for each container that has them, the layers that may be the parts of one packed layer, in row order.
+    """Yield, for each container, its layers that may be the parts of one packed layer, in the order of the rows.
+
+    Nothing is yielded for a container that lacks one of the parts.
 
     Args:
         layers: Layers of one side.
-        order: What the names of the parts must mean, in the order of the rows: ("query", "key", "value").
+        order: The functions that the names of the parts express, in the order of the rows: ("query", "key", "value").
         side: The side of the layers.
     """
     containers: dict[str, dict[str, list[LayerView]]] = {}

@@ -1,4 +1,4 @@
-"""Pair the layers of a file whose variables have names of their own: equal paths and shapes pair.
+"""Pair layers with a Keras file whose variables have unusual names, such as `weight` for a kernel, by paths and shapes.
 
 See `alignment.renamed` for the names.
 """
@@ -15,7 +15,7 @@ from keras3conv.planner.evidence.structure import Unmatched
 
 
 def renamed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
-    """Yield pairs of layers with the same words in their paths, if one assignment of tensors fits the shapes."""
+    """Yield pairs of layers whose paths have the same words, if their shapes allow only one pairing of the tensors."""
     keras, torch = _by_words(unmatched.keras_layers), _by_words(unmatched.torch_layers)
     for words, layers in torch.items():
         others = keras.get(words, [])

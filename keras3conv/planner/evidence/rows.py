@@ -18,7 +18,7 @@ from keras3conv.rules.rule import Rule
 from keras3conv.rules.units import numbered
 
 _LONGEST = 8
-"""The longest sequence that is tried for a rule that allows any number of layers."""
+"""The maximum number of layers in a sequence that is paired with one layer, if its rule allows any number."""
 
 _EVIDENCE = (Evidence(kind="shape", detail="no other sequence of layers fits"),)
 
@@ -76,7 +76,7 @@ def _sequences(layers: Sequence[LayerView], kind: str, number: int, side: Side) 
 
 
 def _is_unknown(layer: LayerView, side: Side) -> bool:
-    """Return whether the layer is from a torch file, which stores names and shapes but no class."""
+    """Return whether the class of the layer is unknown: a torch file stores only names and shapes."""
     return side == "torch" and not layer.kinds and layer.config is None
 
 

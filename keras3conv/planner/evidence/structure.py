@@ -21,13 +21,13 @@ from keras3conv.rules.units import units, without_parts
 
 @dataclass(frozen=True, kw_only=True)
 class Unmatched:
-    """The layers of both sides that are in no pair yet."""
+    """The layers of both models that are not paired yet."""
 
     torch_layers: tuple[LayerView, ...]
     keras_layers: tuple[LayerView, ...]
 
     def without(self, pairs: Iterable[Pair]) -> "Unmatched":
-        """Return the layers that are not in these pairs either."""
+        """Return the unpaired layers that remain after new pairs are made: all without the layers of these pairs."""
         pairs = tuple(pairs)
         torch = {path for pair in pairs for path in pair.torch_layers}
         keras = {path for pair in pairs for path in pair.keras_layers}
@@ -40,7 +40,7 @@ class Unmatched:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Layers of both sides, each of which fits all layers of the other side.
+    """A group of layers in which every torch layer fits every Keras layer.
 
     Attributes:
         torch_layers: The torch layers.
@@ -53,7 +53,7 @@ class Group:
     rules: Mapping[tuple[Side, str], Sequence[str]]
 
     def rule_for(self, torch: LayerView, keras: LayerView) -> Rule | None:
-        """Return the first rule that applies to both layers, of those by which they fit.
+        """Return the first rule by which a torch layer and a Keras layer of this group can be paired.
 
         Args:
             torch: A torch layer of the group.
@@ -128,9 +128,9 @@ def ignored_tensors(torch: ModelView, pairs: Mapping[str, Pair]) -> Iterator[Ign
 
 
 def _ignored_roles(layer: LayerView) -> dict[str, str]:
-    """Return the roles of the tensors that the rules for a layer's class ignore, each with the reason.
+    """Return the tensors that the rules for a layer's class ignore, as a dict from role to reason.
 
-    If the class of the layer is unknown, because it is from a weight file, all rules count.
+    If the class of the layer is unknown, because it is from a weight file, the rules for all classes count.
     """
     return {role: reason for rule in rules_for_torch(layer) for role, reason in rule.ignored.items()}
 
@@ -151,18 +151,23 @@ def _left(layers: tuple[LayerView, ...], paired: set[str], side: Side) -> tuple[
 
 
 def _untouched(layers: tuple[LayerView, ...], placed: set[str]) -> tuple[LayerView, ...]:
-    """Return the layers none of whose tensors is already in a pair; `placed` has the paths of the tensors in pairs."""
+    """Return the layers that have no paired tensor.
+
+    Args:
+        layers: Layers of one side.
+        placed: The paths of the paired tensors.
+    """
     return tuple(layer for layer in layers if placed.isdisjoint(tensor.path for tensor in layer.tensors))
 
 
 def _outermost(
     layers: tuple[LayerView, ...], keys: Mapping[str, Keys], shared: set[Key], side: Side
 ) -> tuple[LayerView, ...]:
-    """Return the layers with a key that both sides have, but no layer inside another one of these layers.
+    """Return the layers that have a key (class and shapes) of both sides, without layers inside another such layer.
 
     Args:
         layers: Layers of one side.
-        keys: The keys of each layer, by path.
+        keys: The keys of each layer, by its path.
         shared: The keys that both sides have.
         side: The side of the layers.
     """

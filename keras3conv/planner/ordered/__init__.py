@@ -1,1 +1,1 @@
-"""Pair two lists of layers by position; before that, tables from layer name to position reorder the Keras list."""
+"""Pair torch and Keras layers by position in two lists, after tables of the user have reordered the Keras list."""

@@ -32,7 +32,7 @@ COUNTER = "num_batches_tracked"
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """The options that select the entries of the torch and Keras lists and reorder the latter; see `align_ordered`."""
+    """The options of `align_ordered`: which torch and Keras layers are listed, and how the Keras list is reordered."""
 
     skip_weights: Collection[str] = (COUNTER,)
     unstack_weights: Collection[str] = ()
@@ -45,7 +45,7 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """An entry of one of the two lists.
+    """An entry of the torch list or of the Keras list: a layer with its tensors.
 
     Attributes:
         name: The name of the entry, by which the user's tables refer to it.
@@ -75,7 +75,7 @@ class Lists:
     problems: tuple[Problem, ...]
 
     def check(self) -> Alignment:
-        """Return the plan; raise one `AlignmentError` with the problems of all positions if there are any."""
+        """Return the plan; if entries do not fit each other, raise one `AlignmentError` that lists all problems."""
         if self.problems:
             where = f"{self.plan.torch.title} and {self.plan.keras.title}"
             raise AlignmentError(lay_out(f"{where} do not have the same order", self.problems))
@@ -126,7 +126,7 @@ _FIXES = ("k3c.align_ordered(module, model, dry_run=True)  # prints both lists",
 
 
 def _unequal_lengths(torch: Sequence[Entry], keras: Sequence[Entry]) -> Problem:
-    """Return the problem for two lists of different lengths; the longer list is never truncated silently."""
+    """Return the problem that the torch list and the Keras list have different lengths. Neither list is truncated."""
     longer, side = (torch, "torch") if len(torch) > len(keras) else (keras, "Keras")
     extra = [entry.name for entry in longer[min(len(torch), len(keras)) :]]
     shown = ", ".join(extra[:4]) + (f" and {len(extra) - 4} more" if len(extra) > 4 else "")
@@ -162,7 +162,10 @@ def _torch_entries(torch: ModelView, order: Order) -> list[Entry]:
 
 
 def _keras_entries(keras: ModelView) -> list[Entry]:
-    """Return an entry for every layer with variables, named by the layer's name, or by its path if it is not unique."""
+    """Return a list entry for every Keras layer with variables, in model order.
+
+    An entry is named by the layer's name, or by the layer's path if two layers have the same name.
+    """
     entries = []
     layers = [layer for layer in _outermost(keras) if any(not tensor.is_seed for tensor in layer.tensors)]
     last = [layer.path.rpartition("/")[2] for layer in layers]
@@ -174,7 +177,7 @@ def _keras_entries(keras: ModelView) -> list[Entry]:
 
 
 def _outermost(view: ModelView) -> list[LayerView]:
-    """Return the layers with tensors, except layers inside a container for which a rule exists: it stands for them."""
+    """Return the layers with tensors; if a rule exists for a container, the container replaces the layers inside it."""
     layers = units(view)
     own = {layer.path: len(layer.tensors) for layer in view.layers}
     wholes = [layer for layer in layers if len(layer.tensors) > own[layer.path]]
@@ -182,7 +185,7 @@ def _outermost(view: ModelView) -> list[LayerView]:
 
 
 def _pairs(torch: Entry, keras: Entry, transfers: Transfers, evidence: Evidence) -> Iterator[Pair]:
-    """Yield the pair of two entries by a rule, or else one pair per tensor.
+    """Yield the pair of a torch entry and a Keras entry by a rule; without a rule, yield one pair per tensor.
 
     Args:
         torch: The entry of the torch list.
@@ -211,7 +214,7 @@ def _pairs(torch: Entry, keras: Entry, transfers: Transfers, evidence: Evidence)
 
 
 def _rule(torch: LayerView, keras: LayerView, *, shapes_may_differ: bool) -> Rule | None:
-    """Return the first rule that assigns every tensor of both layers to one of the other; None if there is none.
+    """Return the first rule that maps every tensor of a torch layer and a Keras layer; None if there is none.
 
     If `shapes_may_differ`, because a function of the user transforms the tensors further, shapes are ignored: the first
     rule for the two classes is returned.
@@ -247,6 +250,7 @@ def _require_unknown(torch: LayerView, keras: LayerView) -> None:
         raise AlignmentError(facts[0])
     raise AlignmentError(
         f"no rule turns the torch tensors {_shapes(torch.tensors)} into the Keras variables {_shapes(keras.tensors)}"
+        ": give a transform in additional_transfer"
     )
 
 
@@ -268,12 +272,12 @@ def _known(layer: LayerView, side: Side) -> bool:
 
 
 def _without_unknown_config(layer: LayerView) -> LayerView:
-    """Return the layer, without its configuration if there is no rule for its class, which could read it."""
+    """Return the layer without its configuration if no rule knows its class; else the unchanged layer."""
     return layer if _known(layer, "torch") else replace(layer, config=None)
 
 
 def _first_step(tensor: TensorRef, pair: Pair | None) -> Transform:
-    """Return the transform that the pair's rule has for this tensor alone.
+    """Return the transform that the rule of a pair applies to one torch tensor.
 
     It is the identity if there is no rule, or if the rule computes a variable from several tensors at once.
     """
@@ -311,6 +315,7 @@ def _one_by_one(
     if len(transformed) != len(variables):
         raise AlignmentError(
             f"the transform makes other shapes of {_shapes(torch.layer.tensors)} than Keras has, {_shapes(variables)}"
+            ": correct it in additional_transfer"
         )
     weights = []
     for (tensor, transform), variable in zip(transformed, variables, strict=True):
@@ -328,7 +333,7 @@ def _one_by_one(
 
 
 def _checked(pairs: list[Pair], torch: ModelView, keras: ModelView) -> list[Pair]:
-    """Return the pairs; raise `AlignmentError` if a transform of a torch tensor does not give its variable's shape.
+    """Return pairs unchanged; raise `AlignmentError` if a transformed torch tensor has another shape than its variable.
 
     Args:
         pairs: The pairs of entries at the same position.
@@ -383,7 +388,10 @@ def side_by_side(lists: Lists) -> str:
 
 
 def _described(entry: Entry | None, root: str) -> tuple[str, str]:
-    """Return the name of an entry (for the root module the name of the model) and its shapes; empty for None."""
+    """Return the name and the tensor shapes of a list entry as text; two empty texts for None.
+
+    The root module has the name of the model.
+    """
     if entry is None:
         return "", ""
     return entry.name or root, " ".join(str(tensor.shape) for tensor in entry.layer.tensors)

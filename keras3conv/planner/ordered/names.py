@@ -11,18 +11,24 @@ from keras3conv.errors import InputError, Problem
 from keras3conv.messages import lay_out
 
 Target = int | str
-"""The position to move a layer to: a negative number is an offset from its present position, any other number is an
-index, and a name means the present position of the layer with this name."""
+"""The new position of a layer in a list of layers.
+
+A negative number is an offset from its present position, any other number is an index, and a name means the present
+position of the layer with this name.
+"""
 
 TailTable = Mapping[str, Target | Mapping[str, Target]]
-"""Targets by the tail of a name. A key may also be the first word of names, with a table of targets by tail; names with
-this first word then use only that table."""
+"""A table from the tail (the end) of a layer name to the new position of the layer.
+
+A key may also be the first word of names, with a table from tail to position; names with this first word then use only
+that table.
+"""
 
 NameTable = Mapping[str, Target]
-"""Targets by the whole name."""
+"""A table from the whole name of a layer to its new position."""
 
 Choice = Callable[[list[str]], Sequence[str]]
-"""A function that receives all names in their present order and returns the same names in the right order."""
+"""A function that receives all layer names in their present order and returns them in the right order."""
 
 SEPARATOR = "_"
 
@@ -82,7 +88,7 @@ def _one_pass(names: tuple[str, ...], tails: TailTable, full_names: NameTable, s
 
 
 def _add_due(placed: list[str], later: list[tuple[int, str]]) -> None:
-    """Move the names in `later` whose target position is reached to the end of `placed`; change both in place.
+    """Move the layers whose final position is reached from the waiting list to the end of the placed list, in place.
 
     Args:
         placed: The names that have their final position in this pass.
@@ -118,7 +124,7 @@ def _entry(name: str, tails: TailTable, full_names: NameTable, split: int) -> Ta
 
 
 def _position(target: Target, here: int, before: Mapping[str, int]) -> int | str:
-    """Return the list position that a target means, or, for an invalid target, the text of the error.
+    """Return the list index to which a table moves a layer; for an invalid target the text of the error.
 
     Args:
         target: An index, a negative offset from `here`, or the name of a layer.

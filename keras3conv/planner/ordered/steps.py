@@ -19,7 +19,7 @@ Function = Callable[[list[Array]], Sequence[Array]]
 """Maps the arrays of a torch layer, after the transforms of its rule, to the values of the Keras variables."""
 
 Transfers = Mapping[str, Function | Transform | Sequence[Transform]]
-"""The functions or transforms by the Keras class (a qualified name) or by the end of a Keras layer's name."""
+"""The option `additional_transfer`: functions or transforms by Keras class, or by the end of a Keras layer's name."""
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _MOST_AXES = 6
@@ -83,7 +83,7 @@ def _recognised(function: Function, shapes: Sequence[Shape]) -> Iterator[tuple[i
 
 
 def _numbered(shapes: Sequence[Shape]) -> list[Array]:
-    """Return arrays of these shapes; all their elements are different numbers."""
+    """Return one array for each shape; all elements of all arrays are different numbers."""
     arrays, start = [], 0
     for shape in shapes:
         size = prod(shape)
@@ -93,13 +93,25 @@ def _numbered(shapes: Sequence[Shape]) -> list[Array]:
 
 
 def _source(found: Array, given: Sequence[Array]) -> int | None:
-    """Return the index in `given` of an array with the numbers of `found`, in any order and shape; None if none."""
+    """Return the index of the input array that has the same numbers as an output array; None if there is none.
+
+    The order of the numbers and the shape do not count.
+
+    Args:
+        found: The output array.
+        given: The input arrays.
+    """
     values = np.sort(found, axis=None)
     return next((index for index, array in enumerate(given) if np.array_equal(values, array.ravel())), None)
 
 
 def _moved(given: Array, found: Array) -> Transform | None:
-    """Return the transform from `given` to `found` that permutes and reshapes axes; None if there is none."""
+    """Return the transform that permutes and reshapes one array into another with the same numbers; None if none.
+
+    Args:
+        given: The input array of the transform; every element is a different number.
+        found: The output array.
+    """
     if given.shape == found.shape and np.array_equal(given, found):
         return Same()
     axes = [axis for axis, size in enumerate(given.shape) if size != 1]

@@ -1,6 +1,6 @@
 """Find the torch weights that may be those of a Keras layer (candidates), for the probe.
 
-A candidate is a whole torch layer, a slice of one, several joined, or single tensors.
+A candidate is a whole torch layer, a slice of a layer, several layers joined, or single tensors.
 """
 
 from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
@@ -104,8 +104,8 @@ class CandidateFinder:
     def bare_parameters(self) -> tuple[TensorRef, ...]:
         """The parameters of modules that no rule knows: class tokens, position tables, layer scales.
 
-        The only tensor of another layer counts too if no Keras layer fits: a table of relative positions may be a
-        variable of the attention.
+        The tensor of a module with only one tensor is included if no Keras layer fits the module: a table of relative
+        positions may be a variable of the attention.
         """
         found: list[TensorRef] = []
         for layer in self.torch:
@@ -127,7 +127,7 @@ class CandidateFinder:
         return self._found[keras.path]
 
     def by_rule_and_input(self, keras: LayerView, given: Fingerprint) -> Iterator[Candidate]:
-        """Yield those candidates of `by_rule`, in the same order, whose first torch layer had the same input.
+        """Yield the candidates that a rule gives for a Keras layer and whose first torch layer received the same input.
 
         Args:
             keras: The Keras layer.
@@ -164,12 +164,12 @@ class CandidateFinder:
         yield from sequence_candidates(self.torch if among is None else among, self.torch, self.run, keras)
 
     def _by_rule_one_sided(self, keras: LayerView, seen: set[str], among: Container[str] | None) -> Iterator[Candidate]:
-        """Yield the torch layers that a rule pairs with a Keras layer, although only one has the bias or the scale.
+        """Yield the torch layers that a rule pairs with a Keras layer, although only one of them has a bias or a scale.
 
         Args:
             keras: The Keras layer.
             seen: The paths of the torch layers that were found before; the new ones are added.
-            among: The torch paths that count; None for all.
+            among: The paths of the torch layers to consider; None for all.
         """
         for key, names in one_sided_keras_keys((keras,), scales=True)[keras.path].items() if self.one_sided else ():
             for layer, other_names in self._one_sided_layers.get(key.core, ()):
@@ -180,7 +180,7 @@ class CandidateFinder:
 
     @cached_property
     def _one_sided_layers(self) -> dict[Key, list[tuple[LayerView, list[str]]]]:
-        """The torch layers by class and shapes without biases and scales, each with the names of its rules."""
+        """The torch layers, grouped by class and shapes without biases and scales, each with the names of its rules."""
         keys = one_sided_torch_keys(self.torch, scales=True)
         found: dict[Key, list[tuple[LayerView, list[str]]]] = {}
         for layer in self.torch:
@@ -210,7 +210,7 @@ class CandidateFinder:
                 yield self._ordered(candidate)
 
     def _ordered(self, candidate: Candidate) -> Candidate:
-        """Return the candidate with the row permutation that this run assumes for its weights, if there is one."""
+        """Return a candidate whose weight rows are reordered, if this run of the probe assumes another row order."""
         if candidate.kind == "parameter":
             order = self.orders.fused.get(without_numbers(candidate.slices[0].path))
             return replace(candidate, rows=order.then(candidate.rows)) if order else candidate
@@ -248,7 +248,7 @@ class CandidateFinder:
         return self._signatures[name]
 
     def sliced_layers(self, keras: LayerView, given: Fingerprint | None) -> Iterator[Candidate]:
-        """Yield slices of larger torch layers with the Keras layer's input, such as the query of a packed q, k and v.
+        """Yield slices of larger torch layers with the same input as a Keras layer: the query of a packed q, k and v.
 
         Args:
             keras: The Keras layer.
@@ -262,7 +262,7 @@ class CandidateFinder:
                     yield from map(self._ordered, sliced_layer_candidates(rule, layer, keras, difference))
 
     def joined_layers(self, keras: LayerView, given: Fingerprint | None) -> Iterator[Candidate]:
-        """Yield smaller torch layers with the Keras layer's input that, joined, have the size of the Keras layer.
+        """Yield sequences of smaller torch layers that, joined, have the input and the size of a Keras layer.
 
         Args:
             keras: The Keras layer.
@@ -287,13 +287,16 @@ class CandidateFinder:
 
     @cached_property
     def _leaves(self) -> tuple[LayerView, ...]:
-        """The layers that ran and contain no other layer with tensors, so that their own weights give their outputs."""
+        """The torch layers that ran and contain no other layer with tensors.
+
+        Only their own weights determine their outputs.
+        """
         paths = [layer.path.split(".") for layer in self.torch if layer.tensors]
         containers = {".".join(names[:length]) for names in paths for length in range(len(names))}
         return tuple(layer for layer in self.torch if layer.path in self.run.calls and layer.path not in containers)
 
     def by_tensors(self, keras: LayerView) -> Iterator[Candidate]:
-        """Yield as candidates torch layers of any class whose tensors have as many elements as the Keras variables."""
+        """Yield as candidates torch layers of any class whose tensors are as large as a Keras layer's variables."""
         wanted = [tensor for tensor in keras.tensors if not tensor.is_seed]
         for layer in self._leaves:
             own = [tensor for tensor in layer.tensors if is_weight(tensor)]
@@ -345,7 +348,7 @@ def _shapes(tensors: Iterable[TensorRef]) -> list[Shape]:
 
 
 def _last_rows(layer: LayerView, table: TensorRef, keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
-    """Yield the candidate without the first rows of a torch table, if the table has more rows than the Keras variable.
+    """Yield as candidate the last rows of a torch position table that has more rows than a Keras variable.
 
     Some torch position tables begin with rows that belong to no position.
 
@@ -371,7 +374,7 @@ def _last_rows(layer: LayerView, table: TensorRef, keras: LayerView, variable: T
 def _tensor_candidates(
     layers: tuple[LayerView, ...], own: Sequence[TensorRef], keras: LayerView, wanted: Sequence[TensorRef], kind: Kind
 ) -> Iterator[Candidate]:
-    """Yield a candidate for every assignment of torch tensors to the wanted Keras tensors, with every transform.
+    """Yield a candidate for every assignment of torch tensors to Keras variables, and for every possible transform.
 
     Args:
         layers: The torch layers to record in the candidates.

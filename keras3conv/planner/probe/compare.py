@@ -1,4 +1,4 @@
-"""Compare the output of a Keras layer, run with weights of torch layers, with recorded outputs of the latter."""
+"""Compare the output of a Keras layer, run with the weights of a torch layer, with the recorded torch output."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from keras3conv.transforms import Array
 
 @dataclass(frozen=True, kw_only=True)
 class LayerOutput:
-    """The output of a Keras layer.
+    """The output of a Keras layer, before and after its activation.
 
     Attributes:
         returned: The returned value, which may be a structure of tensors.
@@ -36,7 +36,7 @@ class LayerOutput:
 
 
 RunLayer = Callable[[dict[str, Array]], LayerOutput]
-"""Writes values into the variables of a layer, by path, calls the layer, and returns its output."""
+"""A function that writes values into the variables of a layer, by path, calls the layer, and returns its output."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Measurement:
     before_activation: bool = False
 
     def returned(self, output: LayerOutput) -> Any:
-        """Return what the Keras layers after this one receive: the output recorded in the torch run, or else `output`.
+        """Return the value that the next Keras layers receive: the recorded torch output, or the layer's own output.
 
         Args:
             output: The output that the Keras layer itself computed; it is returned if there is no recorded output.
@@ -93,7 +93,7 @@ def _compare(array: Array, recorded: Array, limit: float) -> Comparison:
 
 
 def has_recorded_size(run: TorchRun, candidate: Candidate, output: LayerOutput) -> bool:
-    """Return whether the Keras output has as many values as the recorded torch output.
+    """Return whether a Keras output has as many elements as the recorded torch output.
 
     The numbers differ if, for example, one side sums inside the layer and the other side after the layer.
     """

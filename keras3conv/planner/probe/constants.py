@@ -1,4 +1,4 @@
-"""Find the torch tensors that a fitting Keras layer lacks, and the constant value (0 or 1) that each must have.
+"""Find torch biases and scales that the corresponding Keras layer lacks, and the value (0 or 1) that they must have.
 
 A normalisation without a scale computes the same as one with a scale of ones. The probe sets such a tensor to its
 constant instead of random values, so that the outputs of the pair agree. The transfer checks the real values.
@@ -21,7 +21,7 @@ from keras3conv.transforms import Drop
 
 
 def constants(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> dict[str, int]:
-    """Return, by path, the torch tensors that a fitting Keras layer lacks, with the value (0 or 1) of each."""
+    """Return the torch biases and scales that a fitting Keras layer lacks, with the value (0 or 1) of each, by path."""
     torch_layers, keras_layers = tuple(torch), tuple(keras)
     found: dict[str, int] = {}
     fitting = [
@@ -41,7 +41,7 @@ _Named = tuple[LayerView, list[str]]
 
 
 def _fitting_one_sided(torch: tuple[LayerView, ...], keras: tuple[LayerView, ...]) -> Iterator[tuple[_Named, _Named]]:
-    """Yield the torch and Keras layers that fit, except for a bias or a scale that the Keras layer lacks.
+    """Yield pairs of a torch and a Keras layer that fit, except for a bias or a scale that the Keras layer lacks.
 
     Each layer comes with the names of its rules. Of several Keras layers with the same class and shapes, one is enough.
     """
@@ -63,7 +63,7 @@ def _fitting_one_sided(torch: tuple[LayerView, ...], keras: tuple[LayerView, ...
 def _fitting(
     torch: tuple[LayerView, ...], keras: tuple[LayerView, ...], *, in_keras: bool
 ) -> Iterator[tuple[_Named, _Named]]:
-    """Yield the torch and Keras layers that fit each other, each with the names of its rules.
+    """Yield pairs of a torch and a Keras layer that fit each other, each layer with the names of its rules.
 
     Of several Keras layers with the same class, shapes and configuration, one is enough.
 

@@ -1,4 +1,4 @@
-"""Intercept torch functions to track the weights that each tensor depends on.
+"""Intercept torch functions to record which weights each tensor was computed from.
 
 A function without a float64 kernel runs in float32.
 """
@@ -117,7 +117,7 @@ def _in_place(func: Any, kwargs: dict[str, Any]) -> bool:
 
 
 def _converted(given: tuple[tuple[Any, ...], dict[str, Any]], of: torch.dtype, to: torch.dtype) -> Any:
-    """Return the arguments with tensors of dtype `of` cast to dtype `to`; None if no tensor has dtype `of`.
+    """Return the arguments of a call with all tensors of one dtype cast to another; None if there is no such tensor.
 
     Args:
         given: The positional and the keyword arguments of a call.
@@ -130,7 +130,7 @@ def _converted(given: tuple[tuple[Any, ...], dict[str, Any]], of: torch.dtype, t
 
 
 def _retried(func: Any, given: Any) -> Any:
-    """Return the result of a function for converted arguments; None if the function raises again.
+    """Call a torch function again with converted arguments; return its result, or None if it raises again.
 
     Args:
         func: The torch function.

@@ -1,4 +1,4 @@
-"""Convert arrays between memory layouts if no rule determines how the axes of two shapes correspond.
+"""Convert arrays between memory layouts, when no rule shows how the axes of two shapes correspond.
 
 Every permutation and reshape from one shape to the other is a candidate. The values of the probe decide among them.
 """
@@ -16,7 +16,7 @@ _LETTERS = "abcdefghijklmnop"
 
 
 def arrays_like(array: Array, shape: Shape) -> Iterator[Array]:
-    """Yield the array in every layout of this shape: unchanged, channels or time axis moved, axes split or merged."""
+    """Yield an array in every layout with a given shape: unchanged, channels or time moved, axes split or merged."""
     for candidate in _moved(array):
         if candidate.shape == shape:
             yield candidate
@@ -29,7 +29,12 @@ def arrays_like(array: Array, shape: Shape) -> Iterator[Array]:
 
 
 def _repeats(shape: Shape, wanted: Shape) -> bool:
-    """Return whether an array of `shape` can be broadcast to `wanted`: along axes of size one, or along the batch."""
+    """Return whether an array can be broadcast to a shape, along axes of size one or along the batch axis.
+
+    Args:
+        shape: The shape of the array.
+        wanted: The shape to broadcast to.
+    """
     if len(shape) == len(wanted) - 1:
         return shape == wanted[1:]
     return len(shape) == len(wanted) and all(size in (1, to) for size, to in zip(shape, wanted, strict=True))
@@ -91,7 +96,7 @@ def _regrouped(torch: Shape, keras: Shape) -> Iterator[Transform]:
 
 
 def _merged(coarse: Shape, fine: Shape) -> Iterator[Axes]:
-    """Yield the transforms from a shape with merged axes to a shape in which these axes are split.
+    """Yield the transforms that split the axes of one shape into the axes of another: (12, 5) into (3, 4, 5).
 
     Args:
         coarse: The shape with merged axes.
@@ -115,7 +120,7 @@ def _merged(coarse: Shape, fine: Shape) -> Iterator[Axes]:
 
 
 def _groups(coarse: Shape, sizes: list[int]) -> list[int] | None:
-    """Return for each axis of a shape how many consecutive sizes of a list it is the product of.
+    """Return for each axis the number of sizes whose product it is: [2, 1] for the axes (12, 5) and the sizes 3, 4, 5.
 
     Args:
         coarse: The shape.
@@ -137,5 +142,5 @@ def _groups(coarse: Shape, sizes: list[int]) -> list[int] | None:
 
 
 def same_sizes(first: Sequence[Shape], second: Sequence[Shape]) -> bool:
-    """Return whether the arrays of two lists of shapes have the same numbers of elements, in any order."""
+    """Return whether arrays of two lists of shapes have the same numbers of elements, in any order of the shapes."""
     return sorted(map(prod, first)) == sorted(map(prod, second))

@@ -15,11 +15,11 @@ SAME_LIMIT = 1e-9
 """The largest relative difference between the fingerprints of two arrays that are equal up to rounding."""
 
 CLOSE_LIMIT = 1e-4
-"""The largest relative difference between fingerprints if the layers differ in a constant such as an epsilon."""
+"""The largest relative difference between fingerprints of outputs of layers that differ in a constant (epsilon)."""
 
 
 class InputMatch(IntEnum):
-    """The degree to which a Keras layer's input agrees with the recorded input of a torch layer; smaller is better."""
+    """How well the input of a Keras layer agrees with the recorded input of a torch layer; smaller is better."""
 
     SAME = 0
     CLOSE = 1
@@ -27,7 +27,7 @@ class InputMatch(IntEnum):
 
 
 def match_input(run: TorchRun, candidate: Candidate, given: Fingerprint | None) -> InputMatch:
-    """Return how well an input agrees with the recorded inputs of a candidate's first torch layer.
+    """Return how well a Keras layer's input agrees with the recorded inputs of a candidate's first torch layer.
 
     Args:
         run: The recorded torch run.
@@ -45,10 +45,11 @@ def match_input(run: TorchRun, candidate: Candidate, given: Fingerprint | None) 
 def distance(
     run: TorchRun, trail: Trail, candidate: Candidate, given: Fingerprint | None
 ) -> tuple[InputMatch, bool, int]:
-    """Return a sort key for the distance between the torch module that owns a candidate's tensors and a Keras layer.
+    """Return a sort key for candidates: the distance between a Keras layer and the module that owns the torch tensors.
 
-    The smallest key is the nearest. It consists of the best input match of the module or a layer inside it, whether the
-    torch layer that was chosen last is outside of the module, and the negated depth of the module in the module tree.
+    The nearest candidate has the smallest key. The key consists of the best input match of the module or a layer inside
+    it, whether the torch layer that was chosen last is outside of the module, and the negated depth of the module in
+    the module tree.
 
     Args:
         run: The recorded torch run.
@@ -67,13 +68,18 @@ def distance(
 
 
 def is_outside(trail: Trail, owner: str) -> bool:
-    """Return whether the torch layer that was chosen last is outside the torch module `owner`."""
+    """Return whether the torch layer that was chosen last is outside a torch module.
+
+    Args:
+        trail: The torch layers chosen so far.
+        owner: The path of the torch module.
+    """
     last = next((choice.candidate.owner for choice in reversed(trail.choices.values())), "")
     return bool(owner) and not f"{last}.".startswith(f"{owner}.")
 
 
 def count_shared_words(torch: str, keras: str) -> int:
-    """Return the number of words that two paths have in common, without numbers."""
+    """Return the number of words that a torch path and a Keras path have in common; numbers do not count."""
     first, second = (Counter(word for word in names.words(path) if not word.isdigit()) for path in (torch, keras))
     return (first & second).total()
 
@@ -100,9 +106,9 @@ def uses_other_tensors(first: Candidate, second: Candidate) -> bool:
 
 
 def find_recorded(run: TorchRun, array: Array) -> int | None:
-    """Find a value of the torch run that equals an array; return the set of weights on which it depends, as bits.
+    """Find a recorded torch value that equals an array, and return the weights it depends on, as bits; None if none.
 
-    The outputs of the model and the inputs of its layers are searched; None if none of them is equal.
+    The outputs of the torch model and the inputs of its layers are searched.
     """
     found = fingerprint_of(array)
     for output in run.outputs.values():
@@ -116,7 +122,9 @@ def find_recorded(run: TorchRun, array: Array) -> int | None:
 
 
 def outputs_are_swapped(run: TorchRun, outputs: Mapping[str, Array]) -> bool:
-    """Return whether a Keras output equals a torch output of another name; False if the sides have different names.
+    """Return whether outputs of the two models are swapped: a Keras output equals a torch output of another name.
+
+    False if the outputs of the two models have different names.
 
     Args:
         run: The recorded torch run.

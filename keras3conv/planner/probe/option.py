@@ -35,7 +35,11 @@ class TensorSlice:
     storage: str = ""
 
     def take(self, array: Array) -> Array:
-        """Return the part of a whole tensor's values that belongs to this slice."""
+        """Return the part of a tensor's values that this slice selects.
+
+        Args:
+            array: The values of the whole tensor.
+        """
         if array.ndim == 0:
             return array
         return array[(slice(None),) * self.axis + (slice(self.start, self.stop),)]
@@ -81,7 +85,7 @@ class Candidate:
 
     @cached_property
     def key(self) -> tuple[object, ...]:
-        """A value that is different for every candidate of a Keras layer, to remember which of them were rejected."""
+        """A value that identifies the candidate among all candidates of a Keras layer, to remember rejected ones."""
         return (
             self.kind,
             self.slices,
@@ -91,7 +95,7 @@ class Candidate:
 
     @property
     def is_parameter_slice(self) -> bool:
-        """True if the candidate is a slice of a single torch parameter, not a whole parameter or a stack of several."""
+        """True if the candidate is a slice of one torch parameter; False for a whole parameter or several stacked."""
         return self.kind == "parameter" and self.mappings[0].torch[0] != self.slices[0].path
 
     @property
@@ -101,19 +105,22 @@ class Candidate:
 
     @property
     def owner(self) -> str:
-        """The path of the torch layer; of several layers the common prefix, the path of the module that has them."""
+        """The path of the torch layer; for several layers their common prefix, the path of the module around them."""
         paths = [layer.path.split(".") for layer in self.layers]
         shared = takewhile(lambda words: len(set(words)) == 1, zip(*paths, strict=False))
         return ".".join(words[0] for words in shared)
 
     def bits(self, run: TorchRun) -> int:
-        """Return the set of torch tensors that the candidate uses, as an integer: one bit of `run.tensor_bits` each."""
+        """Return the set of torch tensors that the candidate uses, as an integer with one bit per tensor."""
         return run.bits_of(tensor_slice.path for tensor_slice in self.slices)
 
     def values(self, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Compute the values of the Keras layer's variables, by path, from the torch values in `weights`.
+        """Compute the values of the Keras layer's variables, by path, from torch values.
 
         Variables without a value in `weights`, such as counters and other integers, are left out and keep their values.
+
+        Args:
+            weights: The values of the torch tensors, by path.
         """
         values: dict[str, Array] = {}
         for mapping in self.mappings:
@@ -163,9 +170,10 @@ class Candidate:
     def _slice_or_join(self, outputs: Sequence[tuple[Array, ...]]) -> Array:
         """Return the torch output that corresponds to the output of a Keras layer with joined or sliced weights.
 
+        Outputs of several torch layers are joined. From the output of a single torch layer a slice is taken.
+
         Args:
-            outputs: The recorded outputs of each torch layer. Those of several layers are joined; of a single layer,
-                the slice that the sliced weights compute is taken.
+            outputs: The recorded outputs of each torch layer.
         """
         axis = self._output_axis(outputs[0][0])
         if self.kind == "joined":
@@ -199,5 +207,5 @@ def _by_rule(
 
 
 def whole_tensor(tensor: TensorRef) -> tuple[TensorSlice, ...]:
-    """Return a tuple of one slice: the whole tensor."""
+    """Return a tuple of one `TensorSlice` that covers a whole tensor."""
     return (TensorSlice(path=tensor.path, stop=tensor.shape[0] if tensor.shape else 1, storage=tensor.storage),)

@@ -1,6 +1,7 @@
-"""Define the outcome of the search for the torch weights of one Keras layer: confirmed, ambiguous or forced.
+"""Define the result of the search for the torch weights of one Keras layer: confirmed, ambiguous or forced.
 
-Forced: no torch layer returned the same output, so the best one is kept without proof.
+Confirmed: the outputs prove the weights. Ambiguous: several torch layers return the same output. Forced: no torch layer
+returns the same output, so the best one is kept without proof.
 """
 
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Confirmed:
-    """The outcome of a choice of torch weights that is proven to be right.
+    """The outcome "confirmed": the outputs prove that the chosen torch weights are right.
 
     Attributes:
         comparison: The comparison of the layer's output with torch; None for a single variable, which has no output.
@@ -46,7 +47,7 @@ class Confirmed:
 
 @dataclass(frozen=True, kw_only=True)
 class Ambiguous:
-    """The outcome if the chosen torch weights fit, but others fit too; only the output of a later layer can decide.
+    """The outcome "ambiguous": several torch weights give the right output, and only a later layer can decide.
 
     Attributes:
         comparison: The comparison of the layer's output with torch; None for a single variable, which has no output.
@@ -59,9 +60,9 @@ class Ambiguous:
 
 @dataclass(frozen=True, kw_only=True)
 class Forced:
-    """The outcome if no torch weights reproduce the recorded torch output.
+    """The outcome "forced": no torch weights reproduce the recorded torch output, so the best are kept without proof.
 
-    The best candidate is kept, and the Keras layer returns the recorded output, so that later layers get a right input.
+    The Keras layer returns the recorded output, so that later layers get a right input.
 
     Attributes:
         comparison: The comparison of the layer's output, with the best candidate, with torch.
@@ -80,7 +81,7 @@ Outcome = Confirmed | Ambiguous | Forced
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The candidate chosen for a Keras layer or for a single variable.
+    """The candidate that the probe chose for a Keras layer or for a single variable.
 
     Attributes:
         path: The path of the Keras layer or variable.
@@ -102,7 +103,7 @@ class Choice:
 
     @property
     def confirmed_by(self) -> str:
-        """The path of the later layer that proved the choice; empty if none did, or if none was needed."""
+        """The path of the later layer that proved the choice of torch weights; empty if there is no such layer."""
         return self.outcome.confirmed_by if isinstance(self.outcome, Confirmed) else ""
 
     @property
@@ -111,13 +112,17 @@ class Choice:
         return self.outcome.comparison is not None and not self.outcome.comparison.agrees
 
     def confirm(self, later_layer: str) -> "Choice":
-        """Return the choice with the outcome `Confirmed`, proven by a later layer."""
+        """Return a copy of the choice with the outcome `Confirmed`, proven by a later layer.
+
+        Args:
+            later_layer: The path of the layer whose output excludes the alternatives.
+        """
         return replace(self, outcome=Confirmed(comparison=self.outcome.comparison, confirmed_by=later_layer))
 
     def with_alternatives(self, alternatives: tuple[Candidate, ...]) -> "Choice":
-        """Return the choice with other alternatives.
+        """Return a copy of the choice in which the alternatives are replaced by others.
 
-        If there are none, a choice that was only ambiguous becomes confirmed, if its output was compared with torch.
+        Without alternatives, an ambiguous choice becomes confirmed, if its output was compared with torch.
         """
         if isinstance(self.outcome, Forced):
             return replace(self, outcome=replace(self.outcome, alternatives=alternatives))

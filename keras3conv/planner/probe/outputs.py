@@ -18,7 +18,7 @@ class OutputComparison:
     """The comparison of the outputs of the two models.
 
     Attributes:
-        result: "unknown" where the shapes of no two outputs fit in a known layout.
+        result: The verdict; "unknown" if no Keras output has the shape of a torch output in a known layout.
         error: The largest difference, relative to the largest value of torch's output; infinite if no layout fits.
     """
 
@@ -49,8 +49,8 @@ def compare_outputs(torch: Mapping[str, Array], keras: Mapping[str, Array], limi
 def _paired(torch: Mapping[str, Array], keras: Mapping[str, Array]) -> Iterator[tuple[Array, list[Array]]]:
     """Yield every Keras output with the torch outputs that may correspond to it.
 
-    Outputs of the same names correspond. Else those of one shape correspond in their order; where one side has more
-    outputs of a shape, a Keras output may be any of them.
+    Outputs of the same name correspond. Without equal names, outputs of the same shape correspond in order; if the two
+    models have different numbers of outputs of a shape, each Keras output is yielded with all of that shape.
     """
     are_named = not all(name.partition(".")[0].isdigit() for name in (*torch, *keras))
     if are_named and torch.keys() == keras.keys():
@@ -66,7 +66,7 @@ def _paired(torch: Mapping[str, Array], keras: Mapping[str, Array]) -> Iterator[
 
 
 def _error(array: Array, others: list[Array]) -> float | None:
-    """Return the smallest relative error of an output compared with several others; None if no layout fits."""
+    """Return the smallest relative error between one output and several candidates for it; None if no layout fits."""
     errors = [_relative_error(array, layout) for other in others for layout in layouts(other, array.shape)]
     return min(errors, default=None)
 
@@ -74,8 +74,8 @@ def _error(array: Array, others: list[Array]) -> float | None:
 def layouts(array: Array, shape: Shape) -> Iterator[Array]:
     """Yield a torch output in each known layout that has the shape of a Keras output.
 
-    The layouts are the same one, and that with channels moved last, each also without axes of size one. The layout with
-    time before the batch is tried only if none of them fits.
+    These layouts are tried: unchanged, and channels last; both also without axes of size one. The layout with time
+    before the batch is tried only if none of them has the shape.
 
     Args:
         array: The torch output.
@@ -94,7 +94,7 @@ def _without_ones(shape: Shape) -> Shape:
 
 
 def _relative_error(array: Array, expected: Array) -> float:
-    """Return the relative error; values that are NaN or infinite count as equal if both arrays have the same there."""
+    """Return the relative error of an array; equal NaN and infinite values at the same index count as no error."""
     if array.dtype.kind in "biu":
         array = array.astype(np.float64)
     finite = np.isfinite(array) & np.isfinite(expected)

@@ -1,4 +1,4 @@
-"""Turn the choices of the probe into the pairs of a plan, each with evidence that confirms or doubts it."""
+"""Turn the choices of the probe into the pairs of a plan, with evidence for or against each pair."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeResult:
-    """The result of the probe.
+    """The result of the probe: the pairs that it found, and the difference between the outputs of the models.
 
     Attributes:
         torch: The torch side, with the call order and the shapes of the run.
@@ -61,9 +61,10 @@ def probed_pairs(search: Search) -> Iterator[Pair]:
 
 
 def _with_mutual_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choice]:
-    """Return the choices, where the last of several layers that may be swapped also has the others as alternatives.
+    """Return the choices; if two layers may be swapped, each has the torch weights of the other as an alternative.
 
-    When that choice was made, the earlier choices had taken all other candidates, so it seemed to have no alternative.
+    When the weights of the last layer were chosen, the earlier choices had taken all other candidates, so it seemed to
+    have no alternative.
     """
     found = dict(choices)
     for path in choices:
@@ -78,7 +79,7 @@ def _with_mutual_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choice
 
 
 def _without_taken_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choice]:
-    """Return the choices; their alternatives lack those whose torch tensors another layer needs.
+    """Return the choices without those alternatives whose torch tensors another layer needs.
 
     A layer needs the tensors of its choice if that choice has no alternatives.
     """
@@ -203,8 +204,8 @@ def _pairs_of(choice: Choice, run: TorchRun) -> Iterator[Pair]:
 def _with_real_tensors(mapping: WeightMapping, candidate: Candidate) -> WeightMapping:
     """Return a mapping that starts from tensors of the torch model, for a candidate that joins or reorders tensors.
 
-    The candidate's own mapping starts from the joined tensor, which torch does not have. The steps that make this
-    tensor are put before its transform.
+    The candidate's own mapping starts from the joined tensor, which the torch model lacks. The steps that make the
+    joined tensor are put before the transform of the candidate's mapping.
     """
     if not mapping.torch or (candidate.kind != "joined" and candidate.rows is None):
         return mapping
@@ -229,9 +230,9 @@ def _reordering(candidate: Candidate, name: str) -> Iterator[Transform]:
 
 
 def _packed_pairs(choices: Sequence[Choice], run: TorchRun) -> Iterator[Pair]:
-    """Yield the pair of a packed torch layer with the Keras layers that use its slices.
+    """Yield the pair of a packed torch layer with the Keras layers whose weights are slices of it.
 
-    Yield nothing if no Keras layer uses a slice.
+    Yield nothing if there is no such Keras layer.
 
     Args:
         choices: The choices that use slices of this torch layer, in the order of the slices.

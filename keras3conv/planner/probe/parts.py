@@ -14,12 +14,12 @@ from keras3conv.transforms import Shape
 _MOST_JOINED = 4
 _MOST_SLICES = 8
 _MOST_MIXED = 24
-"""The largest number of sequences of layers of different modules."""
+"""The maximum number of candidates that join layers of different torch modules."""
 
 
 @dataclass(frozen=True)
 class AxisDifference:
-    """The only axis along which the tensors of two layers of the same class differ in size.
+    """The only axis along which the tensors of a larger and a smaller layer of one class differ in size.
 
     Attributes:
         axes: The index of this axis in the tensor of each role.

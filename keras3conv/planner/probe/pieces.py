@@ -134,7 +134,7 @@ def stack_candidates(layers: Iterable[LayerView], keras: LayerView, variable: Te
 def stack_of_halves_candidates(
     layers: Iterable[LayerView], keras: LayerView, variable: TensorRef
 ) -> Iterator[Candidate]:
-    """Yield the candidates that join the gate and up projections of all experts, one torch tensor each.
+    """Yield the candidates that join the gate and the up projection of every expert, two torch tensors for each.
 
     Args:
         layers: The torch layers to choose from.
@@ -165,7 +165,7 @@ def stack_of_halves_candidates(
 
 
 def _joined_halves(shape: Shape, wanted: Shape) -> Iterator[Transform]:
-    """Yield the transforms from (2 x experts, ...) to a variable that has two halves along one of its axes.
+    """Yield the transforms from a tensor (2 x experts, ...) of gate and up halves to a variable that joins the halves.
 
     Args:
         shape: The shape of one half, with the axis of the experts first.
@@ -184,15 +184,14 @@ def _joined_halves(shape: Shape, wanted: Shape) -> Iterator[Transform]:
 
 
 def _families(layers: Iterable[LayerView], variable: TensorRef, parts: int = 1) -> Iterator[list[_Owned]]:
-    """Yield the families of torch tensors: tensors of the same shape whose paths differ in one number.
+    """Yield lists of torch tensors that may be stacked: tensors of the same shape whose paths differ in one number.
 
-    Only families with as many tensors as an axis of the variable has elements are yielded, because the tensors are to
-    be stacked along that axis.
+    A list has as many tensors as an axis of the variable has elements, because the tensors are stacked along that axis.
 
     Args:
         layers: The torch layers to choose from.
         variable: The Keras variable.
-        parts: The number of families that together have the values of the variable.
+        parts: The number of lists that together have the values of the variable.
     """
     found: dict[tuple[object, ...], dict[int, _Owned]] = {}
     for layer in layers:
@@ -210,7 +209,7 @@ def _families(layers: Iterable[LayerView], variable: TensorRef, parts: int = 1) 
 
 
 def has_equal_variables(keras: LayerView, variable: TensorRef, count: int) -> bool:
-    """Return whether a Keras layer has at least `count` variables of the size of `variable`.
+    """Return whether a Keras layer has at least `count` variables with as many elements as a given one.
 
     Such variables may be slices of one torch tensor.
     """

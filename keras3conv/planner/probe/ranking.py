@@ -1,4 +1,4 @@
-"""Rank the torch layers that may be a Keras layer: by their inputs, hints, meaning of the names, words, call order."""
+"""Rank the torch layers that may be a Keras layer: by inputs, hints, names and call order."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from keras3conv.planner.probe.trail import Trail
 from keras3conv.rules.constants import is_constant
 
 _BACKWARDS = 1 << 40
-"""Added to the distance of a torch layer that ran before the last chosen layer, so that it ranks behind the others."""
+"""The number added to the sort key of a torch layer that ran before the last chosen layer; it then ranks behind."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class CandidateRanking:
     _last_index: int = -1
 
     def note_found(self, candidate: Candidate) -> None:
-        """Record the call position of the torch layer that was chosen last; the layers called after it rank first."""
+        """Record the call position of the torch layer that was just chosen; layers called after it rank first."""
         if calls := self.finder.run.calls_of(candidate.layers[0].path):
             self._last_index = calls[0].index
 
     def rank(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
-        """Return the torch weights that may be those of a Keras layer, best first; none that was rejected or is in use.
+        """Return the candidates for a Keras layer, best first, without those that were rejected or are in use.
 
         Args:
             keras: The layer.
@@ -64,9 +64,9 @@ class CandidateRanking:
         return self.rank_same_input(keras, given) or self.rank_all(keras, given)
 
     def rank_same_input(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
-        """Return the first candidates of `rank_all`: those that a rule gives and that had the same input in torch.
+        """Return the best candidates for a Keras layer: torch layers with the same input that a rule pairs with it.
 
-        They are found without a look at all other layers, of which a deep model has many.
+        They are the first results of `rank_all`, found without comparing the many other layers of a deep model.
 
         Args:
             keras: The Keras layer.
@@ -79,7 +79,7 @@ class CandidateRanking:
         return sorted(found, key=lambda entry: self._sort_key(keras, entry))
 
     def rank_all(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
-        """Return all torch weights that may be those of a Keras layer, best first; see `rank`.
+        """Return all candidates for a Keras layer, best first; see `rank`.
 
         Args:
             keras: The Keras layer.
@@ -126,8 +126,8 @@ class CandidateRanking:
     def rank_for_variable(self, keras: LayerView, tensor: TensorRef, given: Fingerprint | None) -> list[Candidate]:
         """Return the candidates for a single Keras variable, best first: parameters of modules that no rule knows.
 
-        Only the nearest are returned: parameters of a module with the same input, or of a module that contains the
-        torch layer that was chosen last.
+        Only candidates near the layer are returned: parameters of a module with the same input, or of a module that
+        contains the torch layer that was chosen last.
 
         Args:
             keras: The Keras layer that owns the variable.

@@ -19,7 +19,7 @@ With different weights, the error is as large as the values themselves.
 """
 
 MANY = 8
-"""The largest number of calls of one layer that are compared."""
+"""The maximum number of calls of one torch layer whose outputs are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class TorchRun:
         return self.calls.get(path, ())[:MANY]
 
     def paths_with_input(self, given: Fingerprint, limit: float) -> list[str]:
-        """Return the paths of the layers that had an input with this fingerprint, in the order of the first calls.
+        """Return the paths of the torch layers with an input of this fingerprint, in the order of the first calls.
 
         Args:
             given: The fingerprint.
@@ -90,7 +90,7 @@ class TorchRun:
 
     @cached_property
     def _inputs(self) -> tuple[list[float], list[tuple[int, str, Fingerprint]]]:
-        """The fingerprints of all layer inputs, sorted by the sum of squares in them, for a binary search.
+        """The fingerprints of all layer inputs, sorted by the sum of squares in each fingerprint, for a binary search.
 
         The first list has the sums. The second list has, for each sum, the number of the call, the path of the layer
         and the fingerprint.
@@ -106,7 +106,7 @@ class TorchRun:
         return [entry.sums[1] for *_, entry in entries], entries
 
     def bits_of(self, paths: Iterable[str]) -> int:
-        """Return the set of the tensors with these paths, as an integer in which each tensor has one bit."""
+        """Return the set of the torch tensors with these paths, as an integer in which each tensor has one bit."""
         bits = 0
         for path in paths:
             bits |= self.tensor_bits.get(path, 0)

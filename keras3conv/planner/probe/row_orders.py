@@ -35,17 +35,26 @@ class RowOrder:
     transform: Callable[[int], Transform] = field(compare=False, repr=False)
 
     def __call__(self, array: Array, axis: int = 0) -> Array:
-        """Return an array with the rows along one axis reordered."""
+        """Return an array with its rows reordered.
+
+        Args:
+            array: The array.
+            axis: The axis of the rows.
+        """
         moved = np.moveaxis(array, axis, 0)
         (ordered,) = self.transform(2)((moved.reshape(len(moved), -1),))
         return np.moveaxis(ordered.reshape(moved.shape), 0, axis)
 
     def ordered(self, tensor: Array) -> Array:
-        """Return a weight or a bias with its rows in the order of Keras."""
+        """Return a torch weight or bias with its rows in the order of Keras."""
         return self.transform(tensor.ndim)((tensor,))[0]
 
     def fits(self, shape: Shape) -> bool:
-        """Return whether a tensor of this shape can have its rows in this order."""
+        """Return whether a tensor can have its rows in this order, by the size of its first axis.
+
+        Args:
+            shape: The shape of the tensor.
+        """
         try:
             self.transform(len(shape)).shapes((shape,))
         except TransformError:
@@ -53,7 +62,7 @@ class RowOrder:
         return True
 
     def then(self, other: "RowOrder | None") -> "RowOrder":
-        """Return the order that applies this permutation first and the other one after it."""
+        """Return the composition of two row orders: first this permutation, then `other`."""
         if other is None:
             return self
         both = f"{self.name}, {other.name}"
@@ -67,7 +76,7 @@ class RowOrder:
 
 @dataclass(frozen=True)
 class RowOrders:
-    """The orders of weight rows, different in torch and Keras, that one run of the probe assumes.
+    """The orders of weight rows that one run of the probe assumes; torch and Keras may order the rows differently.
 
     Attributes:
         fused: The order of the rows of fused layers (query, key and value in one, or gate and up), by the paths of
@@ -80,7 +89,7 @@ class RowOrders:
     rotated: Callable[[int], RowOrder | None] | None = None
 
     def of(self, torch: str, rows: int) -> RowOrder | None:
-        """Return the order to assume for the rows of a torch layer's weight; None if it is the same in Keras.
+        """Return the assumed order of the rows of a torch layer's weight; None if Keras has the same order.
 
         Args:
             torch: The path of the torch layer.
@@ -100,9 +109,10 @@ class RowOrders:
 
 
 def without_numbers(path: str) -> str:
-    """Return the path of a layer, or of several in any order, without numbers: it is the same for all blocks.
+    """Return the path of a layer without numbers, so that corresponding layers of all blocks have the same result.
 
-    A path of numbers alone is returned as it is: the layers of a Sequential have nothing in common.
+    Several paths, joined by " + ", are put into one order. A path of numbers alone is returned unchanged: the layers of
+    a Sequential have nothing in common.
     """
     paths = {".".join(part for part in name.split(".") if not part.isdigit()) or name for name in split_layers(path)}
     return join_layers(sorted(paths))
@@ -161,7 +171,7 @@ def _alternating(axis: int) -> RowOrder:
 
 
 def halves_of_experts(axis: int) -> RowOrder:
-    """Return the transform that splits an axis into halves and merges the halves with the first axis, the experts."""
+    """Return the transform that moves the gate and up halves of an axis to the axis of experts: (e, 2n) to (2e, n)."""
 
     def transform(axes: int) -> Transform:
         letters = [*"uvwxyz"[:axes]]
@@ -175,8 +185,8 @@ def halves_of_experts(axis: int) -> RowOrder:
 def rotary_orders(sizes: set[int], integers: frozenset[int]) -> Iterator[Callable[[int], RowOrder | None]]:
     """Yield the row orders of query and key weights that may be needed if the two sides differ in rotary embeddings.
 
-    One side may rotate pairs of neighbouring values, and the other the first with the second half of each head. Each
-    order is a function from the number of rows; it returns None if the rows cannot be divided into heads.
+    One model may rotate neighbouring values of a head, and the other the first half with the second half of a head.
+    Each order is a function from the number of rows; it returns None if the rows cannot be divided into heads.
 
     Args:
         sizes: The numbers of rows of the queries and keys.
@@ -191,7 +201,9 @@ def rotary_orders(sizes: set[int], integers: frozenset[int]) -> Iterator[Callabl
 
 
 def _plausible(number: int, integers: frozenset[int]) -> list[int]:
-    """Return the divisors of a number except 1; divisors and quotients that the configuration contains come first.
+    """Return the divisors of a number except 1, plausible ones first: those that occur in a model's configuration.
+
+    A divisor is also plausible if its quotient occurs there.
 
     Args:
         number: The number.
@@ -251,7 +263,7 @@ def _grouped(groups: int, queries: int, size: int) -> RowOrder:
 
 
 def _rotated(size: int, turned: int, *, pairs: bool) -> RowOrder:
-    """Return the row order of a query or key weight between two forms of the rotary embedding.
+    """Return the permutation of query or key rows that converts between the two forms of the rotary embedding.
 
     Args:
         size: The number of values of a head.
@@ -278,7 +290,7 @@ def _rotated(size: int, turned: int, *, pairs: bool) -> RowOrder:
 
 
 def _rotated_parts(parts: tuple[int, ...], size: int, pairs: int) -> RowOrder:
-    """Return the row order of a fused query, key and value between two forms of the rotary embedding.
+    """Return the permutation of a fused query, key and value that converts between the forms of the rotary embedding.
 
     Args:
         parts: The numbers of rows of query, key and value; the value is not rotated, so its rows keep their order.

@@ -1,4 +1,4 @@
-"""If the outputs of two models differ in the probe, try the known row orders of fused weights (query, key, value)."""
+"""Run the probe again with other row orders of fused weights (query, key, value) if the models' outputs differ."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ class Attempt:
     Attributes:
         search: The search with its choices.
         calls: The calls of the Keras layers.
-        tried: The orders that were tried without success, in words; empty if none was tried.
+        tried: The row orders that were tried without success, in words; empty if none was tried.
     """
 
     search: Search
@@ -68,12 +68,15 @@ def with_known_orders(run: Try, integers: frozenset[int]) -> Attempt:
 
 
 def _improved(best: Attempt, run: Try, integers: frozenset[int]) -> Attempt | None:
-    """Return the first run with another row order that agrees with torch for more layers than `best`; None if none.
+    """Return the first run with another row order in which more layers agree with torch than in the best run so far.
 
     Args:
-        best: The run to improve.
+        best: The best run so far.
         run: Runs the Keras model, with the row orders to assume.
         integers: The integers in the configuration of the torch module.
+
+    Returns:
+        The run; None if no row order makes more layers agree.
     """
     orders = best.search.ranking.finder.orders
     for _, trial in zip(range(_MOST_TRIALS), _trials(best.search, orders, integers), strict=False):
@@ -117,10 +120,10 @@ def _equal_parts(rows: int) -> Iterator[tuple[int, ...]]:
 
 
 def _suspects(search: Search) -> Iterator[tuple[str, int, tuple[int, ...], str]]:
-    """Yield the torch layers before the first difference, the last first: the order of their rows may be wrong.
+    """Yield the torch layers before the first difference whose row order may be wrong, the last one first.
 
-    Each comes as four items: the path, the number of rows, the numbers of rows of its parts (query, key, value), and
-    the kind of the candidate. For a single parameter, the third item is its shape.
+    Each layer comes as four items: the path, the number of rows, the numbers of rows of its parts (query, key, value),
+    and the kind of the candidate. For a single parameter, the third item is its shape.
     """
     slices: dict[str, list[Choice]] = {}
     before = [choice for choice in search.choices_before_difference() if _has_rows(choice.candidate)]
@@ -154,7 +157,7 @@ def _suspects(search: Search) -> Iterator[tuple[str, int, tuple[int, ...], str]]
 
 
 def _has_rows(candidate: Candidate) -> bool:
-    """Return whether each row of the candidate's torch weights computes one output feature."""
+    """Return whether each row of a candidate's torch weights computes one output feature."""
     if candidate.kind == "parameter":
         return len({part.path for part in candidate.slices}) == 1
     has_kind = candidate.kind in ("layer", "slice", "joined")

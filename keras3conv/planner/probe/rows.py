@@ -1,4 +1,4 @@
-"""Find candidates of several torch layers in sequence that are one Keras layer, such as a separable convolution."""
+"""Find candidates that combine several torch layers in sequence to one Keras layer, such as a separable convolution."""
 
 from collections.abc import Iterator, Sequence
 
@@ -19,7 +19,7 @@ _SAME_LIMIT = 1e-9
 def sequence_candidates(
     starts: Sequence[LayerView], layers: Sequence[LayerView], run: TorchRun, keras: LayerView
 ) -> Iterator[Candidate]:
-    """Yield the sequences of torch layers for which a rule to one Keras layer exists, and whose shapes fit.
+    """Yield as candidates the sequences of torch layers that a rule pairs with one Keras layer, if the shapes fit.
 
     Rules with code between the torch layers are not used: no recorded output includes the effect of that code.
 

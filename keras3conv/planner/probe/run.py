@@ -1,4 +1,4 @@
-"""Probe two live models: run PyTorch once, then run Keras and search the torch layer of each Keras layer it calls."""
+"""Probe two live models: run PyTorch once, then run Keras and find the torch layer of each called Keras layer."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -117,7 +117,7 @@ def _output_difference(search: Search, tried: str = "") -> str:
 
     Args:
         search: The search, after the run of the Keras model.
-        tried: What was tried without success, in words, to be added; empty if nothing was.
+        tried: The row orders that were tried without success, in words, to be added; may be empty.
     """
     if search.output_comparison.result != "different" or search.output_comparison.error <= ROUNDED_CONSTANTS:
         return ""

@@ -66,7 +66,7 @@ def run(model: keras.layers.Layer, units: tuple[LayerView, ...], inputs: object,
 
 @dataclass(frozen=True)
 class _Nan:
-    """The layer in which NaN first appeared.
+    """The Keras layer in which NaN first appeared.
 
     Attributes:
         path: The first layer that received or returned NaN although torch had none; empty if there is none.
@@ -124,7 +124,7 @@ class _CallHandler:
             kwargs: The keyword arguments of the call.
 
         Returns:
-            The output of the layer; if no torch weights reproduce the output recorded in the torch run, that one.
+            The output of the layer; if no torch weights reproduce the recorded torch output, the recorded output.
         """
         path = self.paths.get(id(layer))
         if path is None or self.paused:
@@ -165,7 +165,7 @@ class _CallHandler:
         return returned
 
     def made_nan(self, path: str, was_known: bool) -> bool:
-        """Return whether a layer returned NaN with weights that come from a rule, and torch did not.
+        """Return whether a layer caused NaN: it returned NaN with weights from a rule, and torch returned none.
 
         Weights that do not come from a rule may be wrong, so NaN is not an error of the model in this case.
 
@@ -181,7 +181,7 @@ class _CallHandler:
         return not agrees and has_nan(self.last_output)
 
     def note_nan(self, path: str, returned: object) -> None:
-        """Record in the attribute `nan` that a layer returned NaN: the model, a container, or a layer without weights.
+        """Record that the model, a container, or a layer without weights returned NaN.
 
         Args:
             path: The path of the layer; empty for the model.
@@ -194,7 +194,7 @@ class _CallHandler:
     def enter(
         self, original: Any, layer: keras.layers.Layer, unit: LayerView | None, args: tuple[Any, ...], kwargs: Any
     ) -> Any:
-        """Call a container, again whenever the search backtracks to a choice made inside it; return its output.
+        """Call a container and return its output; repeat the call if the search backtracks to a choice made inside it.
 
         Args:
             original: The container's own `__call__`.
@@ -256,7 +256,11 @@ class _CallHandler:
         return LayerOutput(returned=returned, array=self.last_output, before_activation=before, replace=replace)
 
     def write(self, values: Mapping[str, Array]) -> None:
-        """Write values into the variables with these paths."""
+        """Write values into the variables of the Keras model.
+
+        Args:
+            values: The values by the path of the variable.
+        """
         for path, value in values.items():
             variable = self.variables[path]
             fill(variable, value, self.orders.get(id(variable)))
@@ -281,7 +285,7 @@ def _fingerprint(tensor: Any) -> Fingerprint:
 
 
 def _has_values(tensor: Any) -> bool:
-    """Return whether a tensor has values; False for the symbolic tensors while a backend traces a loop body."""
+    """Return whether a tensor has values; False for the symbolic tensors with which a backend traces a loop body."""
     backend = keras.backend.backend()
     if backend == "jax":
         import jax

@@ -104,7 +104,7 @@ class _Log:
     def for_tensors(
         cls, records: Callable[[str], bool], tensors: Mapping[str, torch.Tensor], bits: dict[str, int]
     ) -> "_Log":
-        """Return an empty log, and add to `bits` a new bit (a power of two) for every tensor that has none yet.
+        """Return an empty log of layer calls, and assign a bit (a power of two) to every tensor that has none yet.
 
         Args:
             records: Returns for a layer path whether to record the inputs and outputs of the layer.
@@ -122,12 +122,12 @@ class _Log:
         return cls(records=records, tracker=tracker, stack=stack)
 
     def limit(self, tensors: Iterable[torch.Tensor]) -> float:
-        """Return the relative error up to which values count as equal: larger if the tensors depend on float32."""
+        """Return the relative error up to which values computed from these tensors are equal; larger in float32."""
         return ROUNDED if self.tracker.dependencies(tensors) & self.tracker.float32.bit else EXACT
 
 
 def _substitutes(module: nn.Module, weights: Mapping[str, Array]) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
-    """Return the float64 tensors for the run, and the bit of each tensor, both by path.
+    """Return the float64 tensors with which the torch module runs, and the bit of each tensor, both by path.
 
     All names of a tied tensor share one tensor and one bit.
 
@@ -152,7 +152,7 @@ def _substitutes(module: nn.Module, weights: Mapping[str, Array]) -> tuple[dict[
 
 @contextmanager
 def _restored(module: nn.Module) -> Iterator[None]:
-    """Set evaluation mode, no gradients and float64 while the block runs; restore all settings.
+    """Run the block in evaluation mode, without gradients and in float64; restore all settings of the module after it.
 
     Fused kernels, which compute without calling the submodules, are off.
     """
@@ -170,7 +170,12 @@ def _restored(module: nn.Module) -> Iterator[None]:
 
 
 def _recorded(module: nn.Module, log: _Log) -> AbstractContextManager[list[str]]:
-    """Write every call of every submodule to the log while the block runs; see `forward_calls`."""
+    """Record every call of every submodule in the log while the block runs; see `forward_calls`.
+
+    Args:
+        module: The module.
+        log: The log.
+    """
     indices = count()
     open_calls: dict[str, list[tuple[TorchCall, Call]]] = {}
 

@@ -1,4 +1,4 @@
-"""Search the torch layer of each Keras layer: run both models under the same random weights and compare the outputs.
+"""Find the torch layer of each Keras layer: run both models under the same random weights and compare the outputs.
 
 PyTorch has run before, and its run was recorded (`TorchRun`). Then Keras runs. At each layer call, the search fills the
 Keras layer: it writes the weights of a candidate torch layer into its variables. All layers before it have the right
@@ -38,10 +38,13 @@ from keras3conv.rules.constants import is_constant
 from keras3conv.transforms import Array
 
 _MOST_GUESSES = 12
-"""The largest number of candidates that are tried although their recorded input differs from the layer's input."""
+"""The maximum number of candidates to try for a Keras layer although torch recorded another input for them."""
 
 _SIGNIFICANT = 0.03
-"""A candidate's weights count as right if its error is below this fraction of the error with wrong random weights."""
+"""A candidate's weights count as right if its output error is below this fraction of the error with wrong weights.
+
+The wrong weights are random.
+"""
 
 _MOST_FORCED_ALTERNATIVES = 4
 
@@ -51,7 +54,7 @@ class Abandoned(BaseException):  # not an Exception: Keras would catch it and ra
 
 
 OUTPUTS = "the outputs"
-"""Used instead of a layer path when the outputs of the whole model are compared."""
+"""The name that replaces the path of a layer when the outputs of the whole models are compared."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class Search:
 
     @property
     def run(self) -> TorchRun:
-        """The recorded torch run."""
+        """The recorded run of the torch model, with which the Keras model is compared."""
         return self.ranking.finder.run
 
     @property
@@ -115,7 +118,7 @@ class Search:
 
     @property
     def is_equal(self) -> bool:
-        """True if no difference between the outputs of the two models was found."""
+        """True if the outputs of the two models do not differ, as far as they could be compared."""
         if self.output_comparison.result == "unknown":
             return self.outputs_agree or not self.replaced_an_output
         return self.output_comparison.result == "equal"
@@ -133,7 +136,7 @@ class Search:
         return list(takewhile(lambda choice: not choice.replaces_output, self.choices.values()))
 
     def can_fill(self, keras: LayerView) -> bool:
-        """Return whether a Keras layer that contains layers is paired as a whole, with everything inside it."""
+        """Return whether a Keras container is paired as a whole, together with the layers inside it."""
         if keras.path in self.stacks:
             return True
         if keras.path in self.choices:
@@ -206,8 +209,8 @@ class Search:
     def compare_outputs(self, outputs: Mapping[str, Array]) -> list[int | None]:
         """Compare the outputs of the two models, and set `outputs_agree` and `output_comparison`.
 
-        Return, for each Keras output, the set of torch tensors on which the equal torch value depends, as an integer
-        with one bit per tensor; None for an output that equals no recorded value.
+        Return for each Keras output the torch tensors that the equal torch value was computed from, as an integer with
+        one bit per tensor; None for an output that equals no recorded value.
         """
         self.output_comparison = compare_outputs(self.run.outputs, outputs, output_limit(self.run))
         found = [find_recorded(self.run, array) for array in outputs.values()]
@@ -217,7 +220,8 @@ class Search:
     def _search(self, call: _LayerCall, ranked: list[RankedCandidate]) -> Any:
         """Try the candidates in order, choose the first that reproduces its recorded output, and return that output.
 
-        If none does, choose the nearest one, or backtrack; then the recorded output of the choice is returned.
+        If none reproduces its output, choose the one with the smallest error, or backtrack; then the recorded output of
+        the chosen candidate is returned.
 
         Args:
             call: The call of the Keras layer.
@@ -243,7 +247,7 @@ class Search:
         return self._accept_near(call, near) if near else self._force(call, ranked)
 
     def _with_others(self, call: _LayerCall, ranked: list[RankedCandidate]) -> Iterator[RankedCandidate]:
-        """Yield the ranked candidates, then those whose recorded input differs from the layer's input.
+        """Yield the ranked candidates, then the candidates for which torch recorded another input than the layer has.
 
         The latter are computed only when the caller asks for them, because a deep model has many.
 
@@ -260,7 +264,7 @@ class Search:
     def _accept(
         self, call: _LayerCall, candidate: Candidate, measurement: Measurement, equals: Iterable[Candidate]
     ) -> None:
-        """Choose a candidate that reproduces its recorded output, and confirm the earlier choices that this proves.
+        """Choose a candidate that reproduces its recorded output, and confirm the earlier choices which this proves.
 
         Args:
             call: The call of the Keras layer.
@@ -303,7 +307,7 @@ class Search:
         return measurement.returned(output)
 
     def _force(self, call: _LayerCall, ranked: list[RankedCandidate]) -> Any:
-        """Backtrack if an earlier choice may be wrong; else choose the best candidate, unconfirmed. Return an output.
+        """Choose the best candidate although no output agrees, or backtrack if an earlier choice may be wrong.
 
         Args:
             call: The call of the Keras layer.
@@ -327,7 +331,7 @@ class Search:
         return measurement.returned(output)
 
     def _backtrack_unless_input_agrees(self, call: _LayerCall, entries: Iterable[RankedCandidate]) -> None:
-        """Backtrack unless the layer's input equals a recorded input, which proves that the earlier choices are right.
+        """Backtrack, unless the layer's input equals a recorded input, which proves that the earlier choices are right.
 
         Args:
             call: The call of the Keras layer.
@@ -340,7 +344,7 @@ class Search:
     def _repeat(self, choice: Choice, run: RunLayer, call_index: int) -> Any:
         """Call a layer whose weights were written at an earlier call; return its output.
 
-        If its output was replaced by the recorded torch output at that call, it is replaced again.
+        If the recorded torch output replaced the output of the earlier call, it also replaces this output.
 
         Args:
             choice: The choice for the layer.
@@ -355,7 +359,7 @@ class Search:
         return output.returned
 
     def _fits_each_variable(self, call: _LayerCall) -> bool:
-        """Return whether there are candidates for each single variable of the called layer."""
+        """Return whether there is a candidate, a torch tensor of the same size, for each variable of a called layer."""
         tensors = (tensor for tensor in call.keras.tensors if not tensor.is_seed)
         return all(self.ranking.rank_for_variable(call.keras, tensor, call.given) for tensor in tensors)
 
@@ -365,7 +369,7 @@ class Search:
     def _values_of_each(
         self, keras: LayerView, tensors: Iterable[TensorRef], given: Fingerprint | None
     ) -> dict[str, Array]:
-        """Choose a candidate for each variable of a layer separately, and return the values by path.
+        """Choose a candidate for each variable of a layer separately, and return the values of the variables by path.
 
         Later layers prove the choices. The result also has the values of variables that were chosen before, because
         backtracking may have skipped writing them.

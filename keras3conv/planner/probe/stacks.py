@@ -32,7 +32,12 @@ class Stack:
     limit: float = 0.0
 
     def values(self, run: TorchRun, keras: LayerView) -> dict[str, Array]:
-        """Return the values that a Keras layer of the stack gets from the torch weights, by variable path."""
+        """Return the values that one of the Keras layers gets from the weights of the torch layer, by variable path.
+
+        Args:
+            run: The recorded torch run.
+            keras: The Keras layer.
+        """
         own = {tensor.path for tensor in keras.tensors}
         values: dict[str, Array] = {}
         for mapping in self.pair.weights:
@@ -41,7 +46,9 @@ class Stack:
         return {path: value for path, value in values.items() if path in own}
 
     def compare(self, run: TorchRun, keras: LayerView, array: Array | None, call_index: int) -> None:
-        """Compare the last Keras layer's output with torch, and set `error` and `limit`; ignore the other layers.
+        """Compare the output of the last Keras layer in the sequence with torch, and store the error and its limit.
+
+        Nothing is done for the other Keras layers of the sequence.
 
         Args:
             run: The recorded torch run.

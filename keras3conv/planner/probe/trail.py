@@ -9,11 +9,11 @@ from keras3conv.planner.probe.outcome import Ambiguous, Choice, Comparison, Conf
 from keras3conv.planner.probe.record import TorchRun
 
 MOST_TRIES = 30
-"""The number of times that the probe backtracks because of one layer that does not agree, before it gives up."""
+"""The maximum number of times that the probe backtracks because of one disagreeing layer; then it gives up."""
 
 
 class Backtrack(BaseException):  # not an Exception: Keras would catch it and raise a different one
-    """Return, by an exception, to the call of the Keras container in which an earlier choice was made, to repeat it.
+    """Exception that returns to the call of a Keras container in which an earlier choice was made, to repeat the call.
 
     Args:
         call: The number of the call to repeat.
@@ -26,7 +26,7 @@ class Backtrack(BaseException):  # not an Exception: Keras would catch it and ra
 
 @dataclass(frozen=True)
 class OpenCall:
-    """One running call of a Keras container of layers.
+    """A running call of a Keras container (a layer that contains layers).
 
     Attributes:
         number: Identifies the call.
@@ -39,7 +39,7 @@ class OpenCall:
 
 @dataclass
 class _Failure:
-    """A layer that does not agree with torch, for which the search backtracks.
+    """A Keras layer that does not agree with torch, for which the search backtracks.
 
     Attributes:
         path: The path of the layer.
@@ -100,7 +100,7 @@ class Trail:
         return self._call_counts[path] - 1
 
     def allows(self, path: str, candidate: Candidate) -> bool:
-        """Return whether a candidate was not rejected for this layer and no other choice uses its tensors.
+        """Return whether a layer may get a candidate: it was not rejected, and no other choice uses its tensors.
 
         If the choice for the layer was pinned, because the search gave up, only the pinned candidate is allowed.
 
@@ -115,11 +115,11 @@ class Trail:
         return not any(mine.overlaps(taken) for mine in candidate.slices for taken in self._taken.get(mine.path, ()))
 
     def has_rejections(self, path: str) -> bool:
-        """Return whether a candidate of this layer was rejected, so that another candidate must be chosen."""
+        """Return whether a candidate of this layer was rejected before, so that another candidate must be chosen."""
         return path in self._rejected
 
     def has_given_up(self, path: str) -> bool:
-        """Return whether the search gave up on this layer: no tried combination of earlier choices made it agree."""
+        """Return whether the search gave up on this layer: it agrees with torch for no tried combination of choices."""
         return path in self._given_up
 
     def choose(
@@ -144,7 +144,7 @@ class Trail:
         alternatives: Iterable[Candidate],
         hidden_tensors: int,
     ) -> None:
-        """Record the best torch weights for a Keras layer as a forced choice: none gave the recorded output.
+        """Record the best torch weights for a Keras layer as a forced choice: none reproduced the recorded output.
 
         Args:
             path: The path of the Keras layer.
@@ -157,7 +157,7 @@ class Trail:
         self._record(path, candidate, Forced(comparison=comparison, alternatives=others, hidden_tensors=hidden_tensors))
 
     def _alternatives(self, path: str, alternatives: Iterable[Candidate]) -> tuple[Candidate, ...]:
-        """Return the alternatives of a choice as a tuple; if it is pinned, those that it had when it was first made."""
+        """Return the alternatives of a choice as a tuple; of a pinned choice, those from before the search gave up."""
         return self._pinned[path].alternatives if path in self._pinned else tuple(alternatives)
 
     def _record(self, path: str, candidate: Candidate, outcome: Outcome) -> None:
@@ -213,11 +213,11 @@ class Trail:
     def backtrack(self, path: str) -> None:
         """Reject the last choice that may still be changed, and repeat the call of the container in which it was made.
 
-        Do nothing if no choice could be changed when the layer first disagreed. If all open choices or `MOST_TRIES` are
-        used up, give up on the layer: restore the first choices, and repeat the call with them.
+        Do nothing if no choice could be changed when the layer first disagreed with torch. If all open choices or
+        `MOST_TRIES` are used up, give up on the layer: restore the first choices, and repeat the call with them.
 
         Args:
-            path: The path of the layer that does not agree.
+            path: The path of the layer that does not agree with torch.
 
         Raises:
             Backtrack: The choices were changed; the exception has the number of the call to repeat.
@@ -243,7 +243,7 @@ class Trail:
         return isinstance(choice.outcome, Ambiguous) and bool(choice.alternatives) and choice.path not in self._pinned
 
     def _give_up(self, failure: _Failure) -> Choice:
-        """Pin the choices that were open when the layer first disagreed: they become final.
+        """Give up on a layer: make the choices final ("pin" them) that were open when it first disagreed with torch.
 
         Args:
             failure: The layer that does not agree, with these choices.
@@ -258,7 +258,7 @@ class Trail:
         return next(choice for choice in self.choices.values() if choice.path in failure.open_choices)
 
     def _forget_from(self, first: Choice) -> int:
-        """Remove a choice and all later choices from the record.
+        """Remove a choice of torch weights and all later choices.
 
         Args:
             first: The choice.

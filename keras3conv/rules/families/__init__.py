@@ -1,1 +1,1 @@
-"""Register the rules, one file per kind of layer; `rules.library` imports every file of this package."""
+"""Contain the rules, one file per kind of layer. `rules.library` imports all files, which registers the rules."""

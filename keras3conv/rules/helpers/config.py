@@ -1,4 +1,4 @@
-"""Read the configurations that Keras 2 and Keras 3 serialise, and build the parts of a rule."""
+"""Read the configurations that Keras 2 and Keras 3 serialise, and build the arguments of a `Rule`."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +10,7 @@ from keras3conv.transforms import Shape
 
 
 def ints(value: Any, rank: int) -> tuple[int, ...]:
-    """Return an argument as a tuple of `rank` integers; a single number is repeated for every axis.
+    """Return an argument such as a stride as one integer per axis; a single number is repeated for every axis.
 
     Args:
         value: A number, or a list of numbers.
@@ -40,22 +40,31 @@ def name_of(value: Any) -> str:
 
 
 def last(layers: LayerSpecs) -> LayerSpec:
-    """Return the last layer, which has the weights; the layers before it only pad or permute."""
+    """Return the last of several Keras layers: it has the weights, the layers before it only pad or permute."""
     return layers[-1]
 
 
 def one(kind: str, **settings: Any) -> Callable[[Config], LayerSpecs]:
-    """Return a function for `Rule.to_keras` that returns one layer of the class `kind` with these arguments."""
+    """Return a function for `Rule.to_keras` that builds one Keras layer with given arguments.
+
+    Args:
+        kind: The class of the Keras layer.
+        **settings: The arguments of the layer.
+    """
     return lambda config: (LayerSpec(kind=kind, config=settings),)
 
 
 def back(kind: str) -> Callable[[LayerSpecs], LayerSpecs]:
-    """Return a function for `Rule.to_torch` that returns one module of the class `kind`, without arguments."""
+    """Return a function for `Rule.to_torch` that builds one torch module without arguments.
+
+    Args:
+        kind: The class of the module.
+    """
     return lambda layers: (LayerSpec(kind=kind),)
 
 
 def paired(*alone: str, **same: str | tuple[str, ...]) -> Fields:
-    """Return the argument `fields` of a rule: torch attributes, each with the Keras arguments of the same meaning.
+    """Return the argument `fields` of a `Rule`: torch attributes, each with the Keras arguments of the same meaning.
 
     Args:
         alone: Torch attributes to which no Keras argument corresponds.
@@ -91,6 +100,7 @@ def renaming(torch: str, keras: str, **names: str) -> Renaming:
         if missing := sorted(set(names.values()) - given.keys()):
             raise RuleError(
                 f"the configuration of {keras} lacks {', '.join(missing)}, and the default value is unknown"
+                ": set each of them explicitly"
             )
         values = {here: given[there] for here, there in names.items()}
         config = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
@@ -100,7 +110,7 @@ def renaming(torch: str, keras: str, **names: str) -> Renaming:
 
 
 class Functions(TypedDict):
-    """The arguments of a `Rule` that are functions, as `bound` returns them."""
+    """The functions that `bound` returns, as keyword arguments of a `Rule`."""
 
     weights: Callable[[Config], tuple[WeightMapping, ...]]
     to_keras: Callable[[Config], LayerSpecs]
@@ -113,7 +123,7 @@ def bound(
     to_torch: Callable[..., LayerSpecs],
     **settings: Any,
 ) -> Functions:
-    """Return the functions of a `Rule`, bound to the settings that differ between classes: the number of axes.
+    """Return the functions of a `Rule` with fixed settings, such as the number of axes, for one of several classes.
 
     Args:
         weights: Computes the mappings from the torch configuration and the settings.
@@ -141,7 +151,7 @@ def shape_of(spec: LayerSpec, role: str) -> Shape:
 
 
 def input_channels(spec: LayerSpec, axis: int = -1) -> int:
-    """Return the size of an axis of the first input; raises `RuleError` if it is unknown."""
+    """Return the size of an axis of a layer's first input; raise `RuleError` if the input shape is unknown."""
     size = spec.inputs[0][axis] if spec.inputs else None
     if size is None:
         raise RuleError(
@@ -161,7 +171,10 @@ def require_value(kind: str, name: str, value: Any, *allowed: Any) -> None:
         allowed: The values that both frameworks have.
     """
     if value not in allowed:
-        raise RuleError(f"{kind.rpartition('.')[2]} with {name}={value!r} has no counterpart in the other framework")
+        raise RuleError(
+            f"{kind.rpartition('.')[2]} with {name}={value!r} has no counterpart in the other framework"
+            ": use another value, or a layer of your own"
+        )
 
 
 __all__ = [

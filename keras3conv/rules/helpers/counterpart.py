@@ -18,7 +18,11 @@ __all__ = ["affine_weights"]
 
 
 def counterpart(config: Config) -> LayerSpec | None:
-    """Return the Keras layer that the torch layer is paired with; None if it is still to be made by a conversion."""
+    """Return the Keras layer that is paired with a torch layer; None during a conversion, which creates it later.
+
+    Args:
+        config: The configuration of the torch layer, with the Keras layer under "keras".
+    """
     found = config.get("keras")
     return found if isinstance(found, LayerSpec) else None
 
@@ -30,7 +34,13 @@ def input_rank(config: Config) -> int | None:
 
 
 def counterpart_shapes(config: Config, role: str, count: int) -> tuple[Shape, ...] | None:
-    """Return the shape of the variable with this role in each of the `count` paired Keras layers; None if unknown."""
+    """Return the shape of one variable in each of the Keras layers that are paired with a torch layer; None if unknown.
+
+    Args:
+        config: The configuration of the torch layer, with the Keras layer under "keras".
+        role: The role of the variable, such as "kernel".
+        count: The number of paired Keras layers.
+    """
     keras = counterpart(config)
     if keras is None:
         return None

@@ -39,16 +39,16 @@ class Product:
 
     @property
     def inputs(self) -> str:
-        """The axes that the product sums over, in the order of the input."""
+        """The axes of an einsum equation that the product sums over, as letters in the order of the input."""
         return "".join(axis for axis in self.given if axis in self.kernel)
 
     @property
     def outputs(self) -> str:
-        """The axes of the kernel that are in the output, in the order of the output."""
+        """The axes of the kernel that are also in the output, as letters in the order of the output."""
         return "".join(axis for axis in self.made if axis in self.kernel)
 
     def places(self, axes: str, among: str) -> tuple[int, ...]:
-        """Return the positions of some axes among others, negative if an ellipsis precedes the others.
+        """Return the positions of some axes in an einsum operand; negative ones if an ellipsis precedes its axes.
 
         Args:
             axes: The letters of the axes.
@@ -64,11 +64,15 @@ def read_product(config: Config) -> Product:
     if equation is None:
         raise RuleError(
             "the equation of an EinsumDense is unknown, because the file or model gives no configuration of it"
+            ": use the live model, or a file with an architecture"
         )
     match = _EQUATION.fullmatch(equation)
     # In Keras, the ellipsis must be at the same end of the input and of the output.
     if match is None or match.group(1, 3) != match.group(5, 7) or all(match.group(1, 3)):
-        raise RuleError(f"EinsumDense has the equation {equation!r}, which is not of the form 'input,kernel->output'")
+        raise RuleError(
+            f"EinsumDense has the equation {equation!r}, which is not of the form 'input,kernel->output'"
+            ": write it in this form"
+        )
     before, given, after, kernel, _, made, _ = match.groups()
     product = Product(given=given, kernel=kernel, made=made, before=bool(before), after=bool(after), bias=bias)
     for fact in _reasons_against(product):
@@ -77,7 +81,10 @@ def read_product(config: Config) -> Product:
 
 
 def with_usual_letters(product: Product) -> Product:
-    """Return the product with its axes renamed to a, b, c, ... in the order of use: equal products become equal."""
+    """Return an einsum product whose axes are renamed to the first letters of the alphabet, in order of use.
+
+    So equal products become equal.
+    """
     letters = dict.fromkeys(product.given + product.kernel + product.made)
     table = str.maketrans(dict(zip(letters, "abcdefghijklmnopqrstuvwxyz", strict=False)))
     renamed = {name: getattr(product, name).translate(table) for name in ("given", "kernel", "made")}
@@ -103,7 +110,7 @@ def _reasons_against(product: Product) -> list[str]:
 
 
 def kernel_pattern(product: Product, shape: Shape, *, outputs_first: bool = True) -> Axes:
-    """Return the transform from torch's 2-D weight to a Keras kernel of this shape.
+    """Return the transform from torch's 2-D weight to a Keras kernel of a given shape.
 
     The weight has the shape (out, in) if `outputs_first`, else (in, out).
     """
@@ -154,7 +161,7 @@ def sizes_of_product(product: Product, shape: Shape) -> tuple[int, int]:
 
 
 def around(product: Product, shape: Shape, owner: LayerSpec, *, views: bool = False) -> LayerSpecs:
-    """Return the torch layers for an EinsumDense: the owner, and functions around it that move, merge and split axes.
+    """Return the torch layers for an EinsumDense: a Linear, and functions that move, merge and split axes around it.
 
     Args:
         product: The parts of the equation.

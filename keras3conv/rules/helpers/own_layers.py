@@ -1,4 +1,7 @@
-"""Name the torch modules of keras3conv that are equivalent to a Keras layer, and translate their activations."""
+"""Name the torch modules that keras3conv defines for Keras layers without a counterpart.
+
+Translate their activations.
+"""
 
 from keras3conv.errors import RuleError
 from keras3conv.rules.helpers.config import name_of
@@ -25,7 +28,7 @@ _FUNCTIONS = {
     },
     "keras3conv>hard_sigmoid_of_keras_2": "hard_sigmoid_of_keras_2",
 }
-"""For each Keras activation the name of the same function in `torch.nn.functional`, called without arguments."""
+"""For each Keras activation, the equal function in `torch.nn.functional`, which needs no further arguments."""
 
 
 def function_of(kind: str, activation: object) -> str:

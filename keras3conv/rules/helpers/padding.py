@@ -58,7 +58,7 @@ def reach(kernel_size: Shape, dilation: Shape) -> Shape:
 
 
 def padding_layers(config: Config, rank: int) -> tuple[LayerSpecs, str]:
-    """Return the padding layers that Keras needs before the convolution, and the convolution's own padding.
+    """Return the padding layers that Keras needs before a convolution, and the convolution's own `padding` argument.
 
     Args:
         config: The configuration of the torch convolution.
@@ -76,7 +76,7 @@ def padding_layers(config: Config, rank: int) -> tuple[LayerSpecs, str]:
 
 
 def torch_padding(layers: LayerSpecs, kernel_size: Shape, rank: int) -> tuple[LayerSpecs, Config]:
-    """Return the torch padding layers needed before the convolution, and the convolution's own padding arguments.
+    """Return the padding layers that torch needs before a convolution, and the convolution's own padding arguments.
 
     Args:
         layers: The Keras padding layers, if any, and the Keras convolution.
@@ -131,7 +131,7 @@ def _is_same(config: Config, rank: int) -> bool:
 
 
 def _mirroring_layer(mode: str, axes: Pads, rank: int) -> LayerSpec:
-    """Return the Keras layer that pads with values of the image (reflect, replicate, circular).
+    """Return the Keras layer that pads with the values of its input (reflect, replicate, circular).
 
     `keras.ops.pad` cannot reflect volumes on the torch backend, so a layer of keras3conv is used for them.
 
@@ -146,7 +146,7 @@ def _mirroring_layer(mode: str, axes: Pads, rank: int) -> LayerSpec:
 
 
 def _keras_pads(layers: LayerSpecs, kernel_size: Shape, rank: int) -> Pads | str:
-    """Return the numbers of elements that Keras adds at the start and the end of every axis.
+    """Return the numbers of elements that a Keras convolution adds at the start and the end of every axis.
 
     Args:
         layers: The convolution, after a padding layer if there is one.
@@ -184,7 +184,7 @@ def _pads_before(before: LayerSpec, rank: int) -> Pads:
 
 
 def _padding_mode(layers: LayerSpecs) -> str:
-    """Return torch's `padding_mode` for the padding layer before the convolution."""
+    """Return torch's `padding_mode` that corresponds to the Keras padding layer before a convolution."""
     if layers[0].kind not in (PAD, PAD_LAYER):
         return "zeros"
     modes = {keras: torch for torch, keras in _KERAS_MODES.items()}
@@ -194,9 +194,9 @@ def _padding_mode(layers: LayerSpecs) -> str:
 
 
 def _may_be_same(layers: LayerSpecs) -> bool:
-    """Return whether the torch convolution may get padding="same"; not if a ZeroPadding layer precedes it in Keras.
+    """Return whether a torch convolution may get padding="same"; False after a Keras ZeroPadding layer.
 
-    That layer becomes a layer in torch, too.
+    The ZeroPadding becomes a torch layer, too.
     """
     return layers[0].kind in (PAD, PAD_LAYER) or last(layers).config.get("padding") == "same"
 

@@ -16,7 +16,7 @@ from keras3conv.workflows.sweep.reading import Fault, LocatedTask
 from keras3conv.workflows.sweep.task import DATA_FILES, MODELS, WEIGHTS
 
 IMPORT_SECONDS = 300.0
-"""The time limit for the import of the factories of all tasks."""
+"""The time limit, in seconds, for importing the factories of all tasks."""
 
 _SIDE_OF_KEY = {"torch_weights": "torch", "keras_weights": "keras"}
 
@@ -53,7 +53,8 @@ def faults_of_factories(placed: Sequence[LocatedTask]) -> list[Fault]:
 def import_factories(factories: Sequence[tuple[str, str]], backend: str) -> dict[tuple[str, str], str]:
     """Import factories in other processes, without calling them; return the error of each, empty for none.
 
-    A process imports one factory after another. If it ends at one of them, a new process imports the others.
+    A process imports one factory after another. If the process ends during an import, a new process imports the
+    remaining factories.
 
     Args:
         factories: For each factory, the folder from which it is imported, and its name.
@@ -71,7 +72,7 @@ def import_factories(factories: Sequence[tuple[str, str]], backend: str) -> dict
 
 
 def _import_in_process(folder: str, arguments: Sequence[str], backend: str) -> tuple[list[str], str]:
-    """Import factories in one process, which may end at one of them.
+    """Import factories in one process, which may end (crash) during one of the imports.
 
     Args:
         folder: The folder from which they are imported.

@@ -15,12 +15,12 @@ _FORBIDDEN_IN_NAMES = re.compile(r"[^A-Za-z0-9._+=-]+")
 _NUMBERS = re.compile(r"(\d+)")
 
 Problems = list[tuple[str, str]]
-"""The keys of a table that are invalid, each with the reason."""
+"""The invalid keys of a task table, each with the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expanded:
-    """One task of those that a table gives: its name, and its values by key."""
+    """A task that a table expands to: its name, and its values by key."""
 
     name: str
     values: Mapping[str, Any]
@@ -28,7 +28,7 @@ class Expanded:
 
 @dataclass(frozen=True, kw_only=True)
 class _Axis:
-    """A key of a task table with several values: there is a task for each of them."""
+    """A key of a task table with several values; the table gives one task for each value."""
 
     key: str
     values: Sequence[Any]
@@ -37,7 +37,8 @@ class _Axis:
 def expand(table: Mapping[str, Any], folder: Path) -> tuple[list[Expanded], Problems]:
     """Return a task for every combination of the values of a table's axes, and the invalid keys of the table.
 
-    An axis is a key of `matrix`, or one of the models and weights that is a list or a glob. The texts of a task can
+    An axis is a key of `matrix`, or a key for models or weights whose value is a list or a glob. The texts of a task
+    can
     name the value of an axis: "{backend}", and "{stem}" for the name of the file without its suffix.
 
     Args:
@@ -92,7 +93,7 @@ def _axis(key: str, value: Any, folder: Path, problems: Problems) -> _Axis:
 
 
 def _files(key: str, value: Any, folder: Path, problems: Problems) -> _Axis:
-    """Return the axis for a key whose value is a list of files and globs.
+    """Return the axis (values, one per task) of a key whose value is a list of files and globs.
 
     Args:
         key: The key.
@@ -117,7 +118,7 @@ def _files(key: str, value: Any, folder: Path, problems: Problems) -> _Axis:
 
 
 def _matches(pattern: str, folder: Path) -> list[str]:
-    """Return the paths that match a glob; numbers in their names are ordered as numbers."""
+    """Return the paths that match a glob, with numbers in their names sorted as numbers."""
     if Path(pattern).is_absolute():
         start = Path(Path(pattern).anchor)
         found = [str(path) for path in start.glob(str(Path(pattern).relative_to(start)))]

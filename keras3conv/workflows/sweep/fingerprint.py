@@ -17,10 +17,10 @@ _BLOCK = 1 << 20
 
 
 def fingerprint(task: Task, known: Mapping[str, tuple[int, int, str]]) -> tuple[str, Digests]:
-    """Return the fingerprint of a task, and the digests of the files that it covers.
+    """Return the fingerprint of a task (a digest), and the digests of the files that the fingerprint covers.
 
-    It covers the options, the content of every file that the task names, and the versions of the packages. It does
-    not cover the limits, nor the folder in which the task runs.
+    The fingerprint covers the options, the content of every file that the task names, and the versions of the packages.
+    It does not cover the limits, nor the folder in which the task runs.
 
     Args:
         task: The task; its files exist.
@@ -35,13 +35,14 @@ def fingerprint(task: Task, known: Mapping[str, tuple[int, int, str]]) -> tuple[
 def is_done(row: Row, task: Task, expected: str) -> bool:
     """Return whether the result of an earlier run is still valid, so that a task need not run again.
 
-    It is not valid if a limit stopped the task and the limit is higher now, or if a file of code that the task imported
+    The result is not valid if a limit stopped the task and the limit is higher now, or if a file of code that the task
+    imported
     has changed.
 
     Args:
         row: The result.
         task: The task as it is now.
-        expected: Its fingerprint now.
+        expected: The fingerprint of the task as it is now.
     """
     if row.fingerprint != expected or row.status in ("lost", "not run"):
         return False

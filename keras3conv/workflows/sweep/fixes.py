@@ -1,4 +1,4 @@
-"""Write the lines to paste of an error, which are Python, as keys of a task in a sweep file."""
+"""Rewrite the lines to paste of an error message, which are Python calls, as keys of a task in a sweep file."""
 
 import re
 

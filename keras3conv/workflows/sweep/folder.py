@@ -25,7 +25,7 @@ class Results:
     path: Path
 
     def rows(self) -> tuple[Row, ...]:
-        """Return the results of earlier runs; an incomplete last line, left by a killed process, is deleted."""
+        """Return the results of earlier runs; an incomplete last line, which a killed process has left, is deleted."""
         file = self.path / ROWS
         if not file.exists():
             return ()
@@ -36,7 +36,10 @@ class Results:
         return read_rows(complete.decode().splitlines(), str(file))
 
     def begin(self, name: str) -> Path:
-        """Return a new empty folder for the files of the task `name`; what an earlier run left in it is deleted."""
+        """Return a new empty folder for the files of the task `name`.
+
+        Files that an earlier run left in it are deleted.
+        """
         folder = self.path / "tasks" / f".{name}.part"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -89,7 +92,7 @@ class Results:
 
 @contextmanager
 def opened(path: Path, name: str, origin: Path | None) -> Iterator[Results]:
-    """Create or open the results folder of a sweep for the duration of a with statement.
+    """Open the results folder of a sweep (create it if missing) for the duration of a with statement.
 
     Args:
         path: The folder.
@@ -123,7 +126,7 @@ def read_results(path: Path) -> tuple[Row, ...]:
     """Return the rows (results of tasks) in the results folder of a sweep.
 
     Raises:
-        InputError: There are none, or they cannot be read.
+        InputError: The folder has no results, or they cannot be read.
     """
     file = path / ROWS
     try:

@@ -1,6 +1,6 @@
-"""Import factories, without calling them, as a program of its own: `python -m ... FACTORY FACTORY`.
+"""Import factories, without calling them, in a separate process: `python -m ... FACTORY FACTORY`.
 
-It prints one line of JSON for each factory: a string with the error, empty if there is none.
+The process prints one line of JSON for each factory: a string with the error, empty if there is none.
 """
 
 import json
@@ -14,7 +14,7 @@ from keras3conv.workflows.factories import factory_of, find_factory
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Import factories, and print the error of each as a line of JSON; what the imported modules print is discarded."""
+    """Import factories, and print the error of each as a line of JSON; output of the imported modules is discarded."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())

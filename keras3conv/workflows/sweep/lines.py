@@ -32,7 +32,7 @@ def key_lines(text: str) -> Mapping[Place, int]:
 
 
 def line_of(lines: Mapping[Place, int], place: Place) -> int:
-    """Return the line number of a key in the TOML file; if the file lacks the key, that of the table it belongs to."""
+    """Return the line number of a key in a TOML file; if the key is missing, that of the table to which it belongs."""
     while place and place not in lines:
         place = place[:-1]
     return lines.get(place, 1)

@@ -32,7 +32,7 @@ def free_memory() -> int:
 
 
 def default_jobs() -> int:
-    """Return the default for the number of processes at a time, which the processors and the memory allow."""
+    """Return the default number of parallel processes, which the processors and the memory of this machine allow."""
     return max(1, min(processors(), free_memory() // MEMORY_OF_A_TASK))
 
 

@@ -16,7 +16,7 @@ from keras3conv.workflows.sweep.process import run_task
 from keras3conv.workflows.sweep.task import Task
 
 Files = Mapping[str, bytes]
-"""The contents of the files of a task, by their paths in the folder of the task."""
+"""The contents of the files that a task wrote, by their paths in the folder of the task."""
 
 
 def run_on_ray(tasks: Sequence[tuple[Task, Path]], address: str) -> Generator[Row, None, None]:
@@ -32,7 +32,7 @@ def run_on_ray(tasks: Sequence[tuple[Task, Path]], address: str) -> Generator[Ro
 
     Raises:
         MissingExtra: Ray is not installed.
-        InputError: There is no such cluster, or none of its machines has the resources that a task needs.
+        InputError: There is no cluster at the address, or none of its machines has the resources that a task needs.
     """
     ray = connected(address, "a sweep on Ray")
     try:
@@ -93,7 +93,10 @@ def _resources(task: Task) -> dict[str, Any]:
 
 
 def _require_room(ray: Any, tasks: Sequence[Task]) -> None:
-    """Raise `InputError` if a task needs more than any machine of the cluster has: Ray would wait for one for ever."""
+    """Raise `InputError` if a task needs more resources than any machine of the cluster has.
+
+    Without this check, Ray would wait for ever.
+    """
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
     for task in tasks:

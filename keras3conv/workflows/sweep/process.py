@@ -1,4 +1,4 @@
-"""Run a task in a separate process with limits of time and memory; it has a result however the process ends."""
+"""Run a task in a separate process with limits of time and memory; even a crash gives a result."""
 
 import json
 import os
@@ -26,7 +26,7 @@ _NOISE = ("WARNING: All log messages before absl", "I0000 ", "W0000 ", "E0000 ")
 
 @dataclass(frozen=True, kw_only=True)
 class _End:
-    """The end of a process: its exit status, its time and memory, and the limit for which it was killed, if one was."""
+    """The end of a process: exit status, time, memory, and the limit for which it was killed (empty for none)."""
 
     code: int
     seconds: float
@@ -35,7 +35,7 @@ class _End:
 
 
 class Stopped(Exception):
-    """Raised if the sweep was interrupted: the process was killed, and the task has no result."""
+    """The sweep was interrupted, so the process of the task was killed, and the task has no result."""
 
 
 def run_task(task: Task, out: Path, *, memory_limit: int, is_stopped: Callable[[], bool] = lambda: False) -> Row:
@@ -44,7 +44,7 @@ def run_task(task: Task, out: Path, *, memory_limit: int, is_stopped: Callable[[
     Args:
         task: The task.
         out: An empty folder for the files of the process.
-        memory_limit: The memory limit in bytes, for a task that has none itself.
+        memory_limit: The memory limit in bytes for a task that sets none.
         is_stopped: Returns whether the sweep was interrupted; it is called several times per second.
 
     Raises:
@@ -90,7 +90,7 @@ def _with_result(row: Row, result: Mapping[str, Any], out: Path) -> Row:
 
 
 def _reason(end: _End, task: Task, limit: int) -> tuple[RowStatus, str]:
-    """Return the status and the outcome, for the table of results, of a task whose process ended without a result.
+    """Return the status and the outcome (for the table of results) of a task whose process left no result.
 
     Args:
         end: The end of the process.
@@ -111,7 +111,7 @@ def _reason(end: _End, task: Task, limit: int) -> tuple[RowStatus, str]:
 
 
 def megabytes(size: int) -> str:
-    """Return an amount of memory in MiB."""
+    """Return a number of bytes as text in MiB."""
     return f"{size / 1024**2:,.0f} MiB"
 
 
@@ -167,14 +167,17 @@ def _environment(task: Task) -> dict[str, str]:
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:
-    """Kill all processes in the session of a process, also children that have outlived it."""
+    """Kill all processes in the session of a process, including children that run on after the process has ended."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def _family(pid: int) -> Iterator[int]:
-    """Yield the identifiers of a process and its children, as Linux lists them; on other systems only the process."""
+    """Yield the identifiers of a process and all its children, as Linux lists them.
+
+    On other systems, yield only the identifier of the process.
+    """
     yield pid
     with suppress(OSError):
         for thread in Path(f"/proc/{pid}/task").iterdir():

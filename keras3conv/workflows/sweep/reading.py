@@ -17,7 +17,7 @@ from keras3conv.workflows.sweep.lines import Place, key_lines, line_of
 from keras3conv.workflows.sweep.task import KEYS, Task, read_value
 
 NAME = re.compile(r"[A-Za-z0-9_+=][A-Za-z0-9._+=-]*")
-"""The pattern of a task's name, which must also be the name of a folder."""
+"""The pattern that a task's name must match, because the name is also that of a folder."""
 
 _SETTINGS = ("name", "jobs")
 _TABLES = ("sweep", "defaults", "task")
@@ -27,8 +27,8 @@ _TABLES = ("sweep", "defaults", "task")
 class Fault:
     """An error in the definition of the tasks.
 
-    `line` is its line in the sweep file, or the index of the task, `where` the same in words, `fact` a sentence about
-    it.
+    `line` is the line of the error in the sweep file, or the index of the task; `where` is the same in words; `fact`
+    says in a sentence what is wrong.
     """
 
     line: int
@@ -94,7 +94,7 @@ class Sweep:
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """Where a sweep was read from: the folder from which its paths start and, for a file, the line of each key."""
+    """The origin of a sweep: the folder from which its paths start and, for a file, the line of each key."""
 
     folder: Path
     lines: Mapping[Place, int] | None
@@ -175,7 +175,7 @@ def _settings(table: Any, source: _Source) -> tuple[dict[str, Any], list[Fault]]
 def _tasks(
     tables: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any], source: _Source
 ) -> tuple[tuple[LocatedTask, ...], list[Fault]]:
-    """Return the tasks that task tables give, and the faults of the tables.
+    """Return the tasks that task tables define, and the faults of the tables.
 
     Args:
         tables: The tables.
@@ -288,7 +288,7 @@ def _asks(task: Task, step: str) -> bool:
 
 
 def _repeated(placed: Sequence[LocatedTask]) -> Iterator[Fault]:
-    """Yield a fault for each duplicate task name; upper and lower case are equal, as in some file systems."""
+    """Yield a fault for each task name that occurs twice; upper and lower case are equal, as in some file systems."""
     first: dict[str, LocatedTask] = {}
     for one in placed:
         other = first.setdefault(one.task.name.lower(), one)

@@ -26,7 +26,7 @@ Progress = Callable[[Row, int, int], None]
 _CHECK = "checking the file"
 
 _TABLE_SECONDS = 10.0
-"""The interval in seconds at which the tables are rewritten while tasks run."""
+"""The interval, in seconds, at which the result tables are rewritten while tasks run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ def sweep(
 
 @dataclass(frozen=True, kw_only=True)
 class _Where:
-    """Selects where tasks run: on this machine with a number of processes (0 for the default), or on a Ray cluster."""
+    """The place where tasks run: this machine, with a number of processes (0 for the default), or a Ray cluster."""
 
     jobs: int
     ray: str | None

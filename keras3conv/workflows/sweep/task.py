@@ -15,7 +15,7 @@ STEPS: tuple[Step, ...] = get_args(Step)
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 PROOFS = ("structure", "roundtrip", "hyperparameters", "float64", "activations", "outputs", "gradients")
-"""The names of the proofs that `proofs` can ask for, without those that need another option."""
+"""The names of the proofs that the key `proofs` of a task can request, without those that need another key."""
 
 OPTIONAL_PROOFS = ("expected", "backends", "onnx", "accuracy")
 """The proofs that run only if the task has the key `expected`, `backends`, `onnx` or `labels`."""
@@ -24,7 +24,7 @@ TIME_LIMIT = 3600.0
 """The time limit of a task in seconds, if none is given."""
 
 LIMITS = ("time_limit", "memory_limit", "cpus", "gpus")
-"""The keys that cannot change the result of a task, but can prevent that there is one."""
+"""The keys of a task that only set limits: they cannot change the result, but can stop the task before it has one."""
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) *(KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)?")
 _UNITS = {
@@ -139,13 +139,13 @@ class Task:
 
 
 KEYS = tuple(one.name for one in fields(Task) if one.name != "folder")
-"""The keys that a task can have in a sweep file, besides `matrix`."""
+"""The keys that a task can have in a sweep file, except `matrix`."""
 
 MODELS = ("model", "torch", "keras")
 WEIGHTS = ("torch_weights", "keras_weights")
 DATA_FILES = ("plan", "inputs", "keras_inputs", "labels", "class_names", "expected")
 EXPANDABLE = (*MODELS, *WEIGHTS)
-"""The keys whose value may be a list or a glob of files: there is then a task for each of the files."""
+"""The task keys whose value may be a list or a glob of files; the sweep then has one task for each file."""
 
 _TEXTS = ("name", *MODELS, *WEIGHTS, *DATA_FILES, "entry", "channels", "backend", "dtype")
 _TEXT_LISTS = ("do", "write", "proofs", "backends")
@@ -165,7 +165,7 @@ def read_value(key: str, value: Any) -> Any:
     """Return a value of a sweep file, converted to the type that `Task` has for the key.
 
     Raises:
-        ValueError: The value has another type, or is not among the choices; the text says what is needed.
+        ValueError: The value has another type, or is not among the choices; the message says which values are allowed.
     """
     made = _read(key, value)
     if choices := _CHOICES.get(key):

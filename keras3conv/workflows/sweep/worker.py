@@ -1,7 +1,7 @@
 """Run one task in this process: `python -m keras3conv.workflows.sweep.worker FOLDER PARENT`.
 
-The folder has `task.json`. The process writes its files and `result.json` into it. A process that ends without a result
-has crashed; its supervisor writes the row.
+The folder contains `task.json`. The process writes its files and `result.json` into the folder. A process that ends
+without `result.json` has crashed; the process that started it then writes the result.
 """
 
 import ctypes
@@ -121,7 +121,10 @@ def _align(running: _Run) -> str:
 
 
 def _accepted(running: _Run) -> Any:
-    """Return the plan of the task, without the remark that the outputs differ if the task accepts that."""
+    """Return the plan of the task.
+
+    If the task accepts different outputs, the remark that the outputs differ is removed from the plan.
+    """
     plan = _plan(running)
     return plan.accepting_difference() if running.task.accept_difference else plan
 
@@ -260,7 +263,7 @@ def _path(text: str) -> Path | None:
 
 
 def _own_sources() -> Iterator[tuple[str, str]]:
-    """Yield every imported file of code that belongs to no installed package, with its sha256."""
+    """Yield the path and sha256 of every imported Python file that belongs to no installed package."""
     installed = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)

@@ -167,7 +167,7 @@ def test_pairs_that_only_the_whole_model_can_prove_are_listed_with_the_reason() 
     assert found.status == "passed"
     assert [row[0] for row in found.tables[0].rows] == ["conv"]
     assert found.facts["not proven alone"] == (
-        "fc: the order of its rows depends on the axes that are flattened before it; "
+        "fc: the order of the kernel rows depends on the axes that are flattened before the layer; "
         "conv: its activation, which is beside the layer in torch"
     )
     assert found.summary == "local: 1 pair, 0 of them different; 1 not proven alone"

@@ -1,7 +1,7 @@
 """List the suspects: known kinds of mistakes that make two models differ.
 
-A suspect only proposes hypotheses. `causes` tests them: it reruns torch with the change of a hypothesis, and accepts it
-if torch then computes Keras' values.
+A suspect only proposes hypotheses. The module `causes` tests a hypothesis: it reruns torch with the change that the
+hypothesis proposes, and accepts the hypothesis if torch then computes Keras' values.
 """
 
 from keras3conv.validators.diagnosis.suspects import (

@@ -36,7 +36,7 @@ FUNCTIONS: Mapping[str, tuple[str, Function]] = {
     "leaky_relu with slope 0.2": ("F.leaky_relu(x, 0.2)", lambda x: functional.leaky_relu(x, 0.2)),
     "leaky_relu with slope 0.3": ("F.leaky_relu(x, 0.3)", lambda x: functional.leaky_relu(x, 0.3)),
 }
-"""Activations by their usual names, each with its torch code and its function."""
+"""Activation functions by their usual names, each with its source code in torch and its function."""
 
 _KERAS_NAMES = {entry.name: name for name, entry in _ACTIVATIONS.items()}
 
@@ -94,7 +94,7 @@ def _missing_in_keras(case: Case) -> Iterator[Hypothesis]:
 
 
 def _in_keras(case: Case, operation: Operation, wrong: str) -> str:
-    """Return the line that applies torch's activation in Keras, in place of the wrong one."""
+    """Return the line of code that applies torch's activation in Keras, in the place of the wrong one."""
     name = _KERAS_NAMES.get(operation.name)
     if operation.name == "hardtanh" and (operation.get("min_val"), operation.get("max_val")) == (0.0, 6.0):
         name = "relu6"
@@ -128,7 +128,7 @@ def _missing_in_torch(case: Case) -> Iterator[Hypothesis]:
 
 
 def _before_an_addition(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that torch applies an activation to a sum, but Keras to the summands."""
+    """Suspect that torch applies an activation to a sum, and Keras to the summands."""
     for operation in case.operations_named(*_OPERATIONS):
         sums = [other for other in case.torch.operations if other.name == "add" and other.place < operation.place]
         for first, second in ((True, False), (False, True), (True, True)) if sums else ():
@@ -169,7 +169,7 @@ def _apply_after(call: TorchCall, function: Function) -> Any:
 _ELEMENTWISE: Mapping[str, Function] = {
     name: getattr(torch, name) for name in ("abs", "square", "sqrt", "exp", "sin", "cos")
 }
-"""Functions of single values that torch and Keras call alike."""
+"""Elementwise functions that have the same name in torch and Keras."""
 
 
 def _other_function(case: Case) -> Iterator[Hypothesis]:

@@ -13,11 +13,14 @@ from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Susp
 _RESHAPING = ("reshape", "view", "unflatten", "flatten")
 _PERMUTING = ("transpose", "permute", "swapaxes", "movedim")
 _MOST_PARTS = 3
-"""Largest number of parts of a split axis that are permuted; with more, too many orders would fit by chance."""
+"""The largest number of parts of a split axis whose permutations are tried.
+
+With more, too many orders fit by chance.
+"""
 
 
 def _split_axes(whole: Shape, split: Shape) -> tuple[int, int] | None:
-    """Return the range of axes of `split` that one axis of `whole` is split into; None if no axis is split."""
+    """Return the axes of array `split` into which one axis of array `whole` was split, as a range; else None."""
     extra = len(split) - len(whole)
     for axis, size in enumerate(whole):
         parts = split[axis : axis + extra + 1]
@@ -62,7 +65,7 @@ def _merged(case: Case) -> Iterator[Hypothesis]:
 
 
 def _split_and_merged(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that the heads are split in another order, and merged again in that order."""
+    """Suspect that the axis of the heads is split in another order, and merged again in that other order."""
     split, merged = [*_split(case)], [*_merged(case)]
     if split and merged:
         changes = {key: change for hypothesis in (*split, *merged) for key, change in hypothesis.changes.items()}
@@ -82,13 +85,13 @@ def _reshapings(case: Case) -> Iterator[Operation]:
 
 
 def _other_orders(sizes: Shape) -> Iterator[tuple[int, ...]]:
-    """Yield the other orders of axes; none if at most one axis is longer than 1."""
+    """Yield the other orders of axes of these sizes; none if at most one axis is longer than 1."""
     if sum(size > 1 for size in sizes) > 1:
         yield from (order for order in permutations(range(len(sizes))) if list(order) != sorted(order))
 
 
 def _permutation(rank: int, start: int, order: tuple[int, ...]) -> list[int]:
-    """Return the permutation of all axes that reorders those from `start` on."""
+    """Return the permutation of all axes that reorders the axes from `start` on, and keeps the earlier ones."""
     return [*range(start), *(start + axis for axis in order), *range(start + len(order), rank)]
 
 
@@ -121,7 +124,7 @@ def _reshaped_instead_of_permuted(case: Case) -> Iterator[Hypothesis]:
 
 
 def _tiled(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that torch repeats each shared key or value head, and Keras the sequence of heads (tile)."""
+    """Suspect that torch repeats each shared key or value head, and Keras the whole sequence of heads (tile)."""
     for operation in case.operations_named("repeat_interleave"):
         yield Hypothesis(
             cause="torch repeats each head in a row (repeat), Keras repeats all heads in turn (tile)",
@@ -150,7 +153,7 @@ def _split_line(shape: Shape, start: int, order: tuple[int, ...]) -> str:
 
 
 def _rolled(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that Keras shifts cyclically (`roll`) in the opposite direction."""
+    """Suspect that Keras shifts positions cyclically (`roll`) in the opposite direction."""
     for operation in case.operations_named("roll"):
         shifts = operation.get("shifts")
         opposite = -shifts if isinstance(shifts, int) else tuple(-shift for shift in shifts)

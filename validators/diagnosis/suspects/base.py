@@ -1,4 +1,4 @@
-"""Define a suspect: a function that reads a `Case` and proposes hypotheses, each with a change that can prove it."""
+"""Define a suspect: a function that gets the facts of a `Case` and proposes hypotheses about the cause."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ VIEWS = frozenset(
     {"view", "reshape", "transpose", "permute", "contiguous", "flatten", "unflatten", "squeeze", "unsqueeze", "detach"}
     | {"__get__", "to", "double", "float", "clone", "movedim", "swapaxes", "expand", "type_as"}
 )
-"""Operations that only move or cast values: an elementwise change has the same effect before and after them."""
+"""Operations that only move or cast values: an elementwise change has the same effect before and after these."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """The point where two models differ.
+    """The point at which two models differ.
 
     Attributes:
         torch_path: The path of the torch layer that differs, or whose input differs; empty at the end of the model.
@@ -37,7 +37,7 @@ class Point:
         return f'plan = plan.pair("{self.torch_path}", "{self.keras_path}")'
 
     def in_words(self, path: str) -> str:
-        """Describe the point by one of the two paths: "in block.0", "before head" or "at the end"."""
+        """Describe the point by a layer path: "in block.0", "before head" or "at the end"."""
         if not path:
             return "at the end"
         return f"in {path}" if self.in_layer else f"before {path}"
@@ -45,16 +45,17 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class TorchSide:
-    """The torch side of a case.
+    """The facts about torch at the point at which two models differ.
 
     Attributes:
         value: The value at the point, in Keras' layout.
         operations: The operations to search, in call order: the operations of the layer, or all operations since the
             last layer that agreed.
         operations_before: All operations before the layer.
-        upstream: The operations to search, preceded by the operation whose result is their input.
+        upstream: The operations to search, preceded by the operation whose result the first of them takes.
         classes: Class of every module, by path.
-        flattened: Shape that was flattened to make the layer's input, without the batch axis; None if none was.
+        flattened: The shape, without the batch axis, that was flattened to the layer's input; None if the input is not
+            flattened.
         tensor_shapes: Shapes of the tensors, by path.
         read: Returns the values of a tensor in this run, by path.
     """
@@ -71,14 +72,14 @@ class TorchSide:
 
 @dataclass(frozen=True, kw_only=True)
 class KerasSide:
-    """The Keras side of a case.
+    """The facts about Keras at the point at which two models differ.
 
     Attributes:
         value: The value at the point.
         config: Configuration of the layer, if the layer itself differs; else empty.
         configs: Configurations of all layers.
-        masks: The masks that hide a step, shape (batch, steps), each by the last layer that received it.
-        without_masks: The line that removes the layer, or the option, from which the masks come.
+        masks: The masks that hide a time step, shape (batch, steps), by the last layer that received the mask.
+        without_masks: The line of code that removes the layer, or the option, from which the masks come.
     """
 
     value: Array
@@ -90,7 +91,7 @@ class KerasSide:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A point where two models differ, with the known facts about both sides.
+    """A point at which two models differ, with the known facts about both sides, for the suspects.
 
     Attributes:
         point: The point.
@@ -106,7 +107,7 @@ class Case:
 
     @cached_property
     def ratio(self) -> float | None:
-        """Factor by which torch's value is closest to Keras' value, by least squares; None if there is none."""
+        """The factor that brings torch's value closest to Keras' value (least squares); None if there is none."""
         if self.torch.value.shape != self.keras.value.shape:
             return None
         in_torch, in_keras = (side.value.astype(np.float64).ravel() for side in (self.torch, self.keras))
@@ -115,21 +116,24 @@ class Case:
 
     @property
     def where(self) -> str:
-        """The point in the torch module, in words."""
+        """The point of the difference in the torch module, in words: "in block.0"."""
         return self.point.in_words(self.point.torch_path)
 
     @property
     def where_keras(self) -> str:
-        """The point in the Keras model, in words."""
+        """The point of the difference in the Keras model, in words: "in block_0"."""
         return self.point.in_words(self.point.keras_path)
 
     def place(self, operation: Operation) -> str:
-        """Return the module that calls an operation, or else the point of this case in words."""
+        """Return the path of the module that calls an operation.
+
+        If no module calls the operation, return the point of the difference in words.
+        """
         return operation.owner or (operation.name if self._is_layer_itself else self.where)
 
     @property
     def _is_layer_itself(self) -> bool:
-        """Whether the whole torch module is a single layer, which has no path."""
+        """True if the whole torch module is a single layer, which has no path."""
         return self.torch.classes.get("", "").startswith("torch.nn.modules") and len(self.torch.classes) == 1
 
     def before(self, operation: Operation) -> str:
@@ -137,7 +141,7 @@ class Case:
         return f"before {operation.owner}" if operation.owner else f"before the call of {operation.name}"
 
     def as_in_torch(self, operation: Operation) -> str:
-        """Return a comment for the Keras side that names the call of torch to repeat there."""
+        """Return a comment for a line of Keras code that names the torch call to repeat there."""
         return f"# {self.where_keras}, as in torch: {_written(operation)}"
 
     def place_in_words(self, operation: Operation) -> str:
@@ -145,11 +149,14 @@ class Case:
         return f"in {operation.owner}" if operation.owner else self.where
 
     def operations_named(self, *names: str) -> Iterator[Operation]:
-        """Yield the operations to search that have one of these names."""
+        """Yield the torch operations, among those to search, that have one of the given names."""
         return (operation for operation in self.torch.operations if operation.name in names)
 
     def keras_numbers(self, key: str) -> tuple[float, ...]:
-        """Return the numbers with this configuration key in the Keras layer, or else in all Keras layers."""
+        """Return the numbers that the Keras layer has under a configuration key.
+
+        If the layer has none, return those of all Keras layers.
+        """
         configs = (self.keras.config,) if self.point.in_layer and key in self.keras.config else self.keras.configs
         values = [config[key] for config in configs if key in config]
         return tuple(dict.fromkeys(float(value) for value in values if isinstance(value, int | float)))
@@ -176,7 +183,7 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A kind of mistake.
+    """A suspect: a kind of mistake that can explain why two models differ.
 
     Attributes:
         name: A short description, unique among the suspects.
@@ -188,7 +195,7 @@ class Suspect:
 
 
 def _written(operation: Operation) -> str:
-    """Return a call as code, without its tensors: "max_pool2d(kernel_size=3, stride=2)"."""
+    """Return a torch call as source code, without its tensors: "max_pool2d(kernel_size=3, stride=2)"."""
     arguments = [
         f"{value!r}" if name.isdigit() else f"{name}={value!r}"
         for name, value in operation.arguments.items()
@@ -198,27 +205,27 @@ def _written(operation: Operation) -> str:
 
 
 def _has_tensors(value: Any) -> bool:
-    """Return whether a list contains the shape of a tensor, which is a tuple."""
+    """Return whether a list of recorded arguments contains a tensor, which is recorded as its shape (a tuple)."""
     return isinstance(value, list) and any(isinstance(item, tuple) or _has_tensors(item) for item in value)
 
 
 def ints(value: Any, rank: int) -> tuple[int, ...]:
-    """Return one integer per axis from a single integer or a sequence."""
+    """Return one integer per axis, from a sequence or from a single integer for all axes."""
     if isinstance(value, int):
         return (value,) * rank
     return tuple(int(number) for number in value) * (rank if len(value) == 1 else 1)
 
 
 def flat(pads: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
-    """Return paddings (before, after) per axis in the order of `torch.nn.functional.pad`: the last axis first."""
+    """Return paddings (before, after) per axis as the argument of torch's `pad`, which starts with the last axis."""
     return tuple(side for before_after in reversed(pads) for side in before_after)
 
 
 def with_arguments(**changed: Any) -> Change:
-    """Return the change that calls an operation with other arguments."""
+    """Return a change for a rerun of torch: the operation is called with other arguments."""
     return lambda call: call.run(**changed)
 
 
 def replaced_by(function: Callable[..., Any], *arguments: Any) -> Change:
-    """Return the change that calls a function in place of an operation, with the call and these arguments."""
+    """Return a change for a rerun of torch: another function is called in the place of the operation."""
     return lambda call: function(call, *arguments)

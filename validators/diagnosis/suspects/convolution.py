@@ -53,7 +53,7 @@ def _torch_pads(operation: Operation, size: tuple[int, ...], dilation: tuple[int
 def _paddings(
     operation: Operation, size: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
 ) -> list[Pads]:
-    """Return the paddings to try: torch's, Keras' "same", "same" with start and end swapped, and none."""
+    """Return the paddings to try in a convolution: torch's, "same", "same" with start and end swapped, and none."""
     extent = operation.get("input")[2:]
     same = tuple(same_padding(*axis) for axis in zip(extent, size, stride, dilation, strict=True))
     none = ((0, 0),) * len(size)

@@ -20,7 +20,7 @@ def _transposed(case: Case) -> Iterator[Hypothesis]:
 
 
 def _flattened(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that the kernel rows after a Flatten are in torch's order, although Keras flattens in another order."""
+    """Suspect that the rows of a kernel after a Flatten have torch's order, but Keras flattens in its own order."""
     shape = case.torch.flattened
     for operation in case.operations_named("linear"):
         if shape is not None and len(shape) > 1 and len(operation.get("input")) == 2:

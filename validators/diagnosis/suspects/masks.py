@@ -1,7 +1,7 @@
 """Suspect padded steps that one side masks and the other does not: in a mean, in a recurrent layer, in attention.
 
-The mask of Keras is the one that its layers received in the run, so it may come from an Embedding, a Masking layer or a
-call. The mask of torch is the result of a comparison in its forward pass.
+The mask of Keras is the one that its layers received in the run; it may come from an Embedding, a Masking layer or the
+caller. The mask of torch is the result of a comparison in its forward pass.
 """
 
 from collections.abc import Callable, Iterator
@@ -85,7 +85,7 @@ def _recurrent(case: Case) -> Iterator[Hypothesis]:
 
 
 def _skipping(call: TorchCall, mask: Array, zeros: bool) -> Any:
-    """Run a recurrent function of torch step by step; a masked step keeps the state, and outputs zeros if `zeros`."""
+    """Run a recurrent torch function step by step; a masked step keeps the state, and with `zeros` it outputs zeros."""
     values, is_first = call.get("input"), bool(call.get("batch_first"))
     steps = values.transpose(0, 1) if is_first else values
     keep = torch.as_tensor(mask, device=values.device).T[..., None]
@@ -113,7 +113,7 @@ def _skipping(call: TorchCall, mask: Array, zeros: bool) -> Any:
 def _one_direction(
     call: TorchCall, steps: Any, keep: Any, states: list[Any], params: list[Any], order: range, zeros: bool
 ) -> tuple[Any, list[Any]]:
-    """Return the outputs of one layer in one direction, in the order of the steps, and its last states."""
+    """Return the outputs of one recurrent layer in one direction, in the order of the steps, and its last states."""
     outputs: list[Any] = [None] * len(steps)
     output = torch.zeros_like(states[0][0])
     for step in order:
@@ -148,7 +148,7 @@ def _attention(case: Case) -> Iterator[Hypothesis]:
 
 
 def _attended(mask: Array, rank: int, queries: bool) -> Any:
-    """Return which keys each query attends to as booleans, broadcast over the axes of the heads."""
+    """Return a boolean array, broadcast over the heads, that is True where a query attends to a key."""
     keys = torch.as_tensor(mask)
     both = keys[:, None, :] & keys[:, :, None] if queries else keys[:, None, :].expand(-1, keys.shape[1], -1)
     return both.reshape(len(mask), *[1] * (rank - 3), *both.shape[1:])
@@ -191,11 +191,11 @@ _COMPARISONS = {
     "lt": "less",
     "le": "less_equal",
 }
-"""The comparisons from which torch makes a mask, with their names in Keras."""
+"""The comparisons from which torch code makes a mask, with the names of the same comparisons in Keras."""
 
 
 def _own_mask(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that torch masks steps by a comparison, and Keras does not: a layer lost the mask, or none made it."""
+    """Suspect that torch masks steps by a comparison, and Keras does not (a layer lost the mask, or none made it)."""
     for operation in case.operations_named(*_COMPARISONS, *(f"__{name}__" for name in _COMPARISONS)):
         shape, limit = operation.get("input"), operation.get("dim")
         if not isinstance(shape, tuple) or len(shape) < 2 or not isinstance(limit, int | float):

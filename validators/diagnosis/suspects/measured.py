@@ -17,13 +17,13 @@ CLOSE = 1e-4
 """A fit is tried only if its residual is at most this fraction of the original difference."""
 
 STEPS = 12
-"""Largest number of steps in the search for a factor."""
+"""The largest number of steps in the Gauss-Newton search for a factor."""
 
 _SLOPE_STEP = 1e-4
-"""Relative step of the finite difference that estimates the slope."""
+"""The relative step of the finite difference that estimates the slope in the search for a factor."""
 
 _DIGITS = 12
-"""Significant digits of a fitted number."""
+"""The number of significant digits to which a fitted number is rounded."""
 
 _ROOT = 1e-6
 """A fitted factor within this relative distance of the square root of an integer is replaced by that root."""
@@ -69,7 +69,7 @@ def _number(number: float) -> str:
 
 
 def _exact(number: float) -> float:
-    """Return the integer, square root, fraction or short decimal that a fitted number stands for; else the number."""
+    """Return the integer, square root, fraction or short decimal that a fitted number approximates; else the number."""
     whole, root = float(round(number)), round(number**2) ** 0.5
     halves = round(2 / number) if abs(number) > _SAME else 0
     for exact in (whole, root, -root, 2 / halves if halves else whole):
@@ -80,7 +80,7 @@ def _exact(number: float) -> float:
 
 
 def _branch(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that Keras multiplies a branch by a factor; it follows from a torch run with the branch doubled."""
+    """Suspect that Keras multiplies a branch by a factor, computed from a torch run with the branch doubled."""
     for operation in case.torch.upstream[:-1]:
         if operation.result is None or operation.name in VIEWS:
             continue
@@ -99,7 +99,10 @@ def _branch(case: Case) -> Iterator[Hypothesis]:
 
 
 def _fitted_factor(case: Case, operation: Operation) -> float | None:
-    """Return the factor on an operation's result with which torch's value equals Keras'; None if there is none."""
+    """Return the factor that, on the result of an operation, makes torch's value equal Keras'.
+
+    Return None if there is no such factor.
+    """
     doubled = case.rerun({operation.key: replaced_by(_times, 2.0)})
     if doubled is None or doubled.shape != case.keras.value.shape:
         return None
@@ -134,7 +137,10 @@ def _table(case: Case) -> Iterator[Hypothesis]:
 
 
 def _searched_factor(case: Case, operation: Operation) -> float | None:
-    """Return the factor, searched by the Gauss-Newton method with a slope from two runs; None if torch raises."""
+    """Return a factor on a tensor that makes torch's value equal Keras', by the Gauss-Newton method.
+
+    Return None if torch raises.
+    """
 
     def value_at(factor: float) -> Array | None:
         value = case.rerun({operation.key: replaced_by(_times, factor)})

@@ -9,7 +9,7 @@ from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Susp
 _NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
 
 _DEFAULTS = (1e-3, 1e-5, 1e-6, 1e-7, 1e-8, 1e-12)
-"""Epsilons of layers in both frameworks and of published models."""
+"""The usual values of epsilon: the defaults of layers in both frameworks, and those of published models."""
 
 
 def _epsilon(case: Case) -> Iterator[Hypothesis]:
@@ -35,7 +35,7 @@ def _other_epsilons(case: Case, torch_epsilon: float | None) -> list[float]:
 
 
 def _added_epsilon(case: Case) -> Iterator[Hypothesis]:
-    """Suspect the epsilon of a normalisation in the model's own code: a small number that is added."""
+    """Suspect another epsilon in a normalisation that the model's own code computes by adding a small number."""
     for operation in case.operations_named("add"):
         torch_epsilon = operation.get("dim")  # the second argument is named `dim`
         if isinstance(torch_epsilon, float) and 0 < torch_epsilon < 0.01:
@@ -152,7 +152,7 @@ def _align_again(operation: Operation, wrong: str) -> str:
 
 
 def _constructor(case: Case, operation: Operation, argument: str) -> str:
-    """Return the constructor call of the torch layer with one argument changed."""
+    """Return the constructor call of a torch layer with one argument changed, as code to paste."""
     kind = case.torch.classes.get(operation.owner, "")
     if not kind.startswith("torch.nn."):
         return f"{argument}  # {case.place(operation)}"

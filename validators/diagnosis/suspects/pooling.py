@@ -45,7 +45,7 @@ def _max_pooling_padding(case: Case) -> Iterator[Hypothesis]:
 
 
 def _padded_in_keras(case: Case, operation: Operation) -> str:
-    """Return the line that pads in Keras as torch pads, before a pooling with padding="valid"."""
+    """Return the line of code that pads in Keras as torch pads, before a pooling with padding="valid"."""
     rank = _rank(operation)
     pads = [(side, side) for side in ints(operation.get("padding", 0), rank)]
     line = f'x = keras.ops.pad(x, {[(0, 0), *pads, (0, 0)]}, constant_values=-float("inf"))'

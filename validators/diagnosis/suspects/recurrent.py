@@ -139,7 +139,10 @@ def _weights(case: Case) -> Iterator[Hypothesis]:
 
 
 def _with_params(call: TorchCall, change: Callable[[list[Any], int], list[Any]]) -> Any:
-    """Run a recurrent call with other parameters; `change` gets its own, and their number per layer and direction."""
+    """Run a recurrent call with other parameters.
+
+    `change` is called with the parameters and their number per layer and direction, and returns the other parameters.
+    """
     return call.run(params=change(list(call.get("params")), 4 if call.get("has_biases") else 2))
 
 

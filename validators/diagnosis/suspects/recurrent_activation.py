@@ -1,4 +1,7 @@
-"""Suspect that a recurrent layer of Keras has activations that torch's layers lack; torch's are rerun step by step."""
+"""Suspect that a recurrent layer of Keras has activations that torch's layers lack.
+
+Torch's equations are then rerun step by step.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +20,7 @@ _STATES = ("tanh", "relu", "sigmoid", "softsign", "linear")
 
 @dataclass(frozen=True)
 class _Activations:
-    """The activations of the gates and of the state."""
+    """The activation functions of the gates and of the state in a recurrent layer."""
 
     gate: Function
     state: Function
@@ -52,7 +55,7 @@ def _function(name: str) -> Function:
 
 
 def _step_by_step(call: TorchCall, activations: _Activations) -> Any:
-    """Return the outputs and last states as torch does, computed by the equations of `nn.LSTM`, `nn.GRU`, `nn.RNN`."""
+    """Return outputs and last states, computed step by step by the equations of `nn.LSTM`, `nn.GRU` and `nn.RNN`."""
     values = call.get("input")
     values = values.transpose(0, 1) if call.get("batch_first") else values
     group_size, params = 4 if call.get("has_biases") else 2, list(call.get("params"))

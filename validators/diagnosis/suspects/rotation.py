@@ -14,7 +14,7 @@ from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Susp
 ROLE = "inv_freq"
 
 ROUNDED = 1e-6
-"""Largest relative difference between float32 frequencies and the exact ones."""
+"""The largest relative difference between the exact frequencies of a rotary embedding and their float32 values."""
 
 
 def _rounded_frequencies(case: Case) -> Iterator[Hypothesis]:
@@ -34,7 +34,7 @@ def _rounded_frequencies(case: Case) -> Iterator[Hypothesis]:
 
 
 def _exact(frequencies: Array) -> Array | None:
-    """Return the exact values of rounded frequencies; None if the frequencies do not follow the formula.
+    """Return the exact frequencies of a rotary embedding from float32 ones; None if these follow no known formula.
 
     The formula is 1 / base ** (index / count) with an integer base: RoFormer (Su et al., 2021), equation 15.
     """
@@ -55,10 +55,10 @@ def _base(frequencies: Array) -> float | None:
 
 
 _BASES = (1e4, 5e5, 1e6, 1e5)
-"""Bases of the frequencies in published models."""
+"""The bases of rotary frequencies in published models."""
 
 _LAST = 4
-"""Only this number of most recently split tensors is searched for the rotated query and key."""
+"""The number of most recently split tensors among which the rotated query and key are searched."""
 
 _KEYS = ("max_wavelength", "rope_max_wavelength", "rope_theta")
 
@@ -99,7 +99,7 @@ def _other_base(torch_base: float, keras_base: float) -> str:
 
 
 def _power_base(operation: Operation) -> Any:
-    """Return the number that an operation raises to the power of a tensor; None for any other operation."""
+    """Return the base of an operation `base ** tensor` with a number as base; None for any other operation."""
     names = {"pow": "input", "__rpow__": "dim", "rpow": "dim"}
     return operation.get(names[operation.name]) if operation.name in names else None
 
@@ -126,7 +126,7 @@ def _other_rotation(case: Case) -> Iterator[Hypothesis]:
 
 
 def _interleaved(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that Keras rotates other pairs of features: two neighbours, or one feature from each half."""
+    """Suspect that Keras rotates other pairs of features: neighbours, or one feature from each half."""
     if not any(operation.name == "cos" for operation in case.torch.operations_before):
         return
     splits = [

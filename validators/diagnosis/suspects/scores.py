@@ -9,7 +9,7 @@ from keras3conv.frameworks.torch.replay import Change, Key, Operation, TorchCall
 from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect, replaced_by
 
 Scoring = Callable[[Any, Any], Any]
-"""Maps the scores and torch's additive mask to the input of the softmax."""
+"""A function from the attention scores and torch's additive mask to the input of the softmax."""
 
 _SCALED = "scaled_dot_product_attention"
 _ADDED = ("add", "sub")
@@ -57,7 +57,7 @@ def _masked_scores(call: TorchCall, scoring: Scoring) -> Any:
 
 
 def _scores_and_mask(call: TorchCall) -> tuple[Any, Any]:
-    """Return the scores and the additive mask of a masking operation."""
+    """Return the scores and the additive mask in an operation that masks attention scores."""
     if call.name == "masked_fill":
         scores = call.get("input")
         return scores, torch.zeros_like(scores).masked_fill(call.get("mask"), _least(scores))
@@ -84,7 +84,7 @@ def _attention(call: TorchCall, scoring: Scoring) -> Any:
 
 
 def _additive_mask(call: TorchCall, scores: Any) -> Any:
-    """Return the mask of an attention call as numbers to add to the scores."""
+    """Return the mask of an attention call as numbers to add to the scores: 0, or very negative where masked."""
     mask = call.get("attn_mask")
     if call.get("is_causal"):
         mask = torch.ones_like(scores, dtype=torch.bool).tril()
@@ -94,7 +94,7 @@ def _additive_mask(call: TorchCall, scores: Any) -> Any:
 
 
 def _least(scores: Any) -> float:
-    """Return a score so low that its softmax weight is zero, but that can be added to without overflow."""
+    """Return a score so low that its softmax weight is zero, yet to which a score can be added without overflow."""
     return float(torch.finfo(scores.dtype).min) / 4
 
 

@@ -11,7 +11,7 @@ from keras3conv.transforms import Shape
 from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect, replaced_by, with_arguments
 
 FEW_PARTS = 4
-"""Largest number of parts for which every order is tried."""
+"""The largest number of parts of a tensor for which every order is tried."""
 
 
 def _flatten(case: Case) -> Iterator[Hypothesis]:
@@ -92,7 +92,7 @@ def _head_by_head(call: TorchCall, parts: int, heads: int) -> Any:
 
 
 def _orders(number: int) -> Iterator[list[int]]:
-    """Yield orders of `number` parts other than 0, 1, 2, ...: all for few parts, else reversed, rotated, swapped."""
+    """Yield orders of `number` parts other than the present one: all of few parts; else some usual ones."""
     original = list(range(number))
     if number <= FEW_PARTS:
         orders = [list(order) for order in permutations(original)]
@@ -146,7 +146,7 @@ def _selection(case: Case) -> Iterator[Hypothesis]:
 
 
 def _selected_position(operation: Operation) -> tuple[int, int] | None:
-    """Return axis and index of an operation that selects a single position along one axis; None for any other."""
+    """Return axis and index if an operation selects a single position along one axis; None for any other operation."""
     if operation.name == "select":
         return operation.get("dim"), operation.get("index")
     index = operation.get("dim")  # the second argument is named `dim`
@@ -205,7 +205,7 @@ def _other_reduction(case: Case) -> Iterator[Hypothesis]:
 
 
 _REDUCTIONS = {"mean": "mean", "sum": "sum", "amax": "maximum", "max": "maximum", "amin": "minimum", "min": "minimum"}
-"""The functions of torch that reduce axes, with their names in words."""
+"""The names in words of the torch functions that reduce axes: "the mean" for `mean`."""
 
 
 def _with_function(call: TorchCall, function: Callable[..., Any]) -> Any:

@@ -47,7 +47,7 @@ def _only(call: TorchCall, name: str) -> Any:
 
 
 def _gate(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that torch multiplies two tensors (a gate, a layer scale), and Keras uses only one of the two."""
+    """Suspect that torch multiplies two tensors (as in a gate or a layer scale), and Keras uses only one of them."""
     for operation in case.operations_named("mul"):
         shapes = {name: operation.get(name) for name in ("input", "dim")}
         if all(isinstance(shape, tuple) for shape in shapes.values()):
@@ -102,7 +102,7 @@ def _missing_operation(case: Case) -> Iterator[Hypothesis]:
 
 
 def _added(case: Case, operation: Operation) -> str:
-    """Return the line that adds an operation of torch to Keras, or else a comment that names the call of torch."""
+    """Return the line of code that adds an operation of torch to Keras; else a comment that names the torch call."""
     if operation.name in ("clamp", "clip", "hardtanh"):
         default = (-1.0, 1.0) if operation.name == "hardtanh" else (None, None)
         least = operation.get("dim", operation.get("min", operation.get("min_val", default[0])))
@@ -113,10 +113,10 @@ def _added(case: Case, operation: Operation) -> str:
 
 
 _SEARCHED_ELSEWHERE = VIEWS | {"add", "sub", "mul", "div", "given", "conv1d", "conv2d", "conv3d", "linear"}
-"""Operations that only move values, or for which another suspect exists."""
+"""Operations that this suspect skips, because they only move values, or because another suspect changes them."""
 
 _LAST = 6
-"""Only this number of most recently called layers is searched for swapped layers."""
+"""The number of most recently called layers among which swapped layers are searched."""
 
 
 def _swapped_layers(case: Case) -> Iterator[Hypothesis]:
@@ -142,7 +142,7 @@ def _swapped_layers(case: Case) -> Iterator[Hypothesis]:
 
 
 def _own_shapes(case: Case, owner: str) -> dict[str, Shape]:
-    """Return the shapes of the tensors that belong to a module itself, by name."""
+    """Return the shapes of a module's own tensors, without those of its submodules, by name."""
     shapes = {}
     for path, shape in case.torch.tensor_shapes.items():
         module, _, name = path.rpartition(".")

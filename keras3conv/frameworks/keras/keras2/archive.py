@@ -1,7 +1,7 @@
 """Load the weights of a `.keras` archive of Keras 2.12 to 2.15 into a model of Keras 3.
 
-The archive numbers the layers of each class in the order of its own architecture. Keras 3 may order them differently,
-so the groups are assigned to layers by the architecture in the archive.
+In the archive, each layer has a group of weights; groups are numbered per class in the order of the archive's
+architecture. Keras 3 may order the layers differently, so the archive's architecture assigns the groups to layers.
 """
 
 from collections.abc import Iterator, Mapping
@@ -98,7 +98,7 @@ def _in_layer(
 
 
 def _array(arrays: Mapping[str, Array], group: str, place: str) -> Array | None:
-    """Return the value at the path `group` + `place`; None if there is none.
+    """Return the value at a path in an archive; None if there is none.
 
     Args:
         arrays: The values by their paths in the archive.

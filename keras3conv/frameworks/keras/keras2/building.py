@@ -99,7 +99,7 @@ def build(entry: Config, weight_shapes: WeightShapes) -> Built:
 
 
 class _Builder:
-    """Creates the layers of one file, and records the differences from it."""
+    """Creates the Keras 3 layers of one Keras 2 file, and records the differences of the new model from the file."""
 
     def __init__(self, weight_shapes: WeightShapes, *, has_masks: bool) -> None:
         self.built = Built()
@@ -157,7 +157,7 @@ class _Builder:
         results: Mapping[tuple[str, int], Any],
         path: str,
     ) -> list[Any]:
-        """Make one layer call of the file with the new layers, and return the resulting tensors as a flat list.
+        """Repeat one layer call of the file with the new layers, and return the resulting tensors as a flat list.
 
         Args:
             call: The call in the file.
@@ -213,7 +213,7 @@ class _Builder:
         return model
 
     def _input_shape(self, entry: Config) -> tuple[int | None, ...] | None:
-        """Return the input shape of a Sequential from its configuration, or else from the weights of its layers."""
+        """Return the input shape of a Sequential from its configuration, or else from the shapes of its weights."""
         config = entry["config"]
         entries = layers_in(config)
         first = entries[0]["config"]
@@ -222,7 +222,7 @@ class _Builder:
         return first_shape(entries, stated or built, self._weight_shapes)
 
     def layer(self, entry: Config, path: str, name: str = "") -> Any:
-        """Create the layer of a configuration; a layer in its arguments is created first.
+        """Create the layer of a configuration; if a layer is among its arguments, create that layer first.
 
         Args:
             entry: The configuration of the layer in the file.
@@ -259,7 +259,7 @@ class _Builder:
         return self._remembered(made, entry, path)
 
     def _remembered(self, layer: Any, entry: Config, path: str) -> Any:
-        """Return the layer; if its name differs from that in the file, first record the original name.
+        """Return a layer after its original name is recorded, if its name differs from that in the file.
 
         Args:
             layer: The new layer.
@@ -283,13 +283,13 @@ class _Builder:
 
 
 class _Operations:
-    """Gives the operations of `keras.ops` the names of the functions in the file; names are unique in a Keras model."""
+    """Names the operations of a new model like the operations of the file; each name is used once per Keras model."""
 
     def __init__(self, known: set[int], taken: set[str]) -> None:
         self._known, self._taken = known, taken
 
     def name(self, results: Iterable[Any], name: str) -> None:
-        """Name the operations that computed the results, and those before them, back to the first that has a name.
+        """Name the operations that computed tensors: the last one, and all before it that have no name yet.
 
         The operations of the masks of the results are named as well.
 
@@ -325,14 +325,16 @@ def _failed(headline: str, path: str, error: Exception) -> ModelError:
 
 
 def _as_floats(given: Any) -> Any:
-    """Return the result of a layer that acts only in training: its input, with integer images cast to float32."""
+    """Return the output, in inference, of a layer that acts only in training: its input, with integers as float32."""
     if isinstance(given, keras.KerasTensor) and not keras.backend.is_float_dtype(given.dtype):
         return keras.ops.cast(given, "float32")
     return given
 
 
 def _layer_called(layer: Any, given: Any, keywords: Mapping[str, Any]) -> Any:
-    """Call a layer, and return its output; Keras 2 passes the input and the initial states of an RNN in one list.
+    """Call a layer of a Keras 2 file and return its output.
+
+    Keras 2 passes the input and the initial states of an RNN in one list.
 
     Args:
         layer: The layer.
@@ -364,17 +366,17 @@ def _operated(call: Applied) -> Any:
 
 
 def _axes(name: str, value: Any) -> Any:
-    """Return an argument of a layer as Keras 3 takes it: a list of axes as a tuple, any other argument unchanged.
+    """Return an argument of a Keras 2 layer in the form of Keras 3: a list of axes becomes a tuple.
 
     Args:
         name: The name of the argument: "axis".
-        value: Its value in the file.
+        value: Its value in the file. Any other argument is returned unchanged.
     """
     return tuple(value) if name == "axis" and isinstance(value, list) else value
 
 
 def _unwrapped(nested: Any) -> Any:
-    """Return the only element of a list with one element, and any other value unchanged, as Keras 2 does for inputs."""
+    """Return the only element of a list with one element, as Keras 2 does for inputs; return other values unchanged."""
     return nested[0] if isinstance(nested, list) and len(nested) == 1 else nested
 
 

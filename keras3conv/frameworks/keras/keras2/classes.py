@@ -11,7 +11,7 @@ from keras3conv.frameworks.keras.tree import STANDS_FOR_ITS_BASE
 Config = Mapping[str, Any]
 
 _EVERY_LAYER = frozenset({"name", "dtype", "trainable"})
-"""The arguments of `keras.layers.Layer` that a class accepts if it passes unknown arguments on."""
+"""The arguments that a class accepts if its constructor passes unknown arguments on to `keras.layers.Layer`."""
 
 
 def hard_sigmoid_of_keras_2(x: Any) -> Any:
@@ -24,13 +24,13 @@ keras.saving.register_keras_serializable("keras3conv")(hard_sigmoid_of_keras_2)
 
 
 class _MasksOfKeras2:
-    """Merges masks as Keras 2 does: a step is kept if it is True in every mask; inputs without a mask do not matter.
+    """Merges masks as Keras 2 does: a step is kept if every mask keeps it; inputs without a mask do not matter.
 
     In Keras 3 a step is kept if it is True in one mask, and an input without a mask removes the masks of the others.
     """
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        """Return the merged mask; None if no input has one."""
+        """Return the mask of the merged inputs; None if no input has a mask."""
         masks = [one for one in mask or () if one is not None]
         merged = masks[0] if masks else None
         for other in masks[1:]:
@@ -39,7 +39,7 @@ class _MasksOfKeras2:
 
 
 class _ConcatenatedMasksOfKeras2:
-    """Concatenates masks as Keras 2 does: a step is kept if it is True in all masks; in Keras 3, if it is in any."""
+    """Concatenates masks as Keras 2 does: a step is kept if all masks keep it. In Keras 3 one mask is enough."""
 
     axis: int
 
@@ -67,11 +67,11 @@ MERGES = {
     name: _merging_masks(getattr(keras.layers, name))
     for name in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate")
 }
-"""The classes that merge masks as Keras 2 does, by the names of those of Keras."""
+"""The merge layers with the masks of Keras 2, by the name of the Keras class that each one replaces."""
 
 
 def has_masks(value: Any) -> bool:
-    """Return whether a layer in a nested configuration makes a mask: a Masking, or an Embedding with `mask_zero`."""
+    """Return whether a layer in a nested configuration creates a mask: a Masking, or an Embedding with `mask_zero`."""
     if isinstance(value, Mapping):
         makes_one = value.get("class_name") == "Masking" or value.get("mask_zero")
         return bool(makes_one) or any(map(has_masks, value.values()))
@@ -79,22 +79,22 @@ def has_masks(value: Any) -> bool:
 
 
 def is_entry(value: Any) -> bool:
-    """Return whether an argument is the configuration of a layer or a model."""
+    """Return whether an argument of a layer is the configuration of another layer or of a model."""
     return isinstance(value, Mapping) and {"class_name", "config"} <= value.keys()
 
 
 def is_activation(value: Any) -> bool:
-    """Return whether an argument is an activation of Keras 3."""
+    """Return whether the value of an argument is an activation that Keras 3 has."""
     return value is None or is_entry(value) or (isinstance(value, str) and hasattr(keras.activations, value))
 
 
 def class_named(class_name: str) -> Any:
-    """Return the class of Keras 3 or the registered class with this name; None if there is neither."""
+    """Return the class with a name: one of Keras 3, or else one that the user registered with Keras; None if none."""
     return getattr(keras.layers, class_name, None) or keras.saving.get_registered_object(class_name)
 
 
 def is_of_keras(found: type) -> bool:
-    """Return whether Keras itself defines a class."""
+    """Return whether Keras itself defines a class; False for the classes of users."""
     return found.__module__.startswith("keras.")
 
 

@@ -12,9 +12,13 @@ from keras3conv.transforms import Array, Shape
 
 
 def is_of_cudnn(weights: Sequence[Array], shapes: Sequence[Shape]) -> bool:
-    """Return whether three weights are those of a cuDNN layer, given the shapes in an LSTM or a GRU.
+    """Return whether three weights are those of a cuDNN layer.
 
     Only the shape of the bias differs: an LSTM has one bias, and a GRU has a matrix of two.
+
+    Args:
+        weights: The kernel, the recurrent kernel and the bias in the file.
+        shapes: Their shapes in an LSTM or a GRU of Keras 3.
     """
     if len(weights) != 3 or [array.shape for array in weights[:2]] != [tuple(shape) for shape in shapes[:2]]:
         return False
@@ -23,7 +27,7 @@ def is_of_cudnn(weights: Sequence[Array], shapes: Sequence[Shape]) -> bool:
 
 
 def from_cudnn(weights: Sequence[Array], bias: Shape) -> tuple[Array, Array, Array]:
-    """Return kernel, recurrent kernel and bias of an LSTM or a GRU.
+    """Convert the weights of a cuDNN layer; return kernel, recurrent kernel and bias of an LSTM or a GRU.
 
     Args:
         weights: The kernel, the recurrent kernel and the bias in the file.

@@ -52,7 +52,7 @@ def load_by_names(model: keras.Model, groups: Sequence[Group], path: Path) -> No
 
 
 def _in_order_of(layer: Any, group: Group, problems: list[Problem], model: str) -> tuple[tuple[str, Array], ...]:
-    """Return the weights of a group of the file under the names of the layers to which they belong.
+    """Return the weights in a group of the file, renamed after the layers of the model that they belong to.
 
     The group of a nested model has the weights of all its layers. If their names in the file are not the names of the
     model's layers, the weights are assigned to the layers in order and get their names. If the order is ambiguous, a
@@ -91,7 +91,7 @@ def _shapes(weights: Sequence[tuple[str, Array]]) -> Hashable:
 
 
 def _leaves(layer: Any) -> Any:
-    """Yield the layers of a nested model and of the models inside it, without the models themselves."""
+    """Yield the layers of a nested model, and of the models inside it, but not these models themselves."""
     for inner in layer.layers:
         if isinstance(inner, keras.Model) and inner.layers:
             yield from _leaves(inner)

@@ -78,7 +78,7 @@ def add_n(inputs: Sequence[Any]) -> Any:
 
 
 def pad(tensor: Any, paddings: Any, mode: str = "CONSTANT", constant_values: Any = 0) -> Any:
-    """Compute tf.pad, whose arguments have these names."""
+    """Compute tf.pad, with the same argument names."""
     widths = tuple((int(before), int(after)) for before, after in paddings)
     if mode.upper() == "CONSTANT":
         return ops.pad(tensor, widths, mode="constant", constant_values=constant_values or 0)
@@ -123,6 +123,7 @@ def get_item(x: Any, key: tuple[Any, ...]) -> Any:
                     raise ValueError(
                         f"the slice [{part.start}:{part.stop}:{part.step}] has a negative step and a bound, which is "
                         "not supported"
+                        ": flip the axis before, and use a positive step"
                     )
                 x = ops.flip(x, axis=place)
                 positive[number] = slice(None, None, None if part.step == -1 else -part.step)
@@ -131,7 +132,11 @@ def get_item(x: Any, key: tuple[Any, ...]) -> Any:
 
 
 def _window(size: Any) -> Any:
-    """Return the sizes along the image axes; TensorFlow takes one number, two, or four with batch and channels."""
+    """Return the sizes of a pooling window or stride along the two image axes.
+
+    Args:
+        size: The argument of a TensorFlow function: one number, two, or four with batch and channels.
+    """
     sizes = list(size) if isinstance(size, list | tuple) else [size]
     return tuple(sizes[1:3]) if len(sizes) == 4 else tuple(sizes) if len(sizes) == 2 else sizes[0]
 
@@ -147,11 +152,11 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
         norm, one_hot, pad, split, squared_difference, unstack,
     )
 }  # fmt: skip
-"""The functions by their names in `keras3conv.formats.keras2.operations`."""
+"""The functions of this module, by the names that `keras3conv.formats.keras2.operations` uses."""
 
 
 def array_like(value: Any, other: Any) -> Any:
-    """Return a list as an array with the dtype of the other operand; return any other value unchanged."""
+    """Return a list as an array with the dtype of the other operand; return anything else unchanged."""
     if isinstance(value, list) and isinstance(other, keras.KerasTensor):
         return np.asarray(value, dtype=other.dtype)
     return value

@@ -28,7 +28,7 @@ from keras3conv.frameworks.keras.keras2.classes import (
 
 @dataclass(frozen=True, kw_only=True)
 class _File:
-    """The facts about a file that its problems need: the version that wrote it, and the suggested line of code."""
+    """The facts about a file that its problems mention: the version that wrote it, and the suggested line of code."""
 
     version: str
     is_of_tensorflow_2: bool
@@ -60,7 +60,7 @@ def _problems(entry: Config, file: _File, path: str) -> Iterator[Problem]:
 
 
 def _says_ragged(entry: Config) -> bool:
-    """Return whether an input layer has the argument `ragged`, which only TensorFlow 2 wrote."""
+    """Return whether an input layer has the argument `ragged`, which only a Keras with TensorFlow 2 wrote."""
     config = entry["config"]
     layers = layers_setting(config).get("layers")
     if isinstance(layers, list):

@@ -58,7 +58,7 @@ def read_model(saved: Saved, weights_file: Path | None = None) -> keras.Model:
 
 
 class _Stored:
-    """The weights in an HDF5 file or a `.keras` archive that Keras 2 saved."""
+    """A reader of the weights in a file that Keras 2 saved: an HDF5 file or a `.keras` archive."""
 
     def __init__(self, saved: Saved, weights_file: Path | None) -> None:
         self._saved, self._path = saved, weights_file or saved.path

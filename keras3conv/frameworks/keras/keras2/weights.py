@@ -1,7 +1,8 @@
 """Load the weights of an HDF5 file of Keras 2 into a model of Keras 3, by the names of the layers.
 
-The group of a layer lists its variables in the order of their creation, the trainable ones first. The group of a nested
-model lists the variables of all its layers; the layer's name in the path of a variable tells its owner.
+In the file, each layer has a group that lists its variables in the order of their creation, the trainable ones first.
+The group of a nested model lists the variables of all its layers; the path of a variable contains the name of the layer
+that owns it.
 """
 
 import re
@@ -20,7 +21,7 @@ from keras3conv.messages import count, lay_out
 from keras3conv.transforms import Array, Shape
 
 _ROLES = {"depthwise_kernel": "kernel"}
-"""The variable names that Keras 3 changed: those of depthwise convolutions."""
+"""The names of variables that Keras 3 renamed: those of depthwise convolutions."""
 
 _NUMBERED = re.compile(r"_\d+$")
 """The suffix that TensorFlow 1 added to duplicate names, such as those of stacked cells."""
@@ -166,7 +167,7 @@ def _in_model(model: keras.Model, weights: Weights, path: str, problems: list[Pr
 def _owner(weight: str, owners: Mapping[str, str]) -> str:
     """Return the name of the layer that owns a weight, by the path of the weight; empty if no layer does.
 
-    It is the layer whose name comes first in the path, of two names at one position the longer one.
+    The owner is the layer whose name comes first in the path; of two names at one position the longer one.
 
     Args:
         weight: The path of the weight in the file.

@@ -1,4 +1,4 @@
-"""Record tensors that a traced call creates: from sizes, such as positions and masks of ones, or at random.
+"""Record tensors that a traced call creates from sizes, such as positions and masks of ones, or from random numbers.
 
 Without a record, the trace would contain them as constants: with the sizes of the trace, or with the drawn numbers.
 """
@@ -15,13 +15,16 @@ from keras3conv.frameworks.keras.internals import OPERATION_NAMESPACES
 from keras3conv.frameworks.keras.observing import replaced
 
 CREATIONS = ("arange", "eye", "full", "identity", "ones", "tri", "zeros")
-"""The functions of `keras.ops` that create such tensors."""
+"""The functions of `keras.ops` that create a tensor from sizes."""
 
 DRAWS = ("beta", "binomial", "categorical", "gamma", "normal", "randint", "shuffle", "truncated_normal", "uniform")
-"""The functions of `keras.random` that draw random numbers whether or not the model is trained."""
+"""The functions of `keras.random` that draw random numbers in inference, too (unlike `dropout`)."""
 
 Note = Callable[[str, Mapping[str, Any], Any], Any]
-"""A function from the name of a called function, its arguments and its result to the value that replaces the result."""
+"""A function that replaces the result of a traced function.
+
+It gets the name of the traced function, its arguments and its result, and returns the new result.
+"""
 
 
 def creations_recorded(note: Note) -> AbstractContextManager[None]:
@@ -41,7 +44,7 @@ def creations_recorded(note: Note) -> AbstractContextManager[None]:
 
 
 def draws_noted(note: Callable[[str], None]) -> AbstractContextManager[None]:
-    """Pass the name of every function of `keras.random` that is called while the block runs to `note`."""
+    """Call `note` with the name of every function of `keras.random` that is called while the block runs."""
 
     def noting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)

@@ -1,4 +1,4 @@
-"""Separate the final activation from a traced layer, and apply a `TimeDistributed` to all time steps at once."""
+"""Separate the final activation from a traced layer, and apply a `TimeDistributed` to all steps at once."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,7 +27,7 @@ def mixed(model: keras.layers.Layer) -> Iterator[Problem]:
 
 
 def distributed(layer: keras.layers.TimeDistributed, inputs: Any, training: Any = None, mask: Any = None) -> Any:
-    """Compute a `TimeDistributed` with one call of the inner layer, in which the time steps are rows of the batch.
+    """Compute a `TimeDistributed` by one call of its inner layer, with the time steps as rows of the batch.
 
     Keras itself loops over the time steps. A batch normalization, and a model, is called for each step here too: in
     training a batch normalization computes the statistics of each step.
@@ -66,7 +66,7 @@ def final_activation(layer: keras.layers.Layer) -> Callable[[Any], Any] | None:
 
 
 def noted_config(layer: keras.layers.Layer) -> dict[str, Any]:
-    """Return a layer's configuration for the graph: without the last activation, which becomes a separate node."""
+    """Return a layer's configuration for the call graph, without the last activation, which becomes another node."""
     config = keras_side.config_of(layer) or {}
     if final_activation(layer) is None:
         return config

@@ -37,7 +37,7 @@ from keras3conv.model.views import ModelView
 from keras3conv.transforms import Array
 
 IsLeaf = Callable[[keras.layers.Layer, tuple[str, ...]], bool]
-"""Returns True if a layer, given with its class names, becomes one node; otherwise its inner calls become nodes."""
+"""Returns True if a layer, given with its class names, becomes one node; else the calls inside it become nodes."""
 
 
 def graph_of(
@@ -90,7 +90,7 @@ DRAWN = (
 
 @dataclass(frozen=True, kw_only=True)
 class Traced:
-    """The result of one trace: a graph with numbers instead of the dynamic sizes."""
+    """The result of one trace: a call graph in which dynamic sizes are numbers."""
 
     graph: Graph
     problems: tuple[Problem, ...]
@@ -123,7 +123,7 @@ def _trace(model: keras.layers.Layer, tracer: "_Tracer", given: Any, view: Model
 
 
 class _Tracer:
-    """A trace in progress: the nodes so far, and the names of the symbolic tensors."""
+    """A trace in progress: the nodes of the call graph so far, and the names of the symbolic tensors."""
 
     def __init__(self, model: keras.layers.Layer, is_leaf: IsLeaf, followed: frozenset[str], creations: bool) -> None:
         self.is_leaf, self.followed, self.creations = is_leaf, followed, creations
@@ -146,14 +146,14 @@ class _Tracer:
         self._alive: list[object] = []  # Python may reuse the id of a deleted object
 
     def named(self, tensor: keras.KerasTensor) -> Tensor:
-        """Return the description of a symbolic tensor for the graph, under a new name."""
+        """Return the description of a symbolic tensor in the call graph, with a new name."""
         name = f"v{len(self._names)}"
         self._names[id(tensor)] = name
         self._alive.append(tensor)
         return Tensor(name=name, shape=tuple(tensor.shape), dtype=str(tensor.dtype))
 
     def argument(self, value: Any) -> Any:
-        """Return an argument of a call as the graph has it: a `Ref` for a tensor, variable or array, else the value."""
+        """Return a call's argument as the call graph has it: a tensor, variable or array as a `Ref`, else the value."""
         if isinstance(value, keras.KerasTensor):
             return Ref(self._names[id(value)]) if id(value) in self._names else Ref(self.named(value).name)
         if isinstance(value, keras.Variable):
@@ -177,7 +177,7 @@ class _Tracer:
         return self._symbols[path]
 
     def symbol(self, value: Any) -> Any:
-        """Add an eager tensor as a constant, and return its symbolic tensor; return any other value unchanged."""
+        """Add an eager tensor to the graph as a constant and return its symbolic tensor; return other values as is."""
         if not keras.ops.is_tensor(value) or isinstance(value, keras.KerasTensor):
             return value
         array = keras_side.to_numpy(value)
@@ -192,7 +192,7 @@ class _Tracer:
         return Ref(name)
 
     def note(self, operation: keras.Operation, args: Any, kwargs: Any, outputs: Any) -> None:
-        """Add a node to the graph for a call of a layer or an operation with these arguments and outputs."""
+        """Add a node to the call graph for a call of a layer or an operation with its arguments and outputs."""
         layer = isinstance(operation, keras.layers.Layer)
         kinds = keras_side.kinds_of(operation) if layer else (kind_of_operation(operation),)
         path = (
@@ -213,7 +213,7 @@ class _Tracer:
         )
 
     def created(self, name: str, arguments: Mapping[str, Any], tensor: Any) -> Any:
-        """Add a node for a tensor that was created from sizes ("ones"), and return the symbolic tensor for it."""
+        """Add a node for a function that creates a tensor from sizes ("ones"); return the symbolic tensor for it."""
         if self.shapes_only or not self.creations:
             return tensor
         symbol = keras.KerasTensor(tuple(tensor.shape), dtype=keras.backend.standardize_dtype(tensor.dtype))
@@ -228,7 +228,7 @@ class _Tracer:
         return symbol
 
     def drawn(self, name: str) -> None:
-        """Add a problem for a call of the random function `name`, which draws random numbers in inference mode."""
+        """Add the problem that the random function `name` is called in inference mode."""
         path = self.inside[-1] if self.inside else ""
         self.problems.append(Problem(keras=path, fact=f"{name} {DRAWN}"))
 
@@ -275,7 +275,7 @@ class _Tracer:
             self.calls.pop()
 
     def _leaf(self, layer: keras.layers.Layer, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Add a node for a layer, and a second node for the activation that it applies last."""
+        """Add a node for a layer that becomes one node, and a second node for the activation that it applies last."""
         self.shapes_only += 1  # the layer runs only to infer its output shape, so no nodes are added
         try:
             outputs = original(layer, *args, **kwargs)
@@ -295,7 +295,7 @@ class _Tracer:
             self.inside.pop()
 
     def activation(self, function: Callable[[Any], Any], given: Any) -> Any:
-        """Add a node for an activation function of Keras; of a custom function, trace the operations instead."""
+        """Add a node for an activation function of Keras; trace the operations of a custom function instead."""
         name = getattr(function, "__name__", "")
         if getattr(keras.activations, name, None) is not function:
             return function(given)
@@ -362,7 +362,7 @@ def _symbolic_variables(layer: keras.layers.Layer, tracer: _Tracer) -> Iterator[
 
 
 def _has_variable(value: Any) -> bool:
-    """Return True if a variable is in nested lists, tuples and dicts.
+    """Return True if nested lists, tuples and dicts contain a Keras variable.
 
     `keras.tree.flatten` sorts the keys of a dict, and a compiled model has a dict whose keys are layers.
     """

@@ -1,4 +1,4 @@
-"""Say which part of a model cannot be called with symbolic tensors, and why."""
+"""Report the part of a model that cannot be called with symbolic tensors, with the reason."""
 
 import keras
 
@@ -10,7 +10,7 @@ from keras3conv.rules.rule import stub
 
 
 def cannot_follow(path: str, layer: keras.layers.Layer, error: Exception) -> Problem:
-    """Return the problem of a layer whose own code cannot be called with symbolic tensors.
+    """Return the problem that the code of a layer cannot be called with symbolic tensors.
 
     Args:
         path: The path of the layer.
@@ -27,7 +27,13 @@ def cannot_follow(path: str, layer: keras.layers.Layer, error: Exception) -> Pro
 
 
 def cannot_call(model: keras.layers.Layer, error: Exception, problems: list[Problem]) -> ModelError:
-    """Return the error of a model that cannot be called with symbolic tensors, with the problems found before."""
+    """Return the error for a model that cannot be called with symbolic tensors.
+
+    Args:
+        model: The model.
+        error: The exception that the call raised.
+        problems: The problems found before, which the error lists.
+    """
     fact = f"{type(error).__name__}: {keras_side.error_message(error)}"
     return ModelError(
         lay_out(

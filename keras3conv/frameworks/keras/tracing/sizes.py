@@ -31,15 +31,15 @@ _NUMBERS: Mapping[str, tuple[int, int]] = {
 
 
 _OFFSET = 8
-"""The largest number that is added to a multiple of a dynamic size: windows and croppings change a size by a few."""
+"""The largest number that a layer is expected to add to a multiple of a dynamic size, by windows or cropping."""
 
 _SMALLEST_MARGIN, _LARGEST_MARGIN = 16, 2**15
-"""The numbers that are added to the dynamic sizes of a model that crops more, the first and the last one tried."""
+"""The first and the last number to add to the dynamic sizes of a model that rejects small inputs, as it crops them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Input:
-    """One input of a model; its shape has a number for a fixed size and a name for a dynamic size."""
+    """One input of a model; in its shape, a fixed size is a number and a dynamic size a name."""
 
     shape: tuple[int | str, ...]
     dtype: str
@@ -48,7 +48,7 @@ class _Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """The inputs of a model with their dynamic sizes.
+    """The inputs of a model; their dynamic sizes have names.
 
     Attributes:
         nested: The inputs as the model takes them.
@@ -64,7 +64,7 @@ class Sizes:
 
     @classmethod
     def of(cls, model: keras.layers.Layer, inputs: Any) -> "Sizes":
-        """Return the sizes of the given inputs; without inputs, of the input specifications of the model.
+        """Return the sizes of a model's inputs: of the given arrays, or else of the model's input specifications.
 
         Raises:
             ModelError: There are neither inputs nor input specifications.
@@ -85,7 +85,7 @@ class Sizes:
 
     @property
     def symbols(self) -> dict[str, tuple[int, int]]:
-        """Return, for each dynamic size, the index of the input and the axis that define it."""
+        """Return for each dynamic size the input and the axis that define it, both as indices."""
         found: dict[str, tuple[int, int]] = {}
         for place, given in enumerate(self.inputs):
             for axis, size in enumerate(given.shape):
@@ -94,7 +94,7 @@ class Sizes:
         return found
 
     def larger(self) -> "Iterator[Sizes]":
-        """Yield the same inputs with larger and larger dynamic sizes; nothing if only the batch size is dynamic."""
+        """Yield copies with ever larger numbers for the dynamic sizes; nothing if only the batch size is dynamic."""
         margin = _SMALLEST_MARGIN if self.symbols.keys() - {"batch"} else _LARGEST_MARGIN + 1
         while margin <= _LARGEST_MARGIN:
             yield replace(self, margin=margin)
@@ -110,7 +110,11 @@ class Sizes:
         return _NUMBERS[symbol][which] + (0 if symbol == "batch" else self.margin)
 
     def structure(self, which: int) -> Any:
-        """Return the inputs as symbolic tensors for one of the two traces (`which` is 0 or 1), with its numbers."""
+        """Return the inputs of one of the two traces as symbolic tensors, whose shapes have the numbers of this trace.
+
+        Args:
+            which: 0 for the first trace, 1 for the second.
+        """
         tensors = [
             keras.KerasTensor(
                 [self.number(size, which) if isinstance(size, str) else size for size in given.shape],
@@ -122,7 +126,12 @@ class Sizes:
         return keras.tree.pack_sequence_as(self.nested, tensors)
 
     def resolve(self, first: int, second: int) -> int | Size | None:
-        """Return the symbolic size that has these numbers in the first and the second trace; None if none fits."""
+        """Return the symbolic size for its two numbers; None if no size has them.
+
+        Args:
+            first: The number in the first trace.
+            second: The number in the second trace.
+        """
         if first == second:
             return first
         found: list[Size] = []
@@ -137,7 +146,9 @@ class Sizes:
 
 
 def at_accepted_sizes(sizes: Sizes, trace: Callable[[Sizes], T]) -> tuple[Sizes, T]:
-    """Trace a model with the first numbers that it accepts: one that crops its input needs larger ones.
+    """Trace a model with the first numbers for its dynamic sizes that it accepts.
+
+    A model that crops its input needs larger numbers.
 
     Args:
         sizes: The inputs of the model with their dynamic sizes.
@@ -161,7 +172,7 @@ def at_accepted_sizes(sizes: Sizes, trace: Callable[[Sizes], T]) -> tuple[Sizes,
 
 
 def _argument_names(model: keras.layers.Layer, nested: Any) -> tuple[str, ...]:
-    """Return the names of given inputs: the keys of a dict, or the arguments of `call`; empty if there are none.
+    """Return the names of a model's inputs: the keys of a dict, or the arguments of `call`; empty if they have none.
 
     Args:
         model: The model.
@@ -189,7 +200,9 @@ def _input(tensor: Any, place: int, names: tuple[str, ...]) -> _Input:
 
 
 def merged(first: Graph, second: Graph, sizes: Sizes) -> tuple[Graph, tuple[Problem, ...]]:
-    """Merge the graphs of two traces: numbers that differ become symbolic sizes; other differences become problems.
+    """Merge the call graphs of two traces, in which the dynamic sizes have different numbers.
+
+    Numbers that differ between the graphs become symbolic sizes; other differences become problems.
 
     Args:
         first: The graph of the trace with the first numbers.
@@ -234,7 +247,7 @@ def _node(one: Node, two: Node, sizes: Sizes, problems: list[Problem]) -> Node:
 
 
 def _tensor(one: Tensor, two: Tensor, sizes: Sizes) -> Tensor:
-    """Return a tensor with symbolic sizes; a size that cannot be resolved gets the symbol "unknown".
+    """Return a tensor of the call graph with symbolic sizes; an unexplained size gets the symbol "unknown".
 
     Args:
         one: The tensor in the first trace, with numbers as sizes.

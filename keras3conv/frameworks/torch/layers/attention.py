@@ -209,7 +209,7 @@ class GroupedQueryAttention(nn.Module):
     def mask(
         self, query: torch.Tensor, value: torch.Tensor, given: torch.Tensor | None, is_causal: bool
     ) -> torch.Tensor | None:
-        """Return one mask that broadcasts to (batch, heads, queries, keys); None for no mask."""
+        """Return the mask of an attention, which broadcasts to (batch, heads, queries, keys); None for no mask."""
         mask = None if given is None else given.bool()
         if mask is not None and mask.ndim == 3:
             mask = mask[:, None]

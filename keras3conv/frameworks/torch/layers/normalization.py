@@ -45,7 +45,7 @@ class Normalization(nn.Module):
         return mean + inputs * deviation if self.invert else (inputs - mean) / deviation
 
     def along(self, values: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the values reshaped to broadcast over the inputs, along `axis`."""
+        """Return a mean or a variance reshaped to broadcast over the inputs, along `axis`."""
         sizes = [1] * inputs.ndim
         kept = sorted(axis % inputs.ndim for axis in self.axis)
         for place in range(1, values.ndim + 1):

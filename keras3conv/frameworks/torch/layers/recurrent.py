@@ -52,7 +52,7 @@ class Recurrent(nn.Module):
     def forward(
         self, inputs: torch.Tensor, mask: torch.Tensor | None = None
     ) -> torch.Tensor | tuple[torch.Tensor | list[torch.Tensor], ...]:
-        """Run the cells over all steps.
+        """Run the stacked recurrent cells over all steps of the inputs.
 
         Args:
             inputs: Of shape (batch, steps, input_size).
@@ -89,7 +89,13 @@ class Recurrent(nn.Module):
         return (result, *(state if len(state) > 1 else state[0] for state in states))
 
     def step(self, place: int, inputs: torch.Tensor, states: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Run one step of one cell; return its new states, the first of which is its output."""
+        """Run one step of one of the stacked cells; return its new states, the first of which is its output.
+
+        Args:
+            place: The index of the cell.
+            inputs: The input of the step.
+            states: The states of the cell.
+        """
         kind, _, activation, recurrent_activation, _ = self.cells[place]
         weight_ih, weight_hh = getattr(self, f"weight_ih_l{place}"), getattr(self, f"weight_hh_l{place}")
         bias, hidden = getattr(self, f"bias_l{place}"), states[0]
@@ -116,7 +122,7 @@ class Recurrent(nn.Module):
 
     @staticmethod
     def activate(name: str, inputs: torch.Tensor) -> torch.Tensor:
-        """Apply the activation with this name in `torch.nn.functional`, or none for "linear"."""
+        """Apply the activation with a name in `torch.nn.functional`; "linear" returns the inputs unchanged."""
         if name == "hard_sigmoid_of_keras_2":
             return (0.2 * inputs + 0.5).clamp(0, 1)
         result: torch.Tensor = inputs if name == "linear" else getattr(nn.functional, name)(inputs)
@@ -182,7 +188,7 @@ class ConvLSTM(nn.Module):
         self.register_parameter("bias", nn.Parameter(torch.zeros(4 * out_channels)) if bias else None)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        """Run all steps.
+        """Run the convolutional LSTM over all steps of the inputs.
 
         Args:
             inputs: Of shape (batch, steps, in_channels, *space); with `channels_last`, the channels at the end.
@@ -219,7 +225,10 @@ class ConvLSTM(nn.Module):
         dilation: tuple[int, ...],
         padding: str,
     ) -> torch.Tensor:
-        """Convolve (batch, channels, *space); padding="same" leaves ceil(size / stride) elements along each axis."""
+        """Convolve a tensor (batch, channels, *space).
+
+        Padding="same" gives ceil(size / stride) elements along each axis.
+        """
         if padding == "same":
             inputs = pad_same(inputs, weight.shape[2:], stride, dilation)
         convolve = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)[len(stride) - 1]
@@ -227,7 +236,7 @@ class ConvLSTM(nn.Module):
 
     @staticmethod
     def activate(name: str, inputs: torch.Tensor) -> torch.Tensor:
-        """Apply the activation with this name in `torch.nn.functional`, or none for "linear"."""
+        """Apply the activation with a name in `torch.nn.functional`; "linear" returns the inputs unchanged."""
         if name == "hard_sigmoid_of_keras_2":
             return (0.2 * inputs + 0.5).clamp(0, 1)
         result: torch.Tensor = inputs if name == "linear" else getattr(nn.functional, name)(inputs)

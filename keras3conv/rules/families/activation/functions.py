@@ -1,4 +1,4 @@
-"""Rules for activations with arguments that only functions of `keras.ops` accept."""
+"""Rules for torch activations with arguments that no Keras layer has, only a function of `keras.ops`."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -98,12 +98,15 @@ def _relu_settings(layers: LayerSpecs, *allowed: str) -> dict[str, float]:
 def _hardtanh_from_relu(layers: LayerSpecs) -> LayerSpecs:
     settings = _relu_settings(layers, "max_value")
     if "max_value" not in settings:
-        raise RuleError("a Keras ReLU without max_value cannot become torch.nn.Hardtanh, which has an upper limit")
+        raise RuleError(
+            "a Keras ReLU without max_value cannot become torch.nn.Hardtanh, which has an upper limit"
+            "; torch.nn.ReLU has none"
+        )
     return (LayerSpec(kind="torch.nn.Hardtanh", config={"min_val": 0.0, "max_val": settings["max_value"]}),)
 
 
 def _leaky_relu_from_relu(layers: LayerSpecs) -> LayerSpecs:
-    """Return the torch layers for a Keras ReLU with a slope: a LeakyReLU, and a Hardtanh if it has a maximum."""
+    """Return the torch layers for a Keras ReLU with a negative slope: a LeakyReLU, then a Hardtanh for a maximum."""
     settings = _relu_settings(layers, "max_value", "negative_slope")
     leaky = LayerSpec(kind="torch.nn.LeakyReLU", config={"negative_slope": settings["negative_slope"]})
     if "max_value" not in settings:

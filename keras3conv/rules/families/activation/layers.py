@@ -17,7 +17,7 @@ def _activation(config: Config, *, name: str) -> LayerSpecs:
 
 
 def _refusing(kind: str, fixed: Config, then: Callable[[Config], LayerSpecs]) -> Callable[[Config], LayerSpecs]:
-    """Return a function for `Rule.to_keras` that first checks the configuration for values that Keras lacks.
+    """Return a function for `Rule.to_keras` that refuses configurations with a value that Keras lacks.
 
     Args:
         kind: The class of the torch layer, for the message.

@@ -1,4 +1,4 @@
-"""Rules for attention with projections of any width, where query heads may share key and value heads."""
+"""Rules for attention with projections of any width, in which several query heads may share a key and value head."""
 
 import numpy as np
 
@@ -64,6 +64,7 @@ def _to_grouped(config: Config) -> LayerSpecs:
             raise RuleError(
                 f"GroupedQueryAttention has {name}={config[name]}, but in Keras it always equals "
                 f"{usual}={config[usual]}"
+                ": set both to the same number"
             )
     keras = {
         "head_dim": config["head_dim"],
@@ -96,6 +97,7 @@ def _to_torch(layers: LayerSpecs) -> LayerSpecs:
     if len(output) != 1:
         raise RuleError(
             f"MultiHeadAttention has output_shape={tuple(output)}, but in torch the output has only one feature axis"
+            ": reshape the output in a layer of its own"
         )
     config = {
         "embed_dim": embed,

@@ -1,4 +1,4 @@
-"""Rules for multi-head attention: torch packs three projections in one; Keras has four layers with a heads axis."""
+"""Rules for multi-head attention: torch packs query, key and value in one weight, Keras has four layers with heads."""
 
 from typing import Any
 
@@ -21,10 +21,12 @@ def _to_keras(config: Config) -> LayerSpecs:
         raise RuleError(
             "MultiheadAttention with add_bias_kv=True has no counterpart: Keras appends no learnt key and value to a "
             "sequence"
+            "; append them in a layer of your own"
         )
     if config["add_zero_attn"]:
         raise RuleError(
             "MultiheadAttention with add_zero_attn=True has no counterpart: Keras appends no zeros to a sequence"
+            "; append them in a layer of your own"
         )
     keras = {
         "num_heads": config["num_heads"],
@@ -99,7 +101,7 @@ def _layout(config: Config) -> Layout:
 
 
 def _output(outputs: Arrays, torch: Config, keras: Config, shape: Shape) -> Array:
-    """Return the output of the torch attention as Keras returns it: without the attention weights, batch axis first.
+    """Return the output of the torch attention in the form of Keras: without the attention weights, batch axis first.
 
     The arguments are those of `Rule.output`.
     """

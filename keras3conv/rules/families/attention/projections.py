@@ -27,7 +27,7 @@ _BIASES = tuple(f"{part}_dense/bias" for part in _PARTS)
 
 
 def _attention(config: Config) -> LayerSpec:
-    """Return the Keras attention that the torch projections are paired with; raises `RuleError` if it is unknown."""
+    """Return the Keras attention that is paired with the torch projections; raise `RuleError` if it is unknown."""
     keras = counterpart(config)
     if keras is None:
         raise RuleError(
@@ -40,7 +40,7 @@ def _attention(config: Config) -> LayerSpec:
 def _shapes(keras: LayerSpec) -> tuple[Shape, Shape, Shape, Shape]:
     """Return the shapes of the four kernels of a Keras attention: query, key, value and output.
 
-    They are (features, heads, size of a head), and (heads, size of a head, features) for the output.
+    The first three are (features, heads, size of a head); the output is (heads, size of a head, features).
     """
     query, key, value = (shape_of(keras, role) for role in _KERNELS)
     return query, key, value, shape_of(keras, "output_dense/kernel")
@@ -68,6 +68,7 @@ def _packed_weights(config: Config, *, outputs_first: bool) -> tuple[WeightMappi
         raise RuleError(
             f"the attention layer has key_dim={size} and value_dim={value[2]}, but one Linear for query, key and "
             "value needs equal sizes"
+            ": use one Linear for each"
         )
     sizes = tuple(heads * size for _, heads, _ in (query, key, value))
     kernel, output = Axes("(h d) e -> e h d", d=size), Axes("o (h d) -> h d o", d=size)
@@ -90,6 +91,7 @@ def _to_keras(config: Config, *, count: int) -> LayerSpecs:
         raise RuleError(
             "some of the attention's projections have a bias and others have none, but Keras has one use_bias for "
             "all of them"
+            ": give each projection a bias, of zeros if it has none"
         )
     made: dict[str, Any] = {"num_heads": query[1], "key_dim": query[2], "value_dim": value[2]}
     made["output_shape"] = output[2]
@@ -109,13 +111,19 @@ def _to_torch(layers: LayerSpecs, *, count: int, make: Make) -> LayerSpecs:
             raise RuleError(
                 "query, key and value cannot be packed into one Linear, because their numbers of inputs differ: "
                 f"(inputs, outputs) are {sizes}"
+                "; use one Linear for each"
             )
         sizes = [(sizes[0][0], sum(made for _, made in sizes))]
     return tuple(make(*size, bias) for size in (*sizes, (prod(output[:-1]), output[-1])))
 
 
 def _keras_layer(kind: str, *shapes: Shape) -> LayerSpec:
-    """Return a Keras attention of the class `kind` with these kernel shapes, for an example that tests the rules."""
+    """Return a Keras attention of a class, with given kernel shapes, for an example that tests the rules.
+
+    Args:
+        kind: The class of the attention.
+        *shapes: The shapes of the kernels of query, key, value and output.
+    """
     return LayerSpec(kind=kind, shapes=dict(zip((*_KERNELS, "output_dense/kernel"), shapes, strict=True)))
 
 
@@ -139,7 +147,7 @@ def _example(make: Make, keras: LayerSpec, *, count: int, bias: bool = True) -> 
 
 
 def _twice(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the arguments of the Keras layer for self-attention: the one input is the query and also the value."""
+    """Return the arguments of a Keras attention for self-attention: the same input as query and as value."""
     return arrays[0], arrays[0]
 
 

@@ -79,11 +79,11 @@ def _depthwise_weights(config: Config, *, rank: int) -> tuple[WeightMapping, ...
 
 
 _EVEN, _ODD = (8, 11, 9), (9, 8, 10)
-"""Spatial sizes that all differ; one tuple starts with an even size, the other with an odd size."""
+"""Sizes of spatial axes for examples; all sizes differ, and a tuple starts with an even or with an odd size."""
 
 
 _FEW = 0, 2, 3, 5, 8, 11
-"""The indices of the examples of 1-D and 3-D convolutions; 2-D convolutions, with the same code, have all examples."""
+"""The indices of the examples that 1-D and 3-D convolutions use; 2-D convolutions, with the same code, use all."""
 
 
 def _examples(rank: int) -> tuple[Example, ...]:

@@ -1,4 +1,4 @@
-"""Rules for convolutional LSTMs; the torch module, for any number of spatial axes, is part of keras3conv."""
+"""Rules for convolutional LSTMs. Torch has no such module, so keras3conv defines it, for any number of spatial axes."""
 
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, 
 from keras3conv.transforms import Axes, Same
 
 _SPACE = ("w", "h w", "d h w")
-"""The names of the spatial axes in patterns, for one, two and three axes."""
+"""The names of the spatial axes in transform patterns, for one, two and three axes."""
 
 
 def _weights(config: Config) -> tuple[WeightMapping, ...]:

@@ -25,7 +25,7 @@ _FIELDS = (
 
 
 def _is_separable(config: Config, *, rank: int) -> bool:
-    """Return whether the first convolution is depthwise without a bias, and the second is pointwise.
+    """Return whether two torch convolutions form a separable one: depthwise without a bias, then pointwise.
 
     Args:
         config: The configurations of the two torch convolutions, under "0" and "1".
@@ -43,6 +43,7 @@ def _to_keras(config: Config, *, rank: int) -> LayerSpecs:
         raise RuleError(
             f"two Conv{rank}d become a SeparableConv{rank}D only if the first is depthwise without a bias and the "
             "second is pointwise"
+            ": pair them with two Keras layers"
         )
     first, second = config["0"], config["1"]
     before, padding = padding_layers(first, rank)

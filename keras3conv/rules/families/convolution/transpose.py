@@ -51,7 +51,7 @@ def _to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _is_widened(config: Config, rank: int) -> bool:
-    """Return whether the dilation must become zeros in the kernel, because Keras allows no dilation beside a stride.
+    """Return whether the kernel must be filled with zeros to dilate it, because Keras allows no dilation with a stride.
 
     Args:
         config: The configuration of the torch convolution.
@@ -63,8 +63,8 @@ def _is_widened(config: Config, rank: int) -> bool:
 def _added_and_cropped(config: Config, strides: Shape, rank: int) -> tuple[Shape, Pads]:
     """Return Keras' output_padding, and the numbers of elements to crop at the start and end of Keras' output.
 
-    Keras' output_padding must be less than the stride. If torch's is larger (with a dilation), less is cropped at the
-    end instead.
+    Keras' output_padding must be less than the stride. If torch's is larger (with a dilation), fewer elements are
+    cropped at the end instead.
 
     Args:
         config: The configuration of the torch convolution.
@@ -76,7 +76,10 @@ def _added_and_cropped(config: Config, strides: Shape, rank: int) -> tuple[Shape
     crops = tuple((pad, pad - extra + got) for pad, extra, got in zip(padding, wanted, added, strict=True))
     if min(end for _, end in crops) < 0:
         name = f"ConvTranspose{rank}d"
-        raise RuleError(f"{name} has output_padding={wanted}, which is too large for Keras with stride={strides}")
+        raise RuleError(
+            f"{name} has output_padding={wanted}, which is too large for Keras with stride={strides}"
+            ": pad the output in a layer of its own"
+        )
     return added, crops
 
 
@@ -92,6 +95,7 @@ def _to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
         name = f"Conv{rank}DTranspose"
         raise RuleError(
             f"{name} needs output_padding={added} in torch, where it must be less than the stride or the dilation"
+            ": pad the output in a layer of its own"
         )
     config = {
         "in_channels": inputs,
@@ -109,7 +113,7 @@ def _to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
 
 
 def _cut(crops: Pads, rank: int) -> LayerSpecs:
-    """Return the torch layer that crops after a transposed convolution, where Keras crops more at the end of an axis.
+    """Return the torch layer that crops the end of a transposed convolution's output, if Keras crops more there.
 
     Torch's padding crops both ends by the same number. The result is empty if that is enough.
 
@@ -124,7 +128,7 @@ def _cut(crops: Pads, rank: int) -> LayerSpecs:
 
 
 def _keras_crops(layers: LayerSpecs, totals: Shape, rank: int) -> Pads:
-    """Return how many elements Keras crops at the start and end of each axis of the full output; negative if it adds.
+    """Return how many elements of the full output Keras crops at the start and end of each axis; negative if it adds.
 
     Args:
         layers: The transposed convolution, and the cropping layer after it, if there is one.
@@ -146,9 +150,10 @@ def _keras_crops(layers: LayerSpecs, totals: Shape, rank: int) -> Pads:
 
 
 def _valid_crop(size: int, stride: int, extra: int | None) -> tuple[int, int]:
-    """Return how many elements padding="valid" crops at the start and the end of an axis: none; negative if it adds.
+    """Return how many elements a transposed convolution with padding="valid" crops at the two ends of an axis.
 
-    Keras adds `extra` elements (output_padding), or, without it, as many as the stride is larger than the kernel.
+    It crops none. Negative numbers mean that it adds `extra` elements (output_padding), or, without output_padding, as
+    many as the stride is larger than the kernel.
 
     Args:
         size: The size of the kernel, dilation included.
@@ -159,10 +164,10 @@ def _valid_crop(size: int, stride: int, extra: int | None) -> tuple[int, int]:
 
 
 def _same_crop(size: int, stride: int, extra: int | None) -> tuple[int, int]:
-    """Return how many elements padding="same" crops at the start and the end of an axis.
+    """Return how many elements a transposed convolution with padding="same" crops at the start and end of an axis.
 
-    The output has input size x stride elements, unless output_padding is given. An odd crop removes one more element at
-    the end.
+    The output has input size x stride elements, unless output_padding is given. If the number to crop is odd, one more
+    element is cropped at the end.
 
     Args:
         size: The size of the kernel, dilation included.
@@ -175,7 +180,7 @@ def _same_crop(size: int, stride: int, extra: int | None) -> tuple[int, int]:
 
 
 def _cropped(array: Array, torch: Config, keras: Config, *, rank: int) -> Array:
-    """Return that part of the Keras output which the torch output has.
+    """Return the part of a Keras convolution's output that corresponds to torch's output.
 
     Torch's padding crops the output. If Keras has a cropping layer after the convolution instead, the output of the
     convolution itself is larger; if the convolution's own padding crops, the output is returned unchanged.
@@ -208,7 +213,7 @@ def _weights(config: Config, *, rank: int) -> tuple[WeightMapping, ...]:
 
 
 _EVEN, _ODD = (4, 5, 3), (5, 4, 6)
-"""Spatial sizes; one tuple starts with an even size, the other with an odd size."""
+"""Sizes of spatial axes for examples; a tuple starts with an even or with an odd size."""
 
 
 def _examples(rank: int) -> tuple[Example, ...]:

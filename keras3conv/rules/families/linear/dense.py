@@ -19,12 +19,12 @@ _LINEAR_FIELDS = paired("in_features", out_features="units", bias="use_bias")
 
 
 def bias_mapping(transform: Transform) -> WeightMapping:
-    """Return the mapping from the torch tensor "bias" to the Keras variable "bias" by this transform."""
+    """Return the mapping from the torch tensor "bias" to the Keras variable "bias", with the given transform."""
     return WeightMapping(torch=("bias",), keras=("bias",), transform=transform)
 
 
 def kernel_mapping(transform: Transform) -> WeightMapping:
-    """Return the mapping from the torch tensor "weight" to the Keras variable "kernel" by this transform."""
+    """Return the mapping from the torch tensor "weight" to the Keras variable "kernel", with the given transform."""
     return WeightMapping(torch=("weight",), keras=("kernel",), transform=transform)
 
 
@@ -120,6 +120,7 @@ def thirds(outputs: int) -> tuple[int, int, int]:
         raise RuleError(
             f"a layer with {outputs} outputs cannot be split into query, key and value of equal size: {outputs} is "
             "not divisible by 3"
+            "; pair it with one layer"
         )
     return (outputs // 3,) * 3
 
@@ -162,7 +163,7 @@ def _packed_linear_to_keras(config: Config) -> LayerSpecs:
 
 
 def packed(sizes: list[tuple[int, int]], biases: list[bool], make: Callable[[int, int, bool], LayerSpec]) -> LayerSpec:
-    """Return the specification of the torch layer that packs query, key and value.
+    """Return the specification of a torch layer that packs query, key and value in one weight.
 
     Args:
         sizes: The numbers of inputs and outputs of query, key and value.
@@ -176,12 +177,13 @@ def packed(sizes: list[tuple[int, int]], biases: list[bool], make: Callable[[int
         raise RuleError(
             f"the layers with (inputs, outputs) {sizes} and bias {biases} cannot be packed into one torch layer, "
             "which needs three layers with equal inputs and bias"
+            ": use one torch layer for each"
         )
     return make(sizes[0][0], sum(outputs for _, outputs in sizes), biases[0])
 
 
 def packed_examples(*configs: Config) -> tuple[Example, ...]:
-    """Return an example, to test the rules, for each of two configurations of a packed layer.
+    """Return the two examples with which the rules for packed layers are tested.
 
     The first has inputs of shape (batch, steps, features), the second of shape (batch, features).
     """
@@ -209,7 +211,7 @@ QUERY_KEY_VALUE: _Parallel = {
     "train": True,
     "note": "Query, key and value of one size, unless the Keras layers have other sizes (grouped queries).",
 }
-"""The arguments common to the rules for one torch layer that packs three Keras layers."""
+"""The arguments of `Rule` that all rules for one packed torch layer and three Keras layers have in common."""
 
 
 register(
@@ -253,7 +255,10 @@ def _is_pointwise(config: Config, *, rank: int) -> bool:
 
 def _pointwise_to_keras(config: Config, *, rank: int) -> LayerSpecs:
     if not _is_pointwise(config, rank=rank):
-        raise RuleError(f"Conv{rank}d can become Dense only with kernel size 1 and without stride, padding and groups")
+        raise RuleError(
+            f"Conv{rank}d can become Dense only with kernel size 1 and without stride, padding and groups"
+            ": pair it with a Keras convolution"
+        )
     return (_dense(config["out_channels"], config["bias"]),)
 
 

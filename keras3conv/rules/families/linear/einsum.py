@@ -39,15 +39,15 @@ _NOTE = "Torch merges the input axes and the output axes of the equation into on
 
 
 def _einsum(outputs: int, bias: bool) -> LayerSpec:
-    """Return the specification of an EinsumDense with the equation of a Dense."""
+    """Return the specification of a Keras EinsumDense layer that computes the same as a Dense layer."""
     config = {"equation": _EQUATION, "output_shape": (outputs,), "bias_axes": "o" if bias else None}
     return LayerSpec(kind="keras.layers.EinsumDense", config=config)
 
 
 def _weights(config: Config, *, outputs_first: bool) -> tuple[WeightMapping, ...]:
-    """Return the mappings of weight and bias for the equation of the paired EinsumDense.
+    """Return the mappings of weight and bias from a Linear to an EinsumDense, by its equation.
 
-    While there is no such layer (a conversion from torch makes it), the equation is that of a Dense.
+    If the EinsumDense is not known yet (a conversion from torch creates it), the equation is that of a Dense.
 
     Args:
         config: The torch configuration, with the Keras layer under "keras".
@@ -70,7 +70,7 @@ def _to_torch(layers: LayerSpecs, *, make: Callable[[int, int, bool], LayerSpec]
 
 
 def _output(outputs: Arrays, torch_config: Config, keras_config: Config, keras_shape: Shape) -> Array:
-    """Return torch's output as Keras orders its axes: the last axis is split into the output axes of the equation.
+    """Return the output of a Linear in the axes of an EinsumDense: the last axis is split into the output axes.
 
     The arguments are those of `Rule.output`.
     """
@@ -126,7 +126,7 @@ register(
 def _packed_parts(config: Config) -> tuple[LayerSpec, ...] | None:
     """Return the three Keras layers (query, key, value) that are paired with one packed torch layer; None if unknown.
 
-    Their tensors have their own roles, "kernel", instead of the numbered ones of a combined layer, "0/kernel".
+    The roles of their tensors are "kernel" and "bias", without the layer number of a combined layer ("0/kernel").
 
     Args:
         config: The configuration of the torch layer, with the combined Keras layer under "keras".
@@ -165,12 +165,13 @@ def _bias_shapes(parts: LayerSpecs) -> list[Shape | None]:
 
 
 def _only(patterns: list[Axes]) -> Axes:
-    """Return the one `Axes` pattern that query, key and value share; raise `RuleError` if their patterns differ."""
+    """Return the `Axes` pattern of query, key and value; raise `RuleError` if the three have different patterns."""
     first, *others = patterns
     if any(other != first for other in others):
         raise RuleError(
             "query, key and value cannot share one torch layer, because their kernels need different transforms: "
             f"{', '.join(map(repr, patterns))}"
+            "; use one torch layer for each"
         )
     return first
 
@@ -219,7 +220,10 @@ def _bilinear_to_keras(config: Config) -> LayerSpecs:
 def _bilinear_product(einsum: LayerSpec) -> Product:
     product = read_product(einsum.config)
     if len(product.inputs) != 2 or len(product.outputs) != 1 or not product.given.endswith(product.inputs):
-        raise RuleError(f"EinsumDense({einsum.config['equation']!r}) cannot become Bilinear, which has two inputs")
+        raise RuleError(
+            f"EinsumDense({einsum.config['equation']!r}) cannot become Bilinear, which has two inputs"
+            ": pair it with a Linear"
+        )
     return product
 
 

@@ -27,7 +27,7 @@ def _table(config: Config, *, torch: str, keras: str) -> LayerSpec:
 
 
 def _table_config(layers: LayerSpecs) -> dict[str, object]:
-    """Return the configuration of the torch Embedding that replaces these Keras layers, one of which has the table."""
+    """Return the configuration of the torch Embedding for these Keras layers, one of which owns the table."""
     table = next((layer for layer in layers if layer.kind in _KINDS), layers[0])
     rows, columns = shape_of(table, "embeddings")
     sizes = {"num_embeddings": rows, "embedding_dim": columns}
@@ -145,9 +145,9 @@ def _bag_to_keras(config: Config) -> LayerSpecs:
 
 
 def _bag_to_torch(layers: LayerSpecs) -> LayerSpecs:
-    """Return the torch EmbeddingBag for a Keras Embedding, and the reduction after it if there is one.
+    """Return the torch EmbeddingBag for a Keras Embedding and the reduction (sum, mean, max) that follows it, if any.
 
-    The kind of the reduction (sum, mean, max) becomes the argument `mode`.
+    The kind of the reduction becomes the argument `mode`.
     """
     config = {**_table_config(layers), "include_last_offset": False}
     for reduction in layers[1:]:
@@ -155,6 +155,7 @@ def _bag_to_torch(layers: LayerSpecs) -> LayerSpecs:
             raise RuleError(
                 f"{reduction.kind} after an Embedding has no counterpart: the modes of EmbeddingBag are "
                 f"{', '.join(_MODES)}"
+                "; use one of them, or a torch Embedding"
             )
         config["mode"] = _MODES[reduction.kind]
     return (LayerSpec(kind="torch.nn.EmbeddingBag", config=config),)

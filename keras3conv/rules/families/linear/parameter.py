@@ -12,7 +12,7 @@ from keras3conv.transforms import Axes, Same
 
 # A PReLU has one slope for each channel, or one for all.
 def _prelu_rank(config: Config) -> int:
-    """Return the number of input axes of a PReLU; raises `RuleError` if it is unknown.
+    """Return the number of input axes of a PReLU; raise `RuleError` if the input shape is unknown.
 
     Keras' variable alpha has one axis less, because it has no batch axis.
     """
@@ -42,6 +42,7 @@ def _prelu_to_torch(layers: LayerSpecs) -> LayerSpecs:
         sizes = ", ".join(map(str, spatial))
         raise RuleError(
             f"PReLU with a slope for each spatial position, of shape ({sizes}), has no counterpart in torch"
+            ": name the spatial axes in shared_axes"
         )
     return (LayerSpec(kind="torch.nn.PReLU", config={"num_parameters": channels}),)
 
@@ -80,7 +81,7 @@ _EINSUM_SCALE = "...c,c->...c"
 
 
 def _scale_size(config: Config) -> int:
-    """Return the number of factors of a layer scale, the size of the last input axis; raises `RuleError` if unknown."""
+    """Return the number of factors of a layer scale, the size of the last input axis; raise `RuleError` if unknown."""
     inputs = config.get("inputs")
     if not inputs:
         raise RuleError(
@@ -100,7 +101,10 @@ def _scale_to_torch(layers: LayerSpecs, *, role: str) -> LayerSpecs:
     given, _, made = equation.replace("...", "").partition("->")
     given, _, kernel = given.partition(",")
     if given != made or len(kernel) != 1 or not given.endswith(kernel) or scale.config.get("bias_axes") is not None:
-        raise RuleError(f"EinsumDense({equation!r}) cannot become LayerScale, which has one factor for each channel")
+        raise RuleError(
+            f"EinsumDense({equation!r}) cannot become LayerScale, which has one factor for each channel"
+            ": pair it with a Linear"
+        )
     return (LayerSpec(kind=TIMM_LAYER_SCALE, config={"dim": shape_of(scale, role)[0]}),)
 
 

@@ -11,7 +11,7 @@ _PATCHES = "keras.ops.image.extract_patches"
 
 
 def _takes_patches(config: Config) -> bool:
-    """Return whether the stride equals the kernel size, so that the windows neither overlap nor leave gaps."""
+    """Return whether a convolution's stride equals its kernel size: the windows neither overlap nor leave gaps."""
     size = ints(config["kernel_size"], 2)
     plain = ints(config["dilation"], 2) == (1, 1) and config["groups"] == 1
     unpadded = config["padding"] == "valid" or (config["padding"] != "same" and ints(config["padding"], 2) == (0, 0))
@@ -20,7 +20,10 @@ def _takes_patches(config: Config) -> bool:
 
 def _to_keras(config: Config) -> LayerSpecs:
     if not _takes_patches(config):
-        raise RuleError("Conv2d cannot become a Dense over patches if its windows overlap, leave gaps or are padded")
+        raise RuleError(
+            "Conv2d cannot become a Dense over patches if its windows overlap, leave gaps or are padded"
+            ": pair it with a Keras Conv2D"
+        )
     patches = {"size": ints(config["kernel_size"], 2), "data_format": "channels_last"}
     dense = {"units": config["out_channels"], "use_bias": config["bias"]}
     return LayerSpec(kind=_PATCHES, config=patches), LayerSpec(kind="keras.layers.Dense", config=dense)
@@ -32,6 +35,7 @@ def _to_torch(layers: LayerSpecs) -> LayerSpecs:
         raise RuleError(
             f"Dense can become a Conv2d over patches only if {_PATCHES} comes before it, which has the size of the "
             "patches"
+            ": pair it with a Linear"
         )
     given = layers[0].config
     size = ints(given["size"], 2)

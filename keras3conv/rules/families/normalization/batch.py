@@ -90,7 +90,9 @@ def _frozen_to_torch(layers: LayerSpecs) -> LayerSpecs:
     keras = last(layers)
     require_value(keras.kind, "trainable", keras.config.get("trainable", True), False)
     if not (keras.config.get("scale", True) or keras.config.get("center", True)):
-        raise RuleError("BatchNormalization without scale and center cannot become FrozenBatchNorm2d, which has both")
+        raise RuleError(
+            "BatchNormalization without scale and center cannot become FrozenBatchNorm2d, which has both: give it both"
+        )
     config = {"num_features": shape_of(keras, "moving_variance")[0], "eps": keras.config.get("epsilon", 1e-3)}
     return (LayerSpec(kind="torchvision.ops.misc.FrozenBatchNorm2d", config=config),)
 

@@ -1,6 +1,6 @@
-"""Rules for norms (RMSNorm and LayerNorm) with the weight `scale - 1`; Keras stores the scale itself.
+"""Rules for RMSNorm and LayerNorm that multiply by 1 + weight in torch; the scale of the Keras layer is 1 + weight.
 
-Such norms have many classes. A torch layer of any class is recognized as one of them by its outputs.
+Many torch classes do this. A torch layer of any class is recognized by its outputs.
 """
 
 from keras3conv.rules.families.normalization.layer import layer_norm_to_keras, layer_norm_to_torch

@@ -1,4 +1,4 @@
-"""Rules for normalisation without trained weights: to unit length, by given constants, by statistics of a dataset."""
+"""Rules for normalisation without trained weights: to unit length, by constants, or by statistics of a dataset."""
 
 from math import sqrt
 from typing import Any
@@ -24,7 +24,10 @@ def _unit_to_keras(config: Config) -> LayerSpecs:
 def _unit_to_torch(layers: LayerSpecs) -> LayerSpecs:
     axis = last(layers).config.get("axis", -1)
     if not isinstance(axis, int) and len(axis) != 1:
-        raise RuleError(f"UnitNormalization has axis={axis}, but torch.nn.functional.normalize works along one axis")
+        raise RuleError(
+            f"UnitNormalization has axis={axis}, but torch.nn.functional.normalize works along one axis"
+            ": flatten the axes to one before it"
+        )
     dim = axis if isinstance(axis, int) else axis[0]
     return (LayerSpec(kind=_NORMALIZE, config={"p": 2.0, "dim": dim, "eps": _EPSILON}),)
 
@@ -60,6 +63,7 @@ def _constants_to_torch(layers: LayerSpecs) -> LayerSpecs:
     if keras.get("mean") is None:
         raise RuleError(
             "an adapted Normalization layer cannot become Normalize, because its mean and variance are variables"
+            ": pair it with a layer that has them, too"
         )
     rank = len(last(layers).inputs[0]) if last(layers).inputs else 4
     axis = keras.get("axis", -1)
@@ -119,7 +123,10 @@ def _measured_to_torch(layers: LayerSpecs) -> LayerSpecs:
 
 
 def _fixed(value: Any) -> Any:
-    """Return nested lists as nested tuples, which are compared and hashed by value; any other value unchanged."""
+    """Return nested lists as nested tuples, so that they can be compared and hashed.
+
+    Return any other value unchanged.
+    """
     return tuple(map(_fixed, value)) if isinstance(value, list | tuple) else value
 
 

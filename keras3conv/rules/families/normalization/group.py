@@ -31,9 +31,9 @@ def _affine(config: Config) -> Config:
 
 
 def _read_group_norm(spec: LayerSpec) -> tuple[int, int, bool]:
-    """Return the number of groups, the number of channels, and torch's argument `affine`.
+    """Return the numbers of groups and channels, and torch's argument `affine`, for a Keras GroupNormalization.
 
-    `affine` is True if the Keras layer has a scale or a center; torch has then always both.
+    `affine` is True if the Keras layer has a scale or a center; torch always has both or none.
     """
     affine = spec.config.get("scale", True) or spec.config.get("center", True)
     require_value(_GROUP_NORM, "axis", spec.config.get("axis", -1), -1, *_last_axes(spec))
@@ -44,7 +44,7 @@ def _read_group_norm(spec: LayerSpec) -> tuple[int, int, bool]:
 
 
 def _last_axes(spec: LayerSpec) -> tuple[int, ...]:
-    """Return the index of the last input axis; if the number of axes is unknown, the possible indices: 2, 3 and 4."""
+    """Return the index of the last input axis of a Keras layer; if the number of axes is unknown, 2, 3 and 4."""
     return (len(spec.inputs[0]) - 1,) if spec.inputs else (2, 3, 4)
 
 

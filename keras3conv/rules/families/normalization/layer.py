@@ -53,7 +53,10 @@ def layer_norm_to_keras(config: Config) -> LayerSpecs:
 
 
 def _normalized_shape(spec: LayerSpec) -> Shape:
-    """Return torch's `normalized_shape`; raises `RuleError` unless Keras normalises over the last axes."""
+    """Return torch's `normalized_shape` for a Keras LayerNormalization.
+
+    Raise `RuleError` unless it is over the last axes.
+    """
     given = spec.config.get("axis", -1)
     count = 1 if isinstance(given, int) else len(given)
     shape = spec.shapes.get("gamma", spec.shapes.get("scale", spec.shapes.get("beta")))
@@ -62,13 +65,19 @@ def _normalized_shape(spec: LayerSpec) -> Shape:
     if axes not in (list(range(-count, 0)), list(range(rank - count, rank))):
         raise RuleError(
             f"{spec.kind.rpartition('.')[2]} has axis={given}, but torch normalizes only over the last axes"
+            ": permute the input before it"
         )
     sizes = shape or tuple(input_channels(spec, axis) for axis in range(-count, 0))
     return (sizes[-1], *sizes[:-1]) if count > 2 else sizes
 
 
 def layer_norm_to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
-    """Return the torch layer of the class `kind` for a Keras LayerNormalization."""
+    """Return the torch layer for a Keras LayerNormalization.
+
+    Args:
+        layers: The Keras layers; the last one is the LayerNormalization.
+        kind: The class of the torch layer.
+    """
     spec = last(layers)
     scale, center = spec.config.get("scale", True), spec.config.get("center", True)
     require_value(spec.kind, "rms_scaling", spec.config.get("rms_scaling", False), False)
@@ -162,7 +171,7 @@ register(
 
 
 FLOAT32_EPSILON = 2.0**-23
-"""The epsilon that torch uses for float32 inputs if none is given."""
+"""The epsilon of torch's RMSNorm for float32 inputs if the argument `eps` is None."""
 
 
 def _rms_norm_weights(config: Config) -> tuple[WeightMapping, ...]:

@@ -1,4 +1,4 @@
-"""Rules for adaptive pooling, which has a given output size, global pooling, and LPPool (the root of summed powers)."""
+"""Rules for adaptive pooling (a given output size), global pooling, and LPPool (the root of summed powers)."""
 
 from functools import partial
 from typing import Any
@@ -29,6 +29,7 @@ def _global_to_keras(config: Config, *, kind: str, rank: int) -> LayerSpecs:
         raise RuleError(
             f"{_torch_name(kind, rank)}({config['output_size']}) cannot become {kind.rpartition('.')[2]}, which always "
             "pools to size 1"
+            ": give the output size 1"
         )
     return (LayerSpec(kind=kind, config={"keepdims": True}),)
 
@@ -53,6 +54,7 @@ def _adaptive_to_keras(config: Config, *, kind: str, rank: int) -> LayerSpecs:
         name = kind.rpartition(".")[2]
         raise RuleError(
             f"{_torch_name(kind, rank)} has the output size {size}, but {name} has no None (which keeps the input size)"
+            ": give the size as a number"
         )
     return (LayerSpec(kind=kind, config={"output_size": ints(size, rank)}),)
 
@@ -64,7 +66,10 @@ def _adaptive_to_torch(layers: LayerSpecs, *, kind: str, rank: int) -> LayerSpec
 
 
 def _adaptive_examples(rank: int) -> tuple[Example, ...]:
-    """Return examples to test the rule: two for sequences, one for more axes; JAX takes seconds to compile each."""
+    """Return examples to test the rules: two for sequences, one for each higher rank.
+
+    JAX takes seconds to compile each.
+    """
     different = Example(config={"output_size": (4, 3, 2)[-rank:]}, inputs=((2, 6, *(3, 4, 5)[-rank:]),))
     alike = Example(config={"output_size": 3}, inputs=((2, 1, 4),), canonical=False)
     return (different, alike) if rank == 1 else (different,)
@@ -111,7 +116,7 @@ for _torch, _global, _adaptive in _PAIRS:
 
 
 def _power_to_keras(config: Config, *, rank: int) -> LayerSpecs:
-    """Return the Keras layers for `LPPool`, the root of the sum of powers in each window.
+    """Return the Keras layers for torch's `LPPool`, which computes the root of the sum of powers in each window.
 
     The layers compute the power, the average, its product with the window size (which is the sum), and the root.
 
@@ -138,6 +143,7 @@ def _power_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
         needed = f"power, AveragePooling{rank}D, Rescaling, power"
         raise RuleError(
             f"{layers[-1].kind} can become LPPool{rank}d only as the last of the layers {needed}, in this order"
+            ": add the missing layers"
         )
     power, pool = layers[0].config["x2"], layers[1].config
     require_value(layers[1].kind, "padding", pool["padding"], "valid")

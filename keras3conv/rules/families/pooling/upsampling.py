@@ -1,4 +1,4 @@
-"""Rules for resizing: UpSampling for integer scales with mode nearest, else `Resample`, a layer of keras3conv.
+"""Rules for resizing: Keras' UpSampling for integer scales with mode nearest, else keras3conv's layer `Resample`.
 
 `Resample` interpolates as torch does. Keras' own resizing is not used for two reasons. Its backends differ: some use
 another cubic kernel, or float32 only. And no backend supports `align_corners`, or uses the given scale instead of the
@@ -19,7 +19,7 @@ _SIZE_FIELDS = {name: name for name in ("size", "scale_factor", "mode", "align_c
 
 
 def _scales(config: Config, rank: int) -> tuple[int, ...] | None:
-    """Return the integer scale factor of each axis.
+    """Return the integer scale factor of each axis of a torch Upsample.
 
     Args:
         config: The configuration of the torch layer.

@@ -30,7 +30,7 @@ _AVERAGE_FIELDS = {**_WINDOW, "padding": "", "ceil_mode": "", "count_include_pad
 
 
 def _of_rank(fields: Fields, rank: int) -> Fields:
-    """Return the attributes that an average pooling over `rank` axes has: AvgPool1d has no divisor_override.
+    """Return the attributes of an average pooling for a number of axes: without divisor_override for one axis.
 
     Args:
         fields: The attributes of an average pooling over several axes, with the Keras arguments.
@@ -56,16 +56,13 @@ def _pool(name: str, rank: int, size: Any, strides: Any, padding: str = "valid")
 
 
 def _is_centred(kernel: tuple[int, ...], strides: tuple[int, ...], padding: tuple[int, ...]) -> bool:
-    """Return whether padding="same" pads equally on every Keras backend: strides are one, and both ends are equal."""
+    """Return whether Keras' padding="same" is torch's padding on every backend: with strides of one and equal ends."""
     return set(strides) == {1} and all(2 * pad + 1 == size for size, pad in zip(kernel, padding, strict=True))
 
 
 # Max pooling
 def _overhang(config: Config, rank: int) -> tuple[int, ...]:
-    """Return the additional padding at the end of each axis with ceil_mode, which rounds the output size up.
-
-    It is stride - 1 with ceil_mode, else 0.
-    """
+    """Return how many elements ceil_mode may add at the end of each axis: stride - 1 with ceil_mode, else 0."""
     return tuple(step - 1 if config["ceil_mode"] else 0 for step in _geometry(config, rank)[1])
 
 
@@ -90,6 +87,7 @@ def _max_to_keras(config: Config, *, rank: int) -> LayerSpecs:
         raise RuleError(
             f"MaxPool{rank}d cannot become MaxPooling{rank}D if it is dilated, returns indices or has a window that "
             "starts in the padding at the end"
+            ": use keras3conv's layer WindowMaximum"
         )
     kernel, strides, padding = _geometry(config, rank)
     axes = tuple((pad, pad + more) for pad, more in zip(padding, _overhang(config, rank), strict=True))
@@ -102,7 +100,7 @@ def _max_to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _max_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
-    """Return the torch layers for a Keras max pooling: a MaxPool, and a padding layer before it if one is needed."""
+    """Return the torch layers for a Keras max pooling: a MaxPool, and before it a padding layer if one is needed."""
     pool = last(layers)
     kernel, strides = _sizes(pool, rank)
     config = {"kernel_size": kernel, "stride": strides, "padding": (0,) * rank, "ceil_mode": False}
@@ -165,7 +163,7 @@ def _keras_pads(pool: LayerSpec, kernel: tuple[int, ...], strides: tuple[int, ..
 
 
 def _padding_arguments(axes: Pads, kernel: tuple[int, ...], strides: tuple[int, ...]) -> Config | None:
-    """Return the MaxPool arguments for a padding; None if no arguments give it.
+    """Return the arguments with which a torch MaxPool pads as given; None if no arguments do.
 
     With ceil_mode, MaxPool pads up to stride - 1 more at the end of every axis. So it is used only if the padding of
     every axis is larger at the end by exactly stride - 1.
@@ -212,7 +210,9 @@ def _average_is_stock(config: Config, *, rank: int) -> bool:
 def _average_to_keras(config: Config, *, rank: int) -> LayerSpecs:
     if not _average_is_stock(config, rank=rank):
         options = "count_include_pad=False or ceil_mode=True"
-        raise RuleError(f"AvgPool{rank}d with {options} cannot become AveragePooling{rank}D")
+        raise RuleError(
+            f"AvgPool{rank}d with {options} cannot become AveragePooling{rank}D: use keras3conv's layer WindowAverage"
+        )
     kernel, strides, padding = _geometry(config, rank)
     if any(padding) and not config["count_include_pad"]:
         return (_pool("Avg", rank, kernel, strides, "same"),)
@@ -246,7 +246,7 @@ def _average_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
 
 
 def _same_padding_arguments(pool: LayerSpec, kernel: tuple[int, ...], strides: tuple[int, ...]) -> Config:
-    """Return the AvgPool arguments for Keras' padding="same", in which the padding does not count as values.
+    """Return the arguments with which a torch AvgPool pads like Keras' padding="same": the padding is not averaged.
 
     If Keras pads more at the end, ceil_mode adds the missing part, provided that there is a stride.
 
@@ -262,6 +262,7 @@ def _same_padding_arguments(pool: LayerSpec, kernel: tuple[int, ...], strides: t
         raise RuleError(
             f'{kind} with padding="same" and pool_size={kernel} pads more at the end than at the start, which torch '
             "cannot"
+            ": pad in a layer of its own before the pooling"
         )
     return {"padding": tuple(start for start, _ in axes), "count_include_pad": False, "ceil_mode": any(extra)}
 
@@ -309,9 +310,9 @@ def _windows_to_torch(layers: LayerSpecs, *, rank: int, name: str) -> LayerSpecs
 
 
 def _examples(rank: int, options: tuple[dict[str, Any], ...]) -> tuple[Example, ...]:
-    """Return one example for each of the options, to test a rule; the input sizes are even and odd in turn.
+    """Return one example per set of constructor options; an option with a value per axis is cut to `rank` values.
 
-    If an option has one value per axis, the first `rank` values are used.
+    The input sizes are even and odd in turn.
     """
     sizes = (3, 8, 11, 9), (5, 7, 8, 10)
     return tuple(
@@ -348,7 +349,7 @@ _AVERAGE_WINDOWS: tuple[dict[str, Any], ...] = (
 
 
 def _without_divisor(options: tuple[dict[str, Any], ...], rank: int) -> tuple[dict[str, Any], ...]:
-    """Return the options of the examples; for one axis without those with divisor_override, which AvgPool1d lacks."""
+    """Return the sets of options for examples; for one axis without divisor_override, which AvgPool1d lacks."""
     return tuple(entry for entry in options if rank > 1 or "divisor_override" not in entry)
 
 

@@ -16,7 +16,7 @@ from keras3conv.transforms import Axes, Chain, Each, Stack, Sum, Take, Transform
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """The differences between the three kinds of recurrent layer.
+    """The differences between the three kinds of recurrent cells: LSTM, GRU and simple RNN.
 
     Attributes:
         torch: The class name in torch.

@@ -23,9 +23,9 @@ _DROPOUT = "keras.layers.Dropout"
 
 
 def _fields(kind: Kind, *, stacked: bool, both: bool) -> Fields:
-    """Return the torch attributes that a rule compares, each with the Keras argument of the same meaning.
+    """Return the torch attributes that a rule for recurrent layers compares, each with its Keras argument.
 
-    Dropout is among them only for a stack, because torch applies it between layers.
+    Dropout is included for a stack only, because torch applies it between layers.
 
     Args:
         kind: The kind of recurrent layer.
@@ -44,7 +44,7 @@ def _applies(config: Config, *, stacked: bool, both: bool) -> bool:
 
 
 def _serialised(kind: Kind, config: Config) -> dict[str, Any]:
-    """Return a recurrent Keras layer in the serialised form that a layer around it, such as Bidirectional, stores.
+    """Return a recurrent Keras layer in serialised form, as a wrapper such as Bidirectional stores it.
 
     Args:
         kind: The kind of the layer.
@@ -57,6 +57,7 @@ def _to_keras(config: Config, *, kind: Kind) -> LayerSpecs:
     if config.get("proj_size", 0):
         raise RuleError(
             f"LSTM with proj_size={config['proj_size']} has no counterpart: Keras has no projection of the hidden state"
+            "; write the LSTM as a layer of your own"
         )
     keras = {**cell_config(kind, config), "return_sequences": True}
     layer = LayerSpec(kind=f"keras.layers.{kind.keras}", config=keras)
@@ -80,7 +81,7 @@ def _weights(config: Config, *, kind: Kind, stacked: bool) -> tuple[WeightMappin
 
 
 def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
-    """Return the layer inside a Bidirectional; its shapes are those of all variables of the Bidirectional.
+    """Return the layer inside a Keras Bidirectional, with the shapes of the variables of both directions.
 
     Args:
         spec: The Bidirectional.
@@ -94,6 +95,7 @@ def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
     if not layers:
         raise RuleError(
             f"the inner layer of {spec.kind} is unknown, because the file or model gives no configuration of it"
+            ": use the live model, or a file with an architecture"
         )
     for layer in layers:
         require_value(spec.kind, "layer", layer["class_name"], kind.keras)
@@ -103,6 +105,7 @@ def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
     if torch_config(kind, backward, "backward_layer/cell/") != torch_config(kind, forward, "forward_layer/cell/"):
         raise RuleError(
             "the two layers of a Bidirectional have different configurations, but torch has one for both directions"
+            ": use one torch layer for each direction"
         )
     return forward
 
@@ -134,12 +137,14 @@ def _to_torch(layers: LayerSpecs, *, kind: Kind) -> LayerSpecs:
             raise RuleError(
                 f"layer {place} of the stacked recurrent layers differs from the first, but torch has one "
                 "configuration for all of them"
+                ": use one torch layer for each"
             )
     rates = {spec.config["rate"] for spec in layers if spec.kind == _DROPOUT} or {0.0}
     if len(rates) > 1 or len(layers) not in (len(configs), 2 * len(configs) - 1):
         raise RuleError(
             f"the dropout rates between the {len(configs)} recurrent layers differ or are missing: {sorted(rates)}; "
             "torch has one rate between all layers"
+            "; give them the same rate"
         )
     config = {**first, "num_layers": len(configs), "batch_first": True, "dropout": rates.pop()}
     config |= {"proj_size": 0} if kind.torch == "LSTM" else {}
@@ -147,12 +152,14 @@ def _to_torch(layers: LayerSpecs, *, kind: Kind) -> LayerSpecs:
 
 
 def layout_of(config: Config) -> Layout:
-    """Return the order of torch's axes: "time" (time first, then batch), or "same" as Keras if batch_first=True."""
+    """Return the order of torch's axes: "time" (time, then batch), or "same" as in Keras if batch_first=True."""
     return "same" if config.get("batch_first") else "time"
 
 
 def output_of(outputs: Arrays, torch: Config, keras: Config, shape: Shape) -> Array:
-    """Return, of torch's outputs, what Keras returns: the whole sequence, or the last step of each direction.
+    """Return the part of a recurrent torch layer's outputs that Keras returns.
+
+    It is the whole sequence, or the last step of each direction.
 
     Args:
         outputs: The outputs of the torch layer.

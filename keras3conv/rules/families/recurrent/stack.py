@@ -1,4 +1,4 @@
-"""Rules for `keras.layers.RNN` with one cell, or with several in `StackedRNNCells`, of a class that torch.nn has."""
+"""Rules for `keras.layers.RNN` with one cell, or several in `StackedRNNCells`, of a class that torch.nn has, too."""
 
 from typing import Any
 
@@ -23,7 +23,10 @@ def cells_of(spec: LayerSpec) -> tuple[tuple[str, Config], ...]:
     """
     cell = spec.config.get("cell")
     if not cell and spec.config:
-        raise RuleError(f"the cell of {spec.kind} is unknown, because the file or model gives no configuration of it")
+        raise RuleError(
+            f"the cell of {spec.kind} is unknown, because the file or model gives no configuration of it"
+            ": use the live model, or a file with an architecture"
+        )
     if not cell:
         return tuple((prefix, _cell_by_shapes(spec, prefix)) for prefix in _prefixes_in(spec))
     if cell["class_name"] != _STACK:
@@ -34,7 +37,10 @@ def cells_of(spec: LayerSpec) -> tuple[tuple[str, Config], ...]:
 def _prefixes_in(spec: LayerSpec) -> tuple[str, ...]:
     found = sum(role.endswith("/recurrent_kernel") for role in spec.shapes)
     if not found:
-        raise RuleError(f"the cell of {spec.kind} is unknown, because the file or model gives no configuration of it")
+        raise RuleError(
+            f"the cell of {spec.kind} is unknown, because the file or model gives no configuration of it"
+            ": use the live model, or a file with an architecture"
+        )
     return prefixes(1 if "cell/recurrent_kernel" in spec.shapes else found)
 
 
@@ -53,6 +59,7 @@ def _cell_by_shapes(spec: LayerSpec, prefix: str) -> dict[str, Any]:
         raise RuleError(
             f"the cell of {spec.kind} is unknown: no known cell of {units} units has a recurrent kernel with {gates} "
             "columns"
+            "; use the live model, or a file with an architecture"
         )
     bias = spec.shapes.get(f"{prefix}bias")
     reset = {"reset_after": bias is None or len(bias) == 2} if names[gates] == "GRUCell" else {}
@@ -60,14 +67,18 @@ def _cell_by_shapes(spec: LayerSpec, prefix: str) -> dict[str, Any]:
 
 
 def rnn_config(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the configuration of a Keras RNN with these cells, given in serialised form; several are stacked."""
+    """Return the configuration of a Keras RNN with the given cells; several cells are put into StackedRNNCells.
+
+    Args:
+        cells: The cells in serialised form.
+    """
     if len(cells) == 1:
         return {"cell": cells[0]}
     return {"cell": serialised(_STACK, {"cells": cells})}
 
 
 def serialised(name: str, config: Config) -> dict[str, Any]:
-    """Return a Keras layer in the serialised form that a layer around it stores.
+    """Return a Keras layer in serialised form, as it appears in the configuration of a wrapper.
 
     Args:
         name: The class name: "LSTMCell".
@@ -77,7 +88,11 @@ def serialised(name: str, config: Config) -> dict[str, Any]:
 
 
 def prefixes(number: int) -> tuple[str, ...]:
-    """Return for each of `number` cells of an RNN the prefix of its variables' names: "cell/", "cell/cells.0/"."""
+    """Return for each cell of a Keras RNN the prefix of its variables' names: "cell/", or "cell/cells.0/" for several.
+
+    Args:
+        number: The number of cells.
+    """
     return ("cell/",) if number == 1 else tuple(f"cell/cells.{place}/" for place in range(number))
 
 
@@ -107,6 +122,7 @@ def _to_torch(layers: LayerSpecs, *, kind: Kind) -> LayerSpecs:
             raise RuleError(
                 f"cell {place} of the StackedRNNCells differs from the first, but torch has one configuration for all "
                 "of them"
+                ": use one torch layer for each"
             )
     config = {**first, "num_layers": len(configs), "batch_first": True, "bidirectional": False, "dropout": 0.0}
     config |= {"proj_size": 0} if kind.torch == "LSTM" else {}

@@ -17,10 +17,10 @@ from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, 
 from keras3conv.transforms import Axes, Same
 
 Cell = tuple[str, int, str, str, bool]
-"""The class of the cell, its units, its activation, the activation of its gates, and whether it has a bias."""
+"""A recurrent cell: its class, units, activation, activation of its gates, and whether it has a bias."""
 
 _LAYERS = {"LSTM": ("LSTM",), "GRU": ("GRU", "ResetFirstGRU"), "SimpleRNN": ("SimpleRNN",)}
-"""The Keras layers with a fixed cell, each with the possible kinds of the cell in the torch module."""
+"""The Keras layers with a fixed cell, such as LSTM, each with the names of this cell in the torch module."""
 
 _CELL_FIELDS = {
     "RNN": ("cell",),
@@ -28,7 +28,7 @@ _CELL_FIELDS = {
     "LSTM": ("units", "activation", "recurrent_activation", "use_bias"),
     "GRU": ("units", "activation", "recurrent_activation", "use_bias", "reset_after"),
 }
-"""The Keras arguments that describe the cells."""
+"""For each Keras layer, the arguments that describe its cells."""
 
 _FLAGS = {
     "return_sequences": "return_sequences",
@@ -36,7 +36,7 @@ _FLAGS = {
     "go_backwards": "go_backwards",
     "zero_masked": "zero_output_for_mask",
 }
-"""The arguments of the torch module that are true or false, each with the Keras argument."""
+"""The boolean arguments of the torch module, each with the Keras argument of the same meaning."""
 
 
 def _weights(config: Config) -> tuple[WeightMapping, ...]:
@@ -99,7 +99,7 @@ def _flags(config: Config) -> dict[str, bool]:
 
 
 def _named_cells(spec: LayerSpec) -> Iterator[tuple[str, str, Config]]:
-    """Yield for every cell of a Keras layer the prefix of its variables' names, its kind ("LSTM") and configuration."""
+    """Yield prefix of the variables' names, kind ("LSTM") and configuration of each cell of a recurrent Keras layer."""
     if spec.kind == RNN:
         for prefix, cell in cells_of(spec):
             yield prefix, cell["class_name"].removesuffix("Cell"), cell["config"]
@@ -121,7 +121,7 @@ def _to_torch(layers: LayerSpecs) -> LayerSpecs:
 
 
 def _applies(config: Config, *, kinds: tuple[str, ...]) -> bool:
-    """Return whether the Keras layer of the rule can have the cells of a torch module.
+    """Return whether the Keras layer of a rule can have the cells of a recurrent torch module.
 
     Args:
         config: The configuration of the torch module, with its cells.
@@ -131,7 +131,7 @@ def _applies(config: Config, *, kinds: tuple[str, ...]) -> bool:
 
 
 def _examples(*stacks: tuple[Cell, ...]) -> tuple[Example, ...]:
-    """Return one example for each stack of cells, to test a rule; they differ in flags such as return_sequences."""
+    """Return one example for each kind and stack of cells; they differ in flags such as return_sequences."""
     flags: tuple[dict[str, bool], ...] = (
         {},
         {"return_sequences": True, "return_state": True, "go_backwards": True, "zero_masked": True},

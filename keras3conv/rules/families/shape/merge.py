@@ -16,7 +16,11 @@ _BROADCAST = "All inputs must have the same number of axes: torch adds missing a
 
 
 def as_list(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the arguments of a Keras merge layer: one list of all arrays."""
+    """Return the arguments of a Keras merge layer such as Add: one list of all input arrays.
+
+    Args:
+        arrays: The input arrays.
+    """
     return (list(arrays),)
 
 
@@ -28,7 +32,7 @@ class _OfAList(TypedDict):
 
 
 _OF_A_LIST: _OfAList = {"layout": "channels", "keras_arguments": as_list, "train": True, "note": _BROADCAST}
-"""The arguments common to the rules for Keras layers whose input is a list of tensors."""
+"""The arguments of `Rule` that all rules for Keras layers with a list of inputs have in common."""
 
 
 def _is_of_two(config: Config) -> bool:
@@ -38,12 +42,17 @@ def _is_of_two(config: Config) -> bool:
 def _merge_to_keras(config: Config, *, kind: str) -> LayerSpecs:
     if not _is_of_two(config):
         name = kind.rpartition(".")[2]
-        raise RuleError(f"{name} merges only tensors, so it cannot have the arguments {dict(config)} of the torch call")
+        raise RuleError(
+            f"{name} merges only tensors, so it cannot have the arguments {dict(config)} of the torch call"
+            ": use an operator with the number instead"
+        )
     return (LayerSpec(kind=kind),)
 
 
 def _merge_to_torch(layers: LayerSpecs, *, kind: str, reduction: str) -> LayerSpecs:
-    """Return the torch function for two tensors; for more, or an unknown number, torch.stack and a reduction.
+    """Return the torch function for a Keras merge layer of two tensors; for more, torch.stack and a reduction.
+
+    Torch.stack and the reduction are also used if the number of inputs is unknown.
 
     Args:
         layers: The Keras layers; the last one is the merge layer.
@@ -59,6 +68,7 @@ def _merge_to_torch(layers: LayerSpecs, *, kind: str, reduction: str) -> LayerSp
         raise RuleError(
             f"{last(layers).kind.rpartition('.')[2]} can be converted only with two inputs, but the number of its "
             "inputs is unknown"
+            ": call the model once, or give inputs=..."
         )
     return LayerSpec(kind="torch.stack", config={"dim": 0}), LayerSpec(kind=reduction, config={"dim": 0})
 
@@ -207,13 +217,14 @@ def _scale_to_keras(config: Config, *, argument: str) -> LayerSpecs:
     if not _is_with_a_number(config):
         raise RuleError(
             f"Keras' Rescaling takes one number, so it cannot have the arguments {dict(config)} of the torch call"
+            ": use a function of keras.ops"
         )
     keras = {"scale": 1.0, "offset": 0.0} | {argument: config["other"]}
     return (LayerSpec(kind="keras.layers.Rescaling", config=keras),)
 
 
 def _scale_to_torch(layers: LayerSpecs, *, argument: str) -> LayerSpecs:
-    """Return the torch functions for a Keras layer that multiplies by a scale and adds an offset.
+    """Return the torch functions for a Keras Rescaling, which multiplies by a scale and adds an offset.
 
     The sum is left out if the offset is 0.
 
@@ -227,6 +238,7 @@ def _scale_to_torch(layers: LayerSpecs, *, argument: str) -> LayerSpecs:
     if not all(isinstance(number, int | float) for number in numbers.values()):
         raise RuleError(
             f"Rescaling with {numbers} has no counterpart in torch: scale and offset must be single numbers"
+            "; scale in a layer of your own"
         )
     product = LayerSpec(kind="torch.mul", config={"other": numbers["scale"]})
     total = LayerSpec(kind="torch.add", config={"other": numbers["offset"]})

@@ -15,7 +15,7 @@ PAD_LAYER = "keras3conv.frameworks.keras.layers.Pad"
 
 
 def axes_of(config: Config, rank: int) -> Pads:
-    """Return the padding at the start and the end of each spatial axis, in Keras' order.
+    """Return the padding of a torch padding layer at the start and end of each spatial axis, the first axis first.
 
     Args:
         config: The configuration of the torch padding layer.
@@ -26,7 +26,10 @@ def axes_of(config: Config, rank: int) -> Pads:
 
 
 def _numbers(axes: Pads) -> tuple[int, ...]:
-    """Return the padding as torch's argument: one tuple of numbers, the last axis first; the inverse of `axes_of`."""
+    """Return the padding of all axes as the argument of a torch layer: one tuple of numbers, the last axis first.
+
+    The function is the inverse of `axes_of`.
+    """
     return tuple(int(number) for axis in reversed(axes) for number in axis)
 
 
@@ -39,7 +42,7 @@ def _pads_only(config: Config, *, rank: int) -> bool:
 
 
 def _layer(kind: str, axes: Pads) -> LayerSpecs:
-    """Return a Keras padding or cropping layer; an empty tuple if all numbers are zero.
+    """Return a Keras padding or cropping layer in a tuple; an empty tuple if there is nothing to pad or crop.
 
     Args:
         kind: The class without the number of axes: "ZeroPadding" or "Cropping".
@@ -53,7 +56,10 @@ def _layer(kind: str, axes: Pads) -> LayerSpecs:
 def _zero_pad_to_keras(config: Config, *, rank: int) -> LayerSpecs:
     axes = axes_of(config, rank)
     if _crops(config, rank=rank):
-        raise RuleError(f"ZeroPad{rank}d with padding={config['padding']} crops, which ZeroPadding{rank}D cannot")
+        raise RuleError(
+            f"ZeroPad{rank}d with padding={config['padding']} crops, which ZeroPadding{rank}D cannot"
+            ": crop in a layer of its own"
+        )
     return _layer("ZeroPadding", axes) or (LayerSpec(kind=f"keras.layers.ZeroPadding{rank}D", config={"padding": 0}),)
 
 
@@ -66,7 +72,10 @@ def _crop_to_keras(config: Config, *, rank: int) -> LayerSpecs:
     """
     axes = axes_of(config, rank)
     if not _crops(config, rank=rank):
-        raise RuleError(f"ZeroPad{rank}d with padding={config['padding']} adds elements, but Cropping{rank}D cannot")
+        raise RuleError(
+            f"ZeroPad{rank}d with padding={config['padding']} adds elements, but Cropping{rank}D cannot"
+            ": pad in a layer of its own"
+        )
     added = tuple((max(start, 0), max(end, 0)) for start, end in axes)
     taken = tuple((max(-start, 0), max(-end, 0)) for start, end in axes)
     return (*_layer("ZeroPadding", added), *_layer("Cropping", taken))
@@ -90,6 +99,7 @@ def _to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
                     raise RuleError(
                         f"{layer.kind.rpartition('.')[2]} pads and crops the same end of an axis, which one torch "
                         "padding layer cannot do"
+                        ": use two layers"
                     )
                 total[axis][place] += sign * number
     axes = tuple((start, end) for start, end in total)
@@ -137,13 +147,16 @@ for _rank in (1, 2, 3):
 
 
 def _widths(config: Config, rank: int) -> Pads:
-    """Return the `pad_width` of `keras.ops.pad` for all axes; batch and channels are not padded."""
+    """Return the argument `pad_width` of `keras.ops.pad` for a torch padding; batch and channels are not padded."""
     return ((0, 0), *axes_of(config, rank), (0, 0))
 
 
 def _require_no_crop(config: Config, kind: str, rank: int) -> None:
     if _crops(config, rank=rank):
-        raise RuleError(f"{kind}{rank}d with padding={config['padding']} crops, which keras.ops.pad cannot")
+        raise RuleError(
+            f"{kind}{rank}d with padding={config['padding']} crops, which keras.ops.pad cannot"
+            ": crop in a layer of its own"
+        )
 
 
 def _constant_to_keras(config: Config, *, rank: int) -> LayerSpecs:
@@ -162,7 +175,10 @@ def _ops_pad_to_torch(layers: LayerSpecs, *, rank: int, name: str, mode: str) ->
     require_value(PAD, "mode", keras.get("mode", "constant"), mode)
     widths = pads(keras["pad_width"], rank + 2)
     if len(widths) != rank + 2 or any(widths[0]) or any(widths[-1]):
-        raise RuleError(f"keras.ops.pad with pad_width={widths} pads axes that {name}{rank}d cannot pad")
+        raise RuleError(
+            f"keras.ops.pad with pad_width={widths} pads axes that {name}{rank}d cannot pad"
+            ": pad them in a layer of your own"
+        )
     config: dict[str, Any] = {"padding": _numbers(widths[1:-1])}
     if mode == "constant":
         config["value"] = keras.get("constant_values") or 0
@@ -170,7 +186,7 @@ def _ops_pad_to_torch(layers: LayerSpecs, *, rank: int, name: str, mode: str) ->
 
 
 def _pad_examples(rank: int, **options: Any) -> tuple[Example, ...]:
-    """Return two examples to test the rule: all padding numbers different, and all equal.
+    """Return two examples to test a padding rule: with different numbers at all ends, and with equal numbers.
 
     Args:
         rank: The number of spatial axes.

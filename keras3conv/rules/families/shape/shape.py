@@ -66,7 +66,10 @@ def _reshape_to_keras(config: Config) -> LayerSpecs:
 
 
 def _reshape_to_torch(layers: LayerSpecs) -> LayerSpecs:
-    """Return the torch layers for a Keras Reshape: an Unflatten, after a Flatten unless each sample is a vector."""
+    """Return the torch layers for a Keras Reshape: a Flatten and an Unflatten.
+
+    The Flatten is left out if each sample is a vector.
+    """
     reshape = last(layers)
     config = {"dim": 1, "unflattened_size": tuple(reshape.config["target_shape"])}
     flat = reshape.inputs and len(reshape.inputs[0]) == 2
@@ -111,6 +114,7 @@ def _permute_to_keras(config: Config) -> LayerSpecs:
         raise RuleError(
             f"permute with dims={dims} has no counterpart: Keras' Permute cannot move the batch axis or use negative "
             "indices"
+            "; keep axis 0 first, and use positive indices"
         )
     return (LayerSpec(kind="keras.layers.Permute", config={"dims": dims[1:]}),)
 
@@ -167,7 +171,7 @@ def _repeats_a_vector(config: Config) -> bool:
 def _repeat_vector_to_keras(config: Config) -> LayerSpecs:
     """Return the Keras layers for `torch.repeat_interleave` along an axis of size one.
 
-    They are a layer that removes this axis, and a RepeatVector that inserts the repeated axis.
+    One layer removes this axis, then a RepeatVector inserts the repeated axis.
     """
     require_value("torch.repeat_interleave", "dim", config["dim"], 1)
     vector = LayerSpec(kind="keras.ops.squeeze", config={"axis": 1})
