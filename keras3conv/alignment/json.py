@@ -57,7 +57,10 @@ def load(text: str) -> dict[str, Any]:
             "\nFix:  plan = k3c.align(torch, keras)  # make the plan again"
         )
     if _is_deep(data):
-        raise AlignmentError(f"the JSON is not a plan: it has more than {_MAX_DEPTH} levels of lists and objects")
+        raise AlignmentError(
+            f"the JSON is not a plan: it has more than {_MAX_DEPTH} levels of lists and objects"
+            "; plan.to_json() writes one"
+        )
     try:
         return {
             "pairs": tuple(map(_load_pair, data["pairs"])),

@@ -47,10 +47,7 @@ def does_not_apply(rule: Rule, where: str, roles: Iterable[str], named: Iterable
 
 
 def _named(rule: Rule, side: Side, layer: LayerView) -> Iterator[str]:
-    """Yield the names of the tensors that a rule names on one side.
-
-    Nothing if they depend on the other layer of the pair.
-    """
+    """Yield the tensor names of one side in a rule; nothing if they depend on the other layer of the pair."""
     try:
         config = rule.config_of(layer) if side == "torch" else torch_config(rule, None, layer)
         mappings = () if config is None else rule.weights(config)

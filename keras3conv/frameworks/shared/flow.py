@@ -46,7 +46,7 @@ class Follower:
     def flows(self) -> Mapping[str, Flow] | None:
         """Return the data dependencies of each layer that ran.
 
-        None if an operation was missed: all may then be wrong.
+        None if they may be wrong, as an operation was missed.
         """
         return None if self._lost else self._flows
 

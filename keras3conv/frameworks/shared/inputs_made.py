@@ -124,7 +124,7 @@ def _from_keras(torch: ModelView, keras: ModelView, keras_inputs: Any, accepts: 
         if accepts is None or len(tried) == 1 or accepts(made):
             return made
     raise InputError(
-        "keras_inputs is given without inputs, and the models accept the inputs in no layout: give the inputs of "
+        "the models accept keras_inputs in no layout, so the torch inputs cannot be derived: give the inputs of "
         "the torch module too, as inputs=..."
     )
 

@@ -171,10 +171,7 @@ def padded_at_the_start(given: Inputs, mask_values: Sequence[float]) -> Inputs |
 
 
 def with_masks(given: Inputs) -> Inputs | None:
-    """Return the inputs with zeros and ones in place of each input of ones only, which may be a mask.
-
-    None if there is no such input.
-    """
+    """Return the inputs with zeros and ones in place of each input of ones only, which may be a mask; None if none."""
     sides = [[as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras)]
     changed = [[_pattern(array) for array in side] for side in sides]
     if all(new is None for side in changed for new in side):

@@ -29,7 +29,7 @@ def is_number(value: object) -> bool:
 
 
 class Constants:
-    """The values of a captured module that depend on no input and no parameter.
+    """The values of an exported module that depend on no input and no parameter.
 
     Attributes:
         values: The values of each node for batches of two and three samples; a list for a node with several outputs.
@@ -39,7 +39,7 @@ class Constants:
         """Compute the values of an exported module that depend on no input and no parameter.
 
         Args:
-            exported: The captured module.
+            exported: The exported module.
             buffers: The names of the placeholders of constant buffers.
             free: The symbols of dynamic sizes other than the batch size; a value that depends on one is not a constant.
         """

@@ -129,10 +129,7 @@ def by_key(layers: Iterable[LayerView], keys: Mapping[str, Keys]) -> dict[Key, l
 
 
 def first_common(names: Iterable[str], others: Iterable[str]) -> Rule | None:
-    """Return the rule for the first name in a list of rule names that is also in another list.
-
-    None if there is none.
-    """
+    """Return the rule for the first of some rule names that is also in another list; None if there is none."""
     known = set(others)
     return next((find(name) for name in names if name in known), None)
 

@@ -314,8 +314,8 @@ def _one_by_one(
     variables = keras.layer.tensors
     if len(transformed) != len(variables):
         raise AlignmentError(
-            f"the transform makes other shapes of {_shapes(torch.layer.tensors)} than Keras has, {_shapes(variables)}"
-            ": correct it in additional_transfer"
+            f"the transforms of {_shapes(torch.layer.tensors)} do not give the Keras variables {_shapes(variables)}"
+            ": correct them in additional_transfer"
         )
     weights = []
     for (tensor, transform), variable in zip(transformed, variables, strict=True):
