@@ -73,7 +73,8 @@ class Alignment:
             return self
         if not problems:
             headline = f"{self.torch.title} and {self.keras.title} do not compute the same with the same weights"
-            raise AlignmentError(lay_out(headline, [Problem(fact=self.difference, fixes=_ACCEPT)]))
+            fact = f"{self.difference}; validate names the cause, after a transfer that accepts the difference"
+            raise AlignmentError(lay_out(headline, [Problem(fact=fact, fixes=_ACCEPT)]))
         headline = f"{count(len(problems), 'problem')} in the alignment of {self.torch.title} and {self.keras.title}"
         if self.pairs:
             headline += f"; {count(len(self.pairs), 'pair')} matched"

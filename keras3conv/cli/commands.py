@@ -220,6 +220,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         )
         report = run(ends[0].source, ends[1].source, found, options, entry=entry_of(ends[0], entry))
     print(report.to_json()) if as_json else print_report(report)
+    note("no output was compared; keras3conv validate TORCH KERAS compares the outputs of both models")
     return status_of(report)
 
 

@@ -99,7 +99,7 @@ def render(report: Document, console: "Console", *, brief: bool = False) -> None
     if not brief:
         _print_list("Environment", _wrapped(_listing(report.environment), console), console)
     if is_certificate(report):
-        said = f"{LIMITS[0]} The page of a report (report.html) lists the {len(LIMITS)} limits."
+        said = f"{LIMITS[0]} A report that is saved as report.html lists the {len(LIMITS)} limits."
         _print_list(TITLE, _wrapped(said, console), console)
 
 

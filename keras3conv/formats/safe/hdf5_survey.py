@@ -283,7 +283,7 @@ def _inspect(node: "h5py.Dataset", path: str, where: str) -> Dataset:
     size = check_shape(node.shape, place) * node.dtype.itemsize
     stored = int(node.id.get_storage_size())
     if size and not stored:
-        raise NoData(f"{place} is declared in the file, but its values were never written")
+        raise NoData(f"{place} is declared in the file, but its values were never written; save the file again")
     if creation.get_layout() == h5py.h5d.CHUNKED:
         _check_chunks(node, size, stored, place)
     elif stored != size:

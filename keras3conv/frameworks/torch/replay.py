@@ -77,7 +77,7 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
 _OTHER = ("input", "dim")
 
 GIVEN = "given"
-"""The name of the additional call that stands for the first floating-point input of the target module."""
+"""The name of the additional call that stands for the first floating-point input of the module to rerun."""
 
 
 @dataclass(frozen=True)
