@@ -66,8 +66,8 @@ def write(report: Document, *, brief: bool = False, width: int = WIDTH) -> str:
 def render(report: Document, console: "Console", *, brief: bool = False) -> None:
     """Print a report: the overall status, a line for every section, then the details.
 
-    If the report passed, the first lines also have the date, worst error, inputs, versions and digests; if it failed,
-    the first layer that differs, the cause and the line to paste.
+    If the report passed, the first lines also have the date, output difference, inputs, versions and digests; if it
+    failed, the first layer that differs, the cause and the line to paste.
 
     Args:
         report: The report.
