@@ -63,7 +63,7 @@ class CentredNorm:
 
 
 _known: dict[Hashable, CentredNorm | None] = {}
-"""A cache of results by class, attributes and parameter sizes, because a model has many norms of one kind."""
+"""A cache of the recognized norms by class, attributes and parameter sizes: a model has many norms of one kind."""
 
 
 def centred_norm(module: nn.Module, config: Mapping[str, Any]) -> CentredNorm | None:
