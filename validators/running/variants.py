@@ -144,7 +144,7 @@ def _with_padding_at_the_start(subject: Subject) -> Iterator[Variant]:
 def _with_wider_integers(subject: Subject) -> Iterator[Variant]:
     """Yield, for each integer input, the models with the largest range of integers that both accept.
 
-    A range is not judged if one side reads every integer but 0 as 1: such an input is a mask, which is only 0 or 1.
+    If one side reads every integer but 0 as 1, the input is a mask, and a difference is only a limit of the proof.
     """
     from keras3conv.frameworks.torch import module as torch_side
 
@@ -159,6 +159,7 @@ def _with_wider_integers(subject: Subject) -> Iterator[Variant]:
             if variant.subject is None:
                 continue
             if _agree_on_a_side(variant, _with_inputs(subject, "", wide.as_mask)):
+                yield replace(variant, name=f"{variant.name} in a mask", is_optional=True)
                 break
             yield variant
             for name, inputs in (("with negative integers", wide.negative), (_BETWEEN, wide.between)):

@@ -268,3 +268,14 @@ def test_a_function_of_values_that_are_not_finite_is_not_reached() -> None:
     section = k3c.validate(module, model, inputs=torch.randn(2, 4), proofs=["float64"]).section("float64")
     assert "nan of nan_to_num" in section.facts["not reached"]
     assert "1 bound not reached" in section.summary
+
+
+def test_integers_that_only_one_side_reads_as_a_mask_are_a_limit_in_the_verdict() -> None:
+    module = Net(lambda net, x, mask: net.fc((x * (mask == 1)[..., None]).sum(1)), fc=nn.Linear(4, 3))
+    x, mask = keras.Input((5, 4)), keras.Input((5,), dtype="int32")
+    kept = x * ops.cast(mask != 0, "float32")[..., None]
+    built = keras.Model([x, mask], keras.layers.Dense(3, name="fc")(ops.sum(kept, 1)))
+    inputs = (torch.randn(2, 5, 4), torch.tensor([[1, 1, 1, 0, 0], [1, 0, 1, 1, 0]]))
+    section = proof(module, built, inputs)
+    assert section.status == "passed", section.problems
+    assert section.facts["they differ"] == "with integers from 0 to 255 in a mask"
