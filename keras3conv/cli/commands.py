@@ -273,8 +273,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
     given = {"inputs": read_inputs(inputs), "keras_inputs": read_inputs(keras_inputs)}
     first, second = both(torch, keras, torch_weights, keras_weights, entry, local=local)
     with notes_to_stderr():
-        if hints:
-            saved = align_with_hints(first, second, hints, given, entry)
+        saved = align_with_hints(first, second, hints, given, entry) if hints else saved
         judged = run(
             first.source,
             second.source,

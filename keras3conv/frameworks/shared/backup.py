@@ -17,7 +17,7 @@ from keras3conv.transforms import Array, Shape
 LIMIT = 24 << 20
 """The number of bytes that a backup copies to memory; everything beyond is written to an unnamed temporary file."""
 
-_REFERENCES = 1.75
+_REFERENCES = 1.2
 """The limit of values kept in memory without a copy, as a multiple of `LIMIT`, the limit of copied values."""
 
 
