@@ -8,7 +8,7 @@ from keras3conv.builder.to_keras.call import Call, Unmerged, ops
 from keras3conv.builder.to_keras.operations_attention import masks_nothing, masks_rows, scored_weights
 from keras3conv.builder.to_keras.operations_products import added, in_small_letters
 from keras3conv.builder.to_keras.sizes import common_factors
-from keras3conv.builder.to_keras.unmerged import apart, grouped, with_axes_split
+from keras3conv.builder.to_keras.unmerged import MOST_AXES, apart, grouped, with_axes_split
 from keras3conv.model.graph import Shape, Size
 
 Factors = dict[str, tuple[int | Size, ...]]
@@ -86,7 +86,7 @@ def _product(
         shape: The shape of the result.
     """
     factors = _factors(equation, left, right)
-    if factors is None or sum(map(len, factors.values())) > len(ascii_lowercase):
+    if factors is None or sum(len(factors[letter]) for letter in equation[2]) > MOST_AXES:
         return None
     fine = [_split(call, letters, one, factors) for letters, one in zip(equation, (left, right), strict=False)]
     axes = [[(letter, part) for letter in letters for part in range(len(factors[letter]))] for letters in equation]

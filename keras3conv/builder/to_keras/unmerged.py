@@ -9,6 +9,9 @@ from keras3conv.builder.to_keras.operations_axes import reshape_step, reshaped, 
 from keras3conv.builder.to_keras.sizes import Groups, factors_with_ones, order_after_reshape, product
 from keras3conv.model.graph import Shape, Size
 
+MOST_AXES = 8
+"""The largest number of axes of a tensor that TensorFlow can slice."""
+
 
 def grouped(lengths: Sequence[int]) -> Groups:
     """Return groups of consecutive numbers with these lengths: (2, 1) gives ((0, 1), (2,))."""
@@ -83,7 +86,7 @@ def split_further(call: Call, given: Value | Unmerged, shape: Shape) -> Value | 
     """
     value = given.parts if isinstance(given, Unmerged) else given
     found = factors_with_ones(value.shape, shape)
-    if found is None:
+    if found is None or sum(map(len, found[0])) > MOST_AXES:
         return reshaped(call, value, shape) if can_reshape(value, shape) else None
     return apart(call, with_axes_split(call, value, found[0]), found[1], shape)
 
@@ -104,4 +107,4 @@ def merged(writer: Writer, given: Unmerged) -> Value:
     return made
 
 
-__all__ = ["apart", "can_reshape", "grouped", "merged", "split_further", "with_axes_split"]
+__all__ = ["MOST_AXES", "apart", "can_reshape", "grouped", "merged", "split_further", "with_axes_split"]

@@ -169,6 +169,19 @@ def test_an_operation_that_needs_the_merged_axis_gets_it(name: str) -> None:
     converted(Function(last(NEEDING[name])), torch.randn(IMAGE))
 
 
+def windows_of_a_video(x: torch.Tensor) -> torch.Tensor:
+    parts = x.permute(0, 2, 3, 4, 1).reshape(-1, 2, 2, 2, 2, 2, 2, 12)
+    given = parts.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(-1, 8, 12)
+    q, k, v = given.reshape(-1, 8, 3, 2, 2).permute(2, 0, 3, 1, 4).unbind(0)
+    return ((q @ k.transpose(-2, -1)).softmax(-1) @ v).transpose(1, 2).reshape(-1, 8, 4)
+
+
+def test_no_tensor_has_more_axes_than_tensorflow_can_slice() -> None:
+    built = converted(Function(windows_of_a_video), torch.randn(2, 12, 4, 4, 4))
+    used = {name for step in built.program.steps for name in step.outputs}
+    assert max(len(built.program.values[name].shape) for name in used) <= unmerged.MOST_AXES
+
+
 class Positions(nn.Module):
     """A table of positions that a network computes of coordinates, as in the second Swin, beside tokens that mix."""
 
