@@ -93,7 +93,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         plan: The pairs of tensors, from `align`.
         out: Paths of files to which the target is saved with its new weights.
         overwrite: Whether to replace existing files.
-        cast: Whether values may lose precision if the target's dtype is narrower.
+        cast: Whether values may lose precision, in a narrower dtype or in a Keras model that is quantized.
         accept_difference: Whether to transfer the weights although the plan knows that the outputs of the two models
             differ with the same weights.
         accept_unconfirmed: Whether the report counts as passed although no run has confirmed pairs of the plan;

@@ -125,62 +125,62 @@ def message_of(error: BaseException) -> str:
 
 
 class TransformError(Keras3ConvError, ValueError):
-    """A transform is not reversible, its arguments or JSON are invalid, or it cannot be applied to the given arrays.
+    """Raised if a transform is not reversible, has invalid arguments or JSON, or cannot be applied to its arrays.
 
     Also raised if a transform would lose values, and if two transform classes have the same name.
     """
 
 
 class RuleError(Keras3ConvError, ValueError):
-    """A rule given to `register` is invalid, or a rule cannot convert a layer with its configuration."""
+    """Raised if a rule given to `register` is invalid, or if a rule cannot convert the configuration of a layer."""
 
 
 class AlignmentError(Keras3ConvError):
-    """A plan leaves a tensor neither paired nor ignored, or an edit of the plan does not fit the models."""
+    """Raised if a plan leaves a tensor neither paired nor ignored, or if an edit of it does not fit the models."""
 
 
 class UnsupportedLayerError(AlignmentError):
-    """A plan has an unpaired layer of a class without a rule, or a model has a layer that cannot be converted."""
+    """Raised if an unpaired layer of a plan has a class without a rule, or if a layer cannot be converted."""
 
 
 class TransferError(Keras3ConvError):
-    """The weights cannot be transferred; the target is unchanged."""
+    """Raised if the weights cannot be transferred; the target is unchanged."""
 
 
 class ModelError(Keras3ConvError):
-    """A model cannot be built, called or read."""
+    """Raised if a model cannot be built, called or read."""
 
 
 class InputError(Keras3ConvError, ValueError):
-    """An argument is invalid, or the inputs do not fit the models."""
+    """Raised if an argument is invalid, or if the inputs do not fit the models."""
 
 
 class ProofError(Keras3ConvError):
-    """A proof failed, or no proof passed."""
+    """Raised if a proof failed, or if no proof passed."""
 
 
 class FileError(Keras3ConvError):
-    """A file cannot be read or written. The message names the file, and the tensor if the error concerns one."""
+    """Raised if a file cannot be read or written. The message names the file, and the tensor if one is affected."""
 
 
 class MalformedCheckpoint(FileError):
-    """The content of the file contradicts the file format or the file's own header."""
+    """Raised if the content of a file contradicts the file format or the file's own header."""
 
 
 class UnsafeCheckpoint(FileError):
-    """Reading the file would run code, read outside of the file, or follow a link."""
+    """Raised if reading a file would run code, read outside of the file, or follow a link."""
 
 
 class BudgetExceeded(FileError):
-    """The file declares more data than it contains, or more than the size limit."""
+    """Raised if a file declares more data than it contains, or more than the size limit."""
 
 
 class NoData(FileError):
-    """The file declares a tensor without values for it."""
+    """Raised if a file declares a tensor but has no values for it."""
 
 
 class IncompleteCheckpoint(FileError):
-    """The file declares a tensor or a shard that is missing."""
+    """Raised if a file declares a tensor or a shard that is missing."""
 
 
 EXTRA_OF = {
@@ -201,7 +201,7 @@ EXTRA_OF = {
 
 
 class MissingExtra(Keras3ConvError, ImportError):
-    """A package for an optional feature is not installed."""
+    """Raised if a package for an optional feature is not installed."""
 
     def __init__(self, feature: str, *packages: str) -> None:
         """Create the error that a feature needs packages which are not installed.

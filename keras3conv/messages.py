@@ -54,11 +54,6 @@ class _Block(NamedTuple):
     columns: tuple[int, ...]
     places: tuple[int, ...]
 
-    @property
-    def is_single(self) -> bool:
-        """True if this block has one row, so that every cell is a number."""
-        return len(self.places) == 1
-
 
 def collapse(rows: Sequence[tuple[str, ...]], keys: Sequence[Hashable] | None = None) -> list[Collapsed]:
     """Collapse rows of paths that differ only in consecutive numbers, so that each line stands for several rows.
@@ -76,16 +71,20 @@ def collapse(rows: Sequence[tuple[str, ...]], keys: Sequence[Hashable] | None = 
     """
     groups: dict[tuple[_Template, Hashable], list[_Block]] = {}
     for place, row in enumerate(rows):
-        split = [_NUMBER.split(path) for path in row]
-        cells = tuple([int(number) for parts in split for number in parts[1::2]])
-        group = tuple([tuple(parts[::2]) for parts in split]), keys[place] if keys else None
+        numbers: list[int] = []
+        texts: list[tuple[str, ...]] = []
+        for path in row:
+            parts = _NUMBER.split(path)
+            texts.append(tuple(parts[::2]))
+            numbers += map(int, parts[1::2])
+        group = tuple(texts), keys[place] if keys else None
         blocks = groups.get(group)
         if blocks is None:
             blocks = groups[group] = []
-            columns = tuple(column for column, parts in enumerate(split) for _ in parts[1::2])
+            columns = tuple(column for column, pieces in enumerate(texts) for _ in pieces[1:])
         else:
             columns = blocks[0].columns
-        blocks.append(_Block(cells, columns, (place,)))
+        blocks.append(_Block(tuple(numbers), columns, (place,)))
     lines = [
         Collapsed(paths=_written(template, block.cells), places=block.places)
         for (template, _), blocks in groups.items()
@@ -175,7 +174,7 @@ def _steps(before: _Block, after: _Block) -> tuple[int, ...] | None:
         before: A block (rows printed as one line).
         after: The next block.
     """
-    if before.is_single and after.is_single:
+    if len(before.places) == len(after.places) == 1:
         return tuple(map(sub, after.cells, before.cells))  # all cells are numbers
     steps = []
     for first, second in zip(before.cells, after.cells, strict=True):

@@ -19,7 +19,7 @@ def adapted(keras: ModelView) -> Iterator[Problem]:
     """Yield a problem for the quantized layers of a Keras model, and one for its layers with LoRA."""
     for layers, what, call in (
         ([layer for layer in keras.layers if is_quantized(layer)], "quantized", 'quantize("int8")'),
-        ([layer for layer in keras.layers if _has_lora(layer)], "adapted with LoRA", ""),
+        ([layer for layer in keras.layers if has_lora(layer)], "adapted with LoRA", ""),
     ):
         if not layers:
             continue
@@ -28,8 +28,9 @@ def adapted(keras: ModelView) -> Iterator[Problem]:
         are = "are" if len(layers) > 1 else "is"
         fact = f"{layers[0].path}{more} {are} {what}: the stored variables are not the weights that torch has"
         fix = f"model = make_model(); k3c.transfer(module, model, k3c.align(module, model)); model.{call}"
+        cast = "k3c.transfer(module, model, plan, cast=True)  # Keras quantizes the weights"
         merged = 'model.save("merged.keras"); plan = k3c.align(module, "merged.keras")  # Keras merges them'
-        yield Problem.on("keras", layers[0].path, fact, (fix, *([merged] if what != "quantized" else [])))
+        yield Problem.on("keras", layers[0].path, fact, (fix, merged if what != "quantized" else cast))
 
 
 def merged_first(plan: Plan) -> Iterator[Problem]:
@@ -67,7 +68,8 @@ _SCALED = ("kernel", "embeddings", "inputs", "outputs", "reverse", "query", "key
 """The prefixes of the names of quantization scales: the scale of a weight, or of a layer's inputs or outputs."""
 
 
-def _has_lora(layer: LayerView) -> bool:
+def has_lora(layer: LayerView) -> bool:
+    """Return True if a Keras layer is adapted with LoRA."""
     return any(tensor.role.rpartition("/")[2].startswith("lora_") for tensor in layer.tensors)
 
 
@@ -77,4 +79,4 @@ def _rank(layer: LayerView) -> int:
 
 def is_adapted(layer: LayerView) -> bool:
     """Return True if a layer is quantized or adapted with LoRA."""
-    return is_quantized(layer) or _has_lora(layer)
+    return is_quantized(layer) or has_lora(layer)

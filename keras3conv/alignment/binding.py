@@ -93,6 +93,7 @@ def pair_by_hand(
     keras_names: Names,
     *,
     transform: str | Transform | None = None,
+    heads: int = 1,
     kind: EvidenceKind = "by hand",
 ) -> Pair:
     """Return the pair of layers or tensors that the user names.
@@ -107,6 +108,7 @@ def pair_by_hand(
         keras_names: The Keras layers or tensors.
         transform: The transform from the torch tensors to the Keras tensors: a `Transform`, or a pattern without the
             sizes that follow from the two shapes. None for layers, and for tensors that differ only in axes of size 1.
+        heads: The number of heads of a packed layer whose rows go head by head; 1 if its parts follow each other.
         kind: The kind of evidence to record in the pair.
 
     Raises:
@@ -125,7 +127,7 @@ def pair_by_hand(
     tensors = tensors_by_path(torch), tensors_by_path(keras)
     facts: list[str] = []
     fixes: tuple[str, ...] = ()
-    for rule in lookup(torch_layer.kinds, keras_layer.kinds, counts):
+    for rule in lookup(torch_layer.kinds, keras_layer.kinds, counts) if heads == 1 else ():
         if not may_apply(rule, torch_layer):
             continue
         pair = make_pair(rule, torch_layer, keras_layer, [evidence])
@@ -133,16 +135,21 @@ def pair_by_hand(
         if pair.weights and not misfits:
             return pair
         facts += misfits
-    if mappings := packed_mappings(*named) or (renamed_mappings(torch_layer, keras_layer) if counts == (1, 1) else ()):
+    if mappings := packed_mappings(*named, heads) or _renamed(torch_layer, keras_layer, counts, heads):
         return _by_tensors(mappings, evidence)
     if not facts:
         kinds = torch_layer.kind or "an unknown class", keras_layer.kind or "an unknown class"
         facts = [f"no rule pairs {_several(counts[0], kinds[0])} with {_several(counts[1], kinds[1])}"]
+        facts = facts if heads == 1 else [f"the rows of these layers do not fit {heads} heads"]
         if all(len(layer.tensors) == 1 for layer in (*named[0], *named[1])):
             fixes = call_that_fits(*([tensor for layer in layers for tensor in layer.tensors] for layers in named))
     where = join_layers(torch_paths), join_layers(keras_paths)
     problems = [Problem(torch=where[0], keras=where[1], fact=fact, fixes=fixes) for fact in dict.fromkeys(facts)]
     raise AlignmentError(lay_out(f"cannot pair a layer of {torch.title} with one of {keras.title}", problems))
+
+
+def _renamed(torch: LayerView, keras: LayerView, counts: tuple[int, int], heads: int) -> tuple[WeightMapping, ...]:
+    return tuple(renamed_mappings(torch, keras)) if counts == (1, 1) and heads == 1 else ()
 
 
 def _by_tensors(mappings: tuple[WeightMapping, ...], evidence: Evidence) -> Pair:

@@ -20,7 +20,7 @@ _DTYPE = re.compile(r"bool|string|q?u?int\d{1,2}(x\d)?|b?float\d{1,3}(_[a-z0-9]{
 
 
 def dump(plan: Plan) -> str:
-    """Return a plan as JSON."""
+    """Return a plan as a JSON text, which `load` reads."""
     data = {
         "keras3conv": "alignment",
         "format": plan.format,
@@ -57,7 +57,10 @@ def load(text: str) -> dict[str, Any]:
             "\nFix:  plan = k3c.align(torch, keras)  # make the plan again"
         )
     if _is_deep(data):
-        raise AlignmentError(f"the JSON is not a plan: it has more than {_MAX_DEPTH} levels of lists and objects")
+        raise AlignmentError(
+            f"the JSON is not a plan: it has more than {_MAX_DEPTH} levels of lists and objects"
+            "; plan.to_json() writes one"
+        )
     try:
         return {
             "pairs": tuple(map(_load_pair, data["pairs"])),

@@ -9,7 +9,7 @@ from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.rules.applying import full_paths
 from keras3conv.rules.library import lookup
 from keras3conv.rules.rule import WeightMapping
-from keras3conv.transforms import Beside, Chain, Concat, Drop, Fill, Same, Shape, Split, Transform
+from keras3conv.transforms import Axes, Beside, Chain, Drop, Fill, Same, Shape, Split, Transform
 
 LINEAR = "torch.nn.Linear"
 
@@ -26,7 +26,9 @@ def as_linear(layer: LayerView) -> LayerView:
     return replace(layer, tensors=tensors, config=None, kinds=(LINEAR,)) if tensors else layer
 
 
-def packed_mappings(torch: Sequence[LayerView], keras: Sequence[LayerView]) -> tuple[WeightMapping, ...]:
+def packed_mappings(
+    torch: Sequence[LayerView], keras: Sequence[LayerView], heads: int = 1
+) -> tuple[WeightMapping, ...]:
     """Return the mappings between one packed layer of one side and its parts, several layers of the other side.
 
     A part without a bias, beside parts that have one, has a bias of zeros in the packed layer.
@@ -34,6 +36,8 @@ def packed_mappings(torch: Sequence[LayerView], keras: Sequence[LayerView]) -> t
     Args:
         torch: The torch layers, in the order of their rows in a packed Keras layer.
         keras: The Keras layers, in the order of their rows in a packed torch layer.
+        heads: The number of groups of rows in the packed layer, each of which has rows of every part: the attention
+            heads of weights that are packed head by head.
 
     Returns:
         The mappings of the weights and of the biases; empty if the layers do not fit.
@@ -42,17 +46,17 @@ def packed_mappings(torch: Sequence[LayerView], keras: Sequence[LayerView]) -> t
     if not all(_is_linear(layer) for layer in linear):
         return ()
     if len(torch) == 1:
-        return tuple(_split(linear[0], keras))
-    return tuple(_joined(linear, keras[0])) if len(keras) == 1 else ()
+        return tuple(_split(linear[0], keras, heads))
+    return tuple(_joined(linear, keras[0], heads)) if len(keras) == 1 else ()
 
 
 def _is_linear(layer: LayerView) -> bool:
     return len(layer.shapes.get("weight", ())) == 2 and (not layer.kinds or LINEAR in layer.kinds)
 
 
-def _split(packed: LayerView, parts: Sequence[LayerView]) -> Iterator[WeightMapping]:
+def _split(packed: LayerView, parts: Sequence[LayerView], heads: int) -> Iterator[WeightMapping]:
     rows = tuple(_rows(part) for part in parts)
-    if sum(rows) != packed.shapes["weight"][0]:
+    if sum(rows) != packed.shapes["weight"][0] or any(size % heads for size in rows):
         return
     made = [_mappings(_with_rows(packed, size), part) for size, part in zip(rows, parts, strict=True)]
     if not all(made):
@@ -64,14 +68,34 @@ def _split(packed: LayerView, parts: Sequence[LayerView]) -> Iterator[WeightMapp
             continue
         steps = [mapping.transform if mapping else Drop(0, (size,)) for mapping, size in zip(found, rows, strict=True)]
         keras = tuple(mapping.keras[0] for mapping in found if mapping)
-        yield WeightMapping(torch=(tensor.path,), keras=keras, transform=Chain(Split(0, rows), Beside(*steps)))
+        parted = _parted(rows, heads, len(tensor.shape))
+        yield WeightMapping(torch=(tensor.path,), keras=keras, transform=Chain(*parted, Beside(*steps)))
     if "bias" not in packed.shapes:
         biases = (tensor for part in parts for tensor in part.tensors if tensor.role == "bias")
         yield from (WeightMapping(torch=(), keras=(one.path,), transform=Fill(0, one.shape)) for one in biases)
 
 
-def _joined(parts: Sequence[LayerView], packed: LayerView) -> Iterator[WeightMapping]:
+def _parted(rows: Sequence[int], heads: int, axes: int) -> tuple[Transform, ...]:
+    """Return the steps that split a packed tensor into its parts, along the first axis.
+
+    Args:
+        rows: The number of rows of each part.
+        heads: The number of groups of rows, each of which has rows of every part; 1 if the parts follow each other.
+        axes: The number of axes of the tensor.
+    """
+    if heads == 1:
+        return (Split(0, tuple(rows)),)
+    rest = "".join(f" {name}" for name in "wxyz"[: axes - 1])
+    apart = Axes(f"(g s){rest} -> g s{rest}", g=heads)
+    sizes = tuple(size // heads for size in rows)
+    together = (Axes(f"g s{rest} -> (g s){rest}", g=heads, s=size) for size in sizes)
+    return apart, Split(1, sizes), Beside(*together)
+
+
+def _joined(parts: Sequence[LayerView], packed: LayerView, heads: int) -> Iterator[WeightMapping]:
     sizes = tuple(part.shapes["weight"][0] for part in parts)
+    if any(size % heads for size in sizes):
+        return
     complete = next((part for part in parts if "bias" in part.shapes), parts[0])
     made = _mappings(_with_rows(complete, sum(sizes)), packed)
     for tensor in complete.tensors if made else ():
@@ -81,7 +105,7 @@ def _joined(parts: Sequence[LayerView], packed: LayerView) -> Iterator[WeightMap
             biases = (entry for entry in own if entry)
             yield from (WeightMapping(torch=(one.path,), keras=(), transform=Drop(0, one.shape)) for one in biases)
             continue
-        steps: list[Transform] = [Concat(0, sizes), mapping.transform]
+        steps: list[Transform] = [Chain(*_parted(sizes, heads, len(tensor.shape))).inverse, mapping.transform]
         if None in own:
             fill = [Same() if entry else Fill(0, (size,)) for entry, size in zip(own, sizes, strict=True)]
             steps.insert(0, Beside(*fill))

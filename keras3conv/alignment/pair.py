@@ -58,7 +58,7 @@ class Pair:
         rule: The name of the rule that the mappings come from.
         weights: The mappings, with full tensor paths.
         evidence: The reasons for the pair; the last one decided.
-        candidates: Other layers that fit as well.
+        candidates: Other layers that fit as well; for a packed layer, the lines that pair it in another row order.
     """
 
     torch: str

@@ -73,7 +73,8 @@ class Alignment:
             return self
         if not problems:
             headline = f"{self.torch.title} and {self.keras.title} do not compute the same with the same weights"
-            raise AlignmentError(lay_out(headline, [Problem(fact=self.difference, fixes=_ACCEPT)]))
+            fact = f"{self.difference}; validate names the cause, after a transfer that accepts the difference"
+            raise AlignmentError(lay_out(headline, [Problem(fact=fact, fixes=_ACCEPT)]))
         headline = f"{count(len(problems), 'problem')} in the alignment of {self.torch.title} and {self.keras.title}"
         if self.pairs:
             headline += f"; {count(len(self.pairs), 'pair')} matched"
@@ -92,12 +93,18 @@ class Alignment:
         return next((pair for pair in self.pairs if path in (*pair.torch_layers, *pair.keras_layers)), None)
 
     def pair(
-        self, torch: str | Sequence[str], keras: str | Sequence[str], *, transform: str | Transform | None = None
+        self,
+        torch: str | Sequence[str],
+        keras: str | Sequence[str],
+        *,
+        transform: str | Transform | None = None,
+        heads: int = 1,
     ) -> "Alignment":
         """Return the plan with these layers or tensors paired. Existing pairs that share a tensor are removed.
 
             plan.pair("fc", "predictions")
             plan.pair("pos_embed", "pos/table", transform="1 n d -> n d")
+            plan.pair("qkv", ["query", "key", "value"], heads=12)
             plan.pair(["q", "k", "v"], "qkv", transform=Chain(Concat(0, (8, 8, 8)), Axes("o i -> i o")))
 
         Args:
@@ -107,11 +114,14 @@ class Alignment:
             transform: The transform from the torch tensors to the Keras tensors, if no rule provides it. A pattern
                 such as "1 n d -> n d" is for one tensor on each side. The path of a layer with one tensor stands for
                 that tensor.
+            heads: The number of attention heads, if the rows of a fused layer go head by head: a query, a key and a
+                value of the first head, then those of the second. 1 if they do not. With the number of rows of one
+                part, the rows alternate.
 
         Raises:
             AlignmentError: A name is unknown, no rule pairs the layers, or the transform does not fit the tensors.
         """
-        made = pair_by_hand(self.torch, self.keras, torch, keras, transform=transform)
+        made = pair_by_hand(self.torch, self.keras, torch, keras, transform=transform, heads=heads)
         placed = _tensors_of(made)
         kept = tuple(pair for pair in self.pairs if not placed & _tensors_of(pair))
         # The state of a random generator is never mapped, so it stays ignored.

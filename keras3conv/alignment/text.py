@@ -35,6 +35,9 @@ def describe(plan: Plan) -> str:
     """
     blocks = ["\n".join([summary(plan), *map(visible, plan.notes)])]
     blocks += ["\n  ".join([part.heading, *_table(part)]) for part in _parts(plan)]
+    if lines := other_orders(plan.pairs):
+        heading = "If the rows of a packed layer are in another order, which names and shapes do not show:"
+        blocks.append(visible("\n  ".join([heading, *lines]), keep="\n"))
     if problems := _problems(plan):
         headline = f"{count(len(plan.problems()), 'problem')}:"
         blocks.append(visible(lay_out(headline, problems, limit=SHOWN_PROBLEMS), keep="\n"))
@@ -77,7 +80,8 @@ def unconfirmed_reason(pairs: Sequence[Pair]) -> str:
         return ""
     paths = [line.paths[0] for line in collapse([(pair.torch,) for pair in pairs])]
     more = f" and {len(paths) - _SHOWN_PAIRS} more" if len(paths) > _SHOWN_PAIRS else ""
-    return f"no run has confirmed the pairs of {', '.join(paths[:_SHOWN_PAIRS])}{more}; validate two live models"
+    order = next((f", or pair them in another order: {line}" for line in other_orders(pairs)), "")
+    return f"no run has confirmed the pairs of {', '.join(paths[:_SHOWN_PAIRS])}{more}; validate two live models{order}"
 
 
 def _table(part: _Part) -> list[str]:
@@ -118,9 +122,18 @@ def _pair_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
 
 def _unconfirmed_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
     pairs = [pair for pair in plan.pairs if pair.unconfirmed]
-    rows = [(pair.torch, pair.keras, ", ".join(pair.candidates)) for pair in pairs]
+    rows = [(pair.torch, pair.keras, _others(pair)) for pair in pairs]
     for line in collapse(rows):
         yield *line.paths[:2], line.paths[2] or "unknown"
+
+
+def _others(pair: Pair) -> str:
+    return "other orders of the rows" if other_orders((pair,)) else ", ".join(pair.candidates)
+
+
+def other_orders(pairs: Sequence[Pair]) -> tuple[str, ...]:
+    """Return the lines that pair the packed layers among these pairs in another order of their rows."""
+    return tuple(dict.fromkeys(line for pair in pairs for line in pair.candidates if line.startswith("plan = ")))
 
 
 def _ignored_rows(plan: Plan) -> Iterator[tuple[str, ...]]:

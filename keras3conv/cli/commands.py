@@ -220,6 +220,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         )
         report = run(ends[0].source, ends[1].source, found, options, entry=entry_of(ends[0], entry))
     print(report.to_json()) if as_json else print_report(report)
+    note("no output was compared; keras3conv validate TORCH KERAS compares the outputs of both models")
     return status_of(report)
 
 
@@ -255,7 +256,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
     from keras3conv.workflows.files import read_class_names, read_inputs, read_labels
     from keras3conv.workflows.validate import validate as run
 
-    cli_files.check_report(report)
+    cli_files.check_reports(report or ())
     saved, hints = cli_files.read_plan_or_hints(plan, hint or ())
     options = Options(
         proofs=proof or (),
@@ -272,8 +273,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
     given = {"inputs": read_inputs(inputs), "keras_inputs": read_inputs(keras_inputs)}
     first, second = both(torch, keras, torch_weights, keras_weights, entry, local=local)
     with notes_to_stderr():
-        if hints:
-            saved = align_with_hints(first, second, hints, given, entry)
+        saved = align_with_hints(first, second, hints, given, entry) if hints else saved
         judged = run(
             first.source,
             second.source,
@@ -283,7 +283,8 @@ def validate(  # noqa: PLR0913 - an argument for every option
             entry=entry if local else entry_of(first, entry),
             weight_files=(torch_weights, keras_weights),
         )
-    return hand_out(judged, report, as_json=as_json, names=names_for(torch, keras, torch_weights, keras_weights, plan))
+    names = names_for(torch, keras, torch_weights, keras_weights, plan)
+    return hand_out(judged, report or (), as_json=as_json, names=names)
 
 
 @command("keras3conv convert model.h5 -o folder/")
@@ -361,12 +362,12 @@ def compare_onnx(
 ) -> int:
     """Run two ONNX files on the same inputs, and compare their outputs. Both files are checked before they run."""
     from keras3conv import api
-    from keras3conv.cli.files import check_report, read_tolerance
+    from keras3conv.cli.files import check_reports, read_tolerance
     from keras3conv.workflows.files import read_inputs
 
-    check_report(report)
+    check_reports(report or ())
     judged = api.compare_onnx(first, second, read_inputs(inputs), tolerance=read_tolerance(tolerance))
-    return hand_out(judged, report, as_json=as_json)
+    return hand_out(judged, report or (), as_json=as_json)
 
 
 def _is_complete(plan: "Alignment", sides: "Mapping[Side, str]", options: str) -> bool:

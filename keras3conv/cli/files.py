@@ -1,6 +1,6 @@
 """Check and write the files that options name, and parse options with a value."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,18 @@ REPORT_SUFFIXES = (".html", ".md", ".json", ".txt")
 """The suffixes of a report file. They are checked before the proofs, which may take minutes."""
 
 
-def check_report(path: Path | None) -> None:
-    """Raise an error if a report cannot be written to a path; None is no path, and is never an error.
+def check_reports(paths: Iterable[Path]) -> None:
+    """Raise an error if a report cannot be written to each of the paths.
 
     Raises:
-        InputError: The suffix is unknown, or the folder does not exist.
-        FileError: The file exists and is not a report.
+        InputError: A suffix is unknown, or a folder does not exist.
+        FileError: A file exists and is not a report.
     """
-    if path is None:
-        return
+    for path in paths:
+        _check_report(path)
+
+
+def _check_report(path: Path) -> None:
     if path.suffix.lower() not in REPORT_SUFFIXES:
         raise InputError(
             f"--report {path} has a suffix that no report has: a report is saved as {', '.join(REPORT_SUFFIXES)}"

@@ -1,6 +1,6 @@
 """Print and save the result of a command, and determine its exit status."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,19 +10,21 @@ if TYPE_CHECKING:
     from keras3conv.report.report import Report
 
 
-def hand_out(judged: "Report", saved_as: Path | None, *, as_json: bool, names: Mapping[str, str] | None = None) -> int:
-    """Save a report if a path is given, print it, and return its exit status.
+def hand_out(
+    judged: "Report", saved_as: Sequence[Path], *, as_json: bool, names: Mapping[str, str] | None = None
+) -> int:
+    """Save a report to every given path, print it, and return its exit status.
 
     Args:
         judged: The report.
-        saved_as: The path; None to save nothing.
+        saved_as: The paths.
         as_json: Whether to print the report as JSON instead of text.
         names: What replaces placeholders such as TORCH in the lines to paste.
     """
-    if saved_as:
-        judged.save(saved_as)
-        note(f"saved {saved_as}")
-    print(judged.to_json()) if as_json else print_report(judged, saved_as, names)
+    for path in saved_as:
+        judged.save(path)
+        note(f"saved {path}")
+    print(judged.to_json()) if as_json else print_report(judged, next(iter(saved_as), None), names)
     return status_of(judged)
 
 

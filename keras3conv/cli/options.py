@@ -54,7 +54,8 @@ Local = Annotated[
     bool, typer.Option("--local", help="Prove each pair of layers alone, for models that do not fit in memory.")
 ]
 ReportFile = Annotated[
-    Path | None, typer.Option("--report", metavar="FILE", help="Save the certificate as .html, .md, .json or .txt.")
+    list[Path] | None,
+    typer.Option("--report", metavar="FILE", help="Save the certificate as .html, .md, .json or .txt; repeatable."),
 ]
 ShardSize = Annotated[
     str | None, typer.Option(metavar="2GB", help="Divide the tensors among files of at most this size.")

@@ -112,6 +112,8 @@ def card(  # noqa: PLR0913 - an argument for every option
 
     made = make_card(model, report=report, sources=source or (), licence=licence, name=name, base_model=base_model)
     lines = [registry_line(file) for file in made.files]
+    if not licence:
+        note("the card names no licence: a hub asks for one; add --license apache-2.0, or another")
     for file in made.unnamed:
         note(f"the certificate does not name this file: {file.path}")
     if out:

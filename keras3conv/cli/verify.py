@@ -22,4 +22,4 @@ def verify(
     """Compare what `transfer` or `convert` wrote with the digests beside it. The exit status is 1 if a byte differs."""
     from keras3conv import api
 
-    return hand_out(api.verify(out), None, as_json=as_json)
+    return hand_out(api.verify(out), (), as_json=as_json)

@@ -104,7 +104,7 @@ class Destination:
         expected = by_suffix(path)
         if expected == "tensorflow":
             raise FileError(
-                f"{path}: TensorFlow checkpoints are read, and not written\nFix:  {path.with_suffix('.weights.h5')}"
+                f"{path}: TensorFlow checkpoints are read, and not written: choose another suffix, such as .weights.h5"
             )
         if template is None and expected not in LAYOUTS:
             raise FileError(

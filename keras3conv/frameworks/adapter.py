@@ -25,7 +25,7 @@ Model = Any
 """A torch module, a Keras model, or the path of a file."""
 
 Views = tuple[ModelView, ModelView]
-"""The views of the torch side and the Keras side."""
+"""The views (layers and named tensors) of the torch side and the Keras side, as a pair."""
 
 
 class LiveModel(Protocol):
@@ -362,7 +362,7 @@ class Sides:
             return None, message_of(error)
 
     def _accept(self, given: Inputs) -> bool:
-        """Return whether the live sides run with these inputs without raising."""
+        """Return whether the live models run on these inputs without raising."""
         try:
             for side, arguments in ((self.torch, given.torch), (self.keras, given.keras)):
                 if not isinstance(side, ModelFile):

@@ -49,7 +49,7 @@ class Death:
 
 
 def save(model: Any, inputs: Any, folder: Path) -> None:
-    """Save a model and its inputs.
+    """Save a model and its inputs, so that another process can run the model.
 
     Args:
         model: The Keras model.

@@ -49,7 +49,9 @@ def with_stored_values(model: ModelView, path: Path, *, entry: str = "") -> Mode
         )
     computed = [tensor.path for tensor in model.tensors() if tensor.is_computed]
     if computed:
-        raise InputError(f"{model.title} computes {', '.join(computed)} from other tensors: give the module its values")
+        raise InputError(
+            f"{model.title} computes {', '.join(computed)} from other tensors: load the values into the module first"
+        )
     names = _names(model, stored)
     _require_fitting(model, stored, names, path)
 

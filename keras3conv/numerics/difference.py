@@ -16,9 +16,9 @@ from keras3conv.errors import InputError
 from keras3conv.transforms import Array
 
 FLOAT64_LIMIT = 1e-10
-"""The largest relative difference of two float64 runs of one function; a deep model amplifies rounding to 1e-12.
+"""The largest relative difference that rounding causes between two float64 runs of one function.
 
-The smallest mistake worth finding (a relative change of an epsilon by 1e-3) shows at 1e-8 or more.
+A deep model amplifies rounding to 1e-12; the smallest mistake worth finding (an epsilon off by 1e-3) shows at 1e-8.
 """
 
 NOISE_FACTOR = 8.0
@@ -33,7 +33,7 @@ NOT_FINITE = "values that are not finite: they prove nothing"
 
 @dataclass(frozen=True, kw_only=True)
 class Diff:
-    """The difference between two arrays of one shape.
+    """The difference between two arrays of the same shape, as numbers.
 
     Attributes:
         count: The number of elements.

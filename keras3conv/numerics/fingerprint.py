@@ -15,7 +15,7 @@ from keras3conv.transforms import Array, Shape
 EXACT = 1e-10
 """The largest relative difference between two float64 results of the same computation.
 
-It is relative to the largest value.
+The difference is divided by the largest value.
 """
 
 _BLOCK = 1 << 15

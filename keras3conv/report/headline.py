@@ -46,7 +46,7 @@ def main_plot(report: Document) -> Plot | None:
 
 
 def key_facts(report: Document) -> dict[str, str]:
-    """Return the facts to show beside the overall status: date, worst error, inputs, versions and digests."""
+    """Return the facts to show beside the overall status: date, output difference, inputs, versions and digests."""
     return {name: fact for name, fact in _key_facts(report) if fact}
 
 
@@ -55,7 +55,7 @@ def _key_facts(report: Document) -> Iterator[tuple[str, str]]:
     passed = {section.name: section.summary for section in report.sections if section.status == "passed"}
     yield "date", environment.get("date", "")
     if report.ok:
-        yield "worst error", next((passed[name] for name in _ERRORS if name in passed), "")
+        yield "output difference", next((passed[name] for name in _ERRORS if name in passed), "")
     yield "inputs", next((note for note in report.notes if _INPUTS.match(note)), "")
     backend = environment.get("KERAS_BACKEND")
     versions = [f"{name} {environment[name]}" for name in _PACKAGES if name in environment]

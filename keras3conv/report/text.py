@@ -66,8 +66,8 @@ def write(report: Document, *, brief: bool = False, width: int = WIDTH) -> str:
 def render(report: Document, console: "Console", *, brief: bool = False) -> None:
     """Print a report: the overall status, a line for every section, then the details.
 
-    If the report passed, the first lines also have the date, worst error, inputs, versions and digests; if it failed,
-    the first layer that differs, the cause and the line to paste.
+    If the report passed, the first lines also have the date, output difference, inputs, versions and digests; if it
+    failed, the first layer that differs, the cause and the line to paste.
 
     Args:
         report: The report.
@@ -99,7 +99,7 @@ def render(report: Document, console: "Console", *, brief: bool = False) -> None
     if not brief:
         _print_list("Environment", _wrapped(_listing(report.environment), console), console)
     if is_certificate(report):
-        said = f"{LIMITS[0]} The page of a report (report.html) lists the {len(LIMITS)} limits."
+        said = f"{LIMITS[0]} A report that is saved as report.html lists the {len(LIMITS)} limits."
         _print_list(TITLE, _wrapped(said, console), console)
 
 

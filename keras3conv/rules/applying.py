@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from keras3conv.errors import RuleError
+from keras3conv.errors import ModelError, RuleError
 from keras3conv.model.views import LayerView
 from keras3conv.rules.library import lookup
 from keras3conv.rules.neutral import filled
@@ -31,11 +31,32 @@ def may_apply(rule: Rule, layer: LayerView) -> bool:
     return not rule.variant if layer.config is None else rule.applies(rule.config_of(layer))
 
 
-def full_paths(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[WeightMapping]:
-    """Yield a rule's mappings for two layers, with full paths such as "fc/kernel".
+def keras_layers_of(rule: Rule, config: Config) -> LayerSpecs:
+    """Return the Keras layers that a rule makes from a torch layer; raise `RuleError` if it reads a missing entry."""
+    try:
+        return rule.to_keras(config)
+    except KeyError as error:
+        known = ", ".join(name for name in config if name != "inputs") or "nothing"
+        raise RuleError(
+            f"the rule {rule.name} reads config[{error.args[0]!r}], but the configuration of the module has "
+            f"{known}: store it in the module's __init__ (self.{error.args[0]} = ...)"
+        ) from error
 
-    Nothing if the rule does not apply.
-    """
+
+def torch_layers_of(rule: Rule, spec: LayerSpec) -> LayerSpecs:
+    """Return the torch layers that a rule makes from a Keras layer; raise `ModelError` if it reads a missing entry."""
+    try:
+        return rule.to_torch((spec,))
+    except KeyError as error:
+        known = ", ".join(spec.config) or "nothing"
+        raise ModelError(
+            f"the rule {rule.name} reads {error.args[0]!r}, but the configuration of the Keras layer has {known}, and "
+            f"its shapes are those of {', '.join(spec.shapes) or 'no variable'}: return it from get_config"
+        ) from error
+
+
+def full_paths(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[WeightMapping]:
+    """Yield a rule's mappings for two layers, with paths such as "fc/kernel"; nothing if it does not apply."""
     yield from with_paths(mappings_of(rule, torch, keras) or (), rule, torch, keras)
 
 
@@ -88,9 +109,9 @@ def mappings_of(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[
 
 
 def torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Config | None:
-    """Return the torch layer's configuration; if there is none, the one that the rule derives from the Keras layer.
+    """Return the torch layer's configuration, or else the one that the rule derives from the Keras layer.
 
-    None if the rule cannot be applied to the Keras layer.
+    The result is None if the rule cannot be applied to the Keras layer.
     """
     # A rule may also need the Keras counterpart and the input of the layer.
     beyond: dict[str, Any] = {"keras": keras_spec(rule, keras)}

@@ -11,9 +11,7 @@ from keras3conv.rules.rule import Rule
 
 
 def misnamed(side: Side, layer: LayerView) -> str:
-    """Return why a user's rule does not apply to a layer that has other tensors than the rule names.
-
-    Else an empty text.
+    """Return why a user's rule, which names other tensors, does not apply to a layer; an empty text if it does.
 
     A rule may name tensors that a layer lacks, such as the bias of a layer without one. It is misnamed only if the
     layer also has tensors that the rule does not name.
@@ -49,7 +47,7 @@ def does_not_apply(rule: Rule, where: str, roles: Iterable[str], named: Iterable
 
 
 def _named(rule: Rule, side: Side, layer: LayerView) -> Iterator[str]:
-    """Yield the names of the tensors of one side that a rule names; nothing if it needs the other layer for that."""
+    """Yield the tensor names of one side in a rule; nothing if they depend on the other layer of the pair."""
     try:
         config = rule.config_of(layer) if side == "torch" else torch_config(rule, None, layer)
         mappings = () if config is None else rule.weights(config)

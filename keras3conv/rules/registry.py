@@ -30,9 +30,11 @@ def register(rule: Rule) -> Rule:
     caller = sys._getframe(1)  # not inspect.stack(), which reads the source of every frame
     origin = f"{caller.f_code.co_filename}:{caller.f_lineno}"
     if known := registered.get(rule.name):
-        raise RuleError(f"{rule.name} is registered twice\n  here:   {origin}\n  before: {known.origin}")
+        raise RuleError(
+            f"{rule.name} is registered twice: give one a variant\n  here:   {origin}\n  before: {known.origin}"
+        )
     if not rule.examples:
-        raise RuleError(f"{rule.name} has no example, so it cannot be tested\n  here:   {origin}")
+        raise RuleError(f"{rule.name} has no example, so it cannot be tested: add one to examples\n  here:   {origin}")
     for example in rule.examples:
         _check(rule, example, origin)
     known_rule = registered[rule.name] = replace(rule, origin=origin)
@@ -80,7 +82,11 @@ def _check(rule: Rule, example: Example, origin: str) -> None:
         names = [name for mapping in mappings for name in mapping.names(side)]
         for name in names:
             if names.count(name) > 1:
-                raise RuleError(f"{rule.name} maps the {side} tensor {name!r} twice\n  here:   {origin}")
+                raise RuleError(
+                    f"{rule.name} maps the {side} tensor {name!r} twice: remove one of the mappings\n  here:   {origin}"
+                )
     for mapping in mappings:
         if mapping.transform.inverse.inverse != mapping.transform:
-            raise RuleError(f"{rule.name}: {mapping.transform!r} cannot be reversed\n  here:   {origin}")
+            raise RuleError(
+                f"{rule.name}: {mapping.transform!r} cannot be reversed, define its inverse\n  here:   {origin}"
+            )

@@ -40,7 +40,7 @@ class WeightMapping:
     transform: Transform
 
     def names(self, side: Side) -> tuple[str, ...]:
-        """Return the names of the tensors on one side."""
+        """Return the names of the mapping's tensors on one side."""
         return self.torch if side == "torch" else self.keras
 
 

@@ -52,7 +52,7 @@ UNSUPPORTED: Mapping[str, str] = {
     for names, reason in entries.items()
     for name in names.split()
 }
-"""The qualified class names, each with the reason why there is no rule for it."""
+"""The classes of `keras.layers` and `torch.nn` without a rule, by qualified name, each with the reason."""
 
 _SPECTRAL = (
     "by the rule of the inner layer, with the normalized weight of inference on both sides. Torch's u and v are "

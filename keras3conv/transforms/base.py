@@ -55,7 +55,7 @@ class Transform(ABC):
 
     @property
     def lossless(self) -> bool:
-        """Return True if `f.inverse(f(x)) == x`, bit for bit."""
+        """Return True if the inverse restores the arguments bit for bit: `f.inverse(f(x)) == x`."""
         return True
 
     @property
@@ -79,7 +79,7 @@ class Transform(ABC):
 
     @abstractmethod
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the transformed arrays.
+        """Return the transformed arrays, as a tuple.
 
         Raises:
             TransformError: The transform cannot be applied to this number of arrays, these shapes or these values.
@@ -184,7 +184,7 @@ class OneArray(Transform):
 
 
 def from_json(data: Any) -> Transform:
-    """Make the transform that `to_json` wrote.
+    """Return the transform that `to_json` wrote as a JSON object.
 
     Raises:
         TransformError: The data is not the JSON form of a transform.

@@ -48,7 +48,7 @@ class _Several(Transform):
 
 
 class Chain(_Several):
-    """Apply transforms one after the other.
+    """Apply transforms in sequence: each to the results of the one before it.
 
     Args:
         *transforms: The transforms; the first one is applied first.

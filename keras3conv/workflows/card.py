@@ -90,8 +90,8 @@ def _require_certified(card: Card, certificate: Path, code: Sequence[WrittenFile
     """Raise `InputError` if the certificate was made for other files than those of the card.
 
     The certificate was made for other files if it states another digest for a file name of the card, or states digests
-    but none of a file of the card. For a file of weights that the certificate does not name, the digest recorded when
-    it was written must agree.
+    but none of a file of the card. For weights and code that the certificate does not name, the digest recorded when
+    they were written must agree.
 
     Args:
         card: The card.
@@ -102,8 +102,9 @@ def _require_certified(card: Card, certificate: Path, code: Sequence[WrittenFile
     stated = named_files(card.report)
     for file in (*card.files, *card.sources, *code):
         _require_equal(file, stated, certificate)
-    for file in card.unnamed:
-        for record, digests in _records(folder):
+    certified = {sha256 for _, sha256 in stated}
+    for file in (*card.files, *code):
+        for record, digests in _records(folder) if file.sha256 not in certified else ():
             _require_equal(file, digests, record)
     if stated and len(card.unnamed) == len(card.files) and len(card.unread) == len(card.sources):
         names = ", ".join(dict.fromkeys(name for name, _ in stated))

@@ -27,6 +27,7 @@ from keras3conv.steps import report_fraction
 from keras3conv.transforms import Array
 from keras3conv.workflows.clusters import shards_on_ray
 from keras3conv.workflows.manifest import Record
+from keras3conv.workflows.quantizing import unquantized
 from keras3conv.writing.digests import WrittenFile
 
 Memory = Literal["copy", "share"]
@@ -87,7 +88,7 @@ def transfer(source: Model, target: Model, plan: Alignment, options: Options, *,
     if isinstance(written, ModelFile):
         staging, files = _into_files(view, written, options, record)
     else:
-        staging, files = _into_live(view, written, options, record)
+        staging, files = _into_live(read, view, written, options, record)
     if written.is_live:
         remember_port(written.source, read.source)
     facts = record.source_facts() if files else {}
@@ -109,12 +110,13 @@ def _has_the_tensors(keras: ModelView, plan: Alignment) -> bool:
 
 
 def _into_live(
-    source: ModelView, target: LiveModel, options: Options, record: Record
+    read: Adapter, source: ModelView, target: LiveModel, options: Options, record: Record
 ) -> tuple[Staging, tuple[WrittenFile, ...]]:
     """Write the weights to a live model, and save the model; if a file cannot be written, restore the old weights.
 
     Args:
-        source: The view of the source.
+        read: The source.
+        source: Its view.
         target: The live model.
         options: The options of the transfer.
         record: The source and the plan, for the manifests.
@@ -127,8 +129,11 @@ def _into_live(
         raise InputError(
             "only a file that is written in shards, without its model, can be written on Ray\nFix:  ray=None"
         )
+    view = target.view(described=False)
     with stages.stage("check"):
-        staging = stage(record.plan, source, target.view(described=False), cast=options.cast)
+        copy = unquantized(read, target, view, record.plan) if options.cast else None
+        plan, filled = (copy.plan, copy.plan.keras) if copy else (record.plan, view)
+        staging = stage(plan, source, filled, cast=options.cast)
     for path in options.out:
         if formats.side_of(path) != target.side:
             raise InputError(
@@ -136,9 +141,10 @@ def _into_live(
             )
     with stages.stage("check"):
         staging.require_values()
-    with target.restored_on_failure(staging.paths) if options.out else nullcontext():
+    paths = tuple(tensor.path for tensor in view.tensors()) if copy else staging.paths
+    with target.restored_on_failure(paths) if options.out else nullcontext():
         with stages.stage("write"):
-            target.write(staging.values())
+            target.write(copy.quantized(staging.values()) if copy else staging.values())
         with stages.stage("save"):
             outputs = [target.output(path, max_shard_size=options.max_shard_size) for path in options.out]
             return staging, _write(outputs, options, record)

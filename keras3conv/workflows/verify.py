@@ -3,12 +3,12 @@
 For files that `convert` wrote, the `metadata.json` of their folder is used in place of a manifest.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from keras3conv import formats
-from keras3conv.errors import FileError, Problem
+from keras3conv.errors import FileError, Problem, printable
 from keras3conv.formats.safe.streaming import checksum
 from keras3conv.messages import count
 from keras3conv.report.report import Report, current_environment
@@ -41,6 +41,9 @@ def verify(path: Path) -> Report:
 
 
 _KEYS = ("size", "sha256", "md5")
+
+_SHOWN = 10
+"""The number of file names in a note."""
 
 
 def _metadata_of(path: Path) -> Path | None:
@@ -81,7 +84,24 @@ def _verify_conversion(record: Path, path: Path) -> Report:
         sections=(section,),
         files=tuple(map(formats.digest, existing)),
         environment=current_environment(),
+        notes=_not_covered(record, stated) if is_whole else (),
     )
+
+
+def _not_covered(record: Path, stated: Collection[str]) -> tuple[str, ...]:
+    """Return a note that lists the files beside `metadata.json` whose digests it does not state.
+
+    Args:
+        record: The `metadata.json`.
+        stated: The names of the files whose digests it states.
+    """
+    beside = sorted(path.name for path in record.parent.iterdir() if path.is_file() and path.name != record.name)
+    others = [name for name in beside if name not in stated]
+    if not others:
+        return ()
+    more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+    listed = ", ".join(map(printable, others[:_SHOWN])) + more
+    return (f"not compared, because {record.name} does not state their digests: {listed}",)
 
 
 def _beside(manifest: Path, name: str) -> Path:

@@ -67,6 +67,13 @@ CASES: dict[str, tuple[Any, tuple[int, ...]]] = {
         TEXT,
     ),
     "product of tensors": (lambda x: x @ x.transpose(1, 2), TEXT),
+    "products added to a tensor, scaled": (
+        lambda x: (
+            torch.baddbmm(x[:, :1, :1], x, x.transpose(1, 2), beta=0.5, alpha=2.0)
+            + torch.baddbmm(x[:, :1, :1], x, x.transpose(1, 2), beta=0)
+        ),
+        TEXT,
+    ),
     "einsum": (lambda x: torch.einsum("btc,bsc->bts", x, x), TEXT),
     "padding": (lambda x: functional.pad(x, (1, 2, 0, 1)) + functional.pad(x, (1, 2, 0, 1), mode="reflect"), IMAGE),
     "pooling": (

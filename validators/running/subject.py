@@ -182,7 +182,7 @@ class Subject:
 
     @cached_property
     def keras_rerun(self) -> Recording:
-        """A second `keras_run`, without recorded layers."""
+        """A second run of the Keras model with its own weights and dtype, without recorded layers."""
         from keras3conv.frameworks.keras import model as keras_side
 
         with keras_side.precise():

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keras3conv.errors import ModelError, message_of
-from keras3conv.frameworks.shared.bounds import Bound
+from keras3conv.frameworks.shared.bounds import SLICE, Bound
 from keras3conv.frameworks.shared.inputs import Inputs, first_samples
 from keras3conv.frameworks.shared.inputs_masked import (
     has_padding,
@@ -16,6 +16,7 @@ from keras3conv.frameworks.shared.inputs_masked import (
     with_padding,
 )
 from keras3conv.frameworks.shared.inputs_varied import (
+    FARTHEST,
     integers_in_words,
     other_sizes,
     repeated,
@@ -36,6 +37,8 @@ from keras3conv.validators.running.subject import Subject
 PADDING = "with padding"
 
 _AT_THE_START = "with padding at the start"
+
+_BETWEEN = "with padding between other steps"
 
 _LENGTHS = 3
 """The number of samples that run with padding; each sample has another length."""
@@ -76,10 +79,14 @@ def variants(subject: Subject) -> Iterator[Variant]:
     """Yield the further runs of the two models; each run is made only when the iterator reaches it."""
     if is_far_from_usual(subject):
         yield _at(at_magnitude(subject, USUAL))
+    beyond = 0
     for run in at_large_magnitudes(subject):
+        beyond = max([beyond, *(int(bound.value) for bound in run.bounds if bound.function == SLICE)])
         yield _at(run)
-    for name, inputs in _other_inputs(subject):
+    for name, inputs in _other_inputs(subject, beyond):
         yield _with_inputs(subject, name, inputs)
+    if beyond > FARTHEST and any(None in spec.shape[1:] for spec in subject.outlines[1].input_specs):
+        yield Variant(name=f"at a size beyond {beyond}", reason=f"a slice ends there; up to {FARTHEST} are tried")
     yield from _with_wider_integers(subject)
     yield _at(at_magnitude(subject, SMALL))
     yield from _with_padding_at_the_start(subject)
@@ -93,13 +100,18 @@ def _at(run: Rescaled) -> Variant:
         reason=run.reason,
         is_small=run.magnitude == SMALL,
         may_overflow=not run.is_finite,
-        bounds=run.bounds,
+        bounds=tuple(bound for bound in run.bounds if bound.function != SLICE),
         is_scaled_in_run=True,
     )
 
 
-def _other_inputs(subject: Subject) -> Iterator[tuple[str, Inputs]]:
-    """Yield runs with other inputs: with padding that the Keras model masks, with masks, of other dynamic sizes."""
+def _other_inputs(subject: Subject, beyond: int) -> Iterator[tuple[str, Inputs]]:
+    """Yield runs with other inputs: with padding that the Keras model masks, with masks, of other dynamic sizes.
+
+    Args:
+        subject: The models with the original inputs.
+        beyond: The end of the longest slice that ends beyond the size of its axis; 0 without one.
+    """
     given, specs = subject.required_inputs, subject.outlines[1].input_specs
     padded = _padded(subject)
     if padded is not None:
@@ -107,7 +119,7 @@ def _other_inputs(subject: Subject) -> Iterator[tuple[str, Inputs]]:
     masked = with_masks(first_samples(given, specs, _LENGTHS) or given)
     if masked is not None:
         yield "with masks that hide something", masked
-    for sizes, inputs in other_sizes(first_samples(given, specs, SAMPLES) or given, specs):
+    for sizes, inputs in other_sizes(first_samples(given, specs, SAMPLES) or given, specs, beyond):
         yield f"at size {sizes}", inputs
 
 
@@ -132,7 +144,7 @@ def _with_padding_at_the_start(subject: Subject) -> Iterator[Variant]:
 def _with_wider_integers(subject: Subject) -> Iterator[Variant]:
     """Yield, for each integer input, the models with the largest range of integers that both accept.
 
-    A range is not judged if one side reads every integer but 0 as 1: such an input is a mask, which is only 0 or 1.
+    If one side reads every integer but 0 as 1, the input is a mask, and a difference is only a limit of the proof.
     """
     from keras3conv.frameworks.torch import module as torch_side
 
@@ -141,17 +153,19 @@ def _with_wider_integers(subject: Subject) -> Iterator[Variant]:
     given, specs = subject.required_inputs, subject.outlines[1].input_specs
     rows = [tensor.shape[0] for tensor in subject.outlines[1].tensors() if tensor.role == "embeddings"]
     few = repeated(given, specs, most=_FEW) or first_samples(given, specs, SAMPLES) or given
-    for ranges in wider_integers(few, rows):
+    for ranges in wider_integers(few, rows, is_masked=0 in subject.outlines[1].mask_values):
         for wide in ranges:
             variant = _with_inputs(subject, f"with integers from 0 to {wide.end}", wide.inputs)
             if variant.subject is None:
                 continue
             if _agree_on_a_side(variant, _with_inputs(subject, "", wide.as_mask)):
+                yield replace(variant, name=f"{variant.name} in a mask", is_optional=True)
                 break
             yield variant
-            negative = _with_inputs(subject, "with negative integers", wide.negative) if wide.negative else None
-            if negative and negative.subject is not None:
-                yield replace(negative, is_optional=True)
+            for name, inputs in (("with negative integers", wide.negative), (_BETWEEN, wide.between)):
+                other = _with_inputs(subject, name, inputs) if inputs else None
+                if other and other.subject is not None:
+                    yield replace(other, is_optional=True)
             break
 
 

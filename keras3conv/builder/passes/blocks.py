@@ -131,7 +131,7 @@ class _Occurrence:
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """The names of the modules and weights in the segment; an index has the same meaning in all segments."""
+        """The names of the modules and weights in the segment; an index means the same in all segments of the block."""
         names: dict[str, None] = {}
         for step in self.steps:
             if step.module:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from keras3conv.builder.program.names import identifier, unique
@@ -11,7 +12,11 @@ from keras3conv.builder.program.structure import Argument
 _WORDS = {"reshape": "size", "tile": "times", "roll": "shift", "pad": "padding", "*": "factor", "+": "offset"}
 """For each operation, the name of the constructor argument that replaces a number in the operation's arguments."""
 
-_LARGEST_MULTIPLE = 8
+_LARGEST_FACTOR, _LARGEST_TERM = 128, 8
+"""The largest number by which an argument is multiplied or divided to give another one, and in a fraction of it."""
+
+_NO_SIZES = ("stride", "dilation", "kernel", "pad", "shift", "offset", "stop")
+"""Parts of the names of arguments from which no size is computed, even if it happens to be a multiple of them."""
 
 
 @dataclass
@@ -23,7 +28,7 @@ class Arguments:
     Attributes:
         named: For each argument, its value in each repetition.
         taken: Names that no argument may have.
-        with_multiples: Whether a number that is always a fixed multiple of another argument is written as a product.
+        with_multiples: Whether a number that follows from another argument is written as a formula: `2 * units`.
     """
 
     named: dict[str, list[Any]] = field(default_factory=dict)
@@ -47,6 +52,8 @@ class Arguments:
                 return Argument(known)
         if self.with_multiples and (found := self._multiple(values)):
             return found
+        if self.with_multiples and all(isinstance(value, tuple) and len(value) == 1 for value in values):
+            return (self.of([value[0] for value in values], owner, name),)
         if all(_are_numbers(value, values[0]) for value in values):
             columns = [[*parts] for parts in zip(*values, strict=True)]
             if any(self._is_known(column) for column in columns):
@@ -64,20 +71,20 @@ class Arguments:
         return len({*values}) == 1 or values in self.named.values() or self._multiple(values) is not None
 
     def _multiple(self, values: list[Any]) -> Argument | None:
-        """Return an existing constructor argument, times or divided by an integer, that has these values; else None.
+        """Return a short formula of an existing constructor argument that has these values; None if there is none.
 
         Args:
             values: The value in each repetition.
         """
-        if any(type(value) is not int or value <= 0 for value in values):
+        if any(type(value) not in (int, float) or value <= 0 for value in values):
             return None
         for known, others in self.named.items():
-            if any(type(other) is not int or other <= 0 for other in others):
+            if any(word in known for word in _NO_SIZES) or any(
+                type(other) is not int or other <= 0 for other in others
+            ):
                 continue
-            larger, smaller = (values, others) if values[0] > others[0] else (others, values)
-            times = {large // small if large % small == 0 else 0 for large, small in zip(larger, smaller, strict=True)}
-            if len(times) == 1 and 1 < (number := times.pop()) <= _LARGEST_MULTIPLE:
-                return Argument(f"{number} * {known}" if larger is values else f"{known} // {number}")
+            if text := _formula(known, others, values):
+                return Argument(text)
         return None
 
     def lifted(self, nodes: Sequence[Any], owner: str, name: str = "number") -> Any:
@@ -106,6 +113,40 @@ class Arguments:
         if isinstance(first, tuple | list):
             return type(first)(self.lifted(parts, owner, name) for parts in zip(*nodes, strict=True))
         return self.of([*nodes], owner, name) if isinstance(first, int | float | Argument) else first
+
+
+def _formula(name: str, known: list[int], values: list[Any]) -> str:
+    """Return a formula of an argument that gives other values: a multiple, a fraction or the square; empty for none.
+
+    Args:
+        name: The name of the argument.
+        known: Its values.
+        values: The values that the formula must give.
+    """
+    if any(type(value) is float for value in values):
+        return _root_formula(name, known, values)
+    factors = {Fraction(value, other) for value, other in zip(values, known, strict=True)}
+    if len(factors) > 1:
+        return f"{name} ** 2" if values == [other**2 for other in known] else ""
+    times, by = factors.pop().as_integer_ratio()
+    if 1 in (times, by) and 1 < max(times, by) <= _LARGEST_FACTOR:
+        return f"{times} * {name}" if by == 1 else f"{name} // {by}"
+    return f"{times} * {name} // {by}" if 1 < max(times, by) <= _LARGEST_TERM else ""
+
+
+def _root_formula(name: str, known: list[int], values: list[float]) -> str:
+    """Return a formula with the inverse root of an argument, or of a part of it, as scales of attention have it.
+
+    Args:
+        name: The name of the argument.
+        known: Its values.
+        values: The values that the formula must give, exactly.
+    """
+    for by in range(1, _LARGEST_TERM + 1):
+        roots = [(other // by) ** -0.5 if other % by == 0 else None for other in known]
+        if roots == values:
+            return f"{name} ** -0.5" if by == 1 else f"({name} // {by}) ** -0.5"
+    return ""
 
 
 def _are_numbers(value: Any, other: Any) -> bool:

@@ -71,13 +71,14 @@ def _best(
     candidates = sorted(found, key=lambda one: (-one[1] * (one[2] - 1), one[1], one[0]))
     best: tuple[int, int, int, list[Step | Loop]] | None = None
     for start, length, turns in candidates:
-        if best is not None and length * (turns - 1) <= best[0]:
+        if best is not None and 3 * length * (turns - 1) <= best[0]:
             break
         for count in range(turns, 1, -1):
             loop = _Turns(program, start, length, count).loop(taken)
             if loop is None:
                 continue
-            saved = length * (count - 1) - _table_lines(loop[-1], count) - len(loop) + 1
+            lines = sum(_lines(program, step) for step in program.steps[start : start + length])
+            saved = lines * (count - 1) - _table_lines(loop[-1], count) - len(loop) + 1
             if saved >= _SAVED and (best is None or saved > best[0]):
                 best = saved, start, start + length * count, loop
             break
@@ -89,6 +90,16 @@ def _table_lines(loop: Step | Loop, count: int) -> int:
     assert isinstance(loop, Loop)
     width = sum(len(repr(value)) + 4 for values in loop.columns.values() for value in values)
     return 1 if width < 60 else count + 2
+
+
+def _lines(program: Program, step: Step) -> int:
+    """Return the approximate number of lines of a statement: a call with many arguments takes three."""
+    module = program.modules.get(step.module)
+    if module is None or not module.spec.kind.startswith("."):
+        return 1
+    given = [*map(str, step.inputs), module.spec.kind, module.name, *module.spec.config]
+    width = sum(len(text) + 4 for text in given) + sum(len(repr(value)) for value in module.spec.config.values())
+    return 1 if width < 80 else 3
 
 
 def _repetitions(tokens: Sequence[object]) -> Iterator[tuple[int, int, int]]:

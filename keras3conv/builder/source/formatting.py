@@ -28,7 +28,8 @@ def statement(indent: int, text: str) -> Iterator[str]:
     if len(line) <= WIDTH or not spans:
         yield line
         return
-    start, end = spans[0] if text.startswith("def ") else spans[-1]
+    fitting = (span for span in reversed(spans) if indent + span[0] < WIDTH)
+    start, end = spans[0] if text.startswith("def ") else next(fitting, spans[-1])
     inner, tail = text[start + 1 : end], text[end:]
     yield " " * indent + text[: start + 1]
     if len(inner) + indent + 4 <= WIDTH:

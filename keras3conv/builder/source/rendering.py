@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from keras3conv.builder.program.operation import INDEX, Dtype, Operation
+from keras3conv.builder.program.structure import Argument
 from keras3conv.builder.source.formatting import bracketed, literal, quoted
 from keras3conv.model.graph import Ref, Size
 
@@ -70,7 +71,14 @@ def _node(node: Any, spelling: Spelling) -> tuple[str, int]:
     if isinstance(node, Mapping):
         items = (f"{quoted(str(name))}: {_node(item, spelling)[0]}" for name, item in node.items())
         return f"{{{', '.join(items)}}}", _ATOM
-    return literal(node), _NEGATIVE if isinstance(node, int | float) and node < 0 else _ATOM
+    return literal(node), _precedence(node)
+
+
+def _precedence(leaf: Any) -> int:
+    """Return the precedence of a plain value; an argument may be a formula of another one: `2 * units`."""
+    if isinstance(leaf, Argument) and " " in leaf.name:
+        return _PRECEDENCE["**" if "**" in leaf.name else "*"]
+    return _NEGATIVE if isinstance(leaf, int | float) and leaf < 0 else _ATOM
 
 
 def _operation(node: Operation, spelling: Spelling) -> tuple[str, int]:

@@ -92,10 +92,45 @@ class Complex:
         return "complex64"
 
 
-Given = Value | Constant | Held | Complex
-"""The types of a tensor in the arguments of a call: a value, a constant, a parameter, or a pair of real values."""
+@dataclass(frozen=True, kw_only=True)
+class Unmerged:
+    """A tensor that a reshape of torch has merged from axes that are not adjacent in Keras.
+
+    To merge them Keras would have to move the data, so they stay apart until an operation needs the merged axis.
+
+    Attributes:
+        parts: The tensor before the axes are merged.
+        groups: For each axis of the tensor, the adjacent axes of `parts` that it is merged from.
+        shape: The shape of the tensor, in torch's axis order.
+    """
+
+    parts: Value
+    groups: tuple[tuple[int, ...], ...]
+    shape: Shape
+
+    @property
+    def dtype(self) -> str:
+        """The name of the dtype."""
+        return self.parts.dtype
+
+
+Given = Value | Constant | Held | Complex | Unmerged
+"""The forms that a tensor has in the arguments of a call."""
 
 Result = Given | Sequence[Given | None] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The equal parts that a value consists of.
+
+    Attributes:
+        values: The parts.
+        place: The place of the axis along which they are joined, or which numbers them, in Keras' axis order.
+    """
+
+    values: tuple[Value, ...]
+    place: int
 
 
 class Writer(Protocol):
@@ -103,9 +138,11 @@ class Writer(Protocol):
 
     Attributes:
         example_numbers: The names of the values that are the sample indices 0 ... batch - 1.
+        parts: For values that are joined of equal parts, these parts, by name.
     """
 
     example_numbers: set[str]
+    parts: dict[str, Parts]
 
     def value(self, given: Any, order: Order | None = None) -> Value:
         """Return a tensor argument as a value of the program; a constant or parameter is first added to the program.
@@ -331,8 +368,10 @@ __all__ = [
     "Given",
     "Held",
     "LayerCall",
+    "Parts",
     "Placed",
     "Result",
+    "Unmerged",
     "handler_of",
     "handles",
     "ops",

@@ -7,6 +7,7 @@ from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.to_keras.call import LayerCall, Placed
 from keras3conv.errors import RuleError, message_of
 from keras3conv.model.graph import Graph
+from keras3conv.rules.applying import keras_layers_of
 from keras3conv.rules.library import lookup
 from keras3conv.rules.rule import Config, LayerSpec, LayerSpecs, Rule
 from keras3conv.transforms import Transform
@@ -47,11 +48,11 @@ def chosen_layers(call: LayerCall, config: Config) -> tuple[Rule, LayerSpecs]:
         RuleError: No rule converts it to Keras layers; the message has the reason of every rule that was tried.
     """
     if call.rule is not None:
-        return call.rule, call.rule.to_keras(config)
+        return call.rule, keras_layers_of(call.rule, config)
     reasons: list[str] = []
     for rule in _candidates(call):
         try:
-            specs = rule.to_keras(config) if rule.applies(config) else ()
+            specs = keras_layers_of(rule, config) if rule.applies(config) else ()
         except RuleError as error:
             reasons.append(message_of(error))
             continue

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,9 @@ from keras3conv.builder.to_keras.call import (
     Given,
     Held,
     LayerCall,
+    Parts,
     Placed,
+    Unmerged,
     ops,
 )
 from keras3conv.builder.to_keras.counting import numbers_up_to
@@ -36,9 +37,11 @@ from keras3conv.builder.to_keras.layers import (
 )
 from keras3conv.builder.to_keras.layouts import channels_last, input_order, output_order
 from keras3conv.builder.to_keras.lowered import Lowered
-from keras3conv.builder.to_keras.operations_spectra import handler_for
+from keras3conv.builder.to_keras.on_parts import handled
+from keras3conv.builder.to_keras.ordering import ordered
 from keras3conv.builder.to_keras.returning import dependent
-from keras3conv.builder.to_keras.sizes import moves_only_ones, unknown_after, written
+from keras3conv.builder.to_keras.sizes import unknown_after
+from keras3conv.builder.to_keras.unmerged import merged
 from keras3conv.errors import Problem, RuleError
 from keras3conv.frameworks.keras.operations import own_names
 from keras3conv.model.graph import Graph, Node, Ref, Shape, Size, Tensor, mapped
@@ -89,6 +92,7 @@ class _Lowering:
         self._made: dict[object, Value] = {}
         self._shared: dict[object, str] = {}
         self.example_numbers: set[str] = set()
+        self.parts: dict[str, Parts] = {}
         self._before_reshape: dict[Value, Value] = {}
         self._users: dict[str, list[Node]] = {}
         for node in graph.nodes:
@@ -107,8 +111,7 @@ class _Lowering:
         self._calls, self._path = node.calls, node.path
         self._variable = next(iter(node.variables), ())
         try:
-            call = Call(node, mapped(node.arguments, self._argument), self)
-            result = handler_for(call)(call)
+            result = handled(Call(node, mapped(node.arguments, self._argument), self))
         except RuleError as error:
             fact = f"operator {node.kind}: {error}" + (f"; {line}" if line else "")
             self.problems.append(obstacle(self.graph.view, node.path, fact))
@@ -194,6 +197,9 @@ class _Lowering:
             return self.held(given, order)
         if isinstance(given, Constant):
             return self._constant(given, order)
+        if isinstance(given, Unmerged):
+            self._made[given] = self._made.get(given) or merged(self, given)
+            return self._made[given]
         words = {"Complex": "complex numbers", "NoneType": "a result that its Keras counterpart does not compute"}
         name = type(given).__name__
         raise RuleError(f"expected a tensor of real numbers, found {words.get(name, name)}")
@@ -218,17 +224,8 @@ class _Lowering:
         return self._made[key]
 
     def ordered(self, value: Value, order: Order) -> Value:
-        """Return a value in the given axis order; reuse an earlier permutation of the value, else add one."""
-        if value.order == tuple(order):
-            return value
-        moved = tuple(value.order.index(axis) for axis in order)
-        key = value.name, moved
-        if key not in self._made:
-            made = self.new(value.shape, order, value.dtype)
-            sizes = written(made.target_shape) if moves_only_ones(value.target_shape, moved) else None
-            self.write(ops.transpose(value, moved) if sizes is None else ops.reshape(value, sizes), [made])
-            self._made[key] = made
-        return replace(self._made[key], shape=value.shape, order=tuple(order))
+        """Return a value in the given axis order; an earlier permutation of the value is used again."""
+        return ordered(self, self._made, value, tuple(order))
 
     def held(self, parameter: Held, order: Order | None = None, *, for_each_example: bool = False) -> Value:
         """Add an `EinsumDense` whose kernel is the parameter, and return its output, which equals the parameter.

@@ -30,10 +30,10 @@ def _attention(call: Call) -> Result:
     if given[1].shape[1] != given[0].shape[1]:  # groups of queries share a head, which TensorFlow and JAX refuse
         given[1:] = [_repeated(call, one, given[0].shape[1]) for one in given[1:]]
     mask = call.get("attn_mask")
-    mask = None if mask is None or _masks_nothing(mask) else mask
+    mask = None if mask is None or masks_nothing(mask) else mask
     rate = float(call.get("dropout_p", 0.0) or call.node.config.get("dropout", 0.0))
     is_even = given[0].shape[3] == given[2].shape[3]  # else jax.nn.dot_product_attention refuses
-    made = _fused(call, given, mask) if is_even and not rate else _written_out(call, given, mask, rate)
+    made = _fused(call, given, mask) if is_even and not rate else _written_out(call, given, mask)
     return made if mask is None else _without_masked_rows(call, made, mask)
 
 
@@ -49,14 +49,13 @@ def _fused(call: Call, given: list[Value], mask: Any) -> Value:
     return call.step(ops.dot_product_attention(*given, **options), shape, _ORDER)
 
 
-def _written_out(call: Call, given: list[Value], mask: Any, rate: float) -> Value:
+def _written_out(call: Call, given: list[Value], mask: Any) -> Value:
     """Convert a scaled dot-product attention to matrix products and a softmax, and return its output.
 
     Args:
         call: The call of the operator.
         given: The query, the key and the value.
         mask: The attention mask; None for none.
-        rate: The rate of the dropout of the attention weights, for which a Dropout layer is added; 0 for none.
     """
     query, key, value = given
     size = query.shape[3]
@@ -65,21 +64,34 @@ def _written_out(call: Call, given: list[Value], mask: Any, rate: float) -> Valu
             "the size of a head (the last axis of the query) is dynamic, but scaled_dot_product_attention with "
             "dropout needs a fixed size"
         )
-    scale = call.get("scale")
     shape, plain = (*query.shape[:3], key.shape[2]), identity(4)
     products = call.step(ops.einsum("bthd,bshd->bhts", query, key), shape, plain, query.dtype)
-    scores = call.step(products * float(size**-0.5 if scale is None else scale), shape, plain, query.dtype)
-    if call.get("is_causal", False):
-        allowed = ops.tril(ops.ones_like(scores)) > 0
-        scores = call.step(ops.where(allowed, scores, _NEVER), shape, plain, query.dtype)
-    if mask is not None and mask.dtype == "bool":
-        scores = call.step(ops.where(_mask(call, mask), scores, _NEVER), shape, plain, query.dtype)
-    elif mask is not None:
-        scores = call.step(scores + _mask(call, mask), shape, plain, query.dtype)
-    weights = call.step(ops.softmax(scores), shape, plain, query.dtype)
-    weights = dropout(call, weights, rate) if rate else weights
+    weights = scored_weights(call, products, size, mask)
     made = (*query.shape[:3], value.shape[3])
     return call.step(ops.einsum("bhts,bshd->bthd", weights, value), made, _ORDER)
+
+
+def scored_weights(call: Call, products: Value, size: int, mask: Any) -> Value:
+    """Return the weights of an attention: the softmax of the scaled and masked products, after a dropout if it has one.
+
+    Args:
+        call: The call of the operator.
+        products: The products of queries and keys, in torch's axis order.
+        size: The size of a head.
+        mask: The attention mask; None for none.
+    """
+    scale, plain, shape = call.get("scale"), identity(products.rank), products.shape
+    scores = call.step(products * float(size**-0.5 if scale is None else scale), shape, plain, products.dtype)
+    if call.get("is_causal", False):
+        allowed = ops.tril(ops.ones_like(scores)) > 0
+        scores = call.step(ops.where(allowed, scores, _NEVER), shape, plain, products.dtype)
+    if mask is not None and mask.dtype == "bool":
+        scores = call.step(ops.where(_mask(call, mask), scores, _NEVER), shape, plain, products.dtype)
+    elif mask is not None:
+        scores = call.step(scores + _mask(call, mask), shape, plain, products.dtype)
+    weights = call.step(ops.softmax(scores), shape, plain, products.dtype)
+    rate = float(call.get("dropout_p", 0.0) or call.node.config.get("dropout", 0.0))
+    return dropout(call, weights, rate) if rate else weights
 
 
 def dropout(call: Call, value: Value, rate: float) -> Value:
@@ -101,7 +113,8 @@ def _repeated(call: Call, value: Value, heads: Any) -> Value:
     return call.step(ops.repeat(value, heads // own, axis=2), shape, _ORDER, value.dtype)
 
 
-def _masks_nothing(mask: Any) -> bool:
+def masks_nothing(mask: Any) -> bool:
+    """Return whether a mask is a constant that masks no position."""
     if not isinstance(mask, Constant):
         return False
     return bool(mask.array.all() if mask.dtype == "bool" else not mask.array.any())
@@ -118,6 +131,16 @@ def _mask(call: Call, mask: Any) -> Value:
     return call.ordered(reshaped(call, value, full), identity(4))
 
 
+def masks_rows(mask: Any) -> bool:
+    """Return whether a mask may hide all keys from a query, for which torch returns zeros and Keras a mean."""
+    return not _allowed_rows(mask).all() if isinstance(mask, Constant) else bool(mask.dtype == "bool")
+
+
+def _allowed_rows(mask: Constant) -> Any:
+    is_allowed = mask.array if mask.dtype == "bool" else mask.array != -np.inf
+    return np.asarray(is_allowed).any(-1, keepdims=True)
+
+
 def _without_masked_rows(call: Call, made: Value, mask: Any) -> Value:
     """Return the output of an attention with zeros for each query whose keys are all masked, as in torch.
 
@@ -126,19 +149,15 @@ def _without_masked_rows(call: Call, made: Value, mask: Any) -> Value:
         made: The output as Keras computes it, which has the mean of the values for such a query.
         mask: The attention mask.
     """
-    if isinstance(mask, Constant):
-        is_allowed = mask.array if mask.dtype == "bool" else mask.array != -np.inf
-        rows = np.asarray(is_allowed).any(-1, keepdims=True)
-        if rows.all():
-            return made
-        constant = Constant(name=f"{mask.name} rows", array=np.asarray(rows), shape=(*mask.shape[:-1], 1))
-        return elementwise(call, [constant, made, 0.0], ops.where)
-    if mask.dtype != "bool":
+    if not masks_rows(mask):
         return made
+    if isinstance(mask, Constant):
+        constant = Constant(name=f"{mask.name} rows", array=_allowed_rows(mask), shape=(*mask.shape[:-1], 1))
+        return elementwise(call, [constant, made, 0.0], ops.where)
     value = call.ordered(mask, identity(len(mask.shape)))
     shape = (*value.shape[:-1], 1)
     attends = call.step(ops.any(value, axis=-1, keepdims=True), shape, dtype="bool")
     return elementwise(call, [attends, made, 0.0], ops.where)
 
 
-__all__ = ["dropout"]
+__all__ = ["dropout", "masks_nothing", "masks_rows", "scored_weights"]

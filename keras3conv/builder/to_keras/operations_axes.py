@@ -12,13 +12,19 @@ import numpy as np
 
 from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Order, Value, identity
-from keras3conv.builder.to_keras.call import Call, Constant, Held, Result, handles, ops
-from keras3conv.builder.to_keras.layouts import channels_last
+from keras3conv.builder.to_keras.call import Call, Constant, Held, Parts, Result, Writer, handles, ops
 from keras3conv.builder.to_keras.sizes import common_factors, divided, order_after_reshape, written
+from keras3conv.builder.to_keras.uses import is_flattened_for_dense
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Shape, Size
 
-_POINTWISE_NAMES = ("relu", "dropout", "gelu", "silu", "sigmoid", "tanh", "hardswish", "contiguous", "clone", "detach")
+RESHAPES = (
+    "view", "reshape", "_unsafe_view", "flatten", "unflatten", "unsqueeze", "squeeze", "view_as", "reshape_as",
+)  # fmt: skip
+"""Operators that change the shape of a tensor and keep its elements in order."""
+
+_SPLITTING = frozenset({"view", "reshape", "_unsafe_view", "unflatten"})
+"""Those that may split an axis."""
 
 
 def permuted(value: Value, dims: Sequence[int]) -> Value:
@@ -52,76 +58,106 @@ def renamed(call: Call, value: Value, dims: Sequence[int]) -> Value:
     return made
 
 
-@handles("permute")
+@handles("permute", "transpose", "swapaxes", "swapdims", "t", "numpy_T", "mT", "movedim")
 def _permute(call: Call) -> Result:
-    return renamed(call, call.value("self"), call.arguments["dims"])
-
-
-@handles("transpose", "swapaxes", "swapdims", "t", "numpy_T", "mT")
-def _transpose(call: Call) -> Result:
     value = call.value("self")
-    first = call.get("dim0", call.get("axis0", -2))
-    second = call.get("dim1", call.get("axis1", -1))
-    if value.rank < 2:
-        return value
-    dims = list(range(value.rank))
-    dims[first], dims[second] = dims[second], dims[first]
-    return renamed(call, value, dims)
+    return renamed(call, value, dims_of(call, value.rank))
 
 
-@handles("movedim")
-def _movedim(call: Call) -> Result:
-    value = call.value("self")
-    ends = [[one] if isinstance(one, int) else one for one in (call.arguments["source"], call.arguments["destination"])]
-    source, destination = ([dim % value.rank for dim in end] for end in ends)
-    dims = [dim for dim in range(value.rank) if dim not in source]
-    for target, dim in sorted(zip(destination, source, strict=True)):
-        dims.insert(target, dim)
-    return permuted(value, dims)
+def dims_of(call: Call, rank: int) -> list[int]:
+    """Return the permutation of a call as the argument of torch.permute, for a tensor with `rank` axes."""
+    if call.name == "permute":
+        return [dim % rank for dim in call.arguments["dims"]]
+    dims = list(range(rank))
+    if call.name == "movedim":
+        ends = (call.arguments["source"], call.arguments["destination"])
+        source, destination = ([dim % rank for dim in ([end] if isinstance(end, int) else end)] for end in ends)
+        dims = [dim for dim in dims if dim not in source]
+        for target, dim in sorted(zip(destination, source, strict=True)):
+            dims.insert(target, dim)
+    elif rank > 1:
+        first, second = call.get("dim0", call.get("axis0", -2)), call.get("dim1", call.get("axis1", -1))
+        dims[first], dims[second] = dims[second], dims[first]
+    return dims
 
 
 def reshaped(call: Call, value: Value, shape: Shape) -> Value:
-    """Return a value in another shape, computed by a new step; two consecutive reshapes become one step."""
+    """Return a value in another shape, by a new step; two consecutive reshapes become one."""
+    if (made := reshaped_in_place(call, value, shape)) is not None:
+        return made
+    moved, order = _moved_for_reshape(call, value, shape)
+    return reshaped_to(call, moved, shape, order, value)
+
+
+def reshaped_in_place(call: Call, value: Value, shape: Shape) -> Value | None:
+    """Return a value in another shape, by a new step; None if Keras needs a permutation for it."""
     if value.shape == tuple(shape):
         return value
     before = call.writer.before_reshape(value)
     if before is not None and order_after_reshape(before.shape, shape, before.order) is not None:
         return reshaped(call, before, shape)
-    order = order_after_reshape(value.shape, shape, value.order)
-    if order is None and _is_flattened_for_dense(call, value, shape):
+    order = order_after_reshape(value.shape, shape, value.order, splits=call.name in _SPLITTING)
+    if order is None and is_flattened_for_dense(call, value, shape):
         made = call.writer.new(shape, (0, 1), value.dtype, _sizes(value.shape[1:]))
         call.writer.write(ops.reshape(value, _written(shape)), [made])
         return made
-    origin = value
-    if order is None:
-        value, order = _moved_for_reshape(call, value, shape)
+    return None if order is None else reshaped_to(call, value, shape, order)
+
+
+def reshaped_to(call: Call, value: Value, shape: Shape, order: Order, origin: Value | None = None) -> Value:
+    """Return a value in another shape and axis order, which needs no permutation.
+
+    Args:
+        call: The call.
+        value: The value.
+        shape: The new shape in torch's axis order.
+        order: The axis order of the result.
+        origin: The value before `value` was permuted, for a later reshape; by default `value`.
+    """
     target = tuple(shape[axis] for axis in order)
     if value.target_shape == target:
         return replace(value, shape=tuple(shape), order=order, flattened=())
-    made = _reshape_step(call, value, target, shape, order)
-    call.writer.note_reshape(made, origin)
+    made = reshape_step(call.writer, value, shape, order, call.node.path)
+    call.writer.note_reshape(made, origin or value)
     return made
 
 
-def _reshape_step(call: Call, value: Value, target: Shape, shape: Shape, order: Order) -> Value:
+def reshape_step(writer: Writer, value: Value, shape: Shape, order: Order, path: str = "") -> Value:
     """Add the step that reshapes a value, and return the result.
 
     If a size besides the batch is dynamic, the step calls a Reshape layer, which needs no batch size.
 
     Args:
-        call: The call.
+        writer: The program under construction.
         value: The value.
-        target: The new shape in the axis order of Keras.
         shape: The new shape in torch's axis order.
         order: The axis order of the result.
+        path: The path of the torch layer, for the name of a Reshape layer.
     """
+    target = tuple(shape[axis] for axis in order)
+    made = writer.new(shape, order, value.dtype)
     if written(target) is None and (index := _index_of_ones(value.target_shape, target)) is not None:
-        return call.step(value[index], shape, order, value.dtype)
-    if written(target) is not None or target[0] != value.target_shape[0] or (inner := written(target[1:])) is None:
-        return call.step(ops.reshape(value, _written(target)), shape, order, value.dtype)
-    made = call.writer.new(shape, order, value.dtype)
-    call.writer.layer("keras.layers.Reshape", {"target_shape": inner}, value, (), f"{call.node.path}.reshape", made)
+        writer.write(value[index], [made])
+    elif written(target) is not None or target[0] != value.target_shape[0] or (inner := written(target[1:])) is None:
+        writer.write(ops.reshape(value, _written(target)), [made])
+        parts = writer.parts.get(value.name)
+        if parts is not None and _numbers_parts(value.target_shape, target, parts):
+            writer.parts[made.name] = parts
+    else:
+        writer.layer("keras.layers.Reshape", {"target_shape": inner}, value, (), f"{path}.reshape", made)
     return made
+
+
+def _numbers_parts(old: Shape, new: Shape, parts: Parts) -> bool:
+    """Return whether a reshape splits the axis along which parts are joined into one that numbers them and their own.
+
+    Args:
+        old: The shape of the joined parts, in the axis order of Keras.
+        new: The shape after the reshape.
+        parts: The parts.
+    """
+    size = parts.values[0].target_shape[parts.place]
+    return new == (*old[: parts.place], len(parts.values), size, *old[parts.place + 1 :])
 
 
 def _index_of_ones(old: Shape, new: Shape) -> tuple[Any, ...] | None:
@@ -193,32 +229,7 @@ def _written(shape: Shape) -> tuple[int, ...]:
     return found
 
 
-def _is_flattened_for_dense(call: Call, value: Value, shape: Shape) -> bool:
-    """Return True if a reshape flattens a channels-last image, and only Dense layers use the result.
-
-    In this case the rows of the Dense kernels are permuted instead of the image.
-
-    Args:
-        call: The call of the reshape.
-        value: The image.
-        shape: The new shape in torch's axis order.
-    """
-    fixed = all(isinstance(size, int) for size in value.shape[1:])
-    is_flat = len(shape) == 2 and shape[0] == value.shape[0] and value.order == channels_last(value.rank)
-    return fixed and is_flat and value.rank > 2 and _only_dense_uses(call, call.node.outputs[0].name)
-
-
-def _only_dense_uses(call: Call, name: str) -> bool:
-    users = call.writer.users(name)
-    for node in users:
-        kind = node.kind.split(".")[1]
-        is_dense = kind == "linear" and node.inputs[0] == name
-        if not is_dense and not (kind in _POINTWISE_NAMES and _only_dense_uses(call, node.outputs[0].name)):
-            return False
-    return bool(users)
-
-
-@handles("view", "reshape", "_unsafe_view", "flatten", "unflatten", "unsqueeze", "squeeze", "view_as", "reshape_as")
+@handles(*RESHAPES)
 def _reshape(call: Call) -> Result:
     value, given = call.value("self"), call.arguments["self"]
     if isinstance(given, Constant):
@@ -372,4 +383,14 @@ def _repeat_interleave(call: Call) -> Result:
     return call.step(ops.repeat(value, times, axis=value.position(axis)), order=value.order)
 
 
-__all__ = ["for_each_example", "permuted", "reshaped", "unmerged"]
+__all__ = [
+    "RESHAPES",
+    "dims_of",
+    "for_each_example",
+    "permuted",
+    "reshape_step",
+    "reshaped",
+    "reshaped_in_place",
+    "reshaped_to",
+    "unmerged",
+]

@@ -8,9 +8,10 @@ import numpy as np
 
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.broadcasting import elementwise
-from keras3conv.builder.to_keras.call import Call, Constant, Result, handles, ops
+from keras3conv.builder.to_keras.call import Call, Constant, Held, Parts, Result, handles, ops
 from keras3conv.builder.to_keras.operations_axes import for_each_example, reshaped
 from keras3conv.builder.to_keras.operations_writing import written_with_steps
+from keras3conv.builder.to_keras.uses import puts_last_axis_first
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Shape, Size
 
@@ -33,7 +34,10 @@ def _concatenate(call: Call) -> Result:
     if len(values) == 1:
         return values[0]
     axis = order.index(call.get("dim", 0) % rank)
-    return call.step(ops.concatenate(values, axis=axis - rank if axis == rank - 1 else axis), order=order)
+    made = call.step(ops.concatenate(values, axis=axis - rank if axis == rank - 1 else axis), order=order)
+    if len({value.target_shape for value in values}) == 1:
+        call.writer.parts[made.name] = Parts(values=tuple(values), place=axis)
+    return made
 
 
 def _with_batch(call: Call, given: Any, axis: int, order: Order) -> Value:
@@ -255,11 +259,23 @@ def taken(call: Call, given: Any, axis: int, index: Any, shape: Shape) -> Value:
         index: The indices.
         shape: The shape of the result.
     """
-    value = call.ordered(given, identity(len(given.shape)))
     rank = len(index.shape)
     places = index if isinstance(index, Value) else call.writer.value(as_int32(index))
     places = call.ordered(places, identity(rank))
-    return call.step(ops.take(value, places, axis=axis), shape, dtype=value.dtype)
+    if axis == 0 and _is_own_table(call, given) and puts_last_axis_first(call):
+        value = call.writer.held(given, (1, 0))
+    else:
+        value = call.writer.value(given)
+    order: list[int] = []
+    for one in value.order:
+        order += range(axis, axis + rank) if one == axis else [one if one < axis else one + rank - 1]
+    return call.step(ops.take(value, places, axis=value.order.index(axis)), shape, tuple(order), value.dtype)
+
+
+def _is_own_table(call: Call, given: Any) -> bool:
+    """Return whether a tensor is a parameter with two axes that only this call uses."""
+    is_table = isinstance(given, Held) and len(given.shape) == 2 and not given.is_shared
+    return is_table and len(call.writer.users(given.parameter.tensor.name)) == 1
 
 
 def taken_along(call: Call, value: Value, axis: int, index: Constant) -> Value:

@@ -7,10 +7,11 @@ from keras3conv.builder.to_keras.call import Call, Held, LayerCall, Placed, Resu
 from keras3conv.builder.to_keras.operations_axes import permuted, reshaped, unmerged
 from keras3conv.builder.to_keras.operations_indexing import taken
 from keras3conv.builder.to_keras.operations_products import matmul
+from keras3conv.builder.to_keras.uses import puts_last_axis_first
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Tensor
 from keras3conv.rules.rule import Config
-from keras3conv.transforms import Same
+from keras3conv.transforms import Axes, Same
 
 
 def _layer(call: Call, kind: str, keras: tuple[str, ...], config: Config, *, order: Order, given: str) -> Value:
@@ -41,8 +42,11 @@ def _has_affine(call: Call) -> bool:
 @handles("linear")
 def _linear(call: Call) -> Result:
     given = call.value("input")
-    if not (call.is_held("weight") and call.is_held("bias")) or given.rank < 2:
+    if not call.is_held("weight") or given.rank < 2:
         return _product(call, given)
+    if not call.is_held("bias"):
+        made = _linear(Call(call.node, {**call.arguments, "bias": None}, call.writer))
+        return elementwise(call, [made, call.arguments["bias"]], lambda one, other: sign(call, "+", one, other))
     weight = call.held("weight")
     assert weight is not None
     config = {
@@ -51,12 +55,44 @@ def _linear(call: Call) -> Result:
         "bias": call.get("bias") is not None,
         "flattened": given.flattened or None,
     }
+    if (order := _order_of_einsum(call, given)) is not None:
+        return _einsum_layer(call, given, weight, order)
     given = unmerged(call, given)
     tensors = {role: held for role in ("weight", "bias") if (held := call.held(role)) is not None}
     order = _last_axes_in_place(given, 1)
     layer = LayerCall(kind="torch.nn.Linear", keras=("Dense",), config=config, tensors=tensors, order=order)
     made_of = Tensor(name=call.node.outputs[0].name, shape=(*given.shape[:-1], weight.shape[0]))
     return reshaped(call, call.writer.by_rule(layer, given, made_of), call.shape)
+
+
+def _order_of_einsum(call: Call, given: Value) -> Order | None:
+    """Return the axis order of the output of a linear layer that becomes an `EinsumDense`; None if it is a `Dense`.
+
+    It becomes an `EinsumDense` if the columns of the output are used as its first axis, as in a table of positions, or
+    if the axis that the layer sums is not the last one in Keras, as in a mixer of tokens.
+    """
+    last = given.rank - 1
+    if given.flattened or given.rank < 3 or given.order[0] != 0:
+        return None
+    if given.shape[0] == 1 and given.order == identity(given.rank) and puts_last_axis_first(call):
+        return (0, last, *range(1, last))
+    return given.order if given.order[-1] != last else None
+
+
+def _einsum_layer(call: Call, given: Value, weight: Held, order: Order) -> Value:
+    """Convert a linear layer to an `EinsumDense` with a given axis order of its output."""
+    axes, last = "abcdefgh"[: given.rank], given.rank - 1
+    made = "".join("z" if axis == last else axes[axis] for axis in order)
+    sizes = tuple(call.shape[axis] if isinstance(call.shape[axis], int) else None for axis in order[1:])
+    config = {"equation": f"{''.join(axes[axis] for axis in given.order)},{axes[last]}z->{made}", "output_shape": sizes}
+    placed = [Placed(role="kernel", held=weight, transform=Axes("o i -> i o"))]
+    if (bias := call.held("bias")) is not None:
+        config["bias_axes"] = "z"
+        ones = " 1" * (last - order.index(last))
+        placed.append(Placed(role="bias", held=bias, transform=Axes(f"o -> o{ones}")))
+    result = call.writer.new(call.shape, order, call.dtype)
+    call.writer.layer("keras.layers.EinsumDense", config, given, placed, weight.owner or weight.path, result)
+    return result
 
 
 def _product(call: Call, given: Value) -> Value:

@@ -292,4 +292,19 @@ def _register_table() -> None:
             HANDLERS[name] = partial(_from_table, entries=found)
 
 
+def _own() -> frozenset[str]:
+    """Return the operators that this file registers."""
+    from keras3conv.builder.to_keras.call import HANDLERS
+
+    functions = (
+        (name, handler.func if isinstance(handler, partial) else handler) for name, handler in HANDLERS.items()
+    )
+    return frozenset(name for name, function in functions if function.__module__ == __name__)
+
+
 _register_table()
+
+ELEMENTWISE = _own()
+"""The elementwise operators, as they are registered."""
+
+__all__ = ["ELEMENTWISE"]

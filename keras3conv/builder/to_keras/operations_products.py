@@ -1,6 +1,7 @@
 """Convert matrix products, einsum and attention."""
 
 from string import ascii_lowercase
+from typing import Any
 
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.broadcasting import elementwise, sign
@@ -39,13 +40,15 @@ def matmul(call: Call, left: Value, right: Value, shape: Shape) -> Value:
 def _order_of_product(left: Value, right: Value) -> Order:
     """Return the axis order in which a matrix product is computed.
 
-    The product gets the order of its right operand if that operand's columns are its last axis in Keras; else torch's
-    order.
+    It is the order of the right operand if the columns of this operand are its last axis in Keras; else torch's order.
+    If the right operand is a matrix, it is the order of the left one, if the summed axis is its last one in Keras.
 
     The product of weights (batch, heads, m, n) and values that are stored as (batch, n, heads, size) is then stored as
     (batch, m, heads, size), whose heads can be joined without a permutation.
     """
     last = left.rank - 1
+    if right.rank == 2:
+        return left.order if left.order[-1] == last else identity(left.rank)
     return right.order if right.rank == left.rank and right.order[-1] == last else identity(left.rank)
 
 
@@ -79,20 +82,25 @@ def _weight_norm(call: Call) -> Result:
 
 @handles("baddbmm")
 def _baddbmm(call: Call) -> Result:
-    made = matmul(call, call.value("batch1"), call.value("batch2"), call.shape)
+    return added(call, matmul(call, call.value("batch1"), call.value("batch2"), call.shape))
+
+
+def added(call: Call, made: Value) -> Value:
+    """Return `beta * self + alpha * made`, where `made` is the product of a baddbmm."""
     alpha, beta = call.get("alpha", 1), call.arguments.get("beta", 1)
-    if alpha != 1:
-        made = elementwise(call, [made], lambda value: value * alpha)
-    if beta == 0:
-        return made
-    if beta != 1:
-        raise RuleError(f"baddbmm is supported only with beta=0 or beta=1, not beta={beta}")
-    return elementwise(call, [call.arguments["self"], made], lambda first, second: sign(call, "+", first, second))
+
+    def total(first: Any, second: Any) -> Any:
+        left = first if beta == 1 else sign(call, "*", first, beta)
+        return sign(call, "+", left, second if alpha == 1 else second * alpha)
+
+    if beta == 0:  # torch then ignores the values of `self`, even if they are not numbers
+        return made if alpha == 1 else elementwise(call, [made], lambda value: value * alpha)
+    return elementwise(call, [call.arguments["self"], made], total)
 
 
 @handles("einsum")
 def _einsum(call: Call) -> Result:
-    left, _, right = _in_small_letters(call.arguments["equation"].replace(" ", "")).partition("->")
+    left, _, right = in_small_letters(call).partition("->")
     if "..." in left or not right:
         raise RuleError("an einsum equation is supported only without an ellipsis and with a result after ->")
     values = [call.writer.value(one) for one in call.arguments["tensors"]]
@@ -101,8 +109,9 @@ def _einsum(call: Call) -> Result:
     return call.step(ops.einsum(f"{','.join(written)}->{right}", *values))
 
 
-def _in_small_letters(equation: str) -> str:
-    """Return an einsum equation with lower-case letters only, because Keras does not accept capital letters."""
+def in_small_letters(call: Call) -> str:
+    """Return the equation of an einsum with other letters for its capital letters, which Keras does not accept."""
+    equation: str = call.arguments["equation"].replace(" ", "")
     letters = dict.fromkeys(letter for letter in equation if letter.isalpha())
     free = [letter for letter in ascii_lowercase if letter not in letters]
     names: dict[int, str] = {}
@@ -125,4 +134,4 @@ def _bilinear(call: Call) -> Result:
     return made if bias is None else elementwise(call, [made, bias], lambda one, other: sign(call, "+", one, other))
 
 
-__all__ = ["matmul"]
+__all__ = ["added", "in_small_letters", "matmul"]

@@ -16,6 +16,18 @@ def plus(size: int | Size, number: int) -> int | Size:
     return size + number if isinstance(size, int) else replace(size, offset=size.offset + number)
 
 
+def product(sizes: Sequence[int | Size]) -> int | Size | None:
+    """Return the product of sizes, which may be dynamic; None if it is not known as one size."""
+    made = 1
+    symbols: tuple[str, ...] = ()
+    for size in sizes:
+        if not isinstance(size, int) and (size.offset or "unknown" in size.symbols):
+            return size if len(sizes) == 1 else None
+        made *= size if isinstance(size, int) else size.factor
+        symbols = symbols if isinstance(size, int) else (*symbols, *size.symbols)
+    return Size(symbols=tuple(sorted(symbols)), factor=made) if symbols else made
+
+
 def divided(size: int | Size, by: int | Size) -> int | Size | None:
     """Return the quotient of two sizes; None if the first is not a multiple of the second. Both may be dynamic."""
     if isinstance(size, int) and isinstance(by, int):
@@ -74,13 +86,17 @@ def _frozen(groups: list[list[int]]) -> Groups:
     return tuple(map(tuple, groups))
 
 
-def order_after_reshape(old: Shape, new: Shape, order: Order) -> Order | None:
-    """Return the axis order after a reshape; None if the value must be permuted before the reshape.
+def order_after_reshape(old: Shape, new: Shape, order: Order, *, splits: bool = False) -> Order | None:
+    """Return the axis order of the result of a reshape without a permutation; None if the reshape needs one.
+
+    An axis of size one follows its preceding axis. With `splits` it may be a part of the axis after it: then an image
+    whose height is split into one window and its height has the same order as with several windows.
 
     Args:
         old: The sizes before, in the axes of torch.
         new: The sizes after, in the axes of torch.
         order: The axis order before.
+        splits: Whether the reshape may split an axis into one of size one and the axis itself.
     """
     found = common_factors(old, new)
     if found is None:
@@ -95,9 +111,55 @@ def order_after_reshape(old: Shape, new: Shape, order: Order) -> Order | None:
         made.append(axis)
         sequence = sequence[len(after[axis]) :]
     for axis in range(len(new)):
-        if axis not in made:  # an axis of size one follows its preceding axis
-            made.insert(made.index(axis - 1) + 1 if axis else 0, axis)
+        if axis not in made:
+            made.insert(_place_of_one(made, axis, splits=splits), axis)
     return tuple(made)
+
+
+def _place_of_one(made: list[int], axis: int, *, splits: bool) -> int:
+    """Return where an axis of size one goes in an axis order.
+
+    Args:
+        made: The axis order so far.
+        axis: The axis of size one.
+        splits: Whether it may be a part of the axis after it. It is, if this axis does not follow the one before it.
+    """
+    if axis == 0:
+        return 0
+    place = made.index(axis - 1) + 1
+    following = next((one for one in sorted(made) if one > axis), None)
+    if not splits or axis == 1 or following is None or made[place : place + 1] == [following]:
+        return place
+    return made.index(following)
+
+
+def factors_with_ones(old: Shape, new: Shape) -> tuple[tuple[Shape, ...], Groups] | None:
+    """Return the common factors of two shapes; each old axis of size one is a factor, too.
+
+    Such an axis belongs to a new axis of size one that stands at its place, else to the new axis before it.
+
+    Args:
+        old: The sizes before a reshape.
+        new: The sizes after it.
+
+    Returns:
+        The factors of each old axis, and the numbers of those of each new axis; None if there are no such factors.
+    """
+    found = common_factors(old, new)
+    if found is None:
+        return None
+    factors, before, after = found
+    owner = {factor: axis for axis, group in enumerate(after) for factor in group}
+    groups: list[list[int]] = [[] for _ in new]
+    last = number = 0
+    for axis, size in enumerate(old):
+        if size == 1:
+            last += last + 1 < len(new) and new[last + 1] == 1 and (bool(groups[last]) or new[last] != 1)
+        for factor in before[axis] or (None,):
+            last = last if factor is None else owner[factor]
+            groups[last].append(number)
+            number += 1
+    return tuple(tuple(factors[factor] for factor in group) or (1,) for group in before), _frozen(groups)
 
 
 def moves_only_ones(sizes: Shape, moved: Sequence[int]) -> bool:
@@ -122,4 +184,14 @@ def written(shape: Sequence[int | Size]) -> tuple[int, ...] | None:
     return tuple(size if isinstance(size, int) else -1 for size in shape) if len(dynamic) < 2 else None
 
 
-__all__ = ["common_factors", "divided", "moves_only_ones", "order_after_reshape", "plus", "unknown_after", "written"]
+__all__ = [
+    "common_factors",
+    "divided",
+    "factors_with_ones",
+    "moves_only_ones",
+    "order_after_reshape",
+    "plus",
+    "product",
+    "unknown_after",
+    "written",
+]

@@ -1,6 +1,6 @@
 """Convert a Keras model: trace it, write the source code of a torch module, instantiate it and copy the weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -201,9 +201,12 @@ def proof_inputs(graph: Graph, program: Program) -> tuple[tuple[Array, ...], Any
     """
     generator = np.random.default_rng(SEED)
     rows = [t.shape[0] for layer in graph.view.layers for t in layer.tensors if t.role == "embeddings"]
-    arrays = {tensor.name: _random(tensor, generator, min(rows, default=2), graph.margin) for tensor in graph.inputs}
-    if len(graph.view.input_specs) == len(graph.inputs):
-        for place, (tensor, spec) in enumerate(zip(graph.inputs, graph.view.input_specs, strict=True)):
+    inputs, specs = graph.inputs, graph.view.input_specs
+    if len(specs) == len(inputs):  # an Embedding takes integers, whatever the dtype of the input
+        inputs = tuple(replace(tensor, dtype=spec.dtype) for tensor, spec in zip(inputs, specs, strict=True))
+    arrays = {tensor.name: _random(tensor, generator, min(rows, default=2), graph.margin) for tensor in inputs}
+    if len(specs) == len(inputs):
+        for place, (tensor, spec) in enumerate(zip(inputs, specs, strict=True)):
             arrays[tensor.name] = padded(arrays[tensor.name], spec.padding, place=place)
     keras = mapped(graph.input_structure, lambda leaf: arrays[leaf.name] if isinstance(leaf, Ref) else leaf)
     torch = tuple(np.ascontiguousarray(arrays[value.name].transpose(value.order)) for value in program.inputs)

@@ -9,6 +9,7 @@ from keras3conv.builder.program.program import Order, Value, channels_first, ide
 from keras3conv.errors import RuleError, message_of
 from keras3conv.model.graph import Node
 from keras3conv.model.views import LayerView
+from keras3conv.rules.applying import torch_layers_of
 from keras3conv.rules.library import lookup
 from keras3conv.rules.operations import OPERATIONS
 from keras3conv.rules.registry import is_users_own
@@ -82,7 +83,7 @@ def _choices(layer: LayerView, given: Value, reasons: list[str]) -> Iterator[Cho
         shapes = {rule.aliases.get(tensor.role, tensor.role): tensor.shape for tensor in layer.tensors}
         spec = LayerSpec(kind=layer.kind, config=layer.config or {}, shapes=shapes, inputs=inputs)
         try:
-            specs = rule.to_torch((spec,))
+            specs = torch_layers_of(rule, spec)
         except RuleError as error:
             reasons.append(message_of(error))
             continue

@@ -104,7 +104,8 @@ def _check_numbers(source: Source, names: Collection[str]) -> None:
         name = f"{stem}_{missing:05}.weights.h5"
         if missing < max(numbers) or (source.path.parent / name).exists():
             raise IncompleteCheckpoint(
-                f"{source.path} lists no tensor of the shard {quoted(name)}, so the index is incomplete"
+                f"{source.path} lists no tensor of the shard {quoted(name)}, so the index is incomplete; save "
+                "the model again"
             )
 
 

@@ -103,7 +103,10 @@ class Declarations:
 
         check_path(name)
         if tensor.dtype.startswith("float8"):
-            raise FileError(f"{group.name}/{name}: Keras cannot store {tensor.dtype} in a weight file")
+            raise FileError(
+                f"{group.name}/{name}: Keras cannot store the dtype {tensor.dtype} in a weight file; choose "
+                "another dtype, such as float32"
+            )
         if tensor.dtype not in self._types:
             stored = np.dtype("V2") if tensor.dtype == "bfloat16" else dtype_named(tensor.dtype)
             self._types[tensor.dtype] = h5py.h5t.py_create(stored, logical=True)

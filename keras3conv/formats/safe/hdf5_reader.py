@@ -206,7 +206,7 @@ class _Child:
 
 
 def _start() -> "subprocess.Popen[bytes]":
-    """Start the child with the parent's import path, but without the current folder and without HDF5 plugins."""
+    """Start the child process with the import path of this process, without the current folder and HDF5 plugins."""
     home = os.fspath(Path(errors.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*filter(None, sys.path), home])}
     environment |= {"HDF5_PLUGIN_PRELOAD": "::", "PYTHONSAFEPATH": "1", "PYTHONIOENCODING": "utf-8"}

@@ -6,7 +6,7 @@ these functions run only in the process of `hdf5_child`.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from keras3conv.errors import (
     message_of,
     quoted,
 )
-from keras3conv.formats.safe.hdf5_tree import LEGACY_WEIGHTS, Attribute, Dataset, Tree
+from keras3conv.formats.safe.hdf5_tree import LEGACY_WEIGHTS, Attribute, Dataset, Tree, check_total
 from keras3conv.formats.safe.source import MAX_TENSORS, check_shape, dtype_named
 from keras3conv.transforms import Array
 
@@ -42,10 +42,6 @@ _BYTES_PER_CHUNK = 512
 _MAX_NAME = 2000
 _MAX_NAMES = 32 << 20
 _MAX_TEXT = 64 << 20
-
-_MAX_COPIES = 8
-_COPIES_FLOOR = 1 << 30
-"""The bytes that all names of tied datasets may always declare together, even above `_MAX_COPIES` times the stored."""
 
 _IGNORED = {True: "optimizer_weights", False: "optimizer"}
 """The name of the root group that holds no weights of the model, in a legacy file and in a file of Keras 3."""
@@ -119,7 +115,7 @@ class _Survey:
     def run(self, size: int) -> Tree:
         ignored = self._ignored()
         self._group("", self.file, ignored)
-        _check_total(self.datasets, self.where, size)
+        check_total(self.datasets, self.where, size)
         return Tree(
             where=self.where,
             groups=self.groups,
@@ -136,57 +132,68 @@ class _Survey:
     def _group(self, path: str, node: Any, ignored: str) -> None:
         import h5py
 
-        waiting: list[tuple[str, Any]] = [(path, node)]
+        root = h5py.h5g.open(node.id, b"/")
+        # The low-level objects of h5py: its others take several times as long, and a file may have 100,000 groups.
+        waiting: list[tuple[str, Any, int]] = [(path, root, int(h5py.h5o.get_info(root).addr))]
         seen: set[int] = set()
         while waiting:
-            path, node = waiting.pop()
-            if not isinstance(node, h5py.Group):
+            path, group, address = waiting.pop()
+            if not isinstance(group, h5py.h5g.GroupID):
                 raise MalformedCheckpoint(
                     f"{self.where}: the HDF5 object {quoted(path)} is neither a group nor a dataset, so it holds no "
                     "weights"
                 )
             if path.count("/") >= _MAX_DEPTH:
                 raise MalformedCheckpoint(f"{self.where}: the group {quoted(path)} is deeper than {_MAX_DEPTH} levels")
-            if (address := _address(node)) in seen:
+            if address in seen:
                 raise MalformedCheckpoint(f"{self.where}: the group {quoted(path)} is stored under two names")
             seen.add(address)
-            self.attributes[path] = dict(_attributes(node, f"{self.where}: {quoted(path or '/')}"))
-            self.groups[path] = tuple(name for name in self._names(node, path) if path or name != ignored)
-            for name in self.groups[path]:
+            self.attributes[path] = dict(_attributes(group, f"{self.where}: {quoted(path or '/')}"))
+            members = self._members(group, path)
+            if not path:
+                members.pop(ignored, None)
+            self.groups[path] = tuple(members)
+            for name, place_in_file in members.items():
                 place = f"{path}/{name}".lstrip("/")
-                if not self._known(node, name, place):
-                    member = node[name]
-                    if isinstance(member, h5py.Dataset):
-                        self._dataset(member, place)
+                if not self._known(place_in_file, place):
+                    member = h5py.h5o.open(group, name.encode())
+                    if isinstance(member, h5py.h5d.DatasetID):
+                        self._dataset(h5py.Dataset(member), place, place_in_file)
                     else:
-                        waiting.append((place, member))
+                        waiting.append((place, member, place_in_file))
 
-    def _known(self, group: "h5py.Group", name: str, path: str) -> bool:
+    def _known(self, address: int, path: str) -> bool:
         """Return whether a dataset was inspected under another path before; if so, record the new path, too.
 
         Args:
-            group: The group.
-            name: The name of the dataset in the group.
-            path: The path of the dataset in the file.
+            address: The address of the object.
+            path: The path of the object in the file.
         """
-        known = self.by_address.get(int(group.id.links.get_info(name.encode()).u)) if self.by_address else None
+        known = self.by_address.get(address)
         if known is not None:
             self.datasets[path] = replace(known, path=path)
         return known is not None
 
-    def _dataset(self, node: "h5py.Dataset", path: str) -> None:
-        dataset = _inspect(node, path, self.where)
+    def _dataset(self, node: "h5py.Dataset", path: str, address: int) -> None:
+        dataset = _inspect(node, path, self.where, address)
         self.datasets[path] = self.by_address[dataset.address] = dataset
 
-    def _names(self, group: "h5py.Group", path: str) -> list[str]:
+    def _members(self, group: Any, path: str) -> dict[str, int]:
+        """Return the names of the members of a group, each with the address of the object.
+
+        Args:
+            group: The group, as h5py's `GroupID`.
+            path: Its path in the file.
+        """
         import h5py
 
-        names = []
-        if len(group) + len(self.groups) + len(self.datasets) > 2 * MAX_TENSORS:
+        members: dict[str, int] = {}
+        links = group.links
+        if group.get_num_objs() + len(self.groups) + len(self.datasets) > 2 * MAX_TENSORS:
             raise BudgetExceeded(
                 f"{self.where} has more than {2 * MAX_TENSORS:,} groups and datasets, which is the limit"
             )
-        for raw in group.id:
+        for raw in group:
             self.bytes_of_names += len(raw) + len(path)
             if len(raw) > _MAX_NAME:
                 raise BudgetExceeded(
@@ -197,45 +204,40 @@ class _Survey:
                     f"{self.where}: the names of its groups and datasets have more than {_MAX_NAMES:,} bytes together, "
                     "which is the limit"
                 )
-            if group.id.links.get_info(raw).type != h5py.h5l.TYPE_HARD:
+            link = links.get_info(raw)
+            if link.type != h5py.h5l.TYPE_HARD:
                 raise UnsafeCheckpoint(
                     f"{self.where}: {quoted(f'{path}/{_decoded(raw)}')} is a link, which could lead out of the file; "
                     "only data is read"
                 )
-            names.append(raw.decode("utf-8"))
-        return names
+            members[raw.decode("utf-8")] = int(link.u)
+        return members
 
 
 def _decoded(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
 
 
-def _address(node: Any) -> int:
-    import h5py
-
-    return int(h5py.h5o.get_info(node.id).addr)
-
-
-def _attributes(node: "h5py.Group", place: str) -> Iterator[tuple[str, Attribute]]:
+def _attributes(group: Any, place: str) -> Iterator[tuple[str, Attribute]]:
     """Yield the HDF5 attributes of a group that Keras uses; no other attribute is read.
 
     Args:
-        node: The group.
+        group: The group, as h5py's `GroupID`.
         place: The names of the file and the group, for messages.
     """
     import h5py
 
-    count = h5py.h5a.get_num_attrs(node.id)
+    count = h5py.h5a.get_num_attrs(group)
     if count > MAX_TENSORS:
         raise BudgetExceeded(f"{place} has {count:,} attributes; the limit is {MAX_TENSORS:,}")
     for number in range(count):
-        attribute = h5py.h5a.open(node.id, index=number)
+        attribute = h5py.h5a.open(group, index=number)
         name = attribute.name.decode("utf-8", "replace")
         if _ATTRIBUTES.fullmatch(name):
             # Attributes of fixed length are checked before they are read, attributes of variable length afterwards.
             if (size := _attribute_size(attribute)) > _MAX_TEXT:
                 raise BudgetExceeded(f"{place}: the attribute {name!r} has {size:,} bytes; the limit is {_MAX_TEXT:,}")
-            value = _attribute(node.attrs[name], name, place)
+            value = _attribute(h5py.Group(group).attrs[name], name, place)
             limit = _MAX_NAME if name == "name" else _MAX_TEXT
             if (len(value) if isinstance(value, str) else sum(map(len, value))) > limit:
                 raise BudgetExceeded(f"{place}: the attribute {name!r} is longer than {limit:,} characters")
@@ -262,11 +264,12 @@ def _text(value: Any) -> str:
     return text
 
 
-def _inspect(node: "h5py.Dataset", path: str, where: str) -> Dataset:
+def _inspect(node: "h5py.Dataset", path: str, where: str, address: int) -> Dataset:
     import h5py
 
     place = f"{where}: {quoted(path)}"
-    if node.shape is None:
+    shape, stored_dtype = node.shape, node.dtype  # h5py makes both anew each time
+    if shape is None:
         raise MalformedCheckpoint(f"{place} is a dataset without a shape (an HDF5 null), which holds no numbers")
     creation = node.id.get_create_plist()
     if creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count():
@@ -279,39 +282,43 @@ def _inspect(node: "h5py.Dataset", path: str, where: str) -> Dataset:
             f"{place} needs the compression filter {min(filters - _FILTERS)}, which is not a part of HDF5; save the "
             "file with gzip or without compression"
         )
-    dtype = _dtype_name(node, place)
-    size = check_shape(node.shape, place) * node.dtype.itemsize
+    dtype = _dtype_name(node, stored_dtype, place)
+    size = check_shape(shape, place) * stored_dtype.itemsize
     stored = int(node.id.get_storage_size())
     if size and not stored:
-        raise NoData(f"{place} is declared in the file, but its values were never written")
+        raise NoData(f"{place} is declared in the file, but its values were never written; save the file again")
     if creation.get_layout() == h5py.h5d.CHUNKED:
         _check_chunks(node, size, stored, place)
     elif stored != size:
         raise MalformedCheckpoint(f"{place} declares {size:,} bytes of values, but stores {stored:,}")
-    layout, offset = _layout(node)
+    layout, offset = _layout(node, stored_dtype)
     return Dataset(
         path=path,
-        shape=node.shape,
+        shape=shape,
         dtype=dtype,
-        address=_address(node),
+        address=address,
         stored=stored,
         layout=layout,
         offset=offset,
     )
 
 
-def _layout(node: "h5py.Dataset") -> tuple[str, int]:
+def _layout(node: "h5py.Dataset", dtype: np.dtype[Any]) -> tuple[str, int]:
     """Return a dataset's numpy dtype and file offset for a direct read; "" and 0 if the library must read it.
 
     Values can be read directly if they are contiguous and numpy has exactly their type.
+
+    Args:
+        node: The dataset.
+        dtype: Its dtype in numpy.
     """
     import h5py
 
     offset = node.id.get_offset()
-    is_plain = node.dtype.kind in "iuf" and node.id.get_type() == h5py.h5t.py_create(node.dtype)
-    if offset is None or not (is_plain or node.dtype.kind == "V"):
+    is_plain = dtype.kind in "iuf" and node.id.get_type() == h5py.h5t.py_create(dtype)
+    if offset is None or not (is_plain or dtype.kind == "V"):
         return "", 0
-    return node.dtype.str if is_plain else "<V2", int(offset)
+    return dtype.str if is_plain else "<V2", int(offset)
 
 
 def _check_chunks(node: "h5py.Dataset", size: int, stored: int, place: str) -> None:
@@ -337,18 +344,25 @@ def _check_chunks(node: "h5py.Dataset", size: int, stored: int, place: str) -> N
         )
 
 
-def _dtype_name(node: "h5py.Dataset", place: str) -> str:
+def _dtype_name(node: "h5py.Dataset", dtype: np.dtype[Any], place: str) -> str:
+    """Return the name of the dtype of a dataset; raise an error if its values are not plain numbers.
+
+    Args:
+        node: The dataset.
+        dtype: Its dtype in numpy.
+        place: The names of the file and the dataset, for messages.
+    """
     import h5py
 
-    if h5py.check_ref_dtype(node.dtype) is not None:
+    if h5py.check_ref_dtype(dtype) is not None:
         raise UnsafeCheckpoint(f"{place} contains references, not numbers")
     marked = _mark(node, place)
-    if node.dtype.kind == "V" and node.dtype.itemsize == 2 and node.dtype.names is None and marked == "bfloat16":
+    if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None and marked == "bfloat16":
         return "bfloat16"
-    if node.dtype.kind not in "biufc" or node.dtype.subdtype is not None or marked not in (None, node.dtype.name):
+    if dtype.kind not in "biufc" or dtype.subdtype is not None or marked not in (None, dtype.name):
         mark = f" marked {quoted(marked)}" if marked else ""
-        raise MalformedCheckpoint(f"{place} contains {quoted(str(node.dtype))[1:-1]}{mark}, not numbers")
-    return str(dtype_named(node.dtype.newbyteorder("=").name).name)
+        raise MalformedCheckpoint(f"{place} contains {quoted(str(dtype))[1:-1]}{mark}, not numbers")
+    return str(dtype_named(dtype.name).name)
 
 
 def _mark(node: "h5py.Dataset", place: str) -> str | None:
@@ -360,7 +374,7 @@ def _mark(node: "h5py.Dataset", place: str) -> str | None:
     """
     import h5py
 
-    if "dtype" not in node.attrs:
+    if not h5py.h5a.exists(node.id, b"dtype"):
         return None
     if _attribute_size(h5py.h5a.open(node.id, b"dtype")) > _MAX_NAME:
         raise BudgetExceeded(
@@ -370,22 +384,3 @@ def _mark(node: "h5py.Dataset", place: str) -> str | None:
     if not isinstance(value, str) or len(value) > _MAX_NAME:
         raise MalformedCheckpoint(f"{place}: the attribute 'dtype' is not the name of a dtype")
     return value
-
-
-def _check_total(datasets: Mapping[str, Dataset], where: str, size: int) -> None:
-    """Raise `BudgetExceeded` if datasets declare more bytes than the file has, or have too many paths.
-
-    Args:
-        datasets: The datasets by path; one dataset may have several paths.
-        where: The name of the file for messages.
-        size: The size of the file in bytes.
-    """
-    stored = sum({dataset.address: dataset.stored for dataset in datasets.values()}.values())
-    if stored > size:
-        raise BudgetExceeded(f"{where} has {size:,} bytes, but its datasets declare {stored:,} stored bytes")
-    copied = sum(dataset.stored for dataset in datasets.values())
-    if copied > max(_MAX_COPIES * stored, _COPIES_FLOOR):
-        raise BudgetExceeded(
-            f"{where}: its {len(datasets):,} datasets share the same few stored values, which would take {copied:,} "
-            "bytes of memory"
-        )

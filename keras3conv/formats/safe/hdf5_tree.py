@@ -4,11 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count, takewhile
 
-from keras3conv.errors import MalformedCheckpoint, quoted
+from keras3conv.errors import BudgetExceeded, MalformedCheckpoint, quoted
 from keras3conv.transforms import Shape
 
 LEGACY_WEIGHTS = "model_weights"
 """The name of the HDF5 group that holds the weights, in a whole model saved by Keras 2."""
+
+_MAX_COPIES = 8
+_COPIES_FLOOR = 1 << 30
+"""The bytes that all names of tied datasets may always declare together, even above `_MAX_COPIES` times the stored."""
 
 Attribute = str | tuple[str, ...]
 
@@ -90,3 +94,22 @@ class Tree:
                 )
             names += value
         return names if parts else None
+
+
+def check_total(datasets: Mapping[str, Dataset], where: str, size: int) -> None:
+    """Raise `BudgetExceeded` if datasets declare more bytes than the file has, or have too many paths.
+
+    Args:
+        datasets: The datasets by path; one dataset may have several paths.
+        where: The name of the file for messages.
+        size: The size of the file in bytes.
+    """
+    stored = sum({dataset.address: dataset.stored for dataset in datasets.values()}.values())
+    if stored > size:
+        raise BudgetExceeded(f"{where} has {size:,} bytes, but its datasets declare {stored:,} stored bytes")
+    copied = sum(dataset.stored for dataset in datasets.values())
+    if copied > max(_MAX_COPIES * stored, _COPIES_FLOOR):
+        raise BudgetExceeded(
+            f"{where}: its {len(datasets):,} datasets share the same few stored values, which would take {copied:,} "
+            "bytes of memory"
+        )

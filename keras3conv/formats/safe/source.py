@@ -61,7 +61,7 @@ class Source:
         if not stat.S_ISREG(status.st_mode):
             raise FileError(f"{path} is not a regular file, but a folder or a device")
         if status.st_size == 0:
-            raise MalformedCheckpoint(f"{path} is empty")
+            raise MalformedCheckpoint(f"{path} is empty: download or save it again")
         return cls(Path(path), status.st_size, _stamp(status))
 
     @contextmanager
@@ -90,7 +90,7 @@ class Source:
         if offset < 0 or size < 0 or offset + size > self.size:
             raise MalformedCheckpoint(
                 f"{self.path} has {self.size:,} bytes, but {size:,} bytes from byte {offset:,} on are needed: the "
-                "file is incomplete"
+                "file is incomplete; download or save it again"
             )
         view, filled = np.empty(size, np.uint8).data, 0  # not a bytearray, which is filled with zeros
         file.seek(offset)

@@ -88,7 +88,8 @@ def verify(source: Source, member: Member) -> None:
             crc, offset = zlib.crc32(block, crc), offset + len(block)
     if crc != member.crc:
         raise MalformedCheckpoint(
-            f"{source.path}: the CRC of {quoted(member.name)} does not match its bytes: the file is damaged"
+            f"{source.path}: the CRC of {quoted(member.name)} does not match its bytes: the file is damaged; "
+            "download or save it again"
         )
 
 
@@ -114,7 +115,7 @@ def read_member(source: Source, member: Member, limit: int) -> bytes:
     if len(data) != member.size or zlib.crc32(data) != member.crc:
         raise MalformedCheckpoint(
             f"{source.path}: {quoted(member.name)} has a different size or CRC than the archive declares: "
-            "the file is damaged"
+            "the file is damaged; download or save it again"
         )
     return data
 
@@ -196,7 +197,9 @@ def _check_end(source: Source, file: BinaryIO, members: int, comment: int) -> No
     place = max(0, source.size - _END.size - comment)
     signature, *disks, here, total, size, first, _ = _END.unpack(source.read(file, place, _END.size))
     if signature != b"PK\5\6":
-        raise MalformedCheckpoint(f"{source.path} has bytes after the end of the zip archive, so it is damaged")
+        raise MalformedCheckpoint(
+            f"{source.path} has bytes after the end of the zip archive, so it is damaged; save it again"
+        )
     found = [(disks, here, total)]
     start = place - _LOCATOR.size - _LARGE_END.size
     if start >= 0 and bytes(source.read(file, start + _LARGE_END.size, 4)) == b"PK\6\7":
@@ -281,7 +284,8 @@ def _data_start(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> int:
         )
     if start + info.compress_size > source.size:
         raise MalformedCheckpoint(
-            f"{source.path} ends inside the member {quoted(info.filename)}: the file is incomplete"
+            f"{source.path} ends inside the member {quoted(info.filename)}: the file is incomplete; download or "
+            "save it again"
         )
     return start
 
@@ -304,7 +308,7 @@ def _check_overlaps(source: Source, members: Mapping[str, Member]) -> None:
         if member.start < end:
             raise MalformedCheckpoint(
                 f"{source.path}: the members {quoted(before)} and {quoted(member.name)} of the zip archive share "
-                "bytes, so it is damaged"
+                "bytes, so it is damaged; download or save it again"
             )
         end, before = member.start + member.stored, member.name
 

@@ -117,14 +117,19 @@ def _usual(raw: bytes, base: int, source: Source) -> tuple[dict[str, Entry], dic
         source: The file.
     """
     metadata, place = _usual_metadata(raw, source)
-    known: dict[tuple[bytes, bytes], tuple[str, Shape, int] | None] = {}
+    known: dict[tuple[bytes, bytes], tuple[str, Shape, int]] = {}
     entries: dict[str, Entry] = {}
     found = last = 0
     for match in _ENTRY.finditer(raw, place):
         start, end = match.span()
         name, code, axes, first, stop = match.groups()
-        kind = known[code, axes] if (code, axes) in known else known.setdefault((code, axes), _kind(code, axes))
-        if start != place or kind is None or int(first) != last:
+        key = code, axes
+        kind = known.get(key)
+        if kind is None:
+            if (kind := _kind(code, axes)) is None:
+                return None
+            known[key] = kind
+        if start != place or int(first) != last:
             return None
         dtype, shape, size = kind
         try:

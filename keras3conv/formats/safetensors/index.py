@@ -88,7 +88,8 @@ def _check_numbers(source: Source, names: Iterable[Any]) -> None:
         if int(total) <= _MOST_SHARDS and (missing := set(range(1, int(total) + 1)) - held):
             other = f"{stem}-{min(missing):0{width}}-of-{total}{suffix}"
             raise IncompleteCheckpoint(
-                f"{source.path} lists no tensor of the shard {quoted(other)}, so the index is incomplete"
+                f"{source.path} lists no tensor of the shard {quoted(other)}, so the index is incomplete; download "
+                "or write it again"
             )
 
 

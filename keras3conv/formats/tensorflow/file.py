@@ -78,8 +78,8 @@ def read(source: Source) -> ModelView:
     for weight in weights:
         if not held.entries[weight.key].is_whole:
             raise FileError(
-                f"{where}: {quoted(weight.key)} is a partitioned variable, stored in parts\n"
-                "Fix:  tf.train.Saver().save(session, 'whole.ckpt')  # in a program without a partitioner"
+                f"{where}: {quoted(weight.key)} is a partitioned variable, stored in parts: save it in a program that "
+                "restores it without a partitioner"
             )
     found = distinct(_found(held, weights, is_ordered=is_ordered), where)
     tree = Tree(where=where, groups={}, datasets={}, attributes={})

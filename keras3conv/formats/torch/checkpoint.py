@@ -136,7 +136,8 @@ def _archive(source: Source) -> Stored:
     content, end = pickles.parse(data, where)
     if end != len(data):
         raise MalformedCheckpoint(
-            f"{where}: the pickle data.pkl ends at byte {end:,}, but has {len(data):,}: the file is damaged"
+            f"{where}: the pickle data.pkl ends at byte {end:,}, but has {len(data):,}: the file is damaged; "
+            "download or save it again"
         )
     storages = {name.removeprefix("data/"): member for name, member in inner.items() if name.startswith("data/")}
     for name, member in inner.items():

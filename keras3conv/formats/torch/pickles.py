@@ -72,7 +72,8 @@ class _Machine:
             raise self.malformed("it ends too early, or takes a value that is not there") from None
         except UnicodeDecodeError as error:
             raise self.malformed(
-                f"a string before byte {self.position} is not valid {error.encoding}; the file is damaged"
+                f"a string before byte {self.position} is not valid {error.encoding}; the file is damaged, so save it "
+                "again"
             ) from None
         if value is _MARK:
             raise self.malformed("it ends without a value")

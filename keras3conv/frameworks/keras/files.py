@@ -206,7 +206,7 @@ class SavedByKeras:
     path: Path
 
     def paths(self) -> tuple[Path, ...]:
-        """Return a tuple of the one path to which the model is saved."""
+        """Return the path to which the model is saved, in a tuple of one."""
         return (self.path,)
 
     def write(

@@ -46,7 +46,9 @@ def influential(model: Any, inputs: Any, paths: Collection[str]) -> tuple[str, .
 
 
 def read_by_value(model: Any, paths: Collection[str], constants: Callable[[], Mapping[str, Array]]) -> tuple[str, ...]:
-    """Return the paths of the given variables on which constants of a trace depend. The model is unchanged afterwards.
+    """Return those variables whose values a trace of the model turns into constants, by path.
+
+    The model is unchanged afterwards.
 
     Args:
         model: A live Keras model.

@@ -15,13 +15,25 @@ def input_specs(model: keras.layers.Layer) -> tuple[InputSpec, ...]:
     return tuple(
         InputSpec(
             shape=tuple(tensor.shape),
-            dtype=str(tensor.dtype),
+            dtype=_dtype_of(tensor),
             name=str(tensor.name),
             key=key,
-            padding=words if "int" in str(tensor.dtype) or len(tensor.shape) < 3 else steps,
+            padding=words if "int" in _dtype_of(tensor) or len(tensor.shape) < 3 else steps,
         )
         for tensor, key in zip(tensors, keys, strict=True)
     )
+
+
+def _dtype_of(tensor: keras.KerasTensor) -> str:
+    """Return the dtype of an input; that of integers if only Embeddings take it, because Keras casts their indices.
+
+    An old file has an input of float32 before an Embedding, and its models were called with integers nevertheless.
+    """
+    dtype = str(tensor.dtype)
+    takers = [node.operation for node in getattr(tensor._keras_history.operation, "_outbound_nodes", ())]
+    others = [taker for taker in takers if type(taker).__name__ != "NotEqual"]  # it makes the mask of an Embedding
+    are_indices = bool(others) and all(isinstance(taker, keras.layers.Embedding) for taker in others)
+    return "int32" if are_indices and "int" not in dtype else dtype
 
 
 def paddings(model: keras.layers.Layer) -> tuple[float | None, float | None]:

@@ -34,7 +34,7 @@ OPERATION_NAMESPACES: tuple[ModuleType, ...] = (keras.ops, keras.src.ops, keras.
 """The modules in which Keras itself looks up the functions of `keras.ops`."""
 
 CONVOLUTION_BASES: tuple[type, ...] = (BaseConv, BaseConvTranspose, BaseDepthwiseConv, BaseSeparableConv)
-"""The base classes of all convolution layers."""
+"""The base classes of all convolution layers of Keras."""
 
 
 LAYER_MODULES = "keras.src.layers."

@@ -124,7 +124,7 @@ def global_seed_kept() -> Iterator[None]:
 
 
 def _states(model: keras.layers.Layer) -> list[keras.Variable]:
-    """Return the variables that no optimizer changes, each once."""
+    """Return the variables of a model that no optimizer changes, each once."""
     trained: set[int] = set()
     found: dict[int, keras.Variable] = {}
     for layer in layers_of(model):

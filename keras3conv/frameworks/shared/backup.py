@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras3conv.errors import FileError
+from keras3conv.frameworks.shared.freed import FreedMemory
 from keras3conv.numerics.copying import contiguous, own_copy
 from keras3conv.transforms import Array, Shape
 
@@ -17,7 +18,7 @@ LIMIT = 24 << 20
 """The number of bytes that a backup copies to memory; everything beyond is written to an unnamed temporary file."""
 
 _REFERENCES = 1.2
-"""The limit of values that are kept in memory without a copy, as a multiple of the limit of copied values."""
+"""The limit of values kept in memory without a copy, as a multiple of `LIMIT`, the limit of copied values."""
 
 
 class Backup:
@@ -30,6 +31,7 @@ class Backup:
         self._axes: dict[str, tuple[int, ...]] = {}
         self._file: FileIO | None = None
         self._open = ExitStack()
+        self._freed = FreedMemory()
 
     def keep(self, path: str, value: Array, *, never_changes: bool = False) -> None:
         """Store the old value of a tensor, unless one is already stored under this path.
@@ -54,6 +56,8 @@ class Backup:
             self._used += value.nbytes
         else:
             self._write(path, value)
+        if never_changes:  # the memory of the value is freed when it is replaced
+            self._freed.note(value.nbytes, self._used)
 
     def _write(self, path: str, value: Array) -> None:
         try:
@@ -81,7 +85,7 @@ class Backup:
             yield path, np.frombuffer(bytearray(content), dtype).reshape(shape).transpose(self._axes[path])
 
     def close(self) -> None:
-        """Delete all values and the temporary file."""
+        """Delete all values of the backup, and the temporary file."""
         self._arrays, self._places, self._axes = {}, {}, {}
         self._open.close()
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
+from math import nan
 from typing import Any
 
 _IMPLICIT: Mapping[str, tuple[float, ...]] = {
@@ -37,14 +39,22 @@ _BOTH_SIGNS = frozenset(("hardshrink", "softshrink", "hard_shrink", "soft_shrink
 _ELEMENTWISE = frozenset(("min", "max"))
 """The functions that compare two tensors elementwise, but reduce an axis if called with a single tensor."""
 
-FUNCTIONS = frozenset((*_IMPLICIT, *_ARGUMENTS, *_ELEMENTWISE))
-"""The names of all functions with a bound, beyond which they compute something else."""
 
 _UNKNOWN = 16.0
 """The factor by which to scale values if their distance from a bound is unknown."""
 
+SLICE = "slice"
+"""The function of a slice whose end (the 512 of `x[:, :512]`) is beyond the size of its axis."""
+
+_NOT_FINITE = frozenset(("nan_to_num", "isnan", "isfinite", "isinf"))
+"""Functions that compute something else for values that are not finite."""
+
+FUNCTIONS = frozenset((*_IMPLICIT, *_ARGUMENTS, *_ELEMENTWISE, *_NOT_FINITE))
+"""The names of functions that have a bound, beyond which they compute something else."""
+
 _FARTHEST = 1e6
-"""A bound with a larger absolute value (-1e9 for a masked score) is ignored, because no value is meant to reach it."""
+"""The absolute value above which a bound is ignored, such as the -1e9 of masked scores: no value is meant to reach it.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +84,8 @@ class Bound:
 
         If all values are away from a bound of 0 on one side, a constant is added to them, whose size is unknown.
         """
+        if self.function == SLICE:
+            return 1.0
         if self.value == 0:
             return _UNKNOWN if self.low > 0 or self.high < 0 else 1.0
         reach = self.high if self.value > 0 else -self.low
@@ -85,7 +97,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class BoundsObserver:
-    """Collects the bounds in calls of functions.
+    """Collects the bounds (limits of a clip, the 6 of a ReLU6) in the calls of functions during a run.
 
     Attributes:
         extremes: Returns the smallest and the largest value of a floating-point tensor; None for anything else.
@@ -116,9 +128,24 @@ class BoundsObserver:
         values = self.extremes(first)
         if values is None:
             return
+        if function in _NOT_FINITE:
+            self.found.append(Bound(function=function, value=nan, low=values[0], high=values[1]))
+            return
         for bound in _IMPLICIT.get(function, ()) or self._stated(function, first, others, kwargs):
             if abs(bound) <= _FARTHEST:
                 self.found.append(Bound(function=function, value=bound, low=values[0], high=values[1]))
+
+    def note_slices(self, shape: tuple[int, ...], index: Any) -> None:
+        """Record the slices that end beyond the size of their axis: with a larger size, they leave something out.
+
+        Args:
+            shape: The shape of the array.
+            index: The index, as `__getitem__` gets it.
+        """
+        parts = index if isinstance(index, tuple) else (index,)
+        for size, part in zip(shape, takewhile(lambda part: part is not Ellipsis, parts), strict=False):
+            if isinstance(part, slice) and isinstance(part.stop, int) and part.stop > size:
+                self.found.append(Bound(function=SLICE, value=part.stop, low=0, high=size))
 
     def _stated(self, function: str, first: Any, others: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[float]:
         bounds = []
@@ -148,4 +175,4 @@ class BoundsObserver:
         return [] if smallest < 0 < largest else [high if largest <= 0 else low]
 
 
-__all__ = ["FUNCTIONS", "Bound", "BoundsObserver"]
+__all__ = ["FUNCTIONS", "SLICE", "Bound", "BoundsObserver"]

@@ -44,9 +44,9 @@ class Follower:
         self._lost = False
 
     def flows(self) -> Mapping[str, Flow] | None:
-        """Return the data dependencies of every layer that ran.
+        """Return the data dependencies of each layer that ran.
 
-        None if an operation was missed, as all may then be wrong.
+        None if they may be wrong, as an operation was missed.
         """
         return None if self._lost else self._flows
 

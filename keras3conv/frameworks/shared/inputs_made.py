@@ -40,7 +40,7 @@ _IMAGE = 4
 """The number of axes from which on an input is an image or volume, with the channels second in torch."""
 
 Accepts = Callable[[Inputs], bool]
-"""Runs both models on inputs, and returns whether both accept them."""
+"""A function that runs both models on inputs, and returns whether both accept them."""
 
 
 def both_inputs(
@@ -124,7 +124,7 @@ def _from_keras(torch: ModelView, keras: ModelView, keras_inputs: Any, accepts: 
         if accepts is None or len(tried) == 1 or accepts(made):
             return made
     raise InputError(
-        "keras_inputs is given without inputs, and the models accept the inputs in no layout: give the inputs of "
+        "the models accept keras_inputs in no layout, so the torch inputs cannot be derived: give the inputs of "
         "the torch module too, as inputs=..."
     )
 

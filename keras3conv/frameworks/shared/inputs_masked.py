@@ -26,12 +26,14 @@ class Range:
         as_mask: The same inputs with every integer but 0 replaced by 1. A side that returns the same output for both
             reads the integers as a mask.
         negative: The same inputs with the integers negated; None if the dtype has no sign.
+        between: The same inputs with padding between other steps too; None if the Keras model masks none.
     """
 
     end: int
     inputs: Inputs
     as_mask: Inputs
     negative: Inputs | None
+    between: Inputs | None = None
 
 
 def random_codes(generator: np.random.Generator, rows: int, shape: tuple[int, ...]) -> Array:
@@ -169,10 +171,7 @@ def padded_at_the_start(given: Inputs, mask_values: Sequence[float]) -> Inputs |
 
 
 def with_masks(given: Inputs) -> Inputs | None:
-    """Return the inputs with zeros and ones in place of each input of ones only, which may be a mask.
-
-    None if there is no such input.
-    """
+    """Return the inputs with zeros and ones in place of each input of ones only, which may be a mask; None if none."""
     sides = [[as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras)]
     changed = [[_pattern(array) for array in side] for side in sides]
     if all(new is None for side in changed for new in side):
@@ -185,18 +184,22 @@ def _pattern(array: Array) -> Array | None:
     return random_mask(array.shape).astype(array.dtype) if is_mask else None
 
 
-def wider_integers(given: Inputs, rows: Iterable[int] = ()) -> Iterator[Iterator[Range]]:
+def wider_integers(given: Inputs, rows: Iterable[int] = (), *, is_masked: bool = False) -> Iterator[Iterator[Range]]:
     """Yield for each input of integers an iterator of the ranges of integers to try, the largest range first.
+
+    The last range is that of the given integers.
 
     Args:
         given: The inputs of both sides.
         rows: The sizes of the embedding tables of the model, which are tried as well.
+        is_masked: Whether the Keras model masks 0 as padding, which stands at the end of a sequence only.
     """
     sides = [[as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras)]
     for place, array in enumerate(sides[1]):
         layouts = [(other, in_torch) for other, values in enumerate(sides[0]) if (in_torch := _layout(values, array))]
         if array.dtype.kind in "iu" and array.size and len(layouts) == 1:
-            yield _ranges(given, sides, (layouts[0][0], place), layouts[0][1], sorted({*_RANGES, *rows}, reverse=True))
+            sizes = sorted({*_RANGES, *rows}, reverse=True)
+            yield _ranges(given, sides, (layouts[0][0], place), layouts[0][1], sizes, is_masked=is_masked)
 
 
 def _layout(torch: Array, keras: Array) -> Callable[[Array], Array] | None:
@@ -222,6 +225,8 @@ def _ranges(
     places: tuple[int, int],
     layout: Callable[[Array], Array],
     sizes: Sequence[int],
+    *,
+    is_masked: bool,
 ) -> Iterator[Range]:
     torch, keras = (side[place] for side, place in zip(sides, places, strict=True))
     limits = [np.iinfo(array.dtype) for array in (torch, keras)]
@@ -233,19 +238,22 @@ def _ranges(
             changed.append([values.astype(old.dtype) if at == place else None for at, old in enumerate(arrays)])
         return with_arrays(given, *changed)
 
-    for size in sizes:
-        end = min(size - 1, highest)
-        if end <= int(keras.max()):
-            return
+    largest = int(keras.max())
+    ends = dict.fromkeys(min(size - 1, highest) for size in sizes)
+    for end in [*(end for end in ends if end > largest), *([largest] if largest > 0 else [])]:
         codes = _covering(end + 1, keras.shape)
+        inputs = replaced(padded(codes, 0) if is_masked and keras.ndim == 2 else codes)
         negative = replaced(-codes) if all(limit.min < 0 for limit in limits) else None
-        yield Range(end=end, inputs=replaced(codes), as_mask=replaced(np.minimum(codes, 1)), negative=negative)
+        between = replaced(codes) if is_masked else None
+        as_mask = replaced(np.minimum(codes, 1))
+        yield Range(end=end, inputs=inputs, as_mask=as_mask, negative=negative, between=between)
 
 
 def _covering(size: int, shape: tuple[int, ...]) -> Array:
     """Return an array of random integers from 0 to `size - 1`; the smallest and the largest integer occur in it.
 
-    As many different integers as possible occur.
+    As many different integers as possible occur. The last rows have the same integer twice, because a module may count
+    an integer or only note that it is there.
 
     Args:
         size: The number of possible integers.
@@ -254,7 +262,19 @@ def _covering(size: int, shape: tuple[int, ...]) -> Array:
     generator, room = np.random.default_rng(SEED), int(np.prod(shape))
     codes = np.arange(room) % size if room >= size else generator.choice(size, room, replace=False)
     codes[-1], codes[0] = size - 1, 0 if room > 1 else size - 1
-    return generator.permutation(codes).reshape(shape)
+    codes = generator.permutation(codes)
+    rows = codes.reshape(-1, shape[-1])
+    most = max(0, room - size) // shape[-1]  # the other rows have every integer
+    if shape[-1] > 1 and most:
+        again = rows[len(rows) - most :]
+        rows = np.concatenate([_every(generator, size, rows[: len(rows) - most].shape), again])
+        rows[len(rows) - most :, 1] = rows[len(rows) - most :, 0]
+    return rows.reshape(shape)
+
+
+def _every(generator: np.random.Generator, size: int, shape: tuple[int, ...]) -> Array:
+    """Return every integer from 0 to `size - 1` in random order, as often as there is room."""
+    return generator.permutation(np.arange(int(np.prod(shape))) % size).reshape(shape)
 
 
 __all__ = [

@@ -105,7 +105,7 @@ def is_code(values: Array) -> bool:
 
 
 def with_arrays(given: Inputs, torch: Iterable[Array | None], keras: Iterable[Array | None]) -> Inputs:
-    """Return inputs with some arrays replaced.
+    """Return the inputs of both sides with some of their arrays replaced.
 
     Args:
         given: The inputs of both sides.

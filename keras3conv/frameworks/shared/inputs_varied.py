@@ -15,7 +15,7 @@ STRENGTHS = 16
 """The number of samples to which small inputs are repeated, each scaled differently."""
 
 _SMALL_INPUTS = 2**14
-"""The largest number of elements of small inputs."""
+"""The number of elements up to which inputs count as small."""
 
 LARGER = 32
 """The number that is added to a dynamic size to make it larger: a multiple of the strides of most models."""
@@ -25,6 +25,9 @@ SMALLEST = 4
 
 LONG = 128
 """The size from which on an axis is halved to make it smaller, because the time of a run may grow with its square."""
+
+FARTHEST = 2048
+"""The largest size at which a slice ends, such as the `x[:, :512]` of a truncated text, that is exceeded."""
 
 LARGEST = 256
 """The largest size that is still increased, because the time of a run may grow with the square of the size."""
@@ -79,7 +82,7 @@ def repeated(given: Inputs, specs: Sequence[InputSpec], most: int = _SMALL_INPUT
     return with_arrays(given, ours, theirs)
 
 
-def other_sizes(given: Inputs, specs: Sequence[InputSpec]) -> list[tuple[str, Inputs]]:
+def other_sizes(given: Inputs, specs: Sequence[InputSpec], beyond: int = 0) -> list[tuple[str, Inputs]]:
     """Return copies of the inputs with smaller and larger dynamic axes, each with its sizes in words.
 
     The smaller copy has about half of long sizes, even sizes instead of odd ones, and unequal height and width.
@@ -87,6 +90,7 @@ def other_sizes(given: Inputs, specs: Sequence[InputSpec]) -> list[tuple[str, In
     Args:
         given: The inputs of both sides.
         specs: The input specification of the Keras model.
+        beyond: A size that the larger one exceeds, for a model that leaves out the steps after it; up to `FARTHEST`.
     """
     keras = [as_array(array) for _, array in flatten(given.keras, is_array)]
     torch = [as_array(array) for _, array in flatten(given.torch, is_array)]
@@ -98,7 +102,13 @@ def other_sizes(given: Inputs, specs: Sequence[InputSpec]) -> list[tuple[str, In
     if not found or any(free is None for free in torch_axes):
         return []
     varied = []
-    for is_possible, change in ((min(found) > SMALLEST, _smaller), (max(found) <= LARGEST, _larger)):
+    longer = max(LARGER, -(-(beyond + 1 - min(found)) // LARGER) * LARGER) if beyond <= FARTHEST else LARGER
+    is_larger_possible = max(found) <= LARGEST or longer > LARGER
+
+    def larger(size: int, place: int) -> int:
+        return size + longer
+
+    for is_possible, change in ((min(found) > SMALLEST, _smaller), (is_larger_possible, larger)):
         if is_possible:
             sizes = {_in_words(array, free, change) for array, free in zip(keras, axes, strict=True) if free}
             ours = [_resize(array, free or (), change) for array, free in zip(torch, torch_axes, strict=True)]
@@ -145,10 +155,6 @@ def _smaller(size: int, place: int) -> int:
     return size - 1 - place
 
 
-def _larger(size: int, place: int) -> int:
-    return size + LARGER
-
-
 _Change = Callable[[int, int], int]
 """A function that returns the new size of an axis from its old size and its index among the dynamic axes."""
 
@@ -184,8 +190,21 @@ def _resize(array: Array, axes: tuple[int, ...], change: _Change) -> Array:
     """
     for place, axis in enumerate(axes):
         size = array.shape[axis]
-        array = np.take(array, np.arange(change(size, place)) % size, axis)
+        array = np.take(array, _places(size, change(size, place)), axis)
     return np.ascontiguousarray(array)
+
+
+def _places(size: int, new: int) -> Array:
+    """Return which steps of an axis a longer or shorter one has: all, then others that are not periodic.
+
+    A model that leaves out steps would compute the mean of a periodic sequence nevertheless.
+
+    Args:
+        size: The size of the axis.
+        new: The new size.
+    """
+    step, repeat = np.arange(new) % size, np.arange(new) // size
+    return np.where(repeat == 0, step, (step * step + repeat) % size)
 
 
 __all__ = [

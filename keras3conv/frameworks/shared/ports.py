@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 _PORTS: dict[int, "weakref.ref[Any]"] = {}
-"""The models, by their `id`; a model is forgotten when Python deletes it."""
+"""The live models that got their weights from a transfer, by `id`; a model is forgotten when Python deletes it."""
 
 _MANIFEST = ".manifest.json"
 

@@ -25,6 +25,8 @@ class _FunctionCalls(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = str(getattr(func, "__name__", ""))
+        if name == "__getitem__" and isinstance(args[0], torch.Tensor):
+            self.observer.note_slices(tuple(args[0].shape), args[1])
         self.observer.note(name if name.endswith("__") else name.strip("_"), args, kwargs or {})
         return func(*args, **(kwargs or {}))
 

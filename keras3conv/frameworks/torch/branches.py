@@ -89,7 +89,7 @@ def _copied(module: GraphModule, branch: Any, operands: Any) -> list[Node]:
     inner = getattr(module, branch.target)
     _inline(inner)
     if any(isinstance(getattr(inner, str(one.target), None), torch.Tensor) for one in inner.graph.nodes):
-        raise ValueError("a branch of torch.cond uses a tensor that is not among its operands")
+        raise ValueError("a branch of torch.cond uses a tensor that is not among its operands: pass it as an operand")
     places = [one for one in inner.graph.nodes if one.op == "placeholder"]
     copied = module.graph.graph_copy(inner.graph, dict(zip(places, operands, strict=True)))
     assert isinstance(copied, tuple | list)

@@ -32,7 +32,7 @@ class CentredRMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.zeros(dim))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the normalized input."""
+        """Return the input, normalized and multiplied by one plus the weight."""
         mean_square = inputs.square().mean(-1, keepdim=True)
         return inputs * torch.rsqrt(mean_square + self.eps) * (1.0 + self.weight)
 
@@ -45,7 +45,7 @@ class CentredLayerNorm(nn.LayerNorm):
         nn.init.zeros_(self.weight)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the normalized input."""
+        """Return the input, normalized and multiplied by one plus the weight."""
         return nn.functional.layer_norm(inputs, self.normalized_shape, 1.0 + self.weight, self.bias, self.eps)
 
 
@@ -63,7 +63,7 @@ class CentredNorm:
 
 
 _known: dict[Hashable, CentredNorm | None] = {}
-"""A cache of results by class, attributes and parameter sizes, because a model has many norms of one kind."""
+"""A cache of the recognized norms by class, attributes and parameter sizes: a model has many norms of one kind."""
 
 
 def centred_norm(module: nn.Module, config: Mapping[str, Any]) -> CentredNorm | None:

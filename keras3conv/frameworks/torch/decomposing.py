@@ -17,7 +17,7 @@ def decomposed(program: ExportedProgram, names: Collection[str]) -> ExportedProg
     """Return an exported module with some operators replaced by more basic ones; None if torch can replace none.
 
     Args:
-        program: The captured module.
+        program: The exported module.
         names: The names of the operators: "aten.addcmul.default".
     """
     table = {
@@ -41,7 +41,7 @@ def rewritten(program: ExportedProgram, table: Mapping[Any, Callable[..., Any]])
     Torch alone would leave out the dropouts, which do nothing in evaluation mode. Here they are kept.
 
     Args:
-        program: The captured module; it is changed.
+        program: The exported module; it is changed.
         table: For each operator to replace, the function that computes it by other operators.
     """
     _rename(program, _DROPOUTS)

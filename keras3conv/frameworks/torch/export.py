@@ -340,7 +340,7 @@ class _Reader:
         """Return the configuration of a call graph node: the used outputs of its operator, and dropout in training.
 
         Args:
-            node: The node of the captured module.
+            node: The node of the exported module.
             module: The path of the module that calls the operator.
             used: The indices of the outputs that are used; None if the operator has one output.
         """

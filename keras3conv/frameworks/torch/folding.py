@@ -20,7 +20,7 @@ _BATCHES = (2, 3)
 _RANDOM = ("rand", "bernoulli", "normal", "dropout", "multinomial", "exponential")
 
 Pair = tuple[torch.Tensor, torch.Tensor]
-"""A value for a batch of two samples, and for a batch of three."""
+"""The value of a graph node for a batch of two samples, and its value for a batch of three."""
 
 
 def is_number(value: object) -> bool:
@@ -29,17 +29,17 @@ def is_number(value: object) -> bool:
 
 
 class Constants:
-    """The values of a captured module that depend on no input and no parameter.
+    """The values of an exported module that depend on no input and no parameter.
 
     Attributes:
         values: The values of each node for batches of two and three samples; a list for a node with several outputs.
     """
 
     def __init__(self, exported: ExportedProgram, buffers: frozenset[str], free: frozenset[Any]) -> None:
-        """Compute the constants.
+        """Compute the values of an exported module that depend on no input and no parameter.
 
         Args:
-            exported: The captured module.
+            exported: The exported module.
             buffers: The names of the placeholders of constant buffers.
             free: The symbols of dynamic sizes other than the batch size; a value that depends on one is not a constant.
         """
@@ -154,7 +154,7 @@ def _examples(node: torch.fx.Node, pair: Pair) -> torch.Tensor | None:
 
 
 def _picks(node: torch.fx.Node) -> bool:
-    """Return whether a node selects one of several results of another node (getitem), and its own result is used."""
+    """Return whether a node selects one of several results of another node (getitem), and has users itself."""
     return node.target is operator.getitem and bool(node.users)
 
 

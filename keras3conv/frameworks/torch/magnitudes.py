@@ -153,7 +153,7 @@ class _Scaling:
         return again
 
     def _scaled(self, given: Arguments, output: Any) -> Any:
-        """Scale the weight in place and return the new output; None if the weight keeps its values.
+        """Scale a layer's weight in place and return the layer's new output; None if the weight keeps its values.
 
         Args:
             given: The arguments of the layer's call.

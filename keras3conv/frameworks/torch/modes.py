@@ -110,7 +110,7 @@ def _require_hooks(module: nn.Module, modules: list[tuple[str, nn.Module]]) -> N
 
 _ROOT_OF_MEAN_SQUARE = (torch.rms_norm, nn.functional.rms_norm)
 _EPSILON = 3
-"""The index of the epsilon among the arguments of torch's functions for RMS and layer normalization."""
+"""The index of the epsilon among the arguments of torch's functions for RMS normalization."""
 
 
 class Float64(TorchFunctionMode):

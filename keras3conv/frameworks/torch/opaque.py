@@ -23,7 +23,10 @@ from keras3conv.rules.library import lookup
 from keras3conv.rules.registry import is_users_own
 
 KIND = "keras3conv.module.default"
-"""The name of the operator in a call graph; its arguments are `inputs`, `path` and `results`."""
+"""The name of the operator that stands for a module call in a call graph.
+
+The arguments of the operator are `inputs`, `path` and `results`.
+"""
 
 _BATCH = "batch"
 

@@ -32,7 +32,10 @@ def load(folder: str | Path) -> Any:
     try:
         model: Any = cls.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     except (OSError, *RAISED_BY_MODELS) as error:
-        raise ModelError(f"transformers cannot load the model in {folder}: {error}") from error
+        raise ModelError(
+            f"transformers cannot load the model in {folder}: {error}"
+            "\nFix:  k3c.convert(module, inputs=example_input)  # a module that you loaded"
+        ) from error
     return model.eval()
 
 

@@ -30,12 +30,19 @@ _TRANSPOSED = ("input", "weight", "bias", "stride", "padding", "output_padding",
 
 _RECURRENT = ("input", "hx", "params", "has_biases", "num_layers", "dropout", "train", "bidirectional", "batch_first")
 
+_RECURRENT_FUNCTIONS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+
+_PACKED = ("input", "batch_sizes", "hx", "params", "has_biases", "num_layers", "dropout", "train", "bidirectional")
+
+_PACKED_PARAMS = _PACKED.index("params")
+
 _PARAMETERS: Mapping[str, tuple[str, ...]] = {
     **{f"conv{rank}d": _CONVOLUTION for rank in (1, 2, 3)},
     **{f"conv_transpose{rank}d": _TRANSPOSED for rank in (1, 2, 3)},
     **{f"avg_pool{rank}d": (*_POOLING, "ceil_mode", "count_include_pad", "divisor_override") for rank in (1, 2, 3)},
     **{f"max_pool{rank}d": (*_POOLING, "dilation", "ceil_mode", "return_indices") for rank in (1, 2, 3)},
-    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _RECURRENT),
+    **dict.fromkeys(_RECURRENT_FUNCTIONS, _RECURRENT),
+    **{f"packed_{name}": _PACKED for name in _RECURRENT_FUNCTIONS},
     "batch_norm": ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
     "cat": ("tensors", "dim"),
     "elu": ("input", "alpha"),
@@ -70,7 +77,7 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
 _OTHER = ("input", "dim")
 
 GIVEN = "given"
-"""The name of the additional call that stands for the first floating-point input of the target module."""
+"""The name of the additional call that stands for the first floating-point input of the module to rerun."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,14 @@ class TorchCall:
 
     @property
     def name(self) -> str:
-        """Return the name of the function without the underscore of in-place functions: "relu" for `relu_` as well."""
+        """Return the name of the function without the underscore of in-place functions: "relu" for `relu_` as well.
+
+        A recurrent function has other arguments for a packed sequence, and so another name: "packed_lstm".
+        """
         name = str(getattr(self.function, "__name__", ""))
+        if name in _RECURRENT_FUNCTIONS and len(self.args) > _PACKED_PARAMS:
+            is_packed = isinstance(self.args[_PACKED_PARAMS], list | tuple)
+            return f"packed_{name}" if is_packed else name
         return name if name.endswith("__") else name.removesuffix("_")
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -223,6 +236,7 @@ class Stage:
             raise ModelError(
                 f"the module {target.path} was expected to be called at least {target.call + 1} times, but was called "
                 "less often"
+                ": rerun it with the recorded inputs"
             )
         seen.replayed.outputs = tuple(recording.outputs.values())
         seen.replayed.began = seen.place
@@ -262,13 +276,13 @@ class _Run:
         self.replayed.ended[path] = self.place
 
     def _given(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the positional arguments for the target module; a change may replace the first one."""
+        """Return the positional arguments of the module to rerun; the first one may be replaced by a changed value."""
         if not args or not _is_float(args[0]):
             return args
         return (self._noted(TorchCall(_itself, args[:1], {}), ""), *args[1:])
 
     def call(self, call: TorchCall) -> Any:
-        """Run a torch function, or the change that replaces this call, and record the call."""
+        """Run a torch function, or the replacement if this call is to be changed, and record the call."""
         return self._noted(call, self.running[-1]) if self.running else call.run()
 
     def _noted(self, call: TorchCall, owner: str) -> Any:

@@ -49,6 +49,7 @@ def load(path: str | Path) -> torch.nn.Module:
             first = (message_of(error).splitlines() or [type(error).__name__])[0]
             raise MalformedCheckpoint(
                 f"{path} is not a program that torch {torch.__version__} can load: {first}"
+                "\nFix:  torch.export.save(torch.export.export(module, args), 'net.pt2')  # and convert that file"
             ) from error
     return _module_of(program, Path(path).stem)
 
@@ -84,6 +85,7 @@ def _check(source: Source, members: dict[str, Member]) -> None:
             raise UnsafeCheckpoint(
                 f"{source.path} contains compiled code or a pickled object, which is not loaded because it could run "
                 f"code: {name}"
+                "; export the module again without it"
             )
         if name.endswith("_config.json"):
             entries = json.loads(read_member(source, member, MAX_INFLATED)).get("config", {})
@@ -92,15 +94,18 @@ def _check(source: Source, members: dict[str, Member]) -> None:
                     raise UnsafeCheckpoint(
                         f"{source.path} contains the tensor {tensor} as a pickle, which is not loaded because it "
                         "could run code"
+                        "; export the module again with this version of torch"
                     )
                 if not str(entry.get("path_name", "")).startswith(("weight_", "tensor_")):
                     raise UnsafeCheckpoint(
                         f"{source.path} contains the object {tensor} as a pickle, which is not loaded because it "
                         "could run code"
+                        "; export the module again without it"
                     )
         if name.startswith("data/constants/") and name.endswith(".pt"):
             raise UnsafeCheckpoint(
                 f"{source.path} contains constants as a pickle, which is not loaded because it could run code: {name}"
+                "; export the module again with this version of torch"
             )
     _check_texts(source, json.loads(read_member(source, names[programs[0]], MAX_INFLATED)))
 
@@ -120,9 +125,15 @@ def _check_texts(source: Source, given: Any, key: str = "") -> None:
         for item in given:
             _check_texts(source, item, key)
     elif isinstance(given, str) and key == "target" and not _OPERATORS.fullmatch(given):
-        raise UnsafeCheckpoint(f"{source.path} calls {given!r}, which is not an operator of torch")
+        raise UnsafeCheckpoint(
+            f"{source.path} calls {given!r}, which is not an operator of torch"
+            ": export the module with torch's operators only"
+        )
     elif isinstance(given, str) and key == "expr_str" and not _is_arithmetic(given):
-        raise UnsafeCheckpoint(f"{source.path} has a symbolic size that is not arithmetic: {given[:80]!r}")
+        raise UnsafeCheckpoint(
+            f"{source.path} has a symbolic size that is not arithmetic: {given[:80]!r}"
+            "; export the module again with this version of torch"
+        )
 
 
 def _is_arithmetic(text: str) -> bool:

@@ -41,7 +41,7 @@ def kernel_parts(module: nn.Module) -> tuple[str, ...]:
 def _observed_parts(module: nn.Module) -> tuple[str, ...]:
     """Run copies of a convolution to find the parameters that its kernel depends on.
 
-    Empty if the kernel is the weight.
+    Empty if it uses the weight itself.
     """
     own = {name: tensor for name, tensor in module._parameters.items() if tensor is not None and name != "bias"}
     first = {name: pattern(tuple(tensor.shape), 0.2) for name, tensor in own.items()}
@@ -175,7 +175,7 @@ def convolving_with(module: nn.Module, value: torch.Tensor) -> Iterator[None]:
 
 
 class _KernelMode(TorchFunctionMode):
-    """Intercepts convolution functions: it stores the kernel that they get, and replaces it if another one is given."""
+    """Intercepts convolution functions: stores the kernel that they get, and replaces it if a kernel is given."""
 
     def __init__(self, shape: tuple[int, ...], instead: torch.Tensor | None = None) -> None:
         super().__init__()

@@ -51,7 +51,7 @@ class Dropouts:
         dropout as an operator of its own.
 
         Args:
-            captured: The places of the operators in the captured module.
+            captured: The places of the operators in the exported module.
         """
         kept = {place: rate for place, rate in self.rates.items() if self.after.get(place) not in captured}
         return replace(self, rates=kept)

@@ -50,9 +50,9 @@ def _by_shape(tensors: Iterable[TensorRef]) -> dict[Shape, list[TensorRef]]:
 
 
 def _first_calls(view: ModelView) -> dict[str, int]:
-    """Return the order of first calls: for each tensor path, the index of the first call of the layer with this tensor.
+    """For the path of each tensor, return the index of the first call of its layer, among all layer calls of the model.
 
-    The index counts all layer calls of the model. Tensors of layers that did not run are left out.
+    Tensors of layers that did not run are left out.
     """
     return {tensor.path: layer.run.first_call for layer in view.layers if layer.run.calls for tensor in layer.tensors}
 

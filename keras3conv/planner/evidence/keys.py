@@ -102,7 +102,7 @@ def one_sided_cores(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> s
 
 
 def layers_alone(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> frozenset[str]:
-    """Return the paths of the torch layers that no rule pairs with any of these Keras layers."""
+    """Return the paths of those torch layers that no rule pairs with any of the Keras layers."""
     torch_layers, keras_layers = tuple(torch), tuple(keras)
     fitting: set[str] = set()
     for in_keras in (False, True):
@@ -129,7 +129,7 @@ def by_key(layers: Iterable[LayerView], keys: Mapping[str, Keys]) -> dict[Key, l
 
 
 def first_common(names: Iterable[str], others: Iterable[str]) -> Rule | None:
-    """Return the first rule named in one list that the other list names too; None if the lists share no name."""
+    """Return the rule for the first of some rule names that is also in another list; None if there is none."""
     known = set(others)
     return next((find(name) for name in names if name in known), None)
 

@@ -271,7 +271,7 @@ def _pair(
 
 
 def _all_ran(layers: tuple[LayerView, ...]) -> bool:
-    """Return whether a traced run shows that all of these layers ran."""
+    """Return whether a traced run called each of these layers at least once."""
     return all(layer.run.calls for layer in layers)
 
 

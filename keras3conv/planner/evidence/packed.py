@@ -6,6 +6,7 @@ the pairs are unconfirmed until both models ran. A layer called "query_key_value
 this name interleave the rows.
 """
 
+import json
 from collections.abc import Iterable, Iterator
 
 from keras3conv.alignment.binding import RULE
@@ -59,7 +60,9 @@ def packed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
         ):
             if len(torch_groups) == len(keras_groups):
                 for torch_layers, keras_layers in zip(torch_groups, keras_groups, strict=True):
-                    yield from map(_pair, packed_mappings(torch_layers, keras_layers))
+                    others = tuple(_other_orders(torch_layers, keras_layers, order))
+                    for mapping in packed_mappings(torch_layers, keras_layers):
+                        yield _pair(mapping, others)
 
 
 def _is_attention(layer: LayerView) -> bool:
@@ -93,11 +96,32 @@ def _parts(layers: Iterable[LayerView], order: tuple[str, ...], side: Side) -> I
             yield tuple(entry[0] for entry in found)
 
 
-def _pair(mapping: WeightMapping) -> Pair:
+def _other_orders(torch: tuple[LayerView, ...], keras: tuple[LayerView, ...], order: tuple[str, ...]) -> Iterator[str]:
+    """Yield the lines that pair the same layers with another known order of the rows of the packed one.
+
+    Args:
+        torch: The torch layers.
+        keras: The Keras layers.
+        order: The functions of the parts.
+    """
+    named = [[layer.path for layer in side] for side in (torch, keras)]
+    first, second = (json.dumps(paths[0] if len(paths) == 1 else paths) for paths in named)
+    packed = torch[0] if len(torch) == 1 else keras[0]
+    if order == _PACKED["gate_up"]:
+        rows = max(max(shape) for shape in packed.shapes.values()) // len(order)
+        exchanged = [json.dumps(paths[0] if len(paths) == 1 else paths[::-1]) for paths in named]
+        yield f"plan = plan.pair({', '.join(exchanged)})  # the parts exchanged"
+        yield f"plan = plan.pair({first}, {second}, heads={rows})  # alternating rows"
+    elif len(torch) != len(keras):
+        yield f"plan = plan.pair({first}, {second}, heads=NUMBER)  # head by head, with this number of heads"
+
+
+def _pair(mapping: WeightMapping, others: tuple[str, ...]) -> Pair:
     return Pair(
         torch=join_layers(mapping.torch),
         keras=join_layers(mapping.keras),
         rule=RULE,
         weights=(mapping,),
         evidence=(_EVIDENCE,),
+        candidates=others,
     )

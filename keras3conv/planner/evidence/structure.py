@@ -27,7 +27,7 @@ class Unmatched:
     keras_layers: tuple[LayerView, ...]
 
     def without(self, pairs: Iterable[Pair]) -> "Unmatched":
-        """Return these unpaired layers without the layers in `pairs`."""
+        """Return the unpaired layers that remain after new pairs are made: all without the layers of these pairs."""
         pairs = tuple(pairs)
         torch = {path for pair in pairs for path in pair.torch_layers}
         keras = {path for pair in pairs for path in pair.keras_layers}

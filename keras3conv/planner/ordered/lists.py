@@ -32,7 +32,7 @@ COUNTER = "num_batches_tracked"
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """The options of `align_ordered`: which layers its torch and Keras lists contain, and how to reorder the latter."""
+    """The options of `align_ordered`: which torch and Keras layers are listed, and how the Keras list is reordered."""
 
     skip_weights: Collection[str] = (COUNTER,)
     unstack_weights: Collection[str] = ()
@@ -314,8 +314,8 @@ def _one_by_one(
     variables = keras.layer.tensors
     if len(transformed) != len(variables):
         raise AlignmentError(
-            f"the transform makes other shapes of {_shapes(torch.layer.tensors)} than Keras has, {_shapes(variables)}"
-            ": correct it in additional_transfer"
+            f"the transforms of {_shapes(torch.layer.tensors)} do not give the Keras variables {_shapes(variables)}"
+            ": correct them in additional_transfer"
         )
     weights = []
     for (tensor, transform), variable in zip(transformed, variables, strict=True):

@@ -16,7 +16,8 @@ from keras3conv.model.views import LayerView
 from keras3conv.transforms import Array, Axes, Same, Shape, Transform
 
 Function = Callable[[list[Array]], Sequence[Array]]
-"""Maps the arrays of a torch layer, after the transforms of its rule, to the values of the Keras variables."""
+"""A function from the arrays of a torch layer, after the transforms of its rule, to the values of the Keras variables.
+"""
 
 Transfers = Mapping[str, Function | Transform | Sequence[Transform]]
 """The option `additional_transfer`: functions or transforms by Keras class, or by the end of a Keras layer's name."""

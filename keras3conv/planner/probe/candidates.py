@@ -210,7 +210,7 @@ class CandidateFinder:
                 yield self._ordered(candidate)
 
     def _ordered(self, candidate: Candidate) -> Candidate:
-        """Return the candidate with the order of its rows that this run of the probe assumes, if it assumes one."""
+        """Return a candidate whose weight rows are reordered, if this run of the probe assumes another row order."""
         if candidate.kind == "parameter":
             order = self.orders.fused.get(without_numbers(candidate.slices[0].path))
             return replace(candidate, rows=order.then(candidate.rows)) if order else candidate

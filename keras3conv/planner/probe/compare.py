@@ -13,7 +13,7 @@ from keras3conv.transforms import Array
 
 @dataclass(frozen=True, kw_only=True)
 class LayerOutput:
-    """The output of a Keras layer.
+    """The output of a Keras layer, before and after its activation.
 
     Attributes:
         returned: The returned value, which may be a structure of tensors.
@@ -36,7 +36,7 @@ class LayerOutput:
 
 
 RunLayer = Callable[[dict[str, Array]], LayerOutput]
-"""Writes values into the variables of a layer, by path, calls the layer, and returns its output."""
+"""A function that writes values into the variables of a layer, by path, calls the layer, and returns its output."""
 
 
 @dataclass(frozen=True)

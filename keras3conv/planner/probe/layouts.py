@@ -142,5 +142,5 @@ def _groups(coarse: Shape, sizes: list[int]) -> list[int] | None:
 
 
 def same_sizes(first: Sequence[Shape], second: Sequence[Shape]) -> bool:
-    """Return whether two lists of shapes have the same numbers of elements, in any order; (2, 3) has 6 elements."""
+    """Return whether arrays of two lists of shapes have the same numbers of elements, in any order of the shapes."""
     return sorted(map(prod, first)) == sorted(map(prod, second))

@@ -1,4 +1,4 @@
-"""Compare the outputs of the two whole models element by element, in the layouts that a port may have.
+"""Compare the outputs of the two whole models element by element, in each layout that torch and Keras may differ in.
 
 Equal fingerprints (sums of powers) do not prove equal outputs: a flipped or transposed output has the same fingerprint.
 """

@@ -28,7 +28,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeResult:
-    """The result of the probe.
+    """The result of the probe: the pairs that it found, and the difference between the outputs of the models.
 
     Attributes:
         torch: The torch side, with the call order and the shapes of the run.
@@ -61,10 +61,10 @@ def probed_pairs(search: Search) -> Iterator[Pair]:
 
 
 def _with_mutual_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choice]:
-    """Return the choices; of layers whose weights may be swapped, the last one gets the others' as alternatives.
+    """Return the choices; if two layers may be swapped, each has the torch weights of the other as an alternative.
 
-    When its weights were chosen, the earlier choices had taken all other candidates, so it seemed to have no
-    alternative.
+    When the weights of the last layer were chosen, the earlier choices had taken all other candidates, so it seemed to
+    have no alternative.
     """
     found = dict(choices)
     for path in choices:

@@ -26,6 +26,8 @@ _Owned = tuple[LayerView, TensorRef]
 def slice_candidates(layer: LayerView, tensor: TensorRef, keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
     """Yield the candidates in which a Keras variable is one of several equal slices of a torch tensor, along any axis.
 
+    If slices have the axes of the variable, in any order, only these are yielded: each expert's matrix, for example.
+
     Args:
         layer: The torch layer that owns the tensor.
         tensor: The torch tensor.
@@ -35,16 +37,31 @@ def slice_candidates(layer: LayerView, tensor: TensorRef, keras: LayerView, vari
     count, rest = divmod(size_of(tensor.shape), size_of(variable.shape) or 1)
     if rest or not 1 < count <= _MOST_SLICES:
         return
+    found = [*_equal_slices(layer, tensor, keras, variable, count), *_half_candidates(layer, tensor, keras, variable)]
+    with_axes = [candidate for shape, candidate in found if _axes_of(shape) == _axes_of(variable.shape)]
+    yield from with_axes or [candidate for _, candidate in found]
+
+
+_Cut = tuple[Shape, Candidate]
+"""A candidate after the shape of its slice."""
+
+
+def _axes_of(shape: Shape) -> list[int]:
+    return sorted(size for size in shape if size != 1)
+
+
+def _equal_slices(
+    layer: LayerView, tensor: TensorRef, keras: LayerView, variable: TensorRef, count: int
+) -> Iterator[_Cut]:
     for axis, size in enumerate(tensor.shape):
         if size % count == 0:
             one = replace(tensor, shape=(*tensor.shape[:axis], size // count, *tensor.shape[axis + 1 :]))
             for transform in transforms_between(one.shape, variable.shape):
                 for start in range(0, size, size // count):
-                    yield _slice_candidate(layer, one, (axis, start), keras, variable, transform)
-    yield from _half_candidates(layer, tensor, keras, variable)
+                    yield one.shape, _slice_candidate(layer, one, (axis, start), keras, variable, transform)
 
 
-def _half_candidates(layer: LayerView, tensor: TensorRef, keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
+def _half_candidates(layer: LayerView, tensor: TensorRef, keras: LayerView, variable: TensorRef) -> Iterator[_Cut]:
     """Yield the candidates that slice one expert's gate or up projection from a torch tensor of all experts.
 
     Args:
@@ -61,7 +78,8 @@ def _half_candidates(layer: LayerView, tensor: TensorRef, keras: LayerView, vari
         for transform in transforms_between(shape, variable.shape):
             for start in range(2 * tensor.shape[0]):
                 one = replace(tensor, shape=shape)
-                yield replace(_slice_candidate(layer, one, (0, start), keras, variable, transform), rows=rows)
+                made = _slice_candidate(layer, one, (0, start), keras, variable, transform)
+                yield shape, replace(made, rows=rows)
 
 
 def _slice_candidate(
@@ -116,7 +134,7 @@ def stack_candidates(layers: Iterable[LayerView], keras: LayerView, variable: Te
 def stack_of_halves_candidates(
     layers: Iterable[LayerView], keras: LayerView, variable: TensorRef
 ) -> Iterator[Candidate]:
-    """Yield the candidates that join the gate and up projections of all experts, one torch tensor each.
+    """Yield the candidates that join the gate and the up projection of every expert, two torch tensors for each.
 
     Args:
         layers: The torch layers to choose from.

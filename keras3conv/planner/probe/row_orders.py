@@ -19,7 +19,7 @@ WITH_ROWS = ("torch.nn.Linear", "torch.nn.Conv1d", "torch.nn.Conv2d")
 """The torch classes whose weight has a row for each output, as its first axis."""
 
 _MOST_GROUPED = 64
-"""The largest number of query heads that share a key and a value."""
+"""The largest number of query heads that are assumed to share a key and a value in grouped-query attention."""
 
 
 @dataclass(frozen=True)

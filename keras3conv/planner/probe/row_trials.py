@@ -39,7 +39,10 @@ class Attempt:
 
 
 Try = Callable[[RowOrders, int], Attempt]
-"""Runs the Keras model with these row orders; aborts the run if a layer up to this call number differs from torch."""
+"""A function that runs the Keras model with given row orders of the weights.
+
+The run is aborted if a layer differs from torch in one of the first calls, up to the given call number.
+"""
 
 
 def with_known_orders(run: Try, integers: frozenset[int]) -> Attempt:

@@ -98,7 +98,7 @@ class Search:
 
     @property
     def run(self) -> TorchRun:
-        """The recorded torch run."""
+        """The recorded run of the torch model, with which the Keras model is compared."""
         return self.ranking.finder.run
 
     @property

@@ -213,8 +213,9 @@ class Trail:
     def backtrack(self, path: str) -> None:
         """Reject the last choice that may still be changed, and repeat the call of the container in which it was made.
 
-        Do nothing if no choice could be changed when the layer first disagreed with torch. If all open choices or
-        `MOST_TRIES` are used up, give up on the layer: restore the first choices, and repeat the call with them.
+        Do nothing if no choice could be changed when the layer first disagreed with torch. If every choice that may be
+        changed was rejected, or `MOST_TRIES` is reached, give up on the layer: restore the first choices, and repeat
+        the call with them.
 
         Args:
             path: The path of the layer that does not agree with torch.

@@ -81,9 +81,9 @@ def read_product(config: Config) -> Product:
 
 
 def with_usual_letters(product: Product) -> Product:
-    """Return an einsum product with its axes renamed to a, b, c, ...
+    """Return an einsum product whose axes are renamed to the first letters of the alphabet, in order of use.
 
-    In order of use, so that equal products are equal.
+    So equal products become equal.
     """
     letters = dict.fromkeys(product.given + product.kernel + product.made)
     table = str.maketrans(dict(zip(letters, "abcdefghijklmnopqrstuvwxyz", strict=False)))
@@ -110,7 +110,7 @@ def _reasons_against(product: Product) -> list[str]:
 
 
 def kernel_pattern(product: Product, shape: Shape, *, outputs_first: bool = True) -> Axes:
-    """Return the transform from torch's 2-D weight to a Keras kernel of this shape.
+    """Return the transform from torch's 2-D weight to a Keras kernel of a given shape.
 
     The weight has the shape (out, in) if `outputs_first`, else (in, out).
     """

@@ -166,7 +166,9 @@ def _run(
                     results.write_tables(overview())
                     written = time.monotonic()
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"{len(rows)} of {count(total, 'task')} finished; the same command goes on") from None
+        raise KeyboardInterrupt(
+            f"{len(rows)} of {count(total, 'task')} finished; start the same command again to continue"
+        ) from None
     finally:
         results.finish(overview().rows)
         results.write_tables(overview())

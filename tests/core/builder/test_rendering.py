@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras3conv.builder.program.operation import Dtype, Function, Operation, Submodule, operator
+from keras3conv.builder.program.structure import Argument
 from keras3conv.builder.source.rendering import rendered
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Ref, Size
@@ -105,3 +106,10 @@ def test_the_parentheses_keep_the_order_of_the_operations(tree: Any) -> None:
 def test_a_value_that_is_not_plain_is_never_rendered() -> None:
     with pytest.raises(RuleError, match="cannot be written into source code"):
         rendered(F.relu(object()), Plain())
+
+
+def test_a_formula_of_an_argument_is_an_operand_in_parentheses() -> None:
+    assert rendered(operator("/", x, Argument("2 * size")), Plain()) == "x / (2 * size)"
+    assert rendered(operator("*", x, Argument("size ** -0.5")), Plain()) == "x * size ** -0.5"
+    assert rendered(operator("+", x, Argument("2 * size")), Plain()) == "x + 2 * size"
+    assert rendered(operator("/", x, Argument("size")), Plain()) == "x / size"

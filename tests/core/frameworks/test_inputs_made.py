@@ -65,7 +65,7 @@ def test_the_inputs_of_keras_alone_give_those_of_torch_in_the_layout_that_it_acc
     assert {name: one.shape for name, one in made.keras.items()} == {"image": (2, 8, 6, 3), "vector": (2, 5)}
     last = both_inputs(TORCH, keras, None, given, lambda inputs: inputs.torch[0].shape[-1] == 3)
     assert [one.shape for one in last.torch] == [(2, 8, 6, 3), (2, 5)]
-    with pytest.raises(InputError, match="the models accept the inputs in no layout"):
+    with pytest.raises(InputError, match="the models accept keras_inputs in no layout"):
         both_inputs(TORCH, keras, None, given, lambda inputs: False)
     with pytest.raises(InputError, match=r"keras_inputs has 1 array, and the input specification of keras .* has 2"):
         both_inputs(TORCH, keras, None, image, lambda inputs: True)
@@ -145,12 +145,25 @@ def test_an_input_of_ones_only_becomes_a_mask() -> None:
 
 def test_integers_are_tried_in_wider_ranges_up_to_the_end_of_their_dtype() -> None:
     ((*ranges,),) = map(list, wider_integers(inputs_of(np.array([[0, 1, 2, 3, 4, 5, 6, 7]], "int8")), [100]))
-    assert [found.end for found in ranges] == [127, 99, 63, 15]
+    assert [found.end for found in ranges] == [127, 99, 63, 15, 7]
     assert ranges[0].inputs.keras.max() == 127
     assert ranges[0].as_mask.keras.max() == 1
     assert ranges[0].negative is not None
     assert ranges[0].negative.keras.min() == -127
     assert not list(wider_integers(inputs_of(np.ones((1, 4), "float32"))))
+
+
+def test_the_last_range_has_every_integer_and_one_twice_in_a_sample() -> None:
+    words = np.array([[0, 1, 2, 9], [4, 5, 6, 7], [0, 1, 2, 9], [4, 5, 6, 7]])
+    ((*ranges,),) = map(list, wider_integers(inputs_of(words)))
+    made = ranges[-1].inputs.keras
+    assert set(made.flat) == set(range(10))
+    assert made[-1, 0] == made[-1, 1]
+    ((*ranges,),) = map(list, wider_integers(inputs_of(words), is_masked=True))
+    made, between = ranges[-1].inputs.keras, ranges[-1].between
+    assert all((np.diff((row == 0).astype(int)) >= 0).all() for row in made)
+    assert between is not None
+    assert not all((np.diff((row == 0).astype(int)) >= 0).all() for row in between.keras)
 
 
 def test_integers_cover_a_range_for_which_there_is_room_in_the_layouts_of_both_sides() -> None:

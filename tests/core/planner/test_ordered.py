@@ -315,8 +315,8 @@ def test_all_misfits_are_in_one_message_with_their_positions() -> None:
         "  b  <->  y\n"
         '      position 1: b.weight (4, 3) becomes (3, 4) by "o i -> i o", but y/kernel has shape (4, 3)\n'
         "  c  <->  x\n"
-        "      position 2: the transform makes other shapes of g0 (5,) than Keras has, g0 (5,), g1 (5,): "
-        "correct it in additional_transfer\n"
+        "      position 2: the transforms of g0 (5,) do not give the Keras variables g0 (5,), g1 (5,): "
+        "correct them in additional_transfer\n"
         "Fix:  k3c.align_ordered(module, model, dry_run=True)  # prints both lists"
     )
 

@@ -77,11 +77,11 @@ def test_a_pass_states_date_worst_error_inputs_versions_and_digests_before_the_s
     assert banner.splitlines() == [
         "Net",
         "✓ Passed: 1 passed",
-        "  date         2026-01-02 03:04 UTC",
-        "  worst error  1e-07 of the scale",
-        "  inputs       inputs: random numbers of shape (2, 3)",
-        "  versions     python 3.11.7, torch 2.9.0",
-        f"  source 1     net.pt: 12 bytes, sha256 {'ab' * 32}",
+        "  date               2026-01-02 03:04 UTC",
+        "  output difference  1e-07 of the scale",
+        "  inputs             inputs: random numbers of shape (2, 3)",
+        "  versions           python 3.11.7, torch 2.9.0",
+        f"  source 1           net.pt: 12 bytes, sha256 {'ab' * 32}",
     ]
     assert "Notes\n  Seed 0." in rest
     assert "random numbers" not in rest  # nothing is said twice

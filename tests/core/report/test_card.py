@@ -190,6 +190,16 @@ def test_code_and_sources_that_changed_after_the_certificate_are_refused(folder:
     assert_refused(run(weights, *given), name)
 
 
+def test_code_that_changed_is_refused_also_with_a_certificate_of_the_weights_alone(folder: Path) -> None:
+    (folder / "model.py").write_text("old")
+    sha256 = {name: digest(folder / name).sha256 for name in ("model.py", "weights.safetensors")}
+    (folder / "metadata.json").write_text(json.dumps({"format": 1, "sha256": sha256}))
+    named(folder)
+    assert run(folder).exit_code == 0
+    (folder / "model.py").write_text("new")
+    assert_refused(run(folder), "model.py")
+
+
 def test_the_certificate_of_another_model_is_refused(folder: Path) -> None:
     note = digest_note(WrittenFile(path="other/net.keras", size=4000, sha256="0" * 64, md5=""))
     replace(REPORT, notes=(note,)).save(folder / "report.json")

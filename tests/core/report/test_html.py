@@ -200,12 +200,12 @@ def certificate(*, failed: bool) -> Report:
 def test_a_passed_certificate_starts_with_its_date_worst_error_inputs_versions_and_digests() -> None:
     assert key_facts(certificate(failed=False)) == {
         "date": "2026-01-02 03:04 UTC",
-        "worst error": "2e-07, 1.5 x the noise floor",
+        "output difference": "2e-07, 1.5 x the noise floor",
         "inputs": "inputs given for both sides",
         "versions": "torch 2.9, Keras on jax",
         "source 1": f"model.keras: 12 bytes, sha256 {'0' * 64}",
     }
-    assert "worst error" not in key_facts(certificate(failed=True))
+    assert "output difference" not in key_facts(certificate(failed=True))
 
 
 def test_a_failed_certificate_starts_with_the_first_layer_that_differs_and_the_line_to_paste() -> None:

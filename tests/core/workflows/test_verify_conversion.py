@@ -32,6 +32,13 @@ def test_a_changed_file_fails(folder: Path, name: str) -> None:
     assert problem.fact.startswith(f"the sha256 of {folder / 'weights.safetensors'} is")
 
 
+def test_files_that_the_record_does_not_state_are_listed_and_not_called_compared(folder: Path) -> None:
+    assert k3c.verify(folder).notes == ("not compared, because metadata.json does not state their digests: README.md",)
+    assert k3c.verify(folder / "model.py").notes == ()
+    (folder / "README.md").unlink()
+    assert k3c.verify(folder).notes == ()
+
+
 def test_a_file_is_verified_without_the_others(folder: Path) -> None:
     (folder / "model.py").unlink()
     assert k3c.verify(folder / "weights.safetensors").status == "passed"

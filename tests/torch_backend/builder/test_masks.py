@@ -46,3 +46,18 @@ def test_padded_time_steps_have_the_same_values_as_in_keras(name: str) -> None:
     with torch.no_grad():
         result = k3c.convert(model, validate=False).model(torch.from_numpy(TOKENS))
     np.testing.assert_allclose(result.numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("mask", [True, False])
+def test_an_embedding_whose_input_is_declared_as_floating_point_takes_integers(mask: bool) -> None:
+    given = keras.Input((5,))
+    x = keras.layers.Embedding(9, 4, mask_zero=mask)(given)
+    model = keras.Model(given, keras.layers.LSTM(3)(x))
+    conversion = k3c.convert(model)
+    assert conversion.report is not None
+    conversion.report.raise_if_failed()
+    words = np.array([[3, 4, 8, 0, 0], [1, 2, 3, 4, 5]])
+    with torch.no_grad():
+        made = conversion.model(torch.tensor(words)).numpy()
+    wanted = keras.ops.convert_to_numpy(model(words.astype(np.float32)))
+    assert np.abs(made - wanted).max() < 1e-5

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.errors import ModelError, RuleError
+from keras3conv.errors import ModelError, RuleError, UnsupportedLayerError
 from keras3conv.rules.library import list_rules
 from keras3conv.rules.registry import ranked, registered
 from keras3conv.transforms import Axes
@@ -53,8 +53,8 @@ def _rules() -> Iterator[None]:
     ranked.cache_clear()
 
 
-def add_rule(layout: str = "channels", name: str = "gain") -> None:
-    """Register the rule of the two layers, with a layout and a name of the Keras variable."""
+def add_rule(layout: str = "channels", name: str = "gain", argument: str = "size") -> None:
+    """Register the rule of the two layers, with a layout, and the names of the Keras variable and argument."""
     k3c.register(
         k3c.Rule(
             torch=TORCH,
@@ -62,7 +62,7 @@ def add_rule(layout: str = "channels", name: str = "gain") -> None:
             fields={"size": "size"},
             weights=lambda config: (k3c.WeightMapping(torch=("log_gain",), keras=(name,), transform=Axes("n -> n")),),
             to_keras=lambda config: (k3c.LayerSpec(kind=KERAS, config={"size": config["size"]}),),
-            to_torch=lambda specs: (k3c.LayerSpec(kind=TORCH, config={"size": specs[0].config["size"]}),),
+            to_torch=lambda specs: (k3c.LayerSpec(kind=TORCH, config={"size": specs[0].config[argument]}),),
             layout=layout,  # type: ignore[arg-type]
             examples=(k3c.Example(config={"size": 5}, inputs=((2, 5, 3, 4),)),),
         )
@@ -85,6 +85,27 @@ def test_a_layer_of_channels_is_converted_both_ways() -> None:
     for made in (k3c.convert(keras_model()), k3c.convert(torch_module(), inputs=IMAGES)):
         assert made.report
         made.report.raise_if_failed()
+
+
+class TorchGainWithoutSize(TorchGain):
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        del self.size
+
+
+def test_an_attribute_that_a_module_does_not_store_is_named() -> None:
+    add_rule()
+    module = nn.Sequential(nn.Conv2d(3, 6, 3), TorchGainWithoutSize(6)).eval()
+    with pytest.raises(
+        UnsupportedLayerError, match=r"reads config\['size'\].*of the module has log_gain.*self.size = ..."
+    ):
+        k3c.convert(module, inputs=IMAGES)
+
+
+def test_an_entry_that_the_configuration_of_a_keras_layer_lacks_is_named() -> None:
+    add_rule(argument="units")
+    with pytest.raises(ModelError, match=r"reads 'units', but the configuration .* are those of gain"):
+        k3c.convert(keras_model())
 
 
 def test_the_wrong_order_of_axes_is_named() -> None:

@@ -226,42 +226,6 @@ def a_distributed_checkpoint(folder: Path) -> Scope:
     return NAMES | {"model": network(), "path": folder / "parts"}
 
 
-class Stub:
-    """Software that is not installed here: only the call of the printed line is made."""
-
-    def __init__(self, written: Any) -> None:
-        self.written = written
-
-    def __getattr__(self, name: str) -> Any:
-        return self
-
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        if "model.h5" in arguments:
-            self.written.save("model.h5")
-        return self
-
-
-@case("keras3conv/formats/foreign.py:_remedy", "k3c.align(path, keras_model)", then='k3c.align(module, "model.h5")')
-def a_saved_model_of_tensorflow(folder: Path) -> Scope:
-    (folder / "saved").mkdir()
-    (folder / "saved" / "saved_model.pb").write_bytes(b"")
-    written = network()
-    return NAMES | {
-        "module": Net(),
-        "keras_model": written,
-        "tf_keras": Stub(written),
-        "path": folder / "saved",
-    }
-
-
-@case("keras3conv/formats/foreign.py:_remedy", "k3c.align(path, keras_model)", then='k3c.align(module, "model.h5")')
-def a_checkpoint_of_tensorflow(folder: Path) -> Scope:
-    (folder / "saved").mkdir()
-    (folder / "saved" / "net.data-00000-of-00001").write_bytes(b"")
-    written = network()
-    return NAMES | {"module": Net(), "keras_model": written, "model": Stub(written), "path": folder / "saved"}
-
-
 @case(
     "keras3conv/workflows/sweep/folder.py:_require_own",
     "keras3conv sweep sweep.toml -o results",

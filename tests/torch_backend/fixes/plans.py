@@ -201,6 +201,30 @@ def a_quantized_target(_: Path) -> Scope:
     return names | {"make_model": network}
 
 
+class Wrapped(keras.Model):
+    """A model without a configuration, because it gets a layer."""
+
+    def __init__(self, inner: keras.Model) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def call(self, x: Any) -> Any:
+        return self.inner(x)
+
+
+@case(
+    "keras3conv/frameworks/keras/quantized.py:Unquantized.of",
+    "k3c.transfer(module, model, plan, cast=True)",
+    then="k3c.transfer(module, model, k3c.align(module, model))",
+)
+def a_quantized_target_that_cannot_be_made_again(_: Path) -> Scope:
+    names = pair()
+    model = Wrapped(names["model"])
+    model(np.zeros((1, 3), "float32"))
+    model.quantize("int8")
+    return names | {"model": model, "make_model": network, "plan": k3c.align(names["module"], model)}
+
+
 @case("keras3conv/alignment/adapted.py:adapted", "plan = k3c.align(module, model); plan.check()", then="plan.torch")
 def a_target_with_lora(_: Path) -> Scope:
     names = pair()

@@ -9,6 +9,7 @@ from torch import nn
 import keras3conv as k3c
 from keras3conv.errors import AlignmentError
 from keras3conv.transforms import ResizeGrid, from_json
+from tests.support.models import randomize
 
 
 @pytest.mark.parametrize(("given", "wanted"), [((4, 4), (6, 6)), ((3, 5), (7, 2)), ((6, 6), (4, 4))])
@@ -76,4 +77,32 @@ def test_a_quantized_or_lora_model_is_refused_with_a_fix(mode: str) -> None:
         model.quantize(mode)
     plan = k3c.align(nn.Sequential(nn.Linear(16, 8)), model, inputs=np.ones((2, 16), np.float32))
     with pytest.raises(AlignmentError, match=r"fc is (quantized|adapted with LoRA)(.|\n)*model = make_model\(\)"):
-        k3c.transfer(nn.Sequential(nn.Linear(16, 8)), model, plan.ignore("fc", "why", side="keras"), cast=True)
+        k3c.transfer(nn.Sequential(nn.Linear(16, 8)), model, plan.ignore("fc", "why", side="keras"))
+
+
+def quantizable() -> keras.Model:
+    given = keras.Input((16,))
+    hidden = keras.layers.Dense(32, activation="relu", name="a")(given)
+    return keras.Model(given, keras.layers.Dense(8, name="b")(hidden))
+
+
+@pytest.mark.filterwarnings("ignore:Layer InputLayer")
+@pytest.mark.parametrize("mode", ["int8", "float8"])
+def test_a_cast_into_a_quantized_model_gives_what_keras_quantizes(mode: str) -> None:
+    module = randomize(nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 8)))
+    model, wanted = quantizable(), quantizable()
+    k3c.transfer(module, wanted, k3c.align(module, wanted))
+    wanted.quantize(mode)
+    model.quantize(mode)
+    plan = k3c.align(module, model)
+    for tensor in plan.keras.tensors():
+        if tensor.path.rpartition("/")[2] not in ("kernel", "bias"):
+            plan = plan.ignore(tensor.path, "Keras computes it")
+    with pytest.raises(AlignmentError, match="quantized"):
+        k3c.transfer(module, model, plan)
+    before = [np.array(value) for value in model.get_weights()]
+    k3c.transfer(module, model, plan, cast=True)
+    made = model.get_weights()
+    assert not all(np.array_equal(first, second) for first, second in zip(before, made, strict=True))
+    for first, second in zip(made, wanted.get_weights(), strict=True):
+        assert np.array_equal(np.asarray(first, np.float32), np.asarray(second, np.float32))

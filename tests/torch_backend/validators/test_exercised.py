@@ -211,7 +211,71 @@ def test_padding_at_the_start_is_a_limit_in_the_verdict() -> None:
     section = proof(Net(by_length, **{name: part for name, part in parts().items() if name != "right"}), built)
     assert section.status == "passed", section.problems
     assert "they differ with padding at the start" in section.summary
-    assert section.facts["they differ"] == "with padding at the start"
+    assert section.facts["they differ"] == "with padding between other steps, with padding at the start"
     made = k3c.convert(built, channels="last").report
     assert made is not None
     assert "with padding at the start" in made.section("float64").facts["exercised"]
+
+
+WORDS = keras.Input((5,), dtype="int32")
+SEEN = torch.tensor([[0, 1, 2, 5, 4], [4, 5, 6, 7, 8]])
+
+
+def of_words(torch_function: Any, keras_function: Any) -> Section:
+    """Return the proof of two functions of words whose sample has no word twice, and not every word."""
+    module = Net(lambda net, x: net.fc(torch_function(F.one_hot(x, 9).to(net.fc.weight.dtype), x)), fc=nn.Linear(9, 3))
+    made = keras_function(ops.one_hot(WORDS, 9), WORDS)
+    model = keras.Model(WORDS, keras.layers.Dense(3, name="fc")(made))
+    plan = k3c.align(module, model, inputs=SEEN, probe=False)
+    return k3c.validate(module, model, inputs=SEEN, alignment=plan, proofs=["float64"]).section("float64")
+
+
+@pytest.mark.parametrize(
+    ("torch_function", "keras_function", "status"),
+    [
+        (lambda hot, x: hot.sum(1), lambda hot, x: ops.max(hot, 1), "failed"),
+        (lambda hot, x: hot.amax(1), lambda hot, x: ops.max(hot, 1), "passed"),
+        (
+            lambda hot, x: (hot * (x > 3)[..., None]).sum(1),
+            lambda hot, x: ops.sum(hot * ops.cast(x >= 3, "float32")[..., None], 1),
+            "failed",
+        ),
+    ],
+)
+def test_words_are_tried_that_are_not_in_the_sample_or_twice_in_it(
+    torch_function: Any, keras_function: Any, status: str
+) -> None:
+    assert of_words(torch_function, keras_function).status == status
+
+
+@pytest.mark.parametrize(("steps", "status"), [(40, "failed"), (600, "failed"), (10**4, "passed")])
+def test_a_module_that_truncates_its_input_fails_at_a_size_beyond(steps: int, status: str) -> None:
+    module = Net(lambda net, x: net.fc(x[:, :steps].mean(1)), fc=nn.Linear(4, 3))
+    given = keras.Input((None, 4))
+    model = keras.Model(given, keras.layers.Dense(3, name="fc")(ops.mean(given, 1)))
+    x = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0))
+    plan = k3c.align(module, model, inputs=x, probe=False)
+    section = k3c.validate(module, model, inputs=x, alignment=plan, proofs=["float64"]).section("float64")
+    assert section.status == status
+    if status == "passed":
+        assert "at a size beyond 10000" in section.facts["not reached"]
+
+
+def test_a_function_of_values_that_are_not_finite_is_not_reached() -> None:
+    module = Net(lambda net, x: net.fc(torch.nan_to_num(x)), fc=nn.Linear(4, 3))
+    given = keras.Input((4,))
+    model = keras.Model(given, keras.layers.Dense(3, name="fc")(given))
+    section = k3c.validate(module, model, inputs=torch.randn(2, 4), proofs=["float64"]).section("float64")
+    assert "nan of nan_to_num" in section.facts["not reached"]
+    assert "1 bound not reached" in section.summary
+
+
+def test_integers_that_only_one_side_reads_as_a_mask_are_a_limit_in_the_verdict() -> None:
+    module = Net(lambda net, x, mask: net.fc((x * (mask == 1)[..., None]).sum(1)), fc=nn.Linear(4, 3))
+    x, mask = keras.Input((5, 4)), keras.Input((5,), dtype="int32")
+    kept = x * ops.cast(mask != 0, "float32")[..., None]
+    built = keras.Model([x, mask], keras.layers.Dense(3, name="fc")(ops.sum(kept, 1)))
+    inputs = (torch.randn(2, 5, 4), torch.tensor([[1, 1, 1, 0, 0], [1, 0, 1, 1, 0]]))
+    section = proof(module, built, inputs)
+    assert section.status == "passed", section.problems
+    assert section.facts["they differ"] == "with integers from 0 to 255 in a mask"

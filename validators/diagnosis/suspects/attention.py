@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from keras3conv.frameworks.torch.replay import TorchCall
+from keras3conv.frameworks.torch.replay import Operation, TorchCall
 from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect, replaced_by, with_arguments
 
 _SCALED = "scaled_dot_product_attention"
@@ -15,6 +15,12 @@ _ROLES = ("query", "key", "value")
 HEADS_SPLIT_OTHERWISE = (
     "the heads are split in another order: torch has features as (heads, width), Keras as (width, heads)"
 )
+
+
+def split_and_merged(place: str) -> str:
+    """Return the lines for torch that split features into (width, heads), and merge them again."""
+    split = f"x = x.unflatten(-1, (-1, heads)).transpose(-1, -2)  # {place}, to split query, key and value into heads"
+    return f"{split}\nx = x.transpose(-1, -2).flatten(-2)  # {place}, to merge the heads"
 
 
 def _swapped(case: Case) -> Iterator[Hypothesis]:
@@ -63,7 +69,8 @@ def _mask(case: Case) -> Iterator[Hypothesis]:
                 )
                 yield Hypothesis(
                     cause="Keras ignores the attention mask",
-                    fix=f"attention_mask={name}  # {case.point.keras_path or case.where_keras}",
+                    fix=f"attention_mask={_mask_of_keras(operation, name)}  "
+                    f"# {case.point.keras_path or case.where_keras}",
                     changes={operation.key: with_arguments(**{name: None})},
                 )
     for operation in case.operations_named("masked_fill", "where"):
@@ -74,6 +81,13 @@ def _mask(case: Case) -> Iterator[Hypothesis]:
             keras=f"mask = ~mask  # {case.where_keras}",
             changes={operation.key: replaced_by(_invert_mask, name)},
         )
+
+
+def _mask_of_keras(operation: Operation, name: str) -> str:
+    """Return a mask of torch as Keras wants it: True where it attends, with an axis of queries."""
+    if operation.name == _SCALED:
+        return name
+    return f"~{name}" if name == "attn_mask" else f"~{name}[:, None]"
 
 
 def _invert_mask(call: TorchCall, name: str) -> Any:
@@ -123,7 +137,7 @@ def _heads(case: Case) -> Iterator[Hypothesis]:
         if len(operation.get("query")) == 4:
             yield Hypothesis(
                 cause=HEADS_SPLIT_OTHERWISE,
-                fix=f"x.unflatten(-1, (-1, heads)).transpose(-1, -2)  # {case.place(operation)}",
+                fix=split_and_merged(case.place(operation)),
                 keras=f"# {case.where_keras}: split the features into (heads, width), as torch does",
                 changes={operation.key: _split_width_first},
             )

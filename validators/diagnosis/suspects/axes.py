@@ -7,7 +7,7 @@ from typing import Any
 
 from keras3conv.frameworks.torch.replay import Operation, TorchCall
 from keras3conv.transforms import Shape
-from keras3conv.validators.diagnosis.suspects.attention import HEADS_SPLIT_OTHERWISE
+from keras3conv.validators.diagnosis.suspects.attention import HEADS_SPLIT_OTHERWISE, split_and_merged
 from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect, replaced_by, with_arguments
 
 _RESHAPING = ("reshape", "view", "unflatten", "flatten")
@@ -72,7 +72,7 @@ def _split_and_merged(case: Case) -> Iterator[Hypothesis]:
         if len(changes) == len(split) + len(merged):  # each split and merge has exactly one other order
             yield Hypothesis(
                 cause=HEADS_SPLIT_OTHERWISE,
-                fix=f"x = x.unflatten(-1, (-1, heads)).transpose(-1, -2)  # {case.where}",
+                fix=split_and_merged(case.where),
                 keras=f"# {case.where_keras}: split the features into (heads, width), as torch does",
                 changes=changes,
             )
@@ -128,7 +128,8 @@ def _tiled(case: Case) -> Iterator[Hypothesis]:
     for operation in case.operations_named("repeat_interleave"):
         yield Hypothesis(
             cause="torch repeats each head in a row (repeat), Keras repeats all heads in turn (tile)",
-            fix=f"x = keras.ops.repeat(x, repeats, axis)  # {case.where_keras}, instead of a tile",
+            fix=f"x = keras.ops.repeat(x, {operation.get('repeats')!r}, {operation.get('dim')!r})  "
+            f"# {case.where_keras}, instead of a tile",
             changes={operation.key: _tile},
         )
 

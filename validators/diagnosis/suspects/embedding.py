@@ -30,7 +30,7 @@ def _missing_table(case: Case) -> Iterator[Hypothesis]:
     for operation in case.operations_named("embedding"):
         yield Hypothesis(
             cause=f"Keras does not add the embedding table {operation.owner}",
-            fix=f'plan = plan.ignore("{operation.owner}", "the Keras model has no such table")',
+            fix=f"x = x + keras.layers.Embedding{tuple(operation.get('weight'))}(indices)  # {case.where_keras}",
             changes={operation.key: lambda call: torch.zeros_like(call.run())},
         )
 
@@ -41,7 +41,7 @@ def _padding_row(case: Case) -> Iterator[Hypothesis]:
         for zero in dict.fromkeys((0, *(() if row is None else (row,)))):
             yield Hypothesis(
                 cause=f"row {zero} of the embedding table is zero in Keras, as a padding row",
-                fix=f"nn.Embedding(..., padding_idx={zero})  # {case.place(operation)}",
+                fix=f"x = x * (indices != {zero}).unsqueeze(-1)  # after {case.place(operation)}",
                 keras=f"# {case.point.keras_path or case.where_keras}: keep the values of row {zero}, as torch does",
                 changes={operation.key: replaced_by(_without_row, zero)},
             )

@@ -56,16 +56,28 @@ def _batch_statistics(case: Case) -> Iterator[Hypothesis]:
         if not operation.get("training", False):
             yield Hypothesis(
                 cause="Keras normalises with batch statistics, as in training, torch with moving statistics",
-                fix=f"x = {case.point.keras_path}(x, training=False)",
+                fix=f"x = {_called(case)}(x, training=False)",
                 changes={operation.key: with_batch_statistics},
             )
         elif operation.get("running_mean") is not None:
             yield Hypothesis(
                 cause="torch normalises with batch statistics, as in training, Keras with moving statistics",
-                fix=f"module.{operation.owner}.eval()  # F.batch_norm(..., training=False)",
-                keras=f"x = {case.point.keras_path}(x, training=True)",
+                fix=_in_evaluation(case, operation),
+                keras=f"x = {_called(case)}(x, training=True)",
                 changes={operation.key: with_arguments(training=False)},
             )
+
+
+def _called(case: Case) -> str:
+    """Return the name of the Keras layer that normalises; "norm" if only a later layer is known."""
+    return case.point.keras_path.rpartition("/")[2] if case.point.in_layer else "norm"
+
+
+def _in_evaluation(case: Case, operation: Operation) -> str:
+    """Return the line that makes a batch normalisation of torch take its moving statistics."""
+    if case.torch.classes.get(operation.owner, "").startswith("torch.nn."):
+        return f"module.{operation.owner}.eval()"
+    return f"training=False  # {case.place(operation)}, in F.batch_norm"
 
 
 def _swapped_scale(case: Case) -> Iterator[Hypothesis]:

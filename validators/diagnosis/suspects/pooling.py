@@ -64,7 +64,7 @@ def _average_pooling_padding(case: Case) -> Iterator[Hypothesis]:
         same = _same(operation)
         yield Hypothesis(
             cause=f'Keras pads an average pooling by {_listed(same)}, as "same" does, and does not count the padding',
-            fix=f"AvgPool(padding=0, ceil_mode=True)  # {case.place(operation)}",
+            fix=f"{_mean_without_border_line(operation, same)}  # {case.place(operation)}",
             keras=case.as_in_torch(operation),
             changes={operation.key: replaced_by(_mean_without_border, same)},
         )
@@ -174,6 +174,17 @@ def _mean_without_border(call: TorchCall, pads: Pads) -> Any:
     ones = torch.ones_like(values)
     sums, counts = (call.run(input=functional.pad(x, flat(pads)), padding=0) for x in (values, ones))
     return sums / counts
+
+
+def _mean_without_border_line(operation: Operation, pads: Pads) -> str:
+    """Return the line for torch that pools by the mean, and does not count the padding."""
+    if all(first == 0 for first, _ in pads):
+        return "padding=0, ceil_mode=True"
+    if all(first == last for first, last in pads):
+        return f"padding={tuple(first for first, _ in pads)}, count_include_pad=False"
+    size, stride = _window(operation)
+    pool = f"F.{operation.name}(F.pad(x, {flat(pads)}), {size}, {stride})"
+    return f"x = {pool} / {pool.replace('(x,', '(torch.ones_like(x),')}"
 
 
 def _mean_with_repeated_border(call: TorchCall, pads: Pads) -> Any:

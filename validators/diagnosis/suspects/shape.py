@@ -19,7 +19,7 @@ def _flatten(case: Case) -> Iterator[Hypothesis]:
         if len(operation.get("input", ())) > 2 and len(operation.result or ()) == 2:
             yield Hypothesis(
                 cause="its input has the same values in another order: torch flattens (c, h, w), Keras (h, w, c)",
-                fix=f'plan = plan.unpair("{case.point.torch_path}")  # and align again with inputs, to see Flatten',
+                fix="plan = k3c.align(torch, keras, inputs=x)  # with inputs, to detect the Flatten",
                 changes={operation.key: _channels_last},
             )
 
@@ -51,7 +51,8 @@ def _concatenation(case: Case) -> Iterator[Hypothesis]:
         for order in _orders(number):
             yield Hypothesis(
                 cause=f"the tensors are concatenated in another order in Keras: {_torch_order(order)}",
-                fix=f"torch.cat([parts[index] for index in {order}])  # {case.place(operation)}",
+                fix=f"torch.{operation.name}([parts[index] for index in {order}], {operation.get('dim', 0)})  "
+                f"# {case.place(operation)}",
                 keras=f"parts = [parts[index] for index in {_inverse(order)}]  # {case.where_keras}, to concatenate",
                 changes={operation.key: replaced_by(_in_order, order)},
             )
@@ -164,7 +165,8 @@ def _pixel_shuffle(case: Case) -> Iterator[Hypothesis]:
     for operation in case.operations_named("pixel_shuffle"):
         yield Hypothesis(
             cause="the channels of a pixel shuffle are in another order: torch has (c r r), Keras (r r c)",
-            fix=f"x = x.unflatten(1, (r * r, -1)).transpose(1, 2).flatten(1, 2)  # {case.before(operation)}",
+            fix=f"x = x.unflatten(1, ({operation.get('upscale_factor') ** 2}, -1)).transpose(1, 2).flatten(1, 2)  "
+            f"# {case.before(operation)}",
             keras=case.as_in_torch(operation),
             changes={operation.key: _blocks_first},
         )

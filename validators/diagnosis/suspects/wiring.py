@@ -163,6 +163,7 @@ def _other_layer(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=f"Keras has the weights of {owner} here: layers of equal shapes are swapped",
                 fix=f'plan = plan.pair("{owner}", "{case.point.keras_path}")',
+                keras="k3c.transfer(torch, keras, plan)  # if the plan is right, and the weights were changed since",
                 tensors={f"{case.point.torch_path}.{role}": case.torch.read(f"{owner}.{role}") for role in roles},
             )
 

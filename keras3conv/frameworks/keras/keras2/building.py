@@ -376,10 +376,7 @@ def _axes(name: str, value: Any) -> Any:
 
 
 def _unwrapped(nested: Any) -> Any:
-    """Return the only element of a list with one element; return any other value unchanged.
-
-    Keras 2 does so for inputs.
-    """
+    """Return the only element of a list with one element, as Keras 2 does for inputs; return other values unchanged."""
     return nested[0] if isinstance(nested, list) and len(nested) == 1 else nested
 
 

@@ -30,7 +30,7 @@ class _MasksOfKeras2:
     """
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        """Return the merged mask; None if no input has one."""
+        """Return the mask of the merged inputs; None if no input has a mask."""
         masks = [one for one in mask or () if one is not None]
         merged = masks[0] if masks else None
         for other in masks[1:]:
@@ -89,10 +89,7 @@ def is_activation(value: Any) -> bool:
 
 
 def class_named(class_name: str) -> Any:
-    """Return the Keras 3 class, or else the class that the user registered with Keras, of a name.
-
-    None if none has it.
-    """
+    """Return the class with a name: one of Keras 3, or else one that the user registered with Keras; None if none."""
     return getattr(keras.layers, class_name, None) or keras.saving.get_registered_object(class_name)
 
 

@@ -78,7 +78,7 @@ def add_n(inputs: Sequence[Any]) -> Any:
 
 
 def pad(tensor: Any, paddings: Any, mode: str = "CONSTANT", constant_values: Any = 0) -> Any:
-    """Compute tf.pad, whose arguments have these names."""
+    """Compute tf.pad, with the same argument names."""
     widths = tuple((int(before), int(after)) for before, after in paddings)
     if mode.upper() == "CONSTANT":
         return ops.pad(tensor, widths, mode="constant", constant_values=constant_values or 0)

@@ -41,12 +41,14 @@ def distributed(layer: keras.layers.TimeDistributed, inputs: Any, training: Any 
     if mask is not None:
         raise NotImplementedError(
             "a TimeDistributed layer with a mask is not supported: the mask differs from step to step"
+            "; use it without a mask"
         )
     if isinstance(layer.layer, keras.layers.BatchNormalization):
         if inputs.shape[1] is None:
             raise NotImplementedError(
                 "a TimeDistributed layer with a dynamic number of steps is not supported in training: batch "
                 "statistics differ from step to step"
+                "; fix the number of steps in the input specification"
             )
         return keras.ops.stack([layer.layer(inputs[:, step]) for step in range(inputs.shape[1])], axis=1)
     if isinstance(layer.layer, keras.Model):

@@ -48,7 +48,7 @@ class _Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """The inputs of a model with their dynamic sizes.
+    """The inputs of a model; their dynamic sizes have names.
 
     Attributes:
         nested: The inputs as the model takes them.

@@ -52,7 +52,7 @@ class Recurrent(nn.Module):
     def forward(
         self, inputs: torch.Tensor, mask: torch.Tensor | None = None
     ) -> torch.Tensor | tuple[torch.Tensor | list[torch.Tensor], ...]:
-        """Run the cells over all steps.
+        """Run the stacked recurrent cells over all steps of the inputs.
 
         Args:
             inputs: Of shape (batch, steps, input_size).
@@ -188,7 +188,7 @@ class ConvLSTM(nn.Module):
         self.register_parameter("bias", nn.Parameter(torch.zeros(4 * out_channels)) if bias else None)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        """Run all steps.
+        """Run the convolutional LSTM over all steps of the inputs.
 
         Args:
             inputs: Of shape (batch, steps, in_channels, *space); with `channels_last`, the channels at the end.

@@ -147,7 +147,10 @@ _RELUS: tuple[tuple[str, Names, Any, Any, tuple[Config, ...]], ...] = (
 
 def _relu_to_keras(config: Config, *, kind: str, names: Names, applies: Any) -> LayerSpecs:
     if not applies(config):
-        raise RuleError(f"{kind} with the arguments {dict(config)} cannot become a Keras ReLU")
+        raise RuleError(
+            f"{kind} with the arguments {dict(config)} cannot become a Keras ReLU"
+            ": use arguments that the Keras ReLU has"
+        )
     return (LayerSpec(kind=RELU, config={keras: config[torch] for torch, keras in names if keras}),)
 
 

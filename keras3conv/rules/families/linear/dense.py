@@ -19,12 +19,12 @@ _LINEAR_FIELDS = paired("in_features", out_features="units", bias="use_bias")
 
 
 def bias_mapping(transform: Transform) -> WeightMapping:
-    """Return the mapping from the torch tensor "bias" to the Keras variable "bias" by this transform."""
+    """Return the mapping from the torch tensor "bias" to the Keras variable "bias", with the given transform."""
     return WeightMapping(torch=("bias",), keras=("bias",), transform=transform)
 
 
 def kernel_mapping(transform: Transform) -> WeightMapping:
-    """Return the mapping from the torch tensor "weight" to the Keras variable "kernel" by this transform."""
+    """Return the mapping from the torch tensor "weight" to the Keras variable "kernel", with the given transform."""
     return WeightMapping(torch=("weight",), keras=("kernel",), transform=transform)
 
 

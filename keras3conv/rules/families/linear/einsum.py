@@ -39,7 +39,7 @@ _NOTE = "Torch merges the input axes and the output axes of the equation into on
 
 
 def _einsum(outputs: int, bias: bool) -> LayerSpec:
-    """Return the specification of an EinsumDense that computes the same as a Dense."""
+    """Return the specification of a Keras EinsumDense layer that computes the same as a Dense layer."""
     config = {"equation": _EQUATION, "output_shape": (outputs,), "bias_axes": "o" if bias else None}
     return LayerSpec(kind="keras.layers.EinsumDense", config=config)
 

@@ -48,7 +48,10 @@ def _repeat_to_keras(config: Config, *, rank: int) -> LayerSpecs:
                 f"Upsample with size=... cannot become UpSampling{rank}D, which takes a scale; give it a scale_factor"
             )
         needed = "needs one integer, or one per axis, of at least 1"
-        raise RuleError(f"Upsample has scale_factor={config['scale_factor']}, but UpSampling{rank}D {needed}")
+        raise RuleError(
+            f"Upsample has scale_factor={config['scale_factor']}, but UpSampling{rank}D {needed}"
+            ": use the Keras layer Resample of keras3conv"
+        )
     return (LayerSpec(kind=f"keras.layers.UpSampling{rank}D", config={"size": scales[0] if rank == 1 else scales}),)
 
 

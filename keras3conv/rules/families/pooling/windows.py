@@ -299,7 +299,7 @@ def _windows_to_torch(layers: LayerSpecs, *, rank: int, name: str) -> LayerSpecs
     keras = last(layers).config
     kernel = ints(keras["pool_size"], len(keras["pool_size"]))
     if len(kernel) != rank:
-        raise RuleError(f"a pooling over {len(kernel)} axes cannot become {name}Pool{rank}d")
+        raise RuleError(f"a pooling over {len(kernel)} axes cannot become {name}Pool{rank}d: pool over as many")
     config = {"kernel_size": kernel, "ceil_mode": keras["ceil_mode"]}
     config |= {"stride": ints(keras["strides"], rank), "padding": ints(keras["padding"], rank)}
     if name == "Max":

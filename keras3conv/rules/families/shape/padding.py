@@ -26,9 +26,9 @@ def axes_of(config: Config, rank: int) -> Pads:
 
 
 def _numbers(axes: Pads) -> tuple[int, ...]:
-    """Return the padding of all axes as torch's argument: one tuple of numbers, the last axis first.
+    """Return the padding of all axes as the argument of a torch layer: one tuple of numbers, the last axis first.
 
-    It is the inverse of `axes_of`.
+    The function is the inverse of `axes_of`.
     """
     return tuple(int(number) for axis in reversed(axes) for number in axis)
 

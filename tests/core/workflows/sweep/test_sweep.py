@@ -258,7 +258,7 @@ def test_an_interrupted_sweep_leaves_a_readable_table(folder: Path, signal_numbe
     process.send_signal(signal_number)
     output, _ = process.communicate()
     assert process.returncode == 130, output
-    assert output.splitlines()[-1] == "Interrupted: 1 of 3 tasks finished; the same command goes on"
+    assert output.splitlines()[-1] == "Interrupted: 1 of 3 tasks finished; start the same command again to continue"
     wait_for_the_end_of(int((folder / "pid").read_text()))
     table = (folder / "results" / "results.md").read_text()
     assert "3 tasks: 1 passed, 2 not run" in table

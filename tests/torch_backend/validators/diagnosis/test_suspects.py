@@ -128,7 +128,7 @@ def test_a_mistake_in_a_vision_transformer_is_named(plant: dict[str, Any], layer
             {"zero": True},
             "gru",
             "row 0 of the embedding table is zero in Keras, as a padding row",
-            "nn.Embedding(..., padding_idx=0)  # table",
+            "x = x * (indices != 0).unsqueeze(-1)  # after table",
         ),
         (
             {"factor": 1},

@@ -1,0 +1,110 @@
+"""Keep axes apart that Keras could merge only by a permutation, and merge them where it must be done."""
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+from keras3conv.builder.program.program import Value, identity
+from keras3conv.builder.to_keras.call import Call, Unmerged, Writer
+from keras3conv.builder.to_keras.operations_axes import reshape_step, reshaped, reshaped_to
+from keras3conv.builder.to_keras.sizes import Groups, factors_with_ones, order_after_reshape, product
+from keras3conv.model.graph import Shape, Size
+
+MOST_AXES = 8
+"""The largest number of axes of a tensor that TensorFlow can slice."""
+
+
+def grouped(lengths: Sequence[int]) -> Groups:
+    """Return groups of consecutive numbers with these lengths: (2, 1) gives ((0, 1), (2,))."""
+    ends = list(accumulate(lengths))
+    return tuple(tuple(range(end - length, end)) for end, length in zip(ends, lengths, strict=True))
+
+
+def can_reshape(value: Value, shape: Shape) -> bool:
+    """Return whether a value can be reshaped to a shape without a permutation."""
+    return order_after_reshape(value.shape, shape, value.order) is not None
+
+
+def apart(call: Call, parts: Value, groups: Groups, shape: Shape) -> Value | Unmerged:
+    """Return the tensor that is merged from axes, as a value if Keras needs no permutation to merge them.
+
+    Args:
+        call: The call.
+        parts: The tensor before the axes are merged.
+        groups: For each axis of the result, the axes of `parts` that it is merged from.
+        shape: The shape of the result.
+    """
+    if can_reshape(parts, shape) and _are_adjacent(parts, groups):
+        return reshaped(call, parts, shape)
+    runs = [_runs(group, parts) for group in groups]
+    every = [run for found in runs for run in found]
+    sizes = [product([parts.shape[axis] for axis in run]) for run in every]
+    joined = tuple(size for size in sizes if size is not None)
+    if len(joined) == len(sizes) < parts.rank:
+        order = sorted(range(len(every)), key=lambda place: parts.order.index(every[place][0]))
+        parts = reshaped_to(call, parts, joined, tuple(order))
+        groups = grouped([len(found) for found in runs])
+    return Unmerged(parts=parts, groups=groups, shape=tuple(shape))
+
+
+def _are_adjacent(parts: Value, groups: Groups) -> bool:
+    """Return whether no axis stands in Keras between those of a group.
+
+    An axis of size one counts, too, so that a model with a single window is converted like one with several.
+    """
+    for group in groups:
+        places = [parts.order.index(axis) for axis in group if parts.shape[axis] != 1]
+        if places and {*parts.order[min(places) : max(places) + 1]} - {*group}:
+            return False
+    return True
+
+
+def _runs(group: tuple[int, ...], parts: Value) -> list[list[int]]:
+    """Return the axes of a group as runs of axes that are adjacent in Keras, too."""
+    runs: list[list[int]] = []
+    for axis in group:
+        if runs and parts.order.index(axis) == parts.order.index(runs[-1][-1]) + 1:
+            runs[-1].append(axis)
+        else:
+            runs.append([axis])
+    return runs
+
+
+def with_axes_split(call: Call, value: Value, sizes: Sequence[Sequence[int | Size]]) -> Value:
+    """Return a value with each of its axes split into axes of the given sizes, in the same place in Keras."""
+    numbers = grouped([len(one) for one in sizes])
+    order = tuple(number for axis in value.order for number in numbers[axis])
+    return reshaped_to(call, value, tuple(size for one in sizes for size in one), order)
+
+
+def split_further(call: Call, given: Value | Unmerged, shape: Shape) -> Value | Unmerged | None:
+    """Return a tensor in another shape, without a permutation; None if there is no such form of it.
+
+    Args:
+        call: The call.
+        given: The tensor.
+        shape: The new shape.
+    """
+    value = given.parts if isinstance(given, Unmerged) else given
+    found = factors_with_ones(value.shape, shape)
+    if found is None or sum(map(len, found[0])) > MOST_AXES:
+        return reshaped(call, value, shape) if can_reshape(value, shape) else None
+    return apart(call, with_axes_split(call, value, found[0]), found[1], shape)
+
+
+def merged(writer: Writer, given: Unmerged) -> Value:
+    """Return a tensor with its axes merged, after a permutation. A channels-last image stays channels-last.
+
+    Args:
+        writer: The program under construction.
+        given: The tensor.
+    """
+    parts, rank = given.parts, len(given.shape)
+    is_image = rank > 3 and parts.order[-1] != parts.rank - 1
+    order = writer.image_order(rank) if is_image else identity(rank)
+    moved = writer.ordered(parts, tuple(part for axis in order for part in given.groups[axis]))
+    made = reshape_step(writer, moved, given.shape, order)
+    writer.note_reshape(made, parts)
+    return made
+
+
+__all__ = ["MOST_AXES", "apart", "can_reshape", "grouped", "merged", "split_further", "with_axes_split"]

@@ -1,0 +1,396 @@
+"""Mistakes in convolutions, poolings, matrix products, embeddings and recurrent layers, and in their weights."""
+
+from typing import Any
+
+from tests.support.cause_lines import Case
+from tests.torch_backend.fixes.causes.between_layers import PICTURE, STEPS, between
+
+MEAN = "x = self.b(x.mean((2, 3)))"
+KERAS_MEAN = 'x = layers.Dense(3, name="b")(ops.mean(x, (1, 2)))'
+HEAD = "b=nn.Linear(4, 3)"
+
+
+def image(
+    site: str, layer: str, keras_lines: str, torch_lines: str = "x = self.a(x)", extra: str = "", **options: Any
+) -> Case:
+    """Return a case with a layer of images before a mean."""
+    return Case(
+        site=site,
+        parts=", ".join([*([f"a={layer}"] if layer else []), *([extra] if extra else []), HEAD]),
+        torch=f"{torch_lines}\n{MEAN}",
+        keras=f"{keras_lines}\n{KERAS_MEAN}",
+        shape=options.pop("shape", PICTURE),
+        **options,
+    )
+
+
+CONV = "nn.Conv2d(4, 4, 3, padding=1)"
+KERAS_CONV = 'x = layers.Conv2D(4, 3, padding="same", name="a")(x)'
+
+CONVOLUTIONS = [
+    image(
+        "convolution._other_geometry.fix",
+        "nn.Conv2d(4, 4, 1<<>>)",
+        'x = layers.Conv2D(4, 1, strides=2, name="a")(x)',
+    ),
+    image(
+        "convolution._other_geometry.keras",
+        "nn.Conv2d(4, 4, 1)",
+        'x = layers.Conv2D(4, 1, strides=2<<>>, name="a")(x)',
+    ),
+    image(
+        "convolution._other_geometry.fix",
+        "nn.Conv2d(4, 4, 3<<>>)",
+        'x = layers.Conv2D(4, 3, dilation_rate=2, name="a")(x)',
+    ),
+    image(
+        "convolution._other_geometry.keras",
+        "nn.Conv2d(4, 4, 3)",
+        'x = layers.Conv2D(4, 3, dilation_rate=2<<>>, name="a")(x)',
+    ),
+    image(
+        "convolution._other_geometry.fix",
+        "nn.Conv2d(4, 4, 3, 2, padding=%1|0%)",
+        'x = layers.Conv2D(4, 3, 2, padding="same", name="a")(x)',
+        "<<pass>>\nx = self.a(x)",
+    ),
+    image(
+        "convolution._other_geometry.keras",
+        "nn.Conv2d(4, 4, 3, 2, padding=1)",
+        '<<pass>>\nx = layers.Conv2D(4, 3, 2, padding="%same|valid%", name="a")(x)',
+    ),
+    image(
+        "convolution._turned.fix",
+        CONV,
+        KERAS_CONV,
+        tamper='kernel, bias = model.get_layer("a").get_weights()\n'
+        'model.get_layer("a").set_weights([kernel[::-1, ::-1], bias])',
+    ),
+    image(
+        "convolution._crop.fix",
+        "nn.ConvTranspose2d(4, 4, 3, 2, <<padding=1, output_padding=1>>)",
+        'x = layers.Conv2DTranspose(4, 3, 2, padding="same", name="a")(x)',
+        "x = self.a(x)%|[..., :12, :12]%",
+    ),
+    image(
+        "convolution._crop.keras",
+        "nn.ConvTranspose2d(4, 4, 3, 2, padding=1, output_padding=1)",
+        '<<x = layers.Conv2DTranspose(4, 3, 2, padding="same", name="a")(x)>>',
+        done='x = layers.Conv2DTranspose(4, 3, 2, name="a")(x)[:, 1:, 1:]',
+    ),
+    image(
+        "convolution._border.fix",
+        "nn.Conv2d(4, 4, 2)",
+        'x = layers.ZeroPadding2D(((0, 1), (0, 1)))(x)\nx = layers.Conv2D(4, 2, name="a")(x)',
+        "<<x = F.pad(x, (1, 0, 1, 0))>>\nx = self.a(x)",
+    ),
+    image(
+        "convolution._border.keras",
+        "nn.Conv2d(4, 4, 2)",
+        '<<x = layers.ZeroPadding2D(((0, 1), (0, 1)))(x)>>\nx = layers.Conv2D(4, 2, name="a")(x)',
+        "x = F.pad(x, (1, 0, 1, 0))\nx = self.a(x)",
+        done="x = layers.ZeroPadding2D(((1, 0), (1, 0)))(x)",
+    ),
+    image(
+        "convolution._border#2.fix",
+        'nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"<<>>)',
+        KERAS_CONV,
+    ),
+    image(
+        "convolution._border#2.keras",
+        'nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")',
+        'x = <<layers.ZeroPadding2D(1)(x)>>\nx = layers.Conv2D(4, 3, name="a")(x)',
+        done='ops.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)], mode="reflect")',
+    ),
+]
+
+
+def pooled(site: str, pool: str, keras_lines: str, torch_lines: str = "x = self.pool(x)", **options: Any) -> Case:
+    return between(
+        site, torch_lines, keras_lines, f"pool={pool}" if pool else "", shape=options.pop("shape", PICTURE), **options
+    )
+
+
+def before_a_mean(site: str, pool: str, keras_lines: str, **options: Any) -> Case:
+    """Return a case of a pooling that gives another size, before a mean."""
+    return image(site, "", keras_lines, "x = self.pool(x)", extra=f"pool={pool}", **options)
+
+
+POOLINGS = [
+    pooled(
+        "pooling._max_pooling_padding.fix",
+        "nn.MaxPool2d(3, 1, %1|0%)",
+        "x = layers.MaxPooling2D(3, 1)(layers.ZeroPadding2D(1)(x))",
+        "<<pass>>\nx = self.pool(x)",
+    ),
+    pooled(
+        "pooling._max_pooling_padding.keras",
+        "nn.MaxPool2d(3, 1, 1)",
+        "<<x = layers.ZeroPadding2D(1)(x)>>\nx = layers.MaxPooling2D(3, 1)(x)",
+    ),
+    pooled(
+        "pooling._max_pooling_padding#2.fix",
+        "nn.MaxPool2d(3, 2, %1|0%)",
+        'x = layers.MaxPooling2D(3, 2, padding="same")(x)',
+        "<<pass>>\nx = self.pool(x)",
+    ),
+    pooled(
+        "pooling._max_pooling_padding#2.keras",
+        "nn.MaxPool2d(3, 2, 1)",
+        '<<pass>>\nx = layers.MaxPooling2D(3, 2, padding="%same|valid%")(x)',
+    ),
+    pooled(
+        "pooling._average_pooling_padding.fix",
+        "nn.AvgPool2d(3, 1, 1<<>>)",
+        'x = layers.AveragePooling2D(3, 1, padding="same")(x)',
+        shape=(4, 7, 7),
+    ),
+    pooled(
+        "pooling._average_pooling_padding.keras",
+        "nn.AvgPool2d(3, 1, 1)",
+        '<<x = layers.AveragePooling2D(3, 1, padding="same")(x)>>',
+        shape=(4, 7, 7),
+        done="x = layers.AveragePooling2D(3, 1)(layers.ZeroPadding2D(1)(x))",
+    ),
+    before_a_mean(
+        "pooling._average_pooling_padding#2.fix",
+        "nn.AvgPool2d(3, 2<<>>)",
+        'x = layers.AveragePooling2D(3, 2, padding="same")(x)',
+        shape=(4, 7, 7),
+    ),
+    before_a_mean(
+        "pooling._average_pooling_padding#2.keras",
+        "nn.AvgPool2d(3, 2)",
+        '<<x = layers.AveragePooling2D(3, 2, padding="same")(x)>>',
+        shape=(4, 7, 7),
+        done="x = layers.AveragePooling2D(3, 2)(x)",
+    ),
+    pooled(
+        "pooling._average_pooling_padding#3.fix",
+        "nn.AvgPool2d(3, 2, %1|0%)",
+        'x = layers.AveragePooling2D(3, 2, padding="same")(x)',
+        "<<pass>>\nx = self.pool(x)",
+    ),
+    pooled(
+        "pooling._average_pooling_padding#3.keras",
+        "nn.AvgPool2d(3, 2, 1)",
+        '<<x = layers.AveragePooling2D(3, 2, padding="same")(x)>>',
+        done="x = layers.AveragePooling2D(3, 2)(layers.ZeroPadding2D(((1, 0), (1, 0)))(x))",
+    ),
+    before_a_mean(
+        "pooling._ceil_mode.fix", "nn.MaxPool2d(3, 2, ceil_mode=True<<>>)", "x = layers.MaxPooling2D(3, 2)(x)"
+    ),
+    before_a_mean(
+        "pooling._ceil_mode.keras",
+        "nn.MaxPool2d(3, 2, ceil_mode=True)",
+        "<<x = layers.MaxPooling2D(3, 2)(x)>>",
+        done='x = layers.MaxPooling2D(3, 2, padding="same")(x)',
+    ),
+    pooled("pooling._other_kind.fix", "", "x = layers.MaxPooling2D(2)(x)", "x = <<F.avg_pool2d>>(x, 2)"),
+    pooled(
+        "pooling._other_kind.keras",
+        "",
+        "<<x = layers.MaxPooling2D(2)(x)>>",
+        "x = F.avg_pool2d(x, 2)",
+        done="x = layers.AveragePooling2D(2)(x)",
+    ),
+    pooled(
+        "pooling._resize.fix",
+        "",
+        'x = layers.UpSampling2D(2, interpolation="nearest")(x)',
+        'x = <<F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)>>',
+        dots="scale_factor=2",
+    ),
+    pooled(
+        "pooling._resize.keras",
+        "",
+        '<<x = layers.UpSampling2D(2, interpolation="nearest")(x)>>',
+        'x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)',
+        done='x = layers.UpSampling2D(2, interpolation="bilinear")(x)',
+    ),
+    between(
+        "shape._pixel_shuffle.fix",
+        "x = torch.cat([x, 2 * x], 1)\n<<pass>>\nx = F.pixel_shuffle(x, 2)\nx = torch.cat([x, x], 1)",
+        "x = ops.depth_to_space(ops.concatenate([x, 2 * x], -1), 2)\nx = ops.concatenate([x, x], -1)",
+        shape=PICTURE,
+    ),
+    between(
+        "shape._pixel_shuffle.keras",
+        "x = F.pixel_shuffle(torch.cat([x, 2 * x], 1), 2)\nx = torch.cat([x, x], 1)",
+        "x = ops.concatenate([x, 2 * x], -1)\n<<pass>>\nx = ops.depth_to_space(x, 2)\nx = ops.concatenate([x, x], -1)",
+        shape=PICTURE,
+        done="x = ops.take(x, [0, 4, 1, 5, 2, 6, 3, 7], -1)",
+    ),
+]
+
+TABLE = "table=nn.Embedding(9, 4), b=nn.Linear(4, 3)"
+WORDS: dict[str, Any] = {"shape": (5,), "integers": True}
+KERAS_HEAD = 'x = layers.Dense(3, name="b")(x)'
+
+MATRICES = [
+    between(
+        "linear._transposed.fix",
+        "pass",
+        "pass",
+        tamper='kernel, bias = model.get_layer("a").get_weights()\nmodel.get_layer("a").set_weights([kernel.T, bias])',
+    ),
+    between(
+        "linear._no_bias.fix",
+        "x = self.c(x)",
+        'x = layers.Dense(4, name="c")(x)',
+        "c=nn.Linear(4, 4<<>>)",
+        tamper='c = model.get_layer("c")\nc.set_weights([c.get_weights()[0], np.zeros(4)])',
+    ),
+    Case(
+        site="embedding._row_offset.fix",
+        parts=TABLE,
+        torch="indices = x\n<<pass>>\nx = self.b(self.table(indices))",
+        keras=f'x = layers.Embedding(9, 4, name="table")((x + 1) % 9)\n{KERAS_HEAD}',
+        **WORDS,
+    ),
+    Case(
+        site="embedding._row_offset.keras",
+        parts=TABLE,
+        torch="x = self.b(self.table(x))",
+        keras=f'indices = (x + 1) % 9\n<<pass>>\nx = layers.Embedding(9, 4, name="table")(indices)\n{KERAS_HEAD}',
+        **WORDS,
+    ),
+    Case(
+        site="embedding._padding_row.fix",
+        parts=TABLE,
+        torch="indices = x\nx = self.table(x)\n<<pass>>\nx = self.b(x)",
+        keras='indices = x\nx = layers.Embedding(9, 4, name="table")(x)\n'
+        f"x = x * ops.cast(indices != 0, 'float32')[..., None]\n{KERAS_HEAD}",
+        **WORDS,
+    ),
+    Case(
+        site="embedding._padding_row.keras",
+        parts=TABLE,
+        torch="x = self.b(self.table(x))",
+        keras='indices = x\nx = layers.Embedding(9, 4, name="table")(x)\n'
+        f"<<x = x * ops.cast(indices != 0, 'float32')[..., None]>>\n{KERAS_HEAD}",
+        done="pass",
+        **WORDS,
+    ),
+    Case(
+        site="embedding._missing_table.fix",
+        parts="table=nn.Embedding(9, 4), types=nn.Embedding(9, 4), b=nn.Linear(4, 3)",
+        torch="x = self.b(self.table(x) + self.types(x))",
+        keras=f'indices = x\nx = layers.Embedding(9, 4, name="table")(x)\n<<pass>>\n{KERAS_HEAD}',
+        plan='plan = plan.ignore("types", "Keras has none", side="torch")',
+        **WORDS,
+    ),
+    Case(
+        site="embedding._reversed_table.keras",
+        parts=TABLE,
+        torch="x = self.b(self.table(x))",
+        keras=f'x = layers.Embedding(9, 4, name="table")(x)\n{KERAS_HEAD}',
+        tamper='(table,) = model.get_layer("table").get_weights()\nmodel.get_layer("table").set_weights([table[::-1]])',
+        **WORDS,
+    ),
+    Case(
+        site="masks._reduction.fix",
+        parts=TABLE,
+        torch="mask = x != 0\nx = self.table(x)\n<<x = x.mean(1)>>\nx = self.b(x)",
+        keras=f'x = layers.Embedding(9, 4, mask_zero=True, name="table")(x)\nx = layers.GlobalAveragePooling1D()(x)\n'
+        f"{KERAS_HEAD}",
+        **WORDS,
+    ),
+    Case(
+        site="masks._reduction.keras",
+        parts=TABLE,
+        torch="x = self.b(self.table(x).mean(1))",
+        keras='x = layers.Embedding(9, 4, mask_zero=True<<>>, name="table")(x)\n'
+        f"x = layers.GlobalAveragePooling1D()(x)\n{KERAS_HEAD}",
+        **WORDS,
+    ),
+    Case(
+        site="masks._recurrent.keras",
+        parts=f"lstm=nn.LSTM(4, 4, batch_first=True), {TABLE}",
+        torch="x = self.b(self.lstm(self.table(x))[0][:, -1])",
+        keras='x = layers.Embedding(9, 4, mask_zero=True<<>>, name="table")(x)\n'
+        f'x = layers.LSTM(4, name="lstm")(x)\n{KERAS_HEAD}',
+        **WORDS,
+    ),
+    Case(
+        site="masks._own_mask.fix",
+        parts=TABLE,
+        torch="mask = x != 0\nx = self.table(x)\n<<pass>>\n"
+        "x = self.b((x * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True).clamp(min=1))",
+        keras=f'x = layers.Embedding(9, 4, name="table")(x)\nx = ops.mean(x, 1)\n{KERAS_HEAD}',
+        **WORDS,
+    ),
+    Case(
+        site="masks._own_mask.keras",
+        parts=TABLE,
+        torch="mask = x != 0\nx = self.table(x)\n"
+        "x = self.b((x * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True).clamp(min=1))",
+        keras='mask = ops.ones_like(x, "bool")\n<<pass>>\nmask = ops.cast(mask, "float32")[..., None]\n'
+        'x = layers.Embedding(9, 4, name="table")(x)\n'
+        f"x = ops.sum(x * mask, 1) / ops.maximum(ops.sum(mask, 1), 1)\n{KERAS_HEAD}",
+        **WORDS,
+    ),
+]
+
+LSTM = "lstm=nn.LSTM(4, 4, batch_first=True)"
+
+
+def recurrent(
+    site: str, keras_lines: str, torch_lines: str = "x = self.lstm(x)[0]", parts: str = LSTM, **options: Any
+) -> Case:
+    return between(site, torch_lines, keras_lines, parts, shape=STEPS, **options)
+
+
+PLAIN_LSTM = 'x = layers.LSTM(4, return_sequences=True, name="lstm")(x)'
+
+
+def of_lstm(change: str) -> str:
+    """Return the statements that change the three weights of the LSTM of Keras: w, r and b."""
+    return f'w, r, b = model.get_layer("lstm").get_weights()\n{change}\nmodel.get_layer("lstm").set_weights([w, r, b])'
+
+
+RECURRENT = [
+    recurrent(
+        "recurrent._direction.fix",
+        'x = layers.LSTM(4, return_sequences=True, go_backwards=True, name="lstm")(x)',
+        "<<pass>>\nx = self.lstm(x)[0]",
+    ),
+    recurrent(
+        "recurrent._direction.keras",
+        'x = layers.LSTM(4, return_sequences=True, go_backwards=True<<>>, name="lstm")(x)',
+    ),
+    recurrent(
+        "recurrent._cell_state.fix",
+        'lstm = layers.LSTM(4, return_state=True, name="lstm")\n<<_, hidden, cell = lstm(x)>>\nx = %cell|hidden%',
+        "x = self.lstm(x)[1][0][0]",
+    ),
+    recurrent(
+        "recurrent_activation._other_activations.fix",
+        'x = layers.LSTM(4, return_sequences=True, recurrent_activation="hard_sigmoid"<<>>, name="lstm")(x)',
+    ),
+    recurrent(
+        "recurrent_activation._other_activations#2.fix",
+        'x = layers.SimpleRNN(4, return_sequences=True, activation="relu"<<>>, name="rnn")(x)',
+        "x = self.rnn(x)[0]",
+        "rnn=nn.RNN(4, 4, batch_first=True)",
+    ),
+    recurrent(
+        "recurrent._gate_order.fix",
+        PLAIN_LSTM,
+        tamper=of_lstm(
+            "w, r, b = (np.concatenate([np.split(t, 4, -1)[i] for i in (0, 2, 1, 3)], -1) for t in (w, r, b))"
+        ),
+    ),
+    recurrent(
+        "recurrent._weights.fix",
+        PLAIN_LSTM,
+        tamper=of_lstm("r = np.concatenate([t.T for t in np.split(r, 4, -1)], -1)"),
+    ),
+    recurrent(
+        "recurrent._weights#3.fix",
+        PLAIN_LSTM,
+        tamper=of_lstm("b = b + np.repeat([0, 1, 0, 0], 4).astype('float32')"),
+    ),
+]
+
+CASES = [*CONVOLUTIONS, *POOLINGS, *MATRICES, *RECURRENT]
