@@ -126,7 +126,8 @@ def _judged_difference(subject: Subject, field: FieldPair, agreement: dict[tuple
     if effect != "none" and not agreement[field.torch, field.keras]:
         return _JudgedField(field=field, verdict="failed", note="the two layers compute different values")
     if effect == "visible":
-        note = "a neighbouring layer compensates the difference"
+        is_same = field.torch_field and same_value(field.torch_value, field.in_torch)
+        note = "the whole Keras layer corresponds to this value" if is_same else _COMPENSATED
         return _JudgedField(field=field, verdict=_LEFT, note=note)
     if effect == "hidden":
         note = "its effect is too small to be seen with these inputs, but not with smaller inputs"
@@ -168,6 +169,8 @@ def _effect(subject: Subject, field: FieldPair) -> Literal["visible", "hidden", 
     small = tuple(array * _SMALL if array.dtype.kind == "f" else array for array in inputs)
     return "hidden" if change or _change(subject, field, small) else "none"
 
+
+_COMPENSATED = "a neighbouring layer compensates the difference"
 
 _TRAINING = "no output depends on it in inference"
 """The note on a field that matters in training only."""
