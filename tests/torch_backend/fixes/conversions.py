@@ -1,6 +1,8 @@
 """Errors of conversions and of reading models whose message prints a line to paste."""
 
 import json
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from keras import layers
 from torch import nn
 
 import keras3conv as k3c
+from benchmarks._torchvision import torchvision_models
 from tests.support.fixes import Scope, case
 from tests.torch_backend.fixes.plans import NAMES, Net, network, pair
 
@@ -297,3 +300,49 @@ def a_folder_of_an_unknown_architecture(folder: Path) -> Scope:
     (folder / "config.json").write_text(json.dumps({"architectures": ["NoSuchModel"]}))
     (folder / "model.safetensors").write_bytes(b"")
     return NAMES | {"path": folder, "module": Net(), "example_input": torch.zeros(2, 3)}
+
+
+@case("keras3conv/frameworks/torch/pretrained.py:load#3", "k3c.convert(path, inputs=example_input)")
+def a_folder_without_the_weights_of_its_architecture(folder: Path) -> Scope:
+    torchvision_models()  # which transformers imports where it is installed
+    (folder / "config.json").write_text(json.dumps({"architectures": ["BertModel"], "model_type": "bert"}))
+    return NAMES | {"path": folder, "module": Net(), "example_input": torch.zeros(2, 3)}
+
+
+@case(
+    "keras3conv/frameworks/torch/saved_program.py:load",
+    "k3c.convert('net.pt2', inputs=args[0])",
+    then="k3c.convert('net.pt2', inputs=args[0])",
+)
+def a_saved_program_that_torch_cannot_load(folder: Path) -> Scope:
+    module, args = Net().eval(), (torch.zeros(2, 3),)
+    torch.export.save(torch.export.export(module, args), folder / "good.pt2")
+    with zipfile.ZipFile(folder / "good.pt2") as good, zipfile.ZipFile(folder / "net.pt2", "w") as bad:
+        for name in good.namelist():
+            is_program = "/models/" in name and name.endswith(".json")
+            bad.writestr(name, b"{}" if is_program else good.read(name))
+    return NAMES | {"module": module, "args": args}
+
+
+def changed_plan(change: Callable[[dict[str, Any]], None]) -> Scope:
+    """Return two models, and their plan as JSON with a change."""
+    module, model = Net(), network()
+    data = json.loads(k3c.align(module, model, probe=False).to_json())
+    change(data)
+    return NAMES | {"module": module, "model": model, "text": json.dumps(data)}
+
+
+FOR_BOTH: dict[str, Any] = {
+    "then": "k3c.transfer(module, model, plan)",
+    "edit": lambda line, names: line.replace("torch, keras", "module, model"),
+}
+
+
+@case("keras3conv/alignment/json.py:load", "k3c.Alignment.from_json(text)", **FOR_BOTH)
+def a_plan_of_another_format(_: Path) -> Scope:
+    return changed_plan(lambda data: data.update(format=999))
+
+
+@case("keras3conv/alignment/json.py:_load_view", "k3c.Alignment.from_json(text)", **FOR_BOTH)
+def a_plan_whose_names_were_changed(_: Path) -> Scope:
+    return changed_plan(lambda data: data["torch"].update(fingerprint="0"))
