@@ -6,7 +6,7 @@ updated tensors, in which a small difference would be lost by rounding.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -30,17 +30,23 @@ from keras3conv.validators.running.batch_norms import (
     batch_norms,
     statistics_in_training,
     unbiased_step,
-    untried,
 )
 from keras3conv.validators.running.output_pairs import output_pairs
 from keras3conv.validators.running.rounded_constants import may_be_rounded
 from keras3conv.validators.running.subject import Subject
+from keras3conv.validators.running.training_facts import (
+    not_alike,
+    statistics_facts,
+    unlike,
+    untrained_facts,
+    untried_facts,
+)
 from keras3conv.validators.running.untrained_rows import untrained_rows, without_row
 
 CLAIM = (
     "Both models train alike: in float64, under probe weights, the gradients of one loss agree for every tensor to "
     f"{FLOAT64_LIMIT:g} of its largest gradient. With batch normalisation, so do the gradients of one step in training "
-    "mode, and the moving statistics after it."
+    "mode, and the moving statistics after it, unless the result says that they are not compared."
 )
 
 SMALLEST = 1e-14
@@ -97,12 +103,12 @@ def check(subject: Subject) -> Section:
     summary = f"{count(len(inference), 'gradient')} agree to {worst:.2g}"
     if training:
         summary += f", one step in training mode to {max(comparison.error for comparison in training):.2g}"
-    unlike = [_unlike(*entry) for entry in statistics.values() if entry[1] != entry[2]]
+    different = [unlike(*entry) for entry in statistics.values() if entry[1] != entry[2]]
     problems = [_problem(comparisons[index]) for index in failed[:_PROBLEMS_SHOWN]]
     if subject.options.training:
-        problems += unlike
-    elif unlike:
-        summary += f", {count(len(unlike), 'batch normalisation')} not alike in training mode"
+        problems += different
+    else:
+        summary += not_alike(norms, different)
     if failed:
         summary = f"{len(failed)} of {len(comparisons)} differ"
     return Section(
@@ -112,9 +118,9 @@ def check(subject: Subject) -> Section:
         summary=summary,
         facts={
             **_facts(norms, comparisons, strict=subject.options.training),
-            **_statistics(statistics, unlike),
-            **_untried(subject, frozen),
-            **_untrained(subject),
+            **statistics_facts(statistics, different),
+            **untried_facts(subject, frozen),
+            **untrained_facts(subject),
         },
         tables=(_table(comparisons, failed),),
         problems=tuple(problems),
@@ -136,43 +142,15 @@ def _facts(norms: tuple[BatchNorm, ...], comparisons: list[_Comparison], *, stri
     if norms:
         facts["in training mode"] = count(len(norms), "batch normalisation")
         facts["known difference"] = "torch stores the unbiased variance of a batch, N/(N-1) times that of Keras"
-    other_momentum = [norm.pair.torch for norm in norms if not norm.same_momentum]
-    if other_momentum and not strict:
-        facts["moving statistics not compared"] = f"the momentum differs: {', '.join(other_momentum)}"
+    paths: dict[float, list[str]] = {}
+    for norm in (norm for norm in norms if not norm.same_momentum):
+        paths.setdefault(1 - norm.momentum, []).append(norm.pair.keras)
+    if paths and not strict:
+        fixes = "; ".join(f"momentum={momentum:g}  # {', '.join(those)}" for momentum, those in paths.items())
+        facts["moving statistics not compared"] = f"the momentum differs. Fix: {fixes}"
     if not comparisons:
         facts["nothing to compare"] = "no tensor of the plan has a gradient"
     return facts
-
-
-def _unlike(pair: Pair, in_torch: bool, in_keras: bool) -> Problem:
-    """Return the problem that a batch normalisation uses the batch's statistics in training on one side only."""
-    taken, kept = ("torch", "Keras") if in_torch else ("Keras", "torch")
-    fact = f"in training mode {taken} normalises with the statistics of the batch, {kept} with its moving statistics"
-    name = pair.keras.rpartition("/")[2]
-    return Problem(torch=pair.torch, keras=pair.keras, fact=fact, fixes=(f"trainable={in_torch}  # {name}",))
-
-
-def _statistics(statistics: Mapping[str, tuple[Pair, bool, bool]], unlike: list[Problem]) -> dict[str, str]:
-    both = [path for path, (_, in_torch, in_keras) in statistics.items() if not in_torch and not in_keras]
-    facts = {"frozen on both sides": ", ".join(both)} if both else {}
-    listed = "; ".join(f"{problem.torch}: {problem.fact}" for problem in unlike)
-    return facts | ({"not alike in training mode": listed} if listed else {})
-
-
-def _untried(subject: Subject, frozen: Collection[str]) -> dict[str, str]:
-    """Return the report fact about batch normalisations that were not compared in training mode, with reasons.
-
-    The fact leaves out those in `frozen`, a list of torch paths.
-    """
-    listed = [f"{', '.join(paths)} ({reason})" for reason, paths in untried(subject, frozen).items()]
-    return {"not tried in training mode": "; ".join(listed)} if listed else {}
-
-
-def _untrained(subject: Subject) -> dict[str, str]:
-    if subject.options.training:
-        return {}
-    rows = [f"row {row} of {path}" for path, row in untrained_rows(subject).items()]
-    return {"not compared, as torch does not train it (padding_idx)": ", ".join(rows)} if rows else {}
 
 
 def _loss_weights(subject: Subject) -> tuple[dict[str, Array], dict[str, Array]] | str:

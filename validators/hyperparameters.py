@@ -9,7 +9,7 @@ side.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -18,17 +18,24 @@ from keras3conv.errors import Problem
 from keras3conv.messages import count
 from keras3conv.model.views import Side
 from keras3conv.numerics.difference import FLOAT64_LIMIT, compare
-from keras3conv.report.values import Cell, Section, Table
+from keras3conv.report.values import Cell, Section, Status, Table
+from keras3conv.rules.correspondence import same_value
 from keras3conv.transforms import Arrays
 from keras3conv.validators.running.call_pairs import call_pairs
 from keras3conv.validators.running.isolated import isolated_probe
 from keras3conv.validators.running.neighbours import agrees_in_float64, compensated_pairs, would_agree_in_isolation
 from keras3conv.validators.running.subject import Subject
+from keras3conv.validators.running.uncompared import uncompared
 from keras3conv.validators.running.weightless import weightless_pairs
 
-CLAIM = "Every hyper-parameter of every layer pair has the equivalent value on both sides."
+CLAIM = (
+    "Every compared hyper-parameter of every layer pair has the equivalent value on both sides, or the table names the "
+    "difference and why it does not count. Initial values, regularizers, constraints and data types are not compared."
+)
 
-Verdict = Literal["equal", "failed", "training only", "proven by float64", "not judged"]
+Verdict = Literal["equal", "failed", "training only", "left to float64", "not judged"]
+
+_LEFT: Verdict = "left to float64"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +65,11 @@ def check(subject: Subject) -> Section:
         status="failed" if failed else "passed",
         claim=CLAIM,
         summary=f"{len(failed)} of {count(len(fields), 'field')} differ" if failed else _summary(fields),
-        facts={} if training else _training_facts(fields),
+        facts={
+            **({} if training else _training_facts(fields)),
+            **_state_facts(fields),
+            **uncompared(subject, [judged.field for judged in fields]),
+        },
         tables=(_table(fields, failed),),
         problems=tuple(_problem(fields[index], subject.port) for index in failed),
     )
@@ -78,12 +89,27 @@ def _judged_fields(subject: Subject) -> Iterator[_JudgedField]:
         if field.agrees:
             yield _JudgedField(field=field, verdict="equal")
         elif field.agrees is None:
-            verdict: Verdict = "proven by float64" if field.keras_field else "not judged"
+            verdict: Verdict = _LEFT if field.keras_field else "not judged"
             yield _JudgedField(field=field, verdict=verdict, note=field.note)
+        elif (judged := _judged_without_outputs(field)) is not None:
+            yield judged
         else:
             if agreement is None:  # `_agreement` runs the Keras model, so it is called only if a field differs
                 agreement = _agreement(subject) | {match.key: match.same_output for match in weightless}
             yield _judged_difference(subject, field, agreement)
+
+
+def _judged_without_outputs(field: FieldPair) -> _JudgedField | None:
+    """Return the verdict on a different field that cannot change the outputs of one inference; None for any other."""
+    if field.selects:
+        note = "Keras returns a part of torch's outputs, and float64 compares this part"
+        return _JudgedField(field=field, verdict=_LEFT, note=note)
+    if field.acts == "in training":
+        return _JudgedField(field=field, verdict="training only", note=_TRAINING)
+    if field.acts == "between calls":
+        note = "every run of the proofs begins with the initial state"
+        return _JudgedField(field=field, verdict="not judged", note=note)
+    return None
 
 
 def _judged_difference(subject: Subject, field: FieldPair, agreement: dict[tuple[str, str], bool]) -> _JudgedField:
@@ -96,16 +122,17 @@ def _judged_difference(subject: Subject, field: FieldPair, agreement: dict[tuple
     """
     if (field.torch, field.keras) not in agreement:
         return _JudgedField(field=field, verdict="not judged", note="the layers do not run")
-    if not agreement[field.torch, field.keras]:
-        return _JudgedField(field=field, verdict="failed", note="the two layers compute different values")
     effect = _effect(subject, field)
+    if effect != "none" and not agreement[field.torch, field.keras]:
+        return _JudgedField(field=field, verdict="failed", note="the two layers compute different values")
     if effect == "visible":
-        note = "a neighbouring layer compensates the difference"
-        return _JudgedField(field=field, verdict="proven by float64", note=note)
+        is_same = field.torch_field and same_value(field.torch_value, field.in_torch)
+        note = "the whole Keras layer corresponds to this value" if is_same else _COMPENSATED
+        return _JudgedField(field=field, verdict=_LEFT, note=note)
     if effect == "hidden":
         note = "its effect is too small to be seen with these inputs, but not with smaller inputs"
         return _JudgedField(field=field, verdict="failed", note=note)
-    return _JudgedField(field=field, verdict="training only", note="no output depends on it in inference")
+    return _JudgedField(field=field, verdict="training only", note=_TRAINING)
 
 
 def _agreement(subject: Subject) -> dict[tuple[str, str], bool]:
@@ -133,7 +160,7 @@ def _effect(subject: Subject, field: FieldPair) -> Literal["visible", "hidden", 
     "hidden": the effect is within rounding (an epsilon that is added to a large variance). "none": the output does not
     change even at small inputs. "visible": any other effect; also if the layer raises with this value.
     """
-    if not field.torch_field or field.in_torch is None:
+    if not field.torch_field or field.in_torch is None or same_value(field.torch_value, field.in_torch):
         return "visible"
     inputs = subject.torch_probe.of(field.torch)[0].inputs
     change = _change(subject, field, inputs)
@@ -142,6 +169,11 @@ def _effect(subject: Subject, field: FieldPair) -> Literal["visible", "hidden", 
     small = tuple(array * _SMALL if array.dtype.kind == "f" else array for array in inputs)
     return "hidden" if change or _change(subject, field, small) else "none"
 
+
+_COMPENSATED = "a neighbouring layer compensates the difference"
+
+_TRAINING = "no output depends on it in inference"
+"""The note on a field that matters in training only."""
 
 _SMALL = 2.0**-40
 """The factor on a layer's inputs that makes its values so small that the effect of an epsilon is visible."""
@@ -177,28 +209,59 @@ def _training_facts(fields: list[_JudgedField]) -> dict[str, str]:
         if judged.verdict == "training only":
             field = judged.field
             name = field.torch_field or field.keras_field
-            differing[f"{name}: {_show(field.torch_value)} in torch, {_show(field.keras_value)} in Keras"] += 1
+            in_torch = f"{_show(field.torch_value)} in torch" if field.torch_field else "none in torch"
+            differing[f"{name}: {in_torch}, {_show(field.keras_value)} in Keras"] += 1
     if not differing:
         return {}
     listed = "; ".join(f"{text} ({count(number, 'layer')})" for text, number in differing.items())
-    return {"differs in training only": f"{listed}. With training=True this is a failure"}
+    return {"differs in training only": f"{listed}. With --training (training=True in Python) this is a failure"}
+
+
+def _state_facts(fields: list[_JudgedField]) -> dict[str, str]:
+    """Return the report fact about Keras layers that begin a call with the state in which the last call ended."""
+    paths = [judged.field.keras for judged in fields if judged.verdict != "equal" and _is_state(judged.field)]
+    return {"differs between calls": f"Keras keeps the state for the next call: {', '.join(paths)}"} if paths else {}
+
+
+def _is_state(field: FieldPair) -> bool:
+    return field.acts == "between calls"
 
 
 def _problem(judged: _JudgedField, port: Side | None) -> Problem:
     field = judged.field
     beside = f", {field.beside}" if field.beside else ""
     fact = f"{field.torch_field} is {_show(field.torch_value)} in torch" if field.torch_field else "torch has none"
-    fixes: tuple[str, ...] = ()
+    if field.is_built_in and field.acts == "always":
+        fact = f"torch has no {field.keras_field} and computes with {_show(field.torch_value)}"
+    in_keras: tuple[str, ...] = ()
     if field.keras_field:
         fact += f", {field.keras_field} is {_show(field.keras_value)} in Keras; it must be {_show(field.wanted)}"
         keras_beside = f", {field.keras_beside}" if field.keras_beside else ""
-        fixes = (f"{field.keras_field}={field.wanted!r}  # {field.keras}{keras_beside}",)
+        in_keras = _fix(field.keras_field, field.wanted, field.keras_value, f"{field.keras}{keras_beside}")
     else:
         fact += f"; Keras' behaviour corresponds to {_show(field.in_torch)} in torch{beside}"
+    in_torch: tuple[str, ...] = ()
     if field.torch_field and field.in_torch is not None:
-        in_torch = f"{field.torch_field}={field.in_torch!r}  # {field.torch or 'the module itself'}{beside}"
-        fixes = (in_torch, *fixes) if port == "torch" else (*fixes, in_torch)
+        place = f"{field.torch or 'the module itself'}{beside}"
+        in_torch = _fix(field.torch_field, field.in_torch, field.torch_value, place)
+    fixes = (*in_torch, *in_keras) if port == "torch" else (*in_keras, *in_torch)
     return Problem(torch=field.torch, keras=field.keras, fact=f"{fact} ({judged.note})", fixes=fixes)
+
+
+def _fix(name: str, value: object, present: object, place: str) -> tuple[str, ...]:
+    """Return the line that sets a field to another value; no line for the value that the field has already.
+
+    Args:
+        name: The field; of a layer inside a wrapper with the path to it: "layer.units".
+        value: The new value.
+        present: The present value.
+        place: The layer, in words.
+    """
+    if same_value(value, present):
+        return ()
+    inner, _, argument = name.rpartition(".")
+    inside = f"{inner} of " if inner and not inner.isdigit() else ""
+    return (f"{argument if inside else name}={value!r}  # {inside}{place}",)
 
 
 def _table(fields: list[_JudgedField], failed: list[int]) -> Table:
@@ -210,15 +273,41 @@ def _table(fields: list[_JudgedField], failed: list[int]) -> Table:
             (
                 field.torch,
                 field.torch_field,
-                _show(field.torch_value) if field.torch_field else "",
+                _in_torch(field),
                 field.keras,
                 field.keras_field,
                 _show(field.keras_value) if field.keras_field else "",
-                _show(field.wanted if field.keras_field else field.in_torch),
+                "" if field.selects else _show(field.wanted if field.keras_field else field.in_torch),
                 f"{judged.verdict}: {judged.note}" if judged.note else judged.verdict,
             )
         )
     return Table(title="hyper-parameters", columns=columns, rows=tuple(rows), failed=tuple(failed))
+
+
+def _in_torch(field: FieldPair) -> str:
+    if field.is_built_in and field.acts == "always":
+        return f"{_show(field.torch_value)} (built in)"
+    return _show(field.torch_value) if field.torch_field else ""
+
+
+def settled(section: Section, status: Status | None) -> Section:
+    """Return the section with the result of float64 at each field that is left to float64.
+
+    Args:
+        section: The section of this proof.
+        status: The result of float64; None if this proof was not asked for.
+    """
+    words = {"passed": "proven by float64", "failed": f"{_LEFT}, which failed", "unconfirmed": f"{_LEFT}, unconfirmed"}
+    text = words.get(status or "", f"{_LEFT}, which did not run")
+    tables = tuple(
+        replace(table, rows=tuple(tuple(_replaced(cell, text) for cell in row) for row in table.rows))
+        for table in section.tables
+    )
+    return replace(section, summary=section.summary.replace(_LEFT, text), tables=tables)
+
+
+def _replaced(cell: Cell, text: str) -> Cell:
+    return cell.replace(_LEFT, text) if isinstance(cell, str) else cell
 
 
 def _show(value: object) -> str:

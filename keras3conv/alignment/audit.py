@@ -5,7 +5,7 @@ directions and compares each field twice: the Keras layer with the translated to
 translated Keras layer. The rule declares which fields correspond.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +14,8 @@ from keras3conv.alignment.pair import Pair
 from keras3conv.model.views import LayerView, ModelView, Side
 from keras3conv.rules.applying import keras_specs, torch_config
 from keras3conv.rules.correspondence import REFUSALS, correspondences, expected_arguments, same_value
+from keras3conv.rules.fixed import Acts, with_inner_layer
+from keras3conv.rules.helpers.config import name_of
 from keras3conv.rules.library import find
 from keras3conv.rules.rule import Config, LayerSpec, LayerSpecs, Rule
 from keras3conv.rules.units import numbered, units
@@ -36,6 +38,9 @@ class FieldPair:
         note: The reason why `agrees` is None.
         beside: The layers that torch needs in addition to match the Keras layer: "after nn.ZeroPad2d(...)".
         keras_beside: The layers that Keras needs in addition to match the torch layer.
+        acts: When the field acts: always, in training only, or on the state that the next call begins with.
+        is_built_in: Whether torch lacks the field, and always computes with `torch_value`.
+        selects: Whether the field only selects what the Keras layer returns; the proofs select the same in torch.
     """
 
     torch: str
@@ -50,6 +55,9 @@ class FieldPair:
     note: str = ""
     beside: str = ""
     keras_beside: str = ""
+    acts: Acts = "always"
+    is_built_in: bool = False
+    selects: bool = False
 
 
 def audit(
@@ -105,7 +113,7 @@ def _trainable(pair: Pair, torch: LayerView, keras: LayerView, frozen: Collectio
         yield FieldPair(
             torch=pair.torch, keras=pair.keras, torch_field="requires_grad", torch_value=in_torch,
             keras_field="trainable", keras_value=in_keras, wanted=in_torch, in_torch=in_keras,
-            agrees=in_torch is in_keras,
+            agrees=in_torch is in_keras, acts="in training",
         )  # fmt: skip
 
 
@@ -140,11 +148,41 @@ def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldP
             yield pair(torch_field=field, torch_value=value, in_torch=back, agrees=agrees_back, beside=beside)
     for name in (name for name in expected if name not in seen):
         found = actual.get(name)
-        yield pair(keras_field=name, keras_value=found, wanted=expected[name], agrees=same_value(expected[name], found))
+        selects = name.rpartition(".")[2] in rule.returned
+        agrees = same_value(expected[name], found)
+        yield pair(keras_field=name, keras_value=found, wanted=expected[name], agrees=agrees, selects=selects)
+    built_in = {field.keras_field: field for field in _built_in(rule, keras, pair) if field.keras_field not in expected}
+    yield from built_in.values()
+    if "activation" in built_in:
+        return
     activation = actual.get("activation", "linear")
     if "activation" not in expected and activation not in ("linear", None):
         note = "Keras applies the activation inside the layer; in torch it is a call after this layer"
         yield pair(keras_field="activation", keras_value=activation, note=note)
+
+
+def _built_in(rule: Rule, keras: LayerView, pair: Callable[..., FieldPair]) -> Iterator[FieldPair]:
+    """Yield the fields of a Keras layer that its torch layer lacks, because it computes with one value of them.
+
+    Args:
+        rule: The rule of the two layers.
+        keras: The Keras layer; several layers in one have a configuration for each, by number.
+        pair: Makes a field of the two layers.
+    """
+    config = keras.config or {}
+    parts = {"": config} if rule.keras_count == 1 else {f"{place}.": part for place, part in config.items()}
+    for prefix, part in parts.items():
+        for setting in rule.fixed(part):
+            value = _with_named_functions(setting.value)
+            yield pair(
+                torch_value=setting.fixed, keras_field=f"{prefix}{setting.name}", keras_value=value,
+                wanted=setting.fixed, agrees=same_value(setting.fixed, value), acts=setting.acts, is_built_in=True,
+            )  # fmt: skip
+
+
+def _with_named_functions(value: Any) -> Any:
+    """Return a field's value; for a function that Keras serialised, the name under which it is registered."""
+    return name_of(value) if isinstance(value, Mapping) and value.get("class_name") == "function" else value
 
 
 def _translated_back(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]:
@@ -188,8 +226,12 @@ def _numbered_fields(config: Config, number: int) -> dict[str, Any]:
         number: The number of layers.
     """
     if number == 1:
-        return dict(config)
-    return {f"{place}.{name}": value for place, part in config.items() for name, value in part.items()}
+        return {name: _with_named_functions(value) for name, value in with_inner_layer(config).items()}
+    return {
+        f"{place}.{name}": _with_named_functions(value)
+        for place, part in config.items()
+        for name, value in with_inner_layer(part).items()
+    }
 
 
 def _beside(specs: LayerSpecs, owner: LayerSpec) -> str:

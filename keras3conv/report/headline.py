@@ -13,7 +13,7 @@ _DIGEST = re.compile(r"\bsha256 [0-9a-f]{64}\b")
 _ERRORS = ("outputs", "float64")
 """The names of the sections whose summary has the worst error; the page shows that of the first one that passed."""
 
-_TELLING = "float64"
+TELLING = "float64"
 """The name of the section whose problems name the first layer that differs, and the proven cause."""
 
 
@@ -27,11 +27,14 @@ def first_cause(report: Document) -> tuple[Section, Problem] | None:
 
     The problem of the first layer that differs is preferred, then a problem with a fix.
     """
-    failed = sorted(
-        (part for part in report.sections if part.status == "failed"), key=lambda part: part.name != _TELLING
-    )
-    problems = [(part, problem) for part in failed for problem in part.problems]
+    problems = [(part, problem) for part in most_telling_first(report) for problem in part.problems]
     return next((found for found in problems if found[1].fixes), problems[0] if problems else None)
+
+
+def most_telling_first(report: Document) -> list[Section]:
+    """Return the failed sections; float64, which names the first layer that differs and a tested cause, is first."""
+    failed = (part for part in report.sections if part.status == "failed")
+    return sorted(failed, key=lambda part: part.name != TELLING)
 
 
 def main_plot(report: Document) -> Plot | None:

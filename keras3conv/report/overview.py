@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from keras3conv.errors import InputError
 from keras3conv.messages import count
+from keras3conv.report.headline import TELLING
 from keras3conv.report.values import Status
 from keras3conv.writing.digests import WrittenFile
 
@@ -99,13 +100,16 @@ class Row:
 
     @property
     def first_failure(self) -> str:
-        """The name of the first step or proof that failed; if there is none, the status.
+        """The name of the proof or step that tells most about a failure; if none failed, the status.
+
+        It is float64, which names the first layer that differs and the cause, or else the first one that failed.
 
         The text is empty for a task that passed or was not run.
         """
         if self.tone != "failed":
             return ""
         named = [part.name for part in (*self.proofs, *self.steps) if part.status == "failed"]
+        named.sort(key=lambda name: name != TELLING)
         return named[0] if named and self.status in ("failed", "unusable") else self.status
 
     @property

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from keras3conv.errors import InputError, MissingExtra, Problem, ProofError, message_of
 from keras3conv.messages import count, lay_out
 from keras3conv.report.environment import current_environment
+from keras3conv.report.headline import most_telling_first
 from keras3conv.report.values import FORMAT, STATUSES, Section, Status
 from keras3conv.width import columns
 from keras3conv.writing.digests import WrittenFile
@@ -98,7 +99,7 @@ class Report:
     def raise_if_failed(self) -> None:
         """Raise `ProofError` if a section failed or is unconfirmed, or if none passed.
 
-        The message has the problems of all failed sections.
+        The message has the problems of all failed sections, those of float64 first.
         """
         if self.ok:
             return
@@ -106,7 +107,8 @@ class Report:
         if failed:
             names = ", ".join(section.name for section in failed)
             headline = f"{count(len(failed), 'proof')} failed in {self.title}: {names}"
-            raise ProofError(lay_out(headline, [problem for section in failed for problem in section.problems]))
+            problems = [problem for section in most_telling_first(self) for problem in section.problems]
+            raise ProofError(lay_out(headline, problems))
         if self.is_unconfirmed:
             problems = [Problem(fact=part.outcome) for part in self.with_status("unconfirmed")]
             raise ProofError(lay_out(f"{self.title} is not confirmed", problems))

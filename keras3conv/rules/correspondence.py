@@ -9,6 +9,7 @@ from math import isclose
 from typing import Any
 
 from keras3conv.errors import Keras3ConvError
+from keras3conv.rules.fixed import with_inner_layer
 from keras3conv.rules.rule import Config, LayerSpecs, Rule
 
 REFUSALS = (Keras3ConvError, LookupError, TypeError, ValueError)
@@ -36,8 +37,9 @@ def _arguments(rule: Rule, specs: LayerSpecs) -> dict[str, Any]:
     """
     if rule.keras_count == 1:
         owner = next((spec for spec in reversed(specs) if spec.kind == rule.keras), specs[-1])
-        return dict(owner.config)
-    return {f"{place}.{name}": value for place, spec in enumerate(specs) for name, value in spec.config.items()}
+        return with_inner_layer(owner.config)
+    configs = [with_inner_layer(spec.config) for spec in specs]
+    return {f"{place}.{name}": value for place, config in enumerate(configs) for name, value in config.items()}
 
 
 def correspondences(rule: Rule, config: Config, expected: Mapping[str, Any]) -> Correspondences:

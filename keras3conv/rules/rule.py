@@ -6,11 +6,12 @@ the tests: weights and configurations come back unchanged from a round trip, and
 Rules name classes by their qualified names, so this module imports no framework.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from keras3conv.model.views import LayerView, Side
+from keras3conv.rules.fixed import FixedSetting
 from keras3conv.transforms import Array, Arrays, Shape, Transform
 
 Config = Mapping[str, Any]
@@ -98,6 +99,10 @@ def _nothing(config: Config) -> tuple[WeightMapping, ...]:
     return ()
 
 
+def _no_settings(config: Config) -> tuple[FixedSetting, ...]:
+    return ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     """The correspondence of one torch class and one Keras class.
@@ -112,6 +117,10 @@ class Rule:
         applies: Returns whether the rule is for this torch configuration; used to choose among several Keras classes.
         to_keras: Computes from the torch configuration the Keras layers, in sequence, that compute the same.
         to_torch: Computes the torch layers from the Keras layers (as `to_keras` returns them), with tensor shapes.
+        fixed: Returns the arguments in the configuration of a Keras layer that the torch class lacks, each with the
+            value that the torch class always computes with (the activation of the gates of a GRU).
+        returned: The Keras arguments that only select what the layer returns, such as `return_sequences`. `output`
+            selects the same part of torch's outputs, so these arguments never cause a difference.
         layout: The order of the axes: "channels" if torch's second axis is Keras' last (for three axes and more, and
             unless the Keras layer has `data_format="channels_first"`), "same" if both have the same order, "time" if
             torch has the time axis first and the batch second. It may be a function of the configuration.
@@ -148,6 +157,8 @@ class Rule:
     examples: tuple[Example, ...]
     weights: Callable[[Config], tuple[WeightMapping, ...]] = _nothing
     applies: Callable[[Config], bool] = _always
+    fixed: Callable[[Config], Iterable[FixedSetting]] = _no_settings
+    returned: tuple[str, ...] = ()
     layout: Layout | Callable[[Config], Layout] = "same"
     output: Callable[[Arrays, Config, Config, Shape], Array] | None = None
     part: Callable[[Array, Config, Config], Array] | None = None

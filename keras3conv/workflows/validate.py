@@ -20,6 +20,7 @@ from keras3conv.report.report import Report, current_environment
 from keras3conv.report.stages import Stages
 from keras3conv.report.values import Section
 from keras3conv.transforms import Axes
+from keras3conv.validators.hyperparameters import settled
 from keras3conv.validators.judges import Judge, judges
 from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
@@ -100,7 +101,8 @@ def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], stages: St
             with stages.stage(name):
                 sections.append(check(subject))
             _require_fitting(subject, sections)
-    return sections
+    float64 = next((section.status for section in sections if section.name == "float64"), None)
+    return [settled(section, float64) if section.name == "hyperparameters" else section for section in sections]
 
 
 def _require_fitting(subject: Subject, sections: list[Section]) -> None:

@@ -1,4 +1,7 @@
-"""Describe the regularizers and constraints of a Keras model: they act in training only, and have no torch module."""
+"""Describe the parts of a Keras model that act in training only, and have no torch module.
+
+They are regularizers, constraints, and the dropout inside recurrent layers.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,7 +14,7 @@ _LISTED = 3
 
 
 def training_only(model: keras.layers.Layer, written: Mapping[str, str]) -> tuple[str, ...]:
-    """Return a sentence for each kind of regularizer and constraint in a model, with the layers that have it.
+    """Return a sentence for each regularizer, constraint and recurrent dropout of a model, with its layers.
 
     Args:
         model: The model.
@@ -31,6 +34,10 @@ def _listed(paths: list[str]) -> str:
 
 
 def _sentences(layer: keras.layers.Layer) -> Iterator[str]:
+    rates = {name: vars(layer).get(name) for name in ("dropout", "recurrent_dropout")}
+    if rates["recurrent_dropout"] is not None and any(rates.values()):
+        listed = ", ".join(f"{name}={rate:g}" for name, rate in rates.items() if rate)
+        yield f"the dropout inside this layer ({listed}) is not converted: torch trains without it"
     for name, value in vars(layer).items():
         if name.startswith("_") or value is None:
             continue

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from keras3conv.errors import AlignmentError, Keras3ConvError, ProofError, message_of
+from keras3conv.report.headline import most_telling_first
 from keras3conv.report.overview import StepResult
 from keras3conv.report.report import Report
 from keras3conv.workflows.sweep.fixes import as_keys
@@ -86,7 +87,7 @@ def run(task: Task, out: Path) -> dict[str, Any]:
     if report is not None:
         report.save(out / "report.html")
         report.save(out / "report.json")
-    if status == "failed" and report is not None and (failed := report.with_status("failed")):
+    if status == "failed" and report is not None and (failed := most_telling_first(report)):
         outcome = f"{failed[0].name}: {failed[0].outcome}"
     proofs = [StepResult(name=one.name, status=one.status, outcome=one.outcome) for one in _sections(report)]
     return {

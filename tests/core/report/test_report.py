@@ -68,7 +68,7 @@ def test_a_report_that_is_ok_raises_nothing() -> None:
     report("passed", "skipped").raise_if_failed()
 
 
-def test_a_failed_report_raises_the_problems_of_every_failed_section() -> None:
+def test_a_failed_report_raises_the_problems_of_every_failed_section_with_float64_first() -> None:
     problem = Problem(fact="would keep its initial value", keras="bn/mean", fixes=('plan.pair("bn.mean", "bn/mean")',))
     lossless = Section(name="lossless", status="failed", claim="", summary="", problems=(problem,))
     judged = Report(
@@ -78,9 +78,9 @@ def test_a_failed_report_raises_the_problems_of_every_failed_section() -> None:
         judged.raise_if_failed()
     assert str(caught.value) == (
         "2 proofs failed in Net and net: lossless, float64\n"
-        "  bn/mean  (keras)  would keep its initial value\n"
         "  fc  <->  head\n"
         "      float64 differs\n"
+        "  bn/mean  (keras)  would keep its initial value\n"
         'Fix:  plan.pair("bn.mean", "bn/mean")'
     )
 

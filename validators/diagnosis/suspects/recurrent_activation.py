@@ -34,8 +34,7 @@ def _other_activations(case: Case) -> Iterator[Hypothesis]:
                     activations = _Activations(_function(gate), _function(state))
                     yield Hypothesis(
                         cause=f"torch has sigmoid for the gates and tanh for the state, Keras {gate} and {state}",
-                        fix='activation="tanh", recurrent_activation="sigmoid"  '
-                        f"# of {case.point.keras_path}, if its weights were trained so",
+                        fix=f"{_changed(gate, state)}  # of {case.point.keras_path}, if its weights were trained so",
                         changes={operation.key: replaced_by(_step_by_step, activations)},
                     )
     for operation in case.operations_named("rnn_tanh", "rnn_relu"):
@@ -48,6 +47,12 @@ def _other_activations(case: Case) -> Iterator[Hypothesis]:
                     fix=f'activation="{torch_state}"  # of {case.point.keras_path}, if its weights were trained so',
                     changes={operation.key: replaced_by(_step_by_step, activations)},
                 )
+
+
+def _changed(gate: str, state: str) -> str:
+    """Return the arguments of the Keras layer that must change, with torch's values."""
+    wanted = (("activation", state, "tanh"), ("recurrent_activation", gate, "sigmoid"))
+    return ", ".join(f'{name}="{value}"' for name, present, value in wanted if present != value)
 
 
 def _function(name: str) -> Function:

@@ -6,8 +6,10 @@ every other cell only their sum matters, and Keras has one bias.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from keras3conv.rules.fixed import RECURRENT, Argument, recurrent_settings
 from keras3conv.rules.helpers.config import bound, last, name_of, require_value, shape_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
@@ -64,6 +66,11 @@ def cell_weights(kind: Kind, suffix: str = "", part: str = "") -> tuple[WeightMa
     )
     biases = WeightMapping(torch=(f"bias_ih{suffix}", f"bias_hh{suffix}"), keras=(f"{part}bias",), transform=kind.bias)
     return (*matrices, biases)
+
+
+def lacking(kind: Kind) -> tuple[Argument, ...]:
+    """Return the Keras arguments that torch's class lacks; `torch.nn.RNN` has one for its activation."""
+    return tuple(argument for argument in RECURRENT if kind.torch != "RNN" or argument[0] != "activation")
 
 
 def cell_config(kind: Kind, config: Config) -> dict[str, Any]:
@@ -144,6 +151,7 @@ for _kind in KINDS:
             keras=f"keras.layers.{_kind.keras}Cell",
             fields=_FIELDS | ({"nonlinearity": "activation"} if _kind.torch == "RNN" else {}),
             **bound(_weights, _to_keras, _to_torch, kind=_kind),
+            fixed=partial(recurrent_settings, lacking=lacking(_kind)),
             output=lambda outputs, torch, keras, shape: outputs[0],
             torch_arguments=_torch_call,
             keras_arguments=_keras_call,
@@ -153,4 +161,4 @@ for _kind in KINDS:
         )
     )
 
-__all__ = ["KINDS", "SUMMED", "Kind", "cell_config", "cell_weights", "torch_config"]
+__all__ = ["KINDS", "SUMMED", "Kind", "cell_config", "cell_weights", "lacking", "torch_config"]

@@ -11,7 +11,16 @@ import numpy as np
 
 from keras3conv.errors import RuleError
 from keras3conv.rules.families.linear.dense import DENSE
-from keras3conv.rules.families.recurrent.cells import KINDS, SUMMED, Kind, cell_config, cell_weights, torch_config
+from keras3conv.rules.families.recurrent.cells import (
+    KINDS,
+    SUMMED,
+    Kind,
+    cell_config,
+    cell_weights,
+    lacking,
+    torch_config,
+)
+from keras3conv.rules.fixed import recurrent_settings
 from keras3conv.rules.helpers.config import bound, last, paired, require_value
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, Fields, LayerSpec, LayerSpecs, Layout, Rule, WeightMapping
@@ -32,10 +41,11 @@ def _fields(kind: Kind, *, stacked: bool, both: bool) -> Fields:
         stacked: Whether the rule is for a stack of layers.
         both: Whether the rule is for both directions.
     """
-    own = {"LSTM": {"proj_size": ""}, "RNN": {"nonlinearity": "" if both else "activation"}}.get(kind.torch, {})
+    # For both directions, the Keras arguments are those of the layer inside a Bidirectional.
+    inside = "layer." if both else ""
+    own = {"LSTM": {"proj_size": ""}, "RNN": {"nonlinearity": f"{inside}activation"}}.get(kind.torch, {})
     dropout = {"dropout": "rate"} if stacked else {}
-    # For both directions, the Keras arguments are inside the serialised layer of a Bidirectional.
-    alike = {"hidden_size": "layer", "bias": ""} if both else {"hidden_size": "units", "bias": "use_bias"}
+    alike = {"hidden_size": f"{inside}units", "bias": f"{inside}use_bias"}
     return paired("input_size", "num_layers", "batch_first", "bidirectional", **alike, **own, **dropout)
 
 
@@ -212,6 +222,8 @@ for _kind in KINDS:
                 fields=_fields(_kind, stacked=_stacked, both=_both),
                 applies=partial(_applies, stacked=_stacked, both=_both),
                 **bound(partial(_weights, stacked=_stacked), _to_keras, _to_torch, kind=_kind),
+                fixed=partial(recurrent_settings, lacking=lacking(_kind)),
+                returned=("return_sequences", "return_state"),
                 layout=layout_of,
                 output=output_of,
                 examples=_examples(_kind, stacked=_stacked, both=_both),
@@ -252,7 +264,7 @@ register(
     Rule(
         torch="torch.nn.Linear",
         keras=_DISTRIBUTED,
-        fields=paired("in_features", "bias", out_features="layer"),
+        fields=paired("in_features", bias="layer.use_bias", out_features="layer.units"),
         weights=_distributed_weights,
         to_keras=_distributed_to_keras,
         to_torch=_distributed_to_torch,

@@ -1,10 +1,20 @@
 """Rules for `keras.layers.RNN` with one cell, or several in `StackedRNNCells`, of a class that torch.nn has, too."""
 
+from functools import partial
 from typing import Any
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.families.recurrent.cells import KINDS, SUMMED, Kind, cell_config, cell_weights, torch_config
+from keras3conv.rules.families.recurrent.cells import (
+    KINDS,
+    SUMMED,
+    Kind,
+    cell_config,
+    cell_weights,
+    lacking,
+    torch_config,
+)
 from keras3conv.rules.families.recurrent.layers import layout_of, output_of
+from keras3conv.rules.fixed import recurrent_settings
 from keras3conv.rules.helpers.config import bound, last, paired, require_value, shape_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
@@ -168,6 +178,8 @@ for _kind in KINDS:
             fields=paired(*_FIELDS, *_OWN_FIELDS.get(_kind.torch, ()), num_layers="cell"),
             applies=lambda config: not config["bidirectional"],
             **bound(_weights, _to_keras, _to_torch, kind=_kind),
+            fixed=partial(recurrent_settings, lacking=lacking(_kind)),
+            returned=("return_sequences", "return_state"),
             layout=layout_of,
             output=output_of,
             examples=_examples(_kind),

@@ -59,10 +59,10 @@ def of_keras_2(x: Any) -> Any:
             "LSTM",
             {"recurrent_activation": "hard_sigmoid"},
             "Keras hard_sigmoid and tanh",
-            'activation="tanh", rec',
+            'recurrent_activation="sigmoid"  # of',
         ),
         ("LSTM", "LSTM", {"recurrent_activation": of_keras_2}, KERAS_2, 'recurrent_activation="sigmoid"'),
-        ("GRU", "GRU", {"activation": "relu"}, "Keras sigmoid and relu", 'recurrent_activation="sigmoid"'),
+        ("GRU", "GRU", {"activation": "relu"}, "Keras sigmoid and relu", 'activation="tanh"'),
         (
             "RNN",
             "SimpleRNN",

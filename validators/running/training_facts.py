@@ -1,0 +1,65 @@
+"""State in the certificate the differences in training mode that the gradients do not show."""
+
+from collections.abc import Collection, Mapping
+
+from keras3conv.alignment.pair import Pair
+from keras3conv.errors import Problem
+from keras3conv.messages import count
+from keras3conv.validators.running.batch_norms import BatchNorm, untried
+from keras3conv.validators.running.subject import Subject
+from keras3conv.validators.running.untrained_rows import untrained_rows
+
+
+def not_alike(norms: tuple[BatchNorm, ...], unlike: list[Problem]) -> str:
+    """Return the end of the result in one line: the differences that fail only if training is compared."""
+    texts = []
+    other = [norm.pair.torch for norm in norms if not norm.same_momentum]
+    if other:
+        more = f" and {len(other) - 1} more" if len(other) > 1 else ""
+        texts.append(f"the momentum of {other[0]}{more} differs, and so will the moving statistics")
+    if unlike:
+        texts.append(f"{count(len(unlike), 'batch normalisation')} not alike in training mode")
+    listed = "; ".join(texts)
+    option = "with --training (training=True in Python) this is a failure"
+    return f"; but the models do not train alike: {listed}; {option}" if texts else ""
+
+
+def unlike(pair: Pair, in_torch: bool, in_keras: bool) -> Problem:
+    """Return the problem that a batch normalisation uses the batch's statistics in training on one side only."""
+    taken, kept = ("torch", "Keras") if in_torch else ("Keras", "torch")
+    fact = f"in training mode {taken} normalises with the statistics of the batch, {kept} with its moving statistics"
+    name = pair.keras.rpartition("/")[2]
+    return Problem(torch=pair.torch, keras=pair.keras, fact=fact, fixes=(f"trainable={in_torch}  # {name}",))
+
+
+def statistics_facts(statistics: Mapping[str, tuple[Pair, bool, bool]], unlike: list[Problem]) -> dict[str, str]:
+    """Return the report facts about batch normalisations that a side keeps from using the batch's statistics.
+
+    Args:
+        statistics: For each torch path the pair, and whether torch and Keras take the batch's statistics.
+        unlike: The problems of the pairs of which one side takes them.
+    """
+    both = [path for path, (_, in_torch, in_keras) in statistics.items() if not in_torch and not in_keras]
+    facts = {"frozen on both sides": ", ".join(both)} if both else {}
+    listed = "; ".join(f"{problem.torch}: {problem.fact}" for problem in unlike)
+    return facts | ({"not alike in training mode": listed} if listed else {})
+
+
+def untried_facts(subject: Subject, frozen: Collection[str]) -> dict[str, str]:
+    """Return the report fact about batch normalisations that were not compared in training mode, with reasons.
+
+    The fact leaves out those in `frozen`, a list of torch paths.
+    """
+    listed = [f"{', '.join(paths)} ({reason})" for reason, paths in untried(subject, frozen).items()]
+    return {"not tried in training mode": "; ".join(listed)} if listed else {}
+
+
+def untrained_facts(subject: Subject) -> dict[str, str]:
+    """Return the report fact about the rows of embeddings that torch does not train."""
+    if subject.options.training:
+        return {}
+    rows = [f"row {row} of {path}" for path, row in untrained_rows(subject).items()]
+    return {"not compared, as torch does not train it (padding_idx)": ", ".join(rows)} if rows else {}
+
+
+__all__ = ["not_alike", "statistics_facts", "unlike", "untrained_facts", "untried_facts"]
