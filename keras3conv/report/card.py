@@ -36,6 +36,7 @@ class Card:
         name: The name of the model.
         report: The certificate of the conversion.
         files: The files of weights.
+        code: The files of code and constants beside the weights, which the example code on the card runs.
         sources: The files that the model was made of.
         licence: The licence of the weights, as the header names it ("apache-2.0"); empty if the author gives none.
         base_model: The model on the hub of which this is a conversion; empty if there is none.
@@ -45,6 +46,7 @@ class Card:
     name: str
     report: Document
     files: tuple[WrittenFile, ...]
+    code: tuple[WrittenFile, ...] = ()
     sources: tuple[WrittenFile, ...] = ()
     licence: str = ""
     base_model: str = ""

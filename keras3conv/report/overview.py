@@ -208,8 +208,8 @@ class Overview:
 
     @property
     def failed_first(self) -> tuple[Row, ...]:
-        """All rows, first those of the tasks that did not pass; otherwise they are in the order of the tasks."""
-        return tuple(sorted(self.rows, key=lambda row: ("failed", "skipped", "passed").index(row.tone)))
+        """All rows: tasks that failed first, tasks that were not run last; otherwise in the order of the tasks."""
+        return tuple(sorted(self.rows, key=lambda row: ("failed", "passed", "skipped").index(row.tone)))
 
     @property
     def differences(self) -> tuple[Difference, ...]:

@@ -40,7 +40,7 @@ class ResizeGrid(OneArray):
 
     @property
     def inverse(self) -> "ResizeGrid":
-        """Return the interpolation from the wanted grid back to the given one."""
+        """Return the transform that interpolates a table of the new size (`wanted`) back to the old size (`given`)."""
         return ResizeGrid(self.axis, self.first, self.wanted, self.given)
 
     def _shape(self, shape: Shape) -> Shape:

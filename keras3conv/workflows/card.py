@@ -60,13 +60,13 @@ def make_card(
         name=name or model.absolute().stem,
         report=certificate,
         files=tuple(map(_digest, files)),
+        code=tuple(_digest(file) for file in (files[0].with_name(name) for name in _CODE) if file.exists()),
         sources=tuple(map(_digest, sources)),
         licence=licence,
         base_model=base_model,
         has_code=(files[0].parent / "model.py").exists(),
     )
-    code = tuple(_digest(file) for file in (files[0].with_name(name) for name in _CODE) if file.exists())
-    _require_certified(card, path, code, folder=files[0].parent)
+    _require_certified(card, path, folder=files[0].parent)
     return card
 
 
@@ -86,7 +86,7 @@ def _weights(model: Path) -> list[Path]:
     return found
 
 
-def _require_certified(card: Card, certificate: Path, code: Sequence[WrittenFile], *, folder: Path) -> None:
+def _require_certified(card: Card, certificate: Path, *, folder: Path) -> None:
     """Raise `InputError` if the certificate was made for other files than those of the card.
 
     The certificate was made for other files if it states another digest for a file name of the card, or states digests
@@ -96,14 +96,13 @@ def _require_certified(card: Card, certificate: Path, code: Sequence[WrittenFile
     Args:
         card: The card.
         certificate: The path of the certificate.
-        code: The files that the code on the card runs.
         folder: The folder of the weights.
     """
     stated = named_files(card.report)
-    for file in (*card.files, *card.sources, *code):
+    for file in (*card.files, *card.sources, *card.code):
         _require_equal(file, stated, certificate)
     certified = {sha256 for _, sha256 in stated}
-    for file in (*card.files, *code):
+    for file in (*card.files, *card.code):
         for record, digests in _records(folder) if file.sha256 not in certified else ():
             _require_equal(file, digests, record)
     if stated and len(card.unnamed) == len(card.files) and len(card.unread) == len(card.sources):

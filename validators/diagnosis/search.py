@@ -294,7 +294,7 @@ def _case(
 
 
 def _masks(subject: Subject, divergence: Divergence, point: "Point") -> dict[str, Array]:
-    """Return the Keras masks that hide a time step, by the layer that makes the mask or was the last to receive it."""
+    """Return every Keras mask that hides a time step once, by the path of the last layer that received the mask."""
     run = subject.keras_probe if divergence.stage.tensors is not None else subject.keras_run
     received = run.masks
     if point.in_layer and point.keras_path in received:

@@ -97,7 +97,7 @@ class Arguments:
             name: The name of a new argument, where the operation or keyword gives none.
 
         Returns:
-            The merged expression. New arguments are added to `named`.
+            The merged expression. New constructor arguments are added to `self.named`, by name.
         """
         first = nodes[0]
         if isinstance(first, Operation):

@@ -113,7 +113,9 @@ def _lowered(captured: "Captured", channels: Channels) -> tuple["Captured", Lowe
 
 
 def _inner_problems(captured: "Captured", channels: Channels) -> Iterator[Problem]:
-    """Yield the problems of the submodules, each captured alone because torch could not export the whole module.
+    """Yield the operators of submodules that have no Keras counterpart, as entries of the error message.
+
+    Each submodule is exported alone, because torch could not export the whole module.
 
     Args:
         captured: The captured module, with the arguments of these submodules.

@@ -279,8 +279,8 @@ def _data_start(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> int:
     is_same = (crc, _agree(stored, info.compress_size), _agree(size, info.file_size)) == (info.CRC, True, True)
     if (flags, method) != (info.flag_bits, info.compress_type) or not (is_same or flags & _DEFERRED):
         raise MalformedCheckpoint(
-            f"{source.path}: the zip archive declares {quoted(info.filename)} in two places, with different sizes or "
-            "methods"
+            f"{source.path}: the zip archive describes {quoted(info.filename)} twice, in its directory and before the "
+            "member, with other sizes or another compression: the file is damaged; download or save it again"
         )
     if start + info.compress_size > source.size:
         raise MalformedCheckpoint(

@@ -284,11 +284,11 @@ class Search:
                 self.trail.confirm(call.path, recorded.dependencies, self.run)
 
     def _accept_near(self, call: _LayerCall, near: list[tuple[float, RankedCandidate]]) -> Any:
-        """Choose a candidate with a small error, and return its recorded output.
+        """Choose the best ranked candidate among those with about the smallest error, and return its recorded output.
 
-        The two layers may have the same weights and differ in a constant, such as an epsilon. But a small error proves
-        nothing if wrong random weights give nearly the same error, because the output is mostly the input; then the
-        choice is forced (see `_force`).
+        The Keras layer and this torch layer may have the same weights and differ in a constant, such as an epsilon. But
+        a small error proves nothing if wrong random weights give nearly the same error, because the output is mostly
+        the input; then the choice is forced (see `_force`).
 
         Args:
             call: The call of the Keras layer.

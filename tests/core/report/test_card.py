@@ -195,7 +195,9 @@ def test_code_that_changed_is_refused_also_with_a_certificate_of_the_weights_alo
     sha256 = {name: digest(folder / name).sha256 for name in ("model.py", "weights.safetensors")}
     (folder / "metadata.json").write_text(json.dumps({"format": 1, "sha256": sha256}))
     named(folder)
-    assert run(folder).exit_code == 0
+    finished = run(folder)
+    assert finished.exit_code == 0
+    assert sha256["model.py"] in finished.output
     (folder / "model.py").write_text("new")
     assert_refused(run(folder), "model.py")
 

@@ -228,7 +228,7 @@ class _Tracer:
         return symbol
 
     def drawn(self, name: str) -> None:
-        """Add the problem that the random function `name` is called in inference mode."""
+        """Note for the error message of the conversion that the random function `name` is called in inference mode."""
         path = self.inside[-1] if self.inside else ""
         self.problems.append(Problem(keras=path, fact=f"{name} {DRAWN}"))
 

@@ -157,7 +157,7 @@ CASES = {
     "a wrong CRC": Case(
         build=changed(patched(16, b"\0\0\0\0")),
         error=MalformedCheckpoint,
-        says=("in two places, with different sizes or methods"),
+        says=("describes .* twice, in its directory and before the member, with other sizes or another compression"),
     ),
     "a flipped bit in the weights": Case(build=changed(flipped_weight), error=MalformedCheckpoint, says="CRC"),
     "a member beyond the end": Case(
