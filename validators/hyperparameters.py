@@ -121,7 +121,7 @@ def _judged_difference(subject: Subject, field: FieldPair, agreement: dict[tuple
         agreement: Whether the two layers of a pair compute the same function, by their paths.
     """
     if (field.torch, field.keras) not in agreement:
-        return _JudgedField(field=field, verdict="not judged", note="the layers do not run")
+        return _JudgedField(field=field, verdict="not judged", note="these layers do not run by themselves")
     effect = _effect(subject, field)
     if effect != "none" and not agreement[field.torch, field.keras]:
         return _JudgedField(field=field, verdict="failed", note="the two layers compute different values")

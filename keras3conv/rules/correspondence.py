@@ -38,7 +38,8 @@ def _arguments(rule: Rule, specs: LayerSpecs) -> dict[str, Any]:
     if rule.keras_count == 1:
         owner = next((spec for spec in reversed(specs) if spec.kind == rule.keras), specs[-1])
         return with_inner_layer(owner.config)
-    configs = [with_inner_layer(spec.config) for spec in specs]
+    owners = [spec for spec in specs if spec.kind == rule.keras] if rule.keras_count == 0 else specs
+    configs = [with_inner_layer(spec.config) for spec in owners]
     return {f"{place}.{name}": value for place, config in enumerate(configs) for name, value in config.items()}
 
 

@@ -8,7 +8,7 @@ from keras3conv.model.paths import split_layers
 from keras3conv.rules.fixed import with_inner_layer
 from keras3conv.validators.running.subject import Subject
 
-_NAMED_IN_THE_CLAIM = ("initializer", "regularizer", "constraint", "dtype")
+_NAMED_IN_THE_CLAIM = ("initializer", "unit_forget_bias", "regularizer", "constraint", "dtype")
 _WITHOUT_EFFECT = ("name", "trainable", "batch_input_shape", "batch_shape", "input_shape", "activation")
 """The arguments that change no result: one of them is an activation without a row, which is "linear"."""
 _WRAPPED = ("layer", "backward_layer", "cell", "cells")

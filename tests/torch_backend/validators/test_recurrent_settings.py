@@ -180,3 +180,27 @@ def test_a_batch_normalisation_with_another_momentum_does_not_train_alike() -> N
     assert "the models do not train alike: the momentum of 1 differs" in section.summary
     assert "--training" in section.summary
     assert section.facts["moving statistics not compared"] == "the momentum differs. Fix: momentum=0.9  # norm"
+
+
+class Stacked(nn.Module):
+    """Two recurrent layers in one module, with dropout between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.head = nn.LSTM(5, 6, 2, batch_first=True, dropout=0.4), nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.rnn(x)[0][:, -1])
+
+
+def test_the_layers_of_a_stack_are_compared_also_with_dropout_between_them() -> None:
+    first = layers.LSTM(6, return_sequences=True, name="a", dropout=0.2)
+    model = keras.Sequential([keras.Input((7, 5)), first, layers.LSTM(6, name="b"), layers.Dense(3, name="head")])
+    module = randomize(Stacked())
+    plan = k3c.align(module, model)
+    k3c.transfer(module, model, plan)
+    section = k3c.validate(module, model, alignment=plan, proofs=("hyperparameters",)).section("hyperparameters")
+    assert row(section, "1.units")[-1] == "equal"
+    assert "0.dropout: none in torch, 0.2 in Keras" in section.facts["differs in training only"]
+    (between,) = [found for found in section.tables[0].rows if found[1] == "dropout"]
+    assert str(between[-1]).startswith("not judged")

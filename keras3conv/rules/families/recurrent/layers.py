@@ -44,7 +44,7 @@ def _fields(kind: Kind, *, stacked: bool, both: bool) -> Fields:
     # For both directions, the Keras arguments are those of the layer inside a Bidirectional.
     inside = "layer." if both else ""
     own = {"LSTM": {"proj_size": ""}, "RNN": {"nonlinearity": f"{inside}activation"}}.get(kind.torch, {})
-    dropout = {"dropout": "rate"} if stacked else {}
+    dropout = {"dropout": ""} if stacked else {}  # the Keras layers between, which have it, are not of the pair
     alike = {"hidden_size": f"{inside}units", "bias": f"{inside}use_bias"}
     return paired("input_size", "num_layers", "batch_first", "bidirectional", **alike, **own, **dropout)
 
