@@ -42,6 +42,10 @@ _ARGUMENTS: Mapping[str, tuple[tuple[Any, ...], ...]] = {
 for _name, _values in _ARGUMENTS.items():
     _operation = next(entry for entry in for_keras(f"keras.ops.{_name}") if entry.module)
     _names = {entry.torch: entry.keras for entry in _operation.parameters}
+    _examples = tuple(
+        Example(config=dict(zip(_names, values, strict=True)), inputs=(shape,))
+        for values, shape in zip(_values, ((3, 6), (2, 3, 6, 5)), strict=True)
+    )
     register(
         Rule(
             torch=_operation.module,
@@ -49,10 +53,7 @@ for _name, _values in _ARGUMENTS.items():
             fields=_names,
             to_keras=partial(_to_keras, operation=_operation),
             to_torch=partial(_to_torch, operation=_operation),
-            examples=tuple(
-                Example(config=dict(zip(_names, values, strict=True)), inputs=(shape,))
-                for values, shape in zip(_values, ((3, 6), (2, 3, 6, 5)), strict=True)
-            ),
+            examples=_examples,
             train=True,
             fallback=True,
         )

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from keras3conv.rules.fixed import DROPOUT_AND_STATE, recurrent_settings
-from keras3conv.rules.helpers.config import ints, last, paired, require_value, shape_of
+from keras3conv.rules.helpers.config import bound, ints, last, paired, require_value, shape_of
 from keras3conv.rules.helpers.own_layers import CONV_LSTM, activation_of, function_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
@@ -109,9 +109,7 @@ for _rank in (1, 2, 3):
             keras=f"keras.layers.ConvLSTM{_rank}D",
             fields=_FIELDS,
             applies=partial(_applies, rank=_rank),
-            weights=_weights,
-            to_keras=partial(_to_keras, kind=f"keras.layers.ConvLSTM{_rank}D"),
-            to_torch=_to_torch,
+            **bound(_weights, partial(_to_keras, kind=f"keras.layers.ConvLSTM{_rank}D"), _to_torch),
             fixed=partial(recurrent_settings, lacking=DROPOUT_AND_STATE),
             examples=_examples(_rank),
             train=True,

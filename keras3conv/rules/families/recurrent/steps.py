@@ -11,7 +11,7 @@ from keras3conv.errors import RuleError
 from keras3conv.messages import with_article
 from keras3conv.rules.families.recurrent.stack import RNN, cells_of, prefixes, rnn_config, serialised
 from keras3conv.rules.fixed import DROPOUT_AND_STATE, recurrent_settings
-from keras3conv.rules.helpers.config import last, paired, require_value, shape_of
+from keras3conv.rules.helpers.config import bound, last, paired, require_value, shape_of
 from keras3conv.rules.helpers.own_layers import RECURRENT, activation_of, function_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
@@ -178,9 +178,7 @@ for _name in ("RNN", *_LAYERS):
             keras=f"keras.layers.{_name}",
             fields=paired("input_size", cells=_CELL_FIELDS[_name], **_FLAGS),
             applies=partial(_applies, kinds=_LAYERS.get(_name, ())),
-            weights=_weights,
-            to_keras=_to_rnn if _name == "RNN" else _to_layer,
-            to_torch=_to_torch,
+            **bound(_weights, _to_rnn if _name == "RNN" else _to_layer, _to_torch),
             fixed=partial(recurrent_settings, lacking=DROPOUT_AND_STATE),
             examples=_EXAMPLES[_name],
             train=True,
