@@ -131,7 +131,7 @@ def transferred(folder: Path) -> Scope:
     return names
 
 
-@case("validators/hyperparameters.py:_problem", f"{VALIDATE}.raise_if_failed()")
+@case("validators/hyperparameters.py:_problem", f"{VALIDATE}.raise_if_failed()", only="# norm")
 def another_epsilon(_: Path) -> Scope:
     module = nn.Sequential()
     module.add_module("norm", nn.LayerNorm(4, eps=1e-5))
@@ -250,7 +250,7 @@ class FrozenStatistics(nn.Sequential):
 
 
 @case(
-    "validators/gradients.py:_unlike",
+    "validators/running/training_facts.py:unlike",
     'k3c.validate(module, model, inputs=inputs, proofs=["gradients"], training=True).raise_if_failed()',
 )
 def statistics_that_only_torch_keeps_in_training(_: Path) -> Scope:

@@ -11,13 +11,20 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+import keras3conv as k3c
+from keras3conv.errors import EXTRA_OF
+from keras3conv.report.report import Report
 from tests.support.fixes import (
     CASES,
     ROOT,
@@ -46,6 +53,7 @@ assert all(module.__name__ for module in (archives, commands, conversions, own_c
 NOT_EXECUTED = {
     "keras3conv/frameworks/torch/pretrained.py:load": "pip install: a test installs nothing",
     "keras3conv/workflows/factories.py:_failure": "pip install: a test installs nothing",
+    "validators/gradients.py:_facts": "in no error: test_the_momentum_that_a_passed_report_prints_makes_training_equal",
 }
 """Places without a case, each with the reason."""
 
@@ -174,13 +182,34 @@ def test_a_line_that_does_not_help_is_noticed(folder: Path) -> None:
     assert "exists" in message_of(partial(apply, "overwrite=False", case, case.made(folder)))
 
 
+def test_the_momentum_that_a_passed_report_prints_makes_training_equal() -> None:
+    def keras_model(**arguments: float) -> keras.Model:
+        given = keras.Input((4,))
+        norm = keras.layers.BatchNormalization(epsilon=1e-5, name="norm", **arguments)
+        return keras.Model(given, norm(given))
+
+    def judged(model: keras.Model, *, training: bool) -> Report:
+        k3c.transfer(module, model, k3c.align(module, model))
+        return k3c.validate(module, model, inputs=torch.randn(5, 4), proofs=["gradients"], training=training)
+
+    module = nn.Sequential(OrderedDict(norm=nn.BatchNorm1d(4))).eval()
+    report = judged(keras_model(), training=False)
+    _, _, line = report.section("gradients").facts["moving statistics not compared"].partition("Fix: ")
+    assert line.endswith("# norm")
+    assert not judged(keras_model(), training=True).ok
+    assert judged(eval(f"keras_model({line}\n)"), training=True).ok  # noqa: S307 - our own message
+
+
 def test_an_installation_names_an_extra_that_exists() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    raised = [
-        [argument.value if isinstance(argument, ast.Constant) else None for argument in node.args]
+    assert set(EXTRA_OF.values()) <= set(project)
+    packages = {
+        argument.value
         for path in (ROOT / "keras3conv").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "MissingExtra"
-    ]
-    assert raised
-    assert {extra for *_, extra in raised if extra} <= set(project)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("MissingExtra", "require")
+        for argument in node.args[1:]
+        if isinstance(argument, ast.Constant)
+    }
+    assert packages
+    assert packages <= set(EXTRA_OF)
