@@ -206,7 +206,7 @@ def _text(value: Any) -> str:
 
 def _dtype(value: Any) -> str:
     if not _DTYPE.fullmatch(_text(value)):
-        raise ValueError(f"the dtype {quoted(value)} of a tensor in the plan is no dtype of numpy")
+        raise ValueError(f"the plan gives a tensor the unknown dtype {quoted(value)}")
     return str(value)
 
 

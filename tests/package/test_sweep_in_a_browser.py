@@ -65,9 +65,11 @@ def test_a_text_filters_the_tasks(page: Browser) -> None:
     assert page.evaluate("document.querySelector('.nothing').hidden") is False
 
 
-def test_the_tasks_that_did_not_pass_come_first_and_a_click_sorts_them(page: Browser) -> None:
+def test_failed_tasks_come_first_and_tasks_that_were_not_run_last_and_a_click_sorts_them(page: Browser) -> None:
     passed = {row.name for row in ROWS if row.status == "passed"}
-    assert {*shown(page)[-len(passed) :]} == passed
+    waiting = {row.name for row in ROWS if row.status == "not run"}
+    assert {*shown(page)[-len(waiting) :]} == waiting
+    assert {*shown(page)[-len(waiting) - len(passed) : -len(waiting)]} == passed
     page.evaluate("document.querySelectorAll('.tasks thead th')[6].firstElementChild.click()")
     seconds = page.evaluate(f"{VISIBLE}.map(row => parseFloat(row.cells[6].textContent))")
     assert seconds == sorted(row.seconds for row in ROWS)
