@@ -56,8 +56,7 @@ class Backup:
             self._used += value.nbytes
         else:
             self._write(path, value)
-        if never_changes:  # the memory of the value is freed when it is replaced
-            self._freed.note(value.nbytes, self._used)
+        self._freed.note(value.nbytes, self._used)  # JAX and TensorFlow free the memory of a value that is replaced
 
     def _write(self, path: str, value: Array) -> None:
         try:
