@@ -210,7 +210,9 @@ class MissingExtra(Keras3ConvError, ImportError):
             feature: The feature, in words.
             *packages: The packages, by the names under which they are imported.
         """
-        super().__init__(f"{feature} needs {' and '.join(packages)}: {installing(packages)}")
+        *others, last = packages
+        named = f"{', '.join(others)} and {last}" if others else last
+        super().__init__(f"{feature} needs {named}: {installing(packages)}")
 
 
 def installing(packages: Iterable[str]) -> str:

@@ -352,7 +352,7 @@ def test_all_missing_packages_are_named_at_once(monkeypatch: pytest.MonkeyPatch,
     assert_refused(
         run("convert", keras_file, "-o", "net"), 'convert needs torch and keras: pip install "keras3conv[torch,keras]"'
     )
-    assert_refused(run("demo"), 'needs torch and keras and sklearn: pip install "keras3conv[torch,keras,demo]"')
+    assert_refused(run("demo"), 'needs torch, keras and sklearn: pip install "keras3conv[torch,keras,demo]"')
 
 
 def test_a_factory_that_imports_a_missing_package_is_refused_with_the_extra(
