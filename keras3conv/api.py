@@ -32,8 +32,9 @@ def align(
     A Keras 2 file that contains an architecture is first loaded as a live model that computes the same as in Keras 2.
 
     Two live models are probed: both run once in float64 with the same random weights, and a layer is paired with the
-    layer that returns the same output for the same input. Neither model changes. If a side is a file, or there are no
-    inputs, the pairs follow from names, shapes and call order, and a note in the plan says so.
+    layer that returns the same output for the same input. Neither model changes. A Keras file with an architecture is
+    loaded for that, if the torch side is a module. If a side is a file of weights, or there are no inputs, the pairs
+    follow from names, shapes and call order, and a note in the plan says so.
 
     Args:
         torch: A torch module, or the path of a checkpoint (.pt, .pth, .ckpt, .safetensors, a folder with one).
@@ -160,7 +161,7 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
     training: bool = False,
     labels: Any = None,
     class_names: Sequence[str] | None = None,
-    onnx: bool = False,
+    onnx: bool | str | Path = False,
     backends: str | Sequence[str] | None = None,
     expected: Any = None,
     local: bool | Mapping[str, str | Path] = False,
@@ -180,7 +181,8 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
         training: Whether what differs only in training (momentum, dropout rate) fails, too.
         labels: The correct class of every sample, shape (samples,): the report then has the top-1 and top-5 accuracy.
         class_names: The name of each class, in the order of the class indices.
-        onnx: Whether to also export both models to ONNX and compare the exported files in onnxruntime.
+        onnx: Whether to also export both models to ONNX and compare the exported files in onnxruntime. The path of a
+            new folder keeps the files there; the report states their digests in any case.
         backends: Other Keras backends on which the saved model is run, each in a new process: names, or "all".
         expected: Golden outputs for these inputs, in Keras' layout: a .npz or .npy file, or arrays in order or by name.
         local: Whether to prove the pairs of layers one at a time, each alone, for models that do not fit in memory.

@@ -69,21 +69,36 @@ def _folded_line(line: str, width: int, before: int) -> list[str]:
     return [made[0][before:], *made[1:]]
 
 
-def fitted_table(names: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
+def fitted_table(
+    names: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None, unbroken: Collection[int] = ()
+) -> list[str]:
     """Return the lines of a table that is not wider than the terminal: long cells take several lines.
 
     Args:
         names: The names of the columns.
         rows: The rows, as text without unprintable characters.
         width: The width; by default that of the terminal.
+        unbroken: The indices of columns of names, whose words are broken only if nothing else helps.
     """
-    widths = column_widths([names, *rows], width or columns())
+    widths = column_widths([names, *rows], width or columns(), unbroken=unbroken)
     ruler = "-" * (sum(widths) + 2 * (len(widths) - 1))
     return [*_lines(names, widths), ruler, *(line for row in rows for line in _lines(row, widths))]
 
 
+def keeps_words(
+    names: Sequence[str], rows: Sequence[Sequence[str]], width: int, unbroken: Collection[int] = ()
+) -> bool:
+    """Return whether a table of this width breaks no word of the columns `unbroken`; see `fitted_table`."""
+    widths = column_widths([names, *rows], width, unbroken=unbroken)
+    return all(len(word) <= widths[place] for row in rows for place in unbroken for word in row[place].split())
+
+
 def column_widths(
-    rows: Sequence[Sequence[str]], width: int, whole: Collection[int] = (), numeric: Collection[int] = ()
+    rows: Sequence[Sequence[str]],
+    width: int,
+    whole: Collection[int] = (),
+    numeric: Collection[int] = (),
+    unbroken: Collection[int] = (),
 ) -> list[int]:
     """Return the widths of the columns of a table, with two spaces between them; the widest column is narrowed first.
 
@@ -95,13 +110,14 @@ def column_widths(
         width: The width that the table should have.
         whole: The indices of columns that are not narrowed.
         numeric: The indices of columns of numbers, whose words are never broken.
+        unbroken: The indices of columns whose words are broken only if the table is too wide otherwise.
     """
     columns = list(zip(*rows, strict=True))
     widths = [max(map(len, cells)) for cells in columns]
     words = [max((len(word) for cell in cells for word in cell.split()), default=0) for cells in columns]
     room = width - 2 * (len(widths) - 1)
-    for most, least in ((_WORD, 0), (_LEAST, _LEAST)):
-        kept = [max(least, word if place in numeric else min(word, most)) for place, word in enumerate(words)]
+    for most, least, kept_whole in ((_WORD, 0, {*numeric, *unbroken}), (_WORD, 0, numeric), (_LEAST, _LEAST, numeric)):
+        kept = [max(least, word if place in kept_whole else min(word, most)) for place, word in enumerate(words)]
         _narrow(widths, room, [widths[place] if place in whole else size for place, size in enumerate(kept)])
     return widths
 

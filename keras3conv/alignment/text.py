@@ -1,6 +1,6 @@
 """Show a plan as text, and as HTML for notebooks. Lines that differ only in a number ("block.0.fc") become one line."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from keras3conv.alignment.pair import Pair, Plan
@@ -10,7 +10,7 @@ from keras3conv.report import notebook
 from keras3conv.report.cells import visible
 from keras3conv.report.grids import LONG
 from keras3conv.report.values import Status
-from keras3conv.width import columns, fitted_table
+from keras3conv.width import columns, fitted_table, folded, keeps_words
 
 SHOWN_PROBLEMS = 20
 """The maximum number of problems to list; the text ends with the number of those left out."""
@@ -21,11 +21,21 @@ _SHOWN_PAIRS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """A section of the text of a plan: a table with a heading."""
+    """A section of the text of a plan: a table with a heading.
+
+    Attributes:
+        heading: The heading.
+        columns: The names of the columns.
+        rows: The rows.
+        paths: The number of columns, from the left, that hold paths.
+        rest: A function that returns the other cells of a row in one line, for a terminal that is too narrow.
+    """
 
     heading: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    paths: int
+    rest: Callable[[Sequence[str]], str]
 
 
 def describe(plan: Plan) -> str:
@@ -85,9 +95,22 @@ def unconfirmed_reason(pairs: Sequence[Pair]) -> str:
 
 
 def _table(part: _Part) -> list[str]:
-    """Return the lines of one table of a plan, indented by two characters and not wider than the terminal."""
+    """Return the lines of one table of a plan, indented by two characters and not wider than the terminal.
+
+    If paths would be broken, every path has a line of its own, so that it can be copied.
+    """
     rows = [tuple(map(visible, row)) for row in part.rows]
-    return fitted_table(part.columns, rows, columns() - 2)
+    paths, width = range(part.paths), columns() - 2
+    if keeps_words(part.columns, rows, width, paths):
+        return fitted_table(part.columns, rows, width, paths)
+    return [line for row in rows for line in _stacked(part, row, width)]
+
+
+def _stacked(part: _Part, row: Sequence[str], width: int) -> list[str]:
+    """Return a row as lines: its paths, the second one after "<->", and then the other cells."""
+    first, *others = row[: part.paths]
+    named = [first, *(f"  <-> {path}" for path in others)]
+    return [*named, *folded(f"      {part.rest(row[part.paths :])}", width).split("\n")]
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -101,12 +124,23 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def _parts(plan: Plan) -> Iterator[_Part]:
     if plan.pairs:
         names = ("torch", "keras", "layer", "decided by", "pairs", "tensors")
-        yield _Part(heading="Pairs", columns=names, rows=tuple(_pair_rows(plan)))
+        yield _Part(heading="Pairs", columns=names, rows=tuple(_pair_rows(plan)), paths=2, rest=_rest_of_pair)
     if unconfirmed := tuple(_unconfirmed_rows(plan)):
         heading = "Not confirmed: no run of the models confirmed these pairs"
-        yield _Part(heading=heading, columns=("torch", "keras", "other candidates"), rows=unconfirmed)
+        named = ("torch", "keras", "other candidates")
+        yield _Part(heading=heading, columns=named, rows=unconfirmed, paths=2, rest=_rest_of_unconfirmed)
     if plan.ignored:
-        yield _Part(heading="Ignored", columns=("tensor", "side", "reason"), rows=tuple(_ignored_rows(plan)))
+        named, rows = ("tensor", "side", "reason"), tuple(_ignored_rows(plan))
+        yield _Part(heading="Ignored", columns=named, rows=rows, paths=1, rest=": ".join)
+
+
+def _rest_of_pair(cells: Sequence[str]) -> str:
+    layer, decided, pairs, tensors = cells
+    return f"{layer}, decided by {decided}, {count(int(pairs), 'pair')}, {count(int(tensors), 'tensor')}"
+
+
+def _rest_of_unconfirmed(cells: Sequence[str]) -> str:
+    return f"other candidates: {cells[0]}"
 
 
 def _pair_rows(plan: Plan) -> Iterator[tuple[str, ...]]:

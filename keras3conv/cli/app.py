@@ -3,13 +3,14 @@
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from contextvars import ContextVar
 from difflib import get_close_matches
 from functools import wraps
 from inspect import Parameter, signature
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TextIO
 
 import typer
@@ -99,7 +100,7 @@ def command(example: str) -> Callable[[Callable[_Parameters, int]], Callable[_Pa
     def register(function: Callable[_Parameters, int]) -> Callable[_Parameters, None]:
         @wraps(function)
         def run(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> None:
-            if not (kwargs.get("backends") or kwargs.get("onnx")):
+            if not (kwargs.get("backends") or kwargs.get("onnx") or kwargs.get("onnx_dir")):
                 _quieten_tensorflow()
             verbose, quiet = bool(kwargs.pop("verbose", False)), bool(kwargs.pop("quiet", False))
             try:
@@ -116,7 +117,7 @@ def command(example: str) -> Callable[[Callable[_Parameters, int]], Callable[_Pa
             except (Keras3ConvError, OSError, ModuleNotFoundError) as error:
                 if kwargs.get("debug"):
                     traceback.print_exc()
-                status = _complain(error)
+                status = _complain(error, kwargs)
             except BaseException as error:  # an unexpected error: Python's own exit status 1 would mean a failed proof
                 traceback.print_exc()
                 raise typer.Exit(UNUSABLE) from error
@@ -190,16 +191,26 @@ def _output(*, verbose: bool, quiet: bool) -> Iterator[None]:
         _is_verbose.reset(verbose_token)
 
 
-def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError) -> int:
-    """Print an error with a known class and return its exit status; raise any other error again."""
-    from keras3conv.cli.output import as_options
+def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError, given: Mapping[str, Any]) -> int:
+    """Print an error with a known class and return its exit status; raise any other error again.
+
+    Args:
+        error: The error.
+        given: The arguments of the command, which lines to paste repeat.
+    """
+    from keras3conv.cli.lines import as_options
+    from keras3conv.cli.sides import names_for
 
     if isinstance(error, ModuleNotFoundError) and not isinstance(error, Keras3ConvError):
         package = (error.name or "").partition(".")[0]
         if package not in EXTRA_OF:
             raise error
         error = MissingExtra("this command", package)
-    complain(f"{type(error).__name__}: {as_options(message_of(error))}")
+    sides = [given.get(name) for name in ("torch", "keras", "torch_weights", "keras_weights")]
+    plan, entry = given.get("plan"), given.get("entry", "")
+    names = names_for(*sides, plan=plan, entry=entry) if sides[0] and sides[1] else {}
+    names |= {"SOURCE": quote(given["source"])} if isinstance(given.get("source"), str) else {}
+    complain(f"{type(error).__name__}: {as_options(message_of(error), names)}")
     return FAILED if isinstance(error, ProofError) else UNUSABLE
 
 

@@ -30,6 +30,7 @@ from keras3conv.cli.options import (
     LabelsFile,
     Local,
     Onnx,
+    OnnxFolder,
     OnnxInputsFile,
     Overwrite,
     PlanFile,
@@ -51,6 +52,7 @@ from keras3conv.cli.sides import (
     made_without_weights,
     names_for,
     weights_as_options,
+    words_of,
 )
 from keras3conv.cli.sweeping import card, sweep
 from keras3conv.cli.verify import verify
@@ -135,7 +137,7 @@ def align(  # noqa: PLR0913 - an argument for every option
     from keras3conv import api
     from keras3conv.alignment.text import describe
     from keras3conv.cli.files import ignoring, read_hints, read_ignored
-    from keras3conv.cli.output import as_options
+    from keras3conv.cli.lines import as_options
     from keras3conv.width import folded
     from keras3conv.workflows.factories import notes_to_stderr
     from keras3conv.workflows.files import read_inputs, write_plan
@@ -157,7 +159,9 @@ def align(  # noqa: PLR0913 - an argument for every option
     if out:
         write_plan(plan, out, overwrite=overwrite)
         note(f"saved {out}")
-    print(plan.to_json() if as_json else folded(as_options(describe(plan))))
+    further = {"hint": hint, "ignore": ignore, "inputs": inputs, "keras-inputs": keras_inputs, "out": out}
+    names = names_for(torch, keras, torch_weights, keras_weights, entry=entry, again=words_of(further))
+    print(plan.to_json() if as_json else folded(as_options(describe(plan), names)))
     return FAILED if plan.problems() else PASSED
 
 
@@ -244,6 +248,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
     class_names: ClassNamesFile = None,
     backends: Backends = None,
     onnx: Onnx = False,
+    onnx_dir: OnnxFolder = None,
     expected: ExpectedFile = None,
     local: Local = False,
     as_json: Json = False,
@@ -252,7 +257,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
     """Prove that two models compute the same. If they differ, report where and why; the exit status is 1."""
     from keras3conv.cli import files as cli_files
     from keras3conv.validators.running.options import Options
-    from keras3conv.workflows.factories import notes_to_stderr
+    from keras3conv.workflows.factories import code_of_factories, notes_to_stderr
     from keras3conv.workflows.files import read_class_names, read_inputs, read_labels
     from keras3conv.workflows.validate import validate as run
 
@@ -264,7 +269,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
         training=training,
         labels=read_labels(labels),
         class_names=read_class_names(class_names) or (),
-        onnx=onnx,
+        onnx=onnx_dir or onnx,
         backends=backends.split(",") if backends else (),
         expected=expected,
         local=local,
@@ -282,8 +287,9 @@ def validate(  # noqa: PLR0913 - an argument for every option
             options=options,
             entry=entry if local else entry_of(first, entry),
             weight_files=(torch_weights, keras_weights),
+            code=code_of_factories(torch, keras),
         )
-    names = names_for(torch, keras, torch_weights, keras_weights, plan)
+    names = names_for(torch, keras, torch_weights, keras_weights, plan=plan, entry=entry)
     return hand_out(judged, report or (), as_json=as_json, names=names)
 
 
@@ -378,7 +384,7 @@ def _is_complete(plan: "Alignment", sides: "Mapping[Side, str]", options: str) -
         sides: For each side, the argument that the transfer was given.
         options: The further options of the transfer that `align` needs, too.
     """
-    from keras3conv.cli.output import as_options
+    from keras3conv.cli.lines import as_options
 
     try:
         plan.check()

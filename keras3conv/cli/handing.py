@@ -40,7 +40,7 @@ def print_report(report: "Report", saved_as: Path | None = None, names: Mapping[
     """
     from rich.console import Console
 
-    from keras3conv.cli.output import with_options
+    from keras3conv.cli.lines import with_options
     from keras3conv.report.text import WIDTH, render, write
     from keras3conv.width import columns
 

@@ -24,6 +24,7 @@ def inspect(
     debug: Debug = False,
 ) -> int:
     """List the layers of a model, with the shapes of their tensors. Repeated blocks share a line."""
+    from keras3conv.cli.old_settings import settings_read_as_keras_2
     from keras3conv.cli.output import model_json, model_text
     from keras3conv.formats.safe.collection import collection_paused
     from keras3conv.workflows.factories import Weights, resolve
@@ -31,7 +32,8 @@ def inspect(
     adapter = resolve(model, Weights(torch=torch_weights, keras=keras_weights, entry=entry))
     with collection_paused():
         view = adapter.view()
-        text = model_json(view) if as_json else model_text(view, every=every)
+        changes = settings_read_as_keras_2(adapter)
+        text = model_json(view, changes) if as_json else model_text(view, changes, every=every)
     print(text)
     return PASSED
 

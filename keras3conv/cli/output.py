@@ -1,125 +1,26 @@
-"""Format the output of the command line: models, rules and reports as text, Markdown and JSON."""
+"""Format the output of the command line: models and rules as text, Markdown and JSON."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from keras3conv.cli.files import ROOT
 from keras3conv.cli.weights_only import guessed_parameters, is_weights_alone, likely, missing_information
 from keras3conv.messages import collapse, count
-from keras3conv.model.paths import join_layers
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.rules.unsupported import UNSUPPORTED, WITHOUT_RULE
 
 if TYPE_CHECKING:
-    from keras3conv.report.report import Report
     from keras3conv.rules.rule import Rule
 
 
-def _hint(found: re.Match[str]) -> str:
-    torch, keras = (
-        join_layers(name or ROOT for name in re.findall(r'"([^"]*)"', names)) for names in found.group(1, 2)
-    )
-    return f'align --hint "{torch}={keras}"'
-
-
-def _ignored(found: re.Match[str]) -> str:
-    path, reason, side = found.groups()
-    return f'align --ignore "{f"{side}:" if side else ""}{path}={reason}"'
-
-
-def _shape(found: re.Match[str]) -> str:
-    return f"--shape {found[1].replace(' ', '')}"
-
-
-_NAMES = r'(\[(?:"[^"]*"(?:, )?)+\]|"[^"]*")'
-"""The pattern of a layer path as a Python string, or of a list of such strings."""
-
-_IN_PYTHON_AND_HERE = (
-    (re.compile(rf"(?:plan = )?plan\.pair\({_NAMES}, {_NAMES}\)"), _hint),
-    (re.compile(r'(?:plan = )?plan\.ignore\("([^"]+)", "([^"]+)"(?:, side="(\w+)")?\)'), _ignored),
-    (re.compile(r'(?:plan = )?plan\.unpair\("[^"]*"\)'), "keras3conv align TORCH KERAS -o PLAN.json"),
-    (re.compile(r'k3c\.transfer\(source, model, plan, out="([^"]+)"\)'), r"transfer SOURCE net.py:make -o \1"),
-    (re.compile(r"k3c\.transfer\(source, target_model, plan, out=path\)"), "transfer SOURCE net.py:make -o FILE"),
-    (re.compile(r"k3c\.transfer\(module, model, plan\)"), "keras3conv transfer TORCH KERAS --plan PLAN.json -o FILE"),
-    (re.compile(r"k3c\.transfer\(model, module, plan\)"), "keras3conv transfer KERAS TORCH --plan PLAN.json -o FILE"),
-    (
-        re.compile(r"k3c\.convert\(module, inputs=(?:\.\.\.|example_input)\)"),
-        "keras3conv convert net.py:make --inputs FILE.npz -o FOLDER",
-    ),
-    (
-        re.compile(r'k3c\.convert\(make_model\(\), weights="([^"]+)"\)'),
-        r"keras3conv convert net.py:make_model --keras-weights \1 -o FOLDER",
-    ),
-    (re.compile(r"transfer\(\.\.\., accept_unconfirmed=True\)"), "--accept-unconfirmed"),
-    (re.compile(r"(?:plan = )?k3c\.align\(torch, keras, inputs=x\)"), "keras3conv align, with --inputs FILE.npz"),
-    (re.compile(r"(?:plan = )?k3c\.align\(torch, keras\)"), "keras3conv align, without --hint"),
-    (re.compile(r"k3c\.convert\(module, inputs=torch\.zeros\(([0-9, ]+)\)\)"), _shape),
-    (
-        re.compile(r'k3c\.convert\(m\w+, weights="([^"]+)"(?:, inputs=[\w.]+)?\)'),
-        r"convert net.py:make with the weights \1",
-    ),
-    (re.compile(r"(?:k3c\.convert\(model, )?inputs=example_input\b\)?"), "--inputs FILE.npz"),
-    (
-        re.compile(r'k3c\.convert\("([^"]+)", weights="([^"]+)"\)'),
-        r"keras3conv convert \1 --keras-weights \2 -o FOLDER",
-    ),
-    (re.compile(r'k3c\.transfer\("([^"]+)", module, plan\)'), r"transfer \1 net.py:make -o FILE"),
-    (re.compile(r'validate\(torch, keras, inputs=inputs, expected="([^"]+)"\)'), r"--inputs FILE.npz --expected \1"),
-    (re.compile(r"k3c\.transfer\(source, target, plan, cast=True\)"), "--cast"),
-    (
-        re.compile(r"k3c\.transfer\(source, target, plan, accept_difference=True\)( +or +plan = .*)?"),
-        "--accept-difference",
-    ),
-    (re.compile(r"overwrite=True"), "--overwrite"),
-    (re.compile(r"keras_inputs=\.\.\."), "--keras-inputs FILE.npz"),
-    (re.compile(r"k3c\.compare_onnx\(first, second\)"), "keras3conv compare-onnx FIRST.onnx SECOND.onnx"),
-    (re.compile(r"\binputs=(?:\.\.\.|inputs\b|example_input\b)"), "--inputs FILE.npz"),
-    (re.compile(r'\bentry="([^"]+)"'), r"--entry \1"),
-    (re.compile(r"k3c\.align\(module, model, probe=False\)"), "keras3conv align, without --inputs"),
-)
-
-
-def as_options(message: str) -> str:
-    """Return a message of the library with options of the command line in the place of Python calls."""
-    for pattern, option in _IN_PYTHON_AND_HERE:
-        message = pattern.sub(option, message)
-    return message
-
-
-def with_options(report: "Report", names: Mapping[str, str] | None = None) -> "Report":
-    """Return a report whose suggested fixes are, where possible, options of the command line, not Python.
-
-    Args:
-        report: The report.
-        names: What replaces placeholders such as TORCH in the fixes.
-    """
-
-    def fix(line: str) -> str:
-        line = as_options(line)
-        for placeholder, name in (names or {}).items():
-            line = line.replace(placeholder, name)
-        return line
-
-    sections = tuple(
-        replace(
-            section,
-            problems=tuple(replace(problem, fixes=tuple(map(fix, problem.fixes))) for problem in section.problems),
-        )
-        for section in report.sections
-    )
-    return replace(report, sections=sections)
-
-
-def model_text(view: ModelView, *, every: bool) -> str:
-    """Return a model as text: its facts, a table of its layers, the totals.
+def model_text(view: ModelView, changes: Sequence[tuple[str, str]] = (), *, every: bool) -> str:
+    """Return a model as text: its facts, a table of its layers, the totals, and the settings of an old file.
 
     Args:
         view: The model.
+        changes: The layers whose settings are read with the meaning of Keras 2, each with the change.
         every: Whether to print a line for every layer, also for repeated layers and layers without tensors.
     """
     from keras3conv.report.cells import visible
@@ -132,8 +33,14 @@ def model_text(view: ModelView, *, every: bool) -> str:
     alone = is_weights_alone(view)
     header = ("layer", "class", "tensors", *(("derived from shapes",) if alone else ()))
     rows = [tuple(map(visible, row)) for row in _layer_rows(view, every=every, alone=alone)]
-    lines = [*map(folded, lines), *fitted_table(header, rows)]
+    lines = [*map(folded, lines), *fitted_table(header, rows, unbroken=(0, 1))]
+    if changes:
+        changed = [tuple(map(visible, row)) for row in changes]
+        lines += ["", folded(_OLD), *fitted_table(("layer", "setting"), changed, unbroken=(0,))]
     return "\n".join([*lines, "", totals(view), *(("", folded(missing_information(view))) if alone else ())])
+
+
+_OLD = "Settings with another name, value or meaning in Keras 3; convert keeps that of the file:"
 
 
 def totals(view: ModelView) -> str:
@@ -146,8 +53,13 @@ def totals(view: ModelView) -> str:
     return f"{count(owners, 'layer')} with tensors, {count(len(distinct), 'tensor')}, {number:,} numbers, {_size(size)}"
 
 
-def model_json(view: ModelView) -> str:
-    """Return a model as JSON: names, classes, shapes and dtypes, without values."""
+def model_json(view: ModelView, changes: Sequence[tuple[str, str]] = ()) -> str:
+    """Return a model as JSON: names, classes, shapes and dtypes, without values.
+
+    Args:
+        view: The model.
+        changes: The layers whose settings are read with the meaning of Keras 2, each with the change.
+    """
     data = {
         "side": view.side,
         "name": view.name,
@@ -156,6 +68,7 @@ def model_json(view: ModelView) -> str:
         "facts": dict(view.facts),
         "inputs": [{"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype} for spec in view.input_specs],
         "layers": [_layer_json(layer) for layer in view.layers],
+        "read_as_in_keras_2": [{"layer": layer, "change": change} for layer, change in changes],
     }
     return json.dumps(data, indent=1)
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from keras3conv.cli.lines import ALIGN
 from keras3conv.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from keras3conv.alignment.plan import Alignment
     from keras3conv.frameworks.adapter import Adapter
@@ -66,7 +67,14 @@ def made_without_weights(
 
 
 def names_for(
-    torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None, plan: Path | None
+    torch: str,
+    keras: str,
+    torch_weights: Path | None,
+    keras_weights: Path | None,
+    *,
+    plan: Path | None = None,
+    entry: str = "",
+    again: "Sequence[str] | None" = None,
 ) -> dict[str, str]:
     """Return, for each placeholder in lines to paste (TORCH), the argument that the command was given.
 
@@ -76,16 +84,39 @@ def names_for(
         torch_weights: The weights to load into the torch model.
         keras_weights: The weights to load into the Keras model.
         plan: The file of the plan.
+        entry: The name of the state dict, if a torch checkpoint holds several.
+        again: The further options of an `align` that is run again; None for another command, which needs a file of the
+            new plan.
     """
-    planned = f" --plan {quote(str(plan))}" if plan else ""
-    options = planned + weights_as_options(torch_weights, keras_weights)
-    return {"TORCH": quote(torch), "KERAS": quote(keras), " --plan PLAN.json": options}
+    weights = weights_as_options(torch_weights, keras_weights)
+    read = weights + (f" --entry {quote(entry)}" if entry else "")
+    new = quote(str(plan.with_name(f"new_{plan.name}") if plan else "plan.json"))
+    rest = f" -o {new}" if again is None else "".join(f" {quote(one)}" for one in again)
+    return {
+        ALIGN: f"keras3conv align {quote(torch)} {quote(keras)}{read}{rest}",
+        "TORCH": quote(torch),
+        "KERAS": quote(keras),
+        " --plan PLAN.json": (f" --plan {quote(str(plan))}" if plan else "") + weights,
+    }
 
 
 def weights_as_options(torch_weights: Path | None, keras_weights: Path | None) -> str:
     """Return the options for files of weights as they are written in a command, with a space before each."""
     sides = (("torch", torch_weights), ("keras", keras_weights))
     return "".join(f" --{side}-weights {quote(str(path))}" for side, path in sides if path)
+
+
+def words_of(options: "Mapping[str, Any]") -> list[str]:
+    """Return the words of options with values, for a command that is run again and replaces what it wrote.
+
+    Args:
+        options: The value of each option by its name without dashes: a path, a list of texts, or None.
+    """
+    words = []
+    for name, value in options.items():
+        for one in value if isinstance(value, list) else [] if value is None else [value]:
+            words += [f"--{name}", str(one)]
+    return [*words, "--overwrite"] if options.get("out") else words
 
 
 def align_with_hints(
@@ -114,9 +145,7 @@ def align_first(message: str, sides: "Mapping[Side, str]", options: str) -> str:
         options: The further options of the transfer that `align` needs, too.
     """
     command = f"keras3conv align {quote(sides['torch'])} {quote(sides['keras'])}{options} -o plan.json"
-    message = message.replace("keras3conv align TORCH KERAS -o PLAN.json", command)
-    for option in ("--hint", "--ignore"):
-        message = message.replace(f" align {option} ", f" {command} {option} ")
+    message = message.replace(ALIGN, command)
     return f"{message}\nThen:  the same transfer with --plan plan.json" if command in message else message
 
 
@@ -169,4 +198,5 @@ __all__ = [
     "made_without_weights",
     "names_for",
     "weights_as_options",
+    "words_of",
 ]

@@ -270,10 +270,17 @@ def view(model: Model) -> ModelView:
 
 @dataclass(frozen=True, kw_only=True)
 class Sides:
-    """The torch side and the Keras side of a workflow, each a live model or a file."""
+    """The torch side and the Keras side of a workflow, each a live model or a file.
+
+    Attributes:
+        torch: The torch side.
+        keras: The Keras side.
+        not_run: The reason why a Keras file was not loaded as a live model; empty if it was, or was not tried.
+    """
 
     torch: Adapter
     keras: Adapter
+    not_run: str = ""
 
     @classmethod
     def of(cls, torch: Model, keras: Model, *, entry: str = "") -> "Sides":

@@ -17,11 +17,14 @@ from typing import Any, NoReturn, cast
 
 from keras3conv.errors import InputError, Problem
 from keras3conv.report.pictures import Answer, Picture
-from keras3conv.report.values import FORMAT, Cell, Document, Plot, Section, Series, Status, Table
+from keras3conv.report.values import FORMAT, Cell, Document, Plot, Section, Series, Status, Table, overall_status
 from keras3conv.writing.digests import WrittenFile
 
-_KNOWN = (1, 2, FORMAT)
-"""The format numbers of reports that can be read; format 1 lacks pictures, format 2 lacks the times of the stages."""
+_KNOWN = (1, 2, 3, FORMAT)
+"""The format numbers of reports that can be read.
+
+Format 1 lacks pictures, format 2 the times of the stages, and format 3 the status of the report.
+"""
 
 _NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -31,6 +34,7 @@ def encode(report: Document) -> str:
     content = {
         "format": report.format,
         "title": report.title,
+        "status": report.status,
         "sections": [_section(section) for section in report.sections],
         "files": [dict(vars(file)) for file in report.files],
         "environment": dict(report.environment),
@@ -44,7 +48,8 @@ def decode(text: str) -> dict[str, Any]:
     """Return the fields of a report, from the JSON that `encode` wrote.
 
     Raises:
-        InputError: The text is not JSON, has an unknown format number or unknown keys, or has values of a wrong type.
+        InputError: The text is not JSON, has an unknown format number or unknown keys, has values of a wrong type, or
+            states a status that its sections do not have.
     """
     try:
         content = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
@@ -57,10 +62,14 @@ def decode(text: str) -> dict[str, Any]:
             f"the report has the format {number!r}, but this version of keras3conv reads the formats {known}"
         )
     names = ("format", "title", "sections", "files", "environment", "notes")
-    keys = _Node(content, "report").keys(*names, *(("seconds",) if content["format"] > 2 else ()))
+    added = (*(("seconds",) if content["format"] > 2 else ()), *(("status",) if content["format"] > 3 else ()))
+    keys = _Node(content, "report").keys(*names, *added)
+    sections = tuple(_read_section(node, content["format"]) for node in keys["sections"].items())
+    if "status" in keys and (stated := keys["status"].text()) != (found := overall_status(sections)):
+        raise InputError(f"the report states the status {stated!r}, but its sections have the status {found!r}")
     return {
         "title": keys["title"].text(),
-        "sections": tuple(_read_section(node, content["format"]) for node in keys["sections"].items()),
+        "sections": sections,
         "files": tuple(_read_file(node) for node in keys["files"].items()),
         "environment": keys["environment"].texts_by_name(),
         "notes": keys["notes"].texts(),

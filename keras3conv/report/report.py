@@ -17,7 +17,7 @@ from keras3conv.errors import InputError, MissingExtra, Problem, ProofError, mes
 from keras3conv.messages import count, lay_out
 from keras3conv.report.environment import current_environment
 from keras3conv.report.headline import most_telling_first
-from keras3conv.report.values import FORMAT, STATUSES, Section, Status
+from keras3conv.report.values import FORMAT, STATUSES, Section, Status, overall_status
 from keras3conv.width import columns
 from keras3conv.writing.digests import WrittenFile
 
@@ -75,8 +75,7 @@ class Report:
     @property
     def status(self) -> Status:
         """The overall status: "failed" if a section failed, else "unconfirmed", "passed" or "skipped" (none passed)."""
-        order: tuple[Status, ...] = ("failed", "unconfirmed", "passed")
-        return next((status for status in order if self.with_status(status)), "skipped")
+        return overall_status(self.sections)
 
     @property
     def tally(self) -> str:

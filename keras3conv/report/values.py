@@ -1,6 +1,6 @@
 """Define the parts of a report: sections with a status, tables, plots and written files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
 
@@ -20,7 +20,7 @@ GLYPHS: Mapping[str, str] = {"passed": "✓", "failed": "✗", "unconfirmed": "?
 NOISE_FLOOR = "noise floor"
 """The start of a series' name that makes the plot draw the series as noise floor: dashed, with a filled area."""
 
-FORMAT = 3
+FORMAT = 4
 """The number of the JSON format that `Report.to_json` writes."""
 
 Cell = report_cells.Cell
@@ -174,6 +174,13 @@ class Section:
     def outcome(self) -> str:
         """The summary of the section, followed by the reason if there is one."""
         return ": ".join(part for part in (self.summary, self.reason) if part)
+
+
+def overall_status(sections: Iterable[Section]) -> Status:
+    """Return the status of a report: "failed" if a section failed, else "unconfirmed", "passed", or "skipped"."""
+    found = {section.status for section in sections}
+    order: tuple[Status, ...] = ("failed", "unconfirmed", "passed")
+    return next((status for status in order if status in found), "skipped")
 
 
 def _check_indices(owner: str, indices: tuple[int, ...], length: int) -> None:

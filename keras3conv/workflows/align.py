@@ -8,6 +8,7 @@ from keras3conv.alignment.pair import Evidence
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError, ModelError, message_of
 from keras3conv.frameworks.adapter import Model, Sides, Views
+from keras3conv.frameworks.opening import with_live_keras
 from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
 from keras3conv.planner.evidence.hints import Hints
 from keras3conv.planner.plan import hinted_paths
@@ -19,10 +20,12 @@ def align(
     torch: Model, keras: Model, *, inputs: Any, keras_inputs: Any, hints: Hints, probe: bool | None, entry: str
 ) -> Alignment:
     """Return the plan for two models; see `keras3conv.align`."""
-    sides, notes = Sides.of(torch, keras, entry=entry).opened()
+    opened, notes = Sides.of(torch, keras, entry=entry).opened()
+    sides = opened if probe is False else with_live_keras(opened)
     sides.build(inputs, keras_inputs)
     try:
-        return align_sides(sides, sides.views(), inputs, keras_inputs, hints=hints, probe=probe, notes=notes)
+        plan = align_sides(sides, sides.views(), inputs, keras_inputs, hints=hints, probe=probe, notes=notes)
+        return plan if sides.keras is opened.keras else replace(plan, keras=opened.keras.view())
     except ModelError as error:
         fix = "" if "\nFix:" in message_of(error) else "\nFix:  k3c.align(module, model, probe=False)"
         raise ModelError(f"{error}{fix}") from error
@@ -119,6 +122,8 @@ def _why_no_probe(sides: Sides, views: Views, inputs: Any) -> str:
     """Return the reason why the two models cannot be run under the same random weights (a probe); "" if they can."""
     files = sides.files()
     if files:
+        if sides.not_run:
+            return sides.not_run
         names = {"torch": "torch", "keras": "Keras"}
         return "both sides are files" if len(files) > 1 else f"the {names[files[0].side]} side is a file"
     if not sides.can_run(views[1], inputs):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.conversion import Conversion
 from keras3conv.builder.program.layouts import Channels
-from keras3conv.builder.program.own_rules import layout_hint
+from keras3conv.builder.program.own_rules import layout_hint, own_classes_note
 from keras3conv.builder.to_torch.build import SEED, build, proof_inputs, require_none
 from keras3conv.errors import InputError, ModelError, Problem, require
 from keras3conv.formats.torch.checkpoint import is_torchscript
@@ -113,7 +113,8 @@ def _to_torch(
             if hint := layout_hint(built.program):
                 raise ModelError(f"{error.message}\n{hint}") from error
             raise
-        report = replace(report, notes=(*report.notes, *built.graph.remarks))
+        own = own_classes_note(built.program, "model.py needs")
+        report = replace(report, notes=(*report.notes, *built.graph.remarks, *own))
     return Conversion(
         model=built.model,
         source=built.source,
@@ -168,6 +169,8 @@ def _to_keras(
     if validate:
         origin = origin or "inputs given; the Keras ones derived from them by layout"
         report = _certificate(*sides, inputs, keras_given, built.alignment, stages, sources=sources, origin=origin)
+        own = own_classes_note(built.program, "model.keras and model.py need")
+        report = replace(report, notes=(*report.notes, *own))
     return Conversion(
         model=built.model,
         source=built.source,

@@ -73,9 +73,27 @@ def files_of_factory(argument: str, weights: Weights, side: Side) -> tuple[Path,
         weights: The weights that were loaded.
         side: The framework of the model.
     """
-    where, _ = factory_of(argument) or ("", "")
-    files = (Path(where) if where.endswith(".py") else None, weights.of(side))
+    files = (*code_of_factories(argument), weights.of(side))
     return tuple(file for file in files if file is not None)
+
+
+def code_of_factories(*arguments: str) -> tuple[Path, ...]:
+    """Return the Python files of the factories among command-line arguments, which `resolve` has imported."""
+    found = (factory_of(argument) for argument in arguments)
+    files = (_code(where) for where, _ in filter(None, found))
+    return tuple(file for file in files if file is not None and file.is_file())
+
+
+def _code(where: str) -> Path | None:
+    """Return the Python file of a module that was imported; None for a module without one.
+
+    Args:
+        where: The module (`package.module`) or Python file (`file.py`).
+    """
+    if where.endswith(".py"):
+        return Path(where)
+    file = getattr(sys.modules.get(where), "__file__", None)
+    return Path(file) if file else None
 
 
 def factory_of(argument: str) -> tuple[str, str] | None:

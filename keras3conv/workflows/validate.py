@@ -41,6 +41,7 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
     options: Options,
     entry: str = "",
     weight_files: Sequence[Path | None] = (),
+    code: Sequence[Path] = (),
     origin: str = "",
 ) -> Report:
     """Return the certificate of two models; see `keras3conv.validate`.
@@ -55,6 +56,7 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
         entry: The name of the state dict in a torch checkpoint that holds several.
         weight_files: The files that were loaded into live models, to state their digests; with `options.local`, the
             files from which the values of live models are read.
+        code: The Python files of the factories that made live models, to state their digests.
         origin: Where the inputs come from, if the user did not give them.
     """
     asked = judges(options)
@@ -63,7 +65,7 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
         raise InputError(f"expected is given without inputs, but the expected outputs belong to certain inputs\n{fix}")
     sides = Sides.of(torch, keras, entry=entry)
     port = _port((sides.torch.source, sides.keras.source), weight_files)
-    digests = tuple(_digests([sides.torch.source, sides.keras.source, *weight_files]))
+    digests = tuple(_digests([sides.torch.source, sides.keras.source, *weight_files, *code]))
     if isinstance(sides.keras, KerasFile):
         sides = replace(sides, keras=sides.keras.loaded())
     stages = Stages()

@@ -7,7 +7,7 @@ import pytest
 
 from keras3conv.errors import AlignmentError, FileError, InputError, Problem, message_of
 from keras3conv.messages import lay_out
-from keras3conv.width import column_widths, fitted_table, folded
+from keras3conv.width import column_widths, fitted_table, folded, keeps_words
 
 FACT = "weight_ih_l0 (28, 5), weight_hh_l0 (28, 7), bias_ih_l0 (28,), bias_hh_l0 (28,) matched nothing; same: " * 4
 LINE = 'plan = plan.pair(["encoder.query", "encoder.key", "encoder.value"], "encoder/attention/query_key_value")'
@@ -91,3 +91,14 @@ def test_words_are_broken_where_there_is_no_room_for_them() -> None:
     assert column_widths([("a" * 30, "b" * 30)], 40) == [19, 19]
     assert column_widths([("a" * 30, "b" * 30)], 40, whole={0}) == [30, 12]
     assert column_widths([("largest difference", "b" * 30), ("1.234567890e-17", "")], 30, numeric={0}) == [15, 13]
+
+
+def test_names_are_broken_only_if_the_table_does_not_fit_otherwise() -> None:
+    name, text = "encoder/layers_{0..5}/attention/query", "a sentence of some words, " * 4
+    assert not any(name in line for line in fitted_table(("name", "text"), [(name, text)], 50))
+    table = fitted_table(("name", "text"), [(name, text)], 60, unbroken=(0,))
+    assert any(line.startswith(f"{name}  ") for line in table)
+    assert max(map(len, table)) <= 60
+    assert keeps_words(("name", "text"), [(name, text)], 60, (0,))
+    assert not keeps_words(("name", "text"), [(name, text)], 40, (0,))
+    assert max(map(len, fitted_table(("name", "text"), [(name, text)], 40, unbroken=(0,)))) <= 40

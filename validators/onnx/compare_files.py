@@ -15,6 +15,7 @@ from keras3conv.errors import ModelError, Problem, message_of, require
 from keras3conv.frameworks.shared.inputs import SEED
 from keras3conv.messages import count
 from keras3conv.numerics.difference import Diff, Tolerance, compare, resolution
+from keras3conv.report.digests import digest_note
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.values import Section
 from keras3conv.transforms import Array
@@ -24,6 +25,7 @@ from keras3conv.validators.onnx.opinions import Verdict, compare_opinions
 from keras3conv.validators.onnx.pairing import Match, PairedInputs, input_specs, pair_inputs, pair_outputs, to_layout
 from keras3conv.validators.onnx.preflight import check_file
 from keras3conv.validators.running.determinism import SUSPICIOUS
+from keras3conv.writing.digests import digest
 
 CLAIM = (
     "Run in onnxruntime on the same inputs, both files return the same values, up to the noise that the first file "
@@ -72,7 +74,10 @@ def compare_files(
         title=f"{first.name} (ONNX) <-> {second.name} (ONNX)",
         sections=(replace(section, facts={**facts, **section.facts}),),
         environment=current_environment(),
-        notes=("inputs given" if inputs is not None else f"random inputs of shape {shapes}, seed {SEED}",),
+        notes=(
+            "inputs given" if inputs is not None else f"random inputs of shape {shapes}, seed {SEED}",
+            *(digest_note(digest(file)) for file in (first, second)),
+        ),
     )
 
 

@@ -1,7 +1,8 @@
 """Cross-check with ONNX: export each model with its own exporter, run the files in onnxruntime, compare all outputs."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +27,8 @@ from keras3conv.validators.onnx.opinions import (
 from keras3conv.validators.onnx.outputs import Opinion, judge_opinions
 from keras3conv.validators.running.determinism import nondeterminism
 from keras3conv.validators.running.subject import Subject
+from keras3conv.writing.digests import digest
+from keras3conv.writing.outputs import replacing_folder
 
 NAME = "onnx"
 
@@ -48,12 +51,42 @@ def check(subject: Subject) -> Section:
     from keras3conv.frameworks.keras import model as keras_side
 
     onnx_export.require_packages(keras_side.backend())
-    with tempfile.TemporaryDirectory(prefix="keras3conv-onnx-") as folder:
-        opinions = _export_and_run(subject, Path(folder))
+    kept_in = subject.options.onnx_folder
+    with _folder(kept_in) as folder:
+        opinions = _export_and_run(subject, folder)
         verdicts = judge_opinions(subject, opinions)
         larger, size = _with_larger_batch(subject)
         batches = tuple(_check_batch_size(larger, size, opinion) for opinion in opinions)
-    return _section(opinions, verdicts, batches, (*nondeterminism(subject),), subject.options.tolerance)
+        files = _files(folder, kept_in)
+    section = _section(opinions, verdicts, batches, (*nondeterminism(subject),), subject.options.tolerance)
+    return replace(section, facts={**section.facts, **files})
+
+
+@contextmanager
+def _folder(kept_in: Path | None) -> Iterator[Path]:
+    """Yield a folder for the exported files: one that is deleted, or a new one that is kept.
+
+    Args:
+        kept_in: The new folder; None for one that is deleted.
+    """
+    if kept_in is None:
+        with tempfile.TemporaryDirectory(prefix="keras3conv-onnx-") as folder:
+            yield Path(folder)
+        return
+    with replacing_folder(kept_in, overwrite=True, replaced=()) as new:
+        yield new
+
+
+def _files(folder: Path, kept_in: Path | None) -> dict[str, str]:
+    """Return the digest, the size and the fate of every exported file, by the name of the file.
+
+    Args:
+        folder: The folder in which the files are now.
+        kept_in: The folder in which they will be; None if they are deleted.
+    """
+    fate = f"kept in {kept_in}" if kept_in else "not kept"
+    written = (digest(file) for file in sorted(folder.iterdir()) if file.is_file())
+    return {Path(file.path).name: f"sha256 {file.sha256}, {file.size:,} bytes, {fate}" for file in written}
 
 
 def _export_and_run(subject: Subject, folder: Path) -> tuple[Opinion, Opinion]:

@@ -1,5 +1,6 @@
 """Define the options of a certificate; the constructor checks and normalises them."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -31,7 +32,7 @@ class Options:
         backends: Keras backends on which the saved model is run.
         labels: Class index of every input sample, shape (samples,); None if there are no labels.
         class_names: Class names, by class index.
-        onnx: Whether to export both models to ONNX and compare the files.
+        onnx: Whether to export both models to ONNX and compare the files; or a new folder, in which they are kept.
         expected: Golden outputs for the inputs, in the layout of Keras: a file or arrays, stored as a dict by name.
         local: Whether the pairs of layers are proven one at a time instead of the whole models.
         factories: For each side that is a factory without a file of weights, its name on the command line.
@@ -46,13 +47,15 @@ class Options:
     backends: Sequence[str] = ()
     labels: Any = None
     class_names: Sequence[str] = ()
-    onnx: bool = False
+    onnx: bool | str | PathLike[str] = False
     expected: Any = None
     local: bool = False
     factories: Mapping[Side, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _require_tolerance(self.tolerance)
+        if self.onnx_folder:
+            _require_new_folder(self.onnx_folder)
         normalised = {
             "proofs": (self.proofs,) if isinstance(self.proofs, str) else tuple(self.proofs),
             "backends": _backends(self.backends),
@@ -62,6 +65,11 @@ class Options:
         }
         for name, value in normalised.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def onnx_folder(self) -> Path | None:
+        """The folder in which the exported ONNX files are kept; None if they are deleted."""
+        return None if isinstance(self.onnx, bool) else Path(self.onnx)
 
     def wants(self, proof: str) -> bool:
         """Return whether a proof is requested."""
@@ -107,6 +115,14 @@ def _require_tolerance(tolerance: Any) -> None:
     if tolerance is not None and not isinstance(tolerance, Tolerance):
         fix = "Fix:  tolerance=k3c.Tolerance(absolute=1e-5, relative=1e-4)"
         raise InputError(f"tolerance must be a k3c.Tolerance, but is {tolerance!r}\n{fix}")
+
+
+def _require_new_folder(folder: Path) -> None:
+    """Raise `InputError` if files cannot be kept in a folder; it is checked before the proofs, which take long."""
+    if not folder.absolute().parent.is_dir():
+        raise InputError(f"the ONNX files cannot be kept in {folder}, because {folder.parent} does not exist")
+    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f"the ONNX files cannot be kept in {folder}, because it exists and is no empty folder")
 
 
 def _class_names(class_names: Any, labels: Any) -> tuple[str, ...]:

@@ -1,10 +1,12 @@
-"""Explain a failed call of a converted model by user-defined rules that may use the wrong axis order."""
+"""Tell what a converted model owes to the user: the classes of its layers, and rules with the wrong axis order."""
 
 from collections.abc import Iterator, Mapping
 
 from keras3conv.builder.program.program import Program
 from keras3conv.rules.library import find
 from keras3conv.rules.registry import is_users_own
+
+_OF_FRAMEWORKS = ("keras.", "torch.", "keras3conv.")
 
 _IMAGE = 3
 """The least number of axes of an image: batch, channels, and at least one spatial axis."""
@@ -20,6 +22,29 @@ def layout_hint(program: Program) -> str:
         program: The converted model.
     """
     return "; ".join(dict.fromkeys(_hints(program)))
+
+
+def own_classes(program: Program) -> tuple[str, ...]:
+    """Return the classes of the user's own layers in a converted model, as "module.Class"."""
+    kinds = (module.spec.kind for module in program.modules.values())
+    return tuple(dict.fromkeys(kind for kind in kinds if not kind.startswith((".", *_OF_FRAMEWORKS))))
+
+
+def own_classes_note(program: Program, needed_by: str) -> tuple[str, ...]:
+    """Return a note that names the user's own classes that the files of a conversion need; nothing if there are none.
+
+    Args:
+        program: The converted model.
+        needed_by: The files that need the classes.
+    """
+    found = [kind.rpartition(".")[::2] for kind in own_classes(program)]
+    if not found:
+        return ()
+    named = ", ".join(f"{name} of {module}" for module, name in found)
+    note = f"{needed_by} classes of yours: {named}. Import their modules before you load the model"
+    if any(module == "__main__" for module, _ in found):
+        note += ". No other program can import from __main__: move the classes into a module, and convert again"
+    return (note,)
 
 
 def _hints(program: Program) -> Iterator[str]:
@@ -41,4 +66,4 @@ def _ranks(program: Program) -> Mapping[str, int]:
     return {step.module: program.values[step.inputs[0]].rank for step in calls}
 
 
-__all__ = ["layout_hint"]
+__all__ = ["layout_hint", "own_classes", "own_classes_note"]

@@ -101,6 +101,9 @@ _WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
 }
 """The arguments that Keras 3 removed, each with the values that change nothing."""
 
+MERGES = ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate")
+"""The layers that merge the masks of their inputs, in Keras 2 by another rule than in Keras 3."""
+
 Config = Mapping[str, Any]
 
 
@@ -120,6 +123,19 @@ def is_training_only(entry: Config) -> bool:
         return False
     inner = [layer for layer in layers if layer["class_name"] != "InputLayer"]
     return bool(inner) and all(map(is_training_only, inner))
+
+
+def has_masks(value: Any) -> bool:
+    """Return whether a layer in a nested configuration creates a mask: a Masking, or an Embedding with `mask_zero`."""
+    if isinstance(value, Mapping):
+        makes_one = value.get("class_name") == "Masking" or value.get("mask_zero")
+        return bool(makes_one) or any(map(has_masks, value.values()))
+    return isinstance(value, list) and any(map(has_masks, value))
+
+
+def is_entry(value: Any) -> bool:
+    """Return whether an argument of a layer is the configuration of another layer or of a model."""
+    return isinstance(value, Mapping) and {"class_name", "config"} <= value.keys()
 
 
 def cudnn_settings(class_name: str) -> dict[str, Any]:
@@ -148,6 +164,17 @@ def settings(class_name: str, config: Config) -> dict[str, Any]:
     if class_name in ("GRU", "GRUCell"):
         found.setdefault("reset_after", False)  # older files leave it out, and the default of Keras 3 is True
     return found
+
+
+def name_in_file(class_name: str, name: str) -> str:
+    """Return the name that an argument of Keras 3 has in a file of Keras 2.
+
+    Args:
+        class_name: The class in Keras 3.
+        name: The name of the argument in Keras 3.
+    """
+    old = (key.partition(".")[2] for key, new in _NAMES.items() if key.startswith(f"{class_name}.") and new == name)
+    return next(old, name)
 
 
 def is_without_effect(name: str, value: Any) -> bool:
@@ -196,12 +223,16 @@ def _single(axis: Any) -> Any:
 
 __all__ = [
     "HALF_PRECISION",
+    "MERGES",
     "REFUSED",
     "TRAINING_ONLY",
     "changed_meaning",
     "cudnn_settings",
+    "has_masks",
+    "is_entry",
     "is_training_only",
     "is_without_effect",
+    "name_in_file",
     "policy_of",
     "renamed",
     "settings",

@@ -177,6 +177,7 @@ def _convert(running: _Run) -> str:
 def _validate(running: _Run) -> str:
     from keras3conv.numerics.difference import Tolerance
     from keras3conv.validators.running.options import Options
+    from keras3conv.workflows.factories import code_of_factories
     from keras3conv.workflows.files import read_class_names, read_inputs, read_labels
     from keras3conv.workflows.validate import validate
 
@@ -200,6 +201,8 @@ def _validate(running: _Run) -> str:
         plan=_plan(running),
         options=options,
         entry="" if torch.is_live else task.entry,
+        weight_files=(_path(task.torch_weights), _path(task.keras_weights)),
+        code=code_of_factories(task.torch, task.keras),
     )
     running.report.raise_if_failed()
     return running.report.tally

@@ -1,5 +1,7 @@
 """The text and the HTML of a plan."""
 
+import pytest
+
 from keras3conv.alignment.pair import Evidence, EvidenceKind, Ignored, Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.alignment.text import describe, describe_html, table
@@ -108,3 +110,32 @@ def test_html_contains_the_problems() -> None:
 
 def test_unprintable_characters_in_a_name_are_escaped() -> None:
     assert table(("name",), [("a\x1b[31m",)])[2] == "a\\x1b[31m"
+
+
+def test_a_narrow_terminal_shows_every_path_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    torch = "model.decoder.layers.0.self_attention.output_projection"
+    keras = "decoder/transformer_layer_0/self_attention/attention_output"
+    long = Alignment(
+        pairs=(pair(torch, keras, "definition order", "decoder/other"),),
+        ignored=(Ignored(side="torch", path=f"{torch}.{'counter' * 4}", reason="it only counts"),),
+        torch=model("torch", torch),
+        keras=model("keras", keras),
+    )
+    assert describe(long) == (
+        "Net (torch) <-> net (keras): 1 pair, 1 not confirmed, 1 tensor ignored, no problems\n"
+        "\n"
+        "Pairs\n"
+        f"  {torch}\n"
+        f"    <-> {keras}\n"
+        "        Dense, decided by definition order (?), 1 pair, 1 tensor\n"
+        "\n"
+        "Not confirmed: no run of the models confirmed these pairs\n"
+        f"  {torch}\n"
+        f"    <-> {keras}\n"
+        "        other candidates: decoder/other\n"
+        "\n"
+        "Ignored\n"
+        f"  {torch}.{'counter' * 4}\n"
+        "        torch: it only counts"
+    )

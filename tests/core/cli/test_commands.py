@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from keras3conv import __version__, formats
 from keras3conv.cli.commands import app
-from keras3conv.cli.output import as_options
+from keras3conv.cli.lines import as_options
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -128,6 +128,17 @@ def test_inspect_lists_layers_and_collapses_repeated_ones(checkpoint: Path) -> N
 
 def test_inspect_lists_every_layer_when_asked(checkpoint: Path) -> None:
     assert run("inspect", checkpoint, "--all").stdout.count("twins.") == 4
+
+
+OLD = Path(__file__).parents[2] / "keras2_files" / "tensorflow-2.4.4" / "convolutions.h5"
+
+
+def test_inspect_lists_the_settings_of_an_old_file_that_keras_3_changed() -> None:
+    text = run("inspect", OLD).stdout
+    said = text.partition("Settings with another name, value or meaning in Keras 3; convert keeps")[2]
+    assert "leaky_re_lu         alpha=0.2 is negative_slope=0.2" in said
+    changes = json.loads(run("inspect", OLD, "--json").stdout)["read_as_in_keras_2"]
+    assert {"layer": "leaky_re_lu", "change": "alpha=0.2 is negative_slope=0.2"} in changes
 
 
 def test_inspect_as_json_lists_every_tensor(checkpoint: Path) -> None:
@@ -354,8 +365,9 @@ def test_a_report_of_unknown_format_is_refused(small_checkpoint: Path, keras_wei
 
 
 def test_fixes_in_messages_use_command_line_options() -> None:
-    assert as_options('Fix:  plan = plan.pair("fc", "dense")') == 'Fix:  align --hint "fc=dense"'
-    assert as_options('Fix:  plan = plan.ignore("fc", "reason")') == 'Fix:  align --ignore "fc=reason"'
+    assert as_options('Fix:  plan = plan.pair("fc", "dense")') == 'Fix:  keras3conv align TORCH KERAS --hint "fc=dense"'
+    ignored = as_options('Fix:  plan = plan.ignore("fc", "reason")')
+    assert ignored == 'Fix:  keras3conv align TORCH KERAS --ignore "fc=reason"'
     assert as_options("Fix:  k3c.transfer(source, target, plan, cast=True)") == "Fix:  --cast"
     assert as_options("give keras_inputs=...") == "give --keras-inputs FILE.npz"
     assert as_options("give inputs=..., or none") == "give --inputs FILE.npz, or none"

@@ -65,7 +65,7 @@ reports = st.builds(
     environment=st.dictionaries(texts, texts, max_size=2),
     notes=st.tuples(texts),
     seconds=st.dictionaries(texts, st.floats(0, 1e6)),
-    format=st.just(3),
+    format=st.just(4),
 )
 
 
@@ -117,8 +117,25 @@ def test_the_first_format_which_had_no_pictures_is_still_read() -> None:
     content = json.loads(small().to_json())
     for section in content["sections"]:
         del section["pictures"]
-    del content["seconds"]
+    del content["seconds"], content["status"]
     assert repr(Report.from_json(json.dumps({**content, "format": 1}))) == repr(small())
+
+
+def test_the_status_of_a_report_is_one_key() -> None:
+    failed = Section(name="f", status="failed", claim="", summary="", problems=(Problem(fact="x"),))
+    for sections, status in (((), "skipped"), (small().sections, "passed"), ((*small().sections, failed), "failed")):
+        assert json.loads(Report(title="t", sections=sections).to_json())["status"] == status
+
+
+def test_a_status_that_the_sections_do_not_have_is_refused() -> None:
+    with pytest.raises(InputError, match="states the status 'failed', but its sections have the status 'passed'"):
+        Report.from_json(changed(status="failed"))
+
+
+def test_the_third_format_which_had_no_status_is_still_read() -> None:
+    content = json.loads(small().to_json())
+    del content["status"]
+    assert repr(Report.from_json(json.dumps({**content, "format": 3}))) == repr(small())
 
 
 def test_bytes_that_are_not_a_picture_are_refused_with_their_position() -> None:
@@ -128,10 +145,10 @@ def test_bytes_that_are_not_a_picture_are_refused_with_their_position() -> None:
         Report.from_json(json.dumps(content))
 
 
-@pytest.mark.parametrize("number", [4, 0, "1", None, True, [1]])
+@pytest.mark.parametrize("number", [5, 0, "1", None, True, [1]])
 def test_an_unknown_format_is_refused(number: object) -> None:
     with pytest.raises(
-        InputError, match=r"the report has the format .*, but this version of keras3conv reads the formats 1, 2, 3"
+        InputError, match=r"the report has the format .*, but this version of keras3conv reads the formats 1, 2, 3, 4"
     ):
         Report.from_json(changed(format=number))
 

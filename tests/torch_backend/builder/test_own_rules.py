@@ -1,6 +1,7 @@
 """Rules of the user with a mistake: the wrong order of the axes, or a name that no variable has."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import keras
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
+from keras3conv.builder.program.own_rules import own_classes_note
 from keras3conv.errors import ModelError, RuleError, UnsupportedLayerError
 from keras3conv.rules.library import list_rules
 from keras3conv.rules.registry import ranked, registered
@@ -85,6 +87,31 @@ def test_a_layer_of_channels_is_converted_both_ways() -> None:
     for made in (k3c.convert(keras_model()), k3c.convert(torch_module(), inputs=IMAGES)):
         assert made.report
         made.report.raise_if_failed()
+
+
+def test_the_report_names_the_classes_that_the_new_files_need() -> None:
+    add_rule()
+    to_keras, to_torch = k3c.convert(torch_module(), inputs=IMAGES), k3c.convert(keras_model())
+    assert to_keras.report
+    assert to_torch.report
+    start = f"model.keras and model.py need classes of yours: KerasGain of {__name__}. "
+    assert [note for note in to_keras.report.notes if note.startswith(start)]
+    assert any(f"TorchGain of {__name__}" in note for note in to_torch.report.notes)
+    plain = k3c.convert(nn.Sequential(nn.Linear(3, 2)), inputs=torch.zeros(1, 3))
+    assert plain.report
+    assert not any("classes of yours" in note for note in plain.report.notes)
+
+
+def test_a_class_of_the_running_script_is_named_as_one_that_cannot_be_imported() -> None:
+    add_rule()
+    program = k3c.convert(torch_module(), inputs=IMAGES, validate=False).program
+    modules = {
+        name: replace(one, spec=replace(one.spec, kind=one.spec.kind.replace(__name__, "__main__")))
+        for name, one in program.modules.items()
+    }
+    (note,) = own_classes_note(replace(program, modules=modules), "model.py needs")
+    assert note.startswith("model.py needs classes of yours: KerasGain of __main__. ")
+    assert "No other program can import from __main__" in note
 
 
 class TorchGainWithoutSize(TorchGain):

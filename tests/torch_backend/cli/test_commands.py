@@ -1,5 +1,6 @@
 """The command line with live models: factories, weights, proofs."""
 
+import hashlib
 import json
 import re
 import sys
@@ -15,6 +16,8 @@ from typer.testing import CliRunner, Result
 
 from keras3conv.cli.commands import app
 from keras3conv.cli.files import REPORT_SUFFIXES
+from keras3conv.report.digests import named_files
+from keras3conv.report.report import Report
 from tests.support.cli_models import MODELS
 
 
@@ -73,6 +76,34 @@ def test_align_transfer_and_validate_pass(models: Path, keras_file: Path, moved:
     assert result.exit_code == 0, result.output
     assert "Passed: 7 passed" in result.stdout
     assert page.read_text().startswith("<!")
+
+
+def test_the_certificate_states_the_digest_of_every_file_that_was_read(
+    models: Path, keras_file: Path, moved: Path, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    run("validate", f"{models}:make", keras_file, "--torch-weights", moved, "--report", report)
+    read = Report.from_json(report.read_text())
+    expected = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (models, keras_file, moved)}
+    assert dict(named_files(read)) == expected
+    assert json.loads(report.read_text())["status"] == "passed"
+
+
+def test_the_digest_of_a_factory_in_a_package_is_stated_too(
+    models: Path, keras_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("validate", "models:make", keras_file, "--proof", "structure", "--json")
+    assert f"models.py: {models.stat().st_size:,} bytes, sha256" in " ".join(json.loads(result.stdout)["notes"])
+
+
+def test_a_plan_with_problems_prints_the_whole_command(models: Path, keras_file: Path, tmp_path: Path) -> None:
+    torch.save({"first.weight": torch.zeros(7, 5), "other.weight": torch.zeros(3, 7)}, tmp_path / "half.pt")
+    result = run("align", tmp_path / "half.pt", keras_file, "--ignore", "first/bias=none", "-o", tmp_path / "p.json")
+    assert result.exit_code == 1, result.output
+    line = result.stdout.partition("Fix:  ")[2].splitlines()[0]
+    start = f"keras3conv align {tmp_path / 'half.pt'} {keras_file} --ignore first/bias=none --out {tmp_path / 'p.json'}"
+    assert line.startswith(f"{start} --overwrite --ignore ")
 
 
 def test_a_hint_joins_two_layers_as_the_plan_spells_them(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from keras import layers
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.cli.output import as_options, with_options
+from keras3conv.cli.lines import ALIGN, as_options, with_options
+from keras3conv.cli.sides import names_for
 from keras3conv.errors import FileError
 from tests.torch_backend.cli.test_commands import run
 
@@ -29,25 +30,42 @@ def make():
         ("k3c.convert(module, inputs=torch.zeros(1, 3, 224, 224))", "--shape 1,3,224,224"),
         ("k3c.convert(model, inputs=example_input)", "--inputs FILE.npz"),
         ('k3c.convert("m.json", weights="w.h5")', "keras3conv convert m.json --keras-weights w.h5 -o FOLDER"),
-        ('plan = plan.pair("a", "b")', 'align --hint "a=b"'),
-        ('plan.pair(["q", "k", "v"], "qkv")', 'align --hint "q + k + v=qkv"'),
-        ('plan = plan.ignore("a", "no")', 'align --ignore "a=no"'),
-        ('plan = plan.pair("", "dense")', 'align --hint ".=dense"'),
-        ('plan = plan.pair("weight", ["a", "b"])', 'align --hint "weight=a + b"'),
-        ('plan = plan.ignore("a", "no", side="torch")', 'align --ignore "torch:a=no"'),
-        ('plan = plan.unpair("fc")', "keras3conv align TORCH KERAS -o PLAN.json"),
-        ('k3c.transfer(source, model, plan, out="x.keras")', "transfer SOURCE net.py:make -o x.keras"),
-        ("k3c.transfer(source, target_model, plan, out=path)", "transfer SOURCE net.py:make -o FILE"),
+        ('plan = plan.pair("a", "b")', f'{ALIGN} --hint "a=b"'),
+        ('plan.pair(["q", "k", "v"], "qkv")', f'{ALIGN} --hint "q + k + v=qkv"'),
+        ('plan = plan.ignore("a", "no")', f'{ALIGN} --ignore "a=no"'),
+        ('plan = plan.pair("", "dense")', f'{ALIGN} --hint ".=dense"'),
+        ('plan = plan.pair("weight", ["a", "b"])', f'{ALIGN} --hint "weight=a + b"'),
+        ('plan = plan.ignore("a", "no", side="torch")', f'{ALIGN} --ignore "torch:a=no"'),
+        ('plan = plan.unpair("fc")', ALIGN),
+        ('k3c.transfer(source, model, plan, out="x.keras")', "keras3conv transfer SOURCE net.py:make -o x.keras"),
+        ("k3c.transfer(source, target_model, plan, out=path)", "keras3conv transfer SOURCE net.py:make -o FILE"),
+        (
+            'k3c.convert(module, weights="n.pt", inputs=example_input)',
+            "keras3conv convert net.py:make --torch-weights n.pt --inputs FILE.npz -o FOLDER",
+        ),
+        ("onnx=True", "--onnx"),
+        ('backends="all"', "--backends all"),
+        ("labels=labels", "--labels FILE.npy"),
+        ("labels=labels.argmax(axis=1)", 'numpy.save("FILE.npy", labels.argmax(axis=1))'),
+        ('expected="outputs.npz"', "--expected outputs.npz"),
         ("k3c.transfer(module, model, plan)", "keras3conv transfer TORCH KERAS --plan PLAN.json -o FILE"),
         ("k3c.convert(module, inputs=...)", "keras3conv convert net.py:make --inputs FILE.npz -o FOLDER"),
         ("k3c.convert(module, inputs=example_input)", "keras3conv convert net.py:make --inputs FILE.npz -o FOLDER"),
         ("transfer(..., accept_unconfirmed=True)", "--accept-unconfirmed"),
-        ("plan = k3c.align(torch, keras, inputs=x)", "keras3conv align, with --inputs FILE.npz"),
+        ("plan = k3c.align(torch, keras, inputs=x)", f"{ALIGN} --inputs FILE.npz"),
         ('entry="ema"', "--entry ema"),
     ],
 )
 def test_a_call_in_python_becomes_an_option(python: str, option: str) -> None:
     assert as_options(f"Fix:  {python}") == f"Fix:  {option}"
+
+
+def test_the_arguments_of_the_command_replace_the_placeholders_and_nothing_else() -> None:
+    message = 'TORCH_HOME and KERAS_BACKEND\nFix:  plan = plan.pair("a", "b")'
+    names = names_for("n.py:make", "m.keras", None, None, again=["--hint", "c=d"])
+    assert as_options(message, names) == (
+        'TORCH_HOME and KERAS_BACKEND\nFix:  keras3conv align n.py:make m.keras --hint c=d --hint "a=b"'
+    )
 
 
 def test_a_line_with_a_transform_stays_python() -> None:

@@ -15,6 +15,8 @@ from keras3conv.errors import ModelError, Problem
 from keras3conv.formats.keras2.layers import (
     HALF_PRECISION,
     cudnn_settings,
+    has_masks,
+    is_entry,
     is_training_only,
     policy_of,
     renamed,
@@ -31,8 +33,6 @@ from keras3conv.frameworks.keras.keras2.classes import (
     accepted_settings,
     class_named,
     hard_sigmoid_of_keras_2,
-    has_masks,
-    is_entry,
     is_of_keras,
     layers_setting,
 )

@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from keras3conv.formats.keras2.layers import MERGES as MERGING
+from keras3conv.formats.keras2.layers import is_entry
 from keras3conv.frameworks.keras.tree import STANDS_FOR_ITS_BASE
 
 Config = Mapping[str, Any]
@@ -63,24 +65,8 @@ def _merging_masks(base: Any) -> Any:
     return keras.saving.register_keras_serializable("keras3conv")(made)
 
 
-MERGES = {
-    name: _merging_masks(getattr(keras.layers, name))
-    for name in ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate")
-}
+MERGES = {name: _merging_masks(getattr(keras.layers, name)) for name in MERGING}
 """The merge layers with the masks of Keras 2, by the name of the Keras class that each one replaces."""
-
-
-def has_masks(value: Any) -> bool:
-    """Return whether a layer in a nested configuration creates a mask: a Masking, or an Embedding with `mask_zero`."""
-    if isinstance(value, Mapping):
-        makes_one = value.get("class_name") == "Masking" or value.get("mask_zero")
-        return bool(makes_one) or any(map(has_masks, value.values()))
-    return isinstance(value, list) and any(map(has_masks, value))
-
-
-def is_entry(value: Any) -> bool:
-    """Return whether an argument of a layer is the configuration of another layer or of a model."""
-    return isinstance(value, Mapping) and {"class_name", "config"} <= value.keys()
 
 
 def is_activation(value: Any) -> bool:
@@ -122,9 +108,7 @@ __all__ = [
     "accepted_settings",
     "class_named",
     "hard_sigmoid_of_keras_2",
-    "has_masks",
     "is_activation",
-    "is_entry",
     "is_of_keras",
     "layers_setting",
 ]

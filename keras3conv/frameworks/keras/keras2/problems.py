@@ -8,6 +8,7 @@ from keras3conv.errors import Problem, RuleError, message_of
 from keras3conv.formats.keras2.layers import (
     REFUSED,
     changed_meaning,
+    is_entry,
     is_training_only,
     is_without_effect,
     renamed,
@@ -20,7 +21,6 @@ from keras3conv.frameworks.keras.keras2.classes import (
     accepted_settings,
     class_named,
     is_activation,
-    is_entry,
     is_of_keras,
     layers_setting,
 )

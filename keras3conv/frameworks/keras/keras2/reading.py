@@ -11,6 +11,7 @@ from keras3conv.errors import ModelError, Problem
 from keras3conv.formats.keras import archive as archive_file
 from keras3conv.formats.keras import weights_h5
 from keras3conv.formats.keras2 import file as keras2_file
+from keras3conv.formats.keras2.changes import changed_settings, notes_of_changes
 from keras3conv.formats.keras2.file import Group, Saved, role_of
 from keras3conv.formats.keras2.network import name_of
 from keras3conv.frameworks.keras.deviations import deviations
@@ -51,8 +52,8 @@ def read_model(saved: Saved, weights_file: Path | None = None) -> keras.Model:
     if problems := tuple(deviations(built.model)):
         raise ModelError(lay_out(f"{saved.path} cannot be computed as {saved.writer} does", list(problems)))
     stored.load_into(built.model, built.dropped)
-    notes, renamed = built.notes, built.renamed
-    origin = Origin(writer=saved.writer, file=saved.path.name, notes=notes, renamed=renamed)
+    notes = (*built.notes, *notes_of_changes(changed_settings(saved.config), saved.path.name))
+    origin = Origin(writer=saved.writer, file=saved.path.name, notes=notes, renamed=built.renamed)
     set_origin(built.model, origin)
     return built.model
 

@@ -1,5 +1,6 @@
 """The ONNX cross-check names the one of its four outputs that is wrong, and the exporters that ran."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from onnx import numpy_helper
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.errors import MissingExtra
+from keras3conv.errors import InputError, MissingExtra
+from keras3conv.report.digests import named_files
 from keras3conv.report.values import Section
 from keras3conv.validators.onnx import export as onnx_export
 from tests.support.models import randomize
@@ -36,8 +38,8 @@ def checked(
     given = np.random.default_rng(3).standard_normal((2, 6)).astype("float32") if inputs is None else inputs
     plan = k3c.align(module, model, inputs=given, hints=hints).accepting_difference().check()
     k3c.transfer(module, model, plan)
-    asked = {"proofs": ["onnx"], **options}
-    return k3c.validate(module, model, inputs=given, alignment=plan, onnx=True, **asked).section("onnx")
+    asked = {"proofs": ["onnx"], "onnx": True, **options}
+    return k3c.validate(module, model, inputs=given, alignment=plan, **asked).section("onnx")
 
 
 def tampered(export: Callable[..., onnx_export.Exported]) -> Callable[..., onnx_export.Exported]:
@@ -299,3 +301,26 @@ def test_weight_files_are_skipped(tmp_path: Path) -> None:
     section = k3c.validate(tmp_path / "net.pt", twin(), onnx=True).section("onnx")
     assert section.status == "skipped"
     assert "cannot be run" in section.reason
+
+
+def test_the_compared_files_are_named_with_digests_and_kept_if_asked(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    facts = checked(net(), twin(), onnx=folder).facts
+    assert sorted(path.name for path in folder.iterdir()) == ["keras.onnx", "torch.onnx"]
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        sha256 = hashlib.sha256(content).hexdigest()
+        assert facts[path.name] == f"sha256 {sha256}, {len(content):,} bytes, kept in {folder}"
+    report = k3c.compare_onnx(folder / "torch.onnx", folder / "keras.onnx")
+    assert report.ok
+    assert {name for name, _ in named_files(report)} == {"keras.onnx", "torch.onnx"}
+    assert checked(net(), twin()).facts["torch.onnx"].endswith("bytes, not kept")
+
+
+def test_a_folder_with_files_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("")
+    with pytest.raises(InputError, match="because it exists and is no empty folder"):
+        k3c.validate(net(), twin(), onnx=tmp_path)
+    with pytest.raises(InputError, match="does not exist"):
+        k3c.validate(net(), twin(), onnx=tmp_path / "no" / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -1,0 +1,135 @@
+"""Translate the lines to paste of the library, which are Python, to commands and options of the command line.
+
+A command that is printed whole begins with "keras3conv", and has the arguments that the running command was given. A
+line that only adds an option to the running command is the option alone. A line without an equivalent stays Python.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from keras3conv.cli.files import ROOT
+from keras3conv.model.paths import join_layers
+
+if TYPE_CHECKING:
+    from keras3conv.report.report import Report
+
+ALIGN = "keras3conv align TORCH KERAS"
+"""The start of a command that makes a plan, with placeholders for the two models."""
+
+
+def _hint(found: re.Match[str]) -> str:
+    torch, keras = (
+        join_layers(name or ROOT for name in re.findall(r'"([^"]*)"', names)) for names in found.group(1, 2)
+    )
+    return f'{ALIGN} --hint "{torch}={keras}"'
+
+
+def _ignored(found: re.Match[str]) -> str:
+    path, reason, side = found.groups()
+    return f'{ALIGN} --ignore "{f"{side}:" if side else ""}{path}={reason}"'
+
+
+def _shape(found: re.Match[str]) -> str:
+    return f"--shape {found[1].replace(' ', '')}"
+
+
+_NAMES = r'(\[(?:"[^"]*"(?:, )?)+\]|"[^"]*")'
+"""The pattern of a layer path as a Python string, or of a list of such strings."""
+
+_LINES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    (rf"(?:plan = )?plan\.pair\({_NAMES}, {_NAMES}\)", _hint),
+    (r'(?:plan = )?plan\.ignore\("([^"]+)", "([^"]+)"(?:, side="(\w+)")?\)', _ignored),
+    (r'(?:plan = )?plan\.unpair\("[^"]*"\)', ALIGN),
+    (r'k3c\.transfer\(source, model, plan, out="([^"]+)"\)', r"keras3conv transfer SOURCE net.py:make -o \1"),
+    (r"k3c\.transfer\(source, target_model, plan, out=path\)", "keras3conv transfer SOURCE net.py:make -o FILE"),
+    (r"k3c\.transfer\(module, model, plan\)", "keras3conv transfer TORCH KERAS --plan PLAN.json -o FILE"),
+    (r"k3c\.transfer\(model, module, plan\)", "keras3conv transfer KERAS TORCH --plan PLAN.json -o FILE"),
+    (
+        r"k3c\.convert\(module, inputs=(?:\.\.\.|example_input)\)",
+        "keras3conv convert net.py:make --inputs FILE.npz -o FOLDER",
+    ),
+    (
+        r'k3c\.convert\(make_model\(\), weights="([^"]+)"\)',
+        r"keras3conv convert net.py:make_model --keras-weights \1 -o FOLDER",
+    ),
+    (r"transfer\(\.\.\., accept_unconfirmed=True\)", "--accept-unconfirmed"),
+    (r"(?:plan = )?k3c\.align\(torch, keras, inputs=x\)", f"{ALIGN} --inputs FILE.npz"),
+    (r"(?:plan = )?k3c\.align\(torch, keras\)", ALIGN),
+    (r"k3c\.convert\(module, inputs=torch\.zeros\(([0-9, ]+)\)\)", _shape),
+    (
+        r'k3c\.convert\(module, weights="([^"]+)", inputs=[\w.]+\)',
+        r"keras3conv convert net.py:make --torch-weights \1 --inputs FILE.npz -o FOLDER",
+    ),
+    (
+        r'k3c\.convert\(model, weights="([^"]+)"\)',
+        r"keras3conv convert net.py:make --keras-weights \1 -o FOLDER",
+    ),
+    (r"(?:k3c\.convert\(model, )?inputs=example_input\b\)?", "--inputs FILE.npz"),
+    (
+        r'k3c\.convert\("([^"]+)", weights="([^"]+)"\)',
+        r"keras3conv convert \1 --keras-weights \2 -o FOLDER",
+    ),
+    (r'k3c\.transfer\("([^"]+)", module, plan\)', r"keras3conv transfer \1 net.py:make -o FILE"),
+    (
+        r'k3c\.validate\(module, model, local=\{"(\w+)": "([^"]+)"\}\)',
+        r"a factory, such as net.py:make, with --local --\1-weights \2",
+    ),
+    (r'validate\(torch, keras, inputs=inputs, expected="([^"]+)"\)', r"--inputs FILE.npz --expected \1"),
+    (r"k3c\.transfer\(source, target, plan, cast=True\)", "--cast"),
+    (r"k3c\.transfer\(source, target, plan, accept_difference=True\)( +or +plan = .*)?", "--accept-difference"),
+    (r"\boverwrite=True", "--overwrite"),
+    (r'\bmax_shard_size="(\w+)"', r"--max-shard-size \1"),
+    (r"keras_inputs=\.\.\.", "--keras-inputs FILE.npz"),
+    (r"k3c\.compare_onnx\(first, second\)", "keras3conv compare-onnx FIRST.onnx SECOND.onnx"),
+    (r"\binputs=(?:\.\.\.|inputs\b|example_input\b)", "--inputs FILE.npz"),
+    (r'\bbackends="all"', "--backends all"),
+    (r"\bonnx=True", "--onnx"),
+    (r"\blabels=labels(?![.\[])", "--labels FILE.npy"),
+    (r"\blabels=(labels[.\[].*)", r'numpy.save("FILE.npy", \1)'),
+    (r'\bexpected="([^"]+)"', r"--expected \1"),
+    (r'\bentry="([^"]+)"', r"--entry \1"),
+    (r"k3c\.align\(module, model, probe=False\)", f"{ALIGN}  # without --inputs"),
+)
+"""Patterns of calls and arguments in Python, each with what it is on the command line; the first ones count first."""
+
+_PATTERNS = tuple((re.compile(python), here) for python, here in _LINES)
+
+
+def as_options(message: str, names: Mapping[str, str] | None = None) -> str:
+    """Return a message of the library with commands and options in the place of Python calls.
+
+    Args:
+        message: The message.
+        names: What replaces placeholders in a command (TORCH), and starts of commands that have them.
+    """
+    for pattern, here in _PATTERNS:
+        message = pattern.sub(here, message)
+    for placeholder, name in (names or {}).items():
+        before = r"(?<!\w)" if placeholder[0].isalnum() else ""  # KERAS_BACKEND is not a placeholder
+        message = re.sub(rf"{before}{re.escape(placeholder)}(?!\w)", lambda _, name=name: name, message)
+    return message
+
+
+def with_options(report: "Report", names: Mapping[str, str] | None = None) -> "Report":
+    """Return a report whose suggested fixes are, where possible, commands and options, not Python.
+
+    Args:
+        report: The report.
+        names: See `as_options`.
+    """
+    sections = tuple(
+        replace(
+            section,
+            problems=tuple(
+                replace(problem, fixes=tuple(as_options(line, names) for line in problem.fixes))
+                for problem in section.problems
+            ),
+        )
+        for section in report.sections
+    )
+    return replace(report, sections=sections)
+
+
+__all__ = ["ALIGN", "as_options", "with_options"]

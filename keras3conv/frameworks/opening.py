@@ -1,0 +1,45 @@
+"""Load a Keras file that has an architecture as a live model, so that `align` can run both models."""
+
+from dataclasses import replace
+from importlib.util import find_spec
+
+from keras3conv.errors import BudgetExceeded, ModelError, message_of
+from keras3conv.frameworks.adapter import Adapter, KerasFile, Sides
+from keras3conv.model.views import ModelView
+from keras3conv.transforms import Shape
+
+
+def with_live_keras(sides: Sides) -> Sides:
+    """Return the sides with a Keras file loaded as a live model; if that is not possible, with the reason.
+
+    Nothing is loaded if the torch side is a file: a probe needs two models.
+    """
+    if not isinstance(sides.keras, KerasFile) or not sides.torch.is_live:
+        return sides
+    keras, reason = _loaded(sides.keras)
+    return replace(sides, keras=keras, not_run=reason)
+
+
+def _loaded(file: KerasFile) -> tuple[Adapter, str]:
+    """Return the adapter of a live model that names its tensors as its file does; else that of the file, and why."""
+    saved = file.view()
+    if not any(layer.config for layer in saved.layers):
+        return file, "the Keras side is a file of weights, without an architecture"
+    if find_spec("keras") is None:
+        return file, "the Keras side is a file, and Keras is not installed"
+    try:
+        model = file.loaded()
+    except (ModelError, BudgetExceeded) as error:
+        fact = " ".join(message_of(error).partition("\nFix:")[0].split())
+        return file, f"the Keras side is a file: {fact}"
+    if _tensors(model.view()) != _tensors(saved):
+        return file, f"the Keras side is a file: the model that Keras makes of {file.source} has other names"
+    return model, ""
+
+
+def _tensors(view: ModelView) -> set[tuple[str, str, Shape]]:
+    """Return the paths and the shape of each tensor: that of its layer, and its own."""
+    return {(layer.path, one.path, one.shape) for layer in view.layers for one in layer.tensors if not one.is_seed}
+
+
+__all__ = ["with_live_keras"]
