@@ -27,6 +27,10 @@ def _loaded(file: KerasFile) -> tuple[Adapter, str]:
         return file, "the Keras side is a file of weights, without an architecture"
     if find_spec("keras") is None:
         return file, "the Keras side is a file, and Keras is not installed"
+    from keras3conv.frameworks.keras.files import unloadable
+
+    if problem := next(unloadable([(layer.path, layer.kind) for layer in saved.layers], file.source), None):
+        return file, f"the Keras side is a file that Keras cannot load: {problem.keras}: {problem.fact}"
     try:
         model = file.loaded()
     except (ModelError, BudgetExceeded) as error:

@@ -136,7 +136,7 @@ OLD = Path(__file__).parents[2] / "keras2_files" / "tensorflow-2.4.4" / "convolu
 def test_inspect_lists_the_settings_of_an_old_file_that_keras_3_changed() -> None:
     text = run("inspect", OLD).stdout
     said = text.partition("Settings with another name, value or meaning in Keras 3; convert keeps")[2]
-    assert "leaky_re_lu         alpha=0.2 is negative_slope=0.2" in said
+    assert "leaky_re_lu        alpha=0.2 is negative_slope=0.2" in said
     changes = json.loads(run("inspect", OLD, "--json").stdout)["read_as_in_keras_2"]
     assert {"layer": "leaky_re_lu", "change": "alpha=0.2 is negative_slope=0.2"} in changes
 

@@ -98,7 +98,7 @@ def test_the_digest_of_a_factory_in_a_package_is_stated_too(
 
 
 def test_a_plan_with_problems_prints_the_whole_command(models: Path, keras_file: Path, tmp_path: Path) -> None:
-    torch.save({"first.weight": torch.zeros(7, 5), "other.weight": torch.zeros(3, 7)}, tmp_path / "half.pt")
+    torch.save({"first.weight": torch.zeros(7, 5), "other.weight": torch.zeros(3, 9)}, tmp_path / "half.pt")
     result = run("align", tmp_path / "half.pt", keras_file, "--ignore", "first/bias=none", "-o", tmp_path / "p.json")
     assert result.exit_code == 1, result.output
     line = result.stdout.partition("Fix:  ")[2].splitlines()[0]
