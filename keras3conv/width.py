@@ -116,8 +116,13 @@ def column_widths(
     widths = [max(map(len, cells)) for cells in columns]
     words = [max((len(word) for cell in cells for word in cell.split()), default=0) for cells in columns]
     room = width - 2 * (len(widths) - 1)
-    for most, least, kept_whole in ((_WORD, 0, {*numeric, *unbroken}), (_WORD, 0, numeric), (_LEAST, _LEAST, numeric)):
-        kept = [max(least, word if place in kept_whole else min(word, most)) for place, word in enumerate(words)]
+    for names in (widths, words) if unbroken else ():  # whole cells, or else whole words
+        kept = [names[place] if place in {*unbroken, *whole} else min(word, _WORD) for place, word in enumerate(words)]
+        if sum(kept) <= room:
+            _narrow(widths, room, kept)
+            return widths
+    for most, least in ((_WORD, 0), (_LEAST, _LEAST)):
+        kept = [max(least, word if place in numeric else min(word, most)) for place, word in enumerate(words)]
         _narrow(widths, room, [widths[place] if place in whole else size for place, size in enumerate(kept)])
     return widths
 

@@ -194,6 +194,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
 
     The exit status is 3 if the weights were transferred by pairs that no run has confirmed.
     """
+    from keras3conv.cli.next_command import validation
     from keras3conv.formats.shards import parse_size
     from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
     from keras3conv.workflows.files import read_plan
@@ -211,7 +212,8 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         found = saved or align_ends(*ends, entry)
         if accept_difference:
             found = found.accepting_difference()
-        given = weights_as_options(torch_weights, keras_weights) + (f" --entry {quote(entry)}" if entry else "")
+        named = f" --entry {quote(entry)}" if entry else ""
+        given = weights_as_options(torch_weights, keras_weights) + named
         if not _is_complete(found, {ends[0].side: source, ends[1].side: target}, given):
             return FAILED
         options = Options(
@@ -224,7 +226,9 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         )
         report = run(ends[0].source, ends[1].source, found, options, entry=entry_of(ends[0], entry))
     print(report.to_json()) if as_json else print_report(report)
-    note("no output was compared; keras3conv validate TORCH KERAS compares the outputs of both models")
+    loaded: dict[Side, Path | None] = {"torch": torch_weights, "keras": keras_weights}
+    command_line = validation((source, ends[0]), (target, ends[1]), out or (), loaded)
+    note(f"no output was compared; to compare the outputs of both models:  {command_line}{named}")
     return status_of(report)
 
 

@@ -108,7 +108,8 @@ def as_options(message: str, names: Mapping[str, str] | None = None) -> str:
         message = pattern.sub(here, message)
     for placeholder, name in (names or {}).items():
         before = r"(?<!\w)" if placeholder[0].isalnum() else ""  # KERAS_BACKEND is not a placeholder
-        message = re.sub(rf"{before}{re.escape(placeholder)}(?!\w)", lambda _, name=name: name, message)
+        literal = name.replace("\\", "\\\\")
+        message = re.sub(rf"{before}{re.escape(placeholder)}(?!\w)", literal, message)
     return message
 
 

@@ -24,7 +24,7 @@ def model_text(view: ModelView, changes: Sequence[tuple[str, str]] = (), *, ever
         every: Whether to print a line for every layer, also for repeated layers and layers without tensors.
     """
     from keras3conv.report.cells import visible
-    from keras3conv.width import fitted_table, folded
+    from keras3conv.width import columns, fitted_table, folded, keeps_words
 
     facts = {"side": view.side, **view.facts}
     facts |= {f"input {spec.name}".rstrip(): f"{spec.shape} {spec.dtype}" for spec in view.input_specs}
@@ -33,6 +33,8 @@ def model_text(view: ModelView, changes: Sequence[tuple[str, str]] = (), *, ever
     alone = is_weights_alone(view)
     header = ("layer", "class", "tensors", *(("derived from shapes",) if alone else ()))
     rows = [tuple(map(visible, row)) for row in _layer_rows(view, every=every, alone=alone)]
+    if not keeps_words(header, rows, columns(), (0, 1)):
+        rows = [(layer, kind.rpartition(".")[2], *rest) for layer, kind, *rest in rows]
     lines = [*map(folded, lines), *fitted_table(header, rows, unbroken=(0, 1))]
     if changes:
         changed = [tuple(map(visible, row)) for row in changes]

@@ -31,8 +31,14 @@ ROWS = 20
 _DETAILED = ("failed", "unconfirmed")
 """The statuses of the sections that a brief report shows with all details."""
 
-_PROBLEMS = {"roundtrip": 3}
+_BRIEF_ROWS = 8
+"""The number of rows to which a brief report cuts a table."""
+
+_PROBLEMS = {"roundtrip": 3, "gradients": 3}
 """The number of problems shown in a brief report, for a section whose problems are alike; other sections show all."""
+
+_REPEATED = 20
+"""The number of characters above which a text that the row before has, too, is replaced by "as above"."""
 
 _SENTENCE = 20
 """The least width of a column of sentences; with less room, columns of names are wrapped as well."""
@@ -157,7 +163,7 @@ def _render_section(section: Section, console: "Console", *, brief: bool) -> Non
     for plot in section.plots:
         _print(console, "\n" + _indented("\n".join(_sketched(plot, console.width - 2))))
     for table in section.tables:
-        _render_table(table, console)
+        _render_table(table, console, brief=brief)
     if section.pictures:
         columns = ("sample", "rank", "torch", "torch's score", "keras", "keras' score")
         _render_table(Table(title="answers", columns=columns, rows=tuple(answer_rows(section))), console)
@@ -170,7 +176,8 @@ def _sketched(plot: Plot, width: int) -> list[str]:
     return [folded(title, width), *curves, *(folded(remark, width) for remark in remarks)]
 
 
-def _render_table(table: Table, console: "Console") -> None:
+def _render_table(table: Table, console: "Console", *, brief: bool = False) -> None:
+    """Print a table; a brief one has only its first rows, those that failed before the others."""
     from rich import box
     from rich.padding import Padding
     from rich.table import Table as Grid
@@ -181,9 +188,11 @@ def _render_table(table: Table, console: "Console") -> None:
     grid = arrange(table)
     told = [row for row in grid.rows if not (grid.quiet and row.is_quiet)]
     shown = [row for place, row in enumerate(told) if place < ROWS or row.failed]
+    if brief and len(told) > _BRIEF_ROWS:
+        shown = ([row for row in told if row.failed] or told)[:_BRIEF_ROWS]
     whole = _whole_columns(grid, shown, console.width - 2)
     names = [visible(column.name) for column in grid.columns]
-    rows = [[show(cell) for cell in row.cells] for row in shown]
+    rows = _without_repeats([[show(cell) for cell in row.cells] for row in shown])
     numeric = {place for place, column in enumerate(grid.columns) if column.is_numeric}
     widths = column_widths([names, *rows], console.width - 2, whole, numeric)
     for column, name, width in zip(grid.columns, names, widths, strict=True):
@@ -196,6 +205,17 @@ def _render_table(table: Table, console: "Console") -> None:
         _print(console, f"  ... {count(rest, 'more row')}", style="dim")
     if grid.quiet:
         _print(console, f"  ... {count(grid.quiet, 'row')} {' or '.join(grid.quiet_words)}", style="dim")
+
+
+def _without_repeats(rows: list[list[str]]) -> list[list[str]]:
+    """Return rows in which "as above" stands for a sentence that the row before has in the same column."""
+    return [
+        [
+            "as above" if number and len(cell) > _REPEATED and " " in cell and cell == rows[number - 1][place] else cell
+            for place, cell in enumerate(row)
+        ]
+        for number, row in enumerate(rows)
+    ]
 
 
 def _whole_columns(grid: TableGrid, shown: list[Row], width: int) -> set[int]:

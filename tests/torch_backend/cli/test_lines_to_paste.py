@@ -3,6 +3,8 @@
 import json
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import keras
 import pytest
@@ -12,8 +14,11 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.cli.lines import ALIGN, as_options, with_options
+from keras3conv.cli.next_command import validation
 from keras3conv.cli.sides import names_for
 from keras3conv.errors import FileError
+from keras3conv.frameworks.adapter import Adapter
+from keras3conv.model.views import Side
 from tests.torch_backend.cli.test_commands import run
 
 FACTORY = """
@@ -170,3 +175,24 @@ def test_a_report_in_a_pipe_has_eighty_columns_and_colours_obey_no_color(
     if colours:
         monkeypatch.setenv(colours, "1")
     assert ("\x1b[1;31m" in run(*options).stdout) is not bool(colours)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "out", "command"),
+    [
+        ("net.pt", "net.py:keras", "new.keras", "FACTORY new.keras --torch-weights net.pt"),
+        ("old.keras", "net.py:make", "new.pt", "net.py:make old.keras --torch-weights new.pt"),
+        ("net.py:make", "net.py:keras", "a b.weights.h5", "net.py:make net.py:keras --keras-weights 'a b.weights.h5'"),
+        ("net.py:make", "old.keras", "", "net.py:make old.keras"),
+        ("w.weights.h5", "new.pt", "", "FACTORY FACTORY --torch-weights new.pt --keras-weights w.weights.h5"),
+    ],
+)
+def test_a_transfer_ends_with_the_command_that_compares_both_models(
+    source: str, target: str, out: str, command: str
+) -> None:
+    ends = []
+    for name in (source, target):
+        side: Side = "keras" if "keras" in name or ".h5" in name else "torch"
+        ends.append((name, cast(Adapter, SimpleNamespace(side=side, is_live=":" in name))))
+    written = [Path(out)] if out else []
+    assert validation(ends[0], ends[1], written, {"torch": None, "keras": None}) == f"keras3conv validate {command}"

@@ -65,7 +65,9 @@ def test_a_plan_says_why_a_file_was_not_run(tmp_path: Path) -> None:
 
     keras.Sequential([keras.Input((6,)), layers.Dense(6), Unregistered()]).save(tmp_path / "own.keras")
     plan = k3c.align(nn.Sequential(nn.Linear(6, 6)), tmp_path / "own.keras")
-    assert plan.notes[0].startswith("not probed: the Keras side is a file that Keras cannot load: unregistered: the class")
+    assert plan.notes[0].startswith(
+        "not probed: the Keras side is a file that Keras cannot load: unregistered: the class"
+    )
     assert "Unregistered is not part of Keras" in plan.notes[0]
     assert len(plan.pairs) == 1
 

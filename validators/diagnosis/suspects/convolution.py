@@ -82,13 +82,29 @@ def _other_geometry(
     else:
         cause = (
             f"Keras pads {', '.join(map(str, pads))} (before, after) along the axes, torch "
-            f'{operation.get("padding", 0)} on both sides: at stride {stride} "same" pads more at the end'
+            f"{operation.get('padding', 0)} on both sides{_why_uneven(case, pads, stride)}"
         )
         fix = f"x = F.pad(x, {flat(pads)})  # {case.before(operation)}, with padding=0"
         torch_pads = _torch_pads(operation, operation.get("weight")[2:], dilation)
-        keras = f"x = keras.layers.ZeroPadding{rank}D({_keras_pads(torch_pads)})(x)  "
-        keras += f'# before {case.point.keras_path}, with padding="valid"'
+        keras = _padded_in_keras(case, torch_pads)
     return Hypothesis(cause=cause, fix=fix, keras=keras, changes={operation.key: run})
+
+
+def _why_uneven(case: Case, pads: Pads, stride: tuple[int, ...]) -> str:
+    """Return the reason for uneven padding as the end of a sentence; empty if the Keras layer does not pad."""
+    is_even = all(before == after for before, after in pads)
+    pads_itself = case.keras.config.get("padding", "same") == "same"
+    return f': at stride {stride} "same" pads more at the end' if pads_itself and not is_even else ""
+
+
+def _padded_in_keras(case: Case, pads: Pads) -> str:
+    """Return the line for Keras that pads a convolution as torch does."""
+    where = case.point.keras_path
+    pads_itself = case.keras.config.get("padding", "same") == "same"
+    if not any(map(any, pads)):
+        return f'padding="valid"  # {where}{"" if pads_itself else ", and no padding before it"}'
+    line = f"x = keras.layers.ZeroPadding{len(pads)}D({_keras_pads(pads)})(x)  # before {where}"
+    return f'{line}, with padding="valid"{"" if pads_itself else ", in place of other padding there"}'
 
 
 def _keras_pads(pads: Pads) -> Any:

@@ -1,0 +1,40 @@
+"""Write the command that compares two models after a transfer between them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from shlex import quote
+
+from keras3conv.frameworks.adapter import Adapter
+from keras3conv.model.views import Side
+
+_WITHOUT_ARCHITECTURE = (".weights.h5", ".weights.json", ".index")
+
+
+def validation(
+    source: tuple[str, Adapter], target: tuple[str, Adapter], out: Sequence[Path], given: Mapping[Side, Path | None]
+) -> str:
+    """Return the `validate` command for the two models of a transfer.
+
+    "FACTORY" stands for a model of which the transfer knows only a file of weights.
+
+    Args:
+        source: The argument and the adapter of the model that was read.
+        target: Those of the model that was written.
+        out: The files that were written; if there are none, the target is the file.
+        given: For each side, the file of weights that was loaded into the model of a factory.
+    """
+    models: dict[Side, str] = {}
+    weights: dict[Side, str] = {}
+    for (argument, model), written in ((source, ()), (target, tuple(out))):
+        loaded = str(given[model.side] or "") if model.is_live else argument
+        file = str(written[0]) if written else loaded
+        if model.side == "keras" and file and not file.lower().endswith(_WITHOUT_ARCHITECTURE):
+            models["keras"] = file
+            continue
+        models[model.side] = argument if model.is_live else "FACTORY"
+        weights[model.side] = f" --{model.side}-weights {quote(file)}" if file else ""
+    options = "".join(weights.get(side, "") for side in ("torch", "keras"))
+    return f"keras3conv validate {quote(models['torch'])} {quote(models['keras'])}{options}"
+
+
+__all__ = ["validation"]
