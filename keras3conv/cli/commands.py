@@ -48,6 +48,7 @@ from keras3conv.cli.sides import (
     align_first,
     align_with_hints,
     both,
+    both_ends,
     entry_of,
     made_without_weights,
     names_for,
@@ -196,39 +197,35 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     """
     from keras3conv.cli.next_command import validation
     from keras3conv.formats.shards import parse_size
-    from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
+    from keras3conv.workflows.factories import notes_to_stderr
     from keras3conv.workflows.files import read_plan
     from keras3conv.workflows.transfer import Options
     from keras3conv.workflows.transfer import transfer as run
 
     saved = read_plan(plan) if plan else None
-    weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
-    ends = resolve(source, weights), resolve(target, weights)
+    ends = both_ends(source, target, torch_weights, keras_weights, entry)
     if ends[1].is_live and not out:
-        raise InputError(
-            f"{target} is a factory, so its model needs a file to be saved to, but none is given\nFix:  -o FILE"
-        )
+        fact = f"{target} is a factory, so its model needs a file to be saved to, but none is given"
+        raise InputError(f"{fact}\nFix:  -o FILE")
     with notes_to_stderr():
         found = saved or align_ends(*ends, entry)
-        if accept_difference:
-            found = found.accepting_difference()
+        found = found.accepting_difference() if accept_difference else found
         named = f" --entry {quote(entry)}" if entry else ""
-        given = weights_as_options(torch_weights, keras_weights) + named
-        if not _is_complete(found, {ends[0].side: source, ends[1].side: target}, given):
+        given = {ends[0].side: source, ends[1].side: target}
+        if not _is_complete(found, given, weights_as_options(torch_weights, keras_weights) + named):
             return FAILED
         options = Options(
             out=tuple(out or ()),
             overwrite=overwrite,
             cast=cast,
             accept_unconfirmed=accept_unconfirmed,
-            max_shard_size=None if max_shard_size is None else parse_size(max_shard_size),
+            max_shard_size=parse_size(max_shard_size) if max_shard_size else None,
             ray=ray_address,
         )
         report = run(ends[0].source, ends[1].source, found, options, entry=entry_of(ends[0], entry))
     print(report.to_json()) if as_json else print_report(report)
-    loaded: dict[Side, Path | None] = {"torch": torch_weights, "keras": keras_weights}
-    command_line = validation((source, ends[0]), (target, ends[1]), out or (), loaded)
-    note(f"no output was compared; to compare the outputs of both models:  {command_line}{named}")
+    line = validation((source, ends[0]), (target, ends[1]), out or (), {"torch": torch_weights, "keras": keras_weights})
+    note(f"no output was compared; to compare the outputs of both models:  {line}{named}")
     return status_of(report)
 
 
@@ -266,6 +263,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
     from keras3conv.workflows.validate import validate as run
 
     cli_files.check_reports(report or ())
+    named = torch, keras, torch_weights, keras_weights
     saved, hints = cli_files.read_plan_or_hints(plan, hint or ())
     options = Options(
         proofs=proof or (),
@@ -277,24 +275,21 @@ def validate(  # noqa: PLR0913 - an argument for every option
         backends=backends.split(",") if backends else (),
         expected=expected,
         local=local,
-        factories=made_without_weights(torch, keras, torch_weights, keras_weights),
+        factories=made_without_weights(*named),
     )
     given = {"inputs": read_inputs(inputs), "keras_inputs": read_inputs(keras_inputs)}
-    first, second = both(torch, keras, torch_weights, keras_weights, entry, local=local)
+    sides = both(*named, entry, local=local)
     with notes_to_stderr():
-        saved = align_with_hints(first, second, hints, given, entry) if hints else saved
         judged = run(
-            first.source,
-            second.source,
+            *(side.source for side in sides),
             **given,
-            plan=saved,
+            plan=align_with_hints(*sides, hints, given, entry) if hints else saved,
             options=options,
-            entry=entry if local else entry_of(first, entry),
+            entry=entry if local else entry_of(sides[0], entry),
             weight_files=(torch_weights, keras_weights),
             code=code_of_factories(torch, keras),
         )
-    names = names_for(torch, keras, torch_weights, keras_weights, plan=plan, entry=entry)
-    return hand_out(judged, report or (), as_json=as_json, names=names)
+    return hand_out(judged, report or (), as_json=as_json, names=names_for(*named, plan=plan, entry=entry))
 
 
 @command("keras3conv convert model.h5 -o folder/")

@@ -45,6 +45,24 @@ def both(
     return sides.torch, sides.keras
 
 
+def both_ends(
+    source: str, target: str, torch_weights: Path | None, keras_weights: Path | None, entry: str
+) -> "tuple[Adapter, Adapter]":
+    """Return the adapters of the source and of the target of a transfer, which may be of either framework.
+
+    Args:
+        source: The model to read: a file or a factory.
+        target: The model to write.
+        torch_weights: The weights to load into the torch model.
+        keras_weights: The weights to load into the Keras model.
+        entry: The name of the state dict, if a torch checkpoint holds several.
+    """
+    from keras3conv.workflows.factories import Weights, resolve
+
+    weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
+    return resolve(source, weights), resolve(target, weights)
+
+
 def made_without_weights(
     torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None
 ) -> "dict[Side, str]":
@@ -194,6 +212,7 @@ __all__ = [
     "align_first",
     "align_with_hints",
     "both",
+    "both_ends",
     "entry_of",
     "made_without_weights",
     "names_for",
