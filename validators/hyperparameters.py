@@ -244,7 +244,7 @@ def _problem(judged: _JudgedField, port: Side | None) -> Problem:
     if field.torch_field and field.in_torch is not None:
         place = f"{field.torch or 'the module itself'}{beside}"
         in_torch = _fix(field.torch_field, field.in_torch, field.torch_value, place)
-    fixes = (*in_torch, *in_keras) if port == "torch" else (*in_keras, *in_torch)
+    fixes = (*in_keras, *in_torch) if port == "keras" else (*in_torch, *in_keras)
     return Problem(torch=field.torch, keras=field.keras, fact=f"{fact} ({judged.note})", fixes=fixes)
 
 

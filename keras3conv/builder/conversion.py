@@ -20,7 +20,7 @@ from keras3conv.report.report import Report
 from keras3conv.report.values import GLYPHS
 from keras3conv.transforms import Array
 from keras3conv.writing.digests import WrittenFile, digest
-from keras3conv.writing.outputs import replacing_folder
+from keras3conv.writing.outputs import replacing_folder, require_place_of_folder
 
 FORMAT = 1
 """The version of the format of `metadata.json`."""
@@ -30,6 +30,16 @@ _FILES = frozenset(
     | {"model.weights.h5", "constants.npz", "README.md", "__pycache__"}
 )
 """The names of the files that the folder of a conversion may have: those of `save`, a model card, a cache of Python."""
+
+
+def require_place(folder: Path, *, overwrite: bool) -> None:
+    """Raise `FileError` if a conversion cannot be saved to a folder, before the conversion is made.
+
+    Args:
+        folder: The folder.
+        overwrite: Whether the folder of an earlier conversion may be replaced.
+    """
+    require_place_of_folder(folder, overwrite=overwrite, replaced=_FILES)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -3,7 +3,7 @@
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from contextvars import ContextVar
 from difflib import get_close_matches
@@ -103,8 +103,10 @@ def command(example: str) -> Callable[[Callable[_Parameters, int]], Callable[_Pa
             if not (kwargs.get("backends") or kwargs.get("onnx") or kwargs.get("onnx_dir")):
                 _quieten_tensorflow()
             verbose, quiet = bool(kwargs.pop("verbose", False)), bool(kwargs.pop("quiet", False))
+            imported: Any = kwargs.pop(_IMPORTED, None)
             try:
                 with _output(verbose=verbose, quiet=quiet):
+                    _import(imported or ())
                     status = function(*args, **kwargs)
                     sys.stdout.flush()
             except KeyboardInterrupt as interrupt:
@@ -135,6 +137,17 @@ def command(example: str) -> Callable[[Callable[_Parameters, int]], Callable[_Pa
 _Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print every step with its seconds, and every table.")]
 _Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only; the exit status is the result.")]
 
+_Imported = Annotated[
+    list[str] | None,
+    typer.Option("--import", metavar="FILE.py|MODULE", help="Code to import first: your layers and rules. Repeatable."),
+]
+
+_IMPORTED = "imported"
+"""The name of the argument for --import."""
+
+_OF_MODELS = ("align", "convert", "transfer", "validate")
+"""The commands that read models, which may need code of the user."""
+
 _is_verbose: ContextVar[bool] = ContextVar("is_verbose", default=False)
 """Whether the running command was given --verbose."""
 
@@ -143,20 +156,33 @@ _errors: ContextVar[TextIO | None] = ContextVar("errors", default=None)
 
 
 def _add_options(run: Callable[..., None], function: Callable[..., int]) -> None:
-    """Add the options --verbose and --quiet to a command.
+    """Add the options --verbose and --quiet to a command, and --import to one that reads models.
 
     Args:
         run: The command; its signature is changed in place.
         function: The function without these options, whose signature is the start.
     """
-    added = {"verbose": _Verbose, "quiet": _Quiet}
+    added: dict[str, Any] = {"verbose": _Verbose, "quiet": _Quiet}
     parameters = [
         Parameter(name, Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
         for name, annotation in added.items()
     ]
+    if function.__name__ in _OF_MODELS:
+        added[_IMPORTED] = _Imported
+        parameters.append(Parameter(_IMPORTED, Parameter.KEYWORD_ONLY, default=None, annotation=_Imported))
     known = signature(function)
     run.__signature__ = known.replace(parameters=[*known.parameters.values(), *parameters])  # type: ignore[attr-defined]
     run.__annotations__ = {**function.__annotations__, **added}
+
+
+def _import(code: Sequence[str]) -> None:
+    """Import the modules and Python files of --import, in order."""
+    if code:
+        from keras3conv.workflows.factories import import_code, notes_to_stderr
+
+        with notes_to_stderr():
+            for where in code:
+                import_code(where)
 
 
 def _quieten_tensorflow() -> None:

@@ -324,11 +324,13 @@ def convert(  # noqa: PLR0913 - an argument for every option
 
     If a proof fails, the model and its report are saved all the same, and the exit status is 1.
     """
+    from keras3conv.builder.conversion import require_place
     from keras3conv.cli.files import convert_inputs, read_axes
     from keras3conv.workflows.convert import convert as run
     from keras3conv.workflows.factories import Weights, files_of_factory, notes_to_stderr, resolve
     from keras3conv.workflows.files import random_origin
 
+    require_place(out, overwrite=overwrite)
     has_no_weights = model.endswith((".json", ".pt2")) or Path(model, "config.json").is_file()
     loaded = Weights(torch=torch_weights, keras=keras_weights)
     found = None if has_no_weights else resolve(model, loaded)

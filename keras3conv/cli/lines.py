@@ -31,6 +31,10 @@ def _ignored(found: re.Match[str]) -> str:
     return f'{ALIGN} --ignore "{f"{side}:" if side else ""}{path}={reason}"'
 
 
+def _registered(found: re.Match[str]) -> str:
+    return f"--import FILE.py  # which registers {found[1]} with keras.saving.register_keras_serializable"
+
+
 def _shape(found: re.Match[str]) -> str:
     return f"--shape {found[1].replace(' ', '')}"
 
@@ -66,6 +70,7 @@ _LINES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r'k3c\.convert\(model, weights="([^"]+)"\)',
         r"keras3conv convert net.py:make --keras-weights \1 -o FOLDER",
     ),
+    (r'keras\.saving\.get_custom_objects\(\)\["\w+"\] = (\w+)  # your class; .*?(?=     or     |$)', _registered),
     (r"(?:k3c\.convert\(model, )?inputs=example_input\b\)?", "--inputs FILE.npz"),
     (
         r'k3c\.convert\("([^"]+)", weights="([^"]+)"\)',
@@ -94,7 +99,7 @@ _LINES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
 )
 """Patterns of calls and arguments in Python, each with what it is on the command line; the first ones count first."""
 
-_PATTERNS = tuple((re.compile(python), here) for python, here in _LINES)
+_PATTERNS = tuple((re.compile(python, re.MULTILINE), here) for python, here in _LINES)
 
 
 def as_options(message: str, names: Mapping[str, str] | None = None) -> str:

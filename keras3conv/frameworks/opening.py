@@ -34,8 +34,8 @@ def _loaded(file: KerasFile) -> tuple[Adapter, str]:
     try:
         model = file.loaded()
     except (ModelError, BudgetExceeded) as error:
-        fact = " ".join(message_of(error).partition("\nFix:")[0].split())
-        return file, f"the Keras side is a file: {fact}"
+        headline_and_first_problem = " ".join(" ".join(message_of(error).splitlines()[:2]).split())
+        return file, f"the Keras side is a file: {headline_and_first_problem}"
     if _tensors(model.view()) != _tensors(saved):
         return file, f"the Keras side is a file: the model that Keras makes of {file.source} has other names"
     return model, ""

@@ -188,7 +188,7 @@ def _render_table(table: Table, console: "Console", *, brief: bool = False) -> N
     grid = arrange(table)
     told = [row for row in grid.rows if not (grid.quiet and row.is_quiet)]
     shown = [row for place, row in enumerate(told) if place < ROWS or row.failed]
-    if brief and len(told) > _BRIEF_ROWS:
+    if brief:
         shown = ([row for row in told if row.failed] or told)[:_BRIEF_ROWS]
     whole = _whole_columns(grid, shown, console.width - 2)
     names = [visible(column.name) for column in grid.columns]

@@ -124,6 +124,16 @@ def _factories_in(path: str) -> list[str]:
     return [node.name for node in functions if len(node.args.args) == len(node.args.defaults)]
 
 
+def import_code(where: str) -> None:
+    """Import the user's code: a module (`package.module`) or a Python file, such as one that registers layer classes.
+
+    Raises:
+        InputError: There is no such module or file.
+        ModelError: The code raised.
+    """
+    _run(where, "", lambda: _imported(where))
+
+
 @contextmanager
 def notes_to_stderr() -> Iterator[None]:
     """Redirect what the user's code prints to stderr during the with statement, so that stdout has only the result."""
@@ -155,7 +165,7 @@ def find_factory(where: str, name: str) -> Any:
         InputError: There is no such attribute, or it is neither a model nor such a callable.
         ModelError: The module raised when it was imported.
     """
-    module = _run(where, "", lambda: _import_file(Path(where)) if where.endswith(".py") else _import_module(where))
+    module = _run(where, "", lambda: _imported(where))
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
@@ -174,6 +184,10 @@ def find_factory(where: str, name: str) -> Any:
             f"{where}:{name} needs the argument {', '.join(needed)}, but a factory is called without arguments"
         )
     return found
+
+
+def _imported(where: str) -> ModuleType:
+    return _import_file(Path(where)) if where.endswith(".py") else _import_module(where)
 
 
 def _make(where: str, name: str) -> Any:

@@ -106,15 +106,7 @@ def replacing_folder(
         FileError: The destination exists and may not be replaced, or cannot be written; an existing one is unchanged.
     """
     destination, entered = Path(path), dict[Path, PrivateFolder]()
-    if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
-        raise FileError(f"{destination} exists and is not a folder; choose another name")
-    present = {file.name for file in destination.iterdir()} if destination.is_dir() else set()
-    others = [] if replaced is None else sorted(present.difference(replaced))
-    if others:
-        what = "a file of another origin" if len(others) == 1 else f"{len(others)} files of another origin"
-        fact = f"{destination} exists, and contains {what} ({listed(others, 3)})"
-        raise FileError(f"{fact}, which would be deleted: choose another name")
-    _check_place(destination, overwrite=overwrite)
+    require_place_of_folder(destination, overwrite=overwrite, replaced=replaced)
     with _named_errors((destination,), entered):
         try:
             private_folder = entered[destination.parent] = private_folders.enter(destination.parent)
@@ -127,6 +119,25 @@ def replacing_folder(
         finally:
             for private_folder in entered.values():
                 private_folder.remove()
+
+
+def require_place_of_folder(destination: Path, *, overwrite: bool, replaced: Collection[str] | None) -> None:
+    """Raise `FileError` if a folder cannot be written, before the work that fills it.
+
+    Args:
+        destination: The folder.
+        overwrite: See `replacing_folder`.
+        replaced: See `replacing_folder`.
+    """
+    if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
+        raise FileError(f"{destination} exists and is not a folder; choose another name")
+    present = {file.name for file in destination.iterdir()} if destination.is_dir() else set()
+    others = [] if replaced is None else sorted(present.difference(replaced))
+    if others:
+        what = "a file of another origin" if len(others) == 1 else f"{len(others)} files of another origin"
+        fact = f"{destination} exists, and contains {what} ({listed(others, 3)})"
+        raise FileError(f"{fact}, which would be deleted: choose another name")
+    _check_place(destination, overwrite=overwrite)
 
 
 def write_text(path: str | os.PathLike[str], text: str, *, overwrite: bool = False) -> None:

@@ -116,7 +116,10 @@ def _is_known(kind: str) -> bool:
         if any(hasattr(module, name) for module in modules):
             return True
     names = (kind, name, f"Custom>{name}")
-    return any(keras.saving.get_registered_object(one) is not None for one in names)
+    own = keras.saving.get_custom_objects().values()  # a package in the registered name is not in the file's class name
+    return any(keras.saving.get_registered_object(one) is not None for one in names) or any(
+        (getattr(one, "__module__", ""), getattr(one, "__name__", "")) == (namespace, name) for one in own
+    )
 
 
 def load_weights(model: keras.Model, path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +97,42 @@ def test_the_digest_of_a_factory_in_a_package_is_stated_too(
     monkeypatch.chdir(tmp_path)
     result = run("validate", "models:make", keras_file, "--proof", "structure", "--json")
     assert f"models.py: {models.stat().st_size:,} bytes, sha256" in " ".join(json.loads(result.stdout)["notes"])
+
+
+OWN = """
+import keras
+
+@keras.saving.register_keras_serializable("mine")
+class Gain(keras.layers.Layer):
+    def build(self, shape):
+        self.gain = self.add_weight(name="gain", shape=(shape[-1],), initializer="random_normal")
+
+    def call(self, x):
+        return x * self.gain
+
+def save(path):
+    keras.Sequential([keras.Input((4,)), Gain(name="gain"), keras.layers.Dense(2)]).save(path)
+"""
+
+
+def test_a_file_with_a_class_of_the_user_is_converted_with_import(tmp_path: Path) -> None:
+    code, path = tmp_path / "models_of_mine.py", tmp_path / "own.keras"
+    code.write_text(OWN)
+    script = f"import models_of_mine; models_of_mine.save({str(path)!r})"
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, env={**os.environ, "PYTHONPATH": ""})
+    refused = run("convert", path, "-o", tmp_path / "out", "--no-validate")
+    assert_refused(refused, "Gain is not part of Keras", "Fix:  --import FILE.py  # which registers Gain")
+    done = run("convert", path, "-o", tmp_path / "out", "--import", code)
+    assert done.exit_code == 0, done.output
+    again = run("convert", path, "-o", tmp_path / "out", "--import", code, "--verbose")
+    assert_refused(again, "out exists")
+    assert "build" not in again.stderr
+
+
+def test_code_to_import_that_raises_is_named(tmp_path: Path) -> None:
+    (tmp_path / "models_bad.py").write_text("1 / 0")
+    result = run("convert", "x.keras", "-o", tmp_path / "out", "--import", tmp_path / "models_bad.py")
+    assert_refused(result, "ZeroDivisionError", "line 1")
 
 
 def test_a_plan_with_problems_prints_the_whole_command(models: Path, keras_file: Path, tmp_path: Path) -> None:
