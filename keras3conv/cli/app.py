@@ -232,7 +232,7 @@ def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError, given: Map
         if package not in EXTRA_OF:
             raise error
         error = MissingExtra("this command", package)
-    sides = [given.get(name) for name in ("torch", "keras", "torch_weights", "keras_weights")]
+    sides: list[Any] = [given.get(name) for name in ("torch", "keras", "torch_weights", "keras_weights")]
     plan, entry = given.get("plan"), given.get("entry", "")
     names = names_for(*sides, plan=plan, entry=entry) if sides[0] and sides[1] else {}
     names |= {"SOURCE": quote(given["source"])} if isinstance(given.get("source"), str) else {}

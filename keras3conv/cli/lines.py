@@ -35,6 +35,11 @@ def _registered(found: re.Match[str]) -> str:
     return f"--import FILE.py  # which registers {found[1]} with keras.saving.register_keras_serializable"
 
 
+def _named_inputs(found: re.Match[str]) -> str:
+    values = ", ".join(re.sub(r'"(\w+)": ', r"\1=", one) for one in found[1].split(", "))
+    return f'numpy.savez("inputs.npz", {values})  # and --inputs inputs.npz'
+
+
 def _shape(found: re.Match[str]) -> str:
     return f"--shape {found[1].replace(' ', '')}"
 
@@ -89,6 +94,7 @@ _LINES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"keras_inputs=\.\.\.", "--keras-inputs FILE.npz"),
     (r"k3c\.compare_onnx\(first, second\)", "keras3conv compare-onnx FIRST.onnx SECOND.onnx"),
     (r"\binputs=(?:\.\.\.|inputs\b|example_input\b)", "--inputs FILE.npz"),
+    (r"\binputs=\{(.*)\}", _named_inputs),
     (r'\bbackends="all"', "--backends all"),
     (r"\bonnx=True", "--onnx"),
     (r"\blabels=labels(?![.\[])", "--labels FILE.npy"),

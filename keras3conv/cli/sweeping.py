@@ -3,7 +3,7 @@
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,7 @@ from keras3conv.cli.options import Debug, Json, Overwrite
 from keras3conv.messages import count
 
 if TYPE_CHECKING:
-    from keras3conv.report.overview import Row
+    from keras3conv.report.overview import Overview, Row
 
 
 @command(
@@ -66,10 +66,21 @@ def sweep(  # noqa: PLR0913 - an argument for every option
             progress=progress,
         )
     if kept := len(overview.rows) - len(names):
-        note(f"{count(kept, 'task')} had a result already")
+        note(f"{count(kept, 'task')} had a result already{_retrying(overview, names)}")
     note(f"saved {out / 'index.html'}")
     print(overview.to_json() if as_json else to_text(overview))
     return PASSED if overview.ok else FAILED
+
+
+def _retrying(overview: "Overview", names: Collection[str]) -> str:
+    """Return the option that runs the kept tasks again that did not pass, as the end of a sentence.
+
+    Args:
+        overview: The results.
+        names: The names of the tasks that ran now.
+    """
+    kept = sum(row.name not in names for row in overview.not_passed)
+    return f", of which {kept} did not pass: --retry runs {'it' if kept == 1 else 'them'} again" if kept else ""
 
 
 @command(

@@ -52,6 +52,10 @@ def to_text(overview: Overview) -> str:
     width = max((len(row.name) for row in overview.not_passed), default=0)
     for row in overview.not_passed:
         lines.append(f"  {visible(row.name):<{width}}  {row.status:<13}  {visible(row.outcome)}".rstrip())
+        if row.report or row.log:
+            lines.append(
+                f"  {'':<{width}}  {'':<13}  see {visible(row.report or row.log)} in the folder of the results"
+            )
     return "\n".join(lines)
 
 

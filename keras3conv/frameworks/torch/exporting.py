@@ -130,6 +130,15 @@ def _alike(
     return found
 
 
+def _as_named_inputs(module: nn.Module) -> str:
+    """Return the argument that gives a module all required inputs by name, as code to paste."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    names = [one.name for one in parameters if one.default is one.empty and one.kind not in variadic]
+    given = ", ".join(f'"{name}": {name}' for name in names)
+    return f"inputs={{{given}}}"
+
+
 def _shapes(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     """Return the dynamic axes of every input, for `torch.export`: the batch axis, and those that the user names.
 
@@ -145,9 +154,8 @@ def _shapes(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequence[
     try:
         named = dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
     except TypeError as error:
-        raise InputError(
-            f"{type(module).__name__} cannot be called with these inputs: {error}; give inputs that it accepts"
-        ) from error
+        fact = f"{type(module).__name__} cannot be called with these inputs: {error}"
+        raise InputError(f"{fact}\nFix:  {_as_named_inputs(module)}") from error
     shapes: dict[str, Any] = pytree.tree_map(lambda leaf: {0: Dim.AUTO} if _has_axes(leaf) else None, named)
     for name, axes in dynamic.items():
         if not isinstance(named.get(name), torch.Tensor):

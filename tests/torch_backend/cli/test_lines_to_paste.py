@@ -59,6 +59,11 @@ def make():
         ("transfer(..., accept_unconfirmed=True)", "--accept-unconfirmed"),
         ("plan = k3c.align(torch, keras, inputs=x)", f"{ALIGN} --inputs FILE.npz"),
         ('entry="ema"', "--entry ema"),
+        ('inputs={"a": a, "b": b}', 'numpy.savez("inputs.npz", a=a, b=b)  # and --inputs inputs.npz'),
+        (
+            'keras.saving.get_custom_objects()["Own"] = Own  # your class; then convert again     or     x',
+            "--import FILE.py  # which registers Own with keras.saving.register_keras_serializable     or     x",
+        ),
     ],
 )
 def test_a_call_in_python_becomes_an_option(python: str, option: str) -> None:

@@ -33,6 +33,19 @@ def a_module_without_inputs(_: Path) -> Scope:
     return NAMES | {"module": nn.Sequential(nn.Conv2d(3, 2, 32, stride=32), nn.ReLU())}
 
 
+class Two(nn.Module):
+    """A module with two inputs."""
+
+    def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        """Return the sum."""
+        return first + second
+
+
+@case("keras3conv/frameworks/torch/exporting.py:_shapes", "k3c.convert(module, inputs=first)")
+def a_module_with_two_inputs(_: Path) -> Scope:
+    return NAMES | {"module": Two(), "first": torch.rand(2, 3), "second": torch.rand(2, 3)}
+
+
 @case("keras3conv/workflows/convert.py:_loaded", "k3c.convert(path)", then="module")
 def weights_of_keras_alone(folder: Path) -> Scope:
     names = pair()
