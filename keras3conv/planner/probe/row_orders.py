@@ -50,7 +50,7 @@ class RowOrder:
         return self.transform(tensor.ndim)((tensor,))[0]
 
     def fits(self, shape: Shape) -> bool:
-        """Return whether a tensor can have its rows in this order, by the size of its first axis.
+        """Return whether the rows of a tensor can be permuted so: the number of rows must divide into heads and parts.
 
         Args:
             shape: The shape of the tensor.
@@ -203,10 +203,10 @@ def rotary_orders(sizes: set[int], integers: frozenset[int]) -> Iterator[Callabl
 def _plausible(number: int, integers: frozenset[int]) -> list[int]:
     """Return the divisors of a number except 1, plausible ones first: those that occur in a model's configuration.
 
-    A divisor is also plausible if its quotient occurs there.
+    A divisor is also plausible if number / divisor occurs in the configuration.
 
     Args:
-        number: The number.
+        number: The number of rows, to be divided into heads.
         integers: The integers in the configuration of the torch module.
     """
     divisors = [count for count in range(2, number + 1) if number % count == 0]

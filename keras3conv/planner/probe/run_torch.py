@@ -89,7 +89,7 @@ class _Log:
         tracker: Tracks the tensors that each value was computed from.
         stack: The paths of the running layers, outermost first.
         calls: The recorded calls.
-        shapes: The input shapes of all calls.
+        shapes: The path and the input shapes of every layer call, also of calls whose arrays are not recorded.
         nan_path: The first layer that returned NaN.
     """
 
@@ -122,7 +122,10 @@ class _Log:
         return cls(records=records, tracker=tracker, stack=stack)
 
     def limit(self, tensors: Iterable[torch.Tensor]) -> float:
-        """Return the relative error up to which values computed from these tensors are equal; larger in float32."""
+        """Return the largest relative error at which these tensors count as equal to the same tensors in Keras.
+
+        It is larger if one of the functions they were computed by ran in float32.
+        """
         return ROUNDED if self.tracker.dependencies(tensors) & self.tracker.float32.bit else EXACT
 
 
@@ -154,7 +157,7 @@ def _substitutes(module: nn.Module, weights: Mapping[str, Array]) -> tuple[dict[
 def _restored(module: nn.Module) -> Iterator[None]:
     """Run the block in evaluation mode, without gradients and in float64; restore all settings of the module after it.
 
-    Fused kernels, which compute without calling the submodules, are off.
+    Fused kernels of `nn.MultiheadAttention`, which compute without calling the submodules, are disabled.
     """
     random_state, dtype = torch.get_rng_state(), torch.get_default_dtype()
     fast = torch.backends.mha.get_fastpath_enabled()

@@ -50,7 +50,7 @@ _MOST_FORCED_ALTERNATIVES = 4
 
 
 class Abandoned(BaseException):  # not an Exception: Keras would catch it and raise a different one
-    """Aborts a run of the Keras model, because a layer that agreed with torch in an earlier run differs now."""
+    """Exception that aborts a run of the Keras model, because a layer that agreed in an earlier run differs now."""
 
 
 OUTPUTS = "the outputs"
@@ -118,7 +118,7 @@ class Search:
 
     @property
     def is_equal(self) -> bool:
-        """True if the outputs of the two models do not differ, as far as they could be compared."""
+        """True if no output of the Keras model is known to differ from the torch output."""
         if self.output_comparison.result == "unknown":
             return self.outputs_agree or not self.replaced_an_output
         return self.output_comparison.result == "equal"
@@ -136,7 +136,7 @@ class Search:
         return list(takewhile(lambda choice: not choice.replaces_output, self.choices.values()))
 
     def can_fill(self, keras: LayerView) -> bool:
-        """Return whether a Keras container is paired as a whole, together with the layers inside it."""
+        """Return whether a Keras layer gets its weights from a torch layer by a rule, together with its sublayers."""
         if keras.path in self.stacks:
             return True
         if keras.path in self.choices:

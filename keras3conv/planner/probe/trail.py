@@ -157,7 +157,13 @@ class Trail:
         self._record(path, candidate, Forced(comparison=comparison, alternatives=others, hidden_tensors=hidden_tensors))
 
     def _alternatives(self, path: str, alternatives: Iterable[Candidate]) -> tuple[Candidate, ...]:
-        """Return the alternatives of a choice as a tuple; of a pinned choice, those from before the search gave up."""
+        """Return the alternatives to record in a choice: the given ones, or those of the pinned choice for this layer.
+
+        Args:
+            path: The path of the Keras layer or variable.
+            alternatives: The candidates that fit as well. They are ignored if the choice for the layer was pinned
+                when the search gave up.
+        """
         return self._pinned[path].alternatives if path in self._pinned else tuple(alternatives)
 
     def _record(self, path: str, candidate: Candidate, outcome: Outcome) -> None:
