@@ -197,7 +197,7 @@ class KerasFile:
         return (f"{self.source.name} was saved by Keras {saved.version}",) if saved and saved.version else ()
 
     def _may_be_old(self) -> bool:
-        """Return whether Keras 2 may have saved an architecture in the file: it exists, and is not an index."""
+        """Return whether Keras 2 may have saved a model in the file; False for an index of several weight files."""
         return os.path.lexists(self.source) and not self.source.name.lower().endswith((".weights.json", ".index"))
 
     def _of_keras_2(self) -> tuple["Adapter", tuple[Problem, ...]]:
@@ -293,7 +293,7 @@ class Sides:
                 "the arguments are in the wrong order: the torch side is first, the Keras side second; exchange them"
             )
         if first.side == second.side:
-            raise InputError(f"both arguments are {first.side} models: one torch and one Keras model are needed")
+            raise InputError(f"both arguments are {first.side} models: give one torch model and one Keras model")
         return cls(torch=first, keras=second)
 
     def opened(self) -> tuple["Sides", tuple[str, ...]]:

@@ -19,9 +19,9 @@ from keras3conv.transforms import Array
 
 
 def view_without_values(model: LiveModel) -> ModelView:
-    """Return the view of a live model with all configurations.
+    """Return the view of a live model: all layers with their configurations, and the names and shapes of all tensors.
 
-    The tensors may be on the meta device, without values.
+    The tensors may be on the meta device; the view then cannot read their values.
     """
     if model.side == "keras":
         return model.view()
@@ -40,12 +40,12 @@ def with_stored_values(model: ModelView, path: Path, *, entry: str = "") -> Mode
 
     Raises:
         InputError: The file belongs to the other framework, or a weight is computed from other tensors.
-        ModelError: The file has not the tensors of the model.
+        ModelError: The file lacks tensors of the model, or has others, or they differ in shape or dtype.
     """
     stored = formats.read(path, entry=entry)
     if stored.side != model.side:
         raise InputError(
-            f"{path} contains {stored.side} weights, and {model.title} needs {model.side} weights: give a file of those"
+            f"{path} contains {stored.side} weights, and {model.title} needs {model.side} weights: give such a file"
         )
     computed = [tensor.path for tensor in model.tensors() if tensor.is_computed]
     if computed:

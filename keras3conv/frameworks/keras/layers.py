@@ -98,7 +98,7 @@ class _Windows(_Configured):
         return int(number - 1 if begins_outside else number)
 
     def windows(self, inputs: Any, axis: int, fill: float) -> list[Any]:
-        """Return a list: the first values of all windows along an axis, the second values, ..., padded with `fill`."""
+        """Return one tensor of the first value of every window along an axis, one of every second value, and so on."""
         window, stride, padding, dilation = self.axes[axis - 1]
         size = _size(inputs, axis)
         reach = (self.count(size, axis) - 1) * stride + 1
@@ -181,7 +181,7 @@ class WindowAverage(_Windows):
         return inputs / keras.ops.convert_to_tensor(divisor, dtype=inputs.dtype)
 
     def _counted(self, size: int, axis: int) -> NDArray[np.int64]:
-        """Return how many values of each window along an axis count for the divisor: none beyond the padding."""
+        """Return the number of values by which the sum of each window along an axis is divided, in a vector."""
         window, stride, padding, _ = self.axes[axis - 1]
         start = np.arange(self.count(size, axis)) * stride - padding
         end = np.minimum(start + window, size + padding)
@@ -232,7 +232,7 @@ class Resample(_Configured):
         return inputs
 
     def _target(self, before: int, axis: int) -> tuple[int, float]:
-        """Return the new size of an axis, and the scale: the distance of new positions in units of old positions."""
+        """Return the new size of an axis, and the scale: the distance of new positions, measured in old ones."""
         if self.size is not None:
             after = self.size if isinstance(self.size, int) else self.size[axis - 1]
             return after, before / after

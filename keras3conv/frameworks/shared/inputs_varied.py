@@ -44,9 +44,9 @@ def both_signs(given: Inputs) -> Inputs:
 
 
 def with_more_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | None:
-    """Return small inputs repeated with several scale factors, so that some values lie between two bounds.
+    """Return the inputs with their samples repeated, and each sample scaled by another factor between 0 and 1.
 
-    The bounds are limits of operations, such as those of a clip. Large inputs have many values anyway.
+    Some of their values then lie between the limits of a clip, for example. Large inputs have such values anyway.
 
     Args:
         given: The inputs of both sides.
@@ -66,7 +66,9 @@ def with_more_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | Non
 
 
 def repeated(given: Inputs, specs: Sequence[InputSpec], most: int = _SMALL_INPUTS) -> Inputs | None:
-    """Return small inputs repeated to `STRENGTHS` samples; None if there is no batch axis or the inputs are too large.
+    """Return the inputs with their samples repeated until there are `STRENGTHS` samples.
+
+    None if there is no batch axis, or if the result would have more than `most` elements.
 
     Args:
         given: The inputs of both sides.
@@ -83,14 +85,15 @@ def repeated(given: Inputs, specs: Sequence[InputSpec], most: int = _SMALL_INPUT
 
 
 def other_sizes(given: Inputs, specs: Sequence[InputSpec], beyond: int = 0) -> list[tuple[str, Inputs]]:
-    """Return copies of the inputs with smaller and larger dynamic axes, each with its sizes in words.
+    """Return up to two copies of the inputs, with smaller and with larger dynamic axes, each after its sizes in words.
 
     The smaller copy has about half of long sizes, even sizes instead of odd ones, and unequal height and width.
 
     Args:
         given: The inputs of both sides.
         specs: The input specification of the Keras model.
-        beyond: A size that the larger one exceeds, for a model that leaves out the steps after it; up to `FARTHEST`.
+        beyond: The end of a slice in the model, such as the 512 of `x[:, :512]`. The larger copy has more steps than
+            this, unless it exceeds `FARTHEST`, so that the slice leaves some out.
     """
     keras = [as_array(array) for _, array in flatten(given.keras, is_array)]
     torch = [as_array(array) for _, array in flatten(given.torch, is_array)]
@@ -195,13 +198,14 @@ def _resize(array: Array, axes: tuple[int, ...], change: _Change) -> Array:
 
 
 def _places(size: int, new: int) -> Array:
-    """Return which steps of an axis a longer or shorter one has: all, then others that are not periodic.
+    """Return the indices of the elements from which an axis of another size is made: 0, 1, 2, ... up to `size - 1`.
 
-    A model that leaves out steps would compute the mean of a periodic sequence nevertheless.
+    A longer axis has further indices after these, in an order that is not periodic: with a periodic one, a model that
+    leaves out steps would compute the right mean of a sequence nevertheless.
 
     Args:
         size: The size of the axis.
-        new: The new size.
+        new: The size of the new axis, the number of indices.
     """
     step, repeat = np.arange(new) % size, np.arange(new) // size
     return np.where(repeat == 0, step, (step * step + repeat) % size)

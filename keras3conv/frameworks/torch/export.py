@@ -69,7 +69,7 @@ class Captured:
             the dynamic batch size.
         problems: What cannot be captured, and what the module does besides computing its outputs.
         inner: The modules that are called by modules that cannot be captured.
-        read_from: The program of torch.export, and facts about the module; None if it cannot be captured.
+        read_from: The program of torch.export and the view of the module; None if the module cannot be captured.
     """
 
     graph: Graph
@@ -223,7 +223,7 @@ class _Reader:
         )
 
     def _states(self) -> tuple[Problem, ...]:
-        """Return a problem for each buffer and attribute that carries a state from one call to the next."""
+        """Return a problem for each buffer and attribute that a call changes, so that the next call may differ."""
         signature = self.source.exported.graph_signature
         written = dict.fromkeys((*signature.buffers_to_mutate.values(), *self.source.remembered), "")
         for node in self.source.exported.graph.nodes:
@@ -326,7 +326,7 @@ class _Reader:
             self.names[target] = self.names[node]
 
     def _layer(self, path: str) -> dict[str, Any]:
-        """Return the classes, configuration and tensors of a module that is one operator in the call graph, by name."""
+        """Return a dict with the "kinds", "config" and "tensors" of a module that is one operator in the call graph."""
         layer = next(layer for layer in self.source.described.layers if layer.path == path)
         paths = {one.tensor.name: stored for stored, one in self.parameters.items()}
         tensors = {

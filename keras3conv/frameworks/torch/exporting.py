@@ -36,7 +36,7 @@ class Exported:
 
     Attributes:
         program: The program; None if the model's own code cannot be captured.
-        opaque: The paths of the modules that are one operator in it.
+        opaque: The paths of the modules whose calls are one operator each in the program.
         problems: A problem for each module that cannot be captured.
         inner: The modules that the modules in `problems` call; the program does not contain them.
     """

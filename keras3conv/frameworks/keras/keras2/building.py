@@ -259,7 +259,7 @@ class _Builder:
         return self._remembered(made, entry, path)
 
     def _remembered(self, layer: Any, entry: Config, path: str) -> Any:
-        """Return a layer after its original name is recorded, if its name differs from that in the file.
+        """Return a new layer unchanged; if its name differs from that in the file, record the name in the file.
 
         Args:
             layer: The new layer.
@@ -381,7 +381,7 @@ def _unwrapped(nested: Any) -> Any:
 
 
 def _input_dtype(layer: Config) -> str | None:
-    """Return the input dtype for the first layer of a Sequential: integers for an Embedding."""
+    """Return the input dtype for the first layer of a Sequential: "int32" for an Embedding, else None."""
     return "int32" if layer["class_name"] == "Embedding" else None
 
 
