@@ -108,7 +108,11 @@ class TorchFile:
     is_live: ClassVar[bool] = False
 
     def view(self, *, described: bool = True) -> ModelView:
-        """Return the view of the file, its tensors by name; raise `FileError` if it cannot be read."""
+        """Return the view of the file, its tensors by name; raise `FileError` if it cannot be read.
+
+        Args:
+            described: Ignored, because a file of torch weights has no configurations.
+        """
         return formats.read(self.source, entry=self.entry)
 
     def output(
@@ -138,7 +142,11 @@ class KerasFile:
     is_live: ClassVar[bool] = False
 
     def view(self, *, described: bool = True) -> ModelView:
-        """Return the view of the file, its layers and tensors by name; raise `FileError` if it cannot be read."""
+        """Return the view of the file, its layers and tensors by name; raise `FileError` if it cannot be read.
+
+        Args:
+            described: Ignored: the configurations of the layers are read if the file has them.
+        """
         return formats.read(self.source)
 
     def output(

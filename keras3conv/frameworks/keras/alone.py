@@ -78,8 +78,10 @@ def alone(
         layers: The layers by path; they may be on torch's meta device.
         shapes: The shapes of the arguments of the first layer, batch axis first.
         dtype: The dtype of the inputs.
-        joined: See `Held`.
-        beside: Layers without weights to make and to call before and after, such as a padding.
+        joined: Whether all layers take the same input and their outputs are concatenated; else they are called in
+            sequence.
+        beside: Two lists of layers without weights that are created in addition, such as a padding: the layers of the
+            first are called before the copies, those of the second after them.
     """
     inside = [_copied(layer, path.rpartition("/")[2]) for path, layer in layers.items()]
     for parent in reversed(next(iter(layers)).split("/")[:-1]):

@@ -60,9 +60,7 @@ def backward(
             found, states = differentiate(loss, wanted, others)
     except raised_by_keras() as error:
         problem = Problem(keras=model.name, fact=f"{type(error).__name__}: {message_of(error).strip().splitlines()[0]}")
-        raise ModelError(
-            lay_out(f"Keras raised an exception in a backward pass on {backend()}", [problem])
-        ) from error
+        raise ModelError(lay_out(f"Keras raised an exception in a backward pass on {backend()}", [problem])) from error
     finally:
         for path, value in kept.items():
             others[path].assign(value)

@@ -46,7 +46,7 @@ def influential(model: Any, inputs: Any, paths: Collection[str]) -> tuple[str, .
 
 
 def read_by_value(model: Any, paths: Collection[str], constants: Callable[[], Mapping[str, Array]]) -> tuple[str, ...]:
-    """Return those variables whose values a trace of the model turns into constants, by path.
+    """Return the paths of those variables whose values a trace of the model turns into constants.
 
     The model is unchanged afterwards.
 
