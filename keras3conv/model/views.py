@@ -56,7 +56,7 @@ class TensorRef:
 
     @property
     def is_seed(self) -> bool:
-        """True if this is the state of a random generator, which weight files do not contain."""
+        """True if the tensor is the state of a random generator, such as that of a Dropout; weight files lack these."""
         return self.role.rpartition("/")[2].startswith("seed_generator_state")
 
 

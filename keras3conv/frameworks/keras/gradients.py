@@ -36,7 +36,7 @@ def backward(
 
     Args:
         model: The model.
-        inputs: The inputs of the model; see `keras_side.run`.
+        inputs: An array, a list of arrays or a dict by name; a tuple has several positional arguments.
         weights: For each output by name, the weight of each of its elements in the sum.
         of: The paths of the variables whose gradients are returned.
         training: The paths of the layers that run in training mode; all others run in inference mode.

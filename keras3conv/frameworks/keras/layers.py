@@ -232,7 +232,7 @@ class Resample(_Configured):
         return inputs
 
     def _target(self, before: int, axis: int) -> tuple[int, float]:
-        """Return the new size of an axis, and the scale: the distance of new positions, measured in old ones."""
+        """Return the new size of an axis, and the scale: old size / new size, or 1 / the given `scale_factor`."""
         if self.size is not None:
             after = self.size if isinstance(self.size, int) else self.size[axis - 1]
             return after, before / after

@@ -58,7 +58,7 @@ def run_fed(model: keras.layers.Layer, inputs: object, exchange: Exchange) -> Re
 
     Args:
         model: The model.
-        inputs: The inputs of the model; see `keras_side.run`.
+        inputs: An array, a list of arrays or a dict by name; a tuple has several positional arguments.
         exchange: The replacements of inputs and outputs.
 
     Raises:

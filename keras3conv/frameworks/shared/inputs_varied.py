@@ -121,7 +121,7 @@ def other_sizes(given: Inputs, specs: Sequence[InputSpec], beyond: int = 0) -> l
 
 
 def integers_in_words(given: Inputs) -> str:
-    """Return the range of the integers in the Keras inputs as text; empty if the inputs have no integers."""
+    """Return the range of the integers in the Keras inputs, "integers from 0 to 99"; empty if there are no integers."""
     arrays = [as_array(array) for _, array in flatten(given.keras, is_array)]
     integers = [array for array in arrays if array.dtype.kind in "iu" and array.size]
     if not integers:
@@ -132,7 +132,7 @@ def integers_in_words(given: Inputs) -> str:
 
 
 def sizes_in_words(given: Inputs, specs: Sequence[InputSpec]) -> str:
-    """Return the sizes of the inputs along the dynamic axes of a Keras model as text; empty if it has none.
+    """Return the sizes of the inputs along the dynamic axes of a Keras model as text: "224x224", or "" if it has none.
 
     Args:
         given: The inputs of both sides.
@@ -167,7 +167,9 @@ def _in_words(array: Array, axes: tuple[int, ...], change: _Change) -> str:
 
 
 def _axes_in_torch(array: Array, keras: Sequence[Array], axes: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
-    """Return which axes of a torch input are dynamic; None if no Keras input has the same values in a known layout.
+    """Return the indices of the dynamic axes of a torch input, which are known for the Keras input of the same values.
+
+    None if no Keras input has the same values, in the same layout or with the channels last.
 
     Args:
         array: The torch input.

@@ -26,7 +26,7 @@ def batch_statistics(module: nn.Module, inputs: object) -> Mapping[str, bool]:
 
     Args:
         module: The module.
-        inputs: The inputs of the module; see `torch_side.run`.
+        inputs: A tensor or array, a tuple of positional arguments, or a dict of keyword arguments.
 
     Returns:
         A dict from the path of each tensor of a batch normalisation that ran to True if the layer uses the statistics

@@ -115,7 +115,7 @@ def with_plain_weights(module: nn.Module) -> nn.Module:
 
 
 def inner_modules(module: nn.Module) -> set[str]:
-    """Return the paths of the modules that only contain the parts from which another module computes a weight."""
+    """Return the paths of the modules inside parametrized layers, which torch adds: "conv.parametrizations.weight"."""
     found = set()
     for path, child in named_modules(module):
         if is_parametrized(child):

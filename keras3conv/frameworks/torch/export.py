@@ -113,7 +113,7 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
 
 
 def capture_call(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequence[int]]) -> Captured:
-    """Return the call graph of a module for these arguments; see `capture`.
+    """Return the call graph of a module for the arguments of one call, which are tensors already.
 
     Args:
         module: The module.

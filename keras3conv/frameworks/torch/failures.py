@@ -45,10 +45,10 @@ def place_of(error: BaseException, module: nn.Module) -> tuple[str, str]:
 
 
 def reason_of(error: BaseException, given: Arguments | None) -> str:
-    """Return why torch.export cannot capture a module, in one line.
+    """Return the reason why torch.export cannot capture a module, as one line of text for the user.
 
     Args:
-        error: The exception.
+        error: The exception that torch.export raised.
         given: The arguments of the module; None if they are unknown.
     """
     if given is not None and any(isinstance(one, PackedSequence) for one in (*given[0], *given[1].values())):

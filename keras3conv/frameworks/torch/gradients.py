@@ -30,7 +30,7 @@ def backward(
 
     Args:
         module: The module.
-        inputs: The inputs of the module; see `torch_side.run`.
+        inputs: A tensor or array, a tuple of positional arguments, or a dict of keyword arguments.
         tensors: Values that replace the module's tensors in this pass, by path.
         weights: For each output by name, the weight of each of its elements in the sum.
         of: The paths of the tensors whose gradients are returned.

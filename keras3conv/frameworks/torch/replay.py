@@ -261,7 +261,10 @@ class _Run:
         self.calls = 0
 
     def observed(self, module: nn.Module) -> AbstractContextManager[list[str]]:
-        """Return a context manager that lets this rerun observe every call of a submodule; see `forward_calls`."""
+        """Return a context manager in which this rerun is told before and after every call of a submodule.
+
+        It yields the list of the paths of the running modules, the innermost last.
+        """
         return forward_calls(module, before=self._before, after=self._after, running=self.running)
 
     def _before(self, path: str, given: Arguments) -> Arguments | None:

@@ -72,7 +72,7 @@ class Dropouts:
 
 
 def operator_name(kind: str) -> str:
-    """Return "softmax" for "aten.softmax.int", and likewise for attention and dropout; empty for other operators."""
+    """Return "softmax" for "aten.softmax.int"; empty for an operator that is no softmax, attention or dropout."""
     name = kind.split(".")[1].strip("_")
     return name if name in _NAMES else ""
 

@@ -71,7 +71,7 @@ def _matched(
         torch: The unpaired torch parameters of this shape.
         keras: The unpaired Keras variables of this shape.
         torch_calls: The position of the first call of the layer that owns a parameter, by the parameter's path.
-        keras_calls: The same for the Keras variables.
+        keras_calls: The position of the first call of the layer that owns a variable, by the variable's path.
     """
     if len(torch) == len(keras) == 1:
         yield _pair(torch[0], keras[0], Evidence(kind="shape", detail="no other unpaired tensor has this shape"))

@@ -42,7 +42,12 @@ def torch_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[s
 
 
 def keras_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[str, Keys]:
-    """Return the keys (class names with tensor shapes) of each Keras layer, by its path; see `torch_keys`."""
+    """Return the keys of each Keras layer, by its path: a torch class with the shapes that its tensors have in torch.
+
+    Args:
+        layers: The layers.
+        in_keras: Whether to express the keys in Keras classes, roles and shapes instead of torch's.
+    """
     return _by_path(layers, _keras_keys_in_keras if in_keras else _keras_keys)
 
 

@@ -1,6 +1,6 @@
 """Pair torch layers with the layers of a Keras file in which variables have unusual names: `weight` for a kernel.
 
-See `alignment.renamed` for the names.
+The names are listed in the module `alignment.renamed`.
 """
 
 from collections.abc import Iterator, Sequence

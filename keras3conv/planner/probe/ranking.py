@@ -79,7 +79,7 @@ class CandidateRanking:
         return sorted(found, key=lambda entry: self._sort_key(keras, entry))
 
     def rank_all(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
-        """Return all candidates for a Keras layer, best first; see `rank`.
+        """Return all candidates for a Keras layer, best first, without those that were rejected or are in use.
 
         Args:
             keras: The Keras layer.

@@ -27,19 +27,20 @@ class RowOrder:
     """A permutation of the rows of a weight and of its bias, from the order of torch to the order of Keras.
 
     Attributes:
-        name: The order of the rows in torch, in words.
-        transform: Returns the transform for a tensor with this number of axes; the rows are its first axis.
+        name: The order of the rows in torch, in words: "head by head (8 heads of 64)".
+        transform: A function that gets the number of axes of a tensor, and returns the transform that permutes its
+            rows, the elements along its first axis.
     """
 
     name: str
     transform: Callable[[int], Transform] = field(compare=False, repr=False)
 
     def __call__(self, array: Array, axis: int = 0) -> Array:
-        """Return an array with its rows reordered.
+        """Return a torch weight or output with its rows permuted into the order of Keras.
 
         Args:
             array: The array.
-            axis: The axis of the rows.
+            axis: The axis whose elements are the rows: -1 for the features of an output.
         """
         moved = np.moveaxis(array, axis, 0)
         (ordered,) = self.transform(2)((moved.reshape(len(moved), -1),))
@@ -79,10 +80,10 @@ class RowOrders:
     """The orders of weight rows that one run of the probe assumes; torch and Keras may order the rows differently.
 
     Attributes:
-        fused: The order of the rows of fused layers (query, key and value in one, or gate and up), by the paths of
-            their torch layers without numbers.
-        rotated: Returns the order of the rows of a query or a key with this number of rows, which depends on how rotary
-            embeddings are applied; None if both sides apply them in the same way.
+        fused: The order of the rows of fused layers (query, key and value in one, or gate and up), by the path of the
+            torch layer without numbers: "blocks.attn.qkv" for the layers "blocks.0.attn.qkv", "blocks.1.attn.qkv", ...
+        rotated: A function from the number of rows of a query or key weight to the order of its rows, if the two sides
+            apply rotary embeddings in different ways; None if they apply them in the same way.
     """
 
     fused: Mapping[str, RowOrder] = field(default_factory=dict)

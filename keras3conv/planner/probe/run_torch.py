@@ -35,7 +35,7 @@ def run(
     Args:
         module: The module.
         view: The layers of the module.
-        inputs: The inputs of the module; see `torch_side.run`.
+        inputs: A tensor or array, a tuple of positional arguments, or a dict of keyword arguments.
         weights: Values for tensors of the module, by path; all other tensors are cast to float64.
         records: Returns for a layer path whether to record the inputs and outputs of the layer.
 
@@ -173,7 +173,9 @@ def _restored(module: nn.Module) -> Iterator[None]:
 
 
 def _recorded(module: nn.Module, log: _Log) -> AbstractContextManager[list[str]]:
-    """Record every call of every submodule in the log while the block runs; see `forward_calls`.
+    """Return a context manager in which every call of every submodule is recorded in the log.
+
+    It yields the list of the paths of the running modules, the innermost last.
 
     Args:
         module: The module.
@@ -215,7 +217,7 @@ def _require_finite(module: nn.Module, log: _Log) -> None:
         problem = Problem(
             torch=log.nan_path, fact=("this module returned NaN for these inputs, although all weights are finite")
         )
-        raise ModelError(lay_out(f"{type(module).__name__} (torch) cannot be compared", [problem]))
+        raise ModelError(lay_out(f"{type(module).__name__} (torch) cannot be compared with the Keras model", [problem]))
 
 
 def _by_path(calls: list[TorchCall]) -> dict[str, tuple[TorchCall, ...]]:

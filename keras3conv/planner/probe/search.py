@@ -288,7 +288,7 @@ class Search:
 
         The Keras layer and this torch layer may have the same weights and differ in a constant, such as an epsilon. But
         a small error proves nothing if wrong random weights give nearly the same error, because the output is mostly
-        the input; then the choice is forced (see `_force`).
+        the input; then the choice is recorded as forced.
 
         Args:
             call: The call of the Keras layer.
@@ -307,7 +307,7 @@ class Search:
         return measurement.returned(output)
 
     def _force(self, call: _LayerCall, ranked: list[RankedCandidate]) -> Any:
-        """Choose the best candidate although no output agrees, or backtrack if an earlier choice may be wrong.
+        """Choose the best candidate although its output differs, or backtrack if an earlier choice may be wrong.
 
         Args:
             call: The call of the Keras layer.

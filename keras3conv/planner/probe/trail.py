@@ -151,7 +151,7 @@ class Trail:
             candidate: The best torch weights.
             comparison: The comparison of the layer's output with torch.
             alternatives: The candidates that ranked next.
-            hidden_tensors: The torch tensors that the layer's input depends on, as bits; see `Forced`.
+            hidden_tensors: The torch tensors that the layer's input depends on, as an integer with one bit per tensor.
         """
         others = self._alternatives(path, alternatives)
         self._record(path, candidate, Forced(comparison=comparison, alternatives=others, hidden_tensors=hidden_tensors))

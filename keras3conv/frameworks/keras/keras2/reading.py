@@ -35,7 +35,9 @@ def problems_of(saved: Saved, weights_file: Path | None = None) -> tuple[Problem
 
 
 def read_model(saved: Saved, weights_file: Path | None = None) -> keras.Model:
-    """Return the model of an architecture without problems (`problems_of`), with its weights.
+    """Return the Keras 3 model of an architecture that Keras 2 saved, with its weights.
+
+    The caller must have checked that `problems_of` returns no problem for the architecture.
 
     Args:
         saved: The architecture.
