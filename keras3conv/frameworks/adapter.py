@@ -327,7 +327,7 @@ class Sides:
         return self.torch.view(described=described), self.keras.view(described=described)
 
     def files(self) -> list[Adapter]:
-        """Return the sides that are files, not live models."""
+        """Return the adapters of the sides that are files, not live models."""
         return [side for side in (self.torch, self.keras) if not side.is_live]
 
     def can_run(self, keras_view: ModelView, inputs: Any) -> bool:

@@ -117,7 +117,7 @@ def _require_fitting(model: ModelView, stored: ModelView, names: Mapping[str, st
 
 @contextmanager
 def without_memory() -> Iterator[None]:
-    """Create models without values while the block runs, if the framework can: on torch's meta device."""
+    """Let models that are created in the block have no values, if the framework allows it: on torch's meta device."""
     import keras
     import torch
 

@@ -38,8 +38,8 @@ def plan(
     Args:
         torch: The torch side; its layers have `calls` if the model was traced.
         keras: The Keras side; its layers have `calls` if the model was traced.
-        hints: Pairs that the user names: a dict of layer paths, a list of (regular expression, replacement), or a
-            callable from a torch path to a Keras path or None.
+        hints: Pairs that the user names: a dict from torch path to Keras path, a list of (regular expression,
+            replacement), or a callable from a torch path to a Keras path or None.
         probed: The result of the probe, if both models were run.
         notes: Remarks for the user on how the plan was found.
 

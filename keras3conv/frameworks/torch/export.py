@@ -97,7 +97,7 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
 
     Args:
         module: The module.
-        inputs: Its inputs.
+        inputs: A tensor or array, a tuple of positional arguments, or a dict of keyword arguments.
         dynamic: The dynamic axes besides the batch axis, by the name of the input.
 
     Raises:
@@ -383,7 +383,7 @@ class _Reader:
 
 
 def _first_paths(module: nn.Module) -> dict[str, str]:
-    """Return the first path of every parameter and buffer; a tied tensor has several paths."""
+    """Return a dict from each path of a parameter or buffer to the first path of it; a tied tensor has several."""
     seen: dict[int, str] = {}
     return {path: seen.setdefault(id(tensor), path) for path, tensor in named_tensors(module)}
 

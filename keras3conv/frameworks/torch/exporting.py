@@ -56,8 +56,8 @@ def exported(
 
     Args:
         module: The module.
-        described: Its layers and tensors.
-        given: Its arguments.
+        described: The view of the module, with its layers and tensors.
+        given: The positional and keyword arguments of its call.
         dynamic: The dynamic axes besides the batch axis, by the name of the input.
 
     Raises:

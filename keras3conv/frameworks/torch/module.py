@@ -265,7 +265,7 @@ class TorchModule:
     is_live: ClassVar[bool] = True
 
     def view(self, *, described: bool = True) -> ModelView:
-        """Return the view of the module: its layers and tensors by name, independent of the framework."""
+        """Return the view of the module: its layers and tensors by name; with `described`, also configurations."""
         return view(self.source, described=described)
 
     def run(self, inputs: object) -> Recording:

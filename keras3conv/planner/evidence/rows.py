@@ -1,7 +1,7 @@
 """Pair one layer with a sequence of layers on the other side, such as a two-layer torch LSTM with two Keras LSTMs.
 
-Rules determine the classes. A sequence is paired only if the match is unique on both sides. A sequence consists of
-consecutive layers in call order, or in definition order if no run was traced.
+The rules name the classes of the layers that may be paired so. A sequence is paired only if there is no other possible
+pair for its layers. It consists of consecutive layers in call order, or in definition order if no run was traced.
 """
 
 from collections import Counter

@@ -32,8 +32,8 @@ def transfers_for(
     """Return the functions and transforms that the table `additional_transfer` has for a Keras layer, in its order.
 
     Args:
-        layer: The Keras layer, whose classes are looked up in the table.
-        name: The name of the layer, whose end is looked up, too.
+        layer: The Keras layer; an entry applies to it if its key is one of the layer's qualified class names.
+        name: The name of the layer; an entry also applies if `name` ends with its key.
         transfers: The table.
     """
     return [value for key, value in transfers.items() if key in layer.kinds or ("." not in key and name.endswith(key))]

@@ -192,8 +192,8 @@ class CandidateFinder:
     def _whole_layer(self, rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Candidate]:
         """Yield the candidate that takes all weights of a Keras layer from one torch layer.
 
-        If torch flattens the input of the layer, the rows of its weight may be permuted. Then yield two candidates: one
-        for a Keras model that flattens too, and one for a Keras model that does not.
+        If torch flattens the input of the layer, yield two candidates: one whose weight is permuted, as the flattened
+        axes are channels-last in Keras, and one for a Keras model that does not flatten.
         """
         seen = []
         unflattened = replace(torch, run=replace(torch.run, flattened=None))

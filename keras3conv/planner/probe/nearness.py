@@ -111,7 +111,9 @@ def uses_other_tensors(first: Candidate, second: Candidate) -> bool:
 
 
 def find_recorded(run: TorchRun, array: Array) -> int | None:
-    """Find a recorded torch value that equals an array, and return the weights it depends on, as bits; None if none.
+    """Find a recorded torch value that equals an array; return the weights that it was computed from.
+
+    They are an integer with one bit per weight. None if no recorded value equals the array.
 
     The outputs of the torch model and the inputs of its layers are searched.
     """

@@ -172,7 +172,11 @@ def _alternating(axis: int) -> RowOrder:
 
 
 def halves_of_experts(axis: int) -> RowOrder:
-    """Return the transform that moves the gate and up halves of an axis to the axis of experts: (e, 2n) to (2e, n)."""
+    """Return the row order that moves the gate and up halves of an axis to the axis of experts: (e, 2n) to (2e, n).
+
+    Args:
+        axis: The axis whose first half is the gate, and whose second half is the up projection.
+    """
 
     def transform(axes: int) -> Transform:
         letters = [*"uvwxyz"[:axes]]

@@ -125,7 +125,10 @@ class Search:
 
     @property
     def first_difference(self) -> int:
-        """The index of the first layer call that differs from torch; the number of calls if only the outputs differ."""
+        """The index of the first layer call whose output differs from torch.
+
+        If only the outputs of the models differ, the number of calls; if nothing differs, this number plus one.
+        """
         if self.is_equal:
             return len(self.trail.called) + 1
         differing = (self.trail.called.index(choice.path) for choice in self.choices.values() if choice.replaces_output)

@@ -188,7 +188,7 @@ class Trail:
 
         Args:
             path: The layer whose input or output agrees with torch.
-            dependencies: The torch tensors that the value depends on, as bits.
+            dependencies: The torch tensors that this input or output depends on, as an integer with one bit per tensor.
             run: The recorded torch run.
         """
         undecided = [self.choices[name] for name in self._undecided]

@@ -131,7 +131,9 @@ class _Builder:
         return model
 
     def _layers_of(self, network: Network, used: set[str], names: Mapping[str, str], path: str) -> dict[str, Any]:
-        """Create the layers that the outputs depend on and that act in inference; record the others as dropped.
+        """Create the layers that the outputs depend on and that act in inference, and return them by name.
+
+        Layers that act only in training are recorded as dropped.
 
         Args:
             network: The layers and calls in the file.
