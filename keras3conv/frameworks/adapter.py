@@ -358,7 +358,13 @@ class Sides:
     def possible_inputs(self, views: Views, inputs: Any, keras_inputs: Any) -> tuple[Inputs | None, str]:
         """Return the inputs of both sides and an empty text; or None and the reason why there are no inputs.
 
-        The arguments are those of `inputs`. An error in inputs that the user gave is raised.
+        Args:
+            views: The views of both sides.
+            inputs: The user's inputs for the torch side, or None.
+            keras_inputs: The user's inputs for the Keras side, or None.
+
+        Raises:
+            InputError: The inputs that the user gave are wrong.
         """
         if not self.can_run(views[1], inputs):
             return None, ""

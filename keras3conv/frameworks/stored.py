@@ -50,14 +50,15 @@ def with_stored_values(model: ModelView, path: Path, *, entry: str = "") -> Mode
     computed = [tensor.path for tensor in model.tensors() if tensor.is_computed]
     if computed:
         raise InputError(
-            f"{model.title} computes {', '.join(computed)} from other tensors: load the values into the module first"
+            f"{model.title} computes {', '.join(computed)} from other tensors, which is impossible without their "
+            "values: load the weights into the module first"
         )
     names = _names(model, stored)
     _require_fitting(model, stored, names, path)
 
     def read(name: str) -> Array:
         if name not in names:
-            raise FileError(f"{path} has no values of {name}: give a file with all weights of the model")
+            raise FileError(f"{path} has no values of the tensor {name}: give a file with all weights of the model")
         return stored.read(names[name])
 
     return replace(model, reader=read)

@@ -193,7 +193,7 @@ class ModelView:
         return replace(self, layers=tuple(map(renamed, self.layers)), reader=_no_values)
 
     def tensors(self) -> Iterator[TensorRef]:
-        """Yield every tensor of every layer, in order."""
+        """Yield every tensor of every layer, in the order of `layers` and of their `tensors`."""
         for layer in self.layers:
             yield from layer.tensors
 

@@ -167,7 +167,7 @@ _BITS: dict[int, np.dtype[Any]] = {4: np.dtype(np.uint32), 8: np.dtype(np.uint64
 
 
 def _measure_finite(actual: Array, expected: Array, first: tuple[int, ...]) -> _Part | None:
-    """Compare finite float32 or float64 arrays as `_measure` does; None for other dtypes, NaN or infinity."""
+    """Return the difference in one slice of two float32 or float64 arrays; None for other dtypes, NaN or infinity."""
     kinds = actual.dtype.kind + expected.dtype.kind
     if kinds != "ff" or actual.dtype.itemsize not in _BITS or expected.dtype.itemsize not in _BITS:
         return None
@@ -193,7 +193,7 @@ def _measure_finite(actual: Array, expected: Array, first: tuple[int, ...]) -> _
 
 
 def _measure_any(actual: Array, expected: Array, first: tuple[int, ...]) -> _Part:
-    """Compare arrays of any real dtype, which may have NaN or infinity; the arguments are those of `_measure`."""
+    """Return the difference in one slice of two arrays of any real dtype, which may have NaN or infinity."""
     wide_actual, wide_expected = _widen(actual), _widen(expected)
     finite = np.isfinite(wide_actual) & np.isfinite(wide_expected)
     same = _same_values(actual, expected, wide_actual, wide_expected)
@@ -313,7 +313,7 @@ def judge(
 
 
 def judge_by_floor(actual: Array, source: Array, floor: float | None, tolerance: Tolerance | None = None) -> Judgement:
-    """Judge `actual` against `source`, the outputs of two models, as `judge` does, but with the noise floor given."""
+    """Judge `actual`, the output of one model, against `source`, that of another, by a noise floor or a tolerance."""
     diff = compare(actual, source)
     allowed = None if tolerance is None else tolerance.absolute + tolerance.relative * diff.scale
     return Judgement(deviation=_or_infinite(diff), floor=floor, differing=diff.differing, allowed=allowed)

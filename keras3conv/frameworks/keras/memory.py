@@ -26,7 +26,9 @@ _TOGETHER = 4 << 20
 
 
 def memory_orders(model: keras.layers.Layer) -> Orders:
-    """Return the best memory order for the kernel of each convolution, by the id of the variable.
+    """Return the fastest memory order for the kernel of each convolution, by the id of the variable.
+
+    An order is a tuple of the axes, that with the largest stride first.
 
     The result is empty on backends other than torch.
     """
@@ -63,7 +65,7 @@ def _order(layer: Any, variable: keras.Variable) -> tuple[int, ...]:
 
 
 def assign_all(values: Iterable[tuple[keras.Variable, Array, tuple[int, ...] | None]]) -> None:
-    """Assign values to variables as `assign` does; on JAX several at a time, because each call takes long.
+    """Assign values to variables, on JAX to several at a time, because each call takes long.
 
     Args:
         values: The variables, each with its value and its memory order.

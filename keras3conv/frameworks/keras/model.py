@@ -187,7 +187,7 @@ def _run(
     watch: bool,
     view: Callable[[Any], Array] | None,
 ) -> tuple[Recording, bool]:
-    """Run a model as `run` does; return the recording, and whether the recording is valid.
+    """Run a model once, eagerly, in inference mode; return the recording, and whether the recording is valid.
 
     Args:
         model: The model.

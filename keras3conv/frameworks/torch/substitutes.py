@@ -83,7 +83,7 @@ def before_running(
 
     Args:
         module: The module.
-        substitutes: The result of `running_tensors`.
+        substitutes: The tensors with which the module runs, by path.
         values: The given values of the run.
         float64: Whether the run is in float64.
     """

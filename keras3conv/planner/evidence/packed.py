@@ -1,9 +1,9 @@
-"""Pair packed layers without a run: one layer for query, key and value, or for gate and up, with several layers.
+"""Pair a packed layer on one side with the layers of its parts on the other, by names and shapes, without a run.
 
-The names determine the order: the packed layer is called "qkv" or "gate_up", its parts query, key and value, or gate
-and up. The rows of the packed weight may also be interleaved by attention head. Names and shapes do not show this, so
-the pairs are unconfirmed until both models ran. A layer called "query_key_value" is not paired, because models with
-this name interleave the rows.
+The packed layer is called "qkv" or "gate_up"; the layers of the parts are called query, key and value, or gate and up.
+The name of the packed layer determines the order of the parts in its weight. The rows may also be interleaved by
+attention head. Names and shapes do not show this, so the pairs are unconfirmed until both models ran. A layer called
+"query_key_value" is not paired, because models with this name interleave the rows.
 """
 
 import json

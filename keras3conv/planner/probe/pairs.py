@@ -35,7 +35,7 @@ class ProbeResult:
         keras: The Keras side, with the call order and the shapes of the run.
         pairs: The pairs that the probe found.
         notes: Remarks for the user, to be added to the plan.
-        difference: The difference between the outputs of the two models, in words; empty if none is known.
+        difference: A sentence on how the outputs of the two models differ; empty if no difference is known.
     """
 
     torch: ModelView

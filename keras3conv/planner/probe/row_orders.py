@@ -104,7 +104,7 @@ class RowOrders:
 
     @property
     def name(self) -> str:
-        """The assumed row orders in words, for reports."""
+        """The names of the assumed row orders, joined for a report: "head by head (8 heads of 64)"."""
         rotated = ["pairs of rotary positions"] if self.rotated else []
         return "; ".join([*(order.name for order in self.fused.values()), *rotated])
 

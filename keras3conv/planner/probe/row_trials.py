@@ -30,7 +30,7 @@ class Attempt:
     Attributes:
         search: The search with its choices.
         calls: The calls of the Keras layers.
-        tried: The row orders that were tried without success, in words; empty if none was tried.
+        tried: A sentence about the row orders that were tried without success; empty if none was tried.
     """
 
     search: Search

@@ -113,11 +113,11 @@ def _first_difference(search: Search) -> str:
 
 
 def _output_difference(search: Search, tried: str = "") -> str:
-    """Return the difference between the outputs of the two models, in words; empty if there is none or it is unknown.
+    """Return "their outputs differ by 0.1 of the largest value, ..."; empty if the models' outputs are not different.
 
     Args:
         search: The search, after the run of the Keras model.
-        tried: The row orders that were tried without success, in words, to be added; may be empty.
+        tried: A sentence about the row orders that were tried without success, to be added; may be empty.
     """
     if search.output_comparison.result != "different" or search.output_comparison.error <= ROUNDED_CONSTANTS:
         return ""

@@ -51,7 +51,7 @@ def read_model(saved: Saved, weights_file: Path | None = None) -> keras.Model:
     stored = _Stored(saved, weights_file)
     built = build(saved.config, stored.shapes)
     if problems := tuple(deviations(built.model)):
-        raise ModelError(lay_out(f"{saved.path} cannot be computed as {saved.writer} does", list(problems)))
+        raise ModelError(lay_out(f"the model in {saved.path} cannot be computed as by {saved.writer}", list(problems)))
     stored.load_into(built.model, built.dropped)
     notes, renamed = built.notes, built.renamed
     origin = Origin(writer=saved.writer, file=saved.path.name, notes=notes, renamed=renamed)
