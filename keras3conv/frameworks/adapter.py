@@ -108,11 +108,7 @@ class TorchFile:
     is_live: ClassVar[bool] = False
 
     def view(self, *, described: bool = True) -> ModelView:
-        """Return the view of the file, its tensors by name; raise `FileError` if it cannot be read.
-
-        Args:
-            described: Ignored, because a file of torch weights has no configurations.
-        """
+        """Return the view of the file, its tensors by name (`described` is ignored); raise `FileError` if unreadable."""
         return formats.read(self.source, entry=self.entry)
 
     def output(
@@ -142,10 +138,10 @@ class KerasFile:
     is_live: ClassVar[bool] = False
 
     def view(self, *, described: bool = True) -> ModelView:
-        """Return the view of the file, its layers and tensors by name; raise `FileError` if it cannot be read.
+        """Return the view of the file, with the configurations that it has; raise `FileError` if it cannot be read.
 
         Args:
-            described: Ignored: the configurations of the layers are read if the file has them.
+            described: Ignored.
         """
         return formats.read(self.source)
 
