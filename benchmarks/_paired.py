@@ -15,7 +15,7 @@ SPREAD = 0.15
 """The largest spread of a valid ratio."""
 
 LEAST = 0.25
-"""Seconds of wall time that one timing takes at least: shorter tasks are repeated, so that an interruption weighs less."""
+"""Seconds of wall time that a timing takes at least: shorter tasks are repeated, so that interruptions weigh less."""
 
 TOLERANCE = 1.2
 """With `--check`, a ratio fails beyond this multiple of its target."""
