@@ -320,7 +320,7 @@ def judge_by_floor(actual: Array, source: Array, floor: float | None, tolerance:
 
 
 def noise_floor(source: Array, truth: Array, unit: float | None = None) -> float:
-    """Return the noise floor: the largest rounding error in a model's output, at least half a ulp of its maximum.
+    """Return the noise floor: the largest rounding error in a model's output, at least half an ulp of its maximum.
 
     Args:
         source: The output of the model in its own dtype.

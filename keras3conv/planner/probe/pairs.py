@@ -63,8 +63,8 @@ def probed_pairs(search: Search) -> Iterator[Pair]:
 def _with_mutual_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choice]:
     """Return the choices, with alternatives for both layers of each two that may be swapped.
 
-    If layer a may also have the torch weights that layer b has, then b may have those of a. The search notes this for
-    a only: when it chose the weights of b, those of a were taken, so that b seemed to have no alternative.
+    If layer A may also have the torch weights that layer B has, then B may have those of A. The search notes this only
+    for A: when it chose the weights of B, those of A were taken, so that B seemed to have no alternative.
     """
     found = dict(choices)
     for path in choices:
