@@ -142,11 +142,11 @@ _errors: ContextVar[TextIO | None] = ContextVar("errors", default=None)
 
 
 def _add_options(run: Callable[..., None], function: Callable[..., int]) -> None:
-    """Add the options --verbose and --quiet to a command.
+    """Add the options --verbose and --quiet to the signature of a command.
 
     Args:
-        run: The command; its signature is changed in place.
-        function: The function without these options, whose signature is the start.
+        run: The function that the command calls; its signature is changed in place.
+        function: The function of the command without these options; its own parameters come first.
     """
     added = {"verbose": _Verbose, "quiet": _Quiet}
     parameters = [
@@ -191,7 +191,10 @@ def _output(*, verbose: bool, quiet: bool) -> Iterator[None]:
 
 
 def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError) -> int:
-    """Print an error with a known class and return its exit status; raise any other error again."""
+    """Print an error on stderr, and return the exit status: 1 for a proof that failed, 2 for any other error.
+
+    A missing module that no extra of this package installs is a mistake in the program, and is raised again.
+    """
     from keras3conv.cli.output import as_options
 
     if isinstance(error, ModuleNotFoundError) and not isinstance(error, Keras3ConvError):

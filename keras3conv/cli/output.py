@@ -85,7 +85,10 @@ _IN_PYTHON_AND_HERE = (
 
 
 def as_options(message: str) -> str:
-    """Return a message of the library with options of the command line in the place of Python calls."""
+    """Return an error message in which Python code to paste is replaced by options of the command line.
+
+    For example, `overwrite=True` becomes `--overwrite`.
+    """
     for pattern, option in _IN_PYTHON_AND_HERE:
         message = pattern.sub(option, message)
     return message
@@ -96,7 +99,7 @@ def with_options(report: "Report", names: Mapping[str, str] | None = None) -> "R
 
     Args:
         report: The report.
-        names: What replaces placeholders such as TORCH in the fixes.
+        names: For each placeholder in the fixes, its replacement: {"TORCH": "net.pt"}.
     """
 
     def fix(line: str) -> str:
@@ -223,10 +226,10 @@ def rules_json(rules: "Sequence[Rule]") -> str:
 
 
 def _by_reason(classes: Mapping[str, str]) -> Iterable[tuple[str, list[str]]]:
-    """Group the layer classes that have no rule by the reason for that.
+    """Group the layer classes that have no rule by the reason why they have none.
 
     Args:
-        classes: The reason of each class.
+        classes: The reason, by the name of the class.
 
     Returns:
         Each reason with the short names of its classes.
