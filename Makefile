@@ -59,10 +59,11 @@ PROCESSES := tests/core/formats/bad_input tests/core/formats/fuzz tests/core/wri
 	$(addprefix tests/core/formats/safe/test_,hostile_hdf5.py hdf5_child.py)
 
 test-core: $(STAMP) ## the tests that need no framework and start no process, in seconds
-	$(PYTEST) tests/core $(PROCESSES:%=--ignore=%)
+	$(PYTEST) tests/core $(PROCESSES:%=--ignore=%) -m "not slow"
 
-test-processes: $(STAMP) ## the tests of bad files, of writing and of sweeps, which start processes
+test-processes: $(STAMP) ## the tests of bad files, of writing and of sweeps, which start processes, and slow ones
 	$(PYTEST) $(PROCESSES)
+	$(PYTEST) tests/core $(PROCESSES:%=--ignore=%) -m slow
 
 test-package: $(STAMP) ## the tests of the distributions and of the program
 	$(PYTEST) tests/package

@@ -14,6 +14,9 @@ from typing import Any
 SPREAD = 0.15
 """The largest spread of a valid ratio."""
 
+LEAST = 0.25
+"""Seconds of wall time that a timing takes at least: shorter tasks are repeated, so that interruptions weigh less."""
+
 TOLERANCE = 1.2
 """With `--check`, a ratio fails beyond this multiple of its target."""
 
@@ -33,7 +36,7 @@ class Ratio:
         processor: The median ratio of the processor times.
         wall: The median ratio of the wall times.
         spread: The spread of the ratios of the processor times.
-        milliseconds: The shortest processor time of the task.
+        milliseconds: The shortest processor time of the task, averaged over the repetitions of one round.
         target: The largest ratio that meets the target; None if there is no target.
         missing: The package that is not installed, for which nothing was measured; empty for a measured ratio.
     """
@@ -81,17 +84,29 @@ class Ratio:
 
 def rounds_of(works: Mapping[str, Work], rounds: int) -> dict[str, list[Seconds]]:
     """Return the times of every task in every round, after a warm-up round; each round starts with another task."""
-    for work in works.values():
-        work()
+    repetitions = {name: _repetitions(work) for name, work in works.items()}
     found: dict[str, list[Seconds]] = {name: [] for name in works}
     names = list(works)
     for number in range(rounds):
         start = number % len(names)
         for name in names[start:] + names[:start]:
-            busy, wall = time.process_time(), time.perf_counter()
-            works[name]()
-            found[name].append((time.process_time() - busy, time.perf_counter() - wall))
+            found[name].append(_time(works[name], repetitions[name]))
     return found
+
+
+def _time(work: Work, repetitions: int) -> Seconds:
+    """Return the processor time and the wall time of a task, averaged over its repetitions."""
+    busy, wall = time.process_time(), time.perf_counter()
+    for _ in range(repetitions):
+        work()
+    return (time.process_time() - busy) / repetitions, (time.perf_counter() - wall) / repetitions
+
+
+def _repetitions(work: Work) -> int:
+    """Run a task twice, the first time to warm up, and return how often it fits into the least time of a timing."""
+    work()
+    _, wall = _time(work, 1)
+    return max(1, min(1000, round(LEAST / max(wall, 1e-6))))
 
 
 def ratio(

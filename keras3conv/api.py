@@ -43,7 +43,8 @@ def align(
             keyword arguments. By default they are random arrays of the shapes in the Keras side's input specification.
         keras_inputs: The inputs of the Keras model, if they are not just `inputs` in the Keras memory layout. Alone,
             they give those of torch: the same, with the channels of images second.
-        hints: Known pairs of layers: a dict of paths, a list of (regular expression, replacement), or a callable.
+        hints: Known pairs of layers: a dict of paths ({"fc": "dense"}), a list of (regular expression, replacement), or
+            a function from the path of a torch layer to that of its Keras layer, or None.
         probe: Whether to probe the models; by default if both are live and there are inputs. If a model raises with
             inputs that you passed, `align` raises. If it raises with random inputs, the plan is made without the probe,
             and a note in the plan says so.

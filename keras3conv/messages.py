@@ -29,7 +29,7 @@ class Collapsed:
     """One line that represents several rows.
 
     Attributes:
-        paths: A path pattern for every column.
+        paths: A path pattern for every column: ("layer1.{0..1}", "block_{1..2}").
         places: The indices of the collapsed rows, in order.
     """
 

@@ -32,7 +32,7 @@ def folded(text: str, width: int | None = None, *, before: int = 0) -> str:
     Args:
         text: The message.
         width: The number of columns; by default those of the terminal.
-        before: The number of characters that are printed before the first line.
+        before: The number of characters that are printed before the text, on its first line.
     """
     width = width or columns()
     lines: list[str] = []

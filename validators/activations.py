@@ -136,10 +136,12 @@ def _judged_by_rounding_of_keras(
 def _outputs_of(subject: Subject, run: Recording, calls: list[CallPair]) -> list[Array | None]:
     """Return, for every layer call, the output of the torch layer in another run, in the layout of Keras.
 
+    The result has an array for each call; None for a call that the other run or Keras did not make.
+
     Args:
         subject: The two models.
-        run: The other run of torch.
-        calls: The calls; the entry is None for a call that the other run or Keras did not make.
+        run: The other run of torch, such as that in float64.
+        calls: The layer calls of the whole models.
     """
     used: dict[str, int] = {}
     truths: list[Array | None] = []
@@ -173,7 +175,7 @@ def _judge(
         subject: The two models.
         call: The call, in the whole models or in isolation.
         truth: The output of torch in float64.
-        floor: The noise of the call in the whole models; None to measure it from this call.
+        floor: The noise floor of the call in the whole models; None to measure it from this call.
         least: The smallest noise floor to judge by.
     """
     if call.mismatch or truth is None or call.torch_output is None or call.keras_output is None:

@@ -70,7 +70,10 @@ def require_fitting(subject: Subject) -> None:
 
 
 def _writer(subject: Subject) -> str:
-    """Return the name and version of the software that wrote the Keras file."""
+    """Return the software whose meaning of the layers holds: "Keras 2.4.0, which saved old.h5".
+
+    For a Keras model that was not loaded from a file, return the installed version: "Keras 3.8.0".
+    """
     import keras
 
     from keras3conv.frameworks.keras.origin import origin_of
@@ -80,11 +83,14 @@ def _writer(subject: Subject) -> str:
 
 
 def _expected_by_output(expected: Mapping[str, Array], pairs: list[OutputPair]) -> dict[str, Array]:
-    """Return the golden outputs by the names of the models' outputs; matched by order if the names differ.
+    """Return the golden outputs by the names of the models' outputs.
+
+    They are matched by name; if the names differ, by order. The result is empty if there are more or fewer golden
+    outputs than outputs.
 
     Args:
-        expected: The golden outputs by their own names.
-        pairs: The outputs of both models.
+        expected: The golden outputs, by the names that the user gave.
+        pairs: The outputs of both models, in the order in which the models return them.
     """
     if {pair.keys[1] for pair in pairs} == set(expected):
         return {pair.name: expected[pair.keys[1]] for pair in pairs}

@@ -83,10 +83,10 @@ def check(subject: Subject) -> Section:
 
 
 def _differs(variant: Variant, original: Subject) -> bool:
-    """Return whether the models differ in a further run; do not search for the cause.
+    """Return True if the models differ when they run with other inputs or weights; do not search for the cause.
 
     Args:
-        variant: The run.
+        variant: The models with other inputs or weights, such as values of 32.
         original: The models with their original inputs.
     """
     if variant.subject is None:
@@ -95,11 +95,14 @@ def _differs(variant: Variant, original: Subject) -> bool:
 
 
 def _judge_variant(section: Section, variant: Variant, original: Subject) -> Section:
-    """Judge a further run; return the section with the result added, or the run's own section if it failed.
+    """Judge a run of the models with other inputs or weights, and return the section of the certificate.
+
+    If the models agree in this run, it is the given section with the result added to its summary. If they differ, it is
+    the failed section of this run.
 
     Args:
-        section: The section of the certificate with the earlier runs.
-        variant: The run.
+        section: The section, with the results of the earlier runs.
+        variant: The models with other inputs or weights.
         original: The models with their original inputs.
     """
     if variant.subject is None:
@@ -117,8 +120,8 @@ def _judge(subject: Subject, variant: Variant, original: Subject) -> Section:
     """Judge one run of both models; return the section of the certificate for this run.
 
     Args:
-        subject: The models in this run.
-        variant: What distinguishes this run from the run with the original inputs.
+        subject: The models with the inputs and weights of this run.
+        variant: The name of this run, and how its inputs and weights differ from the original ones.
         original: The models with their original inputs.
     """
     nearby = NearbyRun(subject)
@@ -131,10 +134,10 @@ def _judged(subject: Subject, variant: Variant, original: Subject, nearby: Nearb
     """Judge one run of both models; return the section of the certificate for this run.
 
     Args:
-        subject: The models in this run.
-        variant: What distinguishes this run from the run with the original inputs.
+        subject: The models with the inputs and weights of this run.
+        variant: The name of this run, and how its inputs and weights differ from the original ones.
         original: The models with their original inputs.
-        nearby: The same models with slightly changed arguments.
+        nearby: A run of the same models with slightly changed values, which shows if a difference is mere rounding.
         constants: Whether to accept differences as small as the rounding of constants to float32.
     """
     variation = f", {variant.name}" if variant.name else ""
@@ -255,9 +258,9 @@ def _judge_outputs(
     """Return a table of the model outputs, the worst relative error, and the problems.
 
     Args:
-        subject: The models in this run.
-        variant: What distinguishes this run from the run with the original inputs.
-        nearby: The same models with slightly changed arguments.
+        subject: The models with the inputs and weights of this run.
+        variant: The name of this run, and how its inputs and weights differ from the original ones.
+        nearby: A run of the same models with slightly changed values, which shows if a difference is mere rounding.
         search: Whether to search for the cause of a difference.
         constants: Whether differences as small as the rounding of constants to float32 are accepted.
     """

@@ -100,7 +100,10 @@ def _judged_fields(subject: Subject) -> Iterator[_JudgedField]:
 
 
 def _judged_without_outputs(field: FieldPair) -> _JudgedField | None:
-    """Return the verdict on a different field that cannot change the outputs of one inference; None for any other."""
+    """Return the verdict on a field that differs but cannot change the outputs of one inference, such as momentum.
+
+    Return None for a field that can; its verdict depends on the outputs of the layers.
+    """
     if field.selects:
         note = "Keras returns a part of torch's outputs, and float64 compares this part"
         return _JudgedField(field=field, verdict=_LEFT, note=note)
@@ -203,7 +206,10 @@ def _change(subject: Subject, field: FieldPair, inputs: Arrays) -> float:
 
 
 def _training_facts(fields: list[_JudgedField]) -> dict[str, str]:
-    """Return the report fact about different fields that matter only in training, with the values of both sides."""
+    """Return a fact for the report that lists the fields which differ and matter only in training; {} for none.
+
+    The fact has the values of both sides: {"differs in training only": "p: 0.1 in torch, 0.2 in Keras (2 layers)..."}.
+    """
     differing: Counter[str] = Counter()
     for judged in fields:
         if judged.verdict == "training only":
@@ -218,7 +224,10 @@ def _training_facts(fields: list[_JudgedField]) -> dict[str, str]:
 
 
 def _state_facts(fields: list[_JudgedField]) -> dict[str, str]:
-    """Return the report fact about Keras layers that begin a call with the state in which the last call ended."""
+    """Return a fact for the report that lists the stateful Keras layers; {} if there are none.
+
+    A stateful layer begins a call with the state in which the last call ended, which torch's layers do not do.
+    """
     paths = [judged.field.keras for judged in fields if judged.verdict != "equal" and _is_state(judged.field)]
     return {"differs between calls": f"Keras keeps the state for the next call: {', '.join(paths)}"} if paths else {}
 
@@ -291,11 +300,14 @@ def _in_torch(field: FieldPair) -> str:
 
 
 def settled(section: Section, status: Status | None) -> Section:
-    """Return the section with the result of float64 at each field that is left to float64.
+    """Return the section of this proof, with the result of the proof float64 inserted.
+
+    A field that differs, but whose effect another layer may compensate, is left to float64. Its verdict "left to
+    float64" becomes "proven by float64" if float64 passed.
 
     Args:
         section: The section of this proof.
-        status: The result of float64; None if this proof was not asked for.
+        status: The status of float64; None if this proof was not asked for.
     """
     words = {"passed": "proven by float64", "failed": f"{_LEFT}, which failed", "unconfirmed": f"{_LEFT}, unconfirmed"}
     text = words.get(status or "", f"{_LEFT}, which did not run")

@@ -37,7 +37,7 @@ Check = Callable[[Subject], Section]
 
 
 def one_pair_at_a_time(name: str, check: Check) -> Check:
-    """Return the local form of a proof: a function that runs it on every pair of layers separately.
+    """Return a function that runs a proof on every pair of layers alone, and joins the results in one section.
 
     Args:
         name: The name of the proof.
@@ -71,7 +71,7 @@ def _together(name: str, found: list[tuple[Pair, Section | str]], beside: list[P
     Args:
         name: The name of the proof.
         found: The pairs, each with its section, or with the reason why it was not run.
-        beside: The pairs whose activation functions the proof left out.
+        beside: The pairs whose Keras layer also applies an activation function, which was left out when it ran alone.
     """
     judged = [(pair, section) for pair, section in found if isinstance(section, Section)]
     left_out = [(pair, reason) for pair, reason in found if isinstance(reason, str)]

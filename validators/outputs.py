@@ -111,10 +111,10 @@ def _judge_by_rounding_of_keras(subject: Subject, pair: OutputPair, truth: Array
 
 
 def _randomness(subject: Subject, *, is_different: bool) -> Iterator[Problem]:
-    """Yield a problem for every model that is random; the models are called a second time only if they may be random.
+    """Yield a problem for every model that returns other outputs when it is called again with the same inputs.
 
-    Two models that draw numbers, or count their calls, do not agree to float64 rounding. If layers are not compared,
-    the models may not have run in float64; randomness below a suspicious noise floor is then not noticed.
+    The second call is saved if the models agree in float64, as models that draw random numbers do not. If they did not
+    run in float64, it is made only if an output differs, or if the noise floor is suspiciously high.
 
     Args:
         subject: The models.

@@ -77,8 +77,7 @@ def _new_weights(factories: Mapping[Side, str], drawn: Mapping[Side, list[bool]]
     """Yield a problem for each factory whose model has other weights than those that were transferred.
 
     A factory without a file of weights draws new random weights in every call. Tensors with a single value are left
-    out: biases
-    and the statistics of a batch normalisation start with constants, which are equal after every call.
+    out: biases and the statistics of a batch normalisation start with constants, which are equal after every call.
 
     Args:
         factories: The factories without a file of weights, by side.

@@ -26,6 +26,7 @@ TAKEN = {
     "benchmarks/FIDELITY.md": "project/fidelity.md",
     "benchmarks/CONVERSION.md": "project/conversion.md",
     "benchmarks/TO_KERAS.md": "project/to-keras.md",
+    "benchmarks/TO_KERAS_SPEED.md": "project/to-keras-speed.md",
     "benchmarks/ALTERNATIVES.md": "project/alternatives.md",
 }
 """Files outside docs/ that are pages of the site, with their paths in the site."""

@@ -1,1 +1,1 @@
-"""The plan: pairs of corresponding torch and Keras tensors of two models, and the transforms between them."""
+"""The plan: pairs of torch and Keras layers of two models, and the transforms between the tensors of each pair."""

@@ -1,7 +1,7 @@
-"""Recognize Keras layers that were quantized or adapted with LoRA: their variables are not the weights of the layer.
+"""Recognize Keras layers that were quantized or adapted with LoRA, whose variables are not the weights that torch has.
 
-The weights of a quantized layer are integers with a scale. The weight of a layer with LoRA is the sum of a kernel and a
-matrix product. Torch has no such tensors, so such layers are refused, with the steps to a plain model.
+A quantized layer stores integers with a scale. A layer with LoRA stores a kernel and two small matrices; its weight is
+the kernel plus their product. Such layers are refused, with the steps to a Keras model without them.
 """
 
 import re
@@ -16,7 +16,7 @@ _WEIGHTS = ("kernel", "embeddings", "_kernel", "_embeddings", "quantized_kernel"
 
 
 def adapted(keras: ModelView) -> Iterator[Problem]:
-    """Yield a problem for the quantized layers of a Keras model, and one for its layers with LoRA."""
+    """Yield one problem that names the quantized layers of a Keras model, and one that names its layers with LoRA."""
     for layers, what, call in (
         ([layer for layer in keras.layers if is_quantized(layer)], "quantized", 'quantize("int8")'),
         ([layer for layer in keras.layers if has_lora(layer)], "adapted with LoRA", ""),
@@ -78,5 +78,5 @@ def _rank(layer: LayerView) -> int:
 
 
 def is_adapted(layer: LayerView) -> bool:
-    """Return True if a layer is quantized or adapted with LoRA."""
+    """Return True if a Keras layer is quantized or adapted with LoRA."""
     return is_quantized(layer) or has_lora(layer)

@@ -32,15 +32,20 @@ class FieldPair:
         torch_value: The value of the torch field.
         keras_field: The name of the field in Keras; empty if Keras has no such field.
         keras_value: The value of the Keras field.
-        wanted: The torch value, translated to Keras by the rule; None if the rule does not translate the field.
-        in_torch: The Keras value, translated to torch by the rule; None if the rule does not translate the field.
-        agrees: Whether both values mean the same; None if that cannot be decided.
+        wanted: The value that the Keras field should have: `torch_value` translated by the rule. None if the rule does
+            not translate the field.
+        in_torch: The value that the torch field should have: `keras_value` translated by the rule. None if the rule
+            does not translate the field.
+        agrees: Whether both values mean the same, such as padding 1 and "same"; None if that cannot be decided.
         note: The reason why `agrees` is None.
-        beside: The layers that torch needs in addition to match the Keras layer: "after nn.ZeroPad2d(...)".
-        keras_beside: The layers that Keras needs in addition to match the torch layer.
-        acts: When the field acts: always, in training only, or on the state that the next call begins with.
-        is_built_in: Whether torch lacks the field, and always computes with `torch_value`.
-        selects: Whether the field only selects what the Keras layer returns; the proofs select the same in torch.
+        beside: As code, the layers that torch needs in addition to compute what the Keras layer does: "after
+            nn.ZeroPad2d(...)".
+        keras_beside: As code, the layers that Keras needs in addition to compute what the torch layer does.
+        acts: When the field has an effect: always, in training only, or through the state with which the next call
+            begins.
+        is_built_in: Whether torch has no such field, and always computes with the fixed value `torch_value`.
+        selects: Whether the field only selects which results the Keras layer returns. The proofs then compare the same
+            results of torch.
     """
 
     torch: str
@@ -63,13 +68,13 @@ class FieldPair:
 def audit(
     pairs: Iterable[Pair], torch: ModelView, keras: ModelView, frozen: Collection[str] = ()
 ) -> Iterator[FieldPair]:
-    """Yield a comparison of every hyper-parameter of every pair of layers with known configurations.
+    """Yield the comparison of every hyper-parameter of every pair of layers whose configurations are both known.
 
     Args:
         pairs: The pairs of a plan, and pairs of layers without weights.
-        torch: The torch side; its layers have input shapes if the model was run.
-        keras: The Keras side; its layers have input shapes if the model was run.
-        frozen: The torch parameters with `requires_grad=False`.
+        torch: The view of the torch model; its layers have input shapes if the model was run.
+        keras: The view of the Keras model; its layers have input shapes if the model was run.
+        frozen: The paths of the torch parameters with `requires_grad=False`.
     """
     torch_layers = {layer.path: layer for layer in (*torch.layers, *units(torch))}
     keras_layers = {layer.path: layer for layer in (*keras.layers, *units(keras))}
@@ -82,14 +87,15 @@ def audit(
 
 
 def _layer(layers: Mapping[str, LayerView], paths: Iterable[str], side: Side) -> LayerView | None:
-    """Return the layer with one of these paths; several layers combined into one; None if no path is known.
+    """Return the layer with one of the paths of a pair; None if the model has none of them.
 
-    In a combination of several layers, the role of a tensor starts with the number of its layer: "0.weight".
+    If the model has several of them, they are combined into one layer: its roles start with the index of the layer in
+    `paths`, as in "0.weight".
 
     Args:
-        layers: The layers of one side, by path.
-        paths: The paths of a pair on this side.
-        side: This side.
+        layers: The layers of one model, by path.
+        paths: The paths of the pair in this model.
+        side: The side of this model.
     """
     found = [layers[path] for path in paths if path in layers]
     if len(found) > 1:
@@ -98,7 +104,7 @@ def _layer(layers: Mapping[str, LayerView], paths: Iterable[str], side: Side) ->
 
 
 def _trainable(pair: Pair, torch: LayerView, keras: LayerView, frozen: Collection[str]) -> Iterator[FieldPair]:
-    """Yield the comparison of `requires_grad` of the torch parameters with `trainable` of the Keras layer.
+    """Yield one comparison: `requires_grad` of the torch parameters of a pair with `trainable` of its Keras layer.
 
     Args:
         pair: The pair of the layers.
@@ -118,7 +124,11 @@ def _trainable(pair: Pair, torch: LayerView, keras: LayerView, frozen: Collectio
 
 
 def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldPair]:
-    """Yield every hyper-parameter of two layers that their rule translates, with both values."""
+    """Yield every hyper-parameter that the rule of a torch layer and a Keras layer translates, with the values of both.
+
+    If the rule refuses the configuration, yield one `FieldPair` that has only a note. If the configuration of the torch
+    layer is unknown, yield nothing.
+    """
     config = torch_config(rule, torch, keras)
     if config is None:
         return
@@ -162,12 +172,13 @@ def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldP
 
 
 def _built_in(rule: Rule, keras: LayerView, pair: Callable[..., FieldPair]) -> Iterator[FieldPair]:
-    """Yield the fields of a Keras layer that its torch layer lacks, because it computes with one value of them.
+    """Yield the fields that a Keras layer has and torch has not, because torch computes with one fixed value of them.
 
     Args:
         rule: The rule of the two layers.
-        keras: The Keras layer; several layers in one have a configuration for each, by number.
-        pair: Makes a field of the two layers.
+        keras: The Keras layer. If it is a combination of several layers, its configuration has one for each: {"0":
+            {...}}.
+        pair: Makes a `FieldPair` of the two layers from its other attributes, which are passed as keyword arguments.
     """
     config = keras.config or {}
     parts = {"": config} if rule.keras_count == 1 else {f"{place}.": part for place, part in config.items()}
@@ -186,9 +197,10 @@ def _with_named_functions(value: Any) -> Any:
 
 
 def _translated_back(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]:
-    """Return the torch fields that a rule computes for a Keras layer, and as code the additional layers for torch.
+    """Return the torch fields that a rule computes from a Keras layer, and the additional torch layers that it needs.
 
-    Both are empty if the rule cannot translate the Keras layer.
+    The fields are values by name. The layers are text, "after nn.ZeroPad2d(padding=1)". Both are empty if the rule
+    cannot translate the Keras layer.
     """
     try:
         specs = rule.to_torch(keras_specs(rule, keras))
@@ -201,10 +213,12 @@ def _translated_back(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]
 
 
 def _beside_in_keras(rule: Rule, config: Config) -> str:
-    """Return, as code, the layers that Keras needs in addition to the layer with the weights; empty if it needs none.
+    """Return the Keras layers, as code, that a rule makes in addition to the layer with the weights of a torch layer.
+
+    The text is such as "after layers.ZeroPadding2D(padding=1)"; empty if there are no such layers.
 
     Args:
-        rule: The rule; if it is for several Keras layers with weights, the result is empty.
+        rule: The rule. If it makes several Keras layers with weights, the result is empty.
         config: The configuration of the torch layer.
     """
     if rule.keras_count != 1:
@@ -219,10 +233,10 @@ def _fields_of_each(specs: LayerSpecs) -> dict[str, Any]:
 
 
 def _numbered_fields(config: Config, number: int) -> dict[str, Any]:
-    """Return the fields of a configuration; for several layers each with the layer's number: "0.kernel_size".
+    """Return the arguments of a layer by name; of several layers, by a layer's index and the name: "0.kernel_size".
 
     Args:
-        config: The configuration of a layer; of several layers, the configuration of each by its index.
+        config: The arguments of one layer by name. For several layers, such arguments by the index of the layer, "0".
         number: The number of layers.
     """
     if number == 1:
@@ -238,8 +252,8 @@ def _beside(specs: LayerSpecs, owner: LayerSpec) -> str:
     """Return, as code, the layers before and after the layer with the weights: "after nn.ZeroPad2d(padding=1)".
 
     Args:
-        specs: The layers in sequence.
-        owner: The one of them that has the weights.
+        specs: The layers in the order of their calls.
+        owner: The layer among them that has the weights.
     """
     place = next(number for number, spec in enumerate(specs) if spec is owner)
     texts = []

@@ -1,4 +1,4 @@
-"""Create pairs of layers, by the rule for their classes, and pairs of tensors, by a transform."""
+"""Create the pair of two layers by the rule for their classes, or the pair of two tensors by a transform."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -51,13 +51,14 @@ def make_pair(
 
 
 def _unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Evidence]:
-    """Yield evidence against a pair if one model flattens the input of its layer and the other model was not run.
+    """Yield a doubt about a pair of Linear and Dense if the order of the kernel's rows is not certain.
 
-    The rows of the kernel may have to be permuted. This depends on the flattened shape in the model that was not run.
-    If all flattened sizes are equal, the shapes do not determine the permutation either.
+    If a flattened image is the input of both layers, the axis orders differ, and so the rows of the kernel have to be
+    permuted by the shape before the flatten. The doubt is recorded if only one of the models was run, so that the
+    other's flatten is unknown, or if all sizes of that shape are equal, so that they do not show the axis order.
 
     Args:
-        rule: The rule by which the layers are paired.
+        rule: The rule of the pair.
         torch: The torch layer.
         keras: The Keras layer.
     """
@@ -96,19 +97,19 @@ def pair_by_hand(
     heads: int = 1,
     kind: EvidenceKind = "by hand",
 ) -> Pair:
-    """Return the pair of layers or tensors that the user names.
+    """Return the pair of layers, or of tensors, that the user names.
 
     Layers are paired by the rule for their classes. If a transform is given, or a name is the path of a tensor, tensors
-    are paired instead; the name of a layer with a single tensor then means that tensor.
+    are paired instead; the path of a layer with a single tensor then means that tensor.
 
     Args:
         torch: The torch side.
         keras: The Keras side.
-        torch_names: The torch layers or tensors.
-        keras_names: The Keras layers or tensors.
-        transform: The transform from the torch tensors to the Keras tensors: a `Transform`, or a pattern without the
-            sizes that follow from the two shapes. None for layers, and for tensors that differ only in axes of size 1.
-        heads: The number of heads of a packed layer whose rows go head by head; 1 if its parts follow each other.
+        torch_names: The path of a torch layer or tensor, or several.
+        keras_names: The path of a Keras layer or tensor, or several.
+        transform: The transform from the torch tensors to the Keras tensors, or its pattern, without the sizes that
+            follow from the shapes. None for layers, and for tensors that differ only in axes of size 1.
+        heads: The number of heads if packed rows go head by head (query, key, value of each); 1 if part by part.
         kind: The kind of evidence to record in the pair.
 
     Raises:
@@ -163,11 +164,11 @@ def _several(number: int, kind: str) -> str:
 
 
 def check_names(torch: ModelView, keras: ModelView, named: Iterable[tuple[Sequence[str], Sequence[str]]]) -> None:
-    """Raise one `AlignmentError` that lists all unknown names, each with the most similar known names.
+    """Raise one `AlignmentError` that lists all names which the models lack, each with the most similar known names.
 
     Args:
-        torch: The torch side.
-        keras: The Keras side.
+        torch: The view of the torch model.
+        keras: The view of the Keras model.
         named: For every pair, the paths on the torch side and the paths on the Keras side.
     """
     known = {view.side: (*_layers_by_path(view), *tensors_by_path(view)) for view in (torch, keras)}
@@ -250,11 +251,11 @@ def _ambiguous(view: ModelView, paths: Iterable[str]) -> Iterator[Problem]:
 
 
 def _tensors_named(view: ModelView, path: str) -> tuple[TensorRef, ...]:
-    """Return the tensors that a path names: one tensor, or all tensors of a layer.
+    """Return the tensors that a path names: the tensor with this path, or all tensors of the layer with this path.
 
     Args:
-        view: The model.
-        path: The path of a tensor or of a layer; the result is empty if it is unknown.
+        view: The view of the model.
+        path: The path of a tensor or of a layer of the model.
     """
     tensors = tensors_by_path(view)
     return (tensors[path],) if path in tensors else _layers_by_path(view)[path].tensors
@@ -263,21 +264,24 @@ def _tensors_named(view: ModelView, path: str) -> tuple[TensorRef, ...]:
 def _transform_between(
     torch: Sequence[TensorRef], keras: Sequence[TensorRef], transform: str | Transform | None
 ) -> Transform:
-    """Return the transform between two tensors; if `transform` is a pattern or None, derive it from the shapes.
+    """Return the transform from torch tensors to Keras tensors, which is given or determined by the shapes.
 
     Args:
         torch: The torch tensors.
         keras: The Keras tensors.
-        transform: A transform, which is returned; a pattern such as "1 n d -> n d"; or None.
+        transform: A transform, which is returned; a pattern such as "1 n d -> n d" for one tensor on each side; or
+            None, for one tensor on each side whose shapes differ only in axes of size 1.
 
     Raises:
-        TransformError: There is no such transform, or several tensors are given without a transform.
+        TransformError: No such transform exists, or several tensors are given without a transform.
     """
     if isinstance(transform, Transform):
         return transform
     if len(torch) != 1 or len(keras) != 1:
         counts = f"{len(torch)} torch and {count(len(keras), 'Keras tensor')}"
-        raise TransformError(f"a pair of {counts} needs the argument transform, such as transform=Concat(0, (8, 8, 8))")
+        raise TransformError(
+            f"{counts} can only be paired with a transform: give the argument, such as transform=Concat(0, (8, 8, 8))"
+        )
     if transform is None:
         return reshaping(torch[0].shape, keras[0].shape)
     return _axes_between(transform, torch[0].shape, keras[0].shape)

@@ -1,8 +1,8 @@
 """Decide whether a plan is forced: by the shapes, every torch weight fits only one Keras weight.
 
-If a plan is forced, a difference between the outputs of the two models comes from the code of the models, not from the
-plan. A plan is not forced if layers have equal shapes, or are fused, such as query, key and value in one: then the
-values of a weight can belong elsewhere or have their rows in another order, and only the outputs show it.
+If a plan is forced, a difference between the outputs of the two models comes from their code, not from the plan. A plan
+is not forced if two layers have equal shapes, or if a layer is fused, such as one Linear for query, key and value. Then
+the plan may have exchanged weights or rows of equal shapes, which only the outputs show.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ _PARTS = (2, 3)
 
 
 def is_forced(plan: Plan) -> bool:
-    """Return whether a plan is forced: by the shapes, the weights of the two models can be paired in only one way."""
+    """Return True if a plan is forced: by the shapes, the weights of the two models can be paired in only one way."""
     if any(evidence.kind == "unseen flatten" for pair in plan.pairs for evidence in pair.evidence):
         return False
     if any(len(mapping.torch) != 1 or len(mapping.keras) != 1 for mapping in plan.mappings):
@@ -32,7 +32,7 @@ def _shapes_of_layers(view: ModelView) -> Iterator[tuple[Shape, ...]]:
 
 
 def _may_be_fused(view: ModelView) -> bool:
-    """Return whether a model may have a fused layer: another layer's input is a half or a third of a layer's output."""
+    """Return True if some layer of a model may be fused: it has 2 or 3 times as many outputs as a layer has inputs."""
     kernels = [tensor.shape for tensor in view.tensors() if len(tensor.shape) > 1]
     taken = {shape[1] for shape in kernels}
     return any(

@@ -1,4 +1,4 @@
-"""Convert plans to JSON and back. Reading a plan imports and evaluates nothing."""
+"""Convert plans to JSON text, and JSON text to plans. Reading a plan imports no module and evaluates no code."""
 
 import json
 import re
@@ -193,13 +193,13 @@ def _strings(data: Mapping[str, Any]) -> dict[str, Any]:
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        raise ValueError("a key occurs twice in one object of the JSON")
+        raise ValueError("a key occurs twice in one object of the plan's JSON")
     return made
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or len(value) > _MAX_TEXT:
-        raise TypeError(f"{quoted(value)} is not a text, or too long; the limit is {_MAX_TEXT:,} characters")
+        raise TypeError(f"{quoted(value)} is not a text of at most {_MAX_TEXT:,} characters")
     value.encode()  # a lone surrogate is a UnicodeEncodeError, which is a ValueError
     return value
 
@@ -213,7 +213,7 @@ def _dtype(value: Any) -> str:
 def _sizes(values: Any) -> tuple[int, ...]:
     sizes = _places(values)
     if len(sizes) > _MAX_AXES or max(sizes, default=0) > _MAX_AXIS:
-        raise ValueError(f"an array cannot have the shape {quoted(sizes)}")
+        raise ValueError(f"a tensor cannot have the shape {quoted(sizes)}, which the plan gives it")
     return sizes
 
 
@@ -224,18 +224,18 @@ def _free_sizes(values: Any) -> tuple[int | None, ...]:
 
 def _places(values: Any) -> tuple[int, ...]:
     if not isinstance(values, list) or not all(type(value) is int and value >= 0 for value in values):
-        raise TypeError(f"expected a list of whole numbers, found {quoted(values)}")
+        raise TypeError(f"the plan has {quoted(values)} instead of a list of whole numbers of 0 or more")
     return tuple(values)
 
 
 def _config(value: Any) -> Any:
     if value is not None and not isinstance(value, dict):
-        raise TypeError(f"expected a configuration (an object or null), found {quoted(value)}")
+        raise TypeError(f"the plan has {quoted(value)} instead of a layer's configuration, a JSON object or null")
     return value
 
 
 def _is_deep(value: Any) -> bool:
-    """Return whether a value is nested deeper than `_MAX_DEPTH` levels, too deep for Python's stack."""
+    """Return True if a JSON value has more than `_MAX_DEPTH` levels of lists and objects, too many for Python."""
     level = [value]
     for _ in range(_MAX_DEPTH):
         inside = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list))

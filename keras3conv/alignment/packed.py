@@ -19,7 +19,10 @@ _PACKED_ROLES = {"in_proj_weight": "weight", "in_proj_bias": "bias"}
 
 
 def as_linear(layer: LayerView) -> LayerView:
-    """Return a MultiheadAttention as a Linear with its packed projections; return any other layer unchanged."""
+    """Return the view of a MultiheadAttention as that of a Linear with its packed query, key and value projections.
+
+    `in_proj_weight` becomes "weight", and `in_proj_bias` "bias". Any other layer is returned unchanged.
+    """
     tensors = tuple(
         replace(tensor, role=_PACKED_ROLES[tensor.role]) for tensor in layer.tensors if tensor.role in _PACKED_ROLES
     )
@@ -29,15 +32,17 @@ def as_linear(layer: LayerView) -> LayerView:
 def packed_mappings(
     torch: Sequence[LayerView], keras: Sequence[LayerView], heads: int = 1
 ) -> tuple[WeightMapping, ...]:
-    """Return the mappings between one packed layer of one side and its parts, several layers of the other side.
+    """Return the mappings between one packed layer of one model and the several layers of the other that are its parts.
 
-    A part without a bias, beside parts that have one, has a bias of zeros in the packed layer.
+    If only some of the parts have a bias, the packed layer has a bias of zeros for the others.
 
     Args:
-        torch: The torch layers, in the order of their rows in a packed Keras layer.
-        keras: The Keras layers, in the order of their rows in a packed torch layer.
-        heads: The number of groups of rows in the packed layer, each of which has rows of every part: the attention
-            heads of weights that are packed head by head.
+        torch: The torch layers: the packed one, or the parts in the order that their rows have in the packed Keras
+            layer.
+        keras: The Keras layers: the packed one, or the parts in the order that their rows have in the packed torch
+            layer.
+        heads: The number of attention heads if the packed rows go head by head: query, key and value of the first head,
+            then those of the second. 1 if all rows of the query come first, then all of the key.
 
     Returns:
         The mappings of the weights and of the biases; empty if the layers do not fit.
@@ -76,12 +81,13 @@ def _split(packed: LayerView, parts: Sequence[LayerView], heads: int) -> Iterato
 
 
 def _parted(rows: Sequence[int], heads: int, axes: int) -> tuple[Transform, ...]:
-    """Return the steps that split a packed tensor into its parts, along the first axis.
+    """Return the transforms, applied in sequence, that split a packed tensor into its parts along the first axis.
 
     Args:
-        rows: The number of rows of each part.
-        heads: The number of groups of rows, each of which has rows of every part; 1 if the parts follow each other.
-        axes: The number of axes of the tensor.
+        rows: The number of rows of each part, such as those of query, key and value.
+        heads: The number of attention heads if the rows go head by head: query, key and value of the first head, then
+            those of the second. 1 if all rows of the query come first.
+        axes: The number of axes of the packed tensor: 2 for a weight, 1 for a bias.
     """
     if heads == 1:
         return (Split(0, tuple(rows)),)
@@ -117,14 +123,14 @@ def _joined(parts: Sequence[LayerView], packed: LayerView, heads: int) -> Iterat
 
 
 def _rows(keras: LayerView) -> int:
-    """Return the number of outputs of a Dense or EinsumDense layer; 0 for other layers."""
+    """Return the number of outputs of a Dense or EinsumDense layer, its rows in packed weights; 0 for other layers."""
     kernel = keras.shapes.get("kernel", ())
     has_rule = next(iter(lookup((LINEAR,), keras.kinds)), None) is not None
     return prod(kernel[1:]) if len(kernel) > 1 and has_rule else 0
 
 
 def _with_rows(layer: LayerView, rows: int) -> LayerView:
-    """Return a copy of a Linear's view, with the same name, in which the weight has another number of rows.
+    """Return a copy of a Linear's view, with the same paths, in which weight and bias have another number of rows.
 
     Args:
         layer: The view of the Linear.
@@ -139,7 +145,7 @@ def _with_rows(layer: LayerView, rows: int) -> LayerView:
 
 
 def _mappings(torch: LayerView, keras: LayerView) -> dict[str, WeightMapping]:
-    """Return the mappings from the tensors of a Linear to those of a Keras layer, by the path of the torch tensor.
+    """Return the mapping of each tensor of a Linear to a tensor of a Keras layer, by the path of the torch tensor.
 
     The result is empty if the kernels do not fit. A bias that only one of the layers has is left out.
     """

@@ -1,4 +1,4 @@
-"""Define the parts of a plan: pairs of layers with their evidence, and ignored tensors."""
+"""Define what a plan consists of: pairs of layers with the evidence for them, and ignored tensors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,10 +55,11 @@ class Pair:
     Attributes:
         torch: The path of the torch layer. If there are several, their paths joined by " + ".
         keras: The path of the Keras layer. If there are several, their paths joined by " + ".
-        rule: The name of the rule that the mappings come from.
-        weights: The mappings, with full tensor paths.
-        evidence: The reasons for the pair; the last one decided.
-        candidates: Other layers that fit as well; for a packed layer, the lines that pair it in another row order.
+        rule: The name of the rule, the two class names: "torch.nn.Linear <-> keras.layers.Dense".
+        weights: The mappings between the tensors of the layers, by path in the models.
+        evidence: The reasons for the pair, in the order in which they were found; the last one decided.
+        candidates: The paths of other layers that fit as well. For a packed layer, the calls of `plan.pair` that pair
+            it with its rows in another order.
     """
 
     torch: str
@@ -86,13 +87,13 @@ class Pair:
 
     @property
     def unconfirmed(self) -> bool:
-        """True if the pair, or the order of the rows of its kernel, was never confirmed by a run."""
+        """True if no run of the models has confirmed the pair, or has confirmed the order of the rows of its kernel."""
         return not self.evidence or any(evidence.kind in UNCONFIRMED for evidence in self.evidence)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ignored:
-    """A tensor that is left out on purpose, with the reason."""
+    """A tensor that the plan leaves unpaired on purpose, with the reason."""
 
     side: Side
     path: str
@@ -124,7 +125,7 @@ class Plan(Protocol):
 
 
 def tensors_by_path(view: ModelView) -> dict[str, TensorRef]:
-    """Return the tensors of a model by path."""
+    """Return the tensors of a model, by path."""
     return {tensor.path: tensor for tensor in view.tensors()}
 
 
@@ -154,10 +155,10 @@ def _shapes(shapes: tuple[tuple[int, ...], ...]) -> str:
 
 
 def belongs(tensor: str, path: str) -> bool:
-    """Return True if a path is that of a tensor, or that of the layer which contains the tensor.
+    """Return True if a tensor has the given path, or if a layer has this path and contains the tensor.
 
     Args:
         tensor: The path of the tensor.
-        path: The path of the tensor or of a layer.
+        path: A path, of a tensor or of a layer.
     """
     return tensor == path or tensor.startswith((f"{path}.", f"{path}/"))

@@ -23,14 +23,15 @@ class Alignment:
     """A plan for one torch model and one Keras model. The methods that edit it return a new plan.
 
     Attributes:
-        pairs: The layers that correspond.
+        pairs: The layers that correspond, with the mappings of their tensors.
         ignored: The tensors that are left out, each with its reason.
         torch: The layers of the torch side, with the names and shapes of their tensors.
         keras: The layers of the Keras side, with the names and shapes of their tensors.
         format: The version of the JSON format.
-        notes: Notes on how the pairs were found: the inputs, or the reason why the models were not probed.
-        difference: The difference between the outputs of the two models under the same weights, in words; empty where
-            none is known. Pairs that are changed by hand remove it: the models did not run with them.
+        notes: How the pairs were found, in sentences: the inputs of the probe, or the reason why the models were not
+            probed.
+        difference: How the outputs of the two models differed when both ran with the same weights, in words; empty if
+            no difference is known. A change of the pairs removes it, because the models have not run with the new ones.
     """
 
     pairs: tuple[Pair, ...]
@@ -53,7 +54,7 @@ class Alignment:
 
     @cached_property
     def problems_found(self) -> tuple[Problem, ...]:
-        """The problems that `problems` returns, computed once."""
+        """The errors of the plan, computed on the first access."""
         return (*adapted(self.keras), *merged_first(self), *misfits(self), *repeated(self), *unplaced(self))
 
     def problems(self) -> tuple[Problem, ...]:
@@ -89,7 +90,7 @@ class Alignment:
         return replace(self, difference="")
 
     def of(self, path: str) -> Pair | None:
-        """Return the pair that contains a torch or Keras layer; None if there is no such pair."""
+        """Return the pair that contains the torch or Keras layer with a path; None if there is no such pair."""
         return next((pair for pair in self.pairs if path in (*pair.torch_layers, *pair.keras_layers)), None)
 
     def pair(
@@ -108,15 +109,16 @@ class Alignment:
             plan.pair(["q", "k", "v"], "qkv", transform=Chain(Concat(0, (8, 8, 8)), Axes("o i -> i o")))
 
         Args:
-            torch: The path of a torch layer or tensor, or a list of several. `"q + k + v"` means the same as
-                `["q", "k", "v"]`.
+            torch: The path of a torch layer or tensor, or a list of several. `"q + k + v"` means the same as `["q",
+                "k", "v"]`.
             keras: The path of a Keras layer or tensor, or a list of several.
-            transform: The transform from the torch tensors to the Keras tensors, if no rule provides it. A pattern
-                such as "1 n d -> n d" is for one tensor on each side. The path of a layer with one tensor stands for
-                that tensor.
-            heads: The number of attention heads, if the rows of a fused layer go head by head: a query, a key and a
-                value of the first head, then those of the second. 1 if they do not. With the number of rows of one
-                part, the rows alternate.
+            transform: The transform from the torch tensors to the Keras tensors, if no rule provides it. A pattern such
+                as "1 n d -> n d" is for one tensor on each side. The path of a layer with one tensor then means this
+                tensor.
+            heads: The number of attention heads, if the rows of a fused layer go head by head: the query, key and value
+                rows of the first head, then those of the second. 1 if all query rows come first, then all key rows. If
+                it is the number of rows of one part, the rows alternate: one of the query, one of the key, one of the
+                value.
 
         Raises:
             AlignmentError: A name is unknown, no rule pairs the layers, or the transform does not fit the tensors.
@@ -130,18 +132,22 @@ class Alignment:
         return replace(self, pairs=(*kept, made), ignored=ignored, difference="")
 
     def unpair(self, layer: str) -> "Alignment":
-        """Return the plan without the pair of this torch or Keras layer; the same plan if there is no such pair."""
+        """Return the plan without the pair that contains a layer, or the same plan if there is no such pair.
+
+        Args:
+            layer: The path of the torch or Keras layer.
+        """
         pair = self.of(layer)
         pairs = tuple(other for other in self.pairs if other is not pair)
         return replace(self, pairs=pairs, difference=self.difference if pair is None else "")
 
     def ignore(self, path: str, reason: str, *, side: Side | None = None) -> "Alignment":
-        """Return the plan with a layer or a tensor marked as ignored, so that it needs no counterpart.
+        """Return the plan with a tensor, or all tensors of a layer, marked as ignored: they need no counterpart.
 
         Args:
             path: The path of a layer or of a tensor.
-            reason: The reason; every report shows it.
-            side: The side of the path; needed only if both sides have this path.
+            reason: Why the tensors are ignored; every report shows it.
+            side: The model that has the path, "torch" or "keras"; needed only if both have it.
 
         Raises:
             AlignmentError: The path is unknown, or known on both sides and `side` is not given.
@@ -201,6 +207,11 @@ def _tensors_of(pair: Pair) -> set[tuple[str, str]]:
 
 
 def _is_of(entry: Ignored, pair: Pair) -> bool:
-    """Return True if an ignored tensor belongs to one of the layers of a pair."""
+    """Return True if an ignored tensor belongs to one of the layers of a pair.
+
+    Args:
+        entry: The ignored tensor.
+        pair: The pair.
+    """
     layers = pair.torch_layers if entry.side == "torch" else pair.keras_layers
     return any(belongs(entry.path, layer) for layer in layers)

@@ -21,7 +21,11 @@ _SHOWN_TENSORS = 4
 
 
 def misfits(plan: Plan) -> Iterator[Problem]:
-    """Yield a problem for each mapping whose tensors do not exist, or whose transform does not fit their shapes."""
+    """Yield a problem for each mapping of a plan that names a missing tensor, or has a transform that does not fit.
+
+    The transform does not fit if it turns the shapes of the torch tensors into other shapes than the Keras tensors
+    have.
+    """
     torch, keras = tensors_by_path(plan.torch), tensors_by_path(plan.keras)
     for pair in plan.pairs:
         for mapping in pair.weights:
@@ -79,14 +83,15 @@ def unplaced(plan: Plan) -> Iterator[Problem]:
 
 
 def first_difference(plan: Plan) -> str:
-    """Return a sentence that names the first unpaired layer of each side in call order, and the pair before it.
+    """Return a sentence that names the first unpaired layer of each side in call order, and the last pair before it.
 
-    If one layer of each side is left over in the same place, the sentence has their shapes. If only one side has
-    unpaired layers, that model has more layers than the other.
+    Such as: "the first difference in call order: after a <-> b, torch runs c and Keras d". If only one side has
+    unpaired layers, the sentence says that the other has no layer left. If each side has one, at the same position, it
+    has their shapes.
 
     Returns:
-        The description. It is empty if there is a single unpaired layer, which has a problem of its own, or if the
-        call order is unknown.
+        The sentence. It is empty if the models have one unpaired layer together, which has a problem of its own, or if
+        the call order is unknown.
     """
     torch_layers, keras_layers = _running(plan.torch), _running(plan.keras)
     torch_left, keras_left = _left(plan, plan.torch, torch_layers), _left(plan, plan.keras, keras_layers)
@@ -114,8 +119,9 @@ def first_difference(plan: Plan) -> str:
 def _resized(plan: Plan) -> str:
     """Return a sentence with the shapes of the only unpaired layer of each side, if both have the same position.
 
-    They have the same position if they follow the same pair in call order, or if the call order is unknown. Their sizes
-    differ: otherwise they would be paired, or suggested as a pair. Without such layers the result is empty.
+    Such as: "a (8, 4) and b (4, 16) are left over: 8 outputs against 16". Two layers have the same position if they
+    follow the same pair in call order, or if the call order is unknown. The sentence is empty if there are no two such
+    layers, or if their tensors have equal numbers of elements: then another problem proposes to pair them.
     """
     left = [_left(plan, view, [layer for layer in view.layers if layer.tensors]) for view in (plan.torch, plan.keras)]
     if [len(layers) for layers in left] != [1, 1] or _sizes(left[0][0]) == _sizes(left[1][0]):
@@ -147,7 +153,7 @@ def _pair_before(layer: LayerView, running: Sequence[LayerView], pairs: Mapping[
     Args:
         layer: The layer.
         running: The layers of the same side that were called, in call order.
-        pairs: The pair of each paired layer of this side, by its path.
+        pairs: The pairs of this side, by the path of each layer that is paired.
     """
     for earlier in reversed(running[: running.index(layer)]):
         if earlier.path in pairs:
@@ -163,17 +169,17 @@ def _running(view: ModelView) -> list[LayerView]:
 
 
 def _placed(plan: Plan, view: ModelView) -> set[str]:
-    """Return the paths of the tensors of one side that the plan pairs or ignores."""
+    """Return the paths of those tensors of one model that the plan pairs or ignores."""
     mapped = {path for mapping in plan.mappings for path in mapping.names(view.side)}
     return mapped | {entry.path for entry in plan.ignored if entry.side == view.side}
 
 
 def _left(plan: Plan, view: ModelView, layers: Sequence[LayerView]) -> list[LayerView]:
-    """Return those layers of one side that have a tensor which the plan neither pairs nor ignores.
+    """Return the layers that have a tensor which the plan neither pairs nor ignores.
 
     Args:
         plan: The plan.
-        view: The side.
+        view: The model of the plan that has the layers.
         layers: The layers to select from.
     """
     placed = _placed(plan, view)
@@ -181,16 +187,16 @@ def _left(plan: Plan, view: ModelView, layers: Sequence[LayerView]) -> list[Laye
 
 
 def _containers(view: ModelView) -> set[str]:
-    """Return the paths of the containers, the layers that contain layers: they need no rule for their class."""
+    """Return the paths of the layers of a model that contain other layers."""
     return {layer.path.rpartition(separator(view.side))[0] for layer in view.layers if layer.path}
 
 
 def _free_layers(plan: Plan, view: ModelView) -> list[LayerView]:
-    """Return the layers of one side that have tensors, none of them paired: possible partners of unpaired layers.
+    """Return the layers of one model that have tensors but none that is paired: an unpaired layer may fit one.
 
     Args:
         plan: The plan.
-        view: The side.
+        view: The model of the plan.
     """
     mapped = {path for mapping in plan.mappings for path in mapping.names(view.side)}
     return [layer for layer in view.layers if layer.tensors and not mapped & {tensor.path for tensor in layer.tensors}]
@@ -220,13 +226,13 @@ def _unplaced_layer(
 
 
 def _pairing(side: Side, layer: LayerView, left: list[TensorRef], other: LayerView) -> str:
-    """Return the line of code that pairs two layers, or their tensors if no rule has both classes.
+    """Return the call of `plan.pair` that pairs two layers, or their only tensors if no rule has both classes.
 
     Args:
         side: The side of `layer`.
         layer: A layer with unpaired tensors.
         left: The unpaired tensors of `layer`.
-        other: The layer of the other side.
+        other: The layer of the other side to pair it with.
     """
     torch, keras = (layer, other) if side == "torch" else (other, layer)
     by_tensor = bool(torch.kinds and keras.kinds) and next(iter(lookup(torch.kinds, keras.kinds)), None) is None
@@ -238,7 +244,7 @@ def _pairing(side: Side, layer: LayerView, left: list[TensorRef], other: LayerVi
 
 
 def unknown_class(side: Side, layer: LayerView) -> str:
-    """Return a hint with the most similar known class, if no rule knows the class of a layer; else an empty text.
+    """Return the most similar class name that some rule has, if no rule has the class of a layer; else an empty text.
 
     Args:
         side: The side of the layer.
@@ -252,11 +258,11 @@ def unknown_class(side: Side, layer: LayerView) -> str:
 
 @lru_cache(maxsize=1024)
 def _nearest_class(name: str, known: frozenset[str]) -> str:
-    """Return the known class with the most similar name; of equally similar classes the first in the alphabet.
+    """Return the known class whose name is most similar to a name; of several, the first in alphabetical order.
 
     Args:
-        name: The name to compare.
-        known: The class names to choose from.
+        name: A class name without its module: "Dense".
+        known: The class names with their modules: "keras.layers.Dense".
     """
     matcher = SequenceMatcher(b=name)
 

@@ -1,4 +1,4 @@
-"""Propose a call of `plan.pair` with a transform between the shapes, for tensors that differ in shape."""
+"""Propose calls of `plan.pair` for tensors of different shapes, with a transform from one shape to the other."""
 
 from collections.abc import Iterator, Sequence
 from itertools import permutations
@@ -16,8 +16,8 @@ _MOST_AXES = 5
 def call_that_fits(torch: Sequence[TensorRef], keras: Sequence[TensorRef]) -> tuple[str, ...]:
     """Return code that pairs tensors of different shapes: at most two calls of `plan.pair`, each with a transform.
 
-    The shapes alone do not show that the values are right: `validate` shows that. The result is empty if no transform
-    fits.
+    That a transform fits the shapes does not show that the values are right: `validate` shows that. The result is empty
+    if no transform fits.
 
     Args:
         torch: The torch tensors, one or several.
@@ -35,7 +35,9 @@ def call_that_fits(torch: Sequence[TensorRef], keras: Sequence[TensorRef]) -> tu
 
 
 def _moves(given: Shape, wanted: Shape) -> Iterator[Transform]:
-    """Yield the transforms that permute the axes of one shape to get another; axes of size one are added or removed.
+    """Yield the transforms that turn one shape into another by a permutation of the axes.
+
+    Axes of size one may also be added or removed: (1, 4, 3) -> (3, 4).
 
     Args:
         given: The shape of the torch tensor.
@@ -58,11 +60,11 @@ def _pattern(shape: Shape, names: str) -> str:
 
 
 def _joins(given: Sequence[Shape], wanted: Shape) -> Iterator[Transform]:
-    """Yield the transforms that concatenate several tensors, along each axis on which their sizes add up.
+    """Yield the transforms that concatenate several tensors to one, and permute its axes if needed.
 
     Args:
-        given: The shapes of the tensors to join.
-        wanted: The shape of the joined tensor.
+        given: The shapes of the tensors to concatenate.
+        wanted: The shape of the result.
     """
     for axis in range(min(map(len, given))):
         join = Concat(axis, tuple(shape[axis] for shape in given))
@@ -74,10 +76,10 @@ def _joins(given: Sequence[Shape], wanted: Shape) -> Iterator[Transform]:
 
 
 def _splits(given: Shape, wanted: Sequence[Shape]) -> Iterator[Transform]:
-    """Yield the transforms that split one tensor into several, along each axis on which the sizes add up.
+    """Yield the transforms that split one tensor into several, after a permutation of its axes if needed.
 
     Args:
-        given: The shape of the tensor to divide.
+        given: The shape of the tensor to split.
         wanted: The shapes of its parts.
     """
     for transform in _joins(wanted, given):
@@ -92,7 +94,7 @@ def _call(torch: Sequence[str], keras: Sequence[str], transform: Transform) -> s
 
 
 def _code(transform: Transform) -> str:
-    """Return a transform as Python code: its `repr`, with the module before every class name."""
+    """Return a transform as Python code with qualified names: `k3c.transforms.Concat(0, (8, 8))`."""
     if isinstance(transform, Chain):
         return f"k3c.transforms.Chain({', '.join(map(_code, transform.transforms))})"
     if isinstance(transform, Axes) and not transform.sizes:
@@ -102,7 +104,7 @@ def _code(transform: Transform) -> str:
 
 
 def _written(paths: Sequence[str]) -> str:
-    """Return paths as the source code of an argument: `"fc"`, or `["q", "k"]` for several."""
+    """Return paths as the source code of an argument: `"fc"` for one path, `["q", "k"]` for several."""
     quoted = [f'"{path}"' for path in paths]
     return quoted[0] if len(quoted) == 1 else f"[{', '.join(quoted)}]"
 

@@ -1,7 +1,8 @@
 """Map the tensors of two layers whose Keras variables have unusual names, such as `weight` instead of `kernel`.
 
-The classes of TensorFlow in transformers call every kernel and every table `weight`, and store a bias as (1, n). The
-class of the torch layer shows which transform each tensor needs; the shapes show which variable is which.
+Models of transformers for TensorFlow name every kernel and every embedding table `weight`, and store a bias with shape
+(1, n). The class of the torch layer shows which transform each of its tensors needs; the shapes show which variable
+corresponds to which tensor.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,11 +18,11 @@ from keras3conv.transforms import Chain, Shape
 
 
 def renamed_mappings(torch: LayerView, keras: LayerView) -> tuple[WeightMapping, ...]:
-    """Return the mappings of all tensors of two layers; empty unless the shapes allow exactly one result.
+    """Return the mappings between all tensors of two layers; empty if the shapes allow none, or different ones.
 
     Args:
         torch: A layer of a live module, whose class is known.
-        keras: A layer of a file without classes.
+        keras: A layer of a weight file, whose class is unknown.
     """
     if torch.config is None or keras.kinds or not keras.tensors:
         return ()
@@ -33,10 +34,14 @@ def renamed_mappings(torch: LayerView, keras: LayerView) -> tuple[WeightMapping,
 
 
 def _read(rule: Rule, torch: LayerView, keras: LayerView) -> tuple[WeightMapping, ...]:
-    """Return the mappings by a rule between a torch layer and a layer of a file whose variables have unusual names.
+    """Return the mappings that a rule gives between a torch layer and a layer whose variables have unusual names.
 
-    The result is empty if a shape does not fit, if the shapes cannot tell two variables apart, or if a tensor is left
-    over.
+    The result is empty if a shape does not fit, if two variables have the same shape, or if a tensor is left over.
+
+    Args:
+        rule: A rule for the class of the torch layer.
+        torch: The torch layer.
+        keras: The layer of a weight file; its variables are found by shape, not by name.
     """
     try:
         found = tuple(_mappings(rule, torch, list(keras.tensors)))
@@ -63,9 +68,9 @@ def _mappings(rule: Rule, torch: LayerView, free: list[TensorRef]) -> Iterator[W
 
 
 def _chosen(free: Sequence[TensorRef], shape: Shape) -> TensorRef:
-    """Return the only variable with a given shape, ignoring axes of size one.
+    """Return the only variable that has a given shape, apart from axes of size one.
 
-    Raise `LookupError` if there is none or two.
+    Raise `LookupError` if no variable or more than one has it.
 
     Args:
         free: The variables to choose from.
@@ -73,7 +78,7 @@ def _chosen(free: Sequence[TensorRef], shape: Shape) -> TensorRef:
     """
     fitting = [tensor for tensor in free if _without_ones(tensor.shape) == _without_ones(shape)]
     if len(fitting) != 1:
-        raise LookupError(f"{len(fitting)} variables have the shape {shape}, but only one may have it")
+        raise LookupError(f"{len(fitting)} variables of the Keras layer have the shape {shape}; it must be exactly one")
     return fitting[0]
 
 
@@ -82,13 +87,13 @@ def _without_ones(shape: Shape) -> Shape:
 
 
 def _effect(reading: Sequence[WeightMapping], torch: LayerView) -> dict[str, list[float]]:
-    """Return, for each Keras path, which elements of the torch tensors the mappings put into its variable.
+    """Return the values of each Keras variable, by path, after the mappings of tensors that are numbered 0, 1, 2 ...
 
-    Mappings that look different may have the same effect, which shows when their results are equal.
+    Two rules have the same effect if these values are equal, even if their mappings are written differently.
 
     Args:
         reading: The mappings of all tensors of the two layers.
-        torch: The torch layer.
+        torch: The torch layer, which has the shapes of the tensors.
     """
     shapes = {tensor.path: tensor.shape for tensor in torch.tensors}
     found: dict[str, list[float]] = {}

@@ -1,4 +1,4 @@
-"""Make the transform between two shapes that differ in axes of size one only."""
+"""Make the transform between two shapes that differ only in axes of size one: (1, n) and (n,)."""
 
 from keras3conv.errors import TransformError
 from keras3conv.transforms import Axes, Same, Shape, Transform
@@ -7,7 +7,7 @@ _AXIS_NAMES = "abcdefghijklmnop"
 
 
 def reshaping(torch: Shape, keras: Shape) -> Transform:
-    """Return the transform between two shapes that differ only in axes of size 1.
+    """Return the transform from a torch shape to a Keras shape that differs only in axes of size 1: (1, n) and (n,).
 
     Raises:
         TransformError: The shapes differ in other axes.
@@ -16,14 +16,14 @@ def reshaping(torch: Shape, keras: Shape) -> Transform:
         return Same()
     if [size for size in torch if size != 1] != [size for size in keras if size != 1]:
         raise TransformError(
-            f"the shapes {torch} and {keras} differ in more than axes of size 1, so no transform is obvious; give the "
-            "argument transform"
+            f"the torch shape {torch} and the Keras shape {keras} differ in more than axes of size 1, so no transform "
+            "is obvious; give the argument transform"
         )
     return Axes(f"{_axes(torch)} -> {_axes(keras)}")
 
 
 def _axes(shape: Shape) -> str:
-    """Return one side of an `Axes` pattern: a letter for each axis in order, "1" for an axis of size 1."""
+    """Return one side of an `Axes` pattern: a letter for each axis, "1" for an axis of size 1: (4, 1, 3) -> "a 1 b"."""
     names = iter(_AXIS_NAMES)
     return " ".join("1" if size == 1 else next(names) for size in shape)
 

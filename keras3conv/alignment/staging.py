@@ -1,4 +1,4 @@
-"""Prepare a transfer: check the plan against both models, and compute the new values of the target."""
+"""Prepare a transfer: check the plan against both models, and compute the new values of the model to write."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,17 +19,19 @@ from keras3conv.transforms import Array
 
 @dataclass(frozen=True, kw_only=True)
 class Staging:
-    """A checked transfer, which has written nothing yet.
+    """A transfer whose plan was checked, and which has written nothing yet.
 
-    A mapping of the plan leads from one or more source tensors, by a transform, to one or more target tensors. The
-    values of a mapping are computed when one of them is read, and are not kept.
+    A mapping of the plan leads from one or more tensors of the source (the model to read), by a transform, to one or
+    more tensors of the target (the model to write). The values of a mapping are computed when one of them is read, and
+    are not kept.
 
     Attributes:
         plan: The checked plan.
         source: The view of the model to read.
         target: The view of the model to write.
-        cast: Whether values may lose precision in a conversion to the target's dtype.
-        not_finite: For each source tensor that was read and has NaN or infinite values, the number of these values.
+        cast: Whether values may be converted to a target dtype of less precision, such as float32 to float16.
+        not_finite: For each source tensor that was read and has NaN or infinite values, by path, the number of these
+            values.
     """
 
     plan: Alignment
@@ -49,19 +51,19 @@ class Staging:
 
     @cached_property
     def _mapped_name_of(self) -> dict[str, str]:
-        """For the memory of each target tensor, one path for which the plan has values.
+        """The path of a target tensor that the plan writes, by the identifier of the tensor's memory.
 
-        A tied tensor has several paths.
+        Tied tensors have several paths and the same memory; the plan has values for at least one of these paths.
         """
         return {tensor.storage: tensor.path for tensor in self.target.tensors() if tensor.path in self._mapping_of}
 
     def has(self, tensor: TensorRef) -> bool:
-        """Return True if the plan has values for this tensor of the target, or for a tensor that is tied to it."""
+        """Return True if the plan has values for a tensor of the target, or for a tensor that is tied to it."""
         return tensor.path in self._mapping_of or (bool(tensor.storage) and tensor.storage in self._mapped_name_of)
 
     @cached_property
     def paths(self) -> tuple[str, ...]:
-        """The paths of the tensors that will be written, in the target's order."""
+        """The paths of the target tensors that the plan writes, in the order in which the target has them."""
         return tuple(tensor.path for tensor in self.target.tensors() if tensor.path in self._mapping_of)
 
     def require_equal_ties(self) -> None:
@@ -78,11 +80,11 @@ class Staging:
             raise self._refused(problems)
 
     def _unequal(self, path: str, other: str) -> list[Problem]:
-        """Return a problem, in a list, if the plan would write different values to two paths of one tied tensor.
+        """Return a list with one problem if the plan would write different values to two tied tensors; else none.
 
         Args:
-            path: One path of the tensor.
-            other: The other path.
+            path: The path of one tensor of the target.
+            other: The path of the tensor that is tied to it.
         """
         first, second = self.read(path), self.read(other)
         if np.array_equal(first, second, equal_nan=first.dtype.kind == "f"):
@@ -100,16 +102,17 @@ class Staging:
         """Yield the path and the new value of every target tensor in the plan; each source tensor is read once.
 
         Raises:
-            TransferError: A value would lose precision, or does not have the planned shape.
+            TransferError: A value would lose precision, or an array does not have the planned shape.
         """
         for path, value, _ in self.values_and_sources():
             yield path, value
 
     def values_and_sources(self, *, counted: bool = True) -> Iterator[tuple[str, Array, tuple[str, ...]]]:
-        """Yield the path and the new value of every target tensor in the plan, and the paths of its source tensors.
+        """Yield, for every target tensor in the plan, its path, its new value, and the paths of its source tensors.
 
         Args:
-            counted: Whether to count the values that are not finite, which reads all of them.
+            counted: Whether to count NaN and infinite values in `not_finite`; each source array is searched for them
+                once.
         """
         for mapping in self.plan.mappings:
             for path, value in self._apply(mapping, counted=counted).items():
@@ -119,24 +122,32 @@ class Staging:
         """Compute every new value once without keeping it, so that an error is raised before anything is written.
 
         Raises:
-            TransferError: A value would lose precision, or does not have the planned shape.
+            TransferError: A value would lose precision, or an array does not have the planned shape.
         """
         for mapping in self.plan.mappings:
             self._apply(mapping, counted=False)  # they are counted when they are written, and in the cache for it
 
     def read(self, path: str) -> Array:
-        """Return the new value of a target tensor; the plan must have values for it, or for a tensor tied to it."""
+        """Return the new value of a target tensor.
+
+        Args:
+            path: The path of the tensor; the plan must have values for it, or for a tensor that is tied to it.
+        """
         return self.read_together(path)[path]
 
     def read_together(self, path: str) -> dict[str, Array]:
-        """Return the new values, by path, of a target tensor and of all tensors that the same mapping computes."""
+        """Return the new values, by path, of a target tensor and of the others that the same mapping computes.
+
+        Args:
+            path: The path of the target tensor.
+        """
         if path in self._mapping_of:
             return self._apply(self._mapping_of[path])
         tied = self._mapped_name_of[self._target_tensors[path].storage]
         return {path: self._apply(self._mapping_of[tied])[tied]}
 
     def notes(self) -> tuple[str, ...]:
-        """Return notes for the report: a warning about the source file, and the NaN and infinite values read so far."""
+        """Return sentences for the report: a warning about the source file, and where it has NaN or infinite values."""
         warning = self.source.facts.get("warning")
         found = [f"{path} ({number:,})" for path, number in self.not_finite.items()]
         total = sum(self.not_finite.values())
@@ -149,7 +160,7 @@ class Staging:
 
         Args:
             mapping: The mapping.
-            counted: Whether to add the NaN and infinite values of its source tensors to `not_finite`.
+            counted: Whether to count the NaN and infinite values of its source tensors in `not_finite`.
         """
         sources, targets = mapping.names(self.source.side), mapping.names(self.target.side)
         arrays = tuple(self.source.read(path) for path in sources)
@@ -199,7 +210,11 @@ class Staging:
 
 
 def _untied(path: str) -> tuple[str, ...]:
-    """Return a line of Python that unties a torch parameter, so that it has its own memory."""
+    """Return a line of Python, in a tuple, that gives a tied torch parameter memory of its own.
+
+    Args:
+        path: The path of the parameter.
+    """
     owner, _, name = path.rpartition(".")
     own = f'torch.nn.Parameter(target.get_parameter("{path}").detach().clone())'
     return (f'target.get_submodule("{owner}").{name} = {own}',)
@@ -209,15 +224,16 @@ def stage(plan: Alignment, source: ModelView, target: ModelView, *, cast: bool =
     """Check that a plan is complete and made for these two models, and return the prepared transfer.
 
     Args:
-        plan: The plan.
-        source: The model to read. Its names may start with the prefix of a wrapper ("module."). Only the values of tied
-            weights are read now.
+        plan: The plan for these two models.
+        source: The model to read. Its names may start with the prefix of a wrapper ("module."). This function reads
+            only the values of tied weights.
         target: The model to write.
-        cast: Whether values may lose precision in a conversion to the target's dtype.
+        cast: Whether values may be converted to a target dtype of less precision, such as float32 to float16.
 
     Raises:
         AlignmentError: The plan has problems, or the probe found an output difference that may come from its weights.
-        TransferError: The plan was made for other models, or has different values for tied weights.
+        TransferError: The plan was made for other models, or has different values for weights that are tied in the
+            target.
     """
     (plan.accepting_difference() if is_forced(plan) else plan).check()
     source = named_as(source, plan.torch)
@@ -233,11 +249,11 @@ def stage(plan: Alignment, source: ModelView, target: ModelView, *, cast: bool =
 
 
 def differences(planned: ModelView, found: ModelView) -> Iterator[Problem]:
-    """Yield a problem for each tensor whose path or shape in a model differs from the model of the plan.
+    """Yield a problem for each tensor that only one of two models has, or that has different shapes in them.
 
     Args:
         planned: The model that the plan was made for.
-        found: The model to compare.
+        found: The model to compare with it; it is on the same side.
     """
     before, now = _shapes(planned), _shapes(found)
     side = found.side

@@ -1,7 +1,7 @@
-"""Recognize position embeddings with different numbers of rows, and find the transform between them.
+"""Recognize position embeddings with different numbers of rows, and propose the transform between them.
 
-The values of such a table cannot be copied, so `align` does not pair the two. A grid of another size must be
-interpolated, and a model that counts positions from 2 on has two rows that the other lacks.
+The values of such a table cannot be copied, so `align` does not pair the two tables. If the rows are those of a grid,
+they must be interpolated to the other grid's size. If a model counts positions from 2 on, its table has two rows more.
 """
 
 from collections.abc import Iterable
@@ -21,11 +21,11 @@ _WORDS = ("pos", "grid")
 
 @dataclass(frozen=True)
 class OtherTable:
-    """A position embedding that corresponds to one of the other model, but has another number of rows.
+    """A proposal to pair an unpaired tensor, such as a position embedding whose counterpart has another number of rows.
 
     Attributes:
-        fact: The difference, in words.
-        fix: The call that pairs the two tables.
+        fact: The difference between the two tensors, as a sentence.
+        fix: The call of `plan.pair` that pairs them.
     """
 
     fact: str
@@ -33,7 +33,10 @@ class OtherTable:
 
 
 def other_table(side: Side, tensor: TensorRef, others: Iterable[TensorRef]) -> OtherTable | None:
-    """Return the position embedding of the other side that equals a table except for its number of rows; None if none.
+    """Return the proposal to pair a position embedding with one of the other side that has another number of rows.
+
+    None if the tensor is no position embedding, or if not exactly one of the other side differs from it only in the
+    number of rows.
 
     Args:
         side: The side of the tensor.
@@ -54,7 +57,7 @@ def other_table(side: Side, tensor: TensorRef, others: Iterable[TensorRef]) -> O
 
 
 def _is_table(tensor: TensorRef) -> bool:
-    """Return True if a tensor is a position embedding by its name."""
+    """Return True if a tensor is a position embedding, which its name shows ("pos_embed")."""
     return any(word in tensor.path.lower() for word in _WORDS) and len(tensor.shape) > 1
 
 
@@ -69,13 +72,13 @@ def _row_axis(first: TensorRef, second: TensorRef) -> int | None:
 def _grid(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, int]) -> OtherTable | None:
     """Return the proposal to pair two position tables whose rows are square grids of different sizes.
 
-    None if they are not square grids, after the same number of rows for class tokens.
+    None if the rows are not 0, 1 or 2 tokens, the same number in both, followed by a square grid.
 
     Args:
         torch: The torch table.
         keras: The Keras table.
         axis: The axis of the rows.
-        rows: The numbers of rows in torch and in Keras.
+        rows: The numbers of rows in torch and in Keras, such as (197, 577).
     """
     for tokens in range(_MOST_TOKENS + 1):
         given, wanted = (isqrt(max(number - tokens, 0)) for number in rows)
@@ -93,13 +96,13 @@ def _grid(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, int]) 
 def _extra_rows(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, int]) -> OtherTable | None:
     """Return the proposal to pair two position tables, one of which begins with rows that the other one lacks.
 
-    None if there are too many such rows.
+    None if it has more than 8 such rows.
 
     Args:
         torch: The torch table.
         keras: The Keras table.
         axis: The axis of the rows.
-        rows: The numbers of rows in torch and in Keras.
+        rows: The numbers of rows in torch and in Keras, such as (514, 512).
     """
     more = rows[0] - rows[1]
     if not 0 < abs(more) <= _MOST_EXTRA_ROWS:

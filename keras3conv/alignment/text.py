@@ -41,9 +41,9 @@ class _Part:
 
 
 def describe(plan: Plan) -> str:
-    """Return a plan as text: a summary, tables of pairs, unconfirmed pairs and ignored tensors, and the problems.
+    """Return a plan as text: a summary, notes, tables of pairs, unconfirmed pairs and ignored tensors, the problems.
 
-    The tables fit the terminal.
+    No table is wider than the terminal.
     """
     blocks = ["\n".join([summary(plan), *map(visible, plan.notes)])]
     blocks += ["\n  ".join([part.heading, *_table(part)]) for part in _parts(plan)]
@@ -57,7 +57,7 @@ def describe(plan: Plan) -> str:
 
 
 def describe_html(plan: Plan) -> str:
-    """Return a plan as an HTML fragment for notebooks; every name in it is escaped."""
+    """Return a plan as an HTML fragment for notebooks; special characters in names are escaped."""
     status: Status = "failed" if plan.problems() else "passed"
     pieces = [notebook.title(f"{plan.torch.title} <-> {plan.keras.title}", status), notebook.paragraph(summary(plan))]
     pieces += map(notebook.paragraph, plan.notes)
@@ -71,7 +71,7 @@ def describe_html(plan: Plan) -> str:
 
 
 def summary(plan: Plan) -> str:
-    """Return one line with the two models and the number of pairs, ignored tensors and problems."""
+    """Return one line about a plan: "a <-> b: 3 pairs, 0 not confirmed, 1 tensor ignored, no problems"."""
     unconfirmed = sum(pair.unconfirmed for pair in plan.pairs)
     counts = [
         count(len(plan.pairs), "pair"),
@@ -83,7 +83,7 @@ def summary(plan: Plan) -> str:
 
 
 def unconfirmed_reason(pairs: Sequence[Pair]) -> str:
-    """Return one line that names the pairs that no run has confirmed; empty if there are none.
+    """Return one sentence that names the pairs which no run has confirmed, and how to confirm them; empty for no pairs.
 
     Args:
         pairs: The unconfirmed pairs.
@@ -116,7 +116,7 @@ def _stacked(part: _Part, row: Sequence[str], width: int) -> list[str]:
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table in aligned columns: the column names, a ruler, the rows."""
+    """Return the lines of a table in aligned columns: the column names, a line of dashes, the rows."""
     shown = [tuple(names), *(tuple(visible(cell) for cell in row) for row in rows)]
     widths = [max(len(row[place]) for row in shown) for place in range(len(names))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown]
@@ -168,7 +168,7 @@ def _others(pair: Pair) -> str:
 
 
 def other_orders(pairs: Sequence[Pair]) -> tuple[str, ...]:
-    """Return the lines that pair the packed layers among these pairs in another order of their rows."""
+    """Return the calls of `plan.pair` that pair the packed layers among some pairs with their rows in another order."""
     return tuple(dict.fromkeys(line for pair in pairs for line in pair.candidates if line.startswith("plan = ")))
 
 

@@ -6,9 +6,10 @@ from keras3conv.model.views import Side, TensorRef
 
 
 def twin(plan: Plan, side: Side, tensor: TensorRef) -> OtherTable | None:
-    """Return the proposal to pair a tensor that is a copy of a paired one (its twin); None if there is no twin.
+    """Return the proposal to pair an unpaired tensor that is probably a copy of a paired one, together with that one.
 
-    Twins have the same shape, are in the same layer, and the name of one ends with the name of the other.
+    A copy has the same shape, is in the same layer, and one of the two names ends with the other. None if no paired
+    tensor is such.
 
     Args:
         plan: The plan.

@@ -159,8 +159,8 @@ def _add_options(run: Callable[..., None], function: Callable[..., int]) -> None
     """Add the options --verbose and --quiet to a command, and --import to one that reads models.
 
     Args:
-        run: The command; its signature is changed in place.
-        function: The function without these options, whose signature is the start.
+        run: The function that the command calls; its signature is changed in place.
+        function: The function of the command without these options; its own parameters come first.
     """
     added: dict[str, Any] = {"verbose": _Verbose, "quiet": _Quiet}
     parameters = [
@@ -218,7 +218,9 @@ def _output(*, verbose: bool, quiet: bool) -> Iterator[None]:
 
 
 def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError, given: Mapping[str, Any]) -> int:
-    """Print an error with a known class and return its exit status; raise any other error again.
+    """Print an error on stderr, and return the exit status: 1 for a proof that failed, 2 for any other error.
+
+    A missing module that no extra of this package installs is a mistake in the program, and is raised again.
 
     Args:
         error: The error.

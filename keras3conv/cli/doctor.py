@@ -77,7 +77,10 @@ def text() -> str:
 
 
 def backend_of_keras() -> tuple[str, str]:
-    """Return the backend that Keras will use, and the setting that selects it; Keras is not imported."""
+    """Return the backend that Keras will use, and the source of this choice: ("jax", "KERAS_BACKEND").
+
+    The source is the environment variable, the path of `keras.json`, or "the default of Keras". Keras is not imported.
+    """
     if chosen := os.environ.get("KERAS_BACKEND"):
         return chosen, "KERAS_BACKEND"
     home = os.environ.get("KERAS_HOME")
@@ -113,7 +116,11 @@ def _is_installed(backend: str) -> bool:
 
 
 def _version(distributions: tuple[str, ...]) -> str:
-    """Return the version of the first of these packages that is installed; "" if none is installed."""
+    """Return the version of a package that has several names (`tensorflow`, `tensorflow-cpu`); "" if not installed.
+
+    Args:
+        distributions: The names; the first one that is installed counts.
+    """
     for name in distributions:
         try:
             return version(name)

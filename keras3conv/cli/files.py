@@ -77,7 +77,10 @@ def convert_inputs(path: Path | None, shape: str | None) -> Any:
 
 
 def read_axes(options: Sequence[str]) -> dict[str, tuple[int, ...]] | None:
-    """Return the axes of `--dynamic INPUT:AXIS,AXIS` options; raise `InputError` for anything else."""
+    """Return the values of the options `--dynamic INPUT:AXIS,AXIS`: ["x:2,3"] -> {"x": (2, 3)}; None for no option.
+
+    Raise `InputError` for a value of another form.
+    """
     found = {}
     for option in options:
         name, _, axes = option.partition(":")
@@ -89,25 +92,34 @@ def read_axes(options: Sequence[str]) -> dict[str, tuple[int, ...]] | None:
 
 
 def read_tolerance(text: str | None) -> Tolerance | None:
-    """Return the tolerance of `--tolerance ABSOLUTE,RELATIVE`; raise `InputError` for anything else."""
+    """Return the value of the option `--tolerance ABSOLUTE,RELATIVE` ("1e-5,1e-4"); None without the option.
+
+    Raise `InputError` for a value of another form.
+    """
     if text is None:
         return None
     try:
         absolute, relative = map(float, text.split(","))
     except ValueError as error:
-        fact = f"--tolerance {text} must be two numbers with a comma, the absolute and the relative tolerance"
-        raise InputError(f"{fact}\nFix:  --tolerance 1e-5,1e-4") from error
+        needed = "two numbers with a comma, the absolute and the relative tolerance"
+        raise InputError(f"--tolerance {text} must be {needed}\nFix:  --tolerance 1e-5,1e-4") from error
     return Tolerance(absolute=absolute, relative=relative)
 
 
 def read_hints(hints: Sequence[str]) -> dict[str, str] | None:
-    """Return the pairs of `torch=keras` hints; raise `InputError` for anything else."""
+    """Return the layer pairs of the options `--hint`: ["fc=dense"] -> {"fc": "dense"}; None for no hints.
+
+    Raise `InputError` for a hint of another form.
+    """
     named = _assignments(hints, "--hint", "a hint has the form TORCH_LAYER=KERAS_LAYER", "fc=dense")
     return {_path(torch): _path(keras) for torch, keras in named} or None
 
 
 def read_ignored(entries: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the paths and reasons of `path=reason` options; raise `InputError` for anything else."""
+    """Return the paths and reasons of the options `--ignore`: ["head=not trained"] -> [("head", "not trained")].
+
+    Raise `InputError` for a value of another form.
+    """
     return list(_assignments(entries, "--ignore", "an ignored tensor needs a reason: PATH=REASON", "head=not trained"))
 
 
@@ -135,5 +147,5 @@ def _assignments(entries: Sequence[str], option: str, meaning: str, example: str
     for entry in entries:
         name, _, value = entry.partition("=")
         if not name or not value:
-            raise InputError(f'{option} {entry}: {meaning}\nFix:  {option} "{example}"')
+            raise InputError(f'{option} {entry} has another form: {meaning}\nFix:  {option} "{example}"')
         yield name, value

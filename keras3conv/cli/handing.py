@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 def hand_out(
     judged: "Report", saved_as: Sequence[Path], *, as_json: bool, names: Mapping[str, str] | None = None
 ) -> int:
-    """Save a report to every given path, print it, and return its exit status.
+    """Save a report to every given path, print it, and return the exit status of the command.
 
     Args:
         judged: The report.
-        saved_as: The paths.
+        saved_as: The paths to save the report to.
         as_json: Whether to print the report as JSON instead of text.
-        names: What replaces placeholders such as TORCH in the lines to paste.
+        names: For each placeholder in the report's lines to paste, its replacement: {"TORCH": "net.pt"}.
     """
     for path in saved_as:
         judged.save(path)
@@ -36,7 +36,7 @@ def print_report(report: "Report", saved_as: Path | None = None, names: Mapping[
     Args:
         report: The report.
         saved_as: The file with all details, whose name is printed at the end; None if there is none.
-        names: What replaces placeholders such as TORCH in the lines to paste.
+        names: For each placeholder in the report's lines to paste, its replacement: {"TORCH": "net.pt"}.
     """
     from rich.console import Console
 

@@ -138,10 +138,10 @@ def rules_json(rules: "Sequence[Rule]") -> str:
 
 
 def _by_reason(classes: Mapping[str, str]) -> Iterable[tuple[str, list[str]]]:
-    """Group the layer classes that have no rule by the reason for that.
+    """Group the layer classes that have no rule by the reason why they have none.
 
     Args:
-        classes: The reason of each class.
+        classes: The reason, by the name of the class.
 
     Returns:
         Each reason with the short names of its classes.

@@ -94,7 +94,10 @@ def names_for(
     entry: str = "",
     again: "Sequence[str] | None" = None,
 ) -> dict[str, str]:
-    """Return, for each placeholder in lines to paste (TORCH), the argument that the command was given.
+    """Return what replaces the placeholders in lines to paste: {"TORCH": "net.pt", "KERAS": "net.keras"}.
+
+    Each placeholder is replaced by the argument that the command was given. " --plan PLAN.json" is replaced by the
+    option for the plan and the options for weights.
 
     Args:
         torch: The torch model: a file or a factory.
@@ -119,7 +122,7 @@ def names_for(
 
 
 def weights_as_options(torch_weights: Path | None, keras_weights: Path | None) -> str:
-    """Return the options for files of weights as they are written in a command, with a space before each."""
+    """Return the options for files of weights as in a command: " --torch-weights net.pt"; empty without weights."""
     sides = (("torch", torch_weights), ("keras", keras_weights))
     return "".join(f" --{side}-weights {quote(str(path))}" for side, path in sides if path)
 
@@ -146,7 +149,7 @@ def align_with_hints(
         torch: The torch model.
         keras: The Keras model.
         hints: The known pairs.
-        inputs: The inputs of both, as arguments of `align`.
+        inputs: The inputs of the models, as the arguments `inputs` and `keras_inputs` of `align`.
         entry: The name of the state dict, if a torch checkpoint holds several.
     """
     from keras3conv import api
@@ -155,10 +158,13 @@ def align_with_hints(
 
 
 def align_first(message: str, sides: "Mapping[Side, str]", options: str) -> str:
-    """Return the error of a transfer with the two commands to paste: `align` to write a plan, then `transfer`.
+    """Return the error of a transfer that needs another plan, with the two commands that make and use this plan.
+
+    The lines to paste of the error become "keras3conv align ... --hint fc=dense -o plan.json"; after them follows
+    "Then:  the same transfer with --plan plan.json".
 
     Args:
-        message: The error, with options of `align` as lines to paste.
+        message: The error message of `Alignment.check`, with options of `align` as lines to paste.
         sides: For each side, the argument that the transfer was given.
         options: The further options of the transfer that `align` needs, too.
     """
@@ -197,11 +203,11 @@ def align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
             f"source and target are both {source.side} models, but a transfer goes from one framework to the other"
         )
     if not target.is_live and not os.path.lexists(target.source):
-        fact = f"{target.source} does not exist, so {source.source} cannot be aligned with it"
+        other = source.source
         fix = f"keras3conv transfer {source.source} FACTORY -o {target.source}"
         if by_suffix(target.source) in LAYOUTS:  # other files are written by the model alone
             fix = f"--plan PLAN.json     or     {fix}"
-        raise InputError(f"{fact}\nFix:  {fix}")
+        raise InputError(f"{target.source} does not exist, so {other} cannot be aligned with it\nFix:  {fix}")
     by_side = {source.side: source.source, target.side: target.source}
     torch_side = source if source.side == "torch" else target
     return api.align(by_side["torch"], by_side["keras"], entry=entry_of(torch_side, entry))

@@ -16,9 +16,9 @@ def is_weights_alone(view: ModelView) -> bool:
 
 
 def likely(layer: LayerView) -> str:
-    """Return the class of a layer.
+    """Return the class of a layer; a class that is guessed from its variables has a mark: "keras.layers.Dense ?".
 
-    If the file does not name the class, return the class that the variables suggest, followed by "?".
+    Return an empty text if the file does not name the class, and the variables suggest none.
     """
     if layer.kind:
         return layer.kind
@@ -39,7 +39,7 @@ def likely(layer: LayerView) -> str:
 
 
 def guessed_parameters(layer: LayerView) -> str:
-    """Return the hyper-parameters that follow from a layer's tensor shapes, as text; others are shown as "?".
+    """Return hyper-parameters that follow from a layer's tensor shapes, as text: "64 -> 10, activation ?".
 
     Args:
         layer: A layer of a file without an architecture.

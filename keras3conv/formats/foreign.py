@@ -90,11 +90,14 @@ _ARCHIVES: tuple[tuple[Callable[[Collection[str]], bool], str, str], ...] = (
 
 
 def archive_message(path: Path, names: Collection[str]) -> str:
-    """Return the description of a zip archive and its remedy, by its member names; "" if the kind is unknown.
+    """Return an error message for a zip archive that is not read: what it is, and the line that converts it.
+
+    For a TorchScript archive: "model.pt is a TorchScript archive, ..." and "Fix:  torch.save(torch.jit.load(...". The
+    message is empty if the names of the members are not those of a known kind of archive.
 
     Args:
-        path: The path of the archive, to be named in the remedy.
-        names: The names of the members.
+        path: The path of the archive, which the message repeats.
+        names: The names of the members of the archive.
     """
     for is_kind, what, remedy in _ARCHIVES:
         if is_kind(names):
@@ -103,10 +106,12 @@ def archive_message(path: Path, names: Collection[str]) -> str:
 
 
 def file_message(path: Path, head: bytes) -> str:
-    """Return the description of a foreign file and its remedy, by its first bytes; "" if the kind is unknown.
+    """Return an error message for a file of other software: what it is (GGUF, tar, gzip), and how to convert it.
+
+    The message is empty if the first bytes are not those of a known kind of file.
 
     Args:
-        path: The path of the file, to be named in the remedy.
+        path: The path of the file, which the message repeats.
         head: The first bytes of the file.
     """
     for is_kind, what, remedy in _FILES:
@@ -118,11 +123,11 @@ def file_message(path: Path, head: bytes) -> str:
 
 
 def _remedy(remedy: str, placeholder: str, path: Path) -> str:
-    """Return a remedy as the end of an error message, after "Fix:" if the remedy is a line to paste.
+    """Return the end of an error message, with the line that converts a file: "gunzip FILE" -> "Fix:  gunzip a.gz".
 
     Args:
-        remedy: A line to paste; or, if it begins with a colon, the rest of the sentence of the message.
-        placeholder: The file name in the line; it is replaced by the path.
+        remedy: A line to paste; or, if it begins with a colon, the end of the message's sentence, returned unchanged.
+        placeholder: The word in the line that is replaced by the path: "FILE" or "FOLDER".
         path: The path of the file or folder.
     """
     if remedy.startswith(":"):
@@ -131,11 +136,13 @@ def _remedy(remedy: str, placeholder: str, path: Path) -> str:
 
 
 def folder_message(path: Path, names: Collection[str]) -> str:
-    """Return the description of a foreign folder and its remedy, by its file names; "" if the kind is unknown.
+    """Return an error message for a folder of other software (DeepSpeed, Orbax): what it is, and how to convert it.
+
+    The message is empty if the file names are not those of a known kind of folder.
 
     Args:
-        path: The path of the folder, to be named in the remedy.
-        names: The names of the files in it.
+        path: The path of the folder, which the message repeats.
+        names: The names of the files in the folder.
     """
     for is_kind, what, remedy in _FOLDERS:
         if is_kind(names):

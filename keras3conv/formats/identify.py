@@ -61,7 +61,10 @@ READERS: Mapping[str, Callable[[Source], ModelView]] = {
 
 
 def by_suffix(path: str | os.PathLike[str]) -> str:
-    """Return the format for the suffix of a path; raise `FileError` if the suffix is unknown."""
+    """Return the format for the suffix of a path, a key of `READERS`: "torch" for ".ckpt", "keras" for ".keras".
+
+    Raise `FileError` if the suffix is unknown.
+    """
     name = Path(path).name.lower()
     for suffix, expected in SUFFIXES.items():
         if name.endswith(suffix):
@@ -75,7 +78,10 @@ def by_suffix(path: str | os.PathLike[str]) -> str:
 
 
 def expected_format(path: Path) -> str:
-    """Return the format that the suffix of a file names; if the suffix is unknown, the format of the content."""
+    """Return the format that belongs to the suffix of a file ("torch" for ".pt"), a key of `READERS`.
+
+    If the suffix is unknown, the first bytes of the file determine the format; if they do not, raise `FileError`.
+    """
     try:
         return by_suffix(path)
     except FileError:
@@ -110,7 +116,11 @@ _IN_FOLDER = (
 
 
 def file_of(path: str | os.PathLike[str]) -> Path:
-    """Return the weight file that a path means: that of a folder, the index of a TensorFlow checkpoint, or the file."""
+    """Return the path of the file to read: "run/" -> "run/model.safetensors.index.json", "run/model.pt" -> itself.
+
+    In a folder it is an index of shards, else the only weight file. For the prefix of a TensorFlow checkpoint
+    ("run/ckpt-1") it is the index, "run/ckpt-1.index". Raise `FileError` if a folder has no weight file, or several.
+    """
     found = Path(path)
     if not os.path.isdir(found):  # noqa: PTH112  # unlike `Path.is_dir`, false for a name that is too long
         return index_of(found)
@@ -140,10 +150,13 @@ def file_of(path: str | os.PathLike[str]) -> Path:
 
 
 def identify(expected: str, source: Source) -> str:
-    """Return the format of a file; raise `MalformedCheckpoint` if its content does not have the expected format.
+    """Return the format of a file, a key of `READERS`, after a look at its first bytes.
+
+    It is the expected format, except that a ".pt" may contain safetensors, a ".keras" HDF5, and a ".h5" either HDF5
+    format of Keras. Raise `MalformedCheckpoint` for any other content.
 
     Args:
-        expected: The format that the suffix names.
+        expected: The format that belongs to the suffix of the file.
         source: The file.
     """
     with source.open() as file:
@@ -177,7 +190,7 @@ def _zip_content(expected: str, source: Source) -> str:
     """Return what a zip file contains, in words: "a Keras archive" or "a torch checkpoint".
 
     Args:
-        expected: The format that the suffix names; it is used if the content is ambiguous.
+        expected: The format that belongs to the suffix; it decides if the content could be either.
         source: The file.
     """
     if expected not in ("keras", "torch"):

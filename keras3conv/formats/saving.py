@@ -183,7 +183,8 @@ def write_all(
     Args:
         outputs: The models.
         overwrite: Whether existing files may be replaced.
-        job: The sources and the plan. Shards that a killed process of the same job has finished are used again.
+        job: A text that identifies what is written, such as digests of the sources and of the plan. If a killed process
+            with the same text finished shards, they are used again.
         progress: A function to call before every tensor.
         describe: A function that returns the content of the manifest beside an output; None for no manifests.
 
@@ -229,7 +230,7 @@ def _shard(
 ) -> Written:
     """Write a shard, unless a killed process has already finished it; return its description.
 
-    The arguments are those of `store`.
+    The arguments are those of `store`: the temporary and the final path, the format, and the tensors of the shard.
     """
     made = _finished(path, tensors, temporary)
     if made is None:

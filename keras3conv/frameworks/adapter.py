@@ -108,7 +108,7 @@ class TorchFile:
     is_live: ClassVar[bool] = False
 
     def view(self, *, described: bool = True) -> ModelView:
-        """Return the view of the file, its tensors by name; raise `FileError` if it cannot be read."""
+        """Return the view of the file, its tensors by name (`described` is ignored); raise `FileError` if unreadable."""
         return formats.read(self.source, entry=self.entry)
 
     def output(
@@ -138,7 +138,11 @@ class KerasFile:
     is_live: ClassVar[bool] = False
 
     def view(self, *, described: bool = True) -> ModelView:
-        """Return the view of the file, its layers and tensors by name; raise `FileError` if it cannot be read."""
+        """Return the view of the file, with the configurations that it has; raise `FileError` if it cannot be read.
+
+        Args:
+            described: Ignored.
+        """
         return formats.read(self.source)
 
     def output(
@@ -197,7 +201,7 @@ class KerasFile:
         return (f"{self.source.name} was saved by Keras {saved.version}",) if saved and saved.version else ()
 
     def _may_be_old(self) -> bool:
-        """Return whether Keras 2 may have saved an architecture in the file: it exists, and is not an index."""
+        """Return whether Keras 2 may have saved a model in the file; False for an index of several weight files."""
         return os.path.lexists(self.source) and not self.source.name.lower().endswith((".weights.json", ".index"))
 
     def _of_keras_2(self) -> tuple["Adapter", tuple[Problem, ...]]:
@@ -300,7 +304,7 @@ class Sides:
                 "the arguments are in the wrong order: the torch side is first, the Keras side second; exchange them"
             )
         if first.side == second.side:
-            raise InputError(f"both arguments are {first.side} models: one torch and one Keras model are needed")
+            raise InputError(f"both arguments are {first.side} models: give one torch model and one Keras model")
         return cls(torch=first, keras=second)
 
     def opened(self) -> tuple["Sides", tuple[str, ...]]:
@@ -326,7 +330,7 @@ class Sides:
         return self.torch.view(described=described), self.keras.view(described=described)
 
     def files(self) -> list[Adapter]:
-        """Return the sides that are files, not live models."""
+        """Return the adapters of the sides that are files, not live models."""
         return [side for side in (self.torch, self.keras) if not side.is_live]
 
     def can_run(self, keras_view: ModelView, inputs: Any) -> bool:
@@ -357,7 +361,13 @@ class Sides:
     def possible_inputs(self, views: Views, inputs: Any, keras_inputs: Any) -> tuple[Inputs | None, str]:
         """Return the inputs of both sides and an empty text; or None and the reason why there are no inputs.
 
-        The arguments are those of `inputs`. An error in inputs that the user gave is raised.
+        Args:
+            views: The views of both sides.
+            inputs: The user's inputs for the torch side, or None.
+            keras_inputs: The user's inputs for the Keras side, or None.
+
+        Raises:
+            InputError: The inputs that the user gave are wrong.
         """
         if not self.can_run(views[1], inputs):
             return None, ""

@@ -237,7 +237,7 @@ def places(model: keras.layers.Layer, saved: Path) -> tuple[dict[str, Place], di
 
 
 def imported(found: Mapping[str, Iterable[str]]) -> dict[str, Any]:
-    """Import custom classes and functions; return them by name, in the form that Keras accepts.
+    """Import custom classes and functions; return them by name, as the `custom_objects` with which Keras loads a model.
 
     Args:
         found: For each name in the file of the model, the module and the attribute in it.

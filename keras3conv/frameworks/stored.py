@@ -19,9 +19,9 @@ from keras3conv.transforms import Array
 
 
 def view_without_values(model: LiveModel) -> ModelView:
-    """Return the view of a live model with all configurations.
+    """Return the view of a live model: all layers with their configurations, and the names and shapes of all tensors.
 
-    The tensors may be on the meta device, without values.
+    The tensors may be on the meta device; the view then cannot read their values.
     """
     if model.side == "keras":
         return model.view()
@@ -40,24 +40,25 @@ def with_stored_values(model: ModelView, path: Path, *, entry: str = "") -> Mode
 
     Raises:
         InputError: The file belongs to the other framework, or a weight is computed from other tensors.
-        ModelError: The file has not the tensors of the model.
+        ModelError: The file lacks tensors of the model, or has others, or they differ in shape or dtype.
     """
     stored = formats.read(path, entry=entry)
     if stored.side != model.side:
         raise InputError(
-            f"{path} contains {stored.side} weights, and {model.title} needs {model.side} weights: give a file of those"
+            f"{path} contains {stored.side} weights, and {model.title} needs {model.side} weights: give such a file"
         )
     computed = [tensor.path for tensor in model.tensors() if tensor.is_computed]
     if computed:
         raise InputError(
-            f"{model.title} computes {', '.join(computed)} from other tensors: load the values into the module first"
+            f"{model.title} computes {', '.join(computed)} from other tensors, which is impossible without their "
+            "values: load the weights into the module first"
         )
     names = _names(model, stored)
     _require_fitting(model, stored, names, path)
 
     def read(name: str) -> Array:
         if name not in names:
-            raise FileError(f"{path} has no values of {name}: give a file with all weights of the model")
+            raise FileError(f"{path} has no values of the tensor {name}: give a file with all weights of the model")
         return stored.read(names[name])
 
     return replace(model, reader=read)
@@ -117,7 +118,7 @@ def _require_fitting(model: ModelView, stored: ModelView, names: Mapping[str, st
 
 @contextmanager
 def without_memory() -> Iterator[None]:
-    """Create models without values while the block runs, if the framework can: on torch's meta device."""
+    """Let models that are created in the block have no values, if the framework allows it: on torch's meta device."""
     import keras
     import torch
 

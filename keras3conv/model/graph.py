@@ -36,14 +36,17 @@ class Size:
         return f"{product} {sign} {abs(self.offset)}"
 
     def _refuse(self, other: object = None) -> Never:
-        """Raise `RuleError` when code needs a number, but this size is symbolic; the layer is then reported.
+        """Refuse arithmetic and comparisons with this size, which is symbolic; the caller reports the layer.
 
         Args:
             other: The other operand, which is ignored.
+
+        Raises:
+            RuleError: Always.
         """
         raise RuleError(
-            f"a computation that needs a number depends on the dynamic size {self}; give inputs=... with that size "
-            "fixed"
+            f"a computation that needs a number depends on the dynamic size {self}; give inputs=... with arrays in "
+            "which that size is fixed"
         )
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
@@ -79,7 +82,9 @@ class Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """A variable that operations of the call graph use directly, not through a layer that is one node.
+    """A variable that operations use directly, such as a position table that the model's own `call` adds to its input.
+
+    The variables of a layer that is one node are not among the parameters.
 
     Attributes:
         path: The path in the model: "embedding/position_table".
@@ -107,8 +112,8 @@ class Node:
         structure: The nested structure of the return value, with a `Ref` for each tensor.
         calls: The layer calls that contain this call, the outermost first: the layer's path, a colon and the number of
             the call ("encoder/block:1").
-        variables: For each output, the names of the variables to which the user's code assigns it: one name for each
-            of `calls`, the outermost first. Empty where it is not known.
+        variables: For each output, the names of the Python variables to which the user's code assigns it: one name for
+            the code of each call in `calls`, the outermost first. A name is empty if it is not known.
     """
 
     kinds: tuple[str, ...]
@@ -122,7 +127,7 @@ class Node:
 
     @property
     def kind(self) -> str:
-        """The class of the layer, or the name of the operation."""
+        """The qualified name of the layer's class, or the public name of the operation: "keras.ops.add"."""
         return self.kinds[0]
 
     @property
@@ -170,16 +175,16 @@ class Graph:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors of the graph by name, except the constants, which are arrays."""
+        """The inputs, parameters and node outputs of the graph, by name; constants are arrays and not among them."""
         found = [*self.inputs, *(parameter.tensor for parameter in self.parameters)]
         found += [tensor for node in self.nodes for tensor in node.outputs]
         return {tensor.name: tensor for tensor in found}
 
     def pruned(self) -> "Graph":
-        """Return the graph without dead code: the calls, parameters and constants that no output depends on.
+        """Return the graph without the nodes, parameters and constants that no output of the model depends on.
 
-        If a layer is called several times and a node is kept in one of the calls, the corresponding nodes are kept in
-        all calls, so that all calls have the same nodes.
+        If a layer is called several times and a node inside it is kept for one of the calls, the corresponding nodes
+        of its other calls are kept too, so that every call of the layer has the same nodes.
         """
         counterparts = self._counterparts()
         kept = self._needed(frozenset())
@@ -198,10 +203,10 @@ class Graph:
         )
 
     def _needed(self, wanted: frozenset[int]) -> frozenset[int]:
-        """Return the indices of some nodes, and of all nodes that they or the outputs of the model depend on.
+        """Return the indices of the wanted nodes, and of all nodes that they or the outputs of the model depend on.
 
         Args:
-            wanted: The indices of the nodes to keep in any case.
+            wanted: The indices of nodes that are needed in any case.
         """
         needed = {ref.name for ref in refs(self.outputs)}
         kept: set[int] = set()
@@ -213,7 +218,11 @@ class Graph:
         return frozenset(kept)
 
     def _counterparts(self) -> dict[int, tuple[int, ...]]:
-        """Return for each node inside a repeatedly called layer the corresponding nodes of all calls, as indices."""
+        """Return for each node inside a layer that is called several times the corresponding nodes of all its calls.
+
+        Keys and values are indices in `nodes`: if nodes 3 and 7 are the first nodes of two calls of one layer, the
+        result has {3: (3, 7), 7: (3, 7)}. Layers whose calls differ in their nodes are left out.
+        """
         calls_of: dict[str, dict[str, list[int]]] = {}
         for place, node in enumerate(self.nodes):
             for call in node.calls:

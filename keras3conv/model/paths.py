@@ -1,4 +1,4 @@
-"""Define the syntax of layer paths: the separator of each side, and the form of several joined paths."""
+"""Define the syntax of layer paths: the separator in torch and in Keras, and the text for several layers."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ _BETWEEN_LAYERS = " + "
 
 
 def separator(side: Side) -> str:
-    """Return the character between the parts of a path: "." in torch, "/" in Keras."""
+    """Return the character between the names in a layer path: "." in torch, "/" in Keras."""
     return "." if side == "torch" else "/"
 
 

@@ -19,11 +19,11 @@ _Made = TypeVar("_Made")
 def made(kind: type[_Made], **values: Any) -> _Made:
     """Return an instance of a frozen dataclass of this module, created three times as fast as by its constructor.
 
-    A file may have 100,000 tensors.
+    A file may have 100,000 tensors, with a `TensorRef` for each.
 
     Args:
-        kind: The class, each of whose defaults is one value that all instances share.
-        **values: The fields without a default, and any others; they are not checked.
+        kind: The class. Its defaults must be plain values; a `default_factory` would not be called.
+        **values: The values of the fields. Those without a default must be given; nothing is checked.
     """
     instance = object.__new__(kind)
     object.__setattr__(instance, "__dict__", values)  # a field that is missing here is found in the class
@@ -56,7 +56,7 @@ class TensorRef:
 
     @property
     def is_seed(self) -> bool:
-        """True if this is the state of a random generator, which weight files do not contain."""
+        """True if the tensor is the state of a random generator, such as that of a Dropout; weight files lack these."""
         return self.role.rpartition("/")[2].startswith("seed_generator_state")
 
 
@@ -67,8 +67,8 @@ class LayerRun:
     Attributes:
         calls: The positions of the layer's calls among all calls of the model; () if the layer is never called.
         inputs: The shapes of the inputs of the first call, with the batch axis; None for dynamic sizes.
-        flattened: The shape, without the batch axis, of the tensor that was flattened to the layer's input. () if that
-            shape is unknown; None also if nothing was flattened.
+        flattened: If the layer's input is a flattened tensor, the shape of this tensor before, without the batch axis;
+            () if that shape is unknown. None also if the input was not flattened.
         follows: The direct predecessors: the layers whose outputs reach this layer's inputs without another layer in
             between, over all calls.
         passes: The layers, before this layer and inside it, whose outputs this layer's output depends on.
@@ -100,7 +100,7 @@ class LayerView:
         tensors: The parameters and buffers (torch) or variables (Keras), in the order of their creation.
         attribute: The attribute of the parent layer that contains the layer ("forward_layer", "cell"). Unlike a name,
             it is the same in every model. Empty if unknown.
-        run: Facts from a run of the model or from a functional graph.
+        run: The calls and inputs of the layer, from a run of the model or from a functional Keras graph.
         is_ordered: Whether layers of equal shapes are listed in the order that they have in the model. False for a
             weight file in which frozen layers may follow the others.
     """
@@ -145,7 +145,7 @@ class InputSpec:
 
 def _no_values(path: str, /) -> Array:
     raise LookupError(
-        f"the values of {path} are not known: this model was given by names and shapes only"
+        f"the values of the tensor {path} are not known: this model was given by names and shapes only"
         "; use the live model or the file"
     )
 
@@ -178,7 +178,10 @@ class ModelView:
     facts: Mapping[str, str] = field(default_factory=dict)
 
     def outline(self) -> "ModelView":
-        """Return the view without access to values; tied weights share a number instead of a memory address."""
+        """Return a copy of the view without access to values, as for a plan: only names, classes and shapes.
+
+        The `storage` of tied weights is "tie 1", "tie 2" and so on in place of a memory address.
+        """
         storages = [tensor.storage for tensor in self.tensors() if tensor.storage]
         shared = [storage for storage, times in Counter(storages).items() if times > 1]
         numbers = {storage: f"tie {number}" for number, storage in enumerate(shared, 1)}
@@ -190,7 +193,7 @@ class ModelView:
         return replace(self, layers=tuple(map(renamed, self.layers)), reader=_no_values)
 
     def tensors(self) -> Iterator[TensorRef]:
-        """Yield every tensor of every layer, in order."""
+        """Yield every tensor of every layer, in the order of `layers` and of their `tensors`."""
         for layer in self.layers:
             yield from layer.tensors
 
@@ -214,11 +217,11 @@ class ModelView:
 
 
 class Reader(Protocol):
-    """Reads the values of one tensor."""
+    """A function that reads the values of one tensor of a model or file, given the path of the tensor."""
 
     def __call__(self, path: str, /) -> Array:
-        """Return the values of one tensor.
+        """Return the values of one tensor as a numpy array.
 
         Args:
-            path: The path of the tensor.
+            path: The path of the tensor: "layer1.0.conv1.weight".
         """

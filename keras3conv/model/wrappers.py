@@ -1,4 +1,4 @@
-"""Recognize the prefix that a wrapper (DataParallel, torch.compile) puts before all names: `module.`, `_orig_mod.`."""
+"""Recognize the prefix of all tensor names that a wrapper adds: `module.` (DataParallel), `_orig_mod.` (compile)."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -10,11 +10,13 @@ _WRAPPERS = ("module.", "_orig_mod.", "model.")
 
 
 def common_prefix(names: Iterable[str], wanted: Iterable[str]) -> str:
-    """Return the prefix that wrappers put before all names of a state dict; empty if the names are as expected.
+    """Return the prefix that wrappers put before all tensor names of a state dict: "module." or "module._orig_mod.".
+
+    Empty if the names have no such prefix, or if they are no names of the module even without it.
 
     Args:
-        names: The names in the file.
-        wanted: The names in the module.
+        names: The tensor names in the state dict.
+        wanted: The tensor names in the module without wrappers.
     """
     given, known = list(names), set(wanted)
     prefix = ""
@@ -28,13 +30,13 @@ def common_prefix(names: Iterable[str], wanted: Iterable[str]) -> str:
 
 
 def named_as(view: ModelView, planned: ModelView) -> ModelView:
-    """Return a view with the tensor names of another view of the same module, which lack or have a wrapper's prefix.
+    """Return a view with a wrapper's prefix ("module.") added to all names or removed, as the names in a plan require.
 
-    If the names differ otherwise, the view is returned unchanged.
+    The view is returned unchanged if its names differ from those of the plan in another way than such a prefix.
 
     Args:
         view: A view of a torch module or of its checkpoint.
-        planned: The view for which a plan was made.
+        planned: The view for which the plan was made; its tensor names have the prefix that the result should have.
     """
     if view.side != "torch" or view.fingerprint == planned.fingerprint:
         return view
@@ -47,12 +49,12 @@ def named_as(view: ModelView, planned: ModelView) -> ModelView:
 
 
 def _renamed(view: ModelView, new: Callable[[str], str], old: Callable[[str], str]) -> ModelView:
-    """Return a view in which the tensors have other names.
+    """Return a view with other paths of layers and tensors, which still reads the values of the given view.
 
     Args:
         view: The view.
-        new: Returns the new name of a tensor.
-        old: Returns the name that a tensor had before.
+        new: Returns the new path of a tensor: "module.fc.weight" -> "fc.weight".
+        old: The inverse of `new`.
     """
 
     def renamed(layer: LayerView) -> LayerView:

@@ -113,11 +113,11 @@ def aligned_copy(array: Array) -> Array:
 
 
 def copy_into(target: Array, array: Array) -> None:
-    """Copy an array into existing memory: `np.copyto` with any cast, as fast as `contiguous`.
+    """Write the values of an array into another one, like `np.copyto` with any cast, but as fast as `contiguous`.
 
     Args:
-        target: The memory, with axes in any order.
-        array: Any array or view of the same shape.
+        target: The array to write, in any memory layout.
+        array: The array or view to read, of the same shape.
 
     Raises:
         TransformError: The shapes differ.
@@ -156,12 +156,12 @@ def _movable(target: Array, source: Array) -> bool:
 
 
 def _merged(target: Array, source: Array, order: Iterable[int]) -> list[_Axis]:
-    """Return the axes of a copy in a given order; axes that are adjacent in memory in both arrays are merged.
+    """Return size and strides of the axes of two arrays; axes that are adjacent in memory in both become one axis.
 
     Args:
         target: The array to write.
         source: The array to read, of the same shape.
-        order: The indices of the axes.
+        order: The indices of the axes in the order of the result.
     """
     axes: list[_Axis] = []
     for index in order:
@@ -173,14 +173,14 @@ def _merged(target: Array, source: Array, order: Iterable[int]) -> list[_Axis]:
 
 
 def _numpy_is_fast(source: Array, order: Sequence[int]) -> bool:
-    """Return True if numpy copies an array fast: it returns to each cache line while the line is still cached.
+    """Return True if numpy copies an array fast, because each cache line stays cached until all of it has been read.
 
-    numpy returns to a line with each step along the axis of the smallest source stride. In between it makes a full pass
-    along all axes inside that one.
+    numpy reads the next element of a cache line with each step along the axis of the smallest source stride. Between
+    two such steps it iterates over all axes that come later in `order`.
 
     Args:
         source: The array to read.
-        order: The indices of its axes in the order of the iteration.
+        order: The indices of its axes, that of the outermost loop first.
     """
     steps = [abs(source.strides[axis]) for axis in order]
     nearest = steps.index(min(steps))
@@ -199,7 +199,7 @@ def _numpy_is_fast(source: Array, order: Sequence[int]) -> bool:
 
 
 def _touched(axes: Iterable[tuple[int, int]], unit: int) -> int:
-    """Count the blocks of memory (cache lines, pages) that a pass along some axes touches.
+    """Return the number of memory blocks (cache lines or pages) that one iteration over all indices of axes reads.
 
     Args:
         axes: The size and the stride in bytes of each axis.
@@ -226,9 +226,10 @@ def _move(axes: Sequence[_Axis], target: Array, source: Array) -> None:
 
 
 def _tile(axes: Sequence[_Axis], itemsize: int) -> tuple[list[int], list[int]]:
-    """Return the size of a tile along each axis, and the axes along which a tile is contiguous in the source.
+    """Choose the tile (the block of elements copied at a time) for a copy, from the sizes and strides of its axes.
 
-    The second list has indices of axes, that of the axis with the smallest source stride last.
+    Return two lists: the size of a tile along each axis, and the indices of the axes along which a tile is contiguous
+    in the source, that of the axis with the smallest source stride last.
 
     Args:
         axes: The axes of the copy.
@@ -249,13 +250,13 @@ def _tile(axes: Sequence[_Axis], itemsize: int) -> tuple[list[int], list[int]]:
 
 
 def _grow(tile: list[int], order: Iterable[int], axes: Sequence[_Axis], wanted: int) -> None:
-    """Enlarge a tile in place, one axis after the other, until it has at least half of the wanted elements.
+    """Enlarge a tile in place, one axis after the other, until its axes together have at least `wanted` / 2 elements.
 
     Args:
-        tile: The size of the tile along each axis.
+        tile: The size of the tile along each axis; it is changed.
         order: The indices of the axes, the first to enlarge first.
-        axes: The axes of the copy, which limit the tile.
-        wanted: The number of elements.
+        axes: The axes of the whole array; no axis of the tile becomes larger than the axis of the array.
+        wanted: The number of elements that the tile should have along the axes in `order`.
     """
     reached = 1
     for index in order:
@@ -266,7 +267,9 @@ def _grow(tile: list[int], order: Iterable[int], axes: Sequence[_Axis], wanted: 
 
 
 def _scratch(tile: Sequence[int], run: Sequence[int], itemsize: int) -> Array:
-    """Return scratch memory for a tile, in which the axes that are contiguous in the source come last in memory.
+    """Return an uninitialised array of unsigned integers that holds one tile, with padding after each of its rows.
+
+    Its shape is that of the tile. In memory, the axes along which the tile is contiguous in the source come last.
 
     Args:
         tile: The size of the tile along each axis.

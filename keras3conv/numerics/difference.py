@@ -1,7 +1,7 @@
 """Compare two arrays and judge their difference against the measured rounding noise.
 
-The noise floor is the error of the source itself: its run in its own dtype against its own float64 run on the same
-input. No tolerance is chosen by hand.
+The noise floor is the rounding error of the model that the weights came from (the source): its output in its own dtype
+minus its output in float64, for the same input. No tolerance is chosen by hand.
 """
 
 from collections.abc import Iterator
@@ -38,12 +38,12 @@ class Diff:
     Attributes:
         count: The number of elements.
         differing: The number of elements that differ as values (NaN equals NaN, `-0.0` differs from `0.0`).
-        max_abs: The largest absolute difference; infinite where only one side is finite.
+        max_abs: The largest absolute difference; infinite if an element is finite in only one of the arrays.
         max_rel: The largest absolute difference, relative to `scale`.
         max_ulp: The largest difference in units in the last place of `scale`, in the narrower dtype.
         scale: The largest absolute finite value of the expected array.
         worst: The index of the largest absolute difference, or of the first zero that differs only in its sign.
-        nonfinite: The number of elements that are NaN or infinite on either side.
+        nonfinite: The number of indices at which one array or both have NaN or infinity.
     """
 
     count: int
@@ -64,7 +64,7 @@ class Diff:
         return self.described("the other side")
 
     def described(self, expected_of: str) -> str:
-        """Return the difference in words; `expected_of` names what the expected array belongs to."""
+        """Return "2 of 9 elements differ (22.2 %), ..."; `expected_of` names the expected array's model: "torch"."""
         if self.identical:
             return f"bit-identical ({self.count:,} elements)"
         what = f"{self.differing:,} of {self.count:,} elements differ ({100 * self.differing / self.count:.3g} %)"
@@ -90,7 +90,7 @@ def compare(actual: Array, expected: Array) -> Diff:
             ": give arrays of the same shape"
         )
     if actual.size == 0:
-        raise InputError(f"arrays without elements cannot be compared: both have shape {actual.shape}; give others")
+        raise InputError(f"empty arrays cannot be compared: both have shape {actual.shape}; give arrays with elements")
     shape, actual, expected = actual.shape, np.atleast_1d(actual), np.atleast_1d(expected)
     parts = [_measure(actual[index], expected[index], first) for index, first in _in_parts(actual.shape)]
     worst = max(parts, key=lambda part: (part.max_abs, part.differing > 0))
@@ -109,7 +109,7 @@ def compare(actual: Array, expected: Array) -> Diff:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """The difference between the same part of two arrays; the attributes mean the same as in `Diff`, for this part."""
+    """The difference between two arrays in one slice of them; the attributes are those of `Diff` for this slice."""
 
     differing: int
     max_abs: float
@@ -123,9 +123,9 @@ _PART = 1 << 15
 
 
 def _in_parts(shape: tuple[int, ...]) -> Iterator[tuple[tuple[int | slice, ...], tuple[int, ...]]]:
-    """Split an array into parts that fit the cache: yield the index of each part, and the index of its first element.
+    """Split an array of a shape into slices that fit the cache; yield each slice, and the index of its first element.
 
-    A part is a range along one axis, at one place of the axes before that axis, with all of the axes after it.
+    In shape (2, 90, 999): ((0, slice(0, 32)), (0, 0)) for elements [0, 0:32, :], then ((0, slice(32, 64)), (0, 32)).
     """
     axis, inside = len(shape) - 1, 1
     while axis and inside * shape[axis] < _PART:
@@ -138,13 +138,13 @@ def _in_parts(shape: tuple[int, ...]) -> Iterator[tuple[tuple[int | slice, ...],
 
 
 def _measure(actual: Array, expected: Array, first: tuple[int, ...]) -> _Part:
-    """Compare a part of two arrays, and return the difference.
+    """Compare one slice of two arrays, and return the difference.
 
     Args:
-        actual: The part of one array.
-        expected: The same part of the other array.
-        first: The index of the part's first element in the whole arrays, for the axes that the part does not cover
-            whole.
+        actual: The slice of one array.
+        expected: The same slice of the other array.
+        first: The index of the slice's first element in the whole arrays, without the last axes, which it covers whole:
+            (0, 32) for the slice [0, 32:64, :].
     """
     # A transposed array is read once, not in each pass.
     actual, expected = np.ascontiguousarray(actual), np.ascontiguousarray(expected)
@@ -152,12 +152,12 @@ def _measure(actual: Array, expected: Array, first: tuple[int, ...]) -> _Part:
 
 
 def _place(index: int, shape: tuple[int, ...], first: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the index, in the whole array, of an element of a part.
+    """Convert the index of an element in a slice of an array to its index in the whole array.
 
     Args:
-        index: The number of the element in the part, in row-major order.
-        shape: The shape of the part.
-        first: The index of the part's first element in the whole array, without the axes that the part covers whole.
+        index: The index of the element in the flattened slice.
+        shape: The shape of the slice.
+        first: The index of the slice's first element in the whole array, as in `_measure`.
     """
     start, *rest = np.unravel_index(index, shape)
     return (*first[:-1], first[-1] + int(start), *map(int, rest))
@@ -167,7 +167,7 @@ _BITS: dict[int, np.dtype[Any]] = {4: np.dtype(np.uint32), 8: np.dtype(np.uint64
 
 
 def _measure_finite(actual: Array, expected: Array, first: tuple[int, ...]) -> _Part | None:
-    """Compare float32 or float64 arrays in few passes, with the arguments of `_measure`; None for other values."""
+    """Return the difference in one slice of two float32 or float64 arrays; None for other dtypes, NaN or infinity."""
     kinds = actual.dtype.kind + expected.dtype.kind
     if kinds != "ff" or actual.dtype.itemsize not in _BITS or expected.dtype.itemsize not in _BITS:
         return None
@@ -193,7 +193,7 @@ def _measure_finite(actual: Array, expected: Array, first: tuple[int, ...]) -> _
 
 
 def _measure_any(actual: Array, expected: Array, first: tuple[int, ...]) -> _Part:
-    """Compare values of any real dtype, of which some may not be finite; the arguments are those of `_measure`."""
+    """Return the difference in one slice of two arrays of any real dtype, which may have NaN or infinity."""
     wide_actual, wide_expected = _widen(actual), _widen(expected)
     finite = np.isfinite(wide_actual) & np.isfinite(wide_expected)
     same = _same_values(actual, expected, wide_actual, wide_expected)
@@ -223,9 +223,9 @@ def same_bits(actual: Array, expected: Array) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """A tolerance that the user gives in place of the measured noise; reports say so.
+    """The difference of outputs that the user allows, in place of a multiple of the measured rounding noise.
 
-    Both numbers are required, so that neither is a hidden default.
+    Both numbers are required, so that neither is a hidden default. Reports state that a tolerance was given.
 
     Attributes:
         absolute: The allowed difference, whatever the values are.
@@ -249,12 +249,13 @@ class Judgement:
     """The difference between the outputs of two models, judged against the rounding noise or the user's tolerance.
 
     Attributes:
-        deviation: The largest absolute difference between the two sides.
-        floor: The measured noise: the source's own error against its float64 run, and at least half a unit in the
-            last place of the largest value. None if it was not measured, because the caller gave a tolerance.
-        factor: The multiple of the floor that is allowed.
+        deviation: The largest absolute difference between the outputs of the two models.
+        floor: The noise floor, as `noise_floor` returns it; None if it was not measured, because the caller gave a
+            tolerance.
+        factor: The deviation may be at most this factor times the floor.
         differing: The number of elements that differ.
-        allowed: The deviation that the caller allows; None where the floor decides.
+        allowed: The largest deviation that the user's tolerance allows; None if there is none, so that the floor
+            decides.
     """
 
     deviation: float
@@ -265,24 +266,24 @@ class Judgement:
 
     @property
     def ratio(self) -> float | None:
-        """The deviation as a multiple of the floor; None if the floor was not measured."""
+        """The deviation divided by the noise floor; None if the noise floor was not measured."""
         return None if self.floor is None else _ratio(self.deviation, self.floor)
 
     @property
     def limit(self) -> float:
-        """The largest deviation that passes: the caller's tolerance, or else a multiple of the noise floor."""
+        """The largest deviation that passes: that of the user's tolerance, or else `factor` times the noise floor."""
         if self.allowed is not None:
             return self.allowed
         return float("nan") if self.floor is None else self.factor * self.floor
 
     @property
     def proves(self) -> bool:
-        """True if the comparison proves something: deviation and limit are finite, neither NaN nor infinite."""
+        """True if the comparison can prove equality: neither the deviation nor the limit is NaN or infinite."""
         return isfinite(self.deviation) and isfinite(self.limit)
 
     @property
     def passed(self) -> bool:
-        """True if the deviation of the two models is finite and at most the limit: noise limit, or user's tolerance."""
+        """True if the outputs of the two models agree: the deviation is finite and at most `limit`."""
         return self.proves and self.deviation <= self.limit
 
     def __str__(self) -> str:
@@ -305,26 +306,26 @@ def judge(
         source: The output of the source, in its own dtype, on the same input.
         truth: The output of the source in float64, on the same input; None if a tolerance is given instead.
         tolerance: The difference that the caller allows, whatever the noise is.
-        least: The smallest noise floor: that of a narrower dtype in which the target computes.
+        least: The floor to use if the measured one is smaller: the noise of a target that computes in float16, say.
     """
     floor = None if truth is None else max(noise_floor(source, truth), least)
     return judge_by_floor(actual, source, floor, tolerance)
 
 
 def judge_by_floor(actual: Array, source: Array, floor: float | None, tolerance: Tolerance | None = None) -> Judgement:
-    """Judge the output of one model against that of another, by a known noise floor or a tolerance, as `judge` does."""
+    """Judge `actual`, the output of one model, against `source`, that of another, by a noise floor or a tolerance."""
     diff = compare(actual, source)
     allowed = None if tolerance is None else tolerance.absolute + tolerance.relative * diff.scale
     return Judgement(deviation=_or_infinite(diff), floor=floor, differing=diff.differing, allowed=allowed)
 
 
 def noise_floor(source: Array, truth: Array, unit: float | None = None) -> float:
-    """Return the noise floor: the rounding error of the source, at least half a unit in the last place of its maximum.
+    """Return the noise floor: the largest rounding error in a model's output, at least half an ulp of its maximum.
 
     Args:
-        source: The output of the source, in its own dtype.
-        truth: The output of the source in float64, on the same input.
-        unit: The unit in the last place at 1.0; by default that of the dtype of the source.
+        source: The output of the model in its own dtype.
+        truth: The output of the model in float64, on the same input.
+        unit: The unit in the last place (ulp) at 1.0; by default that of the dtype of `source`.
     """
     noise = compare(source, truth)
     return max(noise.max_abs, 0.5 * (resolution(source) if unit is None else unit) * noise.scale)
@@ -381,8 +382,8 @@ def _distance(
     Args:
         actual: One array, in float64.
         expected: The other array, in float64.
-        same: Where the two are equal.
-        finite: Where both are finite.
+        same: A mask that is True where the two arrays are equal.
+        finite: A mask that is True where both arrays are finite.
     """
     with np.errstate(invalid="ignore", over="ignore"):
         return np.where(same, 0.0, np.where(finite, np.abs(actual - expected), np.inf))
@@ -395,5 +396,5 @@ def _ratio(value: float, unit: float) -> float:
 
 
 def _or_infinite(diff: Diff) -> float:
-    """Return the largest absolute difference of two arrays; infinite if one has NaN or infinity."""
+    """Return `diff.max_abs`, the largest absolute difference; infinite if one of the arrays has NaN or infinity."""
     return float("inf") if diff.nonfinite else diff.max_abs

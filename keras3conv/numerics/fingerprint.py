@@ -38,7 +38,7 @@ class Fingerprint:
     scales: tuple[float, ...]
 
     def agrees(self, other: "Fingerprint", limit: float) -> bool:
-        """Return whether two fingerprints are equal: each sum differs by at most `limit` times its scale."""
+        """Return whether two fingerprints are equal: each of their sums differs by at most `limit` times its scale."""
         return all(
             abs(first - second) <= limit * max(scale, 1e-300)
             for first, second, scale in zip(self.sums, other.sums, self.scales, strict=True)
@@ -46,13 +46,13 @@ class Fingerprint:
 
     @property
     def has_nan(self) -> bool:
-        """True if a value of the array is NaN."""
+        """True if the array from which the fingerprint was computed has NaN."""
         return any(np.isnan(value) for value in self.sums)
 
 
 @_QUIET
 def fingerprint_of(array: Array) -> Fingerprint:
-    """Return the fingerprint of an array of any dtype."""
+    """Return the fingerprint of an array of any dtype: the sums of its values, of their squares and of their cubes."""
     first = second = third = fourth = 0.0
     total = np.add.reduce
     memory = np.empty(min(_BLOCK, array.size))
@@ -68,14 +68,14 @@ def fingerprint_of(array: Array) -> Fingerprint:
 
 @_QUIET
 def relative_error(array: Array, expected: Array, factor: float = 1.0) -> float:
-    """Return the largest difference of two arrays, relative to the largest expected value.
+    """Return the largest absolute difference of two arrays, divided by the largest absolute expected value.
 
-    Infinite for NaN or infinity.
+    Return infinity if the shapes differ, if the arrays are empty, or if one of them has NaN or infinity.
 
     Args:
         array: The array to judge.
-        expected: The array to compare with. The error is infinite if it has another shape.
-        factor: The number to multiply the expected values by.
+        expected: The array to compare with.
+        factor: A number by which `expected` is multiplied before the comparison.
     """
     if array.shape != expected.shape or not array.size:
         return float("inf")
@@ -89,12 +89,14 @@ def relative_error(array: Array, expected: Array, factor: float = 1.0) -> float:
 
 
 def _farthest(array: Array, expected: Array, factor: float) -> tuple[float, float]:
-    """Return the largest difference and the largest expected value; NaN or infinite if an array has such values.
+    """Return the largest absolute difference of two arrays, and the largest absolute value of `factor * expected`.
+
+    Either number is NaN or infinite if the arrays have such values.
 
     Args:
         array: The array to judge.
-        expected: The array to compare with.
-        factor: The number to multiply the expected values by.
+        expected: The array to compare with, of the same shape.
+        factor: A number by which `expected` is multiplied before the comparison.
     """
     most, least = np.maximum.reduce, np.minimum.reduce
     apart, size = [], []
@@ -109,12 +111,12 @@ def _farthest(array: Array, expected: Array, factor: float) -> tuple[float, floa
 
 @_QUIET
 def factor_between(array: Array, expected: Array, limit: float = EXACT) -> float | None:
-    """Return the factor by which one array is a multiple of another, up to rounding; None if there is no such factor.
+    """Return the factor for which `array` equals `factor * expected` up to rounding; None if there is no such factor.
 
     Args:
-        array: The multiple.
-        expected: The other array.
-        limit: The relative error up to which values count as equal.
+        array: The array that may be a multiple of `expected`.
+        expected: The array that is multiplied.
+        limit: The largest relative error at which the two sides of the equation count as equal.
     """
     if array.shape != expected.shape or not array.size or array.dtype.kind == "c" or expected.dtype.kind == "c":
         return None
@@ -129,14 +131,17 @@ def factor_between(array: Array, expected: Array, limit: float = EXACT) -> float
 
 
 def has_nan(array: Array) -> bool:
-    """Return whether a value of an array of any dtype is NaN."""
+    """Return whether an array has NaN; False for integers and empty arrays."""
     if array.dtype.kind != "f" or not array.size:
         return False
     return bool(np.isnan(np.min(array)))  # numpy's minimum of NaN and anything is NaN
 
 
 def _blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
-    """Yield arrays of one shape in blocks: a tuple with the same block of each array, in float64 and memory order."""
+    """Iterate over arrays of one shape in blocks, in memory order; yield a tuple of the same block of each array.
+
+    A block is a vector of at most `_BLOCK` values in float64.
+    """
     if not arrays[0].size:
         return
     iterator = np.nditer(

@@ -12,10 +12,11 @@ _SEED = 20240229
 
 
 class Pool:
-    """A pool of random numbers, drawn once; a tensor gets consecutive numbers from a random start, and wraps around.
+    """A pool of random numbers, drawn once, from which the random weights of all tensors are taken.
 
-    Drawing a number takes several times as long as scaling it, and models have millions of weights. The size of the
-    pool is prime, so that no two rows of a tensor begin at the same number.
+    A tensor gets consecutive numbers from a random index on; after the last number follows the first. Drawing a number
+    takes several times as long as scaling it, and models have millions of weights. The size of the pool is prime, so
+    that no two rows of a tensor begin at the same number.
     """
 
     _SIZE = 1_000_003
@@ -44,13 +45,13 @@ class Pool:
 
 
 def probe(tensor: TensorRef, pool: Pool, *, stacked: bool = False) -> Array:
-    """Return random values for a weight that expose mistakes: no bias is 0, no scale is 1, and variances are small.
+    """Return random values for a weight. A mistake changes outputs: no bias is 0, no scale is 1, variances are small.
 
     A large variance would hide a wrong epsilon. Matrices and kernels are scaled by their fan-in, so that the values of
     a deep model neither vanish nor overflow.
 
     Args:
-        tensor: The tensor.
+        tensor: The weight, of which the role and the shape determine the range of the values.
         pool: The random numbers.
         stacked: Whether the tensor stacks matrices along its first axis, as the weights of experts do. With the fan-in
             of one large matrix its values would be too small for later layers to depend on them visibly.
@@ -68,6 +69,6 @@ def probe(tensor: TensorRef, pool: Pool, *, stacked: bool = False) -> Array:
 
 
 def other_values(values: Mapping[str, Array]) -> dict[str, Array]:
-    """Return wrong weights of the same shapes: the values of each array are shuffled and multiplied by 1.5."""
+    """Return deliberately wrong weights: for each path the array with its values shuffled and multiplied by 1.5."""
     generator = np.random.default_rng(_SEED)
     return {path: 1.5 * generator.permutation(array.ravel()).reshape(array.shape) for path, array in values.items()}

@@ -38,8 +38,8 @@ def plan(
     Args:
         torch: The torch side; its layers have `calls` if the model was traced.
         keras: The Keras side; its layers have `calls` if the model was traced.
-        hints: Pairs that the user names: a dict of layer paths, a list of (regular expression, replacement), or a
-            callable from a torch path to a Keras path or None.
+        hints: Pairs that the user names: a dict from torch path to Keras path, a list of (regular expression,
+            replacement), or a callable from a torch path to a Keras path or None.
         probed: The result of the probe, if both models were run.
         notes: Remarks for the user on how the plan was found.
 
@@ -85,7 +85,7 @@ def plan(
 def _known_difference(probed: ProbeResult | None, pairs: Iterable[Pair]) -> str:
     """Return a sentence on how the outputs of the two models differed in the probe, which ran both with equal weights.
 
-    Empty if the outputs did not differ, or if the plan has pairs of weights with which the probe did not run.
+    Empty if they did not differ, or if the plan also maps weights that the probe did not map: these may explain it.
     """
     if probed is None:
         return ""
@@ -154,11 +154,11 @@ def _all_in(layer: LayerView, storages: set[str]) -> bool:
 
 
 def _without_overlap(pairs: Iterable[Pair], others: Iterable[Pair]) -> list[Pair]:
-    """Return those of the first pairs that share no tensor with any of the other pairs.
+    """Return those pairs of `pairs` that map no tensor which a pair of `others` maps.
 
     Args:
         pairs: The pairs to filter.
-        others: The pairs whose tensors are taken.
+        others: The pairs that were found before.
     """
     placed = _tensor_paths(others)
     return [pair for pair in pairs if not placed & _tensor_paths([pair])]

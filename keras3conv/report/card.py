@@ -62,7 +62,7 @@ class Card:
     def unread(self) -> tuple[WrittenFile, ...]:
         """The source files whose digest is not in the certificate.
 
-        Only the author of the card says that they are the source.
+        That the model was made of them is a statement of the card's author, which no file confirms.
         """
         return tuple(file for file in self.sources if not self._is_named(file))
 
@@ -71,7 +71,7 @@ class Card:
 
     @property
     def library(self) -> str:
-        """The name of the library that loads the first weight file, for the header."""
+        """The library that loads the first weight file, "pytorch" or "keras", for the YAML header of the card."""
         return "pytorch" if self.files and self.files[0].path.endswith(_TORCH_SUFFIXES) else "keras"
 
     @property

@@ -12,7 +12,7 @@ _FACT = re.compile(r"sha256 (?P<sha256>[0-9a-f]{64})\b")
 
 
 def digest_note(file: WrittenFile) -> str:
-    """Return a note for a report: the name, the size and the digest of a file that was read."""
+    """Return a note for a report on a file that was read: "net.pt: 1,234 bytes, sha256 0a1b..."."""
     return f"{Path(file.path).name}: {file.size:,} bytes, sha256 {file.sha256}"
 
 

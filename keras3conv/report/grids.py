@@ -61,7 +61,7 @@ class Grid:
 
     @property
     def quiet_words(self) -> tuple[str, ...]:
-        """The verdicts that the folded rows have."""
+        """The words in the first column of the rows that the page hides until a click: ("equal", "passed")."""
         return tuple(dict.fromkeys(show(row.cells[0]) for row in self.rows if row.is_quiet))
 
 

@@ -55,7 +55,7 @@ class Row:
         sides: The models of the task.
         backend: The backend of Keras; empty for its default.
         dtype: The default dtype of the models.
-        do: The steps that the task asked for.
+        do: The steps that the task asked for, such as "align" and "validate".
         steps: The results of the steps.
         proofs: The results of the proofs.
         seconds: The wall time of the process.
@@ -100,11 +100,10 @@ class Row:
 
     @property
     def first_failure(self) -> str:
-        """The name of the proof or step that tells most about a failure; if none failed, the status.
+        """The name of the failed proof or step to show first; empty for a task that passed or was not run.
 
-        It is float64, which names the first layer that differs and the cause, or else the first one that failed.
-
-        The text is empty for a task that passed or was not run.
+        It is "float64" if this proof failed, because it names the first layer that differs and the cause; else the
+        first proof or step that failed. If the process crashed or was stopped, it is the status: "timed out".
         """
         if self.tone != "failed":
             return ""
@@ -143,7 +142,10 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A task whose result differs from that in an earlier sweep."""
+    """A task whose result differs from that in an earlier sweep.
+
+    `change` is "worse", "better", "new" or "gone"; `before` and `now` are the results of the two sweeps in words.
+    """
 
     name: str
     change: Change

@@ -105,12 +105,12 @@ class Report:
         failed = self.with_status("failed")
         if failed:
             names = ", ".join(section.name for section in failed)
-            headline = f"{count(len(failed), 'proof')} failed in {self.title}: {names}"
+            number = count(len(failed), "proof")
             problems = [problem for section in most_telling_first(self) for problem in section.problems]
-            raise ProofError(lay_out(headline, problems))
+            raise ProofError(lay_out(f"{number} failed in {self.title}: {names}", problems))
         if self.is_unconfirmed:
             problems = [Problem(fact=part.outcome) for part in self.with_status("unconfirmed")]
-            raise ProofError(lay_out(f"{self.title} is not confirmed", problems))
+            raise ProofError(lay_out(f"no run has confirmed the pairs of layers in {self.title}", problems))
         skipped = [Problem(fact=f"{part.name} was skipped: {part.reason}") for part in self.with_status("skipped")]
         raise ProofError(lay_out(f"nothing is proven in {self.title}: no section passed", skipped))
 

@@ -219,9 +219,10 @@ def _without_repeats(rows: list[list[str]]) -> list[list[str]]:
 
 
 def _whole_columns(grid: TableGrid, shown: list[Row], width: int) -> set[int]:
-    """Return the indices of the columns of names whose cells are not wrapped: all or none of them.
+    """Return the indices of the columns whose cells are printed on one line.
 
-    They are not wrapped if the columns of sentences have enough room without it.
+    These are the columns in which no cell has more than three words, such as layer names. If the table would then be
+    too wide, no column is among them, and all cells may be wrapped.
 
     Args:
         grid: The table.

@@ -123,8 +123,10 @@ class Plot:
     def __post_init__(self) -> None:
         for series in self.series:
             if len(series.values) != len(self.labels):
-                have = f"{len(series.values)} values for {len(self.labels)} labels"
-                raise InputError(f"the series {series.name!r} of the plot {self.title!r} has {have}")
+                raise InputError(
+                    f"the series {series.name!r} of the plot {self.title!r} has {len(series.values)} values for "
+                    f"{len(self.labels)} labels"
+                )
         _check_indices(f"plot {self.title!r}", self.failed, len(self.labels))
 
 

@@ -23,16 +23,20 @@ def rules_for_torch(layer: LayerView) -> Sequence[Rule]:
 
 
 def may_apply(rule: Rule, layer: LayerView) -> bool:
-    """Return whether a rule applies to the configuration of a torch layer of its class, as far as that is known.
+    """Return False if the configuration of a torch layer shows that a rule for its class does not apply to it.
 
-    A layer from a weight file has no configuration. Then every rule may apply, except variants: of several rules for
-    the same two classes, those that only the configuration can select.
+    A layer from a weight file has no configuration. Then the result is True, except for a rule with a `variant`: only
+    the configuration shows which of several rules for the same two classes applies.
     """
     return not rule.variant if layer.config is None else rule.applies(rule.config_of(layer))
 
 
 def keras_layers_of(rule: Rule, config: Config) -> LayerSpecs:
-    """Return the Keras layers that a rule makes from a torch layer; raise `RuleError` if it reads a missing entry."""
+    """Return the Keras layers that a rule makes from the configuration of a torch layer.
+
+    Raises:
+        RuleError: The rule reads an argument that the configuration lacks.
+    """
     try:
         return rule.to_keras(config)
     except KeyError as error:
@@ -44,7 +48,11 @@ def keras_layers_of(rule: Rule, config: Config) -> LayerSpecs:
 
 
 def torch_layers_of(rule: Rule, spec: LayerSpec) -> LayerSpecs:
-    """Return the torch layers that a rule makes from a Keras layer; raise `ModelError` if it reads a missing entry."""
+    """Return the torch layers that a rule makes from a Keras layer.
+
+    Raises:
+        ModelError: The rule reads an argument or the shape of a variable that the Keras layer lacks.
+    """
     try:
         return rule.to_torch((spec,))
     except KeyError as error:
@@ -56,7 +64,7 @@ def torch_layers_of(rule: Rule, spec: LayerSpec) -> LayerSpecs:
 
 
 def full_paths(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[WeightMapping]:
-    """Yield a rule's mappings for two layers, with paths such as "fc/kernel"; nothing if it does not apply."""
+    """Yield a rule's mappings for two layers, with paths such as "fc/kernel"; nothing if the rule does not fit them."""
     yield from with_paths(mappings_of(rule, torch, keras) or (), rule, torch, keras)
 
 
@@ -87,7 +95,7 @@ def mappings_of(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[
 
     Args:
         rule: The rule.
-        torch: The torch layer; None if there is none yet, as in a conversion from Keras.
+        torch: The torch layer; None in a conversion from Keras, which creates it later.
         keras: The Keras layer.
 
     Returns:
@@ -109,9 +117,18 @@ def mappings_of(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[
 
 
 def torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Config | None:
-    """Return the torch layer's configuration, or else the one that the rule derives from the Keras layer.
+    """Return the configuration of a torch layer as rules read it, or the one that a rule derives from the Keras layer.
 
-    The result is None if the rule cannot be applied to the Keras layer.
+    It has in addition the Keras layer under "keras", the torch layer's input shapes under "inputs", and the shape that
+    a flatten before it has under "flattened".
+
+    Args:
+        rule: The rule of the two layers.
+        torch: The torch layer; None in a conversion from Keras, which creates it later.
+        keras: The Keras layer.
+
+    Returns:
+        The arguments by name; None if the configuration is unknown and the rule cannot be applied to the Keras layer.
     """
     # A rule may also need the Keras counterpart and the input of the layer.
     beyond: dict[str, Any] = {"keras": keras_spec(rule, keras)}
@@ -130,13 +147,13 @@ def torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Confi
 
 
 def keras_spec(rule: Rule, keras: LayerView) -> LayerSpec:
-    """Return a Keras layer as a `LayerSpec`, the form that rules read."""
+    """Return the `LayerSpec` of a Keras layer: its class, its arguments, and the shapes of its variables and inputs."""
     shapes, inputs = keras_shapes(rule, keras), keras.run.inputs or ()
     return LayerSpec(kind=keras.kind, config=keras.config or {}, shapes=shapes, inputs=inputs)
 
 
 def keras_specs(rule: Rule, keras: LayerView) -> LayerSpecs:
-    """Return a Keras layer as a tuple of one `LayerSpec`; if it combines several layers, of one for each of them."""
+    """Return the `LayerSpec` of a Keras layer, in a tuple; of a combination of several layers, one for each of them."""
     whole = keras_spec(rule, keras)
     if rule.keras_count == 1:
         return (whole,)
@@ -149,12 +166,13 @@ def keras_specs(rule: Rule, keras: LayerView) -> LayerSpecs:
 
 
 def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
-    """Return the shape that both models flatten before a layer, in torch's axis order; None if none or unknown.
+    """Return the shape of the tensor that is flattened to the input of two paired layers, in torch's axis order.
 
-    If the Keras side did not run, it is assumed to flatten the same axes as torch: otherwise the models would differ.
+    None if nothing is flattened, or if the shape is unknown. If only one of the models was run, the other is assumed to
+    flatten the same tensor: otherwise the models would differ.
 
     Args:
-        torch: The torch layer.
+        torch: The torch layer, such as a Linear.
         keras: The Keras layer that it is paired with.
     """
     given = torch.run.flattened
@@ -168,5 +186,5 @@ def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
 
 
 def keras_shapes(rule: Rule, layer: LayerView) -> dict[str, Shape]:
-    """Return the shapes of a Keras layer's variables, by the names that the rule uses for them ("kernel")."""
+    """Return the shapes of a Keras layer's variables, by the roles that the rule has for them ("kernel")."""
     return {rule.aliases.get(tensor.role, tensor.role): tensor.shape for tensor in layer.tensors if not tensor.is_seed}

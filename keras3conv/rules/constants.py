@@ -24,7 +24,7 @@ def constant_buffer(role: str, dtype: str) -> str:
     """Return the reason why a torch buffer needs no counterpart in Keras; empty if it may need one.
 
     Args:
-        role: The name of the buffer in its module.
+        role: The name of the buffer in its module: "position_ids".
         dtype: The name of its dtype. It distinguishes integer position indices from a trained table of the same name.
     """
     kinds = {"float": "f", "bfloa": "f", "int": "i", "uint": "u", "bool": "b"}
@@ -44,7 +44,7 @@ def _is_called(role: str, name: str) -> bool:
 
 
 def is_constant(tensor: TensorRef) -> bool:
-    """Return whether a tensor is a buffer with constant values that follow from the sizes of the model."""
+    """Return whether a torch tensor is a buffer of constants, such as position ids, that follow from model sizes."""
     return not tensor.trainable and bool(constant_buffer(tensor.role.rpartition(".")[2], tensor.dtype))
 
 

@@ -1,6 +1,7 @@
 """Find the Keras arguments that depend on each attribute of a torch layer, for the comparison of hyper-parameters.
 
-A rule declares them. For a rule that does not, one torch attribute at a time is changed to see which arguments change.
+A rule declares them. For a rule that does not, the attributes are changed one at a time, to see which Keras arguments
+change.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +21,7 @@ Correspondences = Mapping[str, tuple[str, ...]]
 
 
 def expected_arguments(rule: Rule, config: Config) -> dict[str, Any]:
-    """Return the arguments of the Keras layer that a rule computes from the configuration of a torch layer.
+    """Return the arguments, by name, of the Keras layer that a rule makes from the configuration of a torch layer.
 
     Raises one of the exceptions in `REFUSALS` if the rule cannot translate the configuration.
     """
@@ -28,12 +29,12 @@ def expected_arguments(rule: Rule, config: Config) -> dict[str, Any]:
 
 
 def _arguments(rule: Rule, specs: LayerSpecs) -> dict[str, Any]:
-    """Return the constructor arguments of the Keras layer that has the weights.
+    """Return the constructor arguments, by name, of that Keras layer which has the weights.
 
     Args:
-        rule: The rule. If it is for several Keras layers, the arguments of all are returned; each name then starts with
-            the number of its layer: "0.units".
-        specs: The Keras layers in sequence.
+        rule: The rule that made the layers. If it is for several Keras layers, the result has the arguments of all;
+            each name then starts with the index of its layer: "0.units".
+        specs: The Keras layers in the order of their calls.
     """
     if rule.keras_count == 1:
         owner = next((spec for spec in reversed(specs) if spec.kind == rule.keras), specs[-1])
@@ -46,10 +47,12 @@ def _arguments(rule: Rule, specs: LayerSpecs) -> dict[str, Any]:
 def correspondences(rule: Rule, config: Config, expected: Mapping[str, Any]) -> Correspondences:
     """Return, for each attribute of a torch layer, the names of the expected Keras arguments that depend on it.
 
+    Such as {"kernel_size": ("kernel_size",), "padding": ("padding",)}. Empty for a rule for several torch layers.
+
     Args:
         rule: The rule.
         config: The configuration of the torch layer.
-        expected: The result of `expected_arguments` for this configuration.
+        expected: The Keras arguments that `expected_arguments` returns for this configuration.
     """
     if rule.torch_count != 1:
         return {}
@@ -66,12 +69,15 @@ def _without_number(rule: Rule, name: str) -> str:
 
 
 def found_by_trial(rule: Rule, config: Config, others: Mapping[str, Iterable[Any]]) -> Correspondences:
-    """Find by trial the Keras arguments that depend on each torch attribute: change one attribute and translate again.
+    """Find the Keras arguments that depend on each torch attribute: change one attribute and translate again.
 
     Args:
         rule: The rule.
         config: A configuration of the torch layer.
         others: More values to try, by attribute, in addition to generated values of the same type.
+
+    Returns:
+        The names of the Keras arguments that changed, by torch attribute.
     """
     before = expected_arguments(rule, config)
     found: dict[str, tuple[str, ...]] = {}
@@ -88,7 +94,11 @@ def found_by_trial(rule: Rule, config: Config, others: Mapping[str, Iterable[Any
 
 
 def _nearest_only(found: Correspondences) -> Correspondences:
-    """Return the correspondences, with each Keras argument only for the torch attribute with the most similar name."""
+    """Return names of Keras arguments by torch attribute, each name only for the most similarly named attribute.
+
+    Args:
+        found: The names by torch attribute; a name may occur for several attributes.
+    """
     chosen: dict[str, str] = {}
     for field, names in found.items():
         for name in names:
@@ -103,7 +113,7 @@ def _resemblance(name: str, other: str) -> float:
 
 
 def _other_values(value: Any) -> Iterator[Any]:
-    """Yield other values of the same type as an attribute's value, to see which Keras arguments depend on it."""
+    """Yield values that differ from an attribute's value and have the same type, to try them instead: 3 -> 6, 4."""
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, int):

@@ -1,7 +1,7 @@
 """Compare the Keras arguments that a torch class lacks because it always computes with one value of them.
 
 `torch.nn.GRU` has no argument for the activation of its gates: it is the sigmoid. So the activation of a Keras GRU is
-compared with "sigmoid". Torch has no dropout inside a recurrent layer: its rate is compared with 0.
+compared with "sigmoid". Torch has no dropout inside a recurrent layer: the rate in Keras is compared with 0.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,10 +17,11 @@ class FixedSetting:
     """A Keras argument that the torch class lacks.
 
     Attributes:
-        name: The argument; for a layer inside a wrapper with the path to it: "layer.dropout".
-        value: Its value in the Keras layer.
+        name: The name of the argument; for a layer inside a wrapper, with the path to it: "layer.dropout".
+        value: The value that the Keras layer has.
         fixed: The value that the torch class always computes with.
-        acts: When the argument acts.
+        acts: When the argument has an effect: on every output, in training only, or on the state that the next call
+            begins with.
     """
 
     name: str
@@ -51,11 +52,11 @@ _INSIDE = ("layer", "backward_layer", "cell")
 
 
 def recurrent_settings(config: Mapping[str, Any], *, lacking: tuple[Argument, ...]) -> Iterator[FixedSetting]:
-    """Yield the arguments of a recurrent Keras layer that torch's recurrent layers lack, also of the layers inside.
+    """Yield the arguments of a recurrent Keras layer, and of the layers inside it, that the torch class lacks.
 
     Args:
         config: The configuration of the Keras layer, which may be a `Bidirectional` or an `RNN`.
-        lacking: The arguments that the torch class lacks.
+        lacking: The arguments that the torch class lacks, with the value that it always computes with.
     """
     yield from _settings(config, lacking, "", backwards=False)
 
@@ -75,7 +76,7 @@ def _settings(
 
 
 def with_inner_layer(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a Keras configuration in which the arguments of a wrapped layer stand by themselves: "layer.units".
+    """Return a Keras configuration in which the arguments of a wrapped layer are entries of their own: "layer.units".
 
     Args:
         config: The configuration of a Keras layer, for example of a `Bidirectional` or a `TimeDistributed`.

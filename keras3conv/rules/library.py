@@ -18,7 +18,7 @@ def list_rules() -> tuple[Rule, ...]:
 
 
 def find(name: str) -> Rule:
-    """Return the rule with this name; raises `RuleError` if there is none."""
+    """Return the rule with a name ("torch.nn.Linear <-> keras.layers.Dense"); raise `RuleError` if none has it."""
     _load()
     if name not in registered:
         raise RuleError(f"there is no rule with the name {name!r}; `keras3conv rules` lists the names")
@@ -28,22 +28,22 @@ def find(name: str) -> Rule:
 def lookup(
     torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...], counts: tuple[int, int] = (1, 1)
 ) -> Iterator[Rule]:
-    """Return the rules that pair the classes of two layers, the most derived classes first.
+    """Return the rules that pair the classes of two layers, those for the most derived classes first.
 
-    An empty tuple of classes matches every class. The rules may still not apply to a configuration: `applies` is not
-    called, because a layer from a weight file has no configuration.
+    An empty tuple of classes matches every class. A rule that is returned may still not apply to the configurations:
+    its `applies` is not called, because a layer from a weight file has no configuration.
 
     Args:
-        torch_kinds: The class names of the torch layer.
-        keras_kinds: The class names of the Keras layer.
-        counts: The number of layers on each side.
+        torch_kinds: The class names of the torch layer, the most derived first.
+        keras_kinds: The class names of the Keras layer, likewise.
+        counts: How many torch layers and how many Keras layers one pair has: (1, 3) for a packed layer.
     """
     _load()
     return iter(ranked(torch_kinds, keras_kinds, counts))
 
 
 def known_classes() -> tuple[frozenset[str], frozenset[str]]:
-    """Return the torch classes and the Keras classes that have a rule."""
+    """Return the names of the torch classes and of the Keras classes that have a rule."""
     return frozenset(rule.torch for rule in list_rules()), frozenset(rule.keras for rule in list_rules())
 
 

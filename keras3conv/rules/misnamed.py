@@ -1,4 +1,4 @@
-"""Report a rule of the user that names tensors which its layers do not have: such a rule would map nothing."""
+"""Report a rule of the user that names tensors which the layers of its class do not have: it would map nothing."""
 
 from collections.abc import Iterable, Iterator
 
@@ -11,10 +11,10 @@ from keras3conv.rules.rule import Rule
 
 
 def misnamed(side: Side, layer: LayerView) -> str:
-    """Return why a user's rule, which names other tensors, does not apply to a layer; an empty text if it does.
+    """Return a sentence that a user's rule for a layer's class names tensors which the layer does not have.
 
-    A rule may name tensors that a layer lacks, such as the bias of a layer without one. It is misnamed only if the
-    layer also has tensors that the rule does not name.
+    Empty if there is no such rule. A rule may name a tensor that a layer lacks, such as the bias of a layer without
+    one. So the sentence is returned only if the layer also has tensors that the rule does not name.
 
     Args:
         side: The side of the layer.
@@ -34,20 +34,26 @@ def misnamed(side: Side, layer: LayerView) -> str:
 
 
 def does_not_apply(rule: Rule, where: str, roles: Iterable[str], named: Iterable[str]) -> str:
-    """Return the sentence of an error message: a layer does not have the tensors that a rule names.
+    """Return the sentence of an error message that a layer does not have the tensors which a rule names.
 
     Args:
         rule: The rule.
-        where: The path of the layer.
+        where: The path of the layer; may be empty.
         roles: The names of the layer's tensors.
-        named: The names of tensors in the rule.
+        named: The names that the rule has for the tensors.
     """
     has, names = (", ".join(dict.fromkeys(one)) or "no tensors" for one in (roles, named))
     return f"the rule {rule.name} does not apply: {where or 'the layer'} has {has}; the rule names {names}"
 
 
 def _named(rule: Rule, side: Side, layer: LayerView) -> Iterator[str]:
-    """Yield the tensor names of one side in a rule; nothing if they depend on the other layer of the pair."""
+    """Yield the names that a rule has for the tensors of a layer; nothing if they depend on the paired layer too.
+
+    Args:
+        rule: The rule.
+        side: The side of the layer.
+        layer: The layer.
+    """
     try:
         config = rule.config_of(layer) if side == "torch" else torch_config(rule, None, layer)
         mappings = () if config is None else rule.weights(config)

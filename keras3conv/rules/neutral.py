@@ -14,7 +14,7 @@ _TORCH_PACKAGES = ("torch.nn.", "torchvision.", "timm.")
 
 
 def neutral_in_torch(rule: Rule, role: str) -> int | None:
-    """Return the neutral value of the torch tensor with this role; None if it has none.
+    """Return the neutral value of the torch tensor with a role ("bias"); None if it has none.
 
     Args:
         rule: The rule for the torch layer; its torch class shows whether a weight is a scale.
@@ -29,7 +29,7 @@ def neutral_in_torch(rule: Rule, role: str) -> int | None:
 
 
 def neutral_in_keras(rule: Rule, role: str) -> int | None:
-    """Return the neutral value of the Keras variable with this role; None if it has none."""
+    """Return the neutral value of the Keras variable with a role ("beta"); None if it has none."""
     name = role.rpartition("/")[2]
     if name in ("bias", "beta"):
         return 0
@@ -41,7 +41,8 @@ def filled(
 ) -> Iterator[WeightMapping]:
     """Yield the weight mappings of two layers; a tensor that only one of them has is mapped to its neutral value.
 
-    A mapping is not changed if both layers have its tensors, or if the missing tensor has no neutral value.
+    A mapping is unchanged if both layers have its tensors, or if the tensor that one of them lacks has no neutral
+    value.
 
     Args:
         rule: The rule that gave the mappings.

@@ -1,4 +1,4 @@
-"""Report a part of a torch module without a counterpart in Keras, with the source code of a rule to complete."""
+"""Report a submodule of a torch model that has no counterpart in Keras, with the source code of a rule to complete."""
 
 from keras3conv.errors import Problem
 from keras3conv.model.views import ModelView
@@ -9,12 +9,12 @@ _NO_LAYER = "; to register a rule for it, move it into a module of its own"
 
 
 def obstacle(view: ModelView, path: str, fact: str, tensor: str = "") -> Problem:
-    """Return the problem that a submodule has no counterpart in Keras, with an incomplete rule to complete.
+    """Return the problem that a submodule has no counterpart in Keras; its fix is a rule for the user to complete.
 
     Args:
         view: The torch model.
         path: The path of the submodule; empty for the model's own code.
-        fact: What the problem is.
+        fact: Why the submodule cannot be converted, as a sentence.
         tensor: The path of the tensor that the problem is about, if it is about one.
     """
     fact = fact.removesuffix(_NO_LAYER)

@@ -1,6 +1,7 @@
-"""Define an operation (a function without weights) that both frameworks have: names, parameters and defaults.
+"""Define an operation (a function without weights) that both frameworks have: its names, parameters and defaults.
 
-An axis argument also depends on the memory layout. It is not translated here but by the callers, which know the layout.
+An axis argument depends on the axis order of the tensors too. It is not translated here but by the callers, which know
+the axis order.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from keras3conv.errors import RuleError
 
 
 class Default(Enum):
-    """The type of `REQUIRED`, which takes the place of a default: the parameter has none and must be given."""
+    """The class of `REQUIRED`, the default of a parameter that has none, so that it must be given."""
 
     REQUIRED = "required"
 
@@ -25,14 +26,14 @@ class Parameter:
     """A parameter of an operation; tensors are not parameters.
 
     Attributes:
-        torch: The name in torch.
-        keras: The name in Keras; empty if Keras has no such parameter. Then only the torch value of the first pair in
-            `values` has a counterpart.
+        torch: The name of the parameter in torch.
+        keras: The name in Keras; empty if Keras has no such parameter. Then only the first torch value in `values` has
+            a counterpart.
         torch_default: The default in torch.
         keras_default: The default in `keras.ops`.
         activation_default: The default in `keras.activations`.
         values: Pairs of a torch value and a Keras value with the same meaning; other values are equal on both sides.
-        is_axis: Whether the value is an axis index, which depends on the memory layout.
+        is_axis: Whether the value is the index of an axis, which depends on the axis order.
     """
 
     torch: str
@@ -67,7 +68,7 @@ class Operation:
         inputs: Pairs of the torch name and the Keras name of each tensor.
         parameters: The other parameters, in torch's order.
         is_elementwise: Whether each output value depends only on the input values at the same index.
-        note: The difference between the frameworks, if there is one.
+        note: The difference between the frameworks, as a sentence; empty if there is none.
     """
 
     torch: tuple[str, ...]
@@ -97,7 +98,7 @@ class Operation:
         return (*(keras for _, keras in self.inputs), *(entry.keras for entry in self.parameters if entry.keras))
 
     def to_keras(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the Keras arguments of an operation for its torch arguments, without tensors.
+        """Return the Keras arguments of an operation for its torch arguments; tensors are not among them.
 
         A missing argument gets torch's default.
 
@@ -142,7 +143,11 @@ class Operation:
         return made
 
     def without_defaults(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return those of the given torch arguments that differ from torch's defaults."""
+        """Return those of the torch arguments that differ from torch's defaults.
+
+        Args:
+            arguments: The torch arguments by name.
+        """
         defaults = {entry.torch: entry.torch_default for entry in self.parameters}
         return {name: value for name, value in arguments.items() if not _equal(value, defaults.get(name, REQUIRED))}
 

@@ -27,7 +27,11 @@ def activations() -> Mapping[str, Operation]:
 
 @cache
 def _by_name(side: str) -> dict[str, tuple[Operation, ...]]:
-    """Group the operations by their torch names or Keras names; `side` is "torch" or "keras"."""
+    """Return the operations by their torch names or by their Keras names.
+
+    Args:
+        side: "torch" or "keras".
+    """
     found: dict[str, tuple[Operation, ...]] = {}
     for entry in OPERATIONS:
         names = (*entry.torch, entry.module, *entry.aten) if side == "torch" else (*entry.keras, entry.activation)
@@ -48,8 +52,8 @@ def _only_torch(name: str, value: Any, default: Any) -> Parameter:
     """Return a parameter that torch has and Keras lacks.
 
     Args:
-        name: Its name.
-        value: The only value for which Keras, which has no such parameter, computes the same.
+        name: Its name in torch.
+        value: The only value with which torch computes what Keras does.
         default: The default in torch.
     """
     return Parameter(torch=name, keras="", torch_default=default, values=((value, None),))
@@ -188,7 +192,8 @@ def _elementwise(row: str, inputs: tuple[tuple[str, str], ...], tensorflow_input
     """Return the elementwise operation that a row of the tables `_UNARY` and `_BINARY` describes.
 
     Args:
-        row: The name in `keras.ops`; the torch name if it differs; and marks for other names ("tf:", "aten:").
+        row: The name in `keras.ops`, then the torch name if it differs, the TensorFlow name after "tf:", and the
+            overloads in `torch.export` after "aten:": "arccos acos tf:acos".
         inputs: Pairs of the torch name and the Keras name of each tensor.
         tensorflow_inputs: The names of the tensors in TensorFlow, separated by spaces.
     """
@@ -214,7 +219,8 @@ def _function(names: str, *parameters: Parameter, aten: str = "", **more: Any) -
     Args:
         names: The name in `torch` and the name in `keras.ops`, separated by a space.
         parameters: The parameters besides the tensors.
-        aten: The names of its operators in exported torch modules; by default the default overload of torch's name.
+        aten: The operators that `torch.export` emits, separated by spaces: "sum.default sum.dim_IntList"; if it is
+            empty, the default overload of torch's name.
         more: Further fields of the `Operation`.
     """
     torch, keras = names.split()

@@ -1,4 +1,4 @@
-"""Store the registered rules; check each new rule, and sort the rules for two layers by preference."""
+"""Store the registered rules, check each new rule, and find the rules for two layers, the preferred one first."""
 
 import sys
 from dataclasses import replace
@@ -44,12 +44,12 @@ def register(rule: Rule) -> Rule:
 
 @cache
 def ranked(torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...], counts: tuple[int, int]) -> tuple[Rule, ...]:
-    """Return the rules for two layers, best first; the results are cached, because every layer of a model needs them.
+    """Return the rules for two layers, the preferred one first; cached, because a model has many similar layers.
 
     Args:
         torch_kinds: The class names of the torch layer, the most derived first; empty if unknown.
         keras_kinds: The class names of the Keras layer, likewise.
-        counts: The number of layers on each side.
+        counts: How many torch layers and how many Keras layers one pair has: (1, 3) for a packed layer.
     """
     found = [
         rule
@@ -63,7 +63,7 @@ def ranked(torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...], counts: t
 
 
 def _is_second(rule: Rule) -> bool:
-    """Return whether other rules for the same layers are preferred: for a fallback, or a class of keras3conv."""
+    """Return whether other rules for the same classes are preferred: it is a fallback, or for a class of keras3conv."""
     return rule.fallback or rule.torch.startswith("keras3conv.") or rule.keras.startswith("keras3conv.")
 
 

@@ -40,7 +40,11 @@ class WeightMapping:
     transform: Transform
 
     def names(self, side: Side) -> tuple[str, ...]:
-        """Return the names of the mapping's tensors on one side."""
+        """Return the names of the mapping's torch tensors, or of its Keras variables.
+
+        Args:
+            side: "torch" or "keras".
+        """
         return self.torch if side == "torch" else self.keras
 
 
@@ -71,12 +75,13 @@ class Example:
     The test makes round trips of weights and configuration, and compares the outputs of both layers.
 
     Attributes:
-        config: The arguments of the torch constructor.
-        inputs: The shape of every input, in torch's layout, batch axis first.
+        config: The arguments of the constructor of the torch layer.
+        inputs: The shape of every input, in torch's axis order, batch axis first.
         integers: For inputs that are indices, the number of different indices; 0 for floating-point inputs.
-        canonical: Whether the conversion to Keras and back gives the same configuration. False if it gives an
-            equivalent one: `padding=1` for `padding="same"`.
-        keras: The Keras layer with its shapes, for rules that need it because torch does not store the number of heads.
+        canonical: Whether the conversion to Keras and back gives exactly `config`. False if it gives equivalent
+            arguments, such as `padding=1` for `padding="same"`.
+        keras: The Keras layer with the shapes of its variables, for rules that need more than the torch layer stores,
+            such as the number of heads.
     """
 
     config: Config
@@ -87,7 +92,7 @@ class Example:
 
     @property
     def beyond(self) -> Config:
-        """The input shapes and the Keras layer, which a rule may need in addition to the configuration."""
+        """What rules may read in addition to `config`: the shapes under "inputs", and the Keras layer under "keras"."""
         return {"inputs": self.inputs, **({} if self.keras is None else {"keras": self.keras})}
 
 
@@ -111,37 +116,40 @@ class Rule:
         torch: The qualified name of the torch class: "torch.nn.Conv2d". The rule also applies to subclasses.
         keras: The qualified name of the Keras class: "keras.layers.DepthwiseConv2D".
         fields: The attributes of the torch module that are its configuration, each with the Keras argument of the same
-            meaning. May be a tuple of the attributes: then the audit finds the arguments by trial.
+            meaning. May be a tuple of the attributes: then the Keras arguments are found by changing one attribute at a
+            time.
         weights: Computes the mappings from the torch configuration, in the order in which Keras creates its variables.
             A mapping is ignored if neither layer has its tensors (no bias).
-        applies: Returns whether the rule is for this torch configuration; used to choose among several Keras classes.
-        to_keras: Computes from the torch configuration the Keras layers, in sequence, that compute the same.
-        to_torch: Computes the torch layers from the Keras layers (as `to_keras` returns them), with tensor shapes.
-        fixed: Returns the arguments in the configuration of a Keras layer that the torch class lacks, each with the
+        applies: Returns whether the rule is for a torch configuration; it selects one of several Keras classes.
+        to_keras: Returns, for a torch configuration, the Keras layers that compute the same, in the order of their
+            calls.
+        to_torch: Returns the torch layers for the Keras layers that `to_keras` makes, with the shapes of their
+            variables.
+        fixed: Returns, for the configuration of a Keras layer, the arguments that the torch class lacks, each with the
             value that the torch class always computes with (the activation of the gates of a GRU).
         returned: The Keras arguments that only select what the layer returns, such as `return_sequences`. `output`
-            selects the same part of torch's outputs, so these arguments never cause a difference.
+            selects the same from torch's outputs, so these arguments never cause a difference.
         layout: The order of the axes: "channels" if torch's second axis is Keras' last (for three axes and more, and
             unless the Keras layer has `data_format="channels_first"`), "same" if both have the same order, "time" if
             torch has the time axis first and the batch second. It may be a function of the configuration.
         output: Computes the expected Keras output from torch's outputs, the torch and the Keras configuration, and the
             shape of the Keras output. By default, it is torch's first output in Keras' layout.
-        part: Returns the part of the Keras layer's output that corresponds to torch's output, from the output and both
-            configurations. Needed if a Keras layer after this one removes the rest.
+        part: Returns, from the Keras layer's output and both configurations, the part that corresponds to torch's
+            output. Needed if another Keras layer, after this one, removes the rest.
         torch_count: The number of torch layers; 0 for any number. If it is not 1, roles and configurations are
             numbered: "0.weight", "1.weight"; {"0": ..., "1": ...}.
         keras_count: The number of Keras layers; 0 for any number. If it is not 1, roles are numbered: "0/kernel".
         parallel: Whether several layers receive the same input, and their outputs are joined along the last axis
             (query, key and value); otherwise they run in sequence.
-        between: The code between several torch layers that is in no layer (the scores of an attention). Such a rule is
-            for weights only.
+        between: What the model's code computes between several torch layers, in words: "the scores of an attention". A
+            rule with such code translates only weights.
         torch_arguments: Returns the positional arguments of the torch layer for the input arrays of an example.
         keras_arguments: Returns the positional arguments of the Keras layer for the same arrays in Keras' layout.
-        aliases: The current name of a Keras variable for each name that older Keras files use.
-        ignored: Torch tensors (by role) that need no counterpart, each with the reason.
+        aliases: The current role of a Keras variable, for each role that it has in older Keras files.
+        ignored: Torch tensors that need no counterpart, by role, each with the reason.
         examples: Torch layers with which the rule is tested. They should expose mistakes: different sizes, options on
             and off.
-        train: Whether the outputs of the two layers also agree in training mode.
+        train: Whether the outputs of the two layers are also equal in training mode.
         fallback: Whether other rules for the same layers are preferred to this one.
         variant: A name that distinguishes this rule from another rule for the same two classes: "patches". A variant is
             used only if the configuration of the torch layer is known and `applies` returns True for it.
@@ -183,7 +191,7 @@ class Rule:
         return f"{_times(self.torch_count)}{self.torch} <-> {_times(self.keras_count)}{self.keras}{variant}"
 
     def layout_for(self, config: Config) -> Layout:
-        """Return the order of a torch layer's axes compared to Keras: "same", "channels" second, or "time" first.
+        """Return a torch layer's axis order compared to Keras: "same", "channels" (second axis) or "time" (first).
 
         Args:
             config: The configuration of the torch layer.
@@ -202,9 +210,9 @@ class Rule:
         return layer.config is None or self.applies(self.config_of(layer))
 
     def config_of(self, layer: LayerView) -> Config:
-        """Return the entries of a torch layer's configuration that the rule reads.
+        """Return those arguments in a torch layer's configuration that the rule reads.
 
-        For a combination of several layers, return the entries of each layer by its number.
+        For a combination of several layers, return the arguments of each layer by its index: {"0": {...}, "1": {...}}.
         """
         config = layer.config or {}
         if self.torch_count == 1:
@@ -220,8 +228,8 @@ def stub(kind: str, roles: Sequence[str], side: Side = "keras") -> str:
 
     Args:
         kind: The qualified name of the class.
-        roles: The names of its tensors; the class of the user is assumed to have tensors with these names and shapes.
-        side: The framework of the class.
+        roles: The roles of its tensors. The user's class is assumed to have tensors with the same names and shapes.
+        side: The framework of the class; the user writes the class of the other framework.
     """
     own = "my_package.MyLayer"
     torch, keras = (own, kind) if side == "keras" else (kind, own)

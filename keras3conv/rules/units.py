@@ -20,8 +20,8 @@ def units(view: ModelView, *, ties: bool = False) -> tuple[LayerView, ...]:
 
     Args:
         view: The model.
-        ties: Whether to include every layer that has a tied tensor, or only the first such layer. The probe needs all,
-            because it compares the outputs of each.
+        ties: Whether to include every layer that has a tied tensor, or only the first of those that share it. The probe
+            needs all, because it compares the outputs of each.
     """
     known = known_classes()[0 if view.side == "torch" else 1]
     children = children_of(view)
@@ -37,7 +37,7 @@ def units(view: ModelView, *, ties: bool = False) -> tuple[LayerView, ...]:
 
 
 def whole_of(layer: LayerView, children: Mapping[str, list[LayerView]], side: Side) -> LayerView:
-    """Return a container as one layer with the tensors of its inner layers.
+    """Return a container as one layer that also has the tensors of its inner layers.
 
     Args:
         layer: The container.
@@ -58,10 +58,10 @@ def whole_of(layer: LayerView, children: Mapping[str, list[LayerView]], side: Si
 
 
 def without_parts(layers: Iterable[LayerView], wholes: Iterable[LayerView], side: Side) -> Iterator[LayerView]:
-    """Yield the layers that are not inside one of certain containers.
+    """Yield the layers that are not inside one of the given containers.
 
     Args:
-        layers: The layers to filter.
+        layers: The layers to select from.
         wholes: The containers.
         side: The side of the layers.
     """
@@ -75,9 +75,9 @@ def without_parts(layers: Iterable[LayerView], wholes: Iterable[LayerView], side
 
 
 def children_of(view: ModelView) -> dict[str, list[LayerView]]:
-    """Return the direct inner layers of each container, by its path.
+    """Return the direct inner layers of each container, by the path of the container.
 
-    Containers that a file does not list are skipped.
+    If a file does not list a container, its inner layers belong to the next container around it.
     """
     between = separator(view.side)
     paths = {layer.path for layer in view.layers}
@@ -92,7 +92,7 @@ def children_of(view: ModelView) -> dict[str, list[LayerView]]:
 
 
 def numbered(layers: Iterable[LayerView], side: Side) -> LayerView:
-    """Return several layers as one, to pair them together; tensor names start with the layer's number: "0.weight"."""
+    """Return several layers as one, to pair them together; roles start with the index of a layer: "0.weight"."""
     parts = list(layers)
     between = separator(side)
     tensors = tuple(

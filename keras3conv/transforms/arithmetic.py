@@ -18,8 +18,8 @@ class _Summands(Transform):
         self._require_an_array(self.count)
         if self.count > _MOST_SUMMANDS:
             raise TransformError(
-                f"{self!r} has count={self.count:,}, but no layer has more than {_MOST_SUMMANDS:,} tensors of one kind"
-                ": give the number of arrays to add"
+                f"{self!r} has count={self.count:,}, but `count`, the number of arrays that it takes, may be at most "
+                f"{_MOST_SUMMANDS:,}"
             )
 
 
@@ -50,10 +50,10 @@ class Sum(_Summands):
 
 
 class Spread(_Summands, inverse_of=Sum):
-    """Return an array, followed by arrays of zeros of the same shape; the inverse of `Sum`."""
+    """Return the given array, followed by arrays of zeros of the same shape; the inverse of `Sum`."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape of the array once for each resulting array."""
+        """Return the shape of the given array once for each array of the result."""
         return self._require_count(1, shapes) * self.count
 
     def __call__(self, arrays: Arrays) -> Arrays:
@@ -73,7 +73,7 @@ class Equal(_Summands):
     """
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape of the resulting array; the equal arrays must have this shape."""
+        """Return the shape of the one array that replaces the equal arrays; they must all have this shape."""
         self._require_count(self.count, shapes)
         self._require_equal(shapes)
         return shapes[:1]
@@ -93,11 +93,11 @@ class Copies(_Summands, inverse_of=Equal):
     """Return an array several times. Example: a table of positions that Keras stores twice, once for resizing."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape of the array once for each copy."""
+        """Return the shape of the given array once for each copy."""
         return self._require_count(1, shapes) * self.count
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the array as many times as there are copies."""
+        """Return the given array several times, once for each copy, without copying its data."""
         return self._require_count(1, arrays) * self.count
 
 
@@ -108,11 +108,11 @@ class Shift(OneArray):
     Lossy in both directions, because the sum is rounded. A value is rounded only once: `f(f.inverse(y)) == y`, bit for
     bit, for every `y` that `f` has made.
 
-    Values with fewer than 32 bits become float32, because the layers that store such weights also add in float32.
-    In bfloat16, 1.01 would lose all but one digit after the point.
+    Values of float16 and bfloat16 become float32, because the layers that store such weights also add in float32. In
+    bfloat16, `0.01 + 1` would be rounded to 1.0078.
 
     Args:
-        by: The number to add.
+        by: The number to add, not 0.
     """
 
     by: int
@@ -121,7 +121,7 @@ class Shift(OneArray):
 
     def __post_init__(self) -> None:
         if not self.by:
-            raise TransformError(f"{self!r} changes nothing: leave it out")
+            raise TransformError(f"{self!r} adds 0, which changes nothing: leave this transform out")
 
     @property
     def inverse(self) -> "Shift":

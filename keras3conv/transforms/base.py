@@ -115,7 +115,7 @@ class Transform(ABC):
             raise self._misfit("the shapes must be equal", *shapes)
 
     def _require_an_array(self, arrays: int) -> None:
-        """Raise `TransformError` if there are no arrays: the inverse could not know which shape to return."""
+        """Raise `TransformError` if the number of arrays is 0: the inverse could not know which shape to return."""
         if arrays < 1:
             raise TransformError(f"{self!r} cannot be reversed: it needs at least one array; pass one or more")
 
@@ -200,10 +200,10 @@ def from_json(data: Any) -> Transform:
 
 
 def _bounded(value: Any) -> int:
-    """Return a whole number from JSON; raise `TypeError` if it is not whole, or larger than an array can be."""
+    """Return a JSON value that is a whole number between -2**40 and 2**40; raise `TypeError` for any other value."""
     number = index(value)
     if isinstance(value, bool) or abs(number) > _LARGEST:
-        raise TypeError(f"{quoted(value)} is not a size, an axis or a number of blocks")
+        raise TypeError(f"{quoted(value)} is not a whole number of at most 2**40, as a size or an axis must be")
     return number
 
 
@@ -233,7 +233,7 @@ def _to_json(value: Any) -> Any:
 
 
 def resized(shape: Shape, axis: int, *sizes: int) -> Shape:
-    """Return a shape in which one axis is replaced by axes of other sizes.
+    """Return a shape in which one axis is replaced by axes of other sizes: `resized((4, 6), 1, 2, 3)` is `(4, 2, 3)`.
 
     Args:
         shape: The shape.
@@ -244,12 +244,12 @@ def resized(shape: Shape, axis: int, *sizes: int) -> Shape:
 
 
 def sliced(array: Array, axis: int, part: slice) -> Array:
-    """Return a view of a part of the array along one axis.
+    """Return a view of an array that is sliced along one axis: `sliced(array, 1, slice(0, 3))` is `array[:, 0:3]`.
 
     Args:
         array: The array.
         axis: The index of the axis.
-        part: The slice of this axis.
+        part: The slice of this axis, such as `slice(0, 3)`.
     """
     index = [slice(None)] * array.ndim
     index[axis] = part

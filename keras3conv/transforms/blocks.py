@@ -127,7 +127,7 @@ class Stack(_Stacked):
 
 
 class Unstack(_Stacked, inverse_of=Stack):
-    """Separate one array into the slices along an axis; the inverse of `Stack`."""
+    """Separate one array into its slices along an axis, one array for each index; the inverse of `Stack`."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
         """Return the shapes of the slices, which are all equal."""

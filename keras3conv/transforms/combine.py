@@ -100,10 +100,10 @@ class Beside(_Several):
         return tuple(made)
 
     def _pairs(self, given: tuple[T, ...]) -> list[tuple[Transform, tuple[T, ...]]]:
-        """Return each transform with its argument in a tuple: an array or a shape; the tuple is empty for a `Fill`.
+        """Return each transform with a tuple of its argument, one array or shape; the tuple of a `Fill` is empty.
 
         Args:
-            given: The arrays or shapes.
+            given: The arrays, or their shapes, in the order of the transforms that take one.
         """
         wanted = [transform for transform in self.transforms if not isinstance(transform, Fill)]
         left = iter(self._require_count(len(wanted), given))
@@ -140,13 +140,13 @@ class Each(Transform):
 
 
 def _one(results: tuple[T, ...], transform: Transform) -> tuple[T, ...]:
-    """Return the results of one transform in `Beside`: none for a `Drop`, which removes its argument, else one.
+    """Return what one transform in `Beside` or `Each` has made: one array or shape, or none for a `Drop`.
 
     Any other number raises `TransformError`.
 
     Args:
-        results: The results.
-        transform: The transform.
+        results: The arrays, or their shapes, that the transform has returned.
+        transform: The transform, for the message of the error.
     """
     return results if isinstance(transform, Drop) else (_only(results, transform),)
 

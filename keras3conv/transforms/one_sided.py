@@ -1,4 +1,4 @@
-"""Transforms for values that only one framework stores, which they remove or insert: constant tensors, table rows."""
+"""Transforms for values that only one framework stores: they remove or insert a constant array, or the first rows."""
 
 from dataclasses import dataclass
 
@@ -17,34 +17,34 @@ class _Constant(Transform):
 
 
 class Drop(_Constant):
-    """Remove an array in which every element has one value; raise `TransformError` for any other array.
+    """Remove an array in which every element has one known value; raise `TransformError` if an element differs.
 
     The inverse restores the values and the shape, but not the dtype: the code that writes the array casts it.
 
     Args:
-        value: The value: 1 for a scale, 0 for an offset.
+        value: The value of every element: 1 for a scale that changes nothing, 0 for such an offset.
         shape: The shape of the array.
     """
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return no shapes, because the array is removed."""
+        """Return no shapes, because the array is removed; raise `TransformError` if the array has another shape."""
         if self._require_count(1, shapes) != (self.shape,):
             raise self._misfit(f"the array to remove must have shape {self.shape}", *shapes)
         return ()
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Remove the array: return an empty tuple; raise `TransformError` if the array has other values."""
+        """Return an empty tuple, without the array; raise `TransformError` if an element is not the known value."""
         self._check(arrays)
         if others := int(np.count_nonzero(arrays[0] != self.value)):
             raise TransformError(
-                f"{self!r} would lose {others} values that are not {self.value}"
-                ": the other model needs a tensor for them"
+                f"{self!r} removes a constant array, and would lose {others} values that are not {self.value}: pair "
+                "the array with a tensor of the other model"
             )
         return ()
 
 
 class Fill(_Constant, inverse_of=Drop):
-    """Return a new array in which every element has one value; the inverse of `Drop`."""
+    """Make an array from nothing, with the same value in every element; the inverse of `Drop`."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
         """Return the shape of the new array."""
@@ -64,17 +64,17 @@ class _FirstRows(OneArray):
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise TransformError(f"{self!r} changes nothing: leave it out")
+            raise TransformError(f"{self!r} has no count of 1 or more, so it changes nothing: leave this transform out")
 
 
 class Skip(_FirstRows):
     """Remove the first elements along an axis, such as rows of an embedding table that are never looked up.
 
-    Lossy: the inverse puts zeros in their place.
+    Lossy: the inverse inserts zeros instead of the removed values.
 
     Args:
-        axis: The axis.
-        count: The number of elements to remove.
+        axis: The index of the axis.
+        count: The number of elements to remove from the beginning of the axis.
     """
 
     lossless = False

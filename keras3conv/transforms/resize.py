@@ -1,4 +1,4 @@
-"""Resize a table of positions on a grid, as vision transformers do for images of another size."""
+"""Resize a table of position embeddings on a grid of patches, as vision transformers do for images of another size."""
 
 from dataclasses import dataclass
 
@@ -13,15 +13,17 @@ _CUBIC = -0.75
 
 @dataclass(frozen=True)
 class ResizeGrid(OneArray):
-    """Interpolate the rows of a table from one grid to another, bicubic as in torch (`align_corners=False`).
+    """Interpolate the rows of a table, bicubic as in torch (`align_corners=False`), to a grid of another size.
+
+    The table has one row for each cell of a grid, row by row: a vision transformer's position embedding for each patch.
 
     Lossy: the inverse interpolates back, which gives other values.
 
     Args:
-        axis: The axis of the rows.
-        first: The number of rows before the grid, which keep their values: a class token.
-        given: The height and the width of the grid.
-        wanted: The height and the width of the result.
+        axis: The axis along which the table has its rows.
+        first: The number of rows before those of the grid; they keep their values. 1 for a class token.
+        given: The height and the width of the grid before the interpolation, in cells.
+        wanted: The height and the width of the grid after the interpolation, in cells.
     """
 
     axis: int
@@ -62,11 +64,13 @@ class ResizeGrid(OneArray):
 
 
 def _weights(old: int, new: int) -> Array:
-    """Return the interpolation matrix of one axis; positions beyond the border have the value at the border.
+    """Return the matrix that interpolates the values along one axis from one size to another.
+
+    Beyond the border, the value at the border is used.
 
     Args:
-        old: The size of the axis.
-        new: The size after the interpolation.
+        old: The number of values before the interpolation.
+        new: The number of values after it.
 
     Returns:
         A matrix of shape (new, old).

@@ -39,13 +39,13 @@ class _BlockDiagonal(OneArray):
 
 
 class Diagonal(_BlockDiagonal):
-    """Place blocks on the diagonal of a larger array, so that a grouped kernel becomes a kernel without groups.
+    """Place the blocks of a grouped kernel on the diagonal of a larger array, which is an equal kernel without groups.
 
     Shape (groups x i, o) becomes (groups x i, groups x o), with zeros between different groups.
 
     Args:
-        rows: The axis along which the groups are concatenated.
-        columns: The axis that grows.
+        rows: The axis along which the blocks are concatenated in the grouped kernel.
+        columns: The axis that becomes larger, `groups` times.
         groups: The number of groups.
     """
 
@@ -62,7 +62,7 @@ class Diagonal(_BlockDiagonal):
 
 
 class Blocks(_BlockDiagonal, inverse_of=Diagonal):
-    """Extract the blocks from the diagonal and concatenate them; the inverse of `Diagonal`."""
+    """Extract the blocks on the diagonal of an array and concatenate them along one axis; the inverse of `Diagonal`."""
 
     def _shape(self, shape: Shape) -> Shape:
         columns = self._axis(shape, self._column_axis(shape), multiple_of=self.groups)
@@ -81,10 +81,10 @@ class _Dilation(OneArray):
 
     def __post_init__(self) -> None:
         if self.step < 2:
-            raise TransformError(f"{self!r} changes nothing: leave it out")
+            raise TransformError(f"{self!r} has no step of 2 or more, so it changes nothing: leave this transform out")
 
     def _taps(self, array: Array) -> Array:
-        """Return a view of the elements of the array that are no inserted zeros: every `step`-th along the axis."""
+        """Return a view of the elements of the array that are not inserted zeros: every `step`-th along the axis."""
         return sliced(array, self.axis, slice(None, None, self.step))
 
 
@@ -92,8 +92,8 @@ class Dilate(_Dilation):
     """Insert zeros between the elements along an axis, so that a dilated kernel becomes a kernel without dilation.
 
     Args:
-        axis: The axis.
-        step: The distance between neighbouring elements in the result.
+        axis: The axis of the kernel.
+        step: The dilation: the distance between two elements in the result that are adjacent in the given array.
     """
 
     def _shape(self, shape: Shape) -> Shape:
@@ -124,17 +124,18 @@ class Thin(_Dilation, inverse_of=Dilate):
 
 
 def _require_zeros(array: Array, kept: Sequence[Array], transform: Transform) -> None:
-    """Raise `TransformError` unless every element outside of the views in `kept` is `+0.0`, with no bit set.
+    """Raise `TransformError` if an element of an array that a transform removes is not `+0.0`.
 
     Args:
-        array: The array.
-        kept: Views of the parts of the array that are not checked.
-        transform: The transform that would lose other elements, for the message.
+        array: The whole array.
+        kept: Views of those parts of the array that the transform keeps; their values are not checked.
+        transform: The transform, for the message of the error.
     """
     lost = _count_nonzero_bits(array) - sum(map(_count_nonzero_bits, kept))
     if lost:
         raise TransformError(
-            f"{transform!r} would lose {lost} values that are not zero: the other model needs a place for them"
+            f"{transform!r} removes elements that must be 0, and would lose {lost} values that are not zero: the layer "
+            "of the other model has no elements for them"
         )
 
 

@@ -41,7 +41,7 @@ def make_card(
         sources: The files that the model was made of.
         licence: The licence of the weights.
         name: The name of the model; by default that of the folder or file.
-        base_model: The model on the hub of which this is a conversion.
+        base_model: The name of the original model on the Hugging Face hub: "timm/resnet50.a1_in1k".
 
     Raises:
         InputError: There is no certificate, or the certificate was made for other files.
@@ -87,15 +87,15 @@ def _weights(model: Path) -> list[Path]:
 
 
 def _require_certified(card: Card, certificate: Path, *, folder: Path) -> None:
-    """Raise `InputError` if the certificate was made for other files than those of the card.
+    """Raise `InputError` if the digests of the card's files are not those that the certificate states.
 
-    The certificate was made for other files if it states another digest for a file name of the card, or states digests
-    but none of a file of the card. For weights and code that the certificate does not name, the digest recorded when
-    they were written must agree.
+    The certificate must not state another digest for a file of the card; and if it states any digests, that of at least
+    one file of the card must be among them. Weights and code that the certificate does not name are compared with the
+    `metadata.json` or the manifest in their folder.
 
     Args:
-        card: The card.
-        certificate: The path of the certificate.
+        card: The model card, with its files.
+        certificate: The path of the certificate, for messages.
         folder: The folder of the weights.
     """
     stated = named_files(card.report)
@@ -107,15 +107,22 @@ def _require_certified(card: Card, certificate: Path, *, folder: Path) -> None:
             _require_equal(file, digests, record)
     if stated and len(card.unnamed) == len(card.files) and len(card.unread) == len(card.sources):
         names = ", ".join(dict.fromkeys(name for name, _ in stated))
-        raise _made_for_others(card.files[0].path, f"{certificate} states the digests of {names}, and of no file here")
+        fact = f"{certificate} states the digests of {names}, and of no file of this model"
+        raise _made_for_others(card.files[0].path, fact)
 
 
 def _require_equal(file: WrittenFile, stated: Sequence[tuple[str, str]], record: Path) -> None:
-    """Raise `InputError` if a record has digests for the name of a file, but not the digest of this file."""
+    """Raise `InputError` if a certificate, manifest or `metadata.json` states another digest for a file.
+
+    Args:
+        file: The file with its name and sha256.
+        stated: The file names and sha256 that the record states; if the name is not among them, nothing is raised.
+        record: The path of the certificate, manifest or `metadata.json`, for the message.
+    """
     digests = {sha256 for name, sha256 in stated if name == file.path}
     if digests and file.sha256 not in {sha256 for _, sha256 in stated}:
-        fact = f"its sha256 is {file.sha256}, but {record} states {' and '.join(sorted(digests))}"
-        raise _made_for_others(file.path, fact)
+        stated_one = f"{record} states {' and '.join(sorted(digests))}"
+        raise _made_for_others(file.path, f"its sha256 is {file.sha256}, but {stated_one}")
 
 
 def _made_for_others(name: str, fact: str) -> InputError:
@@ -123,7 +130,7 @@ def _made_for_others(name: str, fact: str) -> InputError:
 
 
 def _records(folder: Path) -> Iterator[tuple[Path, tuple[tuple[str, str], ...]]]:
-    """Yield each record of written files in a folder: the path of the record, and the names and sha256 of the files."""
+    """Yield the path of each `metadata.json` and manifest in a folder, with the file names and sha256 in it."""
     if (path := folder / metadata.NAME).is_file():
         yield path, tuple(metadata.read_digests(path).items())
     for path in sorted(folder.glob("*.manifest.json")):

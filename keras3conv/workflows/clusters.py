@@ -18,11 +18,11 @@ Job = Callable[[], formats.Written]
 
 
 def connected(address: str, purpose: str) -> Any:
-    """Return the module of Ray, connected to a cluster.
+    """Connect this process to a Ray cluster, and return the Python module `ray`.
 
     Args:
         address: The address of a cluster; "auto" for the cluster that runs on this machine, "local" for a new one.
-        purpose: What Ray is needed for.
+        purpose: What Ray is needed for, in words, for the message if it is not installed.
 
     Raises:
         MissingExtra: Ray is not installed.

@@ -46,7 +46,7 @@ def convert(
         inputs: The inputs of the model.
         dynamic: The dynamic axes of a torch module.
         validate: Whether to validate the new model.
-        read: The files that a live model was made of, to state their digests.
+        read: The files from which a live model was loaded; the certificate states their digests.
         origin: Where the inputs come from, for the certificate, if the user did not give them.
     """
     require("convert", "torch", "keras")
@@ -288,7 +288,7 @@ def _from_json(path: Path, weights: Path | None) -> Any:
 
     if weights is None:
         fix = f'Fix:  k3c.convert("{path}", weights="model.weights.h5")'
-        raise InputError(f"{path} contains an architecture without weights\n{fix}")
+        raise InputError(f"{path} contains an architecture without weights, so a file of weights is needed, too\n{fix}")
     walked = [(name, layer.kind) for name, layer in keras_json.read(path).walk()]
     if saved := saved_model(path):
         return _of_keras_2(saved, weights)

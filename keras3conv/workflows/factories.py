@@ -170,7 +170,7 @@ def find_factory(where: str, name: str) -> Any:
     for part in name.split("."):
         if not hasattr(found, part):
             known = ", ".join(_public_names(module)) or "neither a model nor a function"
-            raise InputError(f"{where} has no {name}; it has {known}")
+            raise InputError(f"{where} has no model or function {name}; it has {known}")
         found = getattr(found, part)
     if _is_model(found):
         return found
@@ -202,8 +202,8 @@ def _make(where: str, name: str) -> Any:
         return found
     made = _run(where, name, found)
     if not _is_model(made):
-        what = f"{where}:{name} returned {with_article(type(made).__name__)}"
-        raise InputError(f"{what}: a factory returns a torch module or a Keras model")
+        what = with_article(type(made).__name__)
+        raise InputError(f"{where}:{name} returned {what}: a factory returns a torch module or a Keras model")
     return made
 
 

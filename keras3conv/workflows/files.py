@@ -68,7 +68,11 @@ _SEED = 0
 
 
 def random_origin(shape: Sequence[int]) -> str:
-    """Return a sentence for the certificate of `convert`: the inputs are those of `random_inputs`, with this shape."""
+    """Return the note of a certificate on its inputs: "random inputs of shape (1, 3, 32, 32), seed 0, made by convert".
+
+    Args:
+        shape: The shape of the inputs, which `random_inputs` made.
+    """
     return f"random inputs of shape {tuple(shape)}, seed {_SEED}, made by convert"
 
 

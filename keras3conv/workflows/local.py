@@ -18,7 +18,7 @@ NOT_PROBED = "not probed: the models are not run as a whole"
 def local_subject(
     sides: Sides, files: Sequence[Path | None], plan: Alignment | None, options: Options, entry: str
 ) -> tuple[Subject, tuple[str, ...]]:
-    """Return the `Subject` (models, plan and options) of a local validation, and notes for the report.
+    """Return the `Subject` (models, plan and options) of a validation by layer pairs, and the notes for its report.
 
     Args:
         sides: The two live models. A model whose values are in a file may be without values (on the meta device).
@@ -28,14 +28,17 @@ def local_subject(
         entry: The name of the state dict, if the torch file holds several.
 
     Raises:
-        InputError: A side is a file, and files do not contain the hyper-parameters of layers.
+        InputError: A side is a file: files do not contain the hyper-parameters of layers.
         ModelError: A file lacks tensors of the model.
     """
     views = []
     for side, path in zip((sides.torch, sides.keras), (*files, None, None), strict=False):
         if isinstance(side, ModelFile):
             fix = f'Fix:  k3c.validate(module, model, local={{"{side.side}": "{side.source}"}})'
-            raise InputError(f"local=True: {side.source} does not tell the hyper-parameters of the layers\n{fix}")
+            raise InputError(
+                f"local=True needs live models: the file {side.source} does not have the hyper-parameters of the "
+                f"layers\n{fix}"
+            )
         view = view_without_values(side) if path else side.view()
         views.append(with_stored_values(view, path, entry=entry if side.side == "torch" else "") if path else view)
     torch, keras = views

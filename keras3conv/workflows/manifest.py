@@ -42,7 +42,7 @@ class Record:
 
     @classmethod
     def of(cls, source: Adapter, plan: Alignment) -> "Record":
-        """Return the record of a transfer.
+        """Return the record of a transfer, whose source files are those of the model that is read.
 
         Args:
             source: The model that is read.
@@ -63,15 +63,15 @@ class Record:
 
     @property
     def job(self) -> str:
-        """A text that is equal for equal transfers, made from the plan and the state of the source files.
+        """A text that is equal for equal transfers: JSON of the plan's digest and of each source file's size and time.
 
-        The state of a file is its size and its modification time.
+        It is empty if the source is a live model. A killed transfer is resumed only by a transfer with the same text.
         """
         pinned = [(str(path.absolute()), Source.pin(path).size, Source.pin(path).stamp) for path in self.sources]
         return json.dumps([self._fingerprint, pinned]) if self.sources else ""
 
     def source_facts(self) -> dict[str, str]:
-        """Return the digests of the source files as facts for a report."""
+        """Return the digests of the source files as facts for a report: {"source a.pt": "sha256 ..., md5 ..."}."""
         facts: dict[str, str] = {}
         for file in self._digests:
             facts[f"source {Path(file.path).name}"] = f"sha256 {file.sha256}, md5 {file.md5}"
@@ -147,9 +147,10 @@ def read_manifest(path: Path) -> tuple[Path, dict[str, Any]]:
     try:
         content = json.loads(found.read_text(encoding="utf-8"))
     except OSError as error:
-        fact = f"{path} cannot be verified, because its manifest {found} cannot be read: {error.strerror}"
+        reason = f"its manifest {found} cannot be read: {error.strerror}"
         raise FileError(
-            f"{fact}\nFix:  keras3conv transfer SOURCE TARGET -o {path} --overwrite  # writes one beside it"
+            f"{path} cannot be verified, because {reason}\n"
+            f"Fix:  keras3conv transfer SOURCE TARGET -o {path} --overwrite  # writes a manifest beside it"
         ) from error
     except ValueError as error:
         raise FileError(f"{found} is not a manifest, because it is not valid JSON: {error}") from error

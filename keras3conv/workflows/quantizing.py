@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy of a quantized model, and the plan for it.
+    """A copy of a quantized Keras model in which no layer is quantized, and the plan for the copy.
 
     Attributes:
-        models: The quantized model and its copy.
-        plan: The plan for the copy.
+        models: The quantized model, and its copy without quantization.
+        plan: The pairs of the torch side and the copy.
     """
 
     models: "Unquantized"
     plan: Alignment
 
     def quantized(self, values: Iterable[tuple[str, Array]]) -> Iterator[tuple[str, Array]]:
-        """Write values into the copy, quantize it, and yield the path and the value of each of its variables.
+        """Write values into the copy, quantize it, and yield the path and the quantized value of each variable.
 
         Args:
             values: The path and the new value of each variable of the copy.
@@ -38,15 +38,16 @@ class Copy:
 
 
 def unquantized(source: Adapter, target: LiveModel, view: ModelView, plan: Alignment) -> Copy | None:
-    """Return a copy of a quantized Keras model, with the plan for it; None if the model is not quantized.
+    """Return a copy of a Keras model in which no layer is quantized, with a plan; None if the model is not quantized.
 
-    The plan of a quantized model pairs nothing, so the copy is aligned again; what the plan ignores stays ignored.
+    `align` cannot pair quantized variables with torch tensors, so the copy is aligned with the torch side. Tensors that
+    the given plan ignores are ignored in the new plan, too.
 
     Args:
         source: The torch side.
-        target: The model.
-        view: Its view.
-        plan: The plan for the model.
+        target: The quantized Keras model.
+        view: The view of the Keras model.
+        plan: The plan of the torch side and the quantized model.
     """
     adapted = [layer for layer in view.layers if is_adapted(layer)]
     if not adapted or any(map(has_lora, adapted)) or view.fingerprint != plan.keras.fingerprint:

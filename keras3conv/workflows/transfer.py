@@ -97,12 +97,12 @@ def transfer(source: Model, target: Model, plan: Alignment, options: Options, *,
 
 
 def _has_the_tensors(keras: ModelView, plan: Alignment) -> bool:
-    """Return whether a Keras file has all tensors of a plan, under the names that the plan uses.
+    """Return True if a Keras file has every Keras tensor of a plan, with the same path and shape.
 
-    If it has, the file need not be opened with Keras itself.
+    The weights can then be written into the file without loading its model with Keras.
 
     Args:
-        keras: The view of the file.
+        keras: The view of the file, made without Keras.
         plan: The plan.
     """
     shapes = {tensor.path: tensor.shape for tensor in keras.tensors()}
@@ -115,9 +115,9 @@ def _into_live(
     """Write the weights to a live model, and save the model; if a file cannot be written, restore the old weights.
 
     Args:
-        read: The source.
-        source: Its view.
-        target: The live model.
+        read: The source model, as an adapter (the interface through which a model is read).
+        source: The view of the source model.
+        target: The live model to write to.
         options: The options of the transfer.
         record: The source and the plan, for the manifests.
 
@@ -127,7 +127,7 @@ def _into_live(
     stages = options.stages
     if options.ray is not None:
         raise InputError(
-            "only a file that is written in shards, without its model, can be written on Ray\nFix:  ray=None"
+            "ray is for a target that is a file in shards, but this target is a live model\nFix:  ray=None"
         )
     view = target.view(described=False)
     with stages.stage("check"):
@@ -262,11 +262,13 @@ def _require_no_computed(staging: Staging) -> None:
     computed = [tensor.path for tensor in staging.target.tensors() if tensor.is_computed]
     if computed:
         problems = [Problem.on(staging.target.side, path, fact, fixes) for path in computed]
-        raise TransferError(lay_out(f"nothing was written from {staging.source.title}", problems))
+        raise TransferError(lay_out(f"the weights of {staging.source.title} cannot be written to a file", problems))
 
 
 def _inventory(staging: Staging, *, complete: bool) -> tuple[TensorRef, ...]:
-    """Return the tensors of the new file: those that the plan maps, counters, and those that the target file has.
+    """Return the tensors of the file to write: those to which the plan maps values, and `num_batches_tracked` etc.
+
+    If the target file exists, its other tensors are among them, too.
 
     Args:
         staging: The values to write.
@@ -287,7 +289,7 @@ def _inventory(staging: Staging, *, complete: bool) -> tuple[TensorRef, ...]:
         fact = "the plan ignores this tensor, so the new file would have no value for it"
         fixes = ("k3c.transfer(source, target_model, plan, out=path)",)
         problems = [Problem.on(staging.target.side, tensor.path, fact, fixes) for tensor in missing]
-        raise TransferError(lay_out(f"nothing was written from {staging.source.title}", problems))
+        raise TransferError(lay_out(f"the weights of {staging.source.title} cannot be written to a file", problems))
     return tuple(tensors)
 
 

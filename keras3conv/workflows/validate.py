@@ -128,11 +128,14 @@ def _require_fitting(subject: Subject, sections: list[Section]) -> None:
 
 
 def _port(sources: Sequence[Any], weight_files: Sequence[Path | None]) -> Side | None:
-    """Return the side whose weights a transfer wrote; None if that is known of neither side, or of both.
+    """Return the side ("torch" or "keras") whose weights a transfer wrote, the copy of the other side.
+
+    A live model counts if `transfer` wrote to it in this process, a file if a manifest is beside it. Return None if
+    that holds for neither side, or for both.
 
     Args:
         sources: The torch model and the Keras model: live models or paths.
-        weight_files: The files that were loaded into them.
+        weight_files: The files of weights that were loaded into the torch and the Keras model; None for no file.
     """
     files = (*weight_files, None, None)
     written = [any(map(is_port, (source, file))) for source, file in zip(sources, files, strict=False)]
@@ -186,9 +189,9 @@ def _subject(
 
 
 def _named_as_planned(views: Views, plan: Alignment) -> Views:
-    """Return the views with torch names as the plan writes them.
+    """Return the views of both sides, with the torch tensors named as in the plan.
 
-    Only the prefix of a wrapper ("module.") may differ.
+    The names may differ by the prefix of a wrapper such as DataParallel: "module.conv.weight" and "conv.weight".
     """
     return named_as(views[0], plan.torch), views[1]
 

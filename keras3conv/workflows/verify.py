@@ -27,7 +27,9 @@ def verify(path: Path) -> Report:
         name, source = content["files"][-1]["path"], content["source"]["files"]
         notes = tuple(f"source {file['path']}: sha256 {file['sha256']}, md5 {file['md5']}" for file in source)
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
-        raise FileError(f"{manifest} is damaged: {type(error).__name__} {error}") from error
+        raise FileError(
+            f"{manifest} is damaged: an entry is missing or has a wrong type: {type(error).__name__} {error}"
+        ) from error
     return Report(
         title=f"Verification: {name}",
         sections=(files, tensors),

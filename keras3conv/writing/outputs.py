@@ -181,7 +181,7 @@ def _named_errors(destinations: Sequence[Path], entered: dict[Path, PrivateFolde
 
     Args:
         destinations: The destinations.
-        entered: The private folder in each folder of a destination.
+        entered: For each folder that has a destination, the private folder in it.
     """
     before = {path: os.path.lexists(path) for path in destinations}
     try:
@@ -200,10 +200,10 @@ def _concerns(error: OSError, path: Path, entered: dict[Path, PrivateFolder]) ->
 
 
 def _commit(outputs: Sequence[_Output], *, overwrite: bool) -> None:
-    """Flush the new files to disk, and rename them; if one of them cannot be renamed, none is.
+    """Flush the new files to disk, and rename each to its destination; if one cannot be renamed, none is.
 
     Args:
-        outputs: The files.
+        outputs: The files or folders to write, each with its destination.
         overwrite: Whether existing files may be replaced.
     """
     for output in outputs:

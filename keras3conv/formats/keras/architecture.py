@@ -84,7 +84,10 @@ def parse(config: Any, where: str) -> Architecture:
 
 
 def inner_layer(layer: LayerConfig, attribute: str) -> LayerConfig | None:
-    """Return the layer in an attribute of a wrapper (TimeDistributed, Bidirectional, RNN); None if unknown."""
+    """Return the layer inside a wrapper, by the attribute that holds it: the GRUCell in "cell" of an RNN.
+
+    Return None if the file does not describe the layer. Wrappers are TimeDistributed, Bidirectional and RNN.
+    """
     config = layer.config.get({"forward_layer": "layer"}.get(attribute, attribute))
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
         return None

@@ -69,7 +69,7 @@ def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: T
 
 
 def distinct(found: Sequence[Found], where: str) -> Sequence[Found]:
-    """Return the layers; raise `MalformedCheckpoint` if two layers have the same path, or a layer has a role twice.
+    """Return the layers unchanged; raise `MalformedCheckpoint` if a layer path or a role in a layer occurs twice.
 
     Args:
         found: The layers that have weights in a file.
@@ -88,11 +88,11 @@ def distinct(found: Sequence[Found], where: str) -> Sequence[Found]:
 
 
 class DatasetFile(Protocol):
-    """One or several files whose datasets can be read."""
+    """The interface of a weight file, or of all shards of a model, from which `reader_of` reads datasets."""
 
     @property
     def source(self) -> Source:
-        """The file that error messages name."""
+        """The weight file, or the index of the shards; error messages name its path."""
 
     def read(self, dataset: Dataset) -> Array:
         """Return the values of a dataset as an array."""
@@ -120,11 +120,13 @@ def reader_of(file: DatasetFile, found: Iterable[Found]) -> Reader:
 
 
 def kind_by_name(path: str, roles: Sequence[str]) -> str:
-    """Return the class whose default layer name ends the path, if it has these variables; else an empty text.
+    """Return the class of a layer, inferred from a default name: "keras.layers.Dense" for "block/dense_1".
+
+    Return an empty text if the path does not end with a default name, or if the class has other variables.
 
     Args:
-        path: The path of a layer, which may end with a default name: "block/dense_1".
-        roles: The names of its variables.
+        path: The path of the layer.
+        roles: The names of the variables of the layer: "kernel", "bias".
     """
     name = class_of(path.rpartition("/")[2])
     return qualified(name) if roles and creates(name, roles) else ""
@@ -180,9 +182,10 @@ def _prefixes(path: str) -> Iterator[str]:
 
 
 def _with_wholes(layers: list[LayerView]) -> tuple[LayerView, ...]:
-    """Insert the layers whose variables are all in sublayers (LSTM, MultiHeadAttention); return all layers.
+    """Return the layers, with a LayerView added for each outer layer that has no variables of its own.
 
-    Each is inserted before its sublayers. Its class follows from the name of its group in the file.
+    In a file without an architecture, the layer "gru/gru_cell" has variables, but its outer layer "gru" has none.
+    The outer layer is inserted before the sublayer, with the class that the HDF5 group "layers/gru/cell" implies: GRU.
     """
     paths = {layer.path for layer in layers}
     result = []
@@ -208,7 +211,10 @@ def _named(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
 
 
 def _with_places(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
-    """Return the layers; in a StackedRNNCells of known order, the cells get the `attribute` "cells.0" etc."""
+    """Return the layers; the cells of a StackedRNNCells get "cells.0", "cells.1" as `LayerView.attribute`.
+
+    If the order of the cells is unknown, their attributes are unchanged.
+    """
     by_path = {layer.path: layer for layer in layers}
     places: dict[str, int] = {}
     for stack in layers:
@@ -222,10 +228,14 @@ def _with_places(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
 
 
 def _places(config: Mapping[str, Any], cells: Sequence[LayerView]) -> dict[str, int]:
-    """Return the positions of the cells in a stack, by path; empty if they are unknown.
+    """Return, for the path of each cell in a StackedRNNCells, its position: 0 for the first; {} if unknown.
 
     The positions follow from the configuration of the RNN, else from the numbers of the groups. Keras numbers the
     groups of each class separately, so the numbers give the order only if all cells have the same class.
+
+    Args:
+        config: The configuration of the RNN that contains the stack; empty if the file has none.
+        cells: The cells of the stack.
     """
     stack = (config.get("cell") or {}).get("config", {}).get("cells", ())
     named = {cell.get("config", {}).get("name"): place for place, cell in enumerate(stack)}
@@ -262,9 +272,10 @@ def _attribute(whole: LayerView, part: LayerView) -> str:
 
 
 def flattened(model: LayerConfig, prefix: str = "") -> dict[str, Shape]:
-    """Return the shape before the flatten, for each layer whose first input is flattened, by layer path.
+    """Return the input shape of Flatten, for each layer that follows a Flatten: {"dense": (7, 7, 64)}.
 
-    The shape has no batch axis. It is empty if the file does not contain the shape.
+    The keys are the paths of the layers after Flatten. A shape has no batch axis; it is empty if the file does not
+    store it.
 
     Args:
         model: The model in the architecture.
@@ -283,7 +294,9 @@ def flattened(model: LayerConfig, prefix: str = "") -> dict[str, Shape]:
 
 
 def _origin(layer: LayerConfig, before: Mapping[str, LayerConfig | None]) -> LayerConfig | None:
-    """Return the layer that computes a layer's first input; layers that keep the feature order are skipped.
+    """Return the layer that computes a layer's first input; layers between them such as Dropout are skipped.
+
+    A layer is skipped if it does not change the order of the features. Return None if the file does not tell.
 
     Args:
         layer: The layer.

@@ -150,9 +150,9 @@ def _ordered(layers: Sequence[Found], groups: Sequence[str]) -> list[Found]:
 
 
 def _is_in_model(layer: Found) -> bool:
-    """Return True if a sublayer may belong to a nested model.
+    """Return True if a layer with "/" in its path may be a layer of a nested model, such as "encoder/dense_1".
 
-    A part of an attention or recurrent layer does not belong to a nested model.
+    Return False for a layer inside of an attention or recurrent layer, such as "lstm/lstm_cell".
     """
     name = layer.path.rpartition("/")[2]
     return bool(layer.datasets) and attribute_of(name) == name
@@ -189,11 +189,11 @@ def _place(
 
 
 def _inside_model(name: str, inside: list[str], described: Mapping[str, LayerConfig]) -> str:
-    """Return the path of the layer that owns a weight of a nested functional model.
+    """Return the path of the layer that owns a weight of a nested functional model: "encoder/block/dense".
 
     Args:
-        name: The name of the nested model.
-        inside: The parts of the weight's name after the name of the model, without the role.
+        name: The name of the nested model: "encoder".
+        inside: The names in the weight's name after that of the model, without the role: ["dense"].
         described: The layers of the architecture, by path.
     """
     for length in range(len(inside)):

@@ -119,7 +119,7 @@ def class_of(snake: str) -> str:
 
 
 def attribute_of(name: str) -> str:
-    """Return the attribute of a Keras layer that holds the sublayer with this default name."""
+    """Return the attribute in which a Keras layer holds a sublayer of this default name: "cell" for "lstm_cell"."""
     if name.startswith(("forward_", "backward_")):
         return f"{name.partition('_')[0]}_layer"
     if name.endswith("_cell"):
@@ -130,7 +130,7 @@ def attribute_of(name: str) -> str:
 
 
 def child_class(parent: str, attribute: str) -> str:
-    """Return the class of the sublayer in an attribute of a layer of class `parent`; "" if it is unknown."""
+    """Return the class of a sublayer: "LSTMCell" for the attribute "cell" of the class "LSTM"; "" if unknown."""
     return _CHILDREN.get((parent, attribute.removeprefix("_"))) or _CHILDREN.get((parent, attribute), "")
 
 

@@ -63,7 +63,10 @@ def read(source: Source) -> ModelView:
 
 
 def weight_map_of(source: Source) -> dict[str, tuple[str, ...]]:
-    """Return the names of the files for each HDF5 group of variables, written as in Keras: "/layers/dense/vars"."""
+    """Return the `weight_map` of an index: {"/layers/dense/vars": ("model_00000.weights.h5",)}.
+
+    The keys are the HDF5 groups of variables, the values the names of the shards that contain the group.
+    """
     if source.size > _MAX_INDEX:
         raise MalformedCheckpoint(
             f"{source.path} has {source.size:,} bytes, too many for the index of a sharded checkpoint; the limit is "
@@ -86,7 +89,7 @@ def _names(source: Source, group: str, value: Any) -> list[str]:
     for name in names:
         if not is_plain(name, ".weights.h5"):
             place = f"{source.path}: {quoted(group)} is in {quoted(name)}"
-            raise UnsafeCheckpoint(f"{place}, which is not a file name in the folder of the index")
+            raise UnsafeCheckpoint(f"{place}, which is not a file name in the folder of the index of shards")
     return names
 
 
@@ -124,11 +127,12 @@ def _check(where: str, listed: Mapping[str, Collection[str]], trees: Mapping[str
             group = f"/{path.rpartition('/')[0]}"
             if name not in listed.get(group, ()):
                 raise MalformedCheckpoint(
-                    f"{where}: {name} also contains {quoted(path)}, which the index does not list"
+                    f"{where}: the shard {name} also contains {quoted(path)}, which the index does not list"
                 )
     if doubled := [path for path, names in holders.items() if len(names) > 1]:
         raise MalformedCheckpoint(
-            f"{where}: {quoted(doubled[0])} must be in one shard, but is in {' and '.join(holders[doubled[0]][:2])}"
+            f"{where}: the dataset {quoted(doubled[0])} must be in one shard, but is in "
+            f"{' and '.join(holders[doubled[0]][:2])}"
         )
     held = {(path.rpartition("/")[0], name) for path, names in holders.items() for name in names}
     for group, names in listed.items():

@@ -122,7 +122,9 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
 
 
 def _names_of(tensor: TensorRef, values: str) -> list[tuple[str, str]]:
-    """Return pairs of HDF5 group and layer name, for the layer that owns a tensor and for each of its parent layers.
+    """Return the HDF5 groups of a tensor's layer and of the layers around it: [("layers/dense", "dense_3")].
+
+    Each element is the path of a layer's group and the name of the layer.
 
     A model stores a layer under "layers/CLASS", and a layer stores a sublayer under the name of the attribute. If the
     path does not show which groups are layers, as in a list of layers, only the innermost pair is returned.
@@ -140,7 +142,7 @@ def _names_of(tensor: TensorRef, values: str) -> list[tuple[str, str]]:
 
 
 def place_of(tensor: TensorRef, path: Path) -> tuple[str, str]:
-    """Return the HDF5 group that holds a tensor, and the name of the tensor in this group, a number.
+    """Return the HDF5 group that holds a tensor, and the tensor's name in the group: "layers/dense/vars" and "0".
 
     Args:
         tensor: The tensor, with a location such as "layers/dense/vars/0".
@@ -272,7 +274,9 @@ def _class_name(node: Node, parent: Node, stored: str | None) -> str:
 
 
 def _class_by_name(node: Node, stored: str | None) -> str:
-    """Return the class whose default layer name the stored name is, if the number of variables fits; else "".
+    """Return the class for which the stored name is the default layer name: "Conv2D" for "conv2d_3".
+
+    Return an empty text if the name is no default name, or if the class has another number of variables.
 
     Args:
         node: The group of a layer, with its variables.

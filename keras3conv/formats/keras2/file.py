@@ -86,7 +86,9 @@ def is_of_keras_2(version: str, config: Any) -> bool:
 
 
 def is_legacy(path: Path) -> bool:
-    """Return whether a file is HDF5 with the layout of Keras 2, which Keras 3 can also write.
+    """Return True if a file is HDF5 with the lists of layers and weights that Keras 2 writes.
+
+    Keras 3 can also write such files.
 
     Raises:
         FileError: The file cannot be read.
@@ -135,7 +137,7 @@ def _group(file: Hdf5File, tree: Tree, layer: str, group: str) -> Group:
     missing = [name for name in names if f"{group}/{name}" not in tree.datasets]
     if missing:
         place = quoted(f"{group}/{missing[0]}")
-        raise IncompleteCheckpoint(f"{tree.where}: the file lists {place}, but has no dataset for it")
+        raise IncompleteCheckpoint(f"{tree.where}: the file lists the weight {place}, but has no dataset for it")
     return Group(layer, tuple((name, file.read(tree.datasets[f"{group}/{name}"])) for name in names))
 
 

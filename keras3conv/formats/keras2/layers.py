@@ -144,7 +144,10 @@ def cudnn_settings(class_name: str) -> dict[str, Any]:
 
 
 def settings(class_name: str, config: Config) -> dict[str, Any]:
-    """Return the arguments of a layer with their names in Keras 3; arguments that Keras 3 lacks are kept.
+    """Return the constructor arguments of a layer, renamed for Keras 3.
+
+    Arguments that Keras 3 does not know are kept; initializers and regularizers are left out. A half-precision dtype
+    becomes float32.
 
     Args:
         class_name: The class in Keras 3.
@@ -178,7 +181,12 @@ def name_in_file(class_name: str, name: str) -> str:
 
 
 def is_without_effect(name: str, value: Any) -> bool:
-    """Return whether an argument that Keras 3 removed has a value that changes nothing."""
+    """Return True if an argument that Keras 3 no longer has can be left out, because its value changes nothing.
+
+    Args:
+        name: The name of the argument.
+        value: Its value in the file.
+    """
     known = _WITHOUT_EFFECT.get(name, ())
     return _ANY in known or any(value is one or (type(value) is type(one) and value == one) for one in known)
 
@@ -207,11 +215,10 @@ def changed_meaning(class_name: str, given: Config, version: str, *, is_of_tenso
 
 
 def policy_of(value: Any) -> Any:
-    """Return the name of the dtype policy of a layer, which Keras 3 accepts as a dtype.
+    """Return the name in a serialised dtype policy, such as "mixed_float16"; return any other value unchanged.
 
     Args:
-        value: The dtype in the file: a name, a serialised policy, or None; a value without a policy is returned as it
-            is.
+        value: The dtype of a layer in the file: a name, a serialised policy (a dict), or None.
     """
     config = value.get("config") if isinstance(value, dict) else None
     return config.get("name", value) if isinstance(config, dict) else value

@@ -24,8 +24,8 @@ class Result:
 
     Attributes:
         layer: The layer's name.
-        call: The number of the call.
-        place: The position of the tensor among the results of the call.
+        call: The number of the call among all calls of the layer.
+        place: The position of the tensor among the results of the call: 0 for the first or only one.
     """
 
     layer: str

@@ -1,7 +1,8 @@
 """Translate TensorFlow functions that a Keras 2 model calls between its layers into functions of `keras.ops`.
 
 TF-Keras 2.4 and later write `TFOpLambda` with the name of the function and its arguments; TF-Keras 2.0 to 2.3 wrote
-`TensorFlowOpLayer` with a node of the graph: the operation's name, the constants by their places, and attributes.
+`TensorFlowOpLayer` with a node of the TensorFlow graph: the operation's name, its attributes, and its constant inputs,
+each with its position among the inputs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +44,7 @@ def _own(name: str, arguments: str) -> Operation:
 
 
 def _in_the_table() -> Iterator[tuple[str, Operation]]:
-    """Yield the entries of the table of operations that have a TensorFlow function, by the name of this function."""
+    """Yield the name of each TensorFlow function in the table `OPERATIONS`, with its translation to `keras.ops`."""
     for entry in OPERATIONS:
         for written in entry.tensorflow:
             name, *parameters = written.split()
@@ -174,10 +175,10 @@ def applied(class_name: str, config: Mapping[str, Any], given: Any, keywords: Ma
     """Return the call of `keras.ops` that is equivalent to a call of a TensorFlow function.
 
     Args:
-        class_name: One of `CLASSES`.
-        config: The configuration of the layer in the file.
-        given: The first argument.
-        keywords: The other arguments.
+        class_name: The class of the layer in the file: "TFOpLambda", "TensorFlowOpLayer" or another of `CLASSES`.
+        config: The configuration of the layer in the file, which names the TensorFlow function.
+        given: The first argument of the call.
+        keywords: The other arguments of the call, by name.
 
     Raises:
         RuleError: The function or one of its arguments has no counterpart in Keras.

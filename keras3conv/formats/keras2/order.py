@@ -1,8 +1,7 @@
 """Restore the execution order of the layers in a nested model from the numbers in their names.
 
 Keras saves the trainable weights of a nested model before its frozen weights, which changes the order. A file without
-an architecture does not
-store which layers were frozen.
+an architecture does not store which layers were frozen.
 """
 
 import re
@@ -39,7 +38,7 @@ def proven_order(layers: Sequence[tuple[str, Hashable]]) -> tuple[list[str], fro
 
 
 def _numbers(names: Sequence[str]) -> Mapping[str, tuple[int, ...]]:
-    """Return the numbers in names that differ by numbers only ("dense", "dense_1"); an empty result for other names."""
+    """Return the numbers in names that differ only by numbers: {"dense": (0,), "dense_1": (1,)}; {} for other names."""
     numbered = {name: name for name in names}
     for name in names:
         if any(other.startswith(f"{name}_") and other.removeprefix(f"{name}_").isdigit() for other in names):

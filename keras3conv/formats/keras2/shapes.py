@@ -64,7 +64,14 @@ def _first_with_weights(entries: Sequence[Mapping[str, Any]]) -> Mapping[str, An
 
 
 def _channels(layer: Mapping[str, Any], shapes: Mapping[str, Shape]) -> int | None:
-    """Return the number of input channels of a layer, inferred from its weights."""
+    """Return the number of input channels of a layer, inferred from its weights.
+
+    Return 0 for an Embedding, which has no channels, and None if the weights do not determine the number.
+
+    Args:
+        layer: The layer in the file, with the keys "class_name" and "config".
+        shapes: The shapes of its weights, by role: {"kernel": (3, 3, 16, 32)}.
+    """
     kernel = shapes.get("kernel") or shapes.get("depthwise_kernel")
     if kernel is not None:
         transposed = layer["class_name"].endswith("Transpose")

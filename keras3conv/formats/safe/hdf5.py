@@ -30,7 +30,7 @@ def opened(file: Any, where: str, mode: str) -> Iterator["h5py.File"]:
         with h5py.File(file, mode) as opened_file:
             yield opened_file
     except RuntimeError as error:  # h5py raises this if a file cannot be closed because the disk is full
-        raise OSError(f"HDF5: {message_of(error)[:200]}") from error
+        raise OSError(f"the HDF5 library cannot write the file: {message_of(error)[:200]}") from error
 
 
 def check_path(path: str) -> None:
@@ -77,7 +77,7 @@ class Declarations:
         return self._groups[path]
 
     def text(self, group: "h5py.Group", name: str, value: str) -> None:
-        """Write a text attribute of a group; equal to h5py's own way, but several times faster.
+        """Write a text attribute of a group, the same bytes as `group.attrs[name] = value`, but several times faster.
 
         Args:
             group: The group.

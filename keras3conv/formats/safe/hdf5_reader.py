@@ -49,7 +49,7 @@ class Hdf5File:
         """Return the tree of groups and datasets of the file, without reading values.
 
         Raises:
-            FileError: The file is not plain data; `hdf5_survey.survey` lists the reasons.
+            FileError: The file is damaged, incomplete, refers to other files, or has anything but arrays of numbers.
         """
         if self in _TREES:
             with self.source.open():
@@ -74,7 +74,11 @@ class Hdf5File:
         return tree
 
     def read(self, dataset: Dataset) -> Array:
-        """Return the values of a dataset of the inspected tree, in the byte order of the machine."""
+        """Return the values of a dataset of the file, in the byte order of the machine.
+
+        Args:
+            dataset: A dataset of the tree that `survey` returned.
+        """
         dtype = dtype_named(dataset.dtype)
         if 0 in dataset.shape:
             return np.empty(dataset.shape, dtype)
@@ -124,7 +128,11 @@ class Hdf5File:
 
 
 def _declared_end(block: bytes) -> int | None:
-    """Return the file size that the superblock declares; None if the superblock has an unknown version."""
+    """Return the file size in bytes that the superblock declares; None if the superblock has an unknown version.
+
+    Args:
+        block: The first 96 bytes of an HDF5 file, which begin with the superblock.
+    """
     version = block[8:9]
     if version in (b"\0", b"\1"):
         start, width = 24 + 4 * (version == b"\1"), block[13:14]

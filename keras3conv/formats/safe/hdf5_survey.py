@@ -87,7 +87,7 @@ def survey(file: "h5py.File", where: str, size: int) -> Tree:
 
 
 def read_dataset(file: "h5py.File", dataset: Dataset) -> Array:
-    """Return the values of a dataset that passed the inspection, as little-endian numbers."""
+    """Return the values of a dataset that `survey` has checked, as little-endian numbers."""
     node = file[dataset.path]
     if node.shape != dataset.shape:
         raise MalformedCheckpoint(

@@ -19,7 +19,7 @@ Attribute = str | tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A dataset that passed the inspection.
+    """A dataset of an HDF5 file that `hdf5_survey` has checked: its path, shape and dtype, without its values.
 
     Attributes:
         path: The path in the file.
@@ -78,9 +78,9 @@ class Tree:
         return value
 
     def texts(self, group: str, name: str) -> list[str] | None:
-        """Return the list of names in an attribute of a group; None without the attribute.
+        """Return the list of names in an HDF5 attribute of a group; None if the group has no such attribute.
 
-        The numbered parts of a long list are joined.
+        Keras splits a long list among several attributes, "weight_names0" and "weight_names1"; they are joined.
         """
         held = self.attributes.get(group, {})
         numbered = (f"{name}{number}" for number in count())

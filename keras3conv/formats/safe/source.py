@@ -80,7 +80,7 @@ class Source:
     def unchanged(self) -> Iterator[Path]:
         """Yield the path of the file, for a library that opens files itself.
 
-        Check for changes before and after the block.
+        Raise `MalformedCheckpoint` if the file changed since `pin`, before or during the `with` block.
         """
         with self.open():
             yield self.path
@@ -174,7 +174,9 @@ def is_shape(shape: Shape) -> bool:
 
 
 def check_names(names: Iterable[str], where: str) -> None:
-    """Raise `MalformedCheckpoint` for tensor names that are too long, not Unicode, or look like another one.
+    """Raise `MalformedCheckpoint` if a tensor name is too long or not Unicode, or if two look the same.
+
+    Two names look the same if they have the same Unicode normal form: "e" with an accent, as one or two characters.
 
     Args:
         names: The names of the tensors in a file.

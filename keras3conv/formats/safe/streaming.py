@@ -107,13 +107,13 @@ def fill(
 
 
 def as_declared(array: Array, tensor: TensorRef) -> Array:
-    """Return the array, little-endian; raise `FileError` if it differs in shape or dtype from its `TensorRef`.
+    """Return an array in little-endian byte order; raise `FileError` if its shape or dtype is not that of `tensor`.
 
     The header of a file is written before the data, so a differing array would make the header wrong.
     """
     if array.shape != tensor.shape or array.dtype.name != tensor.dtype:
         declared = f"{tensor.path} was announced as {tensor.dtype} of shape {tensor.shape}"
-        raise FileError(f"{declared}, but its values are {array.dtype} of shape {array.shape}")
+        raise FileError(f"{declared}, but the values to write are {array.dtype} of shape {array.shape}")
     if array.dtype.byteorder == ">":
         return array.astype(dtype_named(tensor.dtype))
     return array

@@ -1,7 +1,8 @@
 """Parse the header of a safetensors file, stricter than the safetensors library.
 
-Repeated keys, unknown fields, gaps and trailing bytes are refused. A header of the usual form is parsed without a call
-of a Python function for each tensor; every other one by the strict parser, which says what is wrong with it.
+Repeated keys, unknown fields, gaps and trailing bytes are refused. A header in the form that most libraries write is
+parsed quickly, without a call of a Python function for each tensor. Any other header is parsed by a slower function,
+which also raises the errors.
 """
 
 import re
@@ -158,7 +159,9 @@ def _usual_metadata(raw: bytes, source: Source) -> tuple[dict[str, str], int]:
 
 
 def _kind(code: bytes, axes: bytes) -> tuple[str, Shape, int] | None:
-    """Return the name of a dtype, a shape and the number of bytes; None if the header of a file cannot have them.
+    """Return the dtype, the shape and the size in bytes of a tensor: b"F32", b"2,3" -> ("float32", (2, 3), 24).
+
+    Return None if the dtype is unknown, or if no array has the shape.
 
     Args:
         code: The dtype in the header.
@@ -224,14 +227,14 @@ def _entry(name: str, value: Any, base: int, source: Source) -> Entry:
         source: The file.
     """
     if not isinstance(value, dict) or value.keys() != _FIELDS:
-        raise _malformed(source, name, "must have exactly the keys dtype, shape and data_offsets")
+        raise _malformed(source, name, "must be declared with exactly the keys dtype, shape and data_offsets")
     code, *lists = value["dtype"], value["shape"], value["data_offsets"]
     shape, offsets = (tuple(entry) if isinstance(entry, list) else entry for entry in lists)
     if not isinstance(code, str) or code not in NAMES:
         raise _malformed(source, name, f"has the unknown dtype {quoted(code)}; known are {', '.join(NAMES)}")
     if not _whole(lists[0]) or not _whole(lists[1]) or len(offsets) != 2:
         facts = f"shape {quoted(shape)} or data_offsets {quoted(offsets)}"
-        raise _malformed(source, name, f"has the {facts}, which are not whole numbers")
+        raise _malformed(source, name, f"is declared with the {facts}, which are not lists of whole numbers")
     start, end = offsets
     if not is_shape(shape):
         raise _malformed(source, name, f"has {quoted(shape)}, which is not a valid shape")

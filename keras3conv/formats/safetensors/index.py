@@ -45,7 +45,9 @@ def read(source: Source) -> ModelView:
 
 
 def read_weight_map(source: Source, suffix: str) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return the file of each tensor by an index, and the metadata; refuse files outside of its folder.
+    """Return the `weight_map` of an index ({tensor name: file name of its shard}), and the index's metadata.
+
+    Raise `UnsafeCheckpoint` if a shard is not a file name in the folder of the index.
 
     Args:
         source: The index.
@@ -70,7 +72,7 @@ def read_weight_map(source: Source, suffix: str) -> tuple[dict[str, str], dict[s
     for key, name in weight_map.items():
         if not is_plain(name, suffix):
             place = f"{source.path}: {quoted(key)} is in {quoted(name)}"
-            raise UnsafeCheckpoint(f"{place}, which is not a file name in the folder of the index")
+            raise UnsafeCheckpoint(f"{place}, which is not a file name in the folder of the index of shards")
     metadata = content.get("metadata")
     return weight_map, metadata if isinstance(metadata, dict) else {}
 
@@ -106,7 +108,7 @@ def _check(
     for name, (_, entries) in shards.items():
         if extra := [key for key in entries if weight_map.get(key) != name]:
             fact = f"{name} also contains {listed(extra)}, which the index does not list for it"
-            raise MalformedCheckpoint(f"{source.path}: {fact}")
+            raise MalformedCheckpoint(f"{source.path}: the shard {fact}")
 
 
 def _warnings(metadata: Mapping[str, Any], shards: Collection[tuple[Source, Mapping[str, Entry]]]) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""Read the tensors of a TensorFlow checkpoint: an index and the files with the values, in which nothing else is stored.
+"""Read the tensors of a TensorFlow checkpoint, which is an index and one or several files with the values.
 
-The index has the dtype, the shape, the place and the checksum of every tensor, so nothing is read from the other files
-before a value is asked for.
+The index has the dtype, the shape, the byte range and the checksum of every tensor, so the other files are read only
+when the values of a tensor are needed.
 """
 
 import struct
@@ -58,7 +58,7 @@ class Entry:
         shard: The number of the file that has the values.
         start: The position of the first byte in that file.
         size: The size in bytes.
-        checksum: The CRC-32C of the values, in TensorFlow's form.
+        checksum: The CRC-32C of the values, masked as TensorFlow stores it (`crc32c.masked`).
         is_whole: Whether the values are in one piece; those of a partitioned variable are not.
     """
 
@@ -126,11 +126,11 @@ class Bundle:
             return shard.read(file, entry.start, entry.size)
 
     def _compare(self, name: str, content: memoryview | bytes) -> None:
-        """Raise `MalformedCheckpoint` if the checksum of a tensor is another than in the index.
+        """Raise `MalformedCheckpoint` if the values of a tensor do not have the checksum that the index stores.
 
         Args:
             name: The name of the tensor.
-            content: The bytes that have the checksum.
+            content: The bytes over which the checksum is computed.
         """
         entry = self.entries[name]
         if entry.size and masked(crc32c(content)) != entry.checksum:
@@ -166,10 +166,10 @@ def opened(source: Source) -> Bundle:
 
 
 def _header(message: bytes, where: str) -> tuple[int, bool]:
-    """Return the number of files with values that a checkpoint has, and whether the values are big-endian.
+    """Return the number of files with values in a checkpoint, and True if the values are big-endian.
 
     Args:
-        message: The entry of the index with an empty name.
+        message: The protobuf message `BundleHeaderProto`, which the index stores under an empty name.
         where: The name of the index, for messages.
     """
     count, order = 0, 0
@@ -205,7 +205,9 @@ def _entry(message: bytes, where: str) -> Entry:
     code, shard, start, size, checksum = numbers.values()
     elements = check_shape(shape, where)
     if min(shard, start, size) < 0:
-        raise MalformedCheckpoint(f"{where} has {size:,} bytes from byte {start:,} of file {shard:,} on")
+        raise MalformedCheckpoint(
+            f"{where} declares {size:,} bytes from byte {start:,} of file {shard:,} on; none of these may be negative"
+        )
     if is_whole and code in DTYPES:
         itemsize = dtype_named(DTYPES[code]).itemsize
         if size != elements * itemsize:
@@ -243,7 +245,9 @@ def _shards(source: Source, count: int, found: Mapping[str, Entry]) -> dict[int,
     places: dict[int, list[tuple[int, int, str]]] = {}
     for name, entry in found.items():
         if entry.shard >= count:
-            raise MalformedCheckpoint(f"{where}: {quoted(name)} is in file {entry.shard:,}, but there are {count:,}")
+            raise MalformedCheckpoint(
+                f"{where}: the values of {quoted(name)} are in file {entry.shard:,}, but there are only {count:,} files"
+            )
         if entry.size:
             places.setdefault(entry.shard, []).append((entry.start, entry.size, name))
     shards = {}

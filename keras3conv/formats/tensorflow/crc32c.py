@@ -1,7 +1,8 @@
 """Compute the CRC-32C of bytes with numpy: TensorFlow stores it for every tensor, and Python has no function for it.
 
-The checksum of many bytes is computed in lanes: pieces of equal length advance together, two bytes at a time, and are
-then joined. A lane that is followed by zeros changes its checksum linearly, so one table joins all of them.
+Many bytes are divided into lanes, pieces of equal length. numpy computes the CRC registers of all lanes together, two
+bytes at a time. To join two lanes, the register of the first is advanced by as many zero bytes as a lane has, and added
+(XOR) to that of the second. The advance is linear in the bits of the register, so it is looked up in a table.
 """
 
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ def crc32c(data: Any) -> int:
 
 
 def masked(checksum: int) -> int:
-    """Return a checksum in the form in which TensorFlow stores it beside the data."""
+    """Return a CRC-32C as TensorFlow stores it beside the data: rotated right by 15 bits, plus a constant."""
     return ((checksum >> 15 | checksum << 17) + _MASK) & _ALL
 
 
@@ -70,7 +71,7 @@ def _through(state: int, tables: Sequence[Sequence[int]]) -> int:
 
     Args:
         state: The state before.
-        tables: The result for every value of each byte of the state.
+        tables: Four tables, as `_zeros` returns them: table i has the result for each value of byte i of the state.
     """
     first, second, third, fourth = tables
     return first[state & 0xFF] ^ second[state >> 8 & 0xFF] ^ third[state >> 16 & 0xFF] ^ fourth[state >> 24]
@@ -96,10 +97,10 @@ def _bytes() -> list[int]:
 
 @lru_cache(32)
 def _zeros(length: int) -> list[list[int]]:
-    """Return tables that give the CRC register after a number of zero bytes, by the bytes of the register.
+    """Return four tables of 256 states: table i has, for each value of byte i, the CRC register after `length` zeros.
 
     Args:
-        length: The number of zeros, which is even.
+        length: The number of zero bytes to process, which is even.
     """
     table = _words()
     states = (np.arange(1 << 8, dtype=np.uint32)[None, :] << np.array([[0], [8], [16], [24]], np.uint32)).reshape(-1)

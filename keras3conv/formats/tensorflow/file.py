@@ -104,7 +104,7 @@ def _weights(held: Bundle, where: str) -> tuple[list[_Weight], bool]:
     if described is None:
         return _by_names(held), False
     if described.code != bundle.TEXT or described.shape:
-        raise MalformedCheckpoint(f"{where}: {graph.GRAPH} is not a text")
+        raise MalformedCheckpoint(f"{where}: the entry {graph.GRAPH}, with the graph of objects, is not a text")
     if described.size > _MOST_OF_GRAPH:
         raise BudgetExceeded(f"{where}: {graph.GRAPH} has {described.size:,} bytes; the limit is {_MOST_OF_GRAPH:,}")
     nodes = graph.parse(held.text(graph.GRAPH), where)
@@ -122,9 +122,10 @@ def _weights(held: Bundle, where: str) -> tuple[list[_Weight], bool]:
 
 
 def _without_copies(held: Bundle, variables: Iterable[graph.Variable]) -> list[graph.Variable]:
-    """Return the variables without copies: those that only a list names, and that equal one of the same name.
+    """Return the variables, of which each occurs once.
 
-    `Model.export` of Keras 3 saves every variable twice, in two lists.
+    `Model.export` of Keras 3 saves every variable twice: in its layer, and in a list of all variables. A variable in a
+    list is left out if another has the same name, dtype, shape and checksum.
 
     Args:
         held: The checkpoint.
@@ -166,7 +167,9 @@ def _by_names(held: Bundle) -> list[_Weight]:
 
 
 def _found(held: Bundle, weights: Iterable[_Weight], *, is_ordered: bool) -> list[Found]:
-    """Group weights into layers; return the layers, each after the outermost layer that contains it.
+    """Group weights into layers: "lstm/lstm_cell/kernel" is in the layer "lstm/lstm_cell", which follows "lstm".
+
+    The outermost layer of a path ("lstm") is returned even if it has no weights of its own.
 
     Args:
         held: The checkpoint.
@@ -200,7 +203,11 @@ def _dataset(held: Bundle, key: str) -> Dataset:
 
 
 def _ignored(names: Iterable[str]) -> dict[str, str]:
-    """Return a fact for reports about the tensors that are not weights; empty if there are none."""
+    """Return a fact for reports that names the tensors which are not weights, such as counters; {} if there are none.
+
+    Args:
+        names: The names of these tensors in the checkpoint.
+    """
     left = [name.removesuffix(graph.VALUE) for name in names]
     if not left:
         return {}

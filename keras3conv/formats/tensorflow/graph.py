@@ -53,10 +53,11 @@ class Node:
     """An object in the graph of a TensorFlow 2 checkpoint: a model, layer, variable or optimizer.
 
     Attributes:
-        children: The attribute and the number of each object that belongs to it.
+        children: For each object in an attribute of this one, the name of the attribute and the object's position in
+            the graph's list of objects: ("layer-0", 3).
         key: The name of its values in the checkpoint; empty if it is not a variable.
         name: The name of the variable in its program; empty if unknown.
-        has_slots: Whether it keeps variables for other variables, as an optimizer does.
+        has_slots: Whether it keeps variables for other variables (the momentum of each kernel), as an optimizer does.
     """
 
     children: tuple[tuple[str, int], ...]
@@ -95,7 +96,7 @@ def parse(message: bytes, where: str) -> tuple[Node, ...]:
 
     Raises:
         MalformedCheckpoint: The bytes are no such message.
-        BudgetExceeded: It is larger than that of any model.
+        BudgetExceeded: The graph has more objects than that of any model.
     """
     where = f"{where}: {GRAPH}"
     nodes: list[Node] = []
@@ -108,7 +109,7 @@ def parse(message: bytes, where: str) -> tuple[Node, ...]:
                 raise BudgetExceeded(f"{where} has more than {_MOST_NODES:,} objects or attributes, which is the limit")
     for node in nodes:
         if any(not 0 <= child < len(nodes) for _, child in node.children):
-            raise MalformedCheckpoint(f"{where}: an object refers to one that is not in the graph")
+            raise MalformedCheckpoint(f"{where}: an object refers to another object that is not in the graph")
     return tuple(nodes)
 
 
@@ -142,7 +143,7 @@ def variables(nodes: Sequence[Node], where: str) -> Iterator[Variable]:
     """Yield the variables of the model, in the order of the model, without those of optimizers.
 
     Args:
-        nodes: The objects, of which the first is the whole.
+        nodes: The objects of the graph; the first is the saved object, which contains all others.
         where: The name of the checkpoint, for messages.
     """
     seen: set[int] = set()
@@ -157,7 +158,7 @@ def variables(nodes: Sequence[Node], where: str) -> Iterator[Variable]:
             continue
         seen.add(number)
         if len(path) > _MAX_DEPTH:
-            raise MalformedCheckpoint(f"{where}: an object is deeper than {_MAX_DEPTH} levels")
+            raise MalformedCheckpoint(f"{where}: the objects of the graph are nested deeper than {_MAX_DEPTH} levels")
         if node.key:
             yield Variable(node.key, node.name, path)
         inside = [(child, (*path, name)) for name, child in node.children if path or name not in _NOT_LAYERS]

@@ -11,7 +11,9 @@ _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 
 
 def fields(message: bytes, where: str) -> Iterator[Field]:
-    """Yield the fields of a message in order; raise `MalformedCheckpoint` if it is not well-formed.
+    """Yield the fields of a protobuf message in order: the number of each field, and its value as a number or bytes.
+
+    Raise `MalformedCheckpoint` if the message is not well-formed.
 
     Args:
         message: The bytes of the message.
@@ -30,10 +32,10 @@ def fields(message: bytes, where: str) -> Iterator[Field]:
         elif kind in (_EIGHT_BYTES, _FOUR_BYTES):
             size = 8 if kind == _EIGHT_BYTES else 4
         else:
-            raise MalformedCheckpoint(f"{where}: a field has the wire type {kind}, which is not used")
+            raise MalformedCheckpoint(f"{where}: a field has the wire type {kind}, which TensorFlow does not write")
         if size > len(message) - place:
             raise MalformedCheckpoint(
-                f"{where}: a field of {size:,} bytes starts {len(message) - place:,} bytes before the end"
+                f"{where}: a field of {size:,} bytes starts only {len(message) - place:,} bytes before the end"
             )
         content = message[place : place + size]
         place += size
@@ -45,7 +47,7 @@ def varint(message: bytes, place: int, where: str) -> tuple[int, int]:
 
     Args:
         message: The bytes.
-        place: The place of the first byte.
+        place: The position of the first byte of the integer.
         where: The name of the file and of the message, for the error.
 
     Raises:
@@ -64,10 +66,10 @@ def varint(message: bytes, place: int, where: str) -> tuple[int, int]:
 
 
 def number_of(value: int | bytes, where: str) -> int:
-    """Return the value of a field that must be a whole number; a negative one is stored in two's complement.
+    """Return the value of a protobuf field as a signed integer; raise `MalformedCheckpoint` if the value is bytes.
 
     Args:
-        value: The value.
+        value: The value as `fields` yields it: an unsigned number of 64 bits, the two's complement of a negative one.
         where: The name of the file and of the message, for the error.
     """
     if isinstance(value, bytes):
@@ -76,10 +78,10 @@ def number_of(value: int | bytes, where: str) -> int:
 
 
 def bytes_of(value: int | bytes, where: str) -> bytes:
-    """Return the value of a field that must be a text or a message.
+    """Return the bytes of a protobuf field (a text or a message); raise `MalformedCheckpoint` if it is a number.
 
     Args:
-        value: The value.
+        value: The value as `fields` yields it.
         where: The name of the file and of the message, for the error.
     """
     if isinstance(value, int):
@@ -88,16 +90,16 @@ def bytes_of(value: int | bytes, where: str) -> bytes:
 
 
 def text_of(value: int | bytes, where: str) -> str:
-    """Return the value of a field that must be a text in UTF-8.
+    """Return the text in a protobuf field; raise `MalformedCheckpoint` if it is a number, or not UTF-8.
 
     Args:
-        value: The value.
+        value: The value as `fields` yields it.
         where: The name of the file and of the message, for the error.
     """
     try:
         return bytes_of(value, where).decode()
     except UnicodeDecodeError:
-        raise MalformedCheckpoint(f"{where}: a text is not UTF-8") from None
+        raise MalformedCheckpoint(f"{where}: a field with a text is not UTF-8") from None
 
 
 __all__ = ["Field", "bytes_of", "fields", "number_of", "text_of", "varint"]

@@ -69,11 +69,11 @@ def entries(source: Source) -> dict[bytes, bytes]:
 
 
 def _handle(content: bytes, place: int, where: str) -> tuple[tuple[int, int], int]:
-    """Decode the start and the size of a block; return both, and the position after these two numbers.
+    """Decode the position and the size of a block of the table, two varints: return ((start, size), next position).
 
     Args:
-        content: The bytes with the numbers.
-        place: Where they start.
+        content: The bytes with the two varints.
+        place: The position of the first varint; the returned position is that after the second one.
         where: The name of the file, for messages.
     """
     start, place = varint(content, place, where)
@@ -85,18 +85,18 @@ def _block(content: bytes, handle: tuple[int, int], end: int, where: str) -> lis
     """Return the keys and the values in a block of the table.
 
     Args:
-        content: The file.
-        handle: The start and the size of the block.
-        end: The end of the blocks in the file.
+        content: The bytes of the file.
+        handle: The position of the block in the file, and its size in bytes.
+        end: The position in the file after the last block.
         where: The name of the file, for messages.
     """
     start, size = handle
     stop = start + size
     if size < 4 or stop + _TRAILER > end:
-        raise MalformedCheckpoint(f"{where}: a block of {size:,} bytes from byte {start:,} on is not in the file")
+        raise MalformedCheckpoint(f"{where} is too short for its block of {size:,} bytes from byte {start:,} on")
     compression, checksum = struct.unpack("<BI", content[stop : stop + _TRAILER])
     if masked(crc32c(content[start : stop + 1])) != checksum:
-        raise MalformedCheckpoint(f"{where} is damaged: the block from byte {start:,} on has another checksum")
+        raise MalformedCheckpoint(f"{where} is damaged: the block from byte {start:,} on has not its stored checksum")
     if compression:
         raise MalformedCheckpoint(
             f"{where} is compressed, which only TensorFlow before version 1.2 did: load and save the checkpoint with it"
@@ -105,18 +105,20 @@ def _block(content: bytes, handle: tuple[int, int], end: int, where: str) -> lis
     count = int.from_bytes(block[-4:], "little")
     last = len(block) - 4 - 4 * count
     if last < 0 or not count:
-        raise MalformedCheckpoint(f"{where}: the block from byte {start:,} on has no valid list of places")
+        raise MalformedCheckpoint(f"{where}: the block from byte {start:,} on has no valid list of key positions")
     places = struct.unpack(f"<{count}I", block[last:-4])
     found, whole = _in_block(block[:last], where)
     if places[0] or not (set(places) <= whole or (not found and places == (0,))) or list(places) != sorted(set(places)):
         raise MalformedCheckpoint(
-            f"{where}: the block from byte {start:,} on lists places that are not those of its keys"
+            f"{where}: the block from byte {start:,} on lists key positions at which no key starts"
         )
     return found
 
 
 def _in_block(block: bytes, where: str) -> tuple[list[tuple[bytes, bytes]], set[int]]:
-    """Return the keys and values in the entries of a block, and the positions of entries with a whole key.
+    """Return the (key, value) entries of a block, and the positions of entries that store their whole key.
+
+    Other entries store only the end of the key, after the bytes that it shares with the key before it.
 
     Args:
         block: The bytes of the entries.
@@ -135,7 +137,7 @@ def _in_block(block: bytes, where: str) -> tuple[list[tuple[bytes, bytes]], set[
         if shared > len(key) or stop > len(block):
             raise MalformedCheckpoint(f"{where}: the entry after {quoted(key)} does not fit into its block")
         if shared + added > _LONGEST_KEY:
-            raise BudgetExceeded(f"{where}: a name has {shared + added:,} bytes; the limit is {_LONGEST_KEY:,}")
+            raise BudgetExceeded(f"{where}: a tensor name has {shared + added:,} bytes; the limit is {_LONGEST_KEY:,}")
         key = key[:shared] + block[place : place + added]
         size_of_keys += len(key)
         if size_of_keys > _MOST_OF_KEYS:

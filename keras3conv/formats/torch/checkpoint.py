@@ -45,9 +45,9 @@ class Stored:
     """The content of a checkpoint.
 
     Attributes:
-        content: The object that was saved, with descriptions instead of tensors.
+        content: The object that was saved, with a `StoredTensor` or `OddTensor` in the place of each tensor.
         storages: For each key of a storage, the byte range in the file.
-        format: The format in words.
+        format: The format in words, for reports.
     """
 
     content: Any
@@ -199,7 +199,7 @@ def _state_dict(content: Any, entry: str, source: Source) -> tuple[str, Mapping[
     Objects of other classes beside the state dict are placeholders; inside it or instead of it they are refused.
 
     Args:
-        content: The object that was saved, with descriptions instead of tensors.
+        content: The object that was saved, with a `StoredTensor` or `OddTensor` in the place of each tensor.
         entry: The name of the wanted state dict; empty if the file has only one.
         source: The file, for messages.
     """

@@ -334,7 +334,7 @@ def _typed(function: Any, kind: Any, arguments: Any, *_: Any) -> Any:
         _: The attributes of the tensor, which are ignored.
     """
     if not isinstance(kind, Global) or not isinstance(function, Global):
-        raise ValueError(f"{quoted((function, kind))} are not a function and a class")
+        raise ValueError(f"a tensor is rebuilt from {quoted((function, kind))}, which are not a function and a class")
     if kind.name not in _TENSOR_TYPES or not function.name.startswith("torch._utils._rebuild_"):
         return Placeholder(kind.name)
     return call(function, arguments, "a tensor")
@@ -345,7 +345,7 @@ def _dict(*arguments: Any) -> dict[Any, Any]:
     if isinstance(pairs, dict):
         return dict(pairs)
     if not all(type(pair) in (tuple, list) and len(pair) == 2 and type(pair[0]) is str for pair in pairs):
-        raise ValueError("the items of a dict are not pairs with text as keys")
+        raise ValueError("a dict is built from items that are not pairs of a text and a value")
     return {key: value for key, value in pairs}  # noqa: C416  # the keys were checked to be text
 
 

@@ -1,9 +1,8 @@
 """Compute weights that a torch checkpoint stores as several tensors: weight norm and spectral norm.
 
-As in a live module, the view of the checkpoint has one tensor with the name of the weight. The stored tensors are
-recognized by their
-names (of `torch.nn.utils` or `torch.nn.utils.parametrizations`) and shapes. Tensors that only have similar names are
-unchanged.
+For example, "conv.weight_g" and "conv.weight_v" become one tensor "conv.weight" in the view of the checkpoint, as in a
+live module. The stored tensors are recognized by their shapes and by their names, which `torch.nn.utils` or
+`torch.nn.utils.parametrizations` gives to them. Tensors that only have similar names are unchanged.
 """
 
 from collections.abc import Iterator, Mapping

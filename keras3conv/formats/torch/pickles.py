@@ -61,7 +61,7 @@ class _Machine:
             while data[self.position] != 0x2E:  # STOP
                 step = _STEPS.get(data[self.position])
                 if step is None:
-                    raise self.malformed(f"it has the unknown instruction {data[self.position]:#04x}")
+                    raise self.malformed(f"the unknown pickle instruction {data[self.position]:#04x}")
                 self.position += 1
                 step(self)
                 steps += 1
@@ -69,14 +69,14 @@ class _Machine:
                     raise BudgetExceeded(f"{self.where}: the pickle has more than {_MAX_STEPS:,} instructions")
             value = self.stack.pop()
         except IndexError:
-            raise self.malformed("it ends too early, or takes a value that is not there") from None
+            raise self.malformed("the pickle ends too early, or takes a value from an empty stack") from None
         except UnicodeDecodeError as error:
             raise self.malformed(
                 f"a string before byte {self.position} is not valid {error.encoding}; the file is damaged, so save it "
                 "again"
             ) from None
         if value is _MARK:
-            raise self.malformed("it ends without a value")
+            raise self.malformed("the pickle ends without a value")
         return value, self.position + 1
 
     def push_container(self, value: Any) -> None:
@@ -120,7 +120,10 @@ class _Machine:
         return values
 
     def target(self, kind: type) -> Any:
-        """Return the container on top of the stack, of type `kind`; None for an object that is not loaded."""
+        """Return the list or dict on top of the stack, to which an instruction adds items; None for a `Placeholder`.
+
+        Raise `MalformedCheckpoint` if it is not of type `kind`.
+        """
         found = self.stack[-1]
         if isinstance(found, Placeholder):
             return None
@@ -144,7 +147,7 @@ class _Machine:
 
     def get(self, place: int) -> None:
         if place not in self.memo:
-            raise self.malformed(f"it refers to the value number {place}, which was not stored before")
+            raise self.malformed(f"the pickle refers to the memo entry {place}, which was not stored before")
         self.stack.append(self.memo[place])
 
     def call(self, make: Callable[[Any, Any, str], Any]) -> None:
@@ -158,7 +161,7 @@ class _Machine:
     def build(self) -> None:
         self.stack.pop()  # the state of an object: attributes, which are not tensors of a state dict
         if not isinstance(self.stack[-1], dict | Placeholder | OddTensor):
-            raise self.malformed(f"a state is given to {with_article(_kind(self.stack[-1]))}, which has none")
+            raise self.malformed(f"attributes are set on {with_article(_kind(self.stack[-1]))}, which has none")
 
     def new_with_keywords(self) -> None:
         self.stack.pop()

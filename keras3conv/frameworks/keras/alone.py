@@ -17,9 +17,10 @@ class Held(keras.layers.Layer):  # type: ignore[misc]
     """A layer that calls several layers of another model; it has the name of the layer that contained them there.
 
     Args:
-        layers: The layers inside.
-        name: The name.
-        joined: Whether all layers take the same input and their outputs are joined; else they are called in sequence.
+        layers: The layers to call.
+        name: The name of the containing layer.
+        joined: Whether all layers take the same input and their outputs are concatenated; else they are called in
+            sequence.
     """
 
     def __init__(self, layers: Sequence[keras.layers.Layer], name: str, *, joined: bool = False) -> None:
@@ -37,8 +38,8 @@ def _called(layers: Sequence[keras.layers.Layer], inputs: Any, *, joined: bool) 
     Args:
         layers: The layers.
         inputs: The input; a list of several inputs becomes the positional arguments of the first layer.
-        joined: Whether all layers take the same input; the axes that their outputs add to it are then flattened and
-            concatenated.
+        joined: Whether all layers take the same input. Their outputs are then concatenated along one axis, into which
+            the axes from the input's last axis on are merged: (2, 3, 4) to (2, 12) for an input (2, 5).
     """
     if joined:
         axes = (-1, *inputs.shape[2:-1])[: len(inputs.shape) - 2]  # without the batch axis and the features
@@ -77,8 +78,10 @@ def alone(
         layers: The layers by path; they may be on torch's meta device.
         shapes: The shapes of the arguments of the first layer, batch axis first.
         dtype: The dtype of the inputs.
-        joined: See `Held`.
-        beside: Layers without weights to make and to call before and after, such as a padding.
+        joined: Whether all layers take the same input and their outputs are concatenated; else they are called in
+            sequence.
+        beside: Two lists of layers without weights that are created in addition, such as a padding: the layers of the
+            first are called before the copies, those of the second after them.
     """
     inside = [_copied(layer, path.rpartition("/")[2]) for path, layer in layers.items()]
     for parent in reversed(next(iter(layers)).split("/")[:-1]):
@@ -93,7 +96,7 @@ def alone(
 def _made(specs: Iterable[LayerSpec]) -> Iterable[keras.layers.Layer]:
     for spec in specs:
         if not spec.kind.startswith(_OWN):
-            raise ValueError(f"{spec.kind} is no layer of Keras")
+            raise ValueError(f"the class {spec.kind} is not a layer of Keras, so no layer of it can be created")
         yield getattr(keras.layers, spec.kind.removeprefix(_OWN))(**spec.config)
 
 

@@ -36,7 +36,7 @@ def backward(
 
     Args:
         model: The model.
-        inputs: The inputs of the model; see `keras_side.run`.
+        inputs: An array, a list of arrays or a dict by name; a tuple has several positional arguments.
         weights: For each output by name, the weight of each of its elements in the sum.
         of: The paths of the variables whose gradients are returned.
         training: The paths of the layers that run in training mode; all others run in inference mode.
@@ -60,7 +60,7 @@ def backward(
             found, states = differentiate(loss, wanted, others)
     except raised_by_keras() as error:
         problem = Problem(keras=model.name, fact=f"{type(error).__name__}: {message_of(error).strip().splitlines()[0]}")
-        raise ModelError(lay_out(f"Keras raised in a backward pass on {backend()}", [problem])) from error
+        raise ModelError(lay_out(f"Keras raised an exception in a backward pass on {backend()}", [problem])) from error
     finally:
         for path, value in kept.items():
             others[path].assign(value)

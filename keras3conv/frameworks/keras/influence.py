@@ -25,7 +25,7 @@ def influential(model: Any, inputs: Any, paths: Collection[str]) -> tuple[str, .
 
     Args:
         model: A live Keras model.
-        inputs: The inputs of the model; see `keras_side.run`.
+        inputs: An array, a list of arrays or a dict by name; a tuple has several positional arguments.
         paths: The paths of the variables to test, without states of random generators.
 
     Raises:
@@ -46,7 +46,7 @@ def influential(model: Any, inputs: Any, paths: Collection[str]) -> tuple[str, .
 
 
 def read_by_value(model: Any, paths: Collection[str], constants: Callable[[], Mapping[str, Array]]) -> tuple[str, ...]:
-    """Return those variables whose values a trace of the model turns into constants, by path.
+    """Return the paths of those variables whose values a trace of the model turns into constants.
 
     The model is unchanged afterwards.
 

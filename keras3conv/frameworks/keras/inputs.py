@@ -37,9 +37,9 @@ def _dtype_of(tensor: keras.KerasTensor) -> str:
 
 
 def paddings(model: keras.layers.Layer) -> tuple[float | None, float | None]:
-    """Return the padding values that a model masks: one for token indices, one for feature vectors.
+    """Return two values that a model masks as padding: that of its Embedding (0), and that of its Masking layer.
 
-    None for no mask.
+    A value is None if the model has no such layer, or the Embedding does not mask.
     """
     words, steps = None, None
     for layer in model._flatten_layers():
@@ -51,10 +51,7 @@ def paddings(model: keras.layers.Layer) -> tuple[float | None, float | None]:
 
 
 def _input_keys(model: keras.layers.Layer) -> tuple[str, ...]:
-    """Return the keys of the inputs of a functional model whose input is a flat dict.
-
-    An empty tuple for other models.
-    """
+    """Return the keys of the dict of inputs that a functional model takes; an empty tuple if it takes no flat dict."""
     structure = getattr(model, "_inputs_struct", None)
     if not isinstance(structure, dict) or any(not isinstance(value, keras.KerasTensor) for value in structure.values()):
         return ()

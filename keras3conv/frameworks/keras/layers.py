@@ -39,7 +39,7 @@ class Softplus(_Configured):
     Args:
         beta: The sharpness of the bend.
         threshold: The value of `beta * x` above which the function is linear.
-        **keywords: The arguments of every layer.
+        **keywords: Arguments of `keras.layers.Layer`, such as `name`.
     """
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0, **keywords: Any) -> None:
@@ -60,7 +60,7 @@ class Pad(_Configured):
         padding: The number of values before and after, for each of these axes.
         mode: The values to pad with: "edge" (the outermost value), "reflect" (mirrored at the outermost value) or
             "wrap" (from the other end).
-        **keywords: The arguments of every layer.
+        **keywords: Arguments of `keras.layers.Layer`, such as `name`.
     """
 
     def __init__(self, padding: tuple[tuple[int, int], ...], mode: str, **keywords: Any) -> None:
@@ -98,7 +98,7 @@ class _Windows(_Configured):
         return int(number - 1 if begins_outside else number)
 
     def windows(self, inputs: Any, axis: int, fill: float) -> list[Any]:
-        """Return a list: the first values of all windows along an axis, the second values, ..., padded with `fill`."""
+        """Return one tensor of the first value of every window along an axis, one of every second value, and so on."""
         window, stride, padding, dilation = self.axes[axis - 1]
         size = _size(inputs, axis)
         reach = (self.count(size, axis) - 1) * stride + 1
@@ -119,7 +119,7 @@ class WindowMaximum(_Windows):
         padding: The number of positions added at both ends; they are never the maximum.
         dilation_rate: The distance between the values of a window.
         ceil_mode: Whether to include a last, partial window.
-        **keywords: The arguments of every layer.
+        **keywords: Arguments of `keras.layers.Layer`, such as `name`.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class WindowAverage(_Windows):
         ceil_mode: Whether to include a last, partial window.
         count_include_pad: Whether the added zeros count for the divisor.
         divisor_override: The divisor of every sum; None for the number of values that count.
-        **keywords: The arguments of every layer.
+        **keywords: Arguments of `keras.layers.Layer`, such as `name`.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class WindowAverage(_Windows):
         return inputs / keras.ops.convert_to_tensor(divisor, dtype=inputs.dtype)
 
     def _counted(self, size: int, axis: int) -> NDArray[np.int64]:
-        """Return how many values of each window along an axis count for the divisor: none beyond the padding."""
+        """Return the number of values by which the sum of each window along an axis is divided, in a vector."""
         window, stride, padding, _ = self.axes[axis - 1]
         start = np.arange(self.count(size, axis)) * stride - padding
         end = np.minimum(start + window, size + padding)
@@ -199,7 +199,7 @@ class Resample(_Configured):
         mode: "nearest", "nearest-exact", "linear", "bilinear", "trilinear" or "bicubic".
         align_corners: Whether the centers of the outermost pixels stay in place; if False, their outer edges do.
         recompute_scale_factor: Whether to compute the scale from the rounded sizes instead of using the given one.
-        **keywords: The arguments of every layer.
+        **keywords: Arguments of `keras.layers.Layer`, such as `name`.
     """
 
     def __init__(
@@ -232,7 +232,7 @@ class Resample(_Configured):
         return inputs
 
     def _target(self, before: int, axis: int) -> tuple[int, float]:
-        """Return the new size of an axis, and the scale: the distance of new positions in units of old positions."""
+        """Return the new size of an axis, and the scale: old size / new size, or 1 / the given `scale_factor`."""
         if self.size is not None:
             after = self.size if isinstance(self.size, int) else self.size[axis - 1]
             return after, before / after
@@ -248,7 +248,7 @@ class PixelShuffle(_Configured):
 
     Args:
         upscale_factor: The factor of height and width.
-        **keywords: The arguments of every layer.
+        **keywords: Arguments of `keras.layers.Layer`, such as `name`.
     """
 
     def __init__(self, upscale_factor: int, **keywords: Any) -> None:
@@ -270,7 +270,7 @@ class PixelUnshuffle(_Configured):
 
     Args:
         downscale_factor: The divisor of height and width.
-        **keywords: The arguments of every layer.
+        **keywords: Arguments of `keras.layers.Layer`, such as `name`.
     """
 
     def __init__(self, downscale_factor: int, **keywords: Any) -> None:
@@ -292,7 +292,7 @@ class ChannelShuffle(_Configured):
 
     Args:
         groups: The number of groups.
-        **keywords: The arguments of every layer.
+        **keywords: Arguments of `keras.layers.Layer`, such as `name`.
     """
 
     def __init__(self, groups: int, **keywords: Any) -> None:
@@ -312,7 +312,7 @@ class FlattenAxes(_Configured):
     Args:
         start_axis: The first axis to merge.
         end_axis: The last axis to merge.
-        **keywords: The arguments of every layer.
+        **keywords: Arguments of `keras.layers.Layer`, such as `name`.
     """
 
     def __init__(self, start_axis: int = 1, end_axis: int = -1, **keywords: Any) -> None:
@@ -335,7 +335,7 @@ class UnflattenAxis(_Configured):
     Args:
         axis: The axis to split.
         shape: The sizes of the new axes; one size may be -1.
-        **keywords: The arguments of every layer.
+        **keywords: Arguments of `keras.layers.Layer`, such as `name`.
     """
 
     def __init__(self, axis: int, shape: tuple[int, ...], **keywords: Any) -> None:

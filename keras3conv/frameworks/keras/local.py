@@ -40,9 +40,11 @@ class Exchange:
 
     Attributes:
         paths: The paths of the layers.
-        feed: Replaces the inputs of these layers.
-        hand: Replaces the outputs of these layers.
-        masked: Whether replaced inputs keep the masks of padded steps.
+        feed: A function that gets the path of a layer, the number of its call and its actual inputs, and returns the
+            arrays that replace them; None in place of an array keeps the actual input.
+        hand: A function that gets the path of a layer, the number of its call and its actual output, and returns the
+            array that replaces the output; None keeps the actual output.
+        masked: Whether replaced inputs keep the Keras masks of the actual ones.
     """
 
     paths: frozenset[str]
@@ -56,7 +58,7 @@ def run_fed(model: keras.layers.Layer, inputs: object, exchange: Exchange) -> Re
 
     Args:
         model: The model.
-        inputs: The inputs of the model; see `keras_side.run`.
+        inputs: An array, a list of arrays or a dict by name; a tuple has several positional arguments.
         exchange: The replacements of inputs and outputs.
 
     Raises:

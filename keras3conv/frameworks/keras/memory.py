@@ -6,6 +6,7 @@ kernel is stored in this order, and the variable is a view of it with the axes i
 are the same; only the strides differ. Keras' own `assign`, and so loading a file, keeps them.
 """
 
+import ctypes
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from keras3conv.frameworks.keras.internals import CONVOLUTION_BASES, BaseDepthwiseConv, BaseSeparableConv
 from keras3conv.frameworks.keras.state import layers_of
 from keras3conv.frameworks.keras.values import backend
-from keras3conv.numerics.copying import aligned_copy
+from keras3conv.numerics.copying import aligned_copy, copy_into
 from keras3conv.transforms import Array
 
 Orders = dict[int, tuple[int, ...]]
@@ -24,9 +25,14 @@ Orders = dict[int, tuple[int, ...]]
 _TOGETHER = 4 << 20
 """The number of bytes that one call of JAX assigns; larger values are divided among several calls."""
 
+_LARGE = 256 << 10
+"""The bytes of a value beyond which TensorFlow keeps freed memory for new tensors; below, an operation costs more."""
+
 
 def memory_orders(model: keras.layers.Layer) -> Orders:
-    """Return the best memory order for the kernel of each convolution, by the id of the variable.
+    """Return the fastest memory order for the kernel of each convolution, by the id of the variable.
+
+    An order is a tuple of the axes, that with the largest stride first.
 
     The result is empty on backends other than torch.
     """
@@ -63,7 +69,7 @@ def _order(layer: Any, variable: keras.Variable) -> tuple[int, ...]:
 
 
 def assign_all(values: Iterable[tuple[keras.Variable, Array, tuple[int, ...] | None]]) -> None:
-    """Assign values to variables as `assign` does; on JAX several at a time, because each call takes long.
+    """Assign values to variables, on JAX to several at a time, because each call takes long.
 
     Args:
         values: The variables, each with its value and its memory order.
@@ -96,6 +102,9 @@ def assign(variable: keras.Variable, value: Array, order: tuple[int, ...] | None
 
         overwrite(variable._value, value, order)
         return
+    if backend() == "tensorflow" and value.dtype.kind == "f" and value.nbytes > _LARGE:
+        _assign_in_tensorflow(variable, value)
+        return
     # On JAX and TensorFlow a variable may share the memory of the array that was assigned to it.
     own = aligned_copy(np.asarray(value))
     if backend() == "jax":
@@ -106,6 +115,22 @@ def assign(variable: keras.Variable, value: Array, order: tuple[int, ...] | None
         variable.assign(tf.experimental.dlpack.from_dlpack(own.__dlpack__()))
     else:
         variable.assign(own)
+
+
+def _assign_in_tensorflow(variable: keras.Variable, value: Array) -> None:
+    """Copy a value into a new tensor of TensorFlow, and assign the tensor, which the variable keeps without a copy.
+
+    TensorFlow keeps the freed memory of old values for new tensors. Memory of NumPy would come on top of it.
+    """
+    import tensorflow as tf
+
+    with tf.device("CPU"):
+        tensor = tf.raw_ops.Empty(shape=value.shape, dtype=value.dtype.name)
+    # Arrays that share the memory of a tensor cannot be written, but nothing else uses this tensor yet.
+    address = np.from_dlpack(tensor).ctypes.data
+    memory = np.ctypeslib.as_array((ctypes.c_ubyte * value.nbytes).from_address(address))
+    copy_into(memory.view(value.dtype).reshape(value.shape), value)
+    variable.assign(tensor)
 
 
 def _assign_in_jax(values: Sequence[tuple[keras.Variable, Array]]) -> None:

@@ -187,7 +187,7 @@ def _run(
     watch: bool,
     view: Callable[[Any], Array] | None,
 ) -> tuple[Recording, bool]:
-    """Run a model as `run` does; return the recording, and whether the recording is valid.
+    """Run a model once, eagerly, in inference mode; return the recording, and whether the recording is valid.
 
     Args:
         model: The model.
@@ -325,7 +325,7 @@ class KerasModel:
     is_live: ClassVar[bool] = True
 
     def view(self, *, described: bool = True) -> ModelView:
-        """Return the view of the model: its layers and variables by name, independent of the framework."""
+        """Return the view of the model: its layers and variables by name; with `described`, also configurations."""
         return view(self.source, described=described)
 
     def run(self, inputs: object) -> Recording:
@@ -379,7 +379,7 @@ class KerasModel:
         return formats.Destination.of(path, tuple(view.tensors()), view.read, max_shard_size=max_shard_size)
 
     def load_weights(self, path: Path, *, entry: str = "") -> None:
-        """Load the weights in a Keras file into the model."""
+        """Load the weights in a Keras file into the model; `entry` is ignored, as only a torch file has entries."""
         from keras3conv.frameworks.keras.files import load_weights
 
         load_weights(self.source, path)

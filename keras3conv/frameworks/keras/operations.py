@@ -42,10 +42,12 @@ def _without_underscores(class_name: str) -> str:
 
 @cache
 def _functions(namespace: str) -> Mapping[str, str]:
-    """Return the functions in a namespace of `keras.ops`: for each name without underscores the full name.
+    """Return the names of the functions in a namespace of `keras.ops`, by their names without underscores.
+
+    For example {"extractpatches": "extract_patches"}.
 
     Args:
-        namespace: The part: "image."; empty for `keras.ops` itself.
+        namespace: The namespace with a dot, "image."; empty for `keras.ops` itself.
     """
     module = getattr(keras.ops, namespace.rstrip(".")) if namespace else keras.ops
     return {name.replace("_", ""): name for name in dir(module) if callable(getattr(module, name))}

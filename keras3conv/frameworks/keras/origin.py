@@ -39,7 +39,7 @@ def origin_of(model: object) -> Origin | None:
 
 
 def set_original_name(layer: keras.layers.Layer, name: str) -> None:
-    """Record the name of a layer in its file, which plans and reports use."""
+    """Record the name that a layer has in the file it was read from; plans and reports use it in place of its own."""
     _names[layer] = name
 
 

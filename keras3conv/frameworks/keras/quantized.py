@@ -15,7 +15,7 @@ from keras3conv.transforms import Array
 
 @dataclass(frozen=True)
 class Unquantized:
-    """A copy of a quantized model whose layers have kernels of floating-point numbers.
+    """A quantized model, together with a copy of it that is not quantized: its kernels are floating-point numbers.
 
     Attributes:
         model: The quantized model.
@@ -39,7 +39,7 @@ class Unquantized:
         except raised_by_keras() as error:
             fact = f"cannot make {model.name} without its quantization: {error_message(error)}"
             raise ModelError(
-                f"{fact}\nFix:  model = make_model()  # transfer the weights, and quantize it then"
+                f"{fact}\nFix:  model = make_model()  # not quantized; transfer the weights, then quantize the model"
             ) from error
         return Unquantized(model, copy)
 
@@ -49,7 +49,10 @@ class Unquantized:
         return KerasModel(self.copy)
 
     def values(self) -> Iterator[tuple[str, Array]]:
-        """Quantize the layers of the copy that are quantized in the model, and yield the path and value of each."""
+        """Quantize those layers of the copy that are quantized in the model; then yield all variables of the copy.
+
+        Each is yielded as its path and its value.
+        """
         originals = dict(named_layers(self.model))
         for path, layer in list(named_layers(self.copy)):
             if mode := _mode_of(originals[path]):

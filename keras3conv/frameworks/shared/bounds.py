@@ -80,9 +80,10 @@ class Bound:
 
     @property
     def missing_factor(self) -> float:
-        """The factor that brings the largest value to the bound; 1 if none is needed, or none helps.
+        """The factor by which the values must be scaled to reach the bound; 1 if they exceed it, or no factor helps.
 
-        If all values are away from a bound of 0 on one side, a constant is added to them, whose size is unknown.
+        No factor brings values that are all positive, or all negative, to a bound of 0. A constant must have been added
+        to them, whose size is unknown, so a large factor is returned.
         """
         if self.function == SLICE:
             return 1.0
@@ -102,9 +103,9 @@ class BoundsObserver:
     Attributes:
         extremes: Returns the smallest and the largest value of a floating-point tensor; None for anything else.
         number: Returns a number, or the value of a tensor with one number; None for anything else.
-        distances: Returns the smallest and the largest difference of two tensors, which may broadcast, and the
-            extremes of the second one; None if one is no tensor of measurements.
-        found: The bounds.
+        distances: Returns four numbers for two tensors, which may broadcast: the smallest and the largest element of
+            their difference, and the smallest and the largest element of the second. None for other arguments.
+        found: The bounds that were observed so far.
     """
 
     extremes: Callable[[Any], tuple[float, float] | None]
@@ -136,7 +137,9 @@ class BoundsObserver:
                 self.found.append(Bound(function=function, value=bound, low=values[0], high=values[1]))
 
     def note_slices(self, shape: tuple[int, ...], index: Any) -> None:
-        """Record the slices that end beyond the size of their axis: with a larger size, they leave something out.
+        """Record the slices, such as `x[:, :512]`, that end beyond the size of their axis.
+
+        They are bounds too: if the axis were longer, they would leave a part of it out.
 
         Args:
             shape: The shape of the array.
@@ -159,10 +162,10 @@ class BoundsObserver:
         return [*bounds, *(-bound for bound in bounds)] if function in _BOTH_SIGNS else bounds
 
     def _of_tensor(self, first: Any, bounds: Any) -> list[float]:
-        """Return in a list the bound to use for a tensor of bounds, which differ from element to element.
+        """Choose one bound for a function whose bound is a tensor, with a number for each value.
 
-        The bound is the one farthest from the values, if all values are on one side of their bounds; otherwise the list
-        is empty.
+        Return, in a list, the largest number if no value exceeds its bound, and the smallest if no value is below its
+        bound. Return an empty list if there are values on both sides of their bounds.
 
         Args:
             first: The tensor of values.

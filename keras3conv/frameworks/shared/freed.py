@@ -27,7 +27,7 @@ class FreedMemory:
 
     def __init__(self) -> None:
         self._waiting = 0
-        self._size = _anonymous_memory()
+        self._size = anonymous_memory()
 
     def note(self, size: int, kept: int) -> None:
         """Count a value that was replaced.
@@ -40,7 +40,7 @@ class FreedMemory:
         if self._waiting > _STEP:
             self._waiting = 0
             trim = _trim()
-            if trim is not None and _anonymous_memory() - self._size > kept + _GROWTH:
+            if trim is not None and anonymous_memory() - self._size > kept + _GROWTH:
                 trim(0)
 
 
@@ -50,7 +50,7 @@ def _trim() -> Callable[[int], Any] | None:
     return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
-def _anonymous_memory() -> int:
+def anonymous_memory() -> int:
     """Return the memory of this process in bytes that is not of files; 0 on systems that do not tell it."""
     if not _SIZES.exists():
         return 0
@@ -58,4 +58,4 @@ def _anonymous_memory() -> int:
     return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
 
 
-__all__ = ["FreedMemory"]
+__all__ = ["FreedMemory", "anonymous_memory"]

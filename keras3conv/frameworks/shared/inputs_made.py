@@ -53,7 +53,7 @@ def both_inputs(
         keras: The Keras side, for its input specification.
         inputs: What the user gave for the torch side, or None.
         keras_inputs: What the user gave for the Keras side, or None.
-        accepts: Tries inputs, to choose the dynamic sizes of a specification; without it these must be given.
+        accepts: Returns whether the models run on inputs, to choose dynamic sizes; None if the models cannot be run.
 
     Raises:
         InputError: The inputs are not given and cannot be made, or the Keras ones cannot be derived.
@@ -80,7 +80,7 @@ def both_inputs(
         return _made(torch, keras, 0, channels_first=layouts[0])
     tried = f", and the models accept none of {', '.join(map(str, sizes))}" if accepts else ""
     raise InputError(
-        f"{keras.title} takes an input of shape {free[0].shape} with dynamic sizes{tried}: give inputs=..., "
+        f"{keras.title} takes an input of shape {free[0].shape}, with None for dynamic sizes{tried}: give inputs=..., "
         "the inputs of the torch module"
     )
 
@@ -98,7 +98,7 @@ def _from_keras(torch: ModelView, keras: ModelView, keras_inputs: Any, accepts: 
         torch: The torch side.
         keras: The Keras side, whose input specification has the order and the names of the inputs.
         keras_inputs: What the user gave for the Keras side.
-        accepts: Tries inputs, to choose the layout of sequences in torch.
+        accepts: Returns whether the models run on inputs, to choose the layout of sequences in torch; or None.
 
     Raises:
         InputError: The inputs do not fit the specification, or the models accept none of the layouts.

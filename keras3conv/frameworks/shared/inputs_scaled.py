@@ -32,7 +32,7 @@ def resized(given: Inputs, size: float) -> Inputs:
 
 
 def sizes_of(given: Inputs) -> tuple[float, ...]:
-    """Return the root mean squares of the inputs that `resized` scales."""
+    """Return the root mean square of each torch input that may be scaled: continuous values, and the same in Keras."""
     first, second = _arrays(given)
     return tuple(_size_of(array) for array in first if _is_free(array, second))
 
@@ -110,7 +110,7 @@ def with_arrays(given: Inputs, torch: Iterable[Array | None], keras: Iterable[Ar
     Args:
         given: The inputs of both sides.
         torch: The new arrays of the torch side, in the order of `flatten`; None keeps the old array.
-        keras: The new arrays of the Keras side, likewise.
+        keras: The new arrays of the Keras side, in the same order and with the same meaning of None.
     """
     ours, theirs = iter(torch), iter(keras)
     return replace(given, torch=_replaced(given.torch, ours), keras=_replaced(given.keras, theirs))

@@ -44,9 +44,9 @@ def both_signs(given: Inputs) -> Inputs:
 
 
 def with_more_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | None:
-    """Return small inputs repeated with several scale factors, so that some values lie between two bounds.
+    """Return the inputs with their samples repeated, and each sample scaled by another factor between 0 and 1.
 
-    The bounds are limits of operations, such as those of a clip. Large inputs have many values anyway.
+    Some of their values then lie between the limits of a clip, for example. Large inputs have such values anyway.
 
     Args:
         given: The inputs of both sides.
@@ -66,7 +66,9 @@ def with_more_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | Non
 
 
 def repeated(given: Inputs, specs: Sequence[InputSpec], most: int = _SMALL_INPUTS) -> Inputs | None:
-    """Return small inputs repeated to `STRENGTHS` samples; None if there is no batch axis or the inputs are too large.
+    """Return the inputs with their samples repeated until there are `STRENGTHS` samples.
+
+    None if there is no batch axis, or if the result would have more than `most` elements.
 
     Args:
         given: The inputs of both sides.
@@ -83,14 +85,15 @@ def repeated(given: Inputs, specs: Sequence[InputSpec], most: int = _SMALL_INPUT
 
 
 def other_sizes(given: Inputs, specs: Sequence[InputSpec], beyond: int = 0) -> list[tuple[str, Inputs]]:
-    """Return copies of the inputs with smaller and larger dynamic axes, each with its sizes in words.
+    """Return up to two copies of the inputs, with smaller and larger dynamic axes, each after its sizes: "256x256".
 
     The smaller copy has about half of long sizes, even sizes instead of odd ones, and unequal height and width.
 
     Args:
         given: The inputs of both sides.
         specs: The input specification of the Keras model.
-        beyond: A size that the larger one exceeds, for a model that leaves out the steps after it; up to `FARTHEST`.
+        beyond: The end of a slice in the model, such as the 512 of `x[:, :512]`. The larger copy has more steps than
+            this, unless it exceeds `FARTHEST`, so that the slice leaves some out.
     """
     keras = [as_array(array) for _, array in flatten(given.keras, is_array)]
     torch = [as_array(array) for _, array in flatten(given.torch, is_array)]
@@ -118,7 +121,7 @@ def other_sizes(given: Inputs, specs: Sequence[InputSpec], beyond: int = 0) -> l
 
 
 def integers_in_words(given: Inputs) -> str:
-    """Return the range of the integers in the Keras inputs as text; empty if the inputs have no integers."""
+    """Return the range of the integers in the Keras inputs, "integers from 0 to 99"; empty if there are no integers."""
     arrays = [as_array(array) for _, array in flatten(given.keras, is_array)]
     integers = [array for array in arrays if array.dtype.kind in "iu" and array.size]
     if not integers:
@@ -129,7 +132,7 @@ def integers_in_words(given: Inputs) -> str:
 
 
 def sizes_in_words(given: Inputs, specs: Sequence[InputSpec]) -> str:
-    """Return the sizes of the inputs along the dynamic axes of a Keras model as text; empty if it has none.
+    """Return the sizes of the inputs along the dynamic axes of a Keras model as text: "224x224", or "" if it has none.
 
     Args:
         given: The inputs of both sides.
@@ -164,7 +167,9 @@ def _in_words(array: Array, axes: tuple[int, ...], change: _Change) -> str:
 
 
 def _axes_in_torch(array: Array, keras: Sequence[Array], axes: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
-    """Return which axes of a torch input are dynamic; None if no Keras input has the same values in a known layout.
+    """Return the indices of the dynamic axes of a torch input, which are known for the Keras input of the same values.
+
+    None if no Keras input has the same values, in the same layout or with the channels last.
 
     Args:
         array: The torch input.
@@ -195,13 +200,14 @@ def _resize(array: Array, axes: tuple[int, ...], change: _Change) -> Array:
 
 
 def _places(size: int, new: int) -> Array:
-    """Return which steps of an axis a longer or shorter one has: all, then others that are not periodic.
+    """Return the indices of the elements from which an axis of another size is made: 0, 1, 2, ... up to `size - 1`.
 
-    A model that leaves out steps would compute the mean of a periodic sequence nevertheless.
+    A longer axis has further indices after these, in an order that is not periodic: with a periodic one, a model that
+    leaves out steps would compute the right mean of a sequence nevertheless.
 
     Args:
         size: The size of the axis.
-        new: The new size.
+        new: The size of the new axis, the number of indices.
     """
     step, repeat = np.arange(new) % size, np.arange(new) // size
     return np.where(repeat == 0, step, (step * step + repeat) % size)

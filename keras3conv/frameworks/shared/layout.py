@@ -34,10 +34,13 @@ def like_keras(array: Array, rule: Rule, torch_config: Config | None, keras_conf
 
 
 def like_torch(array: Array, rule: Rule, torch_config: Config | None, keras_config: Config | None) -> Array:
-    """Return an input of a Keras layer in the layout of its torch counterpart.
+    """Return an input of a Keras layer in the layout of its torch counterpart; the inverse of `like_keras`.
 
-    It is the inverse of `like_keras`, with the same arguments except for `array`, which is the input of the Keras
-    layer.
+    Args:
+        array: The input of the Keras layer.
+        rule: The rule that pairs the two layers.
+        torch_config: The configuration of the torch layer; None if unknown.
+        keras_config: The configuration of the Keras layer; None if unknown.
     """
     layout = rule.layout_for(torch_config or {})
     is_moved = layout == "channels" and (keras_config or {}).get("data_format") != "channels_first"

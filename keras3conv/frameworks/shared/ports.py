@@ -26,9 +26,9 @@ def remember_port(port: Any, source: Any) -> None:
 
 
 def is_port(source: Any) -> bool:
-    """Return whether a model is a port: a transfer wrote its weights.
+    """Return whether a transfer wrote the weights of a model or file, which is then a port.
 
-    A file that a transfer wrote has a manifest.
+    Beside a file that it writes, a transfer writes a manifest; a file is a port if there is one.
 
     Args:
         source: The live model, or the path of a file.

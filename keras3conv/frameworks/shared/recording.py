@@ -150,7 +150,7 @@ class _Copies:
 
     @property
     def are_valid(self) -> bool:
-        """True: nobody else writes to copies, so they never become invalid."""
+        """Always True: the arrays are copies, to which the model does not write, so they keep the recorded values."""
         return True
 
     def __call__(self, tensor: Any) -> Array:

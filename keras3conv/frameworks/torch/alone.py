@@ -23,9 +23,10 @@ class Alone(nn.Module):
 
     Args:
         layers: The layers by path.
-        arguments: See `Arguments`.
-        select: See `Select`; it only moves values.
-        joined: Whether all layers take the same input and their outputs are joined; else they are called in sequence.
+        arguments: Returns the positional arguments of the first layer for the inputs of the module.
+        select: Selects one of the outputs of the last layer and orders its axes, without changing values.
+        joined: Whether all layers take the same input and their outputs are concatenated; else they are called in
+            sequence.
     """
 
     def __init__(

@@ -26,11 +26,12 @@ def batch_statistics(module: nn.Module, inputs: object) -> Mapping[str, bool]:
 
     Args:
         module: The module.
-        inputs: The inputs of the module; see `torch_side.run`.
+        inputs: A tensor or array, a tuple of positional arguments, or a dict of keyword arguments.
 
     Returns:
-        A dict from the path of each tensor of the layers that ran; empty if the module raises in training mode (it
-        needs more samples).
+        A dict from the path of each tensor of a batch normalisation that ran to True if the layer uses the statistics
+        of the batch, and to False if it uses the stored ones: {"bn1.weight": True}. Empty if the module raises in
+        training mode, because it needs more samples, say.
     """
     args, kwargs = torch_side.call_arguments(module, inputs)
     values = running_tensors(module, {}, float64=False)

@@ -115,7 +115,7 @@ def with_plain_weights(module: nn.Module) -> nn.Module:
 
 
 def inner_modules(module: nn.Module) -> set[str]:
-    """Return the paths of the modules that only contain the parts from which another module computes a weight."""
+    """Return the paths of the modules inside parametrized layers, which torch adds: "conv.parametrizations.weight"."""
     found = set()
     for path, child in named_modules(module):
         if is_parametrized(child):
@@ -249,7 +249,7 @@ def _computation(hook: WeightNorm | SpectralNorm, child: nn.Module) -> Callable[
 def _assignment(
     path: str, child: nn.Module, name: str, steps: parametrize.ParametrizationList
 ) -> Callable[[torch.Tensor], None]:
-    """Return the function that writes a value for a computed weight; it is exact for weight norm and spectral norm."""
+    """Return the function that writes a value for the weight `name` of `child`, which the parametrization computes."""
     step, own = steps[0] if len(steps) == 1 else None, dict(named_tensors(steps))
 
     def assign(value: torch.Tensor) -> None:

@@ -14,7 +14,7 @@ BATCH = "batch"
 
 
 def free_sizes(exported: ExportedProgram) -> dict[Any, str]:
-    """Return the names of the dynamic sizes other than the batch: "x_2" for axis 2 of the input x."""
+    """Return the names of the dynamic sizes other than the batch, by symbol: "x_2" for axis 2 of the input x."""
     inputs = {*exported.graph_signature.user_inputs}
     found: dict[Any, str] = {}
     batch: set[Any] = set()

@@ -69,7 +69,7 @@ class Captured:
             the dynamic batch size.
         problems: What cannot be captured, and what the module does besides computing its outputs.
         inner: The modules that are called by modules that cannot be captured.
-        read_from: The program of torch.export, and facts about the module; None if it cannot be captured.
+        read_from: The program of torch.export and the view of the module; None if the module cannot be captured.
     """
 
     graph: Graph
@@ -97,7 +97,7 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
 
     Args:
         module: The module.
-        inputs: Its inputs.
+        inputs: A tensor or array, a tuple of positional arguments, or a dict of keyword arguments.
         dynamic: The dynamic axes besides the batch axis, by the name of the input.
 
     Raises:
@@ -113,7 +113,7 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
 
 
 def capture_call(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequence[int]]) -> Captured:
-    """Return the call graph of a module for these arguments; see `capture`.
+    """Return the call graph of a module for the arguments of one call, which are tensors already.
 
     Args:
         module: The module.
@@ -223,7 +223,7 @@ class _Reader:
         )
 
     def _states(self) -> tuple[Problem, ...]:
-        """Return a problem for each buffer and attribute that carries a state from one call to the next."""
+        """Return a problem for each buffer and attribute that a call changes, so that the next call may differ."""
         signature = self.source.exported.graph_signature
         written = dict.fromkeys((*signature.buffers_to_mutate.values(), *self.source.remembered), "")
         for node in self.source.exported.graph.nodes:
@@ -326,7 +326,7 @@ class _Reader:
             self.names[target] = self.names[node]
 
     def _layer(self, path: str) -> dict[str, Any]:
-        """Return the classes, configuration and tensors of a module that is one operator in the call graph, by name."""
+        """Return a dict with the "kinds", "config" and "tensors" of a module that is one operator in the call graph."""
         layer = next(layer for layer in self.source.described.layers if layer.path == path)
         paths = {one.tensor.name: stored for stored, one in self.parameters.items()}
         tensors = {
@@ -383,7 +383,7 @@ class _Reader:
 
 
 def _first_paths(module: nn.Module) -> dict[str, str]:
-    """Return the first path of every parameter and buffer; a tied tensor has several paths."""
+    """Return a dict from each path of a parameter or buffer to the first path of it; a tied tensor has several."""
     seen: dict[int, str] = {}
     return {path: seen.setdefault(id(tensor), path) for path, tensor in named_tensors(module)}
 

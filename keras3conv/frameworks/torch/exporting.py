@@ -36,7 +36,7 @@ class Exported:
 
     Attributes:
         program: The program; None if the model's own code cannot be captured.
-        opaque: The paths of the modules that are one operator in it.
+        opaque: The paths of the modules whose calls are one operator each in the program.
         problems: A problem for each module that cannot be captured.
         inner: The modules that the modules in `problems` call; the program does not contain them.
     """
@@ -56,8 +56,8 @@ def exported(
 
     Args:
         module: The module.
-        described: Its layers and tensors.
-        given: Its arguments.
+        described: The view of the module, with its layers and tensors.
+        given: The positional and keyword arguments of its call.
         dynamic: The dynamic axes besides the batch axis, by the name of the input.
 
     Raises:

@@ -30,6 +30,8 @@ _REASONS = {
 def place_of(error: BaseException, module: nn.Module) -> tuple[str, str]:
     """Return the path of the innermost module that was running when an error was raised, and the user's line of code.
 
+    The line is text: 'File "/home/me/net.py", line 12, in forward if x.sum() > 0:'.
+
     Args:
         error: The exception.
         module: The whole module.
@@ -45,10 +47,10 @@ def place_of(error: BaseException, module: nn.Module) -> tuple[str, str]:
 
 
 def reason_of(error: BaseException, given: Arguments | None) -> str:
-    """Return why torch.export cannot capture a module, in one line.
+    """Return the reason why torch.export cannot capture a module, as one line of text for the user.
 
     Args:
-        error: The exception.
+        error: The exception that torch.export raised.
         given: The arguments of the module; None if they are unknown.
     """
     if given is not None and any(isinstance(one, PackedSequence) for one in (*given[0], *given[1].values())):

@@ -136,12 +136,12 @@ class Constants:
 
 
 def _examples(node: torch.fx.Node, pair: Pair) -> torch.Tensor | None:
-    """Return the value of a node for any batch, from its values for two batch sizes; None if the samples differ.
+    """Return a value that can be broadcast to the value of a node for any batch size; None if the samples differ.
 
     Args:
         node: The node.
-        pair: Its values for batches of two and of three samples. Along the batch axis, if they have one, the result has
-            size one.
+        pair: The values of the node for batches of two and of three samples. If they have a batch axis, the result has
+            size one along it.
     """
     first, second = pair
     if first.shape == second.shape:

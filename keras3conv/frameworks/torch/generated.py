@@ -23,7 +23,7 @@ def module_of(text: str, name: str, path: Path | None = None) -> ModuleType:
     """Execute generated source code, and return it as a Python module.
 
     Args:
-        text: The result of `torch_source.write` or `keras_source.write`.
+        text: The source code of a module, which keras3conv generated.
         name: The name of the module in tracebacks.
         path: The value of `__file__` in the code, which loads its constants from the same folder.
     """

@@ -30,7 +30,7 @@ def backward(
 
     Args:
         module: The module.
-        inputs: The inputs of the module; see `torch_side.run`.
+        inputs: A tensor or array, a tuple of positional arguments, or a dict of keyword arguments.
         tensors: Values that replace the module's tensors in this pass, by path.
         weights: For each output by name, the weight of each of its elements in the sum.
         of: The paths of the tensors whose gradients are returned.
@@ -63,7 +63,7 @@ def backward(
             found: tuple[torch.Tensor | None, ...] = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
         except RAISED_BY_MODELS as error:
             problem = Problem(torch=type(module).__name__, fact=f"{type(error).__name__}: {error}")
-            raise ModelError(lay_out("torch raised in a backward pass", [problem])) from error
+            raise ModelError(lay_out("torch raised an exception in the backward pass", [problem])) from error
     gradients = {
         path: torch.zeros_like(tensor) if gradient is None else gradient
         for (path, tensor), gradient in zip(wanted.items(), found, strict=True)

@@ -58,7 +58,8 @@ def scaled_run(
         size: The requested root mean square of the outputs.
         fixed: The paths of the tensors that must not be scaled.
         record: Selects by path the layers whose input and output arrays are recorded; None for no layer.
-        bounds: The list of an observer of bounds; those of calls whose output is replaced are removed.
+        bounds: The list in which an observer collects the bounds of operations (limits of a clip) during this run. The
+            bounds of a call are removed if the layer is called again with the scaled weight. None without an observer.
 
     Raises:
         ModelError: The module raised.
@@ -132,7 +133,7 @@ class _Scaling:
         self.has_repeated_parts = False
 
     def begin(self) -> None:
-        """Record how many bounds of operations were observed before the call of the layer."""
+        """Record the number of bounds (limits of a clip) that were observed before the layer is called."""
         self._seen = len(self._bounds)
 
     def __call__(self, given: Arguments, output: Any) -> Any:

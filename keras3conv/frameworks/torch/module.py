@@ -123,7 +123,7 @@ def run(
         tensors: Values that replace the module's tensors in this run, by path.
         float64: Whether to cast floating-point tensors and inputs to float64 in this run.
         watch: Whether to record layer calls; if False, only the outputs are recorded, and the run is faster.
-        rounding: Changes how torch rounds while the module runs; see `rounding`.
+        rounding: A context manager in which the module runs, and which changes how torch rounds; None for torch's own.
 
     Raises:
         ModelError: The module raised; the message names the layer.
@@ -163,7 +163,10 @@ def run(
 
 
 def _recording(module: nn.Module, recorder: CallRecorder) -> AbstractContextManager[list[str]]:
-    """Record every call of every submodule; see `forward_calls`."""
+    """Return a context manager in which the recorder gets every call of every submodule, with inputs and outputs.
+
+    It yields the list of the paths of the running modules, the innermost last.
+    """
     owners = {path for path, child in module.named_modules() if named_tensors(child)}
     open_calls: dict[str, list[Call]] = {}
 
@@ -192,7 +195,7 @@ def call_arguments(module: nn.Module, inputs: object, *, float64: bool = False) 
 
     Args:
         module: The module.
-        inputs: See `run`.
+        inputs: A tensor or array, a tuple of positional arguments, or a dict of keyword arguments.
         float64: Whether to cast floating-point tensors.
 
     Raises:
@@ -262,7 +265,7 @@ class TorchModule:
     is_live: ClassVar[bool] = True
 
     def view(self, *, described: bool = True) -> ModelView:
-        """Return the view of the module: its layers and tensors by name, independent of the framework."""
+        """Return the view of the module: its layers and tensors by name; with `described`, also configurations."""
         return view(self.source, described=described)
 
     def run(self, inputs: object) -> Recording:

@@ -31,9 +31,10 @@ def forward_calls(
 
     Args:
         module: The module.
-        before: Called before each forward pass.
-        after: Called after each forward pass.
-        running: A list to use for the result.
+        before: Called with the path and the arguments of a module before its forward pass; returns other arguments for
+            it, or None.
+        after: Called with path, arguments and output after the forward pass; returns another output, or None.
+        running: The list that is yielded; by default a new one.
 
     Yields:
         The paths of the modules that are running, the innermost last; after an exception, of those that were running.

@@ -30,10 +30,10 @@ def is_in_place(node: torch.fx.Node) -> bool:
 
 
 def dropout_places(exported: ExportedProgram) -> Iterator[tuple[torch.fx.Node, Place]]:
-    """Yield each node of an exported module that may have a dropout in training, with its place.
+    """Yield each node of an exported module that may have a dropout in training, and the call that identifies it.
 
-    Such nodes are attentions and softmaxes. The place has the path of the module, the name of the operator, and the
-    number of its call in this module.
+    Such nodes are attentions, softmaxes and dropouts. The call is a tuple of the path of the module, the name of the
+    operator, and the number of its call in this module: ("block.attention", "softmax", 0).
     """
     counts: Counter[tuple[str, str]] = Counter()
     for node in exported.graph.nodes:

@@ -139,7 +139,8 @@ class Operation:
     """One call of a torch function in a run, described without the values of its tensors.
 
     Attributes:
-        key: Identifies the call.
+        key: Identifies the call in every run: the path of the module that calls the function, the name of the function,
+            and the number of the call among those of this function in this module.
         place: The number of the call among all calls of this run.
         name: The name of the function.
         owner: The path of the innermost module that calls it.
@@ -163,7 +164,12 @@ class Operation:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A call of a module whose inputs and outputs a rerun of the model returns; an empty path is the whole model."""
+    """The call of a module that a rerun ends with, and whose inputs and outputs the rerun returns.
+
+    Attributes:
+        path: The path of the module; empty for the whole model.
+        call: The number of the call among those of this module, from 0.
+    """
 
     path: str | None = None
     call: int = 0
@@ -255,7 +261,10 @@ class _Run:
         self.calls = 0
 
     def observed(self, module: nn.Module) -> AbstractContextManager[list[str]]:
-        """Return a context manager that lets this rerun observe every call of a submodule; see `forward_calls`."""
+        """Return a context manager in which this rerun is told before and after every call of a submodule.
+
+        It yields the list of the paths of the running modules, the innermost last.
+        """
         return forward_calls(module, before=self._before, after=self._after, running=self.running)
 
     def _before(self, path: str, given: Arguments) -> Arguments | None:
@@ -276,7 +285,7 @@ class _Run:
         self.replayed.ended[path] = self.place
 
     def _given(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the positional arguments of the module to rerun; the first one may be replaced by a changed value."""
+        """Return the positional arguments of the module to rerun, with the first one changed if a change demands it."""
         if not args or not _is_float(args[0]):
             return args
         return (self._noted(TorchCall(_itself, args[:1], {}), ""), *args[1:])

@@ -65,11 +65,11 @@ def _without_inputs(file: BinaryIO) -> io.BytesIO:
 
 
 def _check(source: Source, members: dict[str, Member]) -> None:
-    """Raise `UnsafeCheckpoint` if loading a `.pt2` file could run code.
+    """Raise `UnsafeCheckpoint` if loading a `.pt2` file could run code, `MalformedCheckpoint` if it has no program.
 
     Args:
         source: The file.
-        members: The names of the members of the archive.
+        members: The members of the archive, by name.
     """
     names = {name.partition("/")[2]: member for name, member in members.items()}
     programs = [name for name in names if name.startswith("models/") and name.endswith(".json")]

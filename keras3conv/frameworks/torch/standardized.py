@@ -145,7 +145,7 @@ def _rows(kernel: torch.Tensor) -> torch.Tensor:
 
 
 def _for_outputs(values: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """Return one value for each output in a shape that multiplies with the kernel, whose first axis is the outputs."""
+    """Reshape a vector with one value for each output channel, so that it broadcasts along the kernel's first axis."""
     return values.reshape(-1, *(1,) * (kernel.ndim - 1))
 
 

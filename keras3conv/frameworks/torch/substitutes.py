@@ -79,11 +79,11 @@ def _places(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, torch.Tens
 def before_running(
     module: nn.Module, substitutes: Mapping[str, torch.Tensor], values: Mapping[str, Array], *, float64: bool
 ) -> dict[str, torch.Tensor]:
-    """Return the values of the buffers before a run that may change them.
+    """Return the values of all buffers, by path, with which a run begins that may change them.
 
     Args:
         module: The module.
-        substitutes: The result of `running_tensors`.
+        substitutes: The tensors with which the module runs, by path.
         values: The given values of the run.
         float64: Whether the run is in float64.
     """

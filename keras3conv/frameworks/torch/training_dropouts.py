@@ -32,12 +32,16 @@ Place = tuple[str, str, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Dropouts:
-    """The rates of the dropouts in training, by the call (module, operator, number) of the operator that they follow.
+    """The dropouts that a module applies in training, with their rates.
+
+    A call of an operator is identified by (path of the module, name of the operator, number of its call in the module):
+    ("block.attention", "softmax", 0).
 
     Attributes:
-        rates: For an attention and for a dropout, its own rate; for a softmax, the rate of the dropout that follows it.
-        after: For each softmax that a dropout follows, the place of this dropout.
-        everywhere: The rate of the dropout on the weights of an attention, by the path of an `nn.MultiheadAttention`.
+        rates: The dropout rate by call: for an attention or a dropout its own rate, for a softmax that of the dropout
+            which follows it.
+        after: For the call of each softmax that a dropout follows, the call of this dropout.
+        everywhere: The rate of the dropout on the attention weights, by the path of each `nn.MultiheadAttention`.
     """
 
     rates: Mapping[Place, float] = field(default_factory=dict)
@@ -45,19 +49,19 @@ class Dropouts:
     everywhere: Mapping[str, float] = field(default_factory=dict)
 
     def beside(self, captured: Collection[Place]) -> "Dropouts":
-        """Return the dropouts without those that the exported module has as operators.
+        """Return the dropouts without the rates of softmaxes that the exported module applies as dropouts anyway.
 
-        A dropout after a softmax is recorded as the rate of the softmax. It is left out if the exported module has the
-        dropout as an operator of its own.
+        The rate of a dropout after a softmax is recorded for the softmax. It is removed if the exported module has this
+        dropout as an operator of its own, so that it is not applied twice.
 
         Args:
-            captured: The places of the operators in the exported module.
+            captured: The calls of operators in the exported module.
         """
         kept = {place: rate for place, rate in self.rates.items() if self.after.get(place) not in captured}
         return replace(self, rates=kept)
 
     def rate(self, place: Place) -> float:
-        """Return the rate of the dropout that belongs to a call of an operator; zero if there is none.
+        """Return the dropout rate of an attention, softmax or dropout operator in training; 0 if it has no dropout.
 
         Args:
             place: The call: the path of the module, the name of the operator, and the number of its call in this
@@ -68,7 +72,7 @@ class Dropouts:
 
 
 def operator_name(kind: str) -> str:
-    """Return the short name of an operator that a dropout may belong to; empty for any other operator."""
+    """Return "softmax" for "aten.softmax.int"; empty for an operator that is no softmax, attention or dropout."""
     name = kind.split(".")[1].strip("_")
     return name if name in _NAMES else ""
 
@@ -154,12 +158,12 @@ class _Recorder(TorchFunctionMode):
 
 
 def warn_of_missing(dropouts: Dropouts, captured: Collection[Place], model: str) -> None:
-    """Warn of dropouts in training that belong to no operator call of the exported module.
+    """Issue a Python warning that names the modules whose dropout in training is lost in the exported module.
 
     Args:
-        dropouts: The dropouts.
-        captured: The calls.
-        model: The name of the module.
+        dropouts: The dropouts in training.
+        captured: The calls of operators in the exported module; a dropout is lost if its operator is not among them.
+        model: The name of the module, for the message.
     """
     placed = {dropouts.after[place] for place in dropouts.rates if place in dropouts.after}
     missing = {place[0] for place in dropouts.rates if place not in captured and place not in placed}

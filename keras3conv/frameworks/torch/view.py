@@ -199,7 +199,7 @@ def _class_name(cls: type) -> str:
 
 
 def _config(layer: nn.Module) -> dict[str, Any]:
-    """Return the plain public attributes of a module, and for each possible parameter whether the module has it."""
+    """Return the plain public attributes of a module, and for each parameter if the module has it: {"bias": True}."""
     config = {
         name: value
         for name, value in vars(layer).items()

@@ -1,4 +1,4 @@
-"""Pair the torch parameters of modules that no rule knows, such as a class token or a position table.
+"""Pair the torch parameters of modules whose class has no rule, such as a class token or a position table.
 
 Each parameter is paired with one Keras variable of the same shape, ignoring axes of size one. If several parameters
 have the same shape, their names decide, then their order.
@@ -21,7 +21,7 @@ def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
     """Yield pairs of one torch parameter and one Keras variable of the same shape that are in no pair yet.
 
     Args:
-        torch: The torch side. Only parameters of modules that no rule knows are used.
+        torch: The torch side. Only parameters of modules whose class has no rule are used.
         keras: The Keras side. All variables are used: a position table may be the weight of an Embedding.
         pairs: The pairs that were found before.
     """
@@ -42,7 +42,7 @@ def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
 
 
 def _by_shape(tensors: Iterable[TensorRef]) -> dict[Shape, list[TensorRef]]:
-    """Group tensors by shape: a dict from shape to tensors, in which the shapes lack their axes of size one."""
+    """Group tensors by their shape without axes of size one: (1, 197, 768) and (197, 768) are one group."""
     groups: dict[Shape, list[TensorRef]] = {}
     for tensor in tensors:
         groups.setdefault(tuple(size for size in tensor.shape if size != 1), []).append(tensor)
@@ -71,7 +71,7 @@ def _matched(
         torch: The unpaired torch parameters of this shape.
         keras: The unpaired Keras variables of this shape.
         torch_calls: The position of the first call of the layer that owns a parameter, by the parameter's path.
-        keras_calls: The same for the Keras variables.
+        keras_calls: The position of the first call of the layer that owns a variable, by the variable's path.
     """
     if len(torch) == len(keras) == 1:
         yield _pair(torch[0], keras[0], Evidence(kind="shape", detail="no other unpaired tensor has this shape"))

@@ -17,15 +17,15 @@ LayerKey = tuple[Side, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """The position of a layer in the call graph: four numbers, which are compared between the two models.
+    """The position of a layer in the call graph, as numbers that can be compared between the two models.
 
-    A subgraph has a number; isomorphic subgraphs have the same number.
+    Each of the first three numbers stands for a part of the call graph; isomorphic parts have the same number.
 
     Attributes:
-        before: The number of the subgraph of all layers before the layer.
-        after: The number of the subgraph of all layers after the layer.
-        near: The number of the subgraph of all layers at most two edges away. Distant differences do not change it.
-        beside: The numbers of the groups (layers that fit each other) of the layers with the same input tensor.
+        before: The number of the part that has all layers before the layer.
+        after: The number of the part that has all layers after the layer.
+        near: The number of the part that has all layers at most two edges away from the layer.
+        beside: The group numbers (layers that fit each other are one group) of the layers with the same input tensor.
     """
 
     before: int
@@ -37,7 +37,9 @@ class Position:
 def positions(
     torch: Sequence[LayerView], keras: Sequence[LayerView], groups: Mapping[LayerKey, int]
 ) -> Mapping[LayerKey, Position]:
-    """Return the position in the call graph of each layer that is in a group; empty if the graph of a side is unknown.
+    """Return the position in the call graph of each layer that is in a group, by (side, path): ("torch", "fc1").
+
+    Return an empty dict if the call graph of one of the two models is unknown.
 
     Args:
         torch: Every layer of the torch side.
@@ -67,7 +69,9 @@ def positions(
 
 
 def _edges(running: Sequence[LayerView], own: Mapping[str, int]) -> dict[str, set[str]]:
-    """Return the predecessors of each layer in the call graph; only earlier calls count, so the graph has no cycle.
+    """Return the paths of the predecessors of each layer in the call graph, by the path of the layer.
+
+    Only layers that ran before a layer are its predecessors, so the graph has no cycle.
 
     Args:
         running: All layers that ran, in call order.
@@ -84,15 +88,16 @@ def _edges(running: Sequence[LayerView], own: Mapping[str, int]) -> dict[str, se
 
 
 def _made_of(path: str, passes: Mapping[str, tuple[str, ...]], made_of: dict[str, set[str]]) -> set[str]:
-    """Return the nearest predecessors of a layer that are nodes of the call graph.
+    """Return the nodes of the call graph from which the output of a layer was computed, as paths.
 
-    Predecessors that are not nodes are skipped: their own predecessors take their place.
+    For a layer that is a node this is the layer itself. For any other layer (an activation, a container) it is the
+    nearest nodes before it.
 
     Args:
         path: The path of the layer.
         passes: For each layer, the layers whose outputs its own output was computed from.
-        made_of: The results so far, by path; at the start each node of the graph with itself alone. It is changed in
-            place: new results are added.
+        made_of: The results so far, by path, to which new ones are added. The caller puts in {path: {path}} for every
+            node of the graph.
     """
     waiting = [path]
     begun = {path}
@@ -124,14 +129,18 @@ def _numbered(
     edges: Mapping[str, set[str]],
     numbers: dict[tuple[object, ...], int],
 ) -> dict[str, int]:
-    """Number the layers: two have the same number if they and all layers before them are in the same groups.
+    """Return a number for each layer, which stands for the subgraph of the layer and all layers before it.
+
+    Two layers, of one model or of both, get the same number if these subgraphs are equal except for names: their layers
+    are in the same groups.
 
     Args:
         direction: "before", or "after" if the layers after a layer count instead of those before it.
         order: The paths of the layers, in call order; for "after" in reverse.
         groups: The number of the group of each layer.
         edges: The predecessors of each layer; for "after" the successors.
-        numbers: The numbers given so far, on both sides; new ones are added.
+        numbers: The number of each subgraph of both models so far, by (direction, group, numbers of the predecessors);
+            new ones are added.
     """
     found: dict[str, int] = {}
     for path in order:
@@ -147,13 +156,13 @@ def _surrounded(
     reverse: Mapping[str, set[str]],
     numbers: dict[tuple[object, ...], int],
 ) -> dict[str, int]:
-    """Number the layers: two have the same number if their labels and the labels of their neighbours are equal.
+    """Return a number for each layer; two layers get the same if their labels and their neighbours' labels are equal.
 
     Args:
         labels: The label of each layer: the number of its group, or the number that an earlier call gave it.
         edges: The predecessors of each layer.
         reverse: The successors of each layer.
-        numbers: The numbers given so far, on both sides; new ones are added in place.
+        numbers: The numbers given so far to layers of both models, by the labels; new ones are added in place.
     """
     found = {}
     for path, label in labels.items():

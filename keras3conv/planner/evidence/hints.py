@@ -26,7 +26,8 @@ def hinted_pairs(torch: ModelView, keras: ModelView, unmatched: Unmatched, hints
         torch: The torch side.
         keras: The Keras side.
         unmatched: The layers that are in no pair yet.
-        hints: A dict of layer paths, a list of (regular expression, replacement), or a callable.
+        hints: A dict from torch path to Keras path, a list of (regular expression, replacement), or a callable from
+            torch path to Keras path.
 
     Raises:
         AlignmentError: A hint names an unknown layer, or two layers that no rule can pair.

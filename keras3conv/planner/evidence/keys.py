@@ -42,7 +42,12 @@ def torch_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[s
 
 
 def keras_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[str, Keys]:
-    """Return the keys (class names with tensor shapes) of each Keras layer, by its path; see `torch_keys`."""
+    """Return the keys of each Keras layer, by its path: a torch class with the shapes that its tensors have in torch.
+
+    Args:
+        layers: The layers.
+        in_keras: Whether to express the keys in Keras classes, roles and shapes instead of torch's.
+    """
     return _by_path(layers, _keras_keys_in_keras if in_keras else _keras_keys)
 
 
@@ -84,10 +89,11 @@ def one_sided_keras_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[s
 
 
 def one_sided_cores(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> set[Key]:
-    """Return the keys for which torch and Keras have different numbers of layers with a bias or a scale.
+    """Return the keys of layers that may be paired although only one has a bias or a scale.
 
-    The keys contain no biases and scales. Only for these keys a pair in which one layer lacks a bias or a scale is
-    possible: for any other key, each layer has a partner with the same biases and scales.
+    A key is the class with the shapes of the tensors, without biases and scales.
+    For such a key, torch and Keras have different numbers of layers with a bias or a scale: two Conv2d with a bias, but
+    three Conv2D. For any other key, each layer has a partner with the same biases and scales.
 
     Args:
         torch: The unpaired torch layers.
@@ -102,7 +108,7 @@ def one_sided_cores(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> s
 
 
 def layers_alone(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> frozenset[str]:
-    """Return the paths of those torch layers that no rule pairs with any of the Keras layers."""
+    """Return the paths of the torch layers that fit none of the Keras layers by class and shapes."""
     torch_layers, keras_layers = tuple(torch), tuple(keras)
     fitting: set[str] = set()
     for in_keras in (False, True):
@@ -129,15 +135,15 @@ def by_key(layers: Iterable[LayerView], keys: Mapping[str, Keys]) -> dict[Key, l
 
 
 def first_common(names: Iterable[str], others: Iterable[str]) -> Rule | None:
-    """Return the rule for the first of some rule names that is also in another list; None if there is none."""
+    """Return the rule whose name is the first in `names` that is also in `others`; None if they have none in common."""
     known = set(others)
     return next((find(name) for name in names if name in known), None)
 
 
 def _by_path(layers: Iterable[LayerView], find_keys: Callable[[LayerView], T]) -> dict[str, T]:
-    """Return the keys (class and tensor shapes) of every layer, by its path.
+    """Return the result of `find_keys` for every layer, by the path of the layer.
 
-    The keys are computed once for layers that differ only in their names.
+    It is computed once for all layers that differ only in their names.
 
     Args:
         layers: The layers.
@@ -254,7 +260,9 @@ def _one_sided_keras_keys(layer: LayerView, *, scales: bool) -> OneSidedKeys:
 def _one_sided_key(
     rule: Rule, shapes: Mapping[str, Shape], config: Config | None, *, scales: bool
 ) -> OneSidedKey | None:
-    """Return the key of a torch layer, in which biases are separate from other tensors; None if its size is unknown.
+    """Return the key of a torch layer, in which biases are separate from the other tensors.
+
+    None for a normalisation that has no other tensors, if its configuration does not have its size either.
 
     Args:
         rule: The rule that pairs the class of the layer.

@@ -30,7 +30,8 @@ def numbers(groups: Iterable[Group]) -> dict[flow.LayerKey, int]:
 def anchors(pairs: Iterable[Pair]) -> dict[flow.LayerKey, int]:
     """Number the layers of existing pairs: both layers of the first pair get -1, those of the second -2, and so on.
 
-    The groups of unpaired layers have numbers from 0, so the comparison of the call graphs confuses no two of them.
+    Negative numbers differ from those of the groups of unpaired layers, which begin at 0. So the comparison of the call
+    graphs can use both.
     """
     found: dict[flow.LayerKey, int] = {}
     for number, pair in enumerate(pairs, 1):
@@ -53,7 +54,7 @@ def match_groups(groups: Iterable[Group], positions: Positions) -> Iterator[Pair
 
 
 def _doubted(pair: Pair, counts: tuple[int, int]) -> Pair:
-    """Return a pair with the remark that it is uncertain, because one side has more fitting layers than the other.
+    """Return a pair with one more entry of evidence: "3 torch layers fit 2 Keras layers", which makes it uncertain.
 
     Args:
         pair: A pair of two layers of a group.
@@ -101,7 +102,7 @@ def _is_one_pair(group: Group) -> bool:
 
 
 def _by_running(group: Group) -> Iterator[Group]:
-    """Split a group of fitting layers into those that a traced run called and those that it did not call."""
+    """Split a group of fitting layers in two: layers that a traced run called, and layers that it did not call."""
 
     def runs(layer: LayerView) -> bool:
         return layer.run.calls is None or len(layer.run.calls) > 0
@@ -214,7 +215,10 @@ def _by_name_or_order(group: Group, doubts: Sequence[Evidence]) -> Iterator[Pair
 
 
 def _same_names(group: Group) -> Iterator[Pair]:
-    """Yield the pairs of a torch and a Keras layer whose paths have the same words, if no other path has them."""
+    """Pair the torch and Keras layers of a group whose paths have the same words: "layer1.conv" and "layer_1/conv".
+
+    A layer is left out if another layer of its model in the group has the same words.
+    """
     torch = _labelled(group.torch_layers, lambda layer: " ".join(names.words(layer.path)))
     keras = _labelled(group.keras_layers, lambda layer: " ".join(names.words(layer.path)))
     for name, layers in torch.items():
@@ -223,8 +227,9 @@ def _same_names(group: Group) -> Iterator[Pair]:
 
 
 def _same_last_names(group: Group) -> Iterator[Pair]:
-    """Yield the pairs of layers whose paths end with the same word, if no other path in the group ends with it.
+    """Pair the layers of a group whose paths end with the same word: "encoder.query" and "block_1/query".
 
+    A layer is left out if another layer of its model in the group ends with the same word.
     This helps with weight files that store the tensors in no meaningful order.
     """
     torch = _labelled(group.torch_layers, lambda layer: names.words(layer.path)[-1])
@@ -276,5 +281,5 @@ def _all_ran(layers: tuple[LayerView, ...]) -> bool:
 
 
 def _by_first_call(layers: tuple[LayerView, ...]) -> list[LayerView]:
-    """Return the layers in the order of their first calls."""
+    """Return the layers sorted by their first call in a traced run of the model."""
     return sorted(layers, key=lambda layer: layer.run.first_call)

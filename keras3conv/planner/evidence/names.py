@@ -74,8 +74,8 @@ class Ranks:
     "heads.0", "heads.1" and "heads.3" have the ranks 0, 1 and 2.
 
     Attributes:
-        ranks: For each path, the rank of each of its numbers.
-        sizes: For each path and each of its numbers, the count of different numbers at this position.
+        ranks: For each path, the rank of each of its numbers: {"heads.3": (2,)}.
+        sizes: For each path, how many different numbers there are in place of each of its numbers: {"heads.3": (3,)}.
     """
 
     ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -97,14 +97,14 @@ class Ranks:
         return cls(ranks, sizes)
 
     def differ(self, path: str, others: "Ranks", other: str) -> bool:
-        """Return whether the numbers in two paths, one of each side, have different ranks: "heads.0" and "heads.1".
+        """Return whether a torch path and a Keras path have numbers of different rank, such as "heads.0" and "heads_1".
 
-        False if ranks cannot be compared, because one side counts more different numbers at this position.
+        False if the ranks cannot be compared, because one model has more heads than the other, say.
 
         Args:
-            path: A path on this side.
-            others: The ranks of the other side.
-            other: A path on the other side.
+            path: A path in this model.
+            others: The ranks in the other model.
+            other: A path in the other model.
         """
         sizes = self.sizes.get(path)
         return bool(sizes) and sizes == others.sizes.get(other) and self.ranks[path] != others.ranks[other]

@@ -87,14 +87,14 @@ def _cores(keys: Mapping[str, OneSidedKeys]) -> set[Key]:
 def _by_first_key(
     layers: Iterable[LayerView], keys: Mapping[str, OneSidedKeys], shared: set[Key], side: Side
 ) -> dict[OneSidedKey, list[LayerView]]:
-    """Group layers by their first key (class and shapes without biases and scales) that the other side also has.
+    """Group layers by key: each by the first of its keys whose `core` (the key without biases and scales) is shared.
 
-    Layers inside another layer with such a key are left out.
+    Left out are layers without such a key, and layers inside another layer that has one.
 
     Args:
         layers: The layers of one side.
         keys: The keys of each layer, by path.
-        shared: The keys, without biases and scales, that both sides have.
+        shared: The cores that layers of both sides have.
         side: The side of the layers.
     """
     fit = [layer for layer in layers if shared & {key.core for key in keys[layer.path]}]
@@ -108,7 +108,7 @@ def _by_first_key(
 def with_zeros(pairs: Iterable[Pair], torch: ModelView, keras: ModelView) -> Iterator[Pair]:
     """Yield the given pairs; if only one layer of a pair has a bias, add a mapping which requires that it is zero.
 
-    A pair may consist of two kernels only; then the layers that own the kernels are examined.
+    If a pair names two tensors instead of two layers, the layers that these tensors belong to count.
 
     Args:
         pairs: The pairs.

@@ -1,9 +1,9 @@
-"""Pair packed layers without a run: one layer for query, key and value, or for gate and up, with several layers.
+"""Pair a packed layer on one side with the layers of its parts on the other, by names and shapes, without a run.
 
-The names determine the order: the packed layer is called "qkv" or "gate_up", its parts query, key and value, or gate
-and up. The rows of the packed weight may also be interleaved by attention head. Names and shapes do not show this, so
-the pairs are unconfirmed until both models ran. A layer called "query_key_value" is not paired, because models with
-this name interleave the rows.
+The packed layer is called "qkv" or "gate_up"; the layers of the parts are called query, key and value, or gate and up.
+The name of the packed layer determines the order of the parts in its weight. The rows may also be interleaved by
+attention head. Names and shapes do not show this, so the pairs are unconfirmed until both models ran. A layer called
+"query_key_value" is not paired, because models with this name interleave the rows.
 """
 
 import json
@@ -66,7 +66,7 @@ def packed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
 
 
 def _is_attention(layer: LayerView) -> bool:
-    """Return whether a Keras layer is an attention that a rule pairs together with the projections inside it."""
+    """Return whether a Keras layer is an attention for which a rule exists; it also pairs the inner projections."""
     return next(iter(lookup((_ATTENTION,), layer.kinds)), None) is not None
 
 
@@ -77,9 +77,9 @@ def _order(layer: LayerView, side: Side) -> tuple[str, ...]:
 
 
 def _parts(layers: Iterable[LayerView], order: tuple[str, ...], side: Side) -> Iterator[tuple[LayerView, ...]]:
-    """Yield, for each container, its layers that may be the parts of one packed layer, in the order of the rows.
+    """Yield a tuple of layers for each container that has one layer for every part: its query, key and value layers.
 
-    Nothing is yielded for a container that lacks one of the parts.
+    These may correspond to one packed layer on the other side. A container that lacks a part is left out.
 
     Args:
         layers: Layers of one side.
@@ -97,12 +97,14 @@ def _parts(layers: Iterable[LayerView], order: tuple[str, ...], side: Side) -> I
 
 
 def _other_orders(torch: tuple[LayerView, ...], keras: tuple[LayerView, ...], order: tuple[str, ...]) -> Iterator[str]:
-    """Yield the lines that pair the same layers with another known order of the rows of the packed one.
+    """Yield lines of code that the user can paste if the assumed order of the rows of a packed weight is wrong.
+
+    Each pairs the same layers with another known order: 'plan = plan.pair("qkv", ["q", "k", "v"], heads=NUMBER)'.
 
     Args:
-        torch: The torch layers.
-        keras: The Keras layers.
-        order: The functions of the parts.
+        torch: The torch layers: the packed layer, or the layers of its parts.
+        keras: The Keras layers: the same.
+        order: What the parts are, in the order of the rows: ("query", "key", "value") or ("gate", "up").
     """
     named = [[layer.path for layer in side] for side in (torch, keras)]
     first, second = (json.dumps(paths[0] if len(paths) == 1 else paths) for paths in named)

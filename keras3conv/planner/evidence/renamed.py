@@ -1,6 +1,6 @@
-"""Pair layers with a Keras file whose variables have unusual names, such as `weight` for a kernel, by paths and shapes.
+"""Pair torch layers with the layers of a Keras file in which variables have unusual names: `weight` for a kernel.
 
-See `alignment.renamed` for the names.
+The names are listed in the module `alignment.renamed`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from keras3conv.planner.evidence.structure import Unmatched
 
 
 def renamed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
-    """Yield pairs of layers whose paths have the same words, if their shapes allow only one pairing of the tensors."""
+    """Pair torch and Keras layers whose paths have the same words, if their tensors fit by shape in only one way."""
     keras, torch = _by_words(unmatched.keras_layers), _by_words(unmatched.torch_layers)
     for words, layers in torch.items():
         others = keras.get(words, [])

@@ -1,7 +1,7 @@
 """Pair one layer with a sequence of layers on the other side, such as a two-layer torch LSTM with two Keras LSTMs.
 
-Rules determine the classes. A sequence is paired only if the match is unique on both sides. A sequence consists of
-consecutive layers in call order, or in definition order if no run was traced.
+The rules name the classes of the layers that may be paired so. A sequence is paired only if there is no other possible
+pair for its layers. It consists of consecutive layers in call order, or in definition order if no run was traced.
 """
 
 from collections import Counter
@@ -64,7 +64,7 @@ def _sequences(layers: Sequence[LayerView], kind: str, number: int, side: Side) 
     Args:
         layers: The layers of one side, in order.
         kind: The qualified class name.
-        number: The length of a sequence.
+        number: The length of a sequence; 0 for every length from 2 on.
         side: The side of the layers.
     """
     fitting = [layer for layer in layers if kind in layer.kinds or _is_unknown(layer, side)]
@@ -76,7 +76,7 @@ def _sequences(layers: Sequence[LayerView], kind: str, number: int, side: Side) 
 
 
 def _is_unknown(layer: LayerView, side: Side) -> bool:
-    """Return whether the class of the layer is unknown: a torch file stores only names and shapes."""
+    """Return whether the class of a layer is unknown, as that of a torch layer from a file, which stores no classes."""
     return side == "torch" and not layer.kinds and layer.config is None
 
 

@@ -163,7 +163,7 @@ def _untouched(layers: tuple[LayerView, ...], placed: set[str]) -> tuple[LayerVi
 def _outermost(
     layers: tuple[LayerView, ...], keys: Mapping[str, Keys], shared: set[Key], side: Side
 ) -> tuple[LayerView, ...]:
-    """Return the layers that have a key (class and shapes) of both sides, without layers inside another such layer.
+    """Return the layers that have a shared key (class and shapes), without those inside another layer that has one.
 
     Args:
         layers: Layers of one side.

@@ -32,7 +32,7 @@ COUNTER = "num_batches_tracked"
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """The options of `align_ordered`: which torch and Keras layers are listed, and how the Keras list is reordered."""
+    """The options of `align_ordered`, by the names of its parameters; its documentation explains them."""
 
     skip_weights: Collection[str] = (COUNTER,)
     unstack_weights: Collection[str] = ()
@@ -48,7 +48,7 @@ class Entry:
     """An entry of the torch list or of the Keras list: a layer with its tensors.
 
     Attributes:
-        name: The name of the entry, by which the user's tables refer to it.
+        name: The name by which the user's tables refer to the entry: that of the layer, or of the separate tensor.
         layer: The layer, with only those tensors that belong to this entry.
         alone: Whether the entry is a single tensor that was separated from its layer (`unstack_weights`).
     """
@@ -126,7 +126,7 @@ _FIXES = ("k3c.align_ordered(module, model, dry_run=True)  # prints both lists",
 
 
 def _unequal_lengths(torch: Sequence[Entry], keras: Sequence[Entry]) -> Problem:
-    """Return the problem that the torch list and the Keras list have different lengths. Neither list is truncated."""
+    """Return the problem to report if the lists differ in length: the lengths, and the entries without a partner."""
     longer, side = (torch, "torch") if len(torch) > len(keras) else (keras, "Keras")
     extra = [entry.name for entry in longer[min(len(torch), len(keras)) :]]
     shown = ", ".join(extra[:4]) + (f" and {len(extra) - 4} more" if len(extra) > 4 else "")
@@ -277,9 +277,9 @@ def _without_unknown_config(layer: LayerView) -> LayerView:
 
 
 def _first_step(tensor: TensorRef, pair: Pair | None) -> Transform:
-    """Return the transform that the rule of a pair applies to one torch tensor.
+    """Return the transform that a pair applies to one torch tensor; the user's function is applied to its result.
 
-    It is the identity if there is no rule, or if the rule computes a variable from several tensors at once.
+    It is the identity if there is no pair, or if the pair computes one variable from several tensors.
     """
     mappings = pair.weights if pair else ()
     found = next((mapping for mapping in mappings if mapping.torch == (tensor.path,) and len(mapping.keras) == 1), None)
@@ -299,13 +299,13 @@ def _one_by_one(
     pair: Pair | None,
     evidence: Evidence,
 ) -> Iterator[Pair]:
-    """Yield the pairs of the transformed torch tensors with the Keras variables, in order.
+    """Pair the transformed torch tensors with the Keras variables in order: one pair for each, or one for all.
 
     Args:
         transformed: The torch tensors, each with the transform to apply.
         torch: The entry of the torch list.
         keras: The entry of the Keras list.
-        pair: The pair by a rule, if there is one; its rule and its torch layer are kept.
+        pair: The pair of the layers by a rule: only its mappings are replaced. None yields a pair for each tensor.
         evidence: The evidence to note in the pairs.
 
     Raises:
@@ -333,7 +333,7 @@ def _one_by_one(
 
 
 def _checked(pairs: list[Pair], torch: ModelView, keras: ModelView) -> list[Pair]:
-    """Return pairs unchanged; raise `AlignmentError` if a transformed torch tensor has another shape than its variable.
+    """Return pairs unchanged; raise `AlignmentError` if a transformed torch tensor and its variable differ in shape.
 
     Args:
         pairs: The pairs of entries at the same position.

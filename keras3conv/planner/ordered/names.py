@@ -88,11 +88,12 @@ def _one_pass(names: tuple[str, ...], tails: TailTable, full_names: NameTable, s
 
 
 def _add_due(placed: list[str], later: list[tuple[int, str]]) -> None:
-    """Move the layers whose final position is reached from the waiting list to the end of the placed list, in place.
+    """Move the layers whose target position is at most the length of `placed` from `later` to the end of `placed`.
 
     Args:
-        placed: The names that have their final position in this pass.
-        later: The target position and the name of each layer that must wait until `placed` is long enough.
+        placed: The names of the layers in their new order so far; it is changed in place.
+        later: The target position and the name of each layer that waits until `placed` is long enough; it is changed
+            in place.
     """
     while due := [entry for entry in later if entry[0] <= len(placed)]:
         later.remove(due[0])

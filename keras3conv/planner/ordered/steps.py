@@ -32,18 +32,21 @@ def transfers_for(
     """Return the functions and transforms that the table `additional_transfer` has for a Keras layer, in its order.
 
     Args:
-        layer: The Keras layer, whose classes are looked up in the table.
-        name: The name of the layer, whose end is looked up, too.
+        layer: The Keras layer; an entry applies to it if its key is one of the layer's qualified class names.
+        name: The name of the layer; an entry also applies if `name` ends with its key.
         transfers: The table.
     """
     return [value for key, value in transfers.items() if key in layer.kinds or ("." not in key and name.endswith(key))]
 
 
 def steps(transfer: Function | Transform | Sequence[Transform], shapes: Sequence[Shape]) -> list[tuple[int, Transform]]:
-    """Return for every output array the index of its input array, and the transform from input to output.
+    """Return for every array that the user's function or transform makes the index of its input, and its transform.
+
+    (0, Axes("a b -> b a")) means that the output is the first input array transposed.
 
     Args:
-        transfer: A function of a list of arrays, a transform for the only array, or one transform per array.
+        transfer: A function from a list of arrays to one or several arrays, a transform for the only array, or a
+            sequence of one transform per array.
         shapes: The shapes of the input arrays.
 
     Raises:
@@ -80,11 +83,11 @@ def _recognised(function: Function, shapes: Sequence[Shape]) -> Iterator[tuple[i
         yield source, transform
     if left := sorted(set(range(len(shapes))) - used):
         fact = f"the function does not return array {left[0]}, of shape {shapes[left[0]]}"
-        raise TransformError(f"{fact}: return it, or name its tensor in skip_weights")
+        raise TransformError(f"{fact}: return this array too, or name its tensor in skip_weights")
 
 
 def _numbered(shapes: Sequence[Shape]) -> list[Array]:
-    """Return one array for each shape; all elements of all arrays are different numbers."""
+    """Return one array for each shape, filled with consecutive numbers, so that no number occurs twice in them."""
     arrays, start = [], 0
     for shape in shapes:
         size = prod(shape)

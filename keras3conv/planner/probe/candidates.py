@@ -94,7 +94,7 @@ class CandidateFinder:
 
     @cached_property
     def _by_class(self) -> dict[tuple[str, frozenset[str]], list[tuple[Key, LayerView]]]:
-        """The torch layers and their keys, grouped by the rule's torch class and tensor roles; sizes are ignored."""
+        """The torch layers, each with its key, by the class and the roles in the key; shapes do not count."""
         found: dict[tuple[str, frozenset[str]], list[tuple[Key, LayerView]]] = {}
         for key, layers in self._by_key.items():
             found.setdefault((key[0], _roles(key)), []).extend((key, layer) for layer in layers)
@@ -192,8 +192,8 @@ class CandidateFinder:
     def _whole_layer(self, rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Candidate]:
         """Yield the candidate that takes all weights of a Keras layer from one torch layer.
 
-        If torch flattens the input of the layer, the rows of its weight may be permuted. Then yield two candidates: one
-        for a Keras model that flattens too, and one for a Keras model that does not.
+        If torch flattens the input of the layer, yield two candidates: one whose weight is permuted, as the flattened
+        axes are channels-last in Keras, and one for a Keras model that does not flatten.
         """
         seen = []
         unflattened = replace(torch, run=replace(torch.run, flattened=None))
@@ -296,7 +296,7 @@ class CandidateFinder:
         return tuple(layer for layer in self.torch if layer.path in self.run.calls and layer.path not in containers)
 
     def by_tensors(self, keras: LayerView) -> Iterator[Candidate]:
-        """Yield as candidates torch layers of any class whose tensors are as large as a Keras layer's variables."""
+        """Yield candidates from torch layers of any class whose tensors have the sizes of a Keras layer's variables."""
         wanted = [tensor for tensor in keras.tensors if not tensor.is_seed]
         for layer in self._leaves:
             own = [tensor for tensor in layer.tensors if is_weight(tensor)]
@@ -328,7 +328,7 @@ class CandidateFinder:
         Args:
             keras: The Keras layer.
             variable: A variable of the Keras layer.
-            nothing_else: True if no torch tensor has as many values as the variable.
+            nothing_else: True if no torch tensor has as many values as the variable; stacks are tried only then.
         """
         if nothing_else or has_equal_variables(keras, variable, 2):
             for tensor in self.bare_parameters:

@@ -16,7 +16,11 @@ _LETTERS = "abcdefghijklmnop"
 
 
 def arrays_like(array: Array, shape: Shape) -> Iterator[Array]:
-    """Yield an array in every layout with a given shape: unchanged, channels or time moved, axes split or merged."""
+    """Yield an array in every memory layout in which it has a given shape.
+
+    These are tried: unchanged, channels last or first, time and batch exchanged, axes split or merged, repeated along
+    the batch, and the first sample alone.
+    """
     for candidate in _moved(array):
         if candidate.shape == shape:
             yield candidate

@@ -19,7 +19,10 @@ CLOSE_LIMIT = 1e-4
 
 
 class InputMatch(IntEnum):
-    """How well the input of a Keras layer agrees with the recorded input of a torch layer; smaller is better."""
+    """The agreement of a Keras layer's input with the recorded input of a torch layer.
+
+    SAME: equal up to rounding. CLOSE: equal up to a relative difference of `CLOSE_LIMIT`. OTHER: different.
+    """
 
     SAME = 0
     CLOSE = 1
@@ -27,7 +30,9 @@ class InputMatch(IntEnum):
 
 
 def match_input(run: TorchRun, candidate: Candidate, given: Fingerprint | None) -> InputMatch:
-    """Return how well a Keras layer's input agrees with the recorded inputs of a candidate's first torch layer.
+    """Compare the fingerprint of a Keras layer's input with those of the inputs of a candidate's first torch layer.
+
+    Return the best agreement; OTHER if the Keras layer has no input.
 
     Args:
         run: The recorded torch run.
@@ -45,11 +50,11 @@ def match_input(run: TorchRun, candidate: Candidate, given: Fingerprint | None) 
 def distance(
     run: TorchRun, trail: Trail, candidate: Candidate, given: Fingerprint | None
 ) -> tuple[InputMatch, bool, int]:
-    """Return a sort key for candidates: the distance between a Keras layer and the module that owns the torch tensors.
+    """Return a sort key for candidates of one Keras variable, by the torch module that owns a candidate's tensors.
 
-    The nearest candidate has the smallest key. The key consists of the best input match of the module or a layer inside
-    it, whether the torch layer that was chosen last is outside of the module, and the negated depth of the module in
-    the module tree.
+    The most plausible candidate has the smallest key. The key has three items: the agreement of the Keras layer's input
+    with the inputs of the module, True if the torch layer that was chosen last is outside of the module, and the
+    negated depth of the module in the module tree.
 
     Args:
         run: The recorded torch run.
@@ -106,7 +111,9 @@ def uses_other_tensors(first: Candidate, second: Candidate) -> bool:
 
 
 def find_recorded(run: TorchRun, array: Array) -> int | None:
-    """Find a recorded torch value that equals an array, and return the weights it depends on, as bits; None if none.
+    """Find a recorded torch value that equals an array; return the weights that it was computed from.
+
+    They are an integer with one bit per weight. None if no recorded value equals the array.
 
     The outputs of the torch model and the inputs of its layers are searched.
     """
@@ -141,5 +148,5 @@ def outputs_are_swapped(run: TorchRun, outputs: Mapping[str, Array]) -> bool:
 
 
 def output_limit(run: TorchRun) -> float:
-    """Return the largest relative error at which a value counts as equal to a torch output."""
+    """Return the largest relative error at which a Keras output counts as equal to the torch output of this run."""
     return SAME_LIMIT if run.limit == EXACT else run.limit

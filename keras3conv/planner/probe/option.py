@@ -105,7 +105,7 @@ class Candidate:
 
     @property
     def owner(self) -> str:
-        """The path of the torch layer; for several layers their common prefix, the path of the module around them."""
+        """The path of the torch layer; for several layers the module around them: "attn" for "attn.q" and "attn.k"."""
         paths = [layer.path.split(".") for layer in self.layers]
         shared = takewhile(lambda words: len(set(words)) == 1, zip(*paths, strict=False))
         return ".".join(words[0] for words in shared)
@@ -115,7 +115,7 @@ class Candidate:
         return run.bits_of(tensor_slice.path for tensor_slice in self.slices)
 
     def values(self, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Compute the values of the Keras layer's variables, by path, from torch values.
+        """Compute the values that the candidate gives the variables of its Keras layer, by path, from torch values.
 
         Variables without a value in `weights`, such as counters and other integers, are left out and keep their values.
 

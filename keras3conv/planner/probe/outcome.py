@@ -65,10 +65,11 @@ class Forced:
     The Keras layer returns the recorded output, so that later layers get a right input.
 
     Attributes:
-        comparison: The comparison of the layer's output, with the best candidate, with torch.
+        comparison: The comparison of the layer's output with torch, for the weights of the best candidate.
         alternatives: The candidates that ranked next.
-        hidden_tensors: The torch tensors that the layer's input depends on, as bits. Because the layer returns the
-            recorded output, later layers do not depend on the values of these tensors and prove nothing about them.
+        hidden_tensors: The torch tensors that the layer's input depends on, as an integer with one bit per tensor.
+            Because the layer returns the recorded output, later layers do not depend on the values of these tensors
+            and prove nothing about them.
     """
 
     comparison: Comparison

@@ -18,8 +18,9 @@ class OutputComparison:
     """The comparison of the outputs of the two models.
 
     Attributes:
-        result: The verdict; "unknown" if no Keras output has the shape of a torch output in a known layout.
-        error: The largest difference, relative to the largest value of torch's output; infinite if no layout fits.
+        result: "equal" or "different"; "unknown" if no difference is known, but an output could not be compared,
+            because no torch output has its shape in a known layout.
+        error: For "different" the largest difference, relative to the largest value of torch's output; else 0.
     """
 
     result: Literal["equal", "different", "unknown"]
@@ -66,7 +67,10 @@ def _paired(torch: Mapping[str, Array], keras: Mapping[str, Array]) -> Iterator[
 
 
 def _error(array: Array, others: list[Array]) -> float | None:
-    """Return the smallest relative error between one output and several candidates for it; None if no layout fits."""
+    """Return the smallest relative error of a Keras output to one of several torch outputs, in any known layout.
+
+    None if none of the torch outputs has the shape of the Keras output in a known layout.
+    """
     errors = [_relative_error(array, layout) for other in others for layout in layouts(other, array.shape)]
     return min(errors, default=None)
 

@@ -35,7 +35,7 @@ class ProbeResult:
         keras: The Keras side, with the call order and the shapes of the run.
         pairs: The pairs that the probe found.
         notes: Remarks for the user, to be added to the plan.
-        difference: The difference between the outputs of the two models, in words; empty if none is known.
+        difference: A sentence on how the outputs of the two models differ; empty if no difference is known.
     """
 
     torch: ModelView
@@ -61,10 +61,10 @@ def probed_pairs(search: Search) -> Iterator[Pair]:
 
 
 def _with_mutual_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choice]:
-    """Return the choices; if two layers may be swapped, each has the torch weights of the other as an alternative.
+    """Return the choices, with alternatives for both layers of each two that may be swapped.
 
-    When the weights of the last layer were chosen, the earlier choices had taken all other candidates, so it seemed to
-    have no alternative.
+    If layer A may also have the torch weights that layer B has, then B may have those of A. The search notes this only
+    for A: when it chose the weights of B, those of A were taken, so that B seemed to have no alternative.
     """
     found = dict(choices)
     for path in choices:
@@ -286,7 +286,9 @@ def _by_rule(
     evidence: tuple[Evidence, ...],
     candidates: tuple[str, ...],
 ) -> Pair | None:
-    """Return the pair of one torch layer with several Keras layers by a rule; None if no rule gives the same values.
+    """Return the pair of one torch layer with several Keras layers that a rule makes.
+
+    None if no rule gives the Keras variables the same values as the choices of the probe do.
 
     Args:
         layer: The torch layer.

@@ -172,15 +172,18 @@ def _resized(
     sources: Mapping[str, tuple[TensorSlice, ...]],
     sizes: tuple[int, int],
 ) -> Iterator[Candidate]:
-    """Yield the candidate for a hypothetical torch layer: a slice of the first layer, or all layers joined.
+    """Yield the candidate that a rule gives for a torch layer that does not exist: a slice of one, or several joined.
+
+    Nothing is yielded if the rule maps no tensor of this layer to the Keras layer.
 
     Args:
         kind: The kind of the candidate.
         rule: The rule that pairs the two classes.
         layers: The torch layers.
         keras: The Keras layer.
-        sources: The slices that are joined to make each tensor of the hypothetical layer.
-        sizes: A size in the first layer's configuration, and the size that replaces it in the hypothetical layer.
+        sources: The slices of real torch tensors that are joined to make each tensor of this layer, by its name.
+        sizes: The number of rows of the first layer and that of the sliced or joined one: (768, 256). The second
+            replaces the first wherever it occurs in the configuration (`out_features=768`).
     """
     tensors_by_path = {tensor.path: tensor for layer in layers for tensor in layer.tensors}
     tensors = []

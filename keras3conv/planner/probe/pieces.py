@@ -165,11 +165,14 @@ def stack_of_halves_candidates(
 
 
 def _joined_halves(shape: Shape, wanted: Shape) -> Iterator[Transform]:
-    """Yield the transforms from a tensor (2 x experts, ...) of gate and up halves to a variable that joins the halves.
+    """Yield the transforms that join the gate and the up projection of each expert along an axis.
+
+    They take the gate and up matrices of all experts as one array, (2 * experts, 5, 7), and return one matrix for each
+    expert, (experts, 5, 14) or (experts, 10, 7), also with its axes exchanged.
 
     Args:
-        shape: The shape of one half, with the axis of the experts first.
-        wanted: The shape of the variable.
+        shape: The shape of the gate matrices of all experts: (experts, 5, 7).
+        wanted: The shape of the Keras variable; only transforms to this shape are yielded.
     """
     for order in permutations(range(1, len(shape))):
         sizes = [shape[place] for place in order]
@@ -191,7 +194,7 @@ def _families(layers: Iterable[LayerView], variable: TensorRef, parts: int = 1) 
     Args:
         layers: The torch layers to choose from.
         variable: The Keras variable.
-        parts: The number of lists that together have the values of the variable.
+        parts: The number of lists that together fill the variable: 2 if it joins gate and up projections, else 1.
     """
     found: dict[tuple[object, ...], dict[int, _Owned]] = {}
     for layer in layers:

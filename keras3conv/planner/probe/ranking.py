@@ -1,4 +1,4 @@
-"""Rank the torch layers that may be a Keras layer: by inputs, hints, names and call order."""
+"""Rank the torch layers that may correspond to a Keras layer: by inputs, hints, names and call order."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class RankedCandidate:
 
 @dataclass
 class CandidateRanking:
-    """Ranks the torch layers that may be a Keras layer, by the recorded torch run and the choices made so far.
+    """Ranks the torch layers that may correspond to a Keras layer, by the recorded torch run and the choices so far.
 
     Attributes:
         finder: Finds the candidates of a layer.
@@ -50,7 +50,7 @@ class CandidateRanking:
     _last_index: int = -1
 
     def note_found(self, candidate: Candidate) -> None:
-        """Record the call position of the torch layer that was just chosen; layers called after it rank first."""
+        """Record the call position of the torch layer that was just chosen; layers called soon after it rank first."""
         if calls := self.finder.run.calls_of(candidate.layers[0].path):
             self._last_index = calls[0].index
 
@@ -79,7 +79,7 @@ class CandidateRanking:
         return sorted(found, key=lambda entry: self._sort_key(keras, entry))
 
     def rank_all(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
-        """Return all candidates for a Keras layer, best first; see `rank`.
+        """Return all candidates for a Keras layer, best first, without those that were rejected or are in use.
 
         Args:
             keras: The Keras layer.
@@ -109,7 +109,7 @@ class CandidateRanking:
         return (candidate for candidate in candidates if self.trail.allows(keras.path, candidate))
 
     def _sort_key(self, keras: LayerView, entry: RankedCandidate) -> tuple[float, ...]:
-        """Return the sort key of a candidate: input match, meaning of the names, shared words, call order."""
+        """Return the sort key of a candidate, smallest for the best: input, names, position in the call order."""
         candidate, similar_input = entry.candidate, entry.match != InputMatch.OTHER
         torch = candidate.layers[0].path
         meanings = {names.meaning(torch), names.meaning(keras.path)} - {""}

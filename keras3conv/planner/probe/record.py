@@ -52,7 +52,7 @@ class TorchRun:
         weights: The probe's weights, by path.
         calls: The calls of each layer that ran, by its path.
         outputs: The outputs of the module, by name.
-        output_dependencies: The tensors from which the outputs were computed, as bits.
+        output_dependencies: The tensors from which the outputs were computed, as an integer with one bit per tensor.
         tensor_bits: The bit of each tensor, by path; a set of tensors is an integer in which these bits are set.
         limit: The largest relative error at which a value counts as equal to an output.
         integers: The integers in the attributes of the modules and of their configurations.

@@ -27,19 +27,20 @@ class RowOrder:
     """A permutation of the rows of a weight and of its bias, from the order of torch to the order of Keras.
 
     Attributes:
-        name: The order of the rows in torch, in words.
-        transform: Returns the transform for a tensor with this number of axes; the rows are its first axis.
+        name: The order of the rows in torch, in words: "head by head (8 heads of 64)".
+        transform: A function that gets the number of axes of a tensor, and returns the transform that permutes its
+            rows, the elements along its first axis.
     """
 
     name: str
     transform: Callable[[int], Transform] = field(compare=False, repr=False)
 
     def __call__(self, array: Array, axis: int = 0) -> Array:
-        """Return an array with its rows reordered.
+        """Return a torch weight or output with its rows permuted into the order of Keras.
 
         Args:
             array: The array.
-            axis: The axis of the rows.
+            axis: The axis whose elements are the rows: -1 for the features of an output.
         """
         moved = np.moveaxis(array, axis, 0)
         (ordered,) = self.transform(2)((moved.reshape(len(moved), -1),))
@@ -50,7 +51,7 @@ class RowOrder:
         return self.transform(tensor.ndim)((tensor,))[0]
 
     def fits(self, shape: Shape) -> bool:
-        """Return whether a tensor can have its rows in this order, by the size of its first axis.
+        """Return whether the rows of a tensor can be permuted so: the number of rows must divide into heads and parts.
 
         Args:
             shape: The shape of the tensor.
@@ -79,10 +80,10 @@ class RowOrders:
     """The orders of weight rows that one run of the probe assumes; torch and Keras may order the rows differently.
 
     Attributes:
-        fused: The order of the rows of fused layers (query, key and value in one, or gate and up), by the paths of
-            their torch layers without numbers.
-        rotated: Returns the order of the rows of a query or a key with this number of rows, which depends on how rotary
-            embeddings are applied; None if both sides apply them in the same way.
+        fused: The order of the rows of fused layers (query, key and value in one, or gate and up), by the path of the
+            torch layer without numbers: "blocks.attn.qkv" for the layers "blocks.0.attn.qkv", "blocks.1.attn.qkv", ...
+        rotated: A function from the number of rows of a query or key weight to the order of its rows, if the two sides
+            apply rotary embeddings in different ways; None if they apply them in the same way.
     """
 
     fused: Mapping[str, RowOrder] = field(default_factory=dict)
@@ -103,7 +104,7 @@ class RowOrders:
 
     @property
     def name(self) -> str:
-        """The assumed row orders in words, for reports."""
+        """The names of the assumed row orders, joined for a report: "head by head (8 heads of 64)"."""
         rotated = ["pairs of rotary positions"] if self.rotated else []
         return "; ".join([*(order.name for order in self.fused.values()), *rotated])
 
@@ -171,7 +172,11 @@ def _alternating(axis: int) -> RowOrder:
 
 
 def halves_of_experts(axis: int) -> RowOrder:
-    """Return the transform that moves the gate and up halves of an axis to the axis of experts: (e, 2n) to (2e, n)."""
+    """Return the row order that moves the gate and up halves of an axis to the axis of experts: (e, 2n) to (2e, n).
+
+    Args:
+        axis: The axis whose first half is the gate, and whose second half is the up projection.
+    """
 
     def transform(axes: int) -> Transform:
         letters = [*"uvwxyz"[:axes]]
@@ -203,10 +208,10 @@ def rotary_orders(sizes: set[int], integers: frozenset[int]) -> Iterator[Callabl
 def _plausible(number: int, integers: frozenset[int]) -> list[int]:
     """Return the divisors of a number except 1, plausible ones first: those that occur in a model's configuration.
 
-    A divisor is also plausible if its quotient occurs there.
+    A divisor is also plausible if number / divisor occurs in the configuration.
 
     Args:
-        number: The number.
+        number: The number of rows, to be divided into heads.
         integers: The integers in the configuration of the torch module.
     """
     divisors = [count for count in range(2, number + 1) if number % count == 0]

@@ -30,7 +30,7 @@ class Attempt:
     Attributes:
         search: The search with its choices.
         calls: The calls of the Keras layers.
-        tried: The row orders that were tried without success, in words; empty if none was tried.
+        tried: A sentence about the row orders that were tried without success; empty if none was tried.
     """
 
     search: Search
@@ -123,8 +123,9 @@ def _equal_parts(rows: int) -> Iterator[tuple[int, ...]]:
 
 
 def _suspects(search: Search) -> Iterator[tuple[str, int, tuple[int, ...], str]]:
-    """Yield the torch layers before the first difference whose row order may be wrong, the last one first.
+    """Yield the torch weights whose row order may be wrong, from the last one before the first difference backwards.
 
+    Only weights that were chosen for Keras layers before the first layer that differs from torch are yielded.
     Each layer comes as four items: the path, the number of rows, the numbers of rows of its parts (query, key, value),
     and the kind of the candidate. For a single parameter, the third item is its shape.
     """

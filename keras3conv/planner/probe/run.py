@@ -108,16 +108,16 @@ def _summary(search: Search, given: Inputs) -> str:
 
 
 def _first_difference(search: Search) -> str:
-    """Return ", first at NAME" for the first Keras layer that differs from torch; empty if none does."""
+    """Return ", first at PATH" with the first Keras layer whose output differs from torch; empty if none differs."""
     return next((f", first at {choice.path}" for choice in search.choices.values() if choice.replaces_output), "")
 
 
 def _output_difference(search: Search, tried: str = "") -> str:
-    """Return the difference between the outputs of the two models, in words; empty if there is none or it is unknown.
+    """Return "their outputs differ by 0.1 of the largest value, ..."; empty if the models' outputs are not different.
 
     Args:
         search: The search, after the run of the Keras model.
-        tried: The row orders that were tried without success, in words, to be added; may be empty.
+        tried: A sentence about the row orders that were tried without success, to be added; may be empty.
     """
     if search.output_comparison.result != "different" or search.output_comparison.error <= ROUNDED_CONSTANTS:
         return ""
@@ -128,7 +128,10 @@ def _output_difference(search: Search, tried: str = "") -> str:
 
 
 def _difference_notes(search: Search) -> Iterator[str]:
-    """Yield a remark on the layers that have the same weights in both models but slightly different outputs."""
+    """Yield a remark that names the layers with equal weights in both models but slightly different outputs.
+
+    Nothing is yielded if there are no such layers.
+    """
     errors = {
         choice.path: choice.outcome.comparison.error
         for choice in search.choices.values()

@@ -60,7 +60,7 @@ def run(model: keras.layers.Layer, units: tuple[LayerView, ...], inputs: object,
             problem = Problem(
                 keras=handler.nan.path, fact=("this layer returned NaN for these inputs, and no torch layer did")
             )
-            raise ModelError(lay_out(f"{model.name} (keras) cannot be compared", [problem]))
+            raise ModelError(lay_out(f"{model.name} (keras) cannot be compared with the torch module", [problem]))
         return handler.calls
 
 

@@ -35,7 +35,7 @@ def run(
     Args:
         module: The module.
         view: The layers of the module.
-        inputs: The inputs of the module; see `torch_side.run`.
+        inputs: A tensor or array, a tuple of positional arguments, or a dict of keyword arguments.
         weights: Values for tensors of the module, by path; all other tensors are cast to float64.
         records: Returns for a layer path whether to record the inputs and outputs of the layer.
 
@@ -89,7 +89,7 @@ class _Log:
         tracker: Tracks the tensors that each value was computed from.
         stack: The paths of the running layers, outermost first.
         calls: The recorded calls.
-        shapes: The input shapes of all calls.
+        shapes: The path and the input shapes of every layer call, also of calls whose arrays are not recorded.
         nan_path: The first layer that returned NaN.
     """
 
@@ -122,7 +122,10 @@ class _Log:
         return cls(records=records, tracker=tracker, stack=stack)
 
     def limit(self, tensors: Iterable[torch.Tensor]) -> float:
-        """Return the relative error up to which values computed from these tensors are equal; larger in float32."""
+        """Return the largest relative error at which these tensors count as equal to the same tensors in Keras.
+
+        It is larger if one of the functions they were computed by ran in float32.
+        """
         return ROUNDED if self.tracker.dependencies(tensors) & self.tracker.float32.bit else EXACT
 
 
@@ -154,7 +157,7 @@ def _substitutes(module: nn.Module, weights: Mapping[str, Array]) -> tuple[dict[
 def _restored(module: nn.Module) -> Iterator[None]:
     """Run the block in evaluation mode, without gradients and in float64; restore all settings of the module after it.
 
-    Fused kernels, which compute without calling the submodules, are off.
+    Fused kernels of `nn.MultiheadAttention`, which compute without calling the submodules, are disabled.
     """
     random_state, dtype = torch.get_rng_state(), torch.get_default_dtype()
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -170,7 +173,9 @@ def _restored(module: nn.Module) -> Iterator[None]:
 
 
 def _recorded(module: nn.Module, log: _Log) -> AbstractContextManager[list[str]]:
-    """Record every call of every submodule in the log while the block runs; see `forward_calls`.
+    """Return a context manager in which every call of every submodule is recorded in the log.
+
+    It yields the list of the paths of the running modules, the innermost last.
 
     Args:
         module: The module.
@@ -212,7 +217,7 @@ def _require_finite(module: nn.Module, log: _Log) -> None:
         problem = Problem(
             torch=log.nan_path, fact=("this module returned NaN for these inputs, although all weights are finite")
         )
-        raise ModelError(lay_out(f"{type(module).__name__} (torch) cannot be compared", [problem]))
+        raise ModelError(lay_out(f"{type(module).__name__} (torch) cannot be compared with the Keras model", [problem]))
 
 
 def _by_path(calls: list[TorchCall]) -> dict[str, tuple[TorchCall, ...]]:

@@ -50,7 +50,7 @@ _MOST_FORCED_ALTERNATIVES = 4
 
 
 class Abandoned(BaseException):  # not an Exception: Keras would catch it and raise a different one
-    """Aborts a run of the Keras model, because a layer that agreed with torch in an earlier run differs now."""
+    """Exception that aborts a run of the Keras model, because a layer that agreed in an earlier run differs now."""
 
 
 OUTPUTS = "the outputs"
@@ -118,14 +118,17 @@ class Search:
 
     @property
     def is_equal(self) -> bool:
-        """True if the outputs of the two models do not differ, as far as they could be compared."""
+        """True if no output of the Keras model is known to differ from the torch output."""
         if self.output_comparison.result == "unknown":
             return self.outputs_agree or not self.replaced_an_output
         return self.output_comparison.result == "equal"
 
     @property
     def first_difference(self) -> int:
-        """The index of the first layer call that differs from torch; the number of calls if only the outputs differ."""
+        """The index of the first layer call whose output differs from torch.
+
+        If only the outputs of the models differ, the number of calls; if nothing differs, this number plus one.
+        """
         if self.is_equal:
             return len(self.trail.called) + 1
         differing = (self.trail.called.index(choice.path) for choice in self.choices.values() if choice.replaces_output)
@@ -136,7 +139,7 @@ class Search:
         return list(takewhile(lambda choice: not choice.replaces_output, self.choices.values()))
 
     def can_fill(self, keras: LayerView) -> bool:
-        """Return whether a Keras container is paired as a whole, together with the layers inside it."""
+        """Return whether a Keras layer gets its weights from a torch layer by a rule, together with its sublayers."""
         if keras.path in self.stacks:
             return True
         if keras.path in self.choices:
@@ -288,7 +291,7 @@ class Search:
 
         The Keras layer and this torch layer may have the same weights and differ in a constant, such as an epsilon. But
         a small error proves nothing if wrong random weights give nearly the same error, because the output is mostly
-        the input; then the choice is forced (see `_force`).
+        the input; then the choice is recorded as forced.
 
         Args:
             call: The call of the Keras layer.
@@ -307,7 +310,7 @@ class Search:
         return measurement.returned(output)
 
     def _force(self, call: _LayerCall, ranked: list[RankedCandidate]) -> Any:
-        """Choose the best candidate although no output agrees, or backtrack if an earlier choice may be wrong.
+        """Choose the best candidate although its output differs, or backtrack if an earlier choice may be wrong.
 
         Args:
             call: The call of the Keras layer.

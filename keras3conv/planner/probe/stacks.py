@@ -73,7 +73,7 @@ class Stack:
         self.limit = run.calls_of(self.torch.path)[call_index].limit if errors else 0.0
 
     def with_evidence(self) -> Pair:
-        """Return the pair, with the comparison of the outputs of its last layer as its evidence."""
+        """Return the pair with one entry of evidence: how far the output of its last Keras layer differs from torch."""
         if self.error <= self.limit:
             evidence = Evidence(kind="probe", detail="the output of the last layer equals torch's")
         elif self.error <= NEAR:
@@ -90,6 +90,11 @@ class Stack:
 
 
 def stacks_of(pairs: list[Pair], layers: Mapping[str, LayerView]) -> dict[str, Stack]:
-    """Return the pairs of one torch layer with several Keras layers, by the path of each Keras layer."""
+    """Return those of the pairs that join one torch layer with several Keras layers, by the path of each Keras layer.
+
+    Args:
+        pairs: The pairs that were found before.
+        layers: The torch layers, by path.
+    """
     stacks = [Stack(pair, layers[pair.torch]) for pair in pairs if pair.torch in layers and len(pair.keras_layers) > 1]
     return {path: stack for stack in stacks for path in stack.pair.keras_layers}

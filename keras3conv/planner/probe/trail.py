@@ -151,13 +151,19 @@ class Trail:
             candidate: The best torch weights.
             comparison: The comparison of the layer's output with torch.
             alternatives: The candidates that ranked next.
-            hidden_tensors: The torch tensors that the layer's input depends on, as bits; see `Forced`.
+            hidden_tensors: The torch tensors that the layer's input depends on, as an integer with one bit per tensor.
         """
         others = self._alternatives(path, alternatives)
         self._record(path, candidate, Forced(comparison=comparison, alternatives=others, hidden_tensors=hidden_tensors))
 
     def _alternatives(self, path: str, alternatives: Iterable[Candidate]) -> tuple[Candidate, ...]:
-        """Return the alternatives of a choice as a tuple; of a pinned choice, those from before the search gave up."""
+        """Return the alternatives to record in a choice: the given ones, or those of the pinned choice for this layer.
+
+        Args:
+            path: The path of the Keras layer or variable.
+            alternatives: The candidates that fit as well. They are ignored if the choice for the layer was pinned
+                when the search gave up.
+        """
         return self._pinned[path].alternatives if path in self._pinned else tuple(alternatives)
 
     def _record(self, path: str, candidate: Candidate, outcome: Outcome) -> None:
@@ -182,7 +188,7 @@ class Trail:
 
         Args:
             path: The layer whose input or output agrees with torch.
-            dependencies: The torch tensors that the value depends on, as bits.
+            dependencies: The torch tensors that this input or output depends on, as an integer with one bit per tensor.
             run: The recorded torch run.
         """
         undecided = [self.choices[name] for name in self._undecided]

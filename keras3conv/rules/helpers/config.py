@@ -40,7 +40,7 @@ def name_of(value: Any) -> str:
 
 
 def last(layers: LayerSpecs) -> LayerSpec:
-    """Return the last of several Keras layers: it has the weights, the layers before it only pad or permute."""
+    """Return the last of several Keras layers, which has the weights; the layers before it only pad or permute."""
     return layers[-1]
 
 
@@ -67,14 +67,14 @@ def paired(*alone: str, **same: str | tuple[str, ...]) -> Fields:
     """Return the argument `fields` of a `Rule`: torch attributes, each with the Keras arguments of the same meaning.
 
     Args:
-        alone: Torch attributes to which no Keras argument corresponds.
-        same: Torch attributes, each with the Keras argument or arguments that correspond to it.
+        alone: The names of torch attributes to which no Keras argument corresponds.
+        same: Torch attributes, each with the name of the Keras argument, or arguments, that corresponds to it.
     """
     return {**dict.fromkeys(alone, ""), **same}
 
 
 class Renaming(TypedDict):
-    """The arguments of a `Rule` that `renaming` returns, for two layers whose settings differ only in their names."""
+    """The arguments of a `Rule` for two layers whose arguments differ only in their names; `renaming` returns them."""
 
     torch: str
     keras: str
@@ -84,12 +84,12 @@ class Renaming(TypedDict):
 
 
 def renaming(torch: str, keras: str, **names: str) -> Renaming:
-    """Return the arguments of a `Rule` for two layers whose settings differ only in their names.
+    """Return the arguments of a `Rule` for two layers whose arguments differ only in their names.
 
     Args:
         torch: The torch class or function.
         keras: The Keras class or function.
-        names: The Keras argument for each torch argument.
+        names: For each torch argument, the name of the Keras argument: dim="axis".
     """
 
     def to_keras(config: Config) -> LayerSpecs:
@@ -110,7 +110,7 @@ def renaming(torch: str, keras: str, **names: str) -> Renaming:
 
 
 class Functions(TypedDict):
-    """The functions that `bound` returns, as keyword arguments of a `Rule`."""
+    """Three functions of a `Rule`, by the names of the rule's arguments; `bound` returns them."""
 
     weights: Callable[[Config], tuple[WeightMapping, ...]]
     to_keras: Callable[[Config], LayerSpecs]
@@ -123,24 +123,26 @@ def bound(
     to_torch: Callable[..., LayerSpecs],
     **settings: Any,
 ) -> Functions:
-    """Return the functions of a `Rule` with fixed settings, such as the number of axes, for one of several classes.
+    """Return three functions of a `Rule`, with some of their arguments fixed, such as the number of spatial axes.
+
+    So rules for Conv1d, Conv2d and Conv3d share the same functions.
 
     Args:
         weights: Computes the mappings from the torch configuration and the settings.
         to_keras: Computes the Keras layers from the torch configuration and the settings.
         to_torch: Computes the torch layers from the Keras layers and the settings.
-        settings: The keyword arguments to bind.
+        settings: The keyword arguments to fix, such as rank=2.
     """
     functions = (partial(function, **settings) for function in (weights, to_keras, to_torch))
     return dict(zip(("weights", "to_keras", "to_torch"), functions, strict=True))  # type: ignore[return-value]
 
 
 def shape_of(spec: LayerSpec, role: str) -> Shape:
-    """Return the shape of one tensor of a layer; raises `RuleError` if it is unknown.
+    """Return the shape of one tensor of a layer; raise `RuleError` if it is unknown.
 
     Args:
         spec: The layer.
-        role: The name of the tensor in the layer.
+        role: The role of the tensor, such as "kernel".
     """
     if role not in spec.shapes:
         raise RuleError(

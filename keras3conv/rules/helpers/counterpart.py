@@ -18,7 +18,7 @@ __all__ = ["affine_weights"]
 
 
 def counterpart(config: Config) -> LayerSpec | None:
-    """Return the Keras layer that is paired with a torch layer; None during a conversion, which creates it later.
+    """Return the Keras layer that is paired with a torch layer; None in a conversion, which creates it later.
 
     Args:
         config: The configuration of the torch layer, with the Keras layer under "keras".
@@ -37,7 +37,7 @@ def counterpart_shapes(config: Config, role: str, count: int) -> tuple[Shape, ..
     """Return the shape of one variable in each of the Keras layers that are paired with a torch layer; None if unknown.
 
     Args:
-        config: The configuration of the torch layer, with the Keras layer under "keras".
+        config: The configuration of the torch layer, with the Keras layers, combined into one, under "keras".
         role: The role of the variable, such as "kernel".
         count: The number of paired Keras layers.
     """

@@ -19,14 +19,14 @@ _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a
 
 @dataclass(frozen=True, kw_only=True)
 class Product:
-    """The parts of the einsum equation of a matrix product; each letter is an axis.
+    """An einsum equation that is one matrix product; each letter is an axis: "abc,cde->abde".
 
     Attributes:
-        given: The axes of the input.
-        kernel: The axes of the kernel.
-        made: The axes of the output.
-        before: Whether an ellipsis precedes the axes ("...i").
-        after: Whether an ellipsis follows the axes ("ai...").
+        given: The axes of the input: "abc".
+        kernel: The axes of the kernel: "cde".
+        made: The axes of the output: "abde".
+        before: Whether an ellipsis precedes the axes of input and output ("...i").
+        after: Whether an ellipsis follows the axes of input and output ("ai...").
         bias: The axes of the bias; None if there is no bias.
     """
 
@@ -39,27 +39,31 @@ class Product:
 
     @property
     def inputs(self) -> str:
-        """The axes of an einsum equation that the product sums over, as letters in the order of the input."""
+        """The letters of the axes over which the product sums, in the order of the input."""
         return "".join(axis for axis in self.given if axis in self.kernel)
 
     @property
     def outputs(self) -> str:
-        """The axes of the kernel that are also in the output, as letters in the order of the output."""
+        """The letters of the axes that kernel and output have in common, in the order of the output."""
         return "".join(axis for axis in self.made if axis in self.kernel)
 
     def places(self, axes: str, among: str) -> tuple[int, ...]:
-        """Return the positions of some axes in an einsum operand; negative ones if an ellipsis precedes its axes.
+        """Return the positions of some axes in the input or the output; negative ones if an ellipsis precedes its axes.
 
         Args:
-            axes: The letters of the axes.
-            among: The letters of the input or of the output.
+            axes: The letters of the axes, such as "de".
+            among: The letters of the input or of the output, such as "abde".
         """
         shift = len(among) if self.before else 0
         return tuple(among.index(axis) - shift for axis in axes)
 
 
 def read_product(config: Config) -> Product:
-    """Return the product that an EinsumDense computes; raises `RuleError` if it is not one matrix product."""
+    """Return the product that an EinsumDense computes; raise `RuleError` if it is not one matrix product.
+
+    Args:
+        config: The configuration of the EinsumDense, with its equation.
+    """
     equation, bias = config.get("equation"), config.get("bias_axes")
     if equation is None:
         raise RuleError(
@@ -81,9 +85,12 @@ def read_product(config: Config) -> Product:
 
 
 def with_usual_letters(product: Product) -> Product:
-    """Return an einsum product whose axes are renamed to the first letters of the alphabet, in order of use.
+    """Return an einsum product whose axes are renamed to a, b, c, ... in the order of their first use.
 
-    So equal products become equal.
+    Products that differ only in the letters become equal.
+
+    Args:
+        product: The equation, as its parts.
     """
     letters = dict.fromkeys(product.given + product.kernel + product.made)
     table = str.maketrans(dict(zip(letters, "abcdefghijklmnopqrstuvwxyz", strict=False)))
@@ -110,9 +117,12 @@ def _reasons_against(product: Product) -> list[str]:
 
 
 def kernel_pattern(product: Product, shape: Shape, *, outputs_first: bool = True) -> Axes:
-    """Return the transform from torch's 2-D weight to a Keras kernel of a given shape.
+    """Return the transform from torch's 2-D weight to the kernel of an EinsumDense.
 
-    The weight has the shape (out, in) if `outputs_first`, else (in, out).
+    Args:
+        product: The equation, as its parts.
+        shape: The shape of the kernel.
+        outputs_first: Whether torch's weight has the shape (out, in), as in a Linear; else (in, out).
     """
     sizes = dict(zip(product.kernel, shape, strict=True))
     sides = (product.outputs, product.inputs) if outputs_first else (product.inputs, product.outputs)
@@ -126,7 +136,7 @@ def bias_pattern(product: Product, kernel_shape: Shape, bias_shape: Shape | None
     size one.
 
     Args:
-        product: The parts of the equation.
+        product: The equation, as its parts.
         kernel_shape: The shape of the Keras kernel.
         bias_shape: The shape of Keras' bias; None if unknown.
     """
@@ -150,12 +160,17 @@ def _group(axes: str) -> str:
 
 
 def _name(axis: str) -> str:
-    """Return the name of an einsum axis in an `Axes` pattern, which allows only lower-case letters."""
+    """Return the name of an einsum axis in an `Axes` pattern, which allows only lower-case letters: "B" -> "b_"."""
     return axis if axis.islower() else f"{axis.lower()}_"
 
 
 def sizes_of_product(product: Product, shape: Shape) -> tuple[int, int]:
-    """Return the number of inputs and the number of outputs of the matrix product for a kernel of this shape."""
+    """Return the number of inputs and the number of outputs of the matrix product of an einsum equation.
+
+    Args:
+        product: The equation, as its parts.
+        shape: The shape of the kernel.
+    """
     sizes = dict(zip(product.kernel, shape, strict=True))
     return prod(sizes[axis] for axis in product.inputs), prod(sizes[axis] for axis in product.outputs)
 
@@ -164,9 +179,9 @@ def around(product: Product, shape: Shape, owner: LayerSpec, *, views: bool = Fa
     """Return the torch layers for an EinsumDense: a Linear, and functions that move, merge and split axes around it.
 
     Args:
-        product: The parts of the equation.
+        product: The equation, as its parts.
         shape: The shape of the Keras kernel.
-        owner: The torch layer that has the weights.
+        owner: The torch layer that has the weights, such as a Linear.
         views: Whether the torch layer calls `view` on its input, which fails unless permuted axes are made contiguous.
     """
     sizes = dict(zip(product.kernel, shape, strict=True))

@@ -1,6 +1,6 @@
-"""Name the torch modules that keras3conv defines for Keras layers without a counterpart.
+"""Name the torch modules that keras3conv defines for Keras layers without a counterpart in torch.
 
-Translate their activations.
+Translate their activations between the names in torch and in Keras.
 """
 
 from keras3conv.errors import RuleError
@@ -32,7 +32,7 @@ _FUNCTIONS = {
 
 
 def function_of(kind: str, activation: object) -> str:
-    """Return the name in `torch.nn.functional` of a Keras activation; raises `RuleError` if it is unknown.
+    """Return the name in `torch.nn.functional` of a Keras activation; raise `RuleError` if it is unknown.
 
     Args:
         kind: The class of the Keras layer, for the message.

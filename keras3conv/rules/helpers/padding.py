@@ -58,7 +58,7 @@ def reach(kernel_size: Shape, dilation: Shape) -> Shape:
 
 
 def padding_layers(config: Config, rank: int) -> tuple[LayerSpecs, str]:
-    """Return the padding layers that Keras needs before a convolution, and the convolution's own `padding` argument.
+    """Return the padding layers that Keras needs before a convolution, and the convolution's own argument `padding`.
 
     Args:
         config: The configuration of the torch convolution.
@@ -76,7 +76,7 @@ def padding_layers(config: Config, rank: int) -> tuple[LayerSpecs, str]:
 
 
 def torch_padding(layers: LayerSpecs, kernel_size: Shape, rank: int) -> tuple[LayerSpecs, Config]:
-    """Return the padding layers that torch needs before a convolution, and the convolution's own padding arguments.
+    """Return the padding layers that torch needs before a convolution, and its arguments `padding` and `padding_mode`.
 
     Args:
         layers: The Keras padding layers, if any, and the Keras convolution.
@@ -112,12 +112,12 @@ def _torch_pads(config: Config, rank: int) -> Pads:
 
 
 def _same_pads(kernel_size: Shape, dilation: Shape) -> Pads:
-    """Return the padding at the start and end of every axis for padding="same" and a stride of one."""
+    """Return the numbers of elements that padding="same" adds at the start and end of each axis, with strides of 1."""
     return tuple(same_padding(None, size, 1, step) for size, step in zip(kernel_size, dilation, strict=True))
 
 
 def _is_same(config: Config, rank: int) -> bool:
-    """Return whether the padding of a torch convolution equals Keras' padding="same".
+    """Return whether Keras' padding="same" pads exactly as a torch convolution does.
 
     Args:
         config: The configuration of the torch convolution.
@@ -149,7 +149,7 @@ def _keras_pads(layers: LayerSpecs, kernel_size: Shape, rank: int) -> Pads | str
     """Return the numbers of elements that a Keras convolution adds at the start and the end of every axis.
 
     Args:
-        layers: The convolution, after a padding layer if there is one.
+        layers: The Keras convolution, after a padding layer if there is one.
         kernel_size: The kernel size of the convolution.
         rank: The number of spatial axes.
 
@@ -177,14 +177,23 @@ def _keras_pads(layers: LayerSpecs, kernel_size: Shape, rank: int) -> Pads | str
 
 
 def _pads_before(before: LayerSpec, rank: int) -> Pads:
-    """Return the padding of the padding layer before the convolution, at the start and end of every axis."""
+    """Return the numbers of elements that the Keras layer before a convolution adds at the start and end of each axis.
+
+    Args:
+        before: The padding layer.
+        rank: The number of spatial axes.
+    """
     if before.kind == PAD:
         return pads(before.config["pad_width"], rank + 2)[1:-1]
     return pads(before.config.get("padding", 1), rank)
 
 
 def _padding_mode(layers: LayerSpecs) -> str:
-    """Return torch's `padding_mode` that corresponds to the Keras padding layer before a convolution."""
+    """Return the argument `padding_mode` of a torch convolution, "zeros" or "reflect", for its Keras layers.
+
+    Args:
+        layers: The Keras convolution, after a padding layer if there is one.
+    """
     if layers[0].kind not in (PAD, PAD_LAYER):
         return "zeros"
     modes = {keras: torch for torch, keras in _KERAS_MODES.items()}
@@ -196,7 +205,7 @@ def _padding_mode(layers: LayerSpecs) -> str:
 def _may_be_same(layers: LayerSpecs) -> bool:
     """Return whether a torch convolution may get padding="same"; False after a Keras ZeroPadding layer.
 
-    The ZeroPadding becomes a torch layer, too.
+    The ZeroPadding then becomes a torch layer of its own, too.
     """
     return layers[0].kind in (PAD, PAD_LAYER) or last(layers).config.get("padding") == "same"
 

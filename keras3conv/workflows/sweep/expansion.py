@@ -20,7 +20,7 @@ Problems = list[tuple[str, str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Expanded:
-    """A task that a table expands to: its name, and its values by key."""
+    """One of the tasks that a table of a sweep file expands to: its name, and its values by key ("torch")."""
 
     name: str
     values: Mapping[str, Any]
@@ -35,14 +35,14 @@ class _Axis:
 
 
 def expand(table: Mapping[str, Any], folder: Path) -> tuple[list[Expanded], Problems]:
-    """Return a task for every combination of the values of a table's axes, and the invalid keys of the table.
+    """Return a task for every combination of the values of a table's axes, and the problems of the table.
 
     An axis is a key of `matrix`, or a key for models or weights whose value is a list or a glob. The texts of a task
-    can
-    name the value of an axis: "{backend}", and "{stem}" for the name of the file without its suffix.
+    can name the value of an axis: "{backend}", and "{stem}" for the name of the file without its suffix. A problem is
+    an invalid key, and the reason as a sentence; if there is one, no tasks are returned.
 
     Args:
-        table: The table, as it was read.
+        table: The table of the sweep file, as it was read.
         folder: The folder from which globs start.
     """
     problems: Problems = []
@@ -150,7 +150,12 @@ def _labels(axes: Sequence[_Axis], words: Mapping[str, str]) -> list[str]:
 
 
 def _label(key: str, value: Any) -> str:
-    """Return the text that a value of an axis adds to the name of its task."""
+    """Return the text that a value of a key with several values adds to the task's name: "1x3x32x32" for a shape.
+
+    Args:
+        key: The key of the task table.
+        value: One of its values; of a file, the name without its suffix is added.
+    """
     if key in EXPANDABLE:
         return stem(str(value))
     if isinstance(value, list | tuple):

@@ -36,8 +36,7 @@ def is_done(row: Row, task: Task, expected: str) -> bool:
     """Return whether the result of an earlier run is still valid, so that a task need not run again.
 
     The result is not valid if a limit stopped the task and the limit is higher now, or if a file of code that the task
-    imported
-    has changed.
+    imported has changed.
 
     Args:
         row: The result.

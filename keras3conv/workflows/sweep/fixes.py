@@ -14,7 +14,10 @@ _KEYS = (
 
 
 def as_keys(message: str) -> str:
-    """Return a message of the library with keys of a sweep file in place of the Python calls that they replace."""
+    """Return an error message with Python calls replaced by the keys of a sweep file that have the same effect.
+
+    For example, `k3c.transfer(source, target, plan, cast=True)` becomes `cast = true`.
+    """
     for pattern, key in _KEYS:
         message = pattern.sub(key, message)
     return message

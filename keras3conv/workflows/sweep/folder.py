@@ -46,10 +46,10 @@ class Results:
         return folder
 
     def keep(self, row: Row) -> Row:
-        """Keep a finished task: move its files to their final folder, and append its row (the result) to a file.
+        """Keep a finished task: move its files to "tasks/NAME", and append its row (the result) to `results.jsonl`.
 
         Returns:
-            The row with the paths that the files have now.
+            The row with the paths of the files after the move.
         """
         part, kept = self.path / "tasks" / f".{row.name}.part", self.path / "tasks" / row.name
         shutil.rmtree(kept, ignore_errors=True)
@@ -75,9 +75,9 @@ class Results:
         _write(self.path / "results.md", to_markdown(overview))
 
     def finish(self, rows: Sequence[Row]) -> None:
-        """Rewrite the file of results with one row for each task, in order.
+        """Rewrite `results.jsonl` with one row for each task of the sweep, in the order of `rows`.
 
-        Results of other tasks, which the sweep no longer has, move to another file.
+        Rows of tasks that the sweep no longer has are moved to `former.jsonl`.
 
         Args:
             rows: The results of all tasks.

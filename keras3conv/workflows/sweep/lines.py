@@ -18,7 +18,11 @@ _TOKEN = re.compile(
 
 
 def key_lines(text: str) -> Mapping[Place, int]:
-    """Return the line number of every table and key in a valid TOML text, counted from 1."""
+    """Return the line number of every table and key in a valid TOML text: {("task", 0, "model"): 12}.
+
+    A key of the result has the names that lead to the table or key; the number after "task" counts the tables
+    `[[task]]` from 0. Lines are counted from 1.
+    """
     lines: dict[Place, int] = {}
     table: Place = ()
     counted: dict[Place, int] = {}
@@ -32,17 +36,22 @@ def key_lines(text: str) -> Mapping[Place, int]:
 
 
 def line_of(lines: Mapping[Place, int], place: Place) -> int:
-    """Return the line number of a key in a TOML file; if the key is missing, that of the table to which it belongs."""
+    """Return the line number of a key in a TOML file; if the key is missing, that of the table to which it belongs.
+
+    Args:
+        lines: The line numbers that `key_lines` returned.
+        place: The names and indices that lead to the key: ("task", 0, "model").
+    """
     while place and place not in lines:
         place = place[:-1]
     return lines.get(place, 1)
 
 
 def _table(parts: Place, counted: dict[Place, int], *, starts_another: bool) -> Place:
-    """Return the position of a table in the TOML file, with an index after each key that is an array of tables.
+    """Return the names and indices that lead to a table: ("task", 1) for the second header `[[task]]` of a TOML file.
 
     Args:
-        parts: The keys in the header of the table.
+        parts: The names in the header of the table: ("task",).
         counted: For each array of tables, the index of its last table; changed in place.
         starts_another: Whether the header, in double brackets, starts another table of an array.
     """

@@ -90,10 +90,10 @@ def _with_result(row: Row, result: Mapping[str, Any], out: Path) -> Row:
 
 
 def _reason(end: _End, task: Task, limit: int) -> tuple[RowStatus, str]:
-    """Return the status and the outcome (for the table of results) of a task whose process left no result.
+    """Return the status and the outcome of a task whose process left no result: "timed out", and a sentence.
 
     Args:
-        end: The end of the process.
+        end: The exit status of the process, its time and memory, and the limit for which it was killed.
         task: The task.
         limit: The memory limit in bytes.
     """

@@ -27,8 +27,8 @@ _TABLES = ("sweep", "defaults", "task")
 class Fault:
     """An error in the definition of the tasks.
 
-    `line` is the line of the error in the sweep file, or the index of the task; `where` is the same in words; `fact`
-    says in a sentence what is wrong.
+    `line` is the line of the error in the sweep file, or the number of the task; `where` is the same in words
+    ("line 12", "task 3"); `fact` says in a sentence what is wrong.
     """
 
     line: int
@@ -42,9 +42,9 @@ class LocatedTask:
 
     Attributes:
         task: The task.
-        line: The line of its table in the sweep file, or the index of its dict.
-        where: `line` in words.
-        lines: The line of each of its keys.
+        line: The line of its table in the sweep file; for a task from a dict, the number of the dict, from 1.
+        where: `line` in words: "line 12", "task 3".
+        lines: The line of each key of the task in the sweep file; empty for a task from a dict.
     """
 
     task: Task
@@ -69,10 +69,10 @@ class Sweep:
     """The tasks of a sweep, as they were read from a file or from dicts.
 
     Attributes:
-        title: The source of the tasks, for messages.
+        title: The path of the sweep file, or words for tasks from dicts; messages begin with it.
         name: The name of the sweep, which is also stored in the folder of the results.
-        placed: The tasks that could be read.
-        faults: The faults of the other tasks.
+        placed: The tasks that could be read, with the lines of their definitions.
+        faults: The errors in the definitions of the tasks.
         jobs: The number of processes at a time; 0 if it is not given.
     """
 
@@ -83,7 +83,11 @@ class Sweep:
     jobs: int = 0
 
     def require(self, faults: Iterable[Fault] = ()) -> None:
-        """Raise `InputError` if there are faults: those found while reading, or further ones in `faults`."""
+        """Raise `InputError`, which lists all faults, if there are any.
+
+        Args:
+            faults: Further faults, besides those that were found while the tasks were read.
+        """
         found = sorted({*self.faults, *faults})
         if not found:
             return
@@ -175,12 +179,12 @@ def _settings(table: Any, source: _Source) -> tuple[dict[str, Any], list[Fault]]
 def _tasks(
     tables: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any], source: _Source
 ) -> tuple[tuple[LocatedTask, ...], list[Fault]]:
-    """Return the tasks that task tables define, and the faults of the tables.
+    """Return the tasks that the tables `[[task]]` define, and the faults (errors) in these tables.
 
     Args:
         tables: The tables.
-        defaults: The values of keys that a table does not have.
-        source: Where the tables were read from.
+        defaults: The table `[defaults]`: the values of keys that a table does not have.
+        source: The folder of the sweep file, and the lines of its keys.
     """
     faults = [*_unknown_keys(defaults, source, "defaults")]
     base, more = _values({key: value for key, value in defaults.items() if key in KEYS}, source, "defaults")
@@ -217,8 +221,8 @@ def _values(table: Mapping[str, Any], source: _Source, *place: str | int) -> tup
 
     Args:
         table: The table.
-        source: Where the table was read from.
-        place: The keys that lead to the table.
+        source: The folder of the sweep file, and the lines of its keys.
+        place: The names and indices that lead to the table: "task", 0.
     """
     values, faults = {}, []
     for key, value in table.items():

@@ -31,7 +31,11 @@ _TABLE_SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class _Todo:
-    """The rows (results) of the tasks that have a valid result from an earlier run, and the tasks that must run."""
+    """The tasks of a sweep, divided into those with a valid result from an earlier run, and those that must run.
+
+    `done` has the rows (results) of the former by task name, `run` the latter. `prints` has, by task name, the
+    fingerprint of every task, and the digests of the files that the fingerprint covers.
+    """
 
     done: Mapping[str, Row]
     run: tuple[LocatedTask, ...]
@@ -111,11 +115,11 @@ class _Where:
 
 
 def _sorted_out(read: Sweep, rows: Sequence[Row], *, retry: bool) -> _Todo:
-    """Separate the tasks that have a valid result from an earlier run from those that must run.
+    """Divide the tasks into those with a valid result from an earlier run, and those that must run.
 
     Args:
-        read: The sweep.
-        rows: The rows of earlier runs.
+        read: The tasks of the sweep.
+        rows: The rows (results) of earlier runs.
         retry: Whether tasks that did not pass must run again.
     """
     by_name = {row.name: row for row in rows}

@@ -113,13 +113,13 @@ class Task:
 
     @property
     def sides(self) -> str:
-        """The models of the task in one line."""
+        """The models of the task in one line: the model to convert, or "net.pt <-> net.keras"."""
         return self.model or f"{self.torch} <-> {self.keras}"
 
     def located(self, argument: str) -> str:
-        """Return a path, or the argument of a factory, as seen from outside the folder of the task.
+        """Return the path of a file or factory, with the folder of the task: "nets.py:make" -> "dir/nets.py:make".
 
-        A factory in a module has no path, and is unchanged.
+        A factory in a module ("package.module:make") has no path, and is returned unchanged.
         """
         path, colon, name = argument.rpartition(":")
         if colon and path.endswith(".py"):

@@ -217,7 +217,10 @@ _DO: dict[str, Callable[[_Run], str]] = {
 
 
 def _sides(running: _Run) -> tuple[Any, Any]:
-    """Return the adapters (interfaces) of both models; they are created by the first call."""
+    """Return the adapters of the torch model and of the Keras model; the first call loads the models.
+
+    An adapter is the interface through which a model is read and written, independent of its framework.
+    """
     if running.sides is None:
         from keras3conv.frameworks.adapter import Sides
         from keras3conv.workflows.factories import Weights, resolve
@@ -288,7 +291,7 @@ def _end_with(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
         if os.getppid() != parent:
-            raise SystemExit("the supervisor of this process ended")
+            raise SystemExit("the process that started this task has ended, so the task ends, too")
 
 
 if __name__ == "__main__":

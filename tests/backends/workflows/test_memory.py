@@ -1,5 +1,6 @@
 """A live transfer on every backend: the target gets its own copy of the values, and writes are all or nothing."""
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +19,7 @@ from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.keras.tree import variables_by_path
 from keras3conv.frameworks.keras.values import to_numpy
 from keras3conv.frameworks.shared import backup
+from keras3conv.frameworks.shared.freed import anonymous_memory
 
 
 def models() -> tuple[nn.Module, keras.Model]:
@@ -73,10 +75,22 @@ def test_small_and_large_values_are_written_and_none_is_left_out(monkeypatch: py
     module, model = models()
     plan = k3c.align(module, model)
     monkeypatch.setattr(keras_memory, "_TOGETHER", 100)
+    monkeypatch.setattr(keras_memory, "_LARGE", 100)
     k3c.transfer(module, model, plan)
     expected = dict(stage(plan, view(module), view(model)).values())
     for path, variable in variables_by_path(model).items():
         np.testing.assert_array_equal(to_numpy(variable), expected[path])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of the process is read from /proc")
+def test_the_old_values_of_a_large_model_do_not_stay_in_memory() -> None:
+    module = nn.Sequential(*(nn.Linear(1024, 1024) for _ in range(24)))
+    model = keras.Sequential([keras.Input((1024,)), *(keras.layers.Dense(1024) for _ in range(24))])
+    plan = k3c.align(module, model, probe=False)
+    before = anonymous_memory()
+    k3c.transfer(module, model, plan)
+    matrix, model_size = 4 << 20, 96 << 20
+    assert anonymous_memory() - before < 2 * matrix + (64 << 20) < model_size
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="on the torch backend models can share memory")

@@ -16,7 +16,7 @@ def returned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def grown_by(size: int, monkeypatch: pytest.MonkeyPatch) -> freed.FreedMemory:
     sizes = [100 << 20]
-    monkeypatch.setattr(freed, "_anonymous_memory", lambda: sizes[0])
+    monkeypatch.setattr(freed, "anonymous_memory", lambda: sizes[0])
     watch = freed.FreedMemory()
     sizes[0] += size
     return watch
@@ -46,4 +46,4 @@ def test_memory_that_is_reused_or_kept_on_purpose_is_not_returned(
 
 
 def test_the_size_of_this_process_is_known_or_zero() -> None:
-    assert freed._anonymous_memory() >= 0
+    assert freed.anonymous_memory() >= 0

@@ -94,7 +94,7 @@ def test_comparing_different_shapes_raises_instead_of_broadcasting() -> None:
 
 
 def test_arrays_without_elements_prove_nothing() -> None:
-    with pytest.raises(InputError, match=r"without elements cannot be compared: both have shape \(0, 3\)"):
+    with pytest.raises(InputError, match=r"empty arrays cannot be compared: both have shape \(0, 3\)"):
         compare(np.ones((0, 3)), np.ones((0, 3)))
 
 

@@ -175,7 +175,7 @@ def test_a_function_that_moves_axes_becomes_a_transform(
         (lambda w: [w[0], w[0]], "array 1 that the function returns, of shape (2, 3), is not one of"),
         (
             lambda w: [w[0]],
-            "the function does not return array 1, of shape (3,): return it, or name its tensor in skip_weights",
+            "array 1, of shape (3,): return this array too, or name its tensor in skip_weights",
         ),
         (lambda w: [w[0][:1], w[1]], "array 0 that the function returns, of shape (1, 3)"),
         (lambda w: [w[0][::-1], w[1]], "array 0 that the function returns, of shape (2, 3)"),

@@ -207,7 +207,7 @@ def test_the_certificate_of_another_model_is_refused(folder: Path) -> None:
     replace(REPORT, notes=(note,)).save(folder / "report.json")
     finished = run(folder)
     assert_refused(finished)
-    assert "states the digests of net.keras, and of no file here" in " ".join(finished.output.split())
+    assert "states the digests of net.keras, and of no file of this model" in " ".join(finished.output.split())
 
 
 def test_a_certificate_names_files_in_notes_and_facts() -> None:

@@ -320,7 +320,8 @@ def test_a_factory_with_arguments_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones(models: Path) -> None:
-    assert_refused(run("inspect", f"{models}:mak"), "models.py has no mak; it has Net, make, wrong, wide, make_keras")
+    words = "models.py has no model or function mak; it has Net, make, wrong, wide, make_keras"
+    assert_refused(run("inspect", f"{models}:mak"), words)
 
 
 def test_two_torch_modules_are_refused(models: Path) -> None:

@@ -215,5 +215,5 @@ def test_the_values_of_a_file_are_those_of_the_model(folder: Path) -> None:
 
 
 def test_a_file_without_hyper_parameters_is_refused_with_a_fix(folder: Path) -> None:
-    with pytest.raises(InputError, match=r'does not tell the hyper-parameters(.|\n)*local={"torch": ".*index\.json"}'):
+    with pytest.raises(InputError, match=r'does not have the hyper-parameters(.|\n)*local={"torch": ".*index\.json"}'):
         k3c.validate(folder / TORCH_WEIGHTS, twin(), local=True)

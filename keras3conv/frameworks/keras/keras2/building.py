@@ -131,7 +131,9 @@ class _Builder:
         return model
 
     def _layers_of(self, network: Network, used: set[str], names: Mapping[str, str], path: str) -> dict[str, Any]:
-        """Create the layers that the outputs depend on and that act in inference; record the others as dropped.
+        """Create the layers that the outputs depend on and that act in inference, and return them by name.
+
+        Layers that act only in training are recorded as dropped.
 
         Args:
             network: The layers and calls in the file.
@@ -259,7 +261,7 @@ class _Builder:
         return self._remembered(made, entry, path)
 
     def _remembered(self, layer: Any, entry: Config, path: str) -> Any:
-        """Return a layer after its original name is recorded, if its name differs from that in the file.
+        """Return a new layer unchanged; if its name differs from that in the file, record the name in the file.
 
         Args:
             layer: The new layer.
@@ -381,7 +383,7 @@ def _unwrapped(nested: Any) -> Any:
 
 
 def _input_dtype(layer: Config) -> str | None:
-    """Return the input dtype for the first layer of a Sequential: integers for an Embedding."""
+    """Return the input dtype for the first layer of a Sequential: "int32" for an Embedding, else None."""
     return "int32" if layer["class_name"] == "Embedding" else None
 
 

@@ -47,11 +47,13 @@ def load_checkpoint(model: keras.Model, saved: ModelView, path: Path) -> None:
 
 
 def _problems(ours: list[LayerView], theirs: list[LayerView]) -> list[Problem]:
-    """Return what prevents the layers of a checkpoint from being those of a model, in the same order.
+    """Return the reasons why the layers of a checkpoint cannot be those of a model; empty if they can be.
+
+    They can be if both lists have the same length, and the same classes, roles and shapes at each index.
 
     Args:
-        ours: The layers of the model with variables.
-        theirs: The layers of the checkpoint.
+        ours: The layers of the model that have variables, in order.
+        theirs: The layers of the checkpoint, in order.
     """
     if len(ours) != len(theirs):
         fact = f"the file has {len(theirs)} layers with variables, the model has {len(ours)}"

@@ -99,7 +99,7 @@ def accepted_settings(found: Callable[..., Any]) -> frozenset[str]:
 
 
 def layers_setting(config: Any) -> Config:
-    """Return the configuration of a model as a mapping; in old files a Sequential is a list of layers."""
+    """Return the configuration of a model as a mapping; a list of layers, as in old files, becomes {"layers": list}."""
     return config if isinstance(config, Mapping) else {"layers": config}
 
 

@@ -36,7 +36,9 @@ def problems_of(saved: Saved, weights_file: Path | None = None) -> tuple[Problem
 
 
 def read_model(saved: Saved, weights_file: Path | None = None) -> keras.Model:
-    """Return the model of an architecture without problems (`problems_of`), with its weights.
+    """Return the Keras 3 model of an architecture that Keras 2 saved, with its weights.
+
+    The caller must have checked that `problems_of` returns no problem for the architecture.
 
     Args:
         saved: The architecture.
@@ -50,7 +52,7 @@ def read_model(saved: Saved, weights_file: Path | None = None) -> keras.Model:
     stored = _Stored(saved, weights_file)
     built = build(saved.config, stored.shapes)
     if problems := tuple(deviations(built.model)):
-        raise ModelError(lay_out(f"{saved.path} cannot be computed as {saved.writer} does", list(problems)))
+        raise ModelError(lay_out(f"the model in {saved.path} cannot be computed as by {saved.writer}", list(problems)))
     stored.load_into(built.model, built.dropped)
     notes = (*built.notes, *notes_of_changes(changed_settings(saved.config), saved.path.name))
     origin = Origin(writer=saved.writer, file=saved.path.name, notes=notes, renamed=built.renamed)

@@ -165,13 +165,14 @@ def _in_model(model: keras.Model, weights: Weights, path: str, problems: list[Pr
 
 
 def _owner(weight: str, owners: Mapping[str, str]) -> str:
-    """Return the name of the layer that owns a weight, by the path of the weight; empty if no layer does.
+    """Return the name of the model's layer that has a weight, by the path of the weight; empty if no layer has it.
 
-    The owner is the layer whose name comes first in the path; of two names at one position the longer one.
+    Of the known layer names in the path the first counts; of two names at one position the longer one.
 
     Args:
-        weight: The path of the weight in the file.
-        owners: The direct layer of the model for each name of a layer, which may be inside the direct layer.
+        weight: The path of the weight in the file: "block/conv/kernel:0".
+        owners: For each layer name, that of a layer of the model itself, or of a layer inside one, the name of the
+            layer of the model itself: {"block": "block", "conv": "block"}.
     """
     places = {name: f"/{weight}".find(f"/{name}/") for name in owners}
     found = [(place, -len(name), name) for name, place in places.items() if place >= 0]

@@ -202,7 +202,8 @@ def _input(tensor: Any, place: int, names: tuple[str, ...]) -> _Input:
 def merged(first: Graph, second: Graph, sizes: Sizes) -> tuple[Graph, tuple[Problem, ...]]:
     """Merge the call graphs of two traces, in which the dynamic sizes have different numbers.
 
-    Numbers that differ between the graphs become symbolic sizes; other differences become problems.
+    Return the merged graph and its problems. Numbers that differ between the two graphs become symbolic sizes. Every
+    other difference becomes a problem.
 
     Args:
         first: The graph of the trace with the first numbers.
@@ -247,7 +248,9 @@ def _node(one: Node, two: Node, sizes: Sizes, problems: list[Problem]) -> Node:
 
 
 def _tensor(one: Tensor, two: Tensor, sizes: Sizes) -> Tensor:
-    """Return a tensor of the call graph with symbolic sizes; an unexplained size gets the symbol "unknown".
+    """Return a tensor of the call graph with symbolic sizes in place of numbers that differ between two traces.
+
+    If no dynamic size has the two numbers, the size gets the symbol "unknown".
 
     Args:
         one: The tensor in the first trace, with numbers as sizes.

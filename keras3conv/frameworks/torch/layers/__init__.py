@@ -1,8 +1,8 @@
 """Define modules for Keras layers that have no counterpart in torch.nn.
 
 The source code of a class needs only torch, imported as `import torch` and `from torch import nn`, and functions of
-`frameworks.torch.functions`: a generated module contains both. Its `kind` is the name by which the rules know it, in a
-generated module, too.
+`frameworks.torch.functions`: a generated module contains copies of the class and of these functions. The attribute
+`kind` of a class is the name by which the rules know it and its copies.
 """
 
 from keras3conv.frameworks.torch.layers.attention import AdditiveAttention, Attention, GroupedQueryAttention

@@ -77,7 +77,7 @@ register(
 
 # Torch modules that become a Keras ReLU with max_value, negative_slope or threshold.
 def _relu_settings(layers: LayerSpecs, *allowed: str) -> dict[str, float]:
-    """Return the arguments of a Keras ReLU that are not None.
+    """Return those of `max_value`, `negative_slope` and `threshold` of a Keras ReLU that are not None, by name.
 
     Args:
         layers: The Keras layers; the last one is the ReLU.

@@ -15,7 +15,7 @@ _NOTE = (
 
 
 def _keras_call(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the positional arguments of the Keras layer for the inputs of an example: one list of all arrays."""
+    """Return the positional arguments of the Keras layer in a test: one list of all input arrays."""
     return ([*arrays],)
 
 

@@ -101,9 +101,13 @@ def _layout(config: Config) -> Layout:
 
 
 def _output(outputs: Arrays, torch: Config, keras: Config, shape: Shape) -> Array:
-    """Return the output of the torch attention in the form of Keras: without the attention weights, batch axis first.
+    """Return the output that Keras is expected to have: torch's first output, with the batch axis first.
 
-    The arguments are those of `Rule.output`.
+    Args:
+        outputs: The outputs of the torch layer: the attention's result, and the attention weights.
+        torch: The configuration of the torch layer.
+        keras: The configuration of the Keras layer; not used.
+        shape: The shape of the Keras output; not used.
     """
     return outputs[0] if _layout(torch) == "same" else np.swapaxes(outputs[0], 0, 1)
 
@@ -164,14 +168,14 @@ register(
 def half_split_rows(heads: int, pattern: str = "r i -> r i") -> Chain:
     """Return the permutation of the rows of a query or key weight between two conventions of the rotary embedding.
 
-    The embedding rotates pairs of rows of a head: neighbours (0, 1), (2, 3), ... before the permutation, halves
-    (0, d/2), (1, d/2 + 1), ... after it. The inverse leads from halves to neighbours. Values are not rotated, so their
-    rows are not permuted.
+    The embedding rotates pairs of rows of a head. Before the permutation, a pair is two neighbours: (0, 1), (2, 3), ...
+    After it, a pair has a row of each half: (0, d/2), (1, d/2 + 1), ... The inverse leads back to neighbours. Values
+    are not rotated, so their rows are not permuted.
 
     Args:
         heads: The number of heads; for the key of a grouped-query attention, the number of key heads.
-        pattern: The transform that follows, with the name "r" for the rows: "r i -> i r" for a Keras kernel, "r -> r"
-            for a bias.
+        pattern: The transform that follows the permutation, as a pattern in which "r" is the axis of the rows: "r i ->
+            i r" for a Keras kernel, "r -> r" for a bias.
     """
     axes = pattern.partition("->")[0].split()
     before, after = (" ".join(rows if axis == "r" else axis for axis in axes) for rows in ("(n p t)", "(n t p)"))

@@ -27,7 +27,7 @@ _BIASES = tuple(f"{part}_dense/bias" for part in _PARTS)
 
 
 def _attention(config: Config) -> LayerSpec:
-    """Return the Keras attention that is paired with the torch projections; raise `RuleError` if it is unknown."""
+    """Return the Keras attention layer that is paired with the torch projections; raise `RuleError` if none is."""
     keras = counterpart(config)
     if keras is None:
         raise RuleError(
@@ -128,11 +128,11 @@ def _keras_layer(kind: str, *shapes: Shape) -> LayerSpec:
 
 
 def _example(make: Make, keras: LayerSpec, *, count: int, bias: bool = True) -> Example:
-    """Return an example, to test a rule, of torch projections for this Keras attention.
+    """Return an example, to test a rule, of torch projections that correspond to a Keras attention.
 
     Args:
-        make: Makes a torch projection from its sizes.
-        keras: The Keras attention.
+        make: Makes a torch projection from its number of inputs, its number of outputs, and whether it has a bias.
+        keras: The Keras attention, with the shapes of its kernels.
         count: The number of projections: 4, or 2 of which the first packs query, key and value.
         bias: Whether the projections have biases.
     """

@@ -1,6 +1,6 @@
 """Rules for transposed convolutions.
 
-Torch's padding crops the output. Keras' "valid" returns the whole output, so a cropping layer follows it.
+Torch's padding crops the output. Keras with padding="valid" returns the whole output, so a cropping layer follows it.
 """
 
 from functools import partial
@@ -51,7 +51,7 @@ def _to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _is_widened(config: Config, rank: int) -> bool:
-    """Return whether the kernel must be filled with zeros to dilate it, because Keras allows no dilation with a stride.
+    """Return whether zeros must be inserted between the kernel's elements, because Keras has no dilation with a stride.
 
     Args:
         config: The configuration of the torch convolution.
@@ -61,7 +61,7 @@ def _is_widened(config: Config, rank: int) -> bool:
 
 
 def _added_and_cropped(config: Config, strides: Shape, rank: int) -> tuple[Shape, Pads]:
-    """Return Keras' output_padding, and the numbers of elements to crop at the start and end of Keras' output.
+    """Return Keras' output_padding, and how many elements a cropping layer must remove at the two ends of each axis.
 
     Keras' output_padding must be less than the stride. If torch's is larger (with a dilation), fewer elements are
     cropped at the end instead.
@@ -115,7 +115,7 @@ def _to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
 def _cut(crops: Pads, rank: int) -> LayerSpecs:
     """Return the torch layer that crops the end of a transposed convolution's output, if Keras crops more there.
 
-    Torch's padding crops both ends by the same number. The result is empty if that is enough.
+    Torch's padding crops both ends of an axis by the same number. If that is enough, the result is empty.
 
     Args:
         crops: The numbers of elements that Keras crops at the start and the end of each axis.
@@ -128,11 +128,11 @@ def _cut(crops: Pads, rank: int) -> LayerSpecs:
 
 
 def _keras_crops(layers: LayerSpecs, totals: Shape, rank: int) -> Pads:
-    """Return how many elements of the full output Keras crops at the start and end of each axis; negative if it adds.
+    """Return how many elements Keras crops at the start and end of each axis of the full output; negative if it adds.
 
     Args:
         layers: The transposed convolution, and the cropping layer after it, if there is one.
-        totals: The distance from the first to the last element of the dilated kernel, for each axis.
+        totals: For each axis, the size of the dilated kernel minus one.
         rank: The number of spatial axes.
     """
     convolution = layers[0]
@@ -150,10 +150,9 @@ def _keras_crops(layers: LayerSpecs, totals: Shape, rank: int) -> Pads:
 
 
 def _valid_crop(size: int, stride: int, extra: int | None) -> tuple[int, int]:
-    """Return how many elements a transposed convolution with padding="valid" crops at the two ends of an axis.
+    """Return (0, -n), because a transposed convolution with padding="valid" adds n elements at the end of an axis.
 
-    It crops none. Negative numbers mean that it adds `extra` elements (output_padding), or, without output_padding, as
-    many as the stride is larger than the kernel.
+    n is `extra`. Without output_padding, n is stride - size if the stride is larger than the kernel, else 0.
 
     Args:
         size: The size of the kernel, dilation included.
@@ -180,10 +179,10 @@ def _same_crop(size: int, stride: int, extra: int | None) -> tuple[int, int]:
 
 
 def _cropped(array: Array, torch: Config, keras: Config, *, rank: int) -> Array:
-    """Return the part of a Keras convolution's output that corresponds to torch's output.
+    """Return the part of a Keras convolution's output that equals torch's output, which torch's padding crops.
 
-    Torch's padding crops the output. If Keras has a cropping layer after the convolution instead, the output of the
-    convolution itself is larger; if the convolution's own padding crops, the output is returned unchanged.
+    A Keras convolution with padding="valid" returns the full output, and a layer after it crops. With padding="same" or
+    channels first, the output is returned unchanged.
 
     Args:
         array: The output of the Keras convolution.

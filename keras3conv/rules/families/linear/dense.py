@@ -36,7 +36,13 @@ def linear(inputs: int, outputs: int, bias: bool) -> LayerSpec:
 
 
 def gpt2_conv1d(inputs: int, outputs: int, bias: bool) -> LayerSpec:
-    """Return the specification of a Conv1D of GPT-2 (a Linear with a transposed weight); it always has a bias."""
+    """Return the specification of a Conv1D of GPT-2, a Linear with a transposed weight.
+
+    Args:
+        inputs: The number of inputs.
+        outputs: The number of outputs.
+        bias: True; a Conv1D always has a bias, so False raises `RuleError`.
+    """
     require_value("keras.layers.Dense", "use_bias", bool(bias), True)
     return LayerSpec(kind=GPT2_CONV1D, config={"nf": outputs, "nx": inputs})
 
@@ -61,8 +67,11 @@ def _dense_to_torch(layers: LayerSpecs, *, make: Callable[[int, int, bool], Laye
 def _dense_weights(config: Config) -> tuple[WeightMapping, ...]:
     """Return the mappings of weight and bias from a Linear to a Dense.
 
-    If the layer before flattens an image, torch flattens (c, h, w) and Keras (h, w, c), so the kernel's rows are
+    If the input is a flattened image, torch has flattened (c, h, w) and Keras (h, w, c), so the kernel's rows are
     permuted.
+
+    Args:
+        config: The configuration of the Linear; the shape (c, h, w) is under "flattened".
     """
     channels, *spatial = config.get("flattened") or (1,)
     kernel = Axes("o i -> i o")
@@ -163,7 +172,7 @@ def _packed_linear_to_keras(config: Config) -> LayerSpecs:
 
 
 def packed(sizes: list[tuple[int, int]], biases: list[bool], make: Callable[[int, int, bool], LayerSpec]) -> LayerSpec:
-    """Return the specification of a torch layer that packs query, key and value in one weight.
+    """Return the specification of one torch layer that computes query, key and value together.
 
     Args:
         sizes: The numbers of inputs and outputs of query, key and value.
@@ -183,9 +192,11 @@ def packed(sizes: list[tuple[int, int]], biases: list[bool], make: Callable[[int
 
 
 def packed_examples(*configs: Config) -> tuple[Example, ...]:
-    """Return the two examples with which the rules for packed layers are tested.
+    """Return two examples with which the rules for packed layers are tested, one for each of two configurations.
 
-    The first has inputs of shape (batch, steps, features), the second of shape (batch, features).
+    Args:
+        configs: The constructor arguments of two packed torch layers: the first has 5 inputs and is tested on (batch,
+            steps, features), the second has 6 and is tested on (batch, features).
     """
     return tuple(
         Example(config=config, inputs=(shape,)) for config, shape in zip(configs, ((2, 3, 5), (4, 6)), strict=True)

@@ -39,7 +39,12 @@ _NOTE = "Torch merges the input axes and the output axes of the equation into on
 
 
 def _einsum(outputs: int, bias: bool) -> LayerSpec:
-    """Return the specification of a Keras EinsumDense layer that computes the same as a Dense layer."""
+    """Return the specification of a Keras EinsumDense layer that computes the same as a Dense layer.
+
+    Args:
+        outputs: The number of outputs.
+        bias: Whether the layer has a bias.
+    """
     config = {"equation": _EQUATION, "output_shape": (outputs,), "bias_axes": "o" if bias else None}
     return LayerSpec(kind="keras.layers.EinsumDense", config=config)
 
@@ -50,7 +55,7 @@ def _weights(config: Config, *, outputs_first: bool) -> tuple[WeightMapping, ...
     If the EinsumDense is not known yet (a conversion from torch creates it), the equation is that of a Dense.
 
     Args:
-        config: The torch configuration, with the Keras layer under "keras".
+        config: The configuration of the torch layer, with the Keras layer under "keras".
         outputs_first: Whether torch's weight has the shape (out, in), as in a Linear; else (in, out).
     """
     keras = counterpart(config)
@@ -70,9 +75,13 @@ def _to_torch(layers: LayerSpecs, *, make: Callable[[int, int, bool], LayerSpec]
 
 
 def _output(outputs: Arrays, torch_config: Config, keras_config: Config, keras_shape: Shape) -> Array:
-    """Return the output of a Linear in the axes of an EinsumDense: the last axis is split into the output axes.
+    """Return the output that an EinsumDense is expected to have: a Linear's output whose last axis is split and moved.
 
-    The arguments are those of `Rule.output`.
+    Args:
+        outputs: The outputs of the torch layer; only the first is used.
+        torch_config: The configuration of the torch layer; not used.
+        keras_config: The configuration of the EinsumDense, with its equation.
+        keras_shape: The shape of its output, which has the sizes of the axes.
     """
     product = read_product(keras_config)
     places = product.places(product.outputs, product.made)
@@ -124,12 +133,13 @@ register(
 
 # Query, key and value packed in one torch layer, three layers in Keras.
 def _packed_parts(config: Config) -> tuple[LayerSpec, ...] | None:
-    """Return the three Keras layers (query, key, value) that are paired with one packed torch layer; None if unknown.
+    """Return the three Keras layers (query, key, value) that are paired with one packed torch layer.
 
-    The roles of their tensors are "kernel" and "bias", without the layer number of a combined layer ("0/kernel").
+    None if no Keras layers are paired with it yet. Their tensors have the roles "kernel" and "bias", without the index
+    that they have in the combined layer ("0/kernel").
 
     Args:
-        config: The configuration of the torch layer, with the combined Keras layer under "keras".
+        config: The configuration of the torch layer, with the three Keras layers, combined into one, under "keras".
     """
     keras, shapes = counterpart(config), counterpart_shapes(config, "kernel", 3)
     if keras is None or shapes is None:
@@ -165,7 +175,7 @@ def _bias_shapes(parts: LayerSpecs) -> list[Shape | None]:
 
 
 def _only(patterns: list[Axes]) -> Axes:
-    """Return the `Axes` pattern of query, key and value; raise `RuleError` if the three have different patterns."""
+    """Return the transform that query, key and value have in common; raise `RuleError` if they have different ones."""
     first, *others = patterns
     if any(other != first for other in others):
         raise RuleError(

@@ -27,7 +27,11 @@ def _table(config: Config, *, torch: str, keras: str) -> LayerSpec:
 
 
 def _table_config(layers: LayerSpecs) -> dict[str, object]:
-    """Return the configuration of the torch Embedding for these Keras layers, one of which owns the table."""
+    """Return the configuration of the torch Embedding that corresponds to the Keras layer which has the table.
+
+    Args:
+        layers: The Keras layers; one of them is the embedding, others add or reduce.
+    """
     table = next((layer for layer in layers if layer.kind in _KINDS), layers[0])
     rows, columns = shape_of(table, "embeddings")
     sizes = {"num_embeddings": rows, "embedding_dim": columns}

@@ -66,9 +66,12 @@ def _adaptive_to_torch(layers: LayerSpecs, *, kind: str, rank: int) -> LayerSpec
 
 
 def _adaptive_examples(rank: int) -> tuple[Example, ...]:
-    """Return examples to test the rules: two for sequences, one for each higher rank.
+    """Return examples to test the rules for a number of spatial axes: two for one axis, else one.
 
-    JAX takes seconds to compile each.
+    More would be slow, because JAX takes seconds to compile each.
+
+    Args:
+        rank: The number of spatial axes.
     """
     different = Example(config={"output_size": (4, 3, 2)[-rank:]}, inputs=((2, 6, *(3, 4, 5)[-rank:]),))
     alike = Example(config={"output_size": 3}, inputs=((2, 1, 4),), canonical=False)

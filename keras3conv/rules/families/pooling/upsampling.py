@@ -1,8 +1,8 @@
 """Rules for resizing: Keras' UpSampling for integer scales with mode nearest, else keras3conv's layer `Resample`.
 
-`Resample` interpolates as torch does. Keras' own resizing is not used for two reasons. Its backends differ: some use
-another cubic kernel, or float32 only. And no backend supports `align_corners`, or uses the given scale instead of the
-ratio of the rounded sizes.
+`Resample` interpolates as torch does. Keras' own resizing is not used: on some backends it has another cubic kernel or
+computes in float32 only, and on none can it set `align_corners`, or interpolate by the given scale when the output size
+is rounded.
 """
 
 from functools import partial

@@ -30,10 +30,10 @@ _AVERAGE_FIELDS = {**_WINDOW, "padding": "", "ceil_mode": "", "count_include_pad
 
 
 def _of_rank(fields: Fields, rank: int) -> Fields:
-    """Return the attributes of an average pooling for a number of axes: without divisor_override for one axis.
+    """Return the attributes of torch's average pooling over a number of axes; AvgPool1d has no divisor_override.
 
     Args:
-        fields: The attributes of an average pooling over several axes, with the Keras arguments.
+        fields: The attributes of AvgPool2d and AvgPool3d, each with its Keras argument.
         rank: The number of spatial axes.
     """
     return {name: keras for name, keras in fields.items() if rank > 1 or name != "divisor_override"}
@@ -56,18 +56,18 @@ def _pool(name: str, rank: int, size: Any, strides: Any, padding: str = "valid")
 
 
 def _is_centred(kernel: tuple[int, ...], strides: tuple[int, ...], padding: tuple[int, ...]) -> bool:
-    """Return whether Keras' padding="same" is torch's padding on every backend: with strides of one and equal ends."""
+    """Return whether Keras' padding="same" pads like torch on every backend: strides of 1, and both ends equal."""
     return set(strides) == {1} and all(2 * pad + 1 == size for size, pad in zip(kernel, padding, strict=True))
 
 
 # Max pooling
 def _overhang(config: Config, rank: int) -> tuple[int, ...]:
-    """Return how many elements ceil_mode may add at the end of each axis: stride - 1 with ceil_mode, else 0."""
+    """Return how far ceil_mode lets a window reach beyond the end of each axis: stride - 1 elements, 0 without it."""
     return tuple(step - 1 if config["ceil_mode"] else 0 for step in _geometry(config, rank)[1])
 
 
 def _max_is_stock(config: Config, *, rank: int) -> bool:
-    """Return whether Keras' MaxPooling can compute the same as this torch layer.
+    """Return whether Keras' MaxPooling can compute the same as a torch MaxPool.
 
     It can if there is no dilation, no indices are returned, and no window lies in the padding alone.
 
@@ -191,7 +191,7 @@ def _torch_pad(name: str, axes: Pads, **config: Any) -> LayerSpec:
 
 # Average pooling
 def _average_is_stock(config: Config, *, rank: int) -> bool:
-    """Return whether Keras' AveragePooling can compute the same as this torch layer.
+    """Return whether Keras' AveragePooling can compute the same as a torch AvgPool.
 
     It can if the padding counts as values or is absent, and the output size is not rounded up.
 
@@ -246,9 +246,9 @@ def _average_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
 
 
 def _same_padding_arguments(pool: LayerSpec, kernel: tuple[int, ...], strides: tuple[int, ...]) -> Config:
-    """Return the arguments with which a torch AvgPool pads like Keras' padding="same": the padding is not averaged.
+    """Return the arguments with which a torch AvgPool computes what a Keras average with padding="same" does.
 
-    If Keras pads more at the end, ceil_mode adds the missing part, provided that there is a stride.
+    The padding is not averaged. If Keras pads more at the end of an axis, ceil_mode does so too, with a stride above 1.
 
     Args:
         pool: The Keras pooling layer.
@@ -272,7 +272,7 @@ def _divisor(scaling: LayerSpec, kernel: tuple[int, ...]) -> int:
     divisor = round(float(_product(kernel) / scaling.config["x2"]))
     if scaling.config["x2"] != _product(kernel) / divisor:
         factor = scaling.config["x2"]
-        raise RuleError(f"average pooling over {kernel}, multiplied by {factor}, has no integer divisor_override")
+        raise RuleError(f"an average over {kernel}, times {factor}, is no AvgPool with an integer divisor_override")
     return divisor
 
 
@@ -299,7 +299,7 @@ def _windows_to_torch(layers: LayerSpecs, *, rank: int, name: str) -> LayerSpecs
     keras = last(layers).config
     kernel = ints(keras["pool_size"], len(keras["pool_size"]))
     if len(kernel) != rank:
-        raise RuleError(f"a pooling over {len(kernel)} axes cannot become {name}Pool{rank}d: pool over as many")
+        raise RuleError(f"a pooling over {len(kernel)} axes cannot become {name}Pool{rank}d: change the number of axes")
     config = {"kernel_size": kernel, "ceil_mode": keras["ceil_mode"]}
     config |= {"stride": ints(keras["strides"], rank), "padding": ints(keras["padding"], rank)}
     if name == "Max":
@@ -312,7 +312,7 @@ def _windows_to_torch(layers: LayerSpecs, *, rank: int, name: str) -> LayerSpecs
 def _examples(rank: int, options: tuple[dict[str, Any], ...]) -> tuple[Example, ...]:
     """Return one example per set of constructor options; an option with a value per axis is cut to `rank` values.
 
-    The input sizes are even and odd in turn.
+    The input sizes are alternately even and odd.
     """
     sizes = (3, 8, 11, 9), (5, 7, 8, 10)
     return tuple(
@@ -349,7 +349,7 @@ _AVERAGE_WINDOWS: tuple[dict[str, Any], ...] = (
 
 
 def _without_divisor(options: tuple[dict[str, Any], ...], rank: int) -> tuple[dict[str, Any], ...]:
-    """Return the sets of options for examples; for one axis without divisor_override, which AvgPool1d lacks."""
+    """Return the sets of options for examples; for one axis, none with divisor_override, which AvgPool1d lacks."""
     return tuple(entry for entry in options if rank > 1 or "divisor_override" not in entry)
 
 

@@ -23,9 +23,9 @@ class Kind:
     Attributes:
         torch: The class name in torch.
         keras: The class name in Keras.
-        matrix: The transform of a weight matrix.
+        matrix: The transform of a weight matrix, such as a transposition and another order of the gates.
         bias: The transform of torch's two biases to Keras' bias.
-        states: The number of state tensors.
+        states: The number of state tensors: 2 for an LSTM, else 1.
     """
 
     torch: str
@@ -56,8 +56,8 @@ def cell_weights(kind: Kind, suffix: str = "", part: str = "") -> tuple[WeightMa
 
     Args:
         kind: The kind of the cell.
-        suffix: The end of torch's names: "_l1_reverse".
-        part: The prefix of Keras' roles: "cell/".
+        suffix: The end of torch's tensor names, for a layer of a stack and its direction: "_l1_reverse".
+        part: The beginning of the roles of Keras' variables: "cell/".
     """
     pairs = (("weight_ih", "kernel", kind.matrix), ("weight_hh", "recurrent_kernel", kind.matrix))
     matrices = tuple(
@@ -69,12 +69,15 @@ def cell_weights(kind: Kind, suffix: str = "", part: str = "") -> tuple[WeightMa
 
 
 def lacking(kind: Kind) -> tuple[Argument, ...]:
-    """Return the Keras arguments that torch's class lacks; `torch.nn.RNN` has one for its activation."""
+    """Return the Keras arguments that torch's class lacks, with the value that torch always computes with.
+
+    `torch.nn.RNN` has an argument for the activation, the other classes have none.
+    """
     return tuple(argument for argument in RECURRENT if kind.torch != "RNN" or argument[0] != "activation")
 
 
 def cell_config(kind: Kind, config: Config) -> dict[str, Any]:
-    """Return the arguments that describe the cell in a Keras layer, from the configuration of a torch cell or layer.
+    """Return the Keras arguments of a recurrent cell ("units", "use_bias", ...) for a torch cell or recurrent layer.
 
     Args:
         kind: The kind of the cell.
@@ -91,7 +94,7 @@ def torch_config(kind: Kind, spec: LayerSpec, part: str = "") -> dict[str, Any]:
     Args:
         kind: The kind of the cell.
         spec: The Keras cell or layer.
-        part: What precedes the roles of its variables: "cell/".
+        part: The beginning of the roles of its variables: "cell/".
 
     Raises:
         RuleError: The Keras layer has an option, such as another activation, that torch lacks.

@@ -37,9 +37,9 @@ def _fields(kind: Kind, *, stacked: bool, both: bool) -> Fields:
     Dropout is included for a stack only, because torch applies it between layers.
 
     Args:
-        kind: The kind of recurrent layer.
-        stacked: Whether the rule is for a stack of layers.
-        both: Whether the rule is for both directions.
+        kind: The kind of recurrent layer: LSTM, GRU or simple RNN.
+        stacked: Whether the rule is for a stack of several layers.
+        both: Whether the rule is for bidirectional layers.
     """
     # For both directions, the Keras arguments are those of the layer inside a Bidirectional.
     inside = "layer." if both else ""
@@ -54,7 +54,7 @@ def _applies(config: Config, *, stacked: bool, both: bool) -> bool:
 
 
 def _serialised(kind: Kind, config: Config) -> dict[str, Any]:
-    """Return a recurrent Keras layer in serialised form, as a wrapper such as Bidirectional stores it.
+    """Return the dict that Keras stores for a recurrent layer inside a wrapper such as Bidirectional.
 
     Args:
         kind: The kind of the layer.
@@ -91,11 +91,11 @@ def _weights(config: Config, *, kind: Kind, stacked: bool) -> tuple[WeightMappin
 
 
 def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
-    """Return the layer inside a Keras Bidirectional, with the shapes of the variables of both directions.
+    """Return the forward layer inside a Keras Bidirectional, with the shapes of the Bidirectional's variables.
 
     Args:
         spec: The Bidirectional.
-        kind: The kind that the layer inside must have.
+        kind: The kind that the layer inside must have: LSTM, GRU or simple RNN.
 
     Raises:
         RuleError: The layer inside is unknown, or its two directions differ.
@@ -134,10 +134,15 @@ def _layer_to_torch(spec: LayerSpec, kind: Kind) -> dict[str, Any]:
 
 
 def _to_torch(layers: LayerSpecs, *, kind: Kind) -> LayerSpecs:
-    """Return one torch layer for a stack of Keras layers.
+    """Return the one torch layer that computes what several recurrent Keras layers in sequence do.
+
+    Args:
+        layers: The recurrent Keras layers, with Dropout layers between them or none.
+        kind: The kind of the layers: LSTM, GRU or simple RNN.
 
     Raises:
-        RuleError: The layers differ in anything but the input size of the first one, or in dropout.
+        RuleError: The recurrent layers differ in more than the input size of the first one, or the dropout rates
+            differ.
     """
     configs = [_layer_to_torch(spec, kind) for spec in layers if spec.kind != _DROPOUT]
     first, *others = configs

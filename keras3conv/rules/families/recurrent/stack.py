@@ -88,7 +88,7 @@ def rnn_config(cells: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def serialised(name: str, config: Config) -> dict[str, Any]:
-    """Return a Keras layer in serialised form, as it appears in the configuration of a wrapper.
+    """Return the dict that Keras stores for a layer or cell inside the configuration of another layer.
 
     Args:
         name: The class name: "LSTMCell".
@@ -98,7 +98,9 @@ def serialised(name: str, config: Config) -> dict[str, Any]:
 
 
 def prefixes(number: int) -> tuple[str, ...]:
-    """Return for each cell of a Keras RNN the prefix of its variables' names: "cell/", or "cell/cells.0/" for several.
+    """Return the beginnings of the variables' roles for each cell of a Keras RNN: ("cell/",) for one cell.
+
+    For several they are ("cell/cells.0/", "cell/cells.1/", ...).
 
     Args:
         number: The number of cells.

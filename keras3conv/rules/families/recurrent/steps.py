@@ -41,9 +41,10 @@ _FLAGS = {
 
 
 def _weights(config: Config) -> tuple[WeightMapping, ...]:
-    """Return the mappings of the weights of all cells of a recurrent torch module of keras3conv.
+    """Return the mappings of the weights of all cells of `Recurrent`, keras3conv's torch module for recurrent layers.
 
-    A Keras RNN with one cell has the same variable names as a layer with a fixed cell, such as LSTM.
+    The Keras layer is an RNN with cells, or an LSTM, GRU or SimpleRNN, whose variables have the same roles as those of
+    an RNN with one cell.
     """
     matrix = Axes("g i -> i g")
     return tuple(
@@ -100,7 +101,10 @@ def _flags(config: Config) -> dict[str, bool]:
 
 
 def _named_cells(spec: LayerSpec) -> Iterator[tuple[str, str, Config]]:
-    """Yield prefix of the variables' names, kind ("LSTM") and configuration of each cell of a recurrent Keras layer."""
+    """Yield each cell of a recurrent Keras layer: the beginning of its variables' roles, its kind, its arguments.
+
+    Such as ("cell/", "LSTM", {"units": 4}).
+    """
     if spec.kind == RNN:
         for prefix, cell in cells_of(spec):
             yield prefix, cell["class_name"].removesuffix("Cell"), cell["config"]
@@ -122,7 +126,7 @@ def _to_torch(layers: LayerSpecs) -> LayerSpecs:
 
 
 def _applies(config: Config, *, kinds: tuple[str, ...]) -> bool:
-    """Return whether the Keras layer of a rule can have the cells of a recurrent torch module.
+    """Return whether a rule's Keras layer can have the cells of a torch `Recurrent`.
 
     Args:
         config: The configuration of the torch module, with its cells.
@@ -132,7 +136,11 @@ def _applies(config: Config, *, kinds: tuple[str, ...]) -> bool:
 
 
 def _examples(*stacks: tuple[Cell, ...]) -> tuple[Example, ...]:
-    """Return one example for each kind and stack of cells; they differ in flags such as return_sequences."""
+    """Return one example for each stack of cells; the examples differ in arguments such as return_sequences.
+
+    Args:
+        stacks: For each example, the cells of a torch `Recurrent`.
+    """
     flags: tuple[dict[str, bool], ...] = (
         {},
         {"return_sequences": True, "return_state": True, "go_backwards": True, "zero_masked": True},

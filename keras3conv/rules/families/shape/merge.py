@@ -230,8 +230,8 @@ def _scale_to_torch(layers: LayerSpecs, *, argument: str) -> LayerSpecs:
 
     Args:
         layers: The Keras layers; the last one has the scale and the offset.
-        argument: The number that the rule is about: "scale" for `torch.mul`, "offset" for `torch.add`. For "offset" the
-            product is left out if the scale is 1.
+        argument: "scale" in the rule for `torch.mul`, which also makes a `torch.add` if the offset is not 0; "offset"
+            in the rule for `torch.add`, which leaves out the product if the scale is 1.
     """
     keras = last(layers).config
     numbers = {"scale": keras["scale"], "offset": keras.get("offset", 0.0)}

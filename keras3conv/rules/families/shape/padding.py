@@ -64,7 +64,7 @@ def _zero_pad_to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _crop_to_keras(config: Config, *, rank: int) -> LayerSpecs:
-    """Return a Keras padding layer, if needed, followed by a cropping layer.
+    """Return the Keras layers for a torch padding with negative numbers: a ZeroPadding, if needed, then a Cropping.
 
     Args:
         config: The configuration of the torch padding layer, which has a negative number.
@@ -147,7 +147,12 @@ for _rank in (1, 2, 3):
 
 
 def _widths(config: Config, rank: int) -> Pads:
-    """Return the argument `pad_width` of `keras.ops.pad` for a torch padding; batch and channels are not padded."""
+    """Return `keras.ops.pad`'s argument `pad_width` for a torch padding layer; batch and channels are not padded.
+
+    Args:
+        config: The configuration of the torch padding layer.
+        rank: The number of spatial axes.
+    """
     return ((0, 0), *axes_of(config, rank), (0, 0))
 
 

@@ -105,7 +105,7 @@ CASES = {
     "a block outside of the file": Case(
         build=stored(bytes(8) + (varint(0) * 2 + varint(1 << 60) + varint(1 << 60)).ljust(40, b"\0") + files.MAGIC),
         error=MalformedCheckpoint,
-        says="is not in the file",
+        says="is too short for its block",
     ),
     "a number without an end": Case(
         build=stored(bytes(8) + b"\xff" * 40 + files.MAGIC), error=MalformedCheckpoint, says="more than 64 bits"
@@ -131,13 +131,13 @@ CASES = {
         says="does not fit into its block",
     ),
     "more places than bytes": Case(
-        build=stored(files.table(struct.pack("<I", 1 << 30))), error=MalformedCheckpoint, says="list of places"
+        build=stored(files.table(struct.pack("<I", 1 << 30))), error=MalformedCheckpoint, says="list of key positions"
     ),
-    "no place": Case(build=stored(files.table(bytes(4))), error=MalformedCheckpoint, says="list of places"),
+    "no place": Case(build=stored(files.table(bytes(4))), error=MalformedCheckpoint, says="list of key positions"),
     "a place between two keys": Case(
         build=stored(files.table(files.block_of([(b"", files.header())])[:-8] + struct.pack("<III", 0, 1, 2))),
         error=MalformedCheckpoint,
-        says="lists places that are not those of its keys",
+        says="lists key positions at which no key starts",
     ),
     "a name of 5,000 bytes": Case(build=long_key, error=BudgetExceeded, says="5,000 bytes"),
     "names that repeat a long prefix": Case(build=repeated_prefix, error=BudgetExceeded, says="bytes of names"),
@@ -158,7 +158,7 @@ CASES = {
     "forty axes": malformed("cannot have the shape", shape=(1,) * 40),
     "a negative start": malformed("from byte -8", start=-8),
     "a negative shard": malformed("of file -1", shard=-1),
-    "a shard that the header does not have": malformed("is in file 3", shard=3),
+    "a shard that the header does not have": malformed("are in file 3", shard=3),
     "a field that is not a number": malformed("must be a number", more=field(4, b"four")),
     "an unknown wire type": malformed("wire type 7", more=b"\x0f"),
     "a field longer than its message": malformed("before the end", more=b"\x3a\x7f"),
@@ -180,7 +180,7 @@ CASES = {
         error=MalformedCheckpoint,
         says="declares 0 bytes",
     ),
-    "a graph with an object that is not there": graph(field(1, field(1, field(1, 9))), "one that is not in the graph"),
+    "a graph with an object that is not there": graph(field(1, field(1, field(1, 9))), "that is not in the graph"),
     "a graph of a thousand levels": graph(deep(1000), "deeper than 64 levels"),
     "a graph with a name that is not UTF-8": graph(field(1, field(1, field(2, b"\xff"))), "is not UTF-8"),
     "a graph that runs in a circle": graph(

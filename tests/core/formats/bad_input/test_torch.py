@@ -130,7 +130,9 @@ CASES = {
     "an item is set on a tensor": Case(
         build=archive(tensor() + text("a") + number(1) + b"s"), error=MalformedCheckpoint, says="items are added to a"
     ),
-    "a tensor gets a state": Case(build=one(tensor() + b"}b"), error=MalformedCheckpoint, says="a state is given to a"),
+    "a tensor gets a state": Case(
+        build=one(tensor() + b"}b"), error=MalformedCheckpoint, says="attributes are set on a"
+    ),
     "a tensor without arguments": Case(
         build=one(call("torch._utils._rebuild_tensor_v2")), error=MalformedCheckpoint, says="wrong arguments"
     ),

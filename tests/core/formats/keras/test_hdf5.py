@@ -135,6 +135,7 @@ def test_hdf5_without_a_keras_model_is_malformed(tmp_path: Path) -> None:
             formats.read(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_long_lists_of_names_are_split_and_joined(tmp_path: Path) -> None:
     tensors = [TensorRef(path=f"{'x' * 120}{n}/kernel", role="kernel", shape=(1,)) for n in range(700)]
     formats.write(tmp_path / "x.h5", tensors, lambda _: np.ones(1, np.float32))
@@ -248,6 +249,7 @@ def test_a_layer_that_is_called_twice_runs_twice() -> None:
     assert parsed.places == {"in": (0,), "shared": (1, 2)}
 
 
+@pytest.mark.slow
 def test_reading_and_writing_import_no_framework(tmp_path: Path) -> None:
     paths_ = [weights(tmp_path), archive(tmp_path), legacy(tmp_path, conv2d=["conv2d/kernel:0"])]
     program = (
@@ -264,6 +266,7 @@ def test_reading_and_writing_import_no_framework(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", program, *map(str, paths_)], check=True, cwd=root)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=3, unique=True))
 def test_names_in_hdf5_never_touch_the_file_system(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:

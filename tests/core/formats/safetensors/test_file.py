@@ -157,6 +157,7 @@ def test_an_unknown_tensor_is_named(tmp_path: Path) -> None:
         view.read("b")
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=4, unique=True))
 def test_names_never_touch_the_file_system(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:

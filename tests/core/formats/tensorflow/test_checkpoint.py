@@ -123,6 +123,7 @@ def test_no_checkpoint_of_tensorflow_is_written(tmp_path: Path) -> None:
         formats.write(tmp_path / "y.index", tuple(view.tensors()), view.read)
 
 
+@pytest.mark.slow
 def test_a_flip_of_any_byte_changes_no_value_unnoticed(tmp_path: Path) -> None:
     index = files.good(tmp_path)
     refused = 0
@@ -142,6 +143,7 @@ def test_a_flip_of_any_byte_changes_no_value_unnoticed(tmp_path: Path) -> None:
     assert refused > 500  # the rest is the counter, which is no weight, and what the index does not use
 
 
+@pytest.mark.slow
 def test_a_file_cut_off_at_any_byte_is_refused(tmp_path: Path) -> None:
     index = files.good(tmp_path)
     for path in (index, index.with_name("x.data-00000-of-00001")):

@@ -57,7 +57,7 @@ def test_two_tensors_that_differ_in_axes_of_size_one_need_no_transform() -> None
 
 
 MISTAKES: list[tuple[str, str, str | Transform | None, str]] = [
-    ("pos_embed", "pos/table", None, r"\(6, 5\) and \(5, 6\) differ in more than axes of size 1"),
+    ("pos_embed", "pos/table", None, r"\(6, 5\) and the Keras shape \(5, 6\) differ in more than axes of size 1"),
     ("pos_embed", "pos/table", "n d -> n d", r"becomes \(6, 5\) by \"n d -> n d\", but pos/table has shape \(5, 6\)"),
     ("pos_embed", "pos/table", "1 n d -> n d", "takes an array with 3 axes, but this one has 2"),
     ("pos_embed", "pos/table", "n d -> n", "d occurs on one side of the pattern only"),
@@ -111,8 +111,8 @@ LIST_MISTAKES: list[tuple[list[str], str | Transform | None, str]] = [
         None,
         r"no rule pairs 3 x Own with Own\nFix:  plan = plan\.pair\(\[\"q\.weight\", .*\"qkv/kernel\", transform=k3c\.",
     ),
-    (["q.weight", "k.weight", "v.weight"], None, "3 torch and 1 Keras tensor needs the argument transform"),
-    (["q", "k", "v"], "o i -> i o", "3 torch and 1 Keras tensor needs the argument transform"),
+    (["q.weight", "k.weight", "v.weight"], None, "3 torch and 1 Keras tensor can only be paired with a transform"),
+    (["q", "k", "v"], "o i -> i o", "3 torch and 1 Keras tensor can only be paired with a transform"),
     (["q", "k"], PACK, r"q\.weight, k\.weight: .*"),
     (["q", "q", "v"], PACK, "q  .* occurs twice in one pair"),
     ([], PACK, r"the call names no layer of Net \(torch\)"),

@@ -227,7 +227,7 @@ torch_weights = "fc.h5"
     for fact in (
         "broken.safetensors",
         "missing.h5 does not exist",
-        "planted.py has no absent; it has crash, hang, grow, raises, needs",
+        "planted.py has no model or function absent; it has crash, hang, grow, raises, needs",
         "quits.py:make cannot be imported: the process ended with exit status 7",
         "planted.py:needs needs the argument argument",
         "ZeroDivisionError",
