@@ -334,12 +334,12 @@ def convert(  # noqa: PLR0913 - an argument for every option
     has_no_weights = model.endswith((".json", ".pt2")) or Path(model, "config.json").is_file()
     loaded = Weights(torch=torch_weights, keras=keras_weights)
     found = None if has_no_weights else resolve(model, loaded)
-    given, weights = (found.source, None) if found and found.is_live else (Path(model), keras_weights)
+    given = (found.source, None) if found and found.is_live else (Path(model), keras_weights)
     arrays = convert_inputs(inputs, shape)
     with notes_to_stderr():
         made = run(
-            given,
-            weights=weights,
+            given[0],
+            weights=given[1],
             channels=channels,  # type: ignore[arg-type]
             inputs=arrays,
             dynamic=read_axes(dynamic or ()),
@@ -349,11 +349,11 @@ def convert(  # noqa: PLR0913 - an argument for every option
         )
         for file in made.save(out, overwrite=overwrite):
             note(f"saved {file.path}")
-    if made.report is None:
-        note("not validated: nothing is proven")
-        return PASSED
-    print(made.report.to_json()) if as_json else print_report(made.report, out / "report.html")
-    return status_of(made.report)
+    if made.report is not None:
+        print(made.report.to_json()) if as_json else print_report(made.report, out / "report.html")
+        return status_of(made.report)
+    note("not validated: nothing is proven")
+    return PASSED
 
 
 @command("keras3conv compare-onnx first.onnx second.onnx")

@@ -108,7 +108,7 @@ class TorchFile:
     is_live: ClassVar[bool] = False
 
     def view(self, *, described: bool = True) -> ModelView:
-        """Return the view of the file, its tensors by name (`described` is ignored); raise `FileError` if unreadable."""
+        """Return the view of the file, its tensors by name; raise `FileError` if it cannot be read."""
         return formats.read(self.source, entry=self.entry)
 
     def output(
@@ -274,13 +274,7 @@ def view(model: Model) -> ModelView:
 
 @dataclass(frozen=True, kw_only=True)
 class Sides:
-    """The torch side and the Keras side of a workflow, each a live model or a file.
-
-    Attributes:
-        torch: The torch side.
-        keras: The Keras side.
-        not_run: The reason why a Keras file was not loaded as a live model; empty if it was, or was not tried.
-    """
+    """The torch side and the Keras side of a workflow, and why a Keras file among them was not loaded (`not_run`)."""
 
     torch: Adapter
     keras: Adapter
