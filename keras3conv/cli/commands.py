@@ -331,9 +331,8 @@ def convert(  # noqa: PLR0913 - an argument for every option
     from keras3conv.workflows.files import random_origin
 
     require_place(out, overwrite=overwrite)
-    has_no_weights = model.endswith((".json", ".pt2")) or Path(model, "config.json").is_file()
     loaded = Weights(torch=torch_weights, keras=keras_weights)
-    found = None if has_no_weights else resolve(model, loaded)
+    found = None if _is_opened_by_convert(model) else resolve(model, loaded)
     given = (found.source, None) if found and found.is_live else (Path(model), keras_weights)
     arrays = convert_inputs(inputs, shape)
     with notes_to_stderr():
@@ -375,6 +374,11 @@ def compare_onnx(
     check_reports(report or ())
     judged = api.compare_onnx(first, second, read_inputs(inputs), tolerance=read_tolerance(tolerance))
     return hand_out(judged, report or (), as_json=as_json)
+
+
+def _is_opened_by_convert(model: str) -> bool:
+    """Return whether a model is one that only `convert` reads: an architecture, a program, or a folder."""
+    return model.endswith((".json", ".pt2")) or Path(model, "config.json").is_file()
 
 
 def _is_complete(plan: "Alignment", sides: "Mapping[Side, str]", options: str) -> bool:
