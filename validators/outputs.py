@@ -6,6 +6,8 @@ The limit is the noise floor: how far the torch module's outputs in its own dtyp
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
+
 from keras3conv.errors import Problem
 from keras3conv.messages import how_many_differ
 from keras3conv.numerics.difference import Judgement, judge
@@ -24,6 +26,9 @@ CLAIM = (
     "against its own float64 run."
 )
 
+_LARGE = 100.0
+"""The size of values from which the summary states it beside their absolute difference."""
+
 
 def check(subject: Subject) -> Section:
     """Compare the outputs of the whole models, and check that each model returns the same when it is called again.
@@ -34,7 +39,7 @@ def check(subject: Subject) -> Section:
     if subject.skip_reason:
         return Section(name="outputs", status="skipped", claim=CLAIM, summary="not run", reason=subject.skip_reason)
     rows: list[tuple[str, str, float | None, float | None, float | None, str]] = []
-    problems, judgements = [], []
+    problems, described = [], []
     for pair in output_pairs(subject.torch_run, subject.keras_run):
         if pair.mismatch:
             problems.append(Problem(torch=pair.torch_name, keras=pair.keras_name, fact=pair.mismatch))
@@ -43,12 +48,12 @@ def check(subject: Subject) -> Section:
         judgement = _judge(subject, pair)
         status = "passed" if judgement.passed else "failed"
         rows.append((pair.name, pair.layout, judgement.deviation, judgement.floor, judgement.ratio, status))
-        judgements.append(judgement)
+        described.append(f"{judgement}{_size_of(pair.torch_output)}")
         if not judgement.passed:
             problems.append(_problem(subject, pair, judgement))
     differing = len(problems)
     problems = [*_randomness(subject, is_different=bool(problems)), *problems]
-    summary = "; ".join(map(str, judgements))
+    summary = "; ".join(described)
     if differing:
         summary = f"{how_many_differ(differing, len(rows), 'output')} by more than noise"
     elif problems:
@@ -63,6 +68,12 @@ def check(subject: Subject) -> Section:
         tables=(Table(title="outputs", columns=columns, rows=tuple(rows)),),
         problems=tuple(problems),
     )
+
+
+def _size_of(output: Array) -> str:
+    """Return the size of large values as the end of a sentence, next to which a difference looks large and is not."""
+    largest = float(np.abs(output.astype(np.float64)).max()) if output.size and output.dtype.kind in "fiu" else 0.0
+    return f", at values up to {largest:.2g}" if _LARGE <= largest < float("inf") else ""
 
 
 def _problem(subject: Subject, pair: OutputPair, judgement: Judgement) -> Problem:

@@ -138,3 +138,15 @@ def test_a_proof_that_needs_an_argument_is_refused_with_that_argument(proof: str
     with pytest.raises(InputError) as caught:
         k3c.validate(module, model, alignment=plan, proofs=[proof])
     assert str(caught.value).endswith(f"\nFix:  {line}")
+
+
+def test_the_size_of_large_outputs_is_stated_beside_their_difference() -> None:
+    module, model, plan = with_equal_weights()
+    assert (
+        "at values up to" not in k3c.validate(module, model, plan=plan, proofs=["outputs"]).section("outputs").summary
+    )
+    with torch.no_grad():
+        module.fc.weight.mul_(1e5)  # type: ignore[operator, union-attr]
+    k3c.transfer(module, model, plan)
+    summary = k3c.validate(module, model, plan=plan, proofs=["outputs"]).section("outputs").summary
+    assert ", at values up to " in summary
