@@ -32,7 +32,7 @@ def _ignored(found: re.Match[str]) -> str:
 
 
 def _registered(found: re.Match[str]) -> str:
-    return f"--import FILE.py  # which registers {found[1]} with keras.saving.register_keras_serializable"
+    return f"--import FILE.py  # your file with the class {found[1]}"
 
 
 def _named_inputs(found: re.Match[str]) -> str:

@@ -125,13 +125,17 @@ def _factories_in(path: str) -> list[str]:
 
 
 def import_code(where: str) -> None:
-    """Import the user's code: a module (`package.module`) or a Python file, such as one that registers layer classes.
+    """Import the user's code: a module (`package.module`) or a Python file, whose layer classes Keras then knows.
 
     Raises:
         InputError: There is no such module or file.
         ModelError: The code raised.
     """
-    _run(where, "", lambda: _imported(where))
+    module = _run(where, "", lambda: _imported(where))
+    if "keras" in sys.modules:
+        from keras3conv.frameworks.keras.files import register_classes
+
+        register_classes(module)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -93,10 +94,23 @@ def unloadable(layers: Iterable[tuple[str, str]], path: Path) -> Iterator[Proble
             fact = "a Lambda layer contains Python code, and no code is ever run from a file"
             yield Problem(keras=name, fact=fact, fixes=(own_code,))
         elif not _is_known(kind):
-            fact = f"the class {kind} is not part of Keras, and no class is registered under this name"
             short = kind.rpartition(".")[2].rpartition(">")[2]
+            own = short if kind.startswith("keras.") else kind  # the file has no module for a class of a script
+            fact = f"the class {own} is not part of Keras, and no class is registered under this name"
             register = f'keras.saving.get_custom_objects()["{short}"] = {short}  # your class; then convert again'
             yield Problem(keras=name, fact=fact, fixes=(register, own_code))
+
+
+def register_classes(module: ModuleType) -> None:
+    """Register the layer classes that a module of the user defines with Keras, which then can load them from a file.
+
+    A class that is registered already, under any name, is left as it is.
+    """
+    known = keras.saving.get_custom_objects()
+    for name, value in vars(module).items():
+        is_own = isinstance(value, type) and value.__module__ == module.__name__
+        if is_own and issubclass(value, keras.layers.Layer) and value not in known.values():
+            known[name] = value
 
 
 def kind_in_models(kind: str) -> str:

@@ -102,7 +102,7 @@ def test_the_digest_of_a_factory_in_a_package_is_stated_too(
 OWN = """
 import keras
 
-@keras.saving.register_keras_serializable("mine")
+DECORATOR
 class Gain(keras.layers.Layer):
     def build(self, shape):
         self.gain = self.add_weight(name="gain", shape=(shape[-1],), initializer="random_normal")
@@ -115,18 +115,21 @@ def save(path):
 """
 
 
-def test_a_file_with_a_class_of_the_user_is_converted_with_import(tmp_path: Path) -> None:
+@pytest.mark.parametrize("decorator", ['@keras.saving.register_keras_serializable("mine")', ""])
+def test_a_file_with_a_class_of_the_user_is_converted_with_import(decorator: str, tmp_path: Path) -> None:
     code, path = tmp_path / "models_of_mine.py", tmp_path / "own.keras"
-    code.write_text(OWN)
+    code.write_text(OWN.replace("DECORATOR", decorator))
     script = f"import models_of_mine; models_of_mine.save({str(path)!r})"
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, env={**os.environ, "PYTHONPATH": ""})
     refused = run("convert", path, "-o", tmp_path / "out", "--no-validate")
-    assert_refused(refused, "Gain is not part of Keras", "Fix:  --import FILE.py  # which registers Gain")
+    assert_refused(refused, "Gain is not part of Keras", "Fix:  --import FILE.py  # your file with the class Gain")
     done = run("convert", path, "-o", tmp_path / "out", "--import", code)
     assert done.exit_code == 0, done.output
     again = run("convert", path, "-o", tmp_path / "out", "--import", code, "--verbose")
     assert_refused(again, "out exists")
     assert "build" not in again.stderr
+    for name in ("Gain", "mine>Gain"):
+        keras.saving.get_custom_objects().pop(name, None)
 
 
 def test_code_to_import_that_raises_is_named(tmp_path: Path) -> None:

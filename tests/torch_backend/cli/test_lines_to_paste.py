@@ -62,7 +62,7 @@ def make():
         ('inputs={"a": a, "b": b}', 'numpy.savez("inputs.npz", a=a, b=b)  # and --inputs inputs.npz'),
         (
             'keras.saving.get_custom_objects()["Own"] = Own  # your class; then convert again     or     x',
-            "--import FILE.py  # which registers Own with keras.saving.register_keras_serializable     or     x",
+            "--import FILE.py  # your file with the class Own     or     x",
         ),
     ],
 )
