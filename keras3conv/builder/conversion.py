@@ -75,7 +75,7 @@ class Conversion:
 
     @property
     def plan(self) -> Alignment:
-        """The plan of the conversion, as `alignment`, under its name as an argument of `transfer` and `validate`."""
+        """The plan of the conversion, the same as `alignment`: `transfer` and `validate` call this argument `plan`."""
         return self.alignment
 
     def save(self, folder: str | PathLike[str], *, overwrite: bool = False) -> tuple[WrittenFile, ...]:
@@ -239,10 +239,13 @@ def _metadata(conversion: Conversion, digests: dict[str, str]) -> dict[str, Any]
 
 
 def _trainable(conversion: Conversion) -> dict[str, Any]:
-    """Return the two entries of `metadata.json` about training, "trainable_parameters" and "frozen".
+    """Return two entries of `metadata.json`: "trainable_parameters" and "frozen".
 
-    They are "trainable_parameters", the number of elements that an optimizer updates, and "frozen", the paths of the
-    parameters that it does not update.
+    The first is the number of elements that an optimizer updates, the second a list of the paths of the parameters that
+    it does not update.
+
+    Args:
+        conversion: The conversion whose torch module or Keras model is described.
     """
     if conversion.target == "keras":
         model = conversion.model

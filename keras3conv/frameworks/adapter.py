@@ -108,7 +108,7 @@ class TorchFile:
     is_live: ClassVar[bool] = False
 
     def view(self, *, described: bool = True) -> ModelView:
-        """Return the view of the file, its tensors by name; raise `FileError` if it cannot be read."""
+        """Return the view of the file, its tensors by name; raise `FileError` if unreadable; `described` is ignored."""
         return formats.read(self.source, entry=self.entry)
 
     def output(

@@ -55,12 +55,13 @@ _LIMITS = {"keras.ops.maximum": "min", "keras.ops.minimum": "max"}
 
 
 def _operand(call: Call, value: Any, like: Value) -> Any:
-    """Return an operand in a form that torch accepts: a list of numbers becomes a tensor, anything else is unchanged.
+    """Return an operand as torch accepts it: a list of numbers becomes a tensor, any other operand is unchanged.
 
     Args:
         call: The call; the statement that creates the tensor is added to it.
         value: The operand.
-        like: The tensor that gives the new tensor its device, and its dtype if both are integers or both are floats.
+        like: A tensor of the call. The new tensor is on its device, and has its dtype if both have integers or both
+            have floating-point numbers.
     """
     if not isinstance(value, tuple | list):
         return value
@@ -103,9 +104,13 @@ def _as_list(value: Any) -> Any:
 
 
 def _operands(call: Call, *names: str) -> tuple[list[Any], Order]:
-    """Return the named arguments of a call, permuted to one common axis order, and this axis order.
+    """Return the arguments with the given names in one common axis order, and this axis order.
 
-    A list of numbers becomes a tensor.
+    A list of numbers becomes a tensor. A tensor with another axis order is permuted.
+
+    Args:
+        call: The call.
+        names: The names of the arguments: "x1" and "x2".
     """
     like = call.tensor
     values, order = call.aligned([_operand(call, call[name], like) for name in names])
@@ -121,7 +126,7 @@ def _checked(call: Call, value: Any) -> Any:
 
 
 def _as_tensors(values: Sequence[Any]) -> list[Any]:
-    """Return the operands, with every number converted to a tensor, for functions that accept tensors only."""
+    """Return the operands, with every number converted to a tensor, for torch functions that accept only tensors."""
     return [value if isinstance(value, Value) else torch.tensor(value) for value in values]
 
 

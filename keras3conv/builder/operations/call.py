@@ -29,7 +29,7 @@ HANDLERS: dict[str, Handler] = {}
 
 
 class ProgramBuilder(Protocol):
-    """The methods by which handlers add statements to a program: the interface between `Call` and the lowering."""
+    """The methods by which handlers add statements to a program; the class that converts the graph implements them."""
 
     @property
     def anchor(self) -> Value:
@@ -42,14 +42,20 @@ class ProgramBuilder(Protocol):
         """Add a statement to the program that assigns an expression to values.
 
         Args:
-            expression: The right side of the statement.
+            expression: The right side of the assignment.
             made: The values that the statement computes.
             path: The path of the Keras layer or operation from which the statement comes.
             comment: A comment for the reader of the source code; empty for none.
         """
 
     def new(self, shape: Shape, order: Order, dtype: str) -> Value:
-        """Return a new value of the program for an intermediate result that the Keras graph does not have."""
+        """Return a new value of the program for an intermediate result, for which the Keras graph has no tensor.
+
+        Args:
+            shape: The shape in the axis order of Keras.
+            order: The axis order in torch.
+            dtype: The name of the dtype.
+        """
 
     def module(self, kind: str, config: Mapping[str, Any], path: str) -> Submodule:
         """Add a submodule whose weights, if any, do not come from Keras, and return it.
@@ -74,8 +80,8 @@ class ProgramBuilder(Protocol):
 
         Args:
             call: The call.
-            config: Changes to the configuration of the layer, made before it is converted.
-            only: The prefix of the torch classes that the submodule may have: "torch.nn.".
+            config: Arguments that replace those in the layer's configuration before it is converted.
+            only: How the name of the torch class must begin: "torch.nn.".
         """
 
     def only_dense_uses(self, name: str) -> bool:
@@ -179,7 +185,7 @@ class Call:
         """Add a statement that computes an intermediate result of the call, and return the result.
 
         Args:
-            expression: The operation.
+            expression: The torch expression that computes the result.
             like: The value whose shape, order and dtype are the defaults; if None, the first value in the expression.
             shape: The shape of the result in the axis order of Keras.
             order: The axis order of the result.
@@ -196,7 +202,7 @@ class Call:
         """Add one statement that computes several intermediate results of the call, and return the results.
 
         Args:
-            expression: The operation.
+            expression: The torch expression that computes the results, a tuple.
             made: The shape, the axis order and the dtype of each result.
         """
         values = [self._builder.new(shape, order, dtype) for shape, order, dtype in made]
@@ -208,7 +214,7 @@ class Call:
 
         Args:
             value: The value.
-            shape: The shape of the result.
+            shape: The shape of the result; (0,) if it does not matter, because the result is reduced.
         """
         return self.step(self.keras_order(value).method("flatten"), shape=shape, order=(0,))
 
@@ -223,10 +229,11 @@ class Call:
         """Add the statement that computes the outputs of the call.
 
         Args:
-            expression: The operation; for several outputs, a tuple of operations.
+            expression: The torch expression of the output; for several outputs, one that returns a tuple.
             order: The axis order of the output, by default the order of Keras; for several outputs, an order for each.
             comment: A comment for the reader of the source code.
-            flattened: See `Value.flattened`.
+            flattened: The torch shape before a flatten whose elements torch orders differently than Keras; see
+                `Value.flattened`.
         """
         outputs = self.node.outputs
         orders = [order] * len(outputs) if order is None or isinstance(order[0] if order else 0, int) else list(order)
@@ -255,7 +262,7 @@ class Call:
         self.returned = {tensor.name: same}
 
     def passes_all(self, values: Sequence[Value]) -> None:
-        """Use existing values as the outputs of the call, one value per output, without a statement."""
+        """Use existing values as the outputs of the call, one for each output, without a statement."""
         pairs = zip(self.node.outputs, values, strict=True)
         self.returned = {tensor.name: replace(value, shape=tensor.shape) for tensor, value in pairs}
 
@@ -283,7 +290,7 @@ class Call:
 
         Args:
             array: The array.
-            name: The name of the buffer after that of the layer or operation.
+            name: The end of the buffer's name; the name of the layer or operation comes before it.
         """
         return self._builder.constant(array, f"{self.node.path}/{name}")
 
@@ -292,11 +299,11 @@ class Call:
         self._builder.by_rule(self)
 
     def rule_module(self, only: str, **config: Any) -> Submodule:
-        """Return the submodule to which a rule converts the layer; the handler itself writes the call of the submodule.
+        """Return the submodule to which a rule converts the layer; the handler itself adds the statement that calls it.
 
         Args:
-            only: The prefix of the torch classes that the handler can call: "torch.nn.".
-            config: Changes to the layer's configuration, for arguments that the handler converts itself.
+            only: How the name of the torch class must begin: "torch.nn.".
+            config: Arguments that replace those in the layer's configuration, because the handler converts them itself.
 
         Raises:
             RuleError: No rule converts the layer to exactly one submodule of such a class.
@@ -326,7 +333,11 @@ class Call:
 
 
 def handles(*kinds: str) -> Callable[[Handler], Handler]:
-    """Return a decorator that registers a function as the handler of the named Keras operations or layers."""
+    """Return a decorator that registers a function as the handler of Keras operations or layers.
+
+    Args:
+        kinds: Their names: "keras.ops.concatenate".
+    """
 
     def add(handler: Handler) -> Handler:
         for kind in kinds:

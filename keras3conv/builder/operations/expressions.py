@@ -64,7 +64,12 @@ def axes_of(axis: Any, rank: int) -> tuple[int, ...]:
 
 
 def dims(value: Value, axes: Iterable[int]) -> int | tuple[int, ...]:
-    """Return the positions of Keras axes in the torch tensor: a number for one axis, a sorted tuple for several."""
+    """Return the positions of Keras axes in the torch tensor: a number for one axis, a sorted tuple for several.
+
+    Args:
+        value: The value, which has the axis order.
+        axes: The indices of the axes in Keras.
+    """
     found = sorted(value.position(axis) for axis in axes)
     return found[0] if len(found) == 1 else tuple(found)
 
@@ -76,9 +81,9 @@ def without(order: Order, removed: Sequence[int]) -> Order:
 
 
 def with_new(order: Order, axis: int) -> tuple[Order, int]:
-    """Return the axis order with a new Keras axis, and the torch position of that axis.
+    """Return an axis order extended by a new Keras axis, and the position of this axis in torch.
 
-    In torch the new axis follows the axis that precedes it in Keras.
+    In torch the new axis follows directly after the axis that is before it in Keras.
 
     Args:
         order: The axis order without the new axis.
@@ -142,10 +147,10 @@ def fixed(call: Call, size: int | Size, name: str) -> int:
 
 
 def tuple_of(value: Any, rank: int) -> tuple[int, ...]:
-    """Return a tuple with one number per axis, from a sequence or from one number that holds for all `rank` axes."""
+    """Return an argument as a tuple of one number per axis; a single number is repeated for all `rank` axes."""
     return (int(value),) * rank if isinstance(value, int) else tuple(int(one) for one in value)
 
 
 def one_or_all(values: Sequence[int]) -> int | tuple[int, ...]:
-    """Return a tuple of equal numbers as a single number, and any other tuple unchanged; torch accepts both."""
+    """Return a tuple of equal numbers as one number, (2, 2) as 2, and any other tuple unchanged; torch accepts both."""
     return values[0] if len({*values}) == 1 else tuple(values)

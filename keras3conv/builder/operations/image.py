@@ -44,12 +44,12 @@ def _pad_pairs(call: Call, rank: int) -> Sequence[Any]:
 
 
 def _padding(given: Value, pads: Sequence[tuple[int, int]], least: int = 0) -> tuple[int, ...]:
-    """Return the padding argument of `F.pad`, without the leading axes that are not padded.
+    """Return the argument of `F.pad` that pads a value, without numbers for the first axes if these are not padded.
 
     Args:
         given: The value that is padded.
         pads: The padding at the start and the end of each axis, in the axis order of Keras.
-        least: The minimum number of axes in the argument.
+        least: The minimum number of axes, counted from the last one, for which the argument has numbers.
     """
     in_order = [pads[axis] for axis in given.order]
     count = max(given.rank - next(place for place, pair in enumerate(in_order) if any(pair)), least)
@@ -91,12 +91,12 @@ def _crop_images(call: Call) -> None:
 
 
 def _changes(call: Call, given: Value, name: str, sign: int) -> list[tuple[int, int]]:
-    """Return the number of pixels that a padding or cropping adds or removes: (top, bottom) and (left, right).
+    """Return how many pixels a padding or cropping changes at the ends of images: (top, bottom), (left, right).
 
     Args:
-        call: The call.
+        call: The call, with arguments such as `top_padding` and `target_height`.
         given: The images, channels-first.
-        name: The word in the names of the call's arguments: "padding" in "top_padding".
+        name: The word in the names of these arguments: "padding" or "cropping".
         sign: 1 if pixels are added, -1 if they are removed.
     """
     height, width = given.target_shape[-2:]
@@ -110,14 +110,15 @@ def _changes(call: Call, given: Value, name: str, sign: int) -> list[tuple[int, 
 def _sides(
     call: Call, size: Any, first: int | None, last: int | None, target: int | None, sign: int
 ) -> tuple[int, int]:
-    """Return the pixels to add or remove at the start and at the end of one axis.
+    """Return the numbers of pixels to add or remove at the start and at the end of one axis.
 
     Args:
-        call: The call.
-        size: The size of the axis before.
-        first: The number at the start, if the call has it.
-        last: The number at the end, if the call has it.
-        target: The size of the axis after, if the call has it; a missing number follows from it.
+        call: The call of the padding or cropping.
+        size: The size of the axis before it.
+        first: The number of pixels at the start, if the call has this argument.
+        last: The number of pixels at the end, if the call has this argument.
+        target: The size of the axis after it, if the call has this argument. From it follows the number that is
+            missing.
         sign: 1 if pixels are added, -1 if they are removed.
     """
     if first is not None and last is not None:
@@ -156,11 +157,11 @@ def _resize(call: Call) -> None:
 
 
 def _to_aspect_ratio(call: Call, given: Value, height: int, width: int) -> Value:
-    """Return images cropped or padded to the aspect ratio of a target size, if the resize has such an option.
+    """Return images cropped or padded to the aspect ratio of a target size, if the call of a resize asks for it.
 
     Args:
         call: The call of a resize.
-        given: The images, channels-first; without the option they are returned unchanged.
+        given: The images, channels-first; if the call has no such argument, they are returned unchanged.
         height: The target height.
         width: The target width.
     """

@@ -42,7 +42,7 @@ def _picked(call: Call, given: Value, indices: Any, axis: int) -> None:
     Args:
         call: The call.
         given: The tensor from which elements are selected.
-        indices: A number, or an array whose axes replace the selected axis in the result.
+        indices: A number, or an array of indices; in the result, the axes of the array replace the selected axis.
         axis: The Keras axis along which elements are selected.
     """
     position = given.position(axis)
@@ -66,7 +66,7 @@ def _rank(indices: Any) -> int:
 
 
 def _plain(call: Call, indices: Any) -> Any:
-    """Return index values as nested lists of integers; raise `RuleError` if a value is not an integer."""
+    """Return indices in nested lists unchanged; raise `RuleError` if one of them is not an integer."""
     if isinstance(indices, tuple | list):
         return [_plain(call, one) for one in indices]
     if not isinstance(indices, int):
@@ -148,7 +148,7 @@ def _scattered(whole: Expression, updates: Value, ranges: Sequence[tuple[int, in
     Args:
         whole: The tensor.
         updates: The new values.
-        ranges: The part: for each axis that it does not fill, the torch position, the start and the end.
+        ranges: The part, as (torch position of an axis, start, end) for each axis that the new values do not fill.
     """
     (position, start, end), *others = ranges
     part: Expression = updates
@@ -165,7 +165,7 @@ def _scatter(call: Call) -> None:
 
 
 def _by_axis(indices: Value) -> Operation:
-    """Return one index tensor per axis, as torch takes them; Keras stacks the indices of all axes along a last axis."""
+    """Return the expression for one index tensor per axis, as torch takes them; Keras stacks them along a last axis."""
     return indices.method("long").method("unbind", -1)
 
 

@@ -15,7 +15,9 @@ ALL = slice(None, None, None)
 
 
 def full_key(call: Call, key: Any, rank: int) -> list[Any]:
-    """Return an index with one entry per axis: slices `:` stand for "..." and for the missing entries at the end.
+    """Return an index with one entry for each axis: `x[..., 0]` for three axes gives [:, :, 0].
+
+    Entries for new axes (None) are kept.
 
     Args:
         call: The call, for the error message.
@@ -69,13 +71,13 @@ def sliced(call: Call, given: Value, key: Sequence[Any]) -> tuple[Expression, Or
 
 @dataclass(kw_only=True)
 class _Entries:
-    """The entries of an index expression `x[...]`, sorted by the Keras axes of `x`.
+    """The entries of an index expression `x[...]`: which axis of `x` each is for, and where new axes (None) go.
 
     Attributes:
-        of: The entry (a number or slice) for each axis of `x`.
-        new_before: For each axis, the axes of the result that the index inserts before it.
-        number: For each axis with a slice, its axis in the result.
-        new_behind: The axes of the result that the index inserts after the last axis.
+        of: The entry (a number or slice) for each Keras axis of `x`.
+        new_before: For each axis of `x`, the indices in the result of the new axes directly before it.
+        number: For each axis of `x` with a slice, its index in the result; an axis with a number is not in the result.
+        new_behind: The indices in the result of the new axes after the last axis.
     """
 
     of: dict[int, Any] = field(default_factory=dict)

@@ -11,9 +11,9 @@ _AXIS = {"dsplit": 2, "dstack": 2, "hsplit": 1, "hstack": 1, "vsplit": 0, "vstac
 
 
 def _of_one_dtype(call: Call, values: Sequence[Value]) -> list[Value]:
-    """Return the operands of a call, converted to the dtype of its result; unchanged if that is a floating-point dtype.
+    """Return the operands of a call, converted to the dtype of its result.
 
-    For a floating-point result torch promotes the operands as Keras does, so no conversion is needed.
+    If that is a floating-point dtype they are unchanged, because then torch promotes them as Keras does.
     """
     return [
         value if "float" in call.dtype or value.dtype == call.dtype else converted(call, value, call.dtype)

@@ -21,7 +21,7 @@ from keras3conv.rules.helpers.padding import Pads, same_padding
 
 
 def images(call: Call, given: Value) -> Value:
-    """Return images permuted to channels-first order."""
+    """Return images in channels-first order: permuted, unless the call has `data_format="channels_first"`."""
     first = call.get("data_format") == "channels_first"
     return call.order(given, identity(given.rank) if first else channels_first(given.rank))
 
@@ -75,13 +75,13 @@ def _settings(call: Call, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _around(call: Call, given: Value, kernel: Sequence[int]) -> tuple[Value, Mapping[str, Any]]:
-    """Return the input of a convolution and the arguments for its padding.
+    """Return the input of a convolution, padded if needed, and the padding arguments of the torch function.
 
     A torch convolution pads both ends of an axis equally. If Keras does too, the arguments have `padding`. Otherwise a
-    separate statement pads the input, and the arguments are empty.
+    statement before it pads the input, and the arguments are empty.
 
     Args:
-        call: The call.
+        call: The call of the convolution.
         given: The input, channels-first.
         kernel: The size of the kernel along each spatial axis.
     """
@@ -224,11 +224,11 @@ def _batch_normalization(call: Call) -> None:
 
 
 def _optional(call: Call, **names: str) -> dict[str, Value]:
-    """Return the optional tensors that a call was given, by the names of the torch arguments that receive them.
+    """Return those optional tensors that a call has, by the names of the torch arguments: {"weight": ..., "bias": ...}.
 
     Args:
         call: The call.
-        names: For each argument of torch, the name of the same argument in Keras.
+        names: For each argument of torch, the name of the same argument in Keras: weight="gamma".
     """
     return {torch_name: call[name] for torch_name, name in names.items() if call.get(name) is not None}
 

@@ -87,7 +87,12 @@ _WITH_SETTINGS: dict[str, tuple[Callable[..., Operation], tuple[str, ...]]] = {
 
 
 def unary(call: Call, *, function: Unary) -> None:
-    """Convert a pointwise operation on one tensor; `function` maps the tensor to the torch expression."""
+    """Convert a pointwise operation on one tensor.
+
+    Args:
+        call: The call.
+        function: Returns the torch expression for the tensor.
+    """
     _returns(call, function, call.tensor)
 
 

@@ -33,7 +33,7 @@ def _recurrent(call: Call) -> None:
 
 
 def _steps(call: Call, sequence: Operation) -> Operation:
-    """Return the output sequence of a torch layer; only its last time step if Keras has return_sequences=False."""
+    """Return the expression for the sequence that a torch layer returns, or its last step if return_sequences=False."""
     return sequence if call.get("return_sequences") else sequence[:, -1]
 
 

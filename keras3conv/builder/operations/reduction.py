@@ -38,12 +38,12 @@ _INT32 = Dtype("int32")
 
 
 def _over(given: Value, axes: tuple[int, ...], keepdims: bool) -> dict[str, Any]:
-    """Return the arguments of a torch reduction over Keras axes, such as `dim=(1, 2), keepdim=True`."""
+    """Return the arguments of a torch reduction over some Keras axes, such as `dim=(1, 2), keepdim=True`."""
     return {"dim": dims(given, axes), **({"keepdim": True} if keepdims else {})}
 
 
 def _order_after(given: Value, axes: tuple[int, ...], keepdims: bool) -> Order:
-    """Return the axis order of a value after a reduction over the given Keras axes."""
+    """Return the axis order of a value after a reduction over some Keras axes, which are removed unless `keepdims`."""
     return given.order if keepdims else without(given.order, axes)
 
 
@@ -54,7 +54,7 @@ def _reduced(call: Call, given: Value, method: str, **extra: Any) -> tuple[Opera
         call: The call, which has the axes.
         given: The tensor to reduce.
         method: The name of the tensor method: "sum".
-        extra: Further arguments of the method.
+        extra: Further arguments of the method, by name.
     """
     axes, keepdims = _axes(call, given), bool(call.get("keepdims"))
     return given.method(method, **_over(given, axes, keepdims), **extra), _order_after(given, axes, keepdims)
@@ -88,7 +88,13 @@ for _kind in _OF_FLOATS:
 
 
 def _in_a_row(call: Call, given: Value, axes: tuple[int, ...]) -> Value:
-    """Return the tensor with the given Keras axes merged into one axis, which is the last."""
+    """Return a tensor with some of its axes merged into one axis, which is the last.
+
+    Args:
+        call: The call; the statements that permute and flatten are added to it.
+        given: The tensor.
+        axes: The Keras axes to merge.
+    """
     given = call.order(given, behind(given.order, axes))
     if len(axes) == 1:
         return given
@@ -101,9 +107,13 @@ def _in_a_row(call: Call, given: Value, axes: tuple[int, ...]) -> Value:
 
 
 def _elements(given: Value, axes: tuple[int, ...]) -> int:
-    """Return the product of the sizes of some axes; 0 if one of the sizes is dynamic.
+    """Return the size of the axis into which some axes are merged; 0 if one of their sizes is dynamic.
 
-    A size of 0 does no harm here, because the next statement reduces the axis that has it.
+    The 0 has no effect, because the next statement reduces the merged axis.
+
+    Args:
+        given: The tensor that has the axes.
+        axes: The axes.
     """
     product = 1
     for axis in axes:

@@ -1,4 +1,7 @@
-"""List the Keras operations and layers that cannot be converted, and why, and the functions that are not operations."""
+"""List the Keras operations and layers that cannot be converted, with reasons.
+
+Also list the functions of `keras.ops` that are never calls in a graph, because they compute at once, with reasons.
+"""
 
 from functools import partial
 

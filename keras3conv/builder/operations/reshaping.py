@@ -37,11 +37,11 @@ def kept_order(given: Value, made: Shape) -> Order | None:
 
 
 def _with_single(order: list[int], made: Shape) -> Order:
-    """Return an axis order completed by the missing axes of size 1, each inserted after the Keras axis before it.
+    """Return an axis order extended by the missing axes of size 1, each after the axis that precedes it in Keras.
 
     Args:
-        order: The order without these axes; they are inserted in place.
-        made: The new shape, which has all axes.
+        order: The axis order without these axes; the list itself is changed.
+        made: The shape of the value, which has all axes.
     """
     for axis in range(len(made)):
         if axis not in order:

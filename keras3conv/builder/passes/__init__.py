@@ -1,4 +1,4 @@
 """The passes, functions that rewrite a program (a list of statements) into a shorter or faster one.
 
-They merge activations and other statements, and make a class of each part that repeats or that has shared weights.
+They merge statements, such as a layer call and its activation, and make classes of statements that repeat.
 """

@@ -27,14 +27,16 @@ def structured(
     with_shared: bool = True,
     least: int = 2,
 ) -> Structure:
-    """Replace repeated parts of a program by blocks (classes), the one that saves most first, until none saves enough.
+    """Replace repeated parts of a program by blocks (classes), the one that shortens the code most first.
+
+    It ends when no further block shortens the code enough.
 
     Args:
         structure: A program; it may already have blocks.
         taken: Class names that must not be used.
         classes: The class of each source layer, by its path; a block that is one layer takes the name of its class.
         with_shared: Whether segments (runs of statements) that call the same modules may become calls of one block.
-        least: The number of modules and weights that a block must have.
+        least: The minimum number of modules and weights that a block has.
 
     Returns:
         The new program with all blocks, old and new.
@@ -96,13 +98,15 @@ def with_block(
 def _paths(
     structure: Structure, occurrences: Sequence["_Occurrence"], names: Sequence[str], inner: Sequence[str]
 ) -> dict[str, str]:
-    """Return the path that each module and weight has after the replacement, by its name in the flat program.
+    """Return the paths of all modules and weights after segments have become calls of a block.
+
+    The keys are the names that they had in the program before any block was made: {"layer1_conv": "layer1.conv"}.
 
     Args:
         structure: The program before the replacement. Modules and weights in its older blocks get new paths, too.
-        occurrences: The runs of statements that the block replaces.
-        names: For each occurrence, the attribute name of the block's instance.
-        inner: The names of the modules and weights in the new block.
+        occurrences: The segments (runs of statements) that the block replaces.
+        names: For each segment, the attribute name of the block's instance.
+        inner: The names of the modules and weights in the new block, in the order of `_Occurrence.keys`.
     """
     moved = {
         key: f"{outer}.{name}"
@@ -119,7 +123,7 @@ def _paths(
 
 @dataclass(frozen=True)
 class _Occurrence:
-    """A run of statements (a segment) of the program that one call of a block replaces."""
+    """One of the segments (runs of statements) that a block replaces: one call of the block stands for it."""
 
     program: Program
     segment: Segment
@@ -131,7 +135,10 @@ class _Occurrence:
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """The names of the modules and weights in the segment; an index means the same in all segments of the block."""
+        """The names of the modules and weights in the segment, in the order of their first use.
+
+        In all segments of a block, the names at one index stand for the same module or weight of the block.
+        """
         names: dict[str, None] = {}
         for step in self.steps:
             if step.module:
@@ -143,13 +150,13 @@ class _Occurrence:
 
     @cached_property
     def prefix(self) -> str:
-        """The path of the source layer that has exactly these statements; else the common prefix of layer paths."""
+        """The path of the source layer whose call the segment is, "encoder_0."; else its layers' common prefix."""
         return (
             f"{self.segment.path}." if self.segment.path else prefix_of([step.path for step in self.steps if step.path])
         )
 
     def flat_name(self, key: str) -> str:
-        """Return the name that a module or weight of the segment has in the program before any block is made.
+        """Return the name that a module or weight of the segment had in the program before any block was made.
 
         Args:
             key: The module or weight, one of those in `keys`.
@@ -157,7 +164,7 @@ class _Occurrence:
         return self.program.weights[key].name if key in self.program.weights else key
 
     def short_name(self, key: str) -> str:
-        """Return the name of a module or weight without the prefix that all names in this segment have.
+        """Return the name of a module or weight without the prefix of this segment: "conv" for "layer1_conv".
 
         Args:
             key: The module or weight, one of those in `keys`.
@@ -174,7 +181,7 @@ def _inner_names(occurrences: Sequence[_Occurrence]) -> list[str]:
     class of the module.
 
     Args:
-        occurrences: The runs of statements that the block replaces.
+        occurrences: The segments (runs of statements) that the block replaces.
     """
     first = occurrences[0]
     short = [[occurrence.short_name(key) for key in occurrence.keys] for occurrence in occurrences]
@@ -202,7 +209,7 @@ def _outer_names(occurrences: Sequence[_Occurrence], taken: Iterable[str], block
     Args:
         occurrences: The runs of statements that the block replaces.
         taken: Names that must not be used.
-        block: The name, to which a number is added, for an occurrence without a name of its own.
+        block: The name that an instance gets, with a number, if its segment has no name of its own.
     """
     names: list[str] = []
     for number, occurrence in enumerate(occurrences, 1):
@@ -213,15 +220,15 @@ def _outer_names(occurrences: Sequence[_Occurrence], taken: Iterable[str], block
 
 
 def _class_name(occurrences: Sequence[_Occurrence], taken: Iterable[str], kind: str, classes: Mapping[str, str]) -> str:
-    """Return the class name of a block: "EncoderLayer" for occurrences "encoder_layer_0" and "encoder_layer_1".
+    """Return the class name of a block: "EncoderLayer" for the segments "encoder_layer_0" and "encoder_layer_1".
 
-    If every occurrence is a source layer, and all these layers have the same class, the block gets the name of this
+    If every segment is the call of a source layer, and these layers have one class, the block gets the name of this
     class.
 
     Args:
-        occurrences: The runs of statements that the block replaces.
+        occurrences: The segments (runs of statements) that the block replaces.
         taken: Class names that must not be used.
-        kind: The name if the prefixes of the occurrences differ in more than numbers.
+        kind: The name to use if the prefixes of the segments differ in more than numbers.
         classes: The class of each source layer, by its path.
     """
     sources = {classes.get(occurrence.prefix.strip("._/"), "") for occurrence in occurrences}
@@ -234,7 +241,7 @@ def _class_name(occurrences: Sequence[_Occurrence], taken: Iterable[str], kind: 
 
 
 def _words(prefix: str) -> list[str]:
-    """Return the words of a name prefix, without leading and trailing numbers: "encoder" and "layer"."""
+    """Return the words in the prefix of layer names, without numbers: ["encoder", "layer"] for "encoder_layer_0"."""
     parts = (part.strip("0123456789") for part in prefix.replace("/", "_").split("_"))
     return [part for part in parts if part.isalpha()]
 
@@ -283,7 +290,8 @@ def _body(
         inner: The new names of the modules and weights, in the order of `_Occurrence.keys`.
         modules: The modules of the class.
         weights: The weights of the class.
-        arguments: Receives a constructor argument for each value that differs between the occurrences.
+        arguments: The collection to which a constructor argument is added for each value that differs between the
+            segments.
     """
     first = occurrences[0]
     program, segment = first.program, first.segment

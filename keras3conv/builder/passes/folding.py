@@ -23,12 +23,12 @@ _PASSED_ON = ("torch.nn.Dropout", f"{OWN_LAYERS}.SharedDropout")
 
 
 def overwriting(program: Program) -> Program:
-    """Return the program in which each sum is marked that may overwrite a summand; that summand comes first."""
+    """Return the program in which each sum that may overwrite a summand is marked, and has this summand first."""
     return replace(program, steps=tuple(_overwriting(step, program) for step in program.steps))
 
 
 def folded(program: Program) -> Program:
-    """Return the program in which each layer call and the activation after it are one statement.
+    """Return the program in which a layer call and the activation after it are one statement.
 
     `x = self.norm(x)` and `x = F.relu(x)` become `x = F.relu(self.norm(x), inplace=True)`.
     """
@@ -50,9 +50,11 @@ def folded(program: Program) -> Program:
 
 
 def called_module(step: Step, program: Program) -> Module | None:
-    """Return the submodule that a statement calls with one value and nothing else; None for any other statement.
+    """Return the submodule that a statement does nothing but call, as `x = self.conv(x)`; None for any other statement.
 
-    An example is `x = self.conv(x)`.
+    Args:
+        step: The statement.
+        program: The program.
     """
     match step.expression:
         case Operation("module", name, (Ref(),), kwargs) if not kwargs:
@@ -95,7 +97,7 @@ def _is_free(name: str, program: Program) -> bool:
 
 
 def _is_scaled(expression: Any) -> bool:
-    """Return True if an expression is a value times or plus a number, whose result torch does not save for backward."""
+    """Return True if an expression is `x * 2` or `x + 2`, whose result torch does not save for the backward pass."""
     match expression:
         case Operation("operator", "*" | "+", (Ref(), int() | float())):
             return True
@@ -114,7 +116,7 @@ def _in_place(expression: Operation) -> Operation:
 
 
 def _substituted(expression: Any, called: Operation) -> Any:
-    """Return an expression that uses one value, with that value replaced by the operation `called`."""
+    """Return an expression with the operation `called` in place of the one value that it uses."""
     return transformed(expression, lambda node: called if isinstance(node, Ref) else node)
 
 

@@ -27,11 +27,11 @@ def with_fused_forms(program: Program) -> Program:
 
 
 def _fused(step: Step, steps: Mapping[str, Step], uses: Mapping[str, int]) -> tuple[str, Operation] | None:
-    """Merge a reshape or slice with the reshape or slice whose result it uses.
+    """Merge a reshape or slice with the reshape or slice that computes its input.
 
     Args:
         step: The second statement.
-        steps: The statements by the value that they compute.
+        steps: The statements, by the value that they compute.
         uses: The number of times that each value is used.
 
     Returns:

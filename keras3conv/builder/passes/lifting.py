@@ -23,10 +23,10 @@ _NO_SIZES = ("stride", "dilation", "kernel", "pad", "shift", "offset", "stop")
 class Arguments:
     """The constructor arguments of a block, or the variables of a loop, for the values that differ between repetitions.
 
-    Values that vary in the same way share one argument.
+    Values that are equal in every repetition share one argument.
 
     Attributes:
-        named: For each argument, its value in each repetition.
+        named: For each argument, its value in each repetition: {"units": [64, 128]}.
         taken: Names that no argument may have.
         with_multiples: Whether a number that follows from another argument is written as a formula: `2 * units`.
     """
@@ -42,8 +42,9 @@ class Arguments:
 
         Args:
             values: The value in each repetition.
-            owner: The name of the layer or value that has the value; it precedes the name of the argument if needed.
-            name: The name of a new argument.
+            owner: The name of the layer or value that has this value; with it begins the name of a new argument if
+                `name` is taken.
+            name: The name of a new argument: "units".
         """
         if all(value == values[0] and type(value) is type(values[0]) for value in values):
             return values[0]
@@ -71,7 +72,7 @@ class Arguments:
         return len({*values}) == 1 or values in self.named.values() or self._multiple(values) is not None
 
     def _multiple(self, values: list[Any]) -> Argument | None:
-        """Return a short formula of an existing constructor argument that has these values; None if there is none.
+        """Return a formula of an existing argument, such as `2 * units`, that has these values; None if none has.
 
         Args:
             values: The value in each repetition.
@@ -92,9 +93,9 @@ class Arguments:
 
         Args:
             nodes: The expression in each repetition.
-            owner: The name of the layer or value that has the expressions; it precedes the name of an argument if
-                needed.
-            name: The name of a new argument, where the operation or keyword gives none.
+            owner: The name of the layer or value that has the expressions; with it begins the name of a new argument if
+                `name` is taken.
+            name: The name of a new argument, if the operation or keyword gives none.
 
         Returns:
             The merged expression. New constructor arguments are added to `self.named`, by name.
@@ -116,12 +117,14 @@ class Arguments:
 
 
 def _formula(name: str, known: list[int], values: list[Any]) -> str:
-    """Return a formula of an argument that gives other values: a multiple, a fraction or the square; empty for none.
+    """Return a formula, such as "2 * units", that computes values from those of an argument; empty if none does.
+
+    The formula is a multiple, a fraction, the square, or for floats the inverse root.
 
     Args:
-        name: The name of the argument.
-        known: Its values.
-        values: The values that the formula must give.
+        name: The name of the argument: "units".
+        known: Its value in each repetition.
+        values: The value that the formula must give in each repetition.
     """
     if any(type(value) is float for value in values):
         return _root_formula(name, known, values)
@@ -135,12 +138,12 @@ def _formula(name: str, known: list[int], values: list[Any]) -> str:
 
 
 def _root_formula(name: str, known: list[int], values: list[float]) -> str:
-    """Return a formula with the inverse root of an argument, or of a part of it, as scales of attention have it.
+    """Return a formula such as "units ** -0.5" or "(units // 8) ** -0.5", as for the scale of an attention; or "".
 
     Args:
-        name: The name of the argument.
-        known: Its values.
-        values: The values that the formula must give, exactly.
+        name: The name of the argument: "units".
+        known: Its value in each repetition.
+        values: The value that the formula must give in each repetition, exactly.
     """
     for by in range(1, _LARGEST_TERM + 1):
         roots = [(other // by) ** -0.5 if other % by == 0 else None for other in known]

@@ -53,7 +53,7 @@ def nested(structure: Structure, classes: Mapping[str, str], taken: Iterable[str
 
 
 def gathered(program: Program) -> Program:
-    """Return the program with the statements of each layer call adjacent; others between them move before the call.
+    """Return the program with the statements of each layer call adjacent; others between them move before them.
 
     A statement outside of all calls that uses only parameters, such as that of a layer which just holds a parameter,
     moves into the call that uses its result.
@@ -89,7 +89,7 @@ def _with_users(program: Program) -> list[Step]:
 
 
 def _common(calls: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the layer calls that contain all of the given statements, the outermost call first.
+    """Return the layer calls that contain all of several statements, the outermost call first.
 
     Args:
         calls: For each statement, the layer calls that contain it, the outermost first.
@@ -214,7 +214,7 @@ def _owns_its_modules(program: Program, steps: tuple[Step, ...]) -> bool:
 
 
 def _key(program: Program, segment: Segment) -> object:
-    """Return a key that is equal for two segments (runs of statements) if one block can replace both.
+    """Return a key of a segment (a run of statements), equal for two segments if one block can replace both.
 
     The two may differ only in names and in values that can be constructor arguments of the block.
     """
@@ -230,7 +230,7 @@ def _key(program: Program, segment: Segment) -> object:
 
 
 def shape_of(expression: Any) -> object:
-    """Return a hashable value that is equal for expressions that differ only in names and in non-axis numbers."""
+    """Return a hashable value, equal for two expressions that differ only in names and in numbers other than axes."""
     return signature(_without_numbers(with_modules(expression, lambda _: ""), is_exact=False))
 
 

@@ -26,9 +26,14 @@ def without_permuted_products(program: Program) -> Program:
 
 
 def _chain(program: Program, steps: dict[str, Step], name: str) -> list[str]:
-    """Return the names of the values from an einsum's result to the value `name`; empty if no einsum leads to it.
+    """Return the names of the values from an einsum's result to a given value; empty if no einsum leads to it.
 
-    Each value after the result is the one before it times or divided by a number, and has no other use.
+    Each value after the result is the one before it times or divided by a number. None of them is used elsewhere.
+
+    Args:
+        program: The program.
+        steps: The statements, by the value that they compute.
+        name: The name of the given value.
     """
     found: list[str] = []
     while program.uses[name] == 1 and name in steps:
@@ -49,7 +54,7 @@ def _merge(
     """Let an einsum return its output permuted, and remove the step that permutes this output later.
 
     Args:
-        steps: The steps of the program by the name of their result; changed in place.
+        steps: The statements of the program, by the name of their result; changed in place.
         values: The values of the program by name; changed in place.
         chain: The names of the values from the result of the einsum to the value that the removed step permutes. Each
             of them, except the first, is the one before it times or divided by a number.

@@ -30,7 +30,7 @@ _Place = tuple[int, int, int]
 
 
 def rolled(program: Program, taken: frozenset[str] = frozenset()) -> Body:
-    """Return the statements of a program, with a loop in place of statements that repeat.
+    """Return the statements of a program, with loops in place of consecutive statements that repeat.
 
     Args:
         program: The program; names of modules are unique in it.
@@ -58,7 +58,7 @@ def _best(
 
     Args:
         program: The program.
-        tokens: For each statement, a key; only statements with equal keys can repeat each other.
+        tokens: For each statement of the program, a key; only statements with equal keys can repeat each other.
         first: The index of the first statement of the range.
         end: The index after its last statement.
         taken: Names that no variable of the loop may have.
@@ -103,7 +103,7 @@ def _lines(program: Program, step: Step) -> int:
 
 
 def _repetitions(tokens: Sequence[object]) -> Iterator[tuple[int, int, int]]:
-    """Yield every repetition in a sequence: the index at which it starts, the length of an iteration, and their number.
+    """Yield every repetition in a sequence: its start index, the number of statements in a turn, the number of turns.
 
     Args:
         tokens: For each statement, a key; only statements with equal keys can repeat each other.
@@ -127,12 +127,12 @@ def _token(program: Program, step: Step) -> object:
 
 @dataclass
 class _Turns:
-    """Consecutive repetitions of statements ("turns"), which may become the iterations of a loop.
+    """Statements of a program that repeat in a row; each repetition can become a turn (iteration) of one loop.
 
     Attributes:
         program: The program that contains them.
         start: The index of the first statement.
-        length: The number of statements in a turn (an iteration).
+        length: The number of statements in a turn.
         count: The number of turns.
     """
 
@@ -150,9 +150,9 @@ class _Turns:
                 self.places[output] = (*divmod(place, self.length), number)
 
     def loop(self, taken: frozenset[str]) -> list[Step | Loop] | None:
-        """Return the statements that replace the repetitions, ending with the loop; None if a loop cannot replace them.
+        """Return the loop that replaces the repetitions, with statements before it; None if no loop can replace them.
 
-        Before the loop are statements that copy the values which the loop overwrites and later statements need.
+        These statements copy the values which the loop overwrites and later statements need.
 
         Args:
             taken: Names that no variable of the loop may have.
@@ -188,10 +188,10 @@ class _Turns:
         return [*copies, loop]
 
     def _turn(self, columns: Arguments) -> tuple[tuple[Step, ...], dict[str, Module]] | None:
-        """Return the statements and the modules of one iteration; None if the modules are used elsewhere, too.
+        """Return the statements and the modules of one turn of the loop; None if the modules are also used elsewhere.
 
         Args:
-            columns: The variables of the loop; one is added for each value that differs between the iterations.
+            columns: The variables of the loop; one is added for each value that differs between the turns.
         """
         steps: list[Step] = []
         modules: dict[str, Module] = {}
@@ -212,10 +212,10 @@ class _Turns:
         return {place[1:]: name for name, place in self.places.items() if place[0] == turn}
 
     def _carried(self) -> dict[tuple[int, int], str] | None:
-        """Return the values that each iteration passes to the next; None if not all iterations pass the same ones.
+        """Return the values that each turn passes to the next one; None if not all turns pass the same ones.
 
-        A key is the position at which the value is computed: the statement and the output. Its entry is the name of the
-        value that the first iteration, which has no iteration before it, takes in its place.
+        A key is where a turn computes the value: the index of the statement, and of its output. The value of the dict
+        is the name that the first turn uses instead, because no turn is before it.
         """
         carried: dict[tuple[int, int], str] = {}
         for place in range(self.length):
@@ -246,17 +246,16 @@ class _Turns:
         return own == sum(self.program.uses[name] for name in inner)
 
     def _copies(self, carried: Mapping[str, str]) -> tuple[list[Step | Loop], dict[str, str]] | None:
-        """Return statements that copy values before the loop overwrites them, and the name of the copy of each.
+        """Return statements that copy values before the loop overwrites them, and the names of the copies by value.
 
         A value is copied if a statement after the loop needs it.
 
         Args:
-            carried: For each value that an iteration passes to the next one, the value that the first iteration takes
-                instead. The loop overwrites that value of the first iteration.
+            carried: For each value that a turn passes to the next one, the name of the value that the first turn uses
+                instead. The loop overwrites the latter.
 
         Returns:
-            The statements and the names; None if the loop would overwrite a value that a later iteration needs
-            unchanged.
+            The statements and the names; None if the loop would overwrite a value that a later turn needs unchanged.
         """
         if len({*carried.values()}) < len(carried):
             return None
@@ -268,12 +267,12 @@ class _Turns:
         return None if again & {*carried.values()} else (copies, names)
 
     def _labels(self) -> tuple[str, dict[str, str], tuple[Any, ...]] | None:
-        """Return how the module names depend on the iteration; None if they follow no pattern.
+        """Return how the names of the called modules depend on the turn of the loop; None if they follow no pattern.
 
         Returns:
-            The name of the loop variable in the module names; for each module of the first iteration its name with "{}"
-            in place of the variable; and the value of the variable in each iteration. If no modules are called, all are
-            empty.
+            The loop variable in the names, "number"; for each module of the first turn its name with "{}" for the
+            variable, {"conv1": "conv{}"}; and the variable's value in each turn, (1, 2, 3). If no modules are called,
+            all are empty.
         """
         names = [
             [step.module for step in self.steps[place :: self.length] if step.module] for place in range(self.length)
@@ -285,10 +284,12 @@ class _Turns:
 
 
 def _numbered(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tuple[Any, ...]] | None:
-    """Return the labels (see `_Turns._labels`) of module names whose number grows by one per iteration; else None.
+    """Return the labels of module names in which a number grows by one in each turn of a loop; else None.
+
+    Such as ("number", {"conv1": "conv{}"}, (1, 2, 3)); see `_Turns._labels`.
 
     Args:
-        names: For each module of an iteration, its name in every iteration.
+        names: For each module of a turn, its name in every turn: ["conv1", "conv2", "conv3"].
     """
     shown, numbers = {}, None
     for several in names:
@@ -310,10 +311,12 @@ def _numbered(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tupl
 
 
 def _stemmed(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tuple[Any, ...]] | None:
-    """Return the labels (see `_Turns._labels`) of module names that have one prefix per iteration; else None.
+    """Return the labels of module names that have another prefix in each turn of a loop; else None.
+
+    Such as ("part", {"a_conv": "{}_conv"}, ("a", "b")); see `_Turns._labels`.
 
     Args:
-        names: For each module of an iteration, its name in every iteration.
+        names: For each module of a turn, its name in every turn: ["a_conv", "b_conv"].
     """
     turns = [*zip(*names, strict=True)]
     stems = [turn[0] if len(turn) == 1 else prefix_of(turn) for turn in turns]

@@ -37,10 +37,10 @@ class Segment:
         stop: The index after the last statement.
         given: The names of the values from outside the segment that its statements use, in order of use.
         path: The path of the source layer whose call the segment is; empty if it is not the call of a layer.
-        calls: The calls of source layers that contain the segment.
-        symbols: The dynamic sizes that its statements use; only `repeated` fills this.
-        key: A hash that is equal for segments with the same operations, connected in the same way; only `repeated`
-            fills this.
+        calls: The paths of the source layers whose calls contain the segment, the outermost first.
+        symbols: The names of the dynamic sizes that its statements use; only `repeated` sets this.
+        key: A hash that is equal for segments with the same operations, connected in the same way; only `repeated` sets
+            this.
     """
 
     start: int
@@ -60,15 +60,15 @@ class Segment:
 def repeated(
     program: Program, *, with_shared: bool = True, paths: Container[str] | None = None, least: int = 2
 ) -> tuple[Segment, ...]:
-    """Return the runs of statements whose replacement by one block shortens the code most; empty if none does.
+    """Return the segments (runs of statements) whose replacement by calls of one block shortens the code most.
 
-    For speed, runs are first compared by a hash, and then exactly, but only where the exact comparison can matter.
+    The result is empty if none does. For speed, segments are first compared by a hash, and only equal ones exactly.
 
     Args:
         program: The program.
         with_shared: Whether segments that call the same modules may become calls of one block.
-        paths: The paths of source layers; only segments that are one of these are found. None for all segments.
-        least: The number of modules and weights that a segment must have.
+        paths: The paths of source layers; then each segment must be the call of one of them. None for any segments.
+        least: The minimum number of modules and weights that a segment has.
     """
     tokens = [_token(program, step) for step in program.steps]
     owners = _Owners(program, least)
@@ -93,13 +93,13 @@ def repeated(
 
 
 def path_of(program: Program, segment: Segment) -> str:
-    """Return the common prefix of the layer paths in a run of statements: the path of the layer around it."""
+    """Return the path of the innermost source layer that contains all statements of a segment."""
     paths = [step.path for step in program.steps[segment.start : segment.stop] if step.path]
     return prefix_of(paths).strip("_/.")
 
 
 def _score(program: Program, owners: "_Owners", chosen: Sequence[Segment]) -> float:
-    """Return how many statements one block saves for several segments, with a bonus if each segment looks like a unit.
+    """Return how many statements one block saves for several segments, more if each segment looks like a unit.
 
     A segment (run of statements) looks like a unit if its layer names have a common prefix, if branches meet in it, or
     if its first statement is a layer call.
@@ -113,13 +113,13 @@ def _score(program: Program, owners: "_Owners", chosen: Sequence[Segment]) -> fl
 
 
 def _upper_bound(owners: "_Owners", found: Sequence[Segment]) -> float:
-    """Return an upper bound of `_score` (statements saved by a block) for any choice among runs of statements."""
+    """Return an upper bound of the `_score` of any of these segments (runs of statements with equal hashes)."""
     is_any_shared = owners.has_shared and any(map(owners.is_shared, found))
     return ((len(_apart(found)) - 1) * (found[0].length - 1) - _cost(is_shared=is_any_shared)) * 3.5
 
 
 def _cost(*, is_shared: bool) -> float:
-    """Return how many statements a block must save to be worth a class; fewer if all its calls share one module."""
+    """Return how many statements a block must save to be made: fewer if all its calls are calls of one module."""
     return 1.0 if is_shared else 6.0
 
 
@@ -127,7 +127,7 @@ def _alike(owners: "_Owners", found: Sequence[Segment], *, with_shared: bool) ->
     """Return groups of segments (runs of statements) such that one block can replace all segments of a group.
 
     Args:
-        owners: The modules and weights of segments.
+        owners: The modules and weights that segments use.
         found: Segments with equal hashes.
         with_shared: Whether segments that call the same modules may be a group.
     """
@@ -147,7 +147,7 @@ def _has_every_use(program: Program, segments: Sequence[Segment]) -> bool:
 
 
 def _owned(program: Program, start: int, stop: int) -> tuple[tuple[str, str], ...]:
-    """Return an entry for each use of a module or weight by the statements: ("module", name) or ("weight", name).
+    """Return ("module", name) or ("weight", name) for each time that statements use a module or a weight.
 
     Args:
         program: The program.
@@ -167,7 +167,7 @@ def _uses(program: Program, owned: tuple[str, str]) -> int:
 
 
 class _Owners:
-    """Counts which modules and weights runs of statements (segments) use, and which of them are used elsewhere."""
+    """Counts the modules and weights that segments (runs of statements) use, and which are also used elsewhere."""
 
     def __init__(self, program: Program, least: int) -> None:
         self.program, self.least = program, least
@@ -179,18 +179,18 @@ class _Owners:
             self._repeated.append(self._repeated[-1] + sum(_uses(program, one) > 1 for one in owned))
 
     def of(self, segment: Segment) -> tuple[tuple[str, str], ...]:
-        """Return an entry for each use of a module or weight by a segment (run of statements)."""
+        """Return ("module", name) or ("weight", name) for each time that a segment uses a module or a weight."""
         return _owned(self.program, segment.start, segment.stop)
 
     def _numbers(self, segment: Segment) -> tuple[int, int]:
-        """Return how many modules and weights a run of statements uses, and how many of these it uses repeatedly."""
+        """Return how often a segment uses modules or weights, and how often those that the program uses repeatedly."""
         return (
             self._all[segment.stop] - self._all[segment.start],
             self._repeated[segment.stop] - self._repeated[segment.start],
         )
 
     def is_shared(self, segment: Segment) -> bool:
-        """Return True if a run of statements has several layers with weights, all of them also used elsewhere."""
+        """Return True if all modules and weights of a segment are also used elsewhere, and two or more have weights."""
         number, repeated_number = self._numbers(segment)
         if repeated_number < number:
             return False
@@ -199,7 +199,7 @@ class _Owners:
         return len(layers) >= 2 and all(_uses(program, one) > number for one, number in owned.items())
 
     def is_whole(self, segment: Segment) -> bool:
-        """Return True if a run of statements uses at least `least` modules or weights that are not used elsewhere."""
+        """Return True if a segment uses at least `least` modules or weights, and no other statement uses them."""
         number, repeated_number = self._numbers(segment)
         if not repeated_number:
             return number >= self.least
@@ -293,9 +293,9 @@ def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> 
 
 
 def _outer_key(program: Program, segment: Segment) -> tuple[object, ...] | None:
-    """Return the axis orders of a run's inputs, and for each dynamic size in the run an input axis that has it.
+    """Return the input and its axis that have each dynamic size in a segment, and the axis orders of the inputs.
 
-    Return None if a dynamic size is the size of no input axis, so that the run cannot be a function of its inputs.
+    None if a dynamic size is the size of no input axis: then the segment cannot be a function of its inputs.
     """
     axes = tuple(size_from(program, segment.given, symbol) for symbol in segment.symbols)
     return None if None in axes else (axes, tuple(program.values[name].order for name in segment.given))
@@ -342,7 +342,7 @@ def _apart(segments: Sequence[Segment]) -> tuple[Segment, ...]:
 
 
 def _coherence(program: Program, segments: Sequence[Segment]) -> float:
-    """Return the fraction of the runs of statements whose layer names share a prefix that no other run has."""
+    """Return the fraction of segments whose layer names have a common prefix that those of no other segment have."""
     prefixes = [prefix_of([step.path for step in program.steps[s.start : s.stop] if step.path]) for s in segments]
     counts = Counter(prefixes)
     own = [prefix for prefix in prefixes if prefix and counts[prefix] == 1]

@@ -39,12 +39,20 @@ class _Pair:
     second: Step
 
     def module(self, step: Step) -> Module | None:
-        """The submodule that the first statement only calls; None if it does more, or others call the submodule."""
+        """Return the submodule that a statement does nothing but call; None if it does more, or others call it, too.
+
+        Args:
+            step: One of the two statements.
+        """
         module = called_module(step, self.program)
         return module if module and self.program.module_uses[module.name] == 1 else None
 
     def joined(self, expression: Operation) -> Step:
-        """Return the second statement with the first one's expression in the place of the value between them."""
+        """Return the second statement with another right side.
+
+        Args:
+            expression: The expression of both statements together.
+        """
         return replace(self.second, expression=expression)
 
 
@@ -53,7 +61,7 @@ _Rewriting = Callable[[_Pair], tuple[Step, Mapping[str, Module]] | None]
 
 
 def tidied(program: Program) -> Program:
-    """Return an equivalent program in which mergeable pairs of statements are one statement."""
+    """Return an equivalent program in which pairs of statements that can be merged are one statement."""
     for rewriting in (_padding, _hard_sigmoid, _kept_axes):
         program = _rewritten(program, rewriting)
     used = {step.module for step in program.steps}
@@ -66,7 +74,7 @@ def _rewritten(program: Program, rewriting: _Rewriting) -> Program:
 
     Args:
         program: The program.
-        rewriting: Merges a pair, or returns None to leave it unchanged.
+        rewriting: Returns the merged statement of a pair, or None to leave the pair unchanged.
     """
     steps = {step.outputs: step for step in program.steps}
     maker = {output: step.outputs for step in program.steps for output in step.outputs}
@@ -105,7 +113,7 @@ def _padding(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
 
 
 def _evenly(pair: _Pair, layer: Module, around: tuple[int, ...]) -> LayerSpec | None:
-    """Return the layer with symmetric `padding`; None if this is not equivalent to a zero padding before the layer.
+    """Return the layer with the argument `padding`; None if it does not do the same as the padding before the layer.
 
     Args:
         pair: The padding with zeros and the layer after it.
@@ -175,7 +183,7 @@ def _ends(padding: Any, rank: int) -> list[tuple[int, int]]:
 
 
 def _one(value: Any) -> Any:
-    """Return the number if all numbers of a tuple are equal; any other value unchanged."""
+    """Return the number if a value is a tuple of equal numbers, (2, 2) -> 2; any other value unchanged."""
     return value[0] if isinstance(value, tuple) and len({*value}) == 1 else value
 
 

@@ -38,7 +38,7 @@ class _Call:
     """One call of a tower (a part of the model that is called several times).
 
     Attributes:
-        places: The indices of its statements among those of the program.
+        places: The indices of its statements in the program.
         steps: The statements of the call.
         given: The names of the values from outside the call that its statements use, in order of use.
     """
@@ -49,9 +49,9 @@ class _Call:
 
     @property
     def roles(self) -> dict[str, Role]:
-        """The position (statement, output) of each value that the call computes.
+        """For each value that the call computes, (index of the statement, index of its output).
 
-        Corresponding values of two calls have equal positions.
+        Corresponding values of two calls have equal ones.
         """
         outputs = ((number, step.outputs) for number, step in enumerate(self.steps))
         return {name: (number, place) for number, names in outputs for place, name in enumerate(names)}
@@ -125,7 +125,7 @@ def _with_tower(structure: Structure, path: str, tidied: Tidy) -> Structure:
 
 
 def _name(path: str) -> str:
-    """Return the path of a layer; "tower" replaces its last part if that is a default name such as "model_1"."""
+    """Return a layer's path as the name for its class; a default last part such as "model_1" becomes "tower"."""
     start, slash, last = path.rpartition("/")
     return f"{start}{slash}tower" if _DEFAULT_NAME.fullmatch(last) else path
 
@@ -187,24 +187,32 @@ def _pattern(program: Program, call: _Call) -> object:
 
 
 def _identity(program: Program, name: str) -> object:
-    """Return a key that is equal for modules that compute the same.
+    """Return a key of a module, equal for modules that compute the same.
 
-    The key of a module with weights is its name; that of a module without weights is its class and arguments.
+    It is the name of a module with weights; for others, the class and the constructor arguments.
+
+    Args:
+        program: The program.
+        name: The name of the module.
     """
     module = program.modules.get(name)
     return name if module is None or module.source or module.spec.kind.startswith(".") else module.spec
 
 
 def _sizes(program: Program, call: _Call) -> dict[str, tuple[int, int] | None]:
-    """Return, for each dynamic size that a call uses, an input of the call and its axis that has this size.
-
-    An entry has the index of the input and of the axis, or is None if no input has the size.
-    """
+    """Return, for each dynamic size that a call uses, (index of an input, axis of it) with this size, or None."""
     return {symbol: size_from(program, call.given, symbol) for symbol in symbols_in(program, call.steps)}
 
 
 def _returned(program: Program, calls: Sequence[_Call]) -> tuple[Role, ...]:
-    """Return the positions of the outputs of a tower: of the values that statements outside of its calls use."""
+    """Return the outputs of a tower, each as (index of the statement, index of its output) in a call.
+
+    They are the values that statements outside of the calls use.
+
+    Args:
+        program: The program.
+        calls: The calls of the tower.
+    """
     found: set[Role] = set()
     for call in calls:
         roles = call.roles
@@ -237,7 +245,7 @@ def _body(program: Program, call: _Call, path: str, returned: Iterable[Role], in
         program: The program that contains the call.
         call: The call.
         path: The path of the layer that becomes the tower.
-        returned: The roles of the outputs.
+        returned: The outputs, each as (index of the statement, index of its output).
         inner: The new name of each module and weight, by its present name.
     """
     outputs = tuple(Ref(call.steps[number].outputs[place]) for number, place in returned)
@@ -267,7 +275,7 @@ def _body(program: Program, call: _Call, path: str, returned: Iterable[Role], in
 
 
 def _moved(paths: Mapping[str, str], inner: Mapping[str, str], parts: Structure, outer: str) -> dict[str, str]:
-    """Return the paths of all modules and weights after those of a tower have moved into a module.
+    """Return the paths of all modules and weights, by name, after those of a tower have moved into a module.
 
     Args:
         paths: The paths of the modules and weights that already are in a block, by their names in the flat program.
@@ -288,7 +296,7 @@ def _replaced(program: Program, calls: Sequence[_Call], returned: Sequence[Role]
     Args:
         program: The program.
         calls: The calls of the tower.
-        returned: The roles of its outputs.
+        returned: The outputs, each as (index of the statement, index of its output) in a call.
         path: The path of the layer that becomes the tower.
         block: The tower's class.
     """
@@ -315,7 +323,7 @@ def _call_statement(call: _Call, returned: Sequence[Role], outer: str, path: str
 
     Args:
         call: The call.
-        returned: The roles of the outputs.
+        returned: The outputs, each as (index of the statement, index of its output).
         outer: The name of the module that is called.
         path: The path of the layer that became the tower; the layer calls outside of it are the `calls` of the
             statement.

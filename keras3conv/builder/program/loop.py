@@ -12,14 +12,17 @@ class Loop:
     """A loop of generated code: statements that run several times, each time with different layers.
 
     Attributes:
-        steps: The statements as they run the first time, with `Argument`s for the values that differ.
-        modules: The modules that these statements call, with `Argument`s for the values that differ.
-        labels: For each of these modules, its name with `{}` in the place of `variable`.
-        variable: The loop variable in the names of the modules; empty if no module has a name.
-        columns: The variables of the loop, and the value of each in every turn.
-        carried: Pairs of a value that the first turn takes and the value that the next turn takes in its place.
-        turns: The number of turns (iterations).
-        last: For each value of the last turn, the corresponding value of the first turn.
+        steps: The statements as they run in the first turn (iteration), with an `Argument` for each value that differs
+            between turns.
+        modules: The modules that these statements call, by name, with an `Argument` for each value that differs.
+        labels: For each of these modules, its name with `{}` for the loop variable: {"conv1": "conv{}"}.
+        variable: The loop variable that the names of the modules contain, "number"; empty if there is none.
+        columns: For each variable of the loop, its value in every turn.
+        carried: Pairs of names: a value that the first turn takes from before the loop, and the value of a turn that
+            the next turn takes instead.
+        turns: The number of turns.
+        last: For each value of the last turn that later statements use, the name that the same value has in the first
+            turn.
     """
 
     steps: tuple[Step, ...]

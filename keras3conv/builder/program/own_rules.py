@@ -15,8 +15,8 @@ _IMAGE = 3
 def layout_hint(program: Program) -> str:
     """Return a warning for each user-defined rule that may need another axis order for images; "" if there is none.
 
-    The layer that such a rule creates gets images with the axes in the order of the source framework. That is right for
-    a layer that treats all axes alike, and wrong for one that acts on the channels.
+    The layer that such a rule creates gets images in the axis order of the source framework. That is right for a layer
+    that treats all axes alike, and wrong for one that acts on the channels.
 
     Args:
         program: The converted model.
@@ -61,7 +61,7 @@ def _hints(program: Program) -> Iterator[str]:
 
 
 def _ranks(program: Program) -> Mapping[str, int]:
-    """Return, for each submodule, the number of axes of its first input."""
+    """Return the number of axes of the first input of each submodule, by the submodule's name."""
     calls = [step for step in program.steps if step.module and step.inputs]
     return {step.module: program.values[step.inputs[0]].rank for step in calls}
 

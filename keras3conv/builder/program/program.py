@@ -39,11 +39,12 @@ class Value(Expression):
     Attributes:
         name: The name, unique in the program.
         shape: The shape in the axis order of the source.
-        order: The source axis at each position of the target.
+        order: The axis order: for each axis in the target, the index of this axis in the source. (0, 3, 1, 2) is
+            channels-first.
         dtype: The name of the dtype.
-        flattened: If the value was flattened in another element order than in the source: the target shape
-            (channels, *space) before the flatten. Else empty. Such a value may only be the input of a Linear, whose
-            columns are reordered.
+        flattened: If the value was flattened in another element order than in the source: the target shape (channels,
+            *space) before the flatten. Else empty. Such a value may only be the input of a Linear, whose columns are
+            reordered.
     """
 
     name: str
@@ -163,9 +164,10 @@ class Program:
         values: All values by name.
         modules: The submodules by name.
         weights: The parameters and buffers of the module itself, by the names of their values.
-        sizes: For every dynamic size, the input value and the position of the axis that define it.
+        sizes: For every dynamic size, the name of the input and the index of its axis that have this size.
         input_names: The name of each input in the source model, by the name of its value.
-        keeps_names: Whether a single input keeps its name, because it is that of an argument in the user's code.
+        keeps_names: Whether the variable of a single input has the input's name, because it is that of an argument in
+            the user's code; else it is `x`.
         remarks: Sentences about what the source model does only in training.
         output_orders: The axis order of each output. It differs from the order of the value if the source model only
             renamed axes, as a transpose does.
@@ -187,18 +189,18 @@ class Program:
     variables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def variable(self, name: str, depth: int = -1) -> str:
-        """Return the name that a value has as a variable in the user's code; empty if it has none.
+        """Return the name of the variable in the user's code that holds a value; empty if there is none.
 
         Args:
             name: The name of the value in the program.
-            depth: The nesting depth of the layer call in whose code the name is looked up, as each may use another;
-                -1 for the innermost call.
+            depth: The nesting depth of the layer call in whose code the name is looked up, as each may use another; -1
+                for the innermost call.
         """
         found = self.variables.get(name, ())
         return found[min(depth, len(found) - 1)] if found else ""
 
     def masks_last(self, step: Step) -> tuple[str, ...]:
-        """Return the inputs of a statement with boolean masks at the end, or first if its output is a mask."""
+        """Return the inputs of a statement, boolean masks last; but masks first if the statement computes a mask."""
         makes_mask = self.values[step.outputs[0]].dtype == "bool"
         return tuple(sorted(step.inputs, key=lambda name: (self.values[name].dtype == "bool") != makes_mask))
 
@@ -209,7 +211,7 @@ class Program:
 
     @cached_property
     def uses(self) -> Counter[str]:
-        """The number of times that the program uses or returns each value."""
+        """How often the program uses each value, as an input of a statement or as an output of the program."""
         used = Counter(name for step in self.steps for name in step.inputs)
         used.update(ref.name for ref in refs(self.outputs))
         return used

@@ -20,19 +20,19 @@ _ONE_PER_AXIS = frozenset({"padding", "cropping"})
 
 @dataclass(frozen=True)
 class Argument:
-    """A constructor argument of a block, in the place of a value that differs between the instances of the block."""
+    """A constructor argument of a block, by name; it stands for a value that differs between the block's instances."""
 
     name: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A class of the generated code for statements that repeat.
+    """A class of the generated code, made from statements that repeat.
 
     Attributes:
         name: The name of the class.
-        program: The statements, modules and weights of the class, with `Argument`s for the values that differ.
-        arguments: A dict from each constructor argument to its type annotation.
+        program: The statements, modules and weights of the class, with an `Argument` for each value that differs.
+        arguments: The type annotation of each constructor argument, by its name: {"units": "int"}.
         uses: The attribute names of the instances of the class in the module that contains them.
         calls: The number of times that each instance is called.
     """
@@ -67,12 +67,12 @@ class Structure:
 
 
 def simplified(name: str, value: Any, kind: str) -> Any:
-    """Return a constructor argument in its shortest form: one number for equal numbers, a tuple for a list.
+    """Return a constructor argument in its shortest form: (2, 2) as 2 if the layer accepts both, a list as a tuple.
 
     Args:
-        name: The name of the argument.
+        name: The name of the argument: "strides".
         value: Its value.
-        kind: The class that has the argument.
+        kind: The class of the layer: "keras.layers.Conv2D".
     """
     is_keras = kind.startswith("keras.layers.")
     if is_keras and name in _ONE_PER_AXIS and isinstance(value, tuple | list):

@@ -120,7 +120,7 @@ def _starts(path: str) -> list[str]:
 
 
 def frozen_lines(frozen: Frozen) -> Iterator[str]:
-    """Yield the lines of a module's constructor that freeze parameters."""
+    """Yield those lines of a generated module's constructor that freeze its parameters."""
     for kind in frozen.scales:
         yield "        # These layers have no scale in Keras: their weight is one, and is not trained."
         yield "        for part in self.modules():"
@@ -141,7 +141,7 @@ def frozen_lines(frozen: Frozen) -> Iterator[str]:
 
 
 def mode_lines(frozen: Frozen) -> Iterator[str]:
-    """Yield the lines of a module's method `train`, which keeps frozen batch norms in evaluation mode."""
+    """Yield the lines of a generated module's method `train`, which keeps frozen batch norms in evaluation mode."""
     if not frozen.norms:
         return
     yield ""

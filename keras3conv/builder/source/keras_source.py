@@ -60,7 +60,7 @@ def _imports_of_classes(structure: Structure) -> list[str]:
 
 
 def _defaults(structure: Structure) -> _Defaults:
-    """Return, for each block, the default values of its arguments: the value that most calls of the block pass."""
+    """Return, for each block, the default values of its function's arguments: those that most calls pass."""
     calls: dict[str, list[Mapping[str, Any]]] = {}
     for program in (structure.program, *(block.program for block in structure.blocks)):
         for module in program.modules.values():
@@ -113,7 +113,7 @@ def _block(block: Block, taken: frozenset[str], defaults: _Defaults) -> Iterator
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Return names of parts as a text that fits in a line; "..." replaces names if there are many."""
+    """Return names of submodules as a text for one line of a docstring: "stem, stage1, ..., head" for many."""
     shown = names if len(names) <= 4 else [*names[:2], "...", names[-1]]
     if len(names) > 2 and len(", ".join(shown)) > _LISTED:
         shown = [names[0], "...", names[-1]]
@@ -162,7 +162,7 @@ def _inputs(program: Program, spelling: KerasSpelling, inputs: str) -> Iterator[
     Args:
         program: The program.
         spelling: The names of the variables.
-        inputs: The variable for the single input or the list.
+        inputs: The name of the variable that the single input, or the list of inputs, is assigned to.
     """
     made = [_input(program, value) for value in program.inputs]
     variables = [spelling.value(value.name) for value in program.inputs]
@@ -206,9 +206,9 @@ def _with_variable(loop: Loop, is_function: bool) -> Loop:
 
 
 def _head(loop: Loop, is_function: bool) -> Iterator[str]:
-    """Yield the lines of a loop's `for` statement.
+    """Yield the lines of the `for` statement of a loop in the generated code.
 
-    The loop runs over a range, over the values of one variable, or over the rows of a table for several variables.
+    It runs over a range, over the values of one variable, or over the rows of a table for several variables.
 
     Args:
         loop: The loop.

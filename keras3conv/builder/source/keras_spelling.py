@@ -55,7 +55,7 @@ class KerasSpelling:
         return self.layers.get(name) or construction(self.found(name).spec, self.name(name))
 
     def found(self, name: str) -> Module:
-        """Return the module with this name; in a loop, the module that represents the modules of all iterations."""
+        """Return the module with a name; in a loop, the one that stands for the modules of all iterations."""
         return self.loop.modules[name] if self.loop and name in self.loop.modules else self.program.modules[name]
 
     def name(self, name: str) -> str:
@@ -76,7 +76,7 @@ class KerasSpelling:
         return f'f"{shown}"' if "{" in shown else quoted(shown)
 
     def expression(self, expression: Any) -> Any:
-        """Return an expression in which calls of blocks are replaced by calls of their functions."""
+        """Return an expression in which each call of a block's instance is a call of the block's function."""
 
         def called(node: Any) -> Any:
             if not is_module_call(node) or not self.found(node.name).spec.kind.startswith("."):
@@ -125,9 +125,12 @@ def with_constants(program: Program) -> tuple[Program, dict[str, str]]:
 
 
 def _in_capitals(name: str) -> str:
-    """Return the name of a constant at the top of the file, made from its name in the program.
+    """Return the name that a constant gets at the top of the file: "COS" for "cos_layer_1".
 
-    "cos_layer_1" gives "COS": the suffix "_layer_1" only made the name unique in the program.
+    Numbers and the word "layer" are removed, because they only made the name unique in the program.
+
+    Args:
+        name: The name of the constant in the program.
     """
     words = [word for word in identifier(name).split("_") if word and not word.isdecimal() and word != "layer"]
     return "_".join(words).upper() or "TABLE"

@@ -37,9 +37,9 @@ class _Variable:
 
     Attributes:
         values: The values, in the order in which they are computed.
-        start: The number of the statement that computes the first of them.
-        end: The number of the last statement that needs one of them.
-        name: The variable.
+        start: The index of the statement that computes the first of them; -1 for an input.
+        end: The index of the last statement that needs one of them.
+        name: The name of the variable; empty until it is chosen.
     """
 
     values: list[str]
@@ -49,12 +49,12 @@ class _Variable:
 
 
 def local_names(program: Program, body: Body, given: Mapping[str, str], taken: frozenset[str]) -> dict[str, str]:
-    """Return the name of the Python variable that holds each value.
+    """Return the name of the Python variable that holds each value, by value.
 
     Args:
         program: The program of the function.
         body: Its statements.
-        given: The variables of the inputs.
+        given: The variables of the inputs, by value.
         taken: Names that no variable may have.
     """
     taken = taken | {name for one in body if isinstance(one, Loop) for name in one.columns}
@@ -87,9 +87,12 @@ def _overlap(one: _Variable, other: _Variable) -> bool:
 
 
 def _variables(program: Program, body: Body, inputs: list[str]) -> list[_Variable]:
-    """Return the variables, each with the first and the last statement that needs it, sorted by the first.
+    """Return the variables that a function needs, in the order of their first statements, not yet with names.
 
-    Without names.
+    Args:
+        program: The program of the function.
+        body: Its statements, some of them in loops.
+        inputs: The names of the input values.
     """
     same: dict[str, str] = {}
     start = dict.fromkeys(inputs, -1)
@@ -134,14 +137,14 @@ def _root(same: Mapping[str, str], name: str) -> str:
 def _candidates(
     program: Program, step: Step, variable: _Variable, of: Mapping[str, str], alive: set[str]
 ) -> Iterator[str]:
-    """Yield names for a variable, the best first; some may be empty or taken.
+    """Yield names for a variable, the best one first; a name may be empty or taken.
 
     Args:
         program: The program of the function.
         step: The statement that computes the first value of the variable.
         variable: The variable.
-        of: The variables of earlier values.
-        alive: The variables whose values are still needed after the statement.
+        of: The name of the variable that holds each earlier value.
+        alive: The names of the variables whose values are still needed after the statement.
     """
     module = program.modules.get(step.module)
     is_block = module is not None and module.spec.kind.startswith(".")

@@ -31,7 +31,7 @@ _NEGATIVE = 0
 
 
 class Spelling(Protocol):
-    """The interface that writes the leaves of an expression (values, modules, dtypes) in one framework's code."""
+    """The interface for the source code of what an expression is made of (values, modules, dtypes) in one framework."""
 
     def value(self, name: str) -> str:
         """Return the name of the Python variable that holds a value."""

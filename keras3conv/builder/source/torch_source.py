@@ -92,7 +92,7 @@ def construction(spec: LayerSpec) -> str:
 
 
 def described(shape: Shape) -> str:
-    """Return a shape for documentation: "(batch, 3, 32, 32)", with "?" for a size that the trace could not express."""
+    """Return a shape as text for a docstring: "(batch, 3, 32, 32)", with "?" for a size that is not known."""
     sizes = ", ".join("?" if isinstance(size, Size) and "unknown" in size.symbols else str(size) for size in shape)
     return f"({sizes},)" if len(shape) == 1 else f"({sizes})"
 
@@ -180,7 +180,10 @@ def _title(program: Program) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text with "_" for every character that is not a letter, a digit, or harmless in a docstring."""
+    """Return a text for a docstring, in which "_" replaces each character that is not harmless there.
+
+    Harmless are ASCII letters and digits, and a few signs.
+    """
     return "".join(letter if (letter.isalnum() and letter.isascii()) or letter in _SAFE else "_" for letter in text)
 
 

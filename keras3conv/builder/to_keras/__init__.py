@@ -1,1 +1,1 @@
-"""Lower the call graph of a torch module to a functional Keras model."""
+"""Convert the call graph of a torch module to a program, the list of statements of a functional Keras model."""

@@ -16,8 +16,8 @@ _FUNCTIONS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", "**":
 def aligned(call: Call, given: Sequence[Any]) -> tuple[list[Any], Order]:
     """Return the operands of an elementwise operator, permuted to one common axis order, and this axis order.
 
-    The common order is that of the first operand that has the shape of the result and is not in torch's order, so that
-    images stay channels-last. A constant of one element becomes a number.
+    The common order is the first order, other than torch's, of an operand with the shape of the result: so images stay
+    channels-last. A constant of one element becomes a number.
 
     Args:
         call: The call of an elementwise operator.
@@ -41,7 +41,7 @@ def elementwise(call: Call, given: Sequence[Any], expression: Any, dtype: str = 
     Args:
         call: The call.
         given: The operands: values, constants, parameters or numbers.
-        expression: A function that returns the expression for the operands, after these have got a common axis order.
+        expression: Returns the Keras expression for the operands, after these have been permuted to one axis order.
         dtype: The dtype of the result, by default that of the call.
     """
     if len(given) == 1 and isinstance(given[0], Value):
@@ -54,14 +54,13 @@ def elementwise(call: Call, given: Sequence[Any], expression: Any, dtype: str = 
 
 
 def sign(call: Call, symbol: str, left: Any, right: Any) -> Operation:
-    """Return a binary operation, as a Python operator or as a function of `keras.ops`.
+    """Return the expression of a binary operation: with a Python operator, or with a function of `keras.ops`.
 
-    The function is used if the left operand is a numpy array, because numpy would try to compute `array + value`
-    itself, and fail.
+    The function is used if the left operand is a constant: numpy would try to compute `array + value` itself, and fail.
 
     Args:
         call: The call.
-        symbol: The operator: "+".
+        symbol: The operator: "+", "-", "*" or "/".
         left: The left operand.
         right: The right operand.
     """
@@ -77,12 +76,12 @@ def _as_number(given: Any) -> Any:
 
 
 def _fitted(call: Call, given: Value | Constant | Held, order: Order) -> Value:
-    """Return an operand with its axes in the order of the result, and with size one for missing leading axes.
+    """Return an operand with its axes in the axis order of the result, and with axes of size one that it lacks.
 
     Args:
         call: The call.
         given: The operand.
-        order: The axis order of the result.
+        order: The axis order of the result. An operand with fewer axes lacks the first ones, as in broadcasting.
     """
     rank = len(order)
     shape: Shape = given.array.shape if isinstance(given, Constant) else given.shape

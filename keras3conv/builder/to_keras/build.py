@@ -38,7 +38,7 @@ class Built:
     Attributes:
         model: The model.
         source: The text of `model.py`.
-        constants: The arrays of `constants.npz`.
+        constants: The arrays of `constants.npz`, which `model.py` reads, by name.
         alignment: The plan.
         graph: The exported call graph.
         program: The program from which `source` was written.
@@ -57,7 +57,7 @@ def build(module: Any, channels: Channels, inputs: Any, dynamic: Mapping[str, Se
 
     Args:
         module: The module.
-        channels: Where images have their channels.
+        channels: The position of the channel axis of images in the Keras model: "last" or "first".
         inputs: The inputs of the module.
         dynamic: The dynamic axes besides the batch axis, by the name of the input.
 
@@ -93,14 +93,14 @@ def build(module: Any, channels: Channels, inputs: Any, dynamic: Mapping[str, Se
 
 
 def _lowered(captured: "Captured", channels: Channels) -> tuple["Captured", Lowered]:
-    """Return the Keras program of a captured torch module, with its problems, and the captured module.
+    """Return a torch module's call graph, and its Keras program with the problems of calls that cannot be converted.
 
-    Operators without a counterpart in Keras are decomposed into others, as torch defines them; the returned module is
-    the decomposed one. If that does not help, the problems name the original operators.
+    Operators without a counterpart in Keras are first decomposed into others, as torch defines them; the returned graph
+    has the others. If that does not help, the problems name the original operators.
 
     Args:
         captured: The call graph of the module, as `torch.export` records it.
-        channels: Where images have their channels.
+        channels: The position of the channel axis of images in the Keras model: "last" or "first".
     """
     lowered = first = lower(recognised(captured.graph), dict(captured.shapes), dict(captured.lines), channels)
     for _ in range(_ROUNDS):
@@ -113,13 +113,13 @@ def _lowered(captured: "Captured", channels: Channels) -> tuple["Captured", Lowe
 
 
 def _inner_problems(captured: "Captured", channels: Channels) -> Iterator[Problem]:
-    """Yield the operators of submodules that have no Keras counterpart, as entries of the error message.
+    """Yield a problem for each operator in certain submodules that has no counterpart in Keras.
 
-    Each submodule is exported alone, because torch could not export the whole module.
+    Each of these submodules is exported alone, because torch could not export the module as a whole.
 
     Args:
-        captured: The captured module, with the arguments of these submodules.
-        channels: Where images have their channels.
+        captured: The captured module, with these submodules and the arguments of their calls.
+        channels: The position of the channel axis of images in the Keras model: "last" or "first".
     """
     from keras3conv.frameworks.torch import export
 
@@ -145,7 +145,7 @@ def require_none(name: str, problems: tuple[Problem, ...]) -> None:
 
 
 def _constants(program: Program) -> dict[str, Array]:
-    """Return, by name, the constants of a program that are too large for the source code and so go into a file."""
+    """Return the constants of a program, by name, that are too large for source code and so are stored in a file."""
     arrays = {weight.name: weight.array for weight in program.weights.values() if weight.array is not None}
     return {name: array for name, array in arrays.items() if not is_inline(array)}
 
@@ -162,12 +162,12 @@ def _model_of(source: str, constants: dict[str, Array]) -> Any:
 
 
 def proof_inputs(module: Any, program: Program, inputs: Any) -> tuple[Any, ...]:
-    """Return the inputs of a torch module as those of its Keras model: arrays in the order of the model's inputs.
+    """Return the inputs of a torch module as arrays for its Keras model: in the model's order, and in its axis order.
 
     Args:
-        module: The module.
-        program: The Keras program.
-        inputs: The inputs of the module.
+        module: The torch module.
+        program: The Keras program, which has the axis order of each input.
+        inputs: The inputs of the torch module.
     """
     from keras3conv.frameworks.shared.recording import flatten
     from keras3conv.frameworks.torch.module import call_arguments

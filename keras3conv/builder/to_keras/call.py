@@ -43,11 +43,12 @@ class Constant:
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """A parameter or buffer of the module that an operator takes as an argument; a Keras layer must own it.
+    """A parameter or buffer of the torch module that is an argument of an operator; in Keras, a layer must own it.
 
     Attributes:
         parameter: The parameter.
-        is_shared: Whether operators of several layers use it; then one layer owns it, and they use its output.
+        is_shared: Whether operators of several layers use it. Then one Keras layer owns it and returns it, and the
+            others take this output.
     """
 
     parameter: Parameter
@@ -94,14 +95,15 @@ class Complex:
 
 @dataclass(frozen=True, kw_only=True)
 class Unmerged:
-    """A tensor that a reshape of torch has merged from axes that are not adjacent in Keras.
+    """A tensor whose axes torch has merged by a reshape, although they are not adjacent in Keras' axis order.
 
-    To merge them Keras would have to move the data, so they stay apart until an operation needs the merged axis.
+    Keras would have to permute the data to merge them. So they stay separate axes until an operation needs the merged
+    one.
 
     Attributes:
         parts: The tensor before the axes are merged.
-        groups: For each axis of the tensor, the adjacent axes of `parts` that it is merged from.
-        shape: The shape of the tensor, in torch's axis order.
+        groups: For each axis of the merged tensor, the axes of `parts` that it is merged from: ((0,), (1, 2)).
+        shape: The shape of the merged tensor, in torch's axis order.
     """
 
     parts: Value
@@ -122,11 +124,11 @@ Result = Given | Sequence[Given | None] | None
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """The equal parts that a value consists of.
+    """The tensors of equal shape that a value was concatenated or stacked from.
 
     Attributes:
-        values: The parts.
-        place: The place of the axis along which they are joined, or which numbers them, in Keras' axis order.
+        values: The tensors, in order.
+        place: The position, in Keras' axis order, of the axis along which they were concatenated or stacked.
     """
 
     values: tuple[Value, ...]
@@ -138,7 +140,8 @@ class Writer(Protocol):
 
     Attributes:
         example_numbers: The names of the values that are the sample indices 0 ... batch - 1.
-        parts: For values that are joined of equal parts, these parts, by name.
+        parts: For each value that was concatenated or stacked from tensors of equal shape, these tensors, by the
+            value's name.
     """
 
     example_numbers: set[str]
@@ -159,7 +162,7 @@ class Writer(Protocol):
         """Add a step (a statement of the program) that assigns an expression to values.
 
         Args:
-            expression: The right side.
+            expression: The right side of the assignment.
             made: The values that the step computes.
         """
 
@@ -177,12 +180,13 @@ class Writer(Protocol):
         """Return the axis order of images with `rank` axes in the model: channels-last or channels-first."""
 
     def held(self, parameter: Held, order: Order | None = None, *, for_each_example: bool = False) -> Value:
-        """Add a layer whose output is a parameter that it owns, and return this output.
+        """Add a layer that owns a parameter and returns it, and return this output.
 
         Args:
             parameter: The parameter.
             order: The axis order of the output; None for torch's order.
-            for_each_example: Whether the leading axis of size one is repeated to become the batch axis.
+            for_each_example: Whether the leading axis of size one is repeated for each sample, to become the batch
+                axis.
         """
 
     def layer(
@@ -193,8 +197,8 @@ class Writer(Protocol):
         Args:
             kind: The class of the layer.
             config: Its constructor arguments.
-            value: Its input.
-            weights: The torch parameters of its variables.
+            value: The input of the layer.
+            weights: The variables of the layer, each with the torch parameter for it.
             name: The name for the layer; empty for the name of the torch layer.
             result: The value for its output.
         """
@@ -205,7 +209,7 @@ class Writer(Protocol):
         Args:
             call: The call of the torch layer.
             value: Its input.
-            result: Its output in the graph.
+            result: The output of the torch layer in the call graph, which has the shape and dtype.
         """
 
     def example_ones(self) -> Value:
@@ -229,7 +233,7 @@ class Writer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Placed:
-    """A variable of a Keras layer, with the torch parameter that provides its values."""
+    """A variable of a Keras layer, with the torch parameter and the transform that give it its values."""
 
     role: str
     held: Held
@@ -243,15 +247,17 @@ class LayerCall:
 
     Attributes:
         kind: The class of the torch layer.
-        keras: The Keras classes to which it may be converted, as prefixes of their names, in order of preference.
+        keras: The beginnings of the names of the Keras classes that it may become, in order of preference: ("Conv2D",
+            "DepthwiseConv2D").
         config: The configuration of the torch layer.
         tensors: The parameters of the torch layer, by role.
         order: The axis order that the Keras layer needs for its input.
         options: Constructor arguments of the Keras layer that the rule does not set.
-        keywords: Further arguments of the call.
-        more: The values for the further outputs of the layer, such as the states of an LSTM.
-        part: The index of the item of the return value that holds the outputs; None if it is the whole return value.
-        rule: The rule of the user for this layer; None for a layer of Keras.
+        keywords: Further keyword arguments of the call of the Keras layer, such as its initial states.
+        more: The values for the further outputs of the Keras layer, such as the states of an LSTM.
+        part: The index, in the return value of the Keras layer, of the item that holds the outputs; None if it is the
+            whole return value.
+        rule: The user's rule for this layer; None if it is a layer for which keras3conv has rules.
     """
 
     kind: str
@@ -271,7 +277,8 @@ class Call:
 
     Attributes:
         node: The call in the graph.
-        arguments: The arguments by name; a tensor of the graph is replaced by a value, a constant or a parameter.
+        arguments: The arguments by name; each tensor of the graph is replaced by a `Value`, a `Constant` or a `Held`
+            parameter.
     """
 
     def __init__(self, node: Node, arguments: dict[str, Any], writer: Writer) -> None:
@@ -356,7 +363,7 @@ def handles(*names: str) -> Callable[[Handler], Handler]:
 
 
 def handler_of(kind: str) -> Handler | None:
-    """Return the handler (converting function) of a torch operator, for its overload if there is one."""
+    """Return the function that converts calls of a torch operator, for its overload if there is one; else None."""
     return HANDLERS.get(kind) or HANDLERS.get(kind.rpartition(".")[0])
 
 

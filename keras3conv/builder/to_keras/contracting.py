@@ -1,4 +1,4 @@
-"""Convert matrix products of tensors whose axes are apart to an einsum over the axes that they have in Keras."""
+"""Convert matrix products of tensors with unmerged axes (see `Unmerged`) to an einsum over the axes that Keras has."""
 
 from string import ascii_lowercase
 from typing import Any
@@ -22,7 +22,11 @@ def _operand(call: Call, given: Any) -> _Operand:
 
 
 def contracted_call(call: Call) -> Value | Unmerged | None:
-    """Convert a matrix product or an einsum of two tensors; None if an axis of one does not fit that of the other."""
+    """Convert a matrix product or an einsum of two tensors, one of which has unmerged axes.
+
+    Returns:
+        The result; None if the axes of one tensor cannot be split into the same sizes as those of the other.
+    """
     if call.name == "einsum":
         return _einsum(call)
     names = ("batch1", "batch2") if call.name == "baddbmm" else ("self", "other", "mat2")
@@ -51,9 +55,11 @@ def _whole(call: Call, given: Any) -> Any:
 
 
 def attended(call: Call) -> Value | Unmerged | None:
-    """Convert an attention to two products and a softmax; None if its tensors have another form.
+    """Convert an attention with unmerged axes to two products and a softmax, so that no tensor has to be permuted.
 
-    As a single operation it would need each of its tensors merged by a permutation.
+    Returns:
+        The output; None if the tensors do not have the four axes (batch, heads, steps, size), or the mask is of another
+        kind.
     """
     query, key, value = (_operand(call, call.arguments[name]) for name in ("query", "key", "value"))
     if {len(one.shape) for one in (query, key, value)} != {4} or query.shape[:-2] != key.shape[:-2]:
@@ -76,11 +82,11 @@ def attended(call: Call) -> Value | Unmerged | None:
 def _product(
     call: Call, equation: tuple[str, str, str], left: _Operand, right: _Operand, shape: Shape
 ) -> Value | Unmerged | None:
-    """Return a product over the axes that the operands have in Keras; None if these do not fit each other.
+    """Return an einsum over the axes that the operands have in Keras; None if these allow no common sizes.
 
     Args:
-        call: The call.
-        equation: The letters of the axes of both operands and of the result.
+        call: The call, to which the statement is added.
+        equation: The letters of the axes of the left operand, the right one and the result: ("axy", "ayz", "axz").
         left: The left operand.
         right: The right operand.
         shape: The shape of the result.
@@ -101,7 +107,16 @@ def _product(
 
 
 def _factors(equation: tuple[str, str, str], left: _Operand, right: _Operand) -> Factors | None:
-    """Return the sizes of the axes that the axis of each letter is split into, the same in both operands."""
+    """Return, for each letter of an einsum, the sizes that its axis is split into, which are the same in both operands.
+
+    Args:
+        equation: The letters of the axes of the left operand, the right one and the result.
+        left: The left operand.
+        right: The right operand.
+
+    Returns:
+        The sizes by letter: {"a": (2,), "y": (4, 8)}; None if the two operands allow no common sizes.
+    """
     own = [_sizes(letters, one) for letters, one in zip(equation, (left, right), strict=False)]
     made: Factors = {}
     for letter in dict.fromkeys(equation[0] + equation[1]):
@@ -119,7 +134,12 @@ def _factors(equation: tuple[str, str, str], left: _Operand, right: _Operand) ->
 
 
 def _common(first: tuple[int | Size, ...], second: tuple[int | Size, ...]) -> tuple[int | Size, ...] | None:
-    """Return sizes into which two axes can both be split, given the sizes that each is merged from; None without."""
+    """Return sizes into which two equal axes can both be split; None if there are none.
+
+    Args:
+        first: The sizes of the axes that the first one is merged from: (4, 8) for an axis of 32 elements.
+        second: The sizes of the axes that the second one is merged from.
+    """
     found = common_factors(first, second)
     if found is None or first == second:
         return first if first == second else None
@@ -138,16 +158,18 @@ def _sizes(letters: str, given: _Operand) -> Factors:
 
 
 def _replaced(equation: tuple[str, str, str], right: _Operand) -> tuple[str, str] | None:
-    """Return an axis of the result and the summed axis of the right operand, whose place it takes in Keras.
+    """Return two axes: that of the result which takes the position, in Keras, of the summed axis of the right operand.
 
-    The product of weights and values so has the axes of the values, whose heads can be joined without a permutation.
+    In an attention, the product of weights and values so has the axis order of the values, whose heads can be joined
+    without a permutation.
 
     Args:
-        equation: The letters of the axes of both operands and of the result.
+        equation: The letters of the axes of the left operand, the right one and the result.
         right: The right operand.
 
     Returns:
-        The letters of these axes; None unless the columns of the right operand are last in Keras.
+        The letter of the axis of the result, and that of the summed axis; None unless the columns of the right operand
+        are last in Keras.
     """
     value = right.parts if isinstance(right, Unmerged) else right
     groups = right.groups if isinstance(right, Unmerged) else tuple((axis,) for axis in range(right.rank))
@@ -164,7 +186,12 @@ def _split(call: Call, letters: str, given: _Operand, factors: Factors) -> Value
 
 
 def _parts(own: tuple[int | Size, ...], wanted: tuple[int | Size, ...]) -> list[tuple[int | Size, ...]]:
-    """Return the sizes into which each of several axes is split, so that all of them together have the wanted sizes."""
+    """Return, for each of several axes, the sizes to split it into, so that together they have the wanted sizes.
+
+    Args:
+        own: The sizes of the axes: (8, 4).
+        wanted: The wanted sizes, with the same product: (2, 4, 4).
+    """
     if own == wanted:
         return [(size,) for size in own]
     found = common_factors(own, wanted)
@@ -176,13 +203,14 @@ def _parts(own: tuple[int | Size, ...], wanted: tuple[int | Size, ...]) -> list[
 def _order_of_result(
     replaced: tuple[str, str] | None, axes: list[list[tuple[str, int]]], right: Value, factors: Factors
 ) -> Order:
-    """Return the axis order of a product in Keras: that of the right operand where one of its axes is replaced.
+    """Return the axis order of a product in Keras: the right operand's if one of its axes is replaced, else torch's.
 
     Args:
-        replaced: The axis of the result, and that of the right operand whose place it takes; None for torch's order.
-        axes: The axes of both operands and of the result, after they are split.
+        replaced: The letter of the axis of the result, and that of the axis of the right operand which it replaces;
+            None if none is replaced.
+        axes: For the left operand, the right one and the result, the axes after the split: (letter, index).
         right: The right operand, after its axes are split.
-        factors: The sizes of the axes that each axis is split into.
+        factors: The sizes that the axis of each letter is split into.
     """
     if replaced is None or len(factors[replaced[0]]) != len(factors[replaced[1]]):
         return tuple(range(len(axes[2])))

@@ -10,7 +10,7 @@ from keras3conv.model.graph import Size
 
 
 def numbers_up_to(writer: Writer, size: Size, inputs: Sequence[Value]) -> Value:
-    """Return 0 ... size - 1 for a dynamic size: the cumulative sum of ones along an input axis, minus one.
+    """Return the numbers 0 ... size - 1 as a value, computed as a cumulative sum of ones along an input axis.
 
     Args:
         writer: The program under construction.

@@ -15,10 +15,10 @@ _CONTAINERS = frozenset({"Sequential", "ModuleList", "ModuleDict"})
 
 
 def with_functions(lowered: Lowered, view: ModelView) -> tuple[Structure, tuple[Placement, ...]]:
-    """Return the program with functions for its repeated parts, and the torch tensors of each renamed layer.
+    """Return the program with functions for its repeated parts, and the torch tensors that each Keras layer receives.
 
-    A layer in a function is named after the call of the function and the layer: "layer1_0" and "conv1" give
-    "layer1_0_conv1".
+    A layer in a function gets a name made of the names of the function's call and of the layer: "layer1_0" and "conv1"
+    give "layer1_0_conv1".
 
     Args:
         lowered: The program and the torch tensors of its layers.

@@ -10,14 +10,14 @@ _LETTERS = "cdefghijk"
 
 
 def layer_of(writer: Writer, parameter: Held, order: Order, ones: Value, *, for_each_example: bool) -> Value:
-    """Add an `EinsumDense` whose kernel is the parameter, and return its output, which equals the parameter.
+    """Add an `EinsumDense` whose kernel is a parameter, and return its output, which equals the parameter.
 
     Args:
-        writer: The program (list of statements) under construction.
+        writer: The program under construction.
         parameter: The parameter.
         order: The axis order of the result.
         ones: The input of the layer: ones of shape (1, 1), or (batch, 1).
-        for_each_example: Whether the leading axis of size one is repeated to become the batch axis.
+        for_each_example: Whether the leading axis of size one is repeated for each sample, to become the batch axis.
     """
     shape, rank = parameter.shape, len(parameter.shape)
     sizes = tuple(shape[axis] for axis in order)

@@ -24,9 +24,9 @@ class Placement:
         layer: The name of the Keras layer.
         torch: The paths of the torch tensors.
         roles: The names of the variables in the layer.
-        transform: The transform from the tensors to the variables.
+        transform: The transform from the torch tensors to the variables.
         rule: The name of the rule that created the layer; empty if there is none.
-        owner: The path of the torch layer; empty if the tensors belong to no layer that a rule knows.
+        owner: The path of the torch layer; empty if the tensors belong to several layers, or to none.
     """
 
     layer: str
@@ -41,8 +41,8 @@ def chosen_layers(call: LayerCall, config: Config) -> tuple[Rule, LayerSpecs]:
     """Return the rule that converts a torch layer, and the Keras layers that the rule creates, in call order.
 
     Args:
-        call: The torch layer.
-        config: Its configuration, with the shapes of its inputs.
+        call: The torch layer, with its parameters.
+        config: The configuration of the torch layer, with the shapes of its inputs under "inputs".
 
     Raises:
         RuleError: No rule converts it to Keras layers; the message has the reason of every rule that was tried.
@@ -64,9 +64,9 @@ def chosen_layers(call: LayerCall, config: Config) -> tuple[Rule, LayerSpecs]:
 
 
 def _candidates(call: LayerCall) -> list[Rule]:
-    """Return the rules that convert the torch class of a layer to one Keras layer.
+    """Return the rules that convert the torch class of a layer to one Keras layer, the preferred ones first.
 
-    The rules are in the order of `call.keras`, the class name prefixes that the operator prefers.
+    The preference is the order of `call.keras`, the beginnings of Keras class names.
     """
     found = [rule for rule in lookup((call.kind,), ()) if rule.torch == call.kind and not rule.between]
     return [
@@ -78,12 +78,12 @@ def _candidates(call: LayerCall) -> list[Rule]:
 
 
 def placements(rule: Rule, call: LayerCall, config: Config, layer: str) -> Iterator[Placement]:
-    """Yield the `Placement`s of a torch layer: which tensors go into which variables of the Keras layer.
+    """Yield which tensors of a torch layer go into which variables of a Keras layer.
 
     Args:
         rule: The rule.
         call: The torch layer.
-        config: Its configuration, with the shapes of its inputs.
+        config: The configuration of the torch layer, with the shapes of its inputs under "inputs".
         layer: The name of the Keras layer.
     """
     owners = {held.owner for held in call.tensors.values()}
@@ -101,12 +101,14 @@ def placements(rule: Rule, call: LayerCall, config: Config, layer: str) -> Itera
 
 
 def with_data_format(spec: LayerSpec, channels: Channels, rank: int) -> LayerSpec:
-    """Return a layer with the argument `data_format` of the model, if the layer has this argument.
+    """Return a layer for channels-first images, with the argument for it, if the model has these; else the same layer.
+
+    The argument is `data_format`, `axis` for a normalization, or a permuted `pad_width`.
 
     Args:
-        spec: The layer.
-        channels: Where images have their channels in the model.
-        rank: The number of axes of the layer's input; only images and sequences have a data format.
+        spec: The layer, as for channels-last images.
+        channels: The position of the channel axis of images in the model: "last" or "first".
+        rank: The number of axes of the layer's input; with fewer than three axes the layer is unchanged.
     """
     if channels == "last" or rank < 3:
         return spec

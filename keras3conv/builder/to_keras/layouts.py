@@ -18,12 +18,13 @@ def channels_last(rank: int) -> Order:
 def input_order(graph: Graph, tensor: Tensor, channels: Channels) -> Order:
     """Return the axis order in which the Keras model takes an input.
 
-    Images, and sequences that go into a convolution, get the order that `channels` says; others keep torch's order.
+    An image, or a sequence that goes into a convolution, is channels-last or channels-first as `channels` says. Other
+    inputs have torch's axis order.
 
     Args:
         graph: The graph of the torch module.
         tensor: The input in the graph.
-        channels: The axis order of images in the model: "last" or "first".
+        channels: The position of the channel axis of images in the model: "last" or "first".
     """
     rank = len(tensor.shape)
     is_image = rank > 3 or (rank == 3 and _reaches_an_image_operator(graph, tensor))
@@ -37,9 +38,9 @@ def output_order(value: Value, channels: Channels) -> Order:
 
 
 def _reaches_an_image_operator(graph: Graph, tensor: Tensor) -> bool:
-    """Return whether a convolution or another operator for images or sequences uses a tensor.
+    """Return whether a tensor reaches a convolution or another operator for images or sequences.
 
-    Calls that keep the shape may lie between the tensor and the operator, but no reshape, permutation or linear layer.
+    The calls between the tensor and this operator may keep its shape only: no reshape, permutation or linear layer.
     """
     reached = {tensor.name}
     for node in graph.nodes:

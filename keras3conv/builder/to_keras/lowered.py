@@ -13,9 +13,9 @@ class Lowered:
 
     Attributes:
         program: The program.
-        placements: The torch tensors that each Keras layer receives.
+        placements: Which torch tensors go into which variables of each Keras layer.
         problems: A problem for each call that cannot be converted; if there are any, the program is invalid.
-        refused: The torch operators of the calls that cannot be converted.
+        refused: The names of the torch operators whose calls cannot be converted.
     """
 
     program: Program

@@ -57,7 +57,7 @@ def lower(graph: Graph, shapes: dict[str, Shape], lines: dict[str, str], channel
         graph: The graph of a torch module.
         shapes: The shapes of the constants, by name; they may contain a dynamic size.
         lines: For each call, the line of the user's code that makes it, by the name of the call's first output.
-        channels: Whether the model computes with images channels-last, as Keras does by default, or channels-first.
+        channels: The position of the channel axis of images in the Keras model: "last" or "first".
     """
     library.load()
     lowering = _Lowering(graph, shapes, channels)
@@ -107,7 +107,7 @@ class _Lowering:
         self._inputs = tuple(self._input(tensor) for tensor in graph.inputs)
 
     def node(self, node: Node, line: str) -> None:
-        """Convert one call of the graph, or record the problem; `line` is the user's code of the call."""
+        """Convert one call of the graph, or record a problem with `line`, the line of the user's code that calls."""
         self._calls, self._path = node.calls, node.path
         self._variable = next(iter(node.variables), ())
         try:
@@ -183,14 +183,14 @@ class _Lowering:
         self.steps.append(Step(expression=named, outputs=outputs, path=self._path, calls=self._calls))
 
     def _promoted(self, node: Any) -> Any:
-        """Return a node of an expression; a float constant becomes a program value in the model's dtype."""
+        """Return an operand of an expression; a constant of floats is multiplied by ones of the model's dtype."""
         return self._symbolic(node) if isinstance(node, Value) and node.dtype.startswith("float") else node
 
     def _is_float64(self, node: Any) -> bool:
         return isinstance(node, Value) and self.is_constant(node) and self.weights[node.name].dtype == "float64"
 
     def value(self, given: Any, order: Order | None = None) -> Value:
-        """Return a tensor argument as a value; a constant or parameter is first added in the given order."""
+        """Return an argument as a value of the program, to which a constant or parameter is first added in `order`."""
         if isinstance(given, Value):
             return given
         if isinstance(given, Held):
@@ -246,7 +246,7 @@ class _Lowering:
         return self._ones(for_each_example=True)
 
     def _ones(self, for_each_example: bool) -> Value:
-        """Return ones of shape (batch, 1) or (1, 1), computed from the first input as Keras layers need it."""
+        """Return ones of shape (batch, 1) or (1, 1), computed from an input, as Keras calls no layer on an array."""
         key = "ones", for_each_example
         if key not in self._made:
             calls, path = self._calls, self._path
@@ -290,7 +290,7 @@ class _Lowering:
         self.write(Submodule(self._shared[key])(self._symbolic(value)), [result])
 
     def _symbolic(self, value: Value) -> Value:
-        """Return a value, and a constant as its product with ones, because Keras cannot call a layer on an array."""
+        """Return a value; for a constant, its product with ones, because a Keras layer cannot be called on an array."""
         if not self.is_constant(value):
             return value
         key = "symbolic", value
@@ -302,7 +302,7 @@ class _Lowering:
         return self._made[key]
 
     def by_rule(self, call: LayerCall, value: Value, result: Tensor) -> Value:
-        """Add the calls of the Keras layers that a rule makes from a torch layer; return the last output."""
+        """Add the calls of the Keras layers that a rule makes from a torch layer; return the output of the last one."""
         value = self.ordered(self._symbolic(value), call.order)
         sizes = tuple(size if isinstance(size, int) else None for size in value.shape)
         config = {**call.config, "inputs": (sizes,)}
@@ -328,7 +328,7 @@ class _Lowering:
     def _rule_layer(
         self, call: LayerCall, rule: Any, specs: Sequence[LayerSpec], place: int, config: Config, spec: LayerSpec
     ) -> str:
-        """Add the Keras layer `specs[place]` to the program, record its torch tensors, and return its name."""
+        """Add the Keras layer `spec`, made by a rule as `specs[place]`, record its torch tensors; return its name."""
         owners = [number for number, one in enumerate(specs) if one.kind == rule.keras]
         owner = next((held.owner or held.path for held in call.tensors.values()), self._path)
         is_owner = place == owners[-1]

@@ -1,4 +1,4 @@
-"""Convert a call whose argument has axes that are still apart: by the axes it has in Keras, or after merging them."""
+"""Convert a call with an `Unmerged` argument, on the axes that Keras has, or after merging these by a permutation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -36,7 +36,7 @@ _OF_SEVERAL: dict[str, Callable[[Call], Value | Unmerged | None]] = {
 
 
 def handled(call: Call) -> Result:
-    """Convert a call. Axes of its arguments that are apart stay apart if the operator can do without merging them."""
+    """Convert a call. Unmerged axes of its arguments stay unmerged if the operator does not need the merged ones."""
     is_apart = any(isinstance(leaf, Unmerged) for leaf in walk(call.arguments))
     made = _on_parts(call) if is_apart else _kept_apart(call)
     if made is not None:
@@ -48,7 +48,7 @@ def handled(call: Call) -> Result:
 
 
 def _kept_apart(call: Call) -> Result:
-    """Return the result of a reshape that merges axes which are not adjacent in Keras; None for any other call."""
+    """Return the result of a reshape, `Unmerged` if it merges axes not adjacent in Keras; None for other calls."""
     value = call.arguments.get("self")
     if call.name not in RESHAPES or not isinstance(value, Value):
         return None
@@ -58,7 +58,7 @@ def _kept_apart(call: Call) -> Result:
 
 
 def _on_parts(call: Call) -> Result:
-    """Return the result of a call with an argument whose axes are apart; None if they must be merged for it."""
+    """Return the result of a call with an `Unmerged` argument; None if the operator needs the merged axes."""
     if call.node.kind in ELEMENTWISE or call.node.kind.rpartition(".")[0] in ELEMENTWISE:
         return _elementwise(call)
     name = _ALONG_LAST.get(call.name, "self")
@@ -85,14 +85,26 @@ def _permuted(call: Call, given: Unmerged) -> Value | Unmerged:
 
 
 def _on(call: Call, arguments: dict[str, Any], shapes: Sequence[Shape]) -> Result:
-    """Convert a call with other arguments, and other shapes of its results."""
+    """Return the result of a call after some of its arguments, and the shapes of its results, are replaced.
+
+    Args:
+        call: The call.
+        arguments: The new arguments, by name.
+        shapes: The new shape of each result.
+    """
     outputs = tuple(replace(output, shape=shape) for output, shape in zip(call.node.outputs, shapes, strict=True))
     inner = Call(replace(call.node, outputs=outputs), {**call.arguments, **arguments}, call.writer)
     return handler_for(inner)(inner)
 
 
 def _along_last(call: Call, given: Unmerged, name: str) -> Value | Unmerged | None:
-    """Convert an operator along the last axis of its argument `name`; None if this axis is merged from several."""
+    """Convert an operator along the last axis of an `Unmerged` argument; None if this axis is merged from several.
+
+    Args:
+        call: The call.
+        given: The argument.
+        name: The name of the argument.
+    """
     parts = given.parts
     if len(given.groups[-1]) != 1 or parts.order[-1] != parts.rank - 1:
         return None
@@ -103,7 +115,7 @@ def _along_last(call: Call, given: Unmerged, name: str) -> Value | Unmerged | No
 
 
 def _along_axes(call: Call, given: Unmerged) -> Result:
-    """Convert an operator along axes that are not merged from several."""
+    """Convert an operator along axes of an `Unmerged` argument; None if one of them is merged from several."""
     dims = call.get("dim", call.get("dims"))
     if dims is None and call.name in ("select", "slice", "split", "split_with_sizes", "chunk", "unbind"):
         dims = 0
@@ -125,12 +137,12 @@ def _along_axes(call: Call, given: Unmerged) -> Result:
 
 
 def _of_parts(given: Unmerged, kept: Sequence[int], output: Tensor) -> Shape:
-    """Return the shape of a result before its axes are merged.
+    """Return the shape of a result with the axes that its unmerged argument has in Keras.
 
     Args:
-        given: The tensor from which it is computed.
-        kept: The axes of this tensor that the result has.
-        output: The result.
+        given: The argument from which it is computed.
+        kept: The axes of the argument that the result has.
+        output: The result, with merged axes.
     """
     sizes: list[Any] = []
     for axis, size in zip(kept, output.shape, strict=True):
@@ -140,7 +152,11 @@ def _of_parts(given: Unmerged, kept: Sequence[int], output: Tensor) -> Shape:
 
 
 def _elementwise(call: Call) -> Value | Unmerged | None:
-    """Convert an elementwise operator; all operands get the axes of the one that has the shape of the result."""
+    """Convert an elementwise operator on the axes of the `Unmerged` operand that has the shape of the result.
+
+    Returns:
+        The result; None if there is no such operand, or if another operand cannot get its axes without a permutation.
+    """
     operands = [leaf for leaf in walk(call.arguments) if isinstance(leaf, Unmerged)]
     whole = next((one for one in operands if one.shape == call.shape), None)
     if whole is None or call.name == "feature_dropout":
@@ -158,7 +174,7 @@ def _elementwise(call: Call) -> Value | Unmerged | None:
 
 
 def _fitted(call: Call, given: Any, whole: Unmerged) -> Any:
-    """Return an operand with the axes of `whole` before these are merged; None if that needs a permutation."""
+    """Return an operand in the shape that `whole` has before its axes are merged; None if that needs a permutation."""
     if isinstance(given, Unmerged):
         sizes_of = zip(given.parts.shape, whole.parts.shape, strict=False)
         is_alike = given.groups == whole.groups and all(own in (1, size) for own, size in sizes_of)

@@ -54,7 +54,7 @@ def _written_out(call: Call, given: list[Value], mask: Any) -> Value:
 
     Args:
         call: The call of the operator.
-        given: The query, the key and the value.
+        given: The query, the key and the value, in this order.
         mask: The attention mask; None for none.
     """
     query, key, value = given
@@ -72,11 +72,11 @@ def _written_out(call: Call, given: list[Value], mask: Any) -> Value:
 
 
 def scored_weights(call: Call, products: Value, size: int, mask: Any) -> Value:
-    """Return the weights of an attention: the softmax of the scaled and masked products, after a dropout if it has one.
+    """Return the attention weights: the softmax of the scaled and masked scores, after a dropout if the call has one.
 
     Args:
         call: The call of the operator.
-        products: The products of queries and keys, in torch's axis order.
+        products: The matrix products of queries and keys, in torch's axis order.
         size: The size of a head.
         mask: The attention mask; None for none.
     """
@@ -132,7 +132,7 @@ def _mask(call: Call, mask: Any) -> Value:
 
 
 def masks_rows(mask: Any) -> bool:
-    """Return whether a mask may hide all keys from a query, for which torch returns zeros and Keras a mean."""
+    """Return whether a mask may hide all keys of a query: then torch returns zeros, Keras the mean of the values."""
     return not _allowed_rows(mask).all() if isinstance(mask, Constant) else bool(mask.dtype == "bool")
 
 

@@ -28,7 +28,7 @@ _SPLITTING = frozenset({"view", "reshape", "_unsafe_view", "unflatten"})
 
 
 def permuted(value: Value, dims: Sequence[int]) -> Value:
-    """Return a value permuted like torch.permute(dims), by recording another axis order; no data moves."""
+    """Return a value permuted like `torch.permute(value, dims)`: its recorded axis order changes, no data moves."""
     dims = [dim % value.rank for dim in dims]
     place = {dim: axis for axis, dim in enumerate(dims)}
     shape = tuple(value.shape[dim] for dim in dims)
@@ -36,9 +36,9 @@ def permuted(value: Value, dims: Sequence[int]) -> Value:
 
 
 def renamed(call: Call, value: Value, dims: Sequence[int]) -> Value:
-    """Return a value permuted like torch.permute, and record the axes that a reshape before it has merged.
+    """Return a value permuted like `torch.permute`, and record from which axes a reshape before it has merged its axes.
 
-    With this record, a later reshape that splits the merged axes can start from the value before the first reshape.
+    With this record, a later reshape that splits the merged axes again can start from the value before both.
 
     Args:
         call: The call.
@@ -65,7 +65,7 @@ def _permute(call: Call) -> Result:
 
 
 def dims_of(call: Call, rank: int) -> list[int]:
-    """Return the permutation of a call as the argument of torch.permute, for a tensor with `rank` axes."""
+    """Return the permutation of a call, such as `movedim` of `rank` axes, as the argument `dims` of torch.permute."""
     if call.name == "permute":
         return [dim % rank for dim in call.arguments["dims"]]
     dims = list(range(rank))
@@ -82,7 +82,7 @@ def dims_of(call: Call, rank: int) -> list[int]:
 
 
 def reshaped(call: Call, value: Value, shape: Shape) -> Value:
-    """Return a value in another shape, by a new step; two consecutive reshapes become one."""
+    """Return a value in another shape, by a new step, and by a permutation if Keras needs one."""
     if (made := reshaped_in_place(call, value, shape)) is not None:
         return made
     moved, order = _moved_for_reshape(call, value, shape)
@@ -112,7 +112,7 @@ def reshaped_to(call: Call, value: Value, shape: Shape, order: Order, origin: Va
         value: The value.
         shape: The new shape in torch's axis order.
         order: The axis order of the result.
-        origin: The value before `value` was permuted, for a later reshape; by default `value`.
+        origin: The value before a permutation for this reshape, with which a later reshape begins; by default `value`.
     """
     target = tuple(shape[axis] for axis in order)
     if value.target_shape == target:
@@ -149,19 +149,19 @@ def reshape_step(writer: Writer, value: Value, shape: Shape, order: Order, path:
 
 
 def _numbers_parts(old: Shape, new: Shape, parts: Parts) -> bool:
-    """Return whether a reshape splits the axis along which parts are joined into one that numbers them and their own.
+    """Return whether a reshape splits the axis of a concatenation into the number of its tensors and their size.
 
     Args:
-        old: The shape of the joined parts, in the axis order of Keras.
+        old: The shape of the concatenated tensors, in the axis order of Keras.
         new: The shape after the reshape.
-        parts: The parts.
+        parts: The tensors.
     """
     size = parts.values[0].target_shape[parts.place]
     return new == (*old[: parts.place], len(parts.values), size, *old[parts.place + 1 :])
 
 
 def _index_of_ones(old: Shape, new: Shape) -> tuple[Any, ...] | None:
-    """Return the index, such as `x[:, 0, None]`, that turns one shape into another by axes of size one.
+    """Return the index, such as [:, 0, None], that removes and adds axes of size one to turn one shape into another.
 
     The result is None if the shapes also differ in other axes.
     """
@@ -201,9 +201,9 @@ def _moved_for_reshape(call: Call, value: Value, shape: Shape) -> tuple[Value, O
 
 
 def unmerged(call: Call, value: Value) -> Value:
-    """Return the value with more axes from which a reshape has made a value with two axes.
+    """Return a value of two axes with its first axis split again into those from which a reshape has merged it.
 
-    The value itself is returned if no reshape computed it, or if going back would need a permutation.
+    The value is returned unchanged if no reshape computed it, or if splitting would need a permutation.
     """
     before = call.writer.before_reshape(value)
     found = None if before is None or value.rank != 2 else common_factors(before.shape, value.shape)
@@ -266,7 +266,7 @@ def for_each_example(call: Call, value: Value, axes: list[int], size: int | Size
     Args:
         call: The call.
         value: The value; it is returned unchanged if `axes` is empty.
-        axes: The axis to repeat along, which has size one.
+        axes: The axis to repeat along, in a list; its size is one.
         size: The new size of the axis; by default that of the call's result.
 
     Raises:
@@ -339,7 +339,7 @@ def _repeated_for_examples(call: Call, value: Value, times: Sequence[int | Size]
     Args:
         call: The call.
         value: The value.
-        times: The number of repetitions for each axis.
+        times: The number of repetitions for each axis; one of them is the batch size.
     """
     number, *others = times
     value = reshaped(call, value, (1,) * (len(times) - value.rank) + value.shape)

@@ -34,7 +34,7 @@ def _bag(call: Call) -> Result:
 
 
 def _kept(call: Call, indices: Value, padding: int) -> Value:
-    """Return a mask that is True for each row of a bag that counts: its index differs from the argument `padding`."""
+    """Return a mask of the rows of each bag that is False where the row's index is `padding`, and so is not reduced."""
     plain = call.ordered(indices, identity(2))
     return call.step(ops.expand_dims(ops.not_equal(plain, padding), -1), (*plain.shape, 1), dtype="bool")
 
@@ -43,9 +43,9 @@ def _reduced(call: Call, value: Value, kept: Value | None) -> Any:
     """Return the expression for the sum, mean or maximum of the rows of each bag; an empty bag gives zero.
 
     Args:
-        call: The call, which has the mode.
+        call: The call, which has the argument `mode`: sum, mean or max.
         value: The rows, along the second axis.
-        kept: A mask of the rows that count; None if all do.
+        kept: A mask of the rows that are reduced; None if all are.
     """
     mode = call.get("mode", _SUM)
     if kept is None:

@@ -68,7 +68,7 @@ def _layer(call: Call, config: Config, rank: int, result: Tensor) -> Value:
         call: The call of the operator.
         config: The configuration of the torch layer.
         rank: The number of spatial axes.
-        result: The shape and dtype of the output.
+        result: The output in the call graph, which has the shape and dtype.
     """
     is_transposed = "output_padding" in config
     tensors = {role: held for role in ("weight", "bias") if (held := call.held(role)) is not None}
@@ -83,7 +83,7 @@ def _layer(call: Call, config: Config, rank: int, result: Tensor) -> Value:
 
 
 def _widths(config: Config) -> list[tuple[int, int]]:
-    """Return the padding before and after each spatial axis of a convolution."""
+    """Return the numbers of elements that a convolution adds at the start and the end of each spatial axis."""
     if isinstance(config["padding"], str):
         same = config["padding"] == "same"
         totals = [
@@ -94,7 +94,7 @@ def _widths(config: Config) -> list[tuple[int, int]]:
 
 
 def _without_steps(call: Call, config: Config, rank: int) -> Tensor:
-    """Return the shape and dtype that the result of a convolution would have with stride 1.
+    """Return a tensor of the graph with the shape and dtype that the result of a convolution would have with stride 1.
 
     Args:
         call: The call.
@@ -112,7 +112,13 @@ def _without_steps(call: Call, config: Config, rank: int) -> Tensor:
 
 
 def _every(call: Call, value: Value, steps: tuple[int, ...]) -> Value:
-    """Return every n-th position of a value along each spatial axis; `steps` has one n for each of them."""
+    """Return every n-th element of a value along each spatial axis.
+
+    Args:
+        call: The call.
+        value: The value.
+        steps: The n for each spatial axis.
+    """
     for axis, step in enumerate(steps, 2):
         shape = tuple(call.shape[axis] if one == axis else size for one, size in enumerate(value.shape))
         value = picked(call, value, axis, slice(None, None, step), shape) if step > 1 else value

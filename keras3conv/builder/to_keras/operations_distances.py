@@ -9,7 +9,7 @@ from keras3conv.errors import RuleError
 
 @handles("cdist")
 def _cdist(call: Call) -> Result:
-    """Compute the distances of all pairs of rows, with a gradient of zero where a distance is zero, as in torch."""
+    """Convert `cdist`, the distances of all pairs of rows; the gradient of a distance of zero is zero, as in torch."""
     order = float(call.get("p", 2.0))
     first, second = (call.ordered(call.arguments[name], identity(len(call.shape))) for name in ("x1", "x2"))
     if first.rank != second.rank:

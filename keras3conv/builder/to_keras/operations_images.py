@@ -47,7 +47,7 @@ def _reflected(call: Call, value: Value, ends: dict[int, tuple[int, int]]) -> Va
     Args:
         call: The call.
         value: The value.
-        ends: For each axis to pad, the width at the start and at the end.
+        ends: For each axis to pad, the numbers of elements to add at the start and at the end.
     """
     for axis, widths in ends.items():
         size = value.shape[axis]
@@ -60,7 +60,7 @@ def _reflected(call: Call, value: Value, ends: dict[int, tuple[int, int]]) -> Va
 
 
 def _cut(call: Call, value: Value, axis: int, before: int, after: int) -> Value:
-    """Return a value cropped along one axis: a negative padding width `before` or `after` removes positions."""
+    """Return a value cropped along one axis: a negative number `before` or `after` removes as many elements there."""
     size = value.shape[axis]
     if before >= 0 and after >= 0:
         return value
@@ -79,10 +79,10 @@ def _repeated_border(call: Call, value: Value, axis: int, before: int, after: in
     Args:
         call: The call.
         value: The value.
-        axis: The axis.
-        before: The width at the start.
-        after: The width at the end.
-        mode: "replicate" for the border values, "circular" for the other end.
+        axis: The axis, in torch's order.
+        before: The number of elements to add at the start.
+        after: The number of elements to add at the end.
+        mode: "replicate" for the border values, "circular" for the values at the other end.
     """
     size = value.shape[axis]
     if not before and not after:
@@ -108,9 +108,11 @@ def _repeated_border(call: Call, value: Value, axis: int, before: int, after: in
 
 
 def _scales(call: Call, rank: int) -> list[float | None]:
-    """Return the scale factor of a resize for each of `rank` spatial axes.
+    """Return the scale factor of a resize for each spatial axis; None for an axis with a given target size.
 
-    The factor is None for an axis with a given target size.
+    Args:
+        call: The call of the resize.
+        rank: The number of spatial axes.
     """
     given = call.get("scale_factors")
     if given is not None:
@@ -157,9 +159,9 @@ def _factor(size: int | Size, made: int | Size, scale: float | None) -> int:
     """Return the integer by which a resize multiplies the size of an axis; 0 if the factor is not an integer.
 
     Args:
-        size: The old size.
-        made: The new size.
-        scale: The scale factor in the call; None if the call has a size instead.
+        size: The size before.
+        made: The size after the resize.
+        scale: The scale factor in the call; None if the call has a target size instead.
     """
     if isinstance(size, int) and isinstance(made, int):
         return made // size if made % size == 0 and scale in (None, made / size) else 0
@@ -203,7 +205,14 @@ def _smooth(call: Call) -> Result:
 
 
 def _along(call: Call, value: Value, axis: int, matrix: Constant) -> Value:
-    """Return the product of a matrix and a value, taken along one axis of the value."""
+    """Return the product of a matrix and a value along one of the value's axes: each vector along it is multiplied.
+
+    Args:
+        call: The call.
+        value: The value.
+        axis: The axis, in torch's order.
+        matrix: The matrix, of shape (new size, old size).
+    """
     letters = "".join(_AXES[one] for one in value.order)
     equation = f"{letters},z{_AXES[axis]}->{letters.replace(_AXES[axis], 'z')}"
     shape = tuple(matrix.shape[0] if one == axis else size for one, size in enumerate(value.shape))
@@ -239,7 +248,7 @@ def _channel_shuffle(call: Call) -> Result:
 
 @handles("im2col")
 def _unfold(call: Call) -> Result:
-    """Convert `im2col`: for each position in the window take a strided slice of the image, and stack the slices."""
+    """Convert `im2col`: stack strided slices of the image, one for each position in the window."""
     value = call.ordered(call.arguments["self"], call.writer.image_order(4))
     size, gaps, pads, steps = (call.arguments[name] for name in ("kernel_size", "dilation", "padding", "stride"))
     batch, channels, *space = value.shape
@@ -315,7 +324,7 @@ def _spread_out(call: Call, value: Value, axis: int, start: int, step: int, leng
         value: The value.
         axis: The axis.
         start: The position of the first element in the result.
-        step: The distance of two neighbouring elements in the result.
+        step: The distance of two elements in the result that are adjacent in the value.
         length: The size of the axis in the result.
     """
     count, place = value.shape[axis], value.order.index(axis)

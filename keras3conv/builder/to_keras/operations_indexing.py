@@ -20,7 +20,12 @@ _LAST = 1 << 62
 
 
 def common_order(values: Sequence[Any], rank: int) -> Order:
-    """Return the axis order in which to join values with `rank` axes: the first of their orders that is not torch's."""
+    """Return the axis order for a concatenation of values: the first of their orders that is not torch's, else torch's.
+
+    Args:
+        values: The operands; only values have an axis order.
+        rank: The number of axes.
+    """
     orders = [value.order for value in values if isinstance(value, Value)]
     return next((order for order in orders if order != identity(rank)), identity(rank))
 
@@ -41,7 +46,7 @@ def _concatenate(call: Call) -> Result:
 
 
 def _with_batch(call: Call, given: Any, axis: int, order: Order) -> Value:
-    """Return an operand of a concatenation in an axis order; a constant is repeated along the batch axis.
+    """Return an operand of a concatenation in an axis order; a constant is repeated for each sample of the batch.
 
     Args:
         call: The call.
@@ -156,7 +161,7 @@ def _split(call: Call) -> Result:
 
 @handles("select_scatter", "slice_scatter")
 def _scatter(call: Call) -> Result:
-    """Convert `slice_scatter`, which replaces a slice: join the part before it, the new part and the part after it."""
+    """Convert `slice_scatter`, which replaces a slice: join the values before it, the new ones and those after it."""
     value, source = call.value("self"), call.arguments["src"]
     axis = call.get("dim", 0) % value.rank
     size = value.shape[axis]
@@ -188,11 +193,11 @@ def _scatter(call: Call) -> Result:
 
 
 def _as_part(call: Call, source: Any, shape: Shape, order: Order) -> Value:
-    """Return the tensor that replaces a slice, as a value with the shape and the axis order of the slice.
+    """Return the new values for a slice of a tensor, as a value with the shape and the axis order of the slice.
 
     Args:
         call: The call.
-        source: The tensor or number.
+        source: The tensor or number that has the new values.
         shape: The shape of the slice.
         order: The axis order of the slice.
     """

@@ -20,10 +20,10 @@ def _layer(call: Call, kind: str, keras: tuple[str, ...], config: Config, *, ord
     Args:
         call: The call of the operator that computes the torch layer.
         kind: The class of the torch layer: "Linear".
-        keras: Prefixes of the names of the Keras classes that may compute it.
+        keras: The beginnings of the names of the Keras classes that may compute it: ("Dense", "EinsumDense").
         config: The configuration of the torch layer.
         order: The axis order that the Keras layer needs for its input.
-        given: The name of the argument that is the input.
+        given: The name of the operator's argument that is the input: "input".
     """
     tensors = {role: call.held(role) for role in ("weight", "bias", "running_mean", "running_var")}
     held = {role: tensor for role, tensor in tensors.items() if tensor is not None}
@@ -66,10 +66,10 @@ def _linear(call: Call) -> Result:
 
 
 def _order_of_einsum(call: Call, given: Value) -> Order | None:
-    """Return the axis order of the output of a linear layer that becomes an `EinsumDense`; None if it is a `Dense`.
+    """Return the axis order of the output of a linear layer that becomes an `EinsumDense`; None for a `Dense`.
 
-    It becomes an `EinsumDense` if the columns of the output are used as its first axis, as in a table of positions, or
-    if the axis that the layer sums is not the last one in Keras, as in a mixer of tokens.
+    It becomes an `EinsumDense` if the last axis of its output is used as the first axis, as in a table of positions, or
+    if the axis that the layer sums over is not last in Keras, as in a mixer of tokens.
     """
     last = given.rank - 1
     if given.flattened or given.rank < 3 or given.order[0] != 0:
@@ -96,7 +96,7 @@ def _einsum_layer(call: Call, given: Value, weight: Held, order: Order) -> Value
 
 
 def _product(call: Call, given: Value) -> Value:
-    """Convert a linear layer to a matrix product, because its weight is computed or shared: no layer can own it."""
+    """Convert a linear layer to a matrix product, because no layer can own its weight, which is computed or shared."""
     weight = call.value("weight")
     made = matmul(call, given, permuted(weight, (1, 0)), call.shape)
     bias = call.get("bias")
@@ -181,9 +181,9 @@ def _group_norm(call: Call) -> Result:
 
 
 def _last_axes_in_place(given: Value, count: int) -> Order:
-    """Return an axis order that ends with torch's last `count` axes, as a normalization needs.
+    """Return an axis order for a value that ends with torch's last `count` axes, over which a normalization computes.
 
-    It is the order of the value if that order ends with them, else torch's order.
+    It is the value's own order if that ends so, else torch's order.
     """
     last = tuple(range(given.rank - count, given.rank))
     return given.order if given.order[-count:] == last else identity(given.rank)

@@ -58,7 +58,7 @@ def _diagonal(call: Call) -> Result:
 
 @handles("unfold")
 def _windows(call: Call) -> Result:
-    """Convert `unfold`: take all windows along an axis; the elements of a window get a new last axis."""
+    """Convert `unfold`: take all windows along an axis; a new last axis has the elements of a window."""
     value, size, step = call.value("self"), call.arguments["size"], call.arguments["step"]
     value = call.ordered(value, identity(value.rank))
     axis = call.arguments["dimension"] % value.rank

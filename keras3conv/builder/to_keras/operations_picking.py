@@ -38,13 +38,13 @@ def _index(call: Call) -> Result:
 
 
 def _numbers_rows(given: Any, indices: list[Any]) -> bool:
-    """Return True if an indexing `x[i, j]` picks elements in every row of `x`: its first index is `arange(rows)`.
+    """Return True if an indexing `x[i, j]` selects elements in each row of `x`: the first index is `arange(rows)`.
 
     No other index may vary along the axis of the first index.
 
     Args:
         given: The indexed tensor.
-        indices: The index of each axis; None for an axis that is not indexed.
+        indices: The index for each axis of the tensor; None for an axis that is not indexed.
     """
     index, rank = indices[0], max(len(one.shape) for one in indices if one is not None)
     is_constant = isinstance(index, Constant) and index.array.ndim == rank and index.array.size == index.array.shape[0]
@@ -56,13 +56,13 @@ def _numbers_rows(given: Any, indices: list[Any]) -> bool:
 
 
 def _taken_at_fixed_places(call: Call, given: Any, used: list[int], arrays: list[Array]) -> Value:
-    """Return the elements that constant indices pick along adjacent axes, after merging these axes into one.
+    """Return the elements that constant indices select along adjacent axes, which are first merged into one axis.
 
     Args:
         call: The call.
         given: The tensor.
-        used: The axes.
-        arrays: The indices, an array for each of these axes.
+        used: The indexed axes of the tensor.
+        arrays: An array of indices for each of these axes.
     """
     value = call.ordered(given, identity(len(given.shape)))
     sizes = tuple(value.shape[axis] for axis in used)
@@ -77,9 +77,9 @@ def _taken_at_fixed_places(call: Call, given: Any, used: list[int], arrays: list
 
 
 def _taken_of_examples(call: Call, given: Any, indices: list[Any]) -> Value:
-    """Return the elements that computed indices pick in each sample, along the axes after the batch axis.
+    """Return the elements that computed indices select in each sample, along axes after the batch axis.
 
-    An axis is kept whole if its index is `arange(size)` along a broadcast axis that no other index uses.
+    All elements along an axis are selected if its index is `arange(size)` and varies along an axis of its own.
 
     Args:
         call: The call.
@@ -134,12 +134,12 @@ def _is_fixed(index: Any) -> bool:
 
 
 def _scaled(call: Call, index: Any, stride: int) -> Any:
-    """Return the indices along one axis multiplied by `stride`, the number of elements from one to the next.
+    """Return the indices along one axis, multiplied by a stride, to compute indices along several merged axes.
 
     Args:
         call: The call.
         index: The indices, constant or computed.
-        stride: The number of elements between two positions of the axis.
+        stride: How far apart, along the merged axis, two neighbours along this axis are.
     """
     if isinstance(index, Constant):
         return replace(index, name=f"{index.name} {stride}", array=index.array * stride)
@@ -156,10 +156,10 @@ def _with_batch_open(shape: Shape) -> tuple[int, ...]:
 
 
 def _own_axis(index: Any, indices: list[Any], rank: int) -> int:
-    """Return the broadcast axis along which only the given index varies, as an `arange`; 0 if there is none.
+    """Return the axis of the broadcast index arrays along which only one of them varies, as an `arange`; 0 for none.
 
     Args:
-        index: The index array.
+        index: This index array.
         indices: All index arrays of the call.
         rank: The number of axes of the arrays after broadcasting.
     """
@@ -181,13 +181,13 @@ def _with_axes(call: Call, index: Any, rank: int) -> Value:
 
 
 def _with_whole_axes(call: Call, made: Value, rank: int, places: list[int]) -> Value:
-    """Return picked elements in the shape of the result, with the axes that were kept whole moved into place.
+    """Return selected elements in the shape of the result, after the axes that were selected whole are moved.
 
     Args:
         call: The call.
-        made: The elements, with the whole axes after the axes of the indices.
+        made: The elements; its first axes are those of the indices, then come the axes that are moved.
         rank: The number of axes of the indices.
-        places: For each whole axis, its index in the result, at which `made` has an axis of size one.
+        places: For each axis that is moved, its index in the result, where `made` has an axis of size one.
     """
     dims = [*range(made.rank)]
     for number, place in enumerate(places):
@@ -208,7 +208,7 @@ def _one_of_each_example(call: Call, given: Any, index: Any) -> Value:
 
 
 def _are_example_numbers(call: Call, index: Any) -> bool:
-    """Return True if an index array is `arange(batch)`, followed by any number of axes of size one."""
+    """Return True if an index array is `arange(batch)`, in shape (batch, 1, ..., 1)."""
     value = index if isinstance(index, Value) else None
     while value is not None and (before := call.writer.before_reshape(value)) is not None:
         value = before
@@ -217,7 +217,7 @@ def _are_example_numbers(call: Call, index: Any) -> bool:
 
 
 def _taken_of_each_example(call: Call, given: Any, index: Constant) -> Value:
-    """Return elements along the second axis of a value, selected by the same constant indices in all samples."""
+    """Return the elements along the second axis that the same constant indices select in all samples of a value."""
     value, array = call.writer.value(given), index.array
     if value.rank != 2 or array.ndim != len(call.shape) or array.shape[0] != 1:
         raise RuleError(
@@ -259,7 +259,7 @@ def _gather(call: Call) -> Result:
 
 
 def _first_part(call: Call, value: Value, axis: int, size: int | Size) -> Value:
-    """Return the first `size` positions of an axis; torch's gather never reads the later ones."""
+    """Return the first `size` elements of a value along an axis; torch's gather never reads the later ones."""
     if not isinstance(size, int):
         raise RuleError(
             f"gather picks from a part of axis {axis}, whose size is dynamic; the index must have the size of the "

@@ -202,11 +202,11 @@ def _dropout(call: Call) -> Result:
 
 
 def _from_table(call: Call, *, entries: tuple[table.Operation, ...]) -> Result:
-    """Convert an operator by its entries in the table of operations; the first one that accepts the arguments is used.
+    """Convert an operator by the table of operations: by the first of its operations that accepts the arguments.
 
     Args:
         call: The call.
-        entries: The entries of the operator.
+        entries: The operations in the table that have this operator.
     """
     reasons = []
     for entry in entries:
@@ -293,7 +293,7 @@ def _register_table() -> None:
 
 
 def _own() -> frozenset[str]:
-    """Return the operators that this file registers."""
+    """Return the names of the operators for which this file registers handlers."""
     from keras3conv.builder.to_keras.call import HANDLERS
 
     functions = (

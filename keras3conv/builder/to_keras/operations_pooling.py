@@ -12,7 +12,7 @@ from keras3conv.rules.rule import Config
 
 
 def spread(value: Any, rank: int) -> tuple[int, ...]:
-    """Return an argument as one number per axis, for `rank` axes; a single number holds for all axes."""
+    """Return an argument as a tuple of one number per axis; a single number is repeated for all `rank` axes."""
     items = (value,) if isinstance(value, int) else tuple(value)
     return items * rank if len(items) == 1 else items
 
@@ -50,14 +50,14 @@ def _pooling(call: Call) -> Result:
 
 
 def _needs_counts(config: Config) -> bool:
-    """Return True if the windows of an average pooling differ in the number of elements that they average."""
+    """Return True if some windows of an average pooling average fewer elements than others, because of padding."""
     return config["ceil_mode"] or (any(config["padding"]) and not config["count_include_pad"])
 
 
 def _counted_average(call: Call, given: Value, config: Config) -> Value:
-    """Convert an average pooling whose windows have different numbers of elements at the border.
+    """Convert an average pooling whose windows at the border average fewer elements than the others.
 
-    Pad with zeros, average, and multiply each window by a constant factor that corrects its divisor.
+    The input is padded with zeros and averaged; then each result is multiplied by a constant that corrects its divisor.
 
     Args:
         call: The call.

@@ -40,8 +40,8 @@ def matmul(call: Call, left: Value, right: Value, shape: Shape) -> Value:
 def _order_of_product(left: Value, right: Value) -> Order:
     """Return the axis order in which a matrix product is computed.
 
-    It is the order of the right operand if the columns of this operand are its last axis in Keras; else torch's order.
-    If the right operand is a matrix, it is the order of the left one, if the summed axis is its last one in Keras.
+    It is the order of the right operand if this operand's columns are last in Keras. If the right operand is a matrix,
+    it is the order of the left one, if the axis that is summed is last in Keras. Else it is torch's order.
 
     The product of weights (batch, heads, m, n) and values that are stored as (batch, n, heads, size) is then stored as
     (batch, m, heads, size), whose heads can be joined without a permutation.
@@ -86,7 +86,12 @@ def _baddbmm(call: Call) -> Result:
 
 
 def added(call: Call, made: Value) -> Value:
-    """Return `beta * self + alpha * made`, where `made` is the product of a baddbmm."""
+    """Return `beta * self + alpha * made`, the result of a `baddbmm`.
+
+    Args:
+        call: The call, which has the other three.
+        made: The matrix product.
+    """
     alpha, beta = call.get("alpha", 1), call.arguments.get("beta", 1)
 
     def total(first: Any, second: Any) -> Any:
@@ -110,7 +115,7 @@ def _einsum(call: Call) -> Result:
 
 
 def in_small_letters(call: Call) -> str:
-    """Return the equation of an einsum with other letters for its capital letters, which Keras does not accept."""
+    """Return the equation of an einsum with small letters instead of capital ones, which Keras does not accept."""
     equation: str = call.arguments["equation"].replace(" ", "")
     letters = dict.fromkeys(letter for letter in equation if letter.isalpha())
     free = [letter for letter in ascii_lowercase if letter not in letters]

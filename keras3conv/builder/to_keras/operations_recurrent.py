@@ -47,10 +47,7 @@ def _states(call: Call) -> int:
 
 
 def _initial_states(call: Call) -> list[Any]:
-    """Return the initial states that a recurrent layer is called with.
-
-    The list is empty if all states are zeros, which is Keras' default.
-    """
+    """Return the initial states with which a recurrent layer is called; none if all are zeros, as Keras assumes."""
     given = call.arguments["hx"]
     states = given if isinstance(given, list) else [given]
     is_zero = all(isinstance(state, Constant) and not np.any(state.array) for state in states)
@@ -58,12 +55,12 @@ def _initial_states(call: Call) -> list[Any]:
 
 
 def _of_layer(call: Call, state: Any, place: int) -> Value:
-    """Select the initial state of one layer in one direction from those of all; its shape is (batch, hidden).
+    """Return the initial state of one layer in one direction, of shape (batch, hidden), out of those of all.
 
     Args:
         call: The call.
-        state: The initial states of all layers and directions.
-        place: The index of the layer and direction in `state`.
+        state: The initial states of all layers and directions, (layers x directions, batch, hidden).
+        place: The index of the layer and direction along the first axis.
     """
     value = call.writer.value(state)
     found = picked(call, value, 0, place, value.shape[1:])
@@ -71,7 +68,10 @@ def _of_layer(call: Call, state: Any, place: int) -> Value:
 
 
 def _weights(call: Call) -> list[dict[str, Held]]:
-    """Return the parameters of each layer of a recurrent stack, by their names in a torch module with one layer."""
+    """Return, for each layer of a recurrent stack, its parameters by role in a torch module with one layer.
+
+    Such as "weight_ih_l0" and "weight_ih_l0_reverse".
+    """
     roles = ["weight_ih_l0", "weight_hh_l0", *(("bias_ih_l0", "bias_hh_l0") if call.arguments["has_biases"] else ())]
     names = [f"{role}{suffix}" for suffix in ("", "_reverse")[: 1 + call.arguments["bidirectional"]] for role in roles]
     given = call.arguments["params"]

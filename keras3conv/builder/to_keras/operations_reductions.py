@@ -34,7 +34,7 @@ def _axes(call: Call, value: Value) -> list[int]:
 
 
 def _options(call: Call, value: Value, axes: list[int]) -> tuple[dict[str, Any], Order]:
-    """Return the arguments of a Keras reduction, and the axis order of its result.
+    """Return the keyword arguments of a Keras reduction ("axis", "keepdims"), and the axis order of its result.
 
     Args:
         call: The call of the torch reduction.

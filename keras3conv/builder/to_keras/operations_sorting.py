@@ -45,7 +45,16 @@ def _sort(call: Call) -> Result:
 
 
 def _sorted(call: Call, value: Value, axis: int, *, descending: bool) -> list[Value | None]:
-    """Return the sorted elements of a value along an axis, and the indices that sort it; None for unused indices."""
+    """Return the sorted elements of a value along an axis, and the indices that sort it, in a list.
+
+    An item is None if the model does not use it.
+
+    Args:
+        call: The call.
+        value: The value.
+        axis: The axis.
+        descending: Whether the largest element comes first.
+    """
     place = value.position(axis)
     if 1 not in call.node.config.get("used", ()) and not descending:
         return [call.step(ops.sort(value, axis=place), value.shape, value.order, value.dtype), None]

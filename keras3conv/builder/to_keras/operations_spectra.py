@@ -33,7 +33,7 @@ Pair = tuple[Any, Any]
 
 
 def handler_for(call: Call) -> Handler:
-    """Return the handler (converting function) for a call: that for complex numbers if an argument is complex.
+    """Return the function that converts a call: the one for complex numbers if an argument of the call is complex.
 
     Raises:
         RuleError: The operator has no counterpart in Keras.
@@ -50,7 +50,7 @@ def _is_complex(leaf: Any) -> bool:
 
 
 def _handler_of_complex(kind: str) -> Handler | None:
-    """Return the handler for an operator on complex numbers; None if there is none."""
+    """Return the function that converts calls of an operator on complex numbers; None if there is none."""
     name = kind.split(".")[1]
     if name in _COMPLEX:
         return _COMPLEX[name]
@@ -65,7 +65,7 @@ def _handler_of_complex(kind: str) -> Handler | None:
 
 
 def pair_of(given: Any) -> Pair:
-    """Return the real and the imaginary part of a tensor, constant or number; the latter is None for real ones."""
+    """Return the real and the imaginary part of a tensor, constant or number; the latter is None if it is real."""
     if isinstance(given, Complex):
         return given.real, given.imaginary
     if isinstance(given, Constant) and np.iscomplexobj(given.array):
@@ -79,9 +79,9 @@ def pair_of(given: Any) -> Pair:
 
 
 def _real_call(call: Call, part: int) -> Call:
-    """Return a call whose complex arguments are replaced by their real (`part` 0) or imaginary parts (`part` 1).
+    """Return a call in which each complex argument is replaced by its real (`part` 0) or imaginary part (`part` 1).
 
-    The imaginary part of a real argument is zero.
+    A real argument has an imaginary part of zero.
     """
 
     def one(leaf: Any) -> Any:
@@ -153,7 +153,7 @@ def _parts(call: Call, name: str = "self") -> tuple[Value, Value]:
 
 
 def _together(call: Call, expression: Callable[[Any, Any], Any]) -> Value:
-    """Add a step that computes a real value from a complex argument, and return the value.
+    """Add a step that computes a real tensor from a complex argument of a call, and return the tensor.
 
     Args:
         call: The call.
@@ -250,7 +250,7 @@ def _transformed_axes(call: Call, rank: int) -> list[int]:
 
 
 def _factor(call: Call, sizes: Sequence[Any], *, inverse: bool) -> float:
-    """Return the number by which to multiply an unnormalized Fourier transform, to normalize it as `norm` says.
+    """Return the factor that normalizes the result of an unnormalized Fourier transform as the argument `norm` says.
 
     Args:
         call: The call, which has the argument `norm`.
@@ -281,7 +281,7 @@ def _require_sizes(call: Call, value: Value, axes: Sequence[int]) -> None:
 
 
 def _fft(call: Call, parts: tuple[Value, Value], axes: Sequence[int], *, inverse: bool) -> tuple[Value, Value]:
-    """Add an unnormalized Fourier transform, and return its real and imaginary parts.
+    """Add the steps of an unnormalized Fourier transform, and return the real and the imaginary part of its result.
 
     The inverse is computed as the conjugate of the transform of the conjugate.
     """

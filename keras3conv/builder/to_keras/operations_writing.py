@@ -48,8 +48,8 @@ def _where_masked(call: Call, used: list[int], given: list[Any], values: Any) ->
 
     Args:
         call: The call.
-        used: The axes that are indexed.
-        given: Their indices: the mask only.
+        used: The axes that are indexed: [0] for a mask.
+        given: The indices: the mask alone.
         values: The value, a tensor of one element.
     """
     shape = values.array.shape if isinstance(values, Constant) else values.shape
@@ -74,6 +74,11 @@ def _where_masked(call: Call, used: list[int], given: list[Any], values: Any) ->
 def _grown(call: Call, value: Value, shape: tuple[Any, ...]) -> Value:
     """Return a value broadcast to a shape, in torch's axis order.
 
+    Args:
+        call: The call.
+        value: The value.
+        shape: The shape, in torch's axis order.
+
     Raises:
         RuleError: The value must be repeated along a dynamic axis that is not the batch.
     """
@@ -97,8 +102,8 @@ def _written_at(call: Call, value: Value, used: list[int], numbers: Array, sourc
     Args:
         call: The call.
         value: The tensor.
-        used: The axes that the positions index; they are merged into one.
-        numbers: The position of each new element along the merged axis.
+        used: The axes that are indexed; they are merged into one.
+        numbers: For each new element, its index along the merged axis.
         source: The new elements.
         adds: Whether the new elements are added to the old ones instead of replacing them.
     """
@@ -130,14 +135,14 @@ def _written_at(call: Call, value: Value, used: list[int], numbers: Array, sourc
 
 
 def written_with_steps(call: Call, value: Value, axis: int, places: range, source: Any) -> Value:
-    """Return a tensor with another one written into a slice whose step is not one.
+    """Return a tensor after `tensor[start:stop:step] = source` along one axis, for a step that is not one.
 
     Args:
         call: The call.
         value: The tensor.
         axis: The axis of the slice.
-        places: The positions that the slice selects.
-        source: The tensor that is written.
+        places: The indices that the slice selects.
+        source: The tensor with the new values.
     """
     part = tuple(len(places) if one == axis else size for one, size in enumerate(value.shape))
     new = _grown(call, call.writer.value(source), part)
@@ -147,9 +152,9 @@ def written_with_steps(call: Call, value: Value, axis: int, places: range, sourc
 
 @handles("scatter", "scatter_add", "scatter_reduce")
 def _scatter(call: Call) -> Result:
-    """Convert `scatter`: write each element at its own index along an axis.
+    """Convert `scatter`: write each new element at its own index along an axis.
 
-    Among elements with one index, the last wins.
+    If several elements have the same index, the last one stays.
     """
     if call.get("reduce", "sum") not in ("sum", "add") or not call.get("include_self", True):
         raise RuleError(
@@ -182,13 +187,13 @@ def _scatter(call: Call) -> Result:
 
 
 def _marks(call: Call, index: Any, places: Value, size: int, dtype: str) -> Value:
-    """Return indices in one-hot form: a one at each index, along a further axis.
+    """Return indices in one-hot form: a new last axis has a one at the index, and zeros elsewhere.
 
     Args:
         call: The call.
-        index: The indices as the argument of the call, which may be constant.
-        places: The same indices as a value.
-        size: The size of the further axis.
+        index: The indices as they are in the call, which may be a constant.
+        places: The same indices as a value of the program.
+        size: The size of the new axis: the number of possible indices.
         dtype: The dtype of the result.
     """
     if isinstance(index, Constant):
@@ -198,7 +203,7 @@ def _marks(call: Call, index: Any, places: Value, size: int, dtype: str) -> Valu
 
 
 def _source(call: Call, source: Any, places: Value) -> Value:
-    """Return the new elements of a `scatter` as a value with one element for each index.
+    """Return the new elements of a `scatter` as a value that has the shape of the indices.
 
     Args:
         call: The call.
@@ -219,18 +224,15 @@ def _source(call: Call, source: Any, places: Value) -> Value:
 
 
 def _last_written(call: Call, value: Value, axis: int, marks: Value, source: Any, places: Value) -> Value:
-    """Write new elements into a tensor; where several have the same index, the last one stays.
+    """Return a tensor after new elements are written into it; where several have the same index, the last one stays.
 
     Args:
         call: The call of the operator.
-        value: The tensor before the elements are written.
-        axis: The axis of the tensor that the indices belong to.
+        value: The tensor before.
+        axis: The axis of the tensor that the indices are for.
         marks: The indices in one-hot form.
         source: The new elements: a tensor, or one number for all.
         places: The indices.
-
-    Returns:
-        The tensor with the new elements.
     """
     number, rank, name = places.shape[axis], value.rank, call.node.outputs[0].name
     assert isinstance(number, int)

@@ -1,4 +1,4 @@
-"""Bring a value into another axis order."""
+"""Permute a value to another axis order."""
 
 from dataclasses import replace
 
@@ -8,14 +8,14 @@ from keras3conv.builder.to_keras.sizes import moves_only_ones, written
 
 
 def ordered(writer: Writer, known: dict[object, Value], value: Value, order: Order) -> Value:
-    """Return a value in another axis order; an earlier permutation of the value is used again.
+    """Return a value in another axis order; an earlier permutation of the value to this order is used again.
 
-    If only axes of size one move, a reshape does the same. If the axis that moves numbers parts that were joined, they
-    are stacked along the axis where it goes.
+    If only axes of size one move, a reshape is enough. If the axis that moves is the one along which tensors were
+    stacked, they are stacked along its new position instead.
 
     Args:
         writer: The program under construction.
-        known: The values that were made before; the new one is added.
+        known: The permuted values by the key (name, permutation); a new one is added.
         value: The value.
         order: The axis order.
     """
@@ -38,7 +38,7 @@ def ordered(writer: Writer, known: dict[object, Value], value: Value, order: Ord
 
 
 def _moves_only(place: int, moved: tuple[int, ...]) -> bool:
-    """Return whether a permutation moves only the axis at one place, and keeps the order of all others."""
+    """Return whether a permutation moves only the axis at the index `place`, and keeps the order of the other axes."""
     others = [axis for axis in moved if axis != place]
     return others == sorted(others)
 

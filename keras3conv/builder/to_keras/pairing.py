@@ -21,7 +21,7 @@ def alignment_of(placements: Sequence[Placement], torch: ModelView, keras: Model
     """Return the plan (pairs of torch tensors and Keras variables) for a generated model.
 
     Args:
-        placements: The torch tensors that each Keras layer received.
+        placements: Which torch tensors go into which variables of each Keras layer.
         torch: The view of the module.
         keras: The view of the generated model.
     """
@@ -44,10 +44,10 @@ def _pairs(
     """Yield the pair of a Keras layer and a torch layer, or a pair for each tensor if no rule connects the two layers.
 
     Args:
-        placements: The torch tensors that the Keras layer received.
+        placements: Which torch tensors go into which variables of this Keras layer.
         layers: The torch layers by path.
-        every: The placements of all Keras layers.
-        variables: The path of each Keras variable, by its layer and its name in the layer.
+        every: The placements of all Keras layers, by the path of the torch layer.
+        variables: The path of each Keras variable, by its layer's name and its role.
     """
     first = placements[0]
     mappings = tuple(_mapping(placement, variables) for placement in placements)

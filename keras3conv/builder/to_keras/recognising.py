@@ -16,7 +16,7 @@ _CASTS = ("to", "_to_copy", "type_as", "contiguous", "clone")
 
 @dataclass
 class _Uses:
-    """The calls of a graph, indexed by the values that they compute, with the number of uses of each value."""
+    """The calls of a graph by the values that they compute, and the number of uses of each value."""
 
     makers: Mapping[str, Node]
     count: Mapping[str, int]
@@ -31,7 +31,7 @@ class _Uses:
         return node if node is not None and single and _name(node) in names else None
 
     def source(self, value: Any) -> Node | None:
-        """Return the call that computes a value, after skipping calls that return their input unchanged."""
+        """Return the call that computes a value, without calls in between that return their input unchanged."""
         node = self.makers.get(value.name) if isinstance(value, Ref) else None
         while node is not None and _passes_on(node, self.makers):
             value = node.arguments["self"]
@@ -39,7 +39,7 @@ class _Uses:
         return node
 
     def origin(self, value: Any) -> Any:
-        """Return the first value of the chain of calls that pass it on, unchanged, as the given value."""
+        """Return the value that later calls, which return their input unchanged, have passed on as the given value."""
         while isinstance(value, Ref) and value.name in self.makers and _passes_on(self.makers[value.name], self.makers):
             value = self.makers[value.name].arguments["self"]
         return value
@@ -110,7 +110,7 @@ def _gelu(node: Node, uses: _Uses, graph: Graph) -> Node | None:
 
 
 def _scaled(value: Any, factor: float, uses: _Uses) -> Any:
-    """Return x if a value is the product of x and the number `factor`; else None."""
+    """Return the operand x if a value is computed as x times the number `factor`; else None."""
     product = uses.maker(value, "mul")
     is_scaled = product is not None and _is_number(product.arguments.get("other"), factor)
     return uses.origin(product.arguments["self"]) if product is not None and is_scaled else None
@@ -133,7 +133,7 @@ def _is_over_root_of_two(value: Any, given: Any, uses: _Uses) -> bool:
 
 
 def _is_tanh_argument(value: Any, given: Any, uses: _Uses) -> bool:
-    """Return True if a value is `sqrt(2 / pi) * (x + 0.044715 * x ** 3)` for the value x named by `given`."""
+    """Return True if a value is computed as `sqrt(2 / pi) * (x + 0.044715 * x ** 3)` from the value `given`, x."""
     product = uses.maker(value, "mul")
     if product is None or not _is_number(product.arguments.get("other"), sqrt(2 / pi)):
         return False

@@ -17,7 +17,7 @@ def plus(size: int | Size, number: int) -> int | Size:
 
 
 def product(sizes: Sequence[int | Size]) -> int | Size | None:
-    """Return the product of sizes, which may be dynamic; None if it is not known as one size."""
+    """Return the product of sizes, which may be dynamic; None if it cannot be expressed as one `Size`."""
     made = 1
     symbols: tuple[str, ...] = ()
     for size in sizes:
@@ -48,12 +48,13 @@ def _parts(size: int | Size) -> tuple[int, Counter[str]]:
 
 
 def common_factors(old: Shape, new: Shape) -> tuple[list[int | Size], Groups, Groups] | None:
-    """Write the sizes of two shapes as products of the same factors, to see which axes a reshape splits or merges.
+    """Return factors of which the sizes of two shapes are products, to see which axes a reshape splits or merges.
+
+    (4, 6) and (8, 3) have the factors 4, 2, 3: 4 and 2 x 3 give the old sizes, 4 x 2 and 3 the new ones.
 
     Returns:
-        The factors, and for each axis of the old and of the new shape the indices of the factors whose product is its
-        size;
-        None if there are no such factors.
+        The factors, and for each axis of the old and of the new shape the indices of its factors; None if there are no
+        such factors.
     """
     factors: list[int | Size] = []
     groups: tuple[list[list[int]], list[list[int]]] = [[] for _ in old], [[] for _ in new]
@@ -89,14 +90,15 @@ def _frozen(groups: list[list[int]]) -> Groups:
 def order_after_reshape(old: Shape, new: Shape, order: Order, *, splits: bool = False) -> Order | None:
     """Return the axis order of the result of a reshape without a permutation; None if the reshape needs one.
 
-    An axis of size one follows its preceding axis. With `splits` it may be a part of the axis after it: then an image
-    whose height is split into one window and its height has the same order as with several windows.
+    An axis of size one goes after the axis before it. With `splits`, it may go before the axis after it instead, as if
+    that axis were split: then an image whose height is split into one window has the same order as with several
+    windows.
 
     Args:
-        old: The sizes before, in the axes of torch.
-        new: The sizes after, in the axes of torch.
+        old: The shape before, in torch's axis order.
+        new: The shape after, in torch's axis order.
         order: The axis order before.
-        splits: Whether the reshape may split an axis into one of size one and the axis itself.
+        splits: Whether an axis of size one may go before the axis after it.
     """
     found = common_factors(old, new)
     if found is None:
@@ -117,12 +119,12 @@ def order_after_reshape(old: Shape, new: Shape, order: Order, *, splits: bool = 
 
 
 def _place_of_one(made: list[int], axis: int, *, splits: bool) -> int:
-    """Return where an axis of size one goes in an axis order.
+    """Return the position at which to insert an axis of size one into an axis order.
 
     Args:
         made: The axis order so far.
-        axis: The axis of size one.
-        splits: Whether it may be a part of the axis after it. It is, if this axis does not follow the one before it.
+        axis: The index of the axis of size one.
+        splits: Whether it may go before the axis after it, if that one does not follow the axis before it.
     """
     if axis == 0:
         return 0
@@ -134,16 +136,16 @@ def _place_of_one(made: list[int], axis: int, *, splits: bool) -> int:
 
 
 def factors_with_ones(old: Shape, new: Shape) -> tuple[tuple[Shape, ...], Groups] | None:
-    """Return the common factors of two shapes; each old axis of size one is a factor, too.
+    """Return the common factors of two shapes (see `common_factors`); each old axis of size one is a factor, too.
 
-    Such an axis belongs to a new axis of size one that stands at its place, else to the new axis before it.
+    Such an axis belongs to a new axis of size one at the same position, else to the new axis before it.
 
     Args:
-        old: The sizes before a reshape.
-        new: The sizes after it.
+        old: The shape before a reshape.
+        new: The shape after it.
 
     Returns:
-        The factors of each old axis, and the numbers of those of each new axis; None if there are no such factors.
+        The factors of each old axis, and the indices of those of each new axis; None if there are no such factors.
     """
     found = common_factors(old, new)
     if found is None:
@@ -166,7 +168,7 @@ def moves_only_ones(sizes: Shape, moved: Sequence[int]) -> bool:
     """Return whether a permutation moves only axes of size one, so that a reshape does the same.
 
     Args:
-        sizes: The sizes before.
+        sizes: The shape before.
         moved: The permutation.
     """
     kept = [axis for axis in moved if sizes[axis] != 1]
@@ -174,7 +176,7 @@ def moves_only_ones(sizes: Shape, moved: Sequence[int]) -> bool:
 
 
 def unknown_after(shape: Shape) -> Shape:
-    """Return the shape of a value between two Keras layers that one rule creates: only the batch size is known."""
+    """Return the shape of a value between two Keras layers that one rule makes: only its batch size is known."""
     return (shape[0], *(Size(symbols=("unknown",)) for _ in shape[1:]))
 
 

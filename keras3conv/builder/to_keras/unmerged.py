@@ -1,4 +1,7 @@
-"""Keep axes apart that Keras could merge only by a permutation, and merge them where it must be done."""
+"""Keep axes separate that Keras could merge only by a permutation (see `Unmerged`), and merge them if needed.
+
+They are merged when an operation takes the merged axis.
+"""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -25,7 +28,7 @@ def can_reshape(value: Value, shape: Shape) -> bool:
 
 
 def apart(call: Call, parts: Value, groups: Groups, shape: Shape) -> Value | Unmerged:
-    """Return the tensor that is merged from axes, as a value if Keras needs no permutation to merge them.
+    """Return a tensor whose axes are merged from others: a `Value` if Keras needs no permutation, else `Unmerged`.
 
     Args:
         call: The call.
@@ -47,9 +50,9 @@ def apart(call: Call, parts: Value, groups: Groups, shape: Shape) -> Value | Unm
 
 
 def _are_adjacent(parts: Value, groups: Groups) -> bool:
-    """Return whether no axis stands in Keras between those of a group.
+    """Return whether the axes of each group are adjacent in Keras, with no other axis between them.
 
-    An axis of size one counts, too, so that a model with a single window is converted like one with several.
+    An axis of size one between them counts, too, so that a model with a single window is converted as with several.
     """
     for group in groups:
         places = [parts.order.index(axis) for axis in group if parts.shape[axis] != 1]
@@ -59,7 +62,12 @@ def _are_adjacent(parts: Value, groups: Groups) -> bool:
 
 
 def _runs(group: tuple[int, ...], parts: Value) -> list[list[int]]:
-    """Return the axes of a group as runs of axes that are adjacent in Keras, too."""
+    """Return the axes of a group, divided into lists of axes that are adjacent in Keras, too.
+
+    Args:
+        group: The axes that are merged into one.
+        parts: The tensor that has the axes.
+    """
     runs: list[list[int]] = []
     for axis in group:
         if runs and parts.order.index(axis) == parts.order.index(runs[-1][-1]) + 1:
@@ -70,14 +78,20 @@ def _runs(group: tuple[int, ...], parts: Value) -> list[list[int]]:
 
 
 def with_axes_split(call: Call, value: Value, sizes: Sequence[Sequence[int | Size]]) -> Value:
-    """Return a value with each of its axes split into axes of the given sizes, in the same place in Keras."""
+    """Return a value with each of its axes split into several, which take its position in Keras' axis order.
+
+    Args:
+        call: The call.
+        value: The value.
+        sizes: For each axis, the sizes that it is split into.
+    """
     numbers = grouped([len(one) for one in sizes])
     order = tuple(number for axis in value.order for number in numbers[axis])
     return reshaped_to(call, value, tuple(size for one in sizes for size in one), order)
 
 
 def split_further(call: Call, given: Value | Unmerged, shape: Shape) -> Value | Unmerged | None:
-    """Return a tensor in another shape, without a permutation; None if there is no such form of it.
+    """Return a tensor in another shape, `Unmerged` if that avoids a permutation; None if there is no such form.
 
     Args:
         call: The call.
@@ -92,7 +106,9 @@ def split_further(call: Call, given: Value | Unmerged, shape: Shape) -> Value | 
 
 
 def merged(writer: Writer, given: Unmerged) -> Value:
-    """Return a tensor with its axes merged, after a permutation. A channels-last image stays channels-last.
+    """Return an `Unmerged` tensor as a value, with its axes merged after a permutation.
+
+    A channels-last image stays channels-last.
 
     Args:
         writer: The program under construction.

@@ -35,9 +35,9 @@ def _only_dense_uses(call: Call, name: str) -> bool:
 
 
 def puts_last_axis_first(call: Call) -> bool:
-    """Return whether the only use of a result is a permutation that puts its last axis first and keeps the others.
+    """Return whether the only use of a call's result is a permutation that moves its last axis to the front.
 
-    There may be calls between them that change the other axes alone, such as a reshape.
+    Calls that change only the other axes, such as a reshape, may come between them.
     """
     name, rank = call.node.outputs[0].name, len(call.shape)
     last = call.shape[-1]

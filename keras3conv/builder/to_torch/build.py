@@ -34,7 +34,7 @@ SEED = 20240229
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """A generated module with the weights of the Keras model, before the validation; see `Conversion`."""
+    """The result of `build`: a torch module with the Keras model's weights, not validated yet; see `Conversion`."""
 
     model: Any
     source: str
@@ -48,8 +48,8 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
 
     Args:
         model: The model.
-        channels: Where the module takes the channels of images.
-        inputs: The inputs for the trace, of a model without an input specification; else None.
+        channels: The position of the channel axis of images in the inputs of the module: "first" or "last".
+        inputs: The inputs for the trace, if the model has no input specification; else None.
 
     Raises:
         UnsupportedLayerError: A layer or operation cannot be converted, or the model reads the values of a variable,
@@ -84,7 +84,7 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
 def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
     """Return the call graph and the torch program (the list of statements) of a Keras model.
 
-    If a layer cannot be converted as a whole, the graph has the operations that it calls, in its place.
+    If a layer cannot be converted as a whole, the graph has the operations inside it instead of the layer.
     """
     from keras3conv.frameworks.keras.tracing import endings as keras_endings
     from keras3conv.frameworks.keras.tracing import graph as keras_graph
@@ -120,7 +120,7 @@ def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
 def _tied(graph: Graph) -> frozenset[str]:
     """Return the paths of the layers whose variables are also used by operations outside of the layer.
 
-    In the place of such a layer, the graph has its operations, so that all of them use the same parameter.
+    The graph then has the operations inside such a layer, so that all of them use the same parameter.
     """
     leaves = {node.path for node in graph.nodes if not node.kind.startswith("keras.ops.")}
     paths = (parameter.path.split("/") for parameter in graph.parameters)

@@ -32,7 +32,7 @@ def lower(
 
     Args:
         graph: The graph of a Keras model.
-        channels: The position of the channel axis in the inputs and outputs of the module.
+        channels: The position of the channel axis of images in the inputs and outputs of the module: "first" or "last".
         unsupported: The paths of layers that are known to be unsupported; no further problem is reported for them.
     """
     handlers.load()
@@ -88,7 +88,7 @@ class _Lowering:
         self.values.update(call.returned)
 
     def fail(self, node: Node) -> None:
-        """Create placeholder outputs for a call that cannot be converted, so that later calls are checked too."""
+        """Record outputs for a call that cannot be converted, so that the calls which use them are still checked."""
         for tensor in node.outputs:
             order = identity(len(tensor.shape))
             self._note(Value(name=tensor.name, shape=tensor.shape, order=order, dtype=tensor.dtype))
@@ -144,11 +144,11 @@ class _Lowering:
         return Submodule(self._module(layer, choice.specs[0], 0, choice, call.tensor))
 
     def _parts(self, layer: LayerView, choice: Choice, given: Value) -> list["_Part"]:
-        """Return the functions and submodules to call in the place of a Keras layer, one for each torch layer.
+        """Return what to call instead of a Keras layer: a function or a submodule for each torch layer, in order.
 
         Args:
             layer: The Keras layer.
-            choice: The torch layers, in the order in which they run.
+            choice: The torch layers, in the order of their calls.
             given: The input of the first one.
         """
         return [
@@ -196,10 +196,10 @@ class _Lowering:
         return name
 
     def _written(self, path: str) -> str:
-        """Return a path in which attribute names of the model's code replace the layer names of Keras.
+        """Return a path with the names of attributes in the user's code instead of the names of Keras layers.
 
         Args:
-            path: The path of a layer, or of a variable in it.
+            path: The path of a layer, or of a variable in it: "dense_3/kernel" gives "head/kernel".
         """
         known = [start for start in self.graph.written if path == start or path.startswith((f"{start}/", f"{start}_"))]
         exact = [start for start in known if path == start or path[len(start)] == "/"] or known
@@ -331,7 +331,7 @@ class _Lowering:
 
 
 def _require_no_extra_arguments(node: Node) -> None:
-    """Raise `RuleError` if a call has several tensor arguments, or an extra flag that is True (except `training`)."""
+    """Raise `RuleError` if a call has more than one tensor argument, or a flag that is True, other than `training`."""
     arguments = {name: value for name, value in node.arguments.items() if name != "training"}
     extra = [name for name, value in arguments.items() if any(refs(value))][1:]
     extra += [name for name, value in arguments.items() if value is True]
@@ -370,7 +370,7 @@ _Part = Callable[[Value], Operation]
 
 
 def _as_function(spec: LayerSpec) -> _Part | None:
-    """Return a function that makes the expression for a torch layer; None if the layer must be a submodule."""
+    """Return a function from the input to the expression of a torch layer; None if this must be a submodule."""
     config = spec.config
     if spec.kind in _FUNCTIONS:
         return _FUNCTIONS[spec.kind]
@@ -387,7 +387,7 @@ def _as_function(spec: LayerSpec) -> _Part | None:
 
 
 def _short(kind: str) -> str:
-    """Return the name suffix of an additional module: "pad" for the padding before a convolution."""
+    """Return a word for the name of a module that a Keras layer needs in addition: "pad" for a padding before it."""
     name = kind.rpartition(".")[2]
     return "pad" if "Pad" in name else identifier(name)
 

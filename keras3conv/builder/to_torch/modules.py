@@ -39,7 +39,7 @@ class Choice:
     Attributes:
         specs: The torch layers, in the order in which they run.
         rule: The rule that created the torch layers.
-        order: The axis order of the input that the torch layers need; None if any order is possible.
+        order: The axis order that the torch layers need for their input; None if any order is possible.
     """
 
     specs: LayerSpecs
@@ -56,7 +56,7 @@ def choose(layer: LayerView, given: Value, only: str = "") -> Choice:
     Args:
         layer: The Keras layer, with the tensors of its sublayers.
         given: The first input of the layer.
-        only: The prefix of the torch classes that may be chosen; empty for any.
+        only: How the names of the torch classes must begin: "torch.nn."; empty for any.
 
     Raises:
         RuleError: No rule can convert the layer; the message has the reasons of all rules that were tried.
@@ -74,7 +74,7 @@ def _choices(layer: LayerView, given: Value, reasons: list[str]) -> Iterator[Cho
     Args:
         layer: The Keras layer.
         given: Its first input.
-        reasons: Receives the reason of each rule that cannot convert the layer.
+        reasons: The list to which the reason of each rule that cannot convert the layer is added.
     """
     inputs = (tuple(size if isinstance(size, int) else None for size in given.shape),)
     for rule in _candidates(layer.kinds):
@@ -94,7 +94,7 @@ def _choices(layer: LayerView, given: Value, reasons: list[str]) -> Iterator[Cho
 
 
 def _needs_a_size(specs: LayerSpecs) -> str:
-    """Return an error text if padding="same" with a stride needs an input size that is unknown; else ""."""
+    """Return the end of a sentence, "with padding=... needs the size of its input", if a layer needs it; else ""."""
     strided = any(spec.config.get("padding") == "same" and _stride(spec) != {1} for spec in specs)
     return 'with padding="same" and a stride needs the size of its input' if strided else ""
 

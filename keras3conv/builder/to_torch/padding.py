@@ -20,8 +20,8 @@ class RunTimePadding:
     Attributes:
         window: The size of the kernel or of the pooling window.
         stride: The stride of the window.
-        value: The padding value; None for zero.
-        order: The axis order of the input that the padding needs: channels-first.
+        value: The value to pad with; None for zero.
+        order: The axis order that the input must have for the padding: channels-first.
     """
 
     window: tuple[int, ...]
@@ -36,10 +36,11 @@ class RunTimePadding:
 
 
 def padding_at_run_time(layer: LayerView, given: Value, *, differs: bool) -> RunTimePadding | None:
-    """Return the run-time padding that a layer needs; None if the padding is fixed.
+    """Return the padding of a layer that depends on the input size at run time; None if the padding is fixed.
 
-    With a run-time padding, the layer itself is converted without padding. Average pooling never needs one, because
-    Keras does not count padding in the average. Neither has a dilation with a stride, which Keras does not support.
+    With such a padding, the layer itself is converted without padding. Average pooling never needs one, because Keras
+    does not count padding in the average; nor has a layer with a dilation and a stride one, because Keras does not
+    support both.
 
     Args:
         layer: The Keras layer.

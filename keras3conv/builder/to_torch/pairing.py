@@ -65,7 +65,7 @@ def _by_keras_layer(program: Program) -> dict[str, list[Module]]:
 
 
 def _flattening(torch: LayerView, keras: LayerView, module: Module) -> tuple[LayerView, LayerView]:
-    """Return the views of two paired layers with the shape that their input had before it was flattened.
+    """Return the views of two paired layers, completed with the shape of their input before it was flattened.
 
     Args:
         torch: The torch layer.
@@ -73,7 +73,7 @@ def _flattening(torch: LayerView, keras: LayerView, module: Module) -> tuple[Lay
         module: The torch layer in the program, which has this shape.
 
     Returns:
-        Both views with `run.flattened`, in the axis order of torch and of Keras.
+        Both views with `run.flattened`: (channels, height, width) in torch, (height, width, channels) in Keras.
     """
     first = module.flattened or None
     second = (*first[1:], first[0]) if first else None
