@@ -147,15 +147,16 @@ class Graph:
         nodes: The calls; each uses only inputs, parameters, constants and outputs of earlier calls.
         outputs: The nested structure of the model's return value, with a `Ref` for each tensor.
         input_structure: The nested structure of the model's inputs, with a `Ref` for each tensor.
-        input_names: The name of each input in the model, by the name of the tensor in the graph.
+        input_names: The name that the model has for each input, by the name of the input's tensor in the graph.
         parameters: The variables that operations use directly.
         constants: The arrays that operations use, by the name of the tensor.
         sizes: For every dynamic size, the name of the input and the axis that define it.
-        written: The path of a layer in terms of the attributes in the user's code, by its path in the model, for layers
-            in which the two differ.
+        written: For layers whose names Keras generated, the path made of the names of attributes in the user's code, by
+            the path in the model: {"encoder/dense_3": "encoder/project"}.
         keeps_names: Whether the names of the inputs are those of arguments in the user's code.
-        remarks: Sentences about what the model does in training alone.
-        margin: The number by which the dynamic sizes were larger than usual in the trace, because the model crops.
+        remarks: Sentences about what the model does in training only, such as a kernel regularizer.
+        margin: 0 if the trace used the default numbers for the dynamic sizes. A model that crops its inputs needs
+            larger ones; then it is the number that was added to every dynamic size except the batch size.
     """
 
     name: str

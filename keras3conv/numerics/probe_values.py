@@ -45,10 +45,10 @@ class Pool:
 
 
 def probe(tensor: TensorRef, pool: Pool, *, stacked: bool = False) -> Array:
-    """Return random values for a weight. A mistake changes outputs: no bias is 0, no scale is 1, variances are small.
+    """Return random values for a weight, with which a wrong conversion of it changes the outputs of the model.
 
-    A large variance would hide a wrong epsilon. Matrices and kernels are scaled by their fan-in, so that the values of
-    a deep model neither vanish nor overflow.
+    So no bias is 0, no scale is 1, and variances are small: a large one would hide a wrong epsilon. Matrices and
+    kernels are scaled by their fan-in, so that the values of a deep model neither vanish nor overflow.
 
     Args:
         tensor: The weight, of which the role and the shape determine the range of the values.

@@ -80,12 +80,14 @@ _MEANINGS = {
 
 
 def may_be_same(torch_role: str, keras_role: str, shape: Shape) -> bool:
-    """Return whether a torch vector may become a Keras variable: both are a mean, variance, scale or offset by name.
+    """Return False if a torch vector cannot be a Keras variable by name: one is a mean, the other a scale.
+
+    Names that have no known meaning (mean, variance, scale or offset) exclude nothing.
 
     Args:
-        torch_role: The name of the tensor in the torch layer.
-        keras_role: The name of the variable in the Keras layer.
-        shape: The shape of the torch tensor; any tensor that is not a vector may become any variable.
+        torch_role: The role of the tensor in the torch layer: "running_mean".
+        keras_role: The role of the variable in the Keras layer: "gamma".
+        shape: The shape of the torch tensor; if it is not a vector, the result is True.
     """
     names = torch_role.rpartition(".")[2], keras_role.rpartition("/")[2]
     meanings = {_MEANINGS.get(name) for name in names}

@@ -57,7 +57,7 @@ class Spread(_Summands, inverse_of=Sum):
         return self._require_count(1, shapes) * self.count
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the array and arrays of `-0.0`.
+        """Return the given array, followed by arrays of `-0.0`.
 
         Adding `+0.0` would change the sign of a `-0.0` in the array.
         """

@@ -124,11 +124,11 @@ class Transform(ABC):
         self.shapes(tuple(array.shape for array in arrays))
 
     def _axis(self, shape: Shape, axis: int, *, multiple_of: int = 1) -> int:
-        """Return the index of an axis, which may be negative, counted from the front.
+        """Return the index of an axis counted from the front: of three axes, 2 for the axis -1.
 
         Args:
             shape: The shape of the array.
-            axis: The index of the axis.
+            axis: The index of the axis, which may be negative.
             multiple_of: The number of which the size of the axis must be a multiple.
 
         Raises:

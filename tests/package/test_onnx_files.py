@@ -168,7 +168,9 @@ def test_inputs_and_outputs_that_are_not_arrays_of_numbers_are_refused(tmp_path:
     path = saved(tmp_path / "rows.onnx", rows)
     section = k3c.compare_onnx(path, path).sections[0]
     assert section.status == "skipped"
-    assert section.reason == "rows.onnx: y is a seq(tensor(float)), but only arrays of numbers can be compared"
+    assert (
+        section.reason == "rows.onnx: the value y is a seq(tensor(float)), but only arrays of numbers can be compared"
+    )
 
 
 def test_files_with_different_inputs_are_refused(tmp_path: Path) -> None:

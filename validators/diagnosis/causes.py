@@ -213,7 +213,11 @@ def _try_suspects(
 
 
 def _trials(divergence: Divergence, hypotheses: "list[Hypothesis]", assumed: _Trial | None) -> Iterator[_Trial]:
-    """Yield a rerun with each hypothesis alone, then, for each cause, with all its hypotheses and all helpful ones."""
+    """Yield a rerun of torch for each hypothesis alone, then two reruns for each cause that has several hypotheses.
+
+    The first of the two makes the changes of all hypotheses with this cause, the second only those that brought torch
+    closer to Keras when they were tried alone.
+    """
     by_cause: dict[str, list[Hypothesis]] = {}
     helpful: dict[str, list[Hypothesis]] = {}
     for hypothesis in hypotheses:
@@ -291,7 +295,7 @@ def _combine(first: "Hypothesis", second: "Hypothesis") -> "Hypothesis | None":
 
 
 def _first_lines(fixes: Iterable[str]) -> str:
-    """Join the first few of several lines of code, and add a comment with the number of omitted lines."""
+    """Return the first few lines of code, joined, and a comment for the others: "# and in 3 more places"."""
     lines = list(dict.fromkeys(fixes))
     shown = lines[:_LINES_SHOWN]
     if len(lines) > _LINES_SHOWN:

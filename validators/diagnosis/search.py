@@ -82,8 +82,7 @@ def _later_cause(
     """Return the next differing layer call and its cause, if this is not the cause of the first call; else None.
 
     In this case, the layers between the two calls compensate the first difference. This is possible only if the call
-    right after
-    the first one agrees, or has the same shape on both sides.
+    right after the first one agrees, or has the same shape on both sides.
     """
     if len(differing) < 2 or calls[differing[1]].mismatch:
         return None

@@ -155,7 +155,15 @@ def _float64_outputs(
 
 
 def _judge_without_floor(section: _MakeSection, pairs: list[_Pair], error: ModelError) -> Section:
-    """Judge the outputs of two files without a noise floor: only bit-identical outputs pass."""
+    """Judge the outputs of two files if the noise floor cannot be measured; return the section of the report.
+
+    It is passed if all outputs are bit-identical, else skipped with the reason.
+
+    Args:
+        section: Makes the section from its status and summary.
+        pairs: The outputs of both files.
+        error: The reason why the noise floor cannot be measured.
+    """
     diffs = [pair.diff for pair in pairs]
     if all(diff is not None and diff.identical and not diff.nonfinite for diff in diffs):
         return section(status="passed", summary="bit-identical")
@@ -204,7 +212,14 @@ def _judge_values(
 
 
 def _run(path: Path, arrays: list[Array], mode: str, limits: Limits) -> dict[str, Array]:
-    """Run an ONNX file in a subprocess with limits on time and memory, and return its outputs by name."""
+    """Run an ONNX file in a subprocess with limits on time and memory, and return its outputs by name.
+
+    Args:
+        path: The file.
+        arrays: The inputs, in the order of the file.
+        mode: "native" for onnxruntime, "float64" for onnx's reference evaluator in float64.
+        limits: The limits.
+    """
     with tempfile.TemporaryDirectory(prefix="keras3conv-onnx-") as folder:
         inputs, outputs = Path(folder) / "inputs.npz", Path(folder) / "outputs.npz"
         np.savez(inputs, *arrays)

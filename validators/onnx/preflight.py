@@ -146,7 +146,13 @@ def _all_nodes(nodes: Iterable[Any]) -> Iterator[Any]:
 
 
 def _check_graph(path: Path, graph: Any, outside: frozenset[str]) -> None:
-    """Raise `MalformedCheckpoint` for a value that is used before it is produced (as in a cycle) or produced twice."""
+    """Raise `MalformedCheckpoint` for a value that is used before it is produced (as in a cycle) or produced twice.
+
+    Args:
+        path: The file, for messages.
+        graph: The graph, or the inner graph of a node such as If.
+        outside: For an inner graph, the names of the values of the graphs around it.
+    """
     stored = [tensor.name for tensor in graph.initializer] + [entry.values.name for entry in graph.sparse_initializer]
     _refuse_duplicates(stored, f"{path} has the initializer")
     inputs = [entry.name for entry in graph.input]

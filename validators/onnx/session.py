@@ -90,7 +90,8 @@ def _require_tensors(path: Path, entries: Sequence[Any]) -> None:
     for entry in entries:
         if not entry.type.startswith("tensor(") or entry.type == "tensor(string)":
             raise ModelError(
-                f"{path.name}: {entry.name} is {with_article(entry.type)}, but only arrays of numbers can be compared"
+                f"{path.name}: the value {entry.name} is {with_article(entry.type)}, but only arrays of numbers can be "
+                "compared"
             )
 
 

@@ -114,7 +114,7 @@ def _models(subject: Subject, pair: Pair) -> tuple[Any, Any, Inputs]:
 
 
 def _layers_beside(subject: Subject, pair: Pair) -> tuple[LayerSpecs, LayerSpecs]:
-    """Return the layers that the rule creates before and after the Keras layer with the weights."""
+    """Return the Keras layers without weights that the rule creates before and after the layer with the weights."""
     rule = find(pair.rule)
     if (rule.torch_count, rule.keras_count) != (1, 1):
         return (), ()
@@ -204,7 +204,9 @@ def _argument_shapes(rule: Rule, built: Mapping[str, Shape]) -> list[Shape]:
     if {"query", "value"} == built.keys() and wanted == 3:
         built = {**built, "key": built["value"]}  # the default of Keras
     if len(built) != wanted:
-        raise NotAlone(f"the Keras layer was built for {count(len(built), 'input')}, and the rule has {wanted}")
+        raise NotAlone(
+            f"the Keras layer was built for {count(len(built), 'input')}, but the rule has examples with {wanted}"
+        )
     return list(built.values())
 
 
@@ -227,13 +229,24 @@ def _arrays(shapes: Iterable[Shape], limit: int) -> Iterator[Array]:
 
 
 def _in_torch_order(rule: Rule, arrays: Sequence[Array]) -> list[Array]:
-    """Return the arguments of a Keras layer in the order of the arguments of the torch layer."""
+    """Return the input arrays of a Keras layer, sorted as the torch layer takes them: (query, value, key) -> (q, k, v).
+
+    Args:
+        rule: The rule of the two layers, which knows the order.
+        arrays: The inputs in the order of the Keras layer.
+    """
     order = rule.keras_arguments(tuple(range(len(arrays))))
     return [array for _, array in sorted(zip(order, arrays, strict=True), key=lambda entry: entry[0])]
 
 
 def _values(small: ModelView, view: ModelView, plan: Alignment, pair: Pair) -> Iterator[tuple[str, Array]]:
-    """Yield the values of the tensors of a small model, by path.
+    """Yield the path and the values of every tensor of a model that has one layer only.
+
+    Args:
+        small: The view of the model with one layer.
+        view: The view of the whole model, or of its file, which has the values under the same paths.
+        plan: The plan of the two whole models.
+        pair: The pair to which the layer belongs.
 
     Raises:
         NotAlone: The model has a tensor of another pair, or a tensor without values.

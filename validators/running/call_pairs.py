@@ -102,7 +102,10 @@ def _distance(calls: CallPair) -> float:
 
 
 def _is_in_time_distributed(subject: Subject, path: str) -> bool:
-    """Return whether a Keras layer is in a TimeDistributed, which calls it without a hook: its own output is judged."""
+    """Return True if a Keras layer is in a TimeDistributed, which calls it without the hook that records calls.
+
+    The output of the TimeDistributed is then compared instead of that of the layer.
+    """
     whole = subject.keras_layers.get(path.rpartition("/")[0])
     return whole is not None and whole.kind == "keras.layers.TimeDistributed"
 

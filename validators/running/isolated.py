@@ -70,8 +70,7 @@ def nearest_input(call: Call, keras_input: Array) -> Array | None:
     """Return the torch input and layout closest to a Keras input; None if none has the same shape and dtype.
 
     Several inputs and layouts may have the shape, as with a square image, or with query, key and value of one shape.
-    Integers are not replaced:
-    they have no rounding error, and indices may start at another number in Keras.
+    Integers are not replaced: they have no rounding error, and indices may start at another number in Keras.
     """
     if keras_input.dtype.kind in "biu":
         return None

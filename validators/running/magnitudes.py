@@ -149,7 +149,12 @@ def _large_run(subject: Subject, inputs: Inputs, magnitude: float) -> Rescaled:
 
 
 def _candidate_inputs(subject: Subject, change: Callable[[Inputs], Inputs]) -> Iterator[Inputs]:
-    """Yield candidates of rescaled inputs, the cheapest first and the original inputs last."""
+    """Yield inputs for a run at another magnitude: a few rescaled samples, then all of them, then the original inputs.
+
+    Args:
+        subject: The models with the original inputs.
+        change: Rescales inputs.
+    """
     specs = subject.outlines[1].input_specs
     few = first_samples(subject.required_inputs, specs, SAMPLES)
     if few is not None:
@@ -202,7 +207,16 @@ def _with_rescaled_weights(subject: Subject, inputs: Inputs, magnitude: float, b
 
 
 def _rescaled(tensor: TensorRef, values: Array, magnitude: float) -> Array:
-    """Rescale a tensor if it is added (a bias, a table) or is a statistic; factors of products stay unchanged."""
+    """Return the values of a weight for layer outputs of another magnitude.
+
+    A tensor that is added (a bias, a table of positions) is multiplied by the magnitude, a variance by its square. Any
+    other tensor, such as a kernel, is unchanged.
+
+    Args:
+        tensor: The torch tensor.
+        values: Its probe weights.
+        magnitude: The target root mean square of the layer outputs.
+    """
     if "var" in tensor.role:
         return values * magnitude**2
     is_added = len(tensor.shape) < 2 or (len(tensor.shape) > 2 and tensor.shape[0] == 1)

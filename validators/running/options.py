@@ -153,7 +153,10 @@ def _labels(labels: Any) -> Array:
 
 
 def _label_fix(labels: Array) -> str:
-    """Return the line of code that turns these labels into class indices; empty if there is none."""
+    """Return the code that turns labels into class indices: "labels=labels.argmax(axis=1)" for one-hot labels.
+
+    Return an empty text if the labels have no known form.
+    """
     if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "iufb":
         return "labels=labels.argmax(axis=1)"
     if labels.ndim == 2 and labels.shape[1] == 1:

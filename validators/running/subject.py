@@ -325,9 +325,11 @@ class Subject:
 
 
 def _run_and_name_failing_layer(run: Callable[..., Recording], *, watch: bool) -> Recording:
-    """Run a model.
+    """Run a model; if it raises, name the layer that raised in the error.
 
-    If the run raises without recording layers, repeat it with recording, so that the error names the layer.
+    Args:
+        run: The function that runs the model; with `watch=True` it observes the layers, and its error names the layer.
+        watch: The value of `watch` for the first run. If it is False and the run raises, the run is repeated with True.
     """
     try:
         return run(watch=watch)

@@ -11,7 +11,14 @@ from keras3conv.validators.running.untrained_rows import untrained_rows
 
 
 def not_alike(norms: tuple[BatchNorm, ...], unlike: list[Problem]) -> str:
-    """Return the end of the result in one line: the differences that fail only if training is compared."""
+    """Return the end of the result line of the gradients: the differences that fail only with `training=True`.
+
+    For example: "; but the models do not train alike: the momentum of bn1 differs, ...". Empty without differences.
+
+    Args:
+        norms: The batch normalisations that were compared.
+        unlike: The problems of those that use the statistics of the batch on one side only.
+    """
     texts = []
     other = [norm.pair.torch for norm in norms if not norm.same_momentum]
     if other:

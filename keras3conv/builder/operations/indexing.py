@@ -39,7 +39,7 @@ def full_key(call: Call, key: Any, rank: int) -> list[Any]:
 
 
 def sliced(call: Call, given: Value, key: Sequence[Any]) -> tuple[Expression, Order]:
-    """Return the expression `value[key]` for a Keras index, and the axis order of its result.
+    """Return the torch expression that indexes a value with a Keras index, and the axis order of its result.
 
     Args:
         call: The call.

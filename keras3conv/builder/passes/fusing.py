@@ -16,7 +16,10 @@ _WHOLE = slice(None)
 
 
 def with_fused_forms(program: Program) -> Program:
-    """Return the program with two statements merged wherever only the second uses the result of the first."""
+    """Return the program with two reshapes, two slices, or a tile and an operator merged into one statement.
+
+    They are merged only if nothing but the second statement uses the result of the first.
+    """
     steps: dict[str, Step] = {}
     for step in program.steps:
         found = _fused(step, steps, program.uses) or _broadcast(program, step, steps)
@@ -90,7 +93,7 @@ def _shape(program: Program, name: str) -> Shape:
 
 
 def _joined(first: tuple[Any, ...], second: tuple[Any, ...]) -> tuple[slice, ...] | None:
-    """Return one index that does the work of two consecutive ones; None if both select a part of the same axis."""
+    """Return one index for two in a row: `x[:, 1:][:3]` is `x[:3, 1:]`. None if both select a part of the same axis."""
     if not all(isinstance(one, slice) for one in (*first, *second)):
         return None
     count = max(len(first), len(second))

@@ -53,10 +53,11 @@ def nested(structure: Structure, classes: Mapping[str, str], taken: Iterable[str
 
 
 def gathered(program: Program) -> Program:
-    """Return the program with the statements of each layer call adjacent; others between them move before them.
+    """Return the program in which the statements of each layer call are adjacent.
 
-    A statement outside of all calls that uses only parameters, such as that of a layer which just holds a parameter,
-    moves into the call that uses its result.
+    A statement between them that does not belong to the call moves before the call. A statement outside of all calls
+    that uses only parameters, such as that of a layer which just holds a parameter, moves into the call that uses its
+    result.
     """
     steps = _with_users(program)
     for depth in range(max((len(step.calls) for step in steps), default=0)):

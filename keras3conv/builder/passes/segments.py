@@ -183,7 +183,7 @@ class _Owners:
         return _owned(self.program, segment.start, segment.stop)
 
     def _numbers(self, segment: Segment) -> tuple[int, int]:
-        """Return how often a segment uses modules or weights, and how often those that the program uses repeatedly."""
+        """Return how often a segment uses a module or weight, and how often one that the program uses several times."""
         return (
             self._all[segment.stop] - self._all[segment.start],
             self._repeated[segment.stop] - self._repeated[segment.start],
@@ -209,7 +209,7 @@ class _Owners:
 
 
 def _segments(program: Program, tokens: Sequence[Token | None]) -> Iterator[Segment]:
-    """Yield every run of statements that has few inputs, and whose last output is the only one used after the run.
+    """Yield every run of statements with at most `MOST_INPUTS` inputs, of which only the last output is used after it.
 
     Args:
         program: The program.
@@ -247,7 +247,7 @@ def _segments(program: Program, tokens: Sequence[Token | None]) -> Iterator[Segm
 
 
 def _token(program: Program, step: Step) -> Token | None:
-    """Return the key of a statement; statements with equal keys can be the same statement of one block.
+    """Return the key of a statement; statements with equal keys can become the same statement of one block.
 
     The key is None for the call of an existing block, which no other block may contain.
     """

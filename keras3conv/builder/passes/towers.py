@@ -49,9 +49,9 @@ class _Call:
 
     @property
     def roles(self) -> dict[str, Role]:
-        """For each value that the call computes, (index of the statement, index of its output).
+        """The position of each value that the call computes: (index of the statement, index of its output).
 
-        Corresponding values of two calls have equal ones.
+        Corresponding values of two calls have equal positions.
         """
         outputs = ((number, step.outputs) for number, step in enumerate(self.steps))
         return {name: (number, place) for number, names in outputs for place, name in enumerate(names)}

@@ -75,7 +75,7 @@ def _node(node: Any, spelling: Spelling) -> tuple[str, int]:
 
 
 def _precedence(leaf: Any) -> int:
-    """Return the precedence of a plain value; an argument may be a formula of another one: `2 * units`."""
+    """Return the precedence of the source code of a plain value: that of "*" for an argument such as `2 * units`."""
     if isinstance(leaf, Argument) and " " in leaf.name:
         return _PRECEDENCE["**" if "**" in leaf.name else "*"]
     return _NEGATIVE if isinstance(leaf, int | float) and leaf < 0 else _ATOM

@@ -112,7 +112,7 @@ class Unmerged:
 
     @property
     def dtype(self) -> str:
-        """The name of the dtype."""
+        """The name of the tensor's dtype: "float32"."""
         return self.parts.dtype
 
 
@@ -353,7 +353,11 @@ HANDLERS: dict[str, Handler] = {}
 
 
 def handles(*names: str) -> Callable[[Handler], Handler]:
-    """Return a decorator that registers a function as the handler of these `aten` operators."""
+    """Return a decorator that registers a function as the handler of operators of torch.
+
+    Args:
+        names: The names of the operators without their namespace `aten`: "conv2d".
+    """
 
     def register(handler: Handler) -> Handler:
         HANDLERS.update({f"aten.{name}": handler for name in names})

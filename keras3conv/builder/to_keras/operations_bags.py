@@ -18,7 +18,8 @@ _SUM, _MEAN, _MAXIMUM = 0, 1, 2
 def _bag(call: Call) -> Result:
     if not call.get("has_rows", False):
         raise RuleError(
-            "an embedding bag with offsets is not supported, because they are data: pass indices with two axes"
+            "an embedding bag with offsets is not supported, because the sizes of the bags depend on their values: "
+            "pass indices with two axes"
         )
     indices, width = call.value("indices"), call.arguments["weight"].shape[1]
     rows = Tensor(name=call.node.outputs[0].name, shape=(*indices.shape, width))

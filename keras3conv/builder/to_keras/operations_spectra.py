@@ -65,7 +65,7 @@ def _handler_of_complex(kind: str) -> Handler | None:
 
 
 def pair_of(given: Any) -> Pair:
-    """Return the real and the imaginary part of a tensor, constant or number; the latter is None if it is real."""
+    """Return the real and the imaginary part of a tensor, constant or number; the second is None for real numbers."""
     if isinstance(given, Complex):
         return given.real, given.imaginary
     if isinstance(given, Constant) and np.iscomplexobj(given.array):

@@ -24,14 +24,14 @@ class _Uses:
     def maker(self, value: Any, *names: str) -> Node | None:
         """Return the call that computes a value.
 
-        None if its operator is not in `names`, or the value has other uses.
+        None if its operator is not one of `names`, or if the value is used more than once.
         """
         node = self.source(value)
         single = node is not None and self.count.get(node.outputs[0].name, 0) == 1
         return node if node is not None and single and _name(node) in names else None
 
     def source(self, value: Any) -> Node | None:
-        """Return the call that computes a value, without calls in between that return their input unchanged."""
+        """Return the call that computes a value, before all calls that only return their input unchanged."""
         node = self.makers.get(value.name) if isinstance(value, Ref) else None
         while node is not None and _passes_on(node, self.makers):
             value = node.arguments["self"]
@@ -39,7 +39,7 @@ class _Uses:
         return node
 
     def origin(self, value: Any) -> Any:
-        """Return the value that later calls, which return their input unchanged, have passed on as the given value."""
+        """Return the value that calls which return their input unchanged have passed on to the given value."""
         while isinstance(value, Ref) and value.name in self.makers and _passes_on(self.makers[value.name], self.makers):
             value = self.makers[value.name].arguments["self"]
         return value
@@ -222,9 +222,9 @@ def _normalized(node: Node, uses: _Uses, graph: Graph) -> Node | None:
 
 
 def _bag_of_rows(node: Node, uses: _Uses, graph: Graph) -> Node | None:
-    """Return a single call for an `embedding_bag` whose offsets torch computed from two-axis indices; else None.
+    """Return a call for `node`, an `embedding_bag` whose offsets torch computed from two-axis indices; else None.
 
-    Such offsets are equally spaced: each row of the indices is a bag.
+    The new call takes the indices with two axes: such offsets are equally spaced, so each row of the indices is a bag.
     """
     if _name(node) != "embedding_bag" or "has_rows" in node.arguments:
         return None

@@ -124,7 +124,8 @@ def _place_of_one(made: list[int], axis: int, *, splits: bool) -> int:
     Args:
         made: The axis order so far.
         axis: The index of the axis of size one.
-        splits: Whether it may go before the axis after it, if that one does not follow the axis before it.
+        splits: Whether to insert it before the next axis instead of after the previous one, if these two are not
+            adjacent.
     """
     if axis == 0:
         return 0

@@ -114,9 +114,9 @@ def register_classes(module: ModuleType) -> None:
 
 
 def kind_in_models(kind: str) -> str:
-    """Return the public name of a class in a Keras file, of a layer or of an operation: "keras.ops.fft".
+    """Return the public name of a layer class or an operation in a Keras file: "keras.ops.fft" for "keras.layers.FFT".
 
-    Keras lists the operations of a model as if they were layers.
+    Keras files list the operations of a model as if they were layers. The name of a layer class is returned unchanged.
     """
     name = kind.rpartition(".")[2]
     is_layer = not kind.startswith("keras.layers.") or hasattr(keras.layers, name)

@@ -75,8 +75,8 @@ def _exchanging(model: keras.layers.Layer, exchange: Exchange, calls: list[Call]
 
     Args:
         model: The model.
-        exchange: The replacements, and the layers whose calls they concern.
-        calls: The list to which each of these calls is appended.
+        exchange: The paths of the layers, and the functions that replace their inputs and outputs.
+        calls: The list to which every call of these layers is appended, with its original output.
     """
     paths = {id(layer): path for path, layer in named_layers(model) if path in exchange.paths}
     numbers: dict[str, int] = {}

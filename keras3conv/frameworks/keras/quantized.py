@@ -45,7 +45,7 @@ class Unquantized:
 
     @property
     def adapter(self) -> KerasModel:
-        """The adapter of the copy, to write its weights."""
+        """The adapter of the copy that is not quantized, through which a transfer writes its weights."""
         return KerasModel(self.copy)
 
     def values(self) -> Iterator[tuple[str, Array]]:

@@ -83,7 +83,9 @@ _DROPOUTS = {
 
 
 def _without_writing(target: Any) -> Iterator[Any]:
-    """Yield the counterpart of an operator that does not write into its arguments: "add" for "add_"; nothing if none.
+    """Yield the operator that computes the same as another without writing into its arguments: "add" for "add_".
+
+    Nothing is yielded if torch has none.
 
     Args:
         target: The operator; it is yielded itself if it writes into no argument.

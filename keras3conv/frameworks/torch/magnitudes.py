@@ -137,7 +137,9 @@ class _Scaling:
         self._seen = len(self._bounds)
 
     def __call__(self, given: Arguments, output: Any) -> Any:
-        """Return the output of the layer with the scaled weight; None if the weight is not scaled.
+        """Scale the weight of the layer after its first call, and call the layer again.
+
+        Return the new output, which replaces the given one; None if the weight is not scaled.
 
         Args:
             given: The arguments of the layer's call.

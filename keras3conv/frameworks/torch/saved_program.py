@@ -83,8 +83,8 @@ def _check(source: Source, members: dict[str, Member]) -> None:
     for name, member in names.items():
         if name.startswith(("data/aotinductor/", "data/constants/custom_obj", "data/constants/opaque_obj")):
             raise UnsafeCheckpoint(
-                f"{source.path} contains compiled code or a pickled object, which is not loaded because it could run "
-                f"code: {name}"
+                f"{source.path} contains the member {name}, compiled code or a pickled object, which is not loaded "
+                "because it could run code"
                 "; export the module again without it"
             )
         if name.endswith("_config.json"):
@@ -104,7 +104,8 @@ def _check(source: Source, members: dict[str, Member]) -> None:
                     )
         if name.startswith("data/constants/") and name.endswith(".pt"):
             raise UnsafeCheckpoint(
-                f"{source.path} contains constants as a pickle, which is not loaded because it could run code: {name}"
+                f"{source.path} contains the member {name}, pickled constants, which is not loaded because it could "
+                "run code"
                 "; export the module again with this version of torch"
             )
     _check_texts(source, json.loads(read_member(source, names[programs[0]], MAX_INFLATED)))

@@ -40,9 +40,9 @@ def transfers_for(
 
 
 def steps(transfer: Function | Transform | Sequence[Transform], shapes: Sequence[Shape]) -> list[tuple[int, Transform]]:
-    """Return for every array that the user's function or transform makes the index of its input, and its transform.
+    """Express a function of the user by transforms: return, for each output array, its input array and its transform.
 
-    (0, Axes("a b -> b a")) means that the output is the first input array transposed.
+    (0, Axes("a b -> b a")) means that the output is input array 0, transposed.
 
     Args:
         transfer: A function from a list of arrays to one or several arrays, a transform for the only array, or a

@@ -210,7 +210,7 @@ class CandidateFinder:
                 yield self._ordered(candidate)
 
     def _ordered(self, candidate: Candidate) -> Candidate:
-        """Return a candidate whose weight rows are reordered, if this run of the probe assumes another row order."""
+        """Return a candidate, with its weight rows permuted if this run assumes that Keras orders them differently."""
         if candidate.kind == "parameter":
             order = self.orders.fused.get(without_numbers(candidate.slices[0].path))
             return replace(candidate, rows=order.then(candidate.rows)) if order else candidate

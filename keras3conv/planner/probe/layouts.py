@@ -33,7 +33,7 @@ def arrays_like(array: Array, shape: Shape) -> Iterator[Array]:
 
 
 def _repeats(shape: Shape, wanted: Shape) -> bool:
-    """Return whether an array can be broadcast to a shape, along axes of size one or along the batch axis.
+    """Return whether an array can be broadcast to a shape: along its axes of size one, or along a new first axis.
 
     Args:
         shape: The shape of the array.

@@ -59,7 +59,7 @@ __all__ = ["counterpart", "counterpart_shapes", "input_rank"]
 def affine_weights(config: Config, transform: Transform) -> Iterator[WeightMapping]:
     """Yield the mappings of a normalisation's weight (gamma in Keras) and bias (beta).
 
-    If the Keras layer lacks gamma, torch's weight is set to ones; if it lacks beta, torch's bias is set to zeros.
+    If the Keras layer has no gamma, torch's weight gets ones from it; if it has no beta, torch's bias gets zeros.
 
     Args:
         config: The configuration of the torch layer; with bias=False the torch layer has no bias.

@@ -189,7 +189,7 @@ def _pads_before(before: LayerSpec, rank: int) -> Pads:
 
 
 def _padding_mode(layers: LayerSpecs) -> str:
-    """Return the argument `padding_mode` of a torch convolution, "zeros" or "reflect", for its Keras layers.
+    """Return the argument `padding_mode` of a torch convolution, such as "zeros" or "reflect", for its Keras layers.
 
     Args:
         layers: The Keras convolution, after a padding layer if there is one.

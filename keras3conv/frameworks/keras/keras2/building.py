@@ -65,7 +65,7 @@ class Built:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The differences from the file as sentences for a report."""
+        """The differences between the new model and the file, as sentences for a report."""
         notes = []
         if self.dropped:
             notes.append(
