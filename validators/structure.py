@@ -6,7 +6,7 @@ from keras3conv.alignment.pair import tensors_by_path
 from keras3conv.alignment.staging import differences
 from keras3conv.alignment.text import unconfirmed_reason
 from keras3conv.errors import Problem
-from keras3conv.messages import count
+from keras3conv.messages import collapse, count
 from keras3conv.report.values import Section, Table
 from keras3conv.validators.running.subject import Subject
 
@@ -32,9 +32,8 @@ def check(subject: Subject) -> Section:
         summary = count(len(problems), "problem")
     decided = Counter(pair.decided_by for pair in plan.pairs)
     facts = {"decided by": ", ".join(f"{kind} {number}" for kind, number in decided.items())}
-    unconfirmed = [pair.torch for pair in plan.pairs if pair.unconfirmed]
-    if unconfirmed:
-        facts["unconfirmed until the float64 proof"] = ", ".join(unconfirmed)
+    if unconfirmed := collapse([(pair.torch,) for pair in plan.pairs if pair.unconfirmed]):
+        facts["unconfirmed until the float64 proof"] = ", ".join(line.paths[0] for line in unconfirmed)
     is_open = bool(subject.skip_reason and plan.unconfirmed)  # no proof of this certificate runs the models
     if dtypes := _dtypes(subject):
         facts["dtypes"] = dtypes

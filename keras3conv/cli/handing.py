@@ -21,11 +21,33 @@ def hand_out(
         as_json: Whether to print the report as JSON instead of text.
         names: For each placeholder in the report's lines to paste, its replacement: {"TORCH": "net.pt"}.
     """
+    from keras3conv.report.values import FILE_CANNOT_RUN
+
     for path in saved_as:
         judged.save(path)
         note(f"saved {path}")
     print(judged.to_json()) if as_json else print_report(judged, next(iter(saved_as), None), names)
+    if any(section.status == "skipped" and FILE_CANNOT_RUN in section.reason for section in judged.sections):
+        note(f"to run both models:  {_with_factories(names or {})}")
     return status_of(judged)
+
+
+def _with_factories(names: Mapping[str, str]) -> str:
+    """Return the `validate` command in which "FACTORY" stands for each model of which only a file of weights was given.
+
+    Args:
+        names: The arguments of the command, for TORCH and KERAS.
+    """
+    from keras3conv.cli.next_command import is_without_architecture
+    from keras3conv.workflows.factories import factory_of
+
+    models, weights = [], ""
+    for side in ("torch", "keras"):
+        given = names.get(side.upper(), side.upper())
+        is_file = not factory_of(given) and (side == "torch" or is_without_architecture(given))
+        models.append("FACTORY" if is_file else given)
+        weights += f" --{side}-weights {given}" if is_file else ""
+    return f"keras3conv validate {' '.join(models)}{weights}"
 
 
 def print_report(report: "Report", saved_as: Path | None = None, names: Mapping[str, str] | None = None) -> None:

@@ -10,6 +10,11 @@ from keras3conv.model.views import Side
 _WITHOUT_ARCHITECTURE = (".weights.h5", ".weights.json", ".index")
 
 
+def is_without_architecture(file: str) -> bool:
+    """Return whether a Keras file has weights alone, by its suffix."""
+    return file.lower().endswith(_WITHOUT_ARCHITECTURE)
+
+
 def validation(
     source: tuple[str, Adapter], target: tuple[str, Adapter], out: Sequence[Path], given: Mapping[Side, Path | None]
 ) -> str:
@@ -28,7 +33,7 @@ def validation(
     for (argument, model), written in ((source, ()), (target, tuple(out))):
         loaded = str(given[model.side] or "") if model.is_live else argument
         file = str(written[0]) if written else loaded
-        if model.side == "keras" and file and not file.lower().endswith(_WITHOUT_ARCHITECTURE):
+        if model.side == "keras" and file and not is_without_architecture(file):
             models["keras"] = file
             continue
         models[model.side] = argument if model.is_live else "FACTORY"
@@ -37,4 +42,4 @@ def validation(
     return f"keras3conv validate {quote(models['torch'])} {quote(models['keras'])}{options}"
 
 
-__all__ = ["validation"]
+__all__ = ["is_without_architecture", "validation"]

@@ -17,6 +17,9 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 GLYPHS: Mapping[str, str] = {"passed": "✓", "failed": "✗", "unconfirmed": "?", "skipped": "–", "info": "·"}
 """The symbol by which a report shows each status."""
 
+FILE_CANNOT_RUN = "is a file of weights, which cannot be run"
+"""The end of the reason why a proof is skipped, if a side is not a live model."""
+
 NOISE_FLOOR = "noise floor"
 """The start of a series' name that makes the plot draw the series as noise floor: dashed, with a filled area."""
 

@@ -18,7 +18,7 @@ from keras3conv.model.wrappers import named_as
 from keras3conv.report.digests import digest_note
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.stages import Stages
-from keras3conv.report.values import Section
+from keras3conv.report.values import FILE_CANNOT_RUN, Section
 from keras3conv.transforms import Axes
 from keras3conv.validators.hyperparameters import settled
 from keras3conv.validators.judges import Judge, judges
@@ -166,7 +166,7 @@ def _subject(
     outlines = sides.views(described=False)
     if isinstance(sides.torch, ModelFile) or isinstance(sides.keras, ModelFile):
         files = " and the ".join(side.side for side in sides.files())
-        reason = f"the {files} side is a file of weights, which cannot be run"
+        reason = f"the {files} side {FILE_CANNOT_RUN}"
         views = sides.views()
         if plan is not None:
             outlines, views = (_named_as_planned(each, plan) for each in (outlines, views))
