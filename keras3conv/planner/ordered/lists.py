@@ -78,7 +78,7 @@ class Lists:
         """Return the plan; if entries do not fit each other, raise one `AlignmentError` that lists all problems."""
         if self.problems:
             where = f"{self.plan.torch.title} and {self.plan.keras.title}"
-            raise AlignmentError(lay_out(f"{where} do not have the same order", self.problems))
+            raise AlignmentError(lay_out(f"the layers of {where} do not have the same order", self.problems))
         return self.plan
 
 
