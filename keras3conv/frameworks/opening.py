@@ -42,7 +42,7 @@ def _loaded(file: KerasFile) -> tuple[Adapter, str]:
 
 
 def _tensors(view: ModelView) -> set[tuple[str, str, Shape]]:
-    """Return the paths and the shape of each tensor: that of its layer, and its own."""
+    """Return (path of the layer, path of the tensor, shape) for each tensor that is not the state of a generator."""
     return {(layer.path, one.path, one.shape) for layer in view.layers for one in layer.tensors if not one.is_seed}
 
 
