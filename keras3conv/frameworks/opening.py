@@ -21,7 +21,11 @@ def with_live_keras(sides: Sides) -> Sides:
 
 
 def _loaded(file: KerasFile) -> tuple[Adapter, str]:
-    """Return the adapter of a live model that names its tensors as its file does; else that of the file, and why."""
+    """Load a Keras file: return the adapter of the live model and "", or the adapter of the file and the reason.
+
+    The file is not loaded if it has no architecture, if Keras cannot load it, or if the model names its tensors in
+    another way than the file does.
+    """
     saved = file.view()
     if not any(layer.config for layer in saved.layers):
         return file, "the Keras side is a file of weights, without an architecture"
