@@ -26,6 +26,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
+from random import Random
 from statistics import median
 from typing import Any
 from unittest.mock import patch
@@ -56,10 +57,14 @@ MEBIBYTE = 1 << 20
 
 
 def in_turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Time every method in every round, after a warm-up round."""
+    """Time every method in every round, after a warm-up round; each round has another order.
+
+    A method that leaves much memory to be freed slows the next one down, so no method must always follow the same one.
+    """
     found: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
-        for name, way in ways.items():
+        for name in Random(number).sample(list(ways), len(ways)):
+            way = ways[name]
             # Pending writes and garbage of the previous method must not slow this one down.
             os.sync()
             gc.collect()

@@ -233,10 +233,10 @@ def _joined(blocks: list[_Block]) -> _Block:
 
 
 def _written(template: _Template, cells: tuple[_Cell, ...]) -> tuple[str, ...]:
-    """Return paths as text, with numbers and ranges inserted between the pieces of their text.
+    """Return paths as text, with numbers and ranges inserted: (("layer", ".conv"),) and (1,) -> ("layer1.conv",).
 
     Args:
-        template: For each path, the pieces of its text.
+        template: For each path, its text, split where a number was.
         cells: The numbers and ranges of all paths, in order.
     """
     remaining = iter(cells)

@@ -252,6 +252,12 @@ def _tied_gradients(
     """Return Keras' gradients of tensors that are tied in torch but separate in Keras, by torch path.
 
     The gradient of a tied tensor is the sum of the gradients of the separate variables.
+
+    Args:
+        subject: The two models.
+        mappings: The mappings of trained tensors.
+        torch: The gradients in torch, by path.
+        keras: The gradients in Keras, by path.
     """
     storages = {tensor.path: tensor.storage for tensor in subject.torch_view.tensors() if tensor.storage}
     by_storage: dict[str, dict[str, Array]] = {}
@@ -270,7 +276,7 @@ def _tied_gradients(
 def _mapped_gradients(
     mapping: WeightMapping, torch: Mapping[str, Array], keras: Mapping[str, Array]
 ) -> Iterator[tuple[str, Array, Array]]:
-    """Yield the torch paths of a mapping, the gradient in torch, and the gradient in Keras in torch's layout.
+    """Yield, for each torch tensor of a mapping, its path, torch's gradient, and Keras' gradient in torch's layout.
 
     A transform that only permutes elements permutes their gradients in the same way. For any other transform the
     directional derivative of the loss along a random direction is yielded instead, which a transform preserves.

@@ -20,7 +20,7 @@ _REQUESTED_BY = {
 
 
 def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
-    """Return the functions that run the requested proofs, with their names, in the order of the certificate.
+    """Return the requested proofs in the order of the certificate: (("structure", check), ("roundtrip", check), ...).
 
     Args:
         options: The options of `validate`; None for the proofs that run by default.

@@ -77,7 +77,10 @@ class Shards:
         return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
 
     def _groups(self) -> dict[str, str | list[str]]:
-        """Return, for each group of variables, the shard that holds them; a list if there are several."""
+        """Return the file name of the shard of each HDF5 group: {"/layers/dense/vars": "model_00000.weights.h5"}.
+
+        If several shards hold variables of a group, the value is a list of their names.
+        """
         found: dict[str, list[str]] = {}
         for path, tensors in self.tensors.items():
             for tensor in tensors:

@@ -21,7 +21,11 @@ def with_live_keras(sides: Sides) -> Sides:
 
 
 def _loaded(file: KerasFile) -> tuple[Adapter, str]:
-    """Return the adapter of a live model that names its tensors as its file does; else that of the file, and why."""
+    """Load a Keras file: return the adapter of the live model and "", or the adapter of the file and the reason.
+
+    The file is not loaded if it has no architecture, if Keras cannot load it, or if the model names its tensors in
+    another way than the file does.
+    """
     saved = file.view()
     if not any(layer.config for layer in saved.layers):
         return file, "the Keras side is a file of weights, without an architecture"
@@ -42,7 +46,7 @@ def _loaded(file: KerasFile) -> tuple[Adapter, str]:
 
 
 def _tensors(view: ModelView) -> set[tuple[str, str, Shape]]:
-    """Return the paths and the shape of each tensor: that of its layer, and its own."""
+    """Return (path of the layer, path of the tensor, shape) for each tensor that is not the state of a generator."""
     return {(layer.path, one.path, one.shape) for layer in view.layers for one in layer.tensors if not one.is_seed}
 
 

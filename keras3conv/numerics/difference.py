@@ -157,7 +157,7 @@ def _place(index: int, shape: tuple[int, ...], first: tuple[int, ...]) -> tuple[
     Args:
         index: The index of the element in the flattened slice.
         shape: The shape of the slice.
-        first: The index of the slice's first element in the whole array, as in `_measure`.
+        first: The index of the slice's first element in the whole array: (0, 32) for the slice [0, 32:64, :].
     """
     start, *rest = np.unravel_index(index, shape)
     return (*first[:-1], first[-1] + int(start), *map(int, rest))

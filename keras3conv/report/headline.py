@@ -46,7 +46,7 @@ def main_plot(report: Document) -> Plot | None:
 
 
 def key_facts(report: Document) -> dict[str, str]:
-    """Return the facts to show beside the overall status: date, output difference, inputs, versions and digests."""
+    """Return the facts to show beside the overall status, by name: {"date": "...", "versions": "torch 2.7.0, ..."}."""
     return {name: fact for name, fact in _key_facts(report) if fact}
 
 

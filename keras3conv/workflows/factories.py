@@ -97,7 +97,7 @@ def _code(where: str) -> Path | None:
 
 
 def factory_of(argument: str) -> tuple[str, str] | None:
-    """Split a factory argument into the module or Python file, and the attribute; None for the file of a model.
+    """Split the argument of a factory: "net.py:make" -> ("net.py", "make"); return None for the file of a model.
 
     Raises:
         InputError: The argument is a Python file without the name of a factory.

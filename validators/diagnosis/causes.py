@@ -62,7 +62,14 @@ class Explanation:
 
 
 def explained_problem(torch: str, keras: str, fact: str, explanation: Explanation | None) -> Problem:
-    """Return the problem that a torch layer and a Keras layer differ, with cause and fix if these are known."""
+    """Return the problem that a torch layer and a Keras layer differ, with cause and fix if these are known.
+
+    Args:
+        torch: The path of the torch layer.
+        keras: The path of the Keras layer.
+        fact: How they differ, in words.
+        explanation: The cause and the lines that fix it; None if unknown.
+    """
     if explanation is None:
         return Problem(torch=torch, keras=keras, fact=fact)
     return Problem(torch=torch, keras=keras, fact=f"{fact}\n      {explanation.cause}", fixes=explanation.fixes)
@@ -190,7 +197,16 @@ def find_cause(divergence: Divergence, case: "Case", *, single: bool = False) ->
 def _try_suspects(
     divergence: Divergence, case: "Case", assumed: _Trial | None
 ) -> tuple[Explanation | None, _Trial | None]:
-    """Return the first explanation that a suspect has; without one, return None and the rerun closest to Keras."""
+    """Return the explanation of the first suspect whose hypothesis holds, and None.
+
+    If no hypothesis holds, return None, and the rerun that brought torch much closer to Keras than the others; None if
+    there is no such rerun.
+
+    Args:
+        divergence: The point where the models differ.
+        case: The facts about this point that the suspects use.
+        assumed: The rerun of a first cause, to which a second cause is searched; None for a first search.
+    """
     from keras3conv.validators.diagnosis.suspects import SUSPECTS
 
     partial: _Trial | None = None
@@ -238,7 +254,13 @@ def _trials(divergence: Divergence, hypotheses: "list[Hypothesis]", assumed: _Tr
 
 
 def _trial(divergence: Divergence, hypothesis: "Hypothesis", assumed: _Trial | None) -> _Trial | None:
-    """Rerun torch with a hypothesis, and with the one that is already assumed, if any; None if torch raises."""
+    """Rerun torch with the change of a hypothesis, and return how close the result is to Keras; None if torch raises.
+
+    Args:
+        divergence: The point where the models differ.
+        hypothesis: The hypothesis.
+        assumed: The rerun of a first cause, whose change is made as well; None for a first search.
+    """
     before = largest_difference(divergence.torch_value, divergence.keras_value)
     if assumed is not None:
         combined = _combine(assumed.hypothesis, hypothesis)

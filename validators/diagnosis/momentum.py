@@ -29,7 +29,14 @@ def explain_step(old: Array, torch: Array, keras: Array, momentum: float, number
 
 
 def _hypotheses(old: Array, batch: Array, momentum: float, number: int) -> Iterator[tuple[Explanation, Array]]:
-    """Yield explanations of a wrong moving statistic, each with the value that Keras would have if it were true."""
+    """Yield explanations of a wrong moving statistic, each with the value that Keras would have if it were true.
+
+    Args:
+        old: The statistic before the step.
+        batch: The statistic of the batch; a variance is the biased one.
+        momentum: Torch's momentum.
+        number: Number of values per channel in the batch.
+    """
     fix = f"momentum={1.0 - momentum:g}  # of the BatchNormalization"
     for kept in dict.fromkeys((momentum, _KERAS_DEFAULT, 0.9, 0.1)):
         cause = f"torch takes {momentum:g} of the new statistics, Keras keeps {kept:g} of the old ones"

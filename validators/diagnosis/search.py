@@ -79,10 +79,17 @@ def _later_cause(
     explanation: Explanation,
     weights: Mapping[str, Array] | None,
 ) -> tuple[int, Explanation] | None:
-    """Return the next differing layer call and its cause, if this is not the cause of the first call; else None.
+    """Return the second layer call that differs (its index) and its cause, if the first call has another cause.
 
     In this case, the layers between the two calls compensate the first difference. This is possible only if the call
-    right after the first one agrees, or has the same shape on both sides.
+    right after the first one agrees, or has the same shape on both sides. Return None in any other case.
+
+    Args:
+        subject: The two models.
+        calls: The calls of all layer pairs.
+        differing: Indices of the calls that differ.
+        explanation: The cause of the first of them.
+        weights: Torch's tensors in this run, by path; None for the module's own tensors, in its own dtype.
     """
     if len(differing) < 2 or calls[differing[1]].mismatch:
         return None
@@ -219,7 +226,19 @@ def _target(subject: Subject, call: Call, *, deployed: bool) -> "Target":
 def _search(
     subject: Subject, divergence: Divergence, torch_path: str, keras_path: str, *, in_layer: bool, briefly: bool = False
 ) -> Explanation | None:
-    """Search the operations since the last layer that agreed for a cause; then all operations before the difference."""
+    """Return the cause of a difference; None if no suspect explains it.
+
+    The operations of torch since the last layer that agreed are searched first, then all operations before the
+    difference.
+
+    Args:
+        subject: The two models.
+        divergence: The point where they differ.
+        torch_path: The path of the torch layer there; empty at the end of the model.
+        keras_path: The path of the Keras layer.
+        in_layer: Whether the layer itself differs; False if its input already differs.
+        briefly: Whether to search only the first of these groups of operations, for a single cause.
+    """
     from keras3conv.validators.diagnosis.suspects.base import Point
 
     if any(nondeterminism(subject)):
@@ -247,6 +266,13 @@ def _windows(
     If the layer itself differs, its own operations are the only group. Otherwise, the first group starts after the last
     paired layer, which agrees, and the second group has all operations before the layer. At the end of the model, there
     is only one group.
+
+    Args:
+        subject: The two models.
+        replayed: The torch operations up to the difference, with the positions at which layers begin and end.
+        before: The operations before the layer.
+        in_layer: Whether the layer itself differs.
+        at_end: Whether the difference is at the end of the model.
     """
     if in_layer:
         yield tuple(operation for operation in replayed.operations if operation.place >= replayed.began), ()

@@ -136,6 +136,12 @@ def _float64_outputs(
 
     The two outputs of a file measure its noise floor, the limit for differences between files. If the evaluator
     computed an operator differently from onnxruntime, the limit would be so high that every difference would pass.
+
+    Args:
+        path: The file.
+        inputs: The inputs of both files, of which those of the first file are used.
+        outputs: The outputs of the file in onnxruntime, in float32, by name.
+        limits: The limits on time and memory.
     """
     truths = _run(path, inputs.first, "float64", limits)
     for name, source in outputs.items():

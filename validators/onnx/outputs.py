@@ -60,7 +60,16 @@ def judge_opinions(subject: Subject, opinions: Iterable[Opinion]) -> list[Verdic
 def _judge_output(
     subject: Subject, pair: OutputPair, values: Mapping[str, Array], truths: Mapping[str, Array]
 ) -> list[Verdict]:
-    """Judge one output; if its shapes differ between torch and Keras, compare each side with its own ONNX file only."""
+    """Compare one output of torch, Keras and their ONNX files; return a verdict for every two of them.
+
+    If the shapes in torch and Keras differ, each side is compared with its own ONNX file only.
+
+    Args:
+        subject: The two models.
+        pair: The output as torch and Keras compute it.
+        values: The values of the output, by opinion (torch, Keras or an ONNX file).
+        truths: Torch's outputs in float64, by name.
+    """
     tolerance = subject.options.tolerance
     if not pair.mismatch:
         return compare_opinions(pair.name, values, pair.torch_output, truths[pair.name], tolerance)

@@ -120,7 +120,16 @@ def _size(label: str, tensor: Any) -> int:
 
 
 def _check_stored(label: str, tensor: Any, size: int) -> None:
-    """Raise `MalformedCheckpoint` if stored values are in several fields, or their number does not match the shape."""
+    """Check the values that an ONNX tensor stores in the file itself, not in an external file.
+
+    Raise `MalformedCheckpoint` if the values are in several fields (`raw_data`, `float_data`), or if their number is
+    not that of the shape.
+
+    Args:
+        label: The file and the tensor, for messages.
+        tensor: The tensor, an `onnx.TensorProto`.
+        size: The number of bytes that its shape and dtype need.
+    """
     kind = next(name for name, number in tensor.DataType.items() if number == tensor.data_type)
     fields = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
     filled = [name for name in fields if len(getattr(tensor, name))]
@@ -147,9 +156,15 @@ def _check_stored(label: str, tensor: Any, size: int) -> None:
 
 
 def _external(path: Path, label: str, tensor: Any, size: int) -> tuple[str, int, int]:
-    """Return file, start and end of a tensor's external data.
+    """Return the external file of a tensor's values, and the first byte and the end of the values in it.
 
-    Raise an error unless all are inside the model's folder.
+    Raise `UnsafeCheckpoint` if the file is not in the model's folder, `MalformedCheckpoint` for a wrong byte range.
+
+    Args:
+        path: The ONNX file.
+        label: The file and the tensor, for messages.
+        tensor: The tensor, an `onnx.TensorProto`.
+        size: The number of bytes that its shape and dtype need.
     """
     entries = {entry.key: entry.value for entry in tensor.external_data}
     if len(entries) != len(tensor.external_data) or not entries.keys() <= _KEYS:
@@ -182,7 +197,13 @@ def _number(label: str, key: str, text: str | None, default: int) -> int:
 
 
 def _external_file(path: Path, label: str, location: str) -> Path:
-    """Return the file of a location; raise `UnsafeCheckpoint` unless it is a regular file in the model's folder."""
+    """Return the path of an external file; raise `UnsafeCheckpoint` unless it is a regular file in the model's folder.
+
+    Args:
+        path: The ONNX file.
+        label: The ONNX file and the tensor, for messages.
+        location: The name of the external file, relative to the folder of the ONNX file.
+    """
     parts = PurePosixPath(location).parts
     is_unusual = not parts or location.startswith("/") or any(letter in location for letter in "\\:\0")
     if is_unusual or ".." in parts:

@@ -137,7 +137,14 @@ def _returned(torch: Any, keras: Any, inputs: Inputs) -> list[tuple[int, ...]]:
 
 
 def _built(subject: Subject, pair: Pair, rule: Rule, beside: tuple[LayerSpecs, LayerSpecs]) -> tuple[Any, Any, Inputs]:
-    """Return two small models with the weights of the pair, and their inputs."""
+    """Return a torch and a Keras model with only the layers of the pair, with their weights, and random inputs.
+
+    Args:
+        subject: The whole models.
+        pair: The pair of layers.
+        rule: The rule of the pair.
+        beside: The Keras layers without weights to call before and after the layer of the pair, such as a padding.
+    """
     from keras3conv.frameworks.keras import alone as keras_alone
     from keras3conv.frameworks.keras import model as keras_side
     from keras3conv.frameworks.torch import alone as torch_alone

@@ -34,7 +34,9 @@ class BatchNorm:
 
 
 def statistics_in_training(subject: Subject) -> dict[str, tuple[Pair, bool, bool]]:
-    """Return for each pair, by its torch path, whether torch and Keras take the batch's statistics in training mode.
+    """Return for each pair of batch normalisations if torch and Keras use the batch's statistics in training mode.
+
+    The result is {torch path: (pair, True if torch uses them, True if Keras does)}.
 
     Torch runs once in training mode, because its layer may be frozen there, or called by a function. Pairs that do not
     run then are left out.

@@ -111,7 +111,14 @@ def _is_in_time_distributed(subject: Subject, path: str) -> bool:
 
 
 def in_keras_layout(subject: Subject, pair: Pair, torch_call: Call, keras_shape: Shape) -> Array:
-    """Return the output of a torch call in the layout of the paired Keras layer."""
+    """Return the output of a torch call in the layout of the paired Keras layer: channels last, if that is Keras'.
+
+    Args:
+        subject: The two models.
+        pair: The torch layer and the Keras layer.
+        torch_call: The call of the torch layer.
+        keras_shape: The shape of the Keras layer's output, which decides between layouts.
+    """
     torch_config, keras_config = subject.torch_layers[pair.torch].config, subject.keras_layers[pair.keras].config
     output = output_of(torch_call.outputs, find(pair.rule), torch_config, keras_config, keras_shape)
     # A subclass of a torch layer may move the channels itself, before and after it calls its base class.

@@ -51,7 +51,10 @@ def _random_states(subject: Subject) -> list[str]:
 
 
 def state_facts(subject: Subject) -> dict[str, str]:
-    """Return report facts about the state tensors that a call of a model changes; every run restores these tensors."""
+    """Return a report fact for each side whose model changes tensors when it is called; {} for no such model.
+
+    For example: {"state in torch": "counter (changed by a call, and restored before every run)"}.
+    """
     changed = {
         "state in torch": subject.torch_run.changed,
         "state in Keras": tuple(path for path in subject.keras_run.changed if "seed_generator_state" not in path),

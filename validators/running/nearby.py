@@ -78,9 +78,13 @@ class NearbyRun:
 
 
 def _nudged_weights(weights: Mapping[str, Array], constants: Mapping[str, Array]) -> dict[str, Array]:
-    """Change every weight but the constants slightly.
+    """Return the weights, each value changed by at most a millionth of itself; constants are unchanged.
 
-    The change depends on the index only, so that tied weights stay equal.
+    The change depends on the index of the value only, so that tied weights stay equal.
+
+    Args:
+        weights: The weights by path.
+        constants: The tensors that must keep their values, by path.
     """
     nudged_weights = {}
     for path, array in weights.items():

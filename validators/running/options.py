@@ -140,15 +140,16 @@ def _class_names(class_names: Any, labels: Any) -> tuple[str, ...]:
 
 
 def _labels(labels: Any) -> Array:
-    expected = "it must be an array of integers of shape (samples,), the class index of every sample"
+    expected = "must be an array of integers of shape (samples,), the class index of every sample"
     try:
         values = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
     except ValueError as error:  # numpy raises for rows of different lengths
-        raise InputError(f"the rows of labels have different lengths: {expected}") from error
+        raise InputError(f"labels {expected}, but its rows have different lengths") from error
     if values.dtype.kind not in "iu" or values.ndim != 1:
         fix = _label_fix(values)
         line = f"\nFix:  {fix}" if fix else ""
-        raise InputError(f"labels has the dtype {values.dtype} and the shape {values.shape}: {expected}{line}")
+        found = f"the dtype {values.dtype} and the shape {values.shape}"
+        raise InputError(f"labels {expected}, but has {found}{line}")
     return values
 
 

@@ -32,7 +32,13 @@ def not_alike(norms: tuple[BatchNorm, ...], unlike: list[Problem]) -> str:
 
 
 def unlike(pair: Pair, in_torch: bool, in_keras: bool) -> Problem:
-    """Return the problem that a batch normalisation uses the batch's statistics in training on one side only."""
+    """Return the problem that a batch normalisation uses the batch's statistics in training on one side only.
+
+    Args:
+        pair: The torch layer and the Keras layer.
+        in_torch: Whether torch uses them.
+        in_keras: Whether Keras uses them; the opposite of `in_torch`.
+    """
     taken, kept = ("torch", "Keras") if in_torch else ("Keras", "torch")
     fact = f"in training mode {taken} normalises with the statistics of the batch, {kept} with its moving statistics"
     name = pair.keras.rpartition("/")[2]
@@ -62,7 +68,10 @@ def untried_facts(subject: Subject, frozen: Collection[str]) -> dict[str, str]:
 
 
 def untrained_facts(subject: Subject) -> dict[str, str]:
-    """Return the report fact about the rows of embeddings that torch does not train."""
+    """Return a report fact that lists the embedding rows which torch does not train (`padding_idx`); {} for none.
+
+    With the option `training` they are compared, so the result is {}, too.
+    """
     if subject.options.training:
         return {}
     rows = [f"row {row} of {path}" for path, row in untrained_rows(subject).items()]

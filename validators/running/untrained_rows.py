@@ -5,7 +5,7 @@ from keras3conv.validators.running.subject import Subject
 
 
 def untrained_rows(subject: Subject) -> dict[str, int]:
-    """Return the row that torch does not train, by the path of its table.
+    """Return the index of the row that torch does not train, by the path of its table: {"embed.weight": 0}.
 
     A tied table is listed under all its names.
     """

@@ -106,7 +106,7 @@ def _at(run: Rescaled) -> Variant:
 
 
 def _other_inputs(subject: Subject, beyond: int) -> Iterator[tuple[str, Inputs]]:
-    """Yield runs with other inputs: with padding that the Keras model masks, with masks, of other dynamic sizes.
+    """Yield other inputs for a run, each after its name: "with padding", "with masks that hide something", "at size 7".
 
     Args:
         subject: The models with the original inputs.
@@ -198,7 +198,7 @@ def _with_inputs(subject: Subject, name: str, inputs: Inputs) -> Variant:
 
 
 def exercised(subject: Subject, seen: Sequence[Variant], differing: Sequence[Variant] = ()) -> dict[str, str]:
-    """Return report facts about the behaviour that the runs covered and did not cover, such as bounds and padding.
+    """Return the report facts "exercised" and "not reached": the inputs, sizes, bounds and padding that runs covered.
 
     Args:
         subject: The models with the original inputs.

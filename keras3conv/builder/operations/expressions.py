@@ -100,7 +100,7 @@ def in_front(order: Order, count: int) -> Order:
 
 
 def behind(order: Order, axes: Sequence[int]) -> Order:
-    """Return an axis order in which the Keras axes in `axes` are moved to the end."""
+    """Return an axis order in which the Keras axes in `axes` come last."""
     return (*(axis for axis in order if axis not in axes), *axes)
 
 

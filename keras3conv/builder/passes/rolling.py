@@ -251,8 +251,8 @@ class _Turns:
         A value is copied if a statement after the loop needs it.
 
         Args:
-            carried: For each value that a turn passes to the next one, the name of the value that the first turn uses
-                instead. The loop overwrites the latter.
+            carried: For each value that a turn passes to the next one, the name of the value from before the loop that
+                the first turn uses instead. The loop overwrites the value from before the loop.
 
         Returns:
             The statements and the names; None if the loop would overwrite a value that a later turn needs unchanged.

@@ -61,7 +61,7 @@ _Rewriting = Callable[[_Pair], tuple[Step, Mapping[str, Module]] | None]
 
 
 def tidied(program: Program) -> Program:
-    """Return an equivalent program in which pairs of statements that can be merged are one statement."""
+    """Return an equivalent program in which pairs of statements, such as a padding and a convolution, are one."""
     for rewriting in (_padding, _hard_sigmoid, _kept_axes):
         program = _rewritten(program, rewriting)
     used = {step.module for step in program.steps}

@@ -325,7 +325,7 @@ def _call_statement(call: _Call, returned: Sequence[Role], outer: str, path: str
         call: The call.
         returned: The outputs, each as (index of the statement, index of its output).
         outer: The name of the module that is called.
-        path: The path of the layer that became the tower; the layer calls outside of it are the `calls` of the
+        path: The path of the layer that became the tower. The layer calls that contain it become the `calls` of the
             statement.
     """
     around = takewhile(lambda one: _path(one) != path, call.steps[-1].calls)

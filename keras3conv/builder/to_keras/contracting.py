@@ -22,7 +22,9 @@ def _operand(call: Call, given: Any) -> _Operand:
 
 
 def contracted_call(call: Call) -> Value | Unmerged | None:
-    """Convert a matrix product or an einsum of two tensors, one of which has unmerged axes.
+    """Convert a matrix product or an einsum of two tensors to an einsum over the axes that they have in Keras.
+
+    One of them is `Unmerged`: torch has merged some of its axes, but Keras has them separate.
 
     Returns:
         The result; None if the axes of one tensor cannot be split into the same sizes as those of the other.
@@ -55,11 +57,14 @@ def _whole(call: Call, given: Any) -> Any:
 
 
 def attended(call: Call) -> Value | Unmerged | None:
-    """Convert an attention with unmerged axes to two products and a softmax, so that no tensor has to be permuted.
+    """Convert an attention to two products and a softmax over the axes that its tensors have in Keras.
+
+    One of them is `Unmerged`: torch has merged some of its axes, but Keras has them separate, and need not permute
+    them.
 
     Returns:
-        The output; None if the tensors do not have the four axes (batch, heads, steps, size), or the mask is of another
-        kind.
+        The output; None if the tensors do not have the four axes (batch, heads, steps, size), or if the mask is
+        `Unmerged` or may hide all keys of a query.
     """
     query, key, value = (_operand(call, call.arguments[name]) for name in ("query", "key", "value"))
     if {len(one.shape) for one in (query, key, value)} != {4} or query.shape[:-2] != key.shape[:-2]:
@@ -189,7 +194,7 @@ def _parts(own: tuple[int | Size, ...], wanted: tuple[int | Size, ...]) -> list[
     """Return, for each of several axes, the sizes to split it into, so that together they have the wanted sizes.
 
     Args:
-        own: The sizes of the axes: (8, 4).
+        own: The sizes of the axes: (8, 4) gives [(2, 4), (4,)] for the example below.
         wanted: The wanted sizes, with the same product: (2, 4, 4).
     """
     if own == wanted:

@@ -202,7 +202,7 @@ class _Lowering:
             return self._made[given]
         words = {"Complex": "complex numbers", "NoneType": "a result that its Keras counterpart does not compute"}
         name = type(given).__name__
-        raise RuleError(f"expected a tensor of real numbers, found {words.get(name, name)}")
+        raise RuleError(f"the operator needs a tensor of real numbers, found {words.get(name, name)}")
 
     def _constant(self, given: Constant, order: Order | None) -> Value:
         order = identity(given.array.ndim) if order is None else order

@@ -36,7 +36,7 @@ _OF_SEVERAL: dict[str, Callable[[Call], Value | Unmerged | None]] = {
 
 
 def handled(call: Call) -> Result:
-    """Convert a call. Unmerged axes of its arguments stay unmerged if the operator does not need the merged ones."""
+    """Convert a call. Axes of `Unmerged` arguments stay separate if the operator does not need the merged axes."""
     is_apart = any(isinstance(leaf, Unmerged) for leaf in walk(call.arguments))
     made = _on_parts(call) if is_apart else _kept_apart(call)
     if made is not None:
@@ -137,7 +137,7 @@ def _along_axes(call: Call, given: Unmerged) -> Result:
 
 
 def _of_parts(given: Unmerged, kept: Sequence[int], output: Tensor) -> Shape:
-    """Return the shape of a result with the axes that its unmerged argument has in Keras.
+    """Return the shape of a result with the separate axes that its `Unmerged` argument has in Keras.
 
     Args:
         given: The argument from which it is computed.

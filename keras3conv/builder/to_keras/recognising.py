@@ -31,7 +31,7 @@ class _Uses:
         return node if node is not None and single and _name(node) in names else None
 
     def source(self, value: Any) -> Node | None:
-        """Return the call that computes a value, before all calls that only return their input unchanged."""
+        """Return the call that computes a value; calls in between that only return their input are left out."""
         node = self.makers.get(value.name) if isinstance(value, Ref) else None
         while node is not None and _passes_on(node, self.makers):
             value = node.arguments["self"]

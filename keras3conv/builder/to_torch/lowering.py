@@ -257,8 +257,8 @@ class _Lowering:
     def _argument(self, leaf: Any) -> Any:
         if isinstance(leaf, Ref) and leaf.name not in self.values:
             raise RuleError(
-                "an argument of this call is a tensor that is not computed from the model's inputs; Keras does "
-                "not save it either"
+                "an argument of this call is a tensor that is not computed from the model's inputs, so it is in no "
+                "file of the model: store it in a variable of a layer"
             )
         return self.values[leaf.name] if isinstance(leaf, Ref) else leaf
 

@@ -107,7 +107,7 @@ def _stride(spec: LayerSpec) -> set[int]:
 def _candidates(kinds: tuple[str, ...]) -> tuple[Rule, ...]:
     """Return the rules that convert a Keras layer to one torch layer, or to two consecutive ones.
 
-    Rules of this package must create a layer of torch or of this project; rules of the user may create any class.
+    Rules of keras3conv must create a layer of torch or of keras3conv; rules of the user may create any class.
 
     Args:
         kinds: The names of the layer's class and its base classes.

@@ -132,7 +132,11 @@ def _walk(layers: tuple[LayerConfig, ...], prefix: str) -> Iterator[tuple[str, L
 
 
 def _sources(node: Any) -> tuple[Call, ...]:
-    """Return the calls whose outputs are inputs of a call, from its entry in `inbound_nodes`."""
+    """Return the calls whose outputs are inputs of a call, each as layer name and number: (("conv", 0), ("conv", 1)).
+
+    Args:
+        node: The entry of the call in `inbound_nodes`.
+    """
     return tuple(dict.fromkeys(_histories(node)))
 
 

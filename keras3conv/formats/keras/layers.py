@@ -311,7 +311,7 @@ def _origin(layer: LayerConfig, before: Mapping[str, LayerConfig | None]) -> Lay
 
 
 def _sources(model: LayerConfig) -> Iterator[tuple[LayerConfig, LayerConfig | None]]:
-    """Yield every layer with the layer that computes its first input, or None if that is unknown."""
+    """Yield every layer of a model, each with the layer that computes its first input, or None if that is unknown."""
     if model.class_name == "Sequential":
         yield from zip(model.children, (None, *model.children), strict=False)
         return

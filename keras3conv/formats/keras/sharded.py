@@ -88,8 +88,8 @@ def _names(source: Source, group: str, value: Any) -> list[str]:
     names = value if isinstance(value, list) else [value]
     for name in names:
         if not is_plain(name, ".weights.h5"):
-            place = f"{source.path}: {quoted(group)} is in {quoted(name)}"
-            raise UnsafeCheckpoint(f"{place}, which is not a file name in the folder of the index of shards")
+            reason = "which is not a file name in the folder of the index"
+            raise UnsafeCheckpoint(f"{source.path}: {quoted(group)} is in the shard {quoted(name)}, {reason}")
     return names
 
 

@@ -71,7 +71,10 @@ def datasets(path: Path) -> dict[str, Array]:
 
 
 def ignored_facts(tree: Tree) -> dict[str, str]:
-    """Return a fact for reports if the file has optimizer state, which is not read; empty if it has none."""
+    """Return a fact for reports about optimizer state, which is not read: {"ignored": "the state of the optimizer"}.
+
+    Return {} if the file has none.
+    """
     return {"ignored": f"the state of the {tree.ignored[0]}"} if tree.ignored else {}
 
 

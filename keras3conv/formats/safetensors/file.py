@@ -75,7 +75,7 @@ def read_entry(source: Source, name: str, entries: Mapping[str, Entry]) -> Array
 
 
 def extents(source: Source) -> dict[str, Extent]:
-    """Return the byte range of each tensor's values in a file."""
+    """Return the byte range of each tensor's values in a file, by the name of the tensor."""
     return {name: Extent(entry.start, entry.size) for name, entry in parse(source)[0].items()}
 
 

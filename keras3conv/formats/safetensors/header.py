@@ -75,7 +75,7 @@ class Entry(NamedTuple):
 
 
 def parse(source: Source) -> tuple[dict[str, Entry], dict[str, str]]:
-    """Return the tensors by name, in the order of the header, and the metadata.
+    """Return the tensors in the header by name, in its order, and the entry `__metadata__`: {"format": "pt"}.
 
     Raises:
         MalformedCheckpoint: The header is invalid, or does not describe the file exactly.

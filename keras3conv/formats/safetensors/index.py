@@ -71,8 +71,8 @@ def read_weight_map(source: Source, suffix: str) -> tuple[dict[str, str], dict[s
     _check_numbers(source, weight_map.values())
     for key, name in weight_map.items():
         if not is_plain(name, suffix):
-            place = f"{source.path}: {quoted(key)} is in {quoted(name)}"
-            raise UnsafeCheckpoint(f"{place}, which is not a file name in the folder of the index of shards")
+            reason = "which is not a file name in the folder of the index"
+            raise UnsafeCheckpoint(f"{source.path}: {quoted(key)} is in the shard {quoted(name)}, {reason}")
     metadata = content.get("metadata")
     return weight_map, metadata if isinstance(metadata, dict) else {}
 

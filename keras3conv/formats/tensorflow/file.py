@@ -46,7 +46,7 @@ class _Weight:
 
 @dataclass(frozen=True)
 class _Values:
-    """The values of a TensorFlow checkpoint, with the interface that `reader_of` expects of a file."""
+    """A checkpoint with the interface of a Keras file (`DatasetFile`): `read` returns the values of a variable."""
 
     held: Bundle
 

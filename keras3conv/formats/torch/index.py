@@ -11,7 +11,7 @@ from keras3conv.transforms import Array
 
 
 def read(source: Source) -> ModelView:
-    """Return the model in the index and all shards; raise an error if the shards contradict the index."""
+    """Return a view of the model in all shards of an index; raise a `FileError` if a shard lacks a listed tensor."""
     weight_map, _ = read_weight_map(source, ".bin")
     shards = {
         name: checkpoint.read(Source.pin(shard_path(source, name))) for name in dict.fromkeys(weight_map.values())

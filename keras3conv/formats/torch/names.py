@@ -8,7 +8,10 @@ _BUFFERS = frozenset({"running_mean", "running_var", "num_batches_tracked"})
 
 
 def layers_of(tensors: Iterable[TensorRef]) -> tuple[LayerView, ...]:
-    """Group the tensors by the part of the key before its last dot; return a layer for each group, in order."""
+    """Return a layer for each path before the last dot of a key: "conv1" for "conv1.weight" and "conv1.bias".
+
+    The layers are in the order of their first tensors.
+    """
     owned: dict[str, list[TensorRef]] = {}
     for tensor in tensors:
         owner = tensor.path.rpartition(".")[0]

@@ -164,7 +164,15 @@ def weight_norm(length: Array, direction: Array) -> Array:
 
 
 def spectral_norm(weight: Array, u: Array, v: Array) -> Array:
-    """Return `W / (u @ W @ v)`; if several axes can be the output axis, the one for which W @ v is closest to u."""
+    """Return the weight of a layer with spectral norm: `W / (u @ W @ v)`, with W as a matrix of outputs and inputs.
+
+    If several axes can be that of the outputs, it is the one for which W @ v is closest to a multiple of u.
+
+    Args:
+        weight: The unnormalized weight W, of any rank.
+        u: The stored left singular vector.
+        v: The stored right singular vector.
+    """
     axes = _axes(weight.shape, len(u), len(v))
     products = [np.moveaxis(weight, axis, 0).reshape(len(u), -1) @ v for axis in axes]
     likeness = [abs(u @ product) / (np.linalg.norm(product) or np.inf) for product in products]

@@ -11,9 +11,9 @@ from keras3conv.frameworks.keras.tree import named_layers
 
 
 def attribute_paths(model: keras.layers.Layer) -> dict[str, str]:
-    """Return for layer paths the same paths made of attribute names: "encoder/project" for "encoder/dense_3".
+    """Return a dict from layer path to the path by attribute names: {"encoder/dense_3": "encoder/project"}.
 
-    Only layers whose names Keras generated are listed, and layers inside them; a name that the user chose is kept.
+    It has the layers whose names Keras generated, and the layers inside them. A name that the user chose is kept.
     """
     paths = {id(layer): path for path, layer in named_layers(model)}
     found: dict[str, str] = {}

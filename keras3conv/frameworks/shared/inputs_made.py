@@ -124,8 +124,8 @@ def _from_keras(torch: ModelView, keras: ModelView, keras_inputs: Any, accepts: 
         if accepts is None or len(tried) == 1 or accepts(made):
             return made
     raise InputError(
-        "the models accept keras_inputs in no layout, so the torch inputs cannot be derived: give the inputs of "
-        "the torch module too, as inputs=..."
+        "no torch inputs that the models accept can be derived from keras_inputs, neither in the same layout nor with "
+        "the channels first: give the inputs of the torch module too, as inputs=..."
     )
 
 

@@ -167,9 +167,9 @@ def _in_words(array: Array, axes: tuple[int, ...], change: _Change) -> str:
 
 
 def _axes_in_torch(array: Array, keras: Sequence[Array], axes: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
-    """Return the indices of the dynamic axes of a torch input, which are known for the Keras input of the same values.
+    """Find the Keras input with the same values as a torch input; return where its dynamic axes are in the torch input.
 
-    None if no Keras input has the same values, in the same layout or with the channels last.
+    They are indices of axes. None if no Keras input has the same values, in the same layout or with the channels last.
 
     Args:
         array: The torch input.

@@ -77,7 +77,7 @@ def _check(source: Source, members: dict[str, Member]) -> None:
         old = any(name.startswith("serialized_") for name in members)
         fact = "was saved by an old version of torch, as pickles" if old else f"has {len(programs)} programs, not one"
         raise MalformedCheckpoint(
-            f"{source.path} {fact}\n"
+            f"{source.path} cannot be loaded as a program of torch.export: it {fact}\n"
             "Fix:  torch.export.save(torch.export.export(module, args), 'net.pt2')  # and convert that file"
         )
     for name, member in names.items():

@@ -229,8 +229,8 @@ def _same_names(group: Group) -> Iterator[Pair]:
 def _same_last_names(group: Group) -> Iterator[Pair]:
     """Pair the layers of a group whose paths end with the same word: "encoder.query" and "block_1/query".
 
-    A layer is left out if another layer of its model in the group ends with the same word.
-    This helps with weight files that store the tensors in no meaningful order.
+    A layer is left out if another layer of its model in the group ends with the same word. This helps with weight files
+    that store the tensors in no meaningful order.
     """
     torch = _labelled(group.torch_layers, lambda layer: names.words(layer.path)[-1])
     keras = _labelled(group.keras_layers, lambda layer: names.words(layer.path)[-1])

@@ -102,8 +102,8 @@ def _other_orders(torch: tuple[LayerView, ...], keras: tuple[LayerView, ...], or
     Each pairs the same layers with another known order: 'plan = plan.pair("qkv", ["q", "k", "v"], heads=NUMBER)'.
 
     Args:
-        torch: The torch layers: the packed layer, or the layers of its parts.
-        keras: The Keras layers: the same.
+        torch: The torch layers: either the packed layer, or the layers of its parts.
+        keras: The Keras layers: either the layers of the parts, or the packed layer.
         order: What the parts are, in the order of the rows: ("query", "key", "value") or ("gate", "up").
     """
     named = [[layer.path for layer in side] for side in (torch, keras)]

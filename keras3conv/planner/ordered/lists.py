@@ -78,7 +78,7 @@ class Lists:
         """Return the plan; if entries do not fit each other, raise one `AlignmentError` that lists all problems."""
         if self.problems:
             where = f"{self.plan.torch.title} and {self.plan.keras.title}"
-            raise AlignmentError(lay_out(f"{where} do not have the same order", self.problems))
+            raise AlignmentError(lay_out(f"the layers of {where} do not have the same order", self.problems))
         return self.plan
 
 
@@ -322,7 +322,10 @@ def _one_by_one(
         (shape,) = transform.shapes((tensor.shape,))
         if _sizes(shape) != _sizes(variable.shape):
             becomes = "" if shape == tensor.shape else f" becomes {shape}, and"
-            raise AlignmentError(f"{tensor.path} {tensor.shape}{becomes} does not fit {variable.path} {variable.shape}")
+            raise AlignmentError(
+                f"the tensor {tensor.path} {tensor.shape}{becomes} does not fit the variable {variable.path} "
+                f"{variable.shape}"
+            )
         whole = _chain(transform, reshaping(shape, variable.shape))
         weights.append(WeightMapping(torch=(tensor.path,), keras=(variable.path,), transform=whole))
     if pair is not None:

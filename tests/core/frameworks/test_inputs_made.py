@@ -65,7 +65,7 @@ def test_the_inputs_of_keras_alone_give_those_of_torch_in_the_layout_that_it_acc
     assert {name: one.shape for name, one in made.keras.items()} == {"image": (2, 8, 6, 3), "vector": (2, 5)}
     last = both_inputs(TORCH, keras, None, given, lambda inputs: inputs.torch[0].shape[-1] == 3)
     assert [one.shape for one in last.torch] == [(2, 8, 6, 3), (2, 5)]
-    with pytest.raises(InputError, match="the models accept keras_inputs in no layout"):
+    with pytest.raises(InputError, match="no torch inputs that the models accept can be derived"):
         both_inputs(TORCH, keras, None, given, lambda inputs: False)
     with pytest.raises(InputError, match=r"keras_inputs has 1 array, and the input specification of keras .* has 2"):
         both_inputs(TORCH, keras, None, image, lambda inputs: True)

@@ -298,7 +298,7 @@ def test_lists_of_different_length_are_an_error_and_never_cut_short() -> None:
     with pytest.raises(AlignmentError) as caught:
         ordered(torch, keras_model(dense("z", 2, 3), dense("y", 3, 4)), Order()).check()
     assert str(caught.value) == (
-        "Net (torch) and net (keras) do not have the same order\n"
+        "the layers of Net (torch) and net (keras) do not have the same order\n"
         "  the torch list has 3 entries, the Keras list 2; c of the torch list would have no partner; "
         "skip_weights and unstack_weights change the torch list\n"
         "Fix:  k3c.align_ordered(module, model, dry_run=True)  # prints both lists"
@@ -311,7 +311,7 @@ def test_all_misfits_are_in_one_message_with_their_positions() -> None:
     with pytest.raises(AlignmentError) as caught:
         ordered(torch, keras, Order()).check()
     assert str(caught.value) == (
-        "Net (torch) and net (keras) do not have the same order\n"
+        "the layers of Net (torch) and net (keras) do not have the same order\n"
         "  b  <->  y\n"
         '      position 1: b.weight (4, 3) becomes (3, 4) by "o i -> i o", but y/kernel has shape (4, 3)\n'
         "  c  <->  x\n"

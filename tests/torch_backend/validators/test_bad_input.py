@@ -174,10 +174,10 @@ LABELS: dict[str, tuple[Any, str]] = {
     "whole floats": (np.zeros(4), r"float64 and the shape \(4,\)(.|\n)*Fix:  labels=labels.astype\(int\)"),
     "floats with NaN": (
         np.array([0, np.nan, 1, 2]),
-        r"the dtype float64 and the shape \(4,\): it must be an array of integers[^\n]*$",
+        r"labels must be an array of integers[^\n]* the dtype float64 and the shape \(4,\)$",
     ),
     "text": (["cat", "dog", "cat", "dog"], r"<U3 and the shape \(4,\)(.|\n)*Fix:  labels=\[class_names.index\(name\)"),
-    "ragged": ([[0], [1, 2]], "the rows of labels have different lengths: it must be an array of integers"),
+    "ragged": ([[0], [1, 2]], "labels must be an array of integers[^\n]*, but its rows have different lengths"),
     "too few": (
         np.zeros(3, int),
         r"labels has 3 labels, but no output has the shape \(3, classes\): torch returns output 0 of",

@@ -1,4 +1,4 @@
-"""Suspect mistakes in activations: another variant or slope, or an activation that only one side has."""
+"""Propose mistakes in activations as causes: another variant or slope, or an activation of only one side."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -128,7 +128,7 @@ def _missing_in_torch(case: Case) -> Iterator[Hypothesis]:
 
 
 def _before_an_addition(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that torch applies an activation to a sum, and Keras to the summands."""
+    """Yield hypotheses that torch applies an activation to a sum, and Keras to the summands."""
     for operation in case.operations_named(*_OPERATIONS):
         sums = [other for other in case.torch.operations if other.name == "add" and other.place < operation.place]
         for first, second in ((True, False), (False, True), (True, True)) if sums else ():

@@ -1,4 +1,4 @@
-"""Suspect attention calls: swapped query and key, an inverted mask, another scale, heads split in another order."""
+"""Propose mistakes in attention calls as causes: swapped query and key, an inverted mask, another scale."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -56,7 +56,10 @@ def _swap_packed_parts(call: TorchCall, first: int, second: int) -> Any:
 
 
 def _mask(case: Case) -> Iterator[Hypothesis]:
-    """Suspect an inverted or missing mask: True means masked in `nn.MultiheadAttention`, and attended to in Keras."""
+    """Yield hypotheses that the mask of an attention is inverted or missing in Keras.
+
+    True means masked in `nn.MultiheadAttention`, and attended to in Keras.
+    """
     for operation in case.operations_named(_SCALED, _PACKED):
         for name in ("attn_mask", "key_padding_mask"):
             if operation.get(name) is not None:

@@ -1,4 +1,4 @@
-"""Suspect axes that are split, merged or permuted in another order: heads, packed projections, groups."""
+"""Propose as a cause that axes are split, merged or permuted in another order: heads, packed projections."""
 
 from collections.abc import Iterator
 from itertools import permutations
@@ -20,7 +20,14 @@ With more, too many orders fit by chance.
 
 
 def _split_axes(whole: Shape, split: Shape) -> tuple[int, int] | None:
-    """Return the axes of array `split` into which one axis of array `whole` was split, as a range; else None."""
+    """Return the range of axes into which a reshape splits one axis: (1, 3) for (2, 12, 5) -> (2, 3, 4, 5).
+
+    Return None if the reshape does anything else.
+
+    Args:
+        whole: The shape before the split.
+        split: The shape after it.
+    """
     extra = len(split) - len(whole)
     for axis, size in enumerate(whole):
         parts = split[axis : axis + extra + 1]
@@ -65,7 +72,7 @@ def _merged(case: Case) -> Iterator[Hypothesis]:
 
 
 def _split_and_merged(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that the axis of the heads is split in another order, and merged again in that other order."""
+    """Yield hypotheses that the axis of the heads is split in another order, and merged again in that other order."""
     split, merged = [*_split(case)], [*_merged(case)]
     if split and merged:
         changes = {key: change for hypothesis in (*split, *merged) for key, change in hypothesis.changes.items()}
@@ -85,13 +92,23 @@ def _reshapings(case: Case) -> Iterator[Operation]:
 
 
 def _other_orders(sizes: Shape) -> Iterator[tuple[int, ...]]:
-    """Yield the other orders of axes of these sizes; none if at most one axis is longer than 1."""
+    """Yield every order of axes but the present one: (1, 0) for two axes; none if at most one axis is longer than 1.
+
+    Args:
+        sizes: The sizes of the axes.
+    """
     if sum(size > 1 for size in sizes) > 1:
         yield from (order for order in permutations(range(len(sizes))) if list(order) != sorted(order))
 
 
 def _permutation(rank: int, start: int, order: tuple[int, ...]) -> list[int]:
-    """Return the permutation of all axes that reorders the axes from `start` on, and keeps the earlier ones."""
+    """Return the permutation of all axes of an array that reorders some of them: (4, 1, (1, 0)) -> [0, 2, 1, 3].
+
+    Args:
+        rank: The number of axes of the array.
+        start: The first axis to reorder.
+        order: The order of the axes from `start` on; as many axes as the order has are reordered.
+    """
     return [*range(start), *(start + axis for axis in order), *range(start + len(order), rank)]
 
 
@@ -111,7 +128,7 @@ def _inverse(permutation: list[int]) -> list[int]:
 
 
 def _reshaped_instead_of_permuted(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that Keras reshapes where torch permutes axes: the shape is right, the order of the values is wrong."""
+    """Yield hypotheses that Keras reshapes where torch permutes axes: the shape is right, the order of values wrong."""
     for operation in case.operations_named(*_PERMUTING):
         shape = operation.get("input")
         if isinstance(shape, tuple) and operation.result is not None and operation.result != ():
@@ -124,7 +141,7 @@ def _reshaped_instead_of_permuted(case: Case) -> Iterator[Hypothesis]:
 
 
 def _tiled(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that torch repeats each shared key or value head, and Keras the whole sequence of heads (tile)."""
+    """Yield hypotheses that torch repeats each shared key or value head, and Keras all heads in turn (tile)."""
     for operation in case.operations_named("repeat_interleave"):
         yield Hypothesis(
             cause="torch repeats each head in a row (repeat), Keras repeats all heads in turn (tile)",
@@ -153,7 +170,7 @@ def _split_line(shape: Shape, start: int, order: tuple[int, ...]) -> str:
 
 
 def _rolled(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that Keras shifts positions cyclically (`roll`) in the opposite direction."""
+    """Yield hypotheses that Keras shifts positions cyclically (`roll`) in the opposite direction."""
     for operation in case.operations_named("roll"):
         shifts = operation.get("shifts")
         opposite = -shifts if isinstance(shifts, int) else tuple(-shift for shift in shifts)

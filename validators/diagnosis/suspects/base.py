@@ -153,9 +153,9 @@ class Case:
         return (operation for operation in self.torch.operations if operation.name in names)
 
     def keras_numbers(self, key: str) -> tuple[float, ...]:
-        """Return the numbers that the Keras layer has under a configuration key.
+        """Return the numbers that the Keras layer has under a configuration key: (0.001,) for "epsilon".
 
-        If the layer has none, return those of all Keras layers.
+        If the configuration of the layer has no such key, return the numbers of all Keras layers under this key.
         """
         configs = (self.keras.config,) if self.point.in_layer and key in self.keras.config else self.keras.configs
         values = [config[key] for config in configs if key in config]
@@ -210,14 +210,18 @@ def _has_tensors(value: Any) -> bool:
 
 
 def ints(value: Any, rank: int) -> tuple[int, ...]:
-    """Return one integer per axis, from a sequence or from a single integer for all axes."""
+    """Return one integer per axis: (3, 3) for the value 3 or [3] of two axes, (3, 5) for [3, 5]."""
     if isinstance(value, int):
         return (value,) * rank
     return tuple(int(number) for number in value) * (rank if len(value) == 1 else 1)
 
 
 def flat(pads: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
-    """Return paddings (before, after) per axis as the argument of torch's `pad`, which starts with the last axis."""
+    """Return paddings as the argument of torch's `pad`, the last axis first: ((1, 2), (3, 4)) -> (3, 4, 1, 2).
+
+    Args:
+        pads: For each axis, the padding before and after it.
+    """
     return tuple(side for before_after in reversed(pads) for side in before_after)
 
 

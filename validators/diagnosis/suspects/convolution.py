@@ -1,4 +1,4 @@
-"""Suspect convolutions: another padding, stride or dilation; a flipped or transposed kernel."""
+"""Propose mistakes in convolutions as causes: another padding, stride or dilation; a flipped kernel."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -53,7 +53,14 @@ def _torch_pads(operation: Operation, size: tuple[int, ...], dilation: tuple[int
 def _paddings(
     operation: Operation, size: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
 ) -> list[Pads]:
-    """Return the paddings to try in a convolution: torch's, "same", "same" with start and end swapped, and none."""
+    """Return the paddings to try in a convolution: torch's, "same", "same" with start and end swapped, and none.
+
+    Args:
+        operation: The convolution in torch.
+        size: The size of the kernel along each axis.
+        stride: The stride along each axis.
+        dilation: The dilation along each axis.
+    """
     extent = operation.get("input")[2:]
     same = tuple(same_padding(*axis) for axis in zip(extent, size, stride, dilation, strict=True))
     none = ((0, 0),) * len(size)
@@ -145,7 +152,7 @@ def _turned(case: Case, operation: Operation, cause: str, turn: Callable[[Any], 
 
 
 def _crop(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that the two sides crop the result of a transposed convolution differently."""
+    """Yield hypotheses that the two sides crop the result of a transposed convolution differently."""
     for operation in case.operations_named(*_TRANSPOSED):
         rank = len(operation.get("weight")) - 2
         torch_padding = ints(operation.get("padding", 0), rank)
@@ -171,7 +178,7 @@ def _cropped(call: TorchCall, start: int) -> Any:
 
 
 def _border(case: Case) -> Iterator[Hypothesis]:
-    """Suspect a separate padding operation: another mode, or start and end swapped."""
+    """Yield hypotheses that a separate padding operation of Keras has another mode, or start and end swapped."""
     for operation in case.operations_named("pad"):
         mode, pads = operation.get("mode", "constant"), list(operation.get("pad", ()))
         swapped = [pads[index ^ 1] for index in range(len(pads))]

@@ -1,4 +1,4 @@
-"""Suspect padded steps that one side masks and the other does not: in a mean, in a recurrent layer, in attention.
+"""Propose as a cause that only one side masks padded steps: in a mean, in a recurrent layer, in attention.
 
 The mask of Keras is the one that its layers received in the run; it may come from an Embedding, a Masking layer or the
 caller. The mask of torch is the result of a comparison in its forward pass.
@@ -18,7 +18,7 @@ _STATES_OF_LSTM = 2
 
 
 def _reduction(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that Keras leaves the masked steps out of a mean or a sum."""
+    """Yield hypotheses that Keras leaves the masked steps out of a mean or a sum."""
     for path, mask in case.keras.masks.items():
         for operation in case.operations_named("mean", "sum", "adaptive_avg_pool1d"):
             axis = _reduced_axis(operation)
@@ -67,7 +67,7 @@ def _without_masked_steps(call: TorchCall, axis: int, mask: Array) -> Any:
 
 
 def _recurrent(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that a recurrent layer of Keras keeps its state at masked steps."""
+    """Yield hypotheses that a recurrent layer of Keras keeps its state at masked steps."""
     for path, mask in case.keras.masks.items():
         for operation in case.operations_named(*_RECURRENT):
             shape = operation.get("input")
@@ -85,7 +85,13 @@ def _recurrent(case: Case) -> Iterator[Hypothesis]:
 
 
 def _skipping(call: TorchCall, mask: Array, zeros: bool) -> Any:
-    """Run a recurrent torch function step by step; a masked step keeps the state, and with `zeros` it outputs zeros."""
+    """Return the outputs and the last states of a recurrent torch function in which masked steps keep the state.
+
+    Args:
+        call: The call of the function, such as `lstm`.
+        mask: Shape (batch, steps): False where a step is masked.
+        zeros: Whether the output of a masked step is zero; otherwise it is the output of the step before.
+    """
     values, is_first = call.get("input"), bool(call.get("batch_first"))
     steps = values.transpose(0, 1) if is_first else values
     keep = torch.as_tensor(mask, device=values.device).T[..., None]
@@ -113,7 +119,17 @@ def _skipping(call: TorchCall, mask: Array, zeros: bool) -> Any:
 def _one_direction(
     call: TorchCall, steps: Any, keep: Any, states: list[Any], params: list[Any], order: range, zeros: bool
 ) -> tuple[Any, list[Any]]:
-    """Return the outputs of one recurrent layer in one direction, in the order of the steps, and its last states."""
+    """Return the outputs of one recurrent layer in one direction, in the order of the steps, and its last states.
+
+    Args:
+        call: The call of the recurrent torch function.
+        steps: The inputs of the layer, shape (steps, batch, features).
+        keep: Shape (steps, batch, 1): False where a step is masked.
+        states: The first states.
+        params: The parameters of the layer in this direction.
+        order: The indices of the steps, from the last to the first in the backward direction.
+        zeros: Whether the output of a masked step is zero; otherwise it is the output of the step before.
+    """
     outputs: list[Any] = [None] * len(steps)
     output = torch.zeros_like(states[0][0])
     for step in order:
@@ -133,7 +149,7 @@ def _one_direction(
 
 
 def _attention(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that attention in Keras ignores masked keys, with or without masked queries."""
+    """Yield hypotheses that attention in Keras ignores masked keys, with or without masked queries."""
     for path, mask in case.keras.masks.items():
         for name, change in _MASKED_ATTENTION.items():
             for operation in case.operations_named(name):
@@ -148,7 +164,13 @@ def _attention(case: Case) -> Iterator[Hypothesis]:
 
 
 def _attended(mask: Array, rank: int, queries: bool) -> Any:
-    """Return a boolean array, broadcast over the heads, that is True where a query attends to a key."""
+    """Return a boolean array, broadcast over the heads, that is True where a query attends to a key.
+
+    Args:
+        mask: Shape (batch, steps): False where a step is masked.
+        rank: The number of axes of the attention scores, such as 4 for (batch, heads, queries, keys).
+        queries: Whether masked steps are left out as queries, too, and not only as keys.
+    """
     keys = torch.as_tensor(mask)
     both = keys[:, None, :] & keys[:, :, None] if queries else keys[:, None, :].expand(-1, keys.shape[1], -1)
     return both.reshape(len(mask), *[1] * (rank - 3), *both.shape[1:])
@@ -195,7 +217,10 @@ _COMPARISONS = {
 
 
 def _own_mask(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that torch masks steps by a comparison, and Keras does not (a layer lost the mask, or none made it)."""
+    """Yield hypotheses that torch masks steps by a comparison (`x != 0`), and Keras does not mask them.
+
+    In Keras, a layer may have lost the mask, or no layer made it.
+    """
     for operation in case.operations_named(*_COMPARISONS, *(f"__{name}__" for name in _COMPARISONS)):
         shape, limit = operation.get("input"), operation.get("dim")
         if not isinstance(shape, tuple) or len(shape) < 2 or not isinstance(limit, int | float):

@@ -1,4 +1,4 @@
-"""Suspect differences whose numbers can be fitted from the values: a factor, pixel preprocessing, reversed channels."""
+"""Propose causes whose numbers can be fitted from the values: a factor, pixel preprocessing, reversed channels."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -42,7 +42,7 @@ _CHANGED = 5e-3
 
 
 def _factor(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that Keras multiplies by a number and torch does not (a scaled embedding)."""
+    """Yield hypotheses that Keras multiplies by a number and torch does not (a scaled embedding)."""
     sources = [operation for operation in case.torch.upstream if operation.result is not None]
     if case.ratio is None or not sources or abs(case.ratio - 1) < _CHANGED:
         return
@@ -80,7 +80,10 @@ def _exact(number: float) -> float:
 
 
 def _branch(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that Keras multiplies a branch by a factor, computed from a torch run with the branch doubled."""
+    """Yield hypotheses that Keras multiplies a branch by a factor.
+
+    The factor is computed from a torch run with the branch doubled.
+    """
     for operation in case.torch.upstream[:-1]:
         if operation.result is None or operation.name in VIEWS:
             continue
@@ -122,7 +125,10 @@ def _fitted_factor(case: Case, operation: Operation) -> float | None:
 
 
 def _table(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that Keras multiplies an embedding table by a factor; a normalisation makes its effect nonlinear."""
+    """Yield hypotheses that Keras multiplies an embedding table by a factor, before a normalisation.
+
+    The normalisation makes the effect of the factor nonlinear, so the factor is searched iteratively.
+    """
     for operation in case.torch.operations_before:
         if operation.name == "embedding":
             factor = _searched_factor(case, operation)
@@ -171,7 +177,7 @@ def _times(call: TorchCall, factor: float) -> Any:
 
 
 def _pixels(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that Keras scales, shifts or reverses the channels, as image preprocessing does."""
+    """Yield hypotheses that Keras scales, shifts or reverses the channels, as image preprocessing does."""
     sources = [operation for operation in case.torch.upstream if operation.result is not None]
     if len(case.torch.operations) < len(case.torch.operations_before):  # images are preprocessed before the first layer
         return

@@ -1,4 +1,4 @@
-"""Suspect normalisations: another epsilon, batch statistics, swapped or missing weights."""
+"""Propose mistakes in normalisations as causes: another epsilon, batch statistics, swapped or missing weights."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -35,7 +35,7 @@ def _other_epsilons(case: Case, torch_epsilon: float | None) -> list[float]:
 
 
 def _added_epsilon(case: Case) -> Iterator[Hypothesis]:
-    """Suspect another epsilon in a normalisation that the model's own code computes by adding a small number."""
+    """Yield hypotheses that Keras adds another epsilon, in a normalisation that the model's own code computes."""
     for operation in case.operations_named("add"):
         torch_epsilon = operation.get("dim")  # the second argument is named `dim`
         if isinstance(torch_epsilon, float) and 0 < torch_epsilon < 0.01:
@@ -152,7 +152,13 @@ def _align_again(operation: Operation, wrong: str) -> str:
 
 
 def _constructor(case: Case, operation: Operation, argument: str) -> str:
-    """Return the constructor call of a torch layer with one argument changed, as code to paste."""
+    """Return the constructor call of a torch layer with one argument changed: "nn.BatchNorm2d(64, eps=0.001)".
+
+    Args:
+        case: The point where the models differ.
+        operation: The operation of the layer, whose shapes give the other arguments.
+        argument: The changed argument: "eps=0.001".
+    """
     kind = case.torch.classes.get(operation.owner, "")
     if not kind.startswith("torch.nn."):
         return f"{argument}  # {case.place(operation)}"

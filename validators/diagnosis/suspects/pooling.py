@@ -1,4 +1,4 @@
-"""Suspect pooling and resizing: the padding value, the border in a mean, the sampling positions."""
+"""Propose mistakes in pooling and resizing as causes: padding value, border in a mean, sampling positions."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

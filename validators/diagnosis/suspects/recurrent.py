@@ -1,4 +1,4 @@
-"""Suspect recurrent layers: gates in another order, a missing bias, a reversed sequence, swapped states."""
+"""Propose mistakes in recurrent layers as causes: another gate order, a missing bias, swapped states."""
 
 from collections.abc import Callable, Iterator
 from itertools import permutations
@@ -91,7 +91,10 @@ def _cell_for_hidden(call: TorchCall) -> Any:
 
 
 def _backward_output(case: Case) -> Iterator[Hypothesis]:
-    """Suspect the wrong output of the backward direction, which starts at the last time step and ends at the first."""
+    """Yield hypotheses that Keras takes the wrong output of the backward direction.
+
+    This direction starts at the last time step and ends at the first.
+    """
     for operation in case.operations_named(*_RECURRENT):
         if operation.get("bidirectional"):
             axis = 1 if operation.get("batch_first") else 0

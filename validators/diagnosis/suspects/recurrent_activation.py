@@ -1,4 +1,4 @@
-"""Suspect that a recurrent layer of Keras has activations that torch's layers lack.
+"""Propose as a cause that a recurrent layer of Keras has activations that torch's layers lack.
 
 Torch's equations are then rerun step by step.
 """

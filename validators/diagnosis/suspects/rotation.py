@@ -1,4 +1,4 @@
-"""Suspect rotary position embeddings: rounded frequencies, another base, another direction or pairing."""
+"""Propose mistakes in rotary position embeddings as causes: rounded frequencies, another base or direction."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -105,7 +105,10 @@ def _power_base(operation: Operation) -> Any:
 
 
 def _other_rotation(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that Keras does not rotate, or rotates in the opposite direction; every cosine and sine is changed."""
+    """Yield hypotheses that Keras does not rotate positions, or rotates them in the opposite direction.
+
+    Each hypothesis changes every cosine and sine.
+    """
     cosines = [operation.key for operation in case.torch.operations_before if operation.name == "cos"]
     sines = [operation.key for operation in case.torch.operations_before if operation.name == "sin"]
     if not cosines or not sines:
@@ -126,7 +129,7 @@ def _other_rotation(case: Case) -> Iterator[Hypothesis]:
 
 
 def _interleaved(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that Keras rotates other pairs of features: neighbours, or one feature from each half."""
+    """Yield hypotheses that Keras rotates other pairs of features: neighbours, or one feature from each half."""
     if not any(operation.name == "cos" for operation in case.torch.operations_before):
         return
     splits = [

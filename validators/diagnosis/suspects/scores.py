@@ -1,4 +1,4 @@
-"""Suspect mistakes in attention scores that the model computes itself: mask, bias, causality, padding, scale."""
+"""Propose mistakes in attention scores that the model computes itself as causes: mask, bias, padding, scale."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,7 +26,10 @@ def _is_square(shape: Any) -> bool:
 
 
 def _mask(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that Keras uses the attention mask differently from torch, which adds it to the scores or fills them."""
+    """Yield hypotheses that Keras uses the attention mask in another way than torch, which adds it to the scores.
+
+    Instead of adding the mask, torch may also fill masked scores with a low number.
+    """
     for softmax in _softmaxes(case):
         before = [operation for operation in case.torch.operations if operation.place < softmax.place]
         masks = [operation for operation in before if _may_mask(operation)]
@@ -157,7 +160,7 @@ def _with_causal_mask(call: TorchCall) -> Any:
 
 
 def _padding(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that Keras masks padding, and torch does not."""
+    """Yield hypotheses that Keras masks padding, and torch does not."""
     tables = [operation for operation in case.torch.operations_before if operation.name == "embedding"]
     names = ("softmax", _SCALED)
     calls = [operation for operation in case.torch.operations if operation.name in names]

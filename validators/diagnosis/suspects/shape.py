@@ -1,4 +1,4 @@
-"""Suspect shape operations: another order of values or parts, another axis, another position."""
+"""Propose mistakes in shape operations as causes: another order of values or parts, another axis, another position."""
 
 from collections.abc import Callable, Iterator
 from itertools import combinations, permutations
@@ -59,7 +59,7 @@ def _concatenation(case: Case) -> Iterator[Hypothesis]:
 
 
 def _split(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that Keras uses the parts of a split (a packed query, key and value) in another order."""
+    """Yield hypotheses that Keras uses the parts of a split (a packed query, key and value) in another order."""
     for operation in case.operations_named("split", "chunk", "unbind", "tensor_split"):
         for order in _orders(operation.parts):
             yield Hypothesis(
@@ -71,7 +71,10 @@ def _split(case: Case) -> Iterator[Hypothesis]:
 
 
 def _packed_by_head(case: Case) -> Iterator[Hypothesis]:
-    """Suspect another packing: torch packs the queries of all heads, then all keys and values; Keras head by head."""
+    """Yield hypotheses that Keras packs query, key and value head by head.
+
+    Torch packs the queries of all heads, then all keys and all values.
+    """
     for operation in case.operations_named("split", "chunk"):
         shape: Shape = operation.get("input") or ()
         if operation.parts < 2 or operation.get("dim", 0) not in (-1, len(shape) - 1):
@@ -128,7 +131,7 @@ def _parts_in_order(call: TorchCall, order: list[int]) -> Any:
 
 
 def _selection(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that Keras selects another position (first token, last step), or takes the mean."""
+    """Yield hypotheses that Keras selects another position (first token, last step), or takes the mean."""
     for operation in case.operations_named("__getitem__", "select"):
         selected = _selected_position(operation)
         if selected is None:
@@ -146,7 +149,7 @@ def _selection(case: Case) -> Iterator[Hypothesis]:
 
 
 def _selected_position(operation: Operation) -> tuple[int, int] | None:
-    """Return axis and index if an operation selects a single position along one axis; None for any other operation."""
+    """Return the axis and the index that an operation selects: (1, -1) for `x[:, -1]`; None for any other operation."""
     if operation.name == "select":
         return operation.get("dim"), operation.get("index")
     index = operation.get("dim")  # the second argument is named `dim`

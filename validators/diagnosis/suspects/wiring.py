@@ -1,4 +1,4 @@
-"""Suspect mistakes between layers: a missing factor, shortcut or gate, swapped layers, exchanged weights."""
+"""Propose mistakes between layers as causes: a missing factor, shortcut or gate, swapped layers, exchanged weights."""
 
 from collections.abc import Callable, Iterator
 from itertools import combinations
@@ -12,7 +12,7 @@ from keras3conv.validators.diagnosis.suspects.base import VIEWS, Case, Hypothesi
 
 
 def _factor(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that torch multiplies by a number or adds a number, and Keras does not."""
+    """Yield hypotheses that torch multiplies by a number or adds a number, and Keras does not."""
     names = {
         "mul": ("multiplies by", "multiply"),
         "div": ("divides by", "divide"),
@@ -47,7 +47,7 @@ def _only(call: TorchCall, name: str) -> Any:
 
 
 def _gate(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that torch multiplies two tensors (as in a gate or a layer scale), and Keras uses only one of them."""
+    """Yield hypotheses that torch multiplies two tensors (as in a gate or a layer scale), and Keras uses only one."""
     for operation in case.operations_named("mul"):
         shapes = {name: operation.get(name) for name in ("input", "dim")}
         if all(isinstance(shape, tuple) for shape in shapes.values()):
@@ -68,7 +68,7 @@ _COMBINING = {"add": torch.add, "mul": torch.mul, "sub": torch.sub, "maximum": t
 
 
 def _other_combination(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that Keras combines two tensors by another operation (adds instead of multiplying)."""
+    """Yield hypotheses that Keras combines two tensors by another operation (adds instead of multiplying)."""
     for operation in case.operations_named(*_COMBINING):
         if not all(isinstance(operation.get(name), tuple) for name in ("input", "dim")):
             continue
@@ -87,7 +87,7 @@ def _combined_by(call: TorchCall, function: Callable[..., Any]) -> Any:
 
 
 def _missing_operation(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that Keras lacks an operation that does not change the shape."""
+    """Yield hypotheses that Keras lacks an operation that does not change the shape."""
     for operation in case.torch.operations:
         if (
             operation.name not in _SEARCHED_ELSEWHERE
@@ -120,7 +120,7 @@ _LAST = 6
 
 
 def _swapped_layers(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that Keras swaps the results of two layers of equal shapes, such as query and key, or gate and up."""
+    """Yield hypotheses that Keras swaps the results of two layers of equal shapes, such as query and key."""
     if case.point.in_layer:
         return
     called = dict.fromkeys(operation.owner for operation in reversed(case.torch.operations_before) if operation.owner)
@@ -152,7 +152,7 @@ def _own_shapes(case: Case, owner: str) -> dict[str, Shape]:
 
 
 def _other_layer(case: Case) -> Iterator[Hypothesis]:
-    """Suspect that the Keras layer has the weights of another torch layer with equal shapes."""
+    """Yield hypotheses that the Keras layer has the weights of another torch layer with equal shapes."""
     if not case.point.in_layer:
         return
     roles = _own_shapes(case, case.point.torch_path)

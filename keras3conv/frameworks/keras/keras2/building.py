@@ -261,7 +261,7 @@ class _Builder:
         return self._remembered(made, entry, path)
 
     def _remembered(self, layer: Any, entry: Config, path: str) -> Any:
-        """Return a new layer unchanged; if its name differs from that in the file, record the name in the file.
+        """Record the name that a new layer has in the file, if Keras 3 does not allow it; return the layer.
 
         Args:
             layer: The new layer.

@@ -52,7 +52,7 @@ def read_model(saved: Saved, weights_file: Path | None = None) -> keras.Model:
     stored = _Stored(saved, weights_file)
     built = build(saved.config, stored.shapes)
     if problems := tuple(deviations(built.model)):
-        raise ModelError(lay_out(f"the model in {saved.path} cannot be computed as by {saved.writer}", list(problems)))
+        raise ModelError(lay_out(f"Keras 3 cannot compute {saved.path} as {saved.writer} does", list(problems)))
     stored.load_into(built.model, built.dropped)
     notes = (*built.notes, *notes_of_changes(changed_settings(saved.config), saved.path.name))
     origin = Origin(writer=saved.writer, file=saved.path.name, notes=notes, renamed=built.renamed)

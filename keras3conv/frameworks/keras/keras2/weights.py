@@ -74,7 +74,7 @@ def assign(model: keras.Model, staged: Staged, problems: Sequence[Problem], path
         path: The file.
     """
     if problems:
-        raise ModelError(lay_out(f"the weights in {path} are not those of its architecture", problems))
+        raise ModelError(lay_out(f"the weights in {path} do not fit the layers of the model", problems))
     for variable, array in staged:
         variable.assign(array)
     for layer in model._flatten_layers():

@@ -51,7 +51,7 @@ BAD = {
     "a missing shard": (WEIGHT_MAP, lambda folder: (folder / "model_00001.weights.h5").unlink(), IncompleteCheckpoint,
                         "the shard 'model_00001.weights.h5' is missing"),
     "a shard in another folder": ({"/a": "../x.weights.h5"}, lambda _: None, UnsafeCheckpoint, "'/a' is in"),
-    "a shard that is a number": ({"/a": 5}, lambda _: None, UnsafeCheckpoint, "'/a' is in 5"),
+    "a shard that is a number": ({"/a": 5}, lambda _: None, UnsafeCheckpoint, "'/a' is in the shard 5"),
     "a group that no shard has": ({**WEIGHT_MAP, "/layers/b/vars": "model_00000.weights.h5"}, lambda _: None,
                                   IncompleteCheckpoint, "lacks the variables of '/layers/b/vars'"),
     "a group that the index does not list": ({"/layers/dense/vars": WEIGHT_MAP["/layers/dense/vars"]}, lambda _: None,

@@ -95,5 +95,5 @@ def test_a_mask_that_chooses_rows_is_refused() -> None:
 
 
 def test_complex_outputs_are_refused() -> None:
-    with pytest.raises(UnsupportedLayerError, match="expected a tensor of real numbers, found complex numbers"):
+    with pytest.raises(UnsupportedLayerError, match="needs a tensor of real numbers, found complex numbers"):
         k3c.convert(Function(torch.fft.fft), inputs=torch.randn(2, 4))
