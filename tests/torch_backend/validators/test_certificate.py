@@ -252,8 +252,8 @@ def test_samples_with_different_predictions_fail_and_are_listed() -> None:
             r"has 4 labels, but no output has the shape \(4, classes\): torch returns output 0 of shape \(3, 7\)",
         ),
         (np.array([0, 1, 7]), "labels contains 7, which is not a class index: the models have 7 classes"),
-        (np.zeros(3), "labels has the dtype float64 and the shape"),
-        (np.eye(3, dtype=int), r"labels has the dtype int64 and the shape \(3, 3\)"),
+        (np.zeros(3), "has the dtype float64 and the shape"),
+        (np.eye(3, dtype=int), r"has the dtype int64 and the shape \(3, 3\)"),
     ],
 )
 def test_wrong_labels_raise_input_error(labels: Array, message: str) -> None:
