@@ -205,8 +205,8 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     saved = read_plan(plan) if plan else None
     ends = both_ends(source, target, torch_weights, keras_weights, entry)
     if ends[1].is_live and not out:
-        fact = f"{target} is a factory, so its model needs a file to be saved to, but none is given"
-        raise InputError(f"{fact}\nFix:  -o FILE")
+        needed = "so its model needs a file to be saved to, but none is given"
+        raise InputError(f"{target} is a factory, {needed}\nFix:  -o FILE")
     with notes_to_stderr():
         found = saved or align_ends(*ends, entry)
         found = found.accepting_difference() if accept_difference else found

@@ -101,8 +101,10 @@ def read_tolerance(text: str | None) -> Tolerance | None:
     try:
         absolute, relative = map(float, text.split(","))
     except ValueError as error:
-        needed = "two numbers with a comma, the absolute and the relative tolerance"
-        raise InputError(f"--tolerance {text} must be {needed}\nFix:  --tolerance 1e-5,1e-4") from error
+        raise InputError(
+            f"--tolerance {text} must be two numbers with a comma, the absolute and the relative tolerance\n"
+            "Fix:  --tolerance 1e-5,1e-4"
+        ) from error
     return Tolerance(absolute=absolute, relative=relative)
 
 

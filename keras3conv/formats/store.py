@@ -128,7 +128,9 @@ def _reread(temporary: Path, path: Path, kind: str, layout: Layout, checksums: M
     for location, tensor in names.items():
         if found.get(location) != checksums[tensor]:
             state = "is missing" if location not in found else "has different values than those that were written"
-            raise FileError(f"{path} was damaged while it was written: {tensor} {state}; check the disk and the memory")
+            raise FileError(
+                f"{path} was damaged while it was written: the tensor {tensor} {state}; check the disk and the memory"
+            )
 
 
 def read_checksums(path: Path, kind: str) -> dict[str, int]:

@@ -107,8 +107,9 @@ def _require_certified(card: Card, certificate: Path, *, folder: Path) -> None:
             _require_equal(file, digests, record)
     if stated and len(card.unnamed) == len(card.files) and len(card.unread) == len(card.sources):
         names = ", ".join(dict.fromkeys(name for name, _ in stated))
-        fact = f"{certificate} states the digests of {names}, and of no file of this model"
-        raise _made_for_others(card.files[0].path, fact)
+        raise _made_for_others(
+            card.files[0].path, f"{certificate} states the digests of {names}, and of no file of this model"
+        )
 
 
 def _require_equal(file: WrittenFile, stated: Sequence[tuple[str, str]], record: Path) -> None:
@@ -121,8 +122,9 @@ def _require_equal(file: WrittenFile, stated: Sequence[tuple[str, str]], record:
     """
     digests = {sha256 for name, sha256 in stated if name == file.path}
     if digests and file.sha256 not in {sha256 for _, sha256 in stated}:
-        stated_one = f"{record} states {' and '.join(sorted(digests))}"
-        raise _made_for_others(file.path, f"its sha256 is {file.sha256}, but {stated_one}")
+        raise _made_for_others(
+            file.path, f"its sha256 is {file.sha256}, but {record} states {' and '.join(sorted(digests))}"
+        )
 
 
 def _made_for_others(name: str, fact: str) -> InputError:
@@ -138,7 +140,9 @@ def _records(folder: Path) -> Iterator[tuple[Path, tuple[tuple[str, str], ...]]]
         try:
             yield path, tuple((file["path"], file["sha256"]) for file in content["files"])
         except (KeyError, TypeError) as error:
-            raise FileError(f"{path} is damaged: {type(error).__name__} {error}") from error
+            raise FileError(
+                f"{path} is damaged: an entry is missing or has a wrong type: {type(error).__name__} {error}"
+            ) from error
 
 
 def _digest(path: Path) -> WrittenFile:

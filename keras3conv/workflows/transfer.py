@@ -262,7 +262,10 @@ def _require_no_computed(staging: Staging) -> None:
     computed = [tensor.path for tensor in staging.target.tensors() if tensor.is_computed]
     if computed:
         problems = [Problem.on(staging.target.side, path, fact, fixes) for path in computed]
-        raise TransferError(lay_out(f"the weights of {staging.source.title} cannot be written to a file", problems))
+        title = staging.source.title
+        raise TransferError(
+            lay_out(f"the weights of {title} cannot be written: torch computes tensors of the file", problems)
+        )
 
 
 def _inventory(staging: Staging, *, complete: bool) -> tuple[TensorRef, ...]:
@@ -289,7 +292,10 @@ def _inventory(staging: Staging, *, complete: bool) -> tuple[TensorRef, ...]:
         fact = "the plan ignores this tensor, so the new file would have no value for it"
         fixes = ("k3c.transfer(source, target_model, plan, out=path)",)
         problems = [Problem.on(staging.target.side, tensor.path, fact, fixes) for tensor in missing]
-        raise TransferError(lay_out(f"the weights of {staging.source.title} cannot be written to a file", problems))
+        title = staging.source.title
+        raise TransferError(
+            lay_out(f"the weights of {title} are not enough for a file: the plan ignores tensors", problems)
+        )
     return tuple(tensors)
 
 

@@ -1,4 +1,4 @@
-"""Implement `keras3conv.verify`: compare the files of an output with its manifest.
+"""Implement `keras3conv.verify`: compare the files that `transfer` wrote with the manifest beside them.
 
 For files that `convert` wrote, the `metadata.json` of their folder is used in place of a manifest.
 """

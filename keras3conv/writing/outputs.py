@@ -135,8 +135,10 @@ def require_place_of_folder(destination: Path, *, overwrite: bool, replaced: Col
     others = [] if replaced is None else sorted(present.difference(replaced))
     if others:
         what = "a file of another origin" if len(others) == 1 else f"{len(others)} files of another origin"
-        fact = f"{destination} exists, and contains {what} ({listed(others, 3)})"
-        raise FileError(f"{fact}, which would be deleted: choose another name")
+        raise FileError(
+            f"{destination} exists, and contains {what} ({listed(others, 3)}), which would be deleted: choose another "
+            "name"
+        )
     _check_place(destination, overwrite=overwrite)
 
 

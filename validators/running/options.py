@@ -118,7 +118,10 @@ def _require_tolerance(tolerance: Any) -> None:
 
 
 def _require_new_folder(folder: Path) -> None:
-    """Raise `InputError` if files cannot be kept in a folder; it is checked before the proofs, which take long."""
+    """Raise `InputError` unless the folder for the ONNX files is empty, or can be made in its parent folder.
+
+    The check is made before the proofs, which take long.
+    """
     if not folder.absolute().parent.is_dir():
         raise InputError(f"the ONNX files cannot be kept in {folder}, because {folder.parent} does not exist")
     if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):

@@ -88,8 +88,10 @@ def _names(source: Source, group: str, value: Any) -> list[str]:
     names = value if isinstance(value, list) else [value]
     for name in names:
         if not is_plain(name, ".weights.h5"):
-            reason = "which is not a file name in the folder of the index"
-            raise UnsafeCheckpoint(f"{source.path}: {quoted(group)} is in the shard {quoted(name)}, {reason}")
+            raise UnsafeCheckpoint(
+                f"{source.path}: {quoted(group)} is in the shard {quoted(name)}, which is not a file name in the "
+                "folder of the index"
+            )
     return names
 
 

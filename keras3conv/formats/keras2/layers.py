@@ -108,7 +108,7 @@ Config = Mapping[str, Any]
 
 
 def renamed(class_name: str) -> str:
-    """Return the Keras 3 name of a Keras 2 class."""
+    """Return the Keras 3 name of a Keras 2 class: "LSTM" for "CuDNNLSTM"; a class with the same name is unchanged."""
     short = class_name.rpartition(">")[2] if class_name.startswith("Keras>") else class_name
     return _CLASSES.get(short, short)
 

@@ -355,7 +355,7 @@ def _dtype_name(node: "h5py.Dataset", dtype: np.dtype[Any], place: str) -> str:
     import h5py
 
     if h5py.check_ref_dtype(dtype) is not None:
-        raise UnsafeCheckpoint(f"{place} contains references, not numbers")
+        raise UnsafeCheckpoint(f"{place} contains HDF5 references to other objects, not numbers")
     marked = _mark(node, place)
     if dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None and marked == "bfloat16":
         return "bfloat16"

@@ -112,8 +112,11 @@ def as_declared(array: Array, tensor: TensorRef) -> Array:
     The header of a file is written before the data, so a differing array would make the header wrong.
     """
     if array.shape != tensor.shape or array.dtype.name != tensor.dtype:
-        declared = f"{tensor.path} was announced as {tensor.dtype} of shape {tensor.shape}"
-        raise FileError(f"{declared}, but the values to write are {array.dtype} of shape {array.shape}")
+        found = f"{array.dtype} of shape {array.shape}"
+        raise FileError(
+            f"{tensor.path} was announced as {tensor.dtype} of shape {tensor.shape}, but the values to write are "
+            f"{found}"
+        )
     if array.dtype.byteorder == ">":
         return array.astype(dtype_named(tensor.dtype))
     return array

@@ -233,8 +233,8 @@ def _entry(name: str, value: Any, base: int, source: Source) -> Entry:
     if not isinstance(code, str) or code not in NAMES:
         raise _malformed(source, name, f"has the unknown dtype {quoted(code)}; known are {', '.join(NAMES)}")
     if not _whole(lists[0]) or not _whole(lists[1]) or len(offsets) != 2:
-        facts = f"shape {quoted(shape)} or data_offsets {quoted(offsets)}"
-        raise _malformed(source, name, f"is declared with the {facts}, which are not lists of whole numbers")
+        facts = f"the shape {quoted(shape)} and the data_offsets {quoted(offsets)}"
+        raise _malformed(source, name, f"has {facts}, but the two must be lists of whole numbers")
     start, end = offsets
     if not is_shape(shape):
         raise _malformed(source, name, f"has {quoted(shape)}, which is not a valid shape")
@@ -270,7 +270,9 @@ def _check_layout(entries: Mapping[str, Entry], base: int, source: Source) -> No
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].size)):
         if entry.start != end:
             word = "overlaps the tensor before it" if entry.start < end else "leaves a gap before it"
-            raise MalformedCheckpoint(f"{source.path}: {quoted(name)} {word} (byte {entry.start:,}, expected {end:,})")
+            raise MalformedCheckpoint(
+                f"{source.path}: {quoted(name)} {word}: it starts at byte {entry.start:,}, and should at {end:,}"
+            )
         end += entry.size
     if end != source.size:
         raise MalformedCheckpoint(f"{source.path} has {source.size:,} bytes, but its header describes {end:,}")

@@ -71,8 +71,10 @@ def read_weight_map(source: Source, suffix: str) -> tuple[dict[str, str], dict[s
     _check_numbers(source, weight_map.values())
     for key, name in weight_map.items():
         if not is_plain(name, suffix):
-            reason = "which is not a file name in the folder of the index"
-            raise UnsafeCheckpoint(f"{source.path}: {quoted(key)} is in the shard {quoted(name)}, {reason}")
+            raise UnsafeCheckpoint(
+                f"{source.path}: {quoted(key)} is in the shard {quoted(name)}, which is not a file name in the folder "
+                "of the index"
+            )
     metadata = content.get("metadata")
     return weight_map, metadata if isinstance(metadata, dict) else {}
 
@@ -107,8 +109,9 @@ def _check(
         raise IncompleteCheckpoint(f"{source.path}: the shards lack tensors that the index lists: {listed(missing)}")
     for name, (_, entries) in shards.items():
         if extra := [key for key in entries if weight_map.get(key) != name]:
-            fact = f"{name} also contains {listed(extra)}, which the index does not list for it"
-            raise MalformedCheckpoint(f"{source.path}: the shard {fact}")
+            raise MalformedCheckpoint(
+                f"{source.path}: the shard {name} also contains {listed(extra)}, which the index does not list for it"
+            )
 
 
 def _warnings(metadata: Mapping[str, Any], shards: Collection[tuple[Source, Mapping[str, Entry]]]) -> dict[str, str]:

@@ -149,7 +149,7 @@ def _one_direction(
 
 
 def _attention(case: Case) -> Iterator[Hypothesis]:
-    """Yield hypotheses that attention in Keras ignores masked keys, with or without masked queries."""
+    """Yield hypotheses that attention in Keras ignores the keys of masked steps, or their keys and queries."""
     for path, mask in case.keras.masks.items():
         for name, change in _MASKED_ATTENTION.items():
             for operation in case.operations_named(name):
