@@ -1,14 +1,18 @@
 """Format source code: literals, comments, docstrings, and long statements over several lines."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import isfinite
 from textwrap import wrap
 from typing import Any
 
 from keras3conv.builder.program.structure import Argument
 from keras3conv.errors import RuleError
+from keras3conv.model.graph import Ref
 
 WIDTH = 100
+
+_SAFE = "_-. ,;:=()'"
+"""The punctuation that stays unchanged when a text of the model is put into a docstring."""
 
 _OPENING, _CLOSING = "([{", ")]}"
 
@@ -163,4 +167,39 @@ def quoted(text: str) -> str:
     return f'"{written}"'
 
 
-__all__ = ["WIDTH", "bracketed", "comment_lines", "docstring", "literal", "quoted", "statement"]
+def plain(text: str) -> str:
+    """Return a text for a docstring, in which "_" replaces each character that is not harmless there.
+
+    Harmless are ASCII letters and digits, and a few signs.
+    """
+    return "".join(letter if (letter.isalnum() and letter.isascii()) or letter in _SAFE else "_" for letter in text)
+
+
+def named_outputs(outputs: Any, name: str = "returns") -> Iterator[tuple[str, Ref]]:
+    """Yield each tensor that a function returns, with the expression that selects it: 'returns["logits"][0]'.
+
+    Args:
+        outputs: The result of the function: tensor references in nested tuples, lists and dicts.
+        name: The expression for the result.
+    """
+    if isinstance(outputs, Mapping):
+        for key, item in outputs.items():
+            yield from named_outputs(item, f'{name}["{plain(str(key))}"]')
+    elif isinstance(outputs, tuple | list):
+        for place, item in enumerate(outputs):
+            yield from named_outputs(item, f"{name}[{place}]")
+    elif isinstance(outputs, Ref):
+        yield name, outputs
+
+
+__all__ = [
+    "WIDTH",
+    "bracketed",
+    "comment_lines",
+    "docstring",
+    "literal",
+    "named_outputs",
+    "plain",
+    "quoted",
+    "statement",
+]

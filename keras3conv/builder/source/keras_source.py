@@ -14,11 +14,11 @@ from keras3conv.builder.program.loop import Body, Loop
 from keras3conv.builder.program.names import function_identifier, identifier, unique
 from keras3conv.builder.program.program import Program, Step, Value
 from keras3conv.builder.program.structure import Block, Structure
-from keras3conv.builder.source.formatting import bracketed, docstring, literal, quoted, statement
+from keras3conv.builder.source.formatting import bracketed, docstring, literal, named_outputs, quoted, statement
 from keras3conv.builder.source.keras_spelling import KerasSpelling, construction, spelled_dtype
 from keras3conv.builder.source.local_names import local_names, variable_name
 from keras3conv.builder.source.rendering import rendered
-from keras3conv.model.graph import Ref, Shape, Size, refs
+from keras3conv.model.graph import Ref, Shape, Size
 
 _LOADING = ('with np.load(Path(__file__).with_name("constants.npz")) as arrays:', "    CONSTANTS = dict(arrays)")
 
@@ -146,8 +146,8 @@ def _function(program: Program, taken: frozenset[str], defaults: _Defaults) -> I
     yield "    Shapes:"
     for value in program.inputs:
         yield f"        {given[value.name]}: {described(value.target_shape)}, {value.dtype}"
-    for ref in refs(program.outputs):
-        yield f"        returns: {described(program.values[ref.name].target_shape)}, {program.values[ref.name].dtype}"
+    for name, ref in named_outputs(program.outputs):
+        yield f"        {name}: {described(program.values[ref.name].target_shape)}, {program.values[ref.name].dtype}"
     yield '    """'
     yield from _inputs(program, spelling, inputs)
     yield from _body(body, spelling, {*spelling.variables.values(), *taken})

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import isclose
 from typing import Any
 
 from keras3conv.builder.program.loop import Loop
@@ -158,7 +159,8 @@ def _written(value: Any) -> str:
     if isinstance(value, Mapping):
         return construction(LayerSpec(kind=f"keras.layers.{value['class_name']}", config=value["config"]))
     if isinstance(value, float):
-        return literal(float(f"{value:.12g}"))  # rounded, because 1 - 0.1 is not exactly 0.9
+        short = float(f"{value:.9g}")  # 0.97 for 1 - 0.03, which is not exactly 0.97
+        return literal(short if isclose(short, value, rel_tol=1e-12) else value)
     return literal(value)
 
 

@@ -11,20 +11,26 @@ from dataclasses import dataclass
 from keras3conv.builder.passes.folding import folded
 from keras3conv.builder.program.names import OWN_FUNCTIONS, OWN_LAYERS
 from keras3conv.builder.program.operation import Operation, walk
-from keras3conv.builder.program.program import Program, Step, Value, Weight
+from keras3conv.builder.program.program import Program, Step, Weight
 from keras3conv.builder.program.structure import Block
 from keras3conv.builder.program.variables import Names, variable_names
 from keras3conv.builder.source.construction import arguments
-from keras3conv.builder.source.formatting import bracketed, comment_lines, docstring, literal, quoted, statement
+from keras3conv.builder.source.formatting import (
+    bracketed,
+    comment_lines,
+    docstring,
+    literal,
+    named_outputs,
+    plain,
+    quoted,
+    statement,
+)
 from keras3conv.builder.source.frozen import NOTHING, Frozen, frozen_lines, mode_lines
 from keras3conv.builder.source.rendering import rendered
 from keras3conv.frameworks.torch import functions as torch_functions
 from keras3conv.frameworks.torch.constructors import source_of
-from keras3conv.model.graph import Ref, Shape, Size, refs
+from keras3conv.model.graph import Ref, Shape, Size
 from keras3conv.rules.rule import LayerSpec
-
-_SAFE = "_-. ,;:=()'"
-"""The punctuation that stays unchanged when a text of the model is put into a docstring."""
 
 
 @dataclass(frozen=True)
@@ -166,30 +172,18 @@ def _docstring(program: Program) -> Iterable[str]:
     yield "    Shapes:"
     for value in program.inputs:
         yield f"        {names.arguments[value.name]}: {described(value.target_shape)}, {value.dtype}"
-    for name, value in _named_outputs(program):
+    for name, ref in named_outputs(program.outputs):
+        value = program.values[ref.name]
         yield f"        {name}: {described(value.target_shape)}, {value.dtype}"
     if program.remarks:
         yield from ("", "    Training:")
         for remark in program.remarks:
-            yield from textwrap.wrap(_plain(remark), 120, initial_indent=" " * 8, subsequent_indent=" " * 12)
+            yield from textwrap.wrap(plain(remark), 120, initial_indent=" " * 8, subsequent_indent=" " * 12)
     yield '    """'
 
 
 def _title(program: Program) -> str:
-    return f"The Keras model {_plain(program.name)}, as a PyTorch module."
-
-
-def _plain(text: str) -> str:
-    """Return a text for a docstring, in which "_" replaces each character that is not harmless there.
-
-    Harmless are ASCII letters and digits, and a few signs.
-    """
-    return "".join(letter if (letter.isalnum() and letter.isascii()) or letter in _SAFE else "_" for letter in text)
-
-
-def _named_outputs(program: Program) -> list[tuple[str, Value]]:
-    found = [program.values[ref.name] for ref in refs(program.outputs)]
-    return [("returns" if len(found) == 1 else f"returns[{place}]", value) for place, value in enumerate(found)]
+    return f"The Keras model {plain(program.name)}, as a PyTorch module."
 
 
 def _weight(weight: Weight) -> Iterable[str]:

@@ -84,3 +84,11 @@ def test_a_normalization_of_the_last_axis_is_one_call() -> None:
     source = k3c.convert(keras.Model(given, x), validate=False).source
     assert "self.norm = nn.LayerNorm(6, eps=0.001)" in source
     assert "F.normalize(self.norm(x), dim=-1)" in source
+
+
+def test_each_result_of_forward_has_the_expression_that_selects_it() -> None:
+    given = keras.Input((4,))
+    model = keras.Model(given, {"scores": keras.layers.Dense(2)(given), "parts": [given, keras.layers.Dense(3)(given)]})
+    source = k3c.convert(model, validate=False).source
+    assert 'returns["scores"]: (batch, 2), float32' in source
+    assert 'returns["parts"][1]: (batch, 3), float32' in source

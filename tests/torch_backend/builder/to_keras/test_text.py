@@ -269,3 +269,26 @@ def test_a_long_constant_is_defined_once_at_the_top() -> None:
     assert tables == ["COS = np.array(", "SIN = np.array("]
     assert source.count("np.array(") == 2
     assert source.count(" * COS") == source.count(" * SIN") == 2
+
+
+class Named(nn.Module):
+    """A normalization with torch's own epsilon, and results with names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.RMSNorm(4), nn.BatchNorm1d(4, momentum=0.03)
+
+    def forward(self, x: torch.Tensor) -> dict[str, object]:
+        return {"plain": self.first(x), "other": self.second(x)}
+
+
+def test_each_result_has_the_expression_that_selects_it() -> None:
+    source = converted(Named(), torch.rand(3, 4)).source
+    assert 'returns["plain"]: (batch, 4), float32' in source
+    assert 'returns["other"]: (batch, 4), float32' in source
+
+
+def test_a_number_has_all_its_digits_unless_a_difference_was_rounded() -> None:
+    source = converted(Named(), torch.rand(3, 4)).source
+    assert f"epsilon={torch.finfo(torch.float32).eps}" in source
+    assert "momentum=0.97" in source
