@@ -174,8 +174,9 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
     Args:
         torch: A torch module, or the path of a checkpoint. For a checkpoint only the plan can be checked.
         keras: A Keras model, or the path of a file. For a file without an architecture only the plan can be checked.
-        inputs: The inputs of the torch module; see `align`.
-        keras_inputs: The inputs of the Keras model; see `align`.
+        inputs: The inputs of the torch module: a tensor or array, a tuple of positional arguments, or a dict of
+            keyword arguments. By default they are random.
+        keras_inputs: The inputs of the Keras model, if they are not just `inputs` in the Keras memory layout.
         plan: The plan; by default the result of `align`.
         proofs: The names of the proofs to run ("outputs", "float64"); all by default. The plan is always checked.
         tolerance: The allowed difference of the outputs, instead of the measured noise floor; the report says so.

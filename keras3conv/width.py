@@ -88,7 +88,14 @@ def fitted_table(
 def keeps_words(
     names: Sequence[str], rows: Sequence[Sequence[str]], width: int, unbroken: Collection[int] = ()
 ) -> bool:
-    """Return whether a table of this width breaks no word of the columns `unbroken`; see `fitted_table`."""
+    """Return True if a table fits a width without a line break inside a word of certain columns.
+
+    Args:
+        names: The names of the columns.
+        rows: The rows, as text.
+        width: The width that the table should have.
+        unbroken: The indices of the columns whose words must not be broken.
+    """
     widths = column_widths([names, *rows], width, unbroken=unbroken)
     return all(len(word) <= widths[place] for row in rows for place in unbroken for word in row[place].split())
 

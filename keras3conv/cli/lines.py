@@ -109,11 +109,11 @@ _PATTERNS = tuple((re.compile(python, re.MULTILINE), here) for python, here in _
 
 
 def as_options(message: str, names: Mapping[str, str] | None = None) -> str:
-    """Return a message of the library with commands and options in the place of Python calls.
+    """Return an error message in which Python to paste is replaced by commands: `overwrite=True` -> `--overwrite`.
 
     Args:
         message: The message.
-        names: What replaces placeholders in a command (TORCH), and starts of commands that have them.
+        names: For each placeholder in a command, or start of a command, its replacement: {"TORCH": "net.pt"}.
     """
     for pattern, here in _PATTERNS:
         message = pattern.sub(here, message)
@@ -129,7 +129,7 @@ def with_options(report: "Report", names: Mapping[str, str] | None = None) -> "R
 
     Args:
         report: The report.
-        names: See `as_options`.
+        names: For each placeholder in a command, or start of a command, its replacement: {"TORCH": "net.pt"}.
     """
     sections = tuple(
         replace(

@@ -11,20 +11,20 @@ _WITHOUT_ARCHITECTURE = (".weights.h5", ".weights.json", ".index")
 
 
 def is_without_architecture(file: str) -> bool:
-    """Return whether a Keras file has weights alone, by its suffix."""
+    """Return True if the suffix of a file is that of Keras files with weights, but without an architecture."""
     return file.lower().endswith(_WITHOUT_ARCHITECTURE)
 
 
 def validation(
     source: tuple[str, Adapter], target: tuple[str, Adapter], out: Sequence[Path], given: Mapping[Side, Path | None]
 ) -> str:
-    """Return the `validate` command for the two models of a transfer.
+    """Return the command that compares the two models of a transfer: "keras3conv validate net.py:make net.keras".
 
-    "FACTORY" stands for a model of which the transfer knows only a file of weights.
+    The word FACTORY stands in it for a model of which the transfer knows only a file of weights.
 
     Args:
         source: The argument and the adapter of the model that was read.
-        target: Those of the model that was written.
+        target: The argument and the adapter of the model that was written.
         out: The files that were written; if there are none, the target is the file.
         given: For each side, the file of weights that was loaded into the model of a factory.
     """

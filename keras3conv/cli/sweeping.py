@@ -73,10 +73,12 @@ def sweep(  # noqa: PLR0913 - an argument for every option
 
 
 def _retrying(overview: "Overview", names: Collection[str]) -> str:
-    """Return the option that runs the kept tasks again that did not pass, as the end of a sentence.
+    """Return the end of a sentence: ", of which 2 did not pass: --retry runs them again"; empty if all passed.
+
+    Only tasks whose result an earlier run has left are counted.
 
     Args:
-        overview: The results.
+        overview: The results of all tasks.
         names: The names of the tasks that ran now.
     """
     kept = sum(row.name not in names for row in overview.not_passed)

@@ -40,7 +40,7 @@ class Stage(nn.Module):
 
 
 class DigitsNet(nn.Module):
-    """The counterpart of the Keras model, with wrong padding."""
+    """The torch counterpart of the Keras model of the demo, with a wrong padding: the mistake that the demo finds."""
 
     def __init__(self) -> None:
         super().__init__()

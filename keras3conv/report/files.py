@@ -33,7 +33,7 @@ def require_replaceable(path: Path) -> None:
 
 
 def save(report: Document, path: str | PathLike[str]) -> WrittenFile:
-    """Write a report to a file and return its size and digests; see `Report.save`."""
+    """Write a report to a file, in the format of its suffix (.html, .md, .json, .txt); return its size and digests."""
     target = Path(path)
     forms = {".html": html.write, ".md": markdown.write, ".json": json.encode, ".txt": text.write}
     suffix = target.suffix.lower()

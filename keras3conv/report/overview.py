@@ -183,12 +183,12 @@ class Overview:
 
     @property
     def verdict(self) -> str:
-        """The status of the sweep in words."""
+        """The status of the sweep in words: "Passed", "Failed" or "Not finished"."""
         return {"passed": "Passed", "failed": "Failed"}.get(self.status, "Not finished")
 
     @property
     def totals(self) -> Mapping[str, int]:
-        """The number of tasks for each status that occurs."""
+        """The number of tasks for each status that occurs: {"passed": 10, "failed": 2}."""
         amounts = Counter(row.status for row in self.rows)
         return {status: amounts[status] for status in ROW_STATUSES if amounts[status]}
 
@@ -229,7 +229,7 @@ class Overview:
         return tuple(one for one in self.differences if one.change == change)
 
     def to_json(self) -> str:
-        """Return the totals, the rows and the differences as JSON."""
+        """Return the overview of the sweep as JSON: totals, rows, and differences since an earlier sweep."""
         data = {
             "format": FORMAT,
             "name": self.name,

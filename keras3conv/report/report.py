@@ -33,7 +33,7 @@ class Report:
         title: The subject of the report.
         sections: The results, one section for each proof.
         files: The files that were written.
-        environment: The versions of packages and the platform; see `current_environment`.
+        environment: The date, the versions of packages and the platform: {"python": "3.11.7", ...}.
         notes: Further remarks, one sentence each.
         seconds: The seconds that each stage of the work took, by its name; two reports that differ only in these are
             equal.

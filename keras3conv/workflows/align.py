@@ -19,7 +19,7 @@ from keras3conv.steps import step
 def align(
     torch: Model, keras: Model, *, inputs: Any, keras_inputs: Any, hints: Hints, probe: bool | None, entry: str
 ) -> Alignment:
-    """Return the plan for two models; see `keras3conv.align`."""
+    """Return the plan, the pairs of tensors, of a torch and a Keras model: `keras3conv.align` with all arguments."""
     opened, notes = Sides.of(torch, keras, entry=entry).opened()
     sides = opened if probe is False else with_live_keras(opened)
     sides.build(inputs, keras_inputs)

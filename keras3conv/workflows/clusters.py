@@ -100,7 +100,7 @@ def shards_on_ray(address: str, staging: Staging) -> Iterator[ShardsOnRay]:
     """Yield a function that writes shards on a Ray cluster, connected for the duration of the with statement.
 
     Args:
-        address: The address of the cluster; see `connected`.
+        address: The address of the cluster; "auto" for the one that runs on this machine, "local" for a new one.
         staging: The values to write.
     """
     ray = connected(address, "shards on Ray")

@@ -48,8 +48,8 @@ def align_ordered(  # noqa: PLR0913 - these parameters are what its users know
             the layer's name. A value is a function from a list of arrays to a list of arrays that only moves axes, or
             transforms of `keras3conv.transforms`, one for each array.
         dry_run: Whether to print both lists side by side, with the entries that do not fit, instead of raising.
-        inputs: See `align`; the models run only to find their call order and flattened tensors.
-        keras_inputs: See `align`.
+        inputs: The inputs of the torch module; the models run only to find their call order and flattened tensors.
+        keras_inputs: The inputs of the Keras model, if they are not just `inputs` in the Keras memory layout.
 
     Returns:
         A plan as `align` returns it, for transfers in both directions. For a dry run, a plan of the pairs that fit.

@@ -66,7 +66,15 @@ class Options:
 
 
 def transfer(source: Model, target: Model, plan: Alignment, options: Options, *, entry: str = "") -> Report:
-    """Transfer the weights of the source to the target; see `keras3conv.transfer`."""
+    """Write the weights of one model to a model or file of the other framework, and return the report.
+
+    Args:
+        source: The model to read: a live model or the path of a file.
+        target: A live model of the other framework, or the path of a file to write.
+        plan: The pairs of tensors.
+        options: The files to write, and what is allowed.
+        entry: The name of the state dict in a torch checkpoint that holds several.
+    """
     memory, stages = options.memory, options.stages
     if memory not in get_args(Memory):
         raise InputError(f'memory must be "copy" or "share", but is {memory!r}')

@@ -18,7 +18,11 @@ from keras3conv.workflows.manifest import read_manifest
 
 
 def verify(path: Path) -> Report:
-    """Return a report on the files of an output; see `keras3conv.verify`."""
+    """Compare the files that `transfer` or `convert` wrote with the digests beside them; return the report.
+
+    Args:
+        path: A file, the index of shards, a manifest, or the folder of a conversion.
+    """
     if found := _metadata_of(path):
         return _verify_conversion(found, path)
     manifest, content = read_manifest(path)

@@ -67,7 +67,7 @@ def replacing_all(
             next process with the same text. Empty if it cannot be resumed.
 
     Raises:
-        FileError: See `replacing`.
+        FileError: A destination exists and may not be replaced, is a link, or cannot be written; no file has changed.
     """
     destinations = tuple(map(Path, paths))
     modes = [_mode_of(destination, overwrite=overwrite) for destination in destinations]
@@ -126,8 +126,8 @@ def require_place_of_folder(destination: Path, *, overwrite: bool, replaced: Col
 
     Args:
         destination: The folder.
-        overwrite: See `replacing_folder`.
-        replaced: See `replacing_folder`.
+        overwrite: Whether an existing folder may be replaced.
+        replaced: The names of the files that may be deleted with an existing folder; None if all may be deleted.
     """
     if destination.is_symlink() or (destination.exists() and not destination.is_dir()):
         raise FileError(f"{destination} exists and is not a folder; choose another name")
@@ -143,7 +143,10 @@ def require_place_of_folder(destination: Path, *, overwrite: bool, replaced: Col
 
 
 def write_text(path: str | os.PathLike[str], text: str, *, overwrite: bool = False) -> None:
-    """Write a text file in UTF-8, with a line feed at the end; see `replacing`."""
+    """Write a text file in UTF-8, with a line feed at the end, atomically: it is whole, or the old file unchanged.
+
+    Raise `FileError` if the file cannot be written, or exists and `overwrite` is False.
+    """
     with replacing(path, overwrite=overwrite) as temporary:
         temporary.write_bytes((text if text.endswith("\n") else f"{text}\n").encode())
 

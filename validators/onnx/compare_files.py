@@ -57,7 +57,15 @@ def compare_files(
     limits: Limits | None = None,
     tolerance: Tolerance | None = None,
 ) -> Report:
-    """Compare two ONNX files; see `keras3conv.compare_onnx`."""
+    """Run two ONNX files on the same inputs, and return a report on the differences of their outputs.
+
+    Args:
+        first: An ONNX file.
+        second: Another ONNX file.
+        inputs: The inputs of the first file: an array, a tuple of arrays, or a dict by name; random by default.
+        limits: The limits on time and memory for each run.
+        tolerance: The allowed difference, instead of the measured noise floor.
+    """
     require(FEATURE, "onnx", "onnxruntime")
     models = check_file(first), check_file(second)
     specs = input_specs(first, models[0]), input_specs(second, models[1])

@@ -280,7 +280,11 @@ def _batch_size(arguments: Any) -> int | None:
 
 
 def _dynamic_shapes(arguments: Any) -> Any:
-    """Return the axes that the exporter may make dynamic: the first axis of every tensor if it has the batch size."""
+    """Return the argument `dynamic_shapes` of the exporter: the first axis of a tensor is dynamic if it is the batch.
+
+    The result is nested as the arguments, with {0: Dim.AUTO} for a tensor whose first size is the batch size, and None
+    for anything else.
+    """
     import torch
 
     batch = _batch_size(arguments)

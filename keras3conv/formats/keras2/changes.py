@@ -26,9 +26,10 @@ _NAMED = 5
 
 
 def changed_settings(entry: Config) -> tuple[tuple[str, str], ...]:
-    """Return the settings that are read with the meaning of Keras 2: the layer, and the change as text.
+    """Return the changed settings of all layers: (("lstm", "reset_after=False, which the file leaves out"),).
 
-    Layers with the same change that differ only in a number share a line: "lstm_{1..3}".
+    Each is the path of a layer, and a setting that has another name, value or meaning in Keras 3, as text.
+    Layers with the same change that differ only in a number share one entry: "lstm_{1..3}".
 
     Args:
         entry: The configuration of the model in the file.
@@ -40,11 +41,11 @@ def changed_settings(entry: Config) -> tuple[tuple[str, str], ...]:
 
 
 def notes_of_changes(changes: Sequence[tuple[str, str]], file: str) -> tuple[str, ...]:
-    """Return a note for each change of settings, with the first layers that have it.
+    """Return a note for each changed setting: "old.h5, lstm_1, lstm_2: recurrent_activation=... is ...".
 
     Args:
         changes: The changes, as `changed_settings` returns them.
-        file: The name of the file, whose listing has all layers.
+        file: The name of the file. A note names at most five layers, and says that `inspect` lists the others.
     """
     layers: dict[str, list[str]] = {}
     for path, text in changes:
@@ -58,7 +59,12 @@ def notes_of_changes(changes: Sequence[tuple[str, str]], file: str) -> tuple[str
 
 
 def _layers(value: Any, path: str) -> Iterator[tuple[str, Config]]:
-    """Yield the path and the configuration of every layer, also of those inside models, wrappers and cells."""
+    """Yield the path and the configuration of every layer, also of those inside models, wrappers and cells.
+
+    Args:
+        value: The configuration of a model or layer, or a list of them.
+        path: The path of the model or layer; empty for the whole model.
+    """
     if isinstance(value, list):
         for place, one in enumerate(value):
             yield from _layers(one, f"{path}_{place}")

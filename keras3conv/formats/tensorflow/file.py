@@ -52,7 +52,7 @@ class _Values:
 
     @property
     def source(self) -> Source:
-        """The index of the checkpoint."""
+        """The file with the index of the checkpoint; error messages name its path."""
         return self.held.source
 
     def read(self, dataset: Dataset) -> Array:

@@ -67,7 +67,7 @@ class Node:
 
     @property
     def is_optimizer(self) -> bool:
-        """True if the object is an optimizer."""
+        """True if the object is an optimizer: it has slot variables, or a step count and a learning rate."""
         names = {name for name, _ in self.children}
         return self.has_slots or bool(names & _COUNTS and names & _RATES)
 

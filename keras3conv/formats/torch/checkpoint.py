@@ -113,7 +113,7 @@ def _archive(source: Source) -> Stored:
     if message := foreign.archive_message(source.path, members):
         raise FileError(message)
     if packed := [member.name for member in members.values() if member.compressed]:
-        raise BudgetExceeded(f"{where}: {quoted(packed[0])} is compressed, but torch.save never compresses")
+        raise BudgetExceeded(f"{where}: the member {quoted(packed[0])} is compressed, but torch.save never compresses")
     inner = {name.partition("/")[2]: member for name, member in members.items()}
     if "constants.pkl" in inner:
         raise UnsafeCheckpoint(
