@@ -91,6 +91,7 @@ def _numbers(row: Row, module: Any, inputs: Any, conversion: Any, folder: Path) 
 
     from keras3conv.frameworks.keras import model as keras_side
     from keras3conv.frameworks.torch import module as torch_side
+    from keras3conv.frameworks.torch.in_parts import planned_in_parts
     from keras3conv.numerics.difference import judge
     from keras3conv.validators.running.output_pairs import output_pairs
 
@@ -99,7 +100,8 @@ def _numbers(row: Row, module: Any, inputs: Any, conversion: Any, folder: Path) 
     with keras_side.float64_mode(conversion.model):
         exact = keras_side.run(conversion.model, arrays[0] if len(arrays) == 1 else arrays, watch=False)
     found = keras_side.run(conversion.model, given[0] if len(given) == 1 else given, watch=False)
-    truth = torch_side.run(module, inputs, float64=True, watch=False)
+    in_parts = planned_in_parts(module, conversion.alignment.torch)
+    truth = torch_side.run(module, inputs, float64=True, watch=False, in_parts=in_parts)
     expected = torch_side.run(module, inputs, watch=False)
     worst, truths = 0.0, list(output_pairs(truth, exact))
     for pair in truths:

@@ -54,7 +54,7 @@ def step_difference(module: Any, inputs: Any, conversion: Any) -> float:
         _step_keras(model, conversion.inputs, conversion.program, factors)
         view = keras_side.view(model)
         after = {path: np.array(view.read(path)) for path in before}
-        wanted = dict(stage(plan, torch_side.view(stepped), view, cast=True).values())
+        wanted = dict(stage(plan, torch_side.TorchModule(stepped).view(planned=plan.torch), view, cast=True).values())
     model.set_weights(weights)
     for layer, rate in rates:
         layer.rate = rate

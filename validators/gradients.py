@@ -31,6 +31,7 @@ from keras3conv.validators.running.batch_norms import (
     statistics_in_training,
     unbiased_step,
 )
+from keras3conv.validators.running.computed_weights import kept_states, trained_as_a_whole
 from keras3conv.validators.running.output_pairs import output_pairs
 from keras3conv.validators.running.rounded_constants import may_be_rounded
 from keras3conv.validators.running.subject import Subject
@@ -104,11 +105,18 @@ def check(subject: Subject) -> Section:
     if training:
         summary += f", one step in training mode to {max(comparison.error for comparison in training):.2g}"
     different = [unlike(*entry) for entry in statistics.values() if entry[1] != entry[2]]
+    lost, computed = trained_as_a_whole(subject), kept_states(subject)
     problems = [_problem(comparisons[index]) for index in failed[:_PROBLEMS_SHOWN]]
-    if subject.options.training:
-        problems += different
+    if _is_conversion(subject):
+        problems += lost  # a conversion keeps what is trained
     else:
-        summary += not_alike(norms, different)
+        computed += lost
+    if subject.options.training:
+        problems += [*different, *computed]
+    else:
+        summary += not_alike(norms, different, computed)
+    if lost and problems:
+        summary = f"{count(len(lost), 'weight')} that torch computes from others are trained differently"
     if failed:
         summary = f"{len(failed)} of {len(comparisons)} differ"
     return Section(
@@ -118,13 +126,18 @@ def check(subject: Subject) -> Section:
         summary=summary,
         facts={
             **_facts(norms, comparisons, strict=subject.options.training),
-            **statistics_facts(statistics, different),
+            **statistics_facts(statistics, [*different, *computed]),
             **untried_facts(subject, frozen),
             **untrained_facts(subject),
         },
         tables=(_table(comparisons, failed),),
         problems=tuple(problems),
     )
+
+
+def _is_conversion(subject: Subject) -> bool:
+    """Return whether the Keras model was generated from the torch module."""
+    return any(evidence.kind == "construction" for pair in subject.plan.pairs for evidence in pair.evidence)
 
 
 def _without_rounded_constants(subject: Subject, comparison: _Comparison) -> _Comparison:

@@ -53,12 +53,14 @@ def side_of(path: str | os.PathLike[str]) -> Side:
     return "torch" if expected_format(file_of(path)).startswith(("torch", "safetensors")) else "keras"
 
 
-def read(path: str | os.PathLike[str], *, entry: str = "") -> ModelView:
+def read(path: str | os.PathLike[str], *, entry: str = "", planned: ModelView | None = None) -> ModelView:
     """Return a view of the model in a weight file; `ModelView.read` loads the tensors, one at a time.
 
     Args:
         path: The file, or a folder that contains one model. The suffix and the content determine the format.
         entry: The name of the state dict to read, if a torch checkpoint contains several.
+        planned: The torch tensors in a plan. A weight that is stored as several tensors (weight norm) is one tensor in
+            the view, or several if the plan has those.
 
     Raises:
         FileError: The file cannot be read; see the subclasses for the reasons.
@@ -73,7 +75,7 @@ def read(path: str | os.PathLike[str], *, entry: str = "") -> ModelView:
         )
     with collection_paused():
         view = checkpoint.read(source, entry) if entry else READERS[found](source)
-        return parts.joined(view) if view.side == "torch" else view
+        return parts.joined(view, planned) if view.side == "torch" else view
 
 
 def read_stored(path: str | os.PathLike[str]) -> ModelView:

@@ -38,11 +38,13 @@ class LiveModel(Protocol):
     def source(self) -> Any:
         """The live model itself, a torch module or a Keras model."""
 
-    def view(self, *, described: bool = True) -> ModelView:
+    def view(self, *, described: bool = True, planned: ModelView | None = None) -> ModelView:
         """Return the view of the model: its layers and tensors by name, independent of the framework.
 
         Args:
             described: Whether to include the configurations of the layers, and layers without tensors. This is slower.
+            planned: The torch tensors in a plan. A weight that torch computes is one tensor in the view, or the tensors
+                that it is computed from if the plan has those.
         """
 
     def run(self, inputs: object) -> Recording:
@@ -107,9 +109,9 @@ class TorchFile:
     side: ClassVar[Side] = "torch"
     is_live: ClassVar[bool] = False
 
-    def view(self, *, described: bool = True) -> ModelView:
+    def view(self, *, described: bool = True, planned: ModelView | None = None) -> ModelView:
         """Return the view of the file, its tensors by name; raise `FileError` if unreadable; `described` is ignored."""
-        return formats.read(self.source, entry=self.entry)
+        return formats.read(self.source, entry=self.entry, planned=planned)
 
     def output(
         self, path: Path, tensors: Sequence[TensorRef], read: Reader, *, max_shard_size: int | None = None
@@ -137,12 +139,8 @@ class KerasFile:
     side: ClassVar[Side] = "keras"
     is_live: ClassVar[bool] = False
 
-    def view(self, *, described: bool = True) -> ModelView:
-        """Return the view of the file, with the configurations that it has; raise `FileError` if it cannot be read.
-
-        Args:
-            described: Ignored.
-        """
+    def view(self, *, described: bool = True, planned: ModelView | None = None) -> ModelView:
+        """Return the view of the file, with the configurations that it has; the arguments are ignored."""
         return formats.read(self.source)
 
     def output(
@@ -319,9 +317,9 @@ class Sides:
             return
         self.keras.build({} if inputs is None else input_arrays(inputs), keras_inputs)
 
-    def views(self, *, described: bool = True) -> Views:
-        """Return the views of both sides: the layers and tensors of the models or files, by name."""
-        return self.torch.view(described=described), self.keras.view(described=described)
+    def views(self, *, described: bool = True, planned: ModelView | None = None) -> Views:
+        """Return the views (layers and tensors by name) of both sides; the arguments are those of `LiveModel.view`."""
+        return self.torch.view(described=described, planned=planned), self.keras.view(described=described)
 
     def files(self) -> list[Adapter]:
         """Return the adapters of the sides that are files, not live models."""

@@ -18,16 +18,21 @@ from keras3conv.model.wrappers import common_prefix
 from keras3conv.transforms import Array
 
 
-def view_without_values(model: LiveModel) -> ModelView:
+def view_without_values(model: LiveModel, planned: ModelView | None = None) -> ModelView:
     """Return the view of a live model: all layers with their configurations, and the names and shapes of all tensors.
 
     The tensors may be on the meta device; the view then cannot read their values.
+
+    Args:
+        model: The model.
+        planned: The torch tensors in a plan; see `LiveModel.view`.
     """
     if model.side == "keras":
         return model.view()
+    from keras3conv.frameworks.torch.in_parts import planned_in_parts
     from keras3conv.frameworks.torch.view import view
 
-    return view(model.source, empty=True)
+    return view(model.source, empty=True, in_parts=planned_in_parts(model.source, planned))
 
 
 def with_stored_values(model: ModelView, path: Path, *, entry: str = "") -> ModelView:
@@ -42,7 +47,7 @@ def with_stored_values(model: ModelView, path: Path, *, entry: str = "") -> Mode
         InputError: The file belongs to the other framework, or a weight is computed from other tensors.
         ModelError: The file lacks tensors of the model, or has others, or they differ in shape or dtype.
     """
-    stored = formats.read(path, entry=entry)
+    stored = formats.read(path, entry=entry, planned=model)
     if stored.side != model.side:
         raise InputError(
             f"{path} contains {stored.side} weights, and {model.title} needs {model.side} weights: give such a file"

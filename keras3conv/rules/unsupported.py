@@ -56,10 +56,12 @@ UNSUPPORTED: Mapping[str, str] = {
 
 _SPECTRAL = (
     "by the rule of the inner layer, with the normalized weight of inference on both sides. Torch's u and v are "
-    "computed when the weight is written; Keras' vector_u, the start of its power iteration, keeps its value"
+    "computed when the weight is written; Keras' vector_u, the start of its power iteration, keeps its value. "
+    "`convert` keeps the tensor that torch trains, and divides it by the norm"
 )
 _COMPUTED = (
-    "by the rule of the layer, with the computed weight; the parameters from which the weight is computed are lost"
+    "by the rule of the layer, with the computed weight; the parameters from which the weight is computed are lost. "
+    "`convert` keeps the parameters, and computes the weight"
 )
 
 WITHOUT_RULE: Mapping[str, str] = {

@@ -31,7 +31,7 @@ def local_subject(
         InputError: A side is a file: files do not contain the hyper-parameters of layers.
         ModelError: A file lacks tensors of the model.
     """
-    views = []
+    views, planned = [], plan.torch if plan is not None else None
     for side, path in zip((sides.torch, sides.keras), (*files, None, None), strict=False):
         if isinstance(side, ModelFile):
             fix = f'Fix:  k3c.validate(module, model, local={{"{side.side}": "{side.source}"}})'
@@ -39,7 +39,7 @@ def local_subject(
                 f"local=True needs live models: the file {side.source} does not have the hyper-parameters of the "
                 f"layers\n{fix}"
             )
-        view = view_without_values(side) if path else side.view()
+        view = view_without_values(side, planned) if path else side.view(planned=planned)
         views.append(with_stored_values(view, path, entry=entry if side.side == "torch" else "") if path else view)
     torch, keras = views
     subject = Subject(

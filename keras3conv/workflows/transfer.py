@@ -92,7 +92,7 @@ def transfer(source: Model, target: Model, plan: Alignment, options: Options, *,
     if isinstance(read, KerasFile):
         read, notes = (read, read.notes()) if _has_the_tensors(read.view(), plan) else read.opened()
     record = Record.of(read, plan)
-    view = read.view(described=False)
+    view = read.view(described=False, planned=plan.torch)
     if isinstance(written, ModelFile):
         staging, files = _into_files(view, written, options, record)
     else:
@@ -137,7 +137,7 @@ def _into_live(
         raise InputError(
             "ray is for a target that is a file in shards, but this target is a live model\nFix:  ray=None"
         )
-    view = target.view(described=False)
+    view = target.view(described=False, planned=record.plan.torch)
     with stages.stage("check"):
         copy = unquantized(read, target, view, record.plan) if options.cast else None
         plan, filled = (copy.plan, copy.plan.keras) if copy else (record.plan, view)
@@ -182,7 +182,8 @@ def _shared(
 
     tensors = source.torch_tensors(), target.torch_tensors()
     with stages.stage("check"):
-        staging = stage(plan, source.view(described=False), target.view(described=False), cast=cast)
+        views = (side.view(described=False, planned=plan.torch) for side in (source, target))
+        staging = stage(plan, *views, cast=cast)
         _require_no_computed(staging)
         staging.require_values()
     with stages.stage("share"):
@@ -213,7 +214,7 @@ def _into_files(
     planned = plan.keras if target.side == "keras" else plan.torch
     stages = options.stages
     with stages.stage("check"):
-        staging = stage(plan, source, target.view() if exists else planned, cast=options.cast)
+        staging = stage(plan, source, target.view(planned=plan.torch) if exists else planned, cast=options.cast)
         _require_no_computed(staging)
     tensors, read = _inventory(staging, complete=exists), _reader(staging, complete=exists)
     paths = options.out or (target.source,)

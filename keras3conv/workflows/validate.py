@@ -163,11 +163,12 @@ def _subject(
         origin: Where the inputs come from, if the user did not give them.
     """
     sides.build(inputs, keras_inputs)
-    outlines = sides.views(described=False)
+    planned = plan.torch if plan is not None else None
+    outlines = sides.views(described=False, planned=planned)
     if isinstance(sides.torch, ModelFile) or isinstance(sides.keras, ModelFile):
         files = " and the ".join(side.side for side in sides.files())
         reason = f"the {files} side {FILE_CANNOT_RUN}"
-        views = sides.views()
+        views = sides.views(planned=planned)
         if plan is not None:
             outlines, views = (_named_as_planned(each, plan) for each in (outlines, views))
         plan = plan or _with_rows_of_values(align_sides(sides, views, inputs, keras_inputs), views)
@@ -178,7 +179,7 @@ def _subject(
     subject = Subject(
         plan=plan or align_sides(sides, sides.views(), inputs, keras_inputs),
         outlines=outlines,
-        views=sides.views,
+        views=lambda: sides.views(planned=planned),
         torch=sides.torch.source,
         keras=sides.keras.source,
         inputs=given,

@@ -9,6 +9,7 @@ from torch import nn
 from keras3conv.builder.to_keras.build import Built, build, proof_inputs
 from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.frameworks.torch.in_parts import planned_in_parts
 from keras3conv.validators.running.output_pairs import output_pairs
 
 LIMIT = 1e-12
@@ -32,7 +33,8 @@ def float64_error(module: nn.Module, built: Built, inputs: Any) -> float:
     with keras_side.float64_mode(built.model):
         arrays = [one.astype("float64") if one.dtype.kind == "f" else one for one in given]
         keras = keras_side.run(built.model, arrays[0] if len(arrays) == 1 else arrays, watch=False)
-    expected = torch_side.run(module, inputs, float64=True, watch=False)
+    in_parts = planned_in_parts(module, built.alignment.torch)
+    expected = torch_side.run(module, inputs, float64=True, watch=False, in_parts=in_parts)
     worst = 0.0
     for pair in output_pairs(expected, keras):
         assert not pair.mismatch

@@ -158,7 +158,7 @@ class Subject:
         try:
             with torch_side.precise():
                 run = torch_side.run(self.torch, inputs, watch=False)
-                truth = torch_side.run(self.torch, inputs, float64=True, watch=False)
+                truth = torch_side.run(self.torch, inputs, float64=True, watch=False, in_parts=self.in_parts)
         except ModelError:  # the noise is measured on the whole batch instead
             return None
         return Sample(run=run, truth=truth, whole=self.torch_run, description=description)
@@ -279,10 +279,24 @@ class Subject:
 
         given = self.required_inputs.torch
         run = partial(
-            torch_side.run, self.torch, given, record=record, float64=float64, tensors=tensors, rounding=rounding
+            torch_side.run,
+            self.torch,
+            given,
+            record=record,
+            float64=float64,
+            tensors=tensors,
+            rounding=rounding,
+            in_parts=self.in_parts,
         )
         with torch_side.precise():
             return _run_and_name_failing_layer(run, watch=watch)
+
+    @cached_property
+    def in_parts(self) -> frozenset[str]:
+        """The paths of the weights that torch computes, and that the plan has as the tensors they are computed from."""
+        from keras3conv.frameworks.torch.in_parts import planned_in_parts
+
+        return planned_in_parts(self.torch, self.plan.torch)
 
     def is_weightless(self, layer: LayerView) -> bool:
         """Return whether a layer has no weights, and a rule for its class exists."""

@@ -10,7 +10,7 @@ from keras3conv.validators.running.subject import Subject
 from keras3conv.validators.running.untrained_rows import untrained_rows
 
 
-def not_alike(norms: tuple[BatchNorm, ...], unlike: list[Problem]) -> str:
+def not_alike(norms: tuple[BatchNorm, ...], unlike: list[Problem], computed: list[Problem]) -> str:
     """Return the end of the result line of the gradients: the differences that fail only with `training=True`.
 
     For example: "; but the models do not train alike: the momentum of bn1 differs, ...". Empty without differences.
@@ -18,6 +18,7 @@ def not_alike(norms: tuple[BatchNorm, ...], unlike: list[Problem]) -> str:
     Args:
         norms: The batch normalisations that were compared.
         unlike: The problems of those that use the statistics of the batch on one side only.
+        computed: The problems of weights that torch computes from others.
     """
     texts = []
     other = [norm.pair.torch for norm in norms if not norm.same_momentum]
@@ -26,6 +27,8 @@ def not_alike(norms: tuple[BatchNorm, ...], unlike: list[Problem]) -> str:
         texts.append(f"the momentum of {other[0]}{more} differs, and so will the moving statistics")
     if unlike:
         texts.append(f"{count(len(unlike), 'batch normalisation')} not alike in training mode")
+    if computed:
+        texts.append(f"{count(len(computed), 'weight')} that torch computes from others")
     listed = "; ".join(texts)
     option = "with --training (training=True in Python) this is a failure"
     return f"; but the models do not train alike: {listed}; {option}" if texts else ""
@@ -50,7 +53,7 @@ def statistics_facts(statistics: Mapping[str, tuple[Pair, bool, bool]], unlike: 
 
     Args:
         statistics: For each torch path the pair, and whether torch and Keras take the batch's statistics.
-        unlike: The problems of the pairs of which one side takes them.
+        unlike: All problems in training mode: those of the pairs of which one side takes them, and others.
     """
     both = [path for path, (_, in_torch, in_keras) in statistics.items() if not in_torch and not in_keras]
     facts = {"frozen on both sides": ", ".join(both)} if both else {}

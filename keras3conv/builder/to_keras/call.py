@@ -319,7 +319,7 @@ class Call:
             return found
         raise RuleError(
             f"the {name} of {self.name} is computed or shared with another layer, but a Keras layer needs its "
-            f"own {name}"
+            f"own {name}{PLAIN}"
         )
 
     def is_held(self, name: str) -> bool:
@@ -345,6 +345,9 @@ class Call:
         """Return a tensor argument as a value in the given axis order; add a permutation if its own order differs."""
         return self.writer.ordered(self.writer.value(given, order), order)
 
+
+PLAIN = " (torch's remove_parametrizations, or remove_weight_norm, makes a plain weight of a computed one)"
+"""The advice of torch for a weight that is computed."""
 
 Handler = Callable[[Call], Result]
 
@@ -372,6 +375,7 @@ def handler_of(kind: str) -> Handler | None:
 
 
 __all__ = [
+    "PLAIN",
     "WITHOUT_PROMOTION",
     "Call",
     "Complex",

@@ -1,16 +1,17 @@
 """Convert convolutions to a Keras layer if a layer can own the weight, else to `keras.ops.conv`."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from keras3conv.builder.program.program import Value
 from keras3conv.builder.to_keras.broadcasting import sign
-from keras3conv.builder.to_keras.call import Call, Constant, Held, LayerCall, Result, handles, ops
+from keras3conv.builder.to_keras.call import PLAIN, Call, Constant, Held, LayerCall, Result, handles, ops
 from keras3conv.builder.to_keras.operations_indexing import picked
 from keras3conv.builder.to_keras.operations_pooling import spread
 from keras3conv.builder.to_keras.sizes import plus
 from keras3conv.errors import RuleError
-from keras3conv.model.graph import Tensor
+from keras3conv.model.graph import Size, Tensor
 from keras3conv.rules.rule import Config
 
 
@@ -136,22 +137,18 @@ def _of_computed_weight(call: Call, config: Config, rank: int) -> Value:
     Returns:
         The output.
     """
-    if "output_padding" in config:
-        raise RuleError(
-            f"the weight of {call.name} is computed or shared with another layer: for a transposed convolution this "
-            "is not supported"
-        )
     order = call.writer.image_order(rank + 2)
-    given = call.ordered(call.arguments["input"], order)
-    widths = dict(enumerate(_widths(config), 2))
-    if any(map(any, widths.values())):
-        sizes = (plus(size, sum(widths.get(axis, (0, 0)))) for axis, size in enumerate(given.shape))
-        pads = tuple(widths.get(axis, (0, 0)) for axis in order)
-        given = call.step(ops.pad(given, pads), tuple(sizes), order, given.dtype)
-    kernel = call.ordered(call.arguments["weight"], (*range(2, rank + 2), 1, 0))
-    steps, gaps = config["stride"], config["dilation"]
+    given, weight = call.ordered(call.arguments["input"], order), call.arguments["weight"]
+    steps, options = config["stride"], dict[str, Any]()
+    widths, gaps, result, kernel_axes = _widths(config), config["dilation"], call.shape, (1, 0)
+    if "output_padding" in config:
+        given, widths = _with_zeros_between(call, given, config)
+        steps, kernel_axes = (1,) * rank, (0, 1)
+    kernel = call.ordered(weight, (*range(2, rank + 2), *kernel_axes))
+    if "output_padding" in config:
+        kernel = call.step(ops.flip(kernel, axis=tuple(range(rank))), kernel.shape, kernel.order, kernel.dtype)
+    given = _padded(call, given, widths)
     both = {*steps} != {1} and {*gaps} != {1}
-    options: dict[str, Any] = {}
     if {*steps} != {1} and not both:
         options["strides"] = _one(steps)
     if {*gaps} != {1}:
@@ -159,22 +156,79 @@ def _of_computed_weight(call: Call, config: Config, rank: int) -> Value:
     if order[1] == 1:
         options["data_format"] = "channels_first"
     result = _without_steps(call, config, rank).shape if both else call.shape
-    made = call.step(_grouped(call, given, kernel, config["groups"], options), result, order)
+    made = call.step(_grouped(call, given, kernel, config, options), result, order)
     made = _every(call, made, steps) if both else made
     bias = call.get("bias")
     return made if bias is None else _shifted(call, made, bias, rank)
 
 
-def _grouped(call: Call, given: Value, kernel: Value, groups: int, options: dict[str, Any]) -> Any:
+def _padded(call: Call, given: Value, widths: Sequence[tuple[int, int]]) -> Value:
+    """Return a value with zeros before and after each spatial axis; a negative number removes elements.
+
+    Args:
+        call: The call.
+        given: The value.
+        widths: The numbers of zeros before and after each spatial axis.
+    """
+    for axis, width in enumerate(widths, 2):
+        start, end = (max(-one, 0) for one in width)
+        if start or end:
+            shape = tuple(plus(size, -start - end) if one == axis else size for one, size in enumerate(given.shape))
+            given = picked(call, given, axis, slice(start or None, -end or None), shape)
+    added = {axis: (max(start, 0), max(end, 0)) for axis, (start, end) in enumerate(widths, 2)}
+    if not any(map(any, added.values())):
+        return given
+    sizes = tuple(plus(size, sum(added.get(axis, (0, 0)))) for axis, size in enumerate(given.shape))
+    pads = tuple(added.get(axis, (0, 0)) for axis in given.order)
+    return call.step(ops.pad(given, pads), sizes, given.order, given.dtype)
+
+
+def _with_zeros_between(call: Call, given: Value, config: Config) -> tuple[Value, list[tuple[int, int]]]:
+    """Return the input with which a plain convolution computes a transposed one, and the zeros to add at its ends.
+
+    The kernel is then flipped. Zeros are put after each element, one fewer than the stride.
+    `ops.conv_transpose` cannot be used: in a functional model, Keras 3.15 mistakes its padding for its output_padding.
+
+    Args:
+        call: The call.
+        given: The input.
+        config: The configuration of the torch convolution.
+    """
+    names = ("kernel_size", "dilation", "padding", "output_padding", "stride")
+    widths = []
+    for size, gap, pad, more, step in zip(*(config[name] for name in names), strict=True):
+        end = gap * (size - 1) - pad
+        widths.append((end, end + more - (step - 1)))
+    steps = dict(enumerate(config["stride"], 2))
+    if {*steps.values()} == {1}:
+        return given, widths
+    if any(isinstance(size, Size) for size in given.shape[2:]):
+        raise RuleError(
+            f"the weight of {call.name} is computed or shared with another layer: this is supported only for an input "
+            f"of a fixed size{PLAIN}"
+        )
+    shape = tuple(size * steps[axis] if axis in steps else size for axis, size in enumerate(given.shape))
+    apart: list[Any] = []
+    added = [(0, 0)]
+    for axis in given.order[1:]:
+        apart += [given.shape[axis], 1] if axis in steps else [given.shape[axis]]
+        added += [(0, 0), (0, steps[axis] - 1)] if axis in steps else [(0, 0)]
+    spread_out = ops.pad(ops.reshape(given, (-1, *apart)), tuple(added))
+    together = (-1, *(shape[axis] for axis in given.order[1:]))
+    return call.step(ops.reshape(spread_out, together), shape, given.order, given.dtype), widths
+
+
+def _grouped(call: Call, given: Value, kernel: Value, config: Config, options: dict[str, Any]) -> Any:
     """Return the expression that convolves each group of channels with its part of the kernel, and joins the results.
 
     Args:
         call: The call.
         given: The input.
         kernel: The kernel.
-        groups: The number of groups.
+        config: The configuration of the torch convolution.
         options: The other arguments of `ops.conv`.
     """
+    groups = config["groups"]
     if groups == 1:
         return ops.conv(given, kernel, **options)
     axis = 1 if given.order[1] == 1 else given.rank - 1
@@ -187,7 +241,7 @@ def _grouped(call: Call, given: Value, kernel: Value, groups: int, options: dict
         call.writer.write(ops.split(value, groups, axis=place), found)
         return found
 
-    pairs = zip(parts(given, 1, axis), parts(kernel, 0, kernel.rank - 1), strict=True)
+    pairs = zip(parts(given, 1, axis), parts(kernel, 0, kernel.order.index(0)), strict=True)
     return ops.concatenate([ops.conv(one, part, **options) for one, part in pairs], axis=axis)
 
 

@@ -150,11 +150,11 @@ def _split(call: Call) -> Result:
         shape = call.node.outputs[0].shape
         return [picked(call, value, axis, i, shape) if i in used else None for i in range(len(call.node.outputs))]
     sizes = [output.shape[axis] for output in call.node.outputs]
-    if any(not isinstance(size, int) for size in sizes):
-        raise RuleError(f"axis {axis} has a dynamic size, but {call.name} needs parts of fixed sizes")
+    is_equal = len({*sizes}) == 1
+    if not is_equal and any(not isinstance(size, int) for size in sizes):
+        raise RuleError(f"axis {axis} has a dynamic size, but {call.name} needs equal parts, or parts of fixed sizes")
     made = [call.writer.new(output.shape, value.order, value.dtype) for output in call.node.outputs]
-    ends = np.cumsum(sizes)[:-1].tolist()
-    parts = len(sizes) if len(set(sizes)) == 1 else ends
+    parts = len(sizes) if is_equal else np.cumsum(sizes)[:-1].tolist()
     call.writer.write(ops.split(value, parts, axis=value.position(axis)), made)
     return made
 

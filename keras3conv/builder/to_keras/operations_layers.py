@@ -98,11 +98,27 @@ def _einsum_layer(call: Call, given: Value, weight: Held, order: Order) -> Value
 def _product(call: Call, given: Value) -> Value:
     """Convert a linear layer to a matrix product, because no layer can own its weight, which is computed or shared."""
     weight = call.value("weight")
+    if given.flattened:
+        weight = _for_flattened(call, weight, given.flattened)
     made = matmul(call, given, permuted(weight, (1, 0)), call.shape)
     bias = call.get("bias")
     return (
         made if bias is None else elementwise(call, [made, bias], lambda first, second: sign(call, "+", first, second))
     )
+
+
+def _for_flattened(call: Call, weight: Value, sizes: tuple[int, ...]) -> Value:
+    """Return the weight of a linear layer with its columns in the order in which Keras flattened the input.
+
+    Args:
+        call: The call.
+        weight: The weight, with the columns in torch's order.
+        sizes: The shape of an example in torch, (channels, *space), before it was flattened.
+    """
+    shape = (*weight.shape[:1], *sizes)
+    apart = call.step(ops.reshape(call.ordered(weight, (0, 1)), shape), shape, dtype=weight.dtype)
+    moved = call.ordered(apart, (0, *range(2, len(shape)), 1))
+    return call.step(ops.reshape(moved, weight.shape), weight.shape, dtype=weight.dtype)
 
 
 @handles("addmm")

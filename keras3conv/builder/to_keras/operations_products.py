@@ -72,12 +72,30 @@ def _vectors(call: Call) -> Result:
 
 @handles("_weight_norm")
 def _weight_norm(call: Call) -> Result:
-    """Convert `_weight_norm`: scale a weight so that its norms along all axes but one are those of a second tensor."""
-    value, scale = call.value("v"), call.value("g")
-    kept = call.get("dim", 0)
-    axes = tuple(axis for axis in range(value.rank) if axis != kept % value.rank) if kept != -1 else None
+    """Convert `_weight_norm`: scale a weight so that its norms along all axes but one are those of a second tensor.
+
+    The weight is computed in the axis order of the kernel that Keras needs, so that it need not be permuted.
+    """
+    rank, kept = len(call.shape), call.get("dim", 0)
+    value = call.writer.value(call.arguments["v"], _order_of_kernel(call, rank))
+    scale = call.writer.value(call.arguments["g"], value.order if kept != -1 else ())
+    axes = tuple(place for place, axis in enumerate(value.order) if axis != kept % rank) if kept != -1 else None
     square = ops.sum(ops.square(value), axis=axes, keepdims=True)
-    return call.step(value * (scale / ops.sqrt(square)))
+    scale = call.writer.ordered(scale, value.order) if kept != -1 else scale
+    return call.step(value * (scale / ops.sqrt(square)), order=value.order)
+
+
+def _order_of_kernel(call: Call, rank: int) -> Order:
+    """Return the axis order in which all users need a weight: that of a kernel of Keras, or torch's own.
+
+    Args:
+        call: The call that computes the weight.
+        rank: The number of axes of the weight.
+    """
+    users = {user.kind.split(".")[1] for user in call.writer.users(call.node.outputs[0].name)}
+    last = (0, 1) if all("transpose" in name for name in users) else (1, 0)
+    is_kernel = all(name.startswith(("linear", "conv")) for name in users) and rank > 1
+    return (*range(2, rank), *last) if is_kernel else identity(rank)
 
 
 @handles("baddbmm")

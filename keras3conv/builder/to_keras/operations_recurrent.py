@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from keras3conv.builder.program.program import Value
-from keras3conv.builder.to_keras.call import Call, Constant, Held, LayerCall, Result, handles, ops
+from keras3conv.builder.to_keras.call import PLAIN, Call, Constant, Held, LayerCall, Result, handles, ops
 from keras3conv.builder.to_keras.operations_indexing import picked
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Tensor
@@ -80,7 +80,7 @@ def _weights(call: Call) -> list[dict[str, Held]]:
     if any(not isinstance(one, Held) or one.is_shared for one in given):
         raise RuleError(
             f"the weights of {call.name} are computed or shared with another layer, but a Keras layer needs weights "
-            "of its own"
+            f"of its own{PLAIN}"
         )
     starts = range(0, len(given), len(names))
     return [dict(zip(names, given[start : start + len(names)], strict=True)) for start in starts]

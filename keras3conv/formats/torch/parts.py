@@ -14,6 +14,7 @@ import numpy as np
 from keras3conv.errors import MalformedCheckpoint
 from keras3conv.formats.torch.names import layers_of
 from keras3conv.model.views import ModelView, Reader, TensorRef
+from keras3conv.model.wrappers import common_prefix
 from keras3conv.transforms import Array
 
 _WEIGHT_NORM = (("parametrizations.{}.original0", "parametrizations.{}.original1"), ("{}_g", "{}_v"))
@@ -43,10 +44,21 @@ class Parts:
     tensor: TensorRef
 
 
-def joined(view: ModelView) -> ModelView:
-    """Return a view of a checkpoint that has one tensor for each weight that is stored as several tensors."""
+def joined(view: ModelView, planned: ModelView | None = None) -> ModelView:
+    """Return a view of a checkpoint that has one tensor for each weight that is stored as several tensors.
+
+    Args:
+        view: The view of the stored tensors.
+        planned: The tensors in a plan; a weight that the plan has as several tensors stays as it is.
+    """
     tensors = {tensor.path: tensor for tensor in view.tensors()}
-    found = {parts.path: parts for parts in _found(tensors)}
+    apart = {tensor.path for tensor in planned.tensors()} if planned is not None else set()
+    prefix = common_prefix(tensors, apart) if apart else ""
+    found = {
+        parts.path: parts
+        for parts in _found(tensors)
+        if not apart.issuperset(name.removeprefix(prefix) for name in parts.names)
+    }
     if not found:
         return view
     weight_of = {name: parts for parts in found.values() for name in parts.names}

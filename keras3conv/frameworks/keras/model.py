@@ -324,7 +324,7 @@ class KerasModel:
     side: ClassVar[Side] = "keras"
     is_live: ClassVar[bool] = True
 
-    def view(self, *, described: bool = True) -> ModelView:
+    def view(self, *, described: bool = True, planned: ModelView | None = None) -> ModelView:
         """Return the view of the model: its layers and variables by name; with `described`, also configurations."""
         return view(self.source, described=described)
 

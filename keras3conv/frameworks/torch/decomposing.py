@@ -13,6 +13,10 @@ _COMPUTED_OTHERWISE = ("dropout", "batch_norm")
 """Operators that compute something else in training mode than in evaluation mode, in which modules are exported."""
 
 
+_RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+"""Operators that torch could only compute by repeating the steps of a sequence of fixed length."""
+
+
 def decomposed(program: ExportedProgram, names: Collection[str]) -> ExportedProgram | None:
     """Return an exported module with some operators replaced by more basic ones; None if torch can replace none.
 
@@ -105,7 +109,8 @@ def _without_writing(target: Any) -> Iterator[Any]:
 def _replacement(operator: Any) -> Callable[..., Any] | None:
     from torch._decomp import decomposition_table
 
-    if any(word in str(operator) for word in _COMPUTED_OTHERWISE):
+    is_recurrent = str(operator).split(".")[1] in _RECURRENT
+    if is_recurrent or any(word in str(operator) for word in _COMPUTED_OTHERWISE):
         return None
     known = torch.export.default_decompositions()
     found: Callable[..., Any] | None = known[operator] if operator in known else decomposition_table.get(operator)

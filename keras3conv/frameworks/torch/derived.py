@@ -1,13 +1,12 @@
 """Read and write weights that a torch module computes from other tensors: weight norm, spectral norm, and others.
 
-A view has the computed weight as one tensor with its usual name. It does not have the parts (the tensors that the
-weight is computed from), because they have no counterpart in Keras. To write a weight, suitable parts are computed. For
-weight norm and spectral norm the computed weight then has exactly the written value.
+A view has the computed weight as one tensor with its usual name, which a layer of Keras can have, too. To write it,
+suitable parts (the tensors that the weight is computed from) are computed. For weight norm and spectral norm the
+computed weight then has exactly the written value. A conversion has the parts instead, see `in_parts`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 
@@ -56,13 +55,18 @@ class Derived:
     refresh: Callable[[], None]
 
 
-def derived_tensors(module: nn.Module) -> dict[str, Derived]:
-    """Return the weights that a module computes from other tensors (weight norm, spectral norm), by path."""
+def derived_tensors(module: nn.Module, in_parts: Collection[str] = ()) -> dict[str, Derived]:
+    """Return the weights that a module computes from other tensors (weight norm, spectral norm), by path.
+
+    Args:
+        module: The module.
+        in_parts: The paths of the computed weights to leave out, because their parts are used instead.
+    """
     found = {}
     for path, child in named_modules(module):
         for derived in (*_parametrized(path, child), *_hooked(path, child), *_standardized(path, child)):
             found[derived.path] = derived
-    return found
+    return {path: derived for path, derived in found.items() if path not in in_parts}
 
 
 @contextmanager
@@ -81,47 +85,6 @@ def held(derived: Mapping[str, Derived], values: Mapping[str, torch.Tensor]) -> 
     finally:
         for weight in derived.values():
             weight.refresh()
-
-
-def with_plain_weights(module: nn.Module) -> nn.Module:
-    """Return a copy of a module in which weights that weight norm or spectral norm computes are parameters.
-
-    The copy is in evaluation mode. If no weight is computed, return the module itself.
-    """
-    derived = derived_tensors(module)
-    if not derived:
-        return module
-    for weight in derived.values():  # a hook leaves its last result, which torch cannot copy
-        attributes = vars(module.get_submodule(weight.owner))
-        if isinstance(attributes.get(weight.name), torch.Tensor):
-            attributes[weight.name] = attributes[weight.name].detach()
-    plain = deepcopy(module).eval()
-    weights = derived_tensors(plain)
-    parts = {path for path, child in named_modules(plain) if kernel_parts(child) and not is_parametrized(child)}
-    found = [weight for weight in weights.values() if weight.owner not in parts]
-    for weight in found:
-        owner, value = plain.get_submodule(weight.owner), weight.compute().detach().clone()
-        if is_parametrized(owner):
-            # The copy has the class of the original, which torch would change if it removed the parametrization.
-            owner.__class__ = type(owner).__bases__[0]
-            del owner._modules["parametrizations"]
-        elif f"{weight.name}_g" in owner._parameters:
-            nn.utils.remove_weight_norm(owner, weight.name)
-        else:
-            nn.utils.remove_spectral_norm(owner, weight.name)
-        vars(owner).pop(weight.name, None)
-        owner.register_parameter(weight.name, nn.Parameter(value))
-    return plain if found else module
-
-
-def inner_modules(module: nn.Module) -> set[str]:
-    """Return the paths of the modules inside parametrized layers, which torch adds: "conv.parametrizations.weight"."""
-    found = set()
-    for path, child in named_modules(module):
-        if is_parametrized(child):
-            start = _join(path, "parametrizations")
-            found |= {_join(start, name) for name, _ in named_modules(child.get_submodule("parametrizations"))}
-    return found
 
 
 def is_parametrized(module: nn.Module) -> bool:

@@ -12,6 +12,8 @@ from keras3conv.model.graph import Size
 BATCH = "batch"
 """The name of the dynamic batch size."""
 
+_BATCH = sympy.Symbol(BATCH, integer=True, positive=True)
+
 
 def free_sizes(exported: ExportedProgram) -> dict[Any, str]:
     """Return the names of the dynamic sizes other than the batch, by symbol: "x_2" for axis 2 of the input x."""
@@ -42,7 +44,9 @@ def size_of(value: Any, free: Mapping[Any, str]) -> Any:
         return Size(symbols=("unknown", str(value)))
     if not isinstance(value, torch.SymInt):
         return value
-    expression = sympy.expand(value.node.expr)
+    symbols = value.node.expr.free_symbols
+    # Torch gives each input a batch size of its own.
+    expression = sympy.expand(value.node.expr.subs(dict.fromkeys(symbols - free.keys(), _BATCH)))
     if expression.is_Integer:
         return int(expression)
     offset, product = expression.as_independent(*expression.free_symbols, as_Add=True)

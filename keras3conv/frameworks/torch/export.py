@@ -19,14 +19,14 @@ from keras3conv.errors import Problem, UnsupportedLayerError
 from keras3conv.frameworks.torch.causal import causal_masks_unread
 from keras3conv.frameworks.torch.decomposing import decomposed, rewritten
 from keras3conv.frameworks.torch.depth import captured_depth
-from keras3conv.frameworks.torch.derived import with_plain_weights
 from keras3conv.frameworks.torch.dynamic_sizes import BATCH, free_sizes, size_of
 from keras3conv.frameworks.torch.exporting import Exported, Inner, exported, with_two_examples
 from keras3conv.frameworks.torch.folding import Constants, is_number
+from keras3conv.frameworks.torch.in_parts import split_outside, with_plain_weights
 from keras3conv.frameworks.torch.modes import evaluating
 from keras3conv.frameworks.torch.module import call_arguments
 from keras3conv.frameworks.torch.observing import Arguments
-from keras3conv.frameworks.torch.opaque import KIND
+from keras3conv.frameworks.torch.opaque import KIND, registered_modules
 from keras3conv.frameworks.torch.program_nodes import (
     bound_arguments,
     calls_of,
@@ -120,8 +120,9 @@ def capture_call(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequ
         given: The positional and the keyword arguments of its call, as tensors.
         dynamic: The dynamic axes besides the batch axis, by the name of the input.
     """
-    described = view(module)
-    module = with_plain_weights(module)
+    in_parts = split_outside(module, registered_modules(view(module)))
+    described = view(module, in_parts=in_parts)
+    module = with_plain_weights(module, in_parts)
     with (
         evaluating(module),
         captured_depth(module) as depth,

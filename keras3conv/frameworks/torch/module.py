@@ -1,6 +1,6 @@
 """Run a live torch module and write its tensors; the module `view` creates its view."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from keras3conv.frameworks.shared.inputs import input_arrays, no_input, require_
 from keras3conv.frameworks.shared.recording import Call, CallRecorder, Recording, flatten
 from keras3conv.frameworks.torch.depthwise import DepthwiseInFloat64
 from keras3conv.frameworks.torch.derived import Derived, derived_tensors, held
+from keras3conv.frameworks.torch.in_parts import planned_in_parts
 from keras3conv.frameworks.torch.memory import overwrite
 from keras3conv.frameworks.torch.modes import (
     Float64,
@@ -113,6 +114,7 @@ def run(
     float64: bool = False,
     watch: bool = True,
     rounding: AbstractContextManager[None] | None = None,
+    in_parts: Collection[str] = (),
 ) -> Recording:
     """Run a module once, in evaluation mode and without gradients, and record the calls of its submodules.
 
@@ -124,12 +126,14 @@ def run(
         float64: Whether to cast floating-point tensors and inputs to float64 in this run.
         watch: Whether to record layer calls; if False, only the outputs are recorded, and the run is faster.
         rounding: A context manager in which the module runs, and which changes how torch rounds; None for torch's own.
+        in_parts: The paths of the weights that the module also computes in a run in float64; see `in_parts`.
 
     Raises:
         ModelError: The module raised; the message names the layer.
     """
     args, kwargs = call_arguments(module, inputs, float64=float64)
     substitutes, derived = running_tensors(module, tensors or {}, float64=float64), derived_tensors(module)
+    whole = {path: weight for path, weight in derived.items() if path not in in_parts}
     recorder = CallRecorder(
         record=record or (lambda path: False), follower=Follower(sees_everything=True), copy=_copy, version=version_of
     )
@@ -140,7 +144,7 @@ def run(
         if float64:  # the first mode, so that the others see a depthwise convolution as one operation
             contexts.enter_context(DepthwiseInFloat64())
         attributes = contexts.enter_context(evaluating(module))
-        contexts.enter_context(held(derived, computed_weights(derived, tensors or {}, float64=float64)))
+        contexts.enter_context(held(derived, computed_weights(whole, tensors or {}, float64=float64)))
         if watch:
             running = contexts.enter_context(_recording(module, recorder))
             contexts.enter_context(OperationsFollowed(recorder.follower, recorder.flattened))
@@ -264,9 +268,9 @@ class TorchModule:
     side: ClassVar[Side] = "torch"
     is_live: ClassVar[bool] = True
 
-    def view(self, *, described: bool = True) -> ModelView:
+    def view(self, *, described: bool = True, planned: ModelView | None = None) -> ModelView:
         """Return the view of the module: its layers and tensors by name; with `described`, also configurations."""
-        return view(self.source, described=described)
+        return view(self.source, described=described, in_parts=planned_in_parts(self.source, planned))
 
     def run(self, inputs: object) -> Recording:
         """Run the module once and record the calls of its submodules."""

@@ -115,6 +115,7 @@ def computed_weights(
     """Return the values of computed weights (weight norm) for a run: given ones; in a float64 run also current ones.
 
     The current values are fixed, because a weight that is computed in float64 would differ from the transferred weight.
+    A weight is left out, so that the module computes it, if the tensors that it is computed from are given.
 
     Args:
         derived: The computed weights of the module, by path.
@@ -123,7 +124,7 @@ def computed_weights(
     """
     found = {}
     for path, weight in derived.items():
-        if float64 or path in values:
+        if path in values or (float64 and values.keys().isdisjoint(weight.parts)):
             own = weight.compute()
             value = to_torch(np.asarray(values[path], order="C")).to(own.device) if path in values else own
             found[path] = value.double() if float64 else value

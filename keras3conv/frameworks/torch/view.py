@@ -1,7 +1,7 @@
 """Create the view of a live torch module: the classes, configurations and tensors of its submodules."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -11,25 +11,30 @@ from torch import nn
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.shared.recording import plain
 from keras3conv.frameworks.torch.centred import centred_norm
-from keras3conv.frameworks.torch.derived import Derived, derived_tensors, inner_modules, is_parametrized
+from keras3conv.frameworks.torch.derived import Derived, derived_tensors, is_parametrized
+from keras3conv.frameworks.torch.in_parts import inner_modules
 from keras3conv.frameworks.torch.tensors import named_modules, named_tensors, to_numpy
 from keras3conv.messages import lay_out
 from keras3conv.model.views import LayerView, ModelView, Reader, TensorRef
 
 
-def view(module: nn.Module, *, described: bool = True, empty: bool = False) -> ModelView:
+def view(
+    module: nn.Module, *, described: bool = True, empty: bool = False, in_parts: Collection[str] = ()
+) -> ModelView:
     """Return a view of a module: named tensors, grouped by the submodule that owns them.
 
     Args:
         module: The module.
         described: Whether to include the configurations of the layers, and layers without tensors.
         empty: Whether tensors may be on the meta device, which have no values to read.
+        in_parts: The paths of the computed weights in place of which the view has the tensors that they are computed
+            from.
 
     Raises:
         ModelError: A tensor has no values (in a lazy module or on the meta device), or is not dense.
     """
     tensors, modules = dict(named_tensors(module)), named_modules(module)
-    derived, inner = derived_tensors(module), inner_modules(module)
+    derived, inner = derived_tensors(module, in_parts), inner_modules(module, in_parts)
     _require_values(module, tensors, empty=empty)
     by_owner: dict[str, dict[str, Derived]] = {}
     for path, weight in derived.items():

@@ -131,6 +131,18 @@ def test_a_transfer_passes_validation(name: str) -> None:
     assert output(module).dtype == torch.float32
 
 
+@EVERY
+def test_a_plain_weight_in_keras_is_said_to_train_otherwise(name: str) -> None:
+    module, model = made(name), twin()
+    plan = k3c.align(module, model, inputs=IMAGES).check()
+    k3c.transfer(module, model, plan)
+    (said,) = k3c.validate(module, model, inputs=IMAGES, plan=plan, proofs=["gradients"]).with_status("passed")[1:]
+    assert "2 weights that torch computes from others" in said.summary
+    (failed,) = k3c.validate(module, model, inputs=IMAGES, plan=plan, training=True).with_status("failed")
+    assert failed.name == "gradients"
+    assert [problem.torch for problem in failed.problems] == ["stem.weight", "up.weight"]
+
+
 def normalized() -> keras.Model:
     """Return the Keras model with spectral norm."""
     inputs = keras.Input((8, 9, 3))

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations
 
 import keras3conv as k3c
 from keras3conv.errors import InputError, UnsupportedLayerError
@@ -59,15 +58,6 @@ def test_a_cell_in_a_loop_is_one_layer() -> None:
 
 def test_a_stride_and_a_dilation_are_a_layer_and_a_slice() -> None:
     converted(nn.Conv2d(4, 6, 3, 2, 2, 2, groups=2), torch.randn(2, 4, 9, 8))
-
-
-def test_weight_norm_is_converted_to_plain_weights_and_the_module_keeps_its_parametrization() -> None:
-    module = nn.Sequential(
-        parametrizations.weight_norm(nn.Conv1d(3, 4, 3, padding=1)), parametrizations.spectral_norm(nn.Linear(6, 5))
-    )
-    built = converted(module, torch.randn(2, 3, 6))
-    assert not built.alignment.problems()
-    assert hasattr(module[0], "parametrizations")
 
 
 class Branch(nn.Module):

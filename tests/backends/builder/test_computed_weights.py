@@ -1,0 +1,34 @@
+"""Weight norm and spectral norm on every backend: the computed weight and its gradients are those of torch."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+import keras3conv as k3c
+from tests.support.computed_weights import LAYERS, NORMS, SPECTRAL, made
+
+CASES: dict[str, tuple[str, Callable[..., Any]]] = {
+    "a linear layer": ("Linear", NORMS["new"]),
+    "a linear layer, norm of the whole": ("Linear", partial(NORMS["new"], dim=None)),
+    "a convolution": ("Conv1d", NORMS["new"]),
+    "a convolution with groups, other axis": ("Conv2d, groups", partial(NORMS["old"], dim=2)),
+    "a transposed convolution": ("ConvTranspose2d", NORMS["new"]),
+    "a transposed convolution with groups": ("ConvTranspose2d, groups", partial(NORMS["new"], dim=1)),
+    "spectral norm": ("Conv2d", SPECTRAL["new"]),
+    "spectral norm, transposed": ("ConvTranspose1d", SPECTRAL["old"]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_computed_weight_passes_validation(name: str) -> None:
+    layer, wrap = CASES[name]
+    make, shape = LAYERS[layer]
+    conversion = k3c.convert(made(make, wrap).eval(), inputs=torch.randn(shape))
+    assert conversion.report is not None
+    conversion.report.raise_if_failed()
+    skipped = {section.name for section in conversion.report.with_status("skipped")}
+    assert skipped <= {"hyperparameters"}  # no Keras layer has the weight of a torch layer
+    assert len(conversion.model.trainable_variables) == len([*made(make, wrap).parameters()])

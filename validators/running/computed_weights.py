@@ -1,0 +1,28 @@
+"""Find weights that torch computes from others (weight norm), and that the two models train differently."""
+
+from keras3conv.errors import Problem
+from keras3conv.validators.running.subject import Subject
+
+
+def trained_as_a_whole(subject: Subject) -> list[Problem]:
+    """Return a problem for each weight that Keras trains itself, and torch by the tensors that it is computed from."""
+    computed = {tensor.path for tensor in subject.torch_view.tensors() if tensor.is_computed and tensor.trainable}
+    fact = "torch trains the tensors from which it computes this weight, Keras trains the weight itself"
+    return [
+        Problem(torch=path, keras=", ".join(mapping.keras), fact=fact)
+        for mapping in subject.plan.mappings
+        for path in mapping.torch
+        if path in computed and mapping.keras
+    ]
+
+
+def kept_states(subject: Subject) -> list[Problem]:
+    """Return a problem for each weight that torch computes also from buffers, which are constants in Keras."""
+    from keras3conv.frameworks.torch.in_parts import buffers_of
+
+    found = buffers_of(subject.torch, subject.in_parts)
+    fact = "in training mode torch changes {} (spectral norm: by a power iteration), which Keras keeps"
+    return [Problem(torch=path, fact=fact.format(" and ".join(names))) for path, names in found.items()]
+
+
+__all__ = ["kept_states", "trained_as_a_whole"]
