@@ -377,7 +377,7 @@ def compare_onnx(
 
 
 def _is_opened_by_convert(model: str) -> bool:
-    """Return whether a model is one that only `convert` reads: an architecture, a program, or a folder."""
+    """Return True for a .json (architecture), a .pt2 (program) or a transformers folder, which only `convert` reads."""
     return model.endswith((".json", ".pt2")) or Path(model, "config.json").is_file()
 
 

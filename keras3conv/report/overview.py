@@ -292,7 +292,7 @@ def read_rows(lines: Sequence[str], origin: str) -> tuple[Row, ...]:
         try:
             row = Row.from_json(line)
         except InputError as error:
-            raise InputError(f"{origin}, line {number}: {error}") from error
+            raise InputError(f"{origin}, line {number} cannot be read: {error}") from error
         rows[row.name] = row
     return tuple(rows.values())
 

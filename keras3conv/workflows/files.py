@@ -54,7 +54,8 @@ def read_inputs(path: Path | None) -> Any:
     try:
         arrays = npy.read(path)
     except MalformedCheckpoint as error:
-        raise InputError(f"{error}\nFix:  numpy.{'save' if path.suffix == '.npy' else 'savez'}(path, x)") from error
+        name = "save" if path.suffix == ".npy" else "savez"
+        raise InputError(f"the inputs cannot be read: {error}\nFix:  numpy.{name}(path, x)") from error
     if not isinstance(arrays, dict):
         return arrays
     if len(arrays) == 1:

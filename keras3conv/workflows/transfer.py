@@ -197,7 +197,7 @@ def _shared(
 def _into_files(
     source: ModelView, target: ModelFile, options: Options, record: Record
 ) -> tuple[Staging, tuple[WrittenFile, ...]]:
-    """Write files without building the target model.
+    """Write the transferred weights to files, without a live model of the target's framework.
 
     If the target file exists, the written files have its tensors. Otherwise they have the tensors of the plan.
 

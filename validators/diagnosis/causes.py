@@ -302,7 +302,7 @@ def _merge_same_cause(alike: "list[Hypothesis]") -> "Hypothesis | None":
 
 
 def _combine(first: "Hypothesis", second: "Hypothesis") -> "Hypothesis | None":
-    """Combine two hypotheses of different causes; None if both change the same operation or tensor."""
+    """Return one hypothesis with the causes and changes of two; None if both change the same operation or tensor."""
     from keras3conv.validators.diagnosis.suspects import Hypothesis
 
     if first.changes.keys() & second.changes.keys() or first.tensors.keys() & second.tensors.keys():

@@ -233,8 +233,11 @@ def _entry(name: str, value: Any, base: int, source: Source) -> Entry:
     if not isinstance(code, str) or code not in NAMES:
         raise _malformed(source, name, f"has the unknown dtype {quoted(code)}; known are {', '.join(NAMES)}")
     if not _whole(lists[0]) or not _whole(lists[1]) or len(offsets) != 2:
-        facts = f"the shape {quoted(shape)} and the data_offsets {quoted(offsets)}"
-        raise _malformed(source, name, f"has {facts}, but the two must be lists of whole numbers")
+        raise _malformed(
+            source,
+            name,
+            f"has the shape {quoted(shape)} and the data_offsets {quoted(offsets)}: both must be lists of integers",
+        )
     start, end = offsets
     if not is_shape(shape):
         raise _malformed(source, name, f"has {quoted(shape)}, which is not a valid shape")

@@ -39,7 +39,7 @@ def test_a_row_survives_its_json() -> None:
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"name": "x"}', PASSED.to_json().replace('"passed"', '"fine"', 1)])
 def test_a_line_that_is_not_a_row_is_refused_with_its_line_number(line: str) -> None:
-    with pytest.raises(InputError, match="results, line 2: the line is "):
+    with pytest.raises(InputError, match="results, line 2 cannot be read: the line is "):
         read_rows([PASSED.to_json(), line], "results")
 
 
