@@ -256,6 +256,7 @@ class _Lowering:
             options = {} if first.dtype.startswith("float") else {"dtype": Dtype("float32")}
             made = self.new((first.shape[0] if for_each_example else 1, 1), (0, 1), "float32")
             self.write(ops.reshape(ops.ones_like(first[index], **options), (-1, 1)), [made])
+            self._variables[made.name] = ("ones",)
             self._made[key] = made
             self._calls, self._path = calls, path
         return self._made[key]

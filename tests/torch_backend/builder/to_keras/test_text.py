@@ -226,6 +226,8 @@ def test_a_bare_parameter_is_made_in_the_function_of_its_layer() -> None:
     functions = {node.name: ast.unparse(node) for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
     assert "EinsumDense(" in functions["bound"]
     assert "EinsumDense(" not in functions["build_model"]
+    assert functions["bound"].startswith("def bound(input_, ones, name):")
+    assert "ones = ops.reshape(ops.ones_like(" in functions["build_model"]
 
 
 def test_statements_that_only_give_another_form_are_one() -> None:
