@@ -40,11 +40,11 @@ def _check_report(path: Path) -> None:
 
 
 def read_plan_or_hints(plan: Path | None, hints: Sequence[str]) -> tuple[Alignment | None, dict[str, str] | None]:
-    """Return (plan, None) if a plan file is given, else (None, hints) for `align`.
+    """Return (plan, None) if a plan file is given, else (None, hints): (None, {"fc": "dense"}), or None for no hints.
 
     Args:
         plan: The file, if the command was given one.
-        hints: The `torch=keras` hints.
+        hints: The values of the options `--hint`: ["fc=dense"].
 
     Raises:
         InputError: Both are given.

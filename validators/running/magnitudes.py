@@ -164,7 +164,9 @@ def _candidate_inputs(subject: Subject, change: Callable[[Inputs], Inputs]) -> I
 
 
 def _with_rescaled_weights(subject: Subject, inputs: Inputs, magnitude: float, bounds: list[Bound]) -> Subject:
-    """Return the models with rescaled probe weights, and with torch's run that found their factors.
+    """Return the models with probe weights for layer outputs of a magnitude, and with torch's run under these weights.
+
+    The factor of each weight is found during the run of torch, layer by layer.
 
     Args:
         subject: The models with the original inputs.

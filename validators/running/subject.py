@@ -195,9 +195,9 @@ class Subject:
         return self._run_torch(record=record, watch=True, float64=True, tensors=self.probe_weights)
 
     def take_torch_probe(self, run: Recording) -> None:
-        """Use an existing run of torch under the probe weights.
+        """Set `torch_probe` to a run that was already made under these probe weights, so that it is not repeated.
 
-        A copy by `dataclasses.replace` does not keep the run.
+        A copy of this object by `dataclasses.replace` does not keep the run.
         """
         vars(self)["torch_probe"] = run
 

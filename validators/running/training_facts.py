@@ -49,7 +49,10 @@ def unlike(pair: Pair, in_torch: bool, in_keras: bool) -> Problem:
 
 
 def statistics_facts(statistics: Mapping[str, tuple[Pair, bool, bool]], unlike: list[Problem]) -> dict[str, str]:
-    """Return the report facts about batch normalisations that a side keeps from using the batch's statistics.
+    """Return the report facts about batch normalisations that are frozen: {"frozen on both sides": "bn1, bn2"}.
+
+    A side that is frozen uses its moving statistics in training mode, too. If only one side is frozen, the fact is "not
+    alike in training mode".
 
     Args:
         statistics: For each torch path the pair, and whether torch and Keras take the batch's statistics.

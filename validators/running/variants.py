@@ -131,7 +131,7 @@ def _padded(subject: Subject) -> Inputs | None:
 
 
 def _with_padding_at_the_start(subject: Subject) -> Iterator[Variant]:
-    """Yield the models with padding before the steps, as `pad_sequences` of Keras pads by default.
+    """Yield the models with inputs in which padding precedes the steps, as `pad_sequences` of Keras pads by default.
 
     A module that takes the steps by their number (`pack_padded_sequence`) supports padding at the end only.
     """
