@@ -53,9 +53,7 @@ class Declarations:
         self._groups: dict[str, h5py.Group] = {}
         self._around: set[str] = set()
         self._types: dict[str, Any] = {}
-        self._parents = h5py.h5p.create(h5py.h5p.LINK_CREATE)
-        self._parents.set_create_intermediate_group(True)
-        self._parents.set_char_encoding(h5py.h5t.CSET_UTF8)
+        self._links = {is_ascii: _link_creation(is_ascii=is_ascii) for is_ascii in (True, False)}
         self._plain = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         self._plain.set_layout(h5py.h5d.CONTIGUOUS)
         self._plain.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -70,7 +68,7 @@ class Declarations:
             check_path(path)
             name, root, path_above = path.encode(), self._file.id, path
             exists = path in self._around
-            made = h5py.h5g.open(root, name) if exists else h5py.h5g.create(root, name, lcpl=self._parents)
+            made = h5py.h5g.open(root, name) if exists else h5py.h5g.create(root, name, lcpl=self._links[path.isascii()])
             self._groups[path] = h5py.Group(made)
             while (path_above := path_above.rpartition("/")[0]) and path_above not in self._around:
                 self._around.add(path_above)
@@ -111,11 +109,29 @@ class Declarations:
             stored = np.dtype("V2") if tensor.dtype == "bfloat16" else dtype_named(tensor.dtype)
             self._types[tensor.dtype] = h5py.h5t.py_create(stored, logical=True)
         space = h5py.h5s.create_simple(tensor.shape) if tensor.shape else h5py.h5s.create(h5py.h5s.SCALAR)
-        made = h5py.h5d.create(group.id, name.encode(), self._types[tensor.dtype], space, self._plain, self._parents)
+        links = self._links[name.isascii()]
+        made = h5py.h5d.create(group.id, name.encode(), self._types[tensor.dtype], space, self._plain, links)
         if tensor.dtype == "bfloat16":
             h5py.Dataset(made).attrs["dtype"] = "bfloat16"
         size = size_of(tensor)
         return Extent(int(made.get_offset()) if size else 0, size)
+
+
+def _link_creation(*, is_ascii: bool) -> Any:
+    """Return the settings with which h5py links an object in a group; groups above it are created.
+
+    The names in a group may be in UTF-8 only in a newer form of groups, which takes several times as long.
+
+    Args:
+        is_ascii: Whether the path of the object is in ASCII.
+    """
+    import h5py
+
+    links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+    links.set_create_intermediate_group(True)
+    if not is_ascii:
+        links.set_char_encoding(h5py.h5t.CSET_UTF8)
+    return links
 
 
 def extents(source: Source) -> dict[str, Extent]:

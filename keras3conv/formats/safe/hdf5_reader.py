@@ -1,7 +1,8 @@
 """Read HDF5 files through a child process.
 
 The HDF5 library may crash or hang on a damaged file. Only a child process (`hdf5_child`) uses the library, and it is
-started again after a crash. Contiguous values are read from the file directly, without the library.
+started again after a crash. Files of the usual form are inspected without the library (`hdf5_usual`), and contiguous
+values are read from the file directly.
 """
 
 import atexit
@@ -19,6 +20,7 @@ import numpy as np
 
 from keras3conv import errors
 from keras3conv.errors import FileError, MalformedCheckpoint, quoted
+from keras3conv.formats.safe import hdf5_usual
 from keras3conv.formats.safe.hdf5_tree import Dataset, Tree
 from keras3conv.formats.safe.source import Source, dtype_named
 from keras3conv.formats.safe.zip import Member, read_start
@@ -55,8 +57,23 @@ class Hdf5File:
             with self.source.open():
                 return _TREES[self]
         self._check_end()
+        while len(_TREES) >= _MOST_TREES:
+            del _TREES[next(iter(_TREES))]
+        _TREES[self] = tree = self._usual() or self._inspected()
+        return tree
+
+    def _usual(self) -> Tree | None:
+        """Return the tree of a file of the usual form, which this process parses itself; None for other files."""
+        if self.member is None:
+            return hdf5_usual.survey(self.source, 0, self.source.size, self.where)
+        if self.member.compressed:
+            return None
+        return hdf5_usual.survey(self.source, self.member.start, self.member.size, self.where)
+
+    def _inspected(self) -> Tree:
+        """Return the tree of any file, which the child process inspects."""
         answer, _ = self._ask(None)
-        tree = Tree(
+        return Tree(
             where=self.where,
             groups={path: tuple(names) for path, names in answer["groups"].items()},
             datasets={
@@ -68,10 +85,6 @@ class Hdf5File:
             },
             ignored=tuple(answer["ignored"]),
         )
-        while len(_TREES) >= _MOST_TREES:
-            del _TREES[next(iter(_TREES))]
-        _TREES[self] = tree
-        return tree
 
     def read(self, dataset: Dataset) -> Array:
         """Return the values of a dataset of the file, in the byte order of the machine.

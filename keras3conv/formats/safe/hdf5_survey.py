@@ -5,7 +5,6 @@ compressed by HDF5's own filters only. The HDF5 library itself may crash, hang, 
 these functions run only in the process of `hdf5_child`.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,7 +21,18 @@ from keras3conv.errors import (
     message_of,
     quoted,
 )
-from keras3conv.formats.safe.hdf5_tree import LEGACY_WEIGHTS, Attribute, Dataset, Tree, check_total
+from keras3conv.formats.safe.hdf5_tree import (
+    ATTRIBUTES,
+    MAX_DEPTH,
+    MAX_NAME,
+    MAX_NAMES,
+    MAX_TEXT,
+    Attribute,
+    Dataset,
+    Tree,
+    check_total,
+    ignored_group,
+)
 from keras3conv.formats.safe.source import MAX_TENSORS, check_shape, dtype_named
 from keras3conv.transforms import Array
 
@@ -35,19 +45,8 @@ _FILTERS = frozenset({1, 2, 3})
 _MAX_EXPANSION = 1100
 """The maximum ratio of declared to stored bytes; deflate compresses at most 1032 to 1."""
 
-_MAX_DEPTH = 64
 _MAX_CHUNKS = 100_000
 _BYTES_PER_CHUNK = 512
-
-_MAX_NAME = 2000
-_MAX_NAMES = 32 << 20
-_MAX_TEXT = 64 << 20
-
-_IGNORED = {True: "optimizer_weights", False: "optimizer"}
-"""The name of the root group that holds no weights of the model, in a legacy file and in a file of Keras 3."""
-
-_ATTRIBUTES = re.compile("name|keras_version|backend|model_config|(?:layer_names|weight_names)[0-9]{0,5}")
-"""The names of the HDF5 attributes of groups that are read; all others are ignored."""
 
 
 @contextmanager
@@ -113,7 +112,7 @@ class _Survey:
         self.bytes_of_names = 0
 
     def run(self, size: int) -> Tree:
-        ignored = self._ignored()
+        ignored = ignored_group(self.file, self.file.attrs)
         self._group("", self.file, ignored)
         check_total(self.datasets, self.where, size)
         return Tree(
@@ -123,11 +122,6 @@ class _Survey:
             attributes=self.attributes,
             ignored=(ignored,) if ignored else (),
         )
-
-    def _ignored(self) -> str:
-        is_legacy = LEGACY_WEIGHTS in self.file or "layer_names" in self.file.attrs or "layer_names0" in self.file.attrs
-        name = _IGNORED[is_legacy]
-        return name if name in self.file else ""
 
     def _group(self, path: str, node: Any, ignored: str) -> None:
         import h5py
@@ -143,8 +137,8 @@ class _Survey:
                     f"{self.where}: the HDF5 object {quoted(path)} is neither a group nor a dataset, so it holds no "
                     "weights"
                 )
-            if path.count("/") >= _MAX_DEPTH:
-                raise MalformedCheckpoint(f"{self.where}: the group {quoted(path)} is deeper than {_MAX_DEPTH} levels")
+            if path.count("/") >= MAX_DEPTH:
+                raise MalformedCheckpoint(f"{self.where}: the group {quoted(path)} is deeper than {MAX_DEPTH} levels")
             if address in seen:
                 raise MalformedCheckpoint(f"{self.where}: the group {quoted(path)} is stored under two names")
             seen.add(address)
@@ -195,13 +189,13 @@ class _Survey:
             )
         for raw in group:
             self.bytes_of_names += len(raw) + len(path)
-            if len(raw) > _MAX_NAME:
+            if len(raw) > MAX_NAME:
                 raise BudgetExceeded(
-                    f"{self.where}: the name {quoted(raw)} has {len(raw):,} bytes; the limit is {_MAX_NAME:,}"
+                    f"{self.where}: the name {quoted(raw)} has {len(raw):,} bytes; the limit is {MAX_NAME:,}"
                 )
-            if self.bytes_of_names > _MAX_NAMES:
+            if self.bytes_of_names > MAX_NAMES:
                 raise BudgetExceeded(
-                    f"{self.where}: the names of its groups and datasets have more than {_MAX_NAMES:,} bytes together, "
+                    f"{self.where}: the names of its groups and datasets have more than {MAX_NAMES:,} bytes together, "
                     "which is the limit"
                 )
             link = links.get_info(raw)
@@ -233,12 +227,12 @@ def _attributes(group: Any, place: str) -> Iterator[tuple[str, Attribute]]:
     for number in range(count):
         attribute = h5py.h5a.open(group, index=number)
         name = attribute.name.decode("utf-8", "replace")
-        if _ATTRIBUTES.fullmatch(name):
+        if ATTRIBUTES.fullmatch(name):
             # Attributes of fixed length are checked before they are read, attributes of variable length afterwards.
-            if (size := _attribute_size(attribute)) > _MAX_TEXT:
-                raise BudgetExceeded(f"{place}: the attribute {name!r} has {size:,} bytes; the limit is {_MAX_TEXT:,}")
+            if (size := _attribute_size(attribute)) > MAX_TEXT:
+                raise BudgetExceeded(f"{place}: the attribute {name!r} has {size:,} bytes; the limit is {MAX_TEXT:,}")
             value = _attribute(h5py.Group(group).attrs[name], name, place)
-            limit = _MAX_NAME if name == "name" else _MAX_TEXT
+            limit = MAX_NAME if name == "name" else MAX_TEXT
             if (len(value) if isinstance(value, str) else sum(map(len, value))) > limit:
                 raise BudgetExceeded(f"{place}: the attribute {name!r} is longer than {limit:,} characters")
             yield name, value
@@ -376,11 +370,11 @@ def _mark(node: "h5py.Dataset", place: str) -> str | None:
 
     if not h5py.h5a.exists(node.id, b"dtype"):
         return None
-    if _attribute_size(h5py.h5a.open(node.id, b"dtype")) > _MAX_NAME:
+    if _attribute_size(h5py.h5a.open(node.id, b"dtype")) > MAX_NAME:
         raise BudgetExceeded(
-            f"{place}: the attribute 'dtype' is longer than {_MAX_NAME:,} bytes, so it is not the name of a dtype"
+            f"{place}: the attribute 'dtype' is longer than {MAX_NAME:,} bytes, so it is not the name of a dtype"
         )
     value = _attribute(node.attrs["dtype"], "dtype", place)
-    if not isinstance(value, str) or len(value) > _MAX_NAME:
+    if not isinstance(value, str) or len(value) > MAX_NAME:
         raise MalformedCheckpoint(f"{place}: the attribute 'dtype' is not the name of a dtype")
     return value

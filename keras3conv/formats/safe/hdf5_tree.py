@@ -1,6 +1,7 @@
 """Define the dataclasses that describe the groups and datasets of an HDF5 file."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from itertools import count, takewhile
 
@@ -9,6 +10,18 @@ from keras3conv.transforms import Shape
 
 LEGACY_WEIGHTS = "model_weights"
 """The name of the HDF5 group that holds the weights, in a whole model saved by Keras 2."""
+
+MAX_DEPTH = 64
+MAX_NAME = 2000
+MAX_NAMES = 32 << 20
+MAX_TEXT = 64 << 20
+"""The largest depth of a group, length of a name, length of all names with their paths, and length of an attribute."""
+
+ATTRIBUTES = re.compile("name|keras_version|backend|model_config|(?:layer_names|weight_names)[0-9]{0,5}")
+"""The names of the HDF5 attributes of groups that are read; all others are ignored."""
+
+_IGNORED = {True: "optimizer_weights", False: "optimizer"}
+"""The name of the root group that holds no weights of the model, in a legacy file and in a file of Keras 3."""
 
 _MAX_COPIES = 8
 _COPIES_FLOOR = 1 << 30
@@ -94,6 +107,18 @@ class Tree:
                 )
             names += value
         return names if parts else None
+
+
+def ignored_group(members: Container[str], attributes: Container[str]) -> str:
+    """Return the name of the group at the root that holds no weights, such as the state of an optimizer; "" if none.
+
+    Args:
+        members: The names of the members of the root group.
+        attributes: The names of its attributes.
+    """
+    is_legacy = LEGACY_WEIGHTS in members or "layer_names" in attributes or "layer_names0" in attributes
+    name = _IGNORED[is_legacy]
+    return name if name in members else ""
 
 
 def check_total(datasets: Mapping[str, Dataset], where: str, size: int) -> None:

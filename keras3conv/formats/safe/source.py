@@ -92,7 +92,13 @@ class Source:
                 f"{self.path} has {self.size:,} bytes, but {size:,} bytes from byte {offset:,} on are needed: the "
                 "file is incomplete; download or save it again"
             )
-        view, filled = np.empty(size, np.uint8).data, 0  # not a bytearray, which is filled with zeros
+        view = np.empty(size, np.uint8).data  # not a bytearray, which is filled with zeros
+        self.read_into(file, offset, view)
+        return view
+
+    def read_into(self, file: BinaryIO, offset: int, view: memoryview) -> None:
+        """Fill a buffer with the bytes from `offset` on; raise `MalformedCheckpoint` if the file ends earlier."""
+        filled, size = 0, len(view)
         file.seek(offset)
         while filled < size:
             count = file.readinto(view[filled:])  # type: ignore[attr-defined]  # BinaryIO does not list it
@@ -102,7 +108,6 @@ class Source:
                     "other program writes it"
                 )
             filled += count
-        return view
 
     def _compare(self, status: os.stat_result) -> None:
         if status.st_size != self.size or _stamp(status) != self.stamp:

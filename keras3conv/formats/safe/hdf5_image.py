@@ -1,0 +1,133 @@
+"""Hold the bytes of an HDF5 file that describe its objects, each at its own address, so that numpy reads many at once.
+
+The memory is as large as the file, but the system provides it only for the pages that are read: those with the
+descriptions. Values are never read.
+"""
+
+import mmap
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from keras3conv.transforms import Array
+
+_PAGE = 4096
+_DENSE = 4
+"""All pages between the first and the last needed one are read at once, if every fourth of them is needed."""
+
+_MOST_BYTES = 1 << 30
+_LONGEST_NAME = 64
+"""The bytes of a name, with its end, that are read at once; longer names are read one by one."""
+
+
+class UnusualError(Exception):
+    """The file is not of the usual form, so the HDF5 library has to inspect it."""
+
+
+def require(condition: Any) -> None:
+    """Raise `UnusualError` unless a condition is true, or all conditions in an array are."""
+    if condition is not True and not np.all(condition):
+        raise UnusualError
+
+
+class Image:
+    """The bytes of a file at their addresses, as far as they were asked for with `need`."""
+
+    def __init__(self, read_into: Callable[[int, memoryview], None], size: int) -> None:
+        """Reserve addresses; nothing is read.
+
+        Args:
+            read_into: A function that fills a buffer with the bytes of the file from a position on.
+            size: The size of the file in bytes.
+        """
+        pages = size // _PAGE + 2  # the last one keeps a read that starts at the end inside the memory
+        self.size = size
+        self._read_into = read_into
+        self._memory = _reserved(pages * _PAGE)
+        self._is_read = np.zeros(pages, np.bool_)
+        self._left = _MOST_BYTES
+
+    def need(self, starts: Array, lengths: Array | int) -> None:
+        """Read the pages that hold some parts of the file.
+
+        Args:
+            starts: The address of each part, as int64.
+            lengths: The length of each part, or of all.
+
+        Raises:
+            UnusualError: A part is not inside the file, or too much was read already.
+        """
+        require((starts >= 0) & (starts <= self.size) & (np.asarray(lengths) <= self.size - starts))
+        first, last = starts // _PAGE, (starts + np.maximum(lengths, 1) - 1) // _PAGE
+        counts = last - first + 1
+        if counts.max(initial=0) <= 2 and self._is_read[first].all() and self._is_read[last].all():
+            return
+        require(int(counts.sum()) * _PAGE <= 4 * _MOST_BYTES)
+        pages = spread(first, counts)
+        wanted = np.unique(pages[~self._is_read[pages]])
+        if not wanted.size:
+            return
+        span = int(wanted[-1] - wanted[0]) + 1
+        if len(wanted) * _DENSE >= span:
+            wanted = wanted[0] + np.flatnonzero(~self._is_read[wanted[0] : wanted[-1] + 1])
+        self._left -= _PAGE * len(wanted)
+        require(self._left >= 0)
+        for run in np.split(wanted, np.flatnonzero(np.diff(wanted) > 1) + 1):
+            begin, end = int(run[0]) * _PAGE, min((int(run[-1]) + 1) * _PAGE, self.size)
+            if begin < end:
+                self._read_into(begin, memoryview(self._memory)[begin:end])
+        self._is_read[wanted] = True
+
+    def numbers(self, starts: Array, kind: str = "<i8") -> Array:
+        """Return the numbers of a kind at some addresses, as int64; an undefined address is -1."""
+        return self._view(kind)[starts].astype(np.int64, copy=False)
+
+    def rows(self, starts: Array, length: int) -> list[bytes]:
+        """Return the bytes at some addresses, of one length."""
+        found: list[bytes] = self._view(f"V{length}")[starts].tolist() if length else [b""] * len(starts)
+        return found
+
+    def names(self, starts: Array, ends: Array) -> list[bytes]:
+        """Return the texts from some addresses to the zero byte that ends each.
+
+        Args:
+            starts: The addresses.
+            ends: The address before which each text must end.
+        """
+        found = [row.partition(b"\0")[0] for row in self._view(f"S{_LONGEST_NAME}")[starts].tolist()]
+        for place in [place for place, name in enumerate(found) if len(name) == _LONGEST_NAME]:
+            start, end = int(starts[place]), int(ends[place])
+            stop = self._memory.find(b"\0", start, end)
+            require(stop >= 0)
+            found[place] = self._memory[start:stop]
+        require(starts + np.fromiter(map(len, found), np.int64, len(found)) < ends)
+        return found
+
+    def _view(self, kind: str) -> Array:
+        """Return the memory as values of a kind that start at every byte."""
+        dtype = np.dtype(kind)
+        return np.ndarray((len(self._memory) - dtype.itemsize + 1,), dtype, self._memory, strides=(1,))
+
+
+def spread(starts: Array, counts: Array) -> Array:
+    """Return, for each start, as many consecutive numbers as its count: (3, 8) and (2, 1) give (3, 4, 8)."""
+    ends = np.cumsum(counts)
+    return np.repeat(starts - ends + counts, counts) + np.arange(int(ends[-1]) if len(ends) else 0)
+
+
+def _reserved(size: int) -> mmap.mmap:
+    """Return zeros that take memory only when they are written; raise `UnusualError` if the system refuses them."""
+    try:
+        if sys.platform == "win32":
+            return mmap.mmap(-1, size)
+        memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANON | getattr(mmap, "MAP_NORESERVE", 0))
+    except (OSError, OverflowError) as error:
+        raise UnusualError from error
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):  # or one byte may take 2 MiB
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return memory
+
+
+__all__ = ["Image", "UnusualError", "require", "spread"]

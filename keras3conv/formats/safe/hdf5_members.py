@@ -1,0 +1,200 @@
+"""Read the names and addresses of the members of many HDF5 groups at once, from their symbol tables.
+
+A group has a heap with the names, and a tree whose leaves list the members in the order of their names. What HDF5 needs
+to find a member by its name is checked here too, although it is not used: the keys of the trees and the order.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras3conv.formats.safe.hdf5_image import Image, require, spread
+from keras3conv.formats.safe.source import MAX_TENSORS
+from keras3conv.transforms import Array
+
+_TREE, _HEAP, _LEAF = (
+    int.from_bytes(mark, "little") for mark in (b"TREE\0", b"HEAP\0\0\0\0", b"SNOD\x01\0")
+)
+"""The first bytes of a node of a tree of groups, of a heap, and of a leaf, with version and reserved bytes."""
+
+CHILDREN, ENTRIES = 32, 8
+"""The largest number of children of a node of a tree, and of members in a leaf, with the default settings of HDF5."""
+
+_NODE, _ENTRY = 24 + 8 + 16 * CHILDREN, 40
+_DEEPEST = 6
+_MOST_FREE = 64
+_MOST_NAMES = 32 << 20
+_UNDEFINED = -1
+
+
+@dataclass(frozen=True)
+class Members:
+    """The members of several groups.
+
+    Attributes:
+        owner: For each member, the number of its group; ascending.
+        names: The names.
+        address: The addresses of the headers of the objects.
+        table: The addresses of tree and heap that the table repeats for a group, in two columns; -1 if it does not.
+    """
+
+    owner: Array
+    names: list[bytes]
+    address: Array
+    table: Array
+
+
+class Seen:
+    """The addresses of the headers, trees, leaves and heaps that were read, none of which may belong to two groups."""
+
+    def __init__(self) -> None:
+        self._addresses: list[Array] = []
+
+    def add(self, addresses: Array) -> None:
+        """Add addresses."""
+        self._addresses.append(addresses)
+
+    def check(self) -> None:
+        """Raise `UnusualError` if an address was added twice."""
+        require(np.diff(np.sort(np.concatenate(self._addresses))) > 0)
+
+
+def read(image: Image, trees: Array, heaps: Array, seen: Seen) -> Members:
+    """Return the members of groups.
+
+    Args:
+        image: The file.
+        trees: The address of the tree of each group.
+        heaps: The address of the heap of each group.
+        seen: The addresses that were read for other groups.
+
+    Raises:
+        UnusualError: A tree or a heap is damaged, or a member is a link.
+    """
+    texts, lengths = _heaps(image, heaps, seen)
+    owner, leaves, keys = _leaves(image, trees, seen)
+    image.need(leaves, 8 + ENTRIES * _ENTRY)
+    seen.add(leaves)
+    head = image.numbers(leaves)
+    require(head & 0xFFFF_FFFF_FFFF == _LEAF)
+    used = head >> 48
+    require((used >= 1) & (used <= ENTRIES))
+    entries = leaves.repeat(used) + 8 + _ENTRY * spread(np.zeros(len(leaves), np.int64), used)
+    owner = owner.repeat(used)
+    name = image.numbers(entries)
+    require(name[np.cumsum(used) - 1] == keys)
+    has_table = image.numbers(entries + 16)  # the kind of the entry, and four reserved bytes; 2 is a link
+    require((has_table == 0) | (has_table == 1))
+    require((name > 0) & (name < lengths[owner]))
+    table = np.stack([image.numbers(entries + 24), image.numbers(entries + 32)], axis=1)
+    names = image.names(texts[owner] + name, (texts + lengths)[owner])
+    _check_order(owner, names)
+    return Members(owner, names, image.numbers(entries + 8), np.where(has_table[:, None] == 1, table, _UNDEFINED))
+
+
+def _heaps(image: Image, heaps: Array, seen: Seen) -> tuple[Array, Array]:
+    """Return the address and the length of the texts of each heap."""
+    image.need(heaps, 32)
+    seen.add(heaps)
+    require(image.numbers(heaps) == _HEAP)
+    lengths, free, texts = (image.numbers(heaps + place) for place in (8, 16, 24))
+    require((lengths >= 16) & (lengths <= _MOST_NAMES))
+    require(int(lengths.sum()) <= 4 * _MOST_NAMES)
+    image.need(texts, lengths)
+    _check_free(image, texts, lengths, free)
+    return texts, lengths
+
+
+def _check_free(image: Image, texts: Array, lengths: Array, free: Array) -> None:
+    """Raise `UnusualError` unless the unused parts of the heaps are inside them.
+
+    Args:
+        image: The file.
+        texts: The address of the texts of each heap.
+        lengths: The length of these texts.
+        free: The place of the first unused part in the texts; 1 if there is none.
+    """
+    for _ in range(_MOST_FREE):
+        some = free != 1
+        texts, lengths, free = texts[some], lengths[some], free[some]
+        if not free.size:
+            return
+        require((free > 0) & (free % 8 == 0) & (free <= lengths - 16))
+        size = image.numbers(texts + free + 8)
+        require((size >= 16) & (size <= lengths - free))
+        free = image.numbers(texts + free)
+    require(condition=False)
+
+
+def _leaves(image: Image, trees: Array, seen: Seen) -> tuple[Array, Array, Array]:
+    """Return, for each leaf of the trees, the number of its group, its address, and the key after it.
+
+    Args:
+        image: The file.
+        trees: The address of the tree of each group.
+        seen: The addresses that were read before.
+    """
+    owner, nodes, level = np.arange(len(trees)), trees, np.full(len(trees), _UNDEFINED)
+    before, after = np.zeros(len(trees), np.int64), np.full(len(trees), _UNDEFINED)
+    found: list[tuple[Array, Array, Array]] = []
+    for _ in range(_DEEPEST):
+        image.need(nodes, _NODE)
+        seen.add(nodes)
+        used, below = _check_nodes(image, owner, nodes, level, before, after)
+        places = nodes.repeat(used) + 24 + 16 * spread(np.zeros(len(nodes), np.int64), used)
+        require(len(places) <= 2 * MAX_TENSORS)
+        owner, level = owner.repeat(used), below.repeat(used)
+        before, nodes, after = (image.numbers(places + place) for place in (0, 8, 16))
+        is_leaf = level < 0
+        found.append((owner[is_leaf], nodes[is_leaf], after[is_leaf]))
+        owner, nodes, level, before, after = (part[~is_leaf] for part in (owner, nodes, level, before, after))
+        if not nodes.size:
+            break
+    require(nodes.size == 0)
+    owner, nodes, after = (np.concatenate(part) for part in zip(*found, strict=True))
+    order = np.argsort(owner, kind="stable")  # the leaves of one tree are all at one depth
+    return owner[order], nodes[order], after[order]
+
+
+def _check_nodes(
+    image: Image, owner: Array, nodes: Array, level: Array, before: Array, after: Array
+) -> tuple[Array, Array]:
+    """Return the numbers of children of nodes, and the level of these children.
+
+    Args:
+        image: The file.
+        owner: The number of the group of each node; ascending, and the nodes of a group in their order.
+        nodes: The addresses of the nodes.
+        level: The level that each must have; -1 for the root of a tree.
+        before: The key before each node; 0 for a root.
+        after: The key after each node; -1 for a root.
+    """
+    head = image.numbers(nodes)
+    own, used = head >> 40 & 0xFF, head >> 48
+    require(head & 0xFF_FFFF_FFFF == _TREE)
+    is_root = level < 0
+    require(is_root | (own == level))
+    is_empty = is_root & (own == 0) & (used == 0)
+    require((used <= CHILDREN) & (is_empty | (used >= 1)))
+    is_first, is_last = np.ones(len(nodes), np.bool_), np.ones(len(nodes), np.bool_)
+    is_first[1:] = is_last[:-1] = owner[1:] != owner[:-1]
+    left, right = np.roll(nodes, 1), np.roll(nodes, -1)
+    require(image.numbers(nodes + 8) == np.where(is_first, _UNDEFINED, left))
+    require(image.numbers(nodes + 16) == np.where(is_last, _UNDEFINED, right))
+    require(image.numbers(nodes + 24)[~is_empty] == before[~is_empty])
+    require(is_root | (image.numbers(nodes + 24 + 16 * used) == after))
+    return used, own - 1
+
+
+def _check_order(owner: Array, names: list[bytes]) -> None:
+    """Raise `UnusualError` unless the names of each group are distinct and in order.
+
+    Args:
+        owner: The number of the group of each member.
+        names: The names of the members.
+    """
+    inner = np.flatnonzero(owner[1:] == owner[:-1]).tolist()
+    require(all(names[place] < names[place + 1] for place in inner) and all(names))
+
+
+__all__ = ["Members", "Seen", "read"]

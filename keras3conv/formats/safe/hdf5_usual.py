@@ -1,0 +1,304 @@
+"""Inspect an HDF5 file of the usual form without the HDF5 library, for many objects at once.
+
+The usual form is what h5py writes by default for plain numbers: no chunks, no compression, no links. Every other file,
+and every damaged one, is left to the library and its stricter messages (`hdf5_survey`). What is accepted here is
+accepted there with the same result; the tests compare the two.
+"""
+
+import re
+import sys
+from functools import lru_cache
+from math import prod
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from keras3conv.formats.safe import hdf5_members, hdf5_messages, hdf5_texts
+from keras3conv.formats.safe.collection import collection_paused
+from keras3conv.formats.safe.hdf5_image import Image, UnusualError, require
+from keras3conv.formats.safe.hdf5_messages import Messages
+from keras3conv.formats.safe.hdf5_tree import (
+    ATTRIBUTES,
+    MAX_DEPTH,
+    MAX_NAME,
+    MAX_NAMES,
+    MAX_TEXT,
+    Attribute,
+    Dataset,
+    Tree,
+    check_total,
+    ignored_group,
+)
+from keras3conv.formats.safe.hdf5_types import BFLOAT16, NUMBERS, check_fill, sizes_of
+from keras3conv.formats.safe.source import MAX_TENSORS, Source, dtype_named, is_shape
+from keras3conv.model.views import made
+from keras3conv.transforms import Array, Shape
+
+_SUPERBLOCK = (
+    rb"\x89HDF\r\n\x1a\n\0\0\0\0\0\x08\x08\0\x04\0\x10\0\0\0\0\0\0{8}\xff{8}.{8}\xff{8}"  # the size of the file
+    rb"\0{8}(.{8})\x01\0{7}(.{16})"  # the entry of the root group
+)
+"""The start of a file of version 0 with the default settings."""
+
+_OF_GROUPS = frozenset(
+    {hdf5_messages.NOTHING, hdf5_messages.ATTRIBUTE, hdf5_messages.CONTINUATION, hdf5_messages.MEMBERS}
+)
+_OF_DATASETS = frozenset(
+    {
+        hdf5_messages.NOTHING,
+        hdf5_messages.SPACE,
+        hdf5_messages.TYPE,
+        hdf5_messages.FILL,
+        hdf5_messages.LAYOUT,
+        hdf5_messages.ATTRIBUTE,
+        hdf5_messages.CONTINUATION,
+        hdf5_messages.CHANGED,
+    }
+)
+_ONCE = (hdf5_messages.SPACE, hdf5_messages.TYPE, hdf5_messages.FILL, hdf5_messages.LAYOUT)
+_MARK = "dtype"
+_CONTIGUOUS = 0x0103
+"""The version and the class of the layout of a dataset whose values are in one piece."""
+
+
+class _Form(NamedTuple):
+    """What the descriptions of a dataset say: shape, dtype, numpy dtype in the file, and the bytes of the values."""
+
+    shape: Shape
+    dtype: str
+    layout: str
+    size: int
+
+
+def survey(source: Source, start: int, size: int, where: str) -> Tree | None:
+    """Return the groups and datasets of a file of the usual form, without reading values; None for other files.
+
+    Args:
+        source: The file, or the archive that contains it.
+        start: The position at which the HDF5 file starts in it.
+        size: The size of the HDF5 file in bytes.
+        where: The name of the file for messages.
+
+    Raises:
+        BudgetExceeded: The datasets declare more data than the file has.
+    """
+    with source.open() as file, collection_paused():
+        try:
+            _check_lock(file)
+            image = Image(lambda place, buffer: source.read_into(file, start + place, buffer), size)
+            return _Survey(image, where).run()
+        except UnusualError:
+            return None
+
+
+def _check_lock(file: BinaryIO) -> None:
+    """Raise `UnusualError` if another program writes the file, as HDF5 itself finds out."""
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_UN)
+    except OSError as error:
+        raise UnusualError from error
+
+
+class _Survey:
+    """Inspects the groups of a file, one depth after the other, and the datasets in them."""
+
+    def __init__(self, image: Image, where: str) -> None:
+        self.image, self.where = image, where
+        self.groups: dict[str, tuple[str, ...]] = {}
+        self.datasets: dict[str, Dataset] = {}
+        self.attributes: dict[str, dict[str, Attribute]] = {}
+        self.ignored = ""
+        self.seen = hdf5_members.Seen()
+        self.bytes_of_names = 0
+
+    def run(self) -> Tree:
+        paths, (addresses, table) = [""], self._root()
+        for _ in range(MAX_DEPTH + 1):
+            paths, addresses, table = self._level(paths, addresses, table)
+            if not paths:
+                break
+        require(not paths)
+        self.seen.check()
+        check_total(self.datasets, self.where, self.image.size)
+        return Tree(
+            where=self.where,
+            groups=self.groups,
+            datasets=self.datasets,
+            attributes=self.attributes,
+            ignored=(self.ignored,) if self.ignored else (),
+        )
+
+    def _root(self) -> tuple[Array, Array]:
+        """Return the address of the root group, and what its table entry repeats, from the start of the file."""
+        self.image.need(np.array([0]), 96)
+        (block,) = self.image.rows(np.array([0]), 96)
+        found = re.fullmatch(_SUPERBLOCK, block, re.DOTALL)
+        if found is None:
+            raise UnusualError
+        return np.frombuffer(found[1], "<i8").astype(np.int64), np.frombuffer(found[2], "<i8").reshape(1, 2)
+
+    def _level(self, paths: list[str], addresses: Array, table: Array) -> tuple[list[str], Array, Array]:
+        """Inspect the objects at one depth; return the paths, addresses and table entries of the members of the groups.
+
+        Args:
+            paths: The paths of the objects.
+            addresses: The addresses of their headers.
+            table: For each, the addresses of tree and heap that the table with the object repeats.
+        """
+        messages = hdf5_messages.read(self.image, addresses)
+        is_group = messages.counts(hdf5_messages.MEMBERS, len(paths)) == 1
+        require(bool(is_group[0]) or paths[0] != "")
+        for allowed, objects in ((_OF_GROUPS, is_group), (_OF_DATASETS, ~is_group)):
+            require(np.isin(messages.kind[objects[messages.owner]], list(allowed)))
+        attributes = self._attributes(messages, is_group)
+        self._datasets(paths, addresses, messages, np.flatnonzero(~is_group), attributes)
+        groups = np.flatnonzero(is_group)
+        for number in groups.tolist():
+            self.attributes[paths[number]] = attributes.get(number, {})
+        return self._members(paths, addresses, messages, groups, table)
+
+    def _attributes(self, messages: Messages, is_group: Array) -> dict[int, dict[str, Attribute]]:
+        held = messages.of(hdf5_messages.ATTRIBUTE)
+        ours = is_group[held.owner]
+        of_groups, of_datasets = (
+            Messages(held.owner[those], held.kind[those], held.start[those], held.size[those]) for those in (ours, ~ours)
+        )
+        found = hdf5_texts.read(self.image, of_groups, ATTRIBUTES.fullmatch)
+        for attributes in found.values():
+            for name, value in attributes.items():
+                length = len(value) if isinstance(value, str) else sum(map(len, value))
+                require(length <= (MAX_NAME if name == "name" else MAX_TEXT))
+        return found | hdf5_texts.read(self.image, of_datasets, _MARK.__eq__)
+
+    def _datasets(
+        self,
+        paths: list[str],
+        addresses: Array,
+        messages: Messages,
+        numbers: Array,
+        attributes: dict[int, dict[str, Attribute]],
+    ) -> None:
+        """Inspect datasets.
+
+        Args:
+            paths: The paths of all objects at this depth.
+            addresses: The addresses of their headers.
+            messages: Their messages.
+            numbers: The numbers of the datasets among these objects.
+            attributes: Their attributes that count.
+        """
+        for kind in _ONCE:
+            require(messages.counts(kind, len(paths))[numbers] == 1)
+        layouts = messages.of(hdf5_messages.LAYOUT)
+        require((layouts.size == 24) & (self.image.numbers(layouts.start, "<u2") == _CONTIGUOUS))
+        offset, stored = self.image.numbers(layouts.start + 2), self.image.numbers(layouts.start + 10)
+        is_inside = (offset >= 0) & (offset <= self.image.size) & (stored <= self.image.size - offset)
+        require((stored >= 0) & (is_inside | ((stored == 0) & (offset == -1))))
+        parts = [self._contents(messages.of(kind)) for kind in _ONCE[:3]]
+        own = addresses[numbers].tolist()
+        rows = zip(numbers.tolist(), own, offset.tolist(), stored.tolist(), zip(*parts, strict=True), strict=True)
+        for number, address, begin, length, parts_of_one in rows:
+            path = paths[number]
+            mark = attributes.get(number, {}).get(_MARK)
+            form = _form(*parts_of_one, mark)
+            if form.size != length:
+                raise UnusualError
+            self.datasets[path] = made(
+                Dataset,
+                path=path,
+                shape=form.shape,
+                dtype=form.dtype,
+                address=address,
+                stored=length,
+                layout=form.layout if begin >= 0 else "",
+                offset=max(begin, 0),
+            )
+
+    def _contents(self, messages: Messages) -> list[bytes]:
+        """Return the contents of messages; most of them are equal."""
+        found: Array = np.empty(len(messages.owner), object)
+        for size in np.unique(messages.size).tolist():
+            same = np.flatnonzero(messages.size == size)
+            found[same] = self.image.rows(messages.start[same], size)
+        contents: list[bytes] = found.tolist()
+        return contents
+
+    def _members(
+        self, paths: list[str], addresses: Array, messages: Messages, groups: Array, table: Array
+    ) -> tuple[list[str], Array, Array]:
+        """Return the paths, addresses and table entries of the members of groups.
+
+        Args:
+            paths: The paths of all objects at this depth.
+            addresses: The addresses of their headers.
+            messages: Their messages.
+            groups: The numbers of the groups among these objects.
+            table: For each object, the addresses of tree and heap that the table with the object repeats.
+        """
+        held = messages.of(hdf5_messages.MEMBERS)
+        require(held.size == 16)
+        places = np.stack([self.image.numbers(held.start), self.image.numbers(held.start + 8)], axis=1)
+        require((table[~np.isin(np.arange(len(paths)), groups)] == -1).all())
+        require((table[groups] == places) | (table[groups] == -1))
+        self.seen.add(addresses[groups])
+        found = hdf5_members.read(self.image, places[:, 0], places[:, 1], self.seen)
+        require(len(found.names) + len(self.groups) + len(self.datasets) <= 2 * MAX_TENSORS)
+        return self._named([paths[number] for number in groups.tolist()], found)
+
+    def _named(self, paths: list[str], found: hdf5_members.Members) -> tuple[list[str], Array, Array]:
+        """Note the members of groups; return the paths, addresses and table entries of those that are inspected.
+
+        Args:
+            paths: The paths of the groups.
+            found: Their members.
+        """
+        try:
+            names = [name.decode() for name in found.names]
+        except UnicodeDecodeError:
+            raise UnusualError from None
+        require(max(map(len, found.names), default=0) <= MAX_NAME)
+        kept = np.ones(len(names), np.bool_)
+        if paths == [""]:
+            self.ignored = ignored_group(names, self.attributes[""])
+            kept = np.array([name != self.ignored for name in names], np.bool_)
+            names = [name for name in names if name != self.ignored]
+        counts = np.bincount(found.owner[kept], minlength=len(paths))
+        stops = np.cumsum(counts).tolist()
+        inside: list[str] = []
+        for path, start, stop in zip(paths, [0, *stops], stops, strict=False):
+            own = names[start:stop]
+            self.groups[path] = tuple(own)
+            inside += [f"{path}/{name}" for name in own] if path else own
+            self.bytes_of_names += len(path) * len(own)
+        self.bytes_of_names += sum(map(len, found.names))
+        require(self.bytes_of_names <= MAX_NAMES)
+        return inside, found.address[kept], found.table[kept]
+
+
+@lru_cache(4096)
+def _form(space: bytes, kind: bytes, fill: bytes, mark: Attribute | None) -> _Form:
+    """Return what the descriptions of a dataset say; raise `UnusualError` if it does not contain plain numbers.
+
+    Args:
+        space: The description of the shape.
+        kind: The description of the dtype.
+        fill: The description of the fill value.
+        mark: The text with which Keras marks a dtype that HDF5 lacks; None without one.
+    """
+    check_fill(fill)
+    shape, stored = sizes_of(space), NUMBERS.get(kind)
+    require(stored is not None and is_shape(shape))
+    dtype = np.dtype(stored)
+    if stored == BFLOAT16:
+        require(mark == "bfloat16")
+        return _Form(shape, "bfloat16", "<V2", prod(shape) * dtype.itemsize)
+    require(mark is None or mark == dtype.name)
+    return _Form(shape, str(dtype_named(dtype.name).name), dtype.str, prod(shape) * dtype.itemsize)
+
+
+__all__ = ["survey"]
