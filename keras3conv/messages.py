@@ -70,21 +70,24 @@ def collapse(rows: Sequence[tuple[str, ...]], keys: Sequence[Hashable] | None = 
         [('conv{0..1}', 'conv_{1..2}'), ('fc', 'dense')]
     """
     groups: dict[tuple[_Template, Hashable], list[_Block]] = {}
+    split = _NUMBER.split
     for place, row in enumerate(rows):
-        numbers: list[int] = []
-        texts: list[tuple[str, ...]] = []
-        for path in row:
-            parts = _NUMBER.split(path)
-            texts.append(tuple(parts[::2]))
-            numbers += map(int, parts[1::2])
-        group = tuple(texts), keys[place] if keys else None
+        if len(row) == 1:  # as in a list of 100,000 layers
+            parts = split(row[0])
+            texts: _Template = (tuple(parts[::2]),)
+            numbers = tuple(map(int, parts[1::2]))
+        else:
+            several = [split(path) for path in row]
+            texts = tuple([tuple(parts[::2]) for parts in several])
+            numbers = tuple([int(number) for parts in several for number in parts[1::2]])
+        group = texts, keys[place] if keys else None
         blocks = groups.get(group)
         if blocks is None:
             blocks = groups[group] = []
             columns = tuple(column for column, pieces in enumerate(texts) for _ in pieces[1:])
         else:
             columns = blocks[0].columns
-        blocks.append(_Block(tuple(numbers), columns, (place,)))
+        blocks.append(_Block(numbers, columns, (place,)))
     lines = [
         Collapsed(paths=_written(template, block.cells), places=block.places)
         for (template, _), blocks in groups.items()

@@ -20,8 +20,9 @@ import numpy as np
 from keras3conv import formats
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import AlignmentError, FileError
-from keras3conv.formats.safe import npy
+from keras3conv.formats.safe import hdf5_usual, npy
 from keras3conv.formats.safe import zip as safe_zip
+from keras3conv.formats.safe.hdf5_reader import Hdf5File
 from keras3conv.formats.safe.source import Source, parse_json
 from keras3conv.formats.tensorflow import graph
 from keras3conv.formats.torch import pickles
@@ -98,8 +99,16 @@ def checkpoint(content: bytes) -> bool:
 
 
 def hdf5(content: bytes) -> bool:
-    """Assert that reading ends in values or a `FileError`; return whether there are values."""
-    return _read(_file(content, "x.h5"))
+    """Assert that reading ends in values or a `FileError`; return whether there are values.
+
+    What is read without the HDF5 library must be read as by the library.
+    """
+    path = _file(content, "x.h5")
+    if content:
+        file = Hdf5File(Source.pin(path))
+        tree = hdf5_usual.survey(file.source, 0, len(content), file.where)
+        assert tree is None or tree == file._inspected()
+    return _read(path)
 
 
 def keras(content: bytes) -> bool:

@@ -10,7 +10,7 @@ from keras3conv.formats.keras.architecture import Architecture, LayerConfig
 from keras3conv.formats.keras.names import attribute_of, class_of, creates, is_trainable, qualified
 from keras3conv.formats.safe.hdf5_tree import Dataset, Tree
 from keras3conv.formats.safe.source import Source
-from keras3conv.model.views import LayerRun, LayerView, Reader, TensorRef
+from keras3conv.model.views import LayerRun, LayerView, Reader, TensorRef, made
 from keras3conv.transforms import Array, Shape
 
 _KEEPS_FEATURES = frozenset(
@@ -77,8 +77,7 @@ def distinct(found: Sequence[Found], where: str) -> Sequence[Found]:
     """
     seen: set[str] = set()
     for layer in found:
-        names = [f"{layer.path}/{role}" for role in layer.roles]
-        if layer.path in seen or len(names) != len(set(names)):
+        if layer.path in seen or len(layer.roles) != len(set(layer.roles)):
             raise MalformedCheckpoint(
                 f"{where}: the layer name {quoted(layer.path)} occurs twice, or two variables of this layer have "
                 "the same name"
@@ -138,8 +137,9 @@ def tensor_path(layer: str, role: str) -> str:
 
 
 def _view(layer: Found, shared: Mapping[str, str]) -> LayerView:
-    tensors = tuple(
-        TensorRef(
+    tensors = [
+        made(
+            TensorRef,
             path=tensor_path(layer.path, role),
             role=role,
             shape=dataset.shape,
@@ -149,9 +149,9 @@ def _view(layer: Found, shared: Mapping[str, str]) -> LayerView:
             location=dataset.path,
         )
         for role, dataset in zip(layer.roles, layer.datasets, strict=True)
-    )
+    ]
     kinds = (layer.kind,) if layer.kind else ()
-    return LayerView(path=layer.path, kinds=kinds, tensors=tensors, is_ordered=layer.is_ordered)
+    return made(LayerView, path=layer.path, kinds=kinds, tensors=tuple(tensors), is_ordered=layer.is_ordered)
 
 
 def _with_parts(described: list[LayerView], parts: list[LayerView]) -> tuple[LayerView, ...]:
@@ -176,9 +176,8 @@ def _with_parts(described: list[LayerView], parts: list[LayerView]) -> tuple[Lay
 
 def _prefixes(path: str) -> Iterator[str]:
     """Yield the paths that contain a path, the longest first: "a/b" and "a" for "a/b/c"."""
-    pieces = path.split("/")
-    for length in range(len(pieces) - 1, 0, -1):
-        yield "/".join(pieces[:length])
+    while path := path.rpartition("/")[0]:
+        yield path
 
 
 def _with_wholes(layers: list[LayerView]) -> tuple[LayerView, ...]:

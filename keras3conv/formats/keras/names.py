@@ -115,7 +115,10 @@ _BY_SNAKE["grouped_query_attention"] = "GroupQueryAttention"  # its default name
 
 def class_of(snake: str) -> str:
     """Return the class for a default layer name: "BatchNormalization" for "batch_normalization_3"; empty if unknown."""
-    return _BY_SNAKE.get(snake) or _BY_SNAKE.get(re.sub(r"_\d+$", "", snake), "")
+    if found := _BY_SNAKE.get(snake):
+        return found
+    name = snake.rstrip("0123456789")
+    return _BY_SNAKE.get(name[:-1], "") if name != snake and name.endswith("_") else ""
 
 
 def attribute_of(name: str) -> str:

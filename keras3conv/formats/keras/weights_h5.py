@@ -6,8 +6,9 @@ A layer is a group that contains a group `vars`. Since Keras 3.9, `vars` has the
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from keras3conv.formats.safe.hdf5_reader import Hdf5File
 from keras3conv.formats.safe.hdf5_tree import Dataset, Tree
 from keras3conv.formats.safe.source import Source
 from keras3conv.formats.safe.streaming import Extent, Layout
-from keras3conv.model.views import ModelView, TensorRef
+from keras3conv.model.views import ModelView, TensorRef, made
 from keras3conv.transforms import Array
 
 _LOCATION = re.compile(r"(?:[^/]+/)*vars/\d+")
@@ -173,28 +174,33 @@ def _node(
     values = f"{group}/vars".lstrip("/")
     if values not in tree.groups:
         raise MalformedCheckpoint(f"{where}: {quoted(values)} must be an HDF5 group with the variables of a layer")
-    numbers = sorted(tree.groups[values], key=_natural)
-    if numbers != [str(number) for number in range(len(numbers))]:
+    numbers = _numbers(len(tree.groups[values]))
+    if tree.groups[values] != numbers and (found := sorted(tree.groups[values], key=_natural)) != list(numbers):
         raise MalformedCheckpoint(
-            f"{where}: the variables of {quoted(group)} must be numbered 0, 1, ..., but are {listed(numbers)}"
+            f"{where}: the variables of {quoted(group)} must be numbered 0, 1, ..., but are {listed(found)}"
         )
-    missing = [number for number in numbers if f"{values}/{number}" not in tree.datasets]
-    if missing:
-        raise MalformedCheckpoint(
-            f"{where}: the variable {values}/{missing[0]} is not an HDF5 dataset, so it has no values"
-        )
+    paths = [f"{values}/{number}" for number in numbers]
+    datasets = tuple([tree.datasets[path] for path in paths if path in tree.datasets])
+    if len(datasets) < len(paths):
+        missing = next(path for path in paths if path not in tree.datasets)
+        raise MalformedCheckpoint(f"{where}: the variable {missing} is not an HDF5 dataset, so it has no values")
     stored = tree.text(values, "name")
-    model = Node(group="", name="", datasets=(), config=root)
-    parent = nodes.get(_owner(group, nodes), model)
-    piece = group.rpartition("/")[2]
+    parent = nodes.get(_owner(group, nodes)) or Node(group="", name="", datasets=(), config=root)
     config = _config(group, parent, stored, tree) if group else root
-    node = Node(
+    return made(
+        Node,
         group=group,
-        name=stored or (config.name if config and config.name else piece),
-        datasets=tuple(tree.datasets[f"{values}/{number}"] for number in numbers),
+        name=stored or (config.name if config and config.name else group.rpartition("/")[2]),
+        datasets=datasets,
+        class_name=config.class_name if config else _class_name(group, datasets, parent, stored),
         config=config,
     )
-    return replace(node, class_name=config.class_name if config else _class_name(node, parent, stored))
+
+
+@lru_cache(64)
+def _numbers(count: int) -> tuple[str, ...]:
+    """Return the names of the variables of a layer with this number of variables: ("0", "1")."""
+    return tuple(map(str, range(count)))
 
 
 def _owner(group: str, nodes: Mapping[str, Node]) -> str:
@@ -204,11 +210,10 @@ def _owner(group: str, nodes: Mapping[str, Node]) -> str:
         group: The path of the group.
         nodes: The groups of layers that were found so far, by path.
     """
-    pieces = group.split("/")
-    for length in range(len(pieces) - 1, 0, -1):
-        if (above := "/".join(pieces[:length])) in nodes:
-            return above
-    return ""
+    above = group.rpartition("/")[0]
+    while above and above not in nodes:
+        above = above.rpartition("/")[0]
+    return above
 
 
 def _config(group: str, parent: Node, stored: str | None, tree: Tree) -> LayerConfig | None:
@@ -256,37 +261,38 @@ def _by_number(model: LayerConfig, home: str, tree: Tree) -> dict[str, LayerConf
     return layers
 
 
-def _class_name(node: Node, parent: Node, stored: str | None) -> str:
+def _class_name(group: str, datasets: Sequence[Dataset], parent: Node, stored: str | None) -> str:
     """Return the class of a layer in a file without architecture, by its group name; "" if unknown.
 
     In a list of layers, Keras makes the group name from the class; elsewhere the group name is an attribute name.
 
     Args:
-        node: The group of the layer.
+        group: The path of the group of the layer.
+        datasets: The datasets of its variables.
         parent: The group of the layer that contains it.
         stored: The name of the layer in the file; None if the file has no names.
     """
-    if not node.group:
+    if not group:
         return ""
-    inside = node.group.removeprefix(parent.group).strip("/")
+    inside = group.removeprefix(parent.group).strip("/")
     if "/" in inside:
         return class_of(inside.rpartition("/")[2])
     if parent.class_name == "Bidirectional" and stored:
         return class_of(re.sub("^(forward|backward)_", "", stored))
-    return child_class(parent.class_name, inside) or _class_by_name(node, stored)
+    return child_class(parent.class_name, inside) or _class_by_name(datasets, stored)
 
 
-def _class_by_name(node: Node, stored: str | None) -> str:
+def _class_by_name(datasets: Sequence[Dataset], stored: str | None) -> str:
     """Return the class for which the stored name is the default layer name: "Conv2D" for "conv2d_3".
 
     Return an empty text if the name is no default name, or if the class has another number of variables.
 
     Args:
-        node: The group of a layer, with its variables.
+        datasets: The datasets of the variables of a layer.
         stored: The name of the layer in the file; None if the file has no names.
     """
     name = class_of(stored or "")
-    known = roles(name, [dataset.shape for dataset in node.datasets])
+    known = roles(name, [dataset.shape for dataset in datasets])
     return name if not any(role.isdecimal() for role in known) else ""
 
 
@@ -306,10 +312,18 @@ def _found(node: Node, path: str) -> Found:
     config = node.config.config if node.config else None
     kind = node.config.kind if node.config else qualified(node.class_name)
     known = node.class_name if kind.startswith("keras.") else ""
-    return Found(path=path, datasets=node.datasets, roles=roles(known, shapes, config), kind=kind)
+    return made(Found, path=path, datasets=node.datasets, roles=roles(known, shapes, config), kind=kind)
 
 
 def _natural(path: str) -> tuple[Any, ...]:
     """Return a sort key that puts "layers/dense_2" before "layers/dense_10"; HDF5 itself sorts names as text."""
-    pieces: Iterator[str] = (piece for part in path.split("/") for piece in re.split(r"_?(\d+)$", part))
-    return tuple((0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in pieces)
+    key: list[Any] = []
+    for part in path.split("/"):
+        name = part.rstrip("0123456789")
+        number = part[len(name) :]
+        if number:
+            # The key of a text is 1, 0 and the text; that of a number is 0, the number, and an empty text.
+            key += 1, 0, name.removesuffix("_"), 0, int(number), "", 1, 0, ""
+        else:
+            key += 1, 0, name
+    return tuple(key)

@@ -68,7 +68,9 @@ class Declarations:
             check_path(path)
             name, root, path_above = path.encode(), self._file.id, path
             exists = path in self._around
-            made = h5py.h5g.open(root, name) if exists else h5py.h5g.create(root, name, lcpl=self._links[path.isascii()])
+            made = (
+                h5py.h5g.open(root, name) if exists else h5py.h5g.create(root, name, lcpl=self._links[path.isascii()])
+            )
             self._groups[path] = h5py.Group(made)
             while (path_above := path_above.rpartition("/")[0]) and path_above not in self._around:
                 self._around.add(path_above)

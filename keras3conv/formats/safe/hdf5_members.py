@@ -12,9 +12,7 @@ from keras3conv.formats.safe.hdf5_image import Image, require, spread
 from keras3conv.formats.safe.source import MAX_TENSORS
 from keras3conv.transforms import Array
 
-_TREE, _HEAP, _LEAF = (
-    int.from_bytes(mark, "little") for mark in (b"TREE\0", b"HEAP\0\0\0\0", b"SNOD\x01\0")
-)
+_TREE, _HEAP, _LEAF = (int.from_bytes(mark, "little") for mark in (b"TREE\0", b"HEAP\0\0\0\0", b"SNOD\x01\0"))
 """The first bytes of a node of a tree of groups, of a heap, and of a leaf, with version and reserved bytes."""
 
 CHILDREN, ENTRIES = 32, 8

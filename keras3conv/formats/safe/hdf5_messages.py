@@ -34,8 +34,11 @@ class Messages:
     def of(self, kind: int) -> "Messages":
         """Return the messages of one kind, in the order of their objects."""
         places = np.flatnonzero(self.kind == kind)
-        places = places[np.argsort(self.owner[places], kind="stable")]
-        return Messages(self.owner[places], self.kind[places], self.start[places], self.size[places])
+        return self.where(places[np.argsort(self.owner[places], kind="stable")])
+
+    def where(self, those: Array) -> "Messages":
+        """Return some of the messages: those at some positions, or for which an array has True."""
+        return Messages(self.owner[those], self.kind[those], self.start[those], self.size[those])
 
     def counts(self, kind: int, objects: int) -> Array:
         """Return the number of messages of a kind that each object has.

@@ -78,6 +78,8 @@ class Tree:
 
     def shared(self) -> dict[str, str]:
         """Return, for each path of a dataset with several paths (tied weights), the first of these paths."""
+        if len({dataset.address for dataset in self.datasets.values()}) == len(self.datasets):
+            return {}
         first: dict[int, str] = {}
         names = {path: first.setdefault(dataset.address, path) for path, dataset in sorted(self.datasets.items())}
         several = {name for path, name in names.items() if path != name}

@@ -35,7 +35,7 @@ from keras3conv.model.views import made
 from keras3conv.transforms import Array, Shape
 
 _SUPERBLOCK = (
-    rb"\x89HDF\r\n\x1a\n\0\0\0\0\0\x08\x08\0\x04\0\x10\0\0\0\0\0\0{8}\xff{8}.{8}\xff{8}"  # the size of the file
+    rb"\x89HDF\r\n\x1a\n\0\0\0\0\0\x08\x08\0\x04\0\x10\0\0\0\0\0\0{8}\xff{8}(.{8})\xff{8}"  # the size of the file
     rb"\0{8}(.{8})\x01\0{7}(.{16})"  # the entry of the root group
 )
 """The start of a file of version 0 with the default settings."""
@@ -138,9 +138,9 @@ class _Survey:
         self.image.need(np.array([0]), 96)
         (block,) = self.image.rows(np.array([0]), 96)
         found = re.fullmatch(_SUPERBLOCK, block, re.DOTALL)
-        if found is None:
+        if found is None or int.from_bytes(found[1], "little") != self.image.size:
             raise UnusualError
-        return np.frombuffer(found[1], "<i8").astype(np.int64), np.frombuffer(found[2], "<i8").reshape(1, 2)
+        return np.frombuffer(found[2], "<i8").astype(np.int64), np.frombuffer(found[3], "<i8").reshape(1, 2)
 
     def _level(self, paths: list[str], addresses: Array, table: Array) -> tuple[list[str], Array, Array]:
         """Inspect the objects at one depth; return the paths, addresses and table entries of the members of the groups.
@@ -165,9 +165,7 @@ class _Survey:
     def _attributes(self, messages: Messages, is_group: Array) -> dict[int, dict[str, Attribute]]:
         held = messages.of(hdf5_messages.ATTRIBUTE)
         ours = is_group[held.owner]
-        of_groups, of_datasets = (
-            Messages(held.owner[those], held.kind[those], held.start[those], held.size[those]) for those in (ours, ~ours)
-        )
+        of_groups, of_datasets = held.where(ours), held.where(~ours)
         found = hdf5_texts.read(self.image, of_groups, ATTRIBUTES.fullmatch)
         for attributes in found.values():
             for name, value in attributes.items():
@@ -270,12 +268,17 @@ class _Survey:
         counts = np.bincount(found.owner[kept], minlength=len(paths))
         stops = np.cumsum(counts).tolist()
         inside: list[str] = []
+        length = sum(map(len, found.names))
         for path, start, stop in zip(paths, [0, *stops], stops, strict=False):
             own = names[start:stop]
             self.groups[path] = tuple(own)
-            inside += [f"{path}/{name}" for name in own] if path else own
-            self.bytes_of_names += len(path) * len(own)
-        self.bytes_of_names += sum(map(len, found.names))
+            if path:
+                above = path + "/"
+                inside += [above + name for name in own]
+            else:
+                inside += own
+            length += len(path) * (stop - start)
+        self.bytes_of_names += length
         require(self.bytes_of_names <= MAX_NAMES)
         return inside, found.address[kept], found.table[kept]
 

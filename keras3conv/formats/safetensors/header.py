@@ -41,14 +41,14 @@ NAMES = {
     "F64": "float64",
     "C64": "complex64",
 }
-_WHOLE = rb"(?:0|[1-9][0-9]{0,17})"
-_TEXT = rb'"[^"\\\x00-\x1f]*"'
-_AXES = re.compile(rb"(?:%b(?:, ?%b)*+)?" % (_WHOLE, _WHOLE))
+_WHOLE = r"(?:0|[1-9][0-9]{0,17})"
+_TEXT = r'"[^"\\\x00-\x1f]*"'
+_AXES = re.compile(rf"(?:{_WHOLE}(?:, ?{_WHOLE})*+)?")
 _MOST_OF_AXES = 1000
-_METADATA = re.compile(rb'\{"__metadata__": ?(\{(?:%b: ?%b(?:, ?|(?=\})))*+\}), ?' % (_TEXT, _TEXT))
+_METADATA = re.compile(rf'\{{"__metadata__": ?(\{{(?:{_TEXT}: ?{_TEXT}(?:, ?|(?=\}})))*+\}}), ?')
 _ENTRY = re.compile(
-    rb'"([^"\\\x00-\x1f]*)": ?\{"dtype": ?"([A-Z0-9_]*)", ?"shape": ?\[([0-9, ]*)\], '
-    rb'?"data_offsets": ?\[(%b), ?(%b)\]\}(?:, ?|\}\Z)' % (_WHOLE, _WHOLE)
+    r'("([^"\\\x00-\x1f]*)": ?\{"dtype": ?"([A-Z0-9_]*)", ?"shape": ?\[([0-9, ]*)\], '
+    rf'?"data_offsets": ?\[({_WHOLE}), ?({_WHOLE})\]\}}(?:, ?|\}}\Z))'
 )
 """The usual form of the metadata and of a tensor, as the safetensors library and Python's `json` write them."""
 
@@ -117,49 +117,49 @@ def _usual(raw: bytes, base: int, source: Source) -> tuple[dict[str, Entry], dic
         base: The position in the file at which the values start.
         source: The file.
     """
-    metadata, place = _usual_metadata(raw, source)
-    known: dict[tuple[bytes, bytes], tuple[str, Shape, int]] = {}
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return None
+    metadata, place = _usual_metadata(text, source)
+    known: dict[tuple[str, str], tuple[str, Shape, int]] = {}
     entries: dict[str, Entry] = {}
-    found = last = 0
-    for match in _ENTRY.finditer(raw, place):
-        start, end = match.span()
-        name, code, axes, first, stop = match.groups()
-        key = code, axes
-        kind = known.get(key)
+    last = 0
+    found = _ENTRY.findall(text, place)
+    for whole, name, code, axes, first, stop in found:
+        kind = known.get((code, axes))
         if kind is None:
             if (kind := _kind(code, axes)) is None:
                 return None
-            known[key] = kind
-        if start != place or int(first) != last:
+            known[code, axes] = kind
+        if int(first) != last:
             return None
         dtype, shape, size = kind
-        try:
-            entries[name.decode()] = Entry(dtype, shape, base + last, size)
-        except UnicodeDecodeError:
-            return None
-        place, found, last = end, found + 1, last + size
+        entries[name] = Entry(dtype, shape, base + last, size)
+        place, last = place + len(whole), last + size
         if int(stop) != last:
             return None
-    is_whole = place == len(raw) and raw.endswith(b"}") and base + last == source.size
-    is_distinct = found == len(entries) and "__metadata__" not in entries
+    # If the lengths of all entries add up, there is nothing between them.
+    is_whole = place == len(text) and text.endswith("}") and base + last == source.size
+    is_distinct = len(found) == len(entries) and "__metadata__" not in entries
     return (entries, metadata) if is_whole and is_distinct else None
 
 
-def _usual_metadata(raw: bytes, source: Source) -> tuple[dict[str, str], int]:
+def _usual_metadata(text: str, source: Source) -> tuple[dict[str, str], int]:
     """Return the metadata at the start of a header, and the position after it; none if they are not at the start.
 
     Args:
-        raw: The header.
+        text: The header.
         source: The file.
     """
-    match = _METADATA.match(raw)
+    match = _METADATA.match(text)
     if match is None:
         return {}, 1
     return parse_json(match[1], f"{source.path}: the header"), match.end()
 
 
-def _kind(code: bytes, axes: bytes) -> tuple[str, Shape, int] | None:
-    """Return the dtype, the shape and the size in bytes of a tensor: b"F32", b"2,3" -> ("float32", (2, 3), 24).
+def _kind(code: str, axes: str) -> tuple[str, Shape, int] | None:
+    """Return the dtype, the shape and the size in bytes of a tensor: "F32", "2,3" -> ("float32", (2, 3), 24).
 
     Return None if the dtype is unknown, or if no array has the shape.
 
@@ -167,11 +167,10 @@ def _kind(code: bytes, axes: bytes) -> tuple[str, Shape, int] | None:
         code: The dtype in the header.
         axes: The shape in the header, without brackets.
     """
-    name = code.decode()
-    if name not in NAMES or len(axes) > _MOST_OF_AXES or not _AXES.fullmatch(axes):
+    if code not in NAMES or len(axes) > _MOST_OF_AXES or not _AXES.fullmatch(axes):
         return None
-    shape = tuple(map(int, axes.split(b","))) if axes else ()
-    return (NAMES[name], shape, prod(shape) * _SIZES[name]) if is_shape(shape) else None
+    shape = tuple(map(int, axes.split(","))) if axes else ()
+    return (NAMES[code], shape, prod(shape) * _SIZES[code]) if is_shape(shape) else None
 
 
 def _unusual(raw: bytes, base: int, source: Source) -> tuple[dict[str, Entry], dict[str, str]]:

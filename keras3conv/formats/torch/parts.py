@@ -51,6 +51,8 @@ def joined(view: ModelView, planned: ModelView | None = None) -> ModelView:
         view: The view of the stored tensors.
         planned: The tensors in a plan; a weight that the plan has as several tensors stays as it is.
     """
+    if not any(tensor.path.endswith(_ENDS) for tensor in view.tensors()):
+        return view
     tensors = {tensor.path: tensor for tensor in view.tensors()}
     apart = {tensor.path for tensor in planned.tensors()} if planned is not None else set()
     prefix = common_prefix(tensors, apart) if apart else ""

@@ -15,6 +15,12 @@ from keras3conv.formats.safe import hdf5_child, hdf5_reader
 from tests.support.hdf5_files import KERNEL, weights
 
 
+def chunked(folder: Path) -> Path:
+    """Return a file that only the library reads."""
+    values = np.zeros((4, 3), np.float32)
+    return weights(folder, lambda file: file.create_dataset(KERNEL, data=values, chunks=(2, 3)))
+
+
 def started(program: str) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-c", program]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -38,7 +44,7 @@ def started(program: str) -> "subprocess.Popen[bytes]":
 def test_a_crash_is_an_error_of_the_file_and_the_next_file_is_read(
     tmp_path: Path, program: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = weights(tmp_path)
+    path = chunked(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(hdf5_reader, "_CHILD", hdf5_reader._Child())
         patch.setattr(hdf5_reader, "_start", lambda: started(program))
@@ -49,7 +55,7 @@ def test_a_crash_is_an_error_of_the_file_and_the_next_file_is_read(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limits")
 def test_the_processor_time_of_a_request_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = weights(tmp_path)
+    path = chunked(tmp_path)
     program = (
         "import sys; from keras3conv.formats.safe import hdf5_child; hdf5_child._SECONDS = 1\n"
         "sys.stdin.readline(); hdf5_child._limit_request(0, 0)\nwhile True: pass"

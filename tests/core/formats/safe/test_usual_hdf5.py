@@ -54,7 +54,9 @@ def layers(count: int) -> Build:
 
 def dtypes(file: h5py.File) -> None:
     group = file.create_group("layers/dense/vars")
-    for place, dtype in enumerate("f2 f4 f8 >f2 >f4 >f8 i1 u1 i2 >i2 u2 i4 u4 >u4 i8 u8 >i8".split()):
+    for place, dtype in enumerate(
+        ["f2", "f4", "f8", ">f2", ">f4", ">f8", "i1", "u1", "i2", ">i2", "u2", "i4", "u4", ">u4", "i8", "u8", ">i8"]
+    ):
         group[str(place)] = np.arange(6).reshape(2, 3).astype(dtype)
     group["17"] = np.float32(3)
     group["18"] = np.zeros((0, 4))
@@ -207,9 +209,7 @@ SWEEPS = [pytest.param(20, id="sampled"), pytest.param(0, id="every byte", marks
 
 @pytest.mark.parametrize("samples", SWEEPS)
 @pytest.mark.parametrize("build", [texts, several_names, layers(12), dtypes])
-def test_a_changed_byte_is_unusual_or_read_as_the_library_reads_it(
-    tmp_path: Path, samples: int, build: Build
-) -> None:
+def test_a_changed_byte_is_unusual_or_read_as_the_library_reads_it(tmp_path: Path, samples: int, build: Build) -> None:
     path = built(tmp_path, build)
     whole = path.read_bytes()
     accepted = 0
