@@ -138,15 +138,24 @@ def _ordered(layers: Sequence[Found], groups: Sequence[str]) -> list[Found]:
         layers: The layers found in the file, in its order.
         groups: The names of the groups of the file; the layers of a nested model are in one group.
     """
-    by_path = {layer.path: layer for layer in layers}
-    for group in groups:
-        inner = [path for path in by_path if path.startswith(f"{group}/") and _is_in_model(by_path[path])]
-        shapes = [(path, (by_path[path].roles, *(data.shape for data in by_path[path].datasets))) for path in inner]
+    inside: dict[str, list[str]] = {group: [] for group in groups}
+    for layer in layers:
+        above = layer.path if _is_in_model(layer) else ""
+        while above := above.rpartition("/")[0]:
+            if above in inside:
+                inside[above].append(layer.path)
+    ordered = list(layers)
+    place = {layer.path: number for number, layer in enumerate(layers)}
+    for paths in filter(None, inside.values()):
+        places = sorted(place[path] for path in paths)
+        inner = [ordered[number] for number in places]
+        shapes = [(layer.path, (layer.roles, *(data.shape for data in layer.datasets))) for layer in inner]
         order, unproven = proven_order(shapes)
-        moved = dict(zip(inner, order, strict=True))
-        known = {path: replace(by_path[path], is_ordered=path not in unproven) for path in inner}
-        by_path = {moved.get(path, path): known.get(moved.get(path, path), layer) for path, layer in by_path.items()}
-    return list(by_path.values())
+        moved = [replace(ordered[place[path]], is_ordered=path not in unproven) for path in order]
+        for number, layer in zip(places, moved, strict=True):
+            ordered[number] = layer
+            place[layer.path] = number
+    return ordered
 
 
 def _is_in_model(layer: Found) -> bool:

@@ -39,10 +39,9 @@ def proven_order(layers: Sequence[tuple[str, Hashable]]) -> tuple[list[str], fro
 
 def _numbers(names: Sequence[str]) -> Mapping[str, tuple[int, ...]]:
     """Return the numbers in names that differ only by numbers: {"dense": (0,), "dense_1": (1,)}; {} for other names."""
-    numbered = {name: name for name in names}
-    for name in names:
-        if any(other.startswith(f"{name}_") and other.removeprefix(f"{name}_").isdigit() for other in names):
-            numbered[name] = f"{name}_0"
+    parts = [name.rpartition("_") for name in names]
+    firsts = {start for start, _, number in parts if number.isdigit()}
+    numbered = {name: f"{name}_0" if name in firsts else name for name in names}
     families = {_NUMBER.sub("#", name) for name in numbered.values()}
     found = {name: tuple(map(int, _NUMBER.findall(text))) for name, text in numbered.items()}
     return found if len(families) == 1 and len(set(found.values())) == len(names) else {}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras3conv.errors import FileError, message_of
+from keras3conv.formats.safe import hdf5_usual
 from keras3conv.formats.safe.source import Source, dtype_named
 from keras3conv.formats.safe.streaming import Extent, size_of
 from keras3conv.model.views import TensorRef
@@ -138,6 +139,13 @@ def _link_creation(*, is_ascii: bool) -> Any:
 
 def extents(source: Source) -> dict[str, Extent]:
     """Return the byte range of each dataset's values in a file that `Declarations` wrote."""
+    tree = hdf5_usual.survey(source, 0, source.size, str(source.path))
+    if tree is None:  # names that are not ASCII need a newer form of groups
+        return _extents_by_library(source)
+    return {path: Extent(dataset.offset, dataset.stored) for path, dataset in tree.datasets.items()}
+
+
+def _extents_by_library(source: Source) -> dict[str, Extent]:
     import h5py
 
     found: dict[str, Extent] = {}
