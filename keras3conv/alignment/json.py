@@ -10,6 +10,7 @@ from keras3conv.errors import AlignmentError, quoted
 from keras3conv.model.views import InputSpec, LayerRun, LayerView, ModelView, TensorRef
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import from_json
+from keras3conv.writing import indented
 
 VERSION = 1
 
@@ -31,7 +32,7 @@ def dump(plan: Plan) -> str:
         "notes": list(plan.notes),
         "difference": plan.difference,
     }
-    return json.dumps(data, indent=1)
+    return indented.dumps(data)
 
 
 def load(text: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from keras3conv.formats.shards import weight_map_files
 from keras3conv.formats.tensorflow import bundle
 from keras3conv.frameworks.adapter import Adapter
 from keras3conv.report.report import current_environment
+from keras3conv.writing import indented
 
 FORMAT = 1
 """The number of the format of a manifest."""
@@ -102,7 +103,7 @@ class Record:
             "tensors": [entry for one in written for entry in _tensors(one)],
             "environment": current_environment(),
         }
-        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        return indented.dumps(content, ensure_ascii=False) + "\n"
 
 
 def files_of(path: Path) -> tuple[Path, ...]:

@@ -99,6 +99,7 @@ def _heaps(image: Image, heaps: Array, seen: Seen) -> tuple[Array, Array]:
     require((lengths >= 16) & (lengths <= _MOST_NAMES))
     require(int(lengths.sum()) <= 4 * _MOST_NAMES)
     image.need(texts, lengths)
+    require(image.numbers(texts, "<u1") == 0)  # the first text is empty: the key before all names
     _check_free(image, texts, lengths, free)
     return texts, lengths
 

@@ -1,0 +1,47 @@
+"""Write JSON with a line for every value, for people to read, also for models with 100,000 tensors."""
+
+import json
+from collections.abc import Callable
+from json.encoder import encode_basestring, encode_basestring_ascii
+from typing import Any
+
+
+_CONSTANTS = {None: "null", True: "true", False: "false"}
+
+
+def dumps(value: Any, *, ensure_ascii: bool = True) -> str:
+    """Return what `json.dumps(value, indent=1)` returns, several times as fast.
+
+    Args:
+        value: A value of dicts with texts as keys, lists, tuples, texts, numbers, booleans and None.
+        ensure_ascii: Whether other characters are written as escapes.
+    """
+    return _text(value, "\n", encode_basestring_ascii if ensure_ascii else encode_basestring)
+
+
+def _text(value: Any, end: str, encode: Callable[[str], str]) -> str:
+    """Return a value as JSON.
+
+    Args:
+        value: The value.
+        end: A line break, and the indentation of the line with the value.
+        encode: A function that returns a text in quotation marks, with escapes.
+    """
+    if isinstance(value, str):
+        return encode(value)
+    if value is None or value is True or value is False:
+        return _CONSTANTS[value]
+    if isinstance(value, dict):
+        start, stop, parts = (
+            "{",
+            "}",
+            [f"{encode(key)}: {_text(inner, f'{end} ', encode)}" for key, inner in value.items()],
+        )
+    elif isinstance(value, list | tuple):
+        start, stop, parts = "[", "]", [_text(inner, f"{end} ", encode) for inner in value]
+    else:
+        return repr(value) if type(value) is int else json.dumps(value)
+    return f"{start}{end} {f',{end} '.join(parts)}{end}{stop}" if parts else start + stop
+
+
+__all__ = ["dumps"]
