@@ -8,11 +8,15 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
+
+import numpy as np
 
 from benchmarks._files_models import Fixture
 from keras3conv import formats
 from keras3conv.cli.output import model_text
 from keras3conv.formats.safe.collection import collection_paused
+from keras3conv.formats.safe.hdf5_reader import _TREES
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,42 @@ class Result:
 
 def inspected(folder: Path, rounds: int, number: int = 100_000) -> list[Result]:
     """Measure the processor time in seconds to read the header of a file with many tensors, and to list its layers."""
-    Fixture("", ((16,),) * number).save(folder / "in.safetensors")
-    times = []
+    fixture = Fixture("", ((16,),) * number)
+    fixture.save(folder / "in.safetensors")
+    values = np.zeros(16, np.float32)
+    tensors = tuple(fixture.plan().keras.tensors())
+    formats.write(folder / "in.weights.h5", tensors, lambda _path: values, overwrite=True)
+    times: dict[str, list[float]] = {"in.safetensors": [], "in.weights.h5": [], "h5py": []}
     for _ in range(max(3, rounds // 2)):
-        started = time.process_time()
-        with collection_paused():  # as the command does
-            model_text(formats.read(folder / "in.safetensors"), every=False)
-        times.append(time.process_time() - started)
-    return [Result(f"inspect, {number:,} tensors", "seconds of a processor", median(times), 1.0, median(times))]
+        for name, seconds in times.items():
+            started = time.process_time()
+            if name == "h5py":
+                _walk(folder / "in.weights.h5")
+            else:
+                with collection_paused():  # as the command does
+                    model_text(formats.read(folder / name), every=False)
+                _TREES.clear()  # or the second time would not parse the file
+            seconds.append(time.process_time() - started)
+    plain, ours, walk = map(median, times.values())
+    part = f"inspect, {number:,} tensors"
+    return [
+        Result(part, ".safetensors, seconds of a processor", plain, 1.0, plain),
+        Result(part, ".weights.h5, seconds of a processor", ours, None, ours),
+        Result(f"{part} / walk of h5py", ".weights.h5", ours / walk, 1.2, ours),
+        Result(f"{part} / walk of h5py", "walk of h5py", 1.0, None, walk),
+    ]
+
+
+def _walk(path: Path) -> None:
+    """Visit every group and dataset with h5py, as a reader of a file does: shapes, dtypes and names of layers."""
+    import h5py
+
+    def note(_name: str, node: Any) -> None:
+        found.append((node.shape, node.dtype) if isinstance(node, h5py.Dataset) else node.attrs.get("name"))
+
+    found: list[Any] = []
+    with h5py.File(path) as file:
+        file.visititems(note)
 
 
 def refused(folder: Path, rounds: int) -> list[Result]:

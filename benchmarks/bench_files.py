@@ -56,13 +56,13 @@ STEPS: dict[str, tuple[bool, Checks]] = {
 MEBIBYTE = 1 << 20
 
 
-def in_turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def in_turns(ways: dict[str, Callable[[], object]], rounds: int, *, warm_up: bool = True) -> dict[str, list[float]]:
     """Time every method in every round, after a warm-up round; each round has another order.
 
     A method that leaves much memory to be freed slows the next one down, so no method must always follow the same one.
     """
     found: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds + 1):
+    for number in range(int(not warm_up), rounds + 1):
         for name in Random(number).sample(list(ways), len(ways)):
             way = ways[name]
             # Pending writes and garbage of the previous method must not slow this one down.
@@ -133,6 +133,18 @@ def _raw_safetensors(source: Path, out: Path, *, flush: bool = False) -> None:
     save_file(found, out)
     if flush:
         _flush(out)
+
+
+def _raw_legacy(source: Path, out: Path) -> None:
+    """Read every tensor and write the same bytes with h5py in the layout of a file of Keras 2."""
+    import h5py
+    from safetensors import safe_open
+
+    with safe_open(source, "np") as reader, h5py.File(out, "w") as file:
+        for place, name in enumerate(reader.keys()):
+            group = file.create_group(f"l{place}")
+            group.attrs["weight_names"] = [f"l{place}/kernel".encode()]
+            group.create_dataset(f"l{place}/kernel", data=reader.get_tensor(name))
 
 
 def _flush(path: Path) -> None:
@@ -211,10 +223,22 @@ def many(folder: Path, rounds: int, number: int = 100_000) -> list[Result]:
     source, out = folder / "in.safetensors", folder / "out.weights.h5"
     fixture.save(source)
     plan = fixture.plan()
-    ways: dict[str, Callable[[], object]] = {"raw h5py": partial(_raw_h5, source, folder / "raw.h5")}
-    ways |= {name: partial(_ours, source, out, plan, step, "keras") for name, step in STEPS.items()}
-    times = in_turns(ways, max(1, rounds // 4))
-    return compared(fixture.name, times, "raw h5py", {"ours: streaming": 1.2})
+    raw, back, legacy = folder / "raw.h5", folder / "out.safetensors", folder / "out.h5"
+    few = {name: STEPS[name] for name in ("ours: streaming", "ours: + digests")}
+    to_keras: dict[str, Callable[[], object]] = {"raw h5py": partial(_raw_h5, source, raw)}
+    to_keras |= {name: partial(_ours, source, out, plan, step, "keras") for name, step in STEPS.items()}
+    to_keras["transfer"] = partial(_transfer, source, out, fixture)
+    to_torch: dict[str, Callable[[], object]] = {
+        "raw save_file": partial(_raw_safetensors, raw, folder / "raw.safetensors")
+    }
+    to_torch |= {name: partial(_ours, out, back, plan, step, "torch") for name, step in few.items()}
+    to_legacy: dict[str, Callable[[], object]] = {"raw h5py": partial(_raw_legacy, source, folder / "legacy.h5")}
+    to_legacy |= {name: partial(_ours, source, legacy, plan, step, "keras") for name, step in few.items()}
+    results = []
+    for part, ways in (("to Keras", to_keras), ("to torch", to_torch), ("to a legacy file", to_legacy)):
+        times = in_turns(ways, max(1, rounds // 4), warm_up=False)
+        results += compared(f"{part}, {fixture.name}", times, next(iter(ways)), {"ours: streaming": 1.2})
+    return results
 
 
 def memory(folder: Path, _rounds: int) -> list[Result]:

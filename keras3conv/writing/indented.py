@@ -5,7 +5,6 @@ from collections.abc import Callable
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any
 
-
 _CONSTANTS = {None: "null", True: "true", False: "false"}
 
 
