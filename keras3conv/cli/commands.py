@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras3conv.cli.app import FAILED, PASSED, START, UNUSABLE, app, command, complain, note
-from keras3conv.cli.handing import hand_out, print_report, status_of
+from keras3conv.cli.app import FAILED, PASSED, START, UNUSABLE, app, command, note
+from keras3conv.cli.handing import hand_out, is_complete, print_report, status_of
 from keras3conv.cli.information import demo, doctor, inspect, rules
 from keras3conv.cli.options import (
     Backends,
@@ -34,6 +34,7 @@ from keras3conv.cli.options import (
     OnnxInputsFile,
     Overwrite,
     PlanFile,
+    Probe,
     Proofs,
     RayAddress,
     ReportFile,
@@ -45,7 +46,6 @@ from keras3conv.cli.options import (
 )
 from keras3conv.cli.sides import (
     align_ends,
-    align_first,
     align_with_hints,
     both,
     both_ends,
@@ -57,13 +57,10 @@ from keras3conv.cli.sides import (
 )
 from keras3conv.cli.sweeping import card, sweep
 from keras3conv.cli.verify import verify
-from keras3conv.errors import AlignmentError, InputError, message_of
+from keras3conv.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from keras3conv.alignment.plan import Alignment
-    from keras3conv.model.views import Side
+    pass
 
 
 __all__ = [
@@ -130,6 +127,7 @@ def align(  # noqa: PLR0913 - an argument for every option
     ignore: Annotated[
         list[str] | None, typer.Option(metavar="PATH=REASON", help="A layer or tensor to ignore; may be repeated.")
     ] = None,
+    probe: Probe = True,
     overwrite: Overwrite = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -153,6 +151,7 @@ def align(  # noqa: PLR0913 - an argument for every option
             inputs=given[0],
             keras_inputs=given[1],
             hints=hints,
+            probe=None if probe else False,
             entry=entry_of(torch_side, entry),
         )
     for path, reason in ignored:
@@ -212,7 +211,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         found = found.accepting_difference() if accept_difference else found
         named = f" --entry {quote(entry)}" if entry else ""
         given = {ends[0].side: source, ends[1].side: target}
-        if not _is_complete(found, given, weights_as_options(torch_weights, keras_weights) + named):
+        if not is_complete(found, given, weights_as_options(torch_weights, keras_weights) + named):
             return FAILED
         options = Options(
             out=tuple(out or ()),
@@ -379,21 +378,3 @@ def compare_onnx(
 def _is_opened_by_convert(model: str) -> bool:
     """Return True for a .json (architecture), a .pt2 (program) or a transformers folder, which only `convert` reads."""
     return model.endswith((".json", ".pt2")) or Path(model, "config.json").is_file()
-
-
-def _is_complete(plan: "Alignment", sides: "Mapping[Side, str]", options: str) -> bool:
-    """Print the problems of a plan for a transfer on stderr; return True if there are none.
-
-    Args:
-        plan: The plan.
-        sides: For each side, the argument that the transfer was given.
-        options: The further options of the transfer that `align` needs, too.
-    """
-    from keras3conv.cli.lines import as_options
-
-    try:
-        plan.check()
-    except AlignmentError as error:
-        complain(f"AlignmentError: {align_first(as_options(message_of(error)), sides, options)}")
-        return False
-    return True

@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keras3conv.cli.app import FAILED, PASSED, UNCONFIRMED, is_verbose, note
+from keras3conv.cli.app import FAILED, PASSED, UNCONFIRMED, complain, is_verbose, note
+from keras3conv.errors import AlignmentError, message_of
 
 if TYPE_CHECKING:
+    from keras3conv.alignment.plan import Alignment
+    from keras3conv.model.views import Side
     from keras3conv.report.report import Report
 
 
@@ -74,6 +77,25 @@ def print_report(report: "Report", saved_as: Path | None = None, names: Mapping[
         print(write(report, brief=brief, width=min(WIDTH, columns())))
     if brief and any(section.tables or section.plots for section in report.sections):
         note(f"every table is shown by --verbose{f', and is in {saved_as}' if saved_as else ''}")
+
+
+def is_complete(plan: "Alignment", sides: "Mapping[Side, str]", options: str) -> bool:
+    """Print the problems of a plan for a transfer on stderr; return True if there are none.
+
+    Args:
+        plan: The plan.
+        sides: For each side, the argument that the transfer was given.
+        options: The further options of the transfer that `align` needs, too.
+    """
+    from keras3conv.cli.lines import as_options
+    from keras3conv.cli.sides import align_first
+
+    try:
+        plan.check()
+    except AlignmentError as error:
+        complain(f"AlignmentError: {align_first(as_options(message_of(error)), sides, options)}")
+        return False
+    return True
 
 
 def status_of(report: "Report") -> int:

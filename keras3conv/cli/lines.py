@@ -101,7 +101,7 @@ _LINES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\blabels=(labels[.\[].*)", r'numpy.save("FILE.npy", \1)'),
     (r'\bexpected="([^"]+)"', r"--expected \1"),
     (r'\bentry="([^"]+)"', r"--entry \1"),
-    (r"k3c\.align\(module, model, probe=False\)", f"{ALIGN}  # without --inputs"),
+    (r"k3c\.align\(module, model, probe=False\)", f"{ALIGN} --no-probe"),
 )
 """Patterns of calls and arguments in Python, each with what it is on the command line; the first ones count first."""
 

@@ -28,6 +28,10 @@ HintList = Annotated[
         "--hint", metavar="TORCH=KERAS", help="A pair of layers; ' + ' joins several, . is the model. May be repeated."
     ),
 ]
+Probe = Annotated[
+    bool,
+    typer.Option("--probe/--no-probe", help="Run both models to pair their layers; without, only names and shapes."),
+]
 PlanFile = Annotated[Path | None, typer.Option(metavar="PLAN.json", help="The plan that `align -o` wrote.")]
 Proofs = Annotated[
     list[str] | None, typer.Option(metavar="NAME", help="Run only this proof (outputs, float64, ...); may be repeated.")

@@ -401,6 +401,13 @@ def test_verbose_prints_the_steps_of_a_validation_with_their_seconds(models: Pat
     ]
 
 
+def test_without_a_probe_no_model_is_run(models: Path, keras_file: Path) -> None:
+    probed, unprobed = (run("align", f"{models}:make", keras_file, *more) for more in ((), ("--no-probe",)))
+    assert (probed.exit_code, unprobed.exit_code) == (0, 0)
+    assert "not probed: the Keras side is a file" in unprobed.stdout
+    assert "not probed" not in probed.stdout
+
+
 def test_quiet_prints_no_output_and_keeps_the_exit_status(models: Path, keras_file: Path, tmp_path: Path) -> None:
     result = run("validate", f"{models}:make", keras_file, "-q", "--report", tmp_path / "report.html")
     assert (result.exit_code, result.output) == (1, "")
