@@ -34,7 +34,8 @@ def packed_mappings(
 ) -> tuple[WeightMapping, ...]:
     """Return the mappings between one packed layer of one model and the several layers of the other that are its parts.
 
-    If only some of the parts have a bias, the packed layer has a bias of zeros for the others.
+    If only some of the parts have a bias, the packed layer has a bias of zeros for the others. Two packed layers are
+    paired with each other if the torch rows go head by head.
 
     Args:
         torch: The torch layers: the packed one, or the parts in the order that their rows have in the packed Keras
@@ -61,6 +62,8 @@ def _is_linear(layer: LayerView) -> bool:
 
 def _split(packed: LayerView, parts: Sequence[LayerView], heads: int) -> Iterator[WeightMapping]:
     rows = tuple(_rows(part) for part in parts)
+    if len(parts) == 1 and heads > 1 and not _fused_order(rows[0], heads, 1):
+        return
     if sum(rows) != packed.shapes["weight"][0] or any(size % heads for size in rows):
         return
     made = [_mappings(_with_rows(packed, size), part) for size, part in zip(rows, parts, strict=True)]
@@ -69,7 +72,8 @@ def _split(packed: LayerView, parts: Sequence[LayerView], heads: int) -> Iterato
     for tensor in packed.tensors:
         found = [entry.get(tensor.path) for entry in made]
         if len(parts) == 1 and found[0]:
-            yield found[0]
+            order = _fused_order(rows[0], heads, len(tensor.shape))
+            yield replace(found[0], transform=Chain(*order, found[0].transform)) if order else found[0]
             continue
         steps = [mapping.transform if mapping else Drop(0, (size,)) for mapping, size in zip(found, rows, strict=True)]
         keras = tuple(mapping.keras[0] for mapping in found if mapping)
@@ -78,6 +82,24 @@ def _split(packed: LayerView, parts: Sequence[LayerView], heads: int) -> Iterato
     if "bias" not in packed.shapes:
         biases = (tensor for part in parts for tensor in part.tensors if tensor.role == "bias")
         yield from (WeightMapping(torch=(), keras=(one.path,), transform=Fill(0, one.shape)) for one in biases)
+
+
+def _fused_order(rows: int, heads: int, axes: int) -> tuple[Transform, ...]:
+    """Return the step that moves the rows of a packed tensor from head by head to part by part, along the first axis.
+
+    The packed layer of the other side is packed too, so the number of parts is unknown: a query, a key and a value, or
+    two parts if the rows alternate. The result is empty for one head, and if the rows do not fit.
+
+    Args:
+        rows: The number of rows.
+        heads: The number of groups of rows, each of which has rows of every part.
+        axes: The number of axes of the tensor.
+    """
+    parts = 2 if rows == 2 * heads else 3
+    if heads == 1 or rows % (parts * heads):
+        return ()
+    rest = "".join(f" {name}" for name in "wxyz"[: axes - 1])
+    return (Axes(f"(g p s){rest} -> (p g s){rest}", g=heads, p=parts),)
 
 
 def _parted(rows: Sequence[int], heads: int, axes: int) -> tuple[Transform, ...]:

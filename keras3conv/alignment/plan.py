@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from keras3conv.alignment.adapted import adapted, merged_first
+from keras3conv.alignment.adapted import adapted, merged_first, quantized_in_torch
 from keras3conv.alignment.binding import pair_by_hand
 from keras3conv.alignment.pair import Ignored, Pair, belongs
 from keras3conv.alignment.problems import first_difference, misfits, repeated, unplaced
@@ -55,7 +55,11 @@ class Alignment:
     @cached_property
     def problems_found(self) -> tuple[Problem, ...]:
         """The errors of the plan, computed on the first access."""
-        return (*adapted(self.keras), *merged_first(self), *misfits(self), *repeated(self), *unplaced(self))
+        of_layers = *adapted(self.keras), *merged_first(self), *quantized_in_torch(self)
+        rest = tuple(unplaced(self))
+        if of_layers:  # the weights of these layers are not there: a line that ignores their places would be wrong
+            rest = tuple(Problem(torch=entry.torch, keras=entry.keras, fact=entry.fact) for entry in rest)
+        return (*of_layers, *misfits(self), *repeated(self), *rest)
 
     def problems(self) -> tuple[Problem, ...]:
         """Return all errors of the plan: unpaired tensors, tensors in two pairs, and shapes that do not fit."""
@@ -118,7 +122,7 @@ class Alignment:
             heads: The number of attention heads, if the rows of a fused layer go head by head: the query, key and value
                 rows of the first head, then those of the second. 1 if all query rows come first, then all key rows. If
                 it is the number of rows of one part, the rows alternate: one of the query, one of the key, one of the
-                value.
+                value. If both layers are fused, the torch rows go head by head.
 
         Raises:
             AlignmentError: A name is unknown, no rule pairs the layers, or the transform does not fit the tensors.

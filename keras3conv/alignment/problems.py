@@ -6,8 +6,9 @@ from difflib import SequenceMatcher
 from functools import lru_cache
 from math import prod
 
-from keras3conv.alignment.adapted import is_adapted, is_adapter
+from keras3conv.alignment.adapted import is_adapted, is_adapter, is_quantized_in_torch
 from keras3conv.alignment.pair import Pair, Plan, belongs, misfit, tensors_by_path
+from keras3conv.alignment.proposals import call_that_fits
 from keras3conv.alignment.tables import other_table
 from keras3conv.alignment.twins import twin
 from keras3conv.errors import Problem
@@ -68,7 +69,7 @@ def unplaced(plan: Plan) -> Iterator[Problem]:
         placed_there = _placed(plan, other)
         others = [tensor for tensor in other.tensors() if tensor.path not in placed_there]
         for layer in view.layers:
-            if is_adapted(layer) if view.side == "keras" else is_adapter(layer):
+            if is_adapted(layer) if view.side == "keras" else is_adapter(layer) or is_quantized_in_torch(layer):
                 continue  # reported as a problem of the whole model, see `adapted`
             left = [tensor for tensor in layer.tensors if tensor.path not in placed and tensor.storage not in ties]
             table = other_table(view.side, left[0], others) if len(left) == 1 else None
@@ -213,8 +214,10 @@ def _unplaced_layer(
     if {tensor.role for tensor in left} == {"moving_mean", "moving_variance"}:
         fact += "; a torch layer without them normalises by the statistics of each batch, which no Keras layer does"
     if similar:
+        other = next(other for other in free if other.path == similar[0])
         fact += f"; same sizes: {', '.join(similar)}"
-        fixes.append(_pairing(side, layer, left, next(other for other in free if other.path == similar[0])))
+        if len(left) == len(layer.tensors) or len(other.tensors) == 1:
+            fixes.append(_pairing(side, layer, left, other))
     if nearest:
         fact += f"; no rule knows {layer.kind}, the known class with the most similar name is {nearest}; "
         fact += "k3c.register adds a rule"
@@ -235,9 +238,11 @@ def _pairing(side: Side, layer: LayerView, left: list[TensorRef], other: LayerVi
         other: The layer of the other side to pair it with.
     """
     torch, keras = (layer, other) if side == "torch" else (other, layer)
-    by_tensor = bool(torch.kinds and keras.kinds) and next(iter(lookup(torch.kinds, keras.kinds)), None) is None
+    by_tensor = bool(keras.kinds) and next(iter(lookup(torch.kinds, keras.kinds)), None) is None
     if by_tensor and len(torch.tensors) == len(keras.tensors) == 1:
-        return f'plan = plan.pair("{torch.tensors[0].path}", "{keras.tensors[0].path}")'
+        tensors = torch.tensors[0], keras.tensors[0]
+        fitting = call_that_fits(tensors[:1], tensors[1:])
+        return fitting[0] if fitting else f'plan = plan.pair("{tensors[0].path}", "{tensors[1].path}")'
     where = layer.path if len(left) == len(layer.tensors) and layer.path else left[0].path
     first, second = (where, other.path) if side == "torch" else (other.path, where)
     return f'plan = plan.pair("{first}", "{second}")'

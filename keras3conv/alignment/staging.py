@@ -118,6 +118,16 @@ class Staging:
             for path, value in self._apply(mapping, counted=counted).items():
                 yield path, value, mapping.names(self.source.side)
 
+    def require_dropped(self) -> None:
+        """Raise `TransferError` if a source tensor that has no place in the target has values that would be lost.
+
+        Such tensors are a bias of zeros and a scale of ones. No target tensor is computed from them, so a target that
+        is written tensor by tensor never reads them.
+        """
+        for mapping in self.plan.mappings:
+            if not mapping.names(self.target.side):
+                self._apply(mapping, counted=False)
+
     def require_values(self) -> None:
         """Compute every new value once without keeping it, so that an error is raised before anything is written.
 
@@ -226,14 +236,14 @@ def stage(plan: Alignment, source: ModelView, target: ModelView, *, cast: bool =
     Args:
         plan: The plan for these two models.
         source: The model to read. Its names may start with the prefix of a wrapper ("module."). This function reads
-            only the values of tied weights.
+            only the values of tied weights, and those of tensors that have no place in the target.
         target: The model to write.
         cast: Whether values may be converted to a target dtype of less precision, such as float32 to float16.
 
     Raises:
         AlignmentError: The plan has problems, or the probe found an output difference that may come from its weights.
-        TransferError: The plan was made for other models, or has different values for weights that are tied in the
-            target.
+        TransferError: The plan was made for other models, has different values for weights that are tied in the target,
+            or would lose values that have no place in it.
     """
     (plan.accepting_difference() if is_forced(plan) else plan).check()
     source = named_as(source, plan.torch)
@@ -245,6 +255,7 @@ def stage(plan: Alignment, source: ModelView, target: ModelView, *, cast: bool =
             raise TransferError(lay_out(f"{headline} ({count(len(problems), 'difference')})", problems))
     staging = Staging(plan=plan, source=source, target=target, cast=cast)
     staging.require_equal_ties()
+    staging.require_dropped()
     return staging
 
 

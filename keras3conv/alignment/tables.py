@@ -8,8 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isqrt
 
+from keras3conv.alignment.shapes import reshaping
 from keras3conv.messages import count
 from keras3conv.model.views import Side, TensorRef
+from keras3conv.transforms import Axes, Shape
+from keras3conv.transforms.base import resized
 
 _MOST_TOKENS = 2
 """The maximum number of rows before a grid of positions: 1 is a class token, 2 a class and a distillation token."""
@@ -43,16 +46,15 @@ def other_table(side: Side, tensor: TensorRef, others: Iterable[TensorRef]) -> O
         tensor: A tensor without a pair.
         others: The tensors of the other side without a pair.
     """
-    if not _is_table(tensor):
-        return None
-    found = [other for other in others if _is_table(other) and _row_axis(tensor, other) is not None]
+    tables = [other for other in others if _row_axis(tensor, other) is not None]
+    found = [other for other in tables if _is_table(tensor) or _is_table(other)]
     if len(found) != 1:
         return None
     torch, keras = (tensor, found[0]) if side == "torch" else (found[0], tensor)
     axis = _row_axis(torch, keras)
-    if axis is None or len(torch.shape) != len(keras.shape):
+    if axis is None:
         return None
-    rows = torch.shape[axis], keras.shape[axis]
+    rows = torch.shape[axis], keras.shape[_row_axis(keras, torch) or 0]
     return _grid(torch, keras, axis, rows) or _extra_rows(torch, keras, axis, rows)
 
 
@@ -62,11 +64,20 @@ def _is_table(tensor: TensorRef) -> bool:
 
 
 def _row_axis(first: TensorRef, second: TensorRef) -> int | None:
-    """Return the axis along which the sizes of two tables differ; None if it is the last axis, or not the only one."""
-    if len(first.shape) != len(second.shape) or first.shape[-1] != second.shape[-1]:
+    """Return the axis of a table along which its size differs from that of another table; axes of size one are skipped.
+
+    None if it is the last axis, or not the only one.
+
+    Args:
+        first: The table whose axis is returned.
+        second: The other table.
+    """
+    axes = [axis for axis, size in enumerate(first.shape) if size != 1]
+    sizes = [size for size in second.shape if size != 1]
+    if len(axes) != len(sizes) or len(axes) < 2 or first.shape[axes[-1]] != sizes[-1]:
         return None
-    axes = [axis for axis, sizes in enumerate(zip(first.shape, second.shape, strict=True)) if len(set(sizes)) > 1]
-    return axes[0] if len(axes) == 1 else None
+    differing = [axis for axis, size in zip(axes, sizes, strict=True) if first.shape[axis] != size]
+    return differing[0] if len(differing) == 1 else None
 
 
 def _grid(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, int]) -> OtherTable | None:
@@ -89,7 +100,7 @@ def _grid(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, int]) 
                 f"{wanted} x {wanted}; a resize interpolates them"
             )
             made = f"ResizeGrid(axis={axis}, first={tokens}, given=({given}, {given}), wanted=({wanted}, {wanted}))"
-            return OtherTable(fact, _pair(torch, keras, made))
+            return OtherTable(fact, _pair(torch, keras, made, resized(torch.shape, axis, rows[1])))
     return None
 
 
@@ -112,8 +123,21 @@ def _extra_rows(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, 
         f"{longer.path} has {count(abs(more), 'row')} more than {shorter.path}: if it counts positions from "
         f"{abs(more)} on, the first rows are left out"
     )
-    return OtherTable(fact, _pair(torch, keras, f"{'Skip' if more > 0 else 'Lead'}({axis}, {abs(more)})"))
+    made = f"{'Skip' if more > 0 else 'Lead'}({axis}, {abs(more)})"
+    return OtherTable(fact, _pair(torch, keras, made, resized(torch.shape, axis, rows[1])))
 
 
-def _pair(torch: TensorRef, keras: TensorRef, transform: str) -> str:
-    return f'plan = plan.pair("{torch.path}", "{keras.path}", transform=k3c.transforms.{transform})'
+def _pair(torch: TensorRef, keras: TensorRef, transform: str, shape: Shape) -> str:
+    """Return the line that pairs two tables.
+
+    Args:
+        torch: The torch table.
+        keras: The Keras table.
+        transform: The transform of the rows, as code.
+        shape: The shape after it, which may have other axes of size one than the Keras table.
+    """
+    made = f"k3c.transforms.{transform}"
+    move = reshaping(shape, keras.shape)
+    if isinstance(move, Axes):
+        made = f'k3c.transforms.Chain({made}, k3c.transforms.Axes("{move.pattern}"))'
+    return f'plan = plan.pair("{torch.path}", "{keras.path}", transform={made})'

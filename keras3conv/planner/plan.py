@@ -13,8 +13,8 @@ from keras3conv.planner.evidence.bare import bare_pairs
 from keras3conv.planner.evidence.flow import positions
 from keras3conv.planner.evidence.hints import Hints, hinted_pairs
 from keras3conv.planner.evidence.matching import anchors, match_groups, numbers
-from keras3conv.planner.evidence.one_sided import bare_normalizations, fitting_one_sided, with_zeros
-from keras3conv.planner.evidence.packed import packed_pairs
+from keras3conv.planner.evidence.one_sided import bare_normalizations, fitting_by_core, fitting_one_sided, with_zeros
+from keras3conv.planner.evidence.packed import packed_pairs, with_doubtful_rows
 from keras3conv.planner.evidence.renamed import renamed_pairs
 from keras3conv.planner.evidence.rows import sequence_pairs
 from keras3conv.planner.evidence.structure import Group, Unmatched, fitting, fitting_in_keras, ignored_tensors
@@ -59,7 +59,7 @@ def plan(
     bare = tuple(layer for layer in bare_normalizations(torch) if all(pair.torch != layer.path for pair in pairs))
     unmatched = replace(unmatched, torch_layers=(*unmatched.torch_layers, *bare))
     found = positions(torch.layers, keras.layers, numbers(_all_groups(unmatched)) | anchors(pairs))
-    for find_groups in (fitting, fitting_in_keras):
+    for find_groups in (fitting, fitting_in_keras) if probed else (fitting_by_core, fitting, fitting_in_keras):
         pairs += match_groups(find_groups(unmatched.without(pairs)), found)
     while more := list(match_groups(fitting_one_sided(unmatched.without(pairs)), found)):
         pairs += more
@@ -70,6 +70,8 @@ def plan(
     pairs = list(with_zeros(pairs, torch, keras))
     if probed is not None:
         pairs += rest_pairs(torch, keras, pairs)
+    else:
+        pairs = list(with_doubtful_rows(pairs, torch))
     pairs += bare_pairs(torch, keras, pairs)
     pairs = _in_order(pairs, torch)
     return Alignment(

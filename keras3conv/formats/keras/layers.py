@@ -205,8 +205,26 @@ def _named(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
     named = []
     for layer in layers:
         whole = next((by_path[prefix] for prefix in _prefixes(layer.path) if prefix in by_path), None)
-        named.append(replace(layer, attribute=_attribute(whole, layer)) if whole else layer)
+        named.append(_with_equation(whole, replace(layer, attribute=_attribute(whole, layer))) if whole else layer)
     return _with_places(tuple(named))
+
+
+_ATTENTIONS = ("keras.layers.MultiHeadAttention", "keras.layers.GroupQueryAttention")
+
+
+def _with_equation(whole: LayerView, part: LayerView) -> LayerView:
+    """Return a projection of an attention with its equation, which no file contains; return other layers unchanged.
+
+    Args:
+        whole: The layer that contains the layer.
+        part: The layer.
+    """
+    if whole.kind not in _ATTENTIONS or part.kind != "keras.layers.EinsumDense" or part.config is not None:
+        return part
+    is_output = part.attribute == "output_dense"
+    equation, bias_axes = ("abcd,cde->abe", "e") if is_output else ("abc,cde->abde", "de")
+    has_bias = any(tensor.role == "bias" for tensor in part.tensors)
+    return replace(part, config={"equation": equation, "bias_axes": bias_axes if has_bias else None})
 
 
 def _with_places(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:

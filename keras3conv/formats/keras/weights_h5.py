@@ -14,6 +14,7 @@ from typing import Any
 
 from keras3conv.errors import FileError, MalformedCheckpoint, listed, quoted
 from keras3conv.formats.keras.architecture import Architecture, LayerConfig, inner_layer
+from keras3conv.formats.keras.inferred import class_of_parts, class_of_shapes
 from keras3conv.formats.keras.layers import Found, distinct, layers_of, reader_of
 from keras3conv.formats.keras.names import DOUBLED, child_class, class_of, qualified, roles, snake_case
 from keras3conv.formats.safe import hdf5
@@ -192,7 +193,7 @@ def _node(
         group=group,
         name=stored or (config.name if config and config.name else group.rpartition("/")[2]),
         datasets=datasets,
-        class_name=config.class_name if config else _class_name(group, datasets, parent, stored),
+        class_name=config.class_name if config else _class_name(group, datasets, parent, stored, tree),
         config=config,
     )
 
@@ -261,16 +262,18 @@ def _by_number(model: LayerConfig, home: str, tree: Tree) -> dict[str, LayerConf
     return layers
 
 
-def _class_name(group: str, datasets: Sequence[Dataset], parent: Node, stored: str | None) -> str:
+def _class_name(group: str, datasets: Sequence[Dataset], parent: Node, stored: str | None, tree: Tree) -> str:
     """Return the class of a layer in a file without architecture, by its group name; "" if unknown.
 
-    In a list of layers, Keras makes the group name from the class; elsewhere the group name is an attribute name.
+    In a list of layers, Keras makes the group name from the class; elsewhere the group name is an attribute name, and
+    the shapes of the variables must show the class.
 
     Args:
         group: The path of the group of the layer.
         datasets: The datasets of its variables.
         parent: The group of the layer that contains it.
         stored: The name of the layer in the file; None if the file has no names.
+        tree: The content of the file.
     """
     if not group:
         return ""
@@ -279,7 +282,28 @@ def _class_name(group: str, datasets: Sequence[Dataset], parent: Node, stored: s
         return class_of(inside.rpartition("/")[2])
     if parent.class_name == "Bidirectional" and stored:
         return class_of(re.sub("^(forward|backward)_", "", stored))
-    return child_class(parent.class_name, inside) or _class_by_name(datasets, stored)
+    known = child_class(parent.class_name, inside) or _class_by_name(datasets, stored)
+    return known or _inferred_class(group, datasets, (inside, stored or ""), tree)
+
+
+def _inferred_class(group: str, datasets: Sequence[Dataset], names: Sequence[str], tree: Tree) -> str:
+    """Return the class of a layer in a user's layer, by its inner layers or by the shapes of its variables; else "".
+
+    Args:
+        group: The path of the group of the layer.
+        datasets: The datasets of its variables.
+        names: The names of the layer: that of its group, and its own.
+        tree: The content of the file.
+    """
+    parts = [name for name in tree.groups[group] if name != "vars"]
+    if not parts:
+        shapes = [dataset.shape for dataset in datasets]
+        return next(filter(None, (class_of_shapes(name, shapes) for name in names)), "")
+    kernels = []
+    for name in ("query_dense", "key_dense"):
+        found = (tree.datasets.get(f"{group}/{part}/vars/0") for part in parts if part.lstrip("_") == name)
+        kernels.append(next((dataset.shape for dataset in found if dataset), ()))
+    return class_of_parts(parts, *kernels)
 
 
 def _class_by_name(datasets: Sequence[Dataset], stored: str | None) -> str:

@@ -190,11 +190,36 @@ def config_of(layer: keras.layers.Layer) -> dict[str, Any] | None:
             config = layer.get_config()
     except (NotImplementedError, AttributeError, TypeError):  # a custom class with a missing or wrong `get_config`
         return None
+    except OSError:  # Keras quotes the source of a function that it cannot serialize, and this one has none
+        return _config_without_source(layer)
     return {
         name: value
         for name, value in config.items()
         if plain(value) or name in _SERIALIZED or _is_custom_activation(name, value)
     }
+
+
+def _config_without_source(layer: keras.layers.Layer) -> dict[str, Any] | None:
+    """Return the configuration fields of a layer whose activation is a function without source code, such as a lambda.
+
+    The field of the activation has the name of the function, like that of any other custom activation.
+    """
+    functions = {name: value for name, value in vars(layer).items() if name.endswith("activation") and callable(value)}
+    if not functions:
+        return None
+    try:
+        for name in functions:
+            setattr(layer, name, keras.activations.linear)
+        config = config_of(layer)
+    finally:
+        for name, function in functions.items():
+            setattr(layer, name, function)
+    named = {name: {"class_name": "function", "config": _name_of(function)} for name, function in functions.items()}
+    return None if config is None else config | {name: named[name] for name in named if name in config}
+
+
+def _name_of(function: Any) -> str:
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def _is_custom_activation(name: str, value: Any) -> bool:

@@ -1,15 +1,19 @@
 """Pair the torch parameters of modules whose class has no rule, such as a class token or a position table.
 
+A torch file does not say which module a tensor belongs to. Its tensors with a name of their own are such parameters if
+Keras has them in a layer that no rule knows either, or in an Embedding.
+
 Each parameter is paired with one Keras variable of the same shape, ignoring axes of size one. If several parameters
 have the same shape, their names decide, then their order.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from keras3conv.alignment.binding import RULE
 from keras3conv.alignment.pair import Evidence, EvidenceKind, Pair
 from keras3conv.alignment.shapes import reshaping
-from keras3conv.model.views import ModelView, TensorRef
+from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.planner.evidence import names
 from keras3conv.rules.families.linear.parameter import TIMM_LAYER_SCALE
 from keras3conv.rules.library import known_classes
@@ -27,18 +31,41 @@ def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
     """
     placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
     known = known_classes()[0] - {TIMM_LAYER_SCALE}
+    is_file = not any(layer.kinds for layer in torch.layers)
     torch_tensors = [
         tensor
         for layer in torch.layers
-        if layer.kinds and not known.intersection(layer.kinds)
+        if (is_file or layer.kinds) and not known.intersection(layer.kinds)
         for tensor in layer.tensors
-        if tensor.path not in placed and tensor.trainable
+        if tensor.path not in placed and tensor.trainable and not (is_file and _is_of_a_layer(tensor))
     ]
-    keras_tensors = [tensor for tensor in keras.tensors() if tensor.path not in placed and not tensor.is_seed]
+    keras_tensors = [
+        tensor
+        for layer in keras.layers
+        if not is_file or _may_hold_parameters(layer)
+        for tensor in layer.tensors
+        if tensor.path not in placed and not tensor.is_seed
+    ]
     calls = _first_calls(torch), _first_calls(keras)
     keras_groups = _by_shape(keras_tensors)
     for shape, group in _by_shape(torch_tensors).items():
         yield from _matched(group, keras_groups.get(shape, []), *calls)
+
+
+_OF_LAYERS = re.compile(r"weight|bias|running_\w+|num_batches_tracked|(in_proj|weight|bias)_\w+|[qkv]_proj_weight")
+"""The names of the tensors of layers that torch itself defines."""
+
+_EMBEDDING = "keras.layers.Embedding"
+
+
+def _is_of_a_layer(tensor: TensorRef) -> bool:
+    """Return whether a tensor of a file has the name of a weight of a torch layer, in which Keras may move its axes."""
+    return _OF_LAYERS.fullmatch(tensor.role.rpartition(".")[2]) is not None
+
+
+def _may_hold_parameters(layer: LayerView) -> bool:
+    """Return whether a Keras layer may have parameters that torch has in a module without a rule, such as a table."""
+    return _EMBEDDING in layer.kinds or not known_classes()[1].intersection(layer.kinds)
 
 
 def _by_shape(tensors: Iterable[TensorRef]) -> dict[Shape, list[TensorRef]]:
@@ -63,7 +90,7 @@ def _matched(
     torch_calls: Mapping[str, int],
     keras_calls: Mapping[str, int],
 ) -> Iterator[Pair]:
-    """Yield pairs of torch parameters and Keras variables of one shape: first those with equal names.
+    """Yield pairs of torch parameters and Keras variables of one shape: first those with equal paths, or equal names.
 
     The others are paired in call order, or in definition order if layers were not called.
 
@@ -76,17 +103,15 @@ def _matched(
     if len(torch) == len(keras) == 1:
         yield _pair(torch[0], keras[0], Evidence(kind="shape", detail="no other unpaired tensor has this shape"))
         return
-    named: dict[tuple[str, ...], list[TensorRef]] = {}
-    for tensor in keras:
-        named.setdefault(names.words(tensor.path), []).append(tensor)
-    left = list(torch)
-    for tensor in torch:
-        found = named.get(names.words(tensor.path), [])
-        if len(found) == 1:
-            left.remove(tensor)
-            yield _pair(tensor, found[0], Evidence(kind="name", detail=" ".join(names.words(tensor.path))))
-            named[names.words(tensor.path)] = []
-    rest = [tensor for tensors in named.values() for tensor in tensors]
+    left, rest = list(torch), list(keras)
+    for words in (lambda tensor: names.words(tensor.path), lambda tensor: names.words(tensor.role)):
+        named = _labelled(left, words), _labelled(rest, words)
+        for name, tensors in named[0].items():
+            same = named[1].get(name, [])
+            if len(tensors) == len(same) == 1:
+                left.remove(tensors[0])
+                rest.remove(same[0])
+                yield _pair(tensors[0], same[0], Evidence(kind="name", detail=" ".join(name)))
     if len(rest) == len(left):
         kind: EvidenceKind = "definition order"
         if _has_order(left, torch_calls) and _has_order(rest, keras_calls):
@@ -97,6 +122,15 @@ def _matched(
             others = tuple(other.path for other in rest if other is not second)[:5]
             detail = f"number {position} of {len(left)} unpaired tensors with this shape"
             yield _pair(first, second, Evidence(kind=kind, detail=detail), others)
+
+
+def _labelled(
+    tensors: Iterable[TensorRef], words: Callable[[TensorRef], tuple[str, ...]]
+) -> dict[tuple[str, ...], list[TensorRef]]:
+    found: dict[tuple[str, ...], list[TensorRef]] = {}
+    for tensor in tensors:
+        found.setdefault(words(tensor), []).append(tensor)
+    return found
 
 
 def _has_order(tensors: Iterable[TensorRef], calls: Mapping[str, int]) -> bool:

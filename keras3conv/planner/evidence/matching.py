@@ -165,8 +165,24 @@ def _labelled_by_position(
 
 
 def _by_meaning(group: Group) -> Iterator[Group]:
-    """Split a group of fitting layers by the function that their names express, such as query, key or value."""
-    yield from _split(group, lambda layer: names.meaning(layer.path))
+    """Split a group of fitting layers by the function that their names express, such as query, key or value.
+
+    The layers whose function is named more often on one side than on the other stay together.
+    """
+    torch, keras = (
+        _labelled(layers, lambda layer: names.meaning(layer.path))
+        for layers in (group.torch_layers, group.keras_layers)
+    )
+    equal = [name for name in torch if name and len(torch[name]) == len(keras.get(name, ()))]
+    for name in equal:
+        yield replace(group, torch_layers=tuple(torch[name]), keras_layers=tuple(keras[name]))
+    rest = replace(
+        group,
+        torch_layers=tuple(layer for layer in group.torch_layers if names.meaning(layer.path) not in equal),
+        keras_layers=tuple(layer for layer in group.keras_layers if names.meaning(layer.path) not in equal),
+    )
+    if rest.torch_layers and rest.keras_layers:
+        yield rest
 
 
 def _split(group: Group, label: Callable[[LayerView], str]) -> Iterator[Group]:

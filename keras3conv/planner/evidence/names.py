@@ -15,7 +15,7 @@ _MEANINGS = {
     "query": ("q", "query", "q_proj", "wq", "to_q", "query_proj", "query_dense", "q_lin"),
     "key": ("k", "key", "k_proj", "wk", "to_k", "key_proj", "key_dense", "k_lin"),
     "value": ("v", "value", "v_proj", "wv", "to_v", "value_proj", "value_dense", "v_lin"),
-    "attention output": ("o_proj", "out_proj", "wo", "to_out", "attention_output", "output_dense", "out_lin"),
+    "attention output": ("o_proj", "out_proj", "wo", "to_out", "attention_output", "output_dense", "out_lin", "out"),
     "gate": ("gate", "gate_proj", "w1"),
     "up": ("up", "up_proj", "w3", "fc1", "intermediate", "lin1", "ffn_1", "mlp_dense_1"),
     "down": ("down", "down_proj", "w2", "fc2", "lin2", "ffn_2", "mlp_dense_2"),
@@ -62,6 +62,17 @@ def meaning(path: str) -> str:
 def _is_fused(part: str) -> bool:
     """Return whether a word of a path names a fused layer, several layers in one: "query_key_value", "gate_up_proj"."""
     return len({_MEANING_OF[word] for word in part.split("_") if word in _MEANING_OF} & _FUSED) > 1
+
+
+_PACKED = re.compile(r"(^|_)(w?qkv|kvq|vkq|kv|qk|c_attn|in_proj(ection)?|gate_up|w_?pack|to_?qkv|to_?kv)(_|$|\d)")
+"""The names of layers that are several layers in one."""
+
+
+@lru_cache(maxsize=1 << 18)
+def is_packed(path: str) -> bool:
+    """Return whether the last name of a path is that of several layers in one: "qkv", "c_attn", "query_key_value"."""
+    last = re.split(r"[./#]", path)[-1].lower()
+    return _PACKED.search(last) is not None or _is_fused(last)
 
 
 _NUMBER = re.compile(r"\d+")

@@ -10,12 +10,19 @@ from dataclasses import replace
 
 from keras3conv.alignment.pair import Pair
 from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
-from keras3conv.planner.evidence.keys import Key, OneSidedKey, OneSidedKeys, one_sided_keras_keys, one_sided_torch_keys
+from keras3conv.planner.evidence.keys import (
+    Key,
+    OneSidedKey,
+    OneSidedKeys,
+    one_sided_cores,
+    one_sided_keras_keys,
+    one_sided_torch_keys,
+)
 from keras3conv.planner.evidence.structure import Group, Unmatched
 from keras3conv.rules.applying import rules_for_torch
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.rules.units import without_parts
-from keras3conv.transforms import Drop, Fill
+from keras3conv.transforms import Drop, Fill, Shape
 
 ROLE = "bias"
 
@@ -48,6 +55,62 @@ def fitting_one_sided(unmatched: Unmatched) -> Iterator[Group]:
             done["torch"] |= {layer.path for layer in group.torch_layers}
             done["keras"] |= {layer.path for layer in group.keras_layers}
             yield group
+
+
+def fitting_by_core(unmatched: Unmatched) -> Iterator[Group]:
+    """Yield groups of all layers of one class and size, of which different numbers have a bias or a scale on each side.
+
+    This is for models that did not run: if the key of an attention has no bias in torch, names and order decide among
+    all four projections, not among those with a bias. Both sides must have the same number of layers.
+
+    Args:
+        unmatched: The layers that are in no pair yet.
+    """
+    torch_layers, keras_layers = unmatched.torch_layers, unmatched.keras_layers
+    torch, keras = one_sided_torch_keys(torch_layers, scales=True), one_sided_keras_keys(keras_layers, scales=True)
+    shapes = _neutral_shapes([*torch.values(), *keras.values()])
+    differing = {
+        core for core in one_sided_cores(torch_layers, keras_layers) if len(shapes[core]) == len(dict(shapes[core]))
+    }
+    by_core = _by_core(torch_layers, torch, differing, "torch"), _by_core(keras_layers, keras, differing, "keras")
+    for core, layers in by_core[0].items():
+        others = by_core[1].get(core, [])
+        if len(layers) == len(others):
+            rules: dict[tuple[Side, str], list[str]] = {}
+            rules |= {("torch", layer.path): _rules_of(torch[layer.path], core) for layer in layers}
+            rules |= {("keras", layer.path): _rules_of(keras[layer.path], core) for layer in others}
+            yield Group(torch_layers=tuple(layers), keras_layers=tuple(others), rules=rules)
+
+
+def _neutral_shapes(keys: Iterable[OneSidedKeys]) -> dict[Key, set[tuple[str, Shape]]]:
+    """Return the roles and shapes of all biases and scales of the layers with one core, by this core."""
+    found: dict[Key, set[tuple[str, Shape]]] = {}
+    for entry in keys:
+        for key in entry:
+            found.setdefault(key.core, set()).update(key.neutral)
+    return found
+
+
+def _by_core(
+    layers: Iterable[LayerView], keys: Mapping[str, OneSidedKeys], cores: set[Key], side: Side
+) -> dict[Key, list[LayerView]]:
+    """Group layers by the first of some keys without biases and scales; layers inside such a layer are left out.
+
+    Args:
+        layers: The layers of one side.
+        keys: The keys of each layer, by path.
+        cores: The keys to group by.
+        side: The side of the layers.
+    """
+    fit = [layer for layer in layers if any(key.core in cores for key in keys[layer.path])]
+    found: dict[Key, list[LayerView]] = {}
+    for layer in without_parts(fit, fit, side):
+        found.setdefault(next(key.core for key in keys[layer.path] if key.core in cores), []).append(layer)
+    return found
+
+
+def _rules_of(keys: OneSidedKeys, core: Key) -> list[str]:
+    return [name for key, named in keys.items() if key.core == core for name in named]
 
 
 def _groups(

@@ -8,16 +8,18 @@ attention head. Names and shapes do not show this, so the pairs are unconfirmed 
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from keras3conv.alignment.binding import RULE
 from keras3conv.alignment.packed import as_linear, packed_mappings
 from keras3conv.alignment.pair import Evidence, Pair
 from keras3conv.model.paths import join_layers, separator
-from keras3conv.model.views import LayerView, Side
+from keras3conv.model.views import LayerView, ModelView, Side
 from keras3conv.planner.evidence import names
 from keras3conv.planner.evidence.structure import Unmatched
 from keras3conv.rules.library import lookup
 from keras3conv.rules.rule import WeightMapping
+from keras3conv.transforms import Shape
 
 _ATTENTION = "torch.nn.MultiheadAttention"
 
@@ -116,6 +118,49 @@ def _other_orders(torch: tuple[LayerView, ...], keras: tuple[LayerView, ...], or
         yield f"plan = plan.pair({first}, {second}, heads={rows})  # alternating rows"
     elif len(torch) != len(keras):
         yield f"plan = plan.pair({first}, {second}, heads=NUMBER)  # head by head, with this number of heads"
+
+
+def with_doubtful_rows(pairs: Iterable[Pair], torch: ModelView) -> Iterator[Pair]:
+    """Yield the pairs of a plan that was made without a run; those of two packed layers get a doubt.
+
+    Both layers have the same rows, but models order them differently: part by part, or head by head.
+
+    Args:
+        pairs: The pairs.
+        torch: The torch side.
+    """
+    layers = {layer.path: layer for layer in torch.layers}
+    inputs = {tensor.shape[1] for tensor in torch.tensors() if len(tensor.shape) > 1}
+    for pair in pairs:
+        layer = layers.get(pair.torch)
+        shape = () if layer is None else layer.shapes.get("weight", ())
+        if len(shape) == 2 and pair.rule != RULE and _may_be_packed(pair, shape, inputs):
+            line = f'plan = plan.pair("{pair.torch}", "{pair.keras}", heads=NUMBER)  # head by head in torch'
+            yield replace(pair, evidence=(*pair.evidence, _ROWS), candidates=(*pair.candidates, line))
+        else:
+            yield pair
+
+
+_ROWS = Evidence(
+    kind="interchangeable",
+    detail="both layers may be several in one, with their rows in another order: head by head, or exchanged",
+)
+
+_SMALLEST_PART = 4
+
+
+def _may_be_packed(pair: Pair, shape: Shape, inputs: set[int]) -> bool:
+    """Return whether a Linear may be several layers in one, by its names or because only its parts are inputs.
+
+    Args:
+        pair: The pair of the Linear with a Keras layer.
+        shape: The shape of its weight.
+        inputs: The numbers of input features of all layers of the model.
+    """
+    if names.is_packed(pair.torch) or names.is_packed(pair.keras):
+        return True
+    parts = {shape[0] // number for number in (2, 3) if shape[0] % number == 0}
+    return shape[0] not in inputs and any(part > _SMALLEST_PART and part in inputs for part in parts)
 
 
 def _pair(mapping: WeightMapping, others: tuple[str, ...]) -> Pair:

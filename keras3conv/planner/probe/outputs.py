@@ -12,6 +12,9 @@ import numpy as np
 from keras3conv.numerics.fingerprint import relative_error
 from keras3conv.transforms import Array, Shape
 
+ROUNDED_CONSTANTS = 2.0**-21
+"""The largest relative difference of outputs that float32 constants on one side may cause."""
+
 
 @dataclass(frozen=True)
 class OutputComparison:

@@ -16,6 +16,7 @@ from keras3conv.planner.evidence.structure import Unmatched
 from keras3conv.planner.probe.candidates import CandidateFinder
 from keras3conv.planner.probe.constants import constants
 from keras3conv.planner.probe.outcome import Forced
+from keras3conv.planner.probe.outputs import ROUNDED_CONSTANTS
 from keras3conv.planner.probe.pairs import ProbeResult, probed_pairs
 from keras3conv.planner.probe.ranking import CandidateRanking
 from keras3conv.planner.probe.record import ROUNDED, TorchRun
@@ -27,9 +28,6 @@ from keras3conv.planner.probe.weights import probe_weights
 from keras3conv.rules.units import units
 
 _SHOWN = 3
-
-ROUNDED_CONSTANTS = 2.0**-21
-"""The largest relative difference of outputs that float32 constants on one side may cause."""
 
 
 def probe(

@@ -29,7 +29,7 @@ from keras3conv.planner.probe.nearness import (
 )
 from keras3conv.planner.probe.option import Candidate
 from keras3conv.planner.probe.outcome import Choice
-from keras3conv.planner.probe.outputs import NOT_COMPARED, OutputComparison, compare_outputs
+from keras3conv.planner.probe.outputs import NOT_COMPARED, ROUNDED_CONSTANTS, OutputComparison, compare_outputs
 from keras3conv.planner.probe.ranking import CandidateRanking, RankedCandidate
 from keras3conv.planner.probe.record import NEAR, TorchRun
 from keras3conv.planner.probe.stacks import Stack
@@ -118,10 +118,13 @@ class Search:
 
     @property
     def is_equal(self) -> bool:
-        """True if no output of the Keras model is known to differ from the torch output."""
+        """True if no output of the Keras model is known to differ from the torch output.
+
+        A difference as small as the rounding of constants to float32, such as the table of a rotary embedding, is none.
+        """
         if self.output_comparison.result == "unknown":
             return self.outputs_agree or not self.replaced_an_output
-        return self.output_comparison.result == "equal"
+        return self.output_comparison.result == "equal" or self.output_comparison.error <= ROUNDED_CONSTANTS
 
     @property
     def first_difference(self) -> int:

@@ -256,13 +256,15 @@ class Trail:
             failure: The layer that does not agree, with these choices.
 
         Returns:
-            The first of these choices; the run is repeated from there.
+            The first of these choices; the run is repeated from there. If the search has just removed all of them, to
+            choose others, it is the first one as it was.
         """
         self._failure = None
         self._rejected.clear()
         self._pinned |= failure.open_choices
         self._given_up.add(failure.path)
-        return next(choice for choice in self.choices.values() if choice.path in failure.open_choices)
+        kept = [choice for choice in self.choices.values() if choice.path in failure.open_choices]
+        return (kept or list(failure.open_choices.values()))[0]
 
     def _forget_from(self, first: Choice) -> int:
         """Remove a choice of torch weights and all later choices.
@@ -274,7 +276,7 @@ class Trail:
             The number of the innermost call that was running when the choice was made and is still running.
         """
         paths = list(self.choices)
-        for path in paths[paths.index(first.path) :]:
+        for path in paths[paths.index(first.path) :] if first.path in self.choices else ():
             self._release(path)
             del self.choices[path]
         return next(call for call in reversed(first.open_calls) if call in self._open_calls)

@@ -1,5 +1,6 @@
 """Parameters that only one side has correspond to ones and zeros; no pair mixes different roles."""
 
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -55,7 +56,7 @@ def test_a_normalization_without_parameters_gives_scale_one_and_bias_zero(
         k3c.transfer(model, net, plan)
 
 
-def test_running_statistics_do_not_become_a_scale_in_a_file(tmp_path: Any) -> None:
+def test_running_statistics_do_not_become_a_scale_in_a_file(tmp_path: Path) -> None:
     net, model = convolutions(nn.BatchNorm2d(8, affine=False)), images(keras.layers.BatchNormalization(name="n"))
     torch.save(net.state_dict(), tmp_path / "net.pt")
     pair = k3c.align(tmp_path / "net.pt", model).check().of("n")
@@ -123,3 +124,41 @@ def test_a_key_projection_without_bias_is_identified_by_the_later_layers() -> No
     }
     k3c.transfer(net, model, plan)
     assert difference(net, model, STEPS, (0, 1, 2)) < 1e-5
+
+
+class Whisper(nn.Module):
+    """The attention of Whisper after a projection of the same size; only the key has no bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(8, 8)
+        self.query, self.key = nn.Linear(8, 8), nn.Linear(8, 8, bias=False)
+        self.value, self.out = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.embed(x)
+        heads = (layer(x).view(-1, 5, 2, 4).transpose(1, 2) for layer in (self.query, self.key, self.value))
+        y = nn.functional.scaled_dot_product_attention(*heads)
+        return self.out(y.transpose(1, 2).reshape(-1, 5, 8))
+
+
+def test_a_key_projection_without_bias_is_identified_by_its_name_in_a_file(tmp_path: Path) -> None:
+    given = keras.Input((5, 8))
+    x = keras.layers.Dense(8, name="embed")(given)
+    model = keras.Model(given, keras.layers.MultiHeadAttention(2, 4, name="m")(x, x))
+    net = randomize(Whisper())
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    k3c.transfer(tmp_path / "net.pt", model, k3c.align(tmp_path / "net.pt", model).check())
+    assert difference(net, model, STEPS, (0, 1, 2)) < 1e-5
+
+
+def test_norms_without_scale_among_others_are_paired_in_order_in_a_file(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.BatchNorm1d(4), nn.ReLU(), nn.BatchNorm1d(4, affine=False), nn.ReLU(), nn.BatchNorm1d(4))
+    net = randomize(net)
+    norms = [keras.layers.BatchNormalization(epsilon=1e-5, name=f"n{place}") for place in range(3)]
+    parts = [norms[0], keras.layers.ReLU(), norms[1], keras.layers.ReLU(), norms[2]]
+    model = keras.Sequential([keras.Input((4,)), *parts])
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    plan = k3c.align(tmp_path / "net.pt", model).check()
+    assert not k3c.transfer(tmp_path / "net.pt", model, plan).ok  # only the order decides
+    assert difference(net, model, STEPS[0, :, :4], (0, 1)) < 1e-5

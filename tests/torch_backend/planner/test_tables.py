@@ -1,5 +1,7 @@
 """Position tables of different sizes and quantized or LoRA models are reported with a fix."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -64,6 +66,26 @@ def test_a_position_table_of_another_size_is_reported_with_the_transform_to_use(
     k3c.transfer(module, model, k3c.Alignment.from_json(paired.to_json()))
     (wanted,) = transform((module.pos_embed.detach().numpy(),))
     assert np.array_equal(keras.ops.convert_to_numpy(model.get_layer("places").pos_embed), wanted)
+
+
+class Flat(keras.layers.Layer):
+    """A table without the axis of the batch, whose name says nothing."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(name="places")
+        self.table = self.add_weight(shape=(rows, 4), name="table")
+
+    def call(self, x: Any) -> Any:
+        return x + self.table
+
+
+@pytest.mark.parametrize("rows", [(10, 17), (14, 12), (12, 14)])
+def test_the_line_for_a_table_of_another_size_has_the_axes_of_both_tables(rows: tuple[int, int]) -> None:
+    given = keras.Input((rows[1], 4))
+    plan = k3c.align(Embedded(rows[0]), keras.Model(given, Flat(rows[1])(given)), probe=False)
+    names: dict[str, Any] = {"plan": plan, "k3c": k3c}
+    exec(plan.problems()[0].fixes[0], names)  # noqa: S102 - our own message
+    names["plan"].check()
 
 
 @pytest.mark.filterwarnings("ignore:Layer InputLayer")

@@ -206,6 +206,28 @@ def test_rotary_embeddings_over_pairs_and_over_halves_are_paired_and_certified()
     proven(Rotary(), keras.Model(x, layers.Dense(7, name="out")(attended(query, key, value))))
 
 
+class RoundedRotary(Rotary):
+    """The angles are a float32 computation, so that the two sides never agree to the last digit of float64."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        query, key, value = (layer(x).unflatten(-1, (HEADS, SIZE)).transpose(1, 2) for layer in self.parts)
+        angles = torch.arange(STEPS)[:, None] / 10 ** torch.arange(SIZE // 2, dtype=torch.float32)
+        cosine, sine = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        query, key = (torch.cat(turned(*halves(part), cosine, sine), -1) for part in (query, key))
+        made: torch.Tensor = self.out(((query @ key.mT / SIZE**0.5).softmax(-1) @ value).transpose(1, 2).flatten(2))
+        return made
+
+
+def test_the_order_of_rotary_rows_is_found_in_spite_of_angles_in_float32() -> None:
+    x = keras.Input((STEPS, WIDTH))
+    query, key, value = (heads_of(layers.Dense(ROWS, name=name)(x)) for name in ("query", "key", "value"))
+    query, key = PairsRotated()(query), PairsRotated()(key)
+    model = keras.Model(x, layers.Dense(7, name="out")(attended(query, key, value)))
+    plan = k3c.align(RoundedRotary(), model, inputs=torch.randn(2, STEPS, WIDTH)).check()
+    assert not plan.unconfirmed
+    assert any("Axes" in repr(mapping.transform) and "p" in repr(mapping.transform) for mapping in plan.mappings)
+
+
 def odd(x: torch.Tensor) -> Parts:
     query, key, value = thirds(x.flip(-1))
     return query, key.flip(-1), value
