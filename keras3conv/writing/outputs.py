@@ -23,9 +23,9 @@ from keras3conv.writing.private_folders import PrivateFolder
 
 @dataclass(frozen=True)
 class _Output:
-    """A file or folder to write: its destination, its private folder, and the mode of the file that it replaces.
+    """A file or folder to write: its destination, and the temporary folder in which it is written first.
 
-    The mode is None if there is no such file.
+    `mode` has the permission bits of the file that it replaces; None if there is no such file.
     """
 
     destination: Path

@@ -93,13 +93,13 @@ def read(image: Image, addresses: Array) -> Messages:
 
 
 def _next(image: Image, owner: Array, start: Array, end: Array) -> Messages:
-    """Return one message of each object.
+    """Read the next header message of each HDF5 object.
 
     Args:
-        image: The file.
-        owner: The numbers of the objects.
-        start: The address of the message of each object.
-        end: The address at which the part of the header with this message ends.
+        image: The bytes of the HDF5 file.
+        owner: For each message, the index of the object whose header has it.
+        start: The address at which each message starts.
+        end: For each message, the address at which the block of the header ends that contains it.
     """
     head = image.numbers(start)  # the last four bytes are a mark of contents that never change, and zeros
     size = head >> 16 & 0xFFFF

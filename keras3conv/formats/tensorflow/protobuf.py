@@ -85,7 +85,9 @@ def bytes_of(value: int | bytes, where: str) -> bytes:
         where: The name of the file and of the message, for the error.
     """
     if isinstance(value, int):
-        raise MalformedCheckpoint(f"{where}: a field that must be a text or a message is a number")
+        raise MalformedCheckpoint(
+            f"{where}: a protobuf field that must be a string or a nested message is a number, so the file is damaged"
+        )
     return value
 
 

@@ -234,7 +234,7 @@ class SavedByKeras:
         return (formats.written_by_others(temporaries[0], self.path),)
 
     def job(self) -> str:
-        """Return an empty text instead of an identifier of the job, because an interrupted save cannot be resumed."""
+        """Return an empty string: a save by Keras cannot be resumed, so nothing identifies it for a later process."""
         return ""
 
     def superseded(self) -> tuple[Path, ...]:

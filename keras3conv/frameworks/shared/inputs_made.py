@@ -49,7 +49,7 @@ def both_inputs(
     """Return the inputs of both sides: those that the user gave, else random ones.
 
     Args:
-        torch: The torch side, for the layouts of its layers.
+        torch: The torch side, whose layers show which inputs are channels-first.
         keras: The Keras side, for its input specification.
         inputs: What the user gave for the torch side, or None.
         keras_inputs: What the user gave for the Keras side, or None.

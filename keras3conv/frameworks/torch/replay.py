@@ -285,7 +285,10 @@ class _Run:
         self.replayed.ended[path] = self.place
 
     def _given(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the positional arguments of the module to rerun, with the first one changed if a change demands it."""
+        """Return the positional arguments with which the module is rerun.
+
+        The first one is replaced if the tested change is a change of the input.
+        """
         if not args or not _is_float(args[0]):
             return args
         return (self._noted(TorchCall(_itself, args[:1], {}), ""), *args[1:])
