@@ -9,6 +9,7 @@ have the same shape, their names decide, then their order.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from keras3conv.alignment.binding import RULE
 from keras3conv.alignment.pair import Evidence, EvidenceKind, Pair
@@ -49,7 +50,23 @@ def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
     calls = _first_calls(torch), _first_calls(keras)
     keras_groups = _by_shape(keras_tensors)
     for shape, group in _by_shape(torch_tensors).items():
-        yield from _matched(group, keras_groups.get(shape, []), *calls)
+        for pair in _matched(group, keras_groups.get(shape, []), *calls):
+            yield replace(pair, evidence=(*pair.evidence, _ORDER)) if is_file and _has_orders(pair, shape) else pair
+
+
+_ORDER = Evidence(
+    kind="interchangeable", detail="by the shape alone, the values may be in another order, or the axes exchanged"
+)
+
+
+def _has_orders(pair: Pair, shape: Shape) -> bool:
+    """Return whether a tensor may have another order on the other side: axes of equal size, or several parts in one.
+
+    Args:
+        pair: The pair of the tensor.
+        shape: Its shape without axes of size one.
+    """
+    return len(set(shape)) < len(shape) or names.is_packed(pair.torch) or names.is_packed(pair.keras)
 
 
 _OF_LAYERS = re.compile(r"weight|bias|running_\w+|num_batches_tracked|(in_proj|weight|bias)_\w+|[qkv]_proj_weight")

@@ -94,3 +94,24 @@ def test_the_line_for_a_bare_table_of_a_file_has_the_paths_and_the_transform(tmp
     k3c.transfer(tmp_path / "net.pt", model, plan)
     table = net.relative_attention_bias.weight.detach().numpy()
     assert np.array_equal(model.get_layer("bias").table.numpy(), table.T)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("gate_up_proj", (4, 6, 8)), ("mixing", (4, 6, 6))])
+def test_a_matrix_whose_values_may_be_in_another_order_is_in_doubt(
+    name: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    """Experts in one tensor: gate and up may alternate, and a square matrix may be transposed."""
+    torch.save({f"experts.{name}": torch.ones(shape)}, tmp_path / "net.pt")
+    given = keras.Input((2,))
+    model = keras.Model(given, Matrix(shape)(given))
+    plan = k3c.align(tmp_path / "net.pt", model).check()
+    assert [pair.torch for pair in plan.unconfirmed] == [f"experts.{name}"]
+
+
+class Matrix(layers.Layer):
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(name="experts")
+        self.matrix = self.add_weight(shape=shape, name="matrix")
+
+    def call(self, x: Any) -> Any:
+        return x + keras.ops.sum(self.matrix)
