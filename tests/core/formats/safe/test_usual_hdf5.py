@@ -70,11 +70,16 @@ def texts(file: h5py.File) -> None:
     dense(file)
     file.attrs["backend"] = np.bytes_("tensorflow")
     file.attrs["keras_version"] = "3.11.3"
-    file.attrs["model_config"] = '{"a": "ü"}' * 2000
+    file.attrs["model_config"] = '{"a": "ü"}' * 20
     file.attrs["training_config"] = "not read"
     file["layers"].attrs["weight_names"] = np.array([b"kernel:0", b"b"])
     file["layers/dense"].attrs["weight_names"] = np.array([])
     file["layers/dense"].attrs["layer_names"] = ["eins", "zwei", "dr€i"]
+
+
+def long_text(file: h5py.File) -> None:
+    dense(file)
+    file.attrs["model_config"] = "ü" * 20_000
 
 
 def several_names(file: h5py.File) -> None:
@@ -112,6 +117,7 @@ USUAL: dict[str, Build] = {
     "1,000 layers": layers(1000),
     "dtypes": dtypes,
     "texts": texts,
+    "a long text": long_text,
     "several names of a dataset": several_names,
     "states of an optimizer": states,
     "long names": long_names,
@@ -197,10 +203,10 @@ def test_many_names_of_few_values_are_refused(tmp_path: Path) -> None:
 
 
 def changes(whole: bytes, samples: int) -> Iterator[bytes]:
-    """Yield the content with one byte changed, in four ways each: every byte, or a sample of them."""
+    """Yield the content with one byte changed, in two ways each: every byte that is not among zeros, or a sample."""
     for place, byte in enumerate(whole):
-        if not samples or place % (len(whole) // samples | 1) == 0:
-            for change in (0xFF, 1, 8, 0x80):
+        if place % (len(whole) // samples | 1) == 0 if samples else any(whole[max(0, place - 7) : place + 8]):
+            for change in (0xFF, 1):
                 yield whole[:place] + bytes([byte ^ change]) + whole[place + 1 :]
 
 
@@ -208,7 +214,7 @@ SWEEPS = [pytest.param(20, id="sampled"), pytest.param(0, id="every byte", marks
 
 
 @pytest.mark.parametrize("samples", SWEEPS)
-@pytest.mark.parametrize("build", [texts, several_names, layers(12), dtypes])
+@pytest.mark.parametrize("build", [texts, several_names, layers(9), dtypes])
 def test_a_changed_byte_is_unusual_or_read_as_the_library_reads_it(tmp_path: Path, samples: int, build: Build) -> None:
     path = built(tmp_path, build)
     whole = path.read_bytes()
