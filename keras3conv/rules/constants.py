@@ -14,6 +14,10 @@ _CONSTANTS: tuple[tuple[str, str, str], ...] = (
     ("inv_freq", "f", "the frequencies of the rotary embedding, computed from the head size"),
     ("embed_scale", "f", "the factor of an embedding, computed from its size"),
     ("num_batches_tracked", "iu", "a counter that is used only with momentum=None"),
+    *(
+        (name, "iu", "a counter of the training")
+        for name in ("n_averaged", "num_updates", "queue_ptr", "epoch", "step", "global_step", "iteration")
+    ),
 )
 
 

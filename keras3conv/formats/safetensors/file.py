@@ -53,7 +53,7 @@ def ref(name: str, entry: Entry) -> TensorRef:
         role=role,
         shape=entry.shape,
         dtype=entry.dtype,
-        trainable=is_trainable(role),
+        trainable=is_trainable(role, entry.dtype),
         location=name,
     )
 

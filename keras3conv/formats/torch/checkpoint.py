@@ -237,7 +237,7 @@ def _refs(tensors: Mapping[str, StoredTensor]) -> Iterator[TensorRef]:
             role=role,
             shape=tensor.shape,
             dtype=tensor.dtype,
-            trainable=is_trainable(role),
+            trainable=is_trainable(role, tensor.dtype),
             storage=names[0] if len(names) > 1 and 0 not in tensor.shape else "",
             location=key,
         )

@@ -60,7 +60,7 @@ def first_placeholder(content: Any) -> str:
 
 def entries_in(content: Any) -> list[Entry]:
     """Return the state dicts in the content of a checkpoint; those without weights only if there are no others."""
-    found = list(_entries(content, "", _DEPTH, count())) if isinstance(content, Mapping) else []
+    found = list(_entries(_named_items(content), "", _DEPTH, count()))
     return [entry for entry in found if entry.weights] or found
 
 
@@ -76,7 +76,7 @@ def find_entry(content: Any, wanted: str, path: Path) -> Entry:
         MalformedCheckpoint: The content is not a dict.
         FileError: No state dict has this name, or there are several and no name was given.
     """
-    if not isinstance(content, Mapping):
+    if not _named_items(content) and not isinstance(content, Mapping):
         raise MalformedCheckpoint(f"{path} holds {with_article(_kind(content))}, not a state dict")
     found = entries_in(content)
     if wanted:
@@ -134,8 +134,16 @@ def _entries(content: Mapping[Any, Any], name: str, depth: int, visits: Iterator
         yield Entry(name, content, sum(map(_may_be_weight, tensors)))
     for key, value in content.items():
         is_other = not isinstance(key, str) or any(word in key.lower() for word in _OTHERS)
-        if depth > 1 and isinstance(value, Mapping) and not is_other:
-            yield from _entries(value, f"{name}.{key}" if name else key, depth - 1, visits)
+        if depth > 1 and not is_other and (inside := _named_items(value)):
+            yield from _entries(inside, f"{name}.{key}" if name else key, depth - 1, visits)
+
+
+def _named_items(content: Any) -> Mapping[Any, Any]:
+    """Return a dict as it is, and the dicts in a list or a tuple by their positions: {"0": ...}; empty for the rest."""
+    if isinstance(content, Mapping):
+        return content
+    inside = enumerate(content) if isinstance(content, list | tuple) else ()
+    return {str(place): value for place, value in inside if isinstance(value, Mapping)}
 
 
 def _may_be_weight(tensor: StoredTensor | OddTensor) -> bool:

@@ -22,6 +22,11 @@ def layers_of(tensors: Iterable[TensorRef]) -> tuple[LayerView, ...]:
     return tuple([made(LayerView, path=path, tensors=tuple(group)) for path, group in owned.items()])
 
 
-def is_trainable(role: str) -> bool:
-    """Return True for parameters, by name; False for the buffers of normalization layers, such as "running_mean"."""
-    return role not in _BUFFERS
+def is_trainable(role: str, dtype: str = "float32") -> bool:
+    """Return True for parameters, by name and dtype; False for buffers, such as "running_mean", and for integers.
+
+    Args:
+        role: The name of the tensor in its layer.
+        dtype: The name of its dtype.
+    """
+    return role not in _BUFFERS and not dtype.startswith(("int32", "int64", "bool"))

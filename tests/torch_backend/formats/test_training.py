@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import keras3conv as k3c
 from keras3conv import formats
 from keras3conv.cli.commands import app
-from keras3conv.errors import FileError, ModelError, TransferError, UnsafeCheckpoint
+from keras3conv.errors import FileError, MalformedCheckpoint, ModelError, TransferError, UnsafeCheckpoint
 from keras3conv.frameworks.torch.module import TorchModule
 
 STATE = {"fc.weight": torch.ones(2, 3), "fc.bias": torch.zeros(2)}
@@ -51,10 +51,25 @@ def test_a_checkpoint_is_read_whatever_its_suffix(tmp_path: Path, name: str) -> 
         {"state_dict": STATE, "mean": torch.zeros(3)},
         {"checkpoint": {"model": STATE, "epoch": 1}, "step": torch.tensor(5)},
         {"net": STATE, "optimizer": {"state": {0: {"exp_avg": torch.ones(2, 3)}}}},
+        (STATE, {"state": {0: {"exp_avg": torch.ones(2, 3)}}, "param_groups": [{"lr": 0.1}]}),
+        {"nets": [{"name": "generator"}, STATE]},
+        {"model": STATE, "ema": {"decay": 0.9, "shadow_params": [torch.ones(2, 3)]}},
     ],
 )
 def test_other_tensors_do_not_hide_the_state_dict(tmp_path: Path, content: Any) -> None:
     assert paths(saved(tmp_path / "x.pt", content)) == list(STATE)
+
+
+def test_a_list_without_dicts_is_no_state_dict(tmp_path: Path) -> None:
+    with pytest.raises(MalformedCheckpoint, match="holds a list, not a state dict"):
+        formats.read(saved(tmp_path / "x.pt", [torch.ones(2)]))
+
+
+def test_counters_beside_the_weights_need_no_counterpart(tmp_path: Path) -> None:
+    counters = {"n_averaged": torch.tensor(5), "global_step": torch.tensor(9), "fc.position_ids": torch.arange(4)}
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    plan = k3c.align(saved(tmp_path / "x.pt", STATE | counters), model).check()
+    assert {entry.path for entry in plan.ignored} == set(counters)
 
 
 def test_an_entry_names_the_state_dict(tmp_path: Path) -> None:
