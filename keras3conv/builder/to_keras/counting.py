@@ -1,6 +1,7 @@
 """Compute `arange(size)` for a dynamic size, because a functional Keras model has no such operation."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Value
@@ -15,17 +16,22 @@ def numbers_up_to(writer: Writer, size: Size, inputs: Sequence[Value]) -> Value:
     Args:
         writer: The program under construction.
         size: The dynamic size.
-        inputs: The inputs of the model; one of them has an axis of this size.
+        inputs: The inputs of the model; one of them has an axis of this size, or of a size of which it is a multiple.
     """
-    found = ((one, axis) for one in inputs for axis, other in enumerate(one.shape) if other == size)
+    base = replace(size, factor=1)
+    found = ((one, axis) for one in inputs for axis, other in enumerate(one.shape) if other in (size, base))
     given, axis = next(found, (None, 0))
     if given is None:
         raise RuleError(
-            f"a range from 0 to the dynamic size {size} is supported only if that is the size of an axis of an input"
+            f"a range from 0 to the dynamic size {size} is supported only if that is a multiple of the size of an "
+            "axis of an input"
         )
     index = tuple(slice(None) if one == axis else 0 for one in given.order)
     made = writer.new((size,), (0,), "int32")
-    writer.write(ops.cumsum(ops.ones_like(given[index], dtype=Dtype("int32")), axis=0) - 1, [made])
+    ones = ops.ones_like(given[index], dtype=Dtype("int32"))
+    if given.shape[axis] != size:
+        ones = ops.repeat(ones, size.factor, axis=0)
+    writer.write(ops.cumsum(ones, axis=0) - 1, [made])
     if axis == 0:
         writer.example_numbers.add(made.name)
     return made

@@ -184,7 +184,7 @@ class _Lowering:
 
     def _promoted(self, node: Any) -> Any:
         """Return an operand of an expression; a constant of floats is multiplied by ones of the model's dtype."""
-        return self._symbolic(node) if isinstance(node, Value) and node.dtype.startswith("float") else node
+        return self._symbolic(node, node.shape) if isinstance(node, Value) and node.dtype.startswith("float") else node
 
     def _is_float64(self, node: Any) -> bool:
         return isinstance(node, Value) and self.is_constant(node) and self.weights[node.name].dtype == "float64"
@@ -288,23 +288,25 @@ class _Lowering:
                 )
                 for placed in weights
             )
-        self.write(Submodule(self._shared[key])(self._symbolic(value)), [result])
+        self.write(Submodule(self._shared[key])(self._symbolic(value, result.shape)), [result])
 
-    def _symbolic(self, value: Value) -> Value:
-        """Return a value; for a constant, its product with ones, because a Keras layer cannot be called on an array."""
+    def _symbolic(self, value: Value, result: Shape) -> Value:
+        """Return a value to call a layer on: for a constant its product with ones, per example if `result` is."""
         if not self.is_constant(value):
             return value
-        key = "symbolic", value
+        for_each_example = value.shape[:1] == (1,) and value.order[0] == 0 and isinstance(result[0], Size)
+        key = "symbolic", value, for_each_example
         if key not in self._made:
-            ones = ops.reshape(self._ones(for_each_example=False), (1,) * value.rank)
-            made = self.new(value.shape, value.order, value.dtype)
-            self.write(ops.multiply(value, ones), [made])
-            self._made[key] = made
+            sizes = (-1 if for_each_example else 1, *(1,) * (value.rank - 1))[: value.rank]
+            ones = ops.reshape(self._ones(for_each_example=for_each_example), sizes)
+            shape = (result[0], *value.shape[1:]) if for_each_example else value.shape
+            self._made[key] = self.new(shape, value.order, value.dtype)
+            self.write(ops.multiply(value, ones), [self._made[key]])
         return self._made[key]
 
     def by_rule(self, call: LayerCall, value: Value, result: Tensor) -> Value:
         """Add the calls of the Keras layers that a rule makes from a torch layer; return the output of the last one."""
-        value = self.ordered(self._symbolic(value), call.order)
+        value = self.ordered(self._symbolic(value, result.shape), call.order)
         sizes = tuple(size if isinstance(size, int) else None for size in value.shape)
         config = {**call.config, "inputs": (sizes,)}
         rule, specs = chosen_layers(call, config)

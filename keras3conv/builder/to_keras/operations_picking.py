@@ -22,9 +22,9 @@ def _index(call: Call) -> Result:
     used = [axis for axis, index in enumerate(indices) if index is not None]
     if len(used) == 1 and indices[used[0]].dtype not in ("bool", "uint8"):
         return taken(call, given, used[0], indices[used[0]], call.shape)
-    if used == [0, 1] and _are_example_numbers(call, indices[0]) and isinstance(indices[1], Constant):
+    if used == [0, 1] and _are_example_numbers(call, indices[0], given) and isinstance(indices[1], Constant):
         return _taken_of_each_example(call, given, indices[1])
-    if used == [0, 1] and _are_example_numbers(call, indices[0]) and len(indices[1].shape) == 1:
+    if used == [0, 1] and _are_example_numbers(call, indices[0], given) and len(indices[1].shape) == 1:
         return _one_of_each_example(call, given, indices[1])
     if any(indices[axis].dtype in ("bool", "uint8") for axis in used):
         raise RuleError(
@@ -32,7 +32,9 @@ def _index(call: Call) -> Result:
         )
     if all(isinstance(indices[axis], Constant) for axis in used) and used == list(range(used[0], used[-1] + 1)):
         return _taken_at_fixed_places(call, given, used, [indices[axis].array for axis in used])
-    if used == list(range(len(used))) and (_are_example_numbers(call, indices[0]) or _numbers_rows(given, indices)):
+    if used == list(range(len(used))) and (
+        _are_example_numbers(call, indices[0], given) or _numbers_rows(given, indices)
+    ):
         return _taken_of_examples(call, given, [indices[axis] for axis in used[1:]])
     raise RuleError("several computed index tensors are supported only if the first one is torch.arange(batch size)")
 
@@ -207,13 +209,14 @@ def _one_of_each_example(call: Call, given: Any, index: Any) -> Value:
     return picked(call, picked_rows, 1, 0, call.shape)
 
 
-def _are_example_numbers(call: Call, index: Any) -> bool:
-    """Return True if an index array is `arange(batch)`, in shape (batch, 1, ..., 1)."""
+def _are_example_numbers(call: Call, index: Any, given: Any) -> bool:
+    """Return True if an index array numbers all examples of a tensor: `arange(batch)`, in shape (batch, 1, ..., 1)."""
     value = index if isinstance(index, Value) else None
     while value is not None and (before := call.writer.before_reshape(value)) is not None:
         value = before
     numbers = value is not None and value.name in call.writer.example_numbers
-    return numbers and isinstance(index.shape[0], Size) and all(size == 1 for size in index.shape[1:])
+    is_all = isinstance(index.shape[0], Size) and index.shape[0] == given.shape[0]
+    return numbers and is_all and all(size == 1 for size in index.shape[1:])
 
 
 def _taken_of_each_example(call: Call, given: Any, index: Constant) -> Value:

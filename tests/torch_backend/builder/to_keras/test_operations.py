@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from keras3conv.errors import UnsupportedLayerError
 from tests.support.to_keras import Function, converted
 from tests.support.torch_cases import CASES, TEXT
 
@@ -42,3 +43,41 @@ def test_an_attention_with_values_of_another_size_is_written_out() -> None:
         return functional.scaled_dot_product_attention(x, x * 2, x[..., :3], attn_mask=mask)
 
     assert "dot_product_attention" not in converted(Function(attend), torch.randn(TEXT)).source
+
+
+def test_batches_that_are_joined_are_split_again() -> None:
+    def both(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        first, second = torch.cat([x, y]).square().chunk(2)
+        return first - 2 * second
+
+    built = converted(Function(both), (torch.randn(2, 3, 4), torch.randn(2, 3, 4)))
+    assert tuple(built.model([torch.ones(5, 3, 4).numpy()] * 2).shape) == (5, 3, 4)
+
+
+def test_images_are_sampled_whose_channels_are_merged_with_the_batch() -> None:
+    def sampled(images: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        given, grid = images.flatten(0, 1)[:, None], places.flatten(0, 1)
+        return functional.grid_sample(given, grid, align_corners=True).view(-1, 5, 3, 4)
+
+    converted(Function(sampled), (torch.randn(2, 5, 6, 7), torch.rand(2, 5, 3, 4, 2) * 2.4 - 1.2))
+
+
+def test_the_numbers_of_a_batch_do_not_number_two_batches() -> None:
+    def first_half(x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x, 2 * x])[torch.arange(x.shape[0]), x[:, 0].long().clamp(0, 3)]
+
+    with pytest.raises(UnsupportedLayerError, match="several computed index tensors"):
+        converted(Function(first_half), torch.randn(2, 4))
+
+
+def test_a_layer_of_a_constant_has_an_output_for_each_example() -> None:
+    class Start(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(2, 3, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            start = torch.linspace(-1, 1, 40).reshape(1, 2, 4, 5).repeat(x.shape[0], 1, 1, 1)
+            return torch.cat([self.conv(start), x], 1)
+
+    converted(Start(), torch.randn(2, 3, 4, 5))
