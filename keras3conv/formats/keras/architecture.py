@@ -221,7 +221,8 @@ def _ordered(model: LayerConfig) -> Iterator[LayerConfig]:
         return
     calls = [(layer, number) for layer in model.children for number in range(max(1, len(layer.calls)))]
     ranks = {(layer.name, number): rank for rank, (layer, number) in enumerate(calls)}
-    needs = [_needs(layer, number, ranks) for layer, number in calls]
+    first_numbers = _first_numbers(model)
+    needs = [_needs(layer, number, ranks, first_numbers) for layer, number in calls]
     takers: dict[int, list[int]] = {}
     for rank, sources in enumerate(needs):
         for source in sources:
@@ -239,20 +240,52 @@ def _ordered(model: LayerConfig) -> Iterator[LayerConfig]:
         raise MalformedCheckpoint(f"the layers in the architecture of {model.name} depend on each other in a cycle")
 
 
-def _needs(layer: LayerConfig, number: int, ranks: Mapping[Call, int]) -> set[int]:
+def _first_numbers(model: LayerConfig) -> dict[str, int]:
+    """Return the number of the first call of each inner model that other calls refer to: 0, or 1 in files of Keras 2.
+
+    Keras 2 counts the creation of an inner model as its first call, so the number of its last call is then too high.
+
+    Args:
+        model: The model.
+    """
+    referred = {source for layer in model.children for call in layer.calls for source in call}
+    referred |= set(_references(model.config.get("output_layers")))
+    return {
+        layer.name: int((layer.name, 0) not in referred and (layer.name, len(layer.calls)) in referred)
+        for layer in model.children
+        if layer.is_model
+    }
+
+
+def _references(value: Any) -> Iterator[Call]:
+    """Yield the calls that nested lists and dicts refer to, each as `["dense", 0, 0]`: layer, call, output."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return
+    if len(value) > 1 and isinstance(value[0], str) and type(value[1]) is int:
+        yield value[0], value[1]
+        return
+    for item in value:
+        yield from _references(item)
+
+
+def _needs(
+    layer: LayerConfig, number: int, ranks: Mapping[Call, int], first_numbers: Mapping[str, int]
+) -> set[int]:
     """Return, for one call, the positions (in definition order) of the calls on which it depends.
 
-    Keras 2 counts the creation of an inner model as its first call. A call number that is too high therefore means the
-    last call.
+    A call number that is too high means the last call.
 
     Args:
         layer: The layer that is called.
         number: The number of the call among the layer's calls.
         ranks: The position of each call of the model in the order of definition.
+        first_numbers: The number of the first call of each inner model.
     """
     found = set()
     for name, source in layer.calls[number] if layer.calls else ():
-        numbers = range(source, -1, -1)
+        numbers = range(source - first_numbers.get(name, 0), -1, -1)
         rank = next((ranks[name, known] for known in numbers if (name, known) in ranks), None)
         if rank is not None:
             found.add(rank)

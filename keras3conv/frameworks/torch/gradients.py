@@ -9,6 +9,7 @@ from torch import nn
 from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem
 from keras3conv.frameworks.shared.recording import Backward, flatten
 from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.frameworks.torch.crashes import ContiguousGroupNorm
 from keras3conv.frameworks.torch.depthwise import DepthwiseInFloat64
 from keras3conv.frameworks.torch.derived import derived_tensors, held
 from keras3conv.frameworks.torch.modes import Float64, default_dtype
@@ -53,7 +54,8 @@ def backward(
     modes = (torch.enable_grad(), torch_side.precise(), torch_side.evaluating(module), _training(module, training))
     with ExitStack() as contexts:
         contexts.enter_context(default_dtype(torch.float64))  # of tensors that the module creates
-        for mode in (*modes, held(derived, computed), DepthwiseInFloat64(), Float64(module)):
+        float64 = (DepthwiseInFloat64(), ContiguousGroupNorm(), Float64(module))
+        for mode in (*modes, held(derived, computed), *float64):
             contexts.enter_context(mode)
         try:
             with substituted(module, values):

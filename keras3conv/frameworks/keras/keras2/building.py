@@ -246,6 +246,8 @@ class _Builder:
             for key, value in config.items()
             if key in accepted_settings(found) and key != "trainable"
         }
+        if class_name == "Bidirectional" and "backward_layer" not in given:
+            given |= self._backward_layer(entry["config"], path)
         if name:
             given["name"] = name
         elif "name" in given:
@@ -259,6 +261,21 @@ class _Builder:
         if config.get("trainable") is False:
             made.trainable = False
         return self._remembered(made, entry, path)
+
+    def _backward_layer(self, config: Config, path: str) -> dict[str, Any]:
+        """Return the backward layer of a Bidirectional whose layer runs backwards: as in Keras 2, it runs forwards.
+
+        Keras 3 makes a backward layer that runs backwards, whichever way the layer runs, and then refuses it.
+
+        Args:
+            config: The configuration of the Bidirectional.
+            path: Its path in the file.
+        """
+        inner = config.get("layer")
+        if not is_entry(inner) or not inner["config"].get("go_backwards"):
+            return {}
+        turned = {**inner["config"], "go_backwards": False, "name": f"backward_{name_of(inner)}"}
+        return {"backward_layer": self.layer({**inner, "config": turned}, f"{path}/backward_layer")}
 
     def _remembered(self, layer: Any, entry: Config, path: str) -> Any:
         """Record the name that a new layer has in the file, if Keras 3 does not allow it; return the layer.

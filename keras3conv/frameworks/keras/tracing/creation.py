@@ -57,6 +57,23 @@ def draws_noted(note: Callable[[str], None]) -> AbstractContextManager[None]:
     return replaced([(keras.random, name, noting(name, getattr(keras.random, name))) for name in DRAWS])
 
 
+def numbers_kept() -> AbstractContextManager[None]:
+    """Keep Python's numbers exact while the block runs: casting one to float32 would round it, in a float64 run too.
+
+    Keras' attention casts its scale, `1 / sqrt(key_dim)`, to the dtype of the query.
+    """
+
+    def keeping(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def cast(x: Any, dtype: Any) -> Any:
+            is_exact = type(x) is float and keras.backend.standardize_dtype(dtype) in ("float32", "float64")
+            return x if is_exact else function(x, dtype)
+
+        return cast
+
+    return replaced([(module, "cast", keeping(module.cast)) for module in OPERATION_NAMESPACES if hasattr(module, "cast")])
+
+
 def _recording(name: str, function: Callable[..., Any], note: Note) -> Callable[..., Any]:
     signature = inspect.signature(function)
 
@@ -71,4 +88,4 @@ def _recording(name: str, function: Callable[..., Any], note: Note) -> Callable[
     return called
 
 
-__all__ = ["CREATIONS", "DRAWS", "Note", "creations_recorded", "draws_noted"]
+__all__ = ["CREATIONS", "DRAWS", "Note", "creations_recorded", "draws_noted", "numbers_kept"]

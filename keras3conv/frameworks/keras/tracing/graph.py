@@ -24,7 +24,7 @@ from keras3conv.frameworks.keras.internals import compute_output_spec
 from keras3conv.frameworks.keras.observing import Original, layer_calls, symbolic_calls
 from keras3conv.frameworks.keras.operations import arguments_of, kind_of_operation
 from keras3conv.frameworks.keras.state import tensors_kept
-from keras3conv.frameworks.keras.tracing.creation import creations_recorded, draws_noted
+from keras3conv.frameworks.keras.tracing.creation import creations_recorded, draws_noted, numbers_kept
 from keras3conv.frameworks.keras.tracing.endings import distributed, final_activation, noted_config
 from keras3conv.frameworks.keras.tracing.problems import cannot_call, cannot_follow
 from keras3conv.frameworks.keras.tracing.sizes import DEPENDS, Sizes, at_accepted_sizes, merged
@@ -100,10 +100,11 @@ def _trace(model: keras.layers.Layer, tracer: "_Tracer", given: Any, view: Model
     inputs = [tensor for tensor in keras.tree.flatten(given) if tensor is not None]
     named = tuple(tracer.named(tensor) for tensor in inputs)
     with ExitStack() as contexts:
-        contexts.enter_context(tensors_kept(model))
-        contexts.enter_context(_traced(tracer))
+        for context in (tensors_kept(model), _traced(tracer)):
+            contexts.enter_context(context)
         contexts.enter_context(creations_recorded(tracer.created))
-        contexts.enter_context(draws_noted(tracer.drawn))
+        for context in (draws_noted(tracer.drawn), numbers_kept()):
+            contexts.enter_context(context)
         contexts.enter_context(symbolic_variables(tracer.variables, lambda: not tracer.shapes_only))
         try:
             outputs = tracer.call(model, given)

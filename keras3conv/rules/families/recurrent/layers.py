@@ -109,6 +109,11 @@ def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
         )
     for layer in layers:
         require_value(spec.kind, "layer", layer["class_name"], kind.keras)
+    if layers[0]["config"].get("go_backwards"):
+        raise RuleError(
+            "the first layer of a Bidirectional runs backwards, but torch's first direction runs forwards: use one "
+            "torch layer for each direction"
+        )
     configs = [{**layer["config"], "go_backwards": False, "name": ""} for layer in layers]
     backward = LayerSpec(kind=f"keras.layers.{kind.keras}", config=configs[-1], shapes=spec.shapes)
     forward = LayerSpec(kind=f"keras.layers.{kind.keras}", config=configs[0], shapes=spec.shapes)
