@@ -116,10 +116,11 @@ def _from_keras(torch: ModelView, keras: ModelView, keras_inputs: Any, accepts: 
     for array in arrays:
         require_numbers(array)
     note = "inputs given for Keras; those of torch derived from them by layout"
-    tried = [_both(torch, keras, arrays, note, channels_first=first) for first in _layouts(torch, keras)]
-    if any(array.ndim >= _IMAGE for array in arrays):
-        same = "inputs given for Keras, and used for torch as they are"
-        tried.append(_both(torch, keras, arrays, same, channels_first=None))
+    same = "inputs given for Keras, and used for torch as they are"
+    tried = [
+        _both(torch, keras, arrays, same if first is None else note, channels_first=first)
+        for first in _layouts(torch, keras)
+    ]
     for made in tried:
         if accepts is None or len(tried) == 1 or accepts(made):
             return made
@@ -129,32 +130,36 @@ def _from_keras(torch: ModelView, keras: ModelView, keras_inputs: Any, accepts: 
     )
 
 
-def _layouts(torch: ModelView, keras: ModelView) -> tuple[bool, ...]:
-    """Return the layouts to try for torch inputs that are sequences, the more likely one first.
+def _layouts(torch: ModelView, keras: ModelView) -> tuple[bool | None, ...]:
+    """Return the layouts to try for torch inputs, the more likely ones first.
 
-    True means (batch, channels, steps), False means (batch, steps, channels); a model without sequences has only False.
+    Images have their channels second in torch; for sequences, True means (batch, channels, steps), and False means
+    (batch, steps, channels). None means that all inputs have the layout of Keras, as after
+    `convert(..., channels="last")`.
 
     Args:
         torch: The torch side; a convolution or pooling over one axis makes channels before the steps likely.
         keras: The Keras side, whose input specification shows which inputs are sequences.
     """
+    as_in_keras = (None,) if any(len(spec.shape) >= _IMAGE for spec in keras.input_specs) else ()
     if all(len(spec.shape) != 3 for spec in keras.input_specs):
-        return (False,)
+        return (False, *as_in_keras)
     likely = any(kind.endswith(("Conv1d", "Pool1d")) for layer in torch.layers for kind in layer.kinds)
-    return likely, not likely
+    return (likely, not likely, *as_in_keras)
 
 
-def _made(torch: ModelView, keras: ModelView, size: int, *, channels_first: bool) -> Inputs:
+def _made(torch: ModelView, keras: ModelView, size: int, *, channels_first: bool | None) -> Inputs:
     """Return random inputs for both sides, with the same values in both.
 
     Args:
         torch: The torch side.
         keras: The Keras side, whose input specification determines the shapes.
         size: The size of every dynamic axis.
-        channels_first: Whether sequences have the channels before the steps in torch.
+        channels_first: Whether sequences have the channels before the steps in torch; None if torch has the layout of
+            Keras, also for images.
     """
     made = [_random(spec, keras, size, place) for place, spec in enumerate(keras.input_specs)]
-    shapes = ", ".join(str(_torch_layout(array, sequences_first=channels_first).shape) for array in made)
+    shapes = ", ".join(str(array.shape) for array in _in_torch(made, channels_first=channels_first))
     note = f"random inputs of shape {shapes}, seed {SEED}, made from the Keras model's input specification"
     return _both(torch, keras, made, note, channels_first=channels_first)
 
@@ -170,8 +175,7 @@ def _both(torch: ModelView, keras: ModelView, made: list[Array], note: str, *, c
         channels_first: Whether sequences have the channels before the steps in torch; None if torch has the layout of
             Keras, also for images.
     """
-    is_same = channels_first is None
-    torch_made = made if is_same else [_torch_layout(one, sequences_first=bool(channels_first)) for one in made]
+    torch_made = _in_torch(made, channels_first=channels_first)
     names = [spec.key or spec.name for spec in keras.input_specs]
     are_named = len(names) > 1 and set(names) == set(torch.arguments[: len(names)])
     return Inputs(
@@ -194,6 +198,11 @@ def _random(spec: InputSpec, keras: ModelView, size: int, place: int) -> Array:
     rows = [tensor.shape[0] for layer in keras.layers for tensor in layer.tensors if tensor.role == "embeddings"]
     codes = random_codes(generator, min(rows, default=2), shape)
     return padded(codes, spec.padding, place=place).astype(spec.dtype)
+
+
+def _in_torch(made: list[Array], *, channels_first: bool | None) -> list[Array]:
+    """Return Keras inputs in a layout of torch; see `_layouts`."""
+    return made if channels_first is None else [_torch_layout(one, sequences_first=channels_first) for one in made]
 
 
 def _torch_layout(array: Array, *, sequences_first: bool) -> Array:

@@ -5,6 +5,9 @@ import numpy as np
 from keras3conv.rules.rule import Config, Rule
 from keras3conv.transforms import Array, Arrays, Shape
 
+_WITH_AXIS = ("keras.layers.BatchNormalization", "keras.layers.GroupNormalization")
+"""The Keras layers whose argument `axis` is the axis of the channels."""
+
 
 def channels_last(array: Array) -> Array:
     """Return an array with its second axis moved to the end; arrays of two or fewer axes are returned unchanged."""
@@ -28,9 +31,9 @@ def like_keras(array: Array, rule: Rule, torch_config: Config | None, keras_conf
     layout = rule.layout_for(torch_config or {})
     if layout == "time":
         return np.swapaxes(array, 0, 1) if array.ndim > 2 else array
-    if layout == "same" or (keras_config or {}).get("data_format") == "channels_first":
+    if layout == "same" or array.ndim <= 2:
         return array
-    return channels_last(array)
+    return np.moveaxis(array, 1, _channels(array, rule, keras_config))
 
 
 def like_torch(array: Array, rule: Rule, torch_config: Config | None, keras_config: Config | None) -> Array:
@@ -43,8 +46,24 @@ def like_torch(array: Array, rule: Rule, torch_config: Config | None, keras_conf
         keras_config: The configuration of the Keras layer; None if unknown.
     """
     layout = rule.layout_for(torch_config or {})
-    is_moved = layout == "channels" and (keras_config or {}).get("data_format") != "channels_first"
-    return channels_first(array) if is_moved else like_keras(array, rule, torch_config, keras_config)
+    if layout != "channels" or array.ndim <= 2:
+        return like_keras(array, rule, torch_config, keras_config)
+    return np.moveaxis(array, _channels(array, rule, keras_config), 1)
+
+
+def _channels(array: Array, rule: Rule, keras_config: Config | None) -> int:
+    """Return the axis in Keras of the channels, which are torch's second axis.
+
+    Args:
+        array: An input or output of the layer, of three axes or more.
+        rule: The rule that pairs the two layers.
+        keras_config: The configuration of the Keras layer; None if unknown.
+    """
+    config = keras_config or {}
+    if config.get("data_format") == "channels_first":
+        return 1
+    axis = config.get("axis", -1) if rule.keras in _WITH_AXIS else -1
+    return axis % array.ndim if isinstance(axis, int) else array.ndim - 1
 
 
 def output_of(
