@@ -54,9 +54,9 @@ def call_pairs(subject: Subject, torch: Recording, keras: Recording) -> Iterator
     """Yield a `CallPair` for every call of every paired layer that runs, in torch's call order."""
     for pair in subject.pairs_in_call_order:
         torch_calls, keras_calls = torch.of(pair.torch), keras.of(pair.keras)
-        if not keras_calls and _is_in_time_distributed(subject, pair.keras):
-            continue
         if len(torch_calls) != len(keras_calls):
+            if _is_in_time_distributed(subject, pair.keras):
+                continue
             times = count(len(torch_calls), "time"), count(len(keras_calls), "time")
             mismatch = f"this layer runs {times[0]} in torch, but {times[1]} in Keras"
             yield CallPair(pair=pair, mismatch=mismatch)
@@ -102,12 +102,13 @@ def _distance(calls: CallPair) -> float:
 
 
 def _is_in_time_distributed(subject: Subject, path: str) -> bool:
-    """Return True if a Keras layer is in a TimeDistributed, which calls it without the hook that records calls.
+    """Return whether a Keras layer is in a TimeDistributed, whose own output is judged.
 
-    The output of the TimeDistributed is then compared instead of that of the layer.
+    A TimeDistributed calls its layer without a hook, and the layers below it once for each time step.
     """
-    whole = subject.keras_layers.get(path.rpartition("/")[0])
-    return whole is not None and whole.kind == "keras.layers.TimeDistributed"
+    names = path.split("/")
+    wholes = (subject.keras_layers.get("/".join(names[:place])) for place in range(1, len(names)))
+    return any(whole is not None and whole.kind == "keras.layers.TimeDistributed" for whole in wholes)
 
 
 def in_keras_layout(subject: Subject, pair: Pair, torch_call: Call, keras_shape: Shape) -> Array:

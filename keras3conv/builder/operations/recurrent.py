@@ -20,6 +20,9 @@ def _recurrent(call: Call) -> None:
     try:
         layer = call.rule_module("torch.nn.")
     except RuleError:
+        if call.get("initial_state") is not None:
+            masked(call)
+            return
         call.by_rule()  # a torch layer of keras3conv, which returns the same outputs as the Keras layer
         return
     given = _sequence(call, call.node.config)
@@ -70,18 +73,19 @@ def _merged(mode: str, forward: Operation, backward: Operation) -> Operation:
 
 
 def masked(call: Call) -> None:
-    """Convert a recurrent layer with a mask to keras3conv's torch layer `Recurrent`, which skips masked time steps."""
-    if call.get("initial_state") is not None:
-        raise call.refuse(
-            "a recurrent layer with both an initial state and a mask is not supported: call it with only one of the two"
-        )
+    """Convert a recurrent layer to keras3conv's torch layer `Recurrent`, which skips the time steps that are masked."""
     if call.get("stateful"):
         raise call.refuse(
             "stateful=True is not supported, because the torch layer keeps no state between calls; build the layer "
             "without it"
         )
     layer = call.rule_module(f"{OWN_LAYERS}.Recurrent")
-    call.returns(layer(call.keras_order(call["sequences"]), call.keras_order(call["mask"])))
+    sequences, mask = call["sequences"], call.get("mask")
+    given = [call.keras_order(sequences), None if mask is None else call.keras_order(mask)]
+    others = {sequences.name} | (set() if mask is None else {mask.name})
+    initial = tuple(value for value in call.tensors if value.name not in others)
+    arguments = [*given, initial] if initial else given if mask is not None else given[:1]
+    call.returns(layer(*arguments))
 
 
 def _sequence(call: Call, config: Mapping[str, Any]) -> Value:

@@ -270,9 +270,7 @@ def _references(value: Any) -> Iterator[Call]:
         yield from _references(item)
 
 
-def _needs(
-    layer: LayerConfig, number: int, ranks: Mapping[Call, int], first_numbers: Mapping[str, int]
-) -> set[int]:
+def _needs(layer: LayerConfig, number: int, ranks: Mapping[Call, int], first_numbers: Mapping[str, int]) -> set[int]:
     """Return, for one call, the positions (in definition order) of the calls on which it depends.
 
     A call number that is too high means the last call.

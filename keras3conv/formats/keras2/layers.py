@@ -126,10 +126,10 @@ def is_training_only(entry: Config) -> bool:
 
 
 def has_masks(value: Any) -> bool:
-    """Return whether a layer in a nested configuration creates a mask: a Masking, or an Embedding with `mask_zero`."""
+    """Return whether a nested configuration has masks: a Masking, an Embedding with `mask_zero`, a mask in a call."""
     if isinstance(value, Mapping):
         makes_one = value.get("class_name") == "Masking" or value.get("mask_zero")
-        return bool(makes_one) or any(map(has_masks, value.values()))
+        return bool(makes_one) or isinstance(value.get("mask"), list) or any(map(has_masks, value.values()))
     return isinstance(value, list) and any(map(has_masks, value))
 
 

@@ -5,7 +5,7 @@ changed arguments, and replaces TensorFlow functions between the layers by calls
 TensorFlow, and runs no code of the file.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +28,6 @@ from keras3conv.formats.keras2.operations import CLASSES, OWN, Applied, applied
 from keras3conv.formats.keras2.shapes import first_shape
 from keras3conv.frameworks.keras.internals import get_keras_mask
 from keras3conv.frameworks.keras.keras2.classes import (
-    MERGES,
     Config,
     accepted_settings,
     class_named,
@@ -36,6 +35,8 @@ from keras3conv.frameworks.keras.keras2.classes import (
     is_of_keras,
     layers_setting,
 )
+from keras3conv.frameworks.keras.keras2.masks import layers_with_masks
+from keras3conv.frameworks.keras.keras2.names_of_operations import Operations
 from keras3conv.frameworks.keras.keras2.operations import FUNCTIONS, array_like, get_item
 from keras3conv.frameworks.keras.origin import set_original_name
 from keras3conv.frameworks.keras.values import error_message, raised_by_keras
@@ -82,18 +83,19 @@ class Built:
         return tuple(notes)
 
 
-def build(entry: Config, weight_shapes: WeightShapes) -> Built:
+def build(entry: Config, weight_shapes: WeightShapes, version: str) -> Built:
     """Build the model of an architecture in which `problems_in` found no problem; its weights are newly initialized.
 
     Args:
         entry: The configuration of the model in the file.
         weight_shapes: Returns the shapes of the weights of a layer; used if the input shape is not in the file.
+        version: The version of Keras that wrote the file.
 
     Raises:
         ModelError: A layer cannot be created or called with the arguments in the file.
         MalformedCheckpoint: The configuration is not an architecture.
     """
-    builder = _Builder(weight_shapes, has_masks=has_masks(entry))
+    builder = _Builder(weight_shapes, layers_with_masks(version) if has_masks(entry) else {})
     builder.built.model = builder.model(entry, "", name_of(entry))
     return builder.built
 
@@ -101,9 +103,9 @@ def build(entry: Config, weight_shapes: WeightShapes) -> Built:
 class _Builder:
     """Creates the Keras 3 layers of one Keras 2 file, and records the differences of the new model from the file."""
 
-    def __init__(self, weight_shapes: WeightShapes, *, has_masks: bool) -> None:
+    def __init__(self, weight_shapes: WeightShapes, replaced: Mapping[str, Any]) -> None:
         self.built = Built()
-        self._has_masks = has_masks
+        self._replaced = replaced
         self._weight_shapes = weight_shapes
 
     def model(self, entry: Config, path: str, name: str) -> Any:
@@ -116,7 +118,7 @@ class _Builder:
         results = {
             (one, 0): [layer.output] for one, layer in layers.items() if isinstance(layer, keras.layers.InputLayer)
         }
-        operations = _Operations({id(layer) for layer in layers.values()}, set(names.values()))
+        operations = Operations({id(layer) for layer in layers.values()}, set(names.values()))
         for call in calls:
             found = self._called(call, network, layers, results, path)
             results[call.layer, call.number] = found
@@ -253,7 +255,7 @@ class _Builder:
         elif "name" in given:
             given["name"] = allowed_names([given["name"]])[given["name"]]
         try:
-            made = (MERGES.get(class_name, found) if self._has_masks else found)(**given)
+            made = self._replaced.get(class_name, found)(**given)
         except raised_by_keras() as error:
             raise _failed(
                 f"Keras 3 cannot create {with_article(class_name)} with the arguments in the file", path, error
@@ -301,43 +303,6 @@ class _Builder:
         return tuple(value) if isinstance(value, list) else value
 
 
-class _Operations:
-    """Names the operations of a new model like the operations of the file; each name is used once per Keras model."""
-
-    def __init__(self, known: set[int], taken: set[str]) -> None:
-        self._known, self._taken = known, taken
-
-    def name(self, results: Iterable[Any], name: str) -> None:
-        """Name the operations that computed tensors: the last one, and all before it that have no name yet.
-
-        The operations of the masks of the results are named as well.
-
-        Args:
-            results: The symbolic tensors that a call returned.
-            name: The name in the file; only the last operation gets it unchanged, the others get a number, too.
-        """
-        tensors = [result for result in results if isinstance(result, keras.KerasTensor)]
-        last = {id(tensor._keras_history.operation) for tensor in tensors}
-        masks = [mask for tensor in tensors if isinstance(mask := get_keras_mask(tensor), keras.KerasTensor)]
-        waiting = [tensor._keras_history.operation for tensor in (*masks, *tensors)]
-        while waiting:
-            operation = waiting.pop()
-            if id(operation) in self._known or isinstance(operation, keras.layers.Layer):
-                continue
-            self._known.add(id(operation))
-            operation.name = name if id(operation) in last else self._free(name)
-            last.clear()
-            for node in operation._inbound_nodes:
-                waiting += [tensor._keras_history.operation for tensor in node.input_tensors]
-
-    def _free(self, name: str) -> str:
-        number = 1
-        while f"{name}_part_{number}" in self._taken:
-            number += 1
-        self._taken.add(f"{name}_part_{number}")
-        return f"{name}_part_{number}"
-
-
 def _failed(headline: str, path: str, error: Exception) -> ModelError:
     problem = Problem(keras=path, fact=f"{type(error).__name__}: {error_message(error)}")
     return ModelError(lay_out(headline, [problem]))
@@ -363,6 +328,7 @@ def _layer_called(layer: Any, given: Any, keywords: Mapping[str, Any]) -> Any:
     known = {name: value for name, value in keywords.items() if value is not None}
     recurrent = (keras.layers.RNN, keras.layers.Bidirectional)
     if isinstance(layer, recurrent) and isinstance(given, list) and len(given) > 1:
+        known.setdefault("mask", get_keras_mask(given[0]))  # Keras 3 ignores it in a call with more tensors
         return layer(given[0], initial_state=given[1:], **known)
     return layer(given, **known)
 

@@ -6,9 +6,7 @@ from typing import Any
 
 import keras
 
-from keras3conv.formats.keras2.layers import MERGES as MERGING
 from keras3conv.formats.keras2.layers import is_entry
-from keras3conv.frameworks.keras.tree import STANDS_FOR_ITS_BASE
 
 Config = Mapping[str, Any]
 
@@ -23,50 +21,6 @@ def hard_sigmoid_of_keras_2(x: Any) -> Any:
 
 # A Bidirectional creates its layers again from their configurations.
 keras.saving.register_keras_serializable("keras3conv")(hard_sigmoid_of_keras_2)
-
-
-class _MasksOfKeras2:
-    """Merges masks as Keras 2 does: a step is kept if every mask keeps it; inputs without a mask do not matter.
-
-    In Keras 3 a step is kept if it is True in one mask, and an input without a mask removes the masks of the others.
-    """
-
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        """Return the mask of the merged inputs; None if no input has a mask."""
-        masks = [one for one in mask or () if one is not None]
-        merged = masks[0] if masks else None
-        for other in masks[1:]:
-            merged = keras.ops.logical_and(merged, other)
-        return merged
-
-
-class _ConcatenatedMasksOfKeras2:
-    """Concatenates masks as Keras 2 does: a step is kept if all masks keep it. In Keras 3 one mask is enough."""
-
-    axis: int
-
-    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        """Return the mask of the concatenated tensors; None if no input has one."""
-        if mask is None or all(one is None for one in mask):
-            return None
-        found = []
-        for tensor, one in zip(inputs, mask, strict=True):
-            counted = keras.ops.ones_like(tensor, dtype="bool")
-            if one is not None:
-                fitting = keras.ops.expand_dims(one, -1) if len(one.shape) < len(tensor.shape) else one
-                counted = keras.ops.logical_and(counted, fitting)
-            found.append(counted)
-        return keras.ops.all(keras.ops.concatenate(found, axis=self.axis), axis=-1)
-
-
-def _merging_masks(base: Any) -> Any:
-    masks = _ConcatenatedMasksOfKeras2 if base is keras.layers.Concatenate else _MasksOfKeras2
-    made = type(f"{base.__name__}OfKeras2", (masks, base), {"__module__": __name__, STANDS_FOR_ITS_BASE: True})
-    return keras.saving.register_keras_serializable("keras3conv")(made)
-
-
-MERGES = {name: _merging_masks(getattr(keras.layers, name)) for name in MERGING}
-"""The merge layers with the masks of Keras 2, by the name of the Keras class that each one replaces."""
 
 
 def is_activation(value: Any) -> bool:
@@ -104,7 +58,6 @@ def layers_setting(config: Any) -> Config:
 
 
 __all__ = [
-    "MERGES",
     "accepted_settings",
     "class_named",
     "hard_sigmoid_of_keras_2",

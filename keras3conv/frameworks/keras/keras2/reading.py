@@ -50,7 +50,7 @@ def read_model(saved: Saved, weights_file: Path | None = None) -> keras.Model:
         FileError: The file cannot be read.
     """
     stored = _Stored(saved, weights_file)
-    built = build(saved.config, stored.shapes)
+    built = build(saved.config, stored.shapes, saved.version)
     if problems := tuple(deviations(built.model)):
         raise ModelError(lay_out(f"Keras 3 cannot compute {saved.path} as {saved.writer} does", list(problems)))
     stored.load_into(built.model, built.dropped)

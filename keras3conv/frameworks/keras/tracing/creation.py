@@ -71,7 +71,9 @@ def numbers_kept() -> AbstractContextManager[None]:
 
         return cast
 
-    return replaced([(module, "cast", keeping(module.cast)) for module in OPERATION_NAMESPACES if hasattr(module, "cast")])
+    return replaced(
+        [(module, "cast", keeping(module.cast)) for module in OPERATION_NAMESPACES if hasattr(module, "cast")]
+    )
 
 
 def _recording(name: str, function: Callable[..., Any], note: Note) -> Callable[..., Any]:

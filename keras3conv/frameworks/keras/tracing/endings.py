@@ -36,13 +36,8 @@ def distributed(layer: keras.layers.TimeDistributed, inputs: Any, training: Any 
         layer: The `TimeDistributed`.
         inputs: Its input, of shape (batch, steps, ...).
         training: Whether the inner layer runs in training mode; None for the default.
-        mask: Must be None, because the mask could differ from step to step.
+        mask: The mask of the input, of shape (batch, steps, ...); None if it has none.
     """
-    if mask is not None:
-        raise NotImplementedError(
-            "a TimeDistributed layer with a mask is not supported: the mask differs from step to step"
-            "; use it without a mask"
-        )
     if isinstance(layer.layer, keras.layers.BatchNormalization):
         if inputs.shape[1] is None:
             raise NotImplementedError(
@@ -52,9 +47,12 @@ def distributed(layer: keras.layers.TimeDistributed, inputs: Any, training: Any 
             )
         return keras.ops.stack([layer.layer(inputs[:, step]) for step in range(inputs.shape[1])], axis=1)
     if isinstance(layer.layer, keras.Model):
-        return layer.call(inputs)
+        return layer.call(inputs, mask=mask)
     rows = keras.ops.reshape(inputs, (-1, *inputs.shape[2:]))
-    output = layer.layer(rows)
+    given = {}
+    if mask is not None and layer.layer._call_has_mask_arg:
+        given["mask"] = keras.ops.reshape(mask, (-1, *mask.shape[2:]))
+    output = layer.layer(rows, **given)
     return keras.ops.reshape(output, (-1, inputs.shape[1], *output.shape[1:]))
 
 

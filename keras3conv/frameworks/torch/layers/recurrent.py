@@ -50,25 +50,31 @@ class Recurrent(nn.Module):
             input_size = units
 
     def forward(
-        self, inputs: torch.Tensor, mask: torch.Tensor | None = None
+        self,
+        inputs: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        initial: tuple[torch.Tensor, ...] = (),
     ) -> torch.Tensor | tuple[torch.Tensor | list[torch.Tensor], ...]:
         """Run the stacked recurrent cells over all steps of the inputs.
 
         Args:
             inputs: Of shape (batch, steps, input_size).
             mask: Of shape (batch, steps): where it is false, the states stay, and so does the output unless
-                `zero_masked`.
+                `zero_masked`. Before the first step, the output is zeros.
+            initial: The states before the first step, of shape (batch, units): all states of the first cell, then those
+                of the second. Without them, the states are zeros.
 
         Returns:
             A tensor of shape (batch, units), or (batch, steps, units) in the order in which the steps ran; with
             `return_state`, also the states of every cell, of shape (batch, units).
         """
         numbers = [2 if kind == "LSTM" else 1 for kind, *_ in self.cells]
+        given = iter(initial)
         states = [
-            [inputs.new_zeros(len(inputs), units)] * number
+            [next(given) if initial else inputs.new_zeros(len(inputs), units) for _ in range(number)]
             for number, (_, units, *_) in zip(numbers, self.cells, strict=True)
         ]
-        outputs = []
+        outputs = [torch.zeros_like(states[-1][0])]
         steps = (inputs.flip(1) if self.go_backwards else inputs).unbind(1)
         kept = [None] * len(steps) if mask is None else (mask.flip(1) if self.go_backwards else mask).unbind(1)
         for step, keep in zip(steps, kept, strict=True):
@@ -80,8 +86,10 @@ class Recurrent(nn.Module):
                     found = [torch.where(keep[:, None], new, old) for new, old in zip(found, state, strict=True)]
                 states[place] = found
             output = states[-1][0]
-            outputs.append(torch.where(keep[:, None], output, 0) if keep is not None and self.zero_masked else output)
-        result = torch.stack(outputs, 1) if self.return_sequences else outputs[-1]
+            if keep is not None:
+                output = torch.where(keep[:, None], output, 0 if self.zero_masked else outputs[-1])
+            outputs.append(output)
+        result = torch.stack(outputs[1:], 1) if self.return_sequences else outputs[-1]
         if not self.return_state:
             return result
         if len(states) == 1:
