@@ -10,7 +10,7 @@ from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.conversion import Conversion
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.program.own_rules import layout_hint, own_classes_note
-from keras3conv.builder.to_torch.build import SEED, build, proof_inputs, require_none
+from keras3conv.builder.to_torch.build import SEED, Built, build, proof_inputs, require_none
 from keras3conv.errors import InputError, ModelError, Problem, require
 from keras3conv.formats.torch.checkpoint import is_torchscript
 from keras3conv.frameworks.adapter import Adapter, ModelFile, resolve
@@ -104,17 +104,15 @@ def _to_torch(
     given, keras_given = proof_inputs(built.graph, built.program)
     report = None
     if validate:
-        shapes = ", ".join(str(array.shape) for array in given)
-        origin = f"random inputs of shape {shapes}, seed {SEED}, made by convert"
-        sides = built.model, model
+        larger = proof_inputs(built.graph, built.program, larger=True)
+        is_larger = [array.shape for array in larger[0]] != [array.shape for array in given]
         try:
-            report = _certificate(*sides, given, keras_given, built.alignment, stages, sources=sources, origin=origin)
-        except ModelError as error:
-            if hint := layout_hint(built.program):
-                raise ModelError(f"{error.message}\n{hint}") from error
-            raise
-        own = own_classes_note(built.program, "model.py needs")
-        report = replace(report, notes=(*report.notes, *built.graph.remarks, *own))
+            report = _proven(built, model, given, keras_given, stages, sources)
+        except ModelError:
+            if not is_larger:
+                raise
+            given, keras_given = larger  # the model crops its input
+            report = _proven(built, model, given, keras_given, stages, sources)
     return Conversion(
         model=built.model,
         source=built.source,
@@ -183,6 +181,35 @@ def _to_keras(
         target="keras",
         constants=built.constants,
     )
+
+
+def _proven(
+    built: Built, model: Any, given: Any, keras_given: Any, stages: Stages, sources: tuple[WrittenFile, ...]
+) -> Report:
+    """Return the certificate of a module that was made from a Keras model.
+
+    Args:
+        built: The module.
+        model: The Keras model.
+        given: The inputs of the module.
+        keras_given: The same inputs for the Keras model.
+        stages: The times of the conversion's stages.
+        sources: The files that the Keras model was made of.
+
+    Raises:
+        ModelError: A model cannot run on the inputs.
+    """
+    shapes = ", ".join(str(array.shape) for array in given)
+    origin = f"random inputs of shape {shapes}, seed {SEED}, made by convert"
+    sides = built.model, model
+    try:
+        report = _certificate(*sides, given, keras_given, built.alignment, stages, sources=sources, origin=origin)
+    except ModelError as error:
+        if hint := layout_hint(built.program):
+            raise ModelError(f"{error.message}\n{hint}") from error
+        raise
+    own = own_classes_note(built.program, "model.py needs")
+    return replace(report, notes=(*report.notes, *built.graph.remarks, *own))
 
 
 def _certificate(

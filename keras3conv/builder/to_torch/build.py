@@ -29,6 +29,9 @@ from keras3conv.transforms import Array
 _SIZES = {"batch": 2, "length": 9, "depth": 16, "height": 64, "width": 96}
 """The sizes that replace dynamic sizes in the validation; an image size can be halved often, as a U-Net does."""
 
+_UP_TO_THE_TRACE = 170
+"""The number to add to these sizes so that they are at least the numbers of the trace, with which the model works."""
+
 SEED = 20240229
 
 
@@ -192,19 +195,21 @@ def require_none(name: str, problems: tuple[Problem, ...]) -> None:
         raise UnsupportedLayerError(lay_out(headline, problems, limit=50))
 
 
-def proof_inputs(graph: Graph, program: Program) -> tuple[tuple[Array, ...], Any]:
+def proof_inputs(graph: Graph, program: Program, *, larger: bool = False) -> tuple[tuple[Array, ...], Any]:
     """Return random inputs for the validation, in two forms: for the torch module and for the Keras model.
 
     Args:
         graph: The graph of the Keras model.
         program: The torch program, which has the axis orders of its inputs.
+        larger: Whether the dynamic sizes are at least those of the trace, which a model accepts that crops its input.
     """
+    margin = graph.margin + (_UP_TO_THE_TRACE if larger else 0)
     generator = np.random.default_rng(SEED)
     rows = [t.shape[0] for layer in graph.view.layers for t in layer.tensors if t.role == "embeddings"]
     inputs, specs = graph.inputs, graph.view.input_specs
     if len(specs) == len(inputs):  # an Embedding takes integers, whatever the dtype of the input
         inputs = tuple(replace(tensor, dtype=spec.dtype) for tensor, spec in zip(inputs, specs, strict=True))
-    arrays = {tensor.name: _random(tensor, generator, min(rows, default=2), graph.margin) for tensor in inputs}
+    arrays = {tensor.name: _random(tensor, generator, min(rows, default=2), margin) for tensor in inputs}
     if len(specs) == len(inputs):
         for place, (tensor, spec) in enumerate(zip(inputs, specs, strict=True)):
             arrays[tensor.name] = padded(arrays[tensor.name], spec.padding, place=place)
