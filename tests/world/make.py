@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import functions  # noqa: F401 - registers its networks
+import masks  # noqa: F401 - the same
 import numpy as np
 import operations  # noqa: F401 - the same
 import recurrent  # noqa: F401 - the same
 from keras_of_its_time import STANDALONE, keras, tf
-from networks import NETWORKS, REFERENCES, SHAPES
+from networks import NETWORKS, PADDING, REFERENCES, SHAPES, WORDS
 
 FOLDER = Path(sys.argv[1])
 NATIVE = hasattr(keras.Model, "export")
@@ -35,6 +36,8 @@ def fill(model: Any, random: Any) -> None:
 
 def inputs_of(name: str, model: Any, random: Any) -> Any:
     """Return a random batch of two for every input: words for integers, numbers beyond -2.5 and 2.5 for floats."""
+    if name in WORDS:
+        return [random.randint(0, 9, (2, *WORDS[name])).astype("float32")]
     if name in SHAPES:
         return [2 * random.randn(2, *SHAPES[name]).astype("float32")]
     arrays = []
@@ -47,8 +50,8 @@ def inputs_of(name: str, model: Any, random: Any) -> Any:
             arrays.append(array)
         else:
             arrays.append(2 * random.randn(*shape).astype("float32"))
-            if name == "masked_steps":
-                arrays[-1][0, shape[1] // 2 :] = -1
+            if name in PADDING:
+                arrays[-1][0, shape[1] // 2 :] = PADDING[name]
     return arrays
 
 

@@ -305,6 +305,43 @@ def masked() -> Any:
     return Model(given, layers.Dense(2)(layers.LSTM(3, recurrent_activation="sigmoid")(x)))
 
 
+@network()
+def words_as_floats() -> Any:
+    model = Sequential([layers.Embedding(10, 4, mask_zero=True, input_length=6), layers.LSTM(3), layers.Dense(2)])
+    model.build((None, 6))
+    return model
+
+
+@network((2, 4))
+def cropped_images() -> Any:
+    x = given = Input((None, None, 3))
+    x = layers.MaxPooling2D(2)(layers.Conv2D(3, 5)(x))
+    return Model(given, layers.Conv2D(2, 3)(layers.Cropping2D(20)(x)))
+
+
+@network((2, 4))
+def axes_of_normalizations() -> Any:
+    given = Input((3, 4, 5))
+    x = layers.BatchNormalization(axis=2, epsilon=0.1)(layers.BatchNormalization(axis=1)(given))
+    return Model(given, layers.BatchNormalization(axis=-1, center=False, scale=False)(x))
+
+
+@network((2, 4))
+def attention_scores() -> Any:
+    first, second, images = Input((4, 6)), Input((5, 3)), Input((3, 4, 6))
+    x, scores = layers.MultiHeadAttention(2, 3, value_dim=4)(first, second, return_attention_scores=True)
+    y = layers.MultiHeadAttention(2, 3, attention_axes=(2,))(images, images)
+    return Model([first, second, images], [x, scores, y])
+
+
+@network(forms=".h5 .keras .weights.h5")
+def called_on_itself() -> Any:
+    inside = Input((5,))
+    inner = Model(inside, layers.Dense(5)(_tower(True)(layers.Dense(5, trainable=False)(inside))), name="inner")
+    given = Input((5,))
+    return Model(given, layers.Dense(2)(inner(inner(given))))
+
+
 @network((2, 4))
 def cudnn() -> Any:
     home = tf.compat.v1.keras.layers
@@ -319,8 +356,19 @@ def _without_cudnn() -> Any:
     return Model(given, layers.GRU(3, reset_after=True, recurrent_activation="sigmoid", name="gated")(x))
 
 
-SHAPES: Any = {"dense_first": (5,), "convolution_first": (5, 5, 2), "normalization_first": (4,)}
-"""The input shapes of models without an input specification."""
+SHAPES: Any = {
+    "dense_first": (5,),
+    "convolution_first": (5, 5, 2),
+    "normalization_first": (4,),
+    "cropped_images": (101, 100, 3),
+}
+"""The input shapes of models without an input specification, or with dynamic sizes."""
+
+WORDS: Any = {"words_as_floats": (6,)}
+"""The shapes of inputs that are words in floating-point numbers."""
+
+PADDING: Any = {"masked_steps": -1, "masks_of_features": 0.5}
+"""The value that a model masks in its input of floating-point numbers."""
 
 REFERENCES: Any = {
     "cudnn": _without_cudnn,

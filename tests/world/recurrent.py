@@ -53,6 +53,20 @@ def bidirectional_of_two() -> Any:
     return Model(given, layers.Bidirectional(layers.LSTM(4, return_sequences=True), backward_layer=backward)(given))
 
 
+@network()
+def bidirectional_backwards() -> Any:
+    given = Input((5, 3))
+    x = layers.Bidirectional(layers.GRU(4, return_sequences=True, go_backwards=True, reset_after=False))(given)
+    return Model(given, layers.Bidirectional(layers.LSTM(3, go_backwards=True))(x))
+
+
+@network((2, 4))
+def bidirectional_with_states() -> Any:
+    given, first, second = Input((4, 3)), Input((3,)), Input((3,))
+    layer = layers.Bidirectional(layers.GRU(3, return_sequences=True))
+    return Model([given, first, second], layer(given, initial_state=[first, second]))
+
+
 @network((2, 4))
 def states() -> Any:
     given, more = Input((5, 3)), Input((4, 3))

@@ -201,7 +201,7 @@ class _Builder:
                 first = keras.layers.InputLayer(batch_shape=shape, dtype=first.dtype, name=first.name)
             model.add(first)
         elif shape:
-            model.add(keras.layers.InputLayer(batch_shape=shape, dtype=_input_dtype(entries[0])))
+            model.add(keras.layers.InputLayer(batch_shape=shape, dtype=_input_dtype(entries[0]) if path else None))
         for layer in entries:
             where = f"{path}/{name_of(layer)}".lstrip("/")
             if is_training_only(layer):
@@ -366,7 +366,7 @@ def _unwrapped(nested: Any) -> Any:
 
 
 def _input_dtype(layer: Config) -> str | None:
-    """Return the input dtype for the first layer of a Sequential: "int32" for an Embedding, else None."""
+    """Return the input dtype for the first layer of a Sequential in a model: integers for an Embedding."""
     return "int32" if layer["class_name"] == "Embedding" else None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras3conv.frameworks.keras.internals import get_keras_mask
+from keras3conv.frameworks.keras.internals import get_keras_mask, set_keras_mask
 from keras3conv.frameworks.keras.tree import STANDS_FOR_ITS_BASE
 
 
@@ -66,12 +66,30 @@ class _Distributed:
         return mask if mask is None or len(mask.shape) == 2 else ops.any(mask, axis=tuple(range(2, len(mask.shape))))
 
 
-class _WithoutMasks(_Lost):
+class _Kept:
+    """Leaves the masks of the inputs as they are; the attention of Keras 3 removes them, also for other layers."""
+
+    ignores_masks = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the layer, and give its inputs their masks back."""
+        leaves = keras.tree.flatten((args, kwargs))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, keras.KerasTensor) or ops.is_tensor(leaf)]
+        masks = [get_keras_mask(tensor) for tensor in tensors]
+        if self.ignores_masks:
+            for tensor in tensors:
+                set_keras_mask(tensor, None)
+        try:
+            return super().__call__(*args, **kwargs)  # type: ignore[misc]  # the other base of the class is the layer
+        finally:
+            for tensor, mask in zip(tensors, masks, strict=True):
+                set_keras_mask(tensor, mask)
+
+
+class _Ignored(_Kept):
     """Attends to every step, as `MultiHeadAttention` did before Keras 2.10, unless a mask is given in the call."""
 
-    def _compute_attention_mask(self, query: Any, value: Any, **masks: Any) -> Any:
-        given = {name: masks[name] for name in ("attention_mask", "use_causal_mask") if name in masks}
-        return super()._compute_attention_mask(query, value, **given)  # type: ignore[misc]  # the other base has it
+    ignores_masks = True
 
 
 def _mask_of(layer: Any, inputs: Any, mask: Any) -> Any:
@@ -80,9 +98,9 @@ def _mask_of(layer: Any, inputs: Any, mask: Any) -> Any:
     return layer.compute_mask(inputs, mask)
 
 
-def _made(name: str, masks: type) -> Any:
+def _made(name: str, masks: type, suffix: str = "") -> Any:
     base = getattr(keras.layers, name)
-    made = type(f"{name}OfKeras2", (masks, base), {"__module__": __name__, STANDS_FOR_ITS_BASE: True})
+    made = type(f"{name}OfKeras2{suffix}", (masks, base), {"__module__": __name__, STANDS_FOR_ITS_BASE: True})
     return keras.saving.register_keras_serializable("keras3conv")(made)
 
 
@@ -92,11 +110,12 @@ _LAYERS = {
     **{name: _made(name, _Merged) for name in _MERGES},
     **{name: _made(name, _Lost) for name in ("Identity", "Normalization", "Rescaling")},
     "Concatenate": _made("Concatenate", _Concatenated),
+    "MultiHeadAttention": _made("MultiHeadAttention", _Kept),
     "TimeDistributed": _made("TimeDistributed", _Distributed),
 }
 """The layers with the masks of Keras 2, by the name of the Keras class that each one replaces."""
 
-_BEFORE_2_10 = {"MultiHeadAttention": _made("MultiHeadAttention", _WithoutMasks)}
+_BEFORE_2_10 = {"MultiHeadAttention": _made("MultiHeadAttention", _Ignored, "Before2_10")}
 
 
 def layers_with_masks(version: str) -> Mapping[str, Any]:

@@ -100,11 +100,9 @@ def _trace(model: keras.layers.Layer, tracer: "_Tracer", given: Any, view: Model
     inputs = [tensor for tensor in keras.tree.flatten(given) if tensor is not None]
     named = tuple(tracer.named(tensor) for tensor in inputs)
     with ExitStack() as contexts:
-        for context in (tensors_kept(model), _traced(tracer)):
+        for context in (tensors_kept(model), _traced(tracer), draws_noted(tracer.drawn), numbers_kept()):
             contexts.enter_context(context)
         contexts.enter_context(creations_recorded(tracer.created))
-        for context in (draws_noted(tracer.drawn), numbers_kept()):
-            contexts.enter_context(context)
         contexts.enter_context(symbolic_variables(tracer.variables, lambda: not tracer.shapes_only))
         try:
             outputs = tracer.call(model, given)
