@@ -83,13 +83,13 @@ class Built:
         return tuple(notes)
 
 
-def build(entry: Config, weight_shapes: WeightShapes, version: str) -> Built:
+def build(entry: Config, weight_shapes: WeightShapes, version: str = "") -> Built:
     """Build the model of an architecture in which `problems_in` found no problem; its weights are newly initialized.
 
     Args:
         entry: The configuration of the model in the file.
         weight_shapes: Returns the shapes of the weights of a layer; used if the input shape is not in the file.
-        version: The version of Keras that wrote the file.
+        version: The version of Keras that wrote the file; empty if it is unknown.
 
     Raises:
         ModelError: A layer cannot be created or called with the arguments in the file.
@@ -273,7 +273,7 @@ class _Builder:
             config: The configuration of the Bidirectional.
             path: Its path in the file.
         """
-        inner = config.get("layer")
+        inner: Config = config.get("layer") or {}
         if not is_entry(inner) or not inner["config"].get("go_backwards"):
             return {}
         turned = {**inner["config"], "go_backwards": False, "name": f"backward_{name_of(inner)}"}
