@@ -7,19 +7,20 @@ attention head. Names and shapes do not show this, so the pairs are unconfirmed 
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from math import prod
 
 from keras3conv.alignment.binding import RULE
 from keras3conv.alignment.packed import as_linear, packed_mappings
 from keras3conv.alignment.pair import Evidence, Pair
 from keras3conv.model.paths import join_layers, separator
-from keras3conv.model.views import LayerView, ModelView, Side
+from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
 from keras3conv.planner.evidence import names
 from keras3conv.planner.evidence.structure import Unmatched
 from keras3conv.rules.library import lookup
 from keras3conv.rules.rule import WeightMapping
-from keras3conv.transforms import Shape
+from keras3conv.transforms import Axes, Same, Shape
 
 _ATTENTION = "torch.nn.MultiheadAttention"
 
@@ -63,8 +64,39 @@ def packed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
             if len(torch_groups) == len(keras_groups):
                 for torch_layers, keras_layers in zip(torch_groups, keras_groups, strict=True):
                     others = tuple(_other_orders(torch_layers, keras_layers, order))
+                    biases = _biases_of(torch_layers, unmatched.torch_layers)
                     for mapping in packed_mappings(torch_layers, keras_layers):
-                        yield _pair(mapping, others)
+                        yield _pair(_with_bias(mapping, biases), others)
+
+
+def _biases_of(packed: tuple[LayerView, ...], layers: Iterable[LayerView]) -> dict[str, TensorRef]:
+    """Return the biases that the module around a packed layer holds itself (BEiT: "q_bias"), by function: "query".
+
+    Args:
+        packed: The torch layers of a pair; only a single one is packed.
+        layers: The torch layers.
+    """
+    owner = packed[0].path.rpartition(".")[0]
+    tensors = (tensor for layer in layers if layer.path == owner and len(packed) == 1 for tensor in layer.tensors)
+    named = ((tensor.role.rpartition(".")[2], tensor) for tensor in tensors if tensor.role.endswith("_bias"))
+    return {names.meaning(role.removesuffix("_bias")): tensor for role, tensor in named}
+
+
+def _with_bias(mapping: WeightMapping, biases: Mapping[str, TensorRef]) -> WeightMapping:
+    """Return a mapping that fills a Keras bias with zeros as one that reads it; return other mappings unchanged.
+
+    Args:
+        mapping: A mapping of a packed layer.
+        biases: The biases beside the packed layer, by the function of the part that they belong to.
+    """
+    bias = biases.get(names.meaning(mapping.keras[0].rpartition("/")[0])) if mapping.keras else None
+    if mapping.torch or bias is None:
+        return mapping
+    (shape,) = mapping.transform.shapes(())
+    if prod(shape) != prod(bias.shape):
+        return mapping
+    transform = Same() if shape == bias.shape else Axes("(h d) -> h d", h=shape[0])
+    return WeightMapping(torch=(bias.path,), keras=mapping.keras, transform=transform)
 
 
 def _is_attention(layer: LayerView) -> bool:

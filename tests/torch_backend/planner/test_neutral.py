@@ -162,3 +162,28 @@ def test_norms_without_scale_among_others_are_paired_in_order_in_a_file(tmp_path
     plan = k3c.align(tmp_path / "net.pt", model).check()
     assert not k3c.transfer(tmp_path / "net.pt", model, plan).ok  # only the order decides
     assert difference(net, model, STEPS[0, :, :4], (0, 1)) < 1e-5
+
+
+class Beit(nn.Module):
+    """The attention of BEiT: one layer without a bias, and the biases of query and value beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.proj = nn.Linear(8, 24, bias=False), nn.Linear(8, 8)
+        self.q_bias, self.v_bias = nn.Parameter(torch.zeros(8)), nn.Parameter(torch.zeros(8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bias = torch.cat([self.q_bias, torch.zeros(8), self.v_bias])
+        parts = nn.functional.linear(x, self.qkv.weight, bias).view(-1, 5, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        y = nn.functional.scaled_dot_product_attention(*parts)
+        return self.proj(y.transpose(1, 2).reshape(-1, 5, 8))
+
+
+def test_biases_beside_a_packed_layer_are_those_of_its_parts(tmp_path: Path) -> None:
+    given = keras.Input((5, 8))
+    model = keras.Model(given, keras.layers.MultiHeadAttention(2, 4, name="m")(given, given))
+    net = randomize(Beit())
+    torch.save({f"attention.{name}": value for name, value in net.state_dict().items()}, tmp_path / "net.pt")
+    k3c.transfer(tmp_path / "net.pt", model, k3c.align(tmp_path / "net.pt", model).check())
+    assert difference(net, model, STEPS, (0, 1, 2)) < 1e-5
+    assert not model.get_layer("m").key_dense.bias.numpy().any()
