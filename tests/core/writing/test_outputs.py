@@ -256,7 +256,7 @@ def test_a_byte_that_changes_on_disk_is_detected(tmp_path: Path, monkeypatch: py
         with monkeypatch.context() as patch:
             patch.setattr(os, "pwrite", losing)
             with pytest.raises(
-                FileError, match=rf"x{suffix} was damaged while it was written: dense_0/kernel has different"
+                FileError, match=rf"x{suffix} was damaged while it was written: the tensor dense_0/kernel has different"
             ):
                 formats.write(path, killing.TENSORS, lambda _: np.zeros((64, 257), np.float32), overwrite=True)
         assert path.read_text() == "old\n"
