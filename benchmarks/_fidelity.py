@@ -233,6 +233,7 @@ def _scramble(model: Any) -> None:
 def randomised(module: Any) -> Any:
     """Randomise parameters and statistics of a torch module (no zero biases, no unit scales); return it, in eval mode.
 
+    A frozen parameter keeps its values, such as the ones that stand for the scale which a Keras normalization lacks.
     A tensor that must have a fixed value, because the Keras side lacks it (see `Drop`), is randomised too; the caller
     must restore it.
     """
@@ -241,7 +242,8 @@ def randomised(module: Any) -> Any:
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for name, tensor in module.state_dict(keep_vars=True).items():  # not the buffers that the constructor computes
-            if tensor.is_floating_point() and tensor.ndim < 2:
-                low, high = (0.5, 1.5) if name.endswith(("weight", "var")) else (-0.5, 0.5)
+            frozen = isinstance(tensor, torch.nn.Parameter) and not tensor.requires_grad
+            if tensor.is_floating_point() and tensor.ndim < 2 and not frozen:
+                low, high = (0.5, 1.5) if name.endswith(("weight", "var", "variance")) else (-0.5, 0.5)
                 tensor.uniform_(low, high, generator=generator)
     return module.eval()

@@ -74,13 +74,19 @@ TO_TORCH = {
 
 
 def to_keras(name: str) -> Pair:
-    """Return a torch module of the zoo (`_zoo`) and the Keras model converted from it."""
+    """Return a torch module of the zoo (`_zoo`) and the Keras model converted from it.
+
+    The Keras model lacks the tensors on which no output depends, and holds some others as constants: the conversion
+    names both, each with the reason.
+    """
     import keras3conv as k3c
     from benchmarks._zoo import architectures
 
     module, inputs = architectures()[name].build()
     module = randomised(module)
-    return Pair(torch=module, keras=k3c.convert(module, inputs=inputs, validate=False).model, inputs=inputs)
+    made = k3c.convert(module, inputs=inputs, validate=False)
+    without = {entry.path: entry.reason for entry in made.plan.ignored if entry.side == "torch"}
+    return Pair(torch=module, keras=made.model, inputs=inputs, without=without)
 
 
 def to_torch(name: str, size: int) -> Pair:

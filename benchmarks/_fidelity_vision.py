@@ -128,7 +128,7 @@ ENTRIES = tuple(
                 "inception_v3",
                 "InceptionV3",
                 139,
-                named=("the border counts in torch's average pooling: True; in Keras' False",),
+                named=("average pooling counts the padding in torch: True; in Keras: False",),
                 repaired=partial(rebuilt, change=_averaging),
                 scrambled=False,
                 torch_options={"aux_logits": False, "init_weights": False},

@@ -15,7 +15,8 @@ class Loop:
         steps: The statements as they run in the first turn (iteration), with an `Argument` for each value that differs
             between turns.
         modules: The modules that these statements call, by name, with an `Argument` for each value that differs.
-        labels: For each of these modules, its name with `{}` for the loop variable: {"conv1": "conv{}"}.
+        labels: For each of these modules, its name with `{}` for the loop variable, once or several times:
+            {"conv1": "conv{}", "block1_conv1": "block{}_conv{}"}.
         variable: The loop variable that the names of the modules contain, "number"; empty if there is none.
         columns: For each variable of the loop, its value in every turn.
         carried: Pairs of names: a value that the first turn takes from before the loop, and the value of a turn that

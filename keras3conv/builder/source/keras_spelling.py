@@ -69,7 +69,7 @@ class KerasSpelling:
             name: The name of the module in the program.
         """
         variable = self.loop.variable if self.loop else ""
-        shown = self.loop.labels.get(name, name).format(f"{{{variable}}}") if self.loop else name
+        shown = self.loop.labels.get(name, name).replace("{}", f"{{{variable}}}") if self.loop else name
         if shown == f"{{{variable}}}" and not self.is_function:
             return variable
         if self.is_function:

@@ -3,6 +3,7 @@
 import ast
 import builtins
 import keyword
+from collections import OrderedDict
 from pathlib import Path
 from types import ModuleType
 
@@ -195,6 +196,26 @@ def test_a_loop_computes_what_the_statements_compute(build: type[nn.Module]) -> 
 def test_a_value_that_is_needed_after_the_loop_is_kept() -> None:
     source = converted(Chain(), torch.randn(2, 4)).source
     assert "for number in range(6):" in source
+
+
+class Stages(nn.Module):
+    """Layers whose names hold the number of the stage twice: stages.stage1.stage1_0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        stages = ((f"stage{number}", nn.Sequential()) for number in range(1, 6))
+        self.stages = nn.Sequential(OrderedDict(stages))
+        for name, stage in self.stages.named_children():
+            stage.add_module(f"{name}_0", Residual(4))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.stages(image)
+
+
+def test_a_name_of_a_layer_in_a_loop_may_hold_the_number_twice() -> None:
+    conversion = converted(Stages(), torch.randn(2, 4, 8, 8))
+    assert 'f"stages_stage{number}_stage{number}_0"' in conversion.source
+    assert "stages_stage5_stage5_0_first_conv" in {layer.name for layer in conversion.model.layers}
 
 
 def test_the_saved_text_builds_the_same_model(tmp_path: Path) -> None:
