@@ -228,6 +228,42 @@ def test_the_order_of_rotary_rows_is_found_in_spite_of_angles_in_float32() -> No
     assert any("Axes" in repr(mapping.transform) and "p" in repr(mapping.transform) for mapping in plan.mappings)
 
 
+class FusedRotary(nn.Module):
+    """Query, key and value in one layer, head by head, and angles that are a float32 computation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(WIDTH, 3 * ROWS, bias=False), nn.Linear(ROWS, 7, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        query, key, value = self.qkv(x).unflatten(-1, (HEADS, 3 * SIZE)).transpose(1, 2).chunk(3, -1)
+        angles = torch.arange(STEPS)[:, None] / 10 ** torch.arange(SIZE // 2, dtype=torch.float32)
+        cosine, sine = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        query, key = (torch.cat(turned(*halves(part), cosine, sine), -1) for part in (query, key))
+        made: torch.Tensor = self.out(((query @ key.mT / SIZE**0.5).softmax(-1) @ value).transpose(1, 2).flatten(2))
+        return made
+
+
+class HalvesRotated(layers.Layer):
+    """Rotary embedding over the halves of a head, with angles in float64."""
+
+    def call(self, x: Any) -> Any:
+        angles = ops.arange(STEPS, dtype=x.dtype)[:, None] / 10 ** ops.arange(SIZE // 2, dtype=x.dtype)
+        first, second = ops.split(x, 2, axis=-1)
+        rotated = turned(first, second, ops.cos(angles), ops.sin(angles))
+        return ops.concatenate(rotated, -1)
+
+
+def test_rows_of_a_fused_layer_with_rotary_heads_are_found_in_spite_of_angles_in_float32() -> None:
+    x = keras.Input((STEPS, WIDTH))
+    dense = {name: layers.Dense(ROWS, use_bias=False, name=f"{name}_proj") for name in ("q", "k", "v")}
+    query, key, value = (heads_of(layer(x)) for layer in dense.values())
+    query, key = HalvesRotated()(query), HalvesRotated()(key)
+    model = keras.Model(x, layers.Dense(7, use_bias=False, name="out")(attended(query, key, value)))
+    plan = k3c.align(FusedRotary(), model, inputs=torch.randn(2, STEPS, WIDTH)).check()
+    assert not plan.unconfirmed
+
+
 def odd(x: torch.Tensor) -> Parts:
     query, key, value = thirds(x.flip(-1))
     return query, key.flip(-1), value
