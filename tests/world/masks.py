@@ -10,7 +10,7 @@ def _words(steps: int = 6) -> Any:
     return given, layers.Embedding(10, 4, mask_zero=True)(given)
 
 
-@network((2, 2))
+@network()
 def masked_with_states() -> Any:
     first, x = _words()
     second, y = _words(4)
@@ -27,7 +27,7 @@ def masks_lost() -> Any:
     return Model(given, [scaled, layers.LSTM(3)(layers.Normalization(axis=None, mean=0.1, variance=0.5)(x))])
 
 
-@network((2, 2))
+@network()
 def masks_of_steps() -> Any:
     given = Input((3, 5), dtype="int32")
     x = layers.TimeDistributed(layers.Embedding(10, 3, mask_zero=True))(given)
@@ -36,7 +36,7 @@ def masks_of_steps() -> Any:
     return Model(given, [layers.GRU(2, return_sequences=True)(y), z])
 
 
-@network((2, 2))
+@network()
 def masks_of_nested() -> Any:
     inside, x = _words(5)
     reader = Model(inside, layers.LSTM(4, return_sequences=True)(x), name="reader")
@@ -59,3 +59,10 @@ def masked_attention() -> Any:
     x = layers.Add()([x, layers.MultiHeadAttention(2, 3)(x, y)])
     x = layers.MultiHeadAttention(2, 3)(x, x)
     return Model([first, second], [layers.GlobalAveragePooling1D()(x), layers.Attention()([x, y])])
+
+
+@network()
+def masked_bidirectional() -> Any:
+    given, x = _words()
+    x = layers.Bidirectional(layers.LSTM(3, return_sequences=True))(x)
+    return Model(given, [x, layers.Bidirectional(layers.GRU(2))(x)])

@@ -92,6 +92,18 @@ class _Ignored(_Kept):
     ignores_masks = True
 
 
+class _Repeated:
+    """Repeats the last output at masked steps, as the `Bidirectional` of the package Keras up to 2.3 did.
+
+    That of TensorFlow and that of Keras 3 return zeros there.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for layer in (self.forward_layer, self.backward_layer):  # type: ignore[attr-defined]  # of the other base
+            layer.zero_output_for_mask = False
+
+
 def _mask_of(layer: Any, inputs: Any, mask: Any) -> Any:
     if isinstance(layer, keras.Model):
         return get_keras_mask(layer(inputs) if mask is None else layer(inputs, mask=mask))
@@ -117,6 +129,8 @@ _LAYERS = {
 
 _BEFORE_2_10 = {"MultiHeadAttention": _made("MultiHeadAttention", _Ignored, "Before2_10")}
 
+_OUTSIDE_TENSORFLOW = {"Bidirectional": _made("Bidirectional", _Repeated)}
+
 
 def layers_with_masks(version: str) -> Mapping[str, Any]:
     """Return the layers whose masks differ from those of Keras 3, by the name of the class that each one replaces.
@@ -125,7 +139,12 @@ def layers_with_masks(version: str) -> Mapping[str, Any]:
         version: The version of Keras that wrote the file, such as "2.4.0"; empty if it is unknown.
     """
     numbers = [int(part) for part in re.findall(r"\d+", version)[:2]]
-    return {**_LAYERS, **_BEFORE_2_10} if numbers and numbers < [2, 10] else _LAYERS
+    is_outside = bool(numbers) and numbers < [2, 4] and not version.endswith("-tf")
+    return {
+        **_LAYERS,
+        **(_BEFORE_2_10 if numbers and numbers < [2, 10] else {}),
+        **(_OUTSIDE_TENSORFLOW if is_outside else {}),
+    }
 
 
 __all__ = ["layers_with_masks"]
