@@ -151,6 +151,9 @@ _OF_MODELS = ("align", "convert", "transfer", "validate")
 _is_verbose: ContextVar[bool] = ContextVar("is_verbose", default=False)
 """Whether the running command was given --verbose."""
 
+_imports: ContextVar[tuple[str, ...]] = ContextVar("imports", default=())
+"""The modules and Python files of --import of the running command."""
+
 _errors: ContextVar[TextIO | None] = ContextVar("errors", default=None)
 """The stream to which a quiet command prints its errors; None if the command is not quiet."""
 
@@ -176,13 +179,21 @@ def _add_options(run: Callable[..., None], function: Callable[..., int]) -> None
 
 
 def _import(code: Sequence[str]) -> None:
-    """Import the modules and Python files of --import, in order."""
+    """Import the modules and Python files of --import, in order, and keep them for `imported_code`."""
+    _imports.set(tuple(code))
     if code:
         from keras3conv.workflows.factories import import_code, notes_to_stderr
 
         with notes_to_stderr():
             for where in code:
                 import_code(where)
+
+
+def imported_code() -> tuple[Path, ...]:
+    """Return the Python files of --import of the running command, whose digests the certificate states."""
+    from keras3conv.workflows.factories import files_of_code
+
+    return files_of_code(_imports.get())
 
 
 def _quieten_tensorflow() -> None:

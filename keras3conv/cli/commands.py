@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras3conv.cli.app import FAILED, PASSED, START, UNUSABLE, app, command, note
+from keras3conv.cli.app import FAILED, PASSED, START, UNUSABLE, app, command, imported_code, note
 from keras3conv.cli.handing import hand_out, is_complete, print_report, status_of
 from keras3conv.cli.information import demo, doctor, inspect, rules
 from keras3conv.cli.options import (
@@ -286,14 +286,20 @@ def validate(  # noqa: PLR0913 - an argument for every option
             options=options,
             entry=entry if local else entry_of(sides[0], entry),
             weight_files=(torch_weights, keras_weights),
-            code=code_of_factories(torch, keras),
+            code=tuple(dict.fromkeys((*code_of_factories(torch, keras), *imported_code()))),
         )
     return hand_out(judged, report or (), as_json=as_json, names=names_for(*named, plan=plan, entry=entry))
 
 
 @command("keras3conv convert model.h5 -o folder/")
 def convert(  # noqa: PLR0913 - an argument for every option
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A Keras file with its architecture, or a factory.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A Keras file with its architecture, a .json, a .pt2, a transformers folder, or a factory.",
+        ),
+    ],
     *,
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="FOLDER", help="The folder for model.py and the weights.")
@@ -302,7 +308,11 @@ def convert(  # noqa: PLR0913 - an argument for every option
         str | None, typer.Option(metavar="first|last", help="Where the new model takes the channels of images.")
     ] = None,
     inputs: Annotated[
-        Path | None, typer.Option(metavar="FILE.npz", help="Inputs, for a model without an input specification.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.npz",
+            help="Inputs of the model: needed without an input specification, and where random ones are none.",
+        ),
     ] = None,
     shape: Annotated[
         str | None, typer.Option(metavar="1,3,224,224", help="Call a torch module with random numbers of this shape.")
@@ -342,7 +352,7 @@ def convert(  # noqa: PLR0913 - an argument for every option
             inputs=arrays,
             dynamic=read_axes(dynamic or ()),
             validate=validate,
-            read=files_of_factory(model, loaded, found.side) if found and found.is_live else (),
+            read=(*imported_code(), *(files_of_factory(model, loaded, found.side) if found and found.is_live else ())),
             origin=random_origin(arrays.shape) if shape else "",
         )
         for file in made.save(out, overwrite=overwrite):

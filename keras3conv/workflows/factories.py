@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +80,12 @@ def files_of_factory(argument: str, weights: Weights, side: Side) -> tuple[Path,
 def code_of_factories(*arguments: str) -> tuple[Path, ...]:
     """Return the Python files of the factories among command-line arguments, which `resolve` has imported."""
     found = (factory_of(argument) for argument in arguments)
-    files = (_code(where) for where, _ in filter(None, found))
+    return files_of_code([where for where, _ in filter(None, found)])
+
+
+def files_of_code(code: Sequence[str]) -> tuple[Path, ...]:
+    """Return the Python files of modules and files that were imported, without modules that have none."""
+    files = map(_code, code)
     return tuple(file for file in files if file is not None and file.is_file())
 
 

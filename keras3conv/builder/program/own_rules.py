@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from keras3conv.builder.program.program import Program
+from keras3conv.errors import RuleError
+from keras3conv.frameworks.torch.constructors import misfit
 from keras3conv.rules.library import find
 from keras3conv.rules.registry import is_users_own
 
@@ -47,6 +49,38 @@ def own_classes_note(program: Program, needed_by: str) -> tuple[str, ...]:
     return (note,)
 
 
+def require_arguments(program: Program, function: str) -> None:
+    """Raise `RuleError` if a rule of the user gives a class other arguments than its constructor takes.
+
+    Args:
+        program: The converted model.
+        function: The function of the rule that made the arguments: "to_torch" or "to_keras".
+    """
+    for module in program.modules.values():
+        kind, given = module.spec.kind, tuple(module.spec.config)
+        if kind.startswith((".", *_OF_FRAMEWORKS)):
+            continue
+        missing, unknown = misfit(kind, given)
+        needed = [f"{kind} also needs {', '.join(missing)}"] if missing else []
+        needed += [f"{kind} does not take {', '.join(unknown)}"] if unknown else []
+        if needed:
+            rule = f"the rule {module.rule}" if module.rule else f"the rule for {kind}"
+            raise RuleError(
+                f"{function} of {rule} returned {', '.join(given) or 'no arguments'} for the layer "
+                f"{module.source or module.name}; {', and '.join(needed)}: {_WHERE[function]}"
+            )
+
+
+_WHERE = {
+    "to_torch": (
+        "specs[0].config has what get_config of the Keras layer returns, and specs[0].shapes the shapes of its "
+        'variables by name, such as specs[0].shapes["kernel"][0]'
+    ),
+    "to_keras": "config has the attributes of the module that `fields` of the rule names",
+}
+"""The places where a rule finds arguments, for each of its two functions."""
+
+
 def _hints(program: Program) -> Iterator[str]:
     ranks = _ranks(program)
     for module in program.modules.values():
@@ -66,4 +100,4 @@ def _ranks(program: Program) -> Mapping[str, int]:
     return {step.module: program.values[step.inputs[0]].rank for step in calls}
 
 
-__all__ = ["layout_hint", "own_classes", "own_classes_note"]
+__all__ = ["layout_hint", "own_classes", "own_classes_note", "require_arguments"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.program.layouts import Channels
-from keras3conv.builder.program.own_rules import layout_hint
+from keras3conv.builder.program.own_rules import layout_hint, require_arguments
 from keras3conv.builder.program.program import Program
 from keras3conv.builder.source.keras_source import write
 from keras3conv.builder.source.keras_spelling import is_inline
@@ -72,6 +72,7 @@ def build(module: Any, channels: Channels, inputs: Any, dynamic: Mapping[str, Se
     captured, lowered = _lowered(export.capture(module, inputs, dynamic), channels)
     require_none(captured.graph.name, (*captured.problems, *lowered.problems, *_inner_problems(captured, channels)))
     structure, placements = with_functions(lowered, captured.graph.view)
+    require_arguments(lowered.program, "to_keras")
     source, constants = write(structure), _constants(lowered.program)
     try:
         model = _model_of(source, constants)

@@ -13,12 +13,13 @@ from keras3conv.builder.passes.sequence import arranged
 from keras3conv.builder.passes.tidying import tidied
 from keras3conv.builder.passes.towers import with_towers
 from keras3conv.builder.program.layouts import Channels
+from keras3conv.builder.program.own_rules import own_classes, require_arguments
 from keras3conv.builder.program.program import Program
 from keras3conv.builder.source.frozen import frozen_parts
 from keras3conv.builder.source.torch_source import write
 from keras3conv.builder.to_torch.lowering import lower
 from keras3conv.builder.to_torch.pairing import alignment_of
-from keras3conv.errors import Problem, UnsupportedLayerError
+from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem, UnsupportedLayerError, message_of
 from keras3conv.formats.safe.source import dtype_named
 from keras3conv.frameworks.shared.inputs_masked import padded, random_codes, random_mask
 from keras3conv.messages import count, lay_out
@@ -57,7 +58,8 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
     Raises:
         UnsupportedLayerError: A layer or operation cannot be converted, or the model reads the values of a variable,
             which a trace does not record; the message lists all problems.
-        ModelError: The model cannot be called with symbolic tensors.
+        RuleError: A rule of the user gives a class other arguments than its constructor takes.
+        ModelError: The model cannot be called with symbolic tensors, or a class of the user cannot be instantiated.
     """
     from keras3conv.alignment.staging import stage
     from keras3conv.frameworks.torch import generated as torch_code
@@ -66,8 +68,16 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
     graph, program = _read(model, channels, inputs)
     structure = structured(with_towers(program, tidied))
     program = tidied(arranged(program))
+    require_arguments(program, "to_torch")
     source = write(structure.program, structure.blocks)
-    module = torch_code.instance_of(source)
+    try:
+        module = torch_code.instance_of(source)
+    except RAISED_BY_MODELS as error:
+        if not (own := own_classes(program)):
+            raise
+        raise ModelError(
+            f"the new module cannot be built from {', '.join(own)}: {type(error).__name__}: {message_of(error)}"
+        ) from error
     plan = alignment_of(program, structure.paths, torch_side.view(module), graph.view)
     _require_no_hidden_use(model, plan, graph, program)
     if frozen := frozen_parts(program, structure.paths, plan, torch_side.view(module), graph.view):

@@ -1,7 +1,7 @@
 """Look up the parameters and defaults of the constructors of torch layers."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -26,6 +26,22 @@ def constructor(kind: str) -> Mapping[str, Any]:
     # A recurrent layer passes its arguments to its base class, except the mode and those of a single class.
     handed = {name: parameter.default for name, parameter in inspect.signature(cls.__base__).parameters.items()}
     return {name: default for name, default in handed.items() if name != "mode"} | {"nonlinearity": "tanh"}
+
+
+def misfit(kind: str, given: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the required parameters of a class that are not given, and the given names that are no parameters.
+
+    Args:
+        kind: The qualified name of a class.
+        given: The names of the arguments.
+    """
+    module, _, name = kind.rpartition(".")
+    parameters = inspect.signature(getattr(import_module(module), name)).parameters.values()
+    named = [one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+    missing = tuple(one.name for one in named if one.default is REQUIRED and one.name not in given)
+    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+        return missing, ()
+    return missing, tuple(name for name in given if name not in {one.name for one in named})
 
 
 def source_of(kind: str) -> str:

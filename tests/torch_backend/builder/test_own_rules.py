@@ -135,6 +135,44 @@ def test_an_entry_that_the_configuration_of_a_keras_layer_lacks_is_named() -> No
         k3c.convert(keras_model())
 
 
+class TorchSized(nn.Module):
+    def __init__(self, inputs: int, size: int) -> None:
+        super().__init__()
+        if size < 0:
+            raise ValueError(f"the size {size} is negative")
+        self.size = size
+        self.log_gain = nn.Parameter(torch.zeros(size))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"size": 6},
+            r"to_torch of .*Sized.* returned size for the layer scale; .*Sized also needs inputs: specs",
+        ),
+        ({"inputs": 6, "size": 6, "extra": 1}, r"TorchSized does not take extra"),
+    ],
+)
+def test_an_argument_that_the_torch_class_needs_is_named(config: dict[str, int], message: str) -> None:
+    add_rule()
+    rule = registered.pop(next(name for name in registered if name.startswith(TORCH)))
+    sized = f"{__name__}.TorchSized"
+    k3c.register(replace(rule, torch=sized, to_torch=lambda specs: (k3c.LayerSpec(kind=sized, config=config),)))
+    with pytest.raises(RuleError, match=message):
+        k3c.convert(keras_model())
+
+
+def test_an_exception_of_the_torch_class_is_an_error_of_the_model() -> None:
+    add_rule()
+    rule = registered.pop(next(name for name in registered if name.startswith(TORCH)))
+    sized = f"{__name__}.TorchSized"
+    spec = k3c.LayerSpec(kind=sized, config={"inputs": 1, "size": -1})
+    k3c.register(replace(rule, torch=sized, to_torch=lambda specs: (spec,)))
+    with pytest.raises(ModelError, match=r"cannot be built from .*TorchSized: ValueError: the size -1 is negative"):
+        k3c.convert(keras_model())
+
+
 def test_the_wrong_order_of_axes_is_named() -> None:
     add_rule(layout="same")
     said = f"the rule {TORCH} <-> {KERAS} has layout='same'; a layer that acts on channels of images needs"

@@ -125,6 +125,7 @@ def test_a_file_with_a_class_of_the_user_is_converted_with_import(decorator: str
     assert_refused(refused, "Gain is not part of Keras", "Fix:  --import FILE.py  # your file with the class Gain")
     done = run("convert", path, "-o", tmp_path / "out", "--import", code)
     assert done.exit_code == 0, done.output
+    assert f"models_of_mine.py: {code.stat().st_size:,} bytes, sha256" in " ".join(done.stdout.split())
     again = run("convert", path, "-o", tmp_path / "out", "--import", code, "--verbose")
     assert_refused(again, "out exists")
     assert "build" not in again.stderr
