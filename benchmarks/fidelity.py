@@ -47,7 +47,9 @@ Both models have random weights, and the planner is given no hint. "Placed right
 converter of keras-hub is the oracle, and every variable comes back bit for bit after it was scrambled; elsewhere both
 models compute the same function in float64. Where an error in float64 stands beside a difference that is named, the two
 architectures differ in just that, and the weights are placed right all the same. An error of keras-hub's models is that
-of their layers, for they return other things than those of transformers.
+of their layers, for they return other things than those of transformers. Pairs "to Keras" and "to torch" were made by
+`convert`, whose own plan is not used. A torch tensor that the Keras model lacks (no output depends on it, or `convert`
+made it a constant of the code) is ignored by a line in the plan: only the pairs of the other tensors are judged.
 """
 
 

@@ -3,10 +3,14 @@
 import subprocess
 import sys
 
+import keras
 import pytest
+import torch
+from torch import nn
 
 from benchmarks import speed
 from benchmarks.__main__ import main, scripts
+from benchmarks._fidelity import Pair, measure, randomised
 from benchmarks._paired import Ratio, not_measured
 
 
@@ -62,3 +66,34 @@ def test_the_check_of_all_benchmarks_fails_with_any_of_them(failing: str, monkey
 
     monkeypatch.setattr(subprocess, "run", run)
     assert main(["--check"]) == (1 if failing else 0)
+
+
+def test_random_values_leave_frozen_parameters_and_keep_variances_positive() -> None:
+    module = nn.BatchNorm1d(64)
+    module.weight.requires_grad_(False)
+    module.register_buffer("normalization_variance", torch.ones(64))
+    randomised(module)
+    assert torch.equal(module.weight, torch.ones(64))
+    for name in ("running_var", "normalization_variance"):
+        values = module.state_dict()[name]
+        assert values.min() > 0
+        assert not torch.equal(values, torch.ones(64))
+    assert module.bias.abs().max() > 0
+
+
+@pytest.mark.parametrize("without", [{}, {"unused": "no output of the module depends on it"}], ids=["missing", "named"])
+def test_a_layer_without_a_counterpart_falls_short_unless_the_pair_names_it(without: dict[str, str]) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense, self.unused = nn.Linear(6, 5), nn.Linear(5, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.dense(x)
+            self.unused(made)
+            return made
+
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5)])
+    found = measure("planted", Pair(torch=Net().eval(), keras=model, inputs=torch.randn(2, 6), without=without))
+    assert (found.right, bool(found.misses)) == ((2, False) if without else (0, True))
+    assert bool(without) or "unused" in found.misses[0]

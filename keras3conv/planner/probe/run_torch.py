@@ -91,6 +91,7 @@ class _Log:
         calls: The recorded calls.
         shapes: The path and the input shapes of every layer call, also of calls whose arrays are not recorded.
         nan_path: The first layer that returned NaN.
+        nan_is_given: Whether an input of that layer had NaN already.
     """
 
     records: Callable[[str], bool]
@@ -99,6 +100,7 @@ class _Log:
     calls: list[TorchCall] = field(default_factory=list)
     shapes: list[Call] = field(default_factory=list)
     nan_path: str = ""
+    nan_is_given: bool = False
 
     @classmethod
     def for_tensors(
@@ -204,6 +206,7 @@ def _recorded(module: nn.Module, log: _Log) -> AbstractContextManager[list[str]]
             log.calls.append(replace(call, outputs=arrays, limit=log.limit(returned)))
             if not log.nan_path and any(map(has_nan, arrays)):
                 log.nan_path = path
+                log.nan_is_given = any(given.has_nan for given in call.inputs)
 
     return forward_calls(module, before=before, after=after, running=log.stack)
 
@@ -214,9 +217,10 @@ def _fingerprint(tensor: torch.Tensor) -> Fingerprint:
 
 def _require_finite(module: nn.Module, log: _Log) -> None:
     if log.nan_path:
-        problem = Problem(
-            torch=log.nan_path, fact=("this module returned NaN for these inputs, although all weights are finite")
-        )
+        fact = "this module returned NaN for these inputs, although all weights are finite"
+        if log.nan_is_given:
+            fact = "an input of this module has NaN: an operation before it computed NaN from finite inputs and weights"
+        problem = Problem(torch=log.nan_path, fact=fact)
         raise ModelError(lay_out(f"{type(module).__name__} (torch) cannot be compared with the Keras model", [problem]))
 
 

@@ -123,6 +123,22 @@ def test_a_module_that_returns_nan_is_named() -> None:
         k3c.align(module, model, inputs=array(2, 6))
 
 
+def test_a_module_that_is_given_nan_is_not_said_to_compute_it() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.variance: torch.Tensor
+            self.register_buffer("variance", -torch.ones(6))
+            self.dense = nn.Linear(6, 6)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.dense(x / self.variance.sqrt())
+
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(6)])
+    with pytest.raises(ModelError, match=r"dense +\(torch\) +an input of this module has NaN: an operation before it"):
+        k3c.align(Scaled(), model, inputs=array(2, 6))
+
+
 def test_inputs_of_a_wrong_shape_name_the_layer() -> None:
     with pytest.raises(ModelError, match=r"0 +\(torch\) +RuntimeError"):
         k3c.align(nn.Sequential(nn.Linear(6, 6)), tidy(), inputs=array(2, 7), keras_inputs=array(2, 6))
