@@ -259,6 +259,8 @@ def _shown(cell: _Cell) -> str:
 def lay_out(headline: str, problems: Sequence[Problem], *, limit: int = 20) -> str:
     """Return an error message: the headline, the problems in aligned columns, and at most two calls that fix them.
 
+    The calls are joined by "or" if one problem has both, and by "and" if they fix two problems.
+
     Args:
         headline: The first line: the error and the models that it concerns.
         problems: The problems. Repeated blocks become one line: "layer{1..4}.conv".
@@ -279,7 +281,8 @@ def lay_out(headline: str, problems: Sequence[Problem], *, limit: int = 20) -> s
         lines.append(f"  ... and {len(problems) - limit} more")
     fixes = list(dict.fromkeys(fix for problem in problems for fix in problem.fixes))
     if fixes:
-        lines.append("Fix:  " + "     or     ".join(fixes[:2]))
+        is_choice = any(set(fixes[:2]) <= set(problem.fixes) for problem in problems)
+        lines.append("Fix:  " + f"     {'or' if is_choice else 'and'}     ".join(fixes[:2]))
     return "\n".join(lines)
 
 

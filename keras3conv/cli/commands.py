@@ -194,7 +194,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
 
     The exit status is 3 if the weights were transferred by pairs that no run has confirmed.
     """
-    from keras3conv.cli.next_command import validation
+    from keras3conv.cli.next_command import probed, validation
     from keras3conv.formats.shards import parse_size
     from keras3conv.workflows.factories import notes_to_stderr
     from keras3conv.workflows.files import read_plan
@@ -223,8 +223,12 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         )
         report = run(ends[0].source, ends[1].source, found, options, entry=entry_of(ends[0], entry))
     print(report.to_json()) if as_json else print_report(report)
-    line = validation((source, ends[0]), (target, ends[1]), out or (), {"torch": torch_weights, "keras": keras_weights})
-    note(f"no output was compared; to compare the outputs of both models:  {line}{named}")
+    moved = (source, ends[0]), (target, ends[1]), out or (), {"torch": torch_weights, "keras": keras_weights}
+    if report.status == "unconfirmed" and (again := probed(*moved)):
+        note(f"a transfer between two models that run confirms the pairs:  {again}{named}")
+    is_probed = any(pair.decided_by == "probe" for pair in found.pairs)
+    compared = "outputs were compared under random weights, not under these" if is_probed else "no output was compared"
+    note(f"{compared}; to compare the outputs of both models:  {validation(*moved)}{named}")
     return status_of(report)
 
 

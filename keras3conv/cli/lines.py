@@ -75,7 +75,10 @@ _LINES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r'k3c\.convert\(model, weights="([^"]+)"\)',
         r"keras3conv convert net.py:make --keras-weights \1 -o FOLDER",
     ),
-    (r'keras\.saving\.get_custom_objects\(\)\["\w+"\] = (\w+)  # your class; .*?(?=     or     |$)', _registered),
+    (
+        r'keras\.saving\.get_custom_objects\(\)\["\w+"\] = (\w+)  # your class; .*?(?=     (?:or|and)     |$)',
+        _registered,
+    ),
     (r"(?:k3c\.convert\(model, )?inputs=example_input\b\)?", "--inputs FILE.npz"),
     (
         r'k3c\.convert\("([^"]+)", weights="([^"]+)"\)',
@@ -108,6 +111,10 @@ _LINES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
 _PATTERNS = tuple((re.compile(python, re.MULTILINE), here) for python, here in _LINES)
 
 
+_TWO_PLANS = re.compile(rf"^(Fix:  {ALIGN} .*)     and     {ALIGN}( .*)$", re.MULTILINE)
+"""Two edits of a plan that are both needed, which are options of one command."""
+
+
 def as_options(message: str, names: Mapping[str, str] | None = None) -> str:
     """Return an error message in which Python to paste is replaced by commands: `overwrite=True` -> `--overwrite`.
 
@@ -117,6 +124,7 @@ def as_options(message: str, names: Mapping[str, str] | None = None) -> str:
     """
     for pattern, here in _PATTERNS:
         message = pattern.sub(here, message)
+    message = _TWO_PLANS.sub(r"\1\2", message)
     for placeholder, name in (names or {}).items():
         before = r"(?<!\w)" if placeholder[0].isalnum() else ""  # KERAS_BACKEND is not a placeholder
         literal = name.replace("\\", "\\\\")

@@ -79,6 +79,7 @@ def run(task: Task, out: Path) -> dict[str, Any]:
             outcome = _DO[step](running)
         except (Keras3ConvError, OSError, MemoryError) as error:
             status, message = _status_of(error), as_keys(f"{type(error).__name__}: {error}")
+            sys.stderr.write(f"{step}: {message}\n")  # into log.txt, to which the overview points
             outcome = f"{step}: {message_of(error).partition(chr(10))[0] or type(error).__name__}"
             running.steps.append(StepResult(name=step, status="failed", outcome=outcome))
             break

@@ -59,7 +59,7 @@ def test_check_names_the_first_layers_that_differ(unlike: Alignment) -> None:
         "  head    (torch)  weight (2, 6), bias (2,) matched nothing\n"
         "  middle  (keras)  kernel (4, 5), bias (5,) would keep its initial value\n"
         "  top     (keras)  kernel (5, 2), bias (2,) would keep its initial value\n"
-        'Fix:  plan = plan.ignore("body", "reason")     or     plan = plan.ignore("head", "reason")'
+        'Fix:  plan = plan.ignore("body", "reason")     and     plan = plan.ignore("head", "reason")'
     )
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.cli.lines import ALIGN, as_options, with_options
-from keras3conv.cli.next_command import validation
+from keras3conv.cli.next_command import probed, validation
 from keras3conv.cli.sides import names_for
 from keras3conv.errors import FileError
 from keras3conv.frameworks.adapter import Adapter
@@ -60,6 +60,10 @@ def make():
         ("plan = k3c.align(torch, keras, inputs=x)", f"{ALIGN} --inputs FILE.npz"),
         ('entry="ema"', "--entry ema"),
         ('inputs={"a": a, "b": b}', 'numpy.savez("inputs.npz", a=a, b=b)  # and --inputs inputs.npz'),
+        (
+            'plan = plan.ignore("a", "no")     and     plan = plan.ignore("b", "no")',
+            f'{ALIGN} --ignore "a=no" --ignore "b=no"',
+        ),
         (
             'keras.saving.get_custom_objects()["Own"] = Own  # your class; then convert again     or     x',
             "--import FILE.py  # your file with the class Own     or     x",
@@ -201,3 +205,14 @@ def test_a_transfer_ends_with_the_command_that_compares_both_models(
         ends.append((name, cast(Adapter, SimpleNamespace(side=side, is_live=":" in name))))
     written = [Path(out)] if out else []
     assert validation(ends[0], ends[1], written, {"torch": None, "keras": None}) == f"keras3conv validate {command}"
+
+
+def test_the_command_that_confirms_the_pairs_of_a_file() -> None:
+    file = cast(Adapter, SimpleNamespace(side="torch", is_live=False))
+    module, model = (cast(Adapter, SimpleNamespace(side=side, is_live=True)) for side in ("torch", "keras"))
+    out = (Path("net.keras"),)
+    assert probed(("net.pt", file), ("net.py:keras_net", model), out, {"torch": None, "keras": None}) == (
+        "keras3conv transfer FACTORY net.py:keras_net --torch-weights net.pt -o net.keras --overwrite"
+    )
+    given: dict[Side, Path | None] = {"torch": Path("net.pt"), "keras": None}
+    assert not probed(("net.py:net", module), ("net.py:keras_net", model), out, given)

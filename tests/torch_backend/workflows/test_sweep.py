@@ -89,6 +89,16 @@ def test_align_stops_at_a_known_difference_unless_the_task_accepts_it(tmp_path: 
     assert "differ" in accepted["steps"][0]["outcome"]
 
 
+def test_the_log_of_a_task_has_the_error_that_stopped_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = "import torch\n\n\nclass Total(torch.nn.Module):\n    def forward(self, x):\n        return x + x.sum(0)\n"
+    (tmp_path / "total.py").write_text(code)
+    task = Task.from_json({"name": "a", "model": f"{tmp_path}/total.py:Total", "shape": [2, 3], "do": ["convert"]})
+    result = run(task, tmp_path)
+    assert result["status"] == "failed"
+    assert f"convert: {result['message']}" in capsys.readouterr().err
+    assert "batch axis" in result["message"]
+
+
 def test_lines_of_an_error_are_keys_of_the_sweep_file() -> None:
     lines = {
         'plan = plan.pair("fc", "dense")': {"hints": {"fc": "dense"}},
