@@ -41,6 +41,8 @@ class Card:
         licence: The licence of the weights, as the header names it ("apache-2.0"); empty if the author gives none.
         base_model: The model on the hub of which this is a conversion; empty if there is none.
         has_code: Whether `model.py` is beside the files.
+        inputs: The inputs of the model, each as text: "x: float32 (batch, 3, 12)"; empty if they are unknown.
+        outputs: The outputs of the model, as text; empty if they are unknown.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Card:
     licence: str = ""
     base_model: str = ""
     has_code: bool = False
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
     tags: Sequence[str] = field(default=("keras3conv",))
 
     @property

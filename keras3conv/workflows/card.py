@@ -56,6 +56,8 @@ def make_card(
         raise InputError(f"{path} does not exist, and a card needs the certificate\n{fix}") from error
     except (OSError, UnicodeDecodeError, InputError) as error:
         raise InputError(f"{path} cannot be read as the JSON report that keras3conv wrote: {error}") from error
+    described = files[0].with_name(metadata.NAME)
+    inputs, outputs = metadata.read_signature(described) if described.is_file() else ((), ())
     card = Card(
         name=name or model.absolute().stem,
         report=certificate,
@@ -65,6 +67,8 @@ def make_card(
         licence=licence,
         base_model=base_model,
         has_code=(files[0].parent / "model.py").exists(),
+        inputs=inputs,
+        outputs=outputs,
     )
     _require_certified(card, path, folder=files[0].parent)
     return card

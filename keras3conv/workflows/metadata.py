@@ -1,4 +1,4 @@
-"""Read the digests in `metadata.json`, which `convert` writes beside the files of a new model."""
+"""Read the digests, the inputs and the outputs in `metadata.json`, which `convert` writes beside a new model."""
 
 import json
 from collections.abc import Mapping
@@ -18,16 +18,43 @@ def read_digests(path: Path) -> Mapping[str, str]:
     Raises:
         FileError: The file cannot be read, or `convert` did not write it.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"{path} is damaged: it is not valid JSON: {error}") from error
+    content = _read(path)
     digests = content.get("sha256") if isinstance(content, dict) else None
     if not isinstance(digests, dict) or not all(isinstance(one, str) for one in digests.values()):
         raise FileError(f"{path} has no digests of files, so keras3conv convert did not write it")
     return digests
 
 
-__all__ = ["NAME", "read_digests"]
+def read_signature(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the inputs and the outputs of a converted model, each as text: "x: float32 (batch, 3, 12)".
+
+    Args:
+        path: The `metadata.json`.
+
+    Raises:
+        FileError: The file cannot be read.
+    """
+    content = _read(path)
+    inputs, outputs = (_tensors(content, key) for key in ("inputs", "outputs"))
+    return inputs, outputs
+
+
+def _tensors(content: object, key: str) -> tuple[str, ...]:
+    listed = content.get(key, ()) if isinstance(content, dict) else ()
+    tensors = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    named = (f"{one['name']}: " if one.get("name") else "" for one in tensors)
+    return tuple(f"{name}{one.get('dtype')} {one.get('shape')}" for name, one in zip(named, tensors, strict=True))
+
+
+def _read(path: Path) -> object:
+    """Return the JSON data of a file; raise `FileError` if it cannot be read."""
+    try:
+        content: object = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{path} is damaged: it is not valid JSON: {error}") from error
+    return content
+
+
+__all__ = ["NAME", "read_digests", "read_signature"]

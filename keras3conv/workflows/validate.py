@@ -1,6 +1,7 @@
 """Implement `keras3conv.validate`: check the plan, then run the proofs on two models."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ import numpy as np
 
 from keras3conv.alignment.pair import Evidence, Pair
 from keras3conv.alignment.plan import Alignment
-from keras3conv.errors import InputError
+from keras3conv.errors import InputError, ModelError
 from keras3conv.frameworks.adapter import KerasFile, Model, ModelFile, Sides, Views
-from keras3conv.frameworks.shared.inputs import refuse_unprovable
+from keras3conv.frameworks.shared.inputs import in_keras_layout, refuse_unprovable
 from keras3conv.frameworks.shared.ports import is_port
 from keras3conv.model.views import Side
 from keras3conv.model.wrappers import named_as
@@ -73,14 +74,37 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
         if options.local:
             subject, notes = local_subject(sides, weight_files, plan, options, entry)
         else:
-            subject, notes = _subject(sides, inputs, keras_inputs, plan, options, port, origin)
+            with _layout_named(sides, inputs, keras_inputs):
+                subject, notes = _subject(sides, inputs, keras_inputs, plan, options, port, origin)
+    with _layout_named(sides, inputs, keras_inputs):
+        sections = tuple(_sections(subject, asked, stages))
     return Report(
         title=f"Certificate: {' <-> '.join(view.title for view in subject.outlines)}",
-        sections=tuple(_sections(subject, asked, stages)),
+        sections=sections,
         environment=current_environment(),
         notes=(*notes, *digests),
         seconds=stages.seconds,
     )
+
+
+@contextmanager
+def _layout_named(sides: Sides, inputs: Any, keras_inputs: Any) -> Iterator[None]:
+    """Add to a `ModelError` in the with statement that the torch inputs have the layout of Keras, if they have.
+
+    Args:
+        sides: The two models.
+        inputs: The user's inputs of the torch module; None for random ones.
+        keras_inputs: The user's inputs of the Keras model; None if they follow from those of the torch module.
+    """
+    try:
+        yield
+    except ModelError as error:
+        if inputs is None or keras_inputs is not None or not sides.keras.is_live:
+            raise
+        slip = in_keras_layout(inputs, sides.keras.view(described=False).input_specs)
+        if not slip:
+            raise
+        raise ModelError(f"{error.message}\n{slip}") from error
 
 
 def _digests(sources: Sequence[Any]) -> Iterator[str]:

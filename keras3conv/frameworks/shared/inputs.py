@@ -276,5 +276,24 @@ def _fit(array: Array, spec: InputSpec) -> Array:
     )
 
 
+def in_keras_layout(inputs: Any, specs: Sequence[InputSpec]) -> str:
+    """Return the sentence that torch inputs have the layout of the Keras inputs; empty if none has only that layout.
+
+    Args:
+        inputs: The inputs that a user gave for the torch module, which raised when it was called with them.
+        specs: The input specification of the Keras model.
+    """
+    for array in input_arrays(inputs).values():
+        shape, other = array.shape, (*array.shape[:1], *array.shape[-1:], *array.shape[1:-1])
+        for spec in specs if array.ndim > 2 else ():
+            if _matches(shape, spec.shape) and not _matches(moved(shape), spec.shape):
+                return (
+                    f"an input has the shape {shape} of the Keras model's input {spec.name} {spec.shape}; with the "
+                    f"channels second, as torch modules of images and sequences take them, it is {other}. For inputs "
+                    "in the layout of Keras, give keras_inputs=... and not inputs"
+                )
+    return ""
+
+
 def _matches(shape: tuple[int, ...], spec: tuple[int | None, ...]) -> bool:
     return len(shape) == len(spec) and all(free in (None, size) for size, free in zip(shape, spec, strict=True))

@@ -250,7 +250,9 @@ def call_error(module: nn.Module, running: list[str], given: Arguments, error: E
     """
     args, kwargs = given
     inputs = [*flatten([*args], is_tensor), *flatten(kwargs, is_tensor)]
-    shapes = ", ".join(f"{name}: {tuple(tensor.shape)}" for name, tensor in inputs)
+    shapes = ", ".join(
+        f"{tuple(tensor.shape)}" if name.isdecimal() else f"{name}: {tuple(tensor.shape)}" for name, tensor in inputs
+    )
     where = running[-1] if running else ""
     # A module that computes gradients in its forward pass must enable them: all runs but one disable them.
     needs_gradients = "does not require grad" in message_of(error)

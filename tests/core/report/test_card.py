@@ -127,6 +127,20 @@ def test_the_card_of_a_failed_conversion_reports_the_failure_and_exits_with_one(
     assert "| ✗ failed | outputs | they differ |" in finished.stdout
 
 
+def test_the_card_says_what_the_model_takes_and_returns(folder: Path) -> None:
+    plain = run(folder)
+    assert plain.exit_code == 0, plain.output
+    assert "What it takes" not in plain.stdout
+    content = {
+        "sha256": {},
+        "inputs": [{"name": "x", "shape": "(batch, 3, 12)", "dtype": "float32"}],
+        "outputs": [{"shape": "(batch, 8)", "dtype": "float32"}],
+    }
+    (folder / "metadata.json").write_text(json.dumps(content))
+    text = run(folder).stdout
+    assert "- takes x: float32 (batch, 3, 12)\n- returns float32 (batch, 8)\n" in text
+
+
 def test_a_card_without_a_certificate_is_refused_with_a_fix(folder: Path) -> None:
     (folder / "report.json").unlink()
     finished = run(folder)

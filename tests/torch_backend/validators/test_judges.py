@@ -313,6 +313,6 @@ def test_an_unpaired_bare_parameter_is_not_reported_as_an_unknown_layer() -> Non
 
 
 def test_an_exception_in_the_torch_module_names_the_layer_and_the_shapes() -> None:
-    with pytest.raises(ModelError, match=r"Net \(torch\) raised when it was called with 0: \(2, 3, 12, 10\)") as caught:
+    with pytest.raises(ModelError, match=r"Net \(torch\) raised when it was called with \(2, 3, 12, 10\)") as caught:
         k3c.align(Net(), keras_twin(), inputs=np.zeros((2, 3, 12, 10), "float32"), keras_inputs=np.zeros((2, 8, 10, 3)))
     assert "fc  (torch)  RuntimeError" in str(caught.value)

@@ -4,11 +4,13 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 import torch
 from keras import layers, ops
 from torch import nn
 
 import keras3conv as k3c
+from keras3conv.errors import ModelError
 from tests.support.models import randomize
 
 
@@ -124,3 +126,16 @@ def test_the_report_names_the_sizes_that_the_models_refused() -> None:
     given = keras.Input((None, 4))
     report = proven(Positions(), keras.Model(given, layers.Dense(3)(Table()(given))))
     assert any("the dynamic sizes are 8, as the models refuse 32, 64, 128, 224, 16" in note for note in report.notes)
+
+
+def test_torch_inputs_in_the_layout_of_keras_are_told_the_other_argument() -> None:
+    module = nn.Sequential(nn.Conv1d(3, 4, 3)).eval()
+    model = keras.Sequential([keras.Input((12, 3), name="x"), layers.Conv1D(4, 3)])
+    given = np.random.default_rng(0).random((10, 12, 3), dtype=np.float32)
+    k3c.transfer(module, model, k3c.align(module, model))
+    with pytest.raises(ModelError, match=r"called with \(10, 12, 3\)") as caught:
+        k3c.validate(module, model, inputs=given)
+    message = str(caught.value)
+    assert "as torch modules of images and sequences take them, it is (10, 3, 12)" in message
+    assert "keras_inputs=..." in message
+    k3c.validate(module, model, keras_inputs=given).raise_if_failed()
