@@ -60,7 +60,9 @@ from keras3conv.cli.verify import verify
 from keras3conv.errors import InputError
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Mapping
+
+    from keras3conv.model.views import Side
 
 
 __all__ = [
@@ -223,7 +225,8 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         )
         report = run(ends[0].source, ends[1].source, found, options, entry=entry_of(ends[0], entry))
     print(report.to_json()) if as_json else print_report(report)
-    moved = (source, ends[0]), (target, ends[1]), out or (), {"torch": torch_weights, "keras": keras_weights}
+    weights: "Mapping[Side, Path | None]" = {"torch": torch_weights, "keras": keras_weights}
+    moved = (source, ends[0]), (target, ends[1]), out or (), weights
     if report.status == "unconfirmed" and (again := probed(*moved)):
         note(f"a transfer between two models that run confirms the pairs:  {again}{named}")
     is_probed = any(pair.decided_by == "probe" for pair in found.pairs)
