@@ -225,7 +225,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         )
         report = run(ends[0].source, ends[1].source, found, options, entry=entry_of(ends[0], entry))
     print(report.to_json()) if as_json else print_report(report)
-    weights: "Mapping[Side, Path | None]" = {"torch": torch_weights, "keras": keras_weights}
+    weights: Mapping[Side, Path | None] = {"torch": torch_weights, "keras": keras_weights}
     moved = (source, ends[0]), (target, ends[1]), out or (), weights
     if report.status == "unconfirmed" and (again := probed(*moved)):
         note(f"a transfer between two models that run confirms the pairs:  {again}{named}")
