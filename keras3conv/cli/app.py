@@ -11,15 +11,12 @@ from functools import wraps
 from inspect import Parameter, signature
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TextIO
+from typing import Annotated, Any, ParamSpec, TextIO
 
 import typer
 from typer.core import TyperGroup
 
 from keras3conv.errors import EXTRA_OF, Keras3ConvError, MissingExtra, ProofError, message_of
-
-if TYPE_CHECKING:
-    pass
 
 PASSED, FAILED, UNUSABLE, UNCONFIRMED, INTERRUPTED = 0, 1, 2, 3, 130
 PIPE_CLOSED = 141
