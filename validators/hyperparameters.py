@@ -244,8 +244,9 @@ def _problem(judged: _JudgedField, port: Side | None) -> Problem:
         fact = f"torch has no {field.keras_field} and computes with {_show(field.torch_value)}"
     in_keras: tuple[str, ...] = ()
     if field.keras_field:
-        fact += f", {field.keras_field} is {_show(field.keras_value)} in Keras; it must be {_show(field.wanted)}"
         keras_beside = f", {field.keras_beside}" if field.keras_beside else ""
+        fact += f", {field.keras_field} is {_show(field.keras_value)} in Keras"
+        fact += f"; it must be {_show(field.wanted)}{keras_beside}"
         in_keras = _fix(field.keras_field, field.wanted, field.keras_value, f"{field.keras}{keras_beside}")
     else:
         fact += f"; Keras' behaviour corresponds to {_show(field.in_torch)} in torch{beside}"

@@ -43,7 +43,10 @@ def own_classes_note(program: Program, needed_by: str) -> tuple[str, ...]:
     if not found:
         return ()
     named = ", ".join(f"{name} of {module}" for module, name in found)
-    note = f"{needed_by} classes of yours: {named}. Import their modules before you load the model"
+    how = "model.py imports their modules, which must be on the path"
+    if "model.keras" in needed_by:
+        how += "; import them yourself before you load model.keras"
+    note = f"{needed_by} classes of yours: {named}. {how}"
     if any(module == "__main__" for module, _ in found):
         note += ". No other program can import from __main__: move the classes into a module, and convert again"
     return (note,)

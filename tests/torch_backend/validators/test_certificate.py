@@ -119,6 +119,14 @@ def test_an_uncompensated_padding_fails_the_hyperparameters() -> None:
     assert problem.fact.startswith("padding is (1, 1) in torch, padding is valid in Keras; it must be same")
 
 
+def test_a_padding_that_must_change_is_named_with_the_layer_that_pads() -> None:
+    module = nn.Sequential(nn.Conv2d(1, 2, 5, stride=2, padding=2)).eval()
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(2, 5, strides=2, padding="same", name="c")])
+    report = k3c.validate(**with_equal_weights(module, model), proofs=["hyperparameters"])
+    (problem,) = report.section("hyperparameters").problems
+    assert "it must be valid, after layers.ZeroPadding2D(" in problem.fact
+
+
 def test_a_correct_layer_agrees_in_isolation_after_a_wrong_one() -> None:
     pair = with_equal_weights(Classifier(), twin())
     with torch.no_grad():
