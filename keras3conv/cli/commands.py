@@ -60,9 +60,8 @@ from keras3conv.cli.verify import verify
 from keras3conv.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from keras3conv.model.views import Side
+    from keras3conv.frameworks.adapter import Adapter
+    from keras3conv.workflows.factories import Weights
 
 
 __all__ = [
@@ -196,7 +195,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
 
     The exit status is 3 if the weights were transferred by pairs that no run has confirmed.
     """
-    from keras3conv.cli.next_command import probed, validation
+    from keras3conv.cli.next_command import after_transfer
     from keras3conv.formats.shards import parse_size
     from keras3conv.workflows.factories import notes_to_stderr
     from keras3conv.workflows.files import read_plan
@@ -225,13 +224,8 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         )
         report = run(ends[0].source, ends[1].source, found, options, entry=entry_of(ends[0], entry))
     print(report.to_json()) if as_json else print_report(report)
-    weights: Mapping[Side, Path | None] = {"torch": torch_weights, "keras": keras_weights}
-    moved = (source, ends[0]), (target, ends[1]), out or (), weights
-    if report.status == "unconfirmed" and (again := probed(*moved)):
-        note(f"a transfer between two models that run confirms the pairs:  {again}{named}")
-    is_probed = any(pair.decided_by == "probe" for pair in found.pairs)
-    compared = "outputs were compared under random weights, not under these" if is_probed else "no output was compared"
-    note(f"{compared}; to compare the outputs of both models:  {validation(*moved)}{named}")
+    for line in after_transfer(report, found, (source, target), ends, out or (), (torch_weights, keras_weights)):
+        note(f"{line}{named}")
     return status_of(report)
 
 
@@ -300,13 +294,7 @@ def validate(  # noqa: PLR0913 - an argument for every option
 
 @command("keras3conv convert model.h5 -o folder/")
 def convert(  # noqa: PLR0913 - an argument for every option
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="A Keras file with its architecture, a .json, a .pt2, a transformers folder, or a factory.",
-        ),
-    ],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A .keras, .h5, .json, .pt2, a folder, or a factory.")],
     *,
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="FOLDER", help="The folder for model.py and the weights.")
@@ -315,11 +303,7 @@ def convert(  # noqa: PLR0913 - an argument for every option
         str | None, typer.Option(metavar="first|last", help="Where the new model takes the channels of images.")
     ] = None,
     inputs: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.npz",
-            help="Inputs of the model: needed without an input specification, and where random ones are none.",
-        ),
+        Path | None, typer.Option(metavar="FILE.npz", help="Inputs: if the model specifies none, or to use real ones.")
     ] = None,
     shape: Annotated[
         str | None, typer.Option(metavar="1,3,224,224", help="Call a torch module with random numbers of this shape.")
@@ -343,7 +327,7 @@ def convert(  # noqa: PLR0913 - an argument for every option
     from keras3conv.builder.conversion import require_place
     from keras3conv.cli.files import convert_inputs, read_axes
     from keras3conv.workflows.convert import convert as run
-    from keras3conv.workflows.factories import Weights, files_of_factory, notes_to_stderr, resolve
+    from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
     from keras3conv.workflows.files import random_origin
 
     require_place(out, overwrite=overwrite)
@@ -359,7 +343,7 @@ def convert(  # noqa: PLR0913 - an argument for every option
             inputs=arrays,
             dynamic=read_axes(dynamic or ()),
             validate=validate,
-            read=(*imported_code(), *(files_of_factory(model, loaded, found.side) if found and found.is_live else ())),
+            read=_files_read(model, loaded, found),
             origin=random_origin(arrays.shape) if shape else "",
         )
         for file in made.save(out, overwrite=overwrite):
@@ -395,3 +379,16 @@ def compare_onnx(
 def _is_opened_by_convert(model: str) -> bool:
     """Return True for a .json (architecture), a .pt2 (program) or a transformers folder, which only `convert` reads."""
     return model.endswith((".json", ".pt2")) or Path(model, "config.json").is_file()
+
+
+def _files_read(model: str, weights: "Weights", found: "Adapter | None") -> tuple[Path, ...]:
+    """Return the files that a conversion read before it began: those of --import, and of a factory with its weights.
+
+    Args:
+        model: The argument.
+        weights: The weights that were loaded into the model of a factory.
+        found: The adapter of the model; None for a file that `convert` opens.
+    """
+    from keras3conv.workflows.factories import files_of_factory
+
+    return (*imported_code(), *(files_of_factory(model, weights, found.side) if found and found.is_live else ()))

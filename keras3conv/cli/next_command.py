@@ -1,11 +1,16 @@
 """Write the command that compares two models after a transfer between them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
+from typing import TYPE_CHECKING
 
 from keras3conv.frameworks.adapter import Adapter
 from keras3conv.model.views import Side
+
+if TYPE_CHECKING:
+    from keras3conv.alignment.plan import Alignment
+    from keras3conv.report.report import Report
 
 _WITHOUT_ARCHITECTURE = (".weights.h5", ".weights.json", ".index")
 
@@ -54,6 +59,33 @@ def probed(
     return f"keras3conv transfer {names}{options}{files} --overwrite"
 
 
+def after_transfer(
+    report: "Report",
+    plan: "Alignment",
+    arguments: tuple[str, str],
+    ends: tuple[Adapter, Adapter],
+    out: Sequence[Path],
+    weights: tuple[Path | None, Path | None],
+) -> Iterator[str]:
+    """Yield the sentences that end a transfer: they name the commands that confirm its pairs and compare the outputs.
+
+    Args:
+        report: The report of the transfer.
+        plan: The plan that was followed.
+        arguments: The arguments of the source and of the target.
+        ends: The adapters of the source and of the target.
+        out: The files that were written.
+        weights: The files of weights that were loaded into the torch and the Keras model of a factory.
+    """
+    source, target = zip(arguments, ends, strict=True)
+    given: dict[Side, Path | None] = {"torch": weights[0], "keras": weights[1]}
+    if report.status == "unconfirmed" and (again := probed(source, target, out, given)):
+        yield f"a transfer between two models that run confirms the pairs:  {again}"
+    is_probed = any(pair.decided_by == "probe" for pair in plan.pairs)
+    compared = "outputs were compared under random weights, not under these" if is_probed else "no output was compared"
+    yield f"{compared}; to compare the outputs of both models:  {validation(source, target, out, given)}"
+
+
 def _named(
     source: tuple[str, Adapter],
     target: tuple[str, Adapter],
@@ -74,4 +106,4 @@ def _named(
     return models, "".join(weights.get(side, "") for side in ("torch", "keras"))
 
 
-__all__ = ["is_without_architecture", "probed", "validation"]
+__all__ = ["after_transfer", "is_without_architecture", "probed", "validation"]
