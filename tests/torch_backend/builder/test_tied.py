@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 import torch
 
@@ -131,11 +132,16 @@ def test_a_user_function_in_a_recurrent_layer_is_refused_and_not_replaced_by_the
         k3c.convert(keras.Model(given, kind(2, recurrent_activation=doubled)(given)))
 
 
-def test_an_initial_state_without_a_handler_is_refused() -> None:
+def test_an_initial_state_of_a_layer_that_torch_lacks_is_not_lost() -> None:
     given, state = keras.Input((5, 3)), keras.Input((4,))
     model = keras.Model([given, state], layers.GRU(4, reset_after=False, name="gru")(given, initial_state=[state]))
-    with pytest.raises(UnsupportedLayerError, match="is called with the argument initial_state"):
-        k3c.convert(model)
+    first, second = np.random.default_rng(0).normal(size=(2, 5, 3)), np.ones((2, 4))
+    module = converted(model).model
+    with torch.no_grad():
+        made = module(torch.from_numpy(first).float(), torch.from_numpy(second).float()).numpy()
+        without = module(torch.from_numpy(first).float(), torch.zeros(2, 4)).numpy()
+    np.testing.assert_allclose(made, keras.ops.convert_to_numpy(model([first, second])), atol=1e-6)
+    assert not np.allclose(made, without, atol=1e-3)
 
 
 def test_the_constants_of_a_rescaling_keep_double_precision() -> None:
