@@ -9,9 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from keras3conv.cli.files import ROOT
-from keras3conv.model.paths import join_layers
-
 if TYPE_CHECKING:
     from keras3conv.report.report import Report
 
@@ -20,6 +17,9 @@ ALIGN = "keras3conv align TORCH KERAS"
 
 
 def _hint(found: re.Match[str]) -> str:
+    from keras3conv.cli.files import ROOT
+    from keras3conv.model.paths import join_layers
+
     torch, keras = (
         join_layers(name or ROOT for name in re.findall(r'"([^"]*)"', names)) for names in found.group(1, 2)
     )

@@ -5,11 +5,10 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from keras3conv.frameworks.adapter import Adapter
-from keras3conv.model.views import Side
-
 if TYPE_CHECKING:
     from keras3conv.alignment.plan import Alignment
+    from keras3conv.frameworks.adapter import Adapter
+    from keras3conv.model.views import Side
     from keras3conv.report.report import Report
 
 _WITHOUT_ARCHITECTURE = (".weights.h5", ".weights.json", ".index")
@@ -21,7 +20,10 @@ def is_without_architecture(file: str) -> bool:
 
 
 def validation(
-    source: tuple[str, Adapter], target: tuple[str, Adapter], out: Sequence[Path], given: Mapping[Side, Path | None]
+    source: "tuple[str, Adapter]",
+    target: "tuple[str, Adapter]",
+    out: Sequence[Path],
+    given: "Mapping[Side, Path | None]",
 ) -> str:
     """Return the command that compares the two models of a transfer: "keras3conv validate net.py:make net.keras".
 
@@ -38,7 +40,10 @@ def validation(
 
 
 def probed(
-    source: tuple[str, Adapter], target: tuple[str, Adapter], out: Sequence[Path], given: Mapping[Side, Path | None]
+    source: "tuple[str, Adapter]",
+    target: "tuple[str, Adapter]",
+    out: Sequence[Path],
+    given: "Mapping[Side, Path | None]",
 ) -> str:
     """Return the command that repeats a transfer between two models that run, so that the probe confirms the pairs.
 
@@ -63,7 +68,7 @@ def after_transfer(
     report: "Report",
     plan: "Alignment",
     arguments: tuple[str, str],
-    ends: tuple[Adapter, Adapter],
+    ends: "tuple[Adapter, Adapter]",
     out: Sequence[Path],
     weights: tuple[Path | None, Path | None],
 ) -> Iterator[str]:
@@ -87,11 +92,11 @@ def after_transfer(
 
 
 def _named(
-    source: tuple[str, Adapter],
-    target: tuple[str, Adapter],
+    source: "tuple[str, Adapter]",
+    target: "tuple[str, Adapter]",
     out: tuple[Path, ...],
-    given: Mapping[Side, Path | None],
-) -> tuple[dict[Side, str], str]:
+    given: "Mapping[Side, Path | None]",
+) -> "tuple[dict[Side, str], str]":
     """Return the argument of the model of each side, and the options with their weights."""
     models: dict[Side, str] = {}
     weights: dict[Side, str] = {}
