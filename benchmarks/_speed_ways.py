@@ -148,6 +148,7 @@ def checkpoints(rounds: int) -> Iterator[Ratio]:
 
     The script, too, knows which tensor goes where: it builds the Keras model, assigns, and saves with Keras.
     """
+    import keras
     import torch
     from safetensors.numpy import load_file
     from safetensors.torch import save_file
@@ -177,6 +178,7 @@ def checkpoints(rounds: int) -> Iterator[Ratio]:
 
         def certified() -> None:
             transfer()
+            keras.utils.clear_session()  # names of layers count from the start again, as in the plan
             made, filled = ResNet50().eval(), keras_twin()
             made.load_state_dict({path: torch.from_numpy(array) for path, array in load_file(source).items()})
             filled.load_weights(ours)
