@@ -46,7 +46,7 @@ from keras3conv.frameworks.keras.values import (
     to_tensors,
     version_of,
 )
-from keras3conv.frameworks.shared.backup import Backup
+from keras3conv.frameworks.shared.backup import REFERENCES, Backup
 from keras3conv.frameworks.shared.flow import Follower
 from keras3conv.frameworks.shared.inputs import derive
 from keras3conv.frameworks.shared.recording import CallRecorder, Recording, flatten
@@ -108,7 +108,7 @@ def _kept(
     for path, value in values:
         variable = variables[path]
         # JAX and TensorFlow give a variable other memory, and do not write to memory that an array uses.
-        backup.keep(path, to_numpy(variable), never_changes=backend() != "torch")
+        backup.keep(path, to_numpy(variable), references=REFERENCES.get(backend()))
         yield variable, value, orders.get(id(variable))
 
 

@@ -17,8 +17,11 @@ from keras3conv.transforms import Array, Shape
 LIMIT = 24 << 20
 """The number of bytes that a backup copies to memory; everything beyond is written to an unnamed temporary file."""
 
-_REFERENCES = 1.2
-"""The limit of values kept in memory without a copy, as a multiple of `LIMIT`, the limit of copied values."""
+REFERENCES = {"jax": 1.2, "tensorflow": 3.0}
+"""The limit of values kept without a copy, by backend, as a multiple of `LIMIT`, the limit of copied values.
+
+TensorFlow uses the memory of replaced values again, so more old values can be kept in the same memory.
+"""
 
 
 class Backup:
@@ -33,13 +36,14 @@ class Backup:
         self._open = ExitStack()
         self._freed = FreedMemory()
 
-    def keep(self, path: str, value: Array, *, never_changes: bool = False) -> None:
+    def keep(self, path: str, value: Array, *, references: float | None = None) -> None:
         """Store the old value of a tensor, unless one is already stored under this path.
 
         Args:
             path: The path of the tensor.
             value: The value, which is copied.
-            never_changes: Whether nobody writes to the memory of the value, so that no copy is needed.
+            references: If nobody writes to the memory of the value, so that no copy is needed: the limit of all values
+                that are kept in memory, as a multiple of the limit of this backup. None to copy the value.
 
         Raises:
             FileError: The temporary file cannot be written.
@@ -50,9 +54,9 @@ class Backup:
         order = sorted(range(value.ndim), key=lambda axis: -abs(value.strides[axis]))
         self._axes[path] = tuple(order.index(axis) for axis in range(value.ndim))
         value = value.transpose(order)
-        limit = self._limit * (_REFERENCES if never_changes else 1)
+        limit = self._limit * (references or 1)
         if self._used + value.nbytes <= limit:
-            self._arrays[path] = value if never_changes else own_copy(value)
+            self._arrays[path] = value if references else own_copy(value)
             self._used += value.nbytes
         else:
             self._write(path, value)
@@ -89,4 +93,4 @@ class Backup:
         self._open.close()
 
 
-__all__ = ["Backup"]
+__all__ = ["REFERENCES", "Backup"]
