@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 SHOWN = ("numpy", "h5py", "ml_dtypes", "rich", "safetensors", "typer", "torch", "keras", "jax", "tensorflow", "jinja2")
 
-LOWEST = ("numpy==1.26.0", "h5py==3.11.0", "ml_dtypes==0.4.0", "rich==13.0.0", "safetensors==0.4.3", "typer==0.12.0")
+LOWEST = ("numpy==1.26.0", "h5py==3.11.0", "ml_dtypes==0.4.0", "rich==13.0.0", "safetensors==0.4.3", "typer==0.15.0")
 
 ABOUT = """# Versions that were tried
 
