@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import keras3conv as k3c
-from tests.torch_backend.cli.test_commands import run
+from tests.support.cli_runs import run
 from tests.world.converted import assert_golden, converted
 from tests.world.files import READ, OldFile
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 import keras3conv as k3c
 from keras3conv.errors import InputError, MalformedCheckpoint, UnsupportedLayerError
 from keras3conv.report.digests import named_files
+from tests.support.cli_runs import run
 from tests.torch_backend.builder.test_convert import randomised, residual
-from tests.torch_backend.cli.test_commands import run
 
 layers = keras.layers
 

@@ -21,7 +21,7 @@ from keras3conv.formats.keras2.operations import applied
 from keras3conv.frameworks.keras.keras2.building import build
 from keras3conv.frameworks.keras.keras2.classes import hard_sigmoid_of_keras_2
 from keras3conv.frameworks.keras.keras2.problems import problems_in
-from tests.torch_backend.cli.test_commands import run
+from tests.support.cli_runs import run
 
 FILES = Path(__file__).resolve().parents[2] / "keras2_files"
 READ = sorted(path for path in FILES.glob("*/*.h5") if path.stem != "refused")

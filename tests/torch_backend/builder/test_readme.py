@@ -10,8 +10,8 @@ import keras
 import pytest
 from keras.src.legacy.saving import legacy_h5_format
 
+from tests.support.cli_runs import run
 from tests.torch_backend.builder.test_convert import randomised
-from tests.torch_backend.cli.test_commands import run
 from tests.torch_backend.test_readme import DOCS
 from tests.torch_backend.test_readme import run as run_recipe
 

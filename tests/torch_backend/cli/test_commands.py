@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -14,62 +13,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner, Result
 
-from keras3conv.cli.commands import app
 from keras3conv.cli.files import REPORT_SUFFIXES
 from keras3conv.report.digests import named_files
 from keras3conv.report.report import Report
 from tests.support.cli_models import MODELS
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def assert_refused(result: Result, *words: str, status: int = 2) -> None:
-    assert result.exit_code == status, result.output
-    assert result.stdout == ""
-    assert "Traceback" not in result.stderr
-    for word in words:
-        assert word in result.stderr
-
-
-@pytest.fixture(autouse=True)
-def import_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Restore the import path and the loaded modules, which factories change."""
-    path, modules = [*sys.path], {*sys.modules}
-    yield
-    sys.path[:] = path
-    for name in {*sys.modules} - modules:
-        if name.startswith(("models", "_given")):
-            del sys.modules[name]
-
-
-@pytest.fixture
-def models(tmp_path: Path) -> Path:
-    path = tmp_path / "models.py"
-    path.write_text(MODELS)
-    return path
-
-
-@pytest.fixture
-def keras_file(models: Path, tmp_path: Path) -> Path:
-    """Save the Keras model, with nonzero biases."""
-    path = tmp_path / "net.keras"
-    image = keras.Input((5,))
-    hidden = keras.layers.Dense(7, activation="relu", name="first", bias_initializer="random_normal")(image)
-    keras.Model(image, keras.layers.Dense(3, name="second")(hidden), name="net").save(path)
-    return path
-
-
-@pytest.fixture
-def moved(models: Path, keras_file: Path, tmp_path: Path) -> Path:
-    """Save the weights of the Keras file as a torch checkpoint."""
-    path = tmp_path / "net.safetensors"
-    result = run("transfer", keras_file, f"{models}:make", "-o", path)
-    assert result.exit_code == 0, result.stderr
-    return path
+from tests.support.cli_runs import assert_refused, run
 
 
 def test_align_transfer_and_validate_pass(models: Path, keras_file: Path, moved: Path, tmp_path: Path) -> None:
@@ -265,69 +214,6 @@ def test_stdout_has_the_result_and_no_output_of_the_factory(models: Path, keras_
     result = run("align", f"{models}:make", keras_file, "--json")
     assert json.loads(result.stdout)["keras3conv"] == "alignment"
     assert "a note of the factory" in result.stderr
-
-
-def test_a_model_in_a_module_needs_no_factory(models: Path) -> None:
-    result = run("inspect", f"{models}:module")
-    assert result.exit_code == 0
-    assert "torch.nn.Linear  weight (3, 7), bias (3,)" in result.stdout
-
-
-def test_a_factory_in_a_package_is_found_in_the_current_folder(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = models.parent / "models_package"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    models.rename(package / "nets.py")
-    monkeypatch.chdir(package.parent)
-    assert run("inspect", "models_package.nets:make").exit_code == 0
-
-
-def test_a_file_named_like_a_framework_does_not_replace_it(models: Path) -> None:
-    path = models.rename(models.parent / "keras.py")
-    before = sys.modules["keras"]
-    assert run("inspect", f"{path}:make").exit_code == 0
-    assert sys.modules["keras"] is before
-
-
-def test_a_factory_that_raises_gives_one_message_with_the_line(models: Path) -> None:
-    line = MODELS.splitlines().index('    raise ValueError("no such size")') + 1
-    assert_refused(
-        run("inspect", f"{models}:raises"),
-        f"ModelError: {models}:raises raised ValueError: no such size",
-        f"models.py, line {line}, in raises",
-        'raise ValueError("no such size")',
-    )
-
-
-def test_a_file_that_cannot_be_imported_gives_one_message(tmp_path: Path) -> None:
-    path = tmp_path / "models_broken.py"
-    path.write_text("import torch\n\ntorch.no_such_name\n")
-    assert_refused(run("inspect", f"{path}:make"), "when it was imported", "models_broken.py, line 3")
-    path.write_text("def make(:\n")
-    assert_refused(run("inspect", f"{path}:make"), "models_broken.py cannot be imported\n  line 1: SyntaxError")
-
-
-def test_a_factory_that_calls_exit_gives_one_message(models: Path) -> None:
-    assert_refused(run("inspect", f"{models}:stops"), "stops raised SystemExit: 0")
-
-
-def test_a_factory_that_returns_something_else_is_refused(models: Path) -> None:
-    assert_refused(run("inspect", f"{models}:returns_a_dict"), "returned a dict: a factory returns a torch module or")
-
-
-def test_an_object_that_is_neither_model_nor_factory_is_refused(models: Path) -> None:
-    assert_refused(run("inspect", f"{models}:NUMBER"), "must be a model, or a function that returns one, but is an int")
-
-
-def test_a_factory_with_arguments_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "models_sized.py"
-    path.write_text("def make(width, depth, height=3): ...\n")
-    assert_refused(run("inspect", f"{path}:make"), "models_sized.py:make needs the argument width, depth, ")
-
-
-def test_an_unknown_name_is_refused_with_the_known_ones(models: Path) -> None:
-    words = "models.py has no model or function mak; it has Net, make, wrong, wide, make_keras"
-    assert_refused(run("inspect", f"{models}:mak"), words)
 
 
 def test_two_torch_modules_are_refused(models: Path) -> None:

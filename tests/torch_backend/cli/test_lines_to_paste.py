@@ -19,7 +19,7 @@ from keras3conv.cli.sides import names_for
 from keras3conv.errors import FileError
 from keras3conv.frameworks.adapter import Adapter
 from keras3conv.model.views import Side
-from tests.torch_backend.cli.test_commands import run
+from tests.support.cli_runs import run
 
 FACTORY = """
 import torch

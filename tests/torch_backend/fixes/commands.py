@@ -84,7 +84,7 @@ def a_file_of_code_without_a_factory(folder: Path) -> Scope:
     edit=lambda line, names: line.replace("report.json  #", "other/report.json  #"),
 )
 def a_card_without_a_certificate(folder: Path) -> Scope:
-    from tests.torch_backend.cli.test_commands import run
+    from tests.support.cli_runs import run
 
     names = files(folder)
     (folder / "other").mkdir()
@@ -120,7 +120,7 @@ def a_factory_without_a_file(folder: Path) -> Scope:
     edit=lambda line, names: line.replace("FACTORY", "net.py:make_keras").replace("PLAN.json", "plan.json"),
 )
 def a_target_that_does_not_exist(folder: Path) -> Scope:
-    from tests.torch_backend.cli.test_commands import run
+    from tests.support.cli_runs import run
 
     names = files(folder)
     assert run("align", "net.safetensors", "model.keras", "-o", "plan.json").exit_code == 0

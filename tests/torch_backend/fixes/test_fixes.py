@@ -25,6 +25,7 @@ from torch import nn
 import keras3conv as k3c
 from keras3conv.errors import EXTRA_OF
 from keras3conv.report.report import Report
+from tests.support.cli_runs import run as run_command
 from tests.support.fixes import (
     CASES,
     ROOT,
@@ -41,7 +42,6 @@ from tests.support.fixes import (
     with_arguments,
     with_options,
 )
-from tests.torch_backend.cli.test_commands import run as run_command
 from tests.torch_backend.fixes import archives, commands, conversions, own_code, plans, proofs
 from tests.torch_backend.fixes.plans import NAMES
 
