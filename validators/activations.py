@@ -20,6 +20,7 @@ from keras3conv.validators.diagnosis.search import blame_layer
 from keras3conv.validators.running.call_pairs import CallPair, call_pairs, in_keras_layout
 from keras3conv.validators.running.isolated import isolated_run
 from keras3conv.validators.running.neighbours import NOTE, compensated_pairs
+from keras3conv.validators.running.noise_runs import may_be_chance
 from keras3conv.validators.running.subject import Subject
 
 CLAIM = (
@@ -51,6 +52,29 @@ class _JudgedCall:
     @property
     def failed(self) -> bool:
         return not self.agrees and not self.is_compensated
+
+    @property
+    def may_be_chance(self) -> bool:
+        """True if the call failed, but its noise floor may be too small by chance."""
+        judgements = [judgement for judgement in (self.whole, self.isolated) if judgement is not None]
+        failed = [judgement for judgement in judgements if not judgement.passed]
+        return self.whole is not None and all(may_be_chance(judgement) for judgement in failed)
+
+    def with_floor(self, rounded: Array | None, exact: Array | None) -> "_JudgedCall":
+        """Return the call judged by another noise floor, if that is larger.
+
+        Args:
+            rounded: An output of the torch layer in the dtype of the module, in another run; None if it has none.
+            exact: The same output in float64.
+        """
+        if rounded is None or exact is None or rounded.shape != exact.shape:
+            return self
+        floor = noise_floor(rounded, exact)
+        judgements = [
+            judgement and replace(judgement, floor=max(floor, judgement.floor or 0.0))
+            for judgement in (self.whole, self.isolated)
+        ]
+        return replace(self, whole=judgements[0], isolated=judgements[1])
 
     @property
     def note(self) -> str:
@@ -106,6 +130,7 @@ def _judged_calls(subject: Subject) -> list[_JudgedCall]:
             judged if judged.agrees else _judged_by_rounding_of_keras(subject, judged, isolated, truth, other)
             for judged, isolated, truth, other in zip(calls, isolated_calls, truths, rounded, strict=True)
         ]
+        calls = _judged_by_repeated_noise(subject, calls, whole_calls)
     compensated = compensated_pairs(subject)
     return [replace(judged, is_compensated=judged.call.key in compensated) for judged in calls]
 
@@ -131,6 +156,30 @@ def _judged_by_rounding_of_keras(
     floor = _floor(judged.call, truth)
     judgements = [_judge(subject, call, truth, floor, least) for call in (judged.call, isolated)]
     return replace(judged, whole=judgements[0], isolated=judgements[1])
+
+
+def _judged_by_repeated_noise(
+    subject: Subject, calls: list[_JudgedCall], whole_calls: list[CallPair]
+) -> list[_JudgedCall]:
+    """Judge the calls that exceed their noise floor by little, by the largest noise floor of several, until they pass.
+
+    Args:
+        subject: The two models.
+        calls: All layer calls with their judgements by one noise floor.
+        whole_calls: The same calls in the whole models.
+    """
+    failed = [judged for judged in calls if judged.failed]
+    if not failed or not all(judged.may_be_chance for judged in failed):
+        return calls
+    for run, truth in subject.noise_runs:
+        outputs = zip(*(_outputs_of(subject, recording, whole_calls) for recording in (run, truth)), strict=True)
+        calls = [
+            judged if judged.agrees else judged.with_floor(rounded, exact)
+            for judged, (rounded, exact) in zip(calls, outputs, strict=True)
+        ]
+        if all(judged.agrees for judged in calls):
+            break
+    return calls
 
 
 def _outputs_of(subject: Subject, run: Recording, calls: list[CallPair]) -> list[Array | None]:

@@ -9,14 +9,16 @@ from dataclasses import replace
 import numpy as np
 
 from keras3conv.errors import Problem
+from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.messages import how_many_differ
-from keras3conv.numerics.difference import Judgement, judge
+from keras3conv.numerics.difference import Judgement, judge, noise_floor
 from keras3conv.report.values import Section, Table
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.causes import explained_problem
 from keras3conv.validators.diagnosis.search import explain_output
 from keras3conv.validators.running.determinism import draws, noise_is_suspicious, nondeterminism, state_facts
 from keras3conv.validators.running.neighbours import outputs_agree
+from keras3conv.validators.running.noise_runs import may_be_chance
 from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
 from keras3conv.validators.running.sample import Sample
 from keras3conv.validators.running.subject import Subject
@@ -105,7 +107,10 @@ def _judge(subject: Subject, pair: OutputPair) -> Judgement:
     judgement = judge(pair.keras_output, pair.torch_output, truths.get(pair.name), tolerance)
     if judgement.passed or tolerance is not None:
         return judgement
-    return _judge_by_rounding_of_keras(subject, pair, truths[pair.name])
+    judgement = _judge_by_rounding_of_keras(subject, pair, truths[pair.name])
+    if may_be_chance(judgement):
+        judgement = _judge_by_repeated_noise(subject, pair, judgement)
+    return judgement
 
 
 def _judge_by_rounding_of_keras(subject: Subject, pair: OutputPair, truth: Array) -> Judgement:
@@ -119,6 +124,29 @@ def _judge_by_rounding_of_keras(subject: Subject, pair: OutputPair, truth: Array
     rounded = {other.name: other.torch_output for other in output_pairs(subject.torch_rounded, subject.keras_run)}
     least = subject.rounded_floor(rounded[pair.name], truth)
     return judge(pair.keras_output, pair.torch_output, truth, least=least)
+
+
+def _judge_by_repeated_noise(subject: Subject, pair: OutputPair, judgement: Judgement) -> Judgement:
+    """Judge the difference of an output by the largest noise floor of several, until it passes.
+
+    Args:
+        subject: The two models.
+        pair: The output as both sides compute it.
+        judgement: The judgement by one noise floor, which the difference exceeds by little.
+    """
+    for run, truth in subject.noise_runs:
+        rounded, exact = (_output_named(subject, recording, pair.name) for recording in (run, truth))
+        if rounded is not None and exact is not None and rounded.shape == exact.shape:
+            floor = noise_floor(rounded, exact)
+            judgement = replace(judgement, floor=max(floor, judgement.floor or 0.0))
+        if judgement.passed:
+            break
+    return judgement
+
+
+def _output_named(subject: Subject, run: Recording, name: str) -> Array | None:
+    """Return torch's array of an output, from a run of torch; None if that run does not have the output."""
+    return next((pair.torch_output for pair in output_pairs(run, subject.keras_run) if pair.name == name), None)
 
 
 def _randomness(subject: Subject, *, is_different: bool) -> Iterator[Problem]:

@@ -20,6 +20,7 @@ from keras3conv.numerics.difference import noise_floor, resolution
 from keras3conv.numerics.probe_values import Pool, probe
 from keras3conv.rules.library import known_classes
 from keras3conv.transforms import Array
+from keras3conv.validators.running.noise_runs import NoiseRuns
 from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.sample import Sample, sampled_inputs
 
@@ -142,6 +143,23 @@ class Subject:
         """
         unit = resolution(np.zeros(0, dtype_named(self.narrow_dtype))) if self.narrow_dtype else None
         return noise_floor(rounded, truth, unit)
+
+    @cached_property
+    def noise_runs(self) -> NoiseRuns:
+        """Further measurements of torch's rounding error, for differences that exceed the noise floor by little."""
+        from keras3conv.frameworks.torch import module as torch_side
+
+        def run(inputs: Any, tensors: Mapping[str, Array], *, float64: bool) -> Recording:
+            return self._run_torch(
+                record=self._is_recorded_in_torch,
+                watch=self.records_layers,
+                float64=float64,
+                tensors=tensors,
+                inputs=inputs,
+            )
+
+        weights = partial(torch_side.floating_tensors, self.torch)
+        return NoiseRuns(run=run, weights=weights, inputs=self.required_inputs)
 
     @cached_property
     def torch_sample(self) -> Sample | None:
@@ -273,15 +291,15 @@ class Subject:
         watch: bool,
         float64: bool = False,
         tensors: Mapping[str, Array] | None = None,
+        inputs: Any = None,
         rounding: AbstractContextManager[None] | None = None,
     ) -> Recording:
         from keras3conv.frameworks.torch import module as torch_side
 
-        given = self.required_inputs.torch
         run = partial(
             torch_side.run,
             self.torch,
-            given,
+            self.required_inputs.torch if inputs is None else inputs,
             record=record,
             float64=float64,
             tensors=tensors,

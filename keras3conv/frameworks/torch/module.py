@@ -34,6 +34,7 @@ from keras3conv.frameworks.torch.rounding import rounding_of_keras
 from keras3conv.frameworks.torch.substitutes import before_running, computed_weights, running_tensors, substituted
 from keras3conv.frameworks.torch.tensors import (
     device_of,
+    floating_tensors,
     is_tensor,
     named_tensors,
     tensors_in,
@@ -366,6 +367,7 @@ __all__ = [
     "call_error",
     "device_of",
     "evaluating",
+    "floating_tensors",
     "frozen_parameters",
     "indices_are_checked",
     "inference",

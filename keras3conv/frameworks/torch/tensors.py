@@ -118,6 +118,11 @@ def to_numpy(tensor: torch.Tensor) -> Array:
     return array
 
 
+def floating_tensors(module: nn.Module) -> dict[str, Array]:
+    """Return the values of all floating-point parameters and buffers by path."""
+    return {path: to_numpy(tensor) for path, tensor in named_tensors(module) if tensor.is_floating_point()}
+
+
 def to_torch(array: Array) -> torch.Tensor:
     """Return an array as a tensor of the same dtype, sharing memory if possible."""
     if not array.flags.writeable:
