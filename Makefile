@@ -51,8 +51,8 @@ test: $(STAMP) ## every group of tests, on every backend
 test-full: ## the same without leaving out any test
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="--full $(PYTEST_ARGS)"
 
-test-fast: $(STAMP) ## the core, and everything on torch without slow tests
-	$(TOGETHER) test-torch-models test-torch-builder test-torch-validators test-laws test-core PYTEST_ARGS="-m 'not slow' $(PYTEST_ARGS)"
+test-fast: $(STAMP) ## the core, and on torch the first case of each test that is not slow
+	$(TOGETHER) test-torch-models test-torch-builder test-torch-validators test-laws test-core PYTEST_ARGS="--fast $(PYTEST_ARGS)"
 
 # Tests of the core that start processes: with limits of memory, under a guard, or killed on purpose.
 PROCESSES := tests/core/formats/bad_input tests/core/formats/fuzz tests/core/writing tests/core/workflows \

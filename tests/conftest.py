@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.grouping import objection
+from tests.support.grouping import fast_tests, objection
 
 # Keras' own default is tensorflow; the groups that need another backend are started with this variable set.
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -49,18 +49,24 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option with which `make test-full` runs every test."""
+    """Add the options of `make test-full` and `make test-fast`."""
     parser.addoption("--full", action="store_true", help="run also the tests that are marked as full")
+    parser.addoption("--fast", action="store_true", help="leave out slow tests, and all cases but the first of a test")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse groups that exclude each other, leave out tests marked `full`, and put tests marked `last` at the end."""
+    """Refuse groups that exclude each other, leave out tests as the options say, and put those marked `last` last."""
     groups = {item.path.relative_to(ROOT / "tests").parts[0] for item in items}
     if reason := objection(groups, os.environ["KERAS_BACKEND"]):
         raise pytest.UsageError(reason)
+    chosen = list(items)
     if not config.getoption("--full"):
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("full")])
-        items[:] = [item for item in items if not item.get_closest_marker("full")]
+        chosen = [item for item in chosen if not item.get_closest_marker("full")]
+    if config.getoption("--fast"):
+        chosen = list(fast_tests(chosen))
+    left_out = set(items).difference(chosen)
+    config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    items[:] = chosen
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 

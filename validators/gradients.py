@@ -45,9 +45,10 @@ from keras3conv.validators.running.training_facts import (
 from keras3conv.validators.running.untrained_rows import untrained_rows, without_row
 
 CLAIM = (
-    "Both models train alike: in float64, under probe weights, the gradients of one loss agree for every tensor to "
+    "The gradients of both models agree: in float64, under probe weights, those of one loss agree for every tensor to "
     f"{FLOAT64_LIMIT:g} of its largest gradient. With batch normalisation, so do the gradients of one step in training "
-    "mode, and the moving statistics after it, unless the result says that they are not compared."
+    "mode, and the moving statistics after it, unless the result says that they are not compared. Settings with which "
+    "the models train differently, such as another momentum, are listed; training=True makes them failures."
 )
 
 SMALLEST = 1e-14

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from keras3conv.errors import MissingExtra
 from keras3conv.messages import count
-from keras3conv.report import headline, markdown
+from keras3conv.report import headline, markdown, words
 from keras3conv.report.card import Card
 from keras3conv.report.cells import show, visible
 from keras3conv.report.grids import arrange, is_wide
@@ -103,6 +103,7 @@ def _template(name: str) -> "Template":
     }
     environment.tests |= {"wide": is_wide, "certificate": headline.is_certificate}
     environment.globals |= {"glyphs": GLYPHS, "limits": LIMITS, "limits_title": TITLE, "limits_page": PAGE}
+    environment.globals |= {"words": words.WORDS, "words_title": words.TITLE}
     return environment.from_string(_resource(name))
 
 

@@ -1,7 +1,11 @@
-"""Decide which groups of tests may share a process.
+"""Decide which groups of tests may share a process, and which tests belong to the fast ones.
 
 Keras has one backend per process, and the core proves that it needs no framework.
 """
+
+from collections.abc import Iterable, Iterator
+
+import pytest
 
 
 def objection(groups: set[str], backend: str) -> str:
@@ -12,3 +16,13 @@ def objection(groups: set[str], backend: str) -> str:
         if group.endswith("_backend") and group != f"{backend}_backend":
             return f"tests/{group} runs with KERAS_BACKEND={group.removesuffix('_backend')}, not {backend}"
     return ""
+
+
+def fast_tests(items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
+    """Yield the tests that are not marked as slow; of a test with parameters only the first case."""
+    seen = set()
+    for item in items:
+        name = item.nodeid.partition("[")[0]
+        if not item.get_closest_marker("slow") and name not in seen:
+            seen.add(name)
+            yield item

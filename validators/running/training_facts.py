@@ -13,7 +13,7 @@ from keras3conv.validators.running.untrained_rows import untrained_rows
 def not_alike(norms: tuple[BatchNorm, ...], unlike: list[Problem], computed: list[Problem]) -> str:
     """Return the end of the result line of the gradients: the differences that fail only with `training=True`.
 
-    For example: "; but the models do not train alike: the momentum of bn1 differs, ...". Empty without differences.
+    For example: "; in training the models differ: the momentum of bn1, ...". Empty without differences.
 
     Args:
         norms: The batch normalisations that were compared.
@@ -24,14 +24,14 @@ def not_alike(norms: tuple[BatchNorm, ...], unlike: list[Problem], computed: lis
     other = [norm.pair.torch for norm in norms if not norm.same_momentum]
     if other:
         more = f" and {len(other) - 1} more" if len(other) > 1 else ""
-        texts.append(f"the momentum of {other[0]}{more} differs, and so will the moving statistics")
+        texts.append(f"the momentum of {other[0]}{more}, and so the moving statistics")
     if unlike:
         texts.append(f"{count(len(unlike), 'batch normalisation')} not alike in training mode")
     if computed:
         texts.append(f"{count(len(computed), 'weight')} that torch computes from others")
     listed = "; ".join(texts)
     option = "with --training (training=True in Python) this is a failure"
-    return f"; but the models do not train alike: {listed}; {option}" if texts else ""
+    return f"; in training the models differ: {listed}; {option}" if texts else ""
 
 
 def unlike(pair: Pair, in_torch: bool, in_keras: bool) -> Problem:

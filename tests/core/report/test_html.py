@@ -14,6 +14,7 @@ from keras3conv.report.headline import key_facts
 from keras3conv.report.limits import LIMITS
 from keras3conv.report.report import Report
 from keras3conv.report.values import Plot, Section, Series, Status, Table
+from keras3conv.report.words import WORDS
 from keras3conv.writing.digests import WrittenFile
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -226,6 +227,12 @@ def test_a_certificate_ends_with_its_limits_and_other_reports_list_none() -> Non
     assert all(limit in certificate(failed=False).to_markdown() for limit in LIMITS)
     assert LIMITS[0] not in report().to_html()
     assert LIMITS[0] not in report().to_markdown()
+
+
+def test_a_certificate_explains_its_words_and_other_reports_do_not() -> None:
+    explained = html.escape(WORDS["noise floor"], quote=False)
+    assert explained in certificate(failed=False).to_html()
+    assert explained not in report().to_html()
 
 
 def test_the_verdict_is_the_first_column_and_empty_columns_are_left_out() -> None:

@@ -62,6 +62,7 @@ def test_the_padding_at_run_time_is_that_of_a_known_size(window: int, stride: in
         assert torch.equal(padded, torch.nn.functional.pad(given, same_padding(size, window, stride, dilation)))
 
 
+@pytest.mark.slow
 def test_a_u_net_with_dynamic_sizes_passes_validation_and_can_be_exported() -> None:
     model = randomised(u_net())
     conversion = k3c.convert(model)

@@ -58,6 +58,7 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> keras.Model:
     return model
 
 
+@pytest.mark.slow
 def test_the_code_blocks_about_conversion_run(net: keras.Model, tmp_path: Path) -> None:
     first, second = section("From Keras to PyTorch", "py")
     run_recipe(f"import keras3conv as k3c\n{first}")

@@ -146,7 +146,8 @@ def test_an_initial_state_of_a_layer_that_torch_lacks_is_not_lost() -> None:
 
 def test_the_constants_of_a_rescaling_keep_double_precision() -> None:
     given = keras.Input((4, 4, 3))
-    conversion = converted(keras.Model(given, layers.Rescaling([1 / 3, 0.1, 0.7], offset=[-1.1, 0.2, 0.3])(given)))
+    rescaling = layers.Rescaling([1 / 3, 0.1, 0.7], offset=[-1.1, 0.2, 0.3], name="rescaling")
+    conversion = converted(keras.Model(given, rescaling(given)))
     assert [value.dtype for value in conversion.model.buffers()] == [torch.float64, torch.float64]
     assert conversion.model.rescaling_scale.flatten()[0].item() == 1 / 3
 

@@ -21,6 +21,7 @@ from tests.support.cli_models import MODELS
 from tests.support.cli_runs import assert_refused, run
 
 
+@pytest.mark.slow
 def test_align_transfer_and_validate_pass(models: Path, keras_file: Path, moved: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     result = run("validate", f"{models}:make", keras_file, "--torch-weights", moved, "--report", page)
@@ -64,6 +65,7 @@ def save(path):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decorator", ['@keras.saving.register_keras_serializable("mine")', ""])
 def test_a_file_with_a_class_of_the_user_is_converted_with_import(decorator: str, tmp_path: Path) -> None:
     code, path = tmp_path / "models_of_mine.py", tmp_path / "own.keras"
@@ -295,6 +297,7 @@ def test_without_a_probe_no_model_is_run(models: Path, keras_file: Path) -> None
     assert "not probed" not in probed.stdout
 
 
+@pytest.mark.slow
 def test_quiet_prints_no_output_and_keeps_the_exit_status(models: Path, keras_file: Path, tmp_path: Path) -> None:
     result = run("validate", f"{models}:make", keras_file, "-q", "--report", tmp_path / "report.html")
     assert (result.exit_code, result.output) == (1, "")

@@ -200,6 +200,7 @@ def test_the_momentum_that_a_passed_report_prints_makes_training_equal() -> None
     assert judged(eval(f"keras_model({line}\n)"), training=True).ok  # noqa: S307 - our own message
 
 
+@pytest.mark.slow
 def test_an_installation_names_an_extra_that_exists() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(EXTRA_OF.values()) <= set(project)

@@ -187,6 +187,7 @@ def test_every_kind_of_layer_with_spectral_norm_transfers_both_ways(
         assert report.tally == "7 passed"
 
 
+@pytest.mark.slow
 def test_a_weight_that_is_not_divided_by_its_norm_fails_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     module, model = made("spectral norm"), normalized()
     plan = k3c.align(module, model, inputs=IMAGES).check()

@@ -70,6 +70,7 @@ def certified(module: nn.Module, model: keras.Model) -> str:
     return k3c.validate(module, model, inputs=VIDEO, keras_inputs=VIDEO).tally
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [torch_layers, copied()], ids=["imported", "copied"])
 def test_modules_of_keras3conv_are_paired_with_keras_layers_and_pass_validation(layers: ModuleType) -> None:
     module, model = randomize(Net(layers)), twin()
@@ -79,6 +80,7 @@ def test_modules_of_keras3conv_are_paired_with_keras_layers_and_pass_validation(
     assert certified(module, model) == "7 passed"
 
 
+@pytest.mark.slow
 def test_modules_of_keras3conv_are_filled_from_a_file(tmp_path: Path) -> None:
     model, module = twin(), randomize(Net(torch_layers))
     model.save(tmp_path / "model.keras")

@@ -77,6 +77,7 @@ def test_a_quantized_weight_in_a_file_is_named(more: dict[str, torch.Tensor], tm
     assert not any(problem.fixes for problem in plan.problems())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Layer InputLayer does not have")
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
 def test_a_quantized_keras_file_is_named(suffix: str, tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ def quantizable() -> keras.Model:
     return keras.Model(given, keras.layers.Dense(8, name="b")(hidden))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Layer InputLayer")
 @pytest.mark.parametrize("mode", ["int8", "float8"])
 def test_a_cast_into_a_quantized_model_gives_what_keras_quantizes(mode: str) -> None:

@@ -266,6 +266,7 @@ class Translator(nn.Module):
         return self.vocabulary(self.transformer(source, target, tgt_mask=mask))
 
 
+@pytest.mark.slow
 def test_a_transformer_with_a_causal_mask() -> None:
     torch.manual_seed(0)
     converted(Translator(), (torch.randn(2, 10, 8), torch.randn(2, 7, 8)))

@@ -50,6 +50,7 @@ def refusal(module: nn.Module, *inputs: torch.Tensor) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_every_obstacle_is_listed_if_modules_cannot_be_captured() -> None:
     message = refusal(Outer(), torch.randn(2, 4))
     assert "10 problems in Outer" in message
@@ -74,6 +75,7 @@ class Returns(nn.Module):
         return made if float(made.sum()) > 0 else -made
 
 
+@pytest.mark.slow
 def test_the_modules_of_a_model_that_cannot_be_captured_are_examined() -> None:
     message = refusal(Returns(), torch.randn(2, 4))
     assert "if float(made.sum()) > 0" in message
@@ -155,6 +157,7 @@ def test_a_condition_on_one_sample_of_the_batch_is_converted() -> None:
         converted(module, sign * torch.ones(2, 4))
 
 
+@pytest.mark.slow
 def test_a_condition_in_a_saved_program_is_converted(tmp_path: Path) -> None:
     given = torch.ones(2, 4)
     program = torch.export.export(

@@ -54,6 +54,7 @@ def test_batches_that_are_joined_are_split_again() -> None:
     assert tuple(built.model([torch.ones(5, 3, 4).numpy()] * 2).shape) == (5, 3, 4)
 
 
+@pytest.mark.slow
 def test_images_are_sampled_whose_channels_are_merged_with_the_batch() -> None:
     def sampled(images: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         given, grid = images.flatten(0, 1)[:, None], places.flatten(0, 1)

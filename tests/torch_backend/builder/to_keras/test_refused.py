@@ -27,6 +27,7 @@ class Branch(nn.Module):
         return x if x.sum() > 0 else x * 2
 
 
+@pytest.mark.slow
 def test_every_unsupported_operation_is_reported_with_its_module_and_source_line() -> None:
     with pytest.raises(UnsupportedLayerError) as caught:
         k3c.convert(Unsupported(), inputs=torch.randn(2, 4))
@@ -63,6 +64,7 @@ def test_missing_inputs_and_inputs_that_do_not_fit_are_refused() -> None:
         k3c.convert(nn.Linear(4, 4), inputs=(torch.randn(2, 4), torch.randn(2, 4)))
 
 
+@pytest.mark.slow
 def test_using_the_batch_size_as_a_number_is_refused() -> None:
     with pytest.raises(UnsupportedLayerError, match="a dynamic size is used as a number"):
         k3c.convert(Function(lambda x: x / x.shape[0]), inputs=torch.randn(2, 4))

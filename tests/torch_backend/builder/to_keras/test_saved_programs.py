@@ -163,6 +163,7 @@ def test_a_torchscript_file_is_refused_with_what_is_needed(tmp_path: Path) -> No
         k3c.convert(tmp_path / "net.pt", inputs=torch.randn(2, 4))
 
 
+@pytest.mark.slow
 def test_a_folder_of_transformers_becomes_a_proven_model(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     torchvision_models()  # which transformers imports where it is installed

@@ -65,6 +65,7 @@ class Net(nn.Module):
         return torch.relu(logits)
 
 
+@pytest.mark.slow
 def test_a_function_for_each_class_calls_the_functions_of_the_layers_in_it() -> None:
     source = converted(Net(), torch.randn(2, 3, 8, 8)).source
     functions = {node.name: ast.unparse(node) for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
@@ -73,11 +74,13 @@ def test_a_function_for_each_class_calls_the_functions_of_the_layers_in_it() -> 
     assert "2 * filters" in functions["residual"] or "filters // 2" in functions["residual"]
 
 
+@pytest.mark.slow
 def test_repeated_calls_are_a_loop() -> None:
     source = converted(Net(), torch.randn(2, 3, 8, 8)).source
     assert 'for number in range(4):\n        features = residual(features, f"wide_{number}"' in source
 
 
+@pytest.mark.slow
 def test_variables_have_the_names_of_the_users_code() -> None:
     source = converted(Net(), torch.randn(2, 3, 8, 8)).source
     for line in ("def unit(", "hidden = unit(", "features = unit(", "pooled = ops.mean(", "logits = layers.Dense("):
@@ -218,6 +221,7 @@ def test_a_name_of_a_layer_in_a_loop_may_hold_the_number_twice() -> None:
     assert "stages_stage5_stage5_0_first_conv" in {layer.name for layer in conversion.model.layers}
 
 
+@pytest.mark.slow
 def test_the_saved_text_builds_the_same_model(tmp_path: Path) -> None:
     torch.manual_seed(0)
     conversion = k3c.convert(Net().eval(), inputs=torch.randn(2, 3, 8, 8), validate=False)

@@ -208,6 +208,7 @@ def test_a_linear_layer_along_another_axis_is_an_einsum(bias: bool) -> None:
     assert '"acb,cz->azb"' in built.source
 
 
+@pytest.mark.slow
 def test_the_axes_of_an_einsum_in_the_wrong_order_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     module, given = Positions(bias=True), torch.randn(2, 20)
     assert error_of(module, given) < LIMIT
@@ -232,6 +233,7 @@ def error_of(module: nn.Module, given: torch.Tensor) -> float:
     return float64_error(module.eval(), build(module, "last", given), given)
 
 
+@pytest.mark.slow
 def test_a_product_in_the_wrong_axis_order_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     module, given = WindowAttention(by_products), torch.randn(IMAGE)
     assert error_of(module, given) < LIMIT

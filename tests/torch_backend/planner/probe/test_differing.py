@@ -1,10 +1,13 @@
 """The probe on models with different functions: backtracking cannot help, and the plan names the first difference."""
 
+import pytest
+
 import keras3conv as k3c
 from tests.support.models import randomize
 from tests.support.planted.networks import ViT, images, vit
 
 
+@pytest.mark.slow
 def test_every_layer_is_paired_in_spite_of_an_inverted_attention_mask() -> None:
     module = ViT()
     randomize(module)

@@ -229,6 +229,7 @@ class Gated(layers.Layer):
         return ops.einsum("ebtm,emh->ebth", ops.silu(ops.einsum("bth,ehm->ebtm", x, self.gate)), self.fall)
 
 
+@pytest.mark.slow
 def test_a_slice_is_not_paired_without_the_other_slices_of_its_tensor() -> None:
     plan = k3c.align(torch_model(Packed), keras_model(Gated))
     assert not any("both" in pair.torch for pair in plan.pairs)

@@ -199,6 +199,7 @@ class PairsRotated(layers.Layer):
         return ops.reshape(ops.stack(rotated, -1), (-1, HEADS, STEPS, SIZE))
 
 
+@pytest.mark.slow
 def test_rotary_embeddings_over_pairs_and_over_halves_are_paired_and_certified() -> None:
     x = keras.Input((STEPS, WIDTH))
     query, key, value = (heads_of(layers.Dense(ROWS, name=name)(x)) for name in ("query", "key", "value"))
@@ -218,6 +219,7 @@ class RoundedRotary(Rotary):
         return made
 
 
+@pytest.mark.slow
 def test_the_order_of_rotary_rows_is_found_in_spite_of_angles_in_float32() -> None:
     x = keras.Input((STEPS, WIDTH))
     query, key, value = (heads_of(layers.Dense(ROWS, name=name)(x)) for name in ("query", "key", "value"))
@@ -254,6 +256,7 @@ class HalvesRotated(layers.Layer):
         return ops.concatenate(rotated, -1)
 
 
+@pytest.mark.slow
 def test_rows_of_a_fused_layer_with_rotary_heads_are_found_in_spite_of_angles_in_float32() -> None:
     x = keras.Input((STEPS, WIDTH))
     dense = {name: layers.Dense(ROWS, use_bias=False, name=f"{name}_proj") for name in ("q", "k", "v")}
@@ -269,6 +272,7 @@ def odd(x: torch.Tensor) -> Parts:
     return query, key.flip(-1), value
 
 
+@pytest.mark.slow
 def test_a_plan_with_an_unknown_row_order_is_refused_with_the_reason() -> None:
     with pytest.raises(AlignmentError, match=r"tried for .*fused"):
         k3c.align(Fused(odd), fused()).check()
