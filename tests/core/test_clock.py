@@ -38,6 +38,7 @@ def readers(paths: list[Path], root: Path, known: dict[str, str]) -> list[str]:
     return [name for name, text in names.items() if name not in known and (READS.search(text) or LIMITS.search(text))]
 
 
+@pytest.mark.slow
 def test_no_proof_and_no_search_reads_the_clock() -> None:
     assert_none(readers(sources(), PACKAGE, MEASURED))
 

@@ -202,6 +202,7 @@ def python(*arguments: str) -> str:
     return finished.stdout
 
 
+@pytest.mark.slow
 def test_imports_point_from_upper_layers_to_lower_ones() -> None:
     assert_none(against_the_layers(import_graph()))
 
@@ -267,6 +268,7 @@ def test_the_check_detects_a_forbidden_word(word: str) -> None:
     assert forbidden(PACKAGE / "model.py", f"value = 1  # {word}\n") == [f"model.py: {word}"]
 
 
+@pytest.mark.slow
 def test_internals_of_keras_and_hooks_are_used_in_one_file_each() -> None:
     assert_none(fact for path in sources() for fact in outside_their_file(path, path.read_text()))
 

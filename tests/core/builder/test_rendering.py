@@ -98,6 +98,7 @@ def with_all_parentheses(node: Any) -> str:
     return f"({node.name}{operands[0]})" if len(operands) == 1 else f"({operands[0]} {node.name} {operands[1]})"
 
 
+@pytest.mark.slow
 @given(TREES)
 def test_the_parentheses_keep_the_order_of_the_operations(tree: Any) -> None:
     assert ast.dump(ast.parse(rendered(tree, Plain()))) == ast.dump(ast.parse(with_all_parentheses(tree)))

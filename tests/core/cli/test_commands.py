@@ -92,6 +92,7 @@ def assert_refused(result: Result, *words: str, status: int = 2) -> None:
 # Help
 
 
+@pytest.mark.slow
 def test_every_command_has_an_example_in_its_help() -> None:
     for command in ("inspect", "align", "transfer", "validate", "rules", "demo"):
         help_text = run(command, "--help").stdout
@@ -133,6 +134,7 @@ def test_inspect_lists_every_layer_when_asked(checkpoint: Path) -> None:
 OLD = Path(__file__).parents[2] / "keras2_files" / "tensorflow-2.4.4" / "convolutions.h5"
 
 
+@pytest.mark.slow
 def test_inspect_lists_the_settings_of_an_old_file_that_keras_3_changed() -> None:
     text = run("inspect", OLD).stdout
     said = text.partition("Settings with another name, value or meaning in Keras 3; convert keeps")[2]

@@ -78,6 +78,7 @@ def test_contiguous_preserves_the_bytes_of_every_view(array: Array) -> None:
     assert_same(contiguous(array), array)
 
 
+@pytest.mark.slow
 def test_copying_in_tiles_preserves_the_bytes_of_every_view(always_tiles: list[int]) -> None:
     @settings(max_examples=150, derandomize=True)  # the count below needs the same views in every run
     @given(views())

@@ -69,6 +69,7 @@ reports = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(report=reports)
 @settings(deadline=None, max_examples=60)
 def test_every_report_is_equal_after_a_round_trip_through_json(report: Report) -> None:
@@ -76,6 +77,7 @@ def test_every_report_is_equal_after_a_round_trip_through_json(report: Report) -
     assert repr(Report.from_json(report.to_json())) == repr(report)
 
 
+@pytest.mark.slow
 @given(report=reports)
 @settings(deadline=None, max_examples=30)
 def test_every_report_can_be_written_in_every_format(report: Report) -> None:

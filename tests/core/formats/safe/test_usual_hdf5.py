@@ -160,6 +160,7 @@ UNUSUAL: dict[str, Callable[[Path], Path]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", USUAL)
 def test_the_result_is_that_of_the_library(tmp_path: Path, name: str) -> None:
     path = built(tmp_path, USUAL[name])
@@ -169,6 +170,7 @@ def test_the_result_is_that_of_the_library(tmp_path: Path, name: str) -> None:
     assert list(tree.groups[""]) == sorted(tree.groups[""])
 
 
+@pytest.mark.slow
 def test_a_file_from_which_groups_were_removed_has_the_same_result(tmp_path: Path) -> None:
     path = built(tmp_path, removed)
     assert usual(path) in (None, by_library(path))
@@ -180,6 +182,7 @@ def test_legacy_files_have_the_same_result(tmp_path: Path) -> None:
     assert usual(path) == by_library(path) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".weights.h5", ".h5"])
 def test_files_that_are_written_here_are_usual(tmp_path: Path, suffix: str) -> None:
     tensors = [
@@ -190,12 +193,14 @@ def test_files_that_are_written_here_are_usual(tmp_path: Path, suffix: str) -> N
     assert usual(tmp_path / f"x{suffix}") == by_library(tmp_path / f"x{suffix}") is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_other_files_are_left_to_the_library(tmp_path: Path, name: str) -> None:
     (tmp_path / "own").mkdir()
     assert usual(UNUSUAL[name](tmp_path / "own")) is None
 
 
+@pytest.mark.slow
 def test_many_names_of_few_values_are_refused(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     with pytest.raises(BudgetExceeded, match="share the same few stored values"):
@@ -213,6 +218,7 @@ def changes(whole: bytes, samples: int) -> Iterator[bytes]:
 SWEEPS = [pytest.param(20, id="sampled"), pytest.param(0, id="every byte", marks=pytest.mark.full)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("samples", SWEEPS)
 @pytest.mark.parametrize("build", [texts, several_names, layers(9), dtypes])
 def test_a_changed_byte_is_unusual_or_read_as_the_library_reads_it(tmp_path: Path, samples: int, build: Build) -> None:
