@@ -207,6 +207,7 @@ def test_imports_point_from_upper_layers_to_lower_ones() -> None:
     assert_none(against_the_layers(import_graph()))
 
 
+@pytest.mark.slow
 def test_no_files_import_each_other_in_a_circle() -> None:
     assert_none(circular_imports(import_graph()))
 
