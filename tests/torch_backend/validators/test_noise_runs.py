@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import keras3conv as k3c
+from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.validators.running.noise_runs import REPEATS, NoiseRuns
 
 PROOFS = ("outputs", "activations")
@@ -32,7 +33,12 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that gets the number of each further measurement."""
     numbers: list[int] = []
     measure = NoiseRuns._pair
-    monkeypatch.setattr(NoiseRuns, "_pair", lambda runs, number: numbers.append(number) or measure(runs, number))
+
+    def recorded(runs: NoiseRuns, number: int) -> tuple[Recording, Recording]:
+        numbers.append(number)
+        return measure(runs, number)
+
+    monkeypatch.setattr(NoiseRuns, "_pair", recorded)
     return numbers
 
 
