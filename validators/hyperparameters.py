@@ -96,7 +96,10 @@ def _judged_fields(subject: Subject) -> Iterator[_JudgedField]:
         else:
             if agreement is None:  # `_agreement` runs the Keras model, so it is called only if a field differs
                 agreement = _agreement(subject) | {match.key: match.same_output for match in weightless}
-            yield _judged_difference(subject, field, agreement)
+            judged = _judged_difference(subject, field, agreement)
+            follows = judged.verdict == "failed" and field.follows
+            note = f"it differs only because {field.follows} does"
+            yield replace(judged, verdict="not judged", note=note) if follows else judged
 
 
 def _judged_without_outputs(field: FieldPair) -> _JudgedField | None:

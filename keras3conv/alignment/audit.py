@@ -6,14 +6,20 @@ translated Keras layer. The rule declares which fields correspond.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from keras3conv.alignment.pair import Pair
 from keras3conv.model.views import LayerView, ModelView, Side
 from keras3conv.rules.applying import keras_specs, torch_config
-from keras3conv.rules.correspondence import REFUSALS, correspondences, expected_arguments, same_value
+from keras3conv.rules.correspondence import (
+    REFUSALS,
+    Correspondences,
+    correspondences,
+    expected_arguments,
+    same_value,
+)
 from keras3conv.rules.fixed import Acts, with_inner_layer
 from keras3conv.rules.helpers.config import name_of
 from keras3conv.rules.library import find
@@ -46,6 +52,8 @@ class FieldPair:
         is_built_in: Whether torch has no such field, and always computes with the fixed value `torch_value`.
         selects: Whether the field only selects which results the Keras layer returns. The proofs then compare the same
             results of torch.
+        follows: The Keras arguments that explain the difference of a field without a Keras argument: with the values
+            that they should have, the field agrees. Empty if there are none.
     """
 
     torch: str
@@ -63,6 +71,7 @@ class FieldPair:
     acts: Acts = "always"
     is_built_in: bool = False
     selects: bool = False
+    follows: str = ""
 
 
 def audit(
@@ -141,6 +150,7 @@ def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldP
     actual = _numbered_fields(keras.config or {}, rule.keras_count)
     returned, beside = _translated_back(rule, keras)
     corresponding = correspondences(rule, config, expected)
+    corrected = _with_expected(rule, keras, corresponding, expected, actual)
     seen: set[str] = set()
     for field, value in _numbered_fields(rule.config_of(torch), rule.torch_count).items():
         has_way_back = field in returned
@@ -155,7 +165,10 @@ def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldP
                 wanted=expected[name], in_torch=back, agrees=agrees, beside=beside, keras_beside=keras_beside,
             )  # fmt: skip
         if not names and has_way_back:
-            yield pair(torch_field=field, torch_value=value, in_torch=back, agrees=agrees_back, beside=beside)
+            follows = "" if agrees_back or not same_value(value, corrected.returned.get(field)) else corrected.names
+            yield pair(
+                torch_field=field, torch_value=value, in_torch=back, agrees=agrees_back, beside=beside, follows=follows
+            )  # fmt: skip
     for name in (name for name in expected if name not in seen):
         found = actual.get(name)
         selects = name.rpartition(".")[2] in rule.returned
@@ -169,6 +182,36 @@ def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldP
     if "activation" not in expected and activation not in ("linear", None):
         note = "Keras applies the activation inside the layer; in torch it is a call after this layer"
         yield pair(keras_field="activation", keras_value=activation, note=note)
+
+
+@dataclass(frozen=True)
+class _Corrected:
+    """The torch fields of a Keras layer whose arguments were replaced by the expected ones, and the replaced names."""
+
+    names: str
+    returned: Mapping[str, Any]
+
+
+def _with_expected(
+    rule: Rule, keras: LayerView, corresponding: Correspondences, expected: Mapping[str, Any], actual: Mapping[str, Any]
+) -> _Corrected:
+    """Return what a rule translates back from the Keras layer if its arguments were those that the rule expects.
+
+    A field without a Keras argument of its own, such as `ceil_mode`, may differ only because another argument does.
+
+    Args:
+        rule: The rule of the two layers.
+        keras: The Keras layer.
+        corresponding: The names of the Keras arguments, by torch field.
+        expected: The arguments that the rule expects, by name.
+        actual: The arguments of the Keras layer, by name.
+    """
+    names = (name for found in corresponding.values() for name in found)
+    other = {name: expected[name] for name in names if not same_value(expected[name], actual.get(name))}
+    if not other or rule.torch_count != 1 or rule.keras_count != 1:
+        return _Corrected("", {})
+    layer = replace(keras, config={**(keras.config or {}), **other})
+    return _Corrected(", ".join(other), _translated_back(rule, layer)[0])
 
 
 def _built_in(rule: Rule, keras: LayerView, pair: Callable[..., FieldPair]) -> Iterator[FieldPair]:

@@ -14,7 +14,8 @@ from keras3conv.messages import count, lay_out
 from keras3conv.model.paths import join_layers, separator, split_layers
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.rules.applying import full_paths, may_apply, torch_config
-from keras3conv.rules.library import lookup
+from keras3conv.rules.library import known_classes, lookup
+from keras3conv.rules.misnamed import misnamed
 from keras3conv.rules.rule import Rule, WeightMapping
 from keras3conv.rules.units import numbered, units
 from keras3conv.transforms import Axes, Shape, Transform
@@ -45,9 +46,25 @@ def make_pair(
         keras=keras.path,
         rule=rule.name,
         weights=tuple(full_paths(rule, torch, keras)),
-        evidence=(*evidence, *_unseen_flatten(rule, torch, keras)),
+        evidence=(*evidence, *_unseen_flatten(rule, torch, keras), *_numbered_alike(keras)),
         candidates=tuple(candidates),
     )
+
+
+def _numbered_alike(keras: LayerView) -> Iterator[Evidence]:
+    """Yield a doubt about a layer in a file that numbers its variables, if two of them have the same shape.
+
+    The rule names them by their order, so that a rule with the mappings in another order would exchange the two.
+
+    Args:
+        keras: The Keras layer.
+    """
+    shapes = [
+        one.shape for one in keras.tensors if one.path.rpartition("/")[2].isdecimal() and not one.role.isdecimal()
+    ]
+    if len(set(shapes)) < len(shapes):
+        detail = "two variables of one shape, which the file numbers: the rule names them by their order"
+        yield Evidence(kind="interchangeable", detail=detail)
 
 
 def _unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Evidence]:
@@ -139,8 +156,7 @@ def pair_by_hand(
     if mappings := packed_mappings(*named, heads) or _renamed(torch_layer, keras_layer, counts, heads):
         return _by_tensors(mappings, evidence)
     if not facts:
-        kinds = torch_layer.kind or "an unknown class", keras_layer.kind or "an unknown class"
-        facts = [f"no rule pairs {_several(counts[0], kinds[0])} with {_several(counts[1], kinds[1])}"]
+        facts = [_no_rule(torch_layer, keras_layer, counts)]
         facts = facts if heads == 1 else [f"the rows of these layers do not fit {heads} heads"]
         if all(len(layer.tensors) == 1 for layer in (*named[0], *named[1])):
             fixes = call_that_fits(*([tensor for layer in layers for tensor in layer.tensors] for layers in named))
@@ -157,6 +173,28 @@ def _by_tensors(mappings: tuple[WeightMapping, ...], evidence: Evidence) -> Pair
     torch = join_layers(path for mapping in mappings for path in mapping.torch)
     keras = join_layers(path for mapping in mappings for path in mapping.keras)
     return Pair(torch=torch, keras=keras, rule=RULE, weights=mappings, evidence=(evidence,))
+
+
+def _no_rule(torch: LayerView, keras: LayerView, counts: tuple[int, int]) -> str:
+    """Return the sentence that no rule pairs the classes of two layers, or of several layers.
+
+    Args:
+        torch: The torch layer, or several as one.
+        keras: The Keras layer, or several as one.
+        counts: How many torch layers and how many Keras layers these are.
+    """
+    first, second = (layer.kind or "an unknown class" for layer in (torch, keras))
+    advice = _without_rule(torch, keras) if counts == (1, 1) else ""
+    return f"no rule pairs {_several(counts[0], first)} with {_several(counts[1], second)}{advice}"
+
+
+def _without_rule(torch: LayerView, keras: LayerView) -> str:
+    """Return a clause on how a class of the user gets a rule, or why its rule does not apply; "" for other classes."""
+    for known, layer in zip(known_classes(), (torch, keras), strict=True):
+        if layer.kind and not known.intersection(layer.kinds):
+            return f"; k3c.register adds a rule for {layer.kind}; on the command line, --import FILE.py runs your code"
+    reason = misnamed("torch", torch) or misnamed("keras", keras)
+    return f"; {reason}" if reason else ""
 
 
 def _several(number: int, kind: str) -> str:

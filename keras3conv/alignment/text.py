@@ -93,7 +93,19 @@ def unconfirmed_reason(pairs: Sequence[Pair]) -> str:
     paths = [line.paths[0] for line in collapse([(pair.torch,) for pair in pairs])]
     more = f" and {len(paths) - _SHOWN_PAIRS} more" if len(paths) > _SHOWN_PAIRS else ""
     order = next((f", or pair them in another order: {line}" for line in other_orders(pairs)), "")
-    return f"no run has confirmed the pairs of {', '.join(paths[:_SHOWN_PAIRS])}{more}; validate two live models{order}"
+    named = f"{', '.join(paths[:_SHOWN_PAIRS])}{more}"
+    return f"no run has confirmed the pairs of {named}{_doubts(pairs)}; validate two live models{order}"
+
+
+def _doubts(pairs: Sequence[Pair]) -> str:
+    """Return in parentheses what is unknown about the first pair whose values may be in another order; "" for none."""
+    return next((f" ({pair.torch} is {doubt})" for pair in pairs if (doubt := _unknown_order(pair))), "")
+
+
+def _unknown_order(pair: Pair) -> str:
+    """Return what the shape of a tensor paired alone does not show, such as the order of equal axes; else empty."""
+    is_alone = len(pair.weights) == 1 and (pair.torch, pair.keras) == (*pair.weights[0].torch, *pair.weights[0].keras)
+    return next((one.detail for one in pair.evidence if is_alone and one.kind == "interchangeable"), "")
 
 
 def _table(part: _Part) -> list[str]:
@@ -164,7 +176,7 @@ def _unconfirmed_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
 
 
 def _others(pair: Pair) -> str:
-    return "other orders of the rows" if other_orders((pair,)) else ", ".join(pair.candidates)
+    return "other orders of the rows" if other_orders((pair,)) else ", ".join(pair.candidates) or _unknown_order(pair)
 
 
 def other_orders(pairs: Sequence[Pair]) -> tuple[str, ...]:

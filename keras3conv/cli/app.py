@@ -142,8 +142,8 @@ _Imported = Annotated[
 _IMPORTED = "imported"
 """The name of the argument for --import."""
 
-_OF_MODELS = ("align", "convert", "transfer", "validate")
-"""The commands that read models, which may need code of the user."""
+_WITH_IMPORT = ("align", "convert", "inspect", "rules", "transfer", "validate")
+"""The commands that read models, which may need code of the user, and the one that lists rules."""
 
 _is_verbose: ContextVar[bool] = ContextVar("is_verbose", default=False)
 """Whether the running command was given --verbose."""
@@ -156,7 +156,7 @@ _errors: ContextVar[TextIO | None] = ContextVar("errors", default=None)
 
 
 def _add_options(run: Callable[..., None], function: Callable[..., int]) -> None:
-    """Add the options --verbose and --quiet to a command, and --import to one that reads models.
+    """Add the options --verbose and --quiet to a command, and --import to one that may need code of the user.
 
     Args:
         run: The function that the command calls; its signature is changed in place.
@@ -167,7 +167,7 @@ def _add_options(run: Callable[..., None], function: Callable[..., int]) -> None
         Parameter(name, Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
         for name, annotation in added.items()
     ]
-    if function.__name__ in _OF_MODELS:
+    if function.__name__ in _WITH_IMPORT:
         added[_IMPORTED] = _Imported
         parameters.append(Parameter(_IMPORTED, Parameter.KEYWORD_ONLY, default=None, annotation=_Imported))
     known = signature(function)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from keras3conv.errors import FileError
 from keras3conv.formats.identify import READERS, SUFFIXES, expected_format, file_of, identify
+from keras3conv.formats.keras.own_layers import named_by_rules
 from keras3conv.formats.safe.collection import collection_paused
 from keras3conv.formats.safe.source import Source
 from keras3conv.formats.safe.streaming import Progress
@@ -75,7 +76,7 @@ def read(path: str | os.PathLike[str], *, entry: str = "", planned: ModelView | 
         )
     with collection_paused():
         view = checkpoint.read(source, entry) if entry else READERS[found](source)
-        return parts.joined(view, planned) if view.side == "torch" else view
+        return parts.joined(view, planned) if view.side == "torch" else named_by_rules(view)
 
 
 def read_stored(path: str | os.PathLike[str]) -> ModelView:

@@ -172,9 +172,10 @@ class KerasFile:
             return model
         if not any(layer.config for layer in self.view().layers):
             return self
-        from keras3conv.frameworks.keras.files import load
+        from keras3conv.frameworks.keras.files import load, require_loadable
         from keras3conv.frameworks.keras.model import KerasModel
 
+        require_loadable(self.view().layers, self.source)
         return KerasModel(load(self.source))
 
     def opened(self) -> tuple["Adapter", tuple[str, ...]]:

@@ -12,6 +12,9 @@ from keras3conv.errors import RuleError
 from keras3conv.model.views import ModelView
 from keras3conv.transforms import Array
 
+MODULE_CALL = "keras3conv.module.default"
+"""The kind of a node that stands for the call of a whole torch module, such as one for which the user has a rule."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Size:

@@ -72,7 +72,7 @@ def plan(
         pairs += rest_pairs(torch, keras, pairs)
     else:
         pairs = list(with_doubtful_rows(pairs, torch))
-    pairs += bare_pairs(torch, keras, pairs)
+    pairs += bare_pairs(torch, keras, pairs, confirmed=probed is not None)
     pairs = _in_order(pairs, torch)
     return Alignment(
         pairs=tuple(pairs),

@@ -8,7 +8,9 @@ from keras3conv.errors import ModelError, RuleError
 from keras3conv.model.views import LayerView
 from keras3conv.rules.library import lookup
 from keras3conv.rules.neutral import filled
+from keras3conv.rules.registry import is_users_own
 from keras3conv.rules.rule import Config, LayerSpec, LayerSpecs, Rule, WeightMapping
+from keras3conv.rules.stored import weights_without_settings
 from keras3conv.transforms import Shape
 
 
@@ -103,17 +105,29 @@ def mappings_of(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[
     """
     shapes = keras_shapes(rule, keras)
     config = torch_config(rule, torch, keras)
-    if config is None:
+    found = _without_settings(rule, keras) if config is None else rule.weights(config)
+    if found is None:
         return None
     torch_shapes = torch.shapes if torch else {}
     mappings = [
         mapping
-        for mapping in rule.weights(config)
+        for mapping in found
         if shapes.keys() & set(mapping.keras)
         or torch_shapes.keys() & set(mapping.torch)
         or (torch is None and not mapping.keras)  # the torch layer has this tensor, the Keras layer has none
     ]
     return tuple(mappings if torch is None else filled(rule, mappings, torch_shapes, shapes))
+
+
+def _without_settings(rule: Rule, keras: LayerView) -> tuple[WeightMapping, ...] | None:
+    """Return the mappings of a user's rule for a layer of its class in a file that stores no settings; else None.
+
+    Args:
+        rule: The rule.
+        keras: The Keras layer.
+    """
+    is_for_it = is_users_own(rule) and rule.keras in keras.kinds and keras.config is None
+    return weights_without_settings(rule) if is_for_it else None
 
 
 def torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Config | None:

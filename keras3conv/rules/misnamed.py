@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Iterator
 
 from keras3conv.errors import RuleError
+from keras3conv.messages import count
 from keras3conv.model.views import LayerView, Side
 from keras3conv.rules.applying import torch_config
 from keras3conv.rules.library import lookup
 from keras3conv.rules.registry import is_users_own
 from keras3conv.rules.rule import Rule
+from keras3conv.rules.stored import names_in_order, weights_without_settings
 
 
 def misnamed(side: Side, layer: LayerView) -> str:
@@ -21,16 +23,36 @@ def misnamed(side: Side, layer: LayerView) -> str:
         layer: The layer.
     """
     roles = [tensor.role for tensor in layer.tensors if not tensor.is_seed]
-    if not layer.kinds or any(role.isdecimal() for role in roles):
-        return ""  # the class is unknown, or the file numbers the tensors
+    if not layer.kinds:
+        return ""  # the class is unknown
     found = lookup(layer.kinds, ()) if side == "torch" else lookup((), layer.kinds)
     for rule in found:
         if is_users_own(rule) and rule.torch_count == rule.keras_count == 1:
+            if any(role.isdecimal() for role in roles):
+                return _other_number(rule, layer)
+            if side == "keras" and layer.config is None and weights_without_settings(rule) is None:
+                return (
+                    f"the rule {rule.name} does not apply: it reads settings of the layer, which a file of weights "
+                    "does not have; give the .keras file or the model"
+                )
             named = tuple(_named(rule, side, layer))
             own = [rule.aliases.get(role, role) for role in roles]
             if set(named) - set(own) and set(own) - set(named) - rule.ignored.keys():
                 return does_not_apply(rule, layer.path, own, named)
     return ""
+
+
+def _other_number(rule: Rule, layer: LayerView) -> str:
+    """Return the sentence that a rule names another number of variables than a file has, which stores no names.
+
+    Args:
+        rule: The rule.
+        layer: The Keras layer in the file.
+    """
+    named = " or ".join(", ".join(names) for names in names_in_order(rule))
+    has = count(len(layer.tensors), "variable")
+    fact = f"{layer.path} has {has} in the file; the examples of the rule give {named}"
+    return f"the rule {rule.name} does not apply: {fact}"
 
 
 def does_not_apply(rule: Rule, where: str, roles: Iterable[str], named: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """Report a submodule of a torch model that has no counterpart in Keras, with the source code of a rule to complete."""
 
 from keras3conv.errors import Problem
+from keras3conv.model.graph import MODULE_CALL, Node
 from keras3conv.model.views import ModelView
 from keras3conv.rules.rule import stub
 
@@ -24,4 +25,19 @@ def obstacle(view: ModelView, path: str, fact: str, tensor: str = "") -> Problem
     return Problem(torch=tensor or path or view.name, fact=fact if kind else f"{fact}{_NO_LAYER}", fixes=(rule,))
 
 
-__all__ = ["obstacle"]
+def call_problem(view: ModelView, node: Node, fact: str) -> Problem:
+    """Return the problem that a call in the graph of a torch model cannot be converted.
+
+    The call of a module for which the user has a rule needs no other rule: the fact names what is wrong with it.
+
+    Args:
+        view: The torch model.
+        node: The call.
+        fact: Why it cannot be converted, as a sentence.
+    """
+    if node.kind == MODULE_CALL:
+        return Problem(torch=node.path, fact=fact)
+    return obstacle(view, node.path, f"operator {node.kind}: {fact}")
+
+
+__all__ = ["call_problem", "obstacle"]

@@ -9,6 +9,7 @@ from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError, ModelError, message_of
 from keras3conv.frameworks.adapter import Model, Sides, Views
 from keras3conv.frameworks.opening import with_live_keras
+from keras3conv.frameworks.own_classes import require_classes
 from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
 from keras3conv.planner.evidence.hints import Hints
 from keras3conv.planner.plan import hinted_paths
@@ -21,6 +22,8 @@ def align(
 ) -> Alignment:
     """Return the plan, the pairs of tensors, of a torch and a Keras model: `keras3conv.align` with all arguments."""
     opened, notes = Sides.of(torch, keras, entry=entry).opened()
+    if opened.torch.is_live or opened.keras.is_live:
+        require_classes()
     sides = opened if probe is False else with_live_keras(opened)
     sides.build(inputs, keras_inputs)
     try:

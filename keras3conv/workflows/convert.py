@@ -14,6 +14,7 @@ from keras3conv.builder.to_torch.build import SEED, Built, build, proof_inputs, 
 from keras3conv.errors import InputError, ModelError, Problem, require
 from keras3conv.formats.torch.checkpoint import is_torchscript
 from keras3conv.frameworks.adapter import Adapter, ModelFile, resolve
+from keras3conv.frameworks.own_classes import require_classes
 from keras3conv.report.digests import digest_note
 from keras3conv.report.report import Report
 from keras3conv.report.stages import Stages
@@ -50,6 +51,7 @@ def convert(
         origin: Where the inputs come from, for the certificate, if the user did not give them.
     """
     require("convert", "torch", "keras")
+    require_classes()
     if channels not in (None, "first", "last"):
         raise InputError(f'channels must be "first" or "last", but is {channels!r}')
     path = None if weights is None else Path(weights)

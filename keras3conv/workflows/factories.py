@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from keras3conv.errors import EXTRA_OF, InputError, ModelError, installing, message_of
 from keras3conv.messages import with_article
 from keras3conv.model.views import Side
+from keras3conv.workflows.imports import with_imports
 
 if TYPE_CHECKING:
     from keras3conv.frameworks.adapter import Adapter
@@ -84,9 +85,11 @@ def code_of_factories(*arguments: str) -> tuple[Path, ...]:
 
 
 def files_of_code(code: Sequence[str]) -> tuple[Path, ...]:
-    """Return the Python files of modules and files that were imported, without modules that have none."""
-    files = map(_code, code)
-    return tuple(file for file in files if file is not None and file.is_file())
+    """Return the Python files of modules and files that were imported, each followed by those that it imports itself.
+
+    Modules without a file and files of installed packages are left out.
+    """
+    return with_imports(file for file in map(_code, code) if file is not None)
 
 
 def _code(where: str) -> Path | None:

@@ -15,6 +15,7 @@ from keras3conv.errors import ModelError
 from keras3conv.frameworks.shared.layout import channels_last, like_keras, output_like_keras
 from keras3conv.frameworks.shared.recording import Call
 from keras3conv.rules.library import find
+from keras3conv.rules.registry import is_users_own
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.causes import (
     Divergence,
@@ -69,7 +70,20 @@ def blame_layer(
         if not calls[index].mismatch and (explanation is not None or number + 1 >= TRIED):
             break
     assert first is not None, "blame_layer needs at least one differing call"
-    return first
+    return first[0], first[1] or _own_rule(calls[first[0]].pair.rule)
+
+
+def _own_rule(name: str) -> Explanation | None:
+    """Return the advice to check a rule that the user registered; None for a rule of keras3conv.
+
+    Args:
+        name: The name of the rule by which the layers are paired.
+    """
+    rule = find(name)
+    if not is_users_own(rule):
+        return None
+    cause = f"the layers are paired by your rule {rule.name} ({rule.origin}): check its transforms and its arguments"
+    return Explanation(cause=cause, fix="", is_found=False)
 
 
 def _later_cause(

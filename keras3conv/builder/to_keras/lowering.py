@@ -45,7 +45,7 @@ from keras3conv.builder.to_keras.unmerged import merged
 from keras3conv.errors import Problem, RuleError
 from keras3conv.frameworks.keras.operations import own_names
 from keras3conv.model.graph import Graph, Node, Ref, Shape, Size, Tensor, mapped
-from keras3conv.rules.obstacle import obstacle
+from keras3conv.rules.obstacle import call_problem
 from keras3conv.rules.rule import Config, LayerSpec
 from keras3conv.transforms import Axes
 
@@ -113,8 +113,7 @@ class _Lowering:
         try:
             result = handled(Call(node, mapped(node.arguments, self._argument), self))
         except RuleError as error:
-            fact = f"operator {node.kind}: {error}" + (f"; {line}" if line else "")
-            self.problems.append(obstacle(self.graph.view, node.path, fact))
+            self.problems.append(call_problem(self.graph.view, node, f"{error}" + (f"; {line}" if line else "")))
             self.refused.add(node.kind)
             result = [self.new(tensor.shape, identity(len(tensor.shape)), tensor.dtype) for tensor in node.outputs]
         results = result if isinstance(result, list | tuple) else [result]

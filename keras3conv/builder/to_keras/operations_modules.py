@@ -1,5 +1,6 @@
 """Convert a torch module by a user-defined rule, to the Keras layers that the rule names."""
 
+from collections.abc import Collection
 from typing import Any
 
 from keras3conv.builder.program.program import Order, identity
@@ -7,6 +8,7 @@ from keras3conv.builder.to_keras.call import HANDLERS, Call, Held, LayerCall, Re
 from keras3conv.builder.to_keras.layouts import channels_last
 from keras3conv.errors import RuleError
 from keras3conv.rules.library import lookup
+from keras3conv.rules.misnamed import does_not_apply
 from keras3conv.rules.registry import is_users_own
 from keras3conv.rules.rule import Rule
 
@@ -22,6 +24,7 @@ def _module(call: Call) -> Result:
     value = call.writer.value(inputs[0])
     tensors: dict[str, Any] = call.arguments["tensors"]
     held = {role: one for role, one in tensors.items() if isinstance(one, Held)}
+    _require_named(rule, call.node.path, config, held)
     layer = LayerCall(
         kind=rule.torch,
         keras=(rule.keras,),
@@ -31,6 +34,30 @@ def _module(call: Call) -> Result:
         rule=rule,
     )
     return [call.writer.by_rule(layer, value, call.node.outputs[0])]
+
+
+def _require_named(rule: Rule, path: str, config: Any, held: Collection[str]) -> None:
+    """Raise `RuleError` if a rule names attributes or tensors that the module does not have.
+
+    Args:
+        rule: The rule of the user.
+        path: The path of the module.
+        config: The attributes of the module, by name.
+        held: The names of its tensors.
+    """
+    name = rule.torch.rpartition(".")[2]
+    if unknown := [field for field in rule.fields if field not in config]:
+        known = ", ".join(one for one in config if one not in held) or "no settings"
+        raise RuleError(
+            f"fields of the rule {rule.name} names {', '.join(unknown)}, but {name} stores {known}: correct fields, or "
+            f"store it in the module's __init__ (self.{unknown[0]} = ...)"
+        )
+    try:
+        named = [role for mapping in rule.weights({key: config[key] for key in rule.fields}) for role in mapping.torch]
+    except LookupError:
+        return  # the mappings depend on the Keras layer, too
+    if set(named) - set(held) and set(held) - set(named) - rule.ignored.keys():
+        raise RuleError(does_not_apply(rule, path, held, named))
 
 
 def _order(rule: Rule, config: Any, rank: int) -> Order:

@@ -23,7 +23,7 @@ from keras3conv.frameworks.keras.operations import kind_named
 from keras3conv.frameworks.keras.tree import require_built, view
 from keras3conv.frameworks.keras.values import error_message
 from keras3conv.messages import lay_out
-from keras3conv.model.views import ModelView
+from keras3conv.model.views import LayerView, ModelView
 from keras3conv.transforms import Shape
 from keras3conv.writing.digests import WrittenFile, digest
 from keras3conv.writing.outputs import replacing
@@ -99,6 +99,17 @@ def unloadable(layers: Iterable[tuple[str, str]], path: Path) -> Iterator[Proble
             fact = f"the class {own} is not part of Keras, and no class is registered under this name"
             register = f'keras.saving.get_custom_objects()["{short}"] = {short}  # your class; then convert again'
             yield Problem(keras=name, fact=fact, fixes=(register, own_code))
+
+
+def require_loadable(layers: Iterable[LayerView], path: Path) -> None:
+    """Raise `ModelError` with every layer of a file that Keras cannot load; do nothing if there is none.
+
+    Args:
+        layers: The layers in the file.
+        path: The file.
+    """
+    if problems := list(unloadable([(layer.path, layer.kind) for layer in layers], path)):
+        raise ModelError(lay_out(f"Keras cannot make a model of {path}", problems))
 
 
 def register_classes(module: ModuleType) -> None:

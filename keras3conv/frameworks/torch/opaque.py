@@ -18,11 +18,12 @@ from keras3conv.errors import RAISED_BY_MODELS
 from keras3conv.frameworks.torch.module import call_error
 from keras3conv.frameworks.torch.observing import Arguments, forward_calls
 from keras3conv.frameworks.torch.tensors import named_modules
+from keras3conv.model.graph import MODULE_CALL
 from keras3conv.model.views import LayerView, ModelView
 from keras3conv.rules.library import lookup
 from keras3conv.rules.registry import is_users_own
 
-KIND = "keras3conv.module.default"
+KIND = MODULE_CALL
 """The name of the operator that stands for a module call in a call graph.
 
 The arguments of the operator are `inputs`, `path` and `results`.

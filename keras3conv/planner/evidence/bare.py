@@ -22,13 +22,14 @@ from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Shape
 
 
-def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterator[Pair]:
+def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair], *, confirmed: bool) -> Iterator[Pair]:
     """Yield pairs of one torch parameter and one Keras variable of the same shape that are in no pair yet.
 
     Args:
         torch: The torch side. Only parameters of modules whose class has no rule are used.
         keras: The Keras side. All variables are used: a position table may be the weight of an Embedding.
         pairs: The pairs that were found before.
+        confirmed: Whether both models were run. Without a run, nothing shows the order of the values in a tensor.
     """
     placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
     known = known_classes()[0] - {TIMM_LAYER_SCALE}
@@ -51,22 +52,22 @@ def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
     keras_groups = _by_shape(keras_tensors)
     for shape, group in _by_shape(torch_tensors).items():
         for pair in _matched(group, keras_groups.get(shape, []), *calls):
-            yield replace(pair, evidence=(*pair.evidence, _ORDER)) if is_file and _has_orders(pair, shape) else pair
+            doubt = None if confirmed else _doubt(pair, shape)
+            yield replace(pair, evidence=(*pair.evidence, doubt)) if doubt else pair
 
 
-_ORDER = Evidence(
-    kind="interchangeable", detail="by the shape alone, the values may be in another order, or the axes exchanged"
-)
-
-
-def _has_orders(pair: Pair, shape: Shape) -> bool:
-    """Return whether a tensor may have another order on the other side: axes of equal size, or several parts in one.
+def _doubt(pair: Pair, shape: Shape) -> Evidence | None:
+    """Return the doubt about a tensor that may have another order on the other side; None if its shape shows the order.
 
     Args:
         pair: The pair of the tensor.
         shape: Its shape without axes of size one.
     """
-    return len(set(shape)) < len(shape) or names.is_packed(pair.torch) or names.is_packed(pair.keras)
+    if len(set(shape)) < len(shape):
+        return Evidence(kind="interchangeable", detail=f"square, {shape}: the axis order is unknown")
+    if names.is_packed(pair.torch) or names.is_packed(pair.keras):
+        return Evidence(kind="interchangeable", detail="several parts in one tensor: their order is unknown")
+    return None
 
 
 _OF_LAYERS = re.compile(r"weight|bias|running_\w+|num_batches_tracked|(in_proj|weight|bias)_\w+|[qkv]_proj_weight")

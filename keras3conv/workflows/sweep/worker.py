@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from keras3conv.errors import AlignmentError, Keras3ConvError, ProofError, messa
 from keras3conv.report.headline import most_telling_first
 from keras3conv.report.overview import StepResult
 from keras3conv.report.report import Report
+from keras3conv.workflows.imports import is_installed
 from keras3conv.workflows.sweep.fixes import as_keys
 from keras3conv.workflows.sweep.task import STEPS, Task
 
@@ -272,14 +272,13 @@ def _path(text: str) -> Path | None:
 
 def _own_sources() -> Iterator[tuple[str, str]]:
     """Yield the path and sha256 of every imported Python file that belongs to no installed package."""
-    installed = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         is_ours = name.partition(".")[0] in ("keras3conv", "__main__")
         if is_ours or not isinstance(file, str) or not Path(file).is_file():
             continue
         path = str(Path(file).resolve())
-        if not path.startswith(installed) and "site-packages" not in Path(path).parts:
+        if not is_installed(Path(path)):
             yield path, hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 

@@ -13,7 +13,7 @@ from keras3conv.builder.program.own_rules import own_classes_note
 from keras3conv.errors import ModelError, RuleError, UnsupportedLayerError
 from keras3conv.rules.library import list_rules
 from keras3conv.rules.registry import ranked, registered
-from keras3conv.transforms import Axes
+from keras3conv.transforms import Axes, Take
 
 
 class TorchGain(nn.Module):
@@ -123,9 +123,7 @@ class TorchGainWithoutSize(TorchGain):
 def test_an_attribute_that_a_module_does_not_store_is_named() -> None:
     add_rule()
     module = nn.Sequential(nn.Conv2d(3, 6, 3), TorchGainWithoutSize(6)).eval()
-    with pytest.raises(
-        UnsupportedLayerError, match=r"reads config\['size'\].*of the module has log_gain.*self.size = ..."
-    ):
+    with pytest.raises(UnsupportedLayerError, match=r"names size, but TorchGain stores no settings.*self.size = ..."):
         k3c.convert(module, inputs=IMAGES)
 
 
@@ -193,3 +191,24 @@ def test_a_rule_that_names_another_variable_is_no_silent_failure() -> None:
         k3c.convert(keras_model())
     with pytest.raises(RuleError, match=said.format("layer_1")):
         k3c.convert(torch_module(), inputs=IMAGES)
+
+
+def test_a_rule_that_names_another_parameter_is_named_before_the_conversion() -> None:
+    add_rule()
+    rule = registered.pop(next(name for name in registered if name.startswith(TORCH)))
+    wrong = k3c.WeightMapping(torch=("gains",), keras=("gain",), transform=Axes("n -> n"))
+    k3c.register(replace(rule, weights=lambda config: (wrong,)))
+    with pytest.raises(UnsupportedLayerError, match="does not apply: 1 has log_gain; the rule names gains") as caught:
+        k3c.convert(torch_module(), inputs=IMAGES)
+    assert "Fix:" not in str(caught.value), "another rule would not help"
+
+
+def test_a_rule_with_the_wrong_transform_is_named_as_the_cause() -> None:
+    add_rule()
+    rule = registered.pop(next(name for name in registered if name.startswith(TORCH)))
+    reversed_rows = k3c.WeightMapping(torch=("log_gain",), keras=("gain",), transform=Take(0, (5, 4, 3, 2, 1, 0)))
+    wrong = k3c.register(replace(rule, weights=lambda config: (reversed_rows,)))
+    report = k3c.convert(torch_module(), inputs=IMAGES).report
+    assert report
+    fact = report.section("float64").problems[0].fact
+    assert f"the layers are paired by your rule {wrong.name} ({wrong.origin}): check its transforms" in fact

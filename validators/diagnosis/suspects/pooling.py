@@ -26,14 +26,7 @@ def _max_pooling_padding(case: Case) -> Iterator[Hypothesis]:
     for operation in case.operations_named(*_MAX_POOLING):
         torch_pads = tuple((side, side) for side in ints(operation.get("padding", 0), _rank(operation)))
         same = _same(operation)
-        for pads in dict.fromkeys((torch_pads, same)):
-            if any(map(any, pads)):
-                yield Hypothesis(
-                    cause=f"Keras pads a max pooling with 0, torch with -inf: {_listed(pads)}",
-                    fix=f"x = F.pad(x, {flat(pads)})  # {case.before(operation)}, with padding=0",
-                    keras=_padded_in_keras(case, operation),
-                    changes={operation.key: replaced_by(_padded, pads, 0.0)},
-                )
+        # Another padding comes first: after a ReLU, zeros around an image have no other maxima than -inf has.
         if same != torch_pads:
             keras_words, torch_words = _listed(same), _listed(torch_pads)
             yield Hypothesis(
@@ -42,6 +35,14 @@ def _max_pooling_padding(case: Case) -> Iterator[Hypothesis]:
                 keras=_padded_in_keras(case, operation),
                 changes={operation.key: replaced_by(_padded, same, -float("inf"))},
             )
+        for pads in dict.fromkeys((torch_pads, same)):
+            if any(map(any, pads)):
+                yield Hypothesis(
+                    cause=f"Keras pads a max pooling with 0, torch with -inf: {_listed(pads)}",
+                    fix=f"x = F.pad(x, {flat(pads)})  # {case.before(operation)}, with padding=0",
+                    keras=_padded_in_keras(case, operation),
+                    changes={operation.key: replaced_by(_padded, pads, 0.0)},
+                )
 
 
 def _padded_in_keras(case: Case, operation: Operation) -> str:
@@ -49,7 +50,19 @@ def _padded_in_keras(case: Case, operation: Operation) -> str:
     rank = _rank(operation)
     pads = [(side, side) for side in ints(operation.get("padding", 0), rank)]
     line = f'x = keras.ops.pad(x, {[(0, 0), *pads, (0, 0)]}, constant_values=-float("inf"))'
-    return f'{line}  # {case.where_keras}, before a pooling with padding="valid"'
+    named = list(_same_poolings(case, operation))
+    place = f"before {named[0]}" if len(named) == 1 else f"{case.where_keras}: before the pooling"
+    return f'{line}  # {place}, with padding="valid"'
+
+
+def _same_poolings(case: Case, operation: Operation) -> Iterator[str]:
+    """Yield the names of the Keras poolings with padding="same" that have the window of a torch pooling."""
+    rank = _rank(operation)
+    window = ints(operation.get("kernel_size"), rank)
+    for config in case.keras.configs:
+        size = config.get("pool_size")
+        if size is not None and config.get("padding") == "same" and ints(size, rank) == window:
+            yield str(config.get("name"))
 
 
 def _average_pooling_padding(case: Case) -> Iterator[Hypothesis]:

@@ -1,0 +1,80 @@
+"""Find the classes that the rules of the user name; a misspelt name would make a rule apply to no layer."""
+
+import sys
+from collections.abc import Iterator
+from difflib import get_close_matches
+from importlib import import_module
+from types import ModuleType
+
+from keras3conv.errors import RuleError
+from keras3conv.model.views import Side
+from keras3conv.rules.registry import is_users_own, registered
+from keras3conv.rules.rule import Rule
+
+_SHOWN = 3
+
+
+def require_classes() -> None:
+    """Check the class names in the rules that the user registered.
+
+    Raises:
+        RuleError: A rule names a class or a module that does not exist.
+    """
+    for rule in registered.values():
+        if is_users_own(rule):
+            for side, kind in _classes(rule):
+                if missing := _missing(kind):
+                    framework = {"torch": "torch", "keras": "Keras"}[side]
+                    fact = f"names the {framework} class {kind}, but {missing}"
+                    raise RuleError(f"the rule {rule.name} {fact}\n  here:   {rule.origin}")
+
+
+def _classes(rule: Rule) -> Iterator[tuple[Side, str]]:
+    """Yield the names of the two classes of a rule, without those that no import finds: classes in a function."""
+    sides: tuple[tuple[Side, str], ...] = (("torch", rule.torch), ("keras", rule.keras))
+    for side, kind in sides:
+        if not any(mark in kind for mark in ("<locals>", ">")) and "." in kind:
+            yield side, kind
+
+
+def _missing(kind: str) -> str:
+    """Return, as a clause, what of a class name does not exist: the module or the class; empty if it exists."""
+    names = kind.split(".")
+    for length in range(len(names) - 1, 0, -1):
+        found: object = _module(".".join(names[:length]))
+        if found is None:
+            continue
+        owner = ".".join(names[:length])
+        for name in names[length:]:
+            if not hasattr(found, name):
+                return f"{owner} has no {name}{_similar(found, name)}"
+            found, owner = getattr(found, name), f"{owner}.{name}"
+        return ""
+    return f"there is no module {kind.rpartition('.')[0]}"
+
+
+def _module(name: str) -> ModuleType | None:
+    """Return a module by its name; None if there is none."""
+    if name in sys.modules:
+        return sys.modules[name]
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            return None
+        raise
+
+
+def _similar(owner: object, name: str) -> str:
+    """Return a clause with the classes of a module that have a similar name: "; it has KGate"; empty for none.
+
+    Args:
+        owner: The module.
+        name: The name that it lacks.
+    """
+    classes = [one for one, value in vars(owner).items() if isinstance(value, type)]
+    near = get_close_matches(name, classes, _SHOWN, 0.5)
+    return f"; it has {', '.join(near)}" if near else ""
+
+
+__all__ = ["require_classes"]

@@ -1,0 +1,41 @@
+"""Tell what a rule says about a layer in a Keras weight file, which stores neither names of variables nor settings."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from keras3conv.errors import RuleError
+from keras3conv.rules.rule import Rule, WeightMapping
+
+
+def names_in_order(rule: Rule) -> tuple[tuple[str, ...], ...]:
+    """Return the names of the Keras layer's variables in the order of the rule's mappings, for each different example.
+
+    Args:
+        rule: The rule. Its examples may differ in the variables: one with a bias, one without.
+    """
+    found = (rule.weights({**example.config, **example.beyond}) for example in rule.examples)
+    return tuple(dict.fromkeys(tuple(name for mapping in mappings for name in mapping.keras) for mappings in found))
+
+
+def weights_without_settings(rule: Rule) -> tuple[WeightMapping, ...] | None:
+    """Return the mappings of a rule that are the same for every configuration; None if the rule reads a setting."""
+    try:
+        return rule.weights(_Unknown())
+    except RuleError:
+        return None
+
+
+class _Unknown(Mapping[str, Any]):
+    """A configuration of which nothing is known: every question about its content raises `RuleError`."""
+
+    def __getitem__(self, name: str) -> Any:
+        raise RuleError(f"the rule reads {name!r}, which the file does not have")
+
+    def __iter__(self) -> Iterator[str]:
+        raise RuleError("the rule reads all settings, which the file does not have")
+
+    def __len__(self) -> int:
+        raise RuleError("the rule reads the number of settings, which the file does not have")
+
+
+__all__ = ["names_in_order", "weights_without_settings"]

@@ -1,0 +1,94 @@
+"""Layers and rules of the user on the command line: --import, classes that Keras does not know, files of code."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keras3conv.report.digests import named_files
+from keras3conv.report.report import Report
+from keras3conv.rules.library import list_rules
+from keras3conv.rules.registry import ranked, registered
+from tests.support.cli_models import MODELS
+from tests.support.cli_runs import assert_refused, run
+
+LAYER = """
+import keras
+
+class Gain(keras.layers.Layer):
+    def build(self, shape):
+        self.log_gain = self.add_weight(name="log_gain", shape=(shape[-1],))
+
+    def call(self, x):
+        return x * keras.ops.exp(self.log_gain)
+
+def save(path):
+    keras.Sequential([keras.Input((4,)), Gain(name="gain"), keras.layers.Dense(2)]).save(path)
+"""
+
+RULE = """
+import keras3conv as k3c
+from keras3conv.transforms import Axes
+
+k3c.register(k3c.Rule(
+    torch="models_torch.Gain", keras="models_keras.Gain", fields={},
+    weights=lambda config: (k3c.WeightMapping(torch=("gain",), keras=("log_gain",), transform=Axes("n -> n")),),
+    to_keras=lambda config: (k3c.LayerSpec(kind="models_keras.Gain"),),
+    to_torch=lambda specs: (k3c.LayerSpec(kind="models_torch.Gain"),),
+    examples=(k3c.Example(config={}, inputs=((2, 4),)),),
+))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _rules() -> Iterator[None]:
+    list_rules()
+    before = dict(registered)
+    yield
+    registered.clear()
+    registered.update(before)
+    ranked.cache_clear()
+
+
+@pytest.fixture
+def own_file(tmp_path: Path) -> Path:
+    """Save a model with a layer of the user in another process, so that Keras here does not know the class."""
+    (tmp_path / "models_keras.py").write_text(LAYER)
+    (tmp_path / "models_rule.py").write_text(RULE)
+    path = tmp_path / "own.keras"
+    script = f"import models_keras; models_keras.save({str(path)!r})"
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, env={**os.environ, "PYTHONPATH": ""})
+    return path
+
+
+def test_inspect_and_rules_run_the_code_of_import(own_file: Path) -> None:
+    rule = own_file.parent / "models_rule.py"
+    assert "log_gain" not in run("inspect", own_file).stdout
+    assert "log_gain (4,)" in run("inspect", own_file, "--import", rule).stdout
+    assert "models_torch.Gain" in run("rules", "--json").stdout
+
+
+def test_validate_names_a_class_that_keras_does_not_know_as_convert_does(models: Path, own_file: Path) -> None:
+    words = "Gain is not part of Keras", "Fix:  --import FILE.py  # your file with the class Gain"
+    assert_refused(run("validate", f"{models}:make", own_file), *words)
+    assert_refused(run("convert", own_file, "-o", own_file.parent / "out"), *words)
+
+
+def test_the_certificate_states_the_files_that_the_file_of_a_factory_imports(tmp_path: Path, keras_file: Path) -> None:
+    package = tmp_path / "models_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "parts.py").write_text("import json\nfrom . import sizes\n")
+    (package / "sizes.py").write_text("WIDTH = 7\n")
+    (tmp_path / "models_unused.py").write_text("")
+    code = tmp_path / "models_main.py"
+    code.write_text(f"from models_package import parts\n{MODELS}")
+    report = tmp_path / "report.json"
+    run("validate", f"{code}:make", keras_file, "--import", code, "--proof", "structure", "--report", report)
+    named = [name for name, _ in named_files(Report.from_json(report.read_text()))]
+    assert sorted(named) == ["__init__.py", "models_main.py", "net.keras", "parts.py", "sizes.py"]
+    assert json.loads(report.read_text())["notes"]
