@@ -99,11 +99,53 @@ def collapse(rows: Sequence[tuple[str, ...]], keys: Sequence[Hashable] | None = 
 def collapse_problems(problems: Sequence[Problem]) -> list[Problem]:
     """Collapse problems with the same fact about layers that differ only in numbers; return one problem for each line.
 
-    A collapsed problem has the fixes of the first of its problems.
+    A collapsed problem has the fixes of the first of its problems. A line of code that is the same for all of them names
+    their places in its comment: "padding=0  # c1, c2".
     """
     keys = [(problem.fact, bool(problem.torch), bool(problem.keras)) for problem in problems]
     lines = collapse([(problem.torch, problem.keras) for problem in problems], keys)
-    return [replace(problems[line.places[0]], torch=line.paths[0], keras=line.paths[1]) for line in lines]
+    return [
+        replace(
+            problems[line.places[0]],
+            torch=line.paths[0],
+            keras=line.paths[1],
+            fixes=_joined_fixes([problems[place].fixes for place in line.places]),
+        )
+        for line in lines
+    ]
+
+
+_COMMENT = "  # "
+
+_MOST_PLACES = 3
+"""The number of places that one line names."""
+
+
+def _joined_fixes(fixes: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the fixes of the first of several problems; a line that they have in common names the places of all.
+
+    Args:
+        fixes: The fixes of each problem. Only lines of code with a comment, which begins with the place, are joined.
+    """
+    if len({len(lines) for lines in fixes}) != 1:
+        return fixes[0]
+    return tuple(map(_joined_line, zip(*fixes, strict=True)))
+
+
+def _joined_line(lines: tuple[str, ...]) -> str:
+    """Return the first of several lines; if only the places in their comments differ, with all these places.
+
+    Args:
+        lines: Lines such as "padding=0  # c1, after x".
+    """
+    parts = [line.partition(_COMMENT) for line in lines]
+    places, details = zip(*(comment.partition(", ")[::2] for _, _, comment in parts), strict=True)
+    distinct = list(dict.fromkeys(places))
+    if len({code for code, _, _ in parts}) != 1 or len(set(details)) != 1 or len(distinct) < 2:
+        return lines[0]
+    more = f" and {len(distinct) - _MOST_PLACES} more" if len(distinct) > _MOST_PLACES else ""
+    named = f"{', '.join(distinct[:_MOST_PLACES])}{more}"
+    return f"{parts[0][0]}{_COMMENT}{named}{', ' if details[0] else ''}{details[0]}"
 
 
 def _merged(blocks: list[_Block]) -> list[_Block]:

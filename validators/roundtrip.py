@@ -1,6 +1,6 @@
 """Prove that both models have the same weights, bit for bit, except for losses that a transform declares."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -56,7 +56,7 @@ def check(subject: Subject) -> Section:
         name="roundtrip",
         status="failed" if problems else "passed",
         claim=CLAIM,
-        summary=_summary(differing, total, elements),
+        summary=_summary(differing, total, elements) + _without_weights(new),
         facts=facts,
         tables=tables,
         problems=tuple(problems),
@@ -67,6 +67,12 @@ def _summary(differing: int, total: int, elements: int) -> str:
     if not differing:
         return f"{count(total, 'variable')}, {count(elements, 'element')}"
     return how_many_differ(differing, total, "variable")
+
+
+def _without_weights(new: Sequence[Problem]) -> str:
+    """Return the clause for the summary that a factory was called without its weights; empty if none was."""
+    names = " and ".join(problem.where for problem in new)
+    return f": {names} {'was' if len(new) == 1 else 'were'} called without the transferred weights" if new else ""
 
 
 _NEARLY_ALL = 0.9
