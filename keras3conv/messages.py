@@ -99,8 +99,8 @@ def collapse(rows: Sequence[tuple[str, ...]], keys: Sequence[Hashable] | None = 
 def collapse_problems(problems: Sequence[Problem]) -> list[Problem]:
     """Collapse problems with the same fact about layers that differ only in numbers; return one problem for each line.
 
-    A collapsed problem has the fixes of the first of its problems. A line of code that is the same for all of them names
-    their places in its comment: "padding=0  # c1, c2".
+    A collapsed problem has the fixes of the first of its problems. A line of code that is the same for all of them
+    names their places in its comment: "padding=0  # c1, c2".
     """
     keys = [(problem.fact, bool(problem.torch), bool(problem.keras)) for problem in problems]
     lines = collapse([(problem.torch, problem.keras) for problem in problems], keys)

@@ -72,7 +72,7 @@ def _summary(differing: int, total: int, elements: int) -> str:
 def _without_weights(new: Sequence[Problem]) -> str:
     """Return the clause for the summary that a factory was called without its weights; empty if none was."""
     names = " and ".join(problem.where for problem in new)
-    return f": {names} {'was' if len(new) == 1 else 'were'} called without the transferred weights" if new else ""
+    return f": {names} {'was' if len(new) == 1 else 'were'} called without a file of weights" if new else ""
 
 
 _NEARLY_ALL = 0.9

@@ -23,7 +23,7 @@ def require_classes() -> None:
     for rule in registered.values():
         if is_users_own(rule):
             for side, kind in _classes(rule):
-                if missing := _missing(kind):
+                if (missing := _missing(kind)) and kind not in _defined(side):
                     framework = {"torch": "torch", "keras": "Keras"}[side]
                     fact = f"names the {framework} class {kind}, but {missing}"
                     raise RuleError(f"the rule {rule.name} {fact}\n  here:   {rule.origin}")
@@ -51,6 +51,22 @@ def _missing(kind: str) -> str:
             found, owner = getattr(found, name), f"{owner}.{name}"
         return ""
     return f"there is no module {kind.rpartition('.')[0]}"
+
+
+def _defined(side: Side) -> set[str]:
+    """Return the names of all layer classes in this process, also of those that code without a module file defines.
+
+    Args:
+        side: The framework of the classes.
+    """
+    package = sys.modules.get(side)
+    base: type | None = None if package is None else package.nn.Module if side == "torch" else package.layers.Layer
+    left, found = [] if base is None else [base], set[str]()
+    while left:
+        cls = left.pop()
+        found.add(f"{cls.__module__}.{cls.__qualname__}")
+        left += type.__subclasses__(cls)
+    return found
 
 
 def _module(name: str) -> ModuleType | None:

@@ -32,7 +32,7 @@ def is_installed(path: Path) -> bool:
 
 
 def _modules() -> list[ModuleType]:
-    named = [(name, module) for name, module in list(sys.modules.items()) if isinstance(module, ModuleType)]
+    named = list(sys.modules.items())
     return [module for name, module in named if name.partition(".")[0] not in ("keras3conv", "__main__")]
 
 

@@ -89,11 +89,15 @@ def test_problems_of_repeated_layers_are_one_problem() -> None:
 
 
 def test_a_line_to_paste_that_is_the_same_for_repeated_layers_names_all_of_them() -> None:
-    fixes = [(f"padding=0  # c{number}, after ZeroPad2d(1)", f"epsilon={number}  # c{number}") for number in range(1, 6)]
+    fixes = [
+        (f"padding=0  # c{number}, after ZeroPad2d(1)", f"epsilon={number}  # c{number}") for number in range(1, 6)
+    ]
     problems = [Problem(torch=f"c{number}", fact="f", fixes=lines) for number, lines in enumerate(fixes, 1)]
     (joined,) = collapse_problems(problems)
     assert joined.fixes == ("padding=0  # c1, c2, c3 and 2 more, after ZeroPad2d(1)", "epsilon=1  # c1")
-    (two,) = collapse_problems([Problem(torch=f"c{number}", fact="f", fixes=(f"x=1  # c{number}",)) for number in (1, 2)])
+    (two,) = collapse_problems(
+        [Problem(torch=f"c{number}", fact="f", fixes=(f"x=1  # c{number}",)) for number in (1, 2)]
+    )
     assert two.fixes == ("x=1  # c1, c2",)
 
 

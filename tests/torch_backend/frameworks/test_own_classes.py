@@ -90,3 +90,9 @@ def test_a_rule_for_classes_that_exist_is_accepted() -> None:
 def test_a_class_that_is_defined_in_a_function_is_not_looked_up() -> None:
     add_rule(f"{__name__}.make.<locals>.Gain", f"{__name__}.KerasGain")
     assert len(k3c.align(module(), model()).pairs) == 2
+
+
+def test_a_class_of_code_that_is_in_no_module_is_found() -> None:
+    made = type("Own", (keras.layers.Layer,), {"__module__": "no_module"})
+    add_rule(f"{__name__}.Gain", f"{made.__module__}.{made.__qualname__}")
+    assert len(k3c.align(module(), model()).pairs) == 2
