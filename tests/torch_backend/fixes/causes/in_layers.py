@@ -118,24 +118,24 @@ def before_a_mean(site: str, pool: str, keras_lines: str, **options: Any) -> Cas
 
 POOLINGS = [
     pooled(
-        "pooling._max_pooling_padding.fix",
+        "pooling._max_pooling_padding#2.fix",
         "nn.MaxPool2d(3, 1, %1|0%)",
         "x = layers.MaxPooling2D(3, 1)(layers.ZeroPadding2D(1)(x))",
         "<<pass>>\nx = self.pool(x)",
     ),
     pooled(
-        "pooling._max_pooling_padding.keras",
+        "pooling._max_pooling_padding#2.keras",
         "nn.MaxPool2d(3, 1, 1)",
         "<<x = layers.ZeroPadding2D(1)(x)>>\nx = layers.MaxPooling2D(3, 1)(x)",
     ),
     pooled(
-        "pooling._max_pooling_padding#2.fix",
+        "pooling._max_pooling_padding.fix",
         "nn.MaxPool2d(3, 2, %1|0%)",
         'x = layers.MaxPooling2D(3, 2, padding="same")(x)',
         "<<pass>>\nx = self.pool(x)",
     ),
     pooled(
-        "pooling._max_pooling_padding#2.keras",
+        "pooling._max_pooling_padding.keras",
         "nn.MaxPool2d(3, 2, 1)",
         '<<pass>>\nx = layers.MaxPooling2D(3, 2, padding="%same|valid%")(x)',
     ),
