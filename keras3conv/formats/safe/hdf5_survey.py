@@ -142,6 +142,7 @@ class _Survey:
             if address in seen:
                 raise MalformedCheckpoint(f"{self.where}: the group {quoted(path)} is stored under two names")
             seen.add(address)
+            h5py.h5o.get_info(group)  # fails if the tree of the members is damaged in a place that no name leads to
             self.attributes[path] = dict(_attributes(group, f"{self.where}: {quoted(path or '/')}"))
             members = self._members(group, path)
             if not path:
