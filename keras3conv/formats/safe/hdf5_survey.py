@@ -142,7 +142,6 @@ class _Survey:
             if address in seen:
                 raise MalformedCheckpoint(f"{self.where}: the group {quoted(path)} is stored under two names")
             seen.add(address)
-            h5py.h5o.get_info(group)  # fails if the tree of the members is damaged in a place that no name leads to
             self.attributes[path] = dict(_attributes(group, f"{self.where}: {quoted(path or '/')}"))
             members = self._members(group, path)
             if not path:
@@ -152,6 +151,7 @@ class _Survey:
                 place = f"{path}/{name}".lstrip("/")
                 if not self._known(place_in_file, place):
                     member = h5py.h5o.open(group, name.encode())
+                    h5py.h5o.get_info(member)  # it fails if a tree or a time is damaged that nothing else here reads
                     if isinstance(member, h5py.h5d.DatasetID):
                         self._dataset(h5py.Dataset(member), place, place_in_file)
                     else:
@@ -188,7 +188,9 @@ class _Survey:
             raise BudgetExceeded(
                 f"{self.where} has more than {2 * MAX_TENSORS:,} groups and datasets, which is the limit"
             )
-        for raw in group:
+        found: list[bytes] = []
+        links.iterate(found.append)  # unlike a loop over the group, it fails if an empty group is damaged
+        for raw in found:
             self.bytes_of_names += len(raw) + len(path)
             if len(raw) > MAX_NAME:
                 raise BudgetExceeded(

@@ -3,7 +3,6 @@
 from pathlib import Path
 from random import Random
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,8 +15,6 @@ from keras3conv.transforms import Array
 from tests.support import hdf5_kinds
 
 FILES = [(kind, version) for kind in hdf5_kinds.KINDS for version in hdf5_kinds.VERSIONS]
-RIGHT = 16
-"""The place in a node of a tree where the address of the next node is: all bits are set if there is none."""
 
 
 def by_library(file: Hdf5File) -> Tree | None:
@@ -65,15 +62,18 @@ def test_a_damaged_file_is_refused_or_read_as_h5py_reads_it(tmp_path: Path, file
     agree(path)
 
 
-def test_a_damaged_address_of_the_next_node_of_a_tree_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "mark", "place"), [("nested", b"TREE", 16), ("chunked", b"TREE", 16), ("nested", b"HEAP", 31)]
+)
+def test_a_damaged_address_that_no_name_leads_to_is_refused(tmp_path: Path, kind: str, mark: bytes, place: int) -> None:
     path = tmp_path / "x.weights.h5"
-    content = hdf5_kinds.written(path, "nested", "earliest")
-    nodes = [place for place in range(len(content)) if content.startswith(b"TREE\0\0", place)]
-    assert len(nodes) > 5
-    for place in nodes:
+    content = hdf5_kinds.written(path, kind, "earliest")
+    starts = [start for start in range(len(content)) if content.startswith(mark, start)]
+    assert len(starts) > 5
+    for start in starts:
         damaged = bytearray(content)
-        damaged[place + RIGHT] ^= np.uint8(0xFF)
+        damaged[start + place] ^= 0xFF  # of the next node of the tree, or of the names in the heap of a group
         path.write_bytes(damaged)
         file = Hdf5File(Source.pin(path))
         assert file._usual() is None
-        assert by_library(file) is None, place
+        assert by_library(file) is None, start
