@@ -182,13 +182,13 @@ def starts(rounds: int) -> Iterator[Ratio]:
         "import numpy": python("-c", "import numpy"),
         "keras3conv --help": python("-m", "keras3conv", "--help"),
     }
-    times = _children_of(works, rounds)
+    times = children_of(works, rounds)
     times["0.3 seconds"] = [(0.3, 0.3)] * rounds
     yield ratio("start", times, "import keras3conv", "import numpy", 1.3)
     yield ratio("start", times, "keras3conv --help", "0.3 seconds", 1.0)
 
 
-def _children_of(works: dict[str, Work], rounds: int) -> dict[str, list[tuple[float, float]]]:
+def children_of(works: dict[str, Work], rounds: int) -> dict[str, list[tuple[float, float]]]:
     """Return the processor time and the wall time of child processes."""
     import resource
 

@@ -65,12 +65,14 @@ GROUPS = (
     Group(name="convert", network="three convolutions"),
     Group(name="certificate", network="ResNet-50", is_quick=False),
     Group(name="checkpoint", network="ResNet-50", is_quick=False),
+    Group(name="commands", network="ResNet-50", is_quick=False),
     Group(name="start"),
 )
 
 
 def measured_here(group: Group, rounds: int, *, full: bool) -> Iterator[Ratio]:
     """Measure a group in this process."""
+    from benchmarks import _speed_commands as typed
     from benchmarks import _speed_groups as groups
     from benchmarks import _speed_ways as ways
 
@@ -85,6 +87,7 @@ def measured_here(group: Group, rounds: int, *, full: bool) -> Iterator[Ratio]:
         "convert": ways.small_certificates,
         "certificate": ways.large_certificate,
         "checkpoint": ways.checkpoints,
+        "commands": typed.commands,
         "start": groups.starts,
     }
     return makers[group.name](rounds)

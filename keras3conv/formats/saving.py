@@ -167,7 +167,7 @@ class Destination:
         expected = by_suffix(self.path)
         if self.template is None:
             return store(temporary, self.path, expected, self.tensors, self.read, self.checks, progress)
-        return store_in_template(temporary, self.path, self.template, self.tensors, self.read)
+        return store_in_template(temporary, self.path, self.template, self.tensors, self.read, progress)
 
 
 def write_all(

@@ -11,13 +11,14 @@ from keras3conv.errors import FileError, MalformedCheckpoint
 from keras3conv.formats.identify import CONTENTS, READERS, by_suffix, identify
 from keras3conv.formats.keras import archive, legacy_h5, weights_h5
 from keras3conv.formats.safe import hdf5
-from keras3conv.formats.safe.hdf5_overwrite import overwrite_datasets
+from keras3conv.formats.safe.hdf5_overwrite import lay_out_copy, overwrite_datasets
 from keras3conv.formats.safe.hdf5_reader import Hdf5File
 from keras3conv.formats.safe.source import Source
 from keras3conv.formats.safe.streaming import Extent, Layout, Progress, as_declared, checksum, fill
 from keras3conv.formats.safetensors import file as safetensors_file
 from keras3conv.formats.torch import writer as torch_writer
 from keras3conv.model.views import Reader, TensorRef
+from keras3conv.numerics.copying import contiguous
 from keras3conv.transforms import Array
 from keras3conv.writing import private_folders
 from keras3conv.writing.digests import WrittenFile, digest
@@ -28,7 +29,10 @@ LAYOUTS: dict[str, Callable[[Path, Sequence[TensorRef]], Layout]] = {
     "legacy h5": legacy_h5.lay_out,
     "torch": torch_writer.lay_out,
 }
-EXTENTS: dict[str, Callable[[Source], Mapping[str, Extent]]] = {
+Extents = Callable[[Source], Mapping[str, Extent]]
+"""A function that parses a file and returns the byte range of each tensor, by its location in the file."""
+
+EXTENTS: dict[str, Extents] = {
     "safetensors": safetensors_file.extents,
     "weights h5": hdf5.extents,
     "legacy h5": hdf5.extents,
@@ -96,24 +100,40 @@ def store(
     """
     layout = LAYOUTS[kind](temporary, tensors)
     checksums = fill(temporary, layout, tensors, read, progress, checked=checks.reread or kind == "torch")
-    private_folders.synchronise(temporary)
     locations = {} if kind == "torch" else layout.locations  # a torch checkpoint is read by the names of its tensors
+    file = _checked(temporary, path, EXTENTS[kind], layout, checksums, checks)
+    return Written(file=file, tensors=tensors, checksums=checksums, locations=locations)
+
+
+def _checked(
+    temporary: Path, path: Path, extents: Extents, layout: Layout, checksums: Mapping[str, int], checks: Checks
+) -> WrittenFile:
+    """Flush a written file to disk, read it again and compare, and return its description.
+
+    Args:
+        temporary: The written file.
+        path: The name that the file will have.
+        extents: A function that parses the file and returns the byte range of each tensor.
+        layout: The byte range and the name of each tensor, as it was written.
+        checksums: The CRC-32 of the values that were written, by tensor path.
+        checks: The checks to run.
+    """
+    private_folders.synchronise(temporary)
     file = WrittenFile(path=str(path), size=temporary.stat().st_size, sha256="", md5="")
     with ThreadPoolExecutor(1) as pool:
         digests = pool.submit(digest, temporary) if checks.digests else None
         if checks.reread:
-            _reread(temporary, path, kind, layout, checksums)
-        file = replace(digests.result(), path=str(path)) if digests else file
-    return Written(file=file, tensors=tensors, checksums=checksums, locations=locations)
+            _reread(temporary, path, extents, layout, checksums)
+        return replace(digests.result(), path=str(path)) if digests else file
 
 
-def _reread(temporary: Path, path: Path, kind: str, layout: Layout, checksums: Mapping[str, int]) -> None:
+def _reread(temporary: Path, path: Path, extents: Extents, layout: Layout, checksums: Mapping[str, int]) -> None:
     """Read the written file again, and compare the checksum of each tensor with that of the values written.
 
     Args:
         temporary: The written file.
         path: The name that the file will have, for messages.
-        kind: The format.
+        extents: A function that parses the file and returns the byte range of each tensor.
         layout: The byte range and the name of each tensor in the file.
         checksums: The CRC-32 of the values that were written, by tensor path.
 
@@ -122,7 +142,7 @@ def _reread(temporary: Path, path: Path, kind: str, layout: Layout, checksums: M
     """
     names = {layout.locations.get(tensor, tensor): tensor for tensor in layout.extents}
     try:
-        found = read_checksums(temporary, kind)
+        found = read_checksums(temporary, extents)
     except MalformedCheckpoint as error:
         raise FileError(f"{path} was damaged while it was written: {error}") from error
     for location, tensor in names.items():
@@ -133,15 +153,15 @@ def _reread(temporary: Path, path: Path, kind: str, layout: Layout, checksums: M
             )
 
 
-def read_checksums(path: Path, kind: str) -> dict[str, int]:
+def read_checksums(path: Path, extents: Extents) -> dict[str, int]:
     """Return the CRC-32 of the values of every tensor of a file, by its location in the file.
 
     Args:
         path: The file.
-        kind: The format.
+        extents: A function that parses the file and returns the byte range of each tensor.
     """
     source, buffer = Source.pin(path), memoryview(bytearray(_BLOCK))
-    places = EXTENTS[kind](source)
+    places = extents(source)
     found: dict[str, int] = {}
     with source.open() as file:
         for location, place in sorted(places.items(), key=lambda item: item[1].start):
@@ -159,7 +179,12 @@ def read_checksums(path: Path, kind: str) -> dict[str, int]:
 
 
 def store_in_template(
-    temporary: Path, path: Path, template: Path, tensors: tuple[TensorRef, ...], read: Reader
+    temporary: Path,
+    path: Path,
+    template: Path,
+    tensors: tuple[TensorRef, ...],
+    read: Reader,
+    progress: Progress | None = None,
 ) -> Written:
     """Write a copy of a Keras file with other weights, read it again, and compare.
 
@@ -169,6 +194,7 @@ def store_in_template(
         template: The Keras file to copy.
         tensors: The tensors with the new weights.
         read: A function that returns the values of the tensor with a path.
+        progress: A function to call before every tensor, for files whose values are written in place.
 
     Raises:
         FileError: The template has another format or other tensors, or a tensor has other values when it is read again.
@@ -180,23 +206,71 @@ def store_in_template(
     if found not in ("keras", "weights h5", "legacy h5") or CONTENTS[found] != CONTENTS[expected]:
         raise FileError(f"{template} is {CONTENTS[found]}, which is not a template for {CONTENTS[expected]}")
     places = archive.check_inventory(tensors, READERS[found](source))
-    inventory = {tensor.path: tensor for tensor in tensors}
+    layout = None if found == "keras" else lay_out_copy(temporary, Hdf5File(source), places)
+    if layout is None:
+        checksums = _rewritten(temporary, source, found, places, read)
+        _compare(temporary, path, found, places, checksums)
+        file = replace(digest(temporary), path=str(path))
+    else:
+        checksums = fill(temporary, layout, list(places.values()), read, progress)
+        file = _checked(temporary, path, _extents_of_copy, layout, checksums, ALL_CHECKS)
+    locations = {tensor.path: location for location, tensor in places.items()}
+    return Written(file=file, tensors=tensors, checksums=checksums, locations=locations)
+
+
+def _extents_of_copy(source: Source) -> Mapping[str, Extent]:
+    """Return the byte range of each dataset of a copy, which may be as hostile as the file that was copied."""
+    datasets = Hdf5File(source).survey().datasets.values()
+    return {dataset.path: Extent(dataset.offset, dataset.stored) for dataset in datasets}
+
+
+def _rewritten(
+    temporary: Path, source: Source, kind: str, places: Mapping[str, TensorRef], read: Reader
+) -> dict[str, int]:
+    """Write a copy of a Keras file with other weights; return the CRC-32 of the values by the path of the tensor.
+
+    Args:
+        temporary: The file to write.
+        source: The file to copy.
+        kind: Its format.
+        places: For each path of a dataset, its new tensor.
+        read: A function that returns the values of the tensor with a path.
+    """
+    inventory = {tensor.path: tensor for tensor in places.values()}
     checksums: dict[str, int] = {}
 
     def checked(path: str) -> Array:
-        array = as_declared(read(path), inventory[path])
+        array = contiguous(as_declared(read(path), inventory[path]))
         checksums[path] = checksum(array)
         return array
 
-    if found == "keras":
+    if kind == "keras":
         archive.rewrite(temporary, source, places, checked)
-    else:
-        with source.unchanged() as name:
-            shutil.copyfile(name, temporary)
-        with temporary.open("r+b") as copy:
-            overwrite_datasets(copy, Hdf5File(source), places, checked)
+        return checksums
+    with source.unchanged() as name:
+        shutil.copyfile(name, temporary)
+    with temporary.open("r+b") as copy:
+        overwrite_datasets(copy, Hdf5File(source), places, checked)
+    return checksums
+
+
+def _compare(
+    temporary: Path, path: Path, kind: str, places: Mapping[str, TensorRef], checksums: Mapping[str, int]
+) -> None:
+    """Flush a copy with other weights to disk, read the tensors again, and compare their checksums.
+
+    Args:
+        temporary: The written file.
+        path: The name that the file will have, for messages.
+        kind: The format.
+        places: For each path of a dataset, its new tensor.
+        checksums: The CRC-32 of the values that were written, by tensor path.
+
+    Raises:
+        FileError: A tensor has other values.
+    """
     private_folders.synchronise(temporary)
-    view = READERS[found](Source.pin(temporary))
+    view = READERS[kind](Source.pin(temporary))
     values = {tensor.location: tensor.path for tensor in view.tensors()}
     for location, tensor in places.items():
         if checksum(view.read(values[location])) != checksums[tensor.path]:
@@ -204,9 +278,6 @@ def store_in_template(
                 f"{path} was damaged while it was written: {tensor.path} has different values than those that were "
                 "written"
             )
-    file_written = replace(digest(temporary), path=str(path))
-    locations = {tensor.path: location for location, tensor in places.items()}
-    return Written(file=file_written, tensors=tensors, checksums=checksums, locations=locations)
 
 
 def written_by_others(temporary: Path, path: Path) -> Written:

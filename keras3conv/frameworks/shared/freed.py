@@ -11,7 +11,7 @@ from typing import Any
 _STEP = 8 << 20
 """The bytes that are replaced before the size of the process is looked at again."""
 
-_GROWTH = 20 << 20
+_GROWTH = 12 << 20
 """The growth of the process, beyond what is kept on purpose, after which freed memory is returned."""
 
 _SIZES = Path("/proc/self/statm")

@@ -96,7 +96,7 @@ with h5py.File(sys.argv[5]) as old, h5py.File(sys.argv[6], "w") as new:
 
 
 @case(
-    "keras3conv/formats/safe/hdf5_overwrite.py:overwrite_datasets",
+    "keras3conv/formats/safe/hdf5_overwrite.py:_writable",
     "k3c.transfer(source, path, plan, overwrite=True)",
     then='k3c.transfer(source, "plain.weights.h5", plan, overwrite=True)',
     edit=lambda line, _: line.replace("plain.h5", "plain.weights.h5"),
