@@ -184,7 +184,9 @@ def _weights(source: Source, members: Mapping[str, Member]) -> Member:
 
 
 def _json(source: Source, members: Mapping[str, Member], name: str) -> Any:
-    return parse_json(read_member(source, _member(source, members, name), _MAX_JSON), f"{source.path}: {name}")
+    return parse_json(
+        read_member(source, _member(source, members, name), _MAX_JSON), f"{source.path}: {name}", infinite=True
+    )
 
 
 def _facts(source: Source, members: Mapping[str, Member]) -> dict[str, str]:

@@ -29,7 +29,7 @@ def parsed(path: Path) -> Any:
     if source.size > _MAX_JSON:
         raise BudgetExceeded(f"{path} has {source.size:,} bytes; the limit for an architecture is {_MAX_JSON:,}")
     with source.open() as file:
-        found = parse_json(bytes(source.read(file, 0, source.size)), str(path))
+        found = parse_json(bytes(source.read(file, 0, source.size)), str(path), infinite=True)
     if not isinstance(found, dict):
         raise MalformedCheckpoint(f"{path} must contain a JSON object, as Keras writes it; found {quoted(found)}")
     return found

@@ -36,7 +36,7 @@ def read(source: Source) -> ModelView:
     file = Hdf5File(source)
     tree = file.survey()
     text = tree.text("", "model_config")
-    architecture = None if text is None else parse(parse_json(text, f"{where}: model_config"), where)
+    architecture = None if text is None else parse(parse_json(text, f"{where}: model_config", infinite=True), where)
     found = distinct(_find(tree, architecture, where), where)
     return ModelView(
         side="keras",

@@ -111,7 +111,7 @@ def architecture(path: Path) -> tuple[str, Any]:
     tree = Hdf5File(Source.pin(path)).survey()
     versions = [tree.text(group, "keras_version") for group in ("", WEIGHTS)]
     text = tree.text("", "model_config")
-    config = None if text is None else parse_json(text, f"{path}: model_config")
+    config = None if text is None else parse_json(text, f"{path}: model_config", infinite=True)
     return next((version for version in versions if version), ""), config
 
 

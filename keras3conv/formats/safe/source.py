@@ -126,13 +126,17 @@ def zero_tail(source: Source) -> str:
     return f"{source.path.name} ends with {zeros:,} {more}zeros: was it downloaded completely?"
 
 
-def parse_json(text: bytes | str, where: str, make: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+def parse_json(
+    text: bytes | str, where: str, make: Callable[[dict[str, Any]], Any] | None = None, *, infinite: bool = False
+) -> Any:
     """Parse JSON strictly: repeated keys, NaN, infinity, and nesting or digits beyond Python's limits are errors.
 
     Args:
         text: The text.
         where: The name of the file for messages.
         make: A function that replaces each object, the innermost first, so that large files need less memory.
+        infinite: Whether NaN, Infinity and -Infinity are numbers. Keras writes them into the architecture of a model,
+            for example of one that pads an image with -Infinity before a max pooling.
 
     Raises:
         MalformedCheckpoint: The text is not strict JSON; the message starts with `where`.
@@ -154,6 +158,8 @@ def parse_json(text: bytes | str, where: str, make: Callable[[dict[str, Any]], A
         return value
 
     def constant(name: str) -> float:
+        if infinite:
+            return float(name)
         raise MalformedCheckpoint(f"{where}: {name} is not allowed as a number in JSON")
 
     try:

@@ -112,11 +112,19 @@ def test_an_inflating_member_that_declares_less_is_stopped(tmp_path: Path) -> No
         formats.read(path)
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_that_keras_writes_and_json_does_not_have_are_read(tmp_path: Path, number: str) -> None:
+    layer = f'{{"class_name": "Pad", "module": "keras.ops", "config": {{"name": "pad", "value": {number}}}}}'
+    config = f'{{"class_name": "Sequential", "module": "keras", "config": {{"name": "net", "layers": [{layer}]}}}}'
+    (pad, *_) = formats.read(archive(tmp_path, config=config.encode())).layers
+    assert pad.config is not None
+    assert np.array_equal(pad.config["value"], float(number), equal_nan=True)
+
+
 @pytest.mark.parametrize(
     "config",
     [
         b"[" * 200_000,
-        b'{"class_name": "M", "config": {"a": NaN}}',
         b'{"class_name": "M", "config": {"a": 1e999}}',
         b'{"class_name": "M", "class_name": "N", "config": {}}',
         b'{"class_name": "M", "config": {"a": ' + b"1" * 5000 + b"}}",
