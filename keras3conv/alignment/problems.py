@@ -68,11 +68,12 @@ def unplaced(plan: Plan) -> Iterator[Problem]:
         containers = _containers(view)
         placed_there = _placed(plan, other)
         others = [tensor for tensor in other.tensors() if tensor.path not in placed_there]
+        own = [tensor for tensor in view.tensors() if tensor.path not in placed]
         for layer in view.layers:
             if is_adapted(layer) if view.side == "keras" else is_adapter(layer) or is_quantized_in_torch(layer):
                 continue  # reported as a problem of the whole model, see `adapted`
             left = [tensor for tensor in layer.tensors if tensor.path not in placed and tensor.storage not in ties]
-            table = other_table(view.side, left[0], others) if len(left) == 1 else None
+            table = other_table(view.side, left[0], others, own) if len(left) == 1 else None
             if len(left) == 1 and (line := twin(plan, view.side, left[0])):
                 yield Problem.on(view.side, left[0].path, line.fact, (line.fix,))
             elif table is not None:
@@ -210,6 +211,8 @@ def _unplaced_layer(
     tensors = ", ".join(f"{tensor.role} {tensor.shape}" for tensor in left[:_SHOWN_TENSORS])
     similar = [other.path for other in free if _sizes(other) == _sizes(layer)][:_SHOWN_TENSORS]
     fact = f"{tensors} would keep its initial value" if side == "keras" else f"{tensors} matched nothing"
+    if layer.run.calls == () and layer.path:
+        fact += "; the layer was never called when the model ran"
     fixes = []
     if {tensor.role for tensor in left} == {"moving_mean", "moving_variance"}:
         fact += "; a torch layer without them normalises by the statistics of each batch, which no Keras layer does"
@@ -238,7 +241,7 @@ def _pairing(side: Side, layer: LayerView, left: list[TensorRef], other: LayerVi
         other: The layer of the other side to pair it with.
     """
     torch, keras = (layer, other) if side == "torch" else (other, layer)
-    by_tensor = bool(keras.kinds) and next(iter(lookup(torch.kinds, keras.kinds)), None) is None
+    by_tensor = not keras.kinds or next(iter(lookup(torch.kinds, keras.kinds)), None) is None
     if by_tensor and len(torch.tensors) == len(keras.tensors) == 1:
         tensors = torch.tensors[0], keras.tensors[0]
         fitting = call_that_fits(tensors[:1], tensors[1:])

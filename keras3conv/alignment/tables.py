@@ -1,7 +1,8 @@
-"""Recognize position embeddings with different numbers of rows, and propose the transform between them.
+"""Recognize embedding tables with different numbers of rows, and propose the transform between them.
 
-The values of such a table cannot be copied, so `align` does not pair the two tables. If the rows are those of a grid,
-they must be interpolated to the other grid's size. If a model counts positions from 2 on, its table has two rows more.
+The values of such a table cannot be copied, so `align` does not pair the two tables. If the rows are those of a grid of
+positions, they must be interpolated to the other grid's size. A model that counts positions from 2 on has two rows more
+at the beginning. A vocabulary that was filled up to a round number of words has more rows at the end.
 """
 
 from collections.abc import Iterable
@@ -19,7 +20,9 @@ _MOST_TOKENS = 2
 
 _MOST_EXTRA_ROWS = 8
 
-_WORDS = ("pos", "grid")
+_POSITIONS = ("pos", "grid", "wpe")
+_VOCABULARY = ("word", "token", "vocab", "wte")
+_EMBEDDING = "embed"
 
 
 @dataclass(frozen=True)
@@ -35,19 +38,28 @@ class OtherTable:
     fix: str
 
 
-def other_table(side: Side, tensor: TensorRef, others: Iterable[TensorRef]) -> OtherTable | None:
-    """Return the proposal to pair a position embedding with one of the other side that has another number of rows.
+def other_table(
+    side: Side, tensor: TensorRef, others: Iterable[TensorRef], own: Iterable[TensorRef] = ()
+) -> OtherTable | None:
+    """Return the proposal to pair an embedding table with one of the other side that has another number of rows.
 
-    None if the tensor is no position embedding, or if not exactly one of the other side differs from it only in the
-    number of rows.
+    None if the tensor is no such table, or if not exactly one of the other side differs from it only in the number of
+    rows and may have the same use: positions, or the words of a vocabulary.
 
     Args:
         side: The side of the tensor.
         tensor: A tensor without a pair.
         others: The tensors of the other side without a pair.
+        own: The tensors of the same side without a pair. A table of the other side that has the shape of one of them is
+            the counterpart of that one.
     """
-    tables = [other for other in others if _row_axis(tensor, other) is not None]
-    found = [other for other in tables if _is_table(tensor) or _is_table(other)]
+    others, shapes = list(others), {other.shape for other in own}
+    if any(other.shape == tensor.shape for other in others):
+        return None
+    tables = [other for other in others if _row_axis(tensor, other) is not None and other.shape not in shapes]
+    tables = [other for other in tables if _use(tensor) or _use(other)]
+    same = [other for other in tables if _use(other) == _use(tensor) != ""]
+    found = same or [other for other in tables if not {_use(tensor), _use(other)} >= {"positions", "vocabulary"}]
     if len(found) != 1:
         return None
     torch, keras = (tensor, found[0]) if side == "torch" else (found[0], tensor)
@@ -55,12 +67,24 @@ def other_table(side: Side, tensor: TensorRef, others: Iterable[TensorRef]) -> O
     if axis is None:
         return None
     rows = torch.shape[axis], keras.shape[_row_axis(keras, torch) or 0]
-    return _grid(torch, keras, axis, rows) or _extra_rows(torch, keras, axis, rows)
+    if "positions" not in {_use(torch), _use(keras)}:
+        return _last_rows(torch, keras, axis, rows, "fill up the vocabulary")
+    more = abs(rows[0] - rows[1])
+    grid = _grid(torch, keras, axis, rows)
+    first = _first_rows(torch, keras, axis, rows) if more <= _MOST_EXTRA_ROWS else None
+    return grid or first or _last_rows(torch, keras, axis, rows, "are of positions that no input has")
 
 
-def _is_table(tensor: TensorRef) -> bool:
-    """Return True if a tensor is a position embedding, which its name shows ("pos_embed")."""
-    return any(word in tensor.path.lower() for word in _WORDS) and len(tensor.shape) > 1
+def _use(tensor: TensorRef) -> str:
+    """Return what a table is for, as its name shows: "positions", "vocabulary" or only "embed"; empty for no table."""
+    name = tensor.path.lower()
+    if len(tensor.shape) < 2:
+        return ""
+    if any(word in name for word in _POSITIONS):
+        return "positions"
+    if any(word in name for word in _VOCABULARY):
+        return "vocabulary"
+    return _EMBEDDING if _EMBEDDING in name else ""
 
 
 def _row_axis(first: TensorRef, second: TensorRef) -> int | None:
@@ -104,10 +128,8 @@ def _grid(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, int]) 
     return None
 
 
-def _extra_rows(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, int]) -> OtherTable | None:
+def _first_rows(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, int]) -> OtherTable:
     """Return the proposal to pair two position tables, one of which begins with rows that the other one lacks.
-
-    None if it has more than 8 such rows.
 
     Args:
         torch: The torch table.
@@ -116,14 +138,30 @@ def _extra_rows(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, 
         rows: The numbers of rows in torch and in Keras, such as (514, 512).
     """
     more = rows[0] - rows[1]
-    if not 0 < abs(more) <= _MOST_EXTRA_ROWS:
-        return None
     longer, shorter = (torch, keras) if more > 0 else (keras, torch)
     fact = (
         f"{longer.path} has {count(abs(more), 'row')} more than {shorter.path}: if it counts positions from "
         f"{abs(more)} on, the first rows are left out"
     )
     made = f"{'Skip' if more > 0 else 'Lead'}({axis}, {abs(more)})"
+    return OtherTable(fact, _pair(torch, keras, made, resized(torch.shape, axis, rows[1])))
+
+
+def _last_rows(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, int], use: str) -> OtherTable:
+    """Return the proposal to pair two tables, one of which ends with rows that the other one lacks.
+
+    Args:
+        torch: The torch table.
+        keras: The Keras table.
+        axis: The axis of the rows.
+        rows: The numbers of rows in torch and in Keras, such as (50257, 50304).
+        use: What the last rows of the longer table may be for, to complete the sentence "if they ...".
+    """
+    more = rows[0] - rows[1]
+    longer, shorter = (torch, keras) if more > 0 else (keras, torch)
+    end = "they can be left out" if more > 0 else "they can be zeros"
+    fact = f"{longer.path} has {count(abs(more), 'row')} more than {shorter.path}: if the last ones {use}, {end}"
+    made = f"{'Trim' if more > 0 else 'Trail'}({axis}, {abs(more)})"
     return OtherTable(fact, _pair(torch, keras, made, resized(torch.shape, axis, rows[1])))
 
 

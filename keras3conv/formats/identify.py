@@ -159,6 +159,30 @@ def identify(expected: str, source: Source) -> str:
         expected: The format that belongs to the suffix of the file.
         source: The file.
     """
+    content = _content(expected, source)
+    if expected == "torch" and content == "safetensors":
+        return content
+    return _hdf5_format(source) if content == "HDF5" else expected
+
+
+def check_content(path: str | os.PathLike[str]) -> None:
+    """Raise `MalformedCheckpoint` if a file exists and has other content than its suffix says; it names both."""
+    found = file_of(path)
+    if os.path.isfile(found):  # noqa: PTH113  # as in `file_of`
+        _content(expected_format(found), Source.pin(found))
+
+
+_USUAL = {"HDF5": ".h5", "a torch checkpoint": ".pt", "safetensors": ".safetensors", "a Keras archive": ".keras"}
+"""A suffix that fits each content."""
+
+
+def _content(expected: str, source: Source) -> str:
+    """Return what a file contains, in words, such as "HDF5"; raise `MalformedCheckpoint` if its suffix says otherwise.
+
+    Args:
+        expected: The format that belongs to the suffix of the file.
+        source: The file.
+    """
     with source.open() as file:
         start = file.read(1 << 10)
     if message := foreign.file_message(source.path, start):
@@ -177,31 +201,35 @@ def identify(expected: str, source: Source) -> str:
         content = "safetensors"
     else:
         raise MalformedCheckpoint(f"{source.path} is not {CONTENTS[expected]}, nor any other weight file")
-    if expected == "torch" and content == "safetensors":
-        return content
-    if expected == "keras" and content == "HDF5":  # the format that TensorFlow up to 2.11 wrote under this suffix
-        return _hdf5_format(source)
-    if content != CONTENTS[expected]:
-        raise MalformedCheckpoint(f"{source.path} contains {content}, but its suffix is that of {CONTENTS[expected]}")
-    return _hdf5_format(source) if content == "HDF5" else expected
+    fits = content == CONTENTS[expected] or (expected, content) in _ALSO_READ
+    if not fits:
+        suffix = next(suffix for suffix in (*SUFFIXES, "") if source.path.name.lower().endswith(suffix))
+        stem = source.path.name[: len(source.path.name) - len(suffix)]
+        advice = f"; name it {stem}{_USUAL[content]}" if content in _USUAL else ""
+        raise MalformedCheckpoint(
+            f"{source.path} contains {content}, but its suffix is that of {CONTENTS[expected]}{advice}"
+        )
+    return content
+
+
+_ALSO_READ = (("torch", "safetensors"), ("keras", "HDF5"))  # TensorFlow up to 2.11 wrote HDF5 under ".keras"
+"""Formats by suffix, each with another content that a file with this suffix may have."""
 
 
 def _zip_content(expected: str, source: Source) -> str:
-    """Return what a zip file contains, in words: "a Keras archive" or "a torch checkpoint".
+    """Return what a zip file contains, in words: "a Keras archive", "a torch checkpoint" or "a zip archive".
 
     Args:
         expected: The format that belongs to the suffix; it decides if the content could be either.
         source: The file.
     """
-    if expected not in ("keras", "torch"):
-        return "a zip archive"
     with source.open() as file:
         head = file.read(1 << 12)
-    if expected == "keras" and b"data.pkl" in head:
+    if expected != "torch" and b"data.pkl" in head:
         return "a torch checkpoint"
-    if expected == "torch" and (b"config.json" in head or b"model.weights.h5" in head):
+    if expected != "keras" and (b"config.json" in head or b"model.weights.h5" in head):
         return "a Keras archive"
-    return CONTENTS[expected]
+    return CONTENTS[expected] if expected in ("keras", "torch") else "a zip archive"
 
 
 def _hdf5_format(source: Source) -> str:

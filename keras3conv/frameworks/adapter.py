@@ -237,10 +237,11 @@ def resolve(model: Any, argument: str = "model", *, entry: str = "") -> Adapter:
 
     Raises:
         InputError: `model` is neither a module, nor a Keras model, nor a path.
-        FileError: The path has an unknown suffix.
+        FileError: The path has an unknown suffix, or the file has other content than its suffix says.
     """
     if isinstance(model, str | Path):
         path = formats.file_of(model)
+        formats.check_content(path)
         return KerasFile(path) if formats.side_of(path) == "keras" else TorchFile(path, entry)
     keras, torch = sys.modules.get("keras"), sys.modules.get("torch")
     # On the torch backend a Keras layer is also a torch module, so Keras is tested first.

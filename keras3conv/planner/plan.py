@@ -9,7 +9,9 @@ from dataclasses import replace
 from keras3conv.alignment.pair import Ignored, Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.model.views import LayerView, ModelView
+from keras3conv.planner.evidence.attention import attention_pairs
 from keras3conv.planner.evidence.bare import bare_pairs
+from keras3conv.planner.evidence.experts import stacked_pairs
 from keras3conv.planner.evidence.flow import positions
 from keras3conv.planner.evidence.hints import Hints, hinted_pairs
 from keras3conv.planner.evidence.matching import anchors, match_groups, numbers
@@ -54,6 +56,7 @@ def plan(
     if probed is not None:
         pairs += _without_overlap(probed.pairs, pairs)
     pairs += sequence_pairs(unmatched.without(pairs))
+    pairs += attention_pairs(unmatched.without(pairs))
     pairs += packed_pairs(unmatched.without(pairs))
     unmatched = _without_ties(unmatched.without(pairs), torch, pairs)
     bare = tuple(layer for layer in bare_normalizations(torch) if all(pair.torch != layer.path for pair in pairs))
@@ -73,6 +76,8 @@ def plan(
     else:
         pairs = list(with_doubtful_rows(pairs, torch))
     pairs += bare_pairs(torch, keras, pairs, confirmed=probed is not None)
+    if probed is None:
+        pairs += stacked_pairs(torch, keras, pairs)
     pairs = _in_order(pairs, torch)
     return Alignment(
         pairs=tuple(pairs),

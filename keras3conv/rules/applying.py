@@ -167,14 +167,19 @@ def keras_spec(rule: Rule, keras: LayerView) -> LayerSpec:
 
 
 def keras_specs(rule: Rule, keras: LayerView) -> LayerSpecs:
-    """Return the `LayerSpec` of a Keras layer, in a tuple; of a combination of several layers, one for each of them."""
+    """Return the `LayerSpec` of a Keras layer, in a tuple; of a combination of several layers, one for each of them.
+
+    The layers of a weight file have no configuration; then the names of their variables show how many there are.
+    """
     whole = keras_spec(rule, keras)
     if rule.keras_count == 1:
         return (whole,)
+    numbers = keras.config or dict.fromkeys(role.partition("/")[0] for role in whole.shapes)
     specs = []
-    for number, config in (keras.config or {}).items():
+    for number in numbers:
         prefix = f"{number}/"
         own = {role.removeprefix(prefix): shape for role, shape in whole.shapes.items() if role.startswith(prefix)}
+        config = (keras.config or {}).get(number, {})
         specs.append(LayerSpec(kind=rule.keras, config=config, shapes=own, inputs=whole.inputs))
     return tuple(specs)
 

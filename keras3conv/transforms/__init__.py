@@ -19,7 +19,7 @@ from keras3conv.transforms.axes import Axes
 from keras3conv.transforms.base import Array, Arrays, Shape, Shapes, Transform, from_json
 from keras3conv.transforms.blocks import Concat, Split, Stack, Take, Unstack
 from keras3conv.transforms.combine import Beside, Chain, Each, Same
-from keras3conv.transforms.one_sided import Drop, Fill, Lead, Skip
+from keras3conv.transforms.one_sided import Drop, Fill, Lead, Skip, Trail, Trim
 from keras3conv.transforms.resize import ResizeGrid
 from keras3conv.transforms.zeros import Blocks, Diagonal, Dilate, Thin
 
@@ -51,7 +51,9 @@ __all__ = [
     "Sum",
     "Take",
     "Thin",
+    "Trail",
     "Transform",
+    "Trim",
     "Unstack",
     "from_json",
 ]

@@ -58,7 +58,7 @@ class Fill(_Constant, inverse_of=Drop):
 
 
 @dataclass(frozen=True)
-class _FirstRows(OneArray):
+class _Rows(OneArray):
     axis: int
     count: int
 
@@ -67,7 +67,26 @@ class _FirstRows(OneArray):
             raise TransformError(f"{self!r} has no count of 1 or more, so it changes nothing: leave this transform out")
 
 
-class Skip(_FirstRows):
+class _Fewer(_Rows):
+    lossless = False
+
+    def _shape(self, shape: Shape) -> Shape:
+        axis = self._axis(shape, self.axis)
+        if shape[axis] <= self.count:
+            raise self._misfit(f"no element would remain of {shape[axis]} along axis {self.axis}", shape)
+        return resized(shape, axis, shape[axis] - self.count)
+
+
+class _More(_Rows):
+    def _shape(self, shape: Shape) -> Shape:
+        axis = self._axis(shape, self.axis)
+        return resized(shape, axis, shape[axis] + self.count)
+
+    def _zeros(self, array: Array, shape: Shape) -> Array:
+        return np.zeros(resized(shape, self.axis % len(shape), self.count), array.dtype)
+
+
+class Skip(_Fewer):
     """Remove the first elements along an axis, such as rows of an embedding table that are never looked up.
 
     Lossy: the inverse inserts zeros instead of the removed values.
@@ -77,25 +96,33 @@ class Skip(_FirstRows):
         count: The number of elements to remove from the beginning of the axis.
     """
 
-    lossless = False
-
-    def _shape(self, shape: Shape) -> Shape:
-        axis = self._axis(shape, self.axis)
-        if shape[axis] <= self.count:
-            raise self._misfit(f"no element would remain of {shape[axis]} along axis {self.axis}", shape)
-        return resized(shape, axis, shape[axis] - self.count)
-
     def _apply(self, array: Array, shape: Shape) -> Array:
         return sliced(array, self.axis, slice(self.count, None))
 
 
-class Lead(_FirstRows, inverse_of=Skip):
+class Lead(_More, inverse_of=Skip):
     """Insert zeros before the first element along an axis; the inverse of `Skip`."""
 
-    def _shape(self, shape: Shape) -> Shape:
-        axis = self._axis(shape, self.axis)
-        return resized(shape, axis, shape[axis] + self.count)
+    def _apply(self, array: Array, shape: Shape) -> Array:
+        return np.concatenate([self._zeros(array, shape), array], self.axis)
+
+
+class Trim(_Fewer):
+    """Remove the last elements along an axis, such as rows of an embedding table that only fill it up.
+
+    Lossy: the inverse appends zeros instead of the removed values.
+
+    Args:
+        axis: The index of the axis.
+        count: The number of elements to remove from the end of the axis.
+    """
 
     def _apply(self, array: Array, shape: Shape) -> Array:
-        zeros = np.zeros(resized(shape, self.axis % len(shape), self.count), array.dtype)
-        return np.concatenate([zeros, array], self.axis)
+        return sliced(array, self.axis, slice(None, -self.count))
+
+
+class Trail(_More, inverse_of=Trim):
+    """Append zeros after the last element along an axis; the inverse of `Trim`."""
+
+    def _apply(self, array: Array, shape: Shape) -> Array:
+        return np.concatenate([array, self._zeros(array, shape)], self.axis)

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from keras3conv.errors import FileError, MalformedCheckpoint, listed, quoted
 from keras3conv.formats.keras.architecture import Architecture, LayerConfig, inner_layer
@@ -339,15 +338,11 @@ def _found(node: Node, path: str) -> Found:
     return made(Found, path=path, datasets=node.datasets, roles=roles(known, shapes, config), kind=kind)
 
 
-def _natural(path: str) -> tuple[Any, ...]:
-    """Return a sort key that puts "layers/dense_2" before "layers/dense_10"; HDF5 itself sorts names as text."""
-    key: list[Any] = []
+def _natural(path: str) -> tuple[tuple[str, int, str], ...]:
+    """Return a sort key that puts "dense_2" before "dense_10", and all inside of "block" before "block_1"."""
+    key = []
     for part in path.split("/"):
         name = part.rstrip("0123456789")
         number = part[len(name) :]
-        if number:
-            # The key of a text is 1, 0 and the text; that of a number is 0, the number, and an empty text.
-            key += 1, 0, name.removesuffix("_"), 0, int(number), "", 1, 0, ""
-        else:
-            key += 1, 0, name
+        key.append((name.removesuffix("_"), int(number) if number else -1, part))
     return tuple(key)

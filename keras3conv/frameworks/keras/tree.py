@@ -166,11 +166,14 @@ STANDS_FOR_ITS_BASE = "stands_for_its_base"
 """The name of a class attribute: rules take a class with this attribute for its base class."""
 
 
+_LAYER = "keras.layers.Layer"
+
+
 @lru_cache(maxsize=1024)
 def _kinds(cls: type) -> tuple[str, ...]:
     bases = [base for base in cls.__mro__ if issubclass(base, keras.layers.Layer)]
     kinds = (class_name(base) for base in bases if not vars(base).get(STANDS_FOR_ITS_BASE))
-    return tuple(kind for kind in kinds if kind != "keras.layers.Layer")
+    return tuple(kind for kind in kinds if kind != _LAYER) or (_LAYER,)
 
 
 @lru_cache(maxsize=1024)

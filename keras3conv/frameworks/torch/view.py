@@ -192,7 +192,8 @@ def _dtype(dtype: torch.dtype) -> str:
 
 @lru_cache(maxsize=1024)
 def _kinds(cls: type) -> tuple[str, ...]:
-    return tuple(_class_name(base) for base in cls.__mro__ if issubclass(base, nn.Module) and base is not nn.Module)
+    bases = [base for base in cls.__mro__ if issubclass(base, nn.Module)]
+    return tuple(map(_class_name, bases[:-1] or bases))  # a bare nn.Module has a class too: without one, any rule fits
 
 
 def _class_name(cls: type) -> str:

@@ -11,6 +11,7 @@ from keras3conv.alignment.binding import make_pair
 from keras3conv.alignment.pair import Evidence, EvidenceKind, Pair
 from keras3conv.model.views import LayerView, Side
 from keras3conv.planner.evidence import flow, names
+from keras3conv.planner.evidence.series import in_series
 from keras3conv.planner.evidence.structure import Group
 
 Positions = Mapping[flow.LayerKey, flow.Position]
@@ -226,8 +227,21 @@ def _by_name_or_order(group: Group, doubts: Sequence[Evidence]) -> Iterator[Pair
     if len(rest_torch) == len(rest_keras) and rest_torch:
         first = _by_first_call(rest_torch) if _all_ran(rest_torch) else list(rest_torch)
         second = _by_first_call(rest_keras) if _all_ran(rest_keras) else list(rest_keras)
-        kind: EvidenceKind = "shape" if len(rest_torch) == 1 else "definition order"
-        yield from _in_order(group, first, second, kind, doubts)
+        if len(rest_torch) == 1:
+            yield from _in_order(group, first, second, "shape", doubts)
+            return
+        matches = in_series(first, second)
+        pairs = _in_order(
+            group, [match.torch for match in matches], [match.keras for match in matches], "definition order", doubts
+        )
+        unordered = {match.torch.path for match in matches if match.by_order and not match.torch.is_ordered}
+        for pair in pairs:
+            yield replace(pair, evidence=(*pair.evidence, _SORTED)) if pair.torch in unordered else pair
+
+
+_SORTED = Evidence(
+    kind="interchangeable", detail="the torch file lists its tensors by name, which is not the order of the layers"
+)
 
 
 def _same_names(group: Group) -> Iterator[Pair]:

@@ -16,11 +16,13 @@ from keras3conv.rules.applying import may_apply
 from keras3conv.rules.library import list_rules
 from keras3conv.rules.rule import Rule
 from keras3conv.rules.units import numbered
+from keras3conv.transforms import Shape
 
 _LONGEST = 8
 """The maximum number of layers in a sequence that is paired with one layer, if its rule allows any number."""
 
 _EVIDENCE = (Evidence(kind="shape", detail="no other sequence of layers fits"),)
+_BY_ORDER = (Evidence(kind="definition order", detail="layers of equal shapes, in the order of the file"),)
 
 
 def sequence_pairs(unmatched: Unmatched) -> list[Pair]:
@@ -51,7 +53,7 @@ def _fitting(rule: Rule, unmatched: Unmatched) -> Iterator[Pair]:
             continue
         for keras in keras_sequences:
             try:
-                pair = make_pair(rule, torch, keras, _EVIDENCE)
+                pair = make_pair(rule, torch, keras, _EVIDENCE if _is_certain(torch, keras) else _BY_ORDER)
             except RuleError:  # the rule excludes these configurations or this number of layers
                 continue
             if _is_complete(pair, torch, keras):
@@ -73,6 +75,18 @@ def _sequences(layers: Sequence[LayerView], kind: str, number: int, side: Side) 
         for start in range(len(ordered) - length + 1):
             sequence = ordered[start : start + length]
             yield sequence[0] if length == 1 else numbered(sequence, side)
+
+
+def _is_certain(*sequences: LayerView) -> bool:
+    """Return whether the order of the layers in each sequence is known: from a run, or because their shapes differ."""
+    for sequence in sequences:
+        shapes: dict[str, dict[str, Shape]] = {}
+        for tensor in sequence.tensors:
+            number, _, role = tensor.role.replace(".", "/").partition("/")
+            shapes.setdefault(number if " + " in sequence.path else "", {})[role] = tensor.shape
+        if sequence.run.calls is None and any(list(shapes.values()).count(one) > 1 for one in shapes.values()):
+            return False
+    return True
 
 
 def _is_unknown(layer: LayerView, side: Side) -> bool:

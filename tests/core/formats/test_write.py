@@ -137,6 +137,8 @@ def test_two_tensors_with_one_name_are_refused(tmp_path: Path) -> None:
         ("x.txt", b"x", r"unknown suffix; the known ones are .*\.safetensors"),
         ("x.pt", b"\x89HDF\r\n\x1a\n" + bytes(100), "contains HDF5, but its suffix is that of a torch checkpoint"),
         ("x.h5", b"PK\3\4" + bytes(100), "contains a zip archive, but its suffix is that of HDF5"),
+        ("x.weights.h5", b"PK\3\4" + b"archive/data.pkl", "contains a torch checkpoint, .*; name it x.pt"),
+        ("x.h5", b"PK\3\4" + b"config.json", "contains a Keras archive, .*; name it x.keras"),
         ("x.h5", (20).to_bytes(8, "little") + b'{"a":1}', "contains safetensors"),
         ("x.safetensors", b"\x89HDF\r\n\x1a\n" + bytes(100), "contains HDF5"),
         ("x.keras", b"PK\3\4" + b"archive/data.pkl", "contains a torch checkpoint"),

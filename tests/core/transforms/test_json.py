@@ -36,7 +36,9 @@ from keras3conv.transforms import (
     Sum,
     Take,
     Thin,
+    Trail,
     Transform,
+    Trim,
     Unstack,
     from_json,
 )
@@ -59,6 +61,8 @@ FORMS: list[tuple[Transform, dict[str, Any]]] = [
     (Shift(-1), {"shift": -1}),
     (Skip(0, 2), {"skip": 2, "axis": 0}),
     (Lead(0, 2), {"lead": 2, "axis": 0}),
+    (Trim(0, 2), {"trim": 2, "axis": 0}),
+    (Trail(0, 2), {"trail": 2, "axis": 0}),
     (Diagonal(2, 3, 4), {"diagonal": 4, "rows": 2, "columns": 3}),
     (Blocks(2, 3, 4), {"blocks": 4, "rows": 2, "columns": 3}),
     (Dilate(0, 2), {"dilate": 2, "axis": 0}),

@@ -32,6 +32,7 @@ from keras3conv.transforms import (
     Take,
     Thin,
     Transform,
+    Trim,
     Unstack,
 )
 from tests.support.transform_cases import NAMESPACE, Case, cases, seeds
@@ -187,6 +188,7 @@ REFUSED: list[tuple[Callable[[], Transform], str]] = [
     (lambda: Spread(0), "at least one array"),
     (lambda: Shift(0), "changes nothing"),
     (lambda: Skip(0, 0), "changes nothing"),
+    (lambda: Trim(0, 0), "changes nothing"),
     (lambda: Lead(0, 0), "changes nothing"),
     (lambda: Dilate(0, 1), "changes nothing"),
     (lambda: Thin(0, 1), "changes nothing"),

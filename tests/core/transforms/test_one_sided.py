@@ -9,7 +9,21 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 from keras3conv.errors import TransformError
-from keras3conv.transforms import Blocks, Diagonal, Dilate, Drop, Fill, Lead, Shift, Skip, Thin, Transform, from_json
+from keras3conv.transforms import (
+    Blocks,
+    Diagonal,
+    Dilate,
+    Drop,
+    Fill,
+    Lead,
+    Shift,
+    Skip,
+    Thin,
+    Trail,
+    Transform,
+    Trim,
+    from_json,
+)
 
 floats = arrays_of.arrays(np.float32, (5,), elements=st.floats(width=32, allow_nan=False, allow_infinity=False))
 
@@ -52,6 +66,16 @@ def test_skip_removes_the_first_rows_and_its_inverse_inserts_zeros() -> None:
     assert Lead(0, 1).lossless
     (back,) = Skip(0, 1).inverse((kept,))
     assert back.tolist() == [[0, 0], [3, 4], [5, 6], [7, 8]]
+
+
+def test_trim_removes_the_last_rows_and_its_inverse_appends_zeros() -> None:
+    table = np.arange(1, 9).reshape(4, 2)
+    (kept,) = Trim(0, 1)((table,))
+    assert kept.tolist() == [[1, 2], [3, 4], [5, 6]]
+    assert not Trim(0, 1).lossless
+    assert Trail(0, 1).lossless
+    (back,) = Trim(0, 1).inverse((kept,))
+    assert back.tolist() == [[1, 2], [3, 4], [5, 6], [0, 0]]
 
 
 def test_diagonal_places_each_group_in_its_own_block() -> None:

@@ -101,6 +101,25 @@ def a_table_of_positions_with_more_rows(_: Path) -> Scope:
     return NAMES | {"plan": k3c.align(module, model, probe=False)}
 
 
+def words_of(rows: int, other: int) -> Scope:
+    module = nn.Sequential()
+    module.add_module("word", nn.Embedding(rows, 6))
+    module.add_module("fc", nn.Linear(6, 4))
+    given = keras.Input((5,), dtype="int32")
+    model = keras.Model(given, layers.Dense(4, name="fc")(layers.Embedding(other, 6, name="word")(given)))
+    return NAMES | {"module": module, "model": model, "plan": k3c.align(module, model, probe=False)}
+
+
+@case("keras3conv/alignment/problems.py:unplaced#2", "plan.check()", then="k3c.transfer(module, model, plan.check())")
+def a_vocabulary_that_is_filled_up_in_torch(_: Path) -> Scope:
+    return words_of(24, 20)
+
+
+@case("keras3conv/alignment/problems.py:unplaced#2", "plan.check()", then="k3c.transfer(module, model, plan.check())")
+def a_vocabulary_that_is_filled_up_in_keras(_: Path) -> Scope:
+    return words_of(20, 24)
+
+
 @case("keras3conv/alignment/problems.py:unplaced", "plan.check()", then="k3c.transfer(module, model, plan.check())")
 def a_table_that_keras_holds_twice(_: Path) -> Scope:
     class Table(nn.Module):

@@ -1,5 +1,6 @@
 """Position tables of different sizes and quantized or LoRA models are reported with a fix."""
 
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -86,6 +87,74 @@ def test_the_line_for_a_table_of_another_size_has_the_axes_of_both_tables(rows: 
     names: dict[str, Any] = {"plan": plan, "k3c": k3c}
     exec(plan.problems()[0].fixes[0], names)  # noqa: S102 - our own message
     names["plan"].check()
+
+
+class Text(nn.Module):
+    """Counts its positions from `first` on, as RoBERTa from 2 on."""
+
+    def __init__(self, words: int, positions: int, first: int) -> None:
+        super().__init__()
+        self.first = first
+        self.word, self.position = nn.Embedding(words, 6), nn.Embedding(positions, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.word(x) + self.position(torch.arange(x.shape[1]) + self.first)
+        return made
+
+
+class Positions(keras.layers.Layer):
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.table = keras.layers.Embedding(rows, 6, name="position")
+
+    def call(self, x: Any) -> Any:
+        return x + self.table(keras.ops.arange(5))
+
+
+@pytest.mark.parametrize("by_file", [False, True])
+@pytest.mark.parametrize(
+    ("words", "keras_words", "positions", "keras_positions", "first"),
+    [(20, 24, 14, 12, 2), (24, 20, 14, 12, 2), (20, 20, 60, 15, 0), (20, 24, 12, 12, 0)],
+)
+def test_words_and_positions_with_other_numbers_of_rows_are_paired_by_the_printed_lines(
+    words: int, keras_words: int, positions: int, keras_positions: int, first: int, by_file: bool, tmp_path: Path
+) -> None:
+    """A table of words is never proposed for one of positions, whatever their numbers of rows."""
+    net = randomize(Text(words, positions, first))
+    given = keras.Input((5,), dtype="int32")
+    model = keras.Model(given, Positions(keras_positions)(keras.layers.Embedding(keras_words, 6, name="word")(given)))
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    model.save_weights(tmp_path / "made.weights.h5")
+    sides = (tmp_path / "net.pt", tmp_path / "made.weights.h5") if by_file else (net, model)
+    names: dict[str, Any] = {"plan": k3c.align(*sides), "k3c": k3c}
+    lines = [problem.fixes[0] for problem in names["plan"].problems() if problem.torch]
+    assert lines
+    for line in lines:
+        exec(line, names)  # noqa: S102 - our own message
+    out = {"out": tmp_path / "filled.weights.h5"} if by_file else {}
+    k3c.transfer(*sides, names["plan"].check(), **out)
+    if by_file:
+        model.load_weights(tmp_path / "filled.weights.h5")
+    ids = np.arange(10).reshape(2, 5)
+    made = keras.ops.convert_to_numpy(model(ids))
+    assert np.abs(made - net(torch.tensor(ids)).detach().numpy()).max() < 1e-6
+
+
+def test_a_layer_that_never_ran_is_said_to_be_one() -> None:
+    class Unused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.extra = nn.Linear(6, 3), nn.Linear(6, 9)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.a(x)
+            return made
+
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    (problem,) = k3c.align(Unused(), model).problems()
+    assert problem.fact.endswith("matched nothing; the layer was never called when the model ran")
+    (problem,) = k3c.align(Unused(), model, probe=False).problems()
+    assert problem.torch == "extra"
 
 
 @pytest.mark.filterwarnings("ignore:Layer InputLayer")

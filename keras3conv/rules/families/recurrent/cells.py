@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from keras3conv.errors import RuleError
 from keras3conv.rules.fixed import RECURRENT, Argument, recurrent_settings
 from keras3conv.rules.helpers.config import bound, last, name_of, require_value, shape_of
 from keras3conv.rules.registry import register
@@ -111,6 +112,31 @@ def torch_config(kind: Kind, spec: LayerSpec, part: str = "") -> dict[str, Any]:
     return {"input_size": inputs, "hidden_size": units, "bias": keras.get("use_bias", True), **nonlinearity}
 
 
+def inferred(spec: LayerSpec, part: str) -> tuple[str, dict[str, Any]]:
+    """Return the class of a recurrent layer without configuration ("LSTM", "GRU", "SimpleRNN"), and its arguments.
+
+    The recurrent kernel has the shape (units, gates x units), and the number of gates determines the class.
+
+    Args:
+        spec: The layer around the cell, with the shapes of its variables.
+        part: The beginning of the roles of the cell's variables: "cell/".
+
+    Raises:
+        RuleError: The shapes are those of no known cell.
+    """
+    units, *space, gates = shape_of(spec, f"{part}recurrent_kernel")
+    names = {units: "SimpleRNN", 3 * units: "GRU", 4 * units: "LSTM"}
+    if space or gates not in names:
+        raise RuleError(
+            f"the cell of {spec.kind} is unknown: no known cell of {units} units has a recurrent kernel with {gates} "
+            "columns"
+            "; use the live model, or a file with an architecture"
+        )
+    bias = spec.shapes.get(f"{part}bias")
+    reset = {"reset_after": bias is None or len(bias) == 2} if names[gates] == "GRU" else {}
+    return names[gates], {"units": units, "use_bias": bias is not None, **reset}
+
+
 def _to_keras(config: Config, *, kind: Kind) -> LayerSpecs:
     return (LayerSpec(kind=f"keras.layers.{kind.keras}Cell", config=cell_config(kind, config)),)
 
@@ -164,4 +190,4 @@ for _kind in KINDS:
         )
     )
 
-__all__ = ["KINDS", "SUMMED", "Kind", "cell_config", "cell_weights", "lacking", "torch_config"]
+__all__ = ["KINDS", "SUMMED", "Kind", "cell_config", "cell_weights", "inferred", "lacking", "torch_config"]

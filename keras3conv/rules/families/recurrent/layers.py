@@ -17,6 +17,7 @@ from keras3conv.rules.families.recurrent.cells import (
     Kind,
     cell_config,
     cell_weights,
+    inferred,
     lacking,
     torch_config,
 )
@@ -29,6 +30,8 @@ from keras3conv.transforms import Array, Arrays, Axes, Same, Shape
 _BIDIRECTIONAL = "keras.layers.Bidirectional"
 _DISTRIBUTED = "keras.layers.TimeDistributed"
 _DROPOUT = "keras.layers.Dropout"
+_DIRECTIONS = ("forward_layer/cell/", "backward_layer/cell/")
+"""The beginnings of the roles of the variables in a Bidirectional, for each of its directions."""
 
 
 def _fields(kind: Kind, *, stacked: bool, both: bool) -> Fields:
@@ -81,7 +84,7 @@ def _to_keras(config: Config, *, kind: Kind) -> LayerSpecs:
 def _weights(config: Config, *, kind: Kind, stacked: bool) -> tuple[WeightMapping, ...]:
     directions: tuple[tuple[str, str], ...] = (("", "cell/"),)
     if config["bidirectional"]:
-        directions = (("", "forward_layer/cell/"), ("_reverse", "backward_layer/cell/"))
+        directions = (("", _DIRECTIONS[0]), ("_reverse", _DIRECTIONS[1]))
     return tuple(
         mapping
         for place in range(config["num_layers"])
@@ -93,6 +96,8 @@ def _weights(config: Config, *, kind: Kind, stacked: bool) -> tuple[WeightMappin
 def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
     """Return the forward layer inside a Keras Bidirectional, with the shapes of the Bidirectional's variables.
 
+    A weight file has no configuration; then the shapes show the class of the layer inside.
+
     Args:
         spec: The Bidirectional.
         kind: The kind that the layer inside must have: LSTM, GRU or simple RNN.
@@ -102,6 +107,9 @@ def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
     """
     require_value(spec.kind, "merge_mode", spec.config.get("merge_mode", "concat"), "concat")
     layers = [spec.config[name] for name in ("layer", "backward_layer") if spec.config.get(name)]
+    if not spec.config and f"{_DIRECTIONS[0]}recurrent_kernel" in spec.shapes:
+        found = [inferred(spec, part) for part in _DIRECTIONS]
+        layers = [{"class_name": name, "config": config} for name, config in found]
     if not layers:
         raise RuleError(
             f"the inner layer of {spec.kind} is unknown, because the file or model gives no configuration of it"
@@ -117,7 +125,7 @@ def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
     configs = [{**layer["config"], "go_backwards": False, "name": ""} for layer in layers]
     backward = LayerSpec(kind=f"keras.layers.{kind.keras}", config=configs[-1], shapes=spec.shapes)
     forward = LayerSpec(kind=f"keras.layers.{kind.keras}", config=configs[0], shapes=spec.shapes)
-    if torch_config(kind, backward, "backward_layer/cell/") != torch_config(kind, forward, "forward_layer/cell/"):
+    if torch_config(kind, backward, _DIRECTIONS[1]) != torch_config(kind, forward, _DIRECTIONS[0]):
         raise RuleError(
             "the two layers of a Bidirectional have different configurations, but torch has one for both directions"
             ": use one torch layer for each direction"
@@ -133,7 +141,7 @@ def _layer_to_torch(spec: LayerSpec, kind: Kind) -> dict[str, Any]:
         kind: The kind of recurrent layer.
     """
     if spec.kind == _BIDIRECTIONAL:
-        return {**torch_config(kind, _inner(spec, kind), "forward_layer/cell/"), "bidirectional": True}
+        return {**torch_config(kind, _inner(spec, kind), _DIRECTIONS[0]), "bidirectional": True}
     require_value(f"torch.nn.{kind.torch}", "layer", spec.kind, f"keras.layers.{kind.keras}")
     return {**torch_config(kind, spec, "cell/"), "bidirectional": False}
 

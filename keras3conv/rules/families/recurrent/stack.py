@@ -10,12 +10,13 @@ from keras3conv.rules.families.recurrent.cells import (
     Kind,
     cell_config,
     cell_weights,
+    inferred,
     lacking,
     torch_config,
 )
 from keras3conv.rules.families.recurrent.layers import layout_of, output_of
 from keras3conv.rules.fixed import recurrent_settings
-from keras3conv.rules.helpers.config import bound, last, paired, require_value, shape_of
+from keras3conv.rules.helpers.config import bound, last, paired, require_value
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 
@@ -57,23 +58,12 @@ def _prefixes_in(spec: LayerSpec) -> tuple[str, ...]:
 def _cell_by_shapes(spec: LayerSpec, prefix: str) -> dict[str, Any]:
     """Return the serialised form of a cell, inferred from the shapes of its variables.
 
-    The recurrent kernel has the shape (units, gates x units), and the number of gates determines the class.
-
     Args:
         spec: The Keras RNN, with the shapes of its variables.
         prefix: The beginning of the names of the cell's variables: "cell/".
     """
-    units, *space, gates = shape_of(spec, f"{prefix}recurrent_kernel")
-    names = {units: "SimpleRNNCell", 3 * units: "GRUCell", 4 * units: "LSTMCell"}
-    if space or gates not in names:
-        raise RuleError(
-            f"the cell of {spec.kind} is unknown: no known cell of {units} units has a recurrent kernel with {gates} "
-            "columns"
-            "; use the live model, or a file with an architecture"
-        )
-    bias = spec.shapes.get(f"{prefix}bias")
-    reset = {"reset_after": bias is None or len(bias) == 2} if names[gates] == "GRUCell" else {}
-    return serialised(names[gates], {"units": units, "use_bias": bias is not None, **reset})
+    name, config = inferred(spec, prefix)
+    return serialised(f"{name}Cell", config)
 
 
 def rnn_config(cells: list[dict[str, Any]]) -> dict[str, Any]:

@@ -37,6 +37,19 @@ def test_layers_of_a_file_without_names_have_the_names_of_their_groups(tmp_path:
     assert paths(view) == ["bidirectional/0", "bidirectional/cell/0", "dense/kernel", "dense/bias"]
 
 
+def test_all_layers_of_a_block_are_before_those_of_the_next_block(tmp_path: Path) -> None:
+    names = [f"{block}/{part}" for block in ("block", "block_1", "block_2", "block_10") for part in ("a", "b_1")]
+
+    def blocks(file: h5py.File) -> None:
+        file["layers/dense/vars/0"] = np.ones((4, 3), np.float32)
+        for name in names:
+            file[f"layers/{name}/vars/0"] = np.ones((4, 3), np.float32)
+
+    view = formats.read(weights(tmp_path, blocks))
+    found = [tensor.location for tensor in view.tensors() if "block" in tensor.location]
+    assert found == [f"layers/{name}/vars/0" for name in names]
+
+
 def test_layers_that_share_a_name_have_the_names_of_their_groups(tmp_path: Path) -> None:
     def twins(file: h5py.File) -> None:
         for group in (KERNEL, "layers/dense_1/vars/0", "layers/dense_10/vars/0", "layers/dense_2/vars/0"):

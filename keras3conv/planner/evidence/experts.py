@@ -1,0 +1,116 @@
+"""Pair one tensor that holds the weights of several layers, such as those of all experts, with these layers in files.
+
+The first axis of the tensor counts the layers: (experts, inputs, outputs). Its order is that of the numbers in the
+names of the layers. No run has confirmed this order, so the pairs are not confirmed.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from keras3conv.alignment.binding import RULE
+from keras3conv.alignment.pair import Evidence, Pair
+from keras3conv.model.paths import join_layers
+from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
+from keras3conv.planner.evidence.series import in_series
+from keras3conv.rules.rule import WeightMapping
+from keras3conv.transforms import Axes, Chain, Each, Stack, Transform, Unstack
+
+_EVIDENCE = Evidence(kind="definition order", detail="the numbers in the names of the layers count the first axis")
+
+_ROLES = ("weight", "kernel", "bias")
+
+Members = tuple[TensorRef, ...]
+"""The tensors of the layers that correspond to the slices of one tensor, by the number of the layer."""
+
+
+def stacked_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterator[Pair]:
+    """Yield the pairs of a tensor of one side with the tensors of several numbered layers of the other side.
+
+    Args:
+        torch: The torch side.
+        keras: The Keras side.
+        pairs: The pairs that were found before.
+    """
+    placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
+    for packed_view, view in ((torch, keras), (keras, torch)):
+        series = _series(view, placed)
+        wholes = [tensor for tensor in _free(packed_view, placed) if any(_fits(tensor, one) for one in series)]
+        for shape in dict.fromkeys(tensor.shape for tensor in wholes):
+            packed = [tensor for tensor in wholes if tensor.shape == shape]
+            parts = [members for members in series if _fits(packed[0], members)]
+            if len(packed) == len(parts):
+                yield from _in_order(packed, parts, view.side)
+
+
+def _free(view: ModelView, placed: set[str]) -> Iterator[TensorRef]:
+    for layer in view.layers:
+        yield from (tensor for tensor in layer.tensors if tensor.path not in placed and not tensor.is_seed)
+
+
+def _series(view: ModelView, placed: set[str]) -> list[Members]:
+    """Return the tensors of layers that have the numbers 0, 1, ... or 1, 2, ... in their names, each series once.
+
+    Args:
+        view: The side.
+        placed: The paths of the tensors that are in a pair.
+    """
+    families: dict[tuple[str, str], dict[int, TensorRef]] = {}
+    for tensor in _free(view, placed):
+        layer = tensor.path.removesuffix(tensor.role)
+        for found in re.finditer(r"\d+", layer) if tensor.role in _ROLES else ():
+            name = f"{layer[: found.start()]}#{layer[found.end() :]}"
+            families.setdefault((name, tensor.role), {})[int(found[0])] = tensor
+    without_gap = (of for of in families.values() if min(of) in (0, 1) and max(of) - min(of) == len(of) - 1)
+    return [tuple(of[number] for number in sorted(of)) for of in without_gap if len(of) > 1]
+
+
+def _fits(packed: TensorRef, members: Members) -> bool:
+    """Return whether a tensor has a slice for each layer: the weight of the layer, transposed or not, or its bias.
+
+    Square matrices do not show whether they are transposed, so they do not fit.
+
+    Args:
+        packed: The tensor.
+        members: The tensors of the layers, by number.
+    """
+    count, *rest = packed.shape or (0,)
+    first = members[0].shape
+    if len(members) != count or any(tensor.shape != first for tensor in members):
+        return False
+    return tuple(rest) == first if len(first) == 1 else sorted(rest) == sorted(first) and rest[0] != rest[1]
+
+
+def _in_order(packed: Sequence[TensorRef], parts: Sequence[Members], side: Side) -> Iterator[Pair]:
+    """Yield the pairs of packed tensors with as many series of layers, by their names and then by their order.
+
+    Args:
+        packed: The packed tensors of one side.
+        parts: The series of the other side.
+        side: The side of the series.
+    """
+    wholes = {tensor.path: tensor for tensor in packed}
+    members = {of[0].path: of for of in parts}
+    views = [LayerView(path=path) for path in wholes], [LayerView(path=path) for path in members]
+    for match in in_series(*(views if side == "keras" else views[::-1])):
+        whole, part = (match.torch, match.keras) if side == "keras" else (match.keras, match.torch)
+        yield _pair(wholes[whole.path], members[part.path], side)
+
+
+def _pair(packed: TensorRef, members: Members, side: Side) -> Pair:
+    number, paths = len(members), tuple(tensor.path for tensor in members)
+    turned = (Each(Axes("o i -> i o")),) if packed.shape[1:] != members[0].shape else ()
+    steps: tuple[Transform, ...] = (Unstack(0, number), *turned) if side == "keras" else (*turned, Stack(0, number))
+    if side == "keras":
+        mapping = WeightMapping(torch=(packed.path,), keras=paths, transform=Chain(*steps))
+    else:
+        mapping = WeightMapping(torch=paths, keras=(packed.path,), transform=Chain(*steps))
+    return Pair(
+        torch=join_layers(mapping.torch),
+        keras=join_layers(mapping.keras),
+        rule=RULE,
+        weights=(mapping,),
+        evidence=(_EVIDENCE,),
+    )
+
+
+__all__ = ["stacked_pairs"]
