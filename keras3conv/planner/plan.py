@@ -12,6 +12,7 @@ from keras3conv.model.views import LayerView, ModelView
 from keras3conv.planner.evidence.attention import attention_pairs
 from keras3conv.planner.evidence.bare import bare_pairs
 from keras3conv.planner.evidence.experts import stacked_pairs
+from keras3conv.planner.evidence.flattened import with_unseen_flattens
 from keras3conv.planner.evidence.flow import positions
 from keras3conv.planner.evidence.hints import Hints, hinted_pairs
 from keras3conv.planner.evidence.matching import anchors, match_groups, numbers
@@ -74,7 +75,7 @@ def plan(
     if probed is not None:
         pairs += rest_pairs(torch, keras, pairs)
     else:
-        pairs = list(with_doubtful_rows(pairs, torch))
+        pairs = list(with_unseen_flattens(with_doubtful_rows(pairs, torch), torch, keras))
     pairs += bare_pairs(torch, keras, pairs, confirmed=probed is not None)
     if probed is None:
         pairs += stacked_pairs(torch, keras, pairs)

@@ -131,8 +131,7 @@ def test_words_and_positions_with_other_numbers_of_rows_are_paired_by_the_printe
     assert lines
     for line in lines:
         exec(line, names)  # noqa: S102 - our own message
-    out = {"out": tmp_path / "filled.weights.h5"} if by_file else {}
-    k3c.transfer(*sides, names["plan"].check(), **out)
+    k3c.transfer(sides[0], sides[1], names["plan"].check(), out=tmp_path / "filled.weights.h5")
     if by_file:
         model.load_weights(tmp_path / "filled.weights.h5")
     ids = np.arange(10).reshape(2, 5)

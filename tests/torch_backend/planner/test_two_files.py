@@ -167,7 +167,8 @@ class Packed(nn.Module):
         self.experts.bias = nn.Parameter(torch.randn(EXPERTS, 5))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        parts = torch.einsum("bi,eio->beo", x, self.experts.weight).add(self.experts.bias)
+        bias: Any = self.experts.bias
+        parts = torch.einsum("bi,eio->beo", x, self.experts.weight) + bias
         return torch.einsum("be,beo->bo", self.router(x).softmax(-1), parts)
 
 
@@ -224,3 +225,34 @@ def test_square_experts_are_not_paired_because_their_axes_may_be_exchanged(tmp_p
     model.save_weights(tmp_path / "made.weights.h5")
     plan = k3c.align(tmp_path / "net.safetensors", tmp_path / "made.weights.h5")
     assert {problem.torch for problem in plan.problems() if problem.torch} == {"experts"}
+
+
+class Flattened(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 30, 4 * 30), nn.Linear(120, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.head(self.fc(self.conv(x.permute(0, 3, 1, 2)).relu().flatten(1)).relu())
+        return made
+
+
+def test_rows_after_a_flatten_that_no_file_shows_are_in_doubt_and_the_line_orders_them(tmp_path: Path) -> None:
+    """All shapes fit: without the doubt, the plan was certain, and the model computed something else."""
+    net = randomize(Flattened())
+    conv = layers.Conv2D(4, 3, padding="same", activation="relu")
+    rest = [layers.Flatten(), layers.Dense(120, activation="relu", name="fc"), layers.Dense(5, name="head")]
+    model = keras.Sequential([keras.Input((5, 6, 3)), conv, *rest])
+    plan = filled(net, model, tmp_path)
+    assert [pair.torch for pair in plan.unconfirmed] == ["fc"]
+    assert difference(net, model, random(2, 5, 6, 3)) > 1e-2
+    names: dict[str, Any] = {"plan": plan, "k3c": k3c}
+    exec(plan.unconfirmed[0].candidates[-1], names)  # noqa: S102 - our own message
+    k3c.transfer(net, model, names["plan"].check())
+    assert difference(net, model, random(2, 5, 6, 3)) < 1e-4
+
+
+def test_a_layer_whose_inputs_another_layer_makes_follows_no_flatten(tmp_path: Path) -> None:
+    net = randomize(nn.Sequential(nn.Conv1d(3, 4, 3), nn.Linear(4, 8), nn.Linear(8, 4)))
+    parts = [layers.Conv1D(4, 3), layers.Dense(8), layers.Dense(4)]
+    assert not filled(net, keras.Sequential([keras.Input((9, 3)), *parts]), tmp_path).unconfirmed

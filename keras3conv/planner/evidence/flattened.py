@@ -1,0 +1,86 @@
+"""Doubt the rows of a kernel that may read a flattened image, if neither model ran: two files do not show a flatten.
+
+Torch flattens an image channel by channel, Keras position by position, so the rows of the next kernel have another
+order. A Linear may read a flattened image if its number of inputs is a multiple of the channels of a convolution, and
+no other layer has so many outputs.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from keras3conv.alignment.pair import Evidence, Pair
+from keras3conv.model.views import LayerView, ModelView
+
+_EVIDENCE = Evidence(
+    kind="unseen flatten",
+    detail="its inputs may be a flattened image, and no model ran: the rows of its kernel keep their order",
+)
+_DENSE = "keras.layers.Dense"
+
+
+def with_unseen_flattens(pairs: Iterable[Pair], torch: ModelView, keras: ModelView) -> Iterator[Pair]:
+    """Yield the pairs of a plan that was made without a run; those that may follow a flatten get a doubt.
+
+    The doubt comes with the line that pairs the kernel with its rows in the other order.
+
+    Args:
+        pairs: The pairs.
+        torch: The torch side.
+        keras: The Keras side.
+    """
+    torch_layers = {layer.path: layer for layer in torch.layers}
+    keras_layers = {layer.path: layer for layer in keras.layers}
+    channels = _channels(torch)
+    for pair in pairs:
+        first, second = torch_layers.get(pair.torch), keras_layers.get(pair.keras)
+        if first is None or second is None or not pair.rule.endswith(_DENSE) or not _is_unknown(first, second):
+            yield pair
+            continue
+        inputs = first.shapes["weight"][1] if len(first.shapes.get("weight", ())) == 2 else 0
+        sizes = [size for size in channels if size > 1 and inputs > size and inputs % size == 0]
+        if not sizes or inputs in _outputs(torch, first):
+            yield pair
+            continue
+        lines = tuple(_line(first, second, size) for size in sizes)
+        yield replace(pair, evidence=(*pair.evidence, _EVIDENCE), candidates=(*pair.candidates, *lines))
+
+
+def _line(torch: LayerView, keras: LayerView, channels: int) -> str:
+    """Return the line that pairs a Linear with a Dense after a flatten of an image with this number of channels.
+
+    Args:
+        torch: The Linear.
+        keras: The Dense.
+        channels: The number of channels.
+    """
+    has_bias = "bias" in torch.shapes and "bias" in keras.shapes
+    biases = f'.pair("{torch.path}.bias", "{keras.path}/bias")' if has_bias else ""
+    transform = f'k3c.transforms.Axes("o (c s) -> (s c) o", c={channels})'
+    kernels = f'"{torch.path}.weight", "{keras.path}/kernel", transform={transform}'
+    return f"plan = plan.pair({kernels}){biases}  # after a flatten of {channels} channels"
+
+
+def _is_unknown(torch: LayerView, keras: LayerView) -> bool:
+    """Return whether neither a run nor an architecture shows what is before two layers."""
+    return torch.run.calls is None and keras.run.calls is None
+
+
+def _channels(torch: ModelView) -> list[int]:
+    """Return the numbers of channels that convolutions return, each once, that of the last convolution first."""
+    kernels = [tensor.shape for tensor in torch.tensors() if len(tensor.shape) > 2 and tensor.role == "weight"]
+    return list(dict.fromkeys(shape[0] for shape in reversed(kernels)))
+
+
+def _outputs(torch: ModelView, reader: LayerView) -> set[int]:
+    """Return the numbers of outputs of all layers but one, whose input is looked for."""
+    found: set[int] = set()
+    for layer in torch.layers:
+        for tensor in layer.tensors if layer is not reader else ():
+            if tensor.role == "weight" and len(tensor.shape) > 1:
+                found.add(tensor.shape[0])
+            elif tensor.role.startswith("weight_hh"):  # of a recurrent layer, in one direction or in both
+                found |= {tensor.shape[1], 2 * tensor.shape[1]}
+    return found
+
+
+__all__ = ["with_unseen_flattens"]
