@@ -18,7 +18,7 @@ from keras3conv.formats.safe.streaming import Progress
 from keras3conv.formats.saving import Destination, Output, manifest_of, write_all
 from keras3conv.formats.shards import parse_size
 from keras3conv.formats.store import ALL_CHECKS, Checks, Written, written_by_others
-from keras3conv.formats.torch import checkpoint, parts
+from keras3conv.formats.torch import checkpoint, parts, prefixes
 from keras3conv.model.views import ModelView, Reader, Side, TensorRef
 from keras3conv.writing.digests import WrittenFile, digest
 from keras3conv.writing.outputs import replacing
@@ -60,7 +60,8 @@ def read(path: str | os.PathLike[str], *, entry: str = "", planned: ModelView | 
 
     Args:
         path: The file, or a folder that contains one model. The suffix and the content determine the format.
-        entry: The name of the state dict to read, if a torch checkpoint contains several.
+        entry: The name of the state dict to read, if a torch checkpoint contains several; or the prefix of the names,
+            if one state dict contains several models: "student".
         planned: The torch tensors in a plan. A weight that is stored as several tensors (weight norm) is one tensor in
             the view, or several if the plan has those.
 
@@ -70,14 +71,28 @@ def read(path: str | os.PathLike[str], *, entry: str = "", planned: ModelView | 
     path = file_of(path)
     source = Source.pin(path)
     found = identify(expected_format(path), source)
-    if entry and found != "torch":
+    if entry and READERS[found] not in _OF_TORCH:
         raise FileError(
-            f"{path}: the argument entry is for torch checkpoints only, but this file has the format {found}; leave "
-            "it out"
+            f"{path}: the argument entry is for files of torch weights only, but this file has the format {found}; "
+            "leave it out"
         )
     with collection_paused():
-        view = checkpoint.read(source, entry) if entry else READERS[found](source)
+        view = _entry(source, found, entry) if entry else READERS[found](source)
         return parts.joined(view, planned) if view.side == "torch" else named_by_rules(view)
+
+
+_OF_TORCH = tuple(READERS[name] for name in ("torch", "torch index", "safetensors", "safetensors index"))
+
+
+def _entry(source: Source, found: str, entry: str) -> ModelView:
+    """Return the view of one of several models in a file: of a state dict, or of the tensors under a prefix.
+
+    Args:
+        source: The file.
+        found: The format of the file.
+        entry: The name of the state dict, or the prefix.
+    """
+    return checkpoint.read(source, entry) if found == "torch" else prefixes.within(READERS[found](source), entry)
 
 
 def read_stored(path: str | os.PathLike[str]) -> ModelView:

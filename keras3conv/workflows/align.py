@@ -1,5 +1,6 @@
 """Implement `keras3conv.align`: pair layers by a run of both models (a probe) if possible, else by names and shapes."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -7,7 +8,8 @@ from keras3conv.alignment.adapted import is_adapted
 from keras3conv.alignment.pair import Evidence
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError, ModelError, message_of
-from keras3conv.frameworks.adapter import Model, Sides, Views
+from keras3conv.formats.torch import prefixes
+from keras3conv.frameworks.adapter import Model, Sides, TorchFile, Views
 from keras3conv.frameworks.opening import with_live_keras
 from keras3conv.frameworks.own_classes import require_classes
 from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
@@ -28,6 +30,7 @@ def align(
     sides.build(inputs, keras_inputs)
     try:
         plan = align_sides(sides, sides.views(), inputs, keras_inputs, hints=hints, probe=probe, notes=notes)
+        plan = replace(plan, notes=(*plan.notes, *_other_entries(sides, plan, entry)))
         return plan if sides.keras is opened.keras else replace(plan, keras=opened.keras.view())
     except ModelError as error:
         fix = "" if "\nFix:" in message_of(error) else "\nFix:  k3c.align(module, model, probe=False)"
@@ -82,6 +85,22 @@ def align_sides(
     reason = "the probe found no complete plan"
     unproven = make_plan(probed.torch, probed.keras, hints, notes=(f"not confirmed: {reason}", given.note, *notes))
     return plan if unproven.problems() else _all_unconfirmed(unproven, reason)
+
+
+def _other_entries(sides: Sides, plan: Alignment, entry: str) -> Iterator[str]:
+    """Yield a note for each model in a flat state dict that fits the Keras model alone, if the whole does not.
+
+    Args:
+        sides: The two sides.
+        plan: The plan for all tensors of the file.
+        entry: The name of the state dict that the user named.
+    """
+    if isinstance(sides.torch, TorchFile) and not entry and plan.problems():
+        torch, keras = sides.views()
+        for prefix in prefixes.prefixes(tensor.path for tensor in torch.tensors()):
+            part = make_plan(prefixes.within(torch, prefix), keras)
+            if part.pairs and not part.problems():
+                yield f'the tensors under "{prefix}." alone fit the Keras model: entry="{prefix}" takes them'
 
 
 def _all_unconfirmed(plan: Alignment, reason: str) -> Alignment:

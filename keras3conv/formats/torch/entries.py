@@ -1,13 +1,14 @@
 """Find the state dict of the model in a checkpoint of a training loop, which also has optimizer state and settings."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, quoted
+from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, listed, quoted
 from keras3conv.formats.torch.objects import OddTensor, Placeholder, StoredTensor
+from keras3conv.formats.torch.prefixes import prefixes
 from keras3conv.messages import with_article
 
 _DEPTH = 32
@@ -99,6 +100,8 @@ def find_entry(content: Any, wanted: str, path: Path) -> Entry:
 def _named(found: list[Entry], wanted: str, path: Path) -> Entry:
     """Return the state dict with a name; else the only one whose name begins or ends with the given keys.
 
+    If there is none, the name is a prefix of the names of tensors: a flat state dict may hold several models.
+
     Args:
         found: The state dicts in the checkpoint.
         wanted: The name: keys joined by dots.
@@ -110,10 +113,30 @@ def _named(found: list[Entry], wanted: str, path: Path) -> Entry:
     inside = [entry for entry in found if entry.name.startswith(f"{wanted}.")]
     exact = [entry for entry in found if entry.name == wanted]
     fitting = exact or inside or [entry for entry in found if entry.name.rpartition(".")[2] == wanted]
+    under = list(_under(found, f"{wanted}.")) if not fitting else []
+    if len(under) == 1:
+        return under[0]
     if len(fitting) != 1:
+        parts = prefixes(key for entry in found for key in entry.content if isinstance(key, str))
+        begin = f"; the names of its tensors begin with: {listed(parts)}" if parts else ""
         known = ", ".join(quoted(entry.name) for entry in found[:20] if entry.name) or "none"
-        raise FileError(f"{path} has no state dict {quoted(wanted)}; its state dicts are: {known}")
+        raise FileError(f"{path} has no state dict {quoted(wanted)}; its state dicts are: {known}{begin}")
     return fitting[0]
+
+
+def _under(found: Iterable[Entry], start: str) -> Iterator[Entry]:
+    """Yield, for each state dict that has such tensors, the state dict of the tensors whose names begin with a prefix.
+
+    Args:
+        found: The state dicts.
+        start: The prefix with its dot, which the new names lack.
+    """
+    for entry in found:
+        own = {key: value for key, value in entry.content.items() if isinstance(key, str) and key.startswith(start)}
+        tensors = [value for value in own.values() if is_tensor(value)]
+        if tensors:
+            content = {key.removeprefix(start): value for key, value in own.items()}
+            yield Entry(f"{entry.name}.{start[:-1]}".lstrip("."), content, sum(map(_may_be_weight, tensors)))
 
 
 def _entries(content: Mapping[Any, Any], name: str, depth: int, visits: Iterator[int]) -> Iterator[Entry]:
