@@ -24,6 +24,7 @@ from keras3conv.transforms import Arrays
 from keras3conv.validators.running.call_pairs import call_pairs
 from keras3conv.validators.running.isolated import isolated_probe
 from keras3conv.validators.running.neighbours import agrees_in_float64, compensated_pairs, would_agree_in_isolation
+from keras3conv.validators.running.stacked_dropouts import is_of_a_stack, with_rates_between
 from keras3conv.validators.running.subject import Subject
 from keras3conv.validators.running.uncompared import uncompared
 from keras3conv.validators.running.weightless import weightless_pairs
@@ -85,7 +86,8 @@ def _summary(fields: list[_JudgedField]) -> str:
 def _judged_fields(subject: Subject) -> Iterator[_JudgedField]:
     weightless = list(weightless_pairs(subject))
     agreement: dict[tuple[str, str], bool] | None = None
-    for field in subject.audit([*subject.plan.pairs, *(match.pair for match in weightless)]):
+    for audited in subject.audit([*subject.plan.pairs, *(match.pair for match in weightless)]):
+        field = with_rates_between(subject, audited) if is_of_a_stack(audited) else audited
         if field.agrees:
             yield _JudgedField(field=field, verdict="equal")
         elif field.agrees is None:
