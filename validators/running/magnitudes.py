@@ -141,11 +141,11 @@ def _large_run(subject: Subject, inputs: Inputs, magnitude: float) -> Rescaled:
         with torch_bounds.observed_bounds() as in_torch:
             rescaled = _with_rescaled_weights(subject, inputs, magnitude, in_torch)
             is_finite = _is_finite(rescaled.torch_probe)
-        with keras_bounds.observed_bounds() as in_keras:
+        with keras_bounds.observed_bounds() as in_keras, torch_bounds.observed_slices() as slices:
             is_finite = _is_finite(rescaled.keras_probe) and is_finite
     except ModelError as error:
         return Rescaled(reason=message_of(error), magnitude=magnitude)
-    return Rescaled(subject=rescaled, magnitude=magnitude, bounds=(*in_torch, *in_keras), is_finite=is_finite)
+    return Rescaled(subject=rescaled, magnitude=magnitude, bounds=(*in_torch, *in_keras, *slices), is_finite=is_finite)
 
 
 def _candidate_inputs(subject: Subject, change: Callable[[Inputs], Inputs]) -> Iterator[Inputs]:

@@ -18,6 +18,28 @@ def observed_bounds() -> Iterator[list[Bound]]:
         yield observer.found
 
 
+@contextmanager
+def observed_slices() -> Iterator[list[Bound]]:
+    """Collect the slices that end beyond their axis, in all torch functions that run in the block.
+
+    A Keras model on the torch backend slices its tensors with torch.
+    """
+    observer = BoundsObserver(extremes=_extremes, number=_number)
+    with _Slices(observer):
+        yield observer.found
+
+
+class _Slices(TorchFunctionMode):
+    def __init__(self, observer: BoundsObserver) -> None:
+        super().__init__()
+        self.observer = observer
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") == "__getitem__" and isinstance(args[0], torch.Tensor):
+            self.observer.note_slices(tuple(args[0].shape), args[1])
+        return func(*args, **(kwargs or {}))
+
+
 class _FunctionCalls(TorchFunctionMode):
     def __init__(self, observer: BoundsObserver) -> None:
         super().__init__()

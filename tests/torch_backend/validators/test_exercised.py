@@ -261,6 +261,19 @@ def test_a_module_that_truncates_its_input_fails_at_a_size_beyond(steps: int, st
         assert "at a size beyond 10000" in section.facts["not reached"]
 
 
+@pytest.mark.parametrize(("steps", "status"), [(600, "failed"), (10**4, "passed")])
+def test_a_keras_model_that_truncates_its_input_fails_at_a_size_beyond(steps: int, status: str) -> None:
+    module = Net(lambda net, x: net.fc(x.mean(1)), fc=nn.Linear(4, 3))
+    given = keras.Input((None, 4))
+    model = keras.Model(given, keras.layers.Dense(3, name="fc")(ops.mean(given[:, :steps], 1)))
+    x = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0))
+    plan = k3c.align(module, model, inputs=x, probe=False)
+    section = k3c.validate(module, model, inputs=x, alignment=plan, proofs=["float64"]).section("float64")
+    assert section.status == status
+    if status == "passed":
+        assert "at a size beyond 10000" in section.facts["not reached"]
+
+
 def test_a_function_of_values_that_are_not_finite_is_not_reached() -> None:
     module = Net(lambda net, x: net.fc(torch.nan_to_num(x)), fc=nn.Linear(4, 3))
     given = keras.Input((4,))
