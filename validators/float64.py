@@ -18,6 +18,8 @@ from keras3conv.validators.running.neighbours import NOTE, agrees, compensated_p
 from keras3conv.validators.running.output_pairs import output_pairs
 from keras3conv.validators.running.rounded_constants import NOTE as CONSTANTS
 from keras3conv.validators.running.rounded_constants import may_be_rounded
+from keras3conv.validators.running.rounded_sines import NOTE as SINES
+from keras3conv.validators.running.rounded_sines import sines_rounded
 from keras3conv.validators.running.subject import Subject
 from keras3conv.validators.running.variants import Variant, exercised, unreached_in_words, variants
 
@@ -126,8 +128,15 @@ def _judge(subject: Subject, variant: Variant, original: Subject) -> Section:
     """
     nearby = NearbyRun(subject)
     section = _judged(subject, variant, original, nearby, constants=True)
+    if section.status == "passed":
+        return section
+    with sines_rounded(subject) as rounded:
+        if rounded is not None:
+            again = _judged(rounded, variant, original, NearbyRun(rounded), constants=True)
+            if again.status == "passed":
+                return replace(again, summary=f"{again.summary}, {SINES}")
     # If there is also a larger difference, rounded constants no longer excuse the small ones.
-    return section if section.status == "passed" else _judged(subject, variant, original, nearby, constants=False)
+    return _judged(subject, variant, original, nearby, constants=False)
 
 
 def _judged(subject: Subject, variant: Variant, original: Subject, nearby: NearbyRun, *, constants: bool) -> Section:

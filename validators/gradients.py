@@ -5,10 +5,9 @@ gradient descent changes every tensor by its gradient times the learning rate. T
 updated tensors, in which a small difference would be lost by rounding.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import partial
 
 import numpy as np
 
@@ -22,20 +21,24 @@ from keras3conv.messages import count
 from keras3conv.numerics.difference import FLOAT64_LIMIT, NOT_FINITE, compare
 from keras3conv.report.values import Cell, Section, Table
 from keras3conv.rules.rule import WeightMapping
-from keras3conv.transforms import Array, Arrays, Shape, Transform
+from keras3conv.transforms import Array, Arrays
 from keras3conv.validators.diagnosis.causes import Explanation, explained_problem
 from keras3conv.validators.diagnosis.momentum import explain_step
 from keras3conv.validators.running.batch_norms import (
     BatchNorm,
     batch_norms,
+    renormalised,
     statistics_in_training,
     unbiased_step,
 )
 from keras3conv.validators.running.computed_weights import kept_states, trained_as_a_whole
 from keras3conv.validators.running.output_pairs import output_pairs
+from keras3conv.validators.running.permutation import is_permutation
 from keras3conv.validators.running.rounded_constants import may_be_rounded
+from keras3conv.validators.running.rounded_sines import sines_rounded
 from keras3conv.validators.running.subject import Subject
 from keras3conv.validators.running.training_facts import (
+    corrected,
     not_alike,
     statistics_facts,
     unlike,
@@ -92,20 +95,21 @@ def check(subject: Subject) -> Section:
     if not any(_is_trained(subject, mapping) for mapping in subject.plan.mappings):
         return _skipped("neither model has a trainable weight, so there is no gradient to compare")
     try:
-        inference = list(_compare_gradients(subject, loss_weights, ()))
+        inference = _compared(subject, loss_weights, ())
         statistics = statistics_in_training(subject)
         frozen = [path for path, (_, *taken) in statistics.items() if not all(taken)]
         norms = tuple(batch_norms(subject, frozen))
-        training = list(_compare_gradients(subject, loss_weights, norms)) if norms else []
+        training = _compared(subject, loss_weights, norms) if norms else []
     except ModelError as error:
         return _skipped(message_of(error))
-    comparisons = [_without_rounded_constants(subject, comparison) for comparison in (*inference, *training)]
+    comparisons = [*inference, *training]
     failed = [index for index, comparison in enumerate(comparisons) if not comparison.passed]
     worst = max((comparison.error for comparison in inference), default=0.0)
     summary = f"{count(len(inference), 'gradient')} agree to {worst:.2g}"
     if training:
         summary += f", one step in training mode to {max(comparison.error for comparison in training):.2g}"
     different = [unlike(*entry) for entry in statistics.values() if entry[1] != entry[2]]
+    different += [corrected(pair) for pair in renormalised(subject)]
     lost, computed = trained_as_a_whole(subject), kept_states(subject)
     problems = [_problem(comparisons[index]) for index in failed[:_PROBLEMS_SHOWN]]
     if _is_conversion(subject):
@@ -139,6 +143,19 @@ def check(subject: Subject) -> Section:
 def _is_conversion(subject: Subject) -> bool:
     """Return whether the Keras model was generated from the torch module."""
     return any(evidence.kind == "construction" for pair in subject.plan.pairs for evidence in pair.evidence)
+
+
+def _compared(
+    subject: Subject, loss_weights: tuple[dict[str, Array], dict[str, Array]], norms: tuple[BatchNorm, ...]
+) -> list[_Comparison]:
+    """Return the comparisons of `_compare_gradients`; those that differ by the rounding of constants have passed."""
+    compare = partial(_compare_gradients, subject, loss_weights, norms)
+    found = [_without_rounded_constants(subject, comparison) for comparison in compare()]
+    if all(comparison.passed for comparison in found):
+        return found
+    with sines_rounded(subject) as rounded:
+        again = found if rounded is None else list(compare())
+    return again if all(comparison.passed for comparison in again) else found
 
 
 def _without_rounded_constants(subject: Subject, comparison: _Comparison) -> _Comparison:
@@ -297,7 +314,7 @@ def _mapped_gradients(
     """
     torch_gradients = tuple(torch[path] for path in mapping.torch)
     keras_gradients = tuple(keras[path] for path in mapping.keras)
-    if _is_permutation(mapping.transform, tuple(array.shape for array in torch_gradients)):
+    if is_permutation(mapping.transform, tuple(array.shape for array in torch_gradients)):
         in_torch_layout = mapping.transform.inverse(keras_gradients)
         yield from zip(mapping.torch, torch_gradients, in_torch_layout, strict=True)
         return
@@ -308,26 +325,6 @@ def _mapped_gradients(
     keras_steps = tuple(new - old for new, old in zip(transform(torch_steps), origin, strict=True))
     torch_derivative = _directional_derivative(torch_gradients, torch_steps)
     yield ", ".join(mapping.torch), torch_derivative, _directional_derivative(keras_gradients, keras_steps)
-
-
-@lru_cache(maxsize=1024)
-def _is_permutation(transform: Transform, shapes: tuple[Shape, ...]) -> bool:
-    """Return whether a transform only permutes elements of arrays with these shapes, tested on `arange` arrays."""
-    numbered, start = [], 1
-    for shape in shapes:
-        size = math.prod(shape)
-        numbered.append(np.arange(start, start + size, dtype=np.float64).reshape(shape))
-        start += size
-    transformed = transform(tuple(numbered))
-    if sum(array.size for array in transformed) != start - 1:
-        return False
-    seen = np.zeros(start, dtype=bool)
-    for array in transformed:
-        places = array.astype(np.int64)
-        if not np.array_equal(places, array) or places.min(initial=1) < 1 or places.max(initial=1) >= start:
-            return False
-        seen[places.ravel()] = True
-    return bool(seen[1:].all())
 
 
 def _directional_derivative(gradients: Arrays, steps: Arrays) -> Array:

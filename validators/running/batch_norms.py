@@ -53,6 +53,11 @@ def statistics_in_training(subject: Subject) -> dict[str, tuple[Pair, bool, bool
     return found
 
 
+def renormalised(subject: Subject) -> list[Pair]:
+    """Return the pairs in which Keras corrects the statistics of the batch in training (renorm), and torch does not."""
+    return [pair for pair in _pairs(subject) if _configs(subject, pair)[1].get("renorm")]
+
+
 def batch_norms(subject: Subject, frozen: Collection[str] = ()) -> Iterator[BatchNorm]:
     """Yield the pairs that use batch statistics in training on both sides and are called once.
 
@@ -106,6 +111,8 @@ def _untried(subject: Subject, pair: Pair) -> str:
         return "torch does not call the module" if not calls else "torch calls the module several times"
     if not keras_config.get("trainable", True):
         return "it is frozen in Keras, so it keeps its moving statistics"
+    if keras_config.get("renorm"):
+        return "Keras corrects the statistics of the batch there (renorm=True)"
     if torch_config.get("momentum") is None or not torch_config.get("track_running_stats", True):
         return "torch keeps no moving average for it"
     shape = calls[0].shapes[0]

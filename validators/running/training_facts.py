@@ -48,6 +48,15 @@ def unlike(pair: Pair, in_torch: bool, in_keras: bool) -> Problem:
     return Problem(torch=pair.torch, keras=pair.keras, fact=fact, fixes=(f"trainable={in_torch}  # {name}",))
 
 
+def corrected(pair: Pair) -> Problem:
+    """Return the problem that Keras corrects the statistics of the batch in training, which torch never does."""
+    fact = (
+        "in training mode Keras corrects the statistics of the batch towards its moving statistics (renorm=True), "
+        "torch has no such correction"
+    )
+    return Problem(torch=pair.torch, keras=pair.keras, fact=fact)
+
+
 def statistics_facts(statistics: Mapping[str, tuple[Pair, bool, bool]], unlike: list[Problem]) -> dict[str, str]:
     """Return the report facts about batch normalisations that are frozen: {"frozen on both sides": "bn1, bn2"}.
 

@@ -91,3 +91,17 @@ def test_statistics_of_the_batch_on_both_sides_are_compared_in_one_step() -> Non
     section = gradients(Net().eval(), network(trainable=True), training=True)
     assert section.status == "passed", section.problems
     assert "one step in training mode" in section.summary
+
+
+def test_statistics_that_keras_corrects_in_training_are_not_alike_and_fail_only_with_training() -> None:
+    given = keras.Input((4,))
+    norm = layers.BatchNormalization(epsilon=1e-5, momentum=0.9, renorm=True, name="norm")
+    model = keras.Model(given, layers.Dense(3, name="head")(norm(given)))
+    conversion = k3c.convert(model, inputs=torch.randn(5, 4))
+    section = conversion.report.section("gradients")
+    assert conversion.report.ok, conversion.report
+    assert "1 batch normalisation not alike in training mode" in section.summary
+    assert "renorm=True" in section.facts["not alike in training mode"]
+    options: dict[str, Any] = {"inputs": torch.randn(5, 4), "alignment": conversion.alignment}
+    strict = k3c.validate(conversion.model, model, training=True, proofs=["gradients"], **options)
+    assert "towards its moving statistics (renorm=True)" in strict.section("gradients").problems[0].fact

@@ -1,0 +1,59 @@
+"""Recognise differences that come from the angles of sines, which one side has rounded to float32.
+
+A time embedding is the sine of a time multiplied by frequencies. If one side stores the frequencies as float32, an
+angle of 1000 is off by 3e-5, and so is its sine. The deployed models round such angles on both sides. The proof: the
+angles of both models agree to the rounding of float32, and with angles that are rounded alike, the models agree like
+any others.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+
+from keras3conv.transforms import Array
+from keras3conv.validators.running.rounded_constants import LARGEST
+from keras3conv.validators.running.subject import Subject
+
+NOTE = "with the angles of sines rounded alike, which one side has rounded to float32"
+
+
+@contextmanager
+def sines_rounded(subject: Subject) -> Iterator[Subject | None]:
+    """Round the angles of sines alike on both sides while the block runs.
+
+    Yields:
+        A copy of the subject, whose runs are to be made in the block; None if the angles of the two models differ by
+        more than the rounding of float32, if the models compute no sines, or if Keras does not run on torch.
+    """
+    from keras3conv.frameworks.keras import model as keras_side
+    from keras3conv.frameworks.torch.sines import RoundedSines
+
+    if keras_side.backend() != "torch":
+        yield None
+        return
+    other = replace(subject)
+    with RoundedSines() as mode:
+        other.torch_probe  # noqa: B018 - the run is made now
+        of_torch = mode.take_angles()
+        other.keras_probe  # noqa: B018 - the run is made now
+        of_keras = mode.take_angles()
+        yield other if _differ_by_rounding(of_torch, of_keras) else None
+
+
+def _differ_by_rounding(first: Array, second: Array) -> bool:
+    """Return whether sorted angles differ, and each has a counterpart on the other side up to rounding to float32."""
+    if not len(first) or not len(second) or np.array_equal(first, second):
+        return False
+    return _all_near(first, second) and _all_near(second, first)
+
+
+def _all_near(values: Array, others: Array) -> bool:
+    places = np.searchsorted(others, values)
+    near = [others[np.clip(places + shift, 0, len(others) - 1)] for shift in (-1, 0)]
+    distance = np.minimum(*(np.abs(values - one) for one in near))
+    return bool(np.all(distance <= LARGEST * np.abs(values)))
+
+
+__all__ = ["NOTE", "sines_rounded"]
