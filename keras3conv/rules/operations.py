@@ -147,12 +147,14 @@ _ACTIVATIONS = (
 
 # Functions of one tensor. Each entry: Keras' name; torch's name if it differs; "tf:" and the name in tf.math, if any.
 _UNARY = (
-    "abs tf:abs", "angle", "arccos acos", "arccosh acosh", "arcsin asin", "arcsinh asinh", "arctan atan",
-    "arctanh atanh", "bitwise_invert bitwise_not", "ceil tf:ceil", "cos tf:cos", "cosh", "deg2rad", "erf tf:erf",
-    "erfc", "erfinv", "exp tf:exp", "exp2", "expm1 tf:expm1", "floor tf:floor", "i0", "isfinite", "isinf", "isnan",
-    "isneginf", "isposinf", "isreal", "log tf:log", "log10", "log1p tf:log1p", "log2", "logical_not tf:logical_not",
-    "negative neg tf:negative", "rad2deg", "reciprocal tf:reciprocal", "rsqrt tf:rsqrt", "sign tf:sign", "signbit",
-    "sin tf:sin", "sinc", "sinh", "sqrt tf:sqrt", "square tf:square", "tan", "trunc",
+    "abs tf:abs", "angle", "arccos acos tf:acos", "arccosh acosh tf:acosh", "arcsin asin tf:asin",
+    "arcsinh asinh tf:asinh", "arctan atan tf:atan", "arctanh atanh tf:atanh", "bitwise_invert bitwise_not",
+    "ceil tf:ceil", "cos tf:cos", "cosh tf:cosh", "deg2rad", "erf tf:erf", "erfc tf:erfc", "erfinv tf:erfinv",
+    "exp tf:exp", "exp2", "expm1 tf:expm1", "floor tf:floor", "i0", "isfinite tf:is_finite", "isinf tf:is_inf",
+    "isnan tf:is_nan", "isneginf", "isposinf", "isreal", "log tf:log", "log10", "log1p tf:log1p", "log2",
+    "logical_not tf:logical_not", "negative neg tf:negative", "rad2deg", "reciprocal tf:reciprocal",
+    "rsqrt tf:rsqrt", "sign tf:sign", "signbit", "sin tf:sin", "sinc", "sinh tf:sinh", "sqrt tf:sqrt",
+    "square tf:square", "tan tf:tan", "trunc",
 )  # fmt: skip
 
 # Functions of two tensors, in the same form; "aten:" lists the overloads of the operator if they are not "default".

@@ -12,8 +12,7 @@ FOLDER = Path(__file__).resolve().parent / "files"
 REFUSED = {
     "refused": ("LocallyConnected2D", "no code is ever run from a file"),
     "images_refused": ("tf.image.adjust_saturation", "method='bicubic'"),
-    "einsum": ("tf.einsum",),
-    "pooling_uneven": ("uneven", "repeats the last value"),
+    "einsum": ("tf.einsum", "does not store the tensors"),
 }
 """The networks that are refused, with words that the message must contain."""
 

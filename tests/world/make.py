@@ -14,7 +14,9 @@ import functions  # noqa: F401 - registers its networks
 import masks  # noqa: F401 - the same
 import numpy as np
 import operations  # noqa: F401 - the same
+import otherwise  # noqa: F401 - the same
 import recurrent  # noqa: F401 - the same
+import sizes  # noqa: F401 - the same
 from keras_of_its_time import STANDALONE, keras, tf
 from networks import NETWORKS, PADDING, REFERENCES, SHAPES, WORDS
 

@@ -361,6 +361,8 @@ SHAPES: Any = {
     "convolution_first": (5, 5, 2),
     "normalization_first": (4,),
     "cropped_images": (101, 100, 3),
+    "heads_by_sizes": (5, 8),
+    "shuffled_by_sizes": (5, 4, 8),
 }
 """The input shapes of models without an input specification, or with dynamic sizes."""
 

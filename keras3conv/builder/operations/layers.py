@@ -241,8 +241,6 @@ def _layer_normalization(call: Call) -> None:
     weights = _optional(call, weight="gamma", bias="beta") if is_layer_norm else _optional(call, weight="scale")
     if call.get("rms_scaling"):
         raise call.refuse("rms_scaling=True is not supported, because Keras has removed it; use rms_normalization")
-    if axes != list(range(rank - len(axes), rank)):
-        raise call.refuse(f"only the last axes can be normalized in torch, but this call has axis={call['axis']}")
     if any(weight.rank != len(axes) for weight in weights.values()):
         raise call.refuse("the scale and the shift of this normalization must have as many axes as are normalized")
     given = call.order(given, (*(axis for axis in given.order if axis not in axes), *axes))

@@ -98,6 +98,8 @@ _WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
     "noise_shape": (None,),
     "salt": (None,),
     "max_tokens": (None,),
+    "vocabulary_size": (_ANY,),
+    "has_input_vocabulary": (_ANY,),
 }
 """The arguments that Keras 3 removed, each with the values that change nothing."""
 

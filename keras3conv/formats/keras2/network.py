@@ -167,8 +167,8 @@ def _nodes(entry: Config) -> list[Any]:
 def _call(name: str, number: int, node: Any, entries: Config, first: Mapping[str, int]) -> OldCall:
     found = _renumbered(_structure(node, entries), first)
     keywords = next((_keywords(leaf) for leaf in _raw_results(node, entries)), {})
-    if isinstance(found, list) and len(found) == 1:
-        found = found[0]
+    if not _is_result(node, entries) and isinstance(found, list) and len(found) == 1:
+        found = found[0]  # a node that is one reference is the argument itself, which may be a constant with one row
     return OldCall(
         layer=name, number=number, given=found, keywords=_renumbered(_structure(keywords, entries, inside=True), first)
     )

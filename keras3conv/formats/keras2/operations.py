@@ -5,130 +5,16 @@ TF-Keras 2.4 and later write `TFOpLambda` with the name of the function and its 
 each with its position among the inputs.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.operations import OPERATIONS
-
-OWN = "tensorflow."
-"""The prefix in the table of functions that keras3conv implements itself, because `keras.ops` lacks them."""
+from keras3conv.formats.keras2.functions import FUNCTIONS, OWN, RESIZED_ALIKE, is_ignored, refusal
 
 CLASSES = frozenset({"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"})
 """The layer classes of Keras 2 that wrap a function of TensorFlow."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Operation:
-    """The translation of a TensorFlow function to a function of `keras.ops`.
-
-    Attributes:
-        name: The function in `keras.ops`; with the prefix `OWN` a function of this package.
-        arguments: The parameter names of TensorFlow in their order, each with its name in `keras.ops`.
-        fixed: Further arguments for `keras.ops`, whose defaults differ from those of TensorFlow.
-    """
-
-    name: str
-    arguments: Mapping[str, str]
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-
-
-def _operation(name: str, arguments: str, **fixed: Any) -> Operation:
-    pairs = (one.partition(":") for one in arguments.split())
-    return Operation(name=name, arguments={first: second or first for first, _, second in pairs}, fixed=fixed)
-
-
-def _own(name: str, arguments: str) -> Operation:
-    return _operation(f"{OWN}{name}", arguments)
-
-
-def _in_the_table() -> Iterator[tuple[str, Operation]]:
-    """Yield the name of each TensorFlow function in the table `OPERATIONS`, with its translation to `keras.ops`."""
-    for entry in OPERATIONS:
-        for written in entry.tensorflow:
-            name, *parameters = written.split()
-            arguments = dict(zip(parameters, entry.keras_parameters, strict=False))  # TensorFlow's ELU has no alpha
-            # GELU is exact by default in TensorFlow.
-            fixed = {"approximate": False} if "approximate" in arguments else {}
-            yield name, Operation(name=entry.keras[0].removeprefix("keras.ops."), arguments=arguments, fixed=fixed)
-
-
-_REDUCTION = "input_tensor:x axis keepdims"
-
-FUNCTIONS: Mapping[str, Operation] = {
-    **dict(_in_the_table()),
-    "math.divide_no_nan": _operation("divide_no_nan", "x:x1 y:x2"),
-    **{
-        f"math.reduce_{name}": _operation(name, _REDUCTION)
-        for name in ("mean", "sum", "max", "min", "prod", "std", "any", "all")
-    },
-    "math.reduce_variance": _operation("var", _REDUCTION),
-    "math.reduce_logsumexp": _operation("logsumexp", _REDUCTION),
-    "math.reduce_euclidean_norm": _own("norm", "input_tensor:tensor axis keepdims"),
-    "norm": _own("norm", "tensor axis keepdims"),
-    "compat.v1.norm": _own("norm", "tensor axis keepdims"),
-    "math.argmax": _own("argmax", "input:x axis output_type"),
-    "math.argmin": _own("argmin", "input:x axis output_type"),
-    "math.l2_normalize": _own("l2_normalize", "x axis epsilon"),
-    "nn.l2_normalize": _own("l2_normalize", "x axis epsilon"),
-    "math.squared_difference": _own("squared_difference", "x y"),
-    "math.add_n": _own("add_n", "inputs"),
-    "compat.v1.floor_div": _operation("floor_divide", "x:x1 y:x2"),
-    "nn.bias_add": _operation("add", "value:x1 bias:x2"),
-    "split": _own("split", "value num_or_size_splits axis"),
-    "unstack": _own("unstack", "value num axis"),
-    "compat.v1.pad": _own("pad", "tensor paddings mode constant_values"),
-    "pad": _own("pad", "tensor paddings mode constant_values"),
-    "compat.v1.gather": _own("gather", "params indices axis"),
-    "gather": _own("gather", "params indices axis"),
-    "image.flip_left_right": _own("flip_left_right", "image"),
-    "image.flip_up_down": _own("flip_up_down", "image"),
-    "nn.max_pool2d": _own("max_pool", "input:inputs ksize strides padding"),
-    "nn.avg_pool2d": _own("average_pool", "input:inputs ksize strides padding"),
-    "compat.v1.nn.avg_pool": _own("average_pool", "value:inputs ksize strides padding"),
-    "convert_to_tensor": _operation("copy", "value:x"),
-    "math.round": _operation("round", "x"),
-    "math.atan2": _operation("arctan2", "y:x1 x:x2"),
-    "math.cumsum": _operation("cumsum", "x axis", axis=0),
-    "concat": _operation("concatenate", "values:xs axis"),
-    "stack": _operation("stack", "values:x axis"),
-    "reshape": _operation("reshape", "tensor:x shape:newshape"),
-    "transpose": _operation("transpose", "a:x perm:axes"),
-    "compat.v1.transpose": _operation("transpose", "a:x perm:axes"),
-    "expand_dims": _operation("expand_dims", "input:x axis"),
-    "compat.v1.expand_dims": _operation("expand_dims", "input:x axis"),
-    "squeeze": _operation("squeeze", "input:x axis"),
-    "compat.v1.squeeze": _operation("squeeze", "input:x axis"),
-    "cast": _operation("cast", "x dtype"),
-    "identity": _operation("copy", "input:x"),
-    "stop_gradient": _operation("stop_gradient", "input:variable"),
-    "tile": _operation("tile", "input:x multiples:repeats"),
-    "where": _operation("where", "condition x:x1 y:x2"),
-    "zeros_like": _operation("zeros_like", "input:x"),
-    "ones_like": _operation("ones_like", "input:x"),
-    "broadcast_to": _operation("broadcast_to", "input:x shape"),
-    "clip_by_value": _operation("clip", "t:x clip_value_min:x_min clip_value_max:x_max"),
-    "linalg.matmul": _own("matmul", "a b transpose_a transpose_b"),
-    "one_hot": _own("one_hot", "indices depth on_value off_value axis dtype"),
-    "nn.depth_to_space": _operation("depth_to_space", "input:x block_size data_format", data_format="channels_last"),
-    "nn.space_to_depth": _operation("space_to_depth", "input:x block_size data_format", data_format="channels_last"),
-    "compat.v1.nn.depth_to_space": _operation("depth_to_space", "input:x block_size", data_format="channels_last"),
-    "image.resize": _operation("image.resize", "images size method:interpolation", data_format="channels_last"),
-}  # fmt: skip
-"""The translation of each TensorFlow function, by its name in `TFOpLambda`."""
-
-_RESIZED_ALIKE = ("bilinear", "nearest")
-"""The interpolation methods of `tf.image.resize` with which all backends of Keras 3 give the same result."""
-
-_IGNORED: Mapping[str, tuple[Any, ...]] = {
-    "conjugate": (False,), "adjoint_a": (False,), "adjoint_b": (False,), "a_is_sparse": (False,),
-    "b_is_sparse": (False,), "beta": (1.0,), "exclusive": (False,), "reverse": (False,),
-    "preserve_aspect_ratio": (False,), "antialias": (False,), "dtype": (None,), "output_type": (None,),
-    "data_format": (None, "NHWC", "NWC", "NDHWC"), "ord": ("euclidean",), "batch_dims": (None, 0),
-    "validate_indices": (None, True, False), "num": (None,), "half_pixel_centers": (True,), "dtype_hint": (None,),
-}  # fmt: skip
-"""The TensorFlow arguments that `keras.ops` lacks, each with the values that change nothing."""
 
 _NODES: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys(("Add", "AddV2", "BiasAdd"), ("math.add", "x y")),
@@ -194,11 +80,11 @@ def applied(class_name: str, config: Mapping[str, Any], given: Any, keywords: Ma
 def _of_function(function: str, given: Any, keywords: Mapping[str, Any]) -> Applied:
     operation = FUNCTIONS.get(function)
     if operation is None:
-        raise RuleError(f"tf.{function} between the layers has no known counterpart in keras.ops")
+        raise RuleError(refusal(function))
     first = next(iter(operation.arguments.values()))
     arguments = {**operation.fixed, first: given}
     method = keywords.get("method")
-    if function == "image.resize" and method not in (None, *_RESIZED_ALIKE):
+    if function == "image.resize" and method not in (None, *RESIZED_ALIKE):
         raise RuleError(
             f"tf.image.resize is called with method={method!r}, which keras.ops.image.resize computes differently"
         )
@@ -206,16 +92,10 @@ def _of_function(function: str, given: Any, keywords: Mapping[str, Any]) -> Appl
         ours = operation.arguments.get(name)
         if ours is not None:
             arguments[ours] = value
-        elif name != "name" and not _is_ignored(name, value):
-            raise RuleError(
-                f"tf.{function} is called with {name}={value!r}; keras.ops.{operation.name} has no such argument"
-            )
+        elif name != "name" and not is_ignored(name, value):
+            lacking = "the conversion" if operation.name.startswith(OWN) else f"keras.ops.{operation.name}"
+            raise RuleError(f"tf.{function} is called with {name}={value!r}; {lacking} has no such argument")
     return Applied(name=operation.name, arguments=arguments)
-
-
-def _is_ignored(name: str, value: Any) -> bool:
-    known = _IGNORED.get(name, ())
-    return value is None or any(type(value) is type(one) and value == one for one in known)
 
 
 def _of_node(config: Mapping[str, Any], given: Sequence[Any]) -> Applied:
@@ -298,4 +178,4 @@ def _strided(values: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[Any,
     return tuple(part(place) for place in range(len(begin)))
 
 
-__all__ = ["CLASSES", "FUNCTIONS", "OWN", "Applied", "Operation", "applied"]
+__all__ = ["CLASSES", "Applied", "applied"]

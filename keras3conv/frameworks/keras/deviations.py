@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras3conv.errors import Problem
+from keras3conv.frameworks.keras.keras2.on_torch import leaves_padding_out
 from keras3conv.frameworks.keras.tree import named_layers
 
 _AVERAGES = (keras.layers.AveragePooling1D, keras.layers.AveragePooling2D, keras.layers.AveragePooling3D)
@@ -21,7 +22,8 @@ def deviations(model: keras.layers.Layer) -> Iterator[Problem]:
     if keras.backend.backend() != "torch":
         return
     for path, layer in named_layers(model):
-        if isinstance(layer, _AVERAGES) and layer.padding == "same" and _is_padded_unevenly(layer):
+        is_of_keras = isinstance(layer, _AVERAGES) and not leaves_padding_out(layer)
+        if is_of_keras and layer.padding == "same" and _is_padded_unevenly(layer):
             fact = 'Keras\' torch backend repeats the last value for padding="same", and counts it in the average'
             yield Problem(keras=path, fact=f"{fact}; TensorFlow and JAX leave the padding out, as Keras 2 does")
 

@@ -14,6 +14,7 @@ import keras.src.ops
 import keras.src.ops.operation
 from keras.src import backend
 from keras.src.api_export import get_name_from_symbol
+from keras.src.applications.convnext import LayerScale
 from keras.src.backend import any_symbolic_tensors, compute_output_spec
 from keras.src.backend.common import dtypes, global_state
 from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
@@ -99,6 +100,7 @@ __all__ = [
     "BaseDepthwiseConv",
     "BaseSeparableConv",
     "GetItem",
+    "LayerScale",
     "Reshape",
     "any_symbolic_tensors",
     "backend",

@@ -15,7 +15,7 @@ from keras3conv.formats.keras.names import DOUBLED, snake_case
 from keras3conv.formats.keras2.layers import is_training_only
 from keras3conv.formats.keras2.network import MODELS, layers_in, name_of
 from keras3conv.frameworks.keras.keras2.classes import Config, layers_setting
-from keras3conv.frameworks.keras.keras2.weights import assign
+from keras3conv.frameworks.keras.keras2.weights import assign, in_order_of_axes
 from keras3conv.frameworks.keras.origin import original_name
 from keras3conv.frameworks.keras.tree import file_locations
 from keras3conv.transforms import Array
@@ -89,6 +89,7 @@ def _in_layer(
         if id(variable) not in places or variable.name.startswith("seed_generator_state"):
             continue
         array = _array(arrays, group, places[id(variable)])
+        array = None if array is None else in_order_of_axes(layer, array, tuple(variable.shape))
         if array is None or array.shape != tuple(variable.shape):
             fact = "no value" if array is None else f"a value of shape {array.shape}"
             fact = f"the variable {variable.name} of shape {tuple(variable.shape)} has {fact} in the file"

@@ -24,7 +24,7 @@ from keras3conv.formats.keras2.layers import (
 )
 from keras3conv.formats.keras2.names import allowed_names
 from keras3conv.formats.keras2.network import MODELS, Network, OldCall, Result, layers_in, name_of, network_of
-from keras3conv.formats.keras2.operations import CLASSES, OWN, Applied, applied
+from keras3conv.formats.keras2.operations import CLASSES
 from keras3conv.formats.keras2.shapes import first_shape
 from keras3conv.frameworks.keras.internals import get_keras_mask
 from keras3conv.frameworks.keras.keras2.classes import (
@@ -35,9 +35,10 @@ from keras3conv.frameworks.keras.keras2.classes import (
     is_of_keras,
     layers_setting,
 )
+from keras3conv.frameworks.keras.keras2.deferred import as_tensors, call_function
 from keras3conv.frameworks.keras.keras2.masks import layers_with_masks
 from keras3conv.frameworks.keras.keras2.names_of_operations import Operations
-from keras3conv.frameworks.keras.keras2.operations import FUNCTIONS, array_like, get_item
+from keras3conv.frameworks.keras.keras2.on_torch import layers_on_torch
 from keras3conv.frameworks.keras.origin import set_original_name
 from keras3conv.frameworks.keras.values import error_message, raised_by_keras
 from keras3conv.messages import lay_out, with_article
@@ -95,7 +96,8 @@ def build(entry: Config, weight_shapes: WeightShapes, version: str = "") -> Buil
         ModelError: A layer cannot be created or called with the arguments in the file.
         MalformedCheckpoint: The configuration is not an architecture.
     """
-    builder = _Builder(weight_shapes, layers_with_masks(version) if has_masks(entry) else {})
+    masked = layers_with_masks(version) if has_masks(entry) else {}
+    builder = _Builder(weight_shapes, {**layers_on_torch(), **masked})
     builder.built.model = builder.model(entry, "", name_of(entry))
     return builder.built
 
@@ -120,7 +122,7 @@ class _Builder:
         }
         operations = Operations({id(layer) for layer in layers.values()}, set(names.values()))
         for call in calls:
-            found = self._called(call, network, layers, results, path)
+            found = self._called(call, network, layers, results, operations, path)
             results[call.layer, call.number] = found
             operations.name(found, names[call.layer])
 
@@ -128,6 +130,7 @@ class _Builder:
             return results[leaf.layer, leaf.call][leaf.place] if isinstance(leaf, Result) else leaf
 
         inputs, outputs = (_unwrapped(mapped(nested, tensor)) for nested in (network.inputs, network.outputs))
+        outputs = as_tensors(outputs, operations.new("outputs"))
         model = keras.Model(inputs, outputs, name=allowed_names([name])[name] or None)
         model.trainable = bool(entry["config"].get("trainable", True)) if path else True
         return model
@@ -159,15 +162,19 @@ class _Builder:
         network: Network,
         layers: Mapping[str, Any],
         results: Mapping[tuple[str, int], Any],
+        operations: Operations,
         path: str,
     ) -> list[Any]:
-        """Repeat one layer call of the file with the new layers, and return the resulting tensors as a flat list.
+        """Repeat one layer call of the file with the new layers, and return the results as a flat list.
+
+        A result is a tensor, or a deferred computation with sizes.
 
         Args:
             call: The call in the file.
             network: The layers and calls in the file.
             layers: The new layers by name.
-            results: The tensors that earlier calls returned, by layer and number of the call.
+            results: What earlier calls returned, by layer and number of the call.
+            operations: The names of the operations of the new model.
             path: The path of the model.
         """
 
@@ -178,8 +185,9 @@ class _Builder:
         entry = network.layers[call.layer]
         try:
             if entry["class_name"] in CLASSES:
-                made = _operated(applied(entry["class_name"], entry["config"], given, keywords))
-            elif call.layer not in layers:  # the layer acts only in training
+                return call_function(entry, given, keywords, operations.new(call.layer))
+            given, keywords = (as_tensors(nested, operations.new(call.layer)) for nested in (given, keywords))
+            if call.layer not in layers:  # the layer acts only in training
                 made = _as_floats(given)
             else:
                 made = _layer_called(layers[call.layer], given, keywords)
@@ -331,33 +339,6 @@ def _layer_called(layer: Any, given: Any, keywords: Mapping[str, Any]) -> Any:
         known.setdefault("mask", get_keras_mask(given[0]))  # Keras 3 ignores it in a call with more tensors
         return layer(given[0], initial_state=given[1:], **known)
     return layer(given, **known)
-
-
-def _operated(call: Applied) -> Any:
-    arguments = dict(call.arguments)
-    if call.name == "get_item":
-        return get_item(**arguments)
-    tensor = next((value for value in arguments.values() if isinstance(value, keras.KerasTensor)), None)
-    arguments = {
-        name: array_like(value, tensor) if name in ("x1", "x2") else _axes(name, value)
-        for name, value in arguments.items()
-    }
-    if call.name.startswith(OWN):
-        return FUNCTIONS[call.name.removeprefix(OWN)](**arguments)
-    function: Any = keras.ops
-    for part in call.name.split("."):
-        function = getattr(function, part)
-    return function(**arguments)
-
-
-def _axes(name: str, value: Any) -> Any:
-    """Return an argument of a Keras 2 layer in the form of Keras 3: a list of axes becomes a tuple.
-
-    Args:
-        name: The name of the argument: "axis".
-        value: Its value in the file. Any other argument is returned unchanged.
-    """
-    return tuple(value) if name == "axis" and isinstance(value, list) else value
 
 
 def _unwrapped(nested: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from keras3conv.formats.keras2.layers import is_entry
+from keras3conv.frameworks.keras.internals import LayerScale
 
 Config = Mapping[str, Any]
 
@@ -23,6 +24,15 @@ def hard_sigmoid_of_keras_2(x: Any) -> Any:
 keras.saving.register_keras_serializable("keras3conv")(hard_sigmoid_of_keras_2)
 
 
+class NamedLayerScale(LayerScale):  # type: ignore[misc]  # mypy sees Any, because Keras is untyped
+    """The LayerScale of `keras.applications.ConvNeXt`, whose variable has a name, as in Keras 2."""
+
+    def build(self, _: Any) -> None:
+        """Create the variable."""
+        initial = keras.initializers.Constant(self.init_values)
+        self.gamma = self.add_weight(shape=(self.projection_dim,), initializer=initial, name="gamma")
+
+
 def is_activation(value: Any) -> bool:
     """Return whether the value of an argument is an activation that Keras 3 has."""
     return value is None or is_entry(value) or (isinstance(value, str) and hasattr(keras.activations, value))
@@ -30,7 +40,8 @@ def is_activation(value: Any) -> bool:
 
 def class_named(class_name: str) -> Any:
     """Return the class with a name: one of Keras 3, or else one that the user registered with Keras; None if none."""
-    return getattr(keras.layers, class_name, None) or keras.saving.get_registered_object(class_name)
+    known = getattr(keras.layers, class_name, None) or keras.saving.get_registered_object(class_name)
+    return known or (NamedLayerScale if class_name == "LayerScale" else None)
 
 
 def is_of_keras(found: type) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras3conv.formats.keras2.names import allowed_names
 from keras3conv.frameworks.keras.internals import get_keras_mask
 
 
@@ -37,12 +38,20 @@ class Operations:
             for node in operation._inbound_nodes:
                 waiting += [tensor._keras_history.operation for tensor in node.input_tensors]
 
-    def _free(self, name: str) -> str:
+    def new(self, name: str) -> str:
+        """Return an unused name for a layer that is made for a call in the file, and that the file does not have.
+
+        Args:
+            name: The name of the layer in the file that is called.
+        """
+        return self._free(allowed_names([name])[name], "sizes")
+
+    def _free(self, name: str, word: str = "part") -> str:
         number = 1
-        while f"{name}_part_{number}" in self._taken:
+        while f"{name}_{word}_{number}" in self._taken:
             number += 1
-        self._taken.add(f"{name}_part_{number}")
-        return f"{name}_part_{number}"
+        self._taken.add(f"{name}_{word}_{number}")
+        return f"{name}_{word}_{number}"
 
 
 __all__ = ["Operations"]

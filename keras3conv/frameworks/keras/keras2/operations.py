@@ -1,4 +1,4 @@
-"""Implement functions of TensorFlow that `keras.ops` lacks, with `keras.ops`."""
+"""Call the function of `keras.ops` that is equivalent to one of TensorFlow; implement those that `keras.ops` lacks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -6,6 +6,11 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+
+from keras3conv.formats.keras2.functions import OWN
+from keras3conv.formats.keras2.operations import Applied
+from keras3conv.frameworks.keras.keras2 import functions_of_images, functions_of_sizes, functions_of_values
+from keras3conv.model.graph import leaves
 
 Axis = int | Sequence[int] | None
 
@@ -85,11 +90,6 @@ def pad(tensor: Any, paddings: Any, mode: str = "CONSTANT", constant_values: Any
     return ops.pad(tensor, widths, mode=mode.lower())
 
 
-def gather(params: Any, indices: Any, axis: int | None = None) -> Any:
-    """Compute tf.gather without batch axes; the default is the first axis."""
-    return ops.take(params, np.asarray(indices) if isinstance(indices, list) else indices, axis=axis or 0)
-
-
 def flip_left_right(image: Any) -> Any:
     """Compute tf.image.flip_left_right."""
     return ops.flip(image, axis=-2)
@@ -98,16 +98,6 @@ def flip_left_right(image: Any) -> Any:
 def flip_up_down(image: Any) -> Any:
     """Compute tf.image.flip_up_down."""
     return ops.flip(image, axis=-3)
-
-
-def max_pool(inputs: Any, ksize: Any, strides: Any, padding: str) -> Any:
-    """Compute tf.nn.max_pool2d of channels-last images, with the arguments of this function."""
-    return ops.max_pool(inputs, _window(ksize), _window(strides), padding.lower(), data_format="channels_last")
-
-
-def average_pool(inputs: Any, ksize: Any, strides: Any, padding: str) -> Any:
-    """Compute tf.nn.avg_pool2d of channels-last images, with the arguments of this function."""
-    return ops.average_pool(inputs, _window(ksize), _window(strides), padding.lower(), data_format="channels_last")
 
 
 def get_item(x: Any, key: tuple[Any, ...]) -> Any:
@@ -131,32 +121,69 @@ def get_item(x: Any, key: tuple[Any, ...]) -> Any:
     return x[tuple(positive)]
 
 
-def _window(size: Any) -> Any:
-    """Return the sizes of a pooling window or stride along the two image axes.
-
-    Args:
-        size: The argument of a TensorFlow function: one number, two, or four with batch and channels.
-    """
-    sizes = list(size) if isinstance(size, list | tuple) else [size]
-    return tuple(sizes[1:3]) if len(sizes) == 4 else tuple(sizes) if len(sizes) == 2 else sizes[0]
-
-
 def _axes(axis: Axis) -> Any:
     return tuple(axis) if isinstance(axis, list) else axis
 
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    function.__name__: function
-    for function in (
-        add_n, argmax, argmin, average_pool, flip_left_right, flip_up_down, gather, l2_normalize, matmul, max_pool,
-        norm, one_hot, pad, split, squared_difference, unstack,
-    )
+    **{
+        function.__name__: function
+        for function in (
+            add_n, argmax, argmin, flip_left_right, flip_up_down, l2_normalize, matmul, norm, one_hot, pad, split,
+            squared_difference, unstack,
+        )
+    },
+    **functions_of_sizes.FUNCTIONS,
+    **functions_of_values.FUNCTIONS,
+    **functions_of_images.FUNCTIONS,
 }  # fmt: skip
-"""The functions of this module, by the names that `keras3conv.formats.keras2.operations` uses."""
+"""The functions of TensorFlow that `keras.ops` lacks, by the names that `keras3conv.formats.keras2.functions` uses."""
+
+
+_OPERANDS = frozenset({"x1", "x2", "a", "b", "x", "y", "mean", "variance", "offset", "scale"})
+"""The names of the arguments that may be a tensor or a constant."""
 
 
 def array_like(value: Any, other: Any) -> Any:
-    """Return a list as an array with the dtype of the other operand; return anything else unchanged."""
-    if isinstance(value, list) and isinstance(other, keras.KerasTensor):
+    """Return a list of numbers as an array with the dtype of the other operand; return anything else unchanged."""
+    is_constant = isinstance(value, list) and all(isinstance(leaf, int | float) for leaf in leaves(value))
+    if is_constant and isinstance(other, keras.KerasTensor):
         return np.asarray(value, dtype=other.dtype)
     return value
+
+
+def operated(call: Applied) -> Any:
+    """Call a function of `keras.ops`, or the implementation of one that it lacks, and return what it returns.
+
+    Args:
+        call: The function, and its arguments in the form of the file.
+    """
+    arguments = dict(call.arguments)
+    if call.name == "get_item":
+        return get_item(**arguments)
+    tensor = next((leaf for leaf in keras.tree.flatten(arguments) if isinstance(leaf, keras.KerasTensor)), None)
+    arguments = {name: _argument(name, value, tensor) for name, value in arguments.items()}
+    if call.name.startswith(OWN):
+        return FUNCTIONS[call.name.removeprefix(OWN)](*[arguments.pop(next(iter(arguments)))], **arguments)
+    function: Any = keras.ops
+    for part in call.name.split("."):
+        function = getattr(function, part)
+    return function(**arguments)
+
+
+def _argument(name: str, value: Any, tensor: Any) -> Any:
+    """Return an argument of a function in the form of Keras 3: axes as a tuple, constants beside tensors as arrays.
+
+    Args:
+        name: The name of the argument: "axis".
+        value: Its value in the file.
+        tensor: A tensor among the arguments, which gives constants their dtype.
+    """
+    if name == "axis" and isinstance(value, list):
+        return tuple(value)
+    if name in ("xs", "inputs") and isinstance(value, list):
+        return [array_like(one, tensor) for one in value]
+    return array_like(value, tensor) if name in _OPERANDS else value
+
+
+__all__ = ["operated"]

@@ -7,19 +7,17 @@ from typing import Any
 
 import keras
 
-from keras3conv.errors import ModelError, Problem
+from keras3conv.errors import Problem
 from keras3conv.formats.keras import archive as archive_file
 from keras3conv.formats.keras import weights_h5
 from keras3conv.formats.keras2 import file as keras2_file
 from keras3conv.formats.keras2.changes import changed_settings, notes_of_changes
 from keras3conv.formats.keras2.file import Group, Saved, role_of
 from keras3conv.formats.keras2.network import name_of
-from keras3conv.frameworks.keras.deviations import deviations
 from keras3conv.frameworks.keras.keras2 import archive, weights
 from keras3conv.frameworks.keras.keras2.building import build
 from keras3conv.frameworks.keras.keras2.problems import problems_in
 from keras3conv.frameworks.keras.origin import Origin, set_origin
-from keras3conv.messages import lay_out
 from keras3conv.transforms import Array, Shape
 
 
@@ -46,13 +44,11 @@ def read_model(saved: Saved, weights_file: Path | None = None) -> keras.Model:
 
     Raises:
         ModelError: A layer cannot be created or called with the arguments in the file, or has no weights in the
-            file; or the current backend computes a layer differently from TensorFlow.
+            file.
         FileError: The file cannot be read.
     """
     stored = _Stored(saved, weights_file)
     built = build(saved.config, stored.shapes, saved.version)
-    if problems := tuple(deviations(built.model)):
-        raise ModelError(lay_out(f"Keras 3 cannot compute {saved.path} as {saved.writer} does", list(problems)))
     stored.load_into(built.model, built.dropped)
     notes = (*built.notes, *notes_of_changes(changed_settings(saved.config), saved.path.name))
     origin = Origin(writer=saved.writer, file=saved.path.name, notes=notes, renamed=built.renamed)

@@ -105,9 +105,10 @@ def staged_layer(layer: Any, weights: Weights, path: str, problems: list[Problem
             )
         )
         return
-    for variable, (name, array) in zip(variables, weights, strict=True):
+    for variable, (name, stored) in zip(variables, weights, strict=True):
         role = role_of(name)
         roles = (role, _ROLES.get(role), _NUMBERED.sub("", role))
+        array = in_order_of_axes(layer, stored, tuple(variable.shape))
         if (of_keras and variable.name not in roles) or tuple(variable.shape) != array.shape:
             fact = (
                 f"the file has {role} of shape {array.shape} where Keras 3 has {variable.name} of shape "
@@ -116,6 +117,21 @@ def staged_layer(layer: Any, weights: Weights, path: str, problems: list[Problem
             problems.append(Problem(keras=path, fact=fact))
         else:
             yield variable, np.asarray(array)
+
+
+def in_order_of_axes(layer: Any, array: Array, shape: Shape) -> Array:
+    """Return a value of a LayerNormalization over several axes with its axes in the order of the tensor.
+
+    In Keras 2 they have the order in which the layer names them; the values are then read in that order. Keras 3 sorts
+    the axes.
+
+    Args:
+        layer: The layer; a value of any other layer is returned unchanged.
+        array: The value in the file.
+        shape: The shape of the variable in Keras 3.
+    """
+    is_sorted = array.shape == shape or sorted(array.shape) != sorted(shape)
+    return array.reshape(shape) if isinstance(layer, keras.layers.LayerNormalization) and not is_sorted else array
 
 
 def _converted(weights: Weights, shapes: Sequence[Shape]) -> Weights:
@@ -193,4 +209,4 @@ def variables_in_order(layer: Any) -> Variables:
     return [variable for variable in ordered if id(variable) not in seeds]
 
 
-__all__ = ["Staged", "assign", "load", "staged_layer", "variables_in_order"]
+__all__ = ["Staged", "assign", "in_order_of_axes", "load", "staged_layer", "variables_in_order"]

@@ -7,6 +7,7 @@ averages without the padding) become a layer of keras3conv that computes the win
 """
 
 from functools import partial
+from math import prod
 from typing import Any
 
 from keras3conv.errors import RuleError
@@ -220,7 +221,7 @@ def _average_to_keras(config: Config, *, rank: int) -> LayerSpecs:
     zeros = LayerSpec(kind=f"keras.layers.ZeroPadding{rank}D", config={"padding": axes[0] if rank == 1 else axes})
     before = (zeros,) if any(padding) else ()
     divisor = config.get("divisor_override")
-    after = (LayerSpec(kind="keras.ops.multiply", config={"x2": _product(kernel) / divisor}),) if divisor else ()
+    after = (LayerSpec(kind="keras.ops.multiply", config={"x2": prod(kernel) / divisor}),) if divisor else ()
     return (*before, _pool("Avg", rank, kernel, strides), *after)
 
 
@@ -231,6 +232,7 @@ def _average_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
     config = {"kernel_size": kernel, "stride": strides, "padding": (0,) * rank, "ceil_mode": False}
     config |= {"count_include_pad": True} if rank == 1 else {"count_include_pad": True, "divisor_override": None}
     before: LayerSpecs = ()
+    after: LayerSpecs = ()
     if place:
         require_value(pool.kind, "padding", pool.config.get("padding", "valid"), "valid")
         require_value(pool.kind, "before", layers[0].kind, f"keras.layers.ZeroPadding{rank}D")
@@ -240,15 +242,17 @@ def _average_to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
         before = () if even else (_torch_pad("ZeroPad", axes),)
     elif pool.config.get("padding", "valid") == "same":
         config |= _same_padding_arguments(pool, kernel, strides)
+        after = _without_surplus(pool, kernel, strides)
     if layers[place + 1 :]:
         config["divisor_override"] = _divisor(last(layers), kernel)
-    return (*before, LayerSpec(kind=f"torch.nn.AvgPool{rank}d", config=config))
+    return (*before, LayerSpec(kind=f"torch.nn.AvgPool{rank}d", config=config), *after)
 
 
 def _same_padding_arguments(pool: LayerSpec, kernel: tuple[int, ...], strides: tuple[int, ...]) -> Config:
     """Return the arguments with which a torch AvgPool computes what a Keras average with padding="same" does.
 
     The padding is not averaged. If Keras pads more at the end of an axis, ceil_mode does so too, with a stride above 1.
+    With a stride of 1, both ends are padded as much as the end in Keras; the averages that are too many are removed.
 
     Args:
         pool: The Keras pooling layer.
@@ -256,31 +260,25 @@ def _same_padding_arguments(pool: LayerSpec, kernel: tuple[int, ...], strides: t
         strides: The strides of the windows.
     """
     axes = _keras_pads(pool, kernel, strides)
-    extra = [end - start for start, end in axes]
-    if any(more and stride == 1 for more, stride in zip(extra, strides, strict=True)):
-        kind = pool.kind.rpartition(".")[2]
-        raise RuleError(
-            f'{kind} with padding="same" and pool_size={kernel} pads more at the end than at the start, which torch '
-            "cannot"
-            ": pad in a layer of its own before the pooling"
-        )
-    return {"padding": tuple(start for start, _ in axes), "count_include_pad": False, "ceil_mode": any(extra)}
+    padding = tuple(end if stride == 1 else start for (start, end), stride in zip(axes, strides, strict=True))
+    rounded_up = any(end > pad for (_, end), pad in zip(axes, padding, strict=True))
+    return {"padding": padding, "count_include_pad": False, "ceil_mode": rounded_up}
+
+
+def _without_surplus(pool: LayerSpec, kernel: tuple[int, ...], strides: tuple[int, ...]) -> LayerSpecs:
+    """Return the torch layer that removes the averages at the start that torch computes and Keras does not, if any."""
+    axes = zip(_keras_pads(pool, kernel, strides), strides, strict=True)
+    numbers = tuple((start - end if stride == 1 else 0, 0) for (start, end), stride in axes)
+    return (_torch_pad("ZeroPad", numbers),) if any(map(any, numbers)) else ()
 
 
 def _divisor(scaling: LayerSpec, kernel: tuple[int, ...]) -> int:
     require_value(scaling.kind, "layer after an average", scaling.kind, "keras.ops.multiply")
-    divisor = round(float(_product(kernel) / scaling.config["x2"]))
-    if scaling.config["x2"] != _product(kernel) / divisor:
+    divisor = round(float(prod(kernel) / scaling.config["x2"]))
+    if scaling.config["x2"] != prod(kernel) / divisor:
         factor = scaling.config["x2"]
         raise RuleError(f"an average over {kernel}, times {factor}, is no AvgPool with an integer divisor_override")
     return divisor
-
-
-def _product(sizes: tuple[int, ...]) -> int:
-    product = 1
-    for size in sizes:
-        product *= size
-    return product
 
 
 # Pooling options that only the keras3conv layers with slices support

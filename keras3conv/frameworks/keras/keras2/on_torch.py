@@ -1,0 +1,113 @@
+"""Define the layers of an old model that Keras' torch backend computes otherwise than Keras 2, or not at all.
+
+An average pooling with padding="same" leaves the padding out of the average. Keras' torch backend repeats the last
+value along an axis with more padding at its end than at its start, and counts it. A layer normalisation over axes that
+are not the last ones raises there.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras3conv.frameworks.keras.tree import STANDS_FOR_ITS_BASE
+from keras3conv.rules.helpers.padding import same_padding
+from keras3conv.transforms import Array
+
+
+def average_without_padding(
+    inputs: Any, window: Sequence[int], strides: Sequence[int], data_format: str = "channels_last"
+) -> Any:
+    """Return the averages of windows with padding="same", each over those of its values that are not padding.
+
+    Args:
+        inputs: The tensor; the sizes of its axes between batch and channels must be known.
+        window: The size of the window along each of these axes.
+        strides: The strides of the window.
+        data_format: "channels_last" or "channels_first".
+    """
+    first = 1 if data_format == "channels_last" else 2
+    sizes = tuple(inputs.shape[first : first + len(window)])
+    axes = [same_padding(*axis) for axis in zip(sizes, window, strides, strict=True)]
+    widths = [(0, 0)] * len(inputs.shape)
+    widths[first : first + len(window)] = axes
+    padded = ops.pad(inputs, tuple(widths)) if any(map(any, axes)) else inputs
+    found = ops.average_pool(padded, tuple(window), tuple(strides), "valid", data_format=data_format)
+    if padded is inputs:
+        return found
+    counts = np.ones((), "float32")
+    for size, pads, length, step in zip(sizes, axes, window, strides, strict=True):
+        counts = np.multiply.outer(counts, _counts(size, pads, length, step))
+    counts = counts[..., None] if first == 1 else counts
+    return ops.divide(ops.multiply(found, float(prod(window))), counts)
+
+
+def _counts(size: int, pads: tuple[int, int], length: int, step: int) -> Array:
+    """Return for each window along one axis how many of its values are not padding."""
+    is_value = np.pad(np.ones(size, "float32"), pads)
+    return np.array([is_value[start : start + length].sum() for start in range(0, len(is_value) - length + 1, step)])
+
+
+class _WithoutPadding:
+    """Averages without the padding; the other base of the class is a layer of Keras."""
+
+    padding: str
+    pool_size: tuple[int, ...]
+    strides: tuple[int, ...]
+    data_format: str
+
+    def call(self, inputs: Any) -> Any:
+        """Return the averages of the windows."""
+        if self.padding != "same":
+            return super().call(inputs)  # type: ignore[misc]  # the other base of the class is the layer
+        return average_without_padding(inputs, self.pool_size, self.strides, self.data_format)
+
+
+class _OverAnyAxes:
+    """Normalises over axes that are not the last ones; the other base of the class is `LayerNormalization`."""
+
+    axis: int | list[int]
+    epsilon: float
+    gamma: Any
+    beta: Any
+
+    def call(self, inputs: Any) -> Any:
+        """Return the normalised inputs."""
+        rank = len(inputs.shape)
+        axes = sorted(axis % rank for axis in (self.axis if isinstance(self.axis, list | tuple) else [self.axis]))
+        if axes == list(range(rank - len(axes), rank)):
+            return super().call(inputs)  # type: ignore[misc]  # the other base of the class is the layer
+        centred = ops.subtract(inputs, ops.mean(inputs, axis=axes, keepdims=True))
+        variance = ops.mean(ops.square(centred), axis=axes, keepdims=True)
+        found = ops.multiply(centred, ops.rsqrt(ops.add(variance, self.epsilon)))
+        shape = [inputs.shape[axis] if axis in axes else 1 for axis in range(rank)]
+        found = found if self.gamma is None else ops.multiply(found, ops.reshape(self.gamma, shape))
+        return found if self.beta is None else ops.add(found, ops.reshape(self.beta, shape))
+
+
+def _made(name: str, other: type) -> Any:
+    base = getattr(keras.layers, name)
+    made = type(f"{name}OfKeras2", (other, base), {"__module__": __name__, STANDS_FOR_ITS_BASE: True})
+    return keras.saving.register_keras_serializable("keras3conv")(made)
+
+
+_LAYERS: Mapping[str, Any] = {
+    **{name: _made(name, _WithoutPadding) for name in (f"AveragePooling{rank}D" for rank in (1, 2, 3))},
+    "LayerNormalization": _made("LayerNormalization", _OverAnyAxes),
+}
+
+
+def layers_on_torch() -> Mapping[str, Any]:
+    """Return the layers by the name of the class that each replaces; none on a backend that needs none."""
+    return _LAYERS if keras.backend.backend() == "torch" else {}
+
+
+def leaves_padding_out(layer: object) -> bool:
+    """Return whether a layer is an average pooling that is defined here."""
+    return isinstance(layer, _WithoutPadding)
+
+
+__all__ = ["average_without_padding", "layers_on_torch", "leaves_padding_out"]
