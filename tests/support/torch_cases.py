@@ -179,12 +179,43 @@ def _put(x: torch.Tensor) -> torch.Tensor:
     return made
 
 
-def _sampled(mode: str, padding: str, *, align_corners: bool) -> Any:
-    def sample(x: torch.Tensor) -> torch.Tensor:
-        grid = 1.3 * torch.tanh(x[:, :2].permute(0, 2, 3, 1))
-        return functional.grid_sample(x, grid, mode=mode, padding_mode=padding, align_corners=align_corners)
+def _sampled(mode: str) -> Any:
+    """Return a function that samples images at positions inside, far outside, and exactly between pixels."""
+
+    def sample(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        near = 1.3 * torch.tanh(x[:, :2].permute(0, 2, 3, 1))
+        grid = torch.cat([near, 40 * near, torch.round(8 * near) / 8, 0 * near + torch.tensor([-1.0, 1.0])], 1)
+        return tuple(
+            functional.grid_sample(x, grid, mode=mode, padding_mode=padding, align_corners=align_corners)
+            for padding in ("zeros", "border", "reflection")
+            for align_corners in (False, True)
+        )
 
     return sample
+
+
+def _volumes(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    volumes, grid = x[:, :, None] * torch.arange(1.0, 5).view(4, 1, 1), 1.5 * x.permute(0, 2, 3, 1)[:, :, None]
+    return tuple(
+        functional.grid_sample(volumes, grid, mode=mode, padding_mode=padding, align_corners=align_corners)
+        for mode, padding, align_corners in (
+            ("bilinear", "zeros", False),
+            ("bilinear", "reflection", True),
+            ("nearest", "border", False),
+        )
+    )
+
+
+def _sampled_constants(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Sample constant images, images at constant positions, and images of one pixel."""
+    grid = x[:, :2].permute(0, 2, 3, 1)
+    image = torch.arange(60.0).view(1, 3, 4, 5).expand(x.shape[0], 3, 4, 5)
+    places = torch.linspace(-1.2, 1.2, 24).view(1, 3, 4, 2).expand(x.shape[0], 3, 4, 2)
+    return (
+        functional.grid_sample(image, grid, align_corners=False),
+        functional.grid_sample(x, places, align_corners=True),
+        functional.grid_sample(x[:, :, :1, :1], grid, padding_mode="reflection", align_corners=True),
+    )
 
 
 CASES |= {
@@ -221,9 +252,11 @@ CASES |= {
         ),
         TEXT,
     ),
-    "sampling between pixels": (_sampled("bilinear", "zeros", align_corners=False), IMAGE),
-    "sampling of the nearest pixel": (_sampled("nearest", "border", align_corners=True), IMAGE),
-    "bicubic sampling": (_sampled("bicubic", "reflection", align_corners=False), IMAGE),
+    "sampling between pixels": (_sampled("bilinear"), IMAGE),
+    "sampling of the nearest pixel": (_sampled("nearest"), IMAGE),
+    "bicubic sampling": (_sampled("bicubic"), IMAGE),
+    "sampling of volumes": (_volumes, IMAGE),
+    "sampling of constants": (_sampled_constants, IMAGE),
     "an affine grid": (
         lambda x: functional.grid_sample(
             x, functional.affine_grid(x[:, 0, :2, :3] * 0.3, [2, 3, 6, 8], align_corners=False), align_corners=False

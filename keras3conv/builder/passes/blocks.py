@@ -1,5 +1,6 @@
 """Replace repeated parts of a program by blocks: classes that are instantiated several times."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -313,10 +314,8 @@ def _body(
     inputs = {value.name for value in program.inputs}
     free = iter(("x", "y", "z"))
     input_names = {
-        name: program.input_names.get(name, "")
-        if name in inputs
-        else program.variable(name, len(segment.calls)) or next(free)
-        for name in segment.given
+        name: program.input_names.get(name, "") if name in inputs else _usual_variable(occurrences, place) or next(free)
+        for place, name in enumerate(segment.given)
     }
     return Program(
         name="",
@@ -330,6 +329,17 @@ def _body(
         sizes=sizes,
         variables=program.variables,
     )
+
+
+def _usual_variable(occurrences: Sequence[_Occurrence], place: int) -> str:
+    """Return the most frequent name that the user's code gives to an input of a block; empty if there is none.
+
+    Args:
+        occurrences: The runs of statements that the block replaces.
+        place: The index of the input in the inputs of each of them.
+    """
+    found = (one.program.variable(one.segment.given[place], len(one.segment.calls)) for one in occurrences)
+    return next((name for name, _ in Counter(name for name in found if name).most_common(1)), "")
 
 
 def _replaced(

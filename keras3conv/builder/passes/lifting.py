@@ -3,13 +3,22 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import product
 from typing import Any
 
 from keras3conv.builder.program.names import identifier, unique
 from keras3conv.builder.program.operation import Operation
 from keras3conv.builder.program.structure import Argument
 
-_WORDS = {"reshape": "size", "tile": "times", "roll": "shift", "pad": "padding", "*": "factor", "+": "offset"}
+_WORDS = {
+    "reshape": "size",
+    "tile": "times",
+    "roll": "shift",
+    "pad": "padding",
+    "*": "factor",
+    "+": "offset",
+    "/": "divisor",
+}
 """For each operation, the name of the constructor argument that replaces a number in the operation's arguments."""
 
 _LARGEST_FACTOR, _LARGEST_TERM = 128, 8
@@ -113,13 +122,15 @@ class Arguments:
             return slice(*(self.lifted([getattr(node, end) for node in nodes], owner, end) for end in ends))
         if isinstance(first, tuple | list):
             return type(first)(self.lifted(parts, owner, name) for parts in zip(*nodes, strict=True))
+        if name == "number" and isinstance(first, Argument):
+            name = "constant"
         return self.of([*nodes], owner, name) if isinstance(first, int | float | Argument) else first
 
 
 def _formula(name: str, known: list[int], values: list[Any]) -> str:
     """Return a formula, such as "2 * units", that computes values from those of an argument; empty if none does.
 
-    The formula is a multiple, a fraction, the square, or for floats the inverse root.
+    The formula is a multiple, a fraction, the square, or for floats the root or the inverse root.
 
     Args:
         name: The name of the argument: "units".
@@ -138,17 +149,17 @@ def _formula(name: str, known: list[int], values: list[Any]) -> str:
 
 
 def _root_formula(name: str, known: list[int], values: list[float]) -> str:
-    """Return a formula such as "units ** -0.5" or "(units // 8) ** -0.5", as for the scale of an attention; or "".
+    """Return a formula such as "units ** -0.5" or "(units // 8) ** 0.5", as for the scale of an attention; or "".
 
     Args:
         name: The name of the argument: "units".
         known: Its value in each repetition.
         values: The value that the formula must give in each repetition, exactly.
     """
-    for by in range(1, _LARGEST_TERM + 1):
-        roots = [(other // by) ** -0.5 if other % by == 0 else None for other in known]
+    for by, power in product(range(1, _LARGEST_TERM + 1), (-0.5, 0.5)):
+        roots = [(other // by) ** power if other % by == 0 else None for other in known]
         if roots == values:
-            return f"{name} ** -0.5" if by == 1 else f"({name} // {by}) ** -0.5"
+            return f"{name} ** {power}" if by == 1 else f"({name} // {by}) ** {power}"
     return ""
 
 

@@ -227,7 +227,7 @@ def _key(program: Program, segment: Segment) -> object:
         wiring = tuple(names[name] for name in step.inputs)
         key.append((kind, shape_of(step.expression), wiring, modules.setdefault(step.module, len(modules))))
         names |= {output: place * 8 + number for number, output in enumerate(step.outputs)}
-    return tuple(key), tuple(program.values[name].order for name in segment.given)
+    return tuple(key)
 
 
 def shape_of(expression: Any) -> object:

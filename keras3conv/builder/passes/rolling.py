@@ -1,6 +1,7 @@
 """Replace consecutive repetitions of statements by loops over a table of the values that differ."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -16,7 +17,7 @@ from keras3conv.builder.program.structure import simplified
 from keras3conv.model.graph import Ref, refs
 from keras3conv.rules.rule import LayerSpec
 
-_LONGEST = 40
+_LONGEST = 80
 """The largest number of statements in the body of a generated loop."""
 
 _MOST_COLUMNS = 6
@@ -24,6 +25,9 @@ _MOST_COLUMNS = 6
 
 _SAVED = 2
 """The least number of lines that a generated loop must save."""
+
+_MOST_COLLECTED = 2
+"""The largest number of values that a generated loop may collect in lists."""
 
 _Place = tuple[int, int, int]
 """The position at which a value is computed: the iteration, the statement in it, the output of the statement."""
@@ -69,27 +73,32 @@ def _best(
     """
     found = ((first + start, length, turns) for start, length, turns in _repetitions(tokens[first:end]))
     candidates = sorted(found, key=lambda one: (-one[1] * (one[2] - 1), one[1], one[0]))
-    best: tuple[int, int, int, list[Step | Loop]] | None = None
+    best: tuple[tuple[int, int], int, int, list[Step | Loop]] | None = None
     for start, length, turns in candidates:
-        if best is not None and 3 * length * (turns - 1) <= best[0]:
+        if best is not None and 3 * length * (turns - 1) <= best[0][0]:
             break
         for count in range(turns, 1, -1):
             loop = _Turns(program, start, length, count).loop(taken)
-            if loop is None:
+            if loop is None or not isinstance(loop[-1], Loop):
                 continue
             lines = sum(_lines(program, step) for step in program.steps[start : start + length])
-            saved = lines * (count - 1) - _table_lines(loop[-1], count) - len(loop) + 1
-            if saved >= _SAVED and (best is None or saved > best[0]):
-                best = saved, start, start + length * count, loop
+            saved = lines * (count - 1) - _head_lines(loop[-1], count) - len(loop) + 1
+            score = saved, -len(loop[-1].carried)  # a turn that starts in the middle passes more values to the next one
+            if saved >= _SAVED and (best is None or score > best[0]):
+                best = score, start, start + length * count, loop
             break
     return best[1:] if best else None
 
 
-def _table_lines(loop: Step | Loop, count: int) -> int:
-    """Return the approximate number of lines of a `for` statement that runs over a table with `count` rows."""
-    assert isinstance(loop, Loop)
+def _head_lines(loop: Loop, count: int) -> int:
+    """Return the approximate number of lines of a loop beside its statements: its table of values, and its lists.
+
+    Args:
+        loop: The loop.
+        count: The number of its turns.
+    """
     width = sum(len(repr(value)) + 4 for values in loop.columns.values() for value in values)
-    return 1 if width < 60 else count + 2
+    return (1 if width < 60 else count + 2) + 2 * len(loop.collected)
 
 
 def _lines(program: Program, step: Step) -> int:
@@ -157,8 +166,8 @@ class _Turns:
         Args:
             taken: Names that no variable of the loop may have.
         """
-        carried = self._carried()
-        if carried is None or not self._keeps_its_values_to_itself():
+        carried, collected = self._carried(), self._collected()
+        if carried is None or collected is None:
             return None
         labels = self._labels()
         if labels is None:
@@ -184,11 +193,14 @@ class _Turns:
             carried=tuple((pairs.get(entry, entry), first[place]) for place, entry in carried.items()),
             turns=self.count,
             last={name: first[place] for place, name in self._outputs(self.count - 1).items()},
+            collected=collected,
         )
         return [*copies, loop]
 
     def _turn(self, columns: Arguments) -> tuple[tuple[Step, ...], dict[str, Module]] | None:
-        """Return the statements and the modules of one turn of the loop; None if the modules are also used elsewhere.
+        """Return the statements of one turn of the loop, and the modules that differ from turn to turn.
+
+        The result is None if these modules are also used elsewhere.
 
         Args:
             columns: The variables of the loop; one is added for each value that differs between the turns.
@@ -197,7 +209,7 @@ class _Turns:
         modules: dict[str, Module] = {}
         for place in range(self.length):
             alike = self.steps[place :: self.length]
-            if alike[0].module:
+            if alike[0].module and not self._is_shared(place):
                 several = [self.program.modules[step.module] for step in alike]
                 own = sum(step.module == alike[0].module for step in self.steps[: self.length])
                 if any(self.program.module_uses[step.module] != own for step in alike):
@@ -239,11 +251,30 @@ class _Turns:
             return "same", place[1:]
         return ("before", place[1:]) if place[0] == turn - 1 else ("far", name)
 
-    def _keeps_its_values_to_itself(self) -> bool:
-        """Return True if statements after the loop use only values of the last iteration, none of the earlier ones."""
+    def _collected(self) -> tuple[tuple[str, ...], ...] | None:
+        """Return the values, by their names in all turns, of which the program returns more than that of the last turn.
+
+        The result is None if a statement outside of the loop uses a value of an earlier turn.
+        """
         inner = {name for name, place in self.places.items() if place[0] < self.count - 1}
-        own = sum(name in inner for step in self.steps for name in step.inputs)
-        return own == sum(self.program.uses[name] for name in inner)
+        own = Counter(name for step in self.steps for name in step.inputs if name in inner)
+        returned = Counter(ref.name for ref in refs(self.program.outputs) if ref.name in inner)
+        if own.total() + returned.total() < sum(self.program.uses[name] for name in inner):
+            return None
+        found = dict.fromkeys(self.places[name][1:] for name in returned)
+        if len(found) > _MOST_COLLECTED:
+            return None
+        turns = [self._outputs(turn) for turn in range(self.count)]
+        return tuple(tuple(names[place] for names in turns) for place in found)
+
+    def _is_shared(self, place: int) -> bool:
+        """Return whether a statement calls the same layer in every turn; a function of layers makes new ones instead.
+
+        Args:
+            place: The index of the statement in a turn.
+        """
+        called = {step.module for step in self.steps[place :: self.length]}
+        return len(called) == 1 and not self.program.modules[called.pop()].spec.kind.startswith(".")
 
     def _copies(self, carried: Mapping[str, str]) -> tuple[list[Step | Loop], dict[str, str]] | None:
         """Return statements that copy values before the loop overwrites them, and the names of the copies by value.
@@ -275,7 +306,8 @@ class _Turns:
             all are empty.
         """
         names = [
-            [step.module for step in self.steps[place :: self.length] if step.module] for place in range(self.length)
+            [step.module for step in self.steps[place :: self.length] if step.module and not self._is_shared(place)]
+            for place in range(self.length)
         ]
         names = [several for several in names if several]
         if not names:

@@ -24,6 +24,8 @@ class Loop:
         turns: The number of turns.
         last: For each value of the last turn that later statements use, the name that the same value has in the first
             turn.
+        collected: For each value that every turn adds to a list, its names in all turns; the outputs of the program use
+            them.
     """
 
     steps: tuple[Step, ...]
@@ -34,6 +36,7 @@ class Loop:
     carried: tuple[tuple[str, str], ...]
     turns: int
     last: Mapping[str, str]
+    collected: tuple[tuple[str, ...], ...] = ()
 
 
 Body = Sequence[Step | Loop]

@@ -10,6 +10,9 @@ OWN_LAYERS = "keras3conv.frameworks.torch.layers"
 OWN_FUNCTIONS = "keras3conv.frameworks.torch.functions"
 """The Python module with keras3conv's torch functions, whose source code is copied into generated files."""
 
+OWN_KERAS_FUNCTIONS = "keras3conv.frameworks.keras.functions"
+"""The Python module with keras3conv's Keras functions, whose source code is copied into generated files."""
+
 _RESERVED = frozenset(
     {
         # Attributes of torch.nn.Module, and names that the generated code uses.
@@ -26,10 +29,11 @@ _RESERVED = frozenset(
 def identifier(text: str) -> str:
     """Convert any text to a lower-case identifier.
 
-    "conv2_block1_1_conv" is unchanged, "1_conv" becomes "conv_1", "a-b/c" becomes "a_b_c". Only ASCII letters, digits
-    and underscores are kept, so a name in a model file cannot inject code.
+    "conv2_block1_1_conv" is unchanged, "1_conv" becomes "conv_1", "a-b/c" becomes "a_b_c", "MaxPooling2D" becomes
+    "max_pooling2d". Only ASCII letters, digits and underscores are kept, so a name in a model file cannot inject code.
     """
-    words = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text).lower())
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[0-9])(?=[A-Z][a-z])", "_", text)
+    words = re.findall(r"[a-z0-9]+", apart.lower())
     while words and words[0].isdigit() and any(not word.isdigit() for word in words):
         words.append(words.pop(0))  # an identifier cannot begin with a digit
     name = "_".join(words)
@@ -44,8 +48,9 @@ def class_identifier(text: str) -> str:
 
 
 def function_identifier(text: str) -> str:
-    """Convert a class name to the name of a function: "MLPBlock" becomes "mlp_block"."""
-    return identifier(re.sub(r"(?<=[A-Z])(?=[A-Z][a-z])", "_", text))
+    """Convert a class name to the name of a function: "MLPBlock" becomes "mlp_block", "MobileViT" "mobile_vit"."""
+    short = re.sub(r"([A-Z][a-z]{1,2})([A-Z])(?=[A-Z][a-z]|\W|$)", lambda found: found[0].capitalize(), text)
+    return identifier(re.sub(r"(?<=[A-Z])(?=[A-Z][a-z])", "_", short))
 
 
 def unique(name: str, taken: Iterable[str], between: str = "_") -> str:
@@ -64,4 +69,12 @@ def unique(name: str, taken: Iterable[str], between: str = "_") -> str:
     return candidate
 
 
-__all__ = ["OWN_FUNCTIONS", "OWN_LAYERS", "class_identifier", "function_identifier", "identifier", "unique"]
+__all__ = [
+    "OWN_FUNCTIONS",
+    "OWN_KERAS_FUNCTIONS",
+    "OWN_LAYERS",
+    "class_identifier",
+    "function_identifier",
+    "identifier",
+    "unique",
+]

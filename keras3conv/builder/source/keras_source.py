@@ -4,9 +4,11 @@ Only identifiers and literals of the model get into the text: `names` creates na
 and `literal` accepts plain values only.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from keras3conv.builder.passes.rolling import rolled
@@ -14,9 +16,10 @@ from keras3conv.builder.program.loop import Body, Loop
 from keras3conv.builder.program.names import function_identifier, identifier, unique
 from keras3conv.builder.program.program import Program, Step, Value
 from keras3conv.builder.program.structure import Block, Structure
+from keras3conv.builder.source.copying import copied_functions
 from keras3conv.builder.source.formatting import bracketed, docstring, literal, named_outputs, quoted, statement
 from keras3conv.builder.source.keras_spelling import KerasSpelling, construction, spelled_dtype
-from keras3conv.builder.source.local_names import local_names, variable_name
+from keras3conv.builder.source.local_names import local_names, short_name, variable_name
 from keras3conv.builder.source.rendering import rendered
 from keras3conv.model.graph import Ref, Shape, Size
 
@@ -25,7 +28,7 @@ _LOADING = ('with np.load(Path(__file__).with_name("constants.npz")) as arrays:'
 _LISTED = 48
 """The largest number of characters that a list of names may have in the docstring of a generated function."""
 
-_TAKEN = frozenset({"CONSTANTS", "keras", "layers", "np", "ops", "Path", "build_model", "arrays"})
+_TAKEN = frozenset({"CONSTANTS", "Path", "arrays", "build_model", "itertools", "keras", "layers", "math", "np", "ops"})
 
 _Defaults = Mapping[str, Mapping[str, Any]]
 
@@ -33,13 +36,14 @@ _Defaults = Mapping[str, Mapping[str, Any]]
 def write(structure: Structure) -> str:
     """Return the text of `model.py` for a Keras program and its blocks."""
     program = structure.program
-    taken = _TAKEN | {function_identifier(block.name) for block in structure.blocks} | set(structure.constants)
+    copied = copied_functions(structure)
+    taken = _TAKEN | {function_identifier(block.name) for block in structure.blocks} | {*structure.constants, *copied}
     defaults = _defaults(structure)
     functions = ["\n".join(_block(block, taken, defaults)) for block in structure.blocks]
-    body = "\n\n\n".join([*functions, "\n".join(_function(program, taken, defaults))])
-    imports = ["import keras"]
-    if "CONSTANTS[" in body:
-        imports = ["from pathlib import Path", "", *imports]
+    body = "\n\n\n".join([*copied.values(), *functions, "\n".join(_function(program, taken, defaults))])
+    standard = [f"import {name}" for name in ("itertools", "math") if f"{name}." in body]
+    standard += ["from pathlib import Path"] if "CONSTANTS[" in body else []
+    imports = [*standard, "", "import keras"] if standard else ["import keras"]
     defined = [line for name, code in structure.constants.items() for line in statement(0, f"{name} = {code}")]
     if defined or "np." in body or "CONSTANTS[" in body:
         imports.append("import numpy as np")
@@ -102,26 +106,39 @@ def _block(block: Block, taken: frozenset[str], defaults: _Defaults) -> Iterator
         wanted = variable_name(program.input_names.get(value.name) or "x")
         given[value.name] = unique(wanted, {*given.values(), *taken, "name", *block.arguments})
     needed = [name for name in block.arguments if name not in own]
-    arguments = [*given.values(), "name", *needed, *(f"{name}={literal(value)}" for name, value in own.items())]
+    arguments = [
+        *given.values(),
+        *(["name"] if block.uses else []),
+        *needed,
+        *(f"{name}={literal(value)}" for name, value in own.items()),
+    ]
     yield from statement(0, f"def {function_identifier(block.name)}({', '.join(arguments)}):")
-    yield from docstring(4, f"Call the layers of one of {len(block.uses)} equal parts: {_listed(block.uses)}.")
+    yield from docstring(4, _purpose(block))
     taken = taken | {"name", *block.arguments}
     body = rolled(program, taken)
     spelling = KerasSpelling(program, local_names(program, body, given, taken), defaults=defaults, is_function=True)
-    yield from _body(body, spelling, {*spelling.variables.values(), *taken})
-    yield f"    return {_returned(program.outputs, spelling)}"
+    last = body[-1]
+    is_last = isinstance(last, Step) and [Ref(name) for name in last.outputs] == [program.outputs]
+    yield from _body(body[:-1] if is_last else body, spelling, {*spelling.variables.values(), *taken})
+    if isinstance(last, Step) and is_last:
+        yield from statement(4, f"return {rendered(spelling.expression(last.expression), spelling)}")
+    else:
+        yield f"    return {_returned(program.outputs, spelling)}"
 
 
-def _listed(names: Sequence[str]) -> str:
-    """Return names of submodules as a text for one line of a docstring: "stem, stage1, ..., head" for many."""
-    shown = names if len(names) <= 4 else [*names[:2], "...", names[-1]]
-    if len(names) > 2 and len(", ".join(shown)) > _LISTED:
-        shown = [names[0], "...", names[-1]]
-    return ", ".join(shown)
+def _purpose(block: Block) -> str:
+    """Return the docstring of the function for a block."""
+    uses = block.uses
+    if uses:
+        listed = ", ".join(uses)
+        shown = f"equal parts: {listed}" if len(listed) <= _LISTED else f"parts like {uses[0]}"
+        return f"Call the layers of one of {len(uses)} {shown}."
+    return f"Compute {block.program.name or 'a value'}, which several parts of the model need."
 
 
 def _title(program: Program) -> str:
-    return f"The PyTorch module {''.join(one for one in program.name if one.isidentifier())}, as a Keras 3 model."
+    name = re.sub(r"\W", "", program.name, flags=re.ASCII)
+    return f"The PyTorch module {name}, as a Keras 3 model."
 
 
 def described(shape: Shape) -> str:
@@ -146,14 +163,22 @@ def _function(program: Program, taken: frozenset[str], defaults: _Defaults) -> I
     yield "    Shapes:"
     for value in program.inputs:
         yield f"        {given[value.name]}: {described(value.target_shape)}, {value.dtype}"
-    for name, ref in named_outputs(program.outputs):
-        yield f"        {name}: {described(program.values[ref.name].target_shape)}, {program.values[ref.name].dtype}"
+    yield from (f"        {line}" for line in _results(program))
     yield '    """'
     yield from _inputs(program, spelling, inputs)
     yield from _body(body, spelling, {*spelling.variables.values(), *taken})
     returned = _returned(program.outputs, spelling)
-    name = quoted(identifier(program.name))
+    name = quoted(function_identifier(program.name))
     yield from statement(4, f"return keras.Model({inputs}, {returned}, name={name})")
+
+
+def _results(program: Program) -> Iterator[str]:
+    """Yield the lines of a docstring with the shapes and dtypes of the outputs; equal ones in a row are one line."""
+    every = [(name, program.values[ref.name]) for name, ref in named_outputs(program.outputs)]
+    for text, group in groupby(every, lambda one: f"{described(one[1].target_shape)}, {one[1].dtype}"):
+        names = [name for name, _ in group]
+        shown = [f"{names[0]} ... {names[-1]}"] if len(names) > 3 else names
+        yield from (f"{name}: {text}" for name in shown)
 
 
 def _inputs(program: Program, spelling: KerasSpelling, inputs: str) -> Iterator[str]:
@@ -195,10 +220,34 @@ def _body(body: Body, spelling: KerasSpelling, taken: set[str]) -> Iterator[str]
         if isinstance(one, Step):
             yield from _step(4, one, spelling, taken)
             continue
+        for step in one.steps:
+            if step.module and step.module not in one.modules:
+                yield from _shared_layer(4, step, spelling, taken)
+        lists = _lists(one, spelling, taken)
+        yield from (f"    {name} = []" for name in lists)
         yield from _head(one, spelling.is_function)
         inner = replace(spelling, loop=_with_variable(one, spelling.is_function))
         for step in one.steps:
             yield from _step(8, step, inner, taken)
+        yield from (f"        {name}.append({spelling.value(values[0])})" for name, values in lists.items())
+        spelling.lists.update(lists)
+
+
+def _lists(loop: Loop, spelling: KerasSpelling, taken: set[str]) -> dict[str, tuple[str, ...]]:
+    """Return a name for each list to which a loop adds values, and the names of these values in the program.
+
+    Args:
+        loop: The loop.
+        spelling: The source code of values.
+        taken: The names of the variables; those of the lists are added.
+    """
+    lists = {}
+    for values in loop.collected:
+        variable = re.sub(r"_\d+$", "", spelling.value(values[0]))
+        name = unique(f"all_{variable}" if variable.endswith("s") else f"{variable}s", taken)
+        taken.add(name)
+        lists[name] = values
+    return lists
 
 
 def _with_variable(loop: Loop, is_function: bool) -> Loop:
@@ -233,26 +282,54 @@ def _head(loop: Loop, is_function: bool) -> Iterator[str]:
 
 
 def _step(indent: int, step: Step, spelling: KerasSpelling, taken: set[str]) -> Iterator[str]:
-    program = spelling.program
-    is_layer = step.module and not program.modules[step.module].spec.kind.startswith(".")
-    if is_layer and program.module_uses[step.module] > 1 and step.module not in spelling.layers:
-        variable = unique(f"{identifier(step.module)}_layer", taken)
-        made = construction(spelling.found(step.module).spec, spelling.name(step.module))
-        yield from statement(indent, f"{variable} = {made}")
-        taken.add(variable)
-        spelling.layers[step.module] = variable
+    yield from _shared_layer(indent, step, spelling, taken)
     outputs = ", ".join(spelling.value(name) for name in step.outputs)
     yield from statement(indent, f"{outputs} = {rendered(spelling.expression(step.expression), spelling)}")
 
 
+def _shared_layer(indent: int, step: Step, spelling: KerasSpelling, taken: set[str]) -> Iterator[str]:
+    """Yield the lines that create the layer of a statement, if several statements call it and it is not created yet.
+
+    Args:
+        indent: The indentation of the statement.
+        step: The statement.
+        spelling: The source code of values and layers.
+        taken: The names of the variables; that of the layer is added.
+    """
+    program = spelling.program
+    is_layer = step.module and not program.modules[step.module].spec.kind.startswith(".")
+    if is_layer and program.module_uses[step.module] > 1 and step.module not in spelling.layers:
+        variable = unique(f"{short_name(step.module)}_layer", taken)
+        made = construction(spelling.found(step.module).spec, spelling.name(step.module))
+        yield from statement(indent, f"{variable} = {made}")
+        taken.add(variable)
+        spelling.layers[step.module] = variable
+
+
 def _returned(outputs: object, spelling: KerasSpelling) -> str:
     if isinstance(outputs, Ref):
-        return spelling.value(outputs.name)
+        return spelling.returned(outputs.name)
     if isinstance(outputs, Mapping):
         items = (f"{quoted(str(name))}: {_returned(item, spelling)}" for name, item in outputs.items())
         return f"{{{', '.join(items)}}}"
     assert isinstance(outputs, tuple | list)
-    return bracketed([*outputs], [_returned(item, spelling) for item in outputs])
+    items = [*_items(outputs, spelling)]
+    return items[0][1:] if len(items) == 1 and items[0].startswith("*") else bracketed([*outputs], items)
+
+
+def _items(outputs: Sequence[object], spelling: KerasSpelling) -> Iterator[str]:
+    """Yield the source code of the items of a sequence of outputs; the values of a list in a row become `*values`."""
+    names = [item.name if isinstance(item, Ref) else "" for item in outputs]
+    place = 0
+    while place < len(outputs):
+        starts = (
+            (name, len(values))
+            for name, values in spelling.lists.items()
+            if tuple(names[place : place + len(values)]) == values
+        )
+        name, length = next(starts, ("", 1))
+        yield f"*{name}" if name else _returned(outputs[place], spelling)
+        place += length
 
 
 __all__ = ["described", "write"]

@@ -7,7 +7,7 @@ from math import isclose
 from typing import Any
 
 from keras3conv.builder.program.loop import Loop
-from keras3conv.builder.program.names import function_identifier, identifier, unique
+from keras3conv.builder.program.names import OWN_KERAS_FUNCTIONS, function_identifier, identifier, unique
 from keras3conv.builder.program.operation import Operation, transformed
 from keras3conv.builder.program.program import Module, Program, Weight, is_module_call
 from keras3conv.builder.program.structure import Argument
@@ -29,7 +29,17 @@ _LONG = 60
 
 @dataclass
 class KerasSpelling:
-    """The source code of values, layers, functions and dtypes in a Keras model; see `rendering.Spelling`."""
+    """The source code of values, layers, functions and dtypes in a Keras model; see `rendering.Spelling`.
+
+    Attributes:
+        program: The program.
+        variables: The name of the variable that holds each value.
+        layers: The variables of the layers that are called several times, by the name of the layer.
+        defaults: For each block, the default values of its function's arguments.
+        is_function: Whether the source code is that of the function of a block.
+        loop: The loop that contains the source code; None outside of loops.
+        lists: For each list to which a loop adds a value in every turn, the names of these values in the program.
+    """
 
     program: Program
     variables: Mapping[str, str]
@@ -37,12 +47,18 @@ class KerasSpelling:
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     is_function: bool = False
     loop: Loop | None = None
+    lists: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def value(self, name: str) -> str:
         """Return the variable name of a value, or the source code of a constant."""
         if name in self.program.weights:
             return _constant(self.program.weights[name])
         return self.variables[name]
+
+    def returned(self, name: str) -> str:
+        """Return the source code of an output: an item of a list to which a loop adds its values, or a variable."""
+        found = ((variable, values.index(name)) for variable, values in self.lists.items() if name in values)
+        return next((f"{variable}[{place}]" for variable, place in found), "") or self.value(name)
 
     def symbol(self, name: str) -> str:
         """Raise `RuleError`: no operation of a functional model accepts a dynamic size as an argument."""
@@ -90,8 +106,8 @@ class KerasSpelling:
         return transformed(expression, called)
 
     def function(self, name: str) -> str:
-        """Return the name by which the source code calls a function, given the imports of the file: "ops.relu"."""
-        return name.removeprefix("keras.")
+        """Return the name by which the file calls a function, "ops.relu"; keras3conv's functions are copied into it."""
+        return name.removeprefix("keras.").removeprefix(f"{OWN_KERAS_FUNCTIONS}.")
 
     def dtype(self, name: str) -> str:
         """Return the source code of a dtype: every floating-point dtype becomes the dtype in which the model runs."""

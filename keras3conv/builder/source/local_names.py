@@ -23,11 +23,27 @@ _NOUNS = {
     "softmax": "probabilities", "logical_and": "mask", "logical_or": "mask", "logical_not": "mask", "equal": "mask",
     "not_equal": "mask", "greater": "mask", "less": "mask", "greater_equal": "mask", "less_equal": "mask",
     "where": "chosen", "pad": "padded", "tile": "tiled", "repeat": "repeated", "ones_like": "ones",
-    "zeros_like": "zeros", "multiply": "product", "square": "squares", "sqrt": "root", "split": "part",
+    "zeros_like": "zeros", "take_along_axis": "picked", "multiply": "product", "square": "squares",
+    "sqrt": "root", "split": "part",
 }  # fmt: skip
 """The variable name for the result of an operation whose own name is not a noun: "normalized" for "normalize"."""
 
-_CONTINUED = frozenset({"cast", "reshape", "squeeze", "expand_dims", "transpose", "relu", "silu", "gelu", "dropout"})
+_CONTINUED = frozenset(
+    {
+        "cast",
+        "reshape",
+        "squeeze",
+        "expand_dims",
+        "transpose",
+        "stop_gradient",
+        "relu",
+        "sigmoid",
+        "silu",
+        "gelu",
+        "tanh",
+    }
+    | {"dropout"}
+)
 """Operations that only change the form of a value, such as reshape; their result keeps the name of the operand."""
 
 
@@ -117,6 +133,7 @@ def _variables(program: Program, body: Body, inputs: list[str]) -> list[_Variabl
                 same[other] = key
                 end[key] = max(end[key], end[other], place - 0.5)
             same |= {name: _root(same, other) for name, other in one.last.items() if name != other}
+            same |= {name: _root(same, names[0]) for names in one.collected for name in names[1:]}
     for ref in refs(program.outputs):
         end[_root(same, ref.name)] = place
     found: dict[str, _Variable] = {}
@@ -155,21 +172,21 @@ def _candidates(
     if module is None and word in _CONTINUED and operands and operands[0] not in alive:
         yield operands[0]
     if module is not None:
-        yield _of_layer(step.module)
-    yield _NOUNS.get(word, word if re.fullmatch(r"[a-z_0-9]+", word) else "")
-    yield from ("x", "y", "z")
+        yield short_name(step.module)
+    noun = _NOUNS.get(word, word if re.fullmatch(r"[a-z_0-9]+", word) else "")
+    yield from (noun, f"{noun}_2", f"{noun}_3", f"{noun}_4") if noun else ("x", "y", "z")
 
 
 def _word(step: Step) -> str:
     """Return the name of the outermost operation of a statement: "reshape" for `x = ops.reshape(...)`."""
     expression = step.expression[0] if isinstance(step.expression, tuple) else step.expression
-    return expression.name.rpartition(".")[2] if isinstance(expression, Operation) else ""
+    return expression.name.rpartition(".")[2].removeprefix("compute_") if isinstance(expression, Operation) else ""
 
 
-def _of_layer(name: str) -> str:
-    """Return a variable name for the output of a layer: the last word of the layer's name.
+def short_name(name: str) -> str:
+    """Return a short name for a variable of a layer, or of its output: the last word of the layer's name.
 
-    If this word is short, the variable name is the last two words.
+    If this word is short, the name is the last two words.
     """
     words = [word for word in name.split("_") if not word.isdigit()]
     return "_".join(words[-2:]) if words and len(words[-1]) < 5 else "_".join(words[-1:])
@@ -181,4 +198,4 @@ def variable_name(name: str) -> str:
     return f"{name}_" if hasattr(builtins, name) else name
 
 
-__all__ = ["local_names", "variable_name"]
+__all__ = ["local_names", "short_name", "variable_name"]

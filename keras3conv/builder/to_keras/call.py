@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from keras3conv.builder.program.names import OWN_KERAS_FUNCTIONS
 from keras3conv.builder.program.operation import Function
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.errors import RuleError
@@ -13,12 +14,15 @@ from keras3conv.transforms import Array, Transform
 
 ops = Function("keras.ops")
 
+own = Function(OWN_KERAS_FUNCTIONS)
+"""The functions that Keras lacks; their source is copied into the generated file."""
 
 WITHOUT_PROMOTION = frozenset(
     {"-", *(f"keras.ops.{name}" for name in ("conv", "dot_product_attention", "einsum", "split", "subtract"))}
     | {"keras.ops.searchsorted", "keras.ops.take", "keras.ops.take_along_axis"}
+    | {f"{OWN_KERAS_FUNCTIONS}.{name}" for name in ("grid_sample", "grid_sample_bicubic", "grid_sample_nearest")}
 )
-"""Keras operations whose operands must have one dtype, as a backend does not promote float32 to float64 in them."""
+"""Functions whose operands must have one dtype, as a backend does not promote float32 to float64 in them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,12 @@
 from dataclasses import replace
 
 from keras3conv.builder.passes.blocks import structured
+from keras3conv.builder.passes.computations import with_computations
+from keras3conv.builder.passes.inlining import inlined
 from keras3conv.builder.passes.nested import nested
+from keras3conv.builder.program.names import class_identifier
 from keras3conv.builder.program.structure import Structure
+from keras3conv.builder.source.copying import copied_functions
 from keras3conv.builder.source.keras_spelling import with_constants
 from keras3conv.builder.to_keras.layers import Placement
 from keras3conv.builder.to_keras.lowering import Lowered
@@ -28,8 +32,10 @@ def with_functions(lowered: Lowered, view: ModelView) -> tuple[Structure, tuple[
     classes = {path: name for path, name in classes.items() if name not in _CONTAINERS}
     program, constants = with_constants(lowered.program)
     program = replace(program, weights={})
-    structure = nested(Structure(program=program), classes, ("BuildModel",))
-    structure = structured(structure, ("BuildModel",), with_shared=False, least=1)
+    taken = ("BuildModel", *map(class_identifier, copied_functions(Structure(program=program))))
+    structure = nested(Structure(program=program), classes, taken)
+    structure = structured(structure, taken, with_shared=False, least=1)
+    structure = inlined(with_computations(structure, taken))
     names = {flat: path.replace(".", "_") for flat, path in structure.paths.items()}
     every = [names.get(name, name) for name in lowered.program.modules]
     if len({*every}) < len(every):  # two layers would have the same name

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -133,8 +134,7 @@ class _Lowering:
     def _input(self, tensor: Tensor) -> Value:
         order = input_order(self.graph, tensor, self.channels)
         value = Value(name=tensor.name, shape=tensor.shape, order=order, dtype=tensor.dtype)
-        self.values[value.name] = value
-        self._given[tensor.name] = value
+        self.values[value.name] = self._given[tensor.name] = value
         return value
 
     # The interface for handlers, see `call.Writer`.
@@ -162,10 +162,9 @@ class _Lowering:
     def new(self, shape: Shape, order: Order, dtype: str, flattened: tuple[int, ...] = ()) -> Value:
         """Return a new value with a unique name, for the result of a step."""
         name = f"v{len(self.values)}"
-        value = Value(name=name, shape=tuple(shape), order=tuple(order), dtype=dtype, flattened=flattened)
-        self.values[name] = value
+        self.values[name] = Value(name=name, shape=tuple(shape), order=tuple(order), dtype=dtype, flattened=flattened)
         self._variables[name] = self._variable
-        return value
+        return self.values[name]
 
     def write(self, expression: Any, made: Sequence[Value]) -> None:
         """Add a step; raise `RuleError` if its expression has a dynamic size, which no Keras operation accepts."""
@@ -299,8 +298,10 @@ class _Lowering:
             sizes = (-1 if for_each_example else 1, *(1,) * (value.rank - 1))[: value.rank]
             ones = ops.reshape(self._ones(for_each_example=for_each_example), sizes)
             shape = (result[0], *value.shape[1:]) if for_each_example else value.shape
-            self._made[key] = self.new(shape, value.order, value.dtype)
-            self.write(ops.multiply(value, ones), [self._made[key]])
+            made = self._made[key] = self.new(shape, value.order, value.dtype)
+            self._variables[made.name] = ()  # the user's variable at this place is that of the layer's output
+            self.write(ops.multiply(value, ones), [made])
+            self.steps[-1] = replace(self.steps[-1], calls=())  # several layers may use it
         return self._made[key]
 
     def by_rule(self, call: LayerCall, value: Value, result: Tensor) -> Value:
@@ -371,9 +372,8 @@ class _Lowering:
                 return leaf
             if self.is_constant(value):
                 value = dependent(self, value, self._given[leaf.name].shape)
-            order = output_order(value, self.channels)
-            orders.append(order)
-            return Ref(self.ordered(value, order).name)
+            orders.append(output_order(value, self.channels))
+            return Ref(self.ordered(value, orders[-1]).name)
 
         outputs = mapped(self.graph.outputs, returned)
         if self.problems:

@@ -1,9 +1,11 @@
 """Torch operators and their Keras translations, each in a small functional model."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
+from keras3conv.builder.to_keras.build import build
 from keras3conv.errors import UnsupportedLayerError
 from tests.support.to_keras import Function, converted
 from tests.support.torch_cases import CASES, TEXT
@@ -61,6 +63,36 @@ def test_images_are_sampled_whose_channels_are_merged_with_the_batch() -> None:
         return functional.grid_sample(given, grid, align_corners=True).view(-1, 5, 3, 4)
 
     converted(Function(sampled), (torch.randn(2, 5, 6, 7), torch.rand(2, 5, 3, 4, 2) * 2.4 - 1.2))
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+def test_positions_that_are_no_numbers_or_infinite_are_sampled_as_torch_does(mode: str) -> None:
+    nan, inf = float("nan"), float("inf")
+    places = torch.tensor([[nan, 0.0], [0.0, nan], [inf, 0.5], [-0.5, -inf], [1e30, 0.0], [0.5, -1e30], [0.3, 0.2]])
+    images, grid = torch.randn(2, 3, 4, 5), places.view(1, 1, 7, 2).repeat(2, 1, 1, 1)
+    for padding in ("zeros", "border"):
+
+        def sampled(x: torch.Tensor, y: torch.Tensor, padding: str = padding) -> torch.Tensor:
+            return functional.grid_sample(x, y, mode=mode, padding_mode=padding, align_corners=False)
+
+        model = build(Function(sampled), "first", (images, torch.rand_like(grid))).model
+        found = np.asarray(model([images.numpy(), grid.numpy()]).detach())
+        expected = sampled(images, grid).numpy()
+        assert np.isfinite(expected).any()
+        assert np.allclose(found, expected, atol=1e-5, equal_nan=True)
+
+
+class Sampling(torch.nn.Module):
+    """Sample images at the positions of a grid, both of which are inputs."""
+
+    def forward(self, images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+        return functional.grid_sample(images, grid, mode="nearest", align_corners=False)
+
+
+def test_a_grid_of_dynamic_size_is_refused() -> None:
+    inputs = torch.randn(2, 3, 4, 5), torch.rand(2, 3, 4, 2)
+    with pytest.raises(UnsupportedLayerError, match="grid_sample needs images and grids of a fixed size"):
+        build(Sampling(), "last", inputs, {"grid": [1]})
 
 
 def test_the_numbers_of_a_batch_do_not_number_two_batches() -> None:

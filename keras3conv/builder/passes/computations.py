@@ -1,0 +1,252 @@
+"""Make functions of computations without layers that a program repeats, such as the division of an image into windows.
+
+Two runs of statements become calls of one function if they differ only in names and in numbers. The numbers that differ
+become arguments of the function.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from keras3conv.builder.passes.lifting import Arguments, type_of
+from keras3conv.builder.passes.nested import shape_of
+from keras3conv.builder.program.names import class_identifier, function_identifier, unique
+from keras3conv.builder.program.operation import Operation
+from keras3conv.builder.program.program import Program, Step
+from keras3conv.builder.program.structure import Block, Structure
+from keras3conv.model.graph import Ref, refs
+
+_SHORTEST, _LONGEST = 5, 60
+"""The least and the largest number of statements in a function."""
+
+_MOST_INPUTS, _MOST_ARGUMENTS = 4, 4
+"""The largest numbers of tensors and of other arguments that a function may have, to keep its code readable."""
+
+_OVERHEAD = 6
+"""The number of lines of a function beside its statements: its head, its docstring, its return, the blank lines."""
+
+_SAVED = 4
+"""The least number of lines that a function must save."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run of adjacent statements without layers, of which later statements use only the last result.
+
+    Attributes:
+        program: The program.
+        owner: The number of the program in the structure.
+        start: The index of the first statement.
+        stop: The index after the last statement.
+        given: The values from before the run that its statements use, in order of use.
+        key: A hash that is equal for runs that differ only in names and numbers.
+        around: A hash of the statements before and after the run. Runs that have it in common are probably in turns of
+            one loop, where they are one statement already.
+    """
+
+    program: Program
+    owner: int
+    start: int
+    stop: int
+    given: tuple[str, ...]
+    key: int
+    around: int
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The statements."""
+        return self.program.steps[self.start : self.stop]
+
+    @property
+    def output(self) -> str:
+        """The value that the run computes."""
+        return self.steps[-1].outputs[0]
+
+    @property
+    def length(self) -> int:
+        """The number of statements."""
+        return self.stop - self.start
+
+    def exact_key(self) -> object:
+        """Return a key that is equal for runs that differ only in names and numbers."""
+        names: dict[str, tuple[int, int]] = {name: (-1, place) for place, name in enumerate(self.given)}
+        key: list[object] = []
+        for place, step in enumerate(self.steps):
+            key.append((shape_of(step.expression), tuple(names[name] for name in step.inputs), len(step.outputs)))
+            names |= {output: (place, number) for number, output in enumerate(step.outputs)}
+        return tuple(key)
+
+    def variable(self, name: str) -> str:
+        """Return the name of the variable in the user's code that holds a value; empty if there is none."""
+        return self.program.input_names.get(name) or self.program.variable(name)
+
+
+def with_computations(structure: Structure, taken: Iterable[str]) -> Structure:
+    """Return the program with a function for each computation that repeats, in the program or in its blocks.
+
+    Args:
+        structure: The program and its blocks.
+        taken: Names that no class of a block may have.
+    """
+    taken = [*taken]
+    refused: set[int] = set()
+    while runs := _best(structure, refused):
+        arguments = Arguments(taken=frozenset({"name"}), with_multiples=True)
+        block, calls = _function(runs, arguments, {*structure.class_names, *taken})
+        number = len(arguments.named)
+        if number > _MOST_ARGUMENTS or _saved(runs, number) < _SAVED:
+            refused.add(runs[0].key)
+        else:
+            structure = _replaced(structure, runs, block, calls)
+    return structure
+
+
+def _best(structure: Structure, refused: set[int]) -> list[_Run]:
+    """Return the runs of statements that one function can replace and that save the most lines; empty if none do.
+
+    Args:
+        structure: The program and its blocks.
+        refused: The keys of runs that no function may replace.
+    """
+    groups: dict[int, list[_Run]] = {}
+    for owner, program in enumerate((structure.program, *(block.program for block in structure.blocks))):
+        for run in _runs(program, owner):
+            groups.setdefault(run.key, []).append(run)
+    found = (_apart(runs) for key, runs in groups.items() if len(runs) > 1 and key not in refused)
+    best = max(found, key=_saved, default=[])
+    return best if best and _saved(best) >= _SAVED else []
+
+
+def _saved(runs: Sequence[_Run], number: int = 0) -> int:
+    """Return approximately how many lines a function saves that replaces these runs of statements.
+
+    Args:
+        runs: The runs.
+        number: The number of arguments of the function beside its tensors.
+    """
+    width = len(runs[0].given) + number
+    lines = 1 if width < 4 else 3 if width < 6 else width + 2  # of a call of the function
+    count = len({run.around for run in runs})
+    return (count - 1) * runs[0].length - count * lines - _OVERHEAD
+
+
+def _apart(runs: Sequence[_Run]) -> list[_Run]:
+    """Return the runs that are really equal to the first one, without those that overlap an earlier one."""
+    found: list[_Run] = []
+    key = runs[0].exact_key()
+    for run in runs:
+        is_apart = not found or found[-1].owner != run.owner or run.start >= found[-1].stop
+        if is_apart and run.exact_key() == key:
+            found.append(run)
+    return found
+
+
+def _runs(program: Program, owner: int) -> Iterator[_Run]:
+    """Yield the runs of statements of a program that a function could replace, in the order of their starts.
+
+    Args:
+        program: The program.
+        owner: Its number in the structure.
+    """
+    last_use = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
+    last_use |= {ref.name: len(program.steps) for ref in refs(program.outputs)}
+    latest = [max((last_use.get(name, -1) for name in step.outputs), default=-1) for step in program.steps]
+    tokens = [None if step.module else hash((shape_of(step.expression), len(step.outputs))) for step in program.steps]
+    for start, first in enumerate(program.steps):
+        names: dict[str, tuple[int, int]] = {}
+        given: list[str] = []
+        key, needed = 0, -1
+        for stop in range(start + 1, min(start + _LONGEST, len(program.steps)) + 1):
+            step = program.steps[stop - 1]
+            if tokens[stop - 1] is None or step.calls != first.calls:
+                break
+            for name in step.inputs:
+                if name not in names:
+                    names[name] = -1, len(given)
+                    given.append(name)
+            if len(given) > _MOST_INPUTS:
+                break
+            key = hash((key, tokens[stop - 1], tuple(names[name] for name in step.inputs)))
+            names |= {output: (stop - 1 - start, number) for number, output in enumerate(step.outputs)}
+            is_whole = len(step.outputs) == 1 and needed < stop <= latest[stop - 1]
+            if is_whole and given and stop - start >= _SHORTEST:
+                around = hash((owner, *tokens[max(start - 2, 0) : start], *tokens[stop : stop + 2]))
+                run = (start, stop, tuple(given), key, around)
+                yield _Run(program, owner, *run)
+            needed = max(needed, latest[stop - 1])
+
+
+def _function(runs: Sequence[_Run], arguments: Arguments, taken: set[str]) -> tuple[Block, list[Operation]]:
+    """Return the function for runs of statements, and for each run the expression that calls it.
+
+    Args:
+        runs: The runs.
+        arguments: The collection to which an argument is added for each number that differs between the runs.
+        taken: Names that its class must not have.
+    """
+    first = runs[0]
+    variable = _usual([run.variable(run.output) for run in runs])
+    steps = tuple(
+        replace(
+            step,
+            expression=arguments.lifted([one.expression for one in alike], first.program.variable(step.outputs[0])),
+        )
+        for step, alike in zip(first.steps, zip(*(run.steps for run in runs), strict=True), strict=True)
+    )
+    inputs = zip(*(run.given for run in runs), strict=True)
+    named = [_usual([run.variable(name) for run, name in zip(runs, alike, strict=True)]) for alike in inputs]
+    name = unique(class_identifier(f"compute_{variable or 'part'}"), taken, "")
+    body = Program(
+        name=variable,
+        inputs=tuple(first.program.values[name] for name in first.given),
+        input_names=dict(zip(first.given, named, strict=True)),
+        steps=steps,
+        outputs=Ref(first.output),
+        values=first.program.values,
+        variables=first.program.variables,
+    )
+    block = Block(
+        name=name,
+        program=body,
+        arguments={argument: type_of(values) for argument, values in arguments.named.items()},
+        uses=(),
+        calls=len(runs),
+    )
+    calls = [
+        Operation(
+            "function",
+            function_identifier(name),
+            tuple(map(Ref, run.given)),
+            {argument: values[number] for argument, values in arguments.named.items()},
+        )
+        for number, run in enumerate(runs)
+    ]
+    return block, calls
+
+
+def _usual(names: Sequence[str]) -> str:
+    """Return the name that at least half of the given ones are; empty if there is none."""
+    name, count = Counter(names).most_common(1)[0]
+    return name if 2 * count >= len(names) else ""
+
+
+def _replaced(structure: Structure, runs: Sequence[_Run], block: Block, calls: Sequence[Operation]) -> Structure:
+    """Return the structure in which each run of statements is one statement that calls the function.
+
+    Args:
+        structure: The program and its blocks.
+        runs: The runs.
+        block: The function.
+        calls: For each run, the expression that calls the function.
+    """
+    programs = [structure.program, *(one.program for one in structure.blocks)]
+    for run, called in reversed([*zip(runs, calls, strict=True)]):
+        program = programs[run.owner]
+        step = replace(run.steps[-1], expression=called)
+        steps = (*program.steps[: run.start], step, *program.steps[run.stop :])
+        programs[run.owner] = replace(program, steps=steps)
+    blocks = [replace(one, program=program) for one, program in zip(structure.blocks, programs[1:], strict=True)]
+    return replace(structure, program=programs[0], blocks=(block, *blocks))
+
+
+__all__ = ["with_computations"]

@@ -1,0 +1,85 @@
+"""Write arithmetic in one statement: `h = (1 - z) * h + z * q` instead of four statements with two more variables."""
+
+from dataclasses import replace
+from typing import Any
+
+from keras3conv.builder.program.operation import INDEX, Operation, transformed, walk
+from keras3conv.builder.program.program import Program, Step, is_module_call
+from keras3conv.builder.program.structure import Structure
+from keras3conv.model.graph import Ref
+
+_MOST_OPERANDS = 6
+"""The largest number of operands of an expression, to keep it readable."""
+
+_AROUND = frozenset(f"keras.ops.{name}" for name in ("exp", "relu", "sigmoid", "silu", "sqrt", "tanh"))
+"""Functions of one tensor, which may have a sum or the output of a layer as their argument: `ops.relu(x + y)`."""
+
+
+def inlined(structure: Structure) -> Structure:
+    """Return the program and its blocks with the arithmetic of several statements in one statement.
+
+    An operand becomes a part of the statement that uses it if no other does, if the user's code has no name for it, and
+    if the expression stays short.
+    """
+    blocks = tuple(replace(block, program=_inlined(block.program)) for block in structure.blocks)
+    return replace(structure, program=_inlined(structure.program), blocks=blocks)
+
+
+def _inlined(program: Program) -> Program:
+    steps: dict[str, Step] = {}
+    for step in program.steps:
+        made = step
+        for name in dict.fromkeys(step.inputs):
+            before = steps.get(name)
+            if before is not None and _is_operand(program, before, made):
+                del steps[name]
+                made = replace(made, expression=_with_operand(made.expression, name, before.expression))
+        steps[made.outputs[0]] = made
+    return replace(program, steps=tuple(steps.values()))
+
+
+def _is_operand(program: Program, operand: Step, step: Step) -> bool:
+    """Return whether the expression of one statement can become an operand in another one.
+
+    Args:
+        program: The program.
+        operand: The statement that computes the operand.
+        step: The statement that uses it.
+    """
+    name = operand.outputs[0]
+    variable = program.variable(name)
+    is_named = bool(variable) and variable != program.variable(step.outputs[0])
+    if is_named or program.uses[name] != 1 or len(step.outputs) > 1:
+        return False
+    around, is_arithmetic = step.expression, _is_arithmetic(operand.expression)
+    if isinstance(around, Operation) and around.name in _AROUND:
+        is_alone = around.args == (Ref(name),) and not around.kwargs
+        return is_alone and (is_arithmetic or _is_call_of_shared_layer(program, operand))
+    count = _operands(around) + _operands(operand.expression) - 1
+    return is_arithmetic and _is_arithmetic(around) and count <= _MOST_OPERANDS
+
+
+def _is_call_of_shared_layer(program: Program, step: Step) -> bool:
+    """Return whether a statement only calls a layer that a variable holds, because several statements call it."""
+    is_call = is_module_call(step.expression) and program.module_uses[step.module] > 1
+    return is_call and not program.modules[step.module].spec.kind.startswith(".")
+
+
+def _is_arithmetic(expression: Any) -> bool:
+    """Return whether an expression is arithmetic of values and numbers, without an index or a function."""
+    operations = [node for node in walk((expression,)) if isinstance(node, Operation)]
+    return bool(operations) and all(
+        node.kind == "operator" and node.name != INDEX and len(node.args) == 2 for node in operations
+    )
+
+
+def _operands(expression: Any) -> int:
+    """Return the number of operands of an expression: its leaves."""
+    return sum(not isinstance(node, Operation) for node in walk((expression,)))
+
+
+def _with_operand(expression: Any, name: str, operand: Any) -> Any:
+    return transformed(expression, lambda node: operand if isinstance(node, Ref) and node.name == name else node)
+
+
+__all__ = ["inlined"]

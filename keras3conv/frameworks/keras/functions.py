@@ -1,0 +1,143 @@
+"""Define functions that Keras lacks; their source is copied into generated models, so they need only Keras."""
+
+import itertools
+import math
+from collections.abc import Callable
+
+from keras import KerasTensor, ops
+
+
+def pixel_position(position: KerasTensor, size: int, *, align_corners: bool) -> KerasTensor:
+    """Convert positions from -1 to 1 along an axis of an image to pixels, from 0 to size - 1."""
+    if align_corners:
+        return (position + 1) * ((size - 1) / 2)
+    return (position + 1) * (size / 2) - 0.5
+
+
+def to_border(position: KerasTensor, size: int, *, align_corners: bool) -> KerasTensor:
+    """Move positions outside of an image to its border, wherever its corners are."""
+    del align_corners
+    return ops.clip(ops.nan_to_num(position), 0, size - 1)
+
+
+def reflected(position: KerasTensor, size: int, *, align_corners: bool) -> KerasTensor:
+    """Reflect positions outside of an image at its border, again and again until they are inside."""
+    first, length = (0.0, size - 1) if align_corners else (-0.5, size)
+    distance = ops.mod(ops.abs(position - first), max(2 * length, 1))
+    position = ops.minimum(distance, 2 * length - distance) + first
+    return ops.clip(ops.nan_to_num(position), 0, size - 1)
+
+
+def weighted_pixels(images: KerasTensor, taps: list[list[tuple[KerasTensor, ...]]]) -> KerasTensor:
+    """Return weighted sums of the pixels of images; a pixel outside of an image is zero.
+
+    `taps` has pairs of a position in pixels and its weight, for each axis but the channels.
+    """
+    channels = images.shape[-1]
+    sizes = [size + 2 for size in images.shape[1:-1]]  # with a border of zeros
+    pads = [(0, 0), *[(1, 1)] * len(sizes), (0, 0)]
+    pixels = ops.reshape(ops.pad(images, pads), (-1, math.prod(sizes), channels))
+    total = 0
+    for corner in itertools.product(*taps):
+        place, weight = 0, 1
+        for size, (position, share) in zip(sizes, corner, strict=True):
+            index = ops.cast(ops.minimum(position + 1, size - 1), "int32")
+            place = place * size + ops.maximum(index, 0)
+            weight = weight * share
+        shape = place.shape[1:]
+        picked = ops.take_along_axis(pixels, ops.reshape(place, (-1, math.prod(shape), 1)), axis=1)
+        total = total + ops.reshape(picked, (-1, *shape, channels)) * ops.expand_dims(weight, -1)
+    return total
+
+
+def grid_sample(
+    images: KerasTensor,
+    grid: KerasTensor,
+    padding: Callable[..., KerasTensor] | None = None,
+    *,
+    align_corners: bool = False,
+) -> KerasTensor:
+    """Sample images between their pixels, linearly, as `torch.nn.functional.grid_sample` does.
+
+    Args:
+        images: The images, channels last: (batch, height, width, channels), or with a depth.
+        grid: The positions: x, y (and z) on the last axis; -1 and 1 are the edges of an image.
+        padding: A function that moves positions into the images; without, pixels outside are zero.
+        align_corners: Whether -1 and 1 are the centers of the outermost pixels, not their edges.
+    """
+    taps = []
+    for axis, size in enumerate(images.shape[-2:0:-1]):  # x is the position along the last axis
+        position = pixel_position(grid[..., axis], size, align_corners=align_corners)
+        if padding:
+            position = padding(position, size, align_corners=align_corners)
+        start = ops.floor(position)
+        share = position - start
+        taps = [[(start, 1 - share), (start + 1, share)], *taps]
+    return weighted_pixels(images, taps)
+
+
+def grid_sample_nearest(
+    images: KerasTensor,
+    grid: KerasTensor,
+    padding: Callable[..., KerasTensor] | None = None,
+    *,
+    align_corners: bool = False,
+) -> KerasTensor:
+    """Sample the nearest pixels of images, as `torch.nn.functional.grid_sample` does.
+
+    Args:
+        images: The images, channels last: (batch, height, width, channels), or with a depth.
+        grid: The positions: x, y (and z) on the last axis; -1 and 1 are the edges of an image.
+        padding: A function that moves positions into the images; without, pixels outside are zero.
+        align_corners: Whether -1 and 1 are the centers of the outermost pixels, not their edges.
+    """
+    taps = []
+    for axis, size in enumerate(images.shape[-2:0:-1]):  # x is the position along the last axis
+        position = pixel_position(grid[..., axis], size, align_corners=align_corners)
+        if padding:
+            position = padding(position, size, align_corners=align_corners)
+        taps = [[(ops.round(position), ops.ones_like(position))], *taps]
+    return weighted_pixels(images, taps)
+
+
+def grid_sample_bicubic(
+    images: KerasTensor,
+    grid: KerasTensor,
+    padding: Callable[..., KerasTensor] | None = None,
+    *,
+    align_corners: bool = False,
+) -> KerasTensor:
+    """Sample images between their pixels, by cubic polynomials, as `torch.nn.functional.grid_sample` does.
+
+    Args:
+        images: The images, channels last: (batch, height, width, channels).
+        grid: The positions: x and y on the last axis; -1 and 1 are the edges of an image.
+        padding: A function that moves positions into the images; without, pixels outside are zero.
+        align_corners: Whether -1 and 1 are the centers of the outermost pixels, not their edges.
+    """
+    taps = []
+    for axis, size in enumerate(images.shape[-2:0:-1]):  # x is the position along the last axis
+        position = pixel_position(grid[..., axis], size, align_corners=align_corners)
+        start = ops.floor(position)
+        row = []
+        for offset in (-1, 0, 1, 2):
+            tap = start + offset
+            distance = ops.abs(position - start - offset)
+            if offset in (0, 1):
+                share = (1.25 * distance - 2.25) * distance**2 + 1
+            else:
+                share = ((-0.75 * distance + 3.75) * distance - 6) * distance + 3
+            row.append((padding(tap, size, align_corners=align_corners) if padding else tap, share))
+        taps = [row, *taps]
+    return weighted_pixels(images, taps)
+
+
+__all__ = [
+    "grid_sample",
+    "grid_sample_bicubic",
+    "grid_sample_nearest",
+    "pixel_position",
+    "reflected",
+    "to_border",
+    "weighted_pixels",
+]
