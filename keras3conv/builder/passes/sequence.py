@@ -30,3 +30,32 @@ def arranged(program: Program) -> Program:
         else:
             stack.extend(reversed(missing))
     return replace(program, steps=tuple(steps))
+
+
+def with_early_results(program: Program) -> Program:
+    """Return the program in which a statement that only computes results follows the statement whose value it uses.
+
+    Such as the permutation of an output: it belongs to the turn of a loop that computes the output. Statements in the
+    calls of layers stay where they are.
+    """
+    late: set[int] = set()
+    needed: set[str] = set()  # by other statements than these
+    for place in reversed(range(len(program.steps))):
+        step = program.steps[place]
+        if step.module or step.calls or needed & {*step.outputs}:
+            needed.update(step.inputs)
+        else:
+            late.add(place)
+    waiting = [program.steps[place] for place in sorted(late)]
+    made = {value.name for value in program.inputs} | {*program.weights}
+    steps: list[Step] = []
+    for place, step in enumerate(program.steps):
+        if place not in late:
+            steps.append(step)
+            made.update(step.outputs)
+        for one in [*waiting]:
+            if {*one.inputs} <= made:
+                steps.append(one)
+                made.update(one.outputs)
+                waiting.remove(one)
+    return replace(program, steps=tuple(steps))

@@ -32,7 +32,7 @@ def identifier(text: str) -> str:
     "conv2_block1_1_conv" is unchanged, "1_conv" becomes "conv_1", "a-b/c" becomes "a_b_c", "MaxPooling2D" becomes
     "max_pooling2d". Only ASCII letters, digits and underscores are kept, so a name in a model file cannot inject code.
     """
-    apart = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[0-9])(?=[A-Z][a-z])", "_", text)
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[0-9])(?=[A-Z][a-z])|(?<=[0-9][A-Z])(?=[A-Z][a-z])", "_", text)
     words = re.findall(r"[a-z0-9]+", apart.lower())
     while words and words[0].isdigit() and any(not word.isdigit() for word in words):
         words.append(words.pop(0))  # an identifier cannot begin with a digit

@@ -243,7 +243,7 @@ def _lists(loop: Loop, spelling: KerasSpelling, taken: set[str]) -> dict[str, tu
     """
     lists = {}
     for values in loop.collected:
-        variable = re.sub(r"_\d+$", "", spelling.value(values[0]))
+        variable = re.sub(r"_\d*$", "", spelling.value(values[0]))
         name = unique(f"all_{variable}" if variable.endswith("s") else f"{variable}s", taken)
         taken.add(name)
         lists[name] = values

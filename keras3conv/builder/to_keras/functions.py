@@ -6,6 +6,7 @@ from keras3conv.builder.passes.blocks import structured
 from keras3conv.builder.passes.computations import with_computations
 from keras3conv.builder.passes.inlining import inlined
 from keras3conv.builder.passes.nested import nested
+from keras3conv.builder.passes.sequence import with_early_results
 from keras3conv.builder.program.names import class_identifier
 from keras3conv.builder.program.structure import Structure
 from keras3conv.builder.source.copying import copied_functions
@@ -35,6 +36,7 @@ def with_functions(lowered: Lowered, view: ModelView) -> tuple[Structure, tuple[
     taken = ("BuildModel", *map(class_identifier, copied_functions(Structure(program=program))))
     structure = nested(Structure(program=program), classes, taken)
     structure = structured(structure, taken, with_shared=False, least=1)
+    structure = replace(structure, program=with_early_results(structure.program))
     structure = inlined(with_computations(structure, taken))
     names = {flat: path.replace(".", "_") for flat, path in structure.paths.items()}
     every = [names.get(name, name) for name in lowered.program.modules]

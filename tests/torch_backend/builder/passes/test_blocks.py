@@ -6,7 +6,7 @@ import keras
 import pytest
 
 import keras3conv as k3c
-from keras3conv.builder.program.names import class_identifier, identifier, unique
+from keras3conv.builder.program.names import class_identifier, function_identifier, identifier, unique
 from tests.torch_backend.builder.test_convert import randomised
 
 layers = keras.layers
@@ -86,6 +86,11 @@ def test_any_text_becomes_an_identifier(text: str, name: str) -> None:
 
 def test_class_names_and_numbered_names() -> None:
     assert class_identifier("encoder_layer") == "EncoderLayer"
+    assert identifier("AveragePooling2D") == "average_pooling2d"
+    assert identifier("Conv2DTranspose") == "conv2d_transpose"
+    names = ("MobileViTLayer", "DeiT", "ReLU", "ConvT", "MLPBlock", "Swinv2Layer", "T5Block")
+    found = ["mobile_vit_layer", "deit", "re_lu", "conv_t", "mlp_block", "swinv2_layer", "t5_block"]
+    assert [*map(function_identifier, names)] == found
     assert unique("x", {"x", "x_2"}) == "x_3"
 
 

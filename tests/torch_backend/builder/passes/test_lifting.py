@@ -14,6 +14,7 @@ FORMULAS: dict[str, tuple[str, list[Any], list[Any], str]] = {
     "a square": ("size", [2, 4], [4, 16], "size ** 2"),
     "an inverse root": ("units", [64, 100], [64**-0.5, 0.1], "units ** -0.5"),
     "the inverse root of a part": ("units", [48, 192], [0.25, 0.125], "(units // 3) ** -0.5"),
+    "the root of a part": ("units", [16, 20], [2.0, 5**0.5], "(units // 4) ** 0.5"),
 }
 
 OTHERS: dict[str, tuple[str, list[Any], list[Any]]] = {
