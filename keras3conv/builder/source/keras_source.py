@@ -313,8 +313,8 @@ def _returned(outputs: object, spelling: KerasSpelling) -> str:
         items = (f"{quoted(str(name))}: {_returned(item, spelling)}" for name, item in outputs.items())
         return f"{{{', '.join(items)}}}"
     assert isinstance(outputs, tuple | list)
-    items = [*_items(outputs, spelling)]
-    return items[0][1:] if len(items) == 1 and items[0].startswith("*") else bracketed([*outputs], items)
+    parts = [*_items(outputs, spelling)]
+    return parts[0][1:] if len(parts) == 1 and parts[0].startswith("*") else bracketed([*outputs], parts)
 
 
 def _items(outputs: Sequence[object], spelling: KerasSpelling) -> Iterator[str]:

@@ -37,6 +37,7 @@ def weighted_pixels(images: KerasTensor, taps: list[list[tuple[KerasTensor, ...]
     sizes = [size + 2 for size in images.shape[1:-1]]  # with a border of zeros
     pads = [(0, 0), *[(1, 1)] * len(sizes), (0, 0)]
     pixels = ops.reshape(ops.pad(images, pads), (-1, math.prod(sizes), channels))
+    shape = taps[0][0][0].shape[1:]
     total = 0
     for corner in itertools.product(*taps):
         place, weight = 0, 1
@@ -44,7 +45,6 @@ def weighted_pixels(images: KerasTensor, taps: list[list[tuple[KerasTensor, ...]
             index = ops.cast(ops.minimum(position + 1, size - 1), "int32")
             place = place * size + ops.maximum(index, 0)
             weight = weight * share
-        shape = place.shape[1:]
         picked = ops.take_along_axis(pixels, ops.reshape(place, (-1, math.prod(shape), 1)), axis=1)
         total = total + ops.reshape(picked, (-1, *shape, channels)) * ops.expand_dims(weight, -1)
     return total
@@ -72,8 +72,8 @@ def grid_sample(
             position = padding(position, size, align_corners=align_corners)
         start = ops.floor(position)
         share = position - start
-        taps = [[(start, 1 - share), (start + 1, share)], *taps]
-    return weighted_pixels(images, taps)
+        taps.append([(start, 1 - share), (start + 1, share)])
+    return weighted_pixels(images, taps[::-1])
 
 
 def grid_sample_nearest(
@@ -96,8 +96,8 @@ def grid_sample_nearest(
         position = pixel_position(grid[..., axis], size, align_corners=align_corners)
         if padding:
             position = padding(position, size, align_corners=align_corners)
-        taps = [[(ops.round(position), ops.ones_like(position))], *taps]
-    return weighted_pixels(images, taps)
+        taps.append([(ops.round(position), ops.ones_like(position))])
+    return weighted_pixels(images, taps[::-1])
 
 
 def grid_sample_bicubic(
@@ -128,8 +128,8 @@ def grid_sample_bicubic(
             else:
                 share = ((-0.75 * distance + 3.75) * distance - 6) * distance + 3
             row.append((padding(tap, size, align_corners=align_corners) if padding else tap, share))
-        taps = [row, *taps]
-    return weighted_pixels(images, taps)
+        taps.append(row)
+    return weighted_pixels(images, taps[::-1])
 
 
 __all__ = [

@@ -106,7 +106,8 @@ class Refined(nn.Module):
         self.first, self.gate, self.delta = nn.Linear(4, 4), nn.Linear(8, 4), nn.Linear(4, 4)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor] | torch.Tensor:
-        state, flows = torch.tanh(self.first(x)), []
+        flow = state = torch.tanh(self.first(x))
+        flows = []
         for _ in range(5):
             gate = torch.sigmoid(self.gate(torch.cat([state, x], 1)))
             state = gate * state + (1 - gate) * torch.tanh(self.delta(state))
