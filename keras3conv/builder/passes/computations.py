@@ -22,6 +22,9 @@ _SHORTEST, _LONGEST = 5, 60
 _MOST_INPUTS, _MOST_ARGUMENTS = 4, 4
 """The largest numbers of tensors and of other arguments that a function may have, to keep its code readable."""
 
+_AROUND = 8
+"""The number of statements before and after two runs that are equal if both are turns of one loop."""
+
 _OVERHEAD = 6
 """The number of lines of a function beside its statements: its head, its docstring, its return, the blank lines."""
 
@@ -170,7 +173,7 @@ def _runs(program: Program, owner: int) -> Iterator[_Run]:
             names |= {output: (stop - 1 - start, number) for number, output in enumerate(step.outputs)}
             is_whole = len(step.outputs) == 1 and needed < stop <= latest[stop - 1]
             if is_whole and given and stop - start >= _SHORTEST:
-                around = hash((owner, *tokens[max(start - 2, 0) : start], *tokens[stop : stop + 2]))
+                around = hash((owner, *tokens[max(start - _AROUND, 0) : start], *tokens[stop : stop + _AROUND]))
                 run = (start, stop, tuple(given), key, around)
                 yield _Run(program, owner, *run)
             needed = max(needed, latest[stop - 1])

@@ -12,7 +12,7 @@ from torch import nn
 import keras3conv as k3c
 from tests.torch_backend.builder.to_keras.test_layers import Repeated
 from tests.torch_backend.builder.to_keras.test_modules import Recurrent, ResNet
-from tests.torch_backend.builder.to_keras.test_text_functions import GridSample, Refined
+from tests.torch_backend.builder.to_keras.test_text_functions import Refined
 
 
 def dense() -> keras.Model:
@@ -52,7 +52,6 @@ TORCH: dict[str, tuple[Any, Any]] = {
     "residual": (ResNet, lambda: torch.randn(2, 3, 32, 32)),
     "convolution": (lambda: nn.Sequential(nn.Conv1d(3, 4, 3), nn.ReLU()), lambda: torch.randn(2, 3, 9)),
     "repeated": (Repeated, lambda: torch.randn(2, 4, 5, 6)),
-    "sampling": (GridSample, lambda: torch.randn(2, 3, 6, 5)),
     "turns with the same layers": (lambda: Refined(with_all=True), lambda: torch.randn(2, 4)),
     "recurrent": (lambda: Recurrent(nn.GRU, batch_first=True), lambda: torch.randn(3, 4, 5)),
     "layers": (
