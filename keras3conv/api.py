@@ -103,7 +103,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         memory: "copy": the target gets values of its own; a Keras model on the torch backend gets the kernels of its
             convolutions in the memory order that runs fastest. "share": between live models on the torch backend, the
             target uses the memory of the source; the report names the values that are computed, and so copied.
-        entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
+        entry: The state dict in a torch checkpoint that holds several: "state_dict_ema"; by default that of the plan.
         max_shard_size: The size of a file, a number of bytes or "2GB": larger models are divided among several files
             with an index. After a kill, the same call goes on with the finished files. See docs/files.md.
         ray: The address of a Ray cluster that writes these files, "auto" or "local"; its machines share the folders.
@@ -220,6 +220,7 @@ def convert(
     inputs: Any = None,
     dynamic: Mapping[str, Sequence[int]] | None = None,
     validate: bool = True,
+    entry: str = "",
 ) -> "Conversion":
     """Convert a Keras model to a torch module, or a torch module to a Keras model: the same weights, validated.
 
@@ -237,6 +238,7 @@ def convert(
         dynamic: For a torch module, the dynamic axes besides the batch axis, by the name of the input:
             {"x": (2, 3)} for images of any size.
         validate: Whether to validate the new model; otherwise `report` is None.
+        entry: The name of the state dict, if `weights` is a torch checkpoint that holds several: "state_dict_ema".
 
     Returns:
         The conversion: `.model`, `.source`, `.plan`, `.report`.
@@ -252,7 +254,8 @@ def convert(
     """
     from keras3conv.workflows.convert import convert as run
 
-    return run(model, weights=weights, channels=channels, inputs=inputs, dynamic=dynamic, validate=validate)
+    settings = {"channels": channels, "inputs": inputs, "dynamic": dynamic, "validate": validate}
+    return run(model, weights=weights, entry=entry, **settings)
 
 
 def compare_onnx(

@@ -47,11 +47,11 @@ def _fix(line: str, width: int) -> list[str]:
     """Return the printed form of a line to paste, which may take several lines.
 
     Args:
-        line: A call, or two alternatives separated by "or"; these become two lines if they do not fit on one.
+        line: A call, or alternatives separated by "or"; each has a line of its own if they do not fit on one.
         width: The width of the terminal.
     """
-    first, separator, second = line.partition(_OR)
-    return [first, f"or    {second}"] if separator and len(line) > width else [line]
+    first, *others = line.split(_OR)
+    return [first, *(f"or    {other}" for other in others)] if len(line) > width else [line]
 
 
 def _folded_line(line: str, width: int, before: int) -> list[str]:

@@ -1,6 +1,7 @@
 """List the proofs of a certificate and the functions that run them (judges), in the order of its sections."""
 
 from collections.abc import Callable
+from difflib import get_close_matches
 
 from keras3conv.errors import InputError
 from keras3conv.report.values import Section
@@ -67,7 +68,9 @@ def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
         available |= {name: local.one_pair_at_a_time(name, available[name]) for name in local.PROOFS}
     for name in options.proofs:
         if name not in available:
-            fix = f"\nFix:  {_REQUESTED_BY[name]}" if name in _REQUESTED_BY else ""
+            near = get_close_matches(name, available, 1)
+            fix = f'\nFix:  proofs="{near[0]}"' if near else ""
+            fix = f"\nFix:  {_REQUESTED_BY[name]}" if name in _REQUESTED_BY else fix
             raise InputError(
                 f"there is no proof {name!r} for these models and arguments; there are {', '.join(available)}{fix}"
             )

@@ -50,12 +50,12 @@ def check(subject: Subject) -> Section:
         judgement = _judge(subject, pair)
         status = "passed" if judgement.passed else "failed"
         rows.append((pair.name, pair.layout, judgement.deviation, judgement.floor, judgement.ratio, status))
-        described.append(f"{judgement}{_size_of(pair.torch_output)}")
+        described.append((_name(subject, pair), f"{judgement}{_size_of(pair.torch_output)}"))
         if not judgement.passed:
             problems.append(_problem(subject, pair, judgement))
     differing = len(problems)
     problems = [*_randomness(subject, is_different=bool(problems)), *problems]
-    summary = "; ".join(described)
+    summary = "; ".join(f"{name}: {text}" if len(rows) > 1 else text for name, text in described)
     if differing:
         summary = f"{how_many_differ(differing, len(rows), 'output')} by more than noise"
     elif problems:
@@ -70,6 +70,14 @@ def check(subject: Subject) -> Section:
         tables=(Table(title="outputs", columns=columns, rows=tuple(rows)),),
         problems=tuple(problems),
     )
+
+
+def _name(subject: Subject, pair: OutputPair) -> str:
+    """Return the name of an output for the summary: that of the Keras model if torch has only its position."""
+    torch, keras = pair.keys
+    outputs, names = list(subject.keras_run.outputs), tuple(getattr(subject.keras, "output_names", ()))
+    is_named = bool(torch) and not torch.isdecimal()
+    return pair.name if is_named or len(names) != len(outputs) else str(names[outputs.index(keras)])
 
 
 def _size_of(output: Array) -> str:

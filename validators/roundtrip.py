@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from keras3conv.alignment.text import declared_loss
 from keras3conv.errors import Problem, TransformError, message_of
 from keras3conv.messages import count, how_many_differ
 from keras3conv.model.views import Side
@@ -48,7 +49,7 @@ def check(subject: Subject) -> Section:
     differing = len(problems)
     new = list(_new_weights(subject.options.factories, drawn)) if problems else []
     problems = [*new, *problems] if new else [replace(problem, fixes=_FIXES) for problem in problems]
-    facts = {"declared loss": count(len(lossy), "mapping")} if lossy else {}
+    facts = {"declared loss": declared_loss(subject.plan.mappings)} if lossy else {}
     facts |= {"NaN or infinities": f"in {', '.join(nonfinite)} (torch)"} if nonfinite else {}
     losses = {"declared loss": tuple(lossy), _COMPUTED: _computed_weights(subject)}
     tables = tuple(Table(title=title, columns=("torch", "keras"), rows=rows) for title, rows in losses.items() if rows)

@@ -114,6 +114,7 @@ def _dump_view(view: ModelView) -> dict[str, Any]:
         "fingerprint": view.fingerprint,
         "inputs": [{"shape": list(spec.shape), "dtype": spec.dtype, "name": spec.name} for spec in view.input_specs],
         "layers": [_dump_layer(layer) for layer in view.layers],
+        **({"entry": view.state_dict} if view.state_dict else {}),
     }
 
 
@@ -127,6 +128,7 @@ def _load_view(data: Mapping[str, Any], side: Any) -> ModelView:
             for spec in data["inputs"]
         ),
         layers=tuple(map(_load_layer, data["layers"])),
+        facts={"state dict": _text(data["entry"])} if "entry" in data else {},  # older plans have no such field
     )
     if view.fingerprint != data["fingerprint"]:
         raise AlignmentError(

@@ -1,6 +1,6 @@
 """Show a plan as text, and as HTML for notebooks. Lines that differ only in a number ("block.0.fc") become one line."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from keras3conv.alignment.pair import Pair, Plan
@@ -10,6 +10,7 @@ from keras3conv.report import notebook
 from keras3conv.report.cells import visible
 from keras3conv.report.grids import LONG
 from keras3conv.report.values import Status
+from keras3conv.rules.rule import WeightMapping
 from keras3conv.width import columns, fitted_table, folded, keeps_words
 
 SHOWN_PROBLEMS = 20
@@ -45,7 +46,7 @@ def describe(plan: Plan) -> str:
 
     No table is wider than the terminal.
     """
-    blocks = ["\n".join([summary(plan), *map(visible, plan.notes)])]
+    blocks = ["\n".join([summary(plan), *map(visible, (*_origin(plan), *plan.notes))])]
     blocks += ["\n  ".join([part.heading, *_table(part)]) for part in _parts(plan)]
     if lines := other_orders(plan.pairs):
         heading = "If the rows of a packed layer are in another order, which names and shapes do not show:"
@@ -60,7 +61,7 @@ def describe_html(plan: Plan) -> str:
     """Return a plan as an HTML fragment for notebooks; special characters in names are escaped."""
     status: Status = "failed" if plan.problems() else "passed"
     pieces = [notebook.title(f"{plan.torch.title} <-> {plan.keras.title}", status), notebook.paragraph(summary(plan))]
-    pieces += map(notebook.paragraph, plan.notes)
+    pieces += map(notebook.paragraph, (*_origin(plan), *plan.notes))
     if problems := _problems(plan):
         text = lay_out(f"{count(len(plan.problems()), 'problem')}:", problems, limit=SHOWN_PROBLEMS)
         pieces.append(notebook.code(text))
@@ -82,6 +83,25 @@ def summary(plan: Plan) -> str:
     return visible(f"{plan.torch.title} <-> {plan.keras.title}: {', '.join(counts)}")
 
 
+def _origin(plan: Plan) -> tuple[str, ...]:
+    """Return a note that names the state dict of the torch tensors, if they are from a checkpoint that names it."""
+    return (f"state dict of the torch tensors: {plan.torch.state_dict}",) if plan.torch.state_dict else ()
+
+
+def declared_loss(mappings: Iterable[WeightMapping]) -> str:
+    """Return what the transforms of some mappings lose, and where: "only the sum ...: a, b <-> c"; empty for nothing.
+
+    Args:
+        mappings: The mappings; those with a lossless transform are left out.
+    """
+    found: dict[str, list[str]] = {}
+    for mapping in mappings:
+        if not mapping.transform.lossless:
+            where = f"{', '.join(mapping.torch)} <-> {', '.join(mapping.keras)}"
+            found.setdefault(mapping.transform.loss, []).append(where)
+    return "; ".join(f"{loss}: {_first(places, '; ')}" for loss, places in found.items())
+
+
 def unconfirmed_reason(pairs: Sequence[Pair]) -> str:
     """Return one sentence that names the pairs which no run has confirmed, and how to confirm them; empty for no pairs.
 
@@ -91,10 +111,9 @@ def unconfirmed_reason(pairs: Sequence[Pair]) -> str:
     if not pairs:
         return ""
     paths = [line.paths[0] for line in collapse([(pair.torch,) for pair in pairs])]
-    more = f" and {len(paths) - _SHOWN_PAIRS} more" if len(paths) > _SHOWN_PAIRS else ""
     order = next((f", or pair them in another order: {line}" for line in other_orders(pairs)), "")
-    named = f"{', '.join(paths[:_SHOWN_PAIRS])}{more}"
-    return f"no run has confirmed the pairs of {named}{_doubts(pairs)}; validate two live models{order}"
+    named = f"{_first(paths, ', ')}{_doubts(pairs)}"
+    return f"no run has confirmed the pairs of {named}; validate two live models{order}"
 
 
 def _doubts(pairs: Sequence[Pair]) -> str:
@@ -106,6 +125,12 @@ def _unknown_order(pair: Pair) -> str:
     """Return what the shape of a tensor paired alone does not show, such as the order of equal axes; else empty."""
     is_alone = len(pair.weights) == 1 and (pair.torch, pair.keras) == (*pair.weights[0].torch, *pair.weights[0].keras)
     return next((one.detail for one in pair.evidence if is_alone and one.kind == "interchangeable"), "")
+
+
+def _first(texts: Sequence[str], separator: str) -> str:
+    """Return the first of some texts, joined, and the number of the others: "a, b and 3 more"."""
+    more = f" and {len(texts) - _SHOWN_PAIRS} more" if len(texts) > _SHOWN_PAIRS else ""
+    return separator.join(texts[:_SHOWN_PAIRS]) + more
 
 
 def _table(part: _Part) -> list[str]:
@@ -163,9 +188,14 @@ def _pair_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
     for line in collapse(paths, keys):
         pair = plan.pairs[line.places[0]]
         layer = pair.rule.rpartition(".")[2]
-        decided = pair.decided_by or "nothing"
         tensors = sum(len(plan.pairs[place].weights) for place in line.places)
-        yield *line.paths, layer, f"{decided} (?)" if pair.unconfirmed else decided, str(len(line.places)), str(tensors)
+        yield *line.paths, layer, decision(pair), str(len(line.places)), str(tensors)
+
+
+def decision(pair: Pair) -> str:
+    """Return what decided a pair, for a table; a pair that no run has confirmed has a mark: "definition order (?)"."""
+    decided = pair.decided_by or "nothing"
+    return f"{decided} (?)" if pair.unconfirmed else decided
 
 
 def _unconfirmed_rows(plan: Plan) -> Iterator[tuple[str, ...]]:

@@ -19,7 +19,7 @@ from keras3conv.model.views import Side
 from keras3conv.report.report import Report
 from keras3conv.report.values import GLYPHS
 from keras3conv.transforms import Array
-from keras3conv.writing.digests import WrittenFile, digest
+from keras3conv.writing.digests import ReadFile, WrittenFile, digest
 from keras3conv.writing.outputs import replacing_folder, require_place_of_folder
 
 FORMAT = 1
@@ -68,7 +68,7 @@ class Conversion:
     graph: Graph = field(repr=False)
     program: Program = field(repr=False)
     inputs: tuple[Array, ...] = field(repr=False)
-    sources: tuple[WrittenFile, ...] = field(default=(), repr=False)
+    sources: tuple[ReadFile, ...] = field(default=(), repr=False)
     target: Side = "torch"
     constants: Mapping[str, Array] = field(default_factory=dict, repr=False)
     transfer: Callable[..., Report] | None = field(default=None, repr=False, compare=False)
@@ -217,6 +217,7 @@ def _metadata(conversion: Conversion, digests: dict[str, str]) -> dict[str, Any]
     program, names = conversion.program, variable_names(conversion.program)
     other = "keras" if conversion.target == "torch" else "torch"
     outputs = [program.values[ref.name] for ref in refs(program.outputs)]
+    named = program.output_names if len(program.output_names) == len(outputs) else [""] * len(outputs)
     return {
         "format": FORMAT,
         "name": program.name,
@@ -226,12 +227,13 @@ def _metadata(conversion: Conversion, digests: dict[str, str]) -> dict[str, Any]
             for value in program.inputs
         ],
         "outputs": [
-            {"shape": described(value.target_shape), "dtype": value.dtype, f"{other}_axes": list(order)}
-            for value, order in zip(outputs, program.output_orders, strict=True)
+            {f"{other}_name": name, "shape": described(value.target_shape), "dtype": value.dtype}
+            | {f"{other}_axes": list(order)}
+            for name, value, order in zip(named, outputs, program.output_orders, strict=True)
         ],
         **_trainable(conversion),
         "certificate": conversion.report.status if conversion.report is not None else "not made",
-        "sources": [dict(vars(file)) for file in conversion.sources],
+        "sources": [file.to_json() for file in conversion.sources],
         "sha256": digests,
         "versions": current_environment(),
         "alignment": json.loads(conversion.alignment.to_json()),

@@ -235,7 +235,7 @@ def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError, given: Map
         given: The arguments of the command, which lines to paste repeat.
     """
     from keras3conv.cli.lines import as_options
-    from keras3conv.cli.sides import names_for
+    from keras3conv.cli.sides import names_for, names_for_convert
 
     if isinstance(error, ModuleNotFoundError) and not isinstance(error, Keras3ConvError):
         package = (error.name or "").partition(".")[0]
@@ -246,6 +246,7 @@ def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError, given: Map
     plan, entry = given.get("plan"), given.get("entry", "")
     names = names_for(*sides, plan=plan, entry=entry) if sides[0] and sides[1] else {}
     names |= {"SOURCE": quote(given["source"])} if isinstance(given.get("source"), str) else {}
+    names |= names_for_convert(given) if "shape" in given else {}
     complain(f"{type(error).__name__}: {as_options(message_of(error), names)}")
     return FAILED if isinstance(error, ProofError) else UNUSABLE
 

@@ -8,11 +8,12 @@ import io
 import sys
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from keras3conv.cli.app import FAILED, PASSED, START, UNUSABLE, app, command, imported_code, note
+from keras3conv.cli.converting import convert
 from keras3conv.cli.handing import hand_out, is_complete, print_report, status_of
 from keras3conv.cli.information import demo, doctor, inspect, rules
 from keras3conv.cli.options import (
@@ -21,6 +22,7 @@ from keras3conv.cli.options import (
     Debug,
     EntryName,
     ExpectedFile,
+    FilesOut,
     HintList,
     InputsFile,
     Json,
@@ -44,12 +46,12 @@ from keras3conv.cli.options import (
     TorchWeights,
     Training,
 )
+from keras3conv.cli.read import files_read
 from keras3conv.cli.sides import (
     align_ends,
     align_with_hints,
     both,
     both_ends,
-    entry_of,
     made_without_weights,
     names_for,
     weights_as_options,
@@ -58,11 +60,6 @@ from keras3conv.cli.sides import (
 from keras3conv.cli.sweeping import card, sweep
 from keras3conv.cli.verify import verify
 from keras3conv.errors import InputError
-
-if TYPE_CHECKING:
-    from keras3conv.frameworks.adapter import Adapter
-    from keras3conv.workflows.factories import Weights
-
 
 __all__ = [
     "align",
@@ -153,7 +150,7 @@ def align(  # noqa: PLR0913 - an argument for every option
             keras_inputs=given[1],
             hints=hints,
             probe=None if probe else False,
-            entry=entry_of(torch_side, entry),
+            entry=entry,
         )
     for path, reason in ignored:
         plan = ignoring(plan, path, reason)
@@ -172,9 +169,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     target: Annotated[str, typer.Argument(metavar="TARGET", help="The model to write: a file, or a factory and -o.")],
     *,
     plan: PlanFile = None,
-    out: Annotated[
-        list[Path] | None, typer.Option("-o", "--out", metavar="FILE", help="A file to write; may be repeated.")
-    ] = None,
+    out: FilesOut = None,
     torch_weights: TorchWeights = None,
     keras_weights: KerasWeights = None,
     entry: EntryName = "",
@@ -195,7 +190,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
 
     The exit status is 3 if the weights were transferred by pairs that no run has confirmed.
     """
-    from keras3conv.cli.next_command import after_transfer
+    from keras3conv.cli.next_command import after_transfer, entry_read
     from keras3conv.formats.shards import parse_size
     from keras3conv.workflows.factories import notes_to_stderr
     from keras3conv.workflows.files import read_plan
@@ -222,10 +217,11 @@ def transfer(  # noqa: PLR0913 - an argument for every option
             max_shard_size=parse_size(max_shard_size) if max_shard_size else None,
             ray=ray_address,
         )
-        report = run(ends[0].source, ends[1].source, found, options, entry=entry_of(ends[0], entry))
+        loaded = files_read(source, ends[0], torch_weights, keras_weights, entry)
+        report = run(ends[0].source, ends[1].source, found, options, entry=entry, loaded=loaded)
     print(report.to_json()) if as_json else print_report(report)
     for line in after_transfer(report, found, (source, target), ends, out or (), (torch_weights, keras_weights)):
-        note(f"{line}{named}")
+        note(f"{line}{named or entry_read(report, saved)}")
     return status_of(report)
 
 
@@ -285,74 +281,11 @@ def validate(  # noqa: PLR0913 - an argument for every option
             **given,
             plan=align_with_hints(*sides, hints, given, entry) if hints else saved,
             options=options,
-            entry=entry if local else entry_of(sides[0], entry),
+            entry=entry,
             weight_files=(torch_weights, keras_weights),
             code=tuple(dict.fromkeys((*code_of_factories(torch, keras), *imported_code()))),
         )
     return hand_out(judged, report or (), as_json=as_json, names=names_for(*named, plan=plan, entry=entry))
-
-
-@command("keras3conv convert model.h5 -o folder/")
-def convert(  # noqa: PLR0913 - an argument for every option
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A .keras, .h5, .json, .pt2, a folder, or a factory.")],
-    *,
-    out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="FOLDER", help="The folder for model.py and the weights.")
-    ],
-    channels: Annotated[
-        str | None, typer.Option(metavar="first|last", help="Where the new model takes the channels of images.")
-    ] = None,
-    inputs: Annotated[
-        Path | None, typer.Option(metavar="FILE.npz", help="Inputs: if the model specifies none, or to use real ones.")
-    ] = None,
-    shape: Annotated[
-        str | None, typer.Option(metavar="1,3,224,224", help="Call a torch module with random numbers of this shape.")
-    ] = None,
-    dynamic: Annotated[
-        list[str] | None, typer.Option(metavar="x:2,3", help="Dynamic axes of an input of a torch module.")
-    ] = None,
-    torch_weights: TorchWeights = None,
-    keras_weights: KerasWeights = None,
-    validate: Annotated[
-        bool, typer.Option("--validate/--no-validate", help="Prove the new model. Without it nothing is proven.")
-    ] = True,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> int:
-    """Make the model of the other framework, and prove it.
-
-    If a proof fails, the model and its report are saved all the same, and the exit status is 1.
-    """
-    from keras3conv.builder.conversion import require_place
-    from keras3conv.cli.files import convert_inputs, read_axes
-    from keras3conv.workflows.convert import convert as run
-    from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
-    from keras3conv.workflows.files import random_origin
-
-    require_place(out, overwrite=overwrite)
-    loaded = Weights(torch=torch_weights, keras=keras_weights)
-    found = None if _is_opened_by_convert(model) else resolve(model, loaded)
-    given = (found.source, None) if found and found.is_live else (Path(model), keras_weights)
-    arrays = convert_inputs(inputs, shape)
-    with notes_to_stderr():
-        made = run(
-            given[0],
-            weights=given[1],
-            channels=channels,  # type: ignore[arg-type]
-            inputs=arrays,
-            dynamic=read_axes(dynamic or ()),
-            validate=validate,
-            read=_files_read(model, loaded, found),
-            origin=random_origin(arrays.shape) if shape else "",
-        )
-        for file in made.save(out, overwrite=overwrite):
-            note(f"saved {file.path}")
-    if made.report is not None:
-        print(made.report.to_json()) if as_json else print_report(made.report, out / "report.html")
-        return status_of(made.report)
-    note("not validated: nothing is proven")
-    return PASSED
 
 
 @command("keras3conv compare-onnx first.onnx second.onnx")
@@ -374,21 +307,3 @@ def compare_onnx(
     check_reports(report or ())
     judged = api.compare_onnx(first, second, read_inputs(inputs), tolerance=read_tolerance(tolerance))
     return hand_out(judged, report or (), as_json=as_json)
-
-
-def _is_opened_by_convert(model: str) -> bool:
-    """Return True for a .json (architecture), a .pt2 (program) or a transformers folder, which only `convert` reads."""
-    return model.endswith((".json", ".pt2")) or Path(model, "config.json").is_file()
-
-
-def _files_read(model: str, weights: "Weights", found: "Adapter | None") -> tuple[Path, ...]:
-    """Return the files that a conversion read before it began: those of --import, and of a factory with its weights.
-
-    Args:
-        model: The argument.
-        weights: The weights that were loaded into the model of a factory.
-        found: The adapter of the model; None for a file that `convert` opens.
-    """
-    from keras3conv.workflows.factories import files_of_factory
-
-    return (*imported_code(), *(files_of_factory(model, weights, found.side) if found and found.is_live else ()))

@@ -36,19 +36,19 @@ def hand_out(
 
 
 def _with_factories(names: Mapping[str, str]) -> str:
-    """Return the `validate` command in which "FACTORY" stands for each model of which only a file of weights was given.
+    """Return a `validate` command with a placeholder for each model of which only a file of weights was given.
 
     Args:
         names: The arguments of the command, for TORCH and KERAS.
     """
-    from keras3conv.cli.next_command import is_without_architecture
+    from keras3conv.cli.next_command import FACTORIES, is_without_architecture
     from keras3conv.workflows.factories import factory_of
 
     models, weights = [], ""
-    for side in ("torch", "keras"):
+    for side, factory in FACTORIES.items():
         given = names.get(side.upper(), side.upper())
         is_file = not factory_of(given) and (side == "torch" or is_without_architecture(given))
-        models.append("FACTORY" if is_file else given)
+        models.append(factory if is_file else given)
         weights += f" --{side}-weights {given}" if is_file else ""
     return f"keras3conv validate {' '.join(models)}{weights}"
 

@@ -93,12 +93,14 @@ _LINES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"k3c\.transfer\(source, target, plan, cast=True\)", "--cast"),
     (r"k3c\.transfer\(source, target, plan, accept_difference=True\)( +or +plan = .*)?", "--accept-difference"),
     (r"\boverwrite=True", "--overwrite"),
+    (r'\bout="([^"]+)"', r"-o \1"),
     (r'\bmax_shard_size="(\w+)"', r"--max-shard-size \1"),
     (r"keras_inputs=\.\.\.", "--keras-inputs FILE.npz"),
     (r"k3c\.compare_onnx\(first, second\)", "keras3conv compare-onnx FIRST.onnx SECOND.onnx"),
     (r"\binputs=(?:\.\.\.|inputs\b|example_input\b)", "--inputs FILE.npz"),
     (r"\binputs=\{(.*)\}", _named_inputs),
     (r'\bbackends="all"', "--backends all"),
+    (r'\bproofs="(\w+)"', r"--proof \1"),
     (r"\bonnx=True", "--onnx"),
     (r"\blabels=labels(?![.\[])", "--labels FILE.npy"),
     (r"\blabels=(labels[.\[].*)", r'numpy.save("FILE.npy", \1)'),
@@ -128,7 +130,7 @@ def as_options(message: str, names: Mapping[str, str] | None = None) -> str:
     for placeholder, name in (names or {}).items():
         before = r"(?<!\w)" if placeholder[0].isalnum() else ""  # KERAS_BACKEND is not a placeholder
         literal = name.replace("\\", "\\\\")
-        message = re.sub(rf"{before}{re.escape(placeholder)}(?!\w)", literal, message)
+        message = re.sub(rf"{before}{re.escape(placeholder)}(?!\w|\.py)", literal, message)
     return message
 
 

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from keras3conv.model.views import Side
     from keras3conv.report.report import Report
 
+FACTORIES: "Mapping[Side, str]" = {"torch": "TORCH.py:make", "keras": "KERAS.py:make"}
+"""The placeholder for the factory of each side in a command whose other words are known."""
+
 _WITHOUT_ARCHITECTURE = (".weights.h5", ".weights.json", ".index")
 
 
@@ -27,7 +30,7 @@ def validation(
 ) -> str:
     """Return the command that compares the two models of a transfer: "keras3conv validate net.py:make net.keras".
 
-    The word FACTORY stands in it for a model of which the transfer knows only a file of weights.
+    TORCH.py:make or KERAS.py:make stands in it for a model of which the transfer knows only a file of weights.
 
     Args:
         source: The argument and the adapter of the model that was read.
@@ -47,8 +50,8 @@ def probed(
 ) -> str:
     """Return the command that repeats a transfer between two models that run, so that the probe confirms the pairs.
 
-    It is empty if both models ran already, or if no file was written. The word FACTORY stands in it for a model of
-    which the transfer knows only a file of weights.
+    It is empty if both models ran already, or if no file was written. TORCH.py:make or KERAS.py:make stands in it for
+    a model of which the transfer knows only a file of weights.
 
     Args:
         source: The argument and the adapter of the model that was read.
@@ -57,7 +60,7 @@ def probed(
         given: For each side, the file of weights that was loaded into the model of a factory.
     """
     models, options = _named(source, target, (), given)
-    if not out or "FACTORY" not in models.values():
+    if not out or not {*FACTORIES.values()}.intersection(models.values()):
         return ""
     names = f"{quote(models[source[1].side])} {quote(models[target[1].side])}"
     files = "".join(f" -o {quote(str(path))}" for path in out)
@@ -91,6 +94,17 @@ def after_transfer(
     yield f"{compared}; to compare the outputs of both models:  {validation(source, target, out, given)}"
 
 
+def entry_read(report: "Report", plan: "Alignment | None") -> str:
+    """Return the option for the state dict that a transfer read by its plan: " --entry ema"; empty without a plan.
+
+    Args:
+        report: The report of the transfer.
+        plan: The plan that the user gave, from which the name of the state dict may come.
+    """
+    name = report.sections[0].facts.get("state dict", "") if plan else ""
+    return f" --entry {quote(name)}" if name else ""
+
+
 def _named(
     source: "tuple[str, Adapter]",
     target: "tuple[str, Adapter]",
@@ -106,9 +120,9 @@ def _named(
         if model.side == "keras" and file and not is_without_architecture(file):
             models["keras"] = file
             continue
-        models[model.side] = argument if model.is_live else "FACTORY"
+        models[model.side] = argument if model.is_live else FACTORIES[model.side]
         weights[model.side] = f" --{model.side}-weights {quote(file)}" if file else ""
     return models, "".join(weights.get(side, "") for side in ("torch", "keras"))
 
 
-__all__ = ["after_transfer", "is_without_architecture", "probed", "validation"]
+__all__ = ["FACTORIES", "after_transfer", "entry_read", "is_without_architecture", "probed", "validation"]

@@ -32,6 +32,15 @@ Probe = Annotated[
     bool,
     typer.Option("--probe/--no-probe", help="Run both models to pair their layers; without, only names and shapes."),
 ]
+Shape = Annotated[
+    str | None, typer.Option(metavar="1,3,224,224", help="Call a torch module with random numbers of this shape.")
+]
+DynamicAxes = Annotated[
+    list[str] | None, typer.Option(metavar="x:2,3", help="Dynamic axes of an input of a torch module.")
+]
+FilesOut = Annotated[
+    list[Path] | None, typer.Option("-o", "--out", metavar="FILE", help="A file to write; may be repeated.")
+]
 PlanFile = Annotated[Path | None, typer.Option(metavar="PLAN.json", help="The plan that `align -o` wrote.")]
 Proofs = Annotated[
     list[str] | None, typer.Option(metavar="NAME", help="Run only this proof (outputs, float64, ...); may be repeated.")

@@ -121,6 +121,19 @@ def names_for(
     }
 
 
+def names_for_convert(given: "Mapping[str, Any]") -> dict[str, str]:
+    """Return what replaces the placeholders in a line to paste with another `convert`: its inputs, and its folder.
+
+    Args:
+        given: The arguments of the command that failed.
+    """
+    shape, inputs, entry = given["shape"], given["inputs"], given["entry"]
+    asked = f" --shape {quote(shape)}" if shape else f" --inputs {quote(str(inputs)) if inputs else 'FILE.npz'}"
+    named = f" --entry {quote(entry)}" if entry else ""
+    out = f" -o {quote(str(given['out']))}"
+    return {" --inputs FILE.npz -o FOLDER": f"{asked}{named}{out}", " -o FOLDER": out}
+
+
 def weights_as_options(torch_weights: Path | None, keras_weights: Path | None) -> str:
     """Return the options for files of weights as in a command: " --torch-weights net.pt"; empty without weights."""
     sides = (("torch", torch_weights), ("keras", keras_weights))
@@ -154,7 +167,7 @@ def align_with_hints(
     """
     from keras3conv import api
 
-    return api.align(torch.source, keras.source, hints=hints, **inputs, entry=entry_of(torch, entry))
+    return api.align(torch.source, keras.source, hints=hints, **inputs, entry=entry)
 
 
 def align_first(message: str, sides: "Mapping[Side, str]", options: str) -> str:
@@ -173,16 +186,6 @@ def align_first(message: str, sides: "Mapping[Side, str]", options: str) -> str:
     return f"{message}\nThen:  the same transfer with --plan plan.json" if command in message else message
 
 
-def entry_of(side: "Adapter", entry: str) -> str:
-    """Return the state dict to read from a side's checkpoint; empty for a live model, whose weights are loaded already.
-
-    Args:
-        side: The side.
-        entry: The name of the state dict that the command was given.
-    """
-    return "" if side.is_live else entry
-
-
 def align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
     """Return the plan between the source and the target of a transfer.
 
@@ -195,22 +198,42 @@ def align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
         InputError: Both models are of one framework, or the target file does not exist.
     """
     from keras3conv import api
-    from keras3conv.formats.identify import by_suffix
-    from keras3conv.formats.store import LAYOUTS
 
     if source.side == target.side:
         raise InputError(
             f"source and target are both {source.side} models, but a transfer goes from one framework to the other"
         )
     if not target.is_live and not os.path.lexists(target.source):
-        other = source.source
-        fix = f"keras3conv transfer {source.source} FACTORY -o {target.source}"
-        if by_suffix(target.source) in LAYOUTS:  # other files are written by the model alone
-            fix = f"--plan PLAN.json     or     {fix}"
-        raise InputError(f"{target.source} does not exist, so {other} cannot be aligned with it\nFix:  {fix}")
+        raise InputError(
+            f"{target.source} does not exist, so the layers of {source.source} cannot be aligned with its layers: name "
+            f"a model or a file that has them\nFix:  {_targets(source, target, entry)}"
+        )
     by_side = {source.side: source.source, target.side: target.source}
-    torch_side = source if source.side == "torch" else target
-    return api.align(by_side["torch"], by_side["keras"], entry=entry_of(torch_side, entry))
+    return api.align(by_side["torch"], by_side["keras"], entry=entry)
+
+
+def _targets(source: "Adapter", target: "Adapter", entry: str) -> str:
+    """Return the lines to paste of a transfer whose target is a file that does not exist: other targets, or a plan.
+
+    Args:
+        source: The model to read.
+        target: The file that does not exist.
+        entry: The name of the state dict, if a torch checkpoint holds several.
+    """
+    from keras3conv.cli.next_command import FACTORIES
+    from keras3conv.formats.identify import SUFFIXES, by_suffix
+    from keras3conv.formats.store import LAYOUTS
+
+    named = str(target.source)
+    suffix = next(one for one in SUFFIXES if named.lower().endswith(one))
+    rest = f" -o {quote(named)}" + (f" --entry {quote(entry)}" if entry else "")
+    lines = [
+        f"keras3conv transfer {quote(str(source.source))} {existing}{rest}"
+        for existing in (FACTORIES[target.side], f"EXISTING{suffix}")
+    ]
+    if by_suffix(target.source) in LAYOUTS:  # other files are written by the model alone
+        lines.append("--plan PLAN.json  # which keras3conv align -o PLAN.json wrote")
+    return "     or     ".join(lines)
 
 
 __all__ = [
@@ -219,9 +242,9 @@ __all__ = [
     "align_with_hints",
     "both",
     "both_ends",
-    "entry_of",
     "made_without_weights",
     "names_for",
+    "names_for_convert",
     "weights_as_options",
     "words_of",
 ]

@@ -15,7 +15,7 @@ from keras3conv.formats.keras.own_layers import named_by_rules
 from keras3conv.formats.safe.collection import collection_paused
 from keras3conv.formats.safe.source import Source
 from keras3conv.formats.safe.streaming import Progress
-from keras3conv.formats.saving import Destination, Output, manifest_of, write_all
+from keras3conv.formats.saving import MANIFEST, Destination, Output, manifest_of, write_all
 from keras3conv.formats.shards import parse_size
 from keras3conv.formats.store import ALL_CHECKS, Checks, Written, written_by_others
 from keras3conv.formats.torch import checkpoint, parts, prefixes
@@ -24,6 +24,7 @@ from keras3conv.writing.digests import WrittenFile, digest
 from keras3conv.writing.outputs import replacing
 
 __all__ = [
+    "MANIFEST",
     "SUFFIXES",
     "Checks",
     "Destination",
@@ -63,7 +64,8 @@ def read(path: str | os.PathLike[str], *, entry: str = "", planned: ModelView | 
         entry: The name of the state dict to read, if a torch checkpoint contains several; or the prefix of the names,
             if one state dict contains several models: "student".
         planned: The torch tensors in a plan. A weight that is stored as several tensors (weight norm) is one tensor in
-            the view, or several if the plan has those.
+            the view, or several if the plan has those. Of several state dicts, that of the plan is read if `entry` is
+            empty.
 
     Raises:
         FileError: The file cannot be read; see the subclasses for the reasons.
@@ -77,7 +79,12 @@ def read(path: str | os.PathLike[str], *, entry: str = "", planned: ModelView | 
             "leave it out"
         )
     with collection_paused():
-        view = _entry(source, found, entry) if entry else READERS[found](source)
+        if entry:
+            view = _entry(source, found, entry)
+        elif found == "torch":
+            view = checkpoint.read(source, planned="" if planned is None else planned.state_dict)
+        else:
+            view = READERS[found](source)
         return parts.joined(view, planned) if view.side == "torch" else named_by_rules(view)
 
 

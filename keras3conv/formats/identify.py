@@ -143,7 +143,9 @@ def file_of(path: str | os.PathLike[str]) -> Path:
     if len(files) == 1:
         return files[0]
     held = listed(file.name for file in files) or "none"
-    fix = "     or     ".join(str(file) for file in files[:2])
+    whole = {file.name.removesuffix(".keras") for file in files if file.name.endswith(".keras")}
+    best = [file for file in files if file.name.removesuffix(".weights.h5") not in whole]  # the model has them, too
+    fix = "     or     ".join(str(file) for file in best[:2])
     raise FileError(
         f"{found} is a folder, not a weight file; weight files in it: {held}" + (f"\nFix:  {fix}" if fix else "")
     )

@@ -214,9 +214,13 @@ def write_all(
     return tuple(written)
 
 
+MANIFEST = ".manifest.json"
+"""The end of the name of a manifest, after the name of its output."""
+
+
 def manifest_of(path: Path) -> Path:
     """Return the path of the manifest beside an output."""
-    return path.with_name(f"{path.name}.manifest.json")
+    return path.with_name(f"{path.name}{MANIFEST}")
 
 
 def _shard(

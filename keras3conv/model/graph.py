@@ -151,6 +151,7 @@ class Graph:
         outputs: The nested structure of the model's return value, with a `Ref` for each tensor.
         input_structure: The nested structure of the model's inputs, with a `Ref` for each tensor.
         input_names: The name that the model has for each input, by the name of the input's tensor in the graph.
+        output_names: The name that the model has for each output, in order; empty if it has none.
         parameters: The variables that operations use directly.
         constants: The arrays that operations use, by the name of the tensor.
         sizes: For every dynamic size, the name of the input and the axis that define it.
@@ -169,6 +170,7 @@ class Graph:
     outputs: Any
     input_structure: Any = None
     input_names: Mapping[str, str] = field(default_factory=dict)
+    output_names: tuple[str, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     constants: Mapping[str, Array] = field(default_factory=dict)
     sizes: Mapping[str, tuple[str, int]] = field(default_factory=dict)

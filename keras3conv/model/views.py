@@ -207,6 +207,11 @@ class ModelView:
         return f"{self.name} ({self.side})"
 
     @property
+    def state_dict(self) -> str:
+        """The name of the state dict that the tensors are from, if a checkpoint holds it under a name: "ema"."""
+        return self.facts.get("state dict", "")
+
+    @property
     def fingerprint(self) -> str:
         """The digest of the paths and shapes of all tensors; a plan is valid for models with an equal digest.
 

@@ -5,15 +5,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from keras3conv.report.values import Document
-from keras3conv.writing.digests import WrittenFile
+from keras3conv.writing.digests import ReadFile, WrittenFile
 
-_NOTE = re.compile(r"(?:source )?(?P<name>.+?): (?:[\d,]+ bytes, )?sha256 (?P<sha256>[0-9a-f]{64})\b")
+_NOTE = re.compile(
+    r"(?:source )?(?P<name>.+?)(?:, state dict .+?)?: (?:[\d,]+ bytes, )?sha256 (?P<sha256>[0-9a-f]{64})\b"
+)
 _FACT = re.compile(r"sha256 (?P<sha256>[0-9a-f]{64})\b")
 
 
 def digest_note(file: WrittenFile) -> str:
-    """Return a note for a report on a file that was read: "net.pt: 1,234 bytes, sha256 0a1b..."."""
-    return f"{Path(file.path).name}: {file.size:,} bytes, sha256 {file.sha256}"
+    """Return a note for a report on a file that was read: "net.pt: 1,234 bytes, sha256 0a1b...".
+
+    If one of several state dicts was read, the note names it: "net.pt, state dict ema: 1,234 bytes, sha256 0a1b...".
+    """
+    return f"{Path(file.path).name}{of_entry(file)}: {file.size:,} bytes, sha256 {file.sha256}"
+
+
+def of_entry(file: WrittenFile) -> str:
+    """Return the words that name the state dict that was read from a file: ", state dict ema"; empty if it has none."""
+    return f", state dict {file.entry}" if isinstance(file, ReadFile) and file.entry else ""
 
 
 def named_files(report: Document) -> tuple[tuple[str, str], ...]:
@@ -33,4 +43,4 @@ def _named_files(report: Document) -> Iterator[tuple[str, str]]:
                 yield name.removeprefix("source "), found["sha256"]
 
 
-__all__ = ["digest_note", "named_files"]
+__all__ = ["digest_note", "named_files", "of_entry"]

@@ -17,7 +17,7 @@ from keras3conv.errors import InputError, MissingExtra, Problem, ProofError, mes
 from keras3conv.messages import count, lay_out
 from keras3conv.report.environment import current_environment
 from keras3conv.report.headline import most_telling_first
-from keras3conv.report.values import FORMAT, STATUSES, Section, Status, overall_status
+from keras3conv.report.values import FORMAT, NOT_CONFIRMED, STATUSES, Section, Status, overall_status
 from keras3conv.width import columns
 from keras3conv.writing.digests import WrittenFile
 
@@ -79,7 +79,12 @@ class Report:
 
     @property
     def tally(self) -> str:
-        """The number of sections with each status, in words: "3 passed, 1 skipped"."""
+        """The number of sections with each status, in words: "3 passed, 1 skipped".
+
+        If the report has one section, and this is unconfirmed, it says how much of it is: "4 of 6 pairs".
+        """
+        if len(self.sections) == 1 and self.is_unconfirmed and NOT_CONFIRMED in self.sections[0].facts:
+            return self.sections[0].facts[NOT_CONFIRMED]
         amounts = {status: len(self.with_status(status)) for status in STATUSES}
         return ", ".join(f"{number} {status}" for status, number in amounts.items() if number) or "no sections"
 

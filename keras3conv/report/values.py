@@ -14,6 +14,9 @@ Status = Literal["passed", "failed", "unconfirmed", "skipped", "info"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 """Every status of a section, in the order in which `Report.tally` counts them."""
 
+NOT_CONFIRMED = "not confirmed"
+"""The name of the fact of an unconfirmed section that says how much of it is meant: "4 of 6 pairs"."""
+
 GLYPHS: Mapping[str, str] = {"passed": "✓", "failed": "✗", "unconfirmed": "?", "skipped": "–", "info": "·"}
 """The symbol by which a report shows each status."""
 

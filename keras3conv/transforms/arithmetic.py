@@ -34,6 +34,11 @@ class Sum(_Summands):
 
     lossless = False
 
+    @property
+    def loss(self) -> str:
+        """Return in words what the sum loses."""
+        return f"only the sum of {self.count} tensors is kept, and no output depends on more"
+
     def shapes(self, shapes: Shapes) -> Shapes:
         """Return the shape of the sum; the arrays to add must have this shape."""
         self._require_count(self.count, shapes)
@@ -118,6 +123,7 @@ class Shift(OneArray):
     by: int
 
     lossless = False
+    loss = "the values are rounded after an addition"
 
     def __post_init__(self) -> None:
         if not self.by:

@@ -42,6 +42,11 @@ class _Several(Transform):
         """Return True if all combined transforms are lossless: their inverses restore the same bits."""
         return all(transform.lossless for transform in self.transforms)
 
+    @property
+    def loss(self) -> str:
+        """Return in words what the combined transforms lose; empty if all are lossless."""
+        return "; ".join(dict.fromkeys(transform.loss for transform in self.transforms if transform.loss))
+
     @classmethod
     def _from_json(cls, data: Mapping[str, Any]) -> Self:
         return cls(*map(from_json, data[cls._key()]))
@@ -124,6 +129,11 @@ class Each(Transform):
     def lossless(self) -> bool:
         """Return True if the transform of each array is lossless: its inverse restores the same bits."""
         return self.transform.lossless
+
+    @property
+    def loss(self) -> str:
+        """Return in words what the transform of each array loses; empty if it is lossless."""
+        return self.transform.loss
 
     @property
     def inverse(self) -> "Each":

@@ -70,6 +70,11 @@ class _Rows(OneArray):
 class _Fewer(_Rows):
     lossless = False
 
+    @property
+    def loss(self) -> str:
+        """Return in words what the transform loses."""
+        return f"elements along axis {self.axis} are left out ({self.count}) and come back as zeros"
+
     def _shape(self, shape: Shape) -> Shape:
         axis = self._axis(shape, self.axis)
         if shape[axis] <= self.count:

@@ -41,6 +41,11 @@ class ResizeGrid(OneArray):
         return False
 
     @property
+    def loss(self) -> str:
+        """Return in words what the interpolation loses."""
+        return "a grid is interpolated to another size, which cannot be undone"
+
+    @property
     def inverse(self) -> "ResizeGrid":
         """Return the transform that interpolates a table of the new size (`wanted`) back to the old size (`given`)."""
         return ResizeGrid(self.axis, self.first, self.wanted, self.given)

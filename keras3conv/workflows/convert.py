@@ -1,7 +1,7 @@
 """Implement `keras3conv.convert`: build the model of the other framework, transfer the weights, and validate it."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,15 +19,15 @@ from keras3conv.report.digests import digest_note
 from keras3conv.report.report import Report
 from keras3conv.report.stages import Stages
 from keras3conv.steps import step
-from keras3conv.workflows.manifest import files_of
+from keras3conv.workflows.sources import files_of, read_file, weights_read
 from keras3conv.workflows.transfer import Options, transfer
-from keras3conv.writing.digests import WrittenFile, digest
+from keras3conv.writing.digests import ReadFile
 
 if TYPE_CHECKING:
     from keras3conv.formats.keras2.file import Saved
 
 
-def convert(
+def convert(  # noqa: PLR0913 - an argument for every option
     model: Any,
     *,
     weights: str | PathLike[str] | None,
@@ -35,7 +35,8 @@ def convert(
     inputs: Any,
     dynamic: Any,
     validate: bool,
-    read: Sequence[Path] = (),
+    entry: str = "",
+    read: Sequence[ReadFile] = (),
     origin: str = "",
 ) -> Conversion:
     """Convert a model to the other framework; see `keras3conv.convert`.
@@ -47,6 +48,7 @@ def convert(
         inputs: The inputs of the model.
         dynamic: The dynamic axes of a torch module.
         validate: Whether to validate the new model.
+        entry: The name of the state dict in a torch checkpoint of weights that holds several.
         read: The files from which a live model was loaded; the certificate states their digests.
         origin: Where the inputs come from, for the certificate, if the user did not give them.
     """
@@ -55,7 +57,8 @@ def convert(
     if channels not in (None, "first", "last"):
         raise InputError(f'channels must be "first" or "last", but is {channels!r}')
     path = None if weights is None else Path(weights)
-    named = [Path(file) for file in (model, weights) if isinstance(file, str | PathLike)]
+    named = Path(model) if isinstance(model, str | PathLike) else None
+    sources = _Sources(read=tuple(read), model=named, weights=path, entry=entry)
     if isinstance(model, str | PathLike) and (Path(model) / "config.json").is_file():
         from keras3conv.frameworks.torch import pretrained
 
@@ -66,10 +69,34 @@ def convert(
         model = saved_program.load(Path(model))
     is_json = isinstance(model, str | PathLike) and str(model).endswith(".json")
     if not is_json and (given := resolve(model)).side == "torch":
-        sources = [*read, *named]
-        return _to_keras(given, path, channels or "last", inputs, dynamic, sources, origin, validate=validate)
+        return _to_keras(given, sources, channels or "last", inputs, dynamic, origin, validate=validate)
+    if entry:
+        raise InputError(f"entry names a state dict of a torch checkpoint, but a Keras model is converted: {entry!r}")
     live = _live_model(model, path)
-    return _to_torch(live, channels or "first", inputs, _digests([*read, *named]), validate=validate)
+    return _to_torch(live, channels or "first", inputs, sources.digests(), validate=validate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sources:
+    """The files from which the source model is made.
+
+    Attributes:
+        read: The files that were read before the conversion.
+        model: The file of the model, or the folder of a model of transformers; None for a live model.
+        weights: The file of weights to load into the model.
+        entry: The name of the state dict, if the file of weights holds several.
+    """
+
+    read: tuple[ReadFile, ...]
+    model: Path | None
+    weights: Path | None
+    entry: str
+
+    def digests(self) -> tuple[ReadFile, ...]:
+        """Return the name, the size and the digests of every file; an index includes its shards."""
+        model = () if self.model is None else tuple(map(read_file, _files_of_model(self.model)))
+        weights = () if self.weights is None else weights_read(self.weights, self.entry)
+        return tuple(dict.fromkeys((*self.read, *model, *weights)))
 
 
 def _transfer(source: Any, target: Any, plan: Alignment, out: tuple[Path, ...], *, overwrite: bool) -> Report:
@@ -80,25 +107,17 @@ def _transfer(source: Any, target: Any, plan: Alignment, out: tuple[Path, ...], 
     return transfer(source, target, plan, Options(out=out, overwrite=overwrite))
 
 
-def _digests(sources: Sequence[Path]) -> tuple[WrittenFile, ...]:
-    """Return the names, sizes and digests of the files that were read.
-
-    Args:
-        sources: The files; a folder is one of transformers, and an index includes its shards.
-    """
-    files: list[Path] = []
-    for source in sources:
-        config = source / "config.json"
-        if config.is_file():
-            whole = source / "model.safetensors"
-            files += config, *files_of(whole if whole.is_file() else source / "model.safetensors.index.json")
-        else:
-            files += files_of(source)
-    return tuple(replace(digest(file), path=file.name) for file in dict.fromkeys(files))
+def _files_of_model(source: Path) -> tuple[Path, ...]:
+    """Return the files of a model that was named by a path: a folder of transformers, an index, or a single file."""
+    config = source / "config.json"
+    if not config.is_file():
+        return files_of(source)
+    whole = source / "model.safetensors"
+    return (config, *files_of(whole if whole.is_file() else source / "model.safetensors.index.json"))
 
 
 def _to_torch(
-    model: Any, channels: Channels, inputs: Any, sources: tuple[WrittenFile, ...], *, validate: bool
+    model: Any, channels: Channels, inputs: Any, sources: tuple[ReadFile, ...], *, validate: bool
 ) -> Conversion:
     stages = Stages()
     with stages.stage("build the module"):
@@ -130,11 +149,10 @@ def _to_torch(
 
 def _to_keras(
     given: Adapter,
-    weights: Path | None,
+    sources: _Sources,
     channels: Channels,
     inputs: Any,
     dynamic: Any,
-    files: Sequence[Path],
     origin: str,
     *,
     validate: bool,
@@ -156,9 +174,9 @@ def _to_keras(
             "a torch module has no input specification, so example inputs are needed to convert it\n"
             "Fix:  k3c.convert(module, inputs=torch.zeros(1, 3, 224, 224))"
         )
-    if weights is not None:
-        given.load_weights(weights)
-    sources = _digests(files)
+    if sources.weights is not None:
+        given.load_weights(sources.weights, entry=sources.entry)
+    read = sources.digests()
     stages = Stages()
     with stages.stage("build the Keras model"):
         built = to_keras.build(given.source, channels, inputs, dynamic)
@@ -168,7 +186,7 @@ def _to_keras(
     report = None
     if validate:
         origin = origin or "inputs given; the Keras ones derived from them by layout"
-        report = _certificate(*sides, inputs, keras_given, built.alignment, stages, sources=sources, origin=origin)
+        report = _certificate(*sides, inputs, keras_given, built.alignment, stages, sources=read, origin=origin)
         own = own_classes_note(built.program, "model.keras and model.py need")
         report = replace(report, notes=(*report.notes, *own))
     return Conversion(
@@ -179,14 +197,14 @@ def _to_keras(
         graph=built.graph,
         program=built.program,
         inputs=keras_inputs,
-        sources=sources,
+        sources=read,
         target="keras",
         constants=built.constants,
     )
 
 
 def _proven(
-    built: Built, model: Any, given: Any, keras_given: Any, stages: Stages, sources: tuple[WrittenFile, ...]
+    built: Built, model: Any, given: Any, keras_given: Any, stages: Stages, sources: tuple[ReadFile, ...]
 ) -> Report:
     """Return the certificate of a module that was made from a Keras model.
 
@@ -222,7 +240,7 @@ def _certificate(
     plan: Alignment,
     stages: Stages,
     *,
-    sources: tuple[WrittenFile, ...],
+    sources: tuple[ReadFile, ...],
     origin: str,
 ) -> Report:
     """Validate a conversion and return the certificate.

@@ -21,6 +21,7 @@ from keras3conv.workflows.imports import with_imports
 
 if TYPE_CHECKING:
     from keras3conv.frameworks.adapter import Adapter
+    from keras3conv.writing.digests import ReadFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +67,19 @@ def resolve(argument: str, weights: Weights) -> "Adapter":
     return model
 
 
-def files_of_factory(argument: str, weights: Weights, side: Side) -> tuple[Path, ...]:
-    """Return the files from which `resolve` made a live model: the Python file, and the weights.
+def files_of_factory(argument: str, weights: Weights, side: Side) -> "tuple[ReadFile, ...]":
+    """Return the files from which `resolve` made a live model, with digests: the Python file, and the weights.
 
     Args:
         argument: The factory.
         weights: The weights that were loaded.
         side: The framework of the model.
     """
-    files = (*code_of_factories(argument), weights.of(side))
-    return tuple(file for file in files if file is not None)
+    from keras3conv.workflows.sources import read_file, weights_read
+
+    path = weights.of(side)
+    loaded = () if path is None else weights_read(path, weights.entry if side == "torch" else "")
+    return (*map(read_file, code_of_factories(argument)), *loaded)
 
 
 def code_of_factories(*arguments: str) -> tuple[Path, ...]:

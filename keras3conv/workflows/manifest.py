@@ -17,11 +17,11 @@ from keras3conv import formats
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import FileError
 from keras3conv.formats.safe.source import Source
-from keras3conv.formats.shards import weight_map_files
-from keras3conv.formats.tensorflow import bundle
 from keras3conv.frameworks.adapter import Adapter
 from keras3conv.report.report import current_environment
+from keras3conv.workflows.sources import files_of, read_file
 from keras3conv.writing import indented
+from keras3conv.writing.digests import ReadFile
 
 FORMAT = 1
 """The number of the format of a manifest."""
@@ -35,28 +35,35 @@ class Record:
         plan: The plan.
         title: The name of the source.
         sources: The files of the source; none if it is a live model.
+        entry: The name of the state dict that is read, if a checkpoint holds it under a name.
+        loaded: The files from which a live source was loaded, as far as they are known.
     """
 
     plan: Alignment
     title: str
     sources: tuple[Path, ...]
+    entry: str = ""
+    loaded: tuple[ReadFile, ...] = ()
 
     @classmethod
-    def of(cls, source: Adapter, plan: Alignment) -> "Record":
+    def of(cls, source: Adapter, plan: Alignment, entry: str, loaded: Sequence[ReadFile]) -> "Record":
         """Return the record of a transfer, whose source files are those of the model that is read.
 
         Args:
             source: The model that is read.
             plan: The plan.
+            entry: The name of the state dict that is read, if a checkpoint holds it under a name.
+            loaded: The files from which a live source was loaded.
         """
         view = plan.torch if source.side == "torch" else plan.keras
         if source.is_live:
-            return cls(plan, view.name, ())
-        return cls(plan, source.source.name, files_of(source.source))
+            return cls(plan, view.name, (), loaded=tuple(loaded))
+        return cls(plan, source.source.name, files_of(source.source), entry)
 
     @cached_property
-    def _digests(self) -> tuple[formats.WrittenFile, ...]:
-        return tuple(formats.digest(path) for path in self.sources)
+    def read(self) -> tuple[ReadFile, ...]:
+        """The files that were read, with their digests."""
+        return self.loaded or tuple(read_file(path, self.entry) for path in self.sources)
 
     @cached_property
     def _fingerprint(self) -> str:
@@ -64,19 +71,22 @@ class Record:
 
     @property
     def job(self) -> str:
-        """A text that is equal for equal transfers: JSON of the plan's digest and of each source file's size and time.
+        """A text that is equal for equal transfers.
 
-        It is empty if the source is a live model. A killed transfer is resumed only by a transfer with the same text.
+        It is JSON of the plan's digest, the name of the state dict, and the size and time of each source file. It is
+        empty if the source is a live model. A killed transfer is resumed only by a transfer with the same text.
         """
         pinned = [(str(path.absolute()), Source.pin(path).size, Source.pin(path).stamp) for path in self.sources]
-        return json.dumps([self._fingerprint, pinned]) if self.sources else ""
+        return json.dumps([self._fingerprint, self.entry, pinned]) if self.sources else ""
 
     def source_facts(self) -> dict[str, str]:
-        """Return the digests of the source files as facts for a report: {"source a.pt": "sha256 ..., md5 ..."}."""
-        facts: dict[str, str] = {}
-        for file in self._digests:
-            facts[f"source {Path(file.path).name}"] = f"sha256 {file.sha256}, md5 {file.md5}"
-        return facts
+        """Return the source files as facts for a report, with the state dict that was read from them, if it has a name.
+
+        For example: {"state dict": "ema", "source a.pt": "sha256 ..., md5 ..."}.
+        """
+        entry = next((file.entry for file in self.read if file.entry), "")
+        named = {"state dict": entry} if entry else {}
+        return named | {f"source {file.path}": f"sha256 {file.sha256}, md5 {file.md5}" for file in self.read}
 
     def describe(self, output: formats.Output, written: Sequence[formats.Written]) -> str:
         """Return the content of the manifest of an output, as JSON data.
@@ -88,7 +98,7 @@ class Record:
         content = {
             "format": FORMAT,
             "files": [_file(one.file) for one in written],
-            "source": {"name": self.title, "files": [_file(file) for file in self._digests]},
+            "source": {"name": self.title, "files": [file.to_json() for file in self.read]},
             "plan": {
                 "sha256": self._fingerprint,
                 "torch": self.plan.torch.fingerprint,
@@ -104,16 +114,6 @@ class Record:
             "environment": current_environment(),
         }
         return indented.dumps(content, ensure_ascii=False) + "\n"
-
-
-def files_of(path: Path) -> tuple[Path, ...]:
-    """Return the files that a model consists of: the file itself, or an index and all files that it lists."""
-    path = formats.file_of(path)
-    if path.name.lower().endswith(bundle.INDEX):
-        return (path, *(shard.path for shard in bundle.opened(Source.pin(path)).shards.values()))
-    if not path.name.lower().endswith((".index.json", ".weights.json")):
-        return (path,)
-    return (path, *(path.with_name(name) for name in weight_map_files(Source.pin(path))))
 
 
 def _file(file: formats.WrittenFile) -> dict[str, Any]:
@@ -144,14 +144,14 @@ def read_manifest(path: Path) -> tuple[Path, dict[str, Any]]:
     Raises:
         FileError: There is no manifest, or the manifest has a different format.
     """
-    found = path if path.name.endswith(".manifest.json") else formats.manifest_of(path)
+    found = path if path.name.endswith(formats.MANIFEST) else formats.manifest_of(path)
     try:
         content = json.loads(found.read_text(encoding="utf-8"))
     except OSError as error:
         reason = f"its manifest {found} cannot be read: {error.strerror}"
         raise FileError(
-            f"{path} cannot be verified, because {reason}\n"
-            f"Fix:  keras3conv transfer SOURCE TARGET -o {path} --overwrite  # writes a manifest beside it"
+            f"{path} cannot be verified, because {reason}; transfer writes it beside the file: ask for it where the "
+            "file comes from"
         ) from error
     except ValueError as error:
         raise FileError(f"{found} is not a manifest, because it is not valid JSON: {error}") from error

@@ -14,21 +14,22 @@ from keras3conv import formats
 from keras3conv.alignment.pair import Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.alignment.staging import Staging, stage
-from keras3conv.alignment.text import unconfirmed_reason
-from keras3conv.errors import InputError, Problem, TransferError
+from keras3conv.alignment.text import decision, declared_loss, unconfirmed_reason
+from keras3conv.errors import FileError, InputError, Problem, TransferError
 from keras3conv.frameworks.adapter import Adapter, KerasFile, LiveModel, Model, ModelFile, resolve
 from keras3conv.frameworks.shared.ports import remember_port
 from keras3conv.messages import count, lay_out, with_article
 from keras3conv.model.views import ModelView, Reader, TensorRef
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.stages import Stages
-from keras3conv.report.values import Section, Table
+from keras3conv.report.values import NOT_CONFIRMED, Section, Table
 from keras3conv.steps import report_fraction
 from keras3conv.transforms import Array
 from keras3conv.workflows.clusters import shards_on_ray
 from keras3conv.workflows.manifest import Record
 from keras3conv.workflows.quantizing import unquantized
-from keras3conv.writing.digests import WrittenFile
+from keras3conv.workflows.sources import other_state_dict
+from keras3conv.writing.digests import ReadFile, WrittenFile
 
 Memory = Literal["copy", "share"]
 """How a live target stores its new values: in memory of its own, or in memory shared with the source."""
@@ -65,7 +66,9 @@ class Options:
     stages: Stages = field(default_factory=Stages)
 
 
-def transfer(source: Model, target: Model, plan: Alignment, options: Options, *, entry: str = "") -> Report:
+def transfer(
+    source: Model, target: Model, plan: Alignment, options: Options, *, entry: str = "", loaded: Sequence[ReadFile] = ()
+) -> Report:
     """Write the weights of one model to a model or file of the other framework, and return the report.
 
     Args:
@@ -73,7 +76,8 @@ def transfer(source: Model, target: Model, plan: Alignment, options: Options, *,
         target: A live model of the other framework, or the path of a file to write.
         plan: The pairs of tensors.
         options: The files to write, and what is allowed.
-        entry: The name of the state dict in a torch checkpoint that holds several.
+        entry: The name of the state dict in a torch checkpoint that holds several; by default that of the plan.
+        loaded: The files from which a live source was loaded, for the report and the manifest.
     """
     memory, stages = options.memory, options.stages
     if memory not in get_args(Memory):
@@ -91,8 +95,8 @@ def transfer(source: Model, target: Model, plan: Alignment, options: Options, *,
         return replace(report, seconds=stages.seconds)
     if isinstance(read, KerasFile):
         read, notes = (read, read.notes()) if _has_the_tensors(read.view(), plan) else read.opened()
-    record = Record.of(read, plan)
     view = read.view(described=False, planned=plan.torch)
+    record = Record.of(read, plan, view.state_dict, loaded)
     if isinstance(written, ModelFile):
         staging, files = _into_files(view, written, options, record)
     else:
@@ -100,6 +104,7 @@ def transfer(source: Model, target: Model, plan: Alignment, options: Options, *,
     if written.is_live:
         remember_port(written.source, read.source)
     facts = record.source_facts() if files else {}
+    notes += other_state_dict(plan, (view.state_dict, *(file.entry for file in loaded)))
     report = _report(staging, files, notes, facts, accept_unconfirmed=options.accept_unconfirmed)
     return replace(report, seconds=stages.seconds)
 
@@ -211,6 +216,12 @@ def _into_files(
         The values that were written, and the files.
     """
     exists, plan = os.path.lexists(target.source), record.plan
+    if exists and not options.out and not options.overwrite:
+        other = target.source.with_name(f"new_{target.source.name}")
+        raise FileError(
+            f"{target.source} exists: name a file to write, for which it is the template, or replace it\n"
+            f'Fix:  out="{other}"     or     overwrite=True'
+        )
     planned = plan.keras if target.side == "keras" else plan.torch
     stages = options.stages
     with stages.stage("check"):
@@ -359,9 +370,9 @@ def _report(
     accept_unconfirmed: bool,
 ) -> Report:
     plan, target = staging.plan, staging.target
-    lossy = [mapping for mapping in plan.mappings if not mapping.transform.lossless]
+    loss = declared_loss(plan.mappings)
     numbers = sum(int(np.prod(tensor.shape)) for tensor in target.tensors() if staging.has(tensor))
-    rows = tuple((pair.torch, pair.keras, len(pair.weights), pair.decided_by) for pair in plan.pairs)
+    rows = tuple((pair.torch, pair.keras, len(pair.weights), decision(pair)) for pair in plan.pairs)
     unconfirmed = () if accept_unconfirmed else plan.unconfirmed
     section = Section(
         name="transfer",
@@ -369,7 +380,11 @@ def _report(
         reason=_reason(plan, unconfirmed),
         claim="Every tensor of the plan was read, transformed, checked and written; all or nothing.",
         summary=f"{count(len(staging.paths), 'tensor')}, {numbers:,} numbers: {staging.source.title} -> {target.title}",
-        facts={**(facts or {}), **({"declared loss": ", ".join(loss.torch[0] for loss in lossy)} if lossy else {})},
+        facts={
+            **({NOT_CONFIRMED: f"{len(unconfirmed)} of {count(len(plan.pairs), 'pair')}"} if unconfirmed else {}),
+            **(facts or {}),
+            **({"declared loss": loss} if loss else {}),
+        },
         tables=(Table(title="pairs", columns=("torch", "keras", "tensors", "decided by"), rows=rows),),
     )
     title = f"Transfer: {staging.source.title} -> {target.title}"

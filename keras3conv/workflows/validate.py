@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keras3conv import formats
 from keras3conv.alignment.pair import Evidence, Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError, ModelError
@@ -27,7 +28,8 @@ from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
 from keras3conv.workflows.align import align_sides
 from keras3conv.workflows.local import local_subject
-from keras3conv.writing.digests import digest
+from keras3conv.workflows.sources import other_state_dict, read_file
+from keras3conv.writing.digests import ReadFile
 
 CLAIMED_AFTER_STRUCTURE = "the plan has problems, so the models cannot be compared"
 
@@ -66,7 +68,7 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
         raise InputError(f"expected is given without inputs, but the expected outputs belong to certain inputs\n{fix}")
     sides = Sides.of(torch, keras, entry=entry)
     port = _port((sides.torch.source, sides.keras.source), weight_files)
-    digests = tuple(_digests([sides.torch.source, sides.keras.source, *weight_files, *code]))
+    read = _files_read(sides, weight_files, code, entry, plan)
     if isinstance(sides.keras, KerasFile):
         sides = replace(sides, keras=sides.keras.loaded())
     stages = Stages()
@@ -82,7 +84,7 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
         title=f"Certificate: {' <-> '.join(view.title for view in subject.outlines)}",
         sections=sections,
         environment=current_environment(),
-        notes=(*notes, *digests),
+        notes=(*notes, *other_state_dict(plan, [file.entry for file in read]), *map(digest_note, read)),
         seconds=stages.seconds,
     )
 
@@ -107,14 +109,27 @@ def _layout_named(sides: Sides, inputs: Any, keras_inputs: Any) -> Iterator[None
         raise ModelError(f"{error.message}\n{slip}") from error
 
 
-def _digests(sources: Sequence[Any]) -> Iterator[str]:
-    """Yield a note with the size and the digest of every model that is a file.
+def _files_read(
+    sides: Sides, weight_files: Sequence[Path | None], code: Sequence[Path], entry: str, plan: Alignment | None
+) -> tuple[ReadFile, ...]:
+    """Return every file that was read, with its digests: the models, the weights loaded into live ones, and the code.
 
     Args:
-        sources: The models: live models and paths.
+        sides: The two models.
+        weight_files: The files that were loaded into live models, torch first.
+        code: The Python files of factories.
+        entry: The state dict that was asked for, if a torch checkpoint holds several.
+        plan: The plan, whose state dict is read if none was asked for; None if there is no plan.
     """
-    for path in dict.fromkeys(source for source in sources if isinstance(source, Path) and source.is_file()):
-        yield digest_note(digest(path))
+    torch_weights = next(iter(weight_files), None)
+    paths = [one for one in (sides.torch.source, sides.keras.source, *weight_files, *code) if isinstance(one, Path)]
+    found = []
+    for path in dict.fromkeys(path for path in paths if path.is_file()):
+        is_torch = path in (sides.torch.source, torch_weights)
+        planned = None if plan is None or sides.torch.is_live else plan.torch
+        name = formats.read(path, entry=entry, planned=planned).state_dict if is_torch else ""
+        found.append(read_file(path, name))
+    return tuple(found)
 
 
 def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], stages: Stages) -> list[Section]:

@@ -29,7 +29,7 @@ def verify(path: Path) -> Report:
     try:
         files, tensors = _files(manifest, content), _tensors(manifest, content)
         name, source = content["files"][-1]["path"], content["source"]["files"]
-        notes = tuple(f"source {file['path']}: sha256 {file['sha256']}, md5 {file['md5']}" for file in source)
+        notes = tuple(map(_source_note, source))
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise FileError(
             f"{manifest} is damaged: an entry is missing or has a wrong type: {type(error).__name__} {error}"
@@ -46,6 +46,12 @@ def verify(path: Path) -> Report:
     )
 
 
+def _source_note(file: Mapping[str, Any]) -> str:
+    """Return a note on a source file that a manifest names: "source net.pt, state dict ema: sha256 ..., md5 ..."."""
+    entry = f", state dict {file['entry']}" if file.get("entry") else ""
+    return f"source {file['path']}{entry}: sha256 {file['sha256']}, md5 {file['md5']}"
+
+
 _KEYS = ("size", "sha256", "md5")
 
 _SHOWN = 10
@@ -60,12 +66,23 @@ def _metadata_of(path: Path) -> Path | None:
     """
     if path.is_dir():
         if not (path / metadata.NAME).is_file():
-            raise FileError(f"{path} cannot be verified, because it has no {metadata.NAME}, which convert writes")
+            raise FileError(_folder_without_metadata(path))
         return path / metadata.NAME
-    if path.name.endswith(".manifest.json") or formats.manifest_of(path).exists():
+    if path.name.endswith(formats.MANIFEST) or formats.manifest_of(path).exists():
         return None
     found = path.with_name(metadata.NAME)
     return found if found.is_file() else None
+
+
+def _folder_without_metadata(folder: Path) -> str:
+    """Return the error message for a folder that `convert` did not write, with the files that can be verified in it."""
+    manifests = sorted(file for file in folder.iterdir() if file.name.endswith(formats.MANIFEST))
+    fixes = "     or     ".join(f"keras3conv verify {file}" for file in manifests[:2])
+    return (
+        f"the folder {folder} cannot be verified, because it has no {metadata.NAME}, which convert writes. A file that "
+        f"transfer wrote is verified alone, with its manifest beside it: NAME{formats.MANIFEST}"
+        + (f"\nFix:  {fixes}" if fixes else "")
+    )
 
 
 def _verify_conversion(record: Path, path: Path) -> Report:

@@ -24,6 +24,21 @@ class WrittenFile:
     md5: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReadFile(WrittenFile):
+    """A file that was read, with its digests.
+
+    Attributes:
+        entry: The name of the state dict that was read, if a torch checkpoint holds it under a name ("ema.state_dict").
+    """
+
+    entry: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the attributes as JSON data, without `entry` if it is empty."""
+        return {name: value for name, value in vars(self).items() if name != "entry" or value}
+
+
 def digest(path: str | os.PathLike[str]) -> WrittenFile:
     """Return the path, the size and the digests of a file."""
     size = Path(path).stat().st_size

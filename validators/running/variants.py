@@ -1,5 +1,6 @@
 """List further runs of the two models, at other magnitudes, with padding and at other sizes, to cover all branches."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -217,8 +218,11 @@ def exercised(subject: Subject, seen: Sequence[Variant], differing: Sequence[Var
     is_padded = has_padding(subject.required_inputs, outline.mask_values)
     parts += ["padded steps"] if is_padded else []
     missed = [f"{variant.name} ({variant.reason})" for variant in seen if not variant.subject]
-    unpassed = list(dict.fromkeys(str(bound) for bound in bounds if not bound.is_passed))
-    missed += unpassed[:_SHOWN] + ([f"{len(unpassed) - _SHOWN} more bounds"] if len(unpassed) > _SHOWN else [])
+    unpassed = Counter(str(bound) for bound in bounds if not bound.is_passed)
+    shown = dict(list(unpassed.items())[:_SHOWN])
+    missed += [f"{bound}, {number} times" if number > 1 else bound for bound, number in shown.items()]
+    rest = unpassed.total() - sum(shown.values())
+    missed += [f"{rest} more"] if rest else []
     if (
         outline.mask_values
         and not is_padded
@@ -231,13 +235,13 @@ def exercised(subject: Subject, seen: Sequence[Variant], differing: Sequence[Var
 
 
 def unreached_in_words(seen: Sequence[Variant]) -> str:
-    """Return the number of bounds (limits of a clip) that no value passed, in words for the verdict.
+    """Return how many bounds (limits of a clip) no value passed, for the verdict: "2 of 10 bounds not reached".
 
-    The text is empty if values pass all bounds.
+    The text is empty if values pass all bounds. A bound counts once for each call in which it acts.
     """
     bounds = _over_all_runs([variant.bounds for variant in seen if variant.bounds])
-    number = len({str(bound) for bound in bounds if not bound.is_passed})
-    return f"{count(number, 'bound')} not reached" if number else ""
+    number = sum(not bound.is_passed for bound in bounds)
+    return f"{number} of {count(len(bounds), 'bound')} not reached" if number else ""
 
 
 def _over_all_runs(runs: Sequence[Sequence[Bound]]) -> list[Bound]:

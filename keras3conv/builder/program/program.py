@@ -166,6 +166,7 @@ class Program:
         weights: The parameters and buffers of the module itself, by the names of their values.
         sizes: For every dynamic size, the name of the input and the index of its axis that have this size.
         input_names: The name of each input in the source model, by the name of its value.
+        output_names: The name of each output in the source model, in order; empty if it has none.
         keeps_names: Whether the variable of a single input has the input's name, because it is that of an argument in
             the user's code; else it is `x`.
         remarks: Sentences about what the source model does only in training.
@@ -183,6 +184,7 @@ class Program:
     weights: Mapping[str, Weight] = field(default_factory=dict)
     sizes: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     input_names: Mapping[str, str] = field(default_factory=dict)
+    output_names: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     keeps_names: bool = False
     output_orders: tuple[Order, ...] = ()

@@ -172,14 +172,25 @@ def _docstring(program: Program) -> Iterable[str]:
     yield "    Shapes:"
     for value in program.inputs:
         yield f"        {names.arguments[value.name]}: {described(value.target_shape)}, {value.dtype}"
-    for name, ref in named_outputs(program.outputs):
+    for name, ref, output in zip(*_outputs(program), strict=True):
         value = program.values[ref.name]
-        yield f"        {name}: {described(value.target_shape)}, {value.dtype}"
+        yield f"        {name}{output}: {described(value.target_shape)}, {value.dtype}"
     if program.remarks:
         yield from ("", "    Training:")
         for remark in program.remarks:
             yield from textwrap.wrap(plain(remark), 120, initial_indent=" " * 8, subsequent_indent=" " * 12)
     yield '    """'
+
+
+def _outputs(program: Program) -> tuple[list[str], list[Ref], list[str]]:
+    """Return the expression for each output, its reference, and its name in the Keras model: " (scores)".
+
+    The name is empty for a single output, and for outputs in a dict, which has their names.
+    """
+    names, outputs = zip(*named_outputs(program.outputs), strict=True)
+    is_named = 1 < len(outputs) == len(program.output_names) and not any('"' in name for name in names)
+    given = program.output_names if is_named else [""] * len(outputs)
+    return list(names), list(outputs), [f" ({plain(one)})" if one else "" for one in given]
 
 
 def _title(program: Program) -> str:

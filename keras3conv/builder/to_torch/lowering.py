@@ -324,6 +324,7 @@ class _Lowering:
             weights=self.weights,
             sizes=sizes,
             input_names=self.graph.input_names,
+            output_names=self.graph.output_names,
             remarks=self.graph.remarks,
             keeps_names=self.graph.keeps_names,
             output_orders=tuple(orders),

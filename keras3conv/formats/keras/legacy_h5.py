@@ -84,7 +84,7 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
 
 def _facts(tree: Tree) -> dict[str, str]:
     facts = {"format": "Keras HDF5 model" if WEIGHTS in tree.groups else "Keras HDF5 weights"}
-    for name, meaning in (("keras_version", "written by Keras"), ("backend", "written on")):
+    for name, meaning in (("keras_version", "written by Keras"), ("backend", "Keras backend")):
         for group in ("", WEIGHTS):
             if value := tree.text(group, name):
                 facts[meaning] = printable(value, 60)

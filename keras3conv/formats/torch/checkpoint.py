@@ -55,12 +55,13 @@ class Stored:
     format: str
 
 
-def read(source: Source, entry: str = "") -> ModelView:
+def read(source: Source, entry: str = "", planned: str = "") -> ModelView:
     """Return a view of the model in a checkpoint; `ModelView.read` loads one tensor at a time.
 
     Args:
         source: The file.
         entry: The name of the state dict to read, if the file contains several: "model", "ema".
+        planned: The name of the one for which a plan was made; it is read if there are several and `entry` is empty.
 
     Raises:
         UnsafeCheckpoint: Reading the file would run code, because it contains a pickled module or other objects.
@@ -76,7 +77,7 @@ def read(source: Source, entry: str = "") -> ModelView:
         stored = _archive(source) if start.startswith(b"PK\3\4") else _legacy(source)
     except UnsafeCheckpoint as error:
         raise UnsafeCheckpoint(f"{error}{_remedy(source)}") from None
-    name, entries = _state_dict(stored.content, entry, source)
+    name, entries = _state_dict(stored.content, entry, planned, source)
     tensors = {key: value for key, value in entries.items() if is_tensor(value)}
     check_count(len(tensors), str(source.path))
     check_names((key for key in tensors if isinstance(key, str)), str(source.path))
@@ -193,7 +194,7 @@ def _remedy(source: Source) -> str:
     )
 
 
-def _state_dict(content: Any, entry: str, source: Source) -> tuple[str, Mapping[Any, Any]]:
+def _state_dict(content: Any, entry: str, planned: str, source: Source) -> tuple[str, Mapping[Any, Any]]:
     """Return the name of the state dict in the file (empty if it is the whole file), and the state dict.
 
     Objects of other classes beside the state dict are placeholders; inside it or instead of it they are refused.
@@ -201,13 +202,14 @@ def _state_dict(content: Any, entry: str, source: Source) -> tuple[str, Mapping[
     Args:
         content: The object that was saved, with a `StoredTensor` or `OddTensor` in the place of each tensor.
         entry: The name of the wanted state dict; empty if the file has only one.
+        planned: The name of the state dict to read if there are several and none is wanted.
         source: The file, for messages.
     """
     unloaded = first_placeholder(content)
     refusal = UnsafeCheckpoint(f"reading {source.path} would run code: it contains {unloaded}{_remedy(source)}")
     if unloaded and not entries_in(content):
         raise refusal
-    found = find_entry(content, entry, source.path)
+    found = find_entry(content, entry, source.path, planned)
     # In a flat file, the training arguments beside the tensors have names without dots.
     inside = [value for key, value in found.content.items() if found.name or "." in str(key)]
     if unloaded and any(map(first_placeholder, inside)):

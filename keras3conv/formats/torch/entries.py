@@ -65,13 +65,15 @@ def entries_in(content: Any) -> list[Entry]:
     return [entry for entry in found if entry.weights] or found
 
 
-def find_entry(content: Any, wanted: str, path: Path) -> Entry:
+def find_entry(content: Any, wanted: str, path: Path, planned: str = "") -> Entry:
     """Return the state dict of the model in a checkpoint.
 
     Args:
         content: The content of the file.
         wanted: The name of the state dict, if the file holds several; its first or its last keys are enough.
         path: The file, for messages.
+        planned: The name of the state dict for which a plan was made, which is read if several are there and none is
+            wanted.
 
     Raises:
         MalformedCheckpoint: The content is not a dict.
@@ -88,6 +90,8 @@ def find_entry(content: Any, wanted: str, path: Path) -> Entry:
         return whole
     if not inside:
         raise FileError(f"{path} contains no state dict, that is, no dict of names and tensors")
+    if named := [entry for entry in inside if entry.name == planned]:
+        return named[0]
     if len(inside) > 1:
         lines = "\n".join(f"  {quoted(entry.name)}  {len(entry.content):,} entries" for entry in inside[:20])
         raise FileError(

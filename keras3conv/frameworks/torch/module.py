@@ -326,7 +326,7 @@ class TorchModule:
         if saved.side != "torch":
             raise InputError(
                 f"{path} contains Keras weights, but torch weights are needed here; keras3conv align and transfer "
-                f"move Keras weights into a torch module\nFix:  keras3conv align FACTORY {path}"
+                f"move Keras weights into a torch module\nFix:  keras3conv align TORCH.py:make {path}"
             )
         prefix = common_prefix([tensor.path for tensor in saved.tensors()], self.source.state_dict())
         found = {tensor.path.removeprefix(prefix): f"{tensor.dtype} {tensor.shape}" for tensor in saved.tensors()}

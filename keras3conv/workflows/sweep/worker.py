@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras3conv.errors import AlignmentError, Keras3ConvError, ProofError, message_of
 from keras3conv.report.headline import most_telling_first
@@ -23,6 +23,9 @@ from keras3conv.report.report import Report
 from keras3conv.workflows.imports import is_installed
 from keras3conv.workflows.sweep.fixes import as_keys
 from keras3conv.workflows.sweep.task import STEPS, Task
+
+if TYPE_CHECKING:
+    from keras3conv.workflows.factories import Weights
 
 RESULT = "result.json"
 
@@ -133,6 +136,7 @@ def _accepted(running: _Run) -> Any:
 
 def _transfer(running: _Run) -> str:
     from keras3conv import formats
+    from keras3conv.workflows.factories import files_of_factory
     from keras3conv.workflows.transfer import Options, transfer
 
     task, plan = running.task, _accepted(running)
@@ -140,9 +144,10 @@ def _transfer(running: _Run) -> str:
     paths = tuple(running.out / name for name in task.write)
     source, target = (keras, torch) if formats.side_of(paths[0]) == "torch" else (torch, keras)
     plan.check()
-    entry = "" if torch.is_live else task.entry
     options = Options(out=paths, overwrite=True, cast=task.cast)
-    report = transfer(source.source, target.source, plan, options, entry=entry)
+    named = task.torch if source is torch else task.keras
+    loaded = files_of_factory(named, _weights(task), source.side) if source.is_live else ()
+    report = transfer(source.source, target.source, plan, options, entry=task.entry, loaded=loaded)
     running.files += [{**asdict(file), "path": Path(file.path).name} for file in report.files]
     running.report = running.report or report
     return report.sections[0].outcome
@@ -150,11 +155,11 @@ def _transfer(running: _Run) -> str:
 
 def _convert(running: _Run) -> str:
     from keras3conv.workflows.convert import convert
-    from keras3conv.workflows.factories import Weights, files_of_factory, resolve
+    from keras3conv.workflows.factories import files_of_factory, resolve
     from keras3conv.workflows.files import random_origin
 
     task = running.task
-    weights = Weights(torch=_path(task.torch_weights), keras=_path(task.keras_weights), entry=task.entry)
+    weights = _weights(task)
     found = None if task.model.endswith(".json") else resolve(task.model, weights)
     is_live = found is not None and found.is_live
     conversion = convert(
@@ -201,7 +206,7 @@ def _validate(running: _Run) -> str:
         keras_inputs=read_inputs(_path(task.keras_inputs)),
         plan=_plan(running),
         options=options,
-        entry="" if torch.is_live else task.entry,
+        entry=task.entry,
         weight_files=(_path(task.torch_weights), _path(task.keras_weights)),
         code=code_of_factories(task.torch, task.keras),
     )
@@ -217,6 +222,13 @@ _DO: dict[str, Callable[[_Run], str]] = {
 }
 
 
+def _weights(task: Task) -> "Weights":
+    """Return the files of weights that are loaded into the models of the task's factories."""
+    from keras3conv.workflows.factories import Weights
+
+    return Weights(torch=_path(task.torch_weights), keras=_path(task.keras_weights), entry=task.entry)
+
+
 def _sides(running: _Run) -> tuple[Any, Any]:
     """Return the adapters of the torch model and of the Keras model; the first call loads the models.
 
@@ -224,10 +236,10 @@ def _sides(running: _Run) -> tuple[Any, Any]:
     """
     if running.sides is None:
         from keras3conv.frameworks.adapter import Sides
-        from keras3conv.workflows.factories import Weights, resolve
+        from keras3conv.workflows.factories import resolve
 
         task = running.task
-        weights = Weights(torch=_path(task.torch_weights), keras=_path(task.keras_weights), entry=task.entry)
+        weights = _weights(task)
         torch, keras = resolve(task.torch, weights), resolve(task.keras, weights)
         sides = Sides.of(torch.source, keras.source, entry=task.entry)
         running.sides = sides.torch, sides.keras
@@ -252,7 +264,7 @@ def _plan(running: _Run) -> Any:
                 keras_inputs=read_inputs(_path(task.keras_inputs)),
                 hints=dict(task.hints) or None,
                 probe=None,
-                entry="" if torch.is_live else task.entry,
+                entry=task.entry,
             )
         for path, reason in task.ignore.items():
             plan = plan.ignore(path, reason)

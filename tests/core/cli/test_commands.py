@@ -297,7 +297,8 @@ def test_an_existing_file_is_kept_without_the_option(small_checkpoint: Path, ker
     before = small_checkpoint.read_bytes()
     assert_refused(
         run("transfer", keras_weights, small_checkpoint),
-        "exists: choose another name, or replace it\nFix:  --overwrite",
+        "exists: name a file to write, for which it is the template, or replace it",
+        f"Fix:  -o {small_checkpoint.with_name('new_small.safetensors')}     or     --overwrite",
     )
     assert small_checkpoint.read_bytes() == before
     assert run("transfer", keras_weights, small_checkpoint, "--overwrite").exit_code == 0
@@ -309,8 +310,10 @@ def test_an_existing_plan_is_kept_without_the_option(small_checkpoint: Path, ker
 
 
 def test_a_missing_target_needs_a_plan(small_checkpoint: Path, tmp_path: Path) -> None:
-    result = run("transfer", small_checkpoint, tmp_path / "new.h5")
-    assert_refused(result, "new.h5 does not exist", "Fix:  --plan PLAN.json")
+    result, new = run("transfer", small_checkpoint, tmp_path / "new.h5"), tmp_path / "new.h5"
+    transfer = f"keras3conv transfer {small_checkpoint}"
+    lines = f"Fix:  {transfer} KERAS.py:make -o {new}", f"{transfer} EXISTING.h5 -o {new}", "--plan PLAN.json"
+    assert_refused(result, f"{new} does not exist", *lines)
 
 
 def test_nothing_is_written_if_a_tensor_has_no_counterpart(checkpoint: Path, keras_weights: Path) -> None:

@@ -117,7 +117,7 @@ def test_two_files_are_compared_by_their_weights(suffix: str, keras_file: Path, 
     result = run("validate", moved, weights, "--report", report)
     assert result.exit_code == 0, result.output
     assert "2 passed, 5 skipped" in result.stdout
-    command = f"FACTORY FACTORY --torch-weights {moved} --keras-weights {weights}"
+    command = f"TORCH.py:make KERAS.py:make --torch-weights {moved} --keras-weights {weights}"
     assert f"to run both models:  keras3conv validate {command}" in result.stderr
     assert "Certificate: net.safetensors (torch)" in report.read_text()
 

@@ -48,6 +48,8 @@ def make():
             'k3c.convert(module, weights="n.pt", inputs=example_input)',
             "keras3conv convert net.py:make --torch-weights n.pt --inputs FILE.npz -o FOLDER",
         ),
+        ('out="new.h5"     or     overwrite=True', "-o new.h5     or     --overwrite"),
+        ('proofs="outputs"', "--proof outputs"),
         ("onnx=True", "--onnx"),
         ('backends="all"', "--backends all"),
         ("labels=labels", "--labels FILE.npy"),
@@ -189,11 +191,16 @@ def test_a_report_in_a_pipe_has_eighty_columns_and_colours_obey_no_color(
 @pytest.mark.parametrize(
     ("source", "target", "out", "command"),
     [
-        ("net.pt", "net.py:keras", "new.keras", "FACTORY new.keras --torch-weights net.pt"),
+        ("net.pt", "net.py:keras", "new.keras", "TORCH.py:make new.keras --torch-weights net.pt"),
         ("old.keras", "net.py:make", "new.pt", "net.py:make old.keras --torch-weights new.pt"),
         ("net.py:make", "net.py:keras", "a b.weights.h5", "net.py:make net.py:keras --keras-weights 'a b.weights.h5'"),
         ("net.py:make", "old.keras", "", "net.py:make old.keras"),
-        ("w.weights.h5", "new.pt", "", "FACTORY FACTORY --torch-weights new.pt --keras-weights w.weights.h5"),
+        (
+            "w.weights.h5",
+            "new.pt",
+            "",
+            "TORCH.py:make KERAS.py:make --torch-weights new.pt --keras-weights w.weights.h5",
+        ),
     ],
 )
 def test_a_transfer_ends_with_the_command_that_compares_both_models(
@@ -212,7 +219,7 @@ def test_the_command_that_confirms_the_pairs_of_a_file() -> None:
     module, model = (cast(Adapter, SimpleNamespace(side=side, is_live=True)) for side in ("torch", "keras"))
     out = (Path("net.keras"),)
     assert probed(("net.pt", file), ("net.py:keras_net", model), out, {"torch": None, "keras": None}) == (
-        "keras3conv transfer FACTORY net.py:keras_net --torch-weights net.pt -o net.keras --overwrite"
+        "keras3conv transfer TORCH.py:make net.py:keras_net --torch-weights net.pt -o net.keras --overwrite"
     )
     given: dict[Side, Path | None] = {"torch": Path("net.pt"), "keras": None}
     assert not probed(("net.py:net", module), ("net.py:keras_net", model), out, given)

@@ -94,15 +94,19 @@ def a_card_without_a_certificate(folder: Path) -> Scope:
     return names
 
 
-@case(
-    "keras3conv/workflows/manifest.py:read_manifest",
-    "keras3conv verify out.safetensors",
-    edit=lambda line, names: line.replace("SOURCE TARGET", "model.keras net.py:make"),
-)
-def an_output_without_a_manifest(folder: Path) -> Scope:
+@case("keras3conv/workflows/verify.py:_folder_without_metadata", "keras3conv verify moved")
+def a_folder_of_files_that_were_transferred(folder: Path) -> Scope:
+    from tests.support.cli_runs import run
+
     names = files(folder)
-    (folder / "out.safetensors").write_bytes((folder / "net.safetensors").read_bytes())
+    (folder / "moved").mkdir()
+    assert run("transfer", "net.safetensors", "model.keras", "-o", "moved/out.keras").exit_code == 0
     return names
+
+
+@case("keras3conv/workflows/transfer.py:_into_files", "keras3conv transfer net.safetensors model.keras")
+def a_target_that_exists(folder: Path) -> Scope:
+    return files(folder)
 
 
 @case(
@@ -114,10 +118,17 @@ def a_factory_without_a_file(folder: Path) -> Scope:
     return files(folder)
 
 
+def _existing(line: str, names: Scope) -> str:
+    made = {"KERAS.py:make": "net.py:make_keras", "EXISTING.weights": "model.weights", "PLAN.json": "plan.json"}
+    for placeholder, name in made.items():
+        line = line.replace(placeholder, name)
+    return line
+
+
 @case(
     "keras3conv/cli/sides.py:align_ends",
     "keras3conv transfer net.safetensors missing.weights.h5",
-    edit=lambda line, names: line.replace("FACTORY", "net.py:make_keras").replace("PLAN.json", "plan.json"),
+    edit=_existing,
 )
 def a_target_that_does_not_exist(folder: Path) -> Scope:
     from tests.support.cli_runs import run
@@ -160,7 +171,7 @@ def a_command_with_a_misspelt_name(folder: Path) -> Scope:
 @case(
     "keras3conv/frameworks/torch/module.py:TorchModule.load_weights",
     "keras3conv validate net.py:make model.keras --torch-weights model.weights.h5 --proof structure",
-    edit=lambda line, names: line.replace("FACTORY", "net.py:make"),
+    edit=lambda line, names: line.replace("TORCH.py", "net.py"),
     then="keras3conv inspect model.weights.h5",
 )
 def weights_of_the_other_side(folder: Path) -> Scope:
@@ -189,6 +200,16 @@ def a_folder_of_several_files(folder: Path) -> Scope:
 def a_checkpoint_of_two_models(folder: Path) -> Scope:
     torch.save({"model": Net().state_dict(), "ema": Net().state_dict()}, folder / "net.pt")
     return NAMES | {"model": network(), "path": folder / "net.pt"}
+
+
+@case(
+    "keras3conv/formats/torch/entries.py:find_entry",
+    "keras3conv convert net.py:make --torch-weights two.pt --shape 1,3 -o made --overwrite",
+)
+def a_conversion_with_a_checkpoint_of_two_models(folder: Path) -> Scope:
+    names = files(folder)
+    torch.save({"model": names["module"].state_dict(), "ema": names["module"].state_dict()}, folder / "two.pt")
+    return names
 
 
 @case(

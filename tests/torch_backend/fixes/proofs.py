@@ -31,14 +31,19 @@ def golden_outputs_without_inputs(_: Path) -> Scope:
     return names | {"outputs": names["module"](names["inputs"]).detach().numpy()}
 
 
-@case("validators/judges.py:judges", 'k3c.validate(module, model, inputs=inputs, proofs=["expected"])')
+@case("validators/judges.py:judges", 'k3c.validate(module, model, inputs=inputs, proofs=["output"])')
+def a_proof_that_is_misspelt(_: Path) -> Scope:
+    return moved()
+
+
+@case("validators/judges.py:judges#2", 'k3c.validate(module, model, inputs=inputs, proofs=["expected"])')
 def a_proof_without_golden_outputs(folder: Path) -> Scope:
     names = moved()
     np.savez("outputs.npz", names["module"](names["inputs"]).detach().numpy())
     return names
 
 
-@case("validators/judges.py:judges", 'k3c.validate(module, model, inputs=inputs, proofs=["accuracy"])')
+@case("validators/judges.py:judges#2", 'k3c.validate(module, model, inputs=inputs, proofs=["accuracy"])')
 def a_proof_without_labels(_: Path) -> Scope:
     return moved() | {"labels": np.array([0, 1])}
 

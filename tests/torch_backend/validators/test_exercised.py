@@ -163,7 +163,7 @@ def test_a_far_bound_on_one_side_fails(torch_function: Any, keras_function: Any)
 def test_a_bound_that_is_not_reached_is_in_the_verdict() -> None:
     section = proof(linear(lambda x: torch.tanh(x).clamp(max=2.0)), dense(lambda x: ops.minimum(ops.tanh(x), 2.0)))
     assert section.status == "passed", section.problems
-    assert "2 bounds not reached" in section.summary
+    assert "2 of 2 bounds not reached" in section.summary
 
 
 def masked(merge: Callable[[Any, Any], Any]) -> keras.Model:
@@ -280,7 +280,7 @@ def test_a_function_of_values_that_are_not_finite_is_not_reached() -> None:
     model = keras.Model(given, keras.layers.Dense(3, name="fc")(given))
     section = k3c.validate(module, model, inputs=torch.randn(2, 4), proofs=["float64"]).section("float64")
     assert "nan of nan_to_num" in section.facts["not reached"]
-    assert "1 bound not reached" in section.summary
+    assert "1 of 1 bound not reached" in section.summary
 
 
 def test_integers_that_only_one_side_reads_as_a_mask_are_a_limit_in_the_verdict() -> None:

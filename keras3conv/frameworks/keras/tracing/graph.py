@@ -115,6 +115,7 @@ def _trace(model: keras.layers.Layer, tracer: "_Tracer", given: Any, view: Model
         input_structure=mapped(given, tracer.argument),
         nodes=tuple(tracer.nodes),
         outputs=mapped(outputs, tracer.argument),
+        output_names=tuple(getattr(model, "output_names", ())),
         parameters=tuple(tracer.parameters.values()),
         constants=tracer.constants,
     )

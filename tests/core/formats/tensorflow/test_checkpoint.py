@@ -8,7 +8,7 @@ import pytest
 from keras3conv import formats
 from keras3conv.errors import FileError, IncompleteCheckpoint, MalformedCheckpoint, UnsafeCheckpoint
 from keras3conv.formats.tensorflow.crc32c import crc32c, masked
-from keras3conv.workflows.manifest import files_of
+from keras3conv.workflows.sources import files_of
 from tests.support import tensorflow_files as files
 
 KERNEL = np.arange(6, dtype="<f4").reshape(2, 3)
