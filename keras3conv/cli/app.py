@@ -87,28 +87,31 @@ app = typer.Typer(
 )
 
 
-def command(example: str) -> Callable[[Callable[_Parameters, int]], Callable[_Parameters, None]]:
+def command(
+    example: str, *, on_interrupt: str = ""
+) -> Callable[[Callable[_Parameters, int]], Callable[_Parameters, None]]:
     """Return a decorator that registers a function, which returns the exit status, as a command.
 
     Args:
         example: A command line that the help shows after the function's docstring.
+        on_interrupt: What to print after an interrupt if the function itself does not say how far it got.
     """
 
     def register(function: Callable[_Parameters, int]) -> Callable[_Parameters, None]:
         @wraps(function)
         def run(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> None:
-            if not (kwargs.get("backends") or kwargs.get("onnx") or kwargs.get("onnx_dir")):
-                _quieten_tensorflow()
             verbose, quiet = bool(kwargs.pop("verbose", False)), bool(kwargs.pop("quiet", False))
             imported: Any = kwargs.pop(_IMPORTED, None)
             try:
+                if not (kwargs.get("backends") or kwargs.get("onnx") or kwargs.get("onnx_dir")):
+                    _quieten_tensorflow()
                 with _output(verbose=verbose, quiet=quiet):
                     _import(imported or ())
                     status = function(*args, **kwargs)
                     sys.stdout.flush()
             except KeyboardInterrupt as interrupt:
-                if interrupt.args:  # a command that says how far it got
-                    complain(f"Interrupted: {interrupt}")
+                told = str(interrupt) or on_interrupt  # some commands say how far they got
+                complain(f"Interrupted: {told}" if told else "Interrupted")
                 raise typer.Exit(INTERRUPTED) from None
             except BrokenPipeError:  # the reader closed the pipe (`| head`); status 1 would mean a failed proof
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

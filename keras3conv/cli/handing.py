@@ -35,6 +35,21 @@ def hand_out(
     return status_of(judged)
 
 
+def hand_out_conversion(judged: "Report | None", saved_as: Path, *, as_json: bool) -> int:
+    """Print the report of a conversion, and return the exit status of the command.
+
+    Args:
+        judged: The report; None if the conversion was not validated.
+        saved_as: The file of the report.
+        as_json: Whether to print the report as JSON instead of text.
+    """
+    if judged is None:
+        note("not validated: nothing is proven")
+        return PASSED
+    print(judged.to_json()) if as_json else print_report(judged, saved_as)
+    return status_of(judged)
+
+
 def _with_factories(names: Mapping[str, str]) -> str:
     """Return a `validate` command with a placeholder for each model of which only a file of weights was given.
 

@@ -3,7 +3,7 @@
 import json
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,13 +16,15 @@ from keras3conv.messages import count
 
 if TYPE_CHECKING:
     from keras3conv.report.overview import Overview, Row
+    from keras3conv.workflows.sweep.run import Progress, Started
 
 
 @command(
     "keras3conv sweep sweep.toml -o results/\n"
     "  keras3conv sweep sweep.toml -o results/ --retry\n"
     "  keras3conv sweep sweep.toml -o new/ --compare results/\n"
-    "  keras3conv sweep sweep.toml -o results/ --ray --ray-address 10.0.0.1:6379"
+    "  keras3conv sweep sweep.toml -o results/ --ray --ray-address 10.0.0.1:6379",
+    on_interrupt="start the same command again to continue",
 )
 def sweep(  # noqa: PLR0913 - an argument for every option
     file: Annotated[Path, typer.Argument(metavar="SWEEP.toml", help="The file with the tasks; see docs/sweep.md.")],
@@ -55,7 +57,7 @@ def sweep(  # noqa: PLR0913 - an argument for every option
     from keras3conv.workflows.sweep.run import sweep as run
 
     names: list[str] = []
-    with _interrupted_by_termination(), _progress(names) as progress:
+    with _interrupted_by_termination(), _progress(names) as (progress, started):
         overview = run(
             file,
             out,
@@ -64,11 +66,12 @@ def sweep(  # noqa: PLR0913 - an argument for every option
             compare=compare,
             retry=retry,
             progress=progress,
+            started=started,
         )
     if kept := len(overview.rows) - len(names):
         note(f"{count(kept, 'task')} had a result already{_retrying(overview, names)}")
     note(f"saved {out / 'index.html'}")
-    print(overview.to_json() if as_json else to_text(overview))
+    print(overview.to_json() if as_json else to_text(overview, out))
     return PASSED if overview.ok else FAILED
 
 
@@ -129,6 +132,8 @@ def card(  # noqa: PLR0913 - an argument for every option
         note("the card names no licence: a hub asks for one; add --license apache-2.0, or another")
     for file in made.unnamed:
         note(f"the certificate does not name this file: {file.path}")
+    for file in made.unread:
+        note(f"the certificate does not name this source: {file.path}; the card says that you name it")
     if out:
         write_card(made, out, overwrite=overwrite)
         note(f"saved {out}")
@@ -150,8 +155,11 @@ def _interrupted_by_termination() -> Iterator[None]:
 
 
 @contextmanager
-def _progress(names: list[str]) -> Iterator[Callable[["Row", int, int], None]]:
-    """Yield a function that prints a line for each finished task on stderr, above a bar if stderr is a terminal.
+def _progress(names: list[str]) -> Iterator[tuple["Progress", "Started | None"]]:
+    """Yield two functions: one for each finished task, and one for each task that starts.
+
+    The first prints a line on stderr, above a bar if stderr is a terminal. The second prints a line, too; it is None on
+    a terminal, where the tasks that run are shown anyway.
 
     Args:
         names: A list to which the function adds the name of each finished task.
@@ -163,7 +171,7 @@ def _progress(names: list[str]) -> Iterator[Callable[["Row", int, int], None]]:
         note(row_line(row, done, total))
 
     if not sys.stderr.isatty():
-        yield tell_plainly
+        yield tell_plainly, lambda name, log: note(f"running {name}, log {log}")
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -177,7 +185,7 @@ def _progress(names: list[str]) -> Iterator[Callable[["Row", int, int], None]]:
             bar.console.print(row_line(row, done, total), markup=False, highlight=False)
             bar.update(task, completed=done, total=total)
 
-        yield tell
+        yield tell, None
 
 
 __all__ = ["card", "sweep"]

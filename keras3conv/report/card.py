@@ -1,6 +1,7 @@
 """Define the model card of a converted model, in the form that model hubs expect: a YAML header, then Markdown."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -43,6 +44,8 @@ class Card:
         has_code: Whether `model.py` is beside the files.
         inputs: The inputs of the model, each as text: "x: float32 (batch, 3, 12)"; empty if they are unknown.
         outputs: The outputs of the model, as text; empty if they are unknown.
+        verified: What `keras3conv verify` takes to compare the files with the digests beside them: a file, or the
+            folder. Empty if no digests are beside the files.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Card:
     has_code: bool = False
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    verified: str = ""
     tags: Sequence[str] = field(default=("keras3conv",))
 
     @property
@@ -69,6 +73,14 @@ class Card:
         That the model was made of them is a statement of the card's author, which no file confirms.
         """
         return tuple(file for file in self.sources if not self._is_named(file))
+
+    @property
+    def renamed(self) -> tuple[tuple[WrittenFile, str], ...]:
+        """The source files that have another name in the certificate, each with that name; the sha256 is the same."""
+        names = {sha256: name for name, sha256 in named_files(self.report)}
+        return tuple(
+            (file, names[file.sha256]) for file in self.sources if names.get(file.sha256, file.path) != file.path
+        )
 
     def _is_named(self, file: WrittenFile) -> bool:
         return any(sha256 == file.sha256 for _, sha256 in named_files(self.report))
@@ -102,6 +114,13 @@ class Card:
         if suffix == ".h5" and self.has_code:
             lines = ["from model import build_model", "", "model = build_model()", *lines]
         return "\n".join(lines).format(file=path)
+
+    @property
+    def checking(self) -> str:
+        """The commands for the card that compare the files with their digests, in a shell with the files."""
+        digests = [f"{file.sha256}  {file.path}" for file in (*self.files, *self.code)]
+        verify = [f"keras3conv verify {shlex.quote(self.verified)}"] if self.verified else []
+        return "\n".join(["sha256sum --check <<'END'", *digests, "END", *verify])
 
     @property
     def noise(self) -> Table | None:

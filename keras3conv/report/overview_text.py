@@ -1,6 +1,7 @@
 """Write the overview of a sweep as Markdown, and its rows as lines of text."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from keras3conv.messages import count
 from keras3conv.report.cells import visible
@@ -32,8 +33,13 @@ def to_markdown(overview: Overview) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def to_text(overview: Overview) -> str:
-    """Return the text that ends a sweep on a terminal: tasks that got worse, the totals, the failed tasks."""
+def to_text(overview: Overview, folder: str | Path = "") -> str:
+    """Return the text that ends a sweep on a terminal: tasks that got worse, the totals, the failed tasks.
+
+    Args:
+        overview: The results of the sweep.
+        folder: The folder of the results, with which the paths of certificates and logs begin.
+    """
     lines = []
     for one in overview.with_change("worse"):
         lines += [
@@ -53,9 +59,7 @@ def to_text(overview: Overview) -> str:
     for row in overview.not_passed:
         lines.append(f"  {visible(row.name):<{width}}  {row.status:<13}  {visible(row.outcome)}".rstrip())
         if row.report or row.log:
-            lines.append(
-                f"  {'':<{width}}  {'':<13}  see {visible(row.report or row.log)} in the folder of the results"
-            )
+            lines.append(f"  {'':<{width}}  {'':<13}  see {visible(str(Path(folder, row.report or row.log)))}")
     return "\n".join(lines)
 
 

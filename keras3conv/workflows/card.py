@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from keras3conv import formats
 from keras3conv.errors import FileError, InputError
 from keras3conv.report.card import Card
 from keras3conv.report.digests import named_files
@@ -69,6 +70,7 @@ def make_card(
         has_code=(files[0].parent / "model.py").exists(),
         inputs=inputs,
         outputs=outputs,
+        verified=_verified(files[0]),
     )
     _require_certified(card, path, folder=files[0].parent)
     return card
@@ -79,6 +81,17 @@ def write_card(card: Card, path: Path, *, overwrite: bool) -> None:
     from keras3conv.report.html import write_card as to_markdown
 
     write_text(path, to_markdown(card), overwrite=overwrite)
+
+
+def _verified(file: Path) -> str:
+    """Return the argument with which `verify` compares a file of weights, in its folder; empty if no digests are there.
+
+    Args:
+        file: The first file of weights.
+    """
+    if formats.manifest_of(file).is_file():
+        return file.name
+    return "." if file.with_name(metadata.NAME).is_file() else ""
 
 
 def _weights(model: Path) -> list[Path]:

@@ -42,8 +42,11 @@ def read_signature(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _tensors(content: object, key: str) -> tuple[str, ...]:
     listed = content.get(key, ()) if isinstance(content, dict) else ()
     tensors = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
-    named = (f"{one['name']}: " if one.get("name") else "" for one in tensors)
-    return tuple(f"{name}{one.get('dtype')} {one.get('shape')}" for name, one in zip(named, tensors, strict=True))
+    names = (next(filter(None, map(one.get, ("name", "keras_name", "torch_name"))), "") for one in tensors)
+    return tuple(
+        f"{f'{name}: ' if name else ''}{one.get('dtype')} {one.get('shape')}"
+        for name, one in zip(names, tensors, strict=True)
+    )
 
 
 def _read(path: Path) -> object:

@@ -4,6 +4,7 @@ For files that `convert` wrote, the `metadata.json` of their folder is used in p
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def verify(path: Path) -> Report:
             for file in content["files"]
         ),
         environment=current_environment(),
-        notes=notes,
+        notes=(*notes, _no_forgery(manifest)),
     )
 
 
@@ -55,7 +56,7 @@ def _source_note(file: Mapping[str, Any]) -> str:
 _KEYS = ("size", "sha256", "md5")
 
 _SHOWN = 10
-"""The number of file names in a note."""
+"""The number of names of files without a digest that the report lists."""
 
 
 def _metadata_of(path: Path) -> Path | None:
@@ -101,18 +102,33 @@ def _verify_conversion(record: Path, path: Path) -> Report:
         raise FileError(f"{path} cannot be verified: {record} states the digests of {', '.join(stated) or 'no file'}")
     names = [*stated] if is_whole else [path.name]
     section = _files(record, {"files": [{"path": name, "sha256": stated[name]} for name in names]}, keys=("sha256",))
+    others = _not_covered(record, stated) if is_whole else ""
+    if others:
+        section = replace(section, summary=f"{section.summary}; not compared: {others}")
     existing = [beside for name in names if (beside := _beside(record, name)).is_file()]
     return Report(
         title=f"Verification: {record.absolute().parent.name if is_whole else path.name}",
         sections=(section,),
         files=tuple(map(formats.digest, existing)),
         environment=current_environment(),
-        notes=_not_covered(record, stated) if is_whole else (),
+        notes=(_no_forgery(record),),
     )
 
 
-def _not_covered(record: Path, stated: Collection[str]) -> tuple[str, ...]:
-    """Return a note that lists the files beside `metadata.json` whose digests it does not state.
+def _no_forgery(record: Path) -> str:
+    """Return the note that a comparison with digests in the same folder finds accidents only.
+
+    Args:
+        record: The manifest or the `metadata.json`.
+    """
+    return (
+        f"this finds accidents, not forgery: whoever changes a file can change {record.name}, too. Compare the sha256 "
+        f"of {record.name} with one that the author gives elsewhere; here it is {formats.digest(record).sha256}"
+    )
+
+
+def _not_covered(record: Path, stated: Collection[str]) -> str:
+    """Return the names of the files beside `metadata.json` whose digests it does not state; empty if there are none.
 
     Args:
         record: The `metadata.json`.
@@ -120,11 +136,8 @@ def _not_covered(record: Path, stated: Collection[str]) -> tuple[str, ...]:
     """
     beside = sorted(path.name for path in record.parent.iterdir() if path.is_file() and path.name != record.name)
     others = [name for name in beside if name not in stated]
-    if not others:
-        return ()
     more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
-    listed = ", ".join(map(printable, others[:_SHOWN])) + more
-    return (f"not compared, because {record.name} does not state their digests: {listed}",)
+    return ", ".join(map(printable, others[:_SHOWN])) + more
 
 
 def _beside(manifest: Path, name: str) -> Path:

@@ -12,9 +12,17 @@ _REASONS: dict[str, tuple[str, ...]] = {
     "complex numbers are not supported in a conversion to torch: no layer of Keras uses them": (
         "fft", "fft2", "ifft2", "imag", "irfft", "istft", "polar", "rfft", "stft", "view_as_complex", "view_as_real",
     ),
-    "it runs a Python function that is not part of the traced graph; write a layer and register a rule for it": (
-        "associative_scan", "cond", "fori_loop", "jvp", "map", "scan", "switch", "vectorized_map", "while_loop",
+    "it chooses one of two functions when the model runs; compute both, and choose with keras.ops.where": ("cond",),
+    "it chooses one of several functions when the model runs; compute all, and choose with keras.ops.where": (
+        "switch",
     ),
+    "it repeats a function when the model runs; write a Python loop with a fixed number of steps, which is traced": (
+        "fori_loop", "while_loop",
+    ),
+    "it calls a function for each part of a tensor; write a Python loop over the parts, or operations on the whole": (
+        "associative_scan", "map", "scan", "vectorized_map",
+    ),
+    "it computes the derivative of a function, which a traced graph does not have": ("jvp",),
     "it is a loss or a metric, not a part of the deployed model": (
         "binary_crossentropy", "categorical_crossentropy", "corrcoef", "ctc_decode", "ctc_loss", "image.ssim",
         "in_top_k", "psnr", "sparse_categorical_crossentropy", "allclose",

@@ -63,8 +63,9 @@ def with_known_orders(run: Try, integers: frozenset[int]) -> Attempt:
     if best.search.is_equal:
         return best
     layers = list(dict.fromkeys(without_numbers(key) for key, *_ in _suspects(first.search)))
+    named = ", ".join(map(repr, layers))
     return (
-        replace(best, tried=f"no known row order explains the difference, tried for {', '.join(layers)}")
+        replace(best, tried=f"no known order of the rows in the weights of {named} explains the difference")
         if layers
         else best
     )

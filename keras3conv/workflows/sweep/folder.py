@@ -35,6 +35,10 @@ class Results:
             _write(file, complete.decode())
         return read_rows(complete.decode().splitlines(), str(file))
 
+    def begin_rows(self) -> None:
+        """Create an empty `results.jsonl` if there is none, so that other programs can follow it from the start."""
+        (self.path / ROWS).touch()
+
     def begin(self, name: str) -> Path:
         """Return a new empty folder for the files of the task `name`.
 

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from keras3conv.errors import listed
 from keras3conv.report.overview import Row
 from keras3conv.steps import teller
-from keras3conv.workflows.sweep.process import run_task
+from keras3conv.workflows.sweep.process import LOG, run_task
 from keras3conv.workflows.sweep.task import Task
 
 MEMORY_OF_A_TASK = 2 * 1024**3
@@ -64,12 +64,15 @@ class _Resources:
                 self._changed.notify_all()
 
 
-def run_locally(tasks: Sequence[tuple[Task, Path]], jobs: int) -> Generator[Row, None, None]:
+def run_locally(
+    tasks: Sequence[tuple[Task, Path]], jobs: int, started: Callable[[str, Path], None] | None = None
+) -> Generator[Row, None, None]:
     """Run tasks and yield the row (the result) of each finished task. Closing the iterator kills the running processes.
 
     Args:
         tasks: The tasks, each with an empty folder for its files.
         jobs: The number of processes at a time.
+        started: A function to call, from any thread, when a task starts: with its name and the path of its log.
     """
     memory = free_memory()
     share, resources, stopped = memory // jobs, _Resources(jobs, memory), threading.Event()
@@ -79,6 +82,8 @@ def run_locally(tasks: Sequence[tuple[Task, Path]], jobs: int) -> Generator[Row,
         with resources.taken(task.cpus, task.memory_limit or share):
             names.append(task.name)
             tell("running", listed(names, 5))
+            if started and not stopped.is_set():
+                started(task.name, out / LOG)
             try:
                 return run_task(task, out, memory_limit=share, is_stopped=stopped.is_set)
             finally:

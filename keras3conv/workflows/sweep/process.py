@@ -20,6 +20,9 @@ from keras3conv.writing.digests import WrittenFile
 POLL_SECONDS = 0.1
 """The interval in seconds at which the memory of a process is measured."""
 
+LOG = "log.txt"
+"""The name of the file with the output of the process, in the folder of the task."""
+
 _LAST_LINES = 12
 _NOISE = ("WARNING: All log messages before absl", "I0000 ", "W0000 ", "E0000 ")
 
@@ -64,12 +67,12 @@ def run_task(task: Task, out: Path, *, memory_limit: int, is_stopped: Callable[[
         peak_memory=end.peak_memory,
         time_limit=task.time_limit,
         memory_limit=limit,
-        log="log.txt",
+        log=LOG,
     )
     made = out / RESULT
     if end.killed_for or not made.exists():
         status, outcome = _reason(end, task, limit)
-        return replace(row, status=status, outcome=outcome, message=_last_lines(out / "log.txt"))
+        return replace(row, status=status, outcome=outcome, message=_last_lines(out / LOG))
     result = json.loads(made.read_text(encoding="utf-8"))
     made.unlink()
     return _with_result(row, result, out)
@@ -129,7 +132,7 @@ def _supervise(task: Task, out: Path, limit: int, is_stopped: Callable[[], bool]
     """
     command = [sys.executable, "-m", "keras3conv.workflows.sweep.worker", str(out.resolve()), str(os.getpid())]
     began, peak = time.monotonic(), 0
-    with (out / "log.txt").open("wb") as log:
+    with (out / LOG).open("wb") as log:
         process = subprocess.Popen(
             command,
             env=_environment(task),
@@ -199,4 +202,4 @@ def _last_lines(log: Path) -> str:
     return "\n".join([line for line in lines if not line.startswith(_NOISE)][-_LAST_LINES:])
 
 
-__all__ = ["Stopped", "megabytes", "run_task"]
+__all__ = ["LOG", "Stopped", "megabytes", "run_task"]

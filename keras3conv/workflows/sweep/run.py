@@ -23,6 +23,9 @@ from keras3conv.workflows.sweep.task import Task
 Progress = Callable[[Row, int, int], None]
 """A function to call after every task, with its row (the result), and the numbers of finished and of all tasks."""
 
+Started = Callable[[str, Path], None]
+"""A function to call when the process of a task starts, with the name of the task and the path of its log."""
+
 _CHECK = "checking the file"
 
 _TABLE_SECONDS = 10.0
@@ -42,7 +45,7 @@ class _Todo:
     prints: Mapping[str, tuple[str, Digests]]
 
 
-def sweep(
+def sweep(  # noqa: PLR0913 - a parameter for every option of a sweep
     tasks: str | PathLike[str] | Sequence[Mapping[str, Any]],
     out: str | PathLike[str],
     *,
@@ -52,6 +55,7 @@ def sweep(
     compare: str | PathLike[str] | None = None,
     retry: bool = False,
     progress: Progress | None = None,
+    started: Started | None = None,
 ) -> Overview:
     """Align, transfer, convert and validate many models, each task in a separate process.
 
@@ -67,6 +71,7 @@ def sweep(
         compare: The folder of the results of an earlier sweep; the tables begin with what has changed since then.
         retry: Whether to run the tasks again that did not pass.
         progress: A function that is called after every task, with its row, the number of finished and of all tasks.
+        started: A function that is called when a task starts on this machine, with its name and the path of its log.
 
     Returns:
         An overview: rows, totals and differences; `ok` is True if every task passed. The folder has the same as
@@ -89,26 +94,32 @@ def sweep(
     with step(_CHECK):
         read = read_tasks(tasks, name) if not isinstance(tasks, str | PathLike) else read_file(Path(tasks))
         faults = faults_of_files(read.placed)
-        if read.faults or faults:
+        if read.faults:  # mistakes in the text are reported at once, without importing frameworks
+            read.require(faults)
+        if faults:
             read.require([*faults, *faults_of_factories(read.placed)])
         earlier = None if compare is None else read_results(Path(compare))
     with opened(Path(out), read.name, origin) as results:
         with step(_CHECK):
             todo = _sorted_out(read, results.rows(), retry=retry)
             read.require(faults_of_factories(todo.run))
-        return _run(read, todo, results, earlier, _Where(jobs=jobs or read.jobs, ray=ray), progress)
+        return _run(read, todo, results, earlier, _Where(jobs=jobs or read.jobs, ray=ray, started=started), progress)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Where:
-    """The place where tasks run: this machine, with a number of processes (0 for the default), or a Ray cluster."""
+    """The place where tasks run: this machine, with a number of processes (0 for the default), or a Ray cluster.
+
+    `started` is called when a task starts on this machine.
+    """
 
     jobs: int
     ray: str | None
+    started: Started | None
 
     def run(self, tasks: Sequence[tuple[Task, Path]]) -> Generator[Row, None, None]:
         if self.ray is None:
-            return run_locally(tasks, self.jobs or default_jobs())
+            return run_locally(tasks, self.jobs or default_jobs(), self.started)
         from keras3conv.workflows.sweep.on_ray import run_on_ray
 
         return run_on_ray(tasks, self.ray)
@@ -156,6 +167,7 @@ def _run(
         ordered = tuple(rows.get(one.task.name) or _not_run(one.task) for one in read.placed)
         return Overview(name=read.name, rows=ordered, earlier=earlier, environment=current_environment())
 
+    results.begin_rows()
     results.write_tables(overview())
     written = time.monotonic()
     started = [(one.task, results.begin(one.task.name)) for one in todo.run]
@@ -183,4 +195,4 @@ def _not_run(task: Task) -> Row:
     return Row(name=task.name, status="not run", sides=task.sides, backend=task.backend, dtype=task.dtype, do=task.do)
 
 
-__all__ = ["Progress", "sweep"]
+__all__ = ["Progress", "Started", "sweep"]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def test_the_header_has_the_keys_of_model_hubs() -> None:
 def test_a_card_without_a_licence_states_that_none_was_given() -> None:
     text = write_card(card())
     assert "license" not in header(text)
-    assert "The author of this card gave no licence" in text
+    assert "This card names no licence.\n" in text
 
 
 def test_the_card_has_the_verdicts_the_noise_floor_and_the_answers() -> None:
@@ -134,11 +135,16 @@ def test_the_card_says_what_the_model_takes_and_returns(folder: Path) -> None:
     content = {
         "sha256": {},
         "inputs": [{"name": "x", "shape": "(batch, 3, 12)", "dtype": "float32"}],
-        "outputs": [{"shape": "(batch, 8)", "dtype": "float32"}],
+        "outputs": [
+            {"shape": "(batch, 8)", "dtype": "float32"},
+            {"keras_name": "reg", "shape": "(batch, 1)", "dtype": "float32"},
+        ],
     }
     (folder / "metadata.json").write_text(json.dumps(content))
     text = run(folder).stdout
-    assert "- takes x: float32 (batch, 3, 12)\n- returns float32 (batch, 8)\n" in text
+    assert (
+        "- takes x: float32 (batch, 3, 12)\n- returns float32 (batch, 8)\n- returns reg: float32 (batch, 1)\n" in text
+    )
 
 
 def test_a_card_without_a_certificate_is_refused_with_a_fix(folder: Path) -> None:
@@ -240,6 +246,37 @@ def test_the_card_marks_files_that_the_certificate_does_not_name(folder: Path) -
     assert "the certificate does not name this file: weights.safetensors" in finished.stderr
     assert "The certificate does not name this file**: weights.safetensors." in finished.stdout
     assert "- net.py is named by the author of this card, not read by the certificate." in finished.stdout
+    assert "the certificate does not name this source: net.py; the card says that you name it" in finished.stderr
+
+
+def test_the_card_says_if_the_certificate_calls_a_source_by_another_name(folder: Path) -> None:
+    (folder / "copy.h5").write_bytes(b"source")
+    note = digest_note(replace(digest(folder / "copy.h5"), path="original.h5"))
+    replace(REPORT, notes=(note,)).save(folder / "report.json")
+    finished = run(folder, "--source", folder / "copy.h5")
+    assert "- copy.h5 is the file that the certificate calls original.h5: the sha256 is the same." in finished.stdout
+
+
+@pytest.mark.parametrize(
+    ("record", "command"),
+    [
+        ("", ""),
+        ("metadata.json", "keras3conv verify ."),
+        ("weights.safetensors.manifest.json", "keras3conv verify weights.safetensors"),
+    ],
+)
+def test_the_commands_on_the_card_check_the_files_and_find_a_change(folder: Path, record: str, command: str) -> None:
+    if record:
+        (folder / record).write_text(json.dumps({"format": 1, "sha256": {}, "files": []}))
+    text = run(folder).stdout
+    block = text.partition("## How to check it\n\n```sh\n")[2].partition("```")[0]
+    *digests, last = block.splitlines()
+    assert (last if command else "") == command
+    lines = "\n".join(digests if command else [*digests, last])
+    shell = ["sh", "-c", lines]
+    assert subprocess.run(shell, cwd=folder, check=False, capture_output=True).returncode == 0
+    (folder / "weights.safetensors").write_bytes(b"five")
+    assert subprocess.run(shell, cwd=folder, check=False, capture_output=True).returncode == 1
 
 
 def test_the_card_says_what_the_certificate_does_not_say() -> None:

@@ -82,6 +82,7 @@ def test_a_task_that_was_not_run_did_not_change() -> None:
 def test_tasks_that_got_worse_come_first_in_every_format() -> None:
     found = overview(replace(PASSED, status="failed", outcome="float64: 1e-3"), CRASHED, earlier=(PASSED,))
     assert to_text(found).startswith("worse: net\n")
+    assert "  see results/tasks/bad/log.txt" in to_text(found, "results").splitlines()[-1]
     page, markdown = write_overview(found), to_markdown(found)
     assert page.index("Worse than before") < page.index('class="verdict')
     assert markdown.index("Worse than before") < markdown.index("## What failed first")

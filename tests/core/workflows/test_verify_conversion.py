@@ -33,10 +33,24 @@ def test_a_changed_file_fails(folder: Path, name: str) -> None:
 
 
 def test_files_that_the_record_does_not_state_are_listed_and_not_called_compared(folder: Path) -> None:
-    assert k3c.verify(folder).notes == ("not compared, because metadata.json does not state their digests: README.md",)
-    assert k3c.verify(folder / "model.py").notes == ()
+    (folder / "other.py").write_text("print()")
+    assert k3c.verify(folder).sections[0].summary == "2 files, 0 differences; not compared: README.md, other.py"
+    assert k3c.verify(folder / "model.py").sections[0].summary == "1 file, 0 differences"
     (folder / "README.md").unlink()
-    assert k3c.verify(folder).notes == ()
+    (folder / "other.py").unlink()
+    assert k3c.verify(folder).sections[0].summary == "2 files, 0 differences"
+
+
+def test_the_report_says_that_it_finds_no_forgery_and_what_to_compare(folder: Path) -> None:
+    (folder / "model.py").write_bytes(b"forged")
+    record = json.loads((folder / "metadata.json").read_text())
+    record["sha256"]["model.py"] = hashlib.sha256(b"forged").hexdigest()
+    (folder / "metadata.json").write_text(json.dumps(record))
+    found = k3c.verify(folder)
+    assert found.status == "passed"
+    (note,) = found.notes
+    assert note.startswith("this finds accidents, not forgery")
+    assert note.endswith(hashlib.sha256((folder / "metadata.json").read_bytes()).hexdigest())
 
 
 def test_a_file_is_verified_without_the_others(folder: Path) -> None:

@@ -69,6 +69,47 @@ def test_the_proofs_of_a_sweep_are_those_of_a_certificate() -> None:
     assert tuple(name for name, _ in judges()) == PROOFS
 
 
+NORMALIZED = """
+import keras
+import torch
+
+
+def net():
+    return torch.nn.Sequential(torch.nn.Linear(6, 4), torch.nn.LayerNorm(4, eps=1e-5), torch.nn.Linear(4, 3))
+
+
+def keras_net_of_another_epsilon():
+    layers = [keras.layers.Dense(4), keras.layers.LayerNormalization(epsilon=1e-1, name="norm"), keras.layers.Dense(3)]
+    return keras.Sequential([keras.Input((6,)), *layers])
+"""
+
+
+def test_validate_names_the_layer_and_the_cause_if_align_knows_a_difference(tmp_path: Path) -> None:
+    nets = tmp_path / "normalized_nets.py"
+    nets.write_text(NORMALIZED)
+    task = Task(
+        name="wrong",
+        torch=f"{nets}:net",
+        keras=f"{nets}:keras_net_of_another_epsilon",
+        do=("align", "transfer", "validate"),
+        write=("net.weights.h5",),
+    )
+    result = run(task, tmp_path)
+    assert [(step["name"], step["status"]) for step in result["steps"]] == [
+        ("align", "failed"),
+        ("transfer", "skipped"),
+        ("validate", "failed"),
+    ]
+    assert result["status"] == "failed"
+    assert result["outcome"].startswith("float64: ")
+    assert "norm" in result["outcome"]
+    assert "eps" in result["outcome"]
+    assert {proof["name"]: proof["status"] for proof in result["proofs"]}["roundtrip"] == "passed"
+    assert (tmp_path / "report.html").is_file()
+    assert not (tmp_path / "net.weights.h5").exists()
+    assert not result["files"]
+
+
 def test_align_stops_at_a_known_difference_unless_the_task_accepts_it(tmp_path: Path) -> None:
     nets = tmp_path / "nets_of_one_task.py"
     nets.write_text(NETS)
@@ -76,14 +117,14 @@ def test_align_stops_at_a_known_difference_unless_the_task_accepts_it(tmp_path: 
         name="wrong",
         torch=f"{nets}:net",
         keras=f"{nets}:keras_net_of_another_activation",
-        do=("align", "transfer", "validate"),
+        do=("align", "transfer"),
         write=("net.safetensors",),
-        proofs=("roundtrip",),
     )
     refused = run(task, tmp_path)
     assert (refused["status"], refused["steps"][-1]["name"]) == ("failed", "align")
     fix = refused["message"].partition("Fix:  ")[2]
     assert tomllib.loads(fix) == {"accept_difference": True}
+    task = replace(task, do=("align", "transfer", "validate"), proofs=("roundtrip",))
     accepted = run(replace(task, **tomllib.loads(fix)), tmp_path)
     assert [step["name"] for step in accepted["steps"]] == ["align", "transfer", "validate"]
     assert "differ" in accepted["steps"][0]["outcome"]
@@ -97,6 +138,8 @@ def test_the_log_of_a_task_has_the_error_that_stopped_it(tmp_path: Path, capsys:
     assert result["status"] == "failed"
     assert f"convert: {result['message']}" in capsys.readouterr().err
     assert "batch axis" in result["message"]
+    assert "cannot be converted to Keras" in result["outcome"]
+    assert "batch axis" in result["outcome"]
 
 
 def test_lines_of_an_error_are_keys_of_the_sweep_file() -> None:

@@ -117,6 +117,8 @@ def test_sweep_uses_the_common_exit_codes_and_prints_json_on_stdout(folder: Path
     bad = '[[task]]\nname = "bad"\ntorch = "misfit.safetensors"\nkeras = "fc.h5"\ndo = ["align"]\n'
     passed = run(good, "one")
     assert (passed.exit_code, json.loads(passed.stdout)["totals"]) == (0, {"passed": 1})
+    log = folder / "one" / "tasks" / ".good.part" / "log.txt"
+    assert passed.stderr.splitlines()[0] == f"running good, log {log}"
     assert "1/1  ✓ passed" in passed.stderr
     failed = run(good + bad, "one")
     assert (failed.exit_code, json.loads(failed.stdout)["totals"]) == (1, {"passed": 1, "failed": 1})
@@ -265,6 +267,24 @@ def test_an_interrupted_sweep_leaves_a_readable_table(folder: Path, signal_numbe
     table = (folder / "results" / "results.md").read_text()
     assert "3 tasks: 1 passed, 2 not run" in table
     assert sorted(path.name for path in (folder / "results" / "tasks").iterdir()) == ["t0"]
+
+
+def test_the_file_of_the_rows_exists_before_the_first_task_ends(folder: Path) -> None:
+    task = {"name": "a", "torch": str(folder / "net.safetensors"), "keras": str(folder / "fc.h5"), "do": ["align"]}
+    found: list[str] = []
+    rows = folder / "results" / "results.jsonl"
+    sweep([task], folder / "results", started=lambda name, log: found.append(rows.read_text()))
+    assert found == [""]
+
+
+def test_an_interrupt_during_the_checks_says_how_to_go_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(placed: object) -> list[object]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keras3conv.workflows.sweep.run.faults_of_files", interrupt)
+    finished = CliRunner().invoke(app, ["sweep", str(folder / "sweep.toml"), "-o", str(folder / "results")])
+    assert finished.exit_code == 130
+    assert finished.stderr == "Interrupted: start the same command again to continue\n"
 
 
 def test_the_tasks_that_run_are_told_after_the_checks(folder: Path) -> None:

@@ -1,0 +1,42 @@
+"""Tell in one line why a task of a sweep failed: the headline of the error or proof, and its first problem."""
+
+from keras3conv.errors import Problem, message_of
+from keras3conv.report.values import Section
+
+_LONGEST = 400
+"""The number of characters after which the line is cut; the message and the certificate have the whole text."""
+
+
+def of_error(error: BaseException) -> str:
+    """Return the headline of an error, followed by the first problem that its message lists, if there is one.
+
+    A message lists a problem in lines that are indented by two spaces; the lines that continue it are indented further.
+    """
+    headline, *rest = message_of(error).splitlines() or [""]
+    first: list[str] = []
+    for line in rest:
+        is_problem, continues = line.startswith("  "), line.startswith("   ")
+        if not is_problem or (first and not continues):
+            break
+        first.append(" ".join(line.split()))
+    return _cut(": ".join(filter(None, [headline or type(error).__name__, *first])))
+
+
+def with_cause(outcome: str, cause: tuple[Section, Problem] | None) -> str:
+    """Return the outcome of a failed proof, followed by the layer and the fact of the problem that explains it.
+
+    Args:
+        outcome: The outcome in one line.
+        cause: The section that has the problem, and the problem; None if there is none.
+    """
+    if cause is None:
+        return outcome
+    told = ": ".join(filter(None, [" ".join(cause[1].where.split()), " ".join(cause[1].fact.split())]))
+    return outcome if told in outcome else _cut(f"{outcome}; {told}")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
+
+
+__all__ = ["of_error", "with_cause"]
