@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from keras3conv.cli.app import PASSED, command, note
-from keras3conv.cli.handing import print_report, status_of
+from keras3conv.cli.app import command, note
+from keras3conv.cli.handing import hand_out_conversion
 from keras3conv.cli.options import Debug, DynamicAxes, EntryName, Json, KerasWeights, Overwrite, Shape, TorchWeights
 from keras3conv.cli.read import files_read
 
@@ -44,22 +44,23 @@ def convert(  # noqa: PLR0913 - an argument for every option
     """
     from keras3conv.builder.conversion import require_place
     from keras3conv.cli.files import convert_inputs, read_axes
-    from keras3conv.workflows.convert import convert as run
     from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
     from keras3conv.workflows.files import random_origin
 
     require_place(out, overwrite=overwrite)
+    arrays, axes = convert_inputs(inputs, shape), read_axes(dynamic or ())
+    from keras3conv.workflows.convert import convert as run  # imports torch: after the options
+
     weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
     found = None if _is_opened_by_convert(model) else resolve(model, weights)
     given = (found.source, None, "") if found and found.is_live else (Path(model), keras_weights, entry)
-    arrays = convert_inputs(inputs, shape)
     with notes_to_stderr():
         made = run(
             given[0],
             weights=given[1],
             channels=channels,  # type: ignore[arg-type]
             inputs=arrays,
-            dynamic=read_axes(dynamic or ()),
+            dynamic=axes,
             validate=validate,
             entry=given[2],
             read=files_read(model, found, torch_weights, keras_weights, entry),
@@ -67,11 +68,7 @@ def convert(  # noqa: PLR0913 - an argument for every option
         )
         for file in made.save(out, overwrite=overwrite):
             note(f"saved {file.path}")
-    if made.report is not None:
-        print(made.report.to_json()) if as_json else print_report(made.report, out / "report.html")
-        return status_of(made.report)
-    note("not validated: nothing is proven")
-    return PASSED
+    return hand_out_conversion(made.report, out / "report.html", as_json=as_json)
 
 
 def _is_opened_by_convert(model: str) -> bool:
