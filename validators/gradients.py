@@ -255,6 +255,7 @@ def _torch_backward(
         loss_weights,
         of=[path for _, mapping in trained for path in mapping.torch],
         training=[norm.pair.torch for norm in norms],
+        in_parts=subject.in_parts,
     )
 
 

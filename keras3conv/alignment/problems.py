@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from difflib import SequenceMatcher
 from functools import lru_cache
 from math import prod
@@ -80,8 +81,22 @@ def unplaced(plan: Plan) -> Iterator[Problem]:
                 yield Problem.on(view.side, left[0].path, table.fact, (table.fix,))
             elif left:
                 nearest = "" if layer.path in containers else unknown_class(view.side, layer)
-                is_on_both = any(belongs(tensor.path, layer.path) for tensor in other.tensors())
-                yield _unplaced_layer(view.side, layer, left, free_layers, nearest, is_on_both=is_on_both)
+                for part, where in _by_line(layer, left):
+                    is_on_both = any(belongs(tensor.path, where) for tensor in other.tensors())
+                    yield _unplaced_layer(view.side, part, where, free_layers, nearest, is_on_both=is_on_both)
+
+
+def _by_line(layer: LayerView, left: Sequence[TensorRef]) -> Iterator[tuple[LayerView, str]]:
+    """Yield the parts of a layer that one line can ignore, each with its path: the layer, or each tensor that is left.
+
+    Args:
+        layer: The layer.
+        left: The tensors of the layer that are neither paired nor ignored.
+    """
+    if layer.path and len(left) == len(layer.tensors):
+        yield layer, layer.path
+    else:
+        yield from ((replace(layer, tensors=(tensor,)), tensor.path) for tensor in left)
 
 
 def first_difference(plan: Plan) -> str:
@@ -104,9 +119,9 @@ def first_difference(plan: Plan) -> str:
     if not (torch_left and keras_left) and max(len(torch_left), len(keras_left)) <= 1:
         return ""
     if torch_left and keras_left:
-        what = f"torch runs {torch_left[0].path} and Keras {keras_left[0].path}"
+        what = f"torch runs {torch_left[0].path or 'the module itself'} and Keras {keras_left[0].path}"
     elif torch_left:
-        what = f"torch runs {torch_left[0].path}, and Keras has no layer left for it"
+        what = f"torch runs {torch_left[0].path or 'the module itself'}, and Keras has no layer left for it"
     else:
         what = f"Keras runs {keras_left[0].path}, and torch has no layer left for it"
     if torch_left:
@@ -205,48 +220,55 @@ def _free_layers(plan: Plan, view: ModelView) -> list[LayerView]:
 
 
 def _unplaced_layer(
-    side: Side, layer: LayerView, left: list[TensorRef], free: list[LayerView], nearest: str, *, is_on_both: bool
+    side: Side, layer: LayerView, where: str, free: list[LayerView], nearest: str, *, is_on_both: bool
 ) -> Problem:
-    where = layer.path if len(left) == len(layer.tensors) and layer.path else left[0].path
-    tensors = ", ".join(f"{tensor.role} {tensor.shape}" for tensor in left[:_SHOWN_TENSORS])
+    """Return the problem of a layer, or of one tensor of it, that the plan neither pairs nor ignores.
+
+    Args:
+        side: The side of the layer.
+        layer: The layer, with the unpaired tensors only.
+        where: The path of the layer, or of its tensor.
+        free: The layers of the other side without a pair.
+        nearest: The known class with the most similar name, if no rule knows the class of the layer; else empty.
+        is_on_both: Whether the other side has a layer or a tensor of the same path.
+    """
+    tensors = ", ".join(f"{tensor.role} {tensor.shape}" for tensor in layer.tensors[:_SHOWN_TENSORS])
     similar = [other.path for other in free if _sizes(other) == _sizes(layer)][:_SHOWN_TENSORS]
     fact = f"{tensors} would keep its initial value" if side == "keras" else f"{tensors} matched nothing"
     if layer.run.calls == () and layer.path:
         fact += "; the layer was never called when the model ran"
     fixes = []
-    if {tensor.role for tensor in left} == {"moving_mean", "moving_variance"}:
+    if {tensor.role for tensor in layer.tensors} == {"moving_mean", "moving_variance"}:
         fact += "; a torch layer without them normalises by the statistics of each batch, which no Keras layer does"
     if similar:
         other = next(other for other in free if other.path == similar[0])
         fact += f"; same sizes: {', '.join(similar)}"
-        if len(left) == len(layer.tensors) or len(other.tensors) == 1:
-            fixes.append(_pairing(side, layer, left, other))
+        fixes.append(_pairing(side, layer, where, other))
     if nearest:
         fact += f"; no rule knows {layer.kind}, the known class with the most similar name is {nearest}; "
         fact += "k3c.register adds a rule"
     elif wrong := misnamed(side, layer):
         fact += f"; {wrong}"
-    of_side = f', side="{side}"' if is_on_both and where == layer.path else ""
+    of_side = f', side="{side}"' if is_on_both else ""
     fixes.append(f'plan = plan.ignore("{where}", "reason"{of_side})')
     return Problem.on(side, where, fact, tuple(fixes))
 
 
-def _pairing(side: Side, layer: LayerView, left: list[TensorRef], other: LayerView) -> str:
+def _pairing(side: Side, layer: LayerView, where: str, other: LayerView) -> str:
     """Return the call of `plan.pair` that pairs two layers, or their only tensors if no rule has both classes.
 
     Args:
         side: The side of `layer`.
-        layer: A layer with unpaired tensors.
-        left: The unpaired tensors of `layer`.
+        layer: A layer with unpaired tensors, or one tensor of it.
+        where: The path of the layer, or of its tensor.
         other: The layer of the other side to pair it with.
     """
     torch, keras = (layer, other) if side == "torch" else (other, layer)
     by_tensor = not keras.kinds or next(iter(lookup(torch.kinds, keras.kinds)), None) is None
-    if by_tensor and len(torch.tensors) == len(keras.tensors) == 1:
+    if (by_tensor or where != layer.path) and len(torch.tensors) == len(keras.tensors) == 1:
         tensors = torch.tensors[0], keras.tensors[0]
         fitting = call_that_fits(tensors[:1], tensors[1:])
         return fitting[0] if fitting else f'plan = plan.pair("{tensors[0].path}", "{tensors[1].path}")'
-    where = layer.path if len(left) == len(layer.tensors) and layer.path else left[0].path
     first, second = (where, other.path) if side == "torch" else (other.path, where)
     return f'plan = plan.pair("{first}", "{second}")'
 

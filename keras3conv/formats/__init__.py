@@ -102,16 +102,21 @@ def _entry(source: Source, found: str, entry: str) -> ModelView:
     return checkpoint.read(source, entry) if found == "torch" else prefixes.within(READERS[found](source), entry)
 
 
-def read_stored(path: str | os.PathLike[str]) -> ModelView:
+def read_stored(path: str | os.PathLike[str], *, entry: str = "") -> ModelView:
     """Return a view of the tensors of a weight file as the file stores them, without joining the parts of a weight.
 
     For example, torch stores a weight with weight norm as two tensors. This view has both; the view that `read` returns
     has the weight itself.
+
+    Args:
+        path: The file.
+        entry: The name of the state dict to read, if a torch checkpoint contains several.
     """
     path = file_of(path)
     source = Source.pin(path)
     with collection_paused():
-        return READERS[identify(expected_format(path), source)](source)
+        found = identify(expected_format(path), source)
+        return _entry(source, found, entry) if entry else READERS[found](source)
 
 
 def write(

@@ -50,11 +50,12 @@ class LiveModel(Protocol):
     def run(self, inputs: object) -> Recording:
         """Run the model once and return a recording of the run with its layer calls; the model does not change."""
 
-    def write(self, values: Iterable[tuple[str, Array]]) -> None:
+    def write(self, values: Iterable[tuple[str, Array]], *, planned: ModelView | None = None) -> None:
         """Write values into the tensors with these paths; after an exception all tensors have their old values.
 
         Args:
             values: The path and the new value of each tensor.
+            planned: The torch tensors in the plan; see `view`.
         """
 
     def torch_tensors(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from keras3conv import formats
 from keras3conv.errors import FileError, InputError, ModelError, Problem
-from keras3conv.frameworks.adapter import LiveModel
+from keras3conv.frameworks.adapter import Adapter, LiveModel, ModelFile, TorchFile
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, TensorRef
 from keras3conv.model.wrappers import common_prefix
@@ -33,6 +33,28 @@ def view_without_values(model: LiveModel, planned: ModelView | None = None) -> M
     from keras3conv.frameworks.torch.view import view
 
     return view(model.source, empty=True, in_parts=planned_in_parts(model.source, planned))
+
+
+def view_in_parts(torch: Adapter) -> ModelView:
+    """Return the view of the torch side with the tensors that weights are computed from (weight norm), as a file has.
+
+    Args:
+        torch: The torch side, live or a file.
+    """
+    if isinstance(torch, ModelFile):
+        return formats.read_stored(torch.source, entry=torch.entry if isinstance(torch, TorchFile) else "")
+    from keras3conv.frameworks.torch.derived import derived_tensors
+    from keras3conv.frameworks.torch.view import view
+
+    derived = derived_tensors(torch.source)
+    owners = {weight.owner for weight in derived.values()}
+    found = view(torch.source, in_parts=frozenset(derived))
+    # No rule fits a convolution without its kernel, so its class must not suggest one.
+    layers = (
+        replace(layer, kinds=(f"{layer.kind} with a computed weight",)) if layer.path in owners else layer
+        for layer in found.layers
+    )
+    return replace(found, layers=tuple(layers))
 
 
 def with_stored_values(model: ModelView, path: Path, *, entry: str = "") -> ModelView:
@@ -134,4 +156,4 @@ def without_memory() -> Iterator[None]:
         yield
 
 
-__all__ = ["view_without_values", "with_stored_values", "without_memory"]
+__all__ = ["view_in_parts", "view_without_values", "with_stored_values", "without_memory"]

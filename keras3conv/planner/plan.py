@@ -18,6 +18,7 @@ from keras3conv.planner.evidence.hints import Hints, hinted_pairs
 from keras3conv.planner.evidence.matching import anchors, match_groups, numbers
 from keras3conv.planner.evidence.one_sided import bare_normalizations, fitting_by_core, fitting_one_sided, with_zeros
 from keras3conv.planner.evidence.packed import packed_pairs, with_doubtful_rows
+from keras3conv.planner.evidence.parameters import named_pairs
 from keras3conv.planner.evidence.renamed import renamed_pairs
 from keras3conv.planner.evidence.rows import sequence_pairs
 from keras3conv.planner.evidence.structure import Group, Unmatched, fitting, fitting_in_keras, ignored_tensors
@@ -54,8 +55,8 @@ def plan(
     """
     unmatched = Unmatched(torch_layers=units(torch), keras_layers=units(keras))
     pairs = hinted_pairs(torch, keras, unmatched, hints)
-    if probed is not None:
-        pairs += _without_overlap(probed.pairs, pairs)
+    pairs += _without_overlap(probed.pairs if probed else (), pairs)
+    pairs += named_pairs(torch, keras, pairs)
     pairs += sequence_pairs(unmatched.without(pairs))
     pairs += attention_pairs(unmatched.without(pairs))
     pairs += packed_pairs(unmatched.without(pairs))
@@ -79,15 +80,72 @@ def plan(
     pairs += bare_pairs(torch, keras, pairs, confirmed=probed is not None)
     if probed is None:
         pairs += stacked_pairs(torch, keras, pairs)
-    pairs = _in_order(pairs, torch)
+    ignored = tuple(_ignored(torch, keras, pairs))
+    if probed is not None:
+        ignored += tuple(_constants(torch, keras, pairs, ignored, probed))
+        notes += (*_unused_notes(torch, pairs, ignored, probed), *probed.notes)
     return Alignment(
-        pairs=tuple(pairs),
-        ignored=tuple(_ignored(torch, keras, pairs)),
+        pairs=tuple(_in_order(pairs, torch)),
+        ignored=ignored,
         torch=torch.outline(),
         keras=keras.outline(),
-        notes=notes if probed is None else (*notes, *probed.notes),
+        notes=notes,
         difference=_known_difference(probed, pairs),
     )
+
+
+def _constants(
+    torch: ModelView, keras: ModelView, pairs: Sequence[Pair], ignored: Sequence[Ignored], probed: ProbeResult
+) -> Iterator[Ignored]:
+    """Yield the unpaired torch buffers that the run of both models has shown to need no Keras variable.
+
+    Nothing is yielded while a Keras variable has no torch tensor: one of these buffers may belong there.
+
+    Args:
+        torch: The torch side.
+        keras: The Keras side.
+        pairs: The pairs of the plan.
+        ignored: The tensors that are ignored for another reason.
+        probed: The result of the probe.
+    """
+    if not any(_left_out(keras, pairs, ignored)):
+        for path in _left_out(torch, pairs, ignored):
+            if path in probed.constants:
+                yield Ignored(side="torch", path=path, reason=probed.constants[path])
+
+
+def _left_out(view: ModelView, pairs: Sequence[Pair], ignored: Sequence[Ignored]) -> Iterator[str]:
+    """Yield the paths of the tensors of one side that are neither paired, nor tied to a paired tensor, nor ignored.
+
+    Args:
+        view: The side.
+        pairs: The pairs of the plan.
+        ignored: The ignored tensors.
+    """
+    placed, storages = _tensor_paths(pairs), _storages(view, pairs) if view.side == "torch" else set()
+    settled = {entry.path for entry in ignored if entry.side == view.side}
+    for tensor in view.tensors():
+        if tensor.path not in placed | settled and tensor.storage not in storages:
+            yield tensor.path
+
+
+_SHOWN = 3
+
+
+def _unused_notes(
+    torch: ModelView, pairs: Sequence[Pair], ignored: Sequence[Ignored], probed: ProbeResult
+) -> Iterator[str]:
+    """Yield a note that names the unpaired torch tensors on which no output depended in the run.
+
+    Args:
+        torch: The torch side.
+        pairs: The pairs of the plan.
+        ignored: The ignored tensors.
+        probed: The result of the probe.
+    """
+    if unused := [path for path in _left_out(torch, pairs, ignored) if path in probed.unused]:
+        more = f" and {len(unused) - _SHOWN} more" if len(unused) > _SHOWN else ""
+        yield f"with these inputs no output of the module depends on {', '.join(unused[:_SHOWN])}{more}"
 
 
 def _known_difference(probed: ProbeResult | None, pairs: Iterable[Pair]) -> str:

@@ -2,30 +2,41 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from keras3conv.alignment.adapted import is_adapted
+from keras3conv.alignment.binding import RULE
 from keras3conv.alignment.pair import Evidence
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError, ModelError, message_of
 from keras3conv.formats.torch import prefixes
 from keras3conv.frameworks.adapter import Model, Sides, TorchFile, Views
+from keras3conv.formats.torch.parts import vectors
 from keras3conv.frameworks.opening import with_live_keras
 from keras3conv.frameworks.own_classes import require_classes
 from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
+from keras3conv.frameworks.stored import view_in_parts
 from keras3conv.planner.evidence.hints import Hints
 from keras3conv.planner.plan import hinted_paths
 from keras3conv.planner.plan import plan as make_plan
 from keras3conv.steps import step
+from keras3conv.workflows.recorded import recorded_plan
 
 
 def align(
     torch: Model, keras: Model, *, inputs: Any, keras_inputs: Any, hints: Hints, probe: bool | None, entry: str
 ) -> Alignment:
     """Return the plan, the pairs of tensors, of a torch and a Keras model: `keras3conv.align` with all arguments."""
-    opened, notes = Sides.of(torch, keras, entry=entry).opened()
+    given = Sides.of(torch, keras, entry=entry)
+    opened, notes = given.opened()
     if opened.torch.is_live or opened.keras.is_live:
         require_classes()
+    if not hints and not probe:
+        recorded, remarks = recorded_plan(given, opened)
+        if recorded is not None:
+            return recorded
+        notes = (*notes, *remarks)
     sides = opened if probe is False else with_live_keras(opened)
     sides.build(inputs, keras_inputs)
     try:
@@ -49,6 +60,9 @@ def align_sides(
 ) -> Alignment:
     """Return the plan for two models whose views (names, shapes, configurations) are known; see `keras3conv.align`.
 
+    A weight that torch computes from others (weight norm) is one weight in a Keras model that somebody wrote. In a
+    converted model it is computed, too: if the weight finds no place, the tensors that it is computed from are paired.
+
     Args:
         sides: The two models.
         views: Their views.
@@ -62,6 +76,50 @@ def align_sides(
         ModelError: A model cannot be run with the user's inputs. If it cannot be run with random inputs, the plan is
             made without a probe instead, and a note in the plan says so.
     """
+    make = partial(_aligned, sides, hints=hints, probe=probe, notes=notes)
+    plan = make(views, inputs, keras_inputs)
+    if not any(tensor.is_computed for tensor in views[0].tensors()) or not any(_faults(plan)):
+        return plan
+    parts = view_in_parts(sides.torch)
+    other = _with_constant_vectors(make((parts, views[1]), inputs, keras_inputs))
+    return min(plan, other, key=_faults)
+
+
+def _faults(plan: Alignment) -> tuple[int, bool, int, int]:
+    """Return a sort key for plans of models with computed weights, the smallest for the best plan.
+
+    It has the number of problems, whether the outputs differ, the number of computed weights whose pair follows from
+    the shape alone, and the number of unconfirmed pairs.
+    """
+    computed = {tensor.path for tensor in plan.torch.tensors() if tensor.is_computed}
+    by_shape = [pair for pair in plan.pairs if pair.rule == RULE and pair.decided_by != "probe"]
+    guessed = sum(path in computed for pair in by_shape for one in pair.weights for path in one.torch)
+    return len(plan.problems()), bool(plan.difference), guessed, sum(pair.unconfirmed for pair in plan.pairs)
+
+
+def _with_constant_vectors(plan: Alignment) -> Alignment:
+    """Return a plan that ignores the vectors of every spectral norm that it leaves unpaired.
+
+    Torch changes them in training only, by a power iteration. A converted model has them as constants.
+    """
+    settled = {path for mapping in plan.mappings for path in mapping.torch} | {entry.path for entry in plan.ignored}
+    for path in vectors(plan.torch):
+        if path not in settled:
+            plan = plan.ignore(path, "a vector of a spectral norm is a constant in Keras", side="torch")
+    return plan
+
+
+def _aligned(
+    sides: Sides,
+    views: Views,
+    inputs: Any,
+    keras_inputs: Any,
+    *,
+    hints: Hints,
+    probe: bool | None,
+    notes: tuple[str, ...],
+) -> Alignment:
+    """Return the plan for two models with these views; the arguments are those of `align_sides`."""
     given, refusal = sides.possible_inputs(views, inputs, keras_inputs)
     reason = _why_no_probe(sides, views, inputs) or refusal
     if probe and reason:

@@ -11,15 +11,15 @@ from keras3conv.errors import AlignmentError, BudgetExceeded, FileError, InputEr
 from keras3conv.formats.safe.source import Source, dtype_named
 from keras3conv.transforms import Array
 
-_MAX_PLAN = 256 << 20
+MOST_BYTES = 256 << 20
 """The maximum size of a plan in bytes."""
 
 
 def read_plan(path: Path) -> Alignment:
     """Return the plan in a file that `align -o` wrote; raise `FileError` for any other file."""
     source = Source.pin(path)
-    if source.size > _MAX_PLAN:
-        raise BudgetExceeded(f"{path} has {source.size:,} bytes; the limit for a plan is {_MAX_PLAN:,}")
+    if source.size > MOST_BYTES:
+        raise BudgetExceeded(f"{path} has {source.size:,} bytes; the limit for a plan is {MOST_BYTES:,}")
     with source.open() as file:
         content = bytes(source.read(file, 0, source.size))
     try:

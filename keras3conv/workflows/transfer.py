@@ -157,7 +157,8 @@ def _into_live(
     paths = tuple(tensor.path for tensor in view.tensors()) if copy else staging.paths
     with target.restored_on_failure(paths) if options.out else nullcontext():
         with stages.stage("write"):
-            target.write(copy.quantized(staging.values()) if copy else staging.values())
+            values = copy.quantized(staging.values()) if copy else staging.values()
+            target.write(values, planned=record.plan.torch)
         with stages.stage("save"):
             outputs = [target.output(path, max_shard_size=options.max_shard_size) for path in options.out]
             return staging, _write(outputs, options, record)

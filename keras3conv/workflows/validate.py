@@ -28,6 +28,7 @@ from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
 from keras3conv.workflows.align import align_sides
 from keras3conv.workflows.local import local_subject
+from keras3conv.workflows.recorded import recorded_plan
 from keras3conv.workflows.sources import other_state_dict, read_file
 from keras3conv.writing.digests import ReadFile
 
@@ -69,8 +70,11 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
     sides = Sides.of(torch, keras, entry=entry)
     port = _port((sides.torch.source, sides.keras.source), weight_files)
     read = _files_read(sides, weight_files, code, entry, plan)
+    given = sides
     if isinstance(sides.keras, KerasFile):
         sides = replace(sides, keras=sides.keras.loaded())
+    recorded, remarks = recorded_plan(given, sides, (*weight_files, *code)) if plan is None else (None, ())
+    plan = plan or recorded
     stages = Stages()
     with stages.stage("read the models" if plan else "read and align the models"):
         if options.local:
@@ -84,7 +88,12 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
         title=f"Certificate: {' <-> '.join(view.title for view in subject.outlines)}",
         sections=sections,
         environment=current_environment(),
-        notes=(*notes, *other_state_dict(plan, [file.entry for file in read]), *map(digest_note, read)),
+        notes=(
+            *notes,
+            *(recorded.notes[:1] if recorded else remarks),
+            *other_state_dict(plan, [file.entry for file in read]),
+            *map(digest_note, read),
+        ),
         seconds=stages.seconds,
     )
 
@@ -210,13 +219,19 @@ def _subject(
         views = sides.views(planned=planned)
         if plan is not None:
             outlines, views = (_named_as_planned(each, plan) for each in (outlines, views))
-        plan = plan or _with_rows_of_values(align_sides(sides, views, inputs, keras_inputs), views)
+        if plan is None:
+            plan = _with_rows_of_values(align_sides(sides, views, inputs, keras_inputs), views)
+            views, outlines = sides.views(planned=plan.torch), sides.views(described=False, planned=plan.torch)
         return Subject(plan=plan, outlines=outlines, views=lambda: views, skip_reason=reason, options=options), ()
     given = sides.inputs(outlines, inputs, keras_inputs)
     refuse_unprovable(given)
     given = replace(given, note=origin or given.note)
+    if plan is None:
+        plan = align_sides(sides, sides.views(), inputs, keras_inputs)
+        planned = plan.torch
+        outlines = sides.views(described=False, planned=planned)
     subject = Subject(
-        plan=plan or align_sides(sides, sides.views(), inputs, keras_inputs),
+        plan=plan,
         outlines=outlines,
         views=lambda: sides.views(planned=planned),
         torch=sides.torch.source,

@@ -50,10 +50,14 @@ _ROLES: dict[str, tuple[str, ...]] = {
 _SWITCHES = {"bias": "use_bias", "gamma": "scale", "beta": "center", "concat_score_weight": "score_mode"}
 """For each variable name, the constructor argument that controls whether the variable exists: "bias", "use_bias"."""
 
-_CLASS_SWITCHES = {("Attention", "scale"): "use_scale", ("AdditiveAttention", "scale"): "use_scale"}
+_CLASS_SWITCHES = {
+    ("Attention", "scale"): "use_scale",
+    ("AdditiveAttention", "scale"): "use_scale",
+    ("EinsumDense", "bias"): "bias_axes",
+}
 """The same controlling arguments for variables that only some classes can omit, by class and variable name."""
 
-_OFF = (False, "dot")
+_OFF = (False, None, "dot")
 """The values of the controlling arguments (such as use_bias) with which the variable is not created."""
 
 _AMBIGUOUS = {

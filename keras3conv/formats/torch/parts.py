@@ -74,6 +74,16 @@ def joined(view: ModelView, planned: ModelView | None = None) -> ModelView:
     return replace(view, layers=layers_of(kept.values()), reader=_reader(view.reader, found))
 
 
+def vectors(view: ModelView) -> tuple[str, ...]:
+    """Return the paths of the vectors u and v of every spectral norm, which torch does not train.
+
+    Args:
+        view: The view of the stored tensors, of a checkpoint or of a live module.
+    """
+    found = _found({tensor.path: tensor for tensor in view.tensors()})
+    return tuple(name for parts in found for name in parts.names[1:] if len(parts.names) > 2)
+
+
 def _found(tensors: Mapping[str, TensorRef]) -> Iterator[Parts]:
     ends: dict[str, list[str]] = {}
     for path in tensors:

@@ -20,12 +20,7 @@ from keras3conv.frameworks.keras.internals import Reshape, get_keras_mask
 from keras3conv.frameworks.keras.memory import Orders, assign, assign_all, memory_orders
 from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls, operation_calls
 from keras3conv.frameworks.keras.origin import notes_of
-from keras3conv.frameworks.keras.precision import (
-    float64_mode,
-    narrow_compute_dtype,
-    precise,
-    without_gradients,
-)
+from keras3conv.frameworks.keras.precision import float64_mode, narrow_compute_dtype, precise, without_gradients
 from keras3conv.frameworks.keras.state import state_kept
 from keras3conv.frameworks.keras.tree import (
     class_name,
@@ -332,11 +327,12 @@ class KerasModel:
         """Run the model once and record the calls of its layers."""
         return run(self.source, inputs)
 
-    def write(self, values: Iterable[tuple[str, Array]]) -> None:
-        """Write values into variables; if one cannot be written, all keep their old values.
+    def write(self, values: Iterable[tuple[str, Array]], *, planned: ModelView | None = None) -> None:
+        """Write values into variables; if one cannot be written, all keep their old values. `planned` is ignored.
 
         Args:
             values: The path and the new value of each variable.
+            planned: The torch tensors in the plan.
         """
         write(self.source, values)
 

@@ -26,6 +26,7 @@ def backward(
     *,
     of: Collection[str],
     training: Collection[str] = (),
+    in_parts: Collection[str] = (),
 ) -> Backward:
     """Return the gradients of a weighted sum of all output elements.
 
@@ -36,6 +37,7 @@ def backward(
         weights: For each output by name, the weight of each of its elements in the sum.
         of: The paths of the tensors whose gradients are returned.
         training: The paths of the modules that run in training mode; all others run in evaluation mode.
+        in_parts: The paths of the weights that the module computes in this pass; see `in_parts`.
 
     Raises:
         ModelError: The module raised, or torch cannot differentiate an output.
@@ -43,7 +45,7 @@ def backward(
     device = next(module.parameters(), torch.zeros(())).device
     args, kwargs = torch_side.call_arguments(module, inputs, float64=True)
     substitutes = running_tensors(module, tensors, float64=True)
-    derived = derived_tensors(module)
+    derived = derived_tensors(module, in_parts)
     computed = computed_weights(derived, tensors, float64=True)
     known = substitutes | computed
     first_names = _first_names(module)

@@ -49,14 +49,19 @@ from keras3conv.model.wrappers import common_prefix
 from keras3conv.transforms import Array
 
 
-def write(module: nn.Module, values: Mapping[str, Array] | Iterable[tuple[str, Array]]) -> None:
+def write(
+    module: nn.Module,
+    values: Mapping[str, Array] | Iterable[tuple[str, Array]],
+    in_parts: Collection[str] = (),
+) -> None:
     """Write values into the tensors of a module; after any exception all tensors have their old values.
 
     Args:
         module: The module.
         values: Arrays by the path of the tensor, each of the tensor's shape.
+        in_parts: The paths of the computed weights whose values are those of the tensors that they are computed from.
     """
-    tensors, derived = dict(named_tensors(module)), derived_tensors(module)
+    tensors, derived = dict(named_tensors(module)), derived_tensors(module, in_parts)
     with _undone_on_failure(tensors, derived) as backup, torch.no_grad():
         for path, value in values.items() if isinstance(values, Mapping) else values:
             parts = derived[path].parts if path in derived else (path,)
@@ -279,13 +284,14 @@ class TorchModule:
         """Run the module once and record the calls of its submodules."""
         return run(self.source, inputs)
 
-    def write(self, values: Iterable[tuple[str, Array]]) -> None:
+    def write(self, values: Iterable[tuple[str, Array]], *, planned: ModelView | None = None) -> None:
         """Write values into parameters and buffers; if one cannot be written, all keep their old values.
 
         Args:
             values: The path and the new value of each tensor.
+            planned: The torch tensors in the plan; see `view`.
         """
-        write(self.source, values)
+        write(self.source, values, planned_in_parts(self.source, planned))
 
     def torch_tensors(self) -> dict[str, Any]:
         """Return the parameters and buffers of the module by path."""

@@ -16,6 +16,7 @@ from keras3conv.alignment.pair import Evidence, EvidenceKind, Pair
 from keras3conv.alignment.shapes import reshaping
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.planner.evidence import names
+from keras3conv.planner.evidence.parameters import holds_one_parameter
 from keras3conv.rules.families.linear.parameter import TIMM_LAYER_SCALE
 from keras3conv.rules.library import known_classes
 from keras3conv.rules.rule import WeightMapping
@@ -83,7 +84,8 @@ def _is_of_a_layer(tensor: TensorRef) -> bool:
 
 def _may_hold_parameters(layer: LayerView) -> bool:
     """Return whether a Keras layer may have parameters that torch has in a module without a rule, such as a table."""
-    return _EMBEDDING in layer.kinds or not known_classes()[1].intersection(layer.kinds)
+    is_unknown = not known_classes()[1].intersection(layer.kinds)
+    return is_unknown or _EMBEDDING in layer.kinds or holds_one_parameter(layer)
 
 
 def _by_shape(tensors: Iterable[TensorRef]) -> dict[Shape, list[TensorRef]]:

@@ -3,10 +3,10 @@
 A candidate is a whole torch layer, a slice of a layer, several layers joined, or single tensors.
 """
 
-from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import combinations, islice, permutations, product
+from itertools import combinations, islice
 
 from keras3conv.model.views import LayerView, Side, TensorRef
 from keras3conv.numerics.fingerprint import Fingerprint, size_of
@@ -21,9 +21,11 @@ from keras3conv.planner.evidence.keys import (
     signature_of,
     torch_keys,
 )
-from keras3conv.planner.probe.layouts import same_sizes, transforms_between
+from keras3conv.planner.evidence.names import words
+from keras3conv.planner.evidence.parameters import Held
+from keras3conv.planner.probe.layouts import same_sizes
 from keras3conv.planner.probe.nearness import SAME_LIMIT
-from keras3conv.planner.probe.option import Candidate, Kind, whole_tensor
+from keras3conv.planner.probe.option import Candidate, whole_tensor
 from keras3conv.planner.probe.parts import (
     JoinedLayer,
     differing_axes,
@@ -40,12 +42,12 @@ from keras3conv.planner.probe.pieces import (
 from keras3conv.planner.probe.record import TorchRun
 from keras3conv.planner.probe.row_orders import WITH_ROWS, RowOrders, without_numbers
 from keras3conv.planner.probe.rows import sequence_candidates
+from keras3conv.planner.probe.tensors import last_rows, tensor_candidates
 from keras3conv.planner.probe.weights import is_weight
 from keras3conv.rules.applying import mappings_of, with_paths
 from keras3conv.rules.library import find
-from keras3conv.rules.neutral import may_be_same
 from keras3conv.rules.rule import Rule, WeightMapping
-from keras3conv.transforms import Shape, Skip
+from keras3conv.transforms import Shape
 
 _MOST_WAYS = 24
 """The largest number of candidates made from one torch layer without a rule."""
@@ -64,6 +66,7 @@ class CandidateFinder:
             of the two has a bias or a scale.
         alone: The torch layers that no rule pairs with any Keras layer.
         orders: The orders of the rows of fused layers (query, key and value in one) that this run assumes.
+        held: The torch parameters that a Keras layer of their name holds, by the path of the Keras layer.
     """
 
     torch: tuple[LayerView, ...]
@@ -71,6 +74,7 @@ class CandidateFinder:
     one_sided: frozenset[Key] = frozenset()
     alone: frozenset[str] = frozenset()
     orders: RowOrders = field(default_factory=RowOrders)
+    held: Mapping[str, Held] = field(default_factory=dict)
     _found: dict[str, tuple[Candidate, ...]] = field(default_factory=dict)
     _signatures: dict[tuple[Side, str, Shape | None], Hashable] = field(default_factory=dict)
     _keras_keys: dict[tuple[Hashable, bool], Keys] = field(default_factory=dict)
@@ -105,13 +109,18 @@ class CandidateFinder:
         """The parameters of modules that no rule knows: class tokens, position tables, layer scales.
 
         The tensor of a module with only one tensor is included if no Keras layer fits the module: a table of relative
-        positions may be a variable of the attention.
+        positions may be a variable of the attention. So are the tensors of a module that contains layers, such as the
+        packed projection of an attention.
         """
         found: list[TensorRef] = []
         for layer in self.torch:
             weights = [tensor for tensor in layer.tensors if is_weight(tensor)]
             is_unknown = not (self._keys[layer.path] or self._keys_in_keras[layer.path])
             if is_unknown or (layer.path in self.alone and len(layer.tensors) == len(weights) == 1):
+                found += weights
+            elif layer.path in self.alone and layer.path in self._containers:
+                found += [tensor for tensor in weights if "." not in tensor.role]
+            elif layer in self._used_without_call:
                 found += weights
         return tuple(found)
 
@@ -291,9 +300,15 @@ class CandidateFinder:
 
         Only their own weights determine their outputs.
         """
+        return tuple(
+            layer for layer in self.torch if layer.path in self.run.calls and layer.path not in self._containers
+        )
+
+    @cached_property
+    def _containers(self) -> frozenset[str]:
+        """The paths of the torch layers that contain a layer with tensors."""
         paths = [layer.path.split(".") for layer in self.torch if layer.tensors]
-        containers = {".".join(names[:length]) for names in paths for length in range(len(names))}
-        return tuple(layer for layer in self.torch if layer.path in self.run.calls and layer.path not in containers)
+        return frozenset(".".join(names[:length]) for names in paths for length in range(len(names)))
 
     def by_tensors(self, keras: LayerView) -> Iterator[Candidate]:
         """Yield candidates from torch layers of any class whose tensors have the sizes of a Keras layer's variables."""
@@ -301,13 +316,49 @@ class CandidateFinder:
         for layer in self._leaves:
             own = [tensor for tensor in layer.tensors if is_weight(tensor)]
             if same_sizes(_shapes(own), _shapes(wanted)):
-                yield from islice(_tensor_candidates((layer,), own, keras, wanted, "tensors"), _MOST_WAYS)
+                yield from islice(tensor_candidates((layer,), own, keras, wanted, "tensors"), _MOST_WAYS)
             elif len(own) == len(wanted) == 1:
-                yield from _last_rows(layer, own[0], keras, wanted[0])
+                yield from last_rows(layer, own[0], keras, wanted[0])
             elif own and len(own) < len(wanted) <= _MOST_TENSORS:
                 for chosen in combinations(wanted, len(own)):
                     if same_sizes(_shapes(own), _shapes(chosen)):
-                        yield from islice(_tensor_candidates((layer,), own, keras, chosen, "tensors"), _MOST_WAYS)
+                        yield from islice(tensor_candidates((layer,), own, keras, chosen, "tensors"), _MOST_WAYS)
+
+    def by_name(self, keras: LayerView) -> Iterator[Candidate]:
+        """Yield the torch parameter that a Keras layer of its name holds, once for each transform that may be right.
+
+        Args:
+            keras: The Keras layer.
+        """
+        if held := self.held.get(keras.path):
+            likely = held.transforms
+            found = self.single_tensors(keras, held.keras, [held.torch])
+            yield from sorted(found, key=lambda candidate: likely.index(candidate.mappings[0].transform))
+        for layer in self._used_without_call:
+            if words(layer.path) == words(keras.path):
+                for candidate in self._by_rules_of(layer, keras):
+                    yield replace(candidate, kind="parameter", rule=None)
+
+    def _by_rules_of(self, torch: LayerView, keras: LayerView) -> Iterator[Candidate]:
+        """Yield the candidates that the rules for a torch layer and a Keras layer give, whether the torch layer ran.
+
+        Args:
+            torch: The torch layer.
+            keras: The Keras layer.
+        """
+        for known, in_keras in ((self._keys, False), (self._keys_in_keras, True)):
+            for key, rules in self._keys_of(keras, in_keras=in_keras).items():
+                if rule := first_common(rules, known[torch.path].get(key, ())):
+                    yield from self._whole_layer(rule, torch, keras)
+
+    @cached_property
+    def _used_without_call(self) -> tuple[LayerView, ...]:
+        """The torch layers that were never called, although outputs depend on their tensors, as on `out_proj.weight`.
+
+        The module that contains such a layer computes with its tensors.
+        """
+        uncalled = (layer for layer in self.torch if layer.path not in self.run.calls)
+        return tuple(layer for layer in uncalled if any(self.run.is_used(one.path) for one in layer.tensors))
 
     def single_tensors(self, keras: LayerView, variable: TensorRef, among: Iterable[TensorRef]) -> Iterator[Candidate]:
         """Yield the torch tensors with as many values as a Keras variable, as candidates for this variable.
@@ -319,7 +370,7 @@ class CandidateFinder:
         """
         for tensor in among:
             if size_of(tensor.shape) == size_of(variable.shape):
-                candidates = _tensor_candidates((self._owners[tensor.path],), [tensor], keras, [variable], "parameter")
+                candidates = tensor_candidates((self._owners[tensor.path],), [tensor], keras, [variable], "parameter")
                 yield from map(self._ordered, candidates)
 
     def slices_and_stacks(self, keras: LayerView, variable: TensorRef, *, nothing_else: bool) -> Iterator[Candidate]:
@@ -345,54 +396,3 @@ def _roles(key: Key) -> frozenset[str]:
 
 def _shapes(tensors: Iterable[TensorRef]) -> list[Shape]:
     return [tensor.shape for tensor in tensors]
-
-
-def _last_rows(layer: LayerView, table: TensorRef, keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
-    """Yield as candidate the last rows of a torch position table that has more rows than a Keras variable.
-
-    Some torch position tables begin with rows that belong to no position.
-
-    Args:
-        layer: The torch layer that owns the table.
-        table: The torch tensor.
-        keras: The Keras layer.
-        variable: A variable of the Keras layer.
-    """
-    more = table.shape[0] - variable.shape[0] if table.shape and variable.shape else 0
-    if more > 0 and len(table.shape) > 1 and table.shape[1:] == variable.shape[1:]:
-        mapping = WeightMapping(torch=(table.path,), keras=(variable.path,), transform=Skip(0, more))
-        yield Candidate(
-            kind="tensors",
-            layers=(layer,),
-            keras=keras,
-            rule=None,
-            mappings=(mapping,),
-            sources={table.path: whole_tensor(table)},
-        )
-
-
-def _tensor_candidates(
-    layers: tuple[LayerView, ...], own: Sequence[TensorRef], keras: LayerView, wanted: Sequence[TensorRef], kind: Kind
-) -> Iterator[Candidate]:
-    """Yield a candidate for every assignment of torch tensors to Keras variables, and for every possible transform.
-
-    Args:
-        layers: The torch layers to record in the candidates.
-        own: The torch tensors to assign.
-        keras: The Keras layer.
-        wanted: The variables of the Keras layer that need values, as many as `own`.
-        kind: The kind of the candidates.
-    """
-    for order in permutations(own):
-        if not all(may_be_same(torch.role, to.role, torch.shape) for torch, to in zip(order, wanted, strict=True)):
-            continue
-        ways = [
-            list(transforms_between(torch.shape, tensor.shape)) for torch, tensor in zip(order, wanted, strict=True)
-        ]
-        for transforms in product(*ways):
-            mappings = tuple(
-                WeightMapping(torch=(torch.path,), keras=(tensor.path,), transform=transform)
-                for torch, tensor, transform in zip(order, wanted, transforms, strict=True)
-            )
-            sources = {tensor.path: whole_tensor(tensor) for tensor in own}
-            yield Candidate(kind=kind, layers=layers, keras=keras, rule=None, mappings=mappings, sources=sources)

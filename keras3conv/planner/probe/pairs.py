@@ -1,7 +1,7 @@
 """Turn the choices of the probe into the pairs of a plan, with evidence for or against each pair."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from keras3conv.errors import RuleError
 from keras3conv.model.paths import join_layers
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.numerics.fingerprint import EXACT
+from keras3conv.planner.evidence import names
 from keras3conv.planner.probe.layouts import transforms_between
 from keras3conv.planner.probe.option import Candidate, TensorSlice
 from keras3conv.planner.probe.outcome import Ambiguous, Choice, Comparison, Confirmed, Forced
@@ -36,6 +37,8 @@ class ProbeResult:
         pairs: The pairs that the probe found.
         notes: Remarks for the user, to be added to the plan.
         difference: A sentence on how the outputs of the two models differ; empty if no difference is known.
+        constants: For each torch buffer that Keras needs no variable for, the reason.
+        unused: The torch tensors on which no output depended.
     """
 
     torch: ModelView
@@ -43,6 +46,8 @@ class ProbeResult:
     pairs: tuple[Pair, ...]
     notes: tuple[str, ...]
     difference: str = ""
+    constants: Mapping[str, str] = field(default_factory=dict)
+    unused: frozenset[str] = frozenset()
 
 
 def probed_pairs(search: Search) -> Iterator[Pair]:
@@ -378,6 +383,8 @@ def _evidence_of_parameter(choice: Choice, run: TorchRun) -> Evidence:
         return Evidence(kind="probe", detail=f"{choice.confirmed_by} depends on it and agrees with torch")
     used = run.output_dependencies & choice.candidate.bits(run)
     reason = "no value that agrees with torch depends on it" if used else "no output depends on it"
+    if names.words(choice.candidate.slices[0].path) == names.words(choice.candidate.keras.path):
+        return Evidence(kind="name", detail=f"the Keras layer has its name; {reason}")
     if choice.alternatives:
         return Evidence(kind="ambiguous", detail=f"other parameters have its shape, and {reason}")
     return Evidence(kind="shape", detail=f"no other parameter has this shape; {reason}")

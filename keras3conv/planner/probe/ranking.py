@@ -61,7 +61,26 @@ class CandidateRanking:
             keras: The layer.
             given: The fingerprint of its first input; None if it has none.
         """
+        if keras.path not in self.hinted and (named := self._rank_named(keras, given)):
+            return named
         return self.rank_same_input(keras, given) or self.rank_all(keras, given)
+
+    def _rank_named(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
+        """Return the torch parameters that have the name of a Keras layer, then the others that fit: names may mislead.
+
+        The list is empty if no parameter has the name of the layer.
+
+        Args:
+            keras: The layer.
+            given: The fingerprint of its first input; None if it has none.
+        """
+        usable = self._usable(keras, self.finder.by_name(keras))
+        named = [RankedCandidate(InputMatch.OTHER, candidate) for candidate in usable]
+        known = [entry.candidate.mappings for entry in named]
+        others = (
+            (entry for entry in self.rank_all(keras, given) if entry.candidate.kind == "parameter") if named else ()
+        )
+        return named + [entry for entry in others if entry.candidate.mappings not in known]
 
     def rank_same_input(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
         """Return the best candidates for a Keras layer: torch layers with the same input that a rule pairs with it.

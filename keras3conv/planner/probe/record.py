@@ -105,6 +105,10 @@ class TorchRun:
         entries.sort(key=lambda found: found[2].sums[1])
         return [entry.sums[1] for *_, entry in entries], entries
 
+    def is_used(self, path: str) -> bool:
+        """Return whether an output of the module depends on the tensor with this path."""
+        return bool(self.tensor_bits.get(path, 0) & self.output_dependencies)
+
     def bits_of(self, paths: Iterable[str]) -> int:
         """Return the set of the torch tensors with these paths, as an integer in which each tensor has one bit."""
         bits = 0

@@ -11,10 +11,12 @@ from keras3conv.model.views import ModelView
 from keras3conv.planner.evidence.keys import layers_alone, one_sided_cores
 from keras3conv.planner.evidence.names import Ranks
 from keras3conv.planner.evidence.one_sided import bare_normalizations
+from keras3conv.planner.evidence.parameters import held_parameters
 from keras3conv.planner.evidence.rows import sequence_pairs
 from keras3conv.planner.evidence.structure import Unmatched
 from keras3conv.planner.probe.candidates import CandidateFinder
 from keras3conv.planner.probe.constants import constants
+from keras3conv.planner.probe.needless import constants_shown, unused_tensors
 from keras3conv.planner.probe.outcome import Forced
 from keras3conv.planner.probe.outputs import ROUNDED_CONSTANTS
 from keras3conv.planner.probe.pairs import ProbeResult, probed_pairs
@@ -71,10 +73,11 @@ def _probe(
     stacks = stacks_of(pairs, {layer.path: layer for layer in torch_layers if run.calls_of(layer.path)})
     alone = layers_alone(torch_layers, keras_layers)
     one_sided = frozenset(one_sided_cores(torch_layers, keras_layers))
+    held = {one.layer.path: one for one in held_parameters(run.view, keras_view)}
     ranks = Ranks.of(layer.path for layer in torch_layers), Ranks.of(layer.path for layer in keras_layers)
 
     def attempt(orders: RowOrders, must_agree: int) -> Attempt:
-        finder = CandidateFinder(torch_layers, run, one_sided, alone, orders)
+        finder = CandidateFinder(torch_layers, run, one_sided, alone, orders, held)
         search = Search(CandidateRanking(finder, hinted=hinted, ranks=ranks), stacks=stacks, must_agree=must_agree)
         return Attempt(search, run_keras.run(keras, keras_layers, given.keras, search))
 
@@ -87,6 +90,8 @@ def _probe(
         pairs=(*stack_pairs, *probed_pairs(search)),
         notes=(*_float32_notes(run), *_difference_notes(search), _summary(search, given)),
         difference=_output_difference(search, found.tried),
+        constants=constants_shown(search),
+        unused=unused_tensors(search),
     )
 
 

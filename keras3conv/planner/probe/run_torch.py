@@ -15,6 +15,7 @@ from keras3conv.frameworks.shared.recording import Call, Recording, flatten, tra
 from keras3conv.frameworks.torch import module as torch_side
 from keras3conv.frameworks.torch.depthwise import DepthwiseInFloat64
 from keras3conv.frameworks.torch.derived import derived_tensors, held
+from keras3conv.frameworks.torch.in_parts import planned_in_parts
 from keras3conv.frameworks.torch.modes import Float64
 from keras3conv.frameworks.torch.observing import Arguments, forward_calls
 from keras3conv.frameworks.torch.substitutes import computed_weights, substituted
@@ -44,7 +45,7 @@ def run(
     """
     args, kwargs = torch_side.call_arguments(module, inputs, float64=True)
     substitutes, bits = _substitutes(module, weights)
-    derived = derived_tensors(module)
+    derived = derived_tensors(module, planned_in_parts(module, view))
     computed = computed_weights(derived, weights, float64=True)
     log = _Log.for_tensors(records, {**substitutes, **computed}, bits)
     with ExitStack() as contexts:

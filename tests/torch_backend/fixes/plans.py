@@ -80,6 +80,21 @@ def layers_without_a_pair(_: Path) -> Scope:
     return names | {"plan": names["plan"].unpair("a")}
 
 
+@case("keras3conv/alignment/problems.py:_unplaced_layer", "plan.check()", further="matched|initial value")
+def parameters_of_the_model_itself(_: Path) -> Scope:
+    """Two parameters without a pair, one of which has the name of a Keras layer."""
+
+    class Scaled(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head, self.tokens = nn.Parameter(torch.rand(7)), nn.Parameter(torch.rand(11))
+
+    given = keras.Input((3,))
+    hidden = layers.Dense(4, activation="relu", name="a")(given)
+    model = keras.Model(given, layers.Dense(5, name="head")(layers.Dense(2, name="b")(hidden)))
+    return NAMES | {"plan": k3c.align(Scaled(), model, probe=False)}
+
+
 @case("keras3conv/alignment/problems.py:unplaced#2", "plan.check()")
 def a_table_of_positions_with_more_rows(_: Path) -> Scope:
     class Table(nn.Module):

@@ -130,7 +130,16 @@ def read(path: Path) -> Values:
     return {tensor.path: view.read(tensor.path) for tensor in view.tensors()}
 
 
-MODELS = [functional, sequential, subclassed]
+def padded() -> keras.Model:
+    """Return a model with an infinity in its architecture, and with an EinsumDense with and without a bias."""
+    given = keras.Input((6, 6, 3))
+    x = keras.ops.pad(given, [(0, 0), (1, 1), (1, 1), (0, 0)], constant_values=-float("inf"))
+    x = layers.Flatten()(layers.MaxPooling2D(3, 2)(x))
+    x = layers.EinsumDense("ab,bc->ac", (5,), name="plain")(x)
+    return keras.Model(given, layers.EinsumDense("ab,bc->ac", (4,), bias_axes="c", name="biased")(x), name="padded")
+
+
+MODELS = [functional, sequential, subclassed, padded]
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")

@@ -1,0 +1,33 @@
+"""Find the torch tensors that a Keras model needs no variables for, as a run of both models has shown."""
+
+from keras3conv.planner.probe.search import Search
+
+
+def constants_shown(search: Search) -> dict[str, str]:
+    """Return the torch buffers that Keras needs no variable for, each with the reason, if the models' outputs agree.
+
+    Such a buffer had its own values while the models ran. The Keras model has these values as constants, or the outputs
+    would differ; or no output depends on them, and they are not trained.
+
+    Args:
+        search: The search, after the run of the Keras model.
+    """
+    run = search.run
+    if search.output_comparison.result != "equal":
+        return {}
+    buffers = [one.path for one in run.view.tensors() if not one.trainable and one.path not in run.weights]
+    unused = unused_tensors(search)
+    reasons = "the outputs agree, so Keras has it as a constant", "no output of the module depends on it"
+    return {path: reasons[path in unused] for path in buffers}
+
+
+def unused_tensors(search: Search) -> frozenset[str]:
+    """Return the torch tensors on which no output of the module depended in the run.
+
+    Args:
+        search: The search, after the run of the Keras model.
+    """
+    return frozenset(path for path in search.run.tensor_bits if not search.run.is_used(path))
+
+
+__all__ = ["constants_shown", "unused_tensors"]
