@@ -61,8 +61,7 @@ def plan(
     pairs += attention_pairs(unmatched.without(pairs))
     pairs += packed_pairs(unmatched.without(pairs))
     unmatched = _without_ties(unmatched.without(pairs), torch, pairs)
-    bare = tuple(layer for layer in bare_normalizations(torch) if all(pair.torch != layer.path for pair in pairs))
-    unmatched = replace(unmatched, torch_layers=(*unmatched.torch_layers, *bare))
+    unmatched = _with_bare_normalizations(unmatched, torch, pairs)
     found = positions(torch.layers, keras.layers, numbers(_all_groups(unmatched)) | anchors(pairs))
     for find_groups in (fitting, fitting_in_keras) if probed else (fitting_by_core, fitting, fitting_in_keras):
         pairs += match_groups(find_groups(unmatched.without(pairs)), found)
@@ -78,8 +77,7 @@ def plan(
     else:
         pairs = list(with_unseen_flattens(with_doubtful_rows(pairs, torch), torch, keras))
     pairs += bare_pairs(torch, keras, pairs, confirmed=probed is not None)
-    if probed is None:
-        pairs += stacked_pairs(torch, keras, pairs)
+    pairs += stacked_pairs(torch, keras, pairs) if probed is None else ()
     ignored = tuple(_ignored(torch, keras, pairs))
     if probed is not None:
         ignored += tuple(_constants(torch, keras, pairs, ignored, probed))
@@ -146,6 +144,13 @@ def _unused_notes(
     if unused := [path for path in _left_out(torch, pairs, ignored) if path in probed.unused]:
         more = f" and {len(unused) - _SHOWN} more" if len(unused) > _SHOWN else ""
         yield f"with these inputs no output of the module depends on {', '.join(unused[:_SHOWN])}{more}"
+
+
+def _with_bare_normalizations(unmatched: Unmatched, torch: ModelView, pairs: Sequence[Pair]) -> Unmatched:
+    """Return the unpaired layers with the normalizations of torch that have no tensors and are in no pair."""
+    paired = {pair.torch for pair in pairs}
+    bare = (layer for layer in bare_normalizations(torch) if layer.path not in paired)
+    return replace(unmatched, torch_layers=(*unmatched.torch_layers, *bare))
 
 
 def _known_difference(probed: ProbeResult | None, pairs: Iterable[Pair]) -> str:

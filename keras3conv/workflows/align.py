@@ -11,8 +11,8 @@ from keras3conv.alignment.pair import Evidence
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError, ModelError, message_of
 from keras3conv.formats.torch import prefixes
-from keras3conv.frameworks.adapter import Model, Sides, TorchFile, Views
 from keras3conv.formats.torch.parts import vectors
+from keras3conv.frameworks.adapter import Model, Sides, TorchFile, Views
 from keras3conv.frameworks.opening import with_live_keras
 from keras3conv.frameworks.own_classes import require_classes
 from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
