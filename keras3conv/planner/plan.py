@@ -60,8 +60,7 @@ def plan(
     pairs += sequence_pairs(unmatched.without(pairs))
     pairs += attention_pairs(unmatched.without(pairs))
     pairs += packed_pairs(unmatched.without(pairs))
-    unmatched = _without_ties(unmatched.without(pairs), torch, pairs)
-    unmatched = _with_bare_normalizations(unmatched, torch, pairs)
+    unmatched = _with_bare_normalizations(_without_ties(unmatched.without(pairs), torch, pairs), torch, pairs)
     found = positions(torch.layers, keras.layers, numbers(_all_groups(unmatched)) | anchors(pairs))
     for find_groups in (fitting, fitting_in_keras) if probed else (fitting_by_core, fitting, fitting_in_keras):
         pairs += match_groups(find_groups(unmatched.without(pairs)), found)

@@ -34,7 +34,7 @@ def recorded_plan(
         others: Further files that belong to the models: the weights of live models, or the code that made them.
 
     Returns:
-        The plan; None if there is none, or if it is for other models. And the notes.
+        The plan, which has the note too; None if there is none, or if it is for other models. And the notes.
     """
     files = [Path(side.source) for side in given.files()] + [path for path in others if path is not None]
     notes: list[str] = []
@@ -51,7 +51,7 @@ def recorded_plan(
         reasons = [*_differences(torch, plan), *_differences(keras, plan)]
         if not reasons:
             note = f"the plan is the one that convert wrote to {record}"
-            return replace(_for_models(plan, torch, keras), notes=(note, *plan.notes)), ()
+            return replace(_for_models(plan, torch, keras), notes=(note, *plan.notes)), (note,)
         notes.append(f"the plan in {record} is for other models: {'; '.join(reasons)}")
     return None, tuple(notes)
 

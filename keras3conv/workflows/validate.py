@@ -88,12 +88,7 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
         title=f"Certificate: {' <-> '.join(view.title for view in subject.outlines)}",
         sections=sections,
         environment=current_environment(),
-        notes=(
-            *notes,
-            *(recorded.notes[:1] if recorded else remarks),
-            *other_state_dict(plan, [file.entry for file in read]),
-            *map(digest_note, read),
-        ),
+        notes=(*notes, *remarks, *other_state_dict(plan, [file.entry for file in read]), *map(digest_note, read)),
         seconds=stages.seconds,
     )
 

@@ -130,14 +130,16 @@ def test_a_plan_that_is_damaged_is_named_and_not_used(folder: Path) -> None:
     data = json.loads(record.read_text(encoding="utf-8"))
     data["alignment"]["format"] = 99
     record.write_text(json.dumps(data), encoding="utf-8")
-    plan = k3c.align(net(), folder / "out" / "model.keras", inputs=torch.rand(INPUTS)).check()
+    plan = k3c.align(net(), folder / "out" / "model.keras", inputs=torch.rand(INPUTS))
+    assert [problem.torch for problem in plan.problems()] == ["mask_token"]
     assert any(note.startswith(f"the plan in {record} is not used: ") for note in plan.notes)
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"alignment": 1}', '{"alignment": {}, "owner": "me"}'])
 def test_the_metadata_of_another_program_are_left_alone(text: str, folder: Path) -> None:
     (folder / "out" / "metadata.json").write_text(text, encoding="utf-8")
-    plan = k3c.align(net(), folder / "out" / "model.keras", inputs=torch.rand(INPUTS)).check()
+    plan = k3c.align(net(), folder / "out" / "model.keras", inputs=torch.rand(INPUTS))
+    assert [problem.torch for problem in plan.problems()] == ["mask_token"]
     assert not any("metadata.json" in note for note in plan.notes)
 
 
