@@ -238,7 +238,7 @@ def _unplaced_layer(
     if layer.run.calls == () and layer.path:
         fact += "; the layer was never called when the model ran"
     fixes = []
-    if {tensor.role for tensor in layer.tensors} == {"moving_mean", "moving_variance"}:
+    if {tensor.role for tensor in layer.tensors} <= {"moving_mean", "moving_variance"}:
         fact += "; a torch layer without them normalises by the statistics of each batch, which no Keras layer does"
     if similar:
         other = next(other for other in free if other.path == similar[0])

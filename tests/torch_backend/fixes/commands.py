@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tests.support.fixes import Scope, case
 from tests.torch_backend.fixes.plans import NAMES, Net, network, pair
@@ -208,7 +208,8 @@ def a_checkpoint_of_two_models(folder: Path) -> Scope:
 )
 def a_conversion_with_a_checkpoint_of_two_models(folder: Path) -> Scope:
     names = files(folder)
-    torch.save({"model": names["module"].state_dict(), "ema": names["module"].state_dict()}, folder / "two.pt")
+    weights = load_file(folder / "net.safetensors")
+    torch.save({"model": weights, "ema": weights}, folder / "two.pt")
     return names
 
 

@@ -98,7 +98,8 @@ def test_statistics_that_keras_corrects_in_training_are_not_alike_and_fail_only_
     norm = layers.BatchNormalization(epsilon=1e-5, momentum=0.9, renorm=True, name="norm")
     model = keras.Model(given, layers.Dense(3, name="head")(norm(given)))
     conversion = k3c.convert(model, inputs=torch.randn(5, 4))
-    assert conversion.report is not None and conversion.report.ok, conversion.report
+    assert conversion.report is not None
+    assert conversion.report.ok, conversion.report
     section = conversion.report.section("gradients")
     assert "1 batch normalisation not alike in training mode" in section.summary
     assert "renorm=True" in section.facts["not alike in training mode"]
