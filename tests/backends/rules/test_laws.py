@@ -247,7 +247,6 @@ REFUSED_BY_TORCH: list[tuple[str, keras.layers.Layer]] = [
     ("torch.nn.ReLU6", keras.layers.ReLU(max_value=4)),
     ("torch.nn.MaxPool2d", keras.layers.MaxPooling2D(3, strides=2, padding="same")),
     ("torch.nn.AvgPool2d", keras.layers.AveragePooling2D(3, padding="same")),
-    ("torch.nn.AvgPool2d", keras.layers.AveragePooling2D(2, strides=1, padding="same")),
     ("torch.nn.LPPool2d", keras.layers.AveragePooling2D(2)),
     ("torch.nn.Softmin", keras.layers.Softmax()),
     ("torch.nn.Softmax", keras.layers.Softmax(axis=(1, 2))),

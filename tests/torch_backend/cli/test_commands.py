@@ -276,7 +276,7 @@ def test_a_layer_without_a_pair_stops_the_transfer(models: Path, keras_file: Pat
 
 def test_an_interrupt_ends_without_a_traceback(models: Path) -> None:
     result = run("inspect", f"{models}:interrupted")
-    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "Interrupted\n")
 
 
 def test_verbose_prints_the_steps_of_a_validation_with_their_seconds(models: Path, keras_file: Path) -> None:

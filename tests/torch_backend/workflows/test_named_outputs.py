@@ -33,6 +33,14 @@ def test_the_summary_the_code_and_the_metadata_name_each_output(tmp_path: Path) 
     assert [output["keras_name"] for output in outputs] == ["cls", "reg"]
 
 
+def test_an_output_of_a_function_has_no_name_because_keras_numbers_functions() -> None:
+    given = keras.Input((4,))
+    score = layers.Dense(3, name="score")(given)
+    source = k3c.convert(keras.Model(given, [score, score * 2]), validate=False).source
+    assert "returns[0] (score): (batch, 3), float32" in source
+    assert "returns[1]: (batch, 3), float32" in source
+
+
 def test_a_single_output_needs_no_name() -> None:
     conversion = k3c.convert(keras.Sequential([keras.Input((4,)), layers.Dense(3, name="only")]))
     assert "returns: (batch, 3)" in conversion.source

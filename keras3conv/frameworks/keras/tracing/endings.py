@@ -76,4 +76,17 @@ def noted_config(layer: keras.layers.Layer) -> dict[str, Any]:
     return {**config, "activation": "linear"}
 
 
-__all__ = ["distributed", "final_activation", "mixed", "noted_config"]
+def output_names(model: keras.layers.Layer) -> tuple[str, ...]:
+    """Return the name of each output of a functional model: that of the layer which computes it.
+
+    The name is empty if a function of `keras.ops` computes the output, because Keras numbers such functions anew in
+    every process. The result is empty for a model without names.
+    """
+    names, tensors = tuple(getattr(model, "output_names", ())), getattr(model, "outputs", None) or ()
+    if len(names) != len(tensors):
+        return names
+    are_layers = (isinstance(tensor._keras_history.operation, keras.layers.Layer) for tensor in tensors)
+    return tuple(name if is_layer else "" for name, is_layer in zip(names, are_layers, strict=True))
+
+
+__all__ = ["distributed", "final_activation", "mixed", "noted_config", "output_names"]

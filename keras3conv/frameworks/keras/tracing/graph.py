@@ -25,7 +25,7 @@ from keras3conv.frameworks.keras.observing import Original, layer_calls, symboli
 from keras3conv.frameworks.keras.operations import arguments_of, kind_of_operation
 from keras3conv.frameworks.keras.state import tensors_kept
 from keras3conv.frameworks.keras.tracing.creation import creations_recorded, draws_noted, numbers_kept
-from keras3conv.frameworks.keras.tracing.endings import distributed, final_activation, noted_config
+from keras3conv.frameworks.keras.tracing.endings import distributed, final_activation, noted_config, output_names
 from keras3conv.frameworks.keras.tracing.problems import cannot_call, cannot_follow
 from keras3conv.frameworks.keras.tracing.sizes import DEPENDS, Sizes, at_accepted_sizes, merged
 from keras3conv.frameworks.keras.tracing.variables import symbolic_variables
@@ -115,7 +115,7 @@ def _trace(model: keras.layers.Layer, tracer: "_Tracer", given: Any, view: Model
         input_structure=mapped(given, tracer.argument),
         nodes=tuple(tracer.nodes),
         outputs=mapped(outputs, tracer.argument),
-        output_names=tuple(getattr(model, "output_names", ())),
+        output_names=output_names(model),
         parameters=tuple(tracer.parameters.values()),
         constants=tracer.constants,
     )
