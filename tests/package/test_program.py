@@ -93,7 +93,7 @@ def test_the_traceback_is_shown_only_when_asked(tmp_path: Path) -> None:
     assert "Traceback" in finished.stderr
 
 
-def test_an_interrupt_ends_the_program_quietly(tmp_path: Path) -> None:
+def test_an_interrupt_ends_the_program_with_one_word(tmp_path: Path) -> None:
     path = tmp_path / "slow.py"
     path.write_text(
         "import time\n\n\ndef make():\n    print('started', flush=True)\n    while True:\n        time.sleep(60)\n"
@@ -111,7 +111,7 @@ def test_an_interrupt_ends_the_program_quietly(tmp_path: Path) -> None:
         assert process.stderr.readline() == "started\n"
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate()
-    assert (process.returncode, stdout, stderr) == (130, "", "")
+    assert (process.returncode, stdout, stderr) == (130, "", "Interrupted\n")
 
 
 def test_a_character_that_the_terminal_cannot_encode_is_escaped(

@@ -27,6 +27,13 @@ def test_a_file_is_converted_and_returns_the_golden_outputs(file: OldFile) -> No
     assert_golden(made.returned(made.module), file)
 
 
+def test_a_layer_that_keras_computes_otherwise_on_torch_is_still_one_module() -> None:
+    (file,) = (file for file in READ if file.id == "tensorflow-2.15.1-normalizations.h5")
+    source = converted(file).conversion.source
+    assert source.count("= nn.LayerNorm(") == 2
+    assert "F.layer_norm" not in source
+
+
 @pytest.mark.parametrize("file", [file for file in old_files() if file.name in REFUSED], ids=lambda file: file.id)
 def test_a_file_with_unsupported_layers_is_refused_with_their_names(file: OldFile) -> None:
     with pytest.raises((UnsupportedLayerError, ModelError)) as caught:

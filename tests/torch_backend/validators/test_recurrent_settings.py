@@ -203,4 +203,4 @@ def test_the_layers_of_a_stack_are_compared_also_with_dropout_between_them() -> 
     assert row(section, "1.units")[-1] == "equal"
     assert "0.dropout: none in torch, 0.2 in Keras" in section.facts["differs in training only"]
     (between,) = [found for found in section.tables[0].rows if found[1] == "dropout"]
-    assert str(between[-1]).startswith("not judged")
+    assert str(between[-1]).startswith("training only")

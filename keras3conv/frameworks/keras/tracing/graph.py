@@ -30,7 +30,7 @@ from keras3conv.frameworks.keras.tracing.problems import cannot_call, cannot_fol
 from keras3conv.frameworks.keras.tracing.sizes import DEPENDS, Sizes, at_accepted_sizes, merged
 from keras3conv.frameworks.keras.tracing.variables import symbolic_variables
 from keras3conv.frameworks.keras.training_only import training_only
-from keras3conv.frameworks.keras.tree import named_layers, variables_of
+from keras3conv.frameworks.keras.tree import STANDS_FOR_ITS_BASE, named_layers, variables_of
 from keras3conv.frameworks.keras.values import raised_by_keras
 from keras3conv.model.graph import Graph, Node, Parameter, Ref, Tensor, mapped
 from keras3conv.model.views import ModelView
@@ -378,7 +378,7 @@ def _last(kind: str) -> str:
 def leaf_by_name(known: Mapping[str, object]) -> IsLeaf:
     """Return a function that selects the layers that become one node: layers of known classes.
 
-    A subclass that overrides `call` is not selected, so its own operations are traced.
+    A subclass that overrides `call` is not selected, so that its operations are traced, unless it stands for its base.
 
     Args:
         known: The qualified names of the classes.
@@ -390,7 +390,7 @@ def leaf_by_name(known: Mapping[str, object]) -> IsLeaf:
         bases: tuple[Any, ...] = type(layer).__mro__
         for base in bases:
             if issubclass(base, keras.layers.Layer) and keras_side.class_name(base) in known:
-                return bool(type(layer).call is base.call)
+                return bool(type(layer).call is base.call or vars(type(layer)).get(STANDS_FOR_ITS_BASE))
         return False
 
     return is_leaf
