@@ -45,11 +45,11 @@ class Parameter:
     is_axis: bool = False
 
     def to_keras(self, value: Any) -> Any:
-        """Return the Keras value of a parameter for its torch value."""
+        """Return the value of the Keras argument for a value of the torch argument."""
         return next((keras for torch, keras in self.values if _equal(torch, value)), value)
 
     def to_torch(self, value: Any) -> Any:
-        """Return the torch value of a parameter for its Keras value."""
+        """Return the value of the torch argument for a value of the Keras argument."""
         return next((torch for torch, keras in self.values if _equal(keras, value)), value)
 
 

@@ -81,7 +81,7 @@ class _Sources:
     """The files from which the source model is made.
 
     Attributes:
-        read: The files that were read before the conversion.
+        read: The files that a live model was loaded from by the caller, to state their digests.
         model: The file of the model, or the folder of a model of transformers; None for a live model.
         weights: The file of weights to load into the model.
         entry: The name of the state dict, if the file of weights holds several.

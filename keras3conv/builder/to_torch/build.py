@@ -76,7 +76,8 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
         if not (own := own_classes(program)):
             raise
         raise ModelError(
-            f"the new module cannot be built from {', '.join(own)}: {type(error).__name__}: {message_of(error)}"
+            f"the new torch module cannot be built with your own classes {', '.join(own)}: "
+            f"{type(error).__name__}: {message_of(error)}"
         ) from error
     plan = alignment_of(program, structure.paths, torch_side.view(module), graph.view)
     _require_no_hidden_use(model, plan, graph, program)

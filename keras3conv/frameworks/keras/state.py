@@ -110,7 +110,10 @@ def _is_tensor(value: object) -> bool:
 
 @contextmanager
 def global_seed_kept() -> Iterator[None]:
-    """Restore Keras' global seed generator, which layers without a generator use, or remove it if there was none."""
+    """Return a context manager that restores Keras' global seed generator when it ends, or removes it if it is new.
+
+    Layers that were created without a seed generator draw their numbers from the global one.
+    """
     generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
     before = [] if generator is None else [(generator.state, np.array(to_numpy(generator.state)))]
     try:

@@ -54,10 +54,11 @@ def random_codes(generator: np.random.Generator, rows: int, shape: tuple[int, ..
 
 
 def random_mask(shape: tuple[int, ...]) -> Array:
-    """Return a random boolean mask: of shape (batch, steps), or one matrix per sample.
+    """Return a random boolean mask, True where a step is used.
 
-    If there are several samples, the first has no False. In the rows of the others the last steps are False, as in
-    padding. In a matrix random elements are False, but not the first of a row: a row without True has no result.
+    In a mask of shape (batch, steps), a random number of last steps of each sample are False, as in padding. In one of
+    shape (batch, steps, steps), random elements are False, but not the first of a row, because a row without True has
+    no result. If there are several samples, all elements of the first one are True.
     """
     everything = np.ones(shape, dtype=bool)
     if len(shape) < 2:

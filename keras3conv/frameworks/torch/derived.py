@@ -290,7 +290,9 @@ def spectral_norm_parts(weight: torch.Tensor, dim: int, start: torch.Tensor) -> 
     u = nn.functional.normalize(matrix @ v, dim=0)
     norm = u @ (matrix @ v)
     if not norm > 0:
-        raise ModelError("spectral norm cannot represent a weight that is all zeros: remove the spectral norm before")
+        raise ModelError(
+            "spectral norm cannot represent a weight that is all zeros: remove the spectral norm before the transfer"
+        )
     return [weight, u / norm, v]
 
 

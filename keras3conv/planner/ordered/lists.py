@@ -339,7 +339,7 @@ def _checked(pairs: list[Pair], torch: ModelView, keras: ModelView) -> list[Pair
     """Return pairs unchanged; raise `AlignmentError` if a transformed torch tensor and its variable differ in shape.
 
     Args:
-        pairs: The pairs of entries at the same position.
+        pairs: The pairs of the torch layer and the Keras layer at each position of the two lists.
         torch: The torch side.
         keras: The Keras side.
     """
