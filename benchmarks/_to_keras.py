@@ -24,7 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks._to_keras_rows import Row, described, read, table
+from benchmarks._to_keras_rows import Row, described, read, rows_in_table, table
 from benchmarks._to_keras_step import step_difference
 from benchmarks._zoo import Architecture, architectures
 
@@ -284,7 +284,7 @@ def main(given: Sequence[str]) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="The number of rows that run at the same time.")
     parser.add_argument("--limit", type=float, default=900.0, help="The seconds that a row may take.")
     parser.add_argument("--lines", type=Path, help="A file of JSON lines; the rows in it are not tried again.")
-    parser.add_argument("--table", type=Path, help="The Markdown file to write.")
+    parser.add_argument("--table", type=Path, help="The Markdown file to write; rows that are not measured stay.")
     parser.add_argument("--torch-only", action="store_true", help="Leave out JAX and TensorFlow.")
     parser.add_argument("--check", action="store_true", help="Exit with 1 if a row is not complete.")
     arguments = parser.parse_args(given)
@@ -298,7 +298,9 @@ def main(given: Sequence[str]) -> int:
     complete = sum(row.is_complete for row in rows.values())
     print(f"{complete} of {len(rows)} complete")
     if arguments.table:
-        arguments.table.write_text(table(rows.values()), encoding="utf-8")
+        kept = rows_in_table(arguments.table) | rows
+        text = table(kept[name] for name in known if name in kept)
+        arguments.table.write_text(text, encoding="utf-8")
     return int(arguments.check and complete < len(rows))
 
 

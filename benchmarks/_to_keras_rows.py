@@ -1,6 +1,7 @@
 """Define the measurements of an architecture that is converted to Keras, and write them as a table."""
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,8 +84,7 @@ output, relative to its largest value; float32 says whether the difference is wi
 step is one step of SGD in float64 with the dropouts off: the largest difference of a weight afterwards, relative to how
 far the step moved it. JAX and TensorFlow load `model.keras`, and `model.py` with `model.weights.h5`, in a process
 without torch. Transposes are the permutations that the model computes. Seconds are processor time of the
-conversion. Rows that are in the file of results (`--lines`) are not measured again, so that some are of an earlier
-version of the code.
+conversion. A row that is not measured again keeps its numbers, so that some are of an earlier version of the code.
 
 {summary}
 
@@ -104,13 +104,46 @@ def table(rows: Iterable[Row]) -> str:
     return "\n".join([head, *map(_cells, found), ""])
 
 
+_YES = {True: "yes", False: "**no**", None: ""}
+
+
+def rows_in_table(path: Path) -> dict[str, Row]:
+    """Return the rows of a table that `table` wrote, with rounded numbers; none if there is no file."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    begin = next((number for number, line in enumerate(lines) if line.startswith("| - |")), len(lines))
+    found = (_row(line) for line in lines[begin + 1 :] if line.startswith("| "))
+    return {row.name: row for row in found}
+
+
+def _row(line: str) -> Row:
+    cells = [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+    answers = {text: answer for answer, text in _YES.items()}
+    said = (problem.partition(": ") for problem in cells[12].split("; ") if problem)
+    return Row(
+        name=cells[0],
+        kind=cells[1],
+        exported=bool(cells[2]),
+        converted=bool(cells[2]),
+        float64=float(cells[2]) if cells[2] else None,
+        float32=answers[cells[3]],
+        trainable=answers[cells[4]],
+        step=float(cells[5]) if cells[5] else None,
+        jax=answers[cells[6]],
+        tensorflow=answers[cells[7]],
+        transposes=int(cells[8]),
+        lines=int(cells[9]),
+        layers=int(cells[10]),
+        seconds=float(cells[11]),
+        problems={part: text for part, _, text in said},
+    )
+
+
 def _cells(row: Row) -> str:
-    yes = {True: "yes", False: "**no**", None: ""}
     error = "" if row.float64 is None else f"{row.float64:.0e}"
     step = "" if row.step is None else f"{row.step:.0e}"
     said = "; ".join(dict.fromkeys(f"{part}: {' '.join(text.split())[:160]}" for part, text in row.problems.items()))
     cells = [
-        row.name, row.kind, error, yes[row.float32], yes[row.trainable], step, yes[row.jax], yes[row.tensorflow],
+        row.name, row.kind, error, _YES[row.float32], _YES[row.trainable], step, _YES[row.jax], _YES[row.tensorflow],
         str(row.transposes), str(row.lines), str(row.layers), f"{row.seconds:.0f}", said.replace("|", "\\|"),
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"

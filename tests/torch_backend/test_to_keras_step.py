@@ -1,5 +1,7 @@
-"""The step of SGD that the table of converted architectures compares: what it must find, and what it must not."""
+"""The table of converted architectures: the step of SGD that it compares, and the rows that it keeps."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
+from benchmarks._to_keras_rows import Row, rows_in_table, table
 from benchmarks._to_keras_step import STEP, relative_difference, step_difference
 
 
@@ -81,3 +84,13 @@ def test_a_tensor_that_moves_little_is_compared_relative_to_itself() -> None:
     start = np.zeros(3)
     weights = {"moved": (start, start + 1.0, start + 1.0), "little": (start, start + 1.1e-6, start + 1e-6)}
     assert relative_difference(weights) > 0.05
+
+
+def test_rows_that_are_not_measured_keep_their_place_in_the_table(tmp_path: Path) -> None:
+    measured = Row(name="a", kind="own", float64=2e-15, float32=True, trainable=True, step=3e-13, lines=38, layers=9)
+    refused = Row(name="c", kind="own", problems={"conversion": "RuleError: a | b: no rule"})
+    path = tmp_path / "table.md"
+    path.write_text(table([replace(measured, jax=True, tensorflow=False, converted=True), refused]), encoding="utf-8")
+    rows = rows_in_table(path)
+    assert list(rows) == ["a", "c"]
+    assert table(rows.values()) == path.read_text(encoding="utf-8")
