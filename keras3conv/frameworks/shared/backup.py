@@ -17,11 +17,8 @@ from keras3conv.transforms import Array, Shape
 LIMIT = 24 << 20
 """The number of bytes that a backup copies to memory; everything beyond is written to an unnamed temporary file."""
 
-REFERENCES = {"jax": 1.6, "tensorflow": 3.0}
-"""The limit of values kept without a copy, by backend, as a multiple of `LIMIT`, the limit of copied values.
-
-TensorFlow uses the memory of replaced values again, so more old values can be kept in the same memory.
-"""
+REFERENCES = {"jax": 1.6, "tensorflow": 1.6}
+"""The limit of values kept without a copy, by backend, as a multiple of `LIMIT`, the limit of copied values."""
 
 
 class Backup:
