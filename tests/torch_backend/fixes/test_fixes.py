@@ -42,11 +42,11 @@ from tests.support.fixes import (
     with_arguments,
     with_options,
 )
-from tests.torch_backend.fixes import archives, commands, conversions, own_code, plans, proofs
+from tests.torch_backend.fixes import archives, commands, conversions, outputs, own_code, plans, proofs
 from tests.torch_backend.fixes.plans import NAMES
 
 ALL = [case for cases in CASES.values() for case in cases]
-assert all(module.__name__ for module in (archives, commands, conversions, own_code, plans, proofs)), (
+assert all(module.__name__ for module in (archives, commands, conversions, outputs, own_code, plans, proofs)), (
     "they declare the cases"
 )
 
@@ -178,7 +178,7 @@ def test_a_new_place_without_a_case_is_found() -> None:
 
 
 def test_a_line_that_does_not_help_is_noticed(folder: Path) -> None:
-    case = next(case for case in ALL if case.made is plans.a_file_that_exists)
+    case = next(case for case in ALL if case.made is outputs.a_file_that_exists)
     assert "exists" in message_of(partial(apply, "overwrite=False", case, case.made(folder)))
 
 
