@@ -17,10 +17,12 @@ PEERS := $(shell grep -E '^(torchvision|keras-hub)==' constraints.txt)
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-PYTEST := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q $(PYTEST_ARGS)
+# Bytecode is kept even if the environment forbids it: the tests start hundreds of processes that import the package.
+PYTEST := PYTHONDONTWRITEBYTECODE= TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo fuzz test-time test test-full test-fast test-core test-processes test-package test-torch test-torch-models test-torch-builder test-torch-validators \
+.PHONY: help demo fuzz test-time test test-full test-fast test-core test-core-foundation \
+	test-core-upper test-processes test-package test-torch test-torch-models test-torch-builder test-torch-validators \
 	test-world test-laws test-backends test-backends-torch test-backends-jax test-backends-tensorflow lint format types \
 	docs dist bench bench-full clean
 
@@ -46,20 +48,29 @@ TOGETHER := @$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync=ta
 
 test: $(STAMP) ## every group of tests, on every backend
 	$(TOGETHER) test-torch-models test-backends-jax test-torch-builder test-torch-validators test-backends-tensorflow \
-		test-backends-torch test-processes test-world test-package test-core
+		test-backends-torch test-processes test-world test-package test-core-foundation test-core-upper
 
 test-full: ## the same without leaving out any test
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="--full $(PYTEST_ARGS)"
 
 test-fast: $(STAMP) ## the core, and on torch the first case of each test that is not slow
-	$(TOGETHER) test-torch-models test-torch-builder test-torch-validators test-laws test-core PYTEST_ARGS="--fast $(PYTEST_ARGS)"
+	$(TOGETHER) test-torch-models test-torch-builder test-torch-validators test-laws test-core-foundation test-core-upper PYTEST_ARGS="--fast $(PYTEST_ARGS)"
 
 # Tests of the core that start processes: with limits of memory, under a guard, or killed on purpose.
 PROCESSES := tests/core/formats/bad_input tests/core/formats/fuzz tests/core/writing tests/core/workflows \
-	$(addprefix tests/core/formats/safe/test_,hostile_hdf5.py hdf5_child.py)
+	$(addprefix tests/core/formats/safe/test_,hostile_hdf5.py hdf5_child.py fuzzed_hdf5.py)
 
 test-core: $(STAMP) ## the tests that need no framework and start no process, in seconds
-	$(PYTEST) tests/core $(PROCESSES:%=--ignore=%) -m "not slow"
+	$(TOGETHER) test-core-upper test-core-foundation
+
+# The same in two processes.
+FOUNDATION := $(addprefix tests/core/,formats numerics transforms)
+
+test-core-foundation: $(STAMP)
+	$(PYTEST) $(FOUNDATION) $(PROCESSES:%=--ignore=%) -m "not slow"
+
+test-core-upper: $(STAMP)
+	$(PYTEST) tests/core $(addprefix --ignore=,$(FOUNDATION) $(PROCESSES)) -m "not slow"
 
 test-processes: $(STAMP) ## the tests of bad files, of writing and of sweeps, which start processes, and slow ones
 	$(PYTEST) $(PROCESSES)

@@ -238,6 +238,7 @@ def test_the_check_detects_circular_imports() -> None:
     assert circular_imports({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
+@pytest.mark.slow
 def test_files_and_functions_are_short() -> None:
     assert_none(fact for path in sources() for fact in too_long(path, path.read_text()))
 
@@ -247,6 +248,7 @@ def test_the_check_detects_a_long_file_and_a_long_function() -> None:
     assert too_long(PACKAGE / "model.py", text) == ["model.py: 401 lines", "model.py: endless, 401 lines"]
 
 
+@pytest.mark.slow
 def test_a_rule_is_short() -> None:
     lengths = [length for path in sources() for length in rule_lengths(path.read_text())]
     assert len(lengths) > 80

@@ -49,6 +49,7 @@ def certificate(depth: int) -> Callable[[], object]:
     return lambda: k3c.validate(made.model, model, inputs=made.inputs, plan=made.plan).raise_if_failed()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", [alignment, conversion, certificate])
 def test_the_work_grows_no_faster_than_the_depth(work: Callable[[int], Callable[[], object]]) -> None:
     growth = calls_of(work(DEEP)) / calls_of(work(SHALLOW))

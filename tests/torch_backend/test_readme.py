@@ -41,6 +41,7 @@ def broken_links(page: Path, text: str) -> list[str]:
     return [link for link in links if "://" not in link and not (page.parent / link).exists()]
 
 
+@pytest.mark.slow
 def test_the_three_recipes_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

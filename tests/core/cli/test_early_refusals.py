@@ -27,6 +27,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", CASES, ids=lambda arguments: f"{arguments[0]} {arguments[-2]}")
 def test_a_wrong_option_is_refused_without_importing_a_framework(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     (tmp_path / "nets.py").write_text("import torch\n\n\ndef net():\n    return torch.nn.Linear(2, 2)\n")

@@ -131,6 +131,7 @@ def test_the_name_of_a_layer_never_becomes_code(name: str, tmp_path: Path, monke
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.slow
 def test_validation_fails_without_an_activation() -> None:
     model = randomised(residual())
     conversion = k3c.convert(model, validate=False)

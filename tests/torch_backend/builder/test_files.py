@@ -120,6 +120,7 @@ def test_the_functions_of_a_live_model_are_traced() -> None:
     conversion.report.raise_if_failed()
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_folder_and_prints_the_certificate(tmp_path: Path) -> None:
     randomised(residual()).save(tmp_path / "model.keras")
     finished = run("convert", str(tmp_path / "model.keras"), "-o", str(tmp_path / "folder"))
@@ -167,6 +168,7 @@ def test_the_certificate_names_the_source_and_the_made_inputs_and_the_card_needs
     assert run("verify", str(folder / "weights.safetensors")).exit_code == 1
 
 
+@pytest.mark.slow
 def test_the_certificate_names_the_code_and_the_weights_of_a_torch_module(tmp_path: Path) -> None:
     code, weights, folder = tmp_path / "net.py", tmp_path / "net.safetensors", tmp_path / "folder"
     code.write_text("from torch import nn\n\n\ndef make() -> nn.Module:\n    return nn.Sequential(nn.Linear(4, 3))\n")

@@ -252,6 +252,7 @@ case of the operation, mostly with an image, which is channels-last in Keras and
 """
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:NotImplemented should not be used:DeprecationWarning")  # Keras' own tensordot
 def test_the_table_of_operations_is_up_to_date() -> None:
     assert TABLE.read_text() == table(), f"run: python {Path(__file__).relative_to(TABLE.parents[1])}"

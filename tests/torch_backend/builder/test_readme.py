@@ -70,6 +70,7 @@ def test_the_code_blocks_about_conversion_run(net: keras.Model, tmp_path: Path) 
     assert {path.name for path in (tmp_path / "resnet8").iterdir()} >= {"model.py", "report.html", "metadata.json"}
 
 
+@pytest.mark.slow
 def test_the_commands_for_a_file_without_code_run(net: keras.Model, tmp_path: Path) -> None:
     (block,) = section("I have an .h5 and no code", "sh")
     commands = [line.partition("  #")[0].split() for line in block.splitlines()]

@@ -30,6 +30,7 @@ def test_align_transfer_and_validate_pass(models: Path, keras_file: Path, moved:
     assert page.read_text().startswith("<!")
 
 
+@pytest.mark.slow
 def test_the_certificate_states_the_digest_of_every_file_that_was_read(
     models: Path, keras_file: Path, moved: Path, tmp_path: Path
 ) -> None:
@@ -41,6 +42,7 @@ def test_the_certificate_states_the_digest_of_every_file_that_was_read(
     assert json.loads(report.read_text())["status"] == "passed"
 
 
+@pytest.mark.slow
 def test_the_digest_of_a_factory_in_a_package_is_stated_too(
     models: Path, keras_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +112,7 @@ def test_a_hint_joins_two_layers_as_the_plan_spells_them(tmp_path: Path) -> None
     assert_refused(run("align", checkpoint, file, "--hint", "dw + pq=sepp"), "names are pw, dw", "sep")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", REPORT_SUFFIXES)
 def test_two_files_are_compared_by_their_weights(suffix: str, keras_file: Path, moved: Path, tmp_path: Path) -> None:
     weights, report = tmp_path / "net.weights.h5", tmp_path / f"report{suffix}"
@@ -122,6 +125,7 @@ def test_two_files_are_compared_by_their_weights(suffix: str, keras_file: Path, 
     assert "Certificate: net.safetensors (torch)" in report.read_text()
 
 
+@pytest.mark.slow
 def test_two_files_with_different_weights_fail(models: Path, keras_file: Path, moved: Path, tmp_path: Path) -> None:
     weights = tmp_path / "net.weights.h5"
     model = keras.saving.load_model(keras_file)
@@ -132,6 +136,7 @@ def test_two_files_with_different_weights_fail(models: Path, keras_file: Path, m
     assert "second" in result.stdout
 
 
+@pytest.mark.slow
 def test_weights_are_loaded_into_the_model_that_a_keras_factory_returns(
     models: Path, keras_file: Path, moved: Path
 ) -> None:
@@ -140,6 +145,7 @@ def test_weights_are_loaded_into_the_model_that_a_keras_factory_returns(
     assert result.exit_code == 0, result.output
 
 
+@pytest.mark.slow
 def test_a_model_that_differs_fails_with_the_cause(models: Path, keras_file: Path, moved: Path) -> None:
     result = run("validate", f"{models}:wrong", keras_file, "--torch-weights", moved)
     assert result.exit_code == 1
@@ -147,6 +153,7 @@ def test_a_model_that_differs_fails_with_the_cause(models: Path, keras_file: Pat
     assert "differs" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_factory_that_draws_new_weights_is_named_first(
     models: Path, keras_file: Path, moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +170,7 @@ def test_a_factory_that_draws_new_weights_is_named_first(
     assert run("validate", *sides, "--torch-weights", moved).exit_code == 0
 
 
+@pytest.mark.slow
 def test_other_weights_are_no_reason_to_name_the_factory(
     models: Path, keras_file: Path, moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,10 +192,12 @@ def test_other_weights_are_no_reason_to_name_the_factory(
     )
 
 
+@pytest.mark.slow
 def test_different_weights_fail(models: Path, keras_file: Path) -> None:
     assert run("validate", f"{models}:make", keras_file).exit_code == 1
 
 
+@pytest.mark.slow
 def test_a_torch_checkpoint_is_transferred_to_a_keras_file(models: Path, moved: Path, tmp_path: Path) -> None:
     path = tmp_path / "back.keras"
     result = run("transfer", moved, f"{models}:make_keras", "-o", path)
@@ -195,6 +205,7 @@ def test_a_torch_checkpoint_is_transferred_to_a_keras_file(models: Path, moved: 
     assert run("validate", f"{models}:make", path, "--torch-weights", moved).exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_plan_is_saved_and_used(models: Path, keras_file: Path, moved: Path, tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     assert run("align", f"{models}:make", keras_file, "-o", path).exit_code == 0
@@ -203,6 +214,7 @@ def test_a_plan_is_saved_and_used(models: Path, keras_file: Path, moved: Path, t
     assert result.exit_code == 0, result.output
 
 
+@pytest.mark.slow
 def test_inputs_come_from_a_file(models: Path, keras_file: Path, moved: Path, tmp_path: Path) -> None:
     path = tmp_path / "inputs.npz"
     np.savez(path, x=np.ones((4, 5), np.float32))
@@ -279,6 +291,7 @@ def test_an_interrupt_ends_without_a_traceback(models: Path) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "Interrupted\n")
 
 
+@pytest.mark.slow
 def test_verbose_prints_the_steps_of_a_validation_with_their_seconds(models: Path, keras_file: Path) -> None:
     result = run("validate", f"{models}:make", keras_file, "--proof", "outputs", "--verbose")
     assert re.findall(r"^ +\d+\.\d\d s  (.*)", result.stderr, flags=re.MULTILINE) == [
@@ -341,6 +354,7 @@ def test_a_factory_that_imports_a_missing_package_is_refused_with_the_extra(
     assert "pip install" not in result.stderr
 
 
+@pytest.mark.slow
 def test_an_unknown_exception_has_a_traceback_and_not_the_status_of_a_failed_proof(
     keras_file: Path, tmp_path: Path
 ) -> None:

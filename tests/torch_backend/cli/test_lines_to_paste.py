@@ -99,6 +99,7 @@ def test_the_model_itself_has_a_name_in_hints(tmp_path: Path) -> None:
     assert [pair["keras"] for pair in json.loads(hinted.stdout)["pairs"]] == ["a"]
 
 
+@pytest.mark.slow
 def test_the_shape_that_convert_asks_for_works(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(FACTORY)
     asked = run("convert", f"{tmp_path}/net.py:make", "-o", tmp_path / "out")
@@ -110,6 +111,7 @@ def test_the_shape_that_convert_asks_for_works(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_the_line_for_a_file_that_keras_cannot_load_runs(tmp_path: Path) -> None:
     code = "import keras\n\n\ndef make_model():\n    given = keras.Input((3,))\n"
     code += "    return keras.Sequential([given, keras.layers.Dense(2), keras.layers.Activation('relu')])\n"
@@ -165,6 +167,7 @@ def test_the_line_for_an_existing_file_offers_another_name_first(tmp_path: Path)
     assert json.loads(metadata)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("colours", ["NO_COLOR", ""])
 def test_a_report_in_a_pipe_has_eighty_columns_and_colours_obey_no_color(
     colours: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -65,6 +65,7 @@ def own_file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_inspect_and_rules_run_the_code_of_import(own_file: Path) -> None:
     rule = own_file.parent / "models_rule.py"
     assert "log_gain" not in run("inspect", own_file).stdout
@@ -72,12 +73,14 @@ def test_inspect_and_rules_run_the_code_of_import(own_file: Path) -> None:
     assert "models_torch.Gain" in run("rules", "--json").stdout
 
 
+@pytest.mark.slow
 def test_validate_names_a_class_that_keras_does_not_know_as_convert_does(models: Path, own_file: Path) -> None:
     words = "Gain is not part of Keras", "Fix:  --import FILE.py  # your file with the class Gain"
     assert_refused(run("validate", f"{models}:make", own_file), *words)
     assert_refused(run("convert", own_file, "-o", own_file.parent / "out"), *words)
 
 
+@pytest.mark.slow
 def test_the_certificate_states_the_files_that_the_file_of_a_factory_imports(tmp_path: Path, keras_file: Path) -> None:
     package = tmp_path / "models_package"
     package.mkdir()

@@ -46,6 +46,7 @@ def in_one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+@pytest.mark.slow
 def test_convert_reads_the_state_dict_that_is_named_and_says_so(folder: Path) -> None:
     command = ("convert", "net.py:make", "--torch-weights", "last.ckpt", "--shape", "2,5", "-o", "made")
     assert_refused(run(*command), "Fix:  --entry state_dict     or     --entry ema.state_dict")
@@ -64,6 +65,7 @@ def test_the_state_dict_of_a_keras_model_is_refused(folder: Path) -> None:
         k3c.convert("net.keras", entry="ema", validate=False)
 
 
+@pytest.mark.slow
 def test_a_line_to_paste_of_convert_keeps_the_shape_the_folder_and_the_entry(folder: Path) -> None:
     refused = run("convert", "last.ckpt", "--shape", "2,5", "--entry", "ema", "-o", "a b")
     line = "keras3conv convert net.py:make --torch-weights last.ckpt --shape 2,5 --entry ema -o 'a b'"
@@ -71,6 +73,7 @@ def test_a_line_to_paste_of_convert_keeps_the_shape_the_folder_and_the_entry(fol
     assert "--inputs FILE.npz -o b" in run("convert", "last.ckpt", "-o", "b").stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "target"),
     [
@@ -93,6 +96,7 @@ def test_the_report_the_manifest_and_the_verification_of_a_transfer_name_the_sta
     assert "last.ckpt, state dict ema.state_dict: sha256" in in_one_line(run("verify", "new.keras").stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("torch_side", [("last.ckpt",), ("net.py:make", "--torch-weights", "last.ckpt")])
 def test_a_certificate_names_the_state_dict(folder: Path, torch_side: tuple[str, ...]) -> None:
     options = (*torch_side[1:], "--entry", "state_dict", "--proof", "structure", "--json")
@@ -100,6 +104,7 @@ def test_a_certificate_names_the_state_dict(folder: Path, torch_side: tuple[str,
     assert "last.ckpt, state dict state_dict: " in " ".join(json.loads(judged.stdout)["notes"])
 
 
+@pytest.mark.slow
 def test_a_plan_reads_the_state_dict_for_which_it_was_made(folder: Path) -> None:
     made = run("align", "last.ckpt", "net.keras", "--entry", "ema", "-o", "plan.json")
     assert "state dict of the torch tensors: ema.state_dict" in made.stdout

@@ -143,6 +143,7 @@ def provoked(case: Case, names: Scope) -> str:
     return message
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a")  # of Keras, for any quantized model
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # numpy, about a symbolic tensor; torch, about torch.jit

@@ -147,6 +147,7 @@ def require_equal(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -
     assert [name for name in first if not np.array_equal(first[name], second[name])] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODULES)
 def test_a_run_finds_every_pair_again(name: str, tmp_path: Path) -> None:
     module, inputs = made(name)
@@ -166,6 +167,7 @@ def test_a_run_finds_every_pair_again(name: str, tmp_path: Path) -> None:
     require_equal(found[0][1], found[1][1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["weight norm, new", "spectral norm, old", "standardized kernels", "bare parameters"])
 def test_the_certificate_passes_without_the_plan_of_the_conversion(name: str, tmp_path: Path) -> None:
     module, inputs = made(name)
@@ -173,6 +175,7 @@ def test_the_certificate_passes_without_the_plan_of_the_conversion(name: str, tm
     k3c.validate(made(name)[0], model, inputs=inputs).raise_if_failed()
 
 
+@pytest.mark.slow
 def test_the_certificate_of_a_conversion_compares_the_gradients_of_standardized_kernels() -> None:
     module, inputs = made("standardized kernels")
     report = k3c.convert(module, inputs=inputs).report

@@ -187,6 +187,7 @@ class Everything(torch.nn.Module):
         ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("others", [False, True], ids=["defaults", "other values"])
 def test_an_exported_module_has_operators_of_the_table(others: bool) -> None:
     model = Everything(others=others)

@@ -146,6 +146,7 @@ def test_a_layer_that_computes_its_kernel_only_in_a_copy_is_refused() -> None:
         layer(torch.from_numpy(IMAGES))
 
 
+@pytest.mark.slow
 def test_the_observed_kernel_reproduces_the_layer_of_transformers() -> None:
     layers = pytest.importorskip("transformers.models.bit.modeling_bit")
     assert "in_channel" in inspect.signature(layers.WeightStandardizedConv2d).parameters

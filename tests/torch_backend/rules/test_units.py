@@ -48,6 +48,7 @@ def certified(module: nn.Module, model: keras.Model) -> str:
     return k3c.validate(module, model, inputs=TOKENS, keras_inputs=TOKENS.astype("int32")).tally
 
 
+@pytest.mark.slow
 def test_containers_are_paired_with_containers_and_certified() -> None:
     module, model = randomize(Net()), twin()
     plan = k3c.align(module, model, inputs=TOKENS, keras_inputs=TOKENS.astype("int32")).check()
@@ -58,6 +59,7 @@ def test_containers_are_paired_with_containers_and_certified() -> None:
     assert certified(module, model) == "7 passed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_containers_are_paired_with_containers_in_files(tmp_path: Path, suffix: str) -> None:
     model, path = twin(), tmp_path / f"model{suffix}"

@@ -250,6 +250,7 @@ PUBLIC: dict[str, Callable[[nn.Module, keras.Model], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", PUBLIC.values(), ids=PUBLIC)
 def test_running_a_random_model_does_not_change_the_users_random_state(
     function: Callable[[nn.Module, keras.Model], object], seeded: Callable[[], list[Array]]

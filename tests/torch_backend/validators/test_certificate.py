@@ -292,6 +292,7 @@ def test_the_matmul_precision_is_restored(broken: bool) -> None:
         torch.backends.cuda.matmul.allow_tf32 = False
 
 
+@pytest.mark.slow
 def test_relative_differences_of_one_in_a_million_fail_float64() -> None:
     class Scaled(keras.layers.Layer):
         def call(self, x: Any) -> Any:

@@ -185,6 +185,7 @@ def parts() -> dict[str, nn.Module]:
     return words | {"lstm": nn.LSTM(WIDTH, 5, batch_first=True), "fc": nn.Linear(5, 3)}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The use of `x.T`:UserWarning")  # of the search for a cause
 @pytest.mark.parametrize("inputs", [None, (torch.randint(1, 9, (3, 7)), torch.randint(1, 9, (3, 7)))])
 def test_a_module_that_reads_one_of_two_masks_fails(inputs: Any) -> None:
@@ -200,6 +201,7 @@ def test_a_module_that_reads_one_of_two_masks_fails(inputs: Any) -> None:
     assert section.status == "passed", section.problems
 
 
+@pytest.mark.slow
 def test_padding_at_the_start_is_a_limit_in_the_verdict() -> None:
     layer, head = layers.LSTM(5, name="lstm"), layers.Dense(3, name="fc")
     words = layers.Embedding(9, WIDTH, mask_zero=True, name="left")

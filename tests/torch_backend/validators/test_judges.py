@@ -114,6 +114,7 @@ def test_another_padding_at_stride_two_is_named_with_the_line_to_paste() -> None
     assert "x = F.pad(x, (0, 1, 0, 1))  # before down, with padding=0" in problem.fixes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("activation", "named"),
     [
@@ -139,6 +140,7 @@ def _scaled(activation: str) -> keras.Model:
     return keras.Model(inputs, model(inputs * 8.0))
 
 
+@pytest.mark.slow
 def test_a_softmax_on_one_side_only_is_named_as_the_cause() -> None:
     report = validated(Net(), keras_twin(last="softmax"))
     assert failed(report) == ["float64", "outputs", "gradients"]

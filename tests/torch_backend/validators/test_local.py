@@ -99,6 +99,7 @@ def test_pairs_of_models_without_values_are_proven_alone_and_the_report_says_so(
         assert "not run as a whole" in section(report, name).reason
 
 
+@pytest.mark.slow
 def test_a_wrong_epsilon_is_named_with_its_cause(folder: Path) -> None:
     report = local(folder, epsilon=1e-3, proofs=["hyperparameters", "float64"])
     for name in ("hyperparameters", "float64"):
@@ -110,6 +111,7 @@ def test_a_wrong_epsilon_is_named_with_its_cause(folder: Path) -> None:
         assert "0.001" in str(problem)
 
 
+@pytest.mark.slow
 def test_a_wrong_weight_is_named(folder: Path, tmp_path: Path) -> None:
     module, model = Net(), twin()
     plan = k3c.Alignment.from_json((folder / "plan.json").read_text())
@@ -131,6 +133,7 @@ def test_a_wrong_weight_is_named(folder: Path, tmp_path: Path) -> None:
     assert module.training, "the module is not part of this proof"
 
 
+@pytest.mark.slow
 def test_the_command_line_makes_the_models_without_values(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[bool] = []
     monkeypatch.setattr(local_workflow, "with_stored_values", partial(noting_values, made))

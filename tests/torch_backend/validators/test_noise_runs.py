@@ -51,6 +51,7 @@ def test_rounding_above_a_floor_that_is_small_by_chance_passes(pair: Pair) -> No
     assert validated(pair).ok
 
 
+@pytest.mark.slow
 def test_a_change_a_little_above_the_noise_still_fails(pair: Pair, measured: list[int]) -> None:
     floor = validated(pair).section("outputs").tables[0].rows[0][3]
     assert isinstance(floor, float)
@@ -61,6 +62,7 @@ def test_a_change_a_little_above_the_noise_still_fails(pair: Pair, measured: lis
     assert measured[-REPEATS:] == list(range(REPEATS))
 
 
+@pytest.mark.slow
 def test_a_large_difference_needs_no_further_measurement(pair: Pair, measured: list[int]) -> None:
     bias = pair[1].layers[1].bias
     bias.assign(bias + 1.0)

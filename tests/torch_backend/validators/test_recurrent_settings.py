@@ -145,6 +145,7 @@ def clipped(x: Any) -> Any:
 keras.saving.register_keras_serializable("tests")(clipped)
 
 
+@pytest.mark.slow
 def test_an_activation_is_compared_by_its_registered_name() -> None:
     from keras3conv.frameworks.keras.keras2.classes import hard_sigmoid_of_keras_2
 

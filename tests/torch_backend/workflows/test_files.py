@@ -196,6 +196,7 @@ def test_a_damaged_shard_or_a_shard_of_another_job_is_written_again(
         assert not list((tmp_path / "out").glob(".k3c*"))
 
 
+@pytest.mark.slow
 def test_a_transfer_from_file_to_file_imports_no_framework(
     tmp_path: Path, moved: tuple[nn.Module, keras.Model, Alignment]
 ) -> None:

@@ -152,6 +152,7 @@ def layers_of(module: nn.Module, target: keras.Model) -> dict[str, tuple[Any, st
     return {"torch": (module[-1], "forward"), "keras": (target.layers[-1], "call")}  # type: ignore[index]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["torch", "keras"])
 def test_an_interrupt_in_any_run_of_any_proof_leaves_both_models_unchanged(side: str) -> None:
     module = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 4))

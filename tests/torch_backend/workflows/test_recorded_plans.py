@@ -78,6 +78,7 @@ def test_weights_that_were_trained_go_from_file_to_file(folder: Path) -> None:
     k3c.validate(module, model, plan=recorded(folder), inputs=torch.rand(INPUTS)).raise_if_failed()
 
 
+@pytest.mark.slow
 def test_a_model_that_was_trained_under_its_name_keeps_its_plan(folder: Path) -> None:
     path = folder / "out" / "model.keras"
     model = keras.saving.load_model(path)
@@ -143,6 +144,7 @@ def test_the_metadata_of_another_program_are_left_alone(text: str, folder: Path)
     assert not any("metadata.json" in note for note in plan.notes)
 
 
+@pytest.mark.slow
 def test_two_layers_whose_weights_were_exchanged_do_not_pass(folder: Path) -> None:
     class Exchanged(Net):
         """The same names and shapes, in another order: the plan fits, and the proof must fail."""

@@ -84,6 +84,7 @@ def keras_net_of_another_epsilon():
 """
 
 
+@pytest.mark.slow
 def test_validate_names_the_layer_and_the_cause_if_align_knows_a_difference(tmp_path: Path) -> None:
     nets = tmp_path / "normalized_nets.py"
     nets.write_text(NORMALIZED)
@@ -110,6 +111,7 @@ def test_validate_names_the_layer_and_the_cause_if_align_knows_a_difference(tmp_
     assert not result["files"]
 
 
+@pytest.mark.slow
 def test_align_stops_at_a_known_difference_unless_the_task_accepts_it(tmp_path: Path) -> None:
     nets = tmp_path / "nets_of_one_task.py"
     nets.write_text(NETS)
@@ -130,6 +132,7 @@ def test_align_stops_at_a_known_difference_unless_the_task_accepts_it(tmp_path: 
     assert "differ" in accepted["steps"][0]["outcome"]
 
 
+@pytest.mark.slow
 def test_the_log_of_a_task_has_the_error_that_stopped_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = "import torch\n\n\nclass Total(torch.nn.Module):\n    def forward(self, x):\n        return x + x.sum(0)\n"
     (tmp_path / "total.py").write_text(code)

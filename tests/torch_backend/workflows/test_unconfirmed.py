@@ -88,6 +88,7 @@ def test_a_files_flattened_rows_are_compared_in_the_order_that_its_values_show(t
     assert k3c.validate(tmp_path / "x.pt", model).with_status("failed")
 
 
+@pytest.mark.slow
 def test_the_command_line_has_a_separate_exit_status_for_unconfirmed_pairs(tmp_path: Path) -> None:
     torch.save(randomize(OtherOrder()).state_dict(), tmp_path / "x.pt")
     model = two_layers()

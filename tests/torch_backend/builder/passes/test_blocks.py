@@ -33,6 +33,7 @@ def residual_network(*, odd: bool = False) -> keras.Model:
     return keras.Model(given, layers.GlobalAveragePooling2D()(x), name="network")
 
 
+@pytest.mark.slow
 def test_repeated_blocks_become_one_class_with_arguments_for_their_differences() -> None:
     conversion = k3c.convert(randomised(residual_network()))
     assert conversion.report is not None
@@ -94,6 +95,7 @@ def test_class_names_and_numbered_names() -> None:
     assert unique("x", {"x", "x_2"}) == "x_3"
 
 
+@pytest.mark.slow
 def test_two_kinds_of_blocks_are_two_classes() -> None:
     x = given = keras.Input((8, 8, 3))
     for _ in range(4):

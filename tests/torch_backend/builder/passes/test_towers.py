@@ -108,6 +108,7 @@ def test_a_tower_may_contain_a_tower() -> None:
     assert conversion.source.index("class Word(") < conversion.source.index("class Sentence(")
 
 
+@pytest.mark.slow
 def test_blocks_in_a_tower_are_separate_classes() -> None:
     x = given = keras.Input((8, 8, 4))
     for place in range(4):

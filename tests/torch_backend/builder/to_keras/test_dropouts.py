@@ -128,5 +128,6 @@ class Rewritten(nn.Module):
         return torch.addcmul(made, made, made)  # which Keras computes with other operators
 
 
+@pytest.mark.slow
 def test_a_module_whose_graph_is_rewritten_keeps_its_dropouts() -> None:
     assert dropouts(converted(Rewritten(), torch.randn(2, 6, 4)).model) == [RATE]

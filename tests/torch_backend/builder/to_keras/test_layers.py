@@ -29,6 +29,7 @@ class States(nn.Module):
         return self.rnn(x, turned if len(turned) > 1 else turned[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "layers", "bidirectional"), [(nn.LSTM, 2, False), (nn.LSTM, 1, True), (nn.GRU, 1, False)]
 )
@@ -188,6 +189,7 @@ class Weighted(nn.Module):
         return self.bag(tokens, per_sample_weights=factors)
 
 
+@pytest.mark.slow
 def test_a_bag_with_factors_is_converted_and_one_with_offsets_is_refused() -> None:
     given = torch.tensor([[1, 2, 3], [4, 0, 5]]), torch.rand(2, 3)
     converted(Weighted(), given)
@@ -210,6 +212,7 @@ class Attends(nn.Module):
         return self.attention(query, key, value)[0]
 
 
+@pytest.mark.slow
 def test_an_attention_with_a_learned_key_for_every_sample_is_converted() -> None:
     converted(Attends(), (torch.randn(2, 5, 4), torch.randn(2, 7, 3), torch.randn(2, 7, 5)))
 

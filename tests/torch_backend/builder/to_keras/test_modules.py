@@ -114,6 +114,7 @@ def test_a_decoder_stores_tied_and_bare_parameters_once() -> None:
     assert not built.alignment.problems()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
@@ -127,6 +128,7 @@ def test_recurrent_layers_compute_the_same(kind: Any, options: dict[str, Any]) -
     assert not built.alignment.problems()
 
 
+@pytest.mark.slow
 def test_a_packed_attention_of_torch_computes_the_same() -> None:
     built = converted(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), torch.randn(2, 5, 8))
     assert "transpose" not in built.source

@@ -65,6 +65,7 @@ def test_images_are_sampled_whose_channels_are_merged_with_the_batch() -> None:
     converted(Function(sampled), (torch.randn(2, 5, 6, 7), torch.rand(2, 5, 3, 4, 2) * 2.4 - 1.2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
 def test_positions_that_are_no_numbers_or_infinite_are_sampled_as_torch_does(mode: str) -> None:
     nan, inf = float("nan"), float("inf")
@@ -89,6 +90,7 @@ class Sampling(torch.nn.Module):
         return functional.grid_sample(images, grid, mode="nearest", align_corners=False)
 
 
+@pytest.mark.slow
 def test_a_grid_of_dynamic_size_is_refused() -> None:
     inputs = torch.randn(2, 3, 4, 5), torch.rand(2, 3, 4, 2)
     with pytest.raises(UnsupportedLayerError, match="grid_sample needs images and grids of a fixed size"):

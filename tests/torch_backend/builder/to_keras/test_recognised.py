@@ -113,6 +113,7 @@ def test_a_formula_similar_to_an_activation_is_not_replaced(name: str) -> None:
     assert "gelu(" not in conversion.source
 
 
+@pytest.mark.slow
 def test_vectors_of_length_one_are_one_operation() -> None:
     given = torch.randn(2, 5, 4)
     given[0, 1] = 0

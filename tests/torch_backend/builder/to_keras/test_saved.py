@@ -96,6 +96,7 @@ def test_a_planted_mistake_fails_the_certificate(tmp_path: Path, monkeypatch: py
     assert "float64" in {section.name for section in conversion.report.sections if section.status == "failed"}
 
 
+@pytest.mark.slow
 def test_the_command_line_converts_a_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 

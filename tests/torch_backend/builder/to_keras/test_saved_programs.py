@@ -50,6 +50,7 @@ def test_a_saved_program_becomes_a_proven_model(saved: tuple[Path, nn.Module, to
     assert "Dropout(0.2" in conversion.source
 
 
+@pytest.mark.slow
 def test_the_command_line_converts_a_saved_program(
     saved: tuple[Path, nn.Module, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +185,7 @@ def test_a_folder_of_transformers_becomes_a_proven_model(tmp_path: Path) -> None
     assert np.allclose(np.asarray(found.detach()), module(tokens).logits.detach().numpy(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_folder_with_an_unknown_architecture_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     (tmp_path / "config.json").write_text('{"architectures": ["NoSuchModel"]}')

@@ -107,6 +107,7 @@ def test_no_variable_hides_a_name_of_python() -> None:
     assert not stored & {"layers", "keras", "ops", "np"}
 
 
+@pytest.mark.slow
 def test_without_the_users_file_variables_have_the_names_of_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("linecache.getlines", lambda *_: [])
     from keras3conv.frameworks.torch import variables

@@ -32,6 +32,7 @@ class GridSample(nn.Module):
         return functional.grid_sample(images, grid, align_corners=False)
 
 
+@pytest.mark.slow
 def test_the_function_that_samples_images_is_written_once() -> None:
     source = converted(nn.Sequential(*(GridSample() for _ in range(3))), torch.randn(2, 3, 6, 5)).source
     functions = functions_of(source)
@@ -182,6 +183,7 @@ def test_turns_that_no_loop_can_write_compute_the_same(build: type[nn.Module]) -
     converted(build(), torch.randn(2, 4))  # compares both models in float64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "shape"),
     [(GridSample(), (2, 3, 6, 5)), (Windows(), (2, 3, 16, 8)), (Refined(with_all=True), (2, 4)), (Kept(), (2, 4))],

@@ -89,6 +89,7 @@ ATTENTIONS: dict[str, tuple[Callable[..., torch.Tensor], int]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_attention_in_windows_moves_no_data(name: str) -> None:
     attend, shift = ATTENTIONS[name]

@@ -118,6 +118,7 @@ def test_no_name_of_a_fused_projection_hides_the_order_of_its_rows(name: str) ->
     assert {pair.decided_by for pair in proven(Named(name), fused()).pairs} == {"probe"}
 
 
+@pytest.mark.slow
 def test_rows_of_grouped_queries_keys_and_values_are_separated() -> None:
     assert not proven(Fused(grouped, (HEADS + 4) * SIZE), separate(groups=2)).difference
 

@@ -17,6 +17,7 @@ def steps() -> torch.Tensor:
     return torch.randn(3, STEPS, 8, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plant", "layer", "cause", "fix"),
     [

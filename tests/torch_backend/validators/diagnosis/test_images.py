@@ -64,6 +64,7 @@ def groups_interleaved(kernel: Any) -> Any:
     return kernel.reshape(*kernel.shape[:3], -1, 3).swapaxes(3, 4).reshape(kernel.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tamper", "layer", "cause"),
     [

@@ -143,6 +143,7 @@ def unknown_mistake() -> Problem:
     return first_problem(ResNet(), resnet(), images(), tamper)
 
 
+@pytest.mark.slow
 def test_a_search_that_reaches_its_limit_says_how_many_suspects_it_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "stopped" not in unknown_mistake().fact
     monkeypatch.setattr(causes, "SEARCH_VALUES", 1)

@@ -162,6 +162,7 @@ def noisy(array: Array) -> Array:
     return array + np.random.default_rng(1).standard_normal(array.shape).astype(array.dtype) * 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tamper", "layer"),
     [
@@ -176,6 +177,7 @@ def test_an_unknown_mistake_has_no_cause(tamper: Tamper, layer: str) -> None:
     assert problem.fixes == ()
 
 
+@pytest.mark.slow
 def test_a_cause_that_explains_only_a_part_is_not_named() -> None:
     def both(model: keras.Model) -> None:
         swapped((("norm1", "gamma"), ("norm1", "beta")))(model)

@@ -97,6 +97,7 @@ def test_a_mistake_in_the_weights_of_a_residual_network_is_named(
     assert any(fix in line for line in problem.fixes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tamper", "layer", "cause", "fix"),
     [
