@@ -10,9 +10,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from safetensors.numpy import save_file
-from typer.main import get_command
+from typer.testing import CliRunner, Result
 
 from keras3conv import __version__, formats
 from keras3conv.cli.commands import app
@@ -20,15 +19,12 @@ from keras3conv.cli.lines import as_options
 
 ROOT = Path(__file__).resolve().parents[3]
 
-COMMAND = get_command(app)
-"""Built once: typer would read every signature again in each call of its runner."""
-
 HEAVY = ("torch", "keras", "jax", "tensorflow")
 
 
 def run(*arguments: str | Path) -> Result:
     """Run the command line in this process and return its result."""
-    return CliRunner().invoke(COMMAND, [str(argument) for argument in arguments])
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(autouse=True)
