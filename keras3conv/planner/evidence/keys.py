@@ -88,7 +88,7 @@ def one_sided_keras_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[s
     return _by_path(layers, partial(_one_sided_keras_keys, scales=scales))
 
 
-def one_sided_cores(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> set[Key]:
+def one_sided_cores(torch: Mapping[str, OneSidedKeys], keras: Mapping[str, OneSidedKeys]) -> set[Key]:
     """Return the keys of layers that may be paired although only one has a bias or a scale.
 
     A key is the class with the shapes of the tensors, without biases and scales.
@@ -96,11 +96,11 @@ def one_sided_cores(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> s
     three Conv2D. For any other key, each layer has a partner with the same biases and scales.
 
     Args:
-        torch: The unpaired torch layers.
-        keras: The unpaired Keras layers.
+        torch: The one-sided keys of the unpaired torch layers (with `scales=True`), by layer path.
+        keras: Those of the unpaired Keras layers.
     """
     counts: dict[Key, Counter[frozenset[tuple[str, Shape]]]] = {}
-    for sign, found in ((1, one_sided_torch_keys(torch, scales=True)), (-1, one_sided_keras_keys(keras, scales=True))):
+    for sign, found in ((1, torch), (-1, keras)):
         for entry in found.values():
             for key in entry:
                 counts.setdefault(key.core, Counter())[key.neutral] += sign

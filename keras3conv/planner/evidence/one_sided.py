@@ -69,9 +69,7 @@ def fitting_by_core(unmatched: Unmatched) -> Iterator[Group]:
     torch_layers, keras_layers = unmatched.torch_layers, unmatched.keras_layers
     torch, keras = one_sided_torch_keys(torch_layers, scales=True), one_sided_keras_keys(keras_layers, scales=True)
     shapes = _neutral_shapes([*torch.values(), *keras.values()])
-    differing = {
-        core for core in one_sided_cores(torch_layers, keras_layers) if len(shapes[core]) == len(dict(shapes[core]))
-    }
+    differing = {core for core in one_sided_cores(torch, keras) if len(shapes[core]) == len(dict(shapes[core]))}
     by_core = _by_core(torch_layers, torch, differing, "torch"), _by_core(keras_layers, keras, differing, "keras")
     for core, layers in by_core[0].items():
         others = by_core[1].get(core, [])

@@ -45,9 +45,9 @@ def _fitting_one_sided(torch: tuple[LayerView, ...], keras: tuple[LayerView, ...
 
     Each layer comes with the names of its rules. Of several Keras layers with the same class and shapes, one is enough.
     """
-    cores = one_sided_cores(torch, keras)
     torch_keys_by_path = one_sided_torch_keys(torch, scales=True)
     keras_keys_by_path = one_sided_keras_keys(keras, scales=True)
+    cores = one_sided_cores(torch_keys_by_path, keras_keys_by_path)
     seen = set()
     for layer in keras:
         for key, names in keras_keys_by_path[layer.path].items():

@@ -8,7 +8,12 @@ from keras3conv.frameworks.shared.inputs import Inputs, first_samples
 from keras3conv.frameworks.shared.recording import Recording, traced
 from keras3conv.messages import count
 from keras3conv.model.views import ModelView
-from keras3conv.planner.evidence.keys import layers_alone, one_sided_cores
+from keras3conv.planner.evidence.keys import (
+    layers_alone,
+    one_sided_cores,
+    one_sided_keras_keys,
+    one_sided_torch_keys,
+)
 from keras3conv.planner.evidence.names import Ranks
 from keras3conv.planner.evidence.one_sided import bare_normalizations
 from keras3conv.planner.evidence.parameters import held_parameters
@@ -72,7 +77,11 @@ def _probe(
     pairs = sequence_pairs(Unmatched(torch_layers=torch_layers, keras_layers=keras_layers))
     stacks = stacks_of(pairs, {layer.path: layer for layer in torch_layers if run.calls_of(layer.path)})
     alone = layers_alone(torch_layers, keras_layers)
-    one_sided = frozenset(one_sided_cores(torch_layers, keras_layers))
+    one_sided_keys = (
+        one_sided_torch_keys(torch_layers, scales=True),
+        one_sided_keras_keys(keras_layers, scales=True),
+    )
+    one_sided = frozenset(one_sided_cores(*one_sided_keys))
     held = {one.layer.path: one for one in held_parameters(run.view, keras_view)}
     ranks = Ranks.of(layer.path for layer in torch_layers), Ranks.of(layer.path for layer in keras_layers)
 
