@@ -28,7 +28,7 @@ _MODULE = "module"
 """A placeholder in the key of a statement, in the place of the name of a module."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
     """A run of adjacent statements of a program, which may become a block.
 
@@ -224,14 +224,14 @@ def _segments(program: Program, tokens: Sequence[Token | None]) -> Iterator[Segm
     for start in range(len(program.steps)):
         places: dict[str, int] = {}  # of the values: negative for inputs
         modules: dict[str, int] = {}
-        given: list[str] = []
+        given: tuple[str, ...] = ()
         symbols: set[str] = set()
         needed, key = -1, 0  # the last statement that uses an output of the run other than the last output
         for stop in range(start + 1, min(start + LONGEST, len(program.steps)) + 1):
             step, latest = program.steps[stop - 1], latest_uses[stop - 1]
             for name in step.inputs:
                 if name not in places and maker.get(name, -1) < start and name not in program.weights:
-                    given.append(name)
+                    given = (*given, name)
                     places[name] = -len(given)
             if len(given) > MOST_INPUTS or tokens[stop - 1] is None:
                 break
@@ -242,7 +242,7 @@ def _segments(program: Program, tokens: Sequence[Token | None]) -> Iterator[Segm
                 symbols.update(step.symbols)
             if given and stop - start >= SHORTEST and len(step.outputs) == 1 and needed < stop <= latest:
                 used = tuple(symbol for symbol in program.sizes if symbol in symbols)
-                yield Segment(start=start, stop=stop, given=tuple(given), symbols=used, key=key)
+                yield Segment(start=start, stop=stop, given=given, symbols=used, key=key)
             needed = max(needed, latest)
 
 
