@@ -56,16 +56,22 @@ class _FunctionCalls(TorchFunctionMode):
 def _extremes(value: Any) -> tuple[float, float] | None:
     if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.numel() <= 1:
         return None
-    low, high = torch.aminmax(value.detach())
-    return float(low), float(high)
+    return _least_and_largest(value.detach())
+
+
+def _least_and_largest(values: torch.Tensor) -> tuple[float, float]:
+    """Return the least and the largest value of a tensor; both are NaN if it has NaN.
+
+    `torch.aminmax` reads the memory once instead of twice, but is ten times slower if the channels are last.
+    """
+    return float(values.amin()), float(values.amax())
 
 
 def _distances(first: Any, second: Any) -> tuple[float, float, float, float] | None:
     bounds = _extremes(second)
     if bounds is None or _extremes(first) is None:
         return None
-    low, high = torch.aminmax(first.detach() - second.detach())
-    return float(low), float(high), *bounds
+    return *_least_and_largest(first.detach() - second.detach()), *bounds
 
 
 def _number(value: Any) -> float | None:

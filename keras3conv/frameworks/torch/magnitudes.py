@@ -7,7 +7,7 @@ before the next layer runs. The recording of this run is that of the module with
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isfinite, log2
+from math import isfinite, log2, sqrt
 from typing import Any
 
 import torch
@@ -203,7 +203,7 @@ def _size_of(output: object) -> float:
     tensor = next(iter(tensors_in(output)), None)
     if tensor is None or not tensor.is_floating_point() or not tensor.numel():
         return 0.0
-    size = float(tensor.square().mean().sqrt())
+    size = float(torch.linalg.vector_norm(tensor)) / sqrt(tensor.numel())
     return size if isfinite(size) else 0.0
 
 
