@@ -16,6 +16,7 @@ from typing import Annotated, Any, ParamSpec, TextIO
 import typer
 from typer.core import TyperGroup
 
+from keras3conv.cli.backend import backend_of_keras, use_installed_backend
 from keras3conv.errors import EXTRA_OF, Keras3ConvError, MissingExtra, ProofError, message_of
 
 PASSED, FAILED, UNUSABLE, UNCONFIRMED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -88,13 +89,14 @@ app = typer.Typer(
 
 
 def command(
-    example: str, *, on_interrupt: str = ""
+    example: str, *, on_interrupt: str = "", choose_backend: bool = True
 ) -> Callable[[Callable[_Parameters, int]], Callable[_Parameters, None]]:
     """Return a decorator that registers a function, which returns the exit status, as a command.
 
     Args:
         example: A command line that the help shows after the function's docstring.
         on_interrupt: What to print after an interrupt if the function itself does not say how far it got.
+        choose_backend: Whether Keras uses an installed backend if the one that it would use is not installed.
     """
 
     def register(function: Callable[_Parameters, int]) -> Callable[_Parameters, None]:
@@ -103,6 +105,8 @@ def command(
             verbose, quiet = bool(kwargs.pop("verbose", False)), bool(kwargs.pop("quiet", False))
             imported: Any = kwargs.pop(_IMPORTED, None)
             try:
+                if choose_backend:
+                    use_installed_backend()
                 if not (kwargs.get("backends") or kwargs.get("onnx") or kwargs.get("onnx_dir")):
                     _quieten_tensorflow()
                 with _output(verbose=verbose, quiet=quiet):
@@ -202,8 +206,6 @@ def _quieten_tensorflow() -> None:
     TensorFlow's line about oneDNN is printed at every log level, so oneDNN is switched off; only TensorFlow itself uses
     it.
     """
-    from keras3conv.cli.doctor import backend_of_keras
-
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if backend_of_keras()[0] != "tensorflow":
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

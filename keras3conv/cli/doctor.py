@@ -1,15 +1,11 @@
 """Report what is installed, which Keras backend is chosen, and what each extra of the package would add."""
 
-import json
-import os
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
+from keras3conv.cli.backend import backend_of_keras, installed_backends
 from keras3conv.width import fitted_table
-
-BACKENDS = ("torch", "jax", "tensorflow")
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ def facts() -> dict[str, object]:
         "platform": platform.platform(),
         "backend": backend,
         "backend chosen by": chosen_by,
-        "backends installed": [name for name in BACKENDS if _is_installed(name)],
+        "backends installed": installed_backends(),
         "extras": extras,
     }
 
@@ -76,31 +72,16 @@ def text() -> str:
     return "\n".join([*lines, "", *_advice(known, [name for name, extra in extras.items() if not extra["installed"]])])
 
 
-def backend_of_keras() -> tuple[str, str]:
-    """Return the backend that Keras will use, and the source of this choice: ("jax", "KERAS_BACKEND").
-
-    The source is the environment variable, the path of `keras.json`, or "the default of Keras". Keras is not imported.
-    """
-    if chosen := os.environ.get("KERAS_BACKEND"):
-        return chosen, "KERAS_BACKEND"
-    home = os.environ.get("KERAS_HOME")
-    path = (Path(home) if home else Path.home() / ".keras") / "keras.json"
-    try:
-        configured = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        configured = {}
-    if isinstance(configured, dict) and isinstance(configured.get("backend"), str):
-        return configured["backend"], str(path)
-    return "tensorflow", "the default of Keras"
-
-
 def _advice(known: dict[str, object], missing: list[str]) -> list[str]:
     lines = []
     installed = known["backends installed"]
     assert isinstance(installed, list)
     if installed and known["backend"] not in installed:
+        others = (
+            "" if known["backend chosen by"] == "KERAS_BACKEND" else f" (the commands of keras3conv use {installed[0]})"
+        )
         lines.append(
-            f"Keras would use {known['backend']}, which is not installed:  export KERAS_BACKEND={installed[0]}"
+            f"Keras would use {known['backend']}, which is not installed{others}:  export KERAS_BACKEND={installed[0]}"
         )
     if missing:
         lines.append(f'To add what is missing:  pip install "keras3conv[{",".join(missing)}]"')
@@ -109,10 +90,6 @@ def _advice(known: dict[str, object], missing: list[str]) -> list[str]:
 
 def _packages(found: dict[str, str]) -> str:
     return ", ".join(f"{name} {number or '(missing)'}" for name, number in found.items())
-
-
-def _is_installed(backend: str) -> bool:
-    return any(extra.name == backend and _version(extra.packages[0]) for extra in EXTRAS)
 
 
 def _version(distributions: tuple[str, ...]) -> str:

@@ -53,7 +53,7 @@ def rules(
     return PASSED
 
 
-@command("keras3conv doctor --json")
+@command("keras3conv doctor --json", choose_backend=False)
 def doctor(as_json: Json = False, debug: Debug = False) -> int:
     """Show what is installed, which Keras backend is chosen, and what each extra would add."""
     from keras3conv.cli import doctor as checks

@@ -1,6 +1,7 @@
 """Texts of the program: help, suggestions after a wrong command, the doctor, tables that fit the terminal."""
 
 import json
+import os
 import re
 import tomllib
 from importlib.metadata import PackageNotFoundError
@@ -9,8 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from keras3conv.cli.backend import backend_of_keras
 from keras3conv.cli.commands import app
-from keras3conv.cli.doctor import backend_of_keras
 from keras3conv.width import fitted_table, folded
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -65,6 +66,7 @@ def test_the_doctor_says_how_to_install_what_is_missing(monkeypatch: pytest.Monk
         return "1.0"
 
     monkeypatch.setattr("keras3conv.cli.doctor.version", installed)
+    monkeypatch.setattr("keras3conv.cli.backend.find_spec", lambda name: name == "torch")
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     shown = run("doctor").stdout
     assert 'pip install "keras3conv[jax,report]"' in shown
@@ -77,6 +79,28 @@ def test_doctor_reads_the_backend_from_the_keras_settings(tmp_path: Path, monkey
     assert backend_of_keras() == ("tensorflow", "the default of Keras")
     (tmp_path / "keras.json").write_text('{"backend": "jax"}')
     assert backend_of_keras() == ("jax", str(tmp_path / "keras.json"))
+
+
+def test_a_command_uses_an_installed_backend_if_the_default_of_keras_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr("keras3conv.cli.backend.find_spec", lambda name: name in ("torch", "jax"))
+    assert "(the commands of keras3conv use torch):  export KERAS_BACKEND=torch" in run("doctor").stdout
+    assert "KERAS_BACKEND" not in os.environ
+    assert run("rules").exit_code == 0
+    assert os.environ.pop("KERAS_BACKEND") == "torch"
+
+
+@pytest.mark.parametrize("chosen", ["jax", "tensorflow"])
+def test_a_backend_that_was_chosen_is_kept_even_if_it_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, chosen: str
+) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", chosen)
+    monkeypatch.setattr("keras3conv.cli.backend.find_spec", lambda name: name == "torch")
+    assert run("rules").exit_code == 0
+    assert os.environ["KERAS_BACKEND"] == chosen
 
 
 # Width

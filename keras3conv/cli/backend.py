@@ -1,0 +1,45 @@
+"""Choose the Keras backend of a command, without importing Keras."""
+
+import json
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+BACKENDS = ("torch", "jax", "tensorflow")
+
+
+def backend_of_keras() -> tuple[str, str]:
+    """Return the backend that Keras will use, and the source of this choice: ("jax", "KERAS_BACKEND").
+
+    The source is the environment variable, the path of `keras.json`, or "the default of Keras". Keras is not imported.
+    """
+    if chosen := os.environ.get("KERAS_BACKEND"):
+        return chosen, "KERAS_BACKEND"
+    home = os.environ.get("KERAS_HOME")
+    path = (Path(home) if home else Path.home() / ".keras") / "keras.json"
+    try:
+        configured = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        configured = {}
+    if isinstance(configured, dict) and isinstance(configured.get("backend"), str):
+        return configured["backend"], str(path)
+    return "tensorflow", "the default of Keras"
+
+
+def installed_backends() -> list[str]:
+    """Return the backends of Keras whose packages are installed, without importing them."""
+    return [name for name in BACKENDS if find_spec(name)]
+
+
+def use_installed_backend() -> None:
+    """Set `KERAS_BACKEND` to an installed backend if it is not set, and Keras would use one that is not installed.
+
+    Keras' own default is tensorflow, which an environment for PyTorch rarely has.
+    """
+    chosen, chosen_by = backend_of_keras()
+    installed = installed_backends()
+    if installed and chosen not in installed and chosen_by != "KERAS_BACKEND":
+        os.environ["KERAS_BACKEND"] = installed[0]
+
+
+__all__ = ["backend_of_keras", "installed_backends", "use_installed_backend"]
