@@ -1,4 +1,4 @@
-"""Define the public functions. Each of their models is a live model or the path of a file."""
+"""Define the public functions. Every function takes models as live objects or as paths of files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,16 +33,16 @@ def align(
 
     Two live models are probed: both run once in float64 with the same random weights, and a layer is paired with the
     layer that returns the same output for the same input. Neither model changes. A Keras file with an architecture is
-    loaded for that, if the torch side is a module. If a side is a file of weights, or there are no inputs, the pairs
-    follow from names, shapes and call order, and a note in the plan says so.
+    loaded for the probe, if the torch side is a module. If a side is a file of weights, or there are no inputs, the
+    pairs follow from names, shapes and call order, and a note in the plan says so.
 
     Args:
         torch: A torch module, or the path of a checkpoint (.pt, .pth, .ckpt, .safetensors, a folder with one).
         keras: A Keras model, or the path of a file (.keras, .weights.h5, .h5 of Keras 2 or 3).
         inputs: The inputs of the torch module: a tensor or array, a tuple of positional arguments, or a dict of
             keyword arguments. By default they are random arrays of the shapes in the Keras side's input specification.
-        keras_inputs: The inputs of the Keras model, if they are not just `inputs` in the Keras memory layout. Alone,
-            they give those of torch: the same, with the channels of images second.
+        keras_inputs: The inputs of the Keras model, if they are not just `inputs` in the Keras memory layout. Without
+            `inputs`, the torch module gets the same arrays, with the channels of images as axis 1.
         hints: Known pairs of layers: a dict of paths ({"fc": "dense"}), a list of (regular expression, replacement), or
             a function from the path of a torch layer to that of its Keras layer, or None.
         probe: Whether to probe the models; by default if both are live and there are inputs. If a model raises with
@@ -100,13 +100,13 @@ def transfer(  # noqa: PLR0913 - an argument for every option
             differ with the same weights.
         accept_unconfirmed: Whether the report counts as passed although no run has confirmed pairs of the plan;
             otherwise its status is "unconfirmed", and it is not `ok`. The weights are transferred in either case.
-        memory: "copy": the target gets values of its own; a Keras model on the torch backend gets the kernels of its
+        memory: "copy": the target gets a copy of the values; a Keras model on the torch backend gets the kernels of its
             convolutions in the memory order that runs fastest. "share": between live models on the torch backend, the
             target uses the memory of the source; the report names the values that are computed, and so copied.
         entry: The state dict in a torch checkpoint that holds several: "state_dict_ema"; by default that of the plan.
         max_shard_size: The size of a file, a number of bytes or "2GB": larger models are divided among several files
             with an index. After a kill, the same call goes on with the finished files. See docs/files.md.
-        ray: The address of a Ray cluster that writes these files, "auto" or "local"; its machines share the folders.
+        ray: The address of a Ray cluster that writes the shards, "auto" or "local"; its machines share the folders.
 
     Returns:
         A report of the transfer, with the size, sha256 and md5 of every written file.
@@ -139,7 +139,7 @@ def verify(out: str | Path) -> Report:
         out: The path of a file, of the index of shards, or of the manifest; or the folder of a conversion.
 
     Returns:
-        A report with two sections: the digests of the files, and every tensor. A `metadata.json` states no tensors.
+        A report. One section compares the digests of the files. With a manifest, another compares every tensor.
 
     Raises:
         FileError: There is no manifest, or it is damaged.
@@ -177,7 +177,7 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
         inputs: The inputs of the torch module: a tensor or array, a tuple of positional arguments, or a dict of
             keyword arguments. By default they are random.
         keras_inputs: The inputs of the Keras model, if they are not just `inputs` in the Keras memory layout.
-        plan: The plan; by default the result of `align`.
+        plan: The pairs of tensors; by default the result of `align`.
         proofs: The names of the proofs to run ("outputs", "float64"); all by default. The plan is always checked.
         tolerance: The allowed difference of the outputs, instead of the measured noise floor; the report says so.
         training: Whether what differs only in training (momentum, dropout rate) fails, too.
@@ -187,8 +187,8 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
             new folder keeps the files there; the report states their digests in any case.
         backends: Other Keras backends on which the saved model is run, each in a new process: names, or "all".
         expected: Golden outputs for these inputs, in Keras' layout: a .npz or .npy file, or arrays in order or by name.
-        local: Whether to prove the pairs of layers one at a time, each alone, for models that do not fit in memory.
-            {"torch": path, "keras": path} names the files of the values of models that may be on the meta device.
+        local: Whether to prove one pair of layers at a time, for models that do not fit in memory. A dict
+            {"torch": path, "keras": path} names files with the values of models that may be on the meta device.
         entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
         alignment: Another name of `plan`.
 

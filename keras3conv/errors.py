@@ -67,7 +67,7 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 2, 60, _LON
 
 
 def quoted(value: object) -> str:
-    """Return a value from a file as it appears in a message: in quotation marks, escaped, at most 200 characters."""
+    """Return a value from a file for an error message: in quotation marks, escaped, at most 200 characters."""
     if isinstance(value, str | bytes):
         return repr(value[:_LONGEST_QUOTE]) + ("..." if len(value) > _LONGEST_QUOTE else "")
     return printable(_SHORT.repr(value), _LONGEST_QUOTE)
@@ -221,7 +221,7 @@ def installing(packages: Iterable[str]) -> str:
 
 
 def require(feature: str, *packages: str) -> None:
-    """Raise `MissingExtra` if a feature needs packages that are not installed; it names all of them."""
+    """Raise `MissingExtra`, which names all missing packages, if a feature needs packages that are not installed."""
     if missing := [package for package in packages if find_spec(package) is None]:
         raise MissingExtra(feature, *missing)
 
@@ -251,7 +251,7 @@ class Problem:
 
     @property
     def where(self) -> str:
-        """The layers of the problem as text: the torch path and the Keras path, or the only one of them."""
+        """The layers of the problem as text: the torch path and the Keras path, or one path if it concerns one side."""
         if self.torch and self.keras:
             return f"{self.torch}  <->  {self.keras}"
         return self.torch or self.keras

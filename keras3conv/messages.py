@@ -1,7 +1,7 @@
 """Lay out error messages, and collapse repeated blocks to one line: `layer1.0` and `layer1.1` to `layer1.{0..1}`.
 
-A collapsed line represents exactly the paths that it was made from. If a row has several paths (a torch layer and its
-Keras layer), all numbers advance together: `block.{0..2} <-> block_{1..3}` pairs 0 with 1, 1 with 2, and 2 with 3. A
+A collapsed line represents exactly the paths that it was made from. A row of paths may name a torch layer and its Keras
+layer. All numbers then advance together: `block.{0..2} <-> block_{1..3}` pairs 0 with 1, 1 with 2, and 2 with 3. A
 range with a step other than one is written `{1..7..3}`: 1, 4, 7. `{=}` repeats the number before it in the same path:
 `block{1..3}/block{=}_conv` are three paths, not nine.
 """
@@ -26,7 +26,7 @@ _Cell = int | range | str
 
 @dataclass(frozen=True, kw_only=True)
 class Collapsed:
-    """One line that represents several rows.
+    """One line of a message that represents several rows; a row is a tuple of paths.
 
     Attributes:
         paths: A path pattern for every column: ("layer1.{0..1}", "block_{1..2}").
@@ -99,8 +99,8 @@ def collapse(rows: Sequence[tuple[str, ...]], keys: Sequence[Hashable] | None = 
 def collapse_problems(problems: Sequence[Problem]) -> list[Problem]:
     """Collapse problems with the same fact about layers that differ only in numbers; return one problem for each line.
 
-    A collapsed problem has the fixes of the first of its problems. A line of code that is the same for all of them
-    names their places in its comment: "padding=0  # c1, c2".
+    A collapsed problem has the fixes of the first of its problems. If all problems have the same line of code, its
+    comment names all their layers: "padding=0  # c1, c2".
     """
     keys = [(problem.fact, bool(problem.torch), bool(problem.keras)) for problem in problems]
     lines = collapse([(problem.torch, problem.keras) for problem in problems], keys)
@@ -122,10 +122,10 @@ _MOST_PLACES = 3
 
 
 def _joined_fixes(fixes: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the fixes of the first of several problems; a line that they have in common names the places of all.
+    """Return the fixes of the first of several problems; code that all problems have names all layers in its comment.
 
     Args:
-        fixes: The fixes of each problem. Only lines of code with a comment, which begins with the place, are joined.
+        fixes: The fixes of each problem. Only lines whose comment begins with a layer, "padding=0  # c1", are joined.
     """
     if len({len(lines) for lines in fixes}) != 1:
         return fixes[0]
@@ -133,10 +133,10 @@ def _joined_fixes(fixes: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
 
 
 def _joined_line(lines: tuple[str, ...]) -> str:
-    """Return the first of several lines; if only the places in their comments differ, with all these places.
+    """Return the first of several lines of code; if only the layers in their comments differ, name all these layers.
 
     Args:
-        lines: Lines such as "padding=0  # c1, after x".
+        lines: Lines such as "padding=0  # c1, after x" and "padding=0  # c2, after x".
     """
     parts = [line.partition(_COMMENT) for line in lines]
     places, details = zip(*(comment.partition(", ")[::2] for _, _, comment in parts), strict=True)

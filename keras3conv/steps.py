@@ -49,9 +49,10 @@ def report_fraction(name: str, done: int, total: int) -> None:
 
 
 def teller() -> Callable[[str, str], None]:
-    """Return a function of a name and a text that reports the progress of a step, from any thread.
+    """Return a function that reports the progress of a step to the present listener; any thread may call it.
 
-    Threads do not know the listener of the thread that started them. The text replaces the step's name: "running: a".
+    The function takes the name of the step and a text: ("running", "a") is reported as "running: a". It is needed
+    because a thread does not know the listener of the thread that started it.
     """
     listener = _listener.get()
 
@@ -64,7 +65,7 @@ def teller() -> Callable[[str, str], None]:
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Call a listener at the start and the end of every step in the with statement."""
+    """Call a listener at the start and the end of every step that runs in the `with` block."""
     token = _listener.set(listener)
     try:
         yield

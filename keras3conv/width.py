@@ -27,7 +27,7 @@ def columns() -> int:
 def folded(text: str, width: int | None = None, *, before: int = 0) -> str:
     """Wrap the long lines of a message; the continuation of a line keeps the indentation of the line.
 
-    What follows "Fix:" is code, and stays as it is up to the next empty line.
+    The text from "Fix:" to the next empty line is code, and stays unchanged.
 
     Args:
         text: The message.
@@ -44,7 +44,7 @@ def folded(text: str, width: int | None = None, *, before: int = 0) -> str:
 
 
 def _fix(line: str, width: int) -> list[str]:
-    """Return the printed form of a line to paste, which may take several lines.
+    """Return the suggested code of a message as it is printed, which may take several lines.
 
     Args:
         line: A call, or alternatives separated by "or"; each has a line of its own if they do not fit on one.

@@ -237,7 +237,7 @@ def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError, given: Map
 
     Args:
         error: The error.
-        given: The arguments of the command, which lines to paste repeat.
+        given: The arguments of the running command. A command that the message suggests repeats them.
     """
     from keras3conv.cli.lines import as_options
     from keras3conv.cli.sides import names_for, names_for_convert

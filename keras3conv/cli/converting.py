@@ -32,13 +32,13 @@ def convert(  # noqa: PLR0913 - an argument for every option
     keras_weights: KerasWeights = None,
     entry: EntryName = "",
     validate: Annotated[
-        bool, typer.Option("--validate/--no-validate", help="Prove the new model. Without it nothing is proven.")
+        bool, typer.Option("--validate/--no-validate", help="Compare both models. Without it nothing is proven.")
     ] = True,
     overwrite: Overwrite = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Make the model of the other framework, and prove it.
+    """Convert a model to the other framework, and prove that both compute the same.
 
     If a proof fails, the model and its report are saved all the same, and the exit status is 1.
     """

@@ -22,7 +22,7 @@ def hand_out(
         judged: The report.
         saved_as: The paths to save the report to.
         as_json: Whether to print the report as JSON instead of text.
-        names: For each placeholder in the report's lines to paste, its replacement: {"TORCH": "net.pt"}.
+        names: The replacement of each placeholder in the commands that the report suggests: {"TORCH": "net.pt"}.
     """
     from keras3conv.report.values import FILE_CANNOT_RUN
 
@@ -54,7 +54,7 @@ def _with_factories(names: Mapping[str, str]) -> str:
     """Return a `validate` command with a placeholder for each model of which only a file of weights was given.
 
     Args:
-        names: The arguments of the command, for TORCH and KERAS.
+        names: The arguments of the command: {"TORCH": "net.pt", "KERAS": "net.keras"}.
     """
     from keras3conv.cli.next_command import FACTORIES, is_without_architecture
     from keras3conv.workflows.factories import factory_of
@@ -76,7 +76,7 @@ def print_report(report: "Report", saved_as: Path | None = None, names: Mapping[
     Args:
         report: The report.
         saved_as: The file with all details, whose name is printed at the end; None if there is none.
-        names: For each placeholder in the report's lines to paste, its replacement: {"TORCH": "net.pt"}.
+        names: The replacement of each placeholder in the commands that the report suggests: {"TORCH": "net.pt"}.
     """
     from rich.console import Console
 
@@ -100,7 +100,7 @@ def is_complete(plan: "Alignment", sides: "Mapping[Side, str]", options: str) ->
     Args:
         plan: The plan.
         sides: For each side, the argument that the transfer was given.
-        options: The further options of the transfer that `align` needs, too.
+        options: The further options of the transfer that `align` needs, too, such as " --entry ema".
     """
     from keras3conv.cli.lines import as_options
     from keras3conv.cli.sides import align_first

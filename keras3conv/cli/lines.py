@@ -1,7 +1,8 @@
-"""Translate the lines to paste of the library, which are Python, to commands and options of the command line.
+"""Translate the Python code that a message suggests to commands and options of the command line.
 
-A command that is printed whole begins with "keras3conv", and has the arguments that the running command was given. A
-line that only adds an option to the running command is the option alone. A line without an equivalent stays Python.
+A whole command begins with "keras3conv", and has the arguments of the running command. If the code only adds an
+argument to a call, the translation is the option alone: `overwrite=True` becomes `--overwrite`. Code without an
+equivalent stays Python.
 """
 
 import re
@@ -118,7 +119,7 @@ _TWO_PLANS = re.compile(rf"^(Fix:  {ALIGN} .*)     and     {ALIGN}( .*)$", re.MU
 
 
 def as_options(message: str, names: Mapping[str, str] | None = None) -> str:
-    """Return an error message in which Python to paste is replaced by commands: `overwrite=True` -> `--overwrite`.
+    """Return an error message whose suggested Python code is replaced by options: `overwrite=True` -> `--overwrite`.
 
     Args:
         message: The message.

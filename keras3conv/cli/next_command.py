@@ -30,7 +30,7 @@ def validation(
 ) -> str:
     """Return the command that compares the two models of a transfer: "keras3conv validate net.py:make net.keras".
 
-    TORCH.py:make or KERAS.py:make stands in it for a model of which the transfer knows only a file of weights.
+    The command has the placeholder TORCH.py:make or KERAS.py:make if the transfer knows only a file of weights.
 
     Args:
         source: The argument and the adapter of the model that was read.
@@ -50,8 +50,8 @@ def probed(
 ) -> str:
     """Return the command that repeats a transfer between two models that run, so that the probe confirms the pairs.
 
-    It is empty if both models ran already, or if no file was written. TORCH.py:make or KERAS.py:make stands in it for
-    a model of which the transfer knows only a file of weights.
+    The result is empty if both models ran already, or if no file was written. The command has the placeholder
+    TORCH.py:make or KERAS.py:make for a model of which the transfer knows only a file of weights.
 
     Args:
         source: The argument and the adapter of the model that was read.
@@ -99,7 +99,7 @@ def entry_read(report: "Report", plan: "Alignment | None") -> str:
 
     Args:
         report: The report of the transfer.
-        plan: The plan that the user gave, from which the name of the state dict may come.
+        plan: The plan that the user gave; it may contain the name of the state dict.
     """
     name = report.sections[0].facts.get("state dict", "") if plan else ""
     return f" --entry {quote(name)}" if name else ""
@@ -111,7 +111,7 @@ def _named(
     out: tuple[Path, ...],
     given: "Mapping[Side, Path | None]",
 ) -> "tuple[dict[Side, str], str]":
-    """Return the argument of the model of each side, and the options with their weights."""
+    """Return the command-line argument that names each model, by side, and the options with the files of weights."""
     models: dict[Side, str] = {}
     weights: dict[Side, str] = {}
     for (argument, model), written in ((source, ()), (target, out)):

@@ -1,4 +1,4 @@
-"""Find the settings of an old Keras file that `inspect` lists: those with another meaning in Keras 3."""
+"""Find the settings of a Keras 2 file that have another meaning in Keras 3; the command `inspect` lists them."""
 
 import os
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ _MODELS = (".h5", ".hdf5", ".keras")
 
 
 def settings_read_as_keras_2(model: "Adapter") -> tuple[tuple[str, str], ...]:
-    """Return the layers of a file of Keras 2 whose settings changed, each with the change; nothing for other models."""
+    """Return the layers of a Keras 2 file with settings that mean something else in Keras 3, each with the change."""
     from keras3conv.formats.keras2.changes import changed_settings
     from keras3conv.formats.keras2.file import saved_model
 

@@ -1,4 +1,4 @@
-"""State the files from which the model of a command was made, for its report."""
+"""List the files from which the model of a command was made; the report of the command states their digests."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

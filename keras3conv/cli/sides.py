@@ -27,8 +27,8 @@ def both(
         torch_weights: The weights to load into the torch model.
         keras_weights: The weights to load into the Keras model.
         entry: The name of the state dict, if a torch checkpoint holds several.
-        local: Whether to load no weights; a model whose weights are in a file is then made without values, where its
-            framework can.
+        local: Whether to load no weights. If a file has the weights of a model, the model is then made without values
+            (on the meta device), if its framework allows it.
     """
     from contextlib import nullcontext
 
@@ -94,10 +94,10 @@ def names_for(
     entry: str = "",
     again: "Sequence[str] | None" = None,
 ) -> dict[str, str]:
-    """Return what replaces the placeholders in lines to paste: {"TORCH": "net.pt", "KERAS": "net.keras"}.
+    """Return the replacements of placeholders in suggested commands: {"TORCH": "net.pt", "KERAS": "net.keras"}.
 
-    Each placeholder is replaced by the argument that the command was given. " --plan PLAN.json" is replaced by the
-    option for the plan and the options for weights.
+    "TORCH" and "KERAS" are replaced by the arguments of the running command, " --plan PLAN.json" by the options for
+    the plan and for the weights, and the start of an `align` command by this command with all options.
 
     Args:
         torch: The torch model: a file or a factory.
@@ -106,8 +106,8 @@ def names_for(
         keras_weights: The weights to load into the Keras model.
         plan: The file of the plan.
         entry: The name of the state dict, if a torch checkpoint holds several.
-        again: The further options of an `align` that is run again; None for another command, which needs a file of the
-            new plan.
+        again: The further options of the running command if it is `align`, which is then suggested again. None for any
+            other command: the suggested `align` then saves its plan to a new file, "-o plan.json".
     """
     weights = weights_as_options(torch_weights, keras_weights)
     read = weights + (f" --entry {quote(entry)}" if entry else "")
@@ -122,7 +122,7 @@ def names_for(
 
 
 def names_for_convert(given: "Mapping[str, Any]") -> dict[str, str]:
-    """Return what replaces the placeholders in a line to paste with another `convert`: its inputs, and its folder.
+    """Return the replacements of placeholders in a suggested `convert` command: its inputs, and its folder.
 
     Args:
         given: The arguments of the command that failed.
@@ -141,10 +141,12 @@ def weights_as_options(torch_weights: Path | None, keras_weights: Path | None) -
 
 
 def words_of(options: "Mapping[str, Any]") -> list[str]:
-    """Return the words of options with values, for a command that is run again and replaces what it wrote.
+    """Return options as words of a command line: {"hint": ["fc=dense"]} gives ["--hint", "fc=dense"].
+
+    With the option "out" the words end with "--overwrite", because the suggested command writes the same file again.
 
     Args:
-        options: The value of each option by its name without dashes: a path, a list of texts, or None.
+        options: The value of each option by its name without dashes: a path, a list of texts, or None to leave it out.
     """
     words = []
     for name, value in options.items():
@@ -173,11 +175,11 @@ def align_with_hints(
 def align_first(message: str, sides: "Mapping[Side, str]", options: str) -> str:
     """Return the error of a transfer that needs another plan, with the two commands that make and use this plan.
 
-    The lines to paste of the error become "keras3conv align ... --hint fc=dense -o plan.json"; after them follows
+    The suggested commands become "keras3conv align ... --hint fc=dense -o plan.json". A line follows them:
     "Then:  the same transfer with --plan plan.json".
 
     Args:
-        message: The error message of `Alignment.check`, with options of `align` as lines to paste.
+        message: The error message of `Alignment.check`, which suggests options of `align`.
         sides: For each side, the argument that the transfer was given.
         options: The further options of the transfer that `align` needs, too.
     """
@@ -213,7 +215,7 @@ def align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
 
 
 def _targets(source: "Adapter", target: "Adapter", entry: str) -> str:
-    """Return the lines to paste of a transfer whose target is a file that does not exist: other targets, or a plan.
+    """Return the suggested commands for a transfer to a file that does not exist: other targets, or a plan.
 
     Args:
         source: The model to read.

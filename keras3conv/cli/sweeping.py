@@ -78,7 +78,7 @@ def sweep(  # noqa: PLR0913 - an argument for every option
 def _retrying(overview: "Overview", names: Collection[str]) -> str:
     """Return the end of a sentence: ", of which 2 did not pass: --retry runs them again"; empty if all passed.
 
-    Only tasks whose result an earlier run has left are counted.
+    Only tasks whose result comes from an earlier run are counted.
 
     Args:
         overview: The results of all tasks.

@@ -44,8 +44,8 @@ class Card:
         has_code: Whether `model.py` is beside the files.
         inputs: The inputs of the model, each as text: "x: float32 (batch, 3, 12)"; empty if they are unknown.
         outputs: The outputs of the model, as text; empty if they are unknown.
-        verified: What `keras3conv verify` takes to compare the files with the digests beside them: a file, or the
-            folder. Empty if no digests are beside the files.
+        verified: The argument with which `keras3conv verify` compares the files with the digests beside them: a file,
+            or the folder. Empty if no digests are beside the files.
     """
 
     name: str
@@ -63,14 +63,14 @@ class Card:
 
     @property
     def unnamed(self) -> tuple[WrittenFile, ...]:
-        """The files of weights whose digest is not in the certificate, which may be about other weights."""
+        """The files of weights whose digest is not in the certificate; the certificate may be about other weights."""
         return tuple(file for file in self.files if not self._is_named(file))
 
     @property
     def unread(self) -> tuple[WrittenFile, ...]:
         """The source files whose digest is not in the certificate.
 
-        That the model was made of them is a statement of the card's author, which no file confirms.
+        Only the author of the card says that the model was made of these files; no certificate confirms it.
         """
         return tuple(file for file in self.sources if not self._is_named(file))
 
@@ -137,7 +137,7 @@ class Card:
 
     @property
     def answers(self) -> tuple[tuple[Cell, ...], ...]:
-        """The best classes of both models for some samples, as rows of a table.
+        """The classes with the best scores of both models for some samples, as rows of a table.
 
         A row has the caption of the sample, the rank, and class and score for torch and for Keras.
         """

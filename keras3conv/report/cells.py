@@ -37,7 +37,7 @@ def visible(text: str, *, keep: str = "") -> str:
 
 
 def plain(cell: object) -> Cell:
-    """Return a value as a table cell; a numpy scalar becomes a plain number, because JSON has no other.
+    """Return a value as a table cell; a numpy scalar becomes a Python number, because JSON has no numpy scalars.
 
     Raises:
         InputError: The value is not text, a number, a boolean or None.

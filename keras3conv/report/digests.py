@@ -22,7 +22,7 @@ def digest_note(file: WrittenFile) -> str:
 
 
 def of_entry(file: WrittenFile) -> str:
-    """Return the words that name the state dict that was read from a file: ", state dict ema"; empty if it has none."""
+    """Return the end of a note: ", state dict ema"; empty if the file was not read from a named state dict."""
     return f", state dict {file.entry}" if isinstance(file, ReadFile) and file.entry else ""
 
 

@@ -200,7 +200,7 @@ def _columns(plot: Plot, scale: _Scale, named: bool) -> tuple[Tick, ...]:
 
 
 def _room(names: tuple[Tick, ...]) -> float:
-    """Return the height that the names of layers below the x axis need; the names are turned by 38 degrees."""
+    """Return the height of the space below the x axis for the layer names, which are rotated by 38 degrees."""
     return 28 + 4.0 * max((len(tick.text) for tick in names), default=0)
 
 

@@ -72,12 +72,12 @@ def write(report: Document, *, brief: bool = False, width: int = WIDTH) -> str:
 def render(report: Document, console: "Console", *, brief: bool = False) -> None:
     """Print a report: the overall status, a line for every section, then the details.
 
-    If the report passed, the first lines also have the date, output difference, inputs, versions and digests; if it
-    failed, the first layer that differs, the cause and the line to paste.
+    If the report passed, the first lines also have the date, output difference, inputs, versions and digests. If it
+    failed, they have the first layer that differs, the cause and the suggested fix.
 
     Args:
         report: The report.
-        console: Where it is printed.
+        console: The terminal to print to.
         brief: Whether to leave out details of sections that passed, except their facts.
     """
     status, cause, about = report.status, first_cause(report), key_facts(report)
@@ -272,7 +272,7 @@ def _indented(text: str) -> str:
 
 
 def _print(console: "Console", text: str, style: str = "") -> None:
-    """Print a text without wrapping, so that a line to paste stays on one line."""
+    """Print a text without wrapping, so that code to paste stays on one line."""
     console.print(_text(text, console, style), soft_wrap=True)
 
 

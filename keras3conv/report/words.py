@@ -1,4 +1,4 @@
-"""Explain the words of a certificate to a reader who has only the page; docs/certificate.md explains more of them."""
+"""Define short explanations of the terms in a certificate, for its HTML page; docs/certificate.md explains more."""
 
 TITLE = "Words of this page"
 

@@ -60,8 +60,9 @@ def align_sides(
 ) -> Alignment:
     """Return the plan for two models whose views (names, shapes, configurations) are known; see `keras3conv.align`.
 
-    A weight that torch computes from others (weight norm) is one weight in a Keras model that somebody wrote. In a
-    converted model it is computed, too: if the weight finds no place, the tensors that it is computed from are paired.
+    Torch may compute a weight from other tensors (weight norm). A Keras model that somebody wrote has this weight as
+    one variable. A model that `convert` made computes it, too. So if the weight matches no Keras variable, the tensors
+    that it is computed from are paired.
 
     Args:
         sides: The two models.
@@ -86,10 +87,10 @@ def align_sides(
 
 
 def _faults(plan: Alignment) -> tuple[int, bool, int, int]:
-    """Return a sort key for plans of models with computed weights, the smallest for the best plan.
+    """Return a sort key for alternative plans of the same two models; the best plan has the smallest key.
 
-    It has the number of problems, whether the outputs differ, the number of computed weights whose pair follows from
-    the shape alone, and the number of unconfirmed pairs.
+    The key is a tuple: the number of problems, whether the outputs differ, the number of computed weights (weight
+    norm) that are paired by shape alone, and the number of unconfirmed pairs.
     """
     computed = {tensor.path for tensor in plan.torch.tensors() if tensor.is_computed}
     by_shape = [pair for pair in plan.pairs if pair.rule == RULE and pair.decided_by != "probe"]
@@ -146,12 +147,15 @@ def _aligned(
 
 
 def _other_entries(sides: Sides, plan: Alignment, entry: str) -> Iterator[str]:
-    """Yield a note for each model in a flat state dict that fits the Keras model alone, if the whole does not.
+    """Yield a note for each prefix of tensor names whose tensors alone match the Keras model.
+
+    A state dict may hold several models with prefixes such as "student." and "teacher.". Nothing is yielded if all
+    tensors together match the Keras model.
 
     Args:
-        sides: The two sides.
+        sides: The two models.
         plan: The plan for all tensors of the file.
-        entry: The name of the state dict that the user named.
+        entry: The name of the state dict or prefix that the user chose; then nothing is yielded.
     """
     if isinstance(sides.torch, TorchFile) and not entry and plan.problems():
         torch, keras = sides.views()
@@ -178,7 +182,7 @@ def _without_probe(
         given: The inputs; None if there are none.
         hints: The pairs that the user named.
         reason: The reason why there is no probe, for a note in the plan.
-        origin: Remarks to keep in the plan.
+        origin: Remarks for the plan, about the files of the models.
     """
     notes = [f"not probed: {reason}", *origin]
     if given is not None:

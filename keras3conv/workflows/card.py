@@ -84,7 +84,7 @@ def write_card(card: Card, path: Path, *, overwrite: bool) -> None:
 
 
 def _verified(file: Path) -> str:
-    """Return the argument with which `verify` compares a file of weights, in its folder; empty if no digests are there.
+    """Return the argument of the `verify` command for a file of weights; empty if no digests are beside the file.
 
     Args:
         file: The first file of weights.

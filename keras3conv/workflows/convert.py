@@ -265,7 +265,7 @@ def _certificate(
 
 
 def _live_model(model: Any, weights: Path | None) -> Any:
-    """Return a live model: the given one, or that of a file, which is loaded.
+    """Return a model as a live object: the model itself, or the model that is loaded from a file.
 
     Layers that Keras cannot load safely, without running code from the file, are refused.
 

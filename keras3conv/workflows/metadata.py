@@ -50,7 +50,7 @@ def _tensors(content: object, key: str) -> tuple[str, ...]:
 
 
 def _read(path: Path) -> object:
-    """Return the JSON data of a file; raise `FileError` if it cannot be read."""
+    """Return the content of a JSON file as plain data; raise `FileError` if it cannot be read."""
     try:
         content: object = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

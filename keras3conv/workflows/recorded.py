@@ -26,7 +26,7 @@ _SHOWN = 3
 def recorded_plan(
     given: Sides, opened: Sides, others: Sequence[Path | None] = ()
 ) -> tuple[Alignment | None, tuple[str, ...]]:
-    """Return the plan that `convert` saved beside one of the models, and notes on where it is or why it is not used.
+    """Return the plan that `convert` saved beside one of the models, with notes on its file or why it is not used.
 
     Args:
         given: The two models as the user gave them: files or live models.
@@ -34,7 +34,7 @@ def recorded_plan(
         others: Further files that belong to the models: the weights of live models, or the code that made them.
 
     Returns:
-        The plan, which has the note too; None if there is none, or if it is for other models. And the notes.
+        The plan, or None if there is none or if it is for other models; and the notes, which the plan contains, too.
     """
     files = [Path(side.source) for side in given.files()] + [path for path in others if path is not None]
     notes: list[str] = []
@@ -85,7 +85,7 @@ def _plan_in(record: Path) -> Alignment | None:
 
 
 def _for_models(plan: Alignment, torch: ModelView, keras: ModelView) -> Alignment:
-    """Return a plan for these models, which have its tensors, except perhaps some that it ignores.
+    """Return a plan with the views of these models. They may lack tensors that the plan ignores, but no others.
 
     Args:
         plan: The plan.

@@ -167,7 +167,7 @@ def _into_live(
 def _shared(
     source: Adapter, target: Adapter, plan: Alignment, out: Sequence[Path], *, cast: bool, stages: Stages
 ) -> tuple[Staging, dict[str, str]]:
-    """Let a live model share the memory of another one; values that are no plain view of a tensor are copied.
+    """Let a live model use the memory of another model; values that are computed, not just a view, are copied.
 
     Args:
         source: The model whose memory is used.
@@ -220,7 +220,7 @@ def _into_files(
     if exists and not options.out and not options.overwrite:
         other = target.source.with_name(f"new_{target.source.name}")
         raise FileError(
-            f"{target.source} exists: name a file to write, for which it is the template, or replace it\n"
+            f"{target.source} exists, so it was not changed: write a copy with the new weights, or overwrite it\n"
             f'Fix:  out="{other}"     or     overwrite=True'
         )
     planned = plan.keras if target.side == "keras" else plan.torch
@@ -344,7 +344,7 @@ def _reader(staging: Staging, *, complete: bool) -> Reader:
 
 
 def _reason(plan: Alignment, unconfirmed: Sequence[Pair]) -> str:
-    """Return the reasons why a transfer is unconfirmed; warn if the models' outputs are known to differ.
+    """Return the reasons why a transfer counts as unconfirmed; warn if the outputs of the models are known to differ.
 
     Args:
         plan: The plan that was followed.

@@ -95,7 +95,9 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
 
 @contextmanager
 def _layout_named(sides: Sides, inputs: Any, keras_inputs: Any) -> Iterator[None]:
-    """Add to a `ModelError` in the with statement that the torch inputs have the layout of Keras, if they have.
+    """Add a hint to a `ModelError` from the `with` block if the torch inputs have the layout of Keras.
+
+    For example, the inputs have shape (1, 32, 32, 3), and the torch module takes (1, 3, 32, 32).
 
     Args:
         sides: The two models.
@@ -171,10 +173,10 @@ def _require_fitting(subject: Subject, sections: list[Section]) -> None:
 
 
 def _port(sources: Sequence[Any], weight_files: Sequence[Path | None]) -> Side | None:
-    """Return the side ("torch" or "keras") whose weights a transfer wrote, the copy of the other side.
+    """Return the side ("torch" or "keras") that a transfer wrote, so that its weights are a copy of the other side.
 
-    A live model counts if `transfer` wrote to it in this process, a file if a manifest is beside it. Return None if
-    that holds for neither side, or for both.
+    A live model was written if `transfer` wrote to it in this process. A file was written if a manifest is beside
+    the file. Return None if a transfer wrote neither side, or both.
 
     Args:
         sources: The torch model and the Keras model: live models or paths.
@@ -247,9 +249,10 @@ def _named_as_planned(views: Views, plan: Alignment) -> Views:
 
 
 def _with_rows_of_values(plan: Alignment, views: Views) -> Alignment:
-    """Return a plan that reorders the kernel rows after a Flatten only where the values need it.
+    """Return a plan in which the kernel rows after a Flatten are permuted only if the values on both sides need it.
 
-    The reordering is removed from a kernel whose values are equal on both sides without it.
+    A plan from files can only guess if the rows are permuted. The permutation is removed from a kernel whose torch and
+    Keras values are equal without it.
 
     Args:
         plan: The plan.

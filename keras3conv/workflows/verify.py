@@ -116,7 +116,7 @@ def _verify_conversion(record: Path, path: Path) -> Report:
 
 
 def _no_forgery(record: Path) -> str:
-    """Return the note that a comparison with digests in the same folder finds accidents only.
+    """Return a note for the report: a comparison with digests in the same folder detects accidents, not forgery.
 
     Args:
         record: The manifest or the `metadata.json`.

@@ -93,7 +93,7 @@ def _with_result(row: Row, result: Mapping[str, Any], out: Path) -> Row:
 
 
 def _reason(end: _End, task: Task, limit: int) -> tuple[RowStatus, str]:
-    """Return the status and the outcome of a task whose process left no result: "timed out", and a sentence.
+    """Return the status of a task whose process wrote no result, such as "timed out", and the reason as a sentence.
 
     Args:
         end: The exit status of the process, its time and memory, and the limit for which it was killed.

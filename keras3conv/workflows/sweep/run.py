@@ -108,7 +108,7 @@ def sweep(  # noqa: PLR0913 - a parameter for every option of a sweep
 
 @dataclass(frozen=True, kw_only=True)
 class _Where:
-    """The place where tasks run: this machine, with a number of processes (0 for the default), or a Ray cluster.
+    """Where the tasks run: on this machine, with a number of processes (0 for the default), or on a Ray cluster.
 
     `started` is called when a task starts on this machine.
     """

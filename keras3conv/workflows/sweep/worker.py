@@ -117,7 +117,7 @@ def run(task: Task, out: Path) -> dict[str, Any]:
 
 
 def _is_worth_validating(running: _Run) -> bool:
-    """Return whether the task asks for `validate`, and only the known difference of the outputs stops it."""
+    """Return whether `validate` should run although the task stopped, because the outputs are known to differ."""
     task, plan = running.task, running.plan
     is_known = plan is not None and bool(plan.difference) and not plan.problems()
     return is_known and "validate" in task.do and not task.accept_difference

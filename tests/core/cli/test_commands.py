@@ -297,7 +297,7 @@ def test_an_existing_file_is_kept_without_the_option(small_checkpoint: Path, ker
     before = small_checkpoint.read_bytes()
     assert_refused(
         run("transfer", keras_weights, small_checkpoint),
-        "exists: name a file to write, for which it is the template, or replace it",
+        "exists, so it was not changed: write a copy with the new weights, or overwrite it",
         f"Fix:  -o {small_checkpoint.with_name('new_small.safetensors')}     or     --overwrite",
     )
     assert small_checkpoint.read_bytes() == before
