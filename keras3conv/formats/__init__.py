@@ -63,9 +63,9 @@ def read(path: str | os.PathLike[str], *, entry: str = "", planned: ModelView | 
         path: The file, or a folder that contains one model. The suffix and the content determine the format.
         entry: The name of the state dict to read, if a torch checkpoint contains several; or the prefix of the names,
             if one state dict contains several models: "student".
-        planned: The torch tensors in a plan. A weight that is stored as several tensors (weight norm) is one tensor in
-            the view, or several if the plan has those. Of several state dicts, that of the plan is read if `entry` is
-            empty.
+        planned: The torch tensors in a plan; None without a plan. If the file stores a weight as several tensors
+            (weight norm), the view has one tensor, or the several tensors if the plan has them. If the file holds
+            several state dicts and `entry` is empty, the state dict of the plan is read.
 
     Raises:
         FileError: The file cannot be read; see the subclasses for the reasons.

@@ -90,7 +90,7 @@ _ARCHIVES: tuple[tuple[Callable[[Collection[str]], bool], str, str], ...] = (
 
 
 def archive_message(path: Path, names: Collection[str]) -> str:
-    """Return an error message for a zip archive that is not read: what it is, and the line that converts it.
+    """Return an error message for a zip archive that is not read: its kind, and the code that converts it.
 
     For a TorchScript archive: "model.pt is a TorchScript archive, ..." and "Fix:  torch.save(torch.jit.load(...". The
     message is empty if the names of the members are not those of a known kind of archive.
@@ -123,11 +123,11 @@ def file_message(path: Path, head: bytes) -> str:
 
 
 def _remedy(remedy: str, placeholder: str, path: Path) -> str:
-    """Return the end of an error message, with the line that converts a file: "gunzip FILE" -> "Fix:  gunzip a.gz".
+    """Return the end of an error message, the command that converts a file: "gunzip FILE" -> "Fix:  gunzip a.gz".
 
     Args:
-        remedy: A line to paste; or, if it begins with a colon, the end of the message's sentence, returned unchanged.
-        placeholder: The word in the line that is replaced by the path: "FILE" or "FOLDER".
+        remedy: A command or a line of code: "gunzip FILE". A text that begins with a colon is returned unchanged.
+        placeholder: The word in the command that is replaced by the path: "FILE" or "FOLDER".
         path: The path of the file or folder.
     """
     if remedy.startswith(":"):

@@ -168,7 +168,7 @@ def identify(expected: str, source: Source) -> str:
 
 
 def check_content(path: str | os.PathLike[str]) -> None:
-    """Raise `MalformedCheckpoint` if a file exists and has other content than its suffix says; it names both."""
+    """Raise `MalformedCheckpoint` if a file exists and its content does not have the format of its suffix."""
     found = file_of(path)
     if os.path.isfile(found):  # noqa: PTH113  # as in `file_of`
         _content(expected_format(found), Source.pin(found))

@@ -26,7 +26,7 @@ Spread = Callable[[Sequence[Callable[[], Written]]], Sequence[Written]]
 
 
 class Output(Protocol):
-    """A model that is written to one or several files; the interface that `write_all` uses."""
+    """The files that a model is written to: the interface of the outputs that `write_all` writes."""
 
     @property
     def path(self) -> Path:

@@ -1,8 +1,9 @@
 """Infer the class of a layer inside a user's layer, in a weight file of Keras 3, from the shapes of its variables.
 
-Such a file has no classes. Keras makes the group of a layer of the model from the class name; the group of a layer in
-a user's own layer is the name of an attribute, which says nothing certain. A class is inferred only if no other class
-of Keras has variables of these shapes, or if the other classes store the same values in the same order.
+Such a file does not store classes. A layer of the model has an HDF5 group that is named after its class: "dense_1". A
+layer inside a user's layer has a group that is named after the attribute, such as "project", which does not prove a
+class. So a class is inferred only if no other class of Keras has variables of these shapes, or if the other classes
+store the same values in the same order.
 """
 
 import re

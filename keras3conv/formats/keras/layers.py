@@ -24,14 +24,14 @@ _STACK = "keras.layers.StackedRNNCells"
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A layer as found among the weights of a file, without information from the architecture.
+    """A layer that has weights in a file, without information from the architecture.
 
     Attributes:
         path: The path in the model.
         datasets: The datasets of the variables, in the order of their creation.
         roles: The names of the variables in the layer, one for each dataset.
         kind: The qualified class name; empty if unknown.
-        is_ordered: Whether the order of the layer among layers with equal shapes is known to be that of the model.
+        is_ordered: Whether it is known that layers with the same weight shapes have the order of the model here.
     """
 
     path: str
@@ -69,11 +69,14 @@ def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: T
 
 
 def distinct(found: Sequence[Found], where: str) -> Sequence[Found]:
-    """Return the layers unchanged; raise `MalformedCheckpoint` if a layer path or a role in a layer occurs twice.
+    """Return the layers unchanged, after a check that layer paths, and the variable names in a layer, are unique.
 
     Args:
         found: The layers that have weights in a file.
         where: The name of the file, for messages.
+
+        Raises:
+        MalformedCheckpoint: Two layers have the same path, or two variables of a layer have the same name.
     """
     seen: set[str] = set()
     for layer in found:
@@ -132,7 +135,7 @@ def kind_by_name(path: str, roles: Sequence[str]) -> str:
 
 
 def tensor_path(layer: str, role: str) -> str:
-    """Return the path of a variable: the path of its layer and its role."""
+    """Return the path of a variable: "encoder/dense/kernel" for the layer "encoder/dense" and the role "kernel"."""
     return f"{layer}/{role}" if layer else role
 
 
@@ -213,10 +216,12 @@ _ATTENTIONS = ("keras.layers.MultiHeadAttention", "keras.layers.GroupQueryAttent
 
 
 def _with_equation(whole: LayerView, part: LayerView) -> LayerView:
-    """Return a projection of an attention with its equation, which no file contains; return other layers unchanged.
+    """Return an EinsumDense inside an attention with its equation "abc,cde->abde"; return other layers unchanged.
+
+    A weight file does not contain the equation.
 
     Args:
-        whole: The layer that contains the layer.
+        whole: The layer that contains the layer `part`.
         part: The layer.
     """
     if whole.kind not in _ATTENTIONS or part.kind != "keras.layers.EinsumDense" or part.config is not None:

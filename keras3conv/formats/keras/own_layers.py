@@ -51,7 +51,8 @@ def _named(layer: LayerView, rules: Sequence[Rule]) -> LayerView:
 def _is_group_of(rule: Rule, layer: LayerView) -> bool:
     """Return whether the group of a layer in a file has the name that Keras makes from the class of a rule.
 
-    Such as "layers/my_gate_1" for MyGate. Another group than one in a list of layers is named by an attribute instead.
+    For example, the class MyGate has groups such as "layers/my_gate_1". Only groups in a list of layers have such
+    names; other groups are named after attributes.
 
     Args:
         rule: A rule of the user.

@@ -84,7 +84,12 @@ def _layers_inside(config: Any, path: str) -> Iterator[tuple[str, Config]]:
 
 
 def _changes(entry: Config, *, is_masked: bool) -> Iterator[str]:
-    """Yield a line for each setting of one layer that has another name, value or meaning in Keras 3."""
+    """Yield a line for each setting of one layer that has another name, value or meaning in Keras 3.
+
+    Args:
+        entry: The configuration of the layer in the file.
+        is_masked: Whether the model has masks, which some layers merge differently in Keras 3.
+    """
     given, old_class = entry["config"], entry["class_name"].rpartition(">")[2]
     if not isinstance(given, Mapping):
         return

@@ -172,7 +172,7 @@ def settings(class_name: str, config: Config) -> dict[str, Any]:
 
 
 def name_in_file(class_name: str, name: str) -> str:
-    """Return the name that an argument of Keras 3 has in a file of Keras 2, which may be another or the same.
+    """Return the Keras 2 name of a constructor argument of Keras 3; many arguments have the same name in both.
 
     Args:
         class_name: The class in Keras 3.

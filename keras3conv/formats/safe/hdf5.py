@@ -121,9 +121,9 @@ class Declarations:
 
 
 def _link_creation(*, is_ascii: bool) -> Any:
-    """Return the settings with which h5py links an object in a group; groups above it are created.
+    """Return the HDF5 settings to add an object to a group and create missing parent groups.
 
-    The names in a group may be in UTF-8 only in a newer form of groups, which takes several times as long.
+    UTF-8 names need a newer kind of group, which takes several times as long to write.
 
     Args:
         is_ascii: Whether the path of the object is in ASCII.

@@ -1,7 +1,7 @@
-"""Hold the bytes of an HDF5 file that describe its objects, each at its own address, so that numpy reads many at once.
+"""Hold the metadata of an HDF5 file in a buffer, at its addresses in the file: numpy then reads many objects at once.
 
-The memory is as large as the file, but the system provides it only for the pages that are read: those with the
-descriptions. Values are never read.
+The buffer is as large as the file, but the system allocates its memory only for the pages that are read: those with
+metadata. The values of datasets are not needed.
 """
 
 import mmap
@@ -23,7 +23,7 @@ _LONGEST_NAME = 64
 
 
 class UnusualError(Exception):
-    """The file is not of the usual form, so the HDF5 library has to inspect it."""
+    """Raised if a file does not have the form that h5py writes by default: the HDF5 library must then inspect it."""
 
 
 def require(condition: Any) -> None:
@@ -33,13 +33,13 @@ def require(condition: Any) -> None:
 
 
 class Image:
-    """The bytes of a file at their addresses, as far as they were asked for with `need`."""
+    """The metadata bytes of an HDF5 file: `need` reads them, and the other methods return what was read before."""
 
     def __init__(self, read_into: Callable[[int, memoryview], None], size: int) -> None:
-        """Reserve addresses; nothing is read.
+        """Reserve a buffer for the whole file; nothing is read yet.
 
         Args:
-            read_into: A function that fills a buffer with the bytes of the file from a position on.
+            read_into: A function that fills a buffer with the bytes of the file, from a given position on.
             size: The size of the file in bytes.
         """
         pages = size // _PAGE + 2  # the last one keeps a read that starts at the end inside the memory
@@ -50,14 +50,14 @@ class Image:
         self._left = _MOST_BYTES
 
     def need(self, starts: Array, lengths: Array | int) -> None:
-        """Read the pages that hold some parts of the file.
+        """Read the pages that contain the given byte ranges of the file.
 
         Args:
-            starts: The address of each part, as int64.
-            lengths: The length of each part, or of all.
+            starts: The first address of each range, as int64.
+            lengths: The length of each range, or one length for all ranges.
 
         Raises:
-            UnusualError: A part is not inside the file, or too much was read already.
+            UnusualError: A range is not inside the file, or more was read than metadata should need.
         """
         require((starts >= 0) & (starts <= self.size) & (np.asarray(lengths) <= self.size - starts))
         first, last = starts // _PAGE, (starts + np.maximum(lengths, 1) - 1) // _PAGE
@@ -81,16 +81,16 @@ class Image:
         self._is_read[wanted] = True
 
     def numbers(self, starts: Array, kind: str = "<i8") -> Array:
-        """Return the numbers of a kind at some addresses, as int64; an undefined address is -1."""
+        """Return the number at each address, as int64; `kind` is its dtype in the file ("<u2" for two bytes)."""
         return self._view(kind)[starts].astype(np.int64, copy=False)
 
     def rows(self, starts: Array, length: int) -> list[bytes]:
-        """Return the bytes at some addresses, of one length."""
+        """Return, for each address, the `length` bytes that start there."""
         found: list[bytes] = self._view(f"V{length}")[starts].tolist() if length else [b""] * len(starts)
         return found
 
     def names(self, starts: Array, ends: Array) -> list[bytes]:
-        """Return the texts from some addresses to the zero byte that ends each.
+        """Return, for each address, the bytes from there to the next zero byte.
 
         Args:
             starts: The addresses.
@@ -106,7 +106,7 @@ class Image:
         return found
 
     def _view(self, kind: str) -> Array:
-        """Return the memory as values of a kind that start at every byte."""
+        """Return the buffer as an array of the dtype `kind` with one element for every byte offset."""
         dtype = np.dtype(kind)
         return np.ndarray((len(self._memory) - dtype.itemsize + 1,), dtype, self._memory, strides=(1,))
 
@@ -118,7 +118,7 @@ def spread(starts: Array, counts: Array) -> Array:
 
 
 def _reserved(size: int) -> mmap.mmap:
-    """Return zeros that take memory only when they are written; raise `UnusualError` if the system refuses them."""
+    """Return a buffer of zeros that takes memory only when written; raise `UnusualError` if the system refuses it."""
     try:
         if sys.platform == "win32":
             return mmap.mmap(-1, size)

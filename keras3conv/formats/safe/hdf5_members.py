@@ -1,7 +1,7 @@
 """Read the names and addresses of the members of many HDF5 groups at once, from their symbol tables.
 
-A group has a heap with the names, and a tree whose leaves list the members in the order of their names. What HDF5 needs
-to find a member by its name is checked here too, although it is not used: the keys of the trees and the order.
+A group has a local heap with the names, and a B-tree whose leaves list the members in the order of their names. HDF5
+finds a member by the keys of the B-tree. They are not used here, but they are checked, as is the order.
 """
 
 from dataclasses import dataclass
@@ -27,13 +27,14 @@ _UNDEFINED = -1
 
 @dataclass(frozen=True)
 class Members:
-    """The members of several groups.
+    """The members of several groups, in arrays with one element for each member.
 
     Attributes:
-        owner: For each member, the number of its group; ascending.
-        names: The names.
-        address: The addresses of the headers of the objects.
-        table: The addresses of tree and heap that the table repeats for a group, in two columns; -1 if it does not.
+        owner: The index of the group that contains the member; ascending.
+        names: The name of the member.
+        address: The address of the member's object header.
+        table: For a member that is a group: the addresses of its B-tree and heap, as the symbol table entry caches
+            them, in two columns; -1 if the entry caches none.
     """
 
     owner: Array
@@ -43,13 +44,13 @@ class Members:
 
 
 class Seen:
-    """The addresses of the headers, trees, leaves and heaps that were read, none of which may belong to two groups."""
+    """Collects the addresses of all headers, B-trees, leaves and heaps that were read: no two groups may share one."""
 
     def __init__(self) -> None:
         self._addresses: list[Array] = []
 
     def add(self, addresses: Array) -> None:
-        """Add addresses."""
+        """Add the addresses of headers, B-trees, leaves or heaps that are read."""
         self._addresses.append(addresses)
 
     def check(self) -> None:
@@ -58,16 +59,16 @@ class Seen:
 
 
 def read(image: Image, trees: Array, heaps: Array, seen: Seen) -> Members:
-    """Return the members of groups.
+    """Return the members of several groups.
 
     Args:
         image: The file.
-        trees: The address of the tree of each group.
-        heaps: The address of the heap of each group.
-        seen: The addresses that were read for other groups.
+        trees: The address of the B-tree of each group.
+        heaps: The address of the local heap of each group.
+        seen: The addresses that were read before; those that are read here are added.
 
     Raises:
-        UnusualError: A tree or a heap is damaged, or a member is a link.
+        UnusualError: A B-tree or a heap is damaged, or a member is a link.
     """
     texts, lengths = _heaps(image, heaps, seen)
     owner, leaves, keys = _leaves(image, trees, seen)
@@ -91,7 +92,7 @@ def read(image: Image, trees: Array, heaps: Array, seen: Seen) -> Members:
 
 
 def _heaps(image: Image, heaps: Array, seen: Seen) -> tuple[Array, Array]:
-    """Return the address and the length of the texts of each heap."""
+    """Return the address and the length of the names that each local heap stores, one after the other."""
     image.need(heaps, 32)
     seen.add(heaps)
     require(image.numbers(heaps) == _HEAP)
@@ -105,13 +106,13 @@ def _heaps(image: Image, heaps: Array, seen: Seen) -> tuple[Array, Array]:
 
 
 def _check_free(image: Image, texts: Array, lengths: Array, free: Array) -> None:
-    """Raise `UnusualError` unless the unused parts of the heaps are inside them.
+    """Raise `UnusualError` unless the free blocks of each local heap lie inside the heap.
 
     Args:
         image: The file.
-        texts: The address of the texts of each heap.
-        lengths: The length of these texts.
-        free: The place of the first unused part in the texts; 1 if there is none.
+        texts: The address of the names in each heap.
+        lengths: The number of bytes from there to the end of the heap.
+        free: The offset of the heap's first free block from that address; 1 if the heap has none.
     """
     for _ in range(_MOST_FREE):
         some = free != 1
@@ -126,12 +127,12 @@ def _check_free(image: Image, texts: Array, lengths: Array, free: Array) -> None
 
 
 def _leaves(image: Image, trees: Array, seen: Seen) -> tuple[Array, Array, Array]:
-    """Return, for each leaf of the trees, the number of its group, its address, and the key after it.
+    """Return, for each leaf of the B-trees, the index of its group, its address, and the key that follows it.
 
     Args:
         image: The file.
-        trees: The address of the tree of each group.
-        seen: The addresses that were read before.
+        trees: The address of the B-tree of each group.
+        seen: The addresses that were read before; those that are read here are added.
     """
     owner, nodes, level = np.arange(len(trees)), trees, np.full(len(trees), _UNDEFINED)
     before, after = np.zeros(len(trees), np.int64), np.full(len(trees), _UNDEFINED)
@@ -158,13 +159,13 @@ def _leaves(image: Image, trees: Array, seen: Seen) -> tuple[Array, Array, Array
 def _check_nodes(
     image: Image, owner: Array, nodes: Array, level: Array, before: Array, after: Array
 ) -> tuple[Array, Array]:
-    """Return the numbers of children of nodes, and the level of these children.
+    """Check B-tree nodes of one depth; return the number of children of each node, and the level of its children.
 
     Args:
         image: The file.
-        owner: The number of the group of each node; ascending, and the nodes of a group in their order.
-        nodes: The addresses of the nodes.
-        level: The level that each must have; -1 for the root of a tree.
+        owner: The index of the group of each node; ascending. The nodes of a group are in their order.
+        nodes: The address of each node.
+        level: The level that each node must have; -1 for a root, which may have any level.
         before: The key before each node; 0 for a root.
         after: The key after each node; -1 for a root.
     """
@@ -189,7 +190,7 @@ def _check_order(owner: Array, names: list[bytes]) -> None:
     """Raise `UnusualError` unless the names of each group are distinct and in order.
 
     Args:
-        owner: The number of the group of each member.
+        owner: The index of the group of each member.
         names: The names of the members.
     """
     inner = np.flatnonzero(owner[1:] == owner[:-1]).tolist()

@@ -1,4 +1,4 @@
-"""Read the headers of many HDF5 objects at once: each is a list of messages, in one or several parts of the file."""
+"""Read the headers of many HDF5 objects at once; a header is a list of messages, such as the shape and the dtype."""
 
 from dataclasses import dataclass
 
@@ -17,13 +17,13 @@ _MESSAGES_EACH, _MESSAGES_MORE = 32, 10_000
 
 @dataclass(frozen=True)
 class Messages:
-    """Messages of several objects.
+    """Header messages of several HDF5 objects, in arrays with one element for each message.
 
     Attributes:
-        owner: For each message, the number of its object.
-        kind: The kind.
-        start: The address of the content.
-        size: The size of the content in bytes.
+        owner: The index of the object that the message belongs to.
+        kind: The kind of the message: `SPACE`, `TYPE`, `ATTRIBUTE`, ....
+        start: The address of its content in the file.
+        size: The size of its content in bytes.
     """
 
     owner: Array
@@ -32,33 +32,33 @@ class Messages:
     size: Array
 
     def of(self, kind: int) -> "Messages":
-        """Return the messages of one kind, in the order of their objects."""
+        """Return the messages of one kind, such as `LAYOUT`, in the order of their objects."""
         places = np.flatnonzero(self.kind == kind)
         return self.where(places[np.argsort(self.owner[places], kind="stable")])
 
     def where(self, those: Array) -> "Messages":
-        """Return some of the messages: those at some positions, or for which an array has True."""
+        """Return the messages at the given indices, or those for which a boolean array is True."""
         return Messages(self.owner[those], self.kind[those], self.start[those], self.size[those])
 
     def counts(self, kind: int, objects: int) -> Array:
-        """Return the number of messages of a kind that each object has.
+        """Return, for each object, the number of its messages of one kind.
 
         Args:
-            kind: The kind.
+            kind: The kind, such as `ATTRIBUTE`.
             objects: The number of objects.
         """
         return np.bincount(self.owner[self.kind == kind], minlength=objects)
 
 
 def read(image: Image, addresses: Array) -> Messages:
-    """Return the messages of all objects, whose content is in the image then.
+    """Return the messages in the headers of several objects; their content is then read into the image.
 
     Args:
         image: The file.
         addresses: The addresses of the headers of the objects.
 
     Raises:
-        UnusualError: A header has another version, is damaged, or is very long.
+        UnusualError: A header has another version, is damaged, or has too many messages.
     """
     image.need(addresses, 16)
     require(image.numbers(addresses, "<u2") == 1)  # the version, and a reserved byte

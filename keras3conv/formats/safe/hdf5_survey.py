@@ -158,7 +158,7 @@ class _Survey:
                         waiting.append((place, member, place_in_file))
 
     def _known(self, address: int, path: str) -> bool:
-        """Return whether a dataset was inspected under another path before; if so, record the new path, too.
+        """Return whether a dataset was inspected before, under another path; if so, also record it under the new path.
 
         Args:
             address: The address of the object.

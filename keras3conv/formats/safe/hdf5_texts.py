@@ -1,4 +1,4 @@
-"""Read the attributes of many HDF5 objects at once that are texts or lists of texts."""
+"""Read many HDF5 attributes at once, if their values are texts or lists of texts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,22 +24,22 @@ _FIXED = (b"\x13\x01\0\0", b"\x13\x11\0\0")
 
 _REFERENCE = 16
 _COLLECTION = int.from_bytes(b"GCOL\x01\0\0\0", "little")
-"""The first bytes of a collection of texts, with the version and reserved bytes."""
+"""The first bytes of a global heap, with the version and reserved bytes."""
 
 _MOST_TEXTS = 1024
-"""The largest number of texts in a collection; HDF5 begins a new one after 4096 bytes."""
+"""The largest number of texts in a global heap; HDF5 begins a new heap after 4096 bytes."""
 
 _MOST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """What the description of an attribute says.
+    """The name and the type of an attribute, which a message describes before the value.
 
     Attributes:
         name: The name of the attribute.
         count: The number of texts in a list; None for a single text.
-        length: The length of each text; 0 if each has its own.
+        length: The bytes of each text; 0 if the texts have different lengths, so that a global heap stores them.
     """
 
     name: str
@@ -48,7 +48,7 @@ class _Kind:
 
 
 class _Found:
-    """The attributes that were read, and those whose texts are in collections."""
+    """The attributes that were read, and those whose texts a global heap stores, which are read at the end."""
 
     def __init__(self) -> None:
         self._values: dict[int, dict[str, Attribute]] = {}
@@ -56,12 +56,12 @@ class _Found:
         self._references: list[Array] = []
 
     def add(self, image: Image, kind: _Kind, owners: Array, starts: Array) -> None:
-        """Add attributes with the same description; texts in collections are read later.
+        """Add attributes that have the same name and type; texts in global heaps are read later.
 
         Args:
             image: The file.
-            kind: What the description says.
-            owners: The number of the object of each attribute.
+            kind: The name and the type.
+            owners: The index of the object of each attribute.
             starts: The address of the value of each attribute.
         """
         number = 1 if kind.count is None else kind.count
@@ -74,7 +74,7 @@ class _Found:
             self._put(owner, kind, [row.rstrip(b"\0") for row in rows])
 
     def all(self, image: Image) -> dict[int, dict[str, Attribute]]:
-        """Return all attributes, by the number of the object and their name."""
+        """Return all attributes, by the index of the object and their name: {0: {"name": "dense"}}."""
         references = np.concatenate(self._references) if self._references else np.zeros(0, np.int64)
         texts, place = _collected(image, references), 0
         for owner, kind in self._waiting:
@@ -95,12 +95,12 @@ class _Found:
 
 
 def read(image: Image, messages: Messages, is_used: Callable[[str], object]) -> dict[int, dict[str, Attribute]]:
-    """Return the attributes of objects, by the number of the object.
+    """Return the attributes of objects, by the index of the object and their name: {0: {"name": "dense"}}.
 
     Args:
         image: The file.
-        messages: The messages with the attributes.
-        is_used: A function that tells by its name if the value of an attribute is read.
+        messages: The header messages that contain the attributes.
+        is_used: Returns a true value for the name of an attribute to read; other attributes are skipped.
 
     Raises:
         UnusualError: An attribute is neither a text nor a list of texts, or is damaged.
@@ -122,11 +122,11 @@ def read(image: Image, messages: Messages, is_used: Callable[[str], object]) -> 
 
 
 def _description_length(start: int, size: int) -> int:
-    """Return the length of the name, the type and the shape of an attribute, with the numbers before them.
+    """Return the number of bytes before the value in an attribute message: a prefix, the name, type and shape.
 
     Args:
-        start: The first eight bytes as a number: the version, and the lengths of name, type and shape.
-        size: The size of the whole attribute.
+        start: The prefix (eight bytes) as a number: the version, and the lengths of name, type and shape.
+        size: The size of the whole message.
     """
     version, *lengths = (start >> shift & 0xFFFF for shift in (0, 16, 32, 48))
     length = 8 + sum(map(_padded, lengths))
@@ -140,11 +140,11 @@ def _padded(length: int) -> int:
 
 @lru_cache(4096)
 def _kind(description: bytes, size: int) -> _Kind:
-    """Return what the description of an attribute says.
+    """Return the name and the type of an attribute.
 
     Args:
-        description: The description.
-        size: The bytes of the value.
+        description: The bytes of the message before the value.
+        size: The number of bytes of the value.
     """
     name_length, type_length, space_length = (int.from_bytes(description[at : at + 2], "little") for at in (2, 4, 6))
     place = 8 + _padded(name_length)
@@ -172,11 +172,13 @@ def _kind(description: bytes, size: int) -> _Kind:
 
 
 def _collected(image: Image, references: Array) -> list[bytes]:
-    """Return the texts for references into collections: each is a length, the address of a collection, and a number.
+    """Return the texts that references into global heaps point to.
+
+    A reference has the length of a text, the address of a heap, and the index of the text in this heap.
 
     Args:
         image: The file.
-        references: The addresses of the references.
+        references: The address of each reference.
     """
     if not references.size:
         return []
@@ -199,13 +201,13 @@ def _collected(image: Image, references: Array) -> list[bytes]:
 
 
 def _texts_in(image: Image, collections: Array) -> tuple[Array, Array, Array]:
-    """Return the key, the address and the length of every text in collections, ordered by key.
+    """Return the key, the address and the length of every text in several global heaps, sorted by key.
 
-    The key is the number of the collection times 2**16, plus the number of the text in the collection.
+    The key is the position of the heap in the list times 2**16, plus the index of the text in the heap.
 
     Args:
         image: The file.
-        collections: The addresses of the collections.
+        collections: The addresses of the heaps.
     """
     image.need(collections, 16)
     require(image.numbers(collections) == _COLLECTION)

@@ -1,4 +1,4 @@
-"""Read the descriptions of the shape, the dtype and the fill value of an HDF5 dataset, in their usual forms."""
+"""Decode the header messages with the shape, the dtype and the fill value of an HDF5 dataset, as h5py writes them."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -16,7 +16,7 @@ BFLOAT16 = "V2"
 
 
 def _numbers() -> Iterator[tuple[bytes, str]]:
-    """Yield the description of each number that numpy has, with the name of its numpy dtype."""
+    """Yield the bytes that describe each numeric HDF5 type that numpy has, with the name of the numpy dtype: "<f4"."""
     for size in (1, 2, 4, 8):
         for order, mark in enumerate("<>" if size > 1 else "|"):
             ends = size.to_bytes(4, "little") + b"\0\0" + (8 * size).to_bytes(2, "little")
@@ -35,7 +35,11 @@ NUMBERS = {**dict(_numbers()), _MARKED: BFLOAT16}
 
 @lru_cache(4096)
 def sizes_of(space: bytes) -> Shape:
-    """Return the shape that a description has; raise `UnusualError` for one that may grow, or is damaged."""
+    """Return the shape in the bytes of a dataspace message.
+
+    Raises:
+        UnusualError: The dataset may grow, or the message is damaged.
+    """
     require(len(space) >= 8 and space[0] == 1 and space[2] <= 1 and not any(space[3:8]))
     rank, has_largest = space[1], space[2]
     require(len(space) == 8 * (1 + rank * (1 + has_largest)))
@@ -45,7 +49,7 @@ def sizes_of(space: bytes) -> Shape:
 
 
 def check_fill(fill: bytes) -> None:
-    """Raise `UnusualError` unless a description of the fill value says that there is no such value."""
+    """Raise `UnusualError` if the bytes of a fill value message define a fill value."""
     require(len(fill) == 8 and fill[0] in (1, 2) and 1 <= fill[1] <= 3 and fill[2] <= 2 and fill[3] <= 1)
     require(not any(fill[4:]))
 

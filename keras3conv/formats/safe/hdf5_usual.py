@@ -1,8 +1,8 @@
 """Inspect an HDF5 file of the usual form without the HDF5 library, for many objects at once.
 
-The usual form is what h5py writes by default for plain numbers: no chunks, no compression, no links. Every other file,
-and every damaged one, is left to the library and its stricter messages (`hdf5_survey`). What is accepted here is
-accepted there with the same result; the tests compare the two.
+The usual form is the one that h5py writes by default for plain numbers: no chunks, no compression, no links. Every
+other file, and every damaged file, is left to the HDF5 library (`hdf5_survey`), whose messages are more exact. That
+module accepts every file that is accepted here, with the same result; the tests compare the two.
 """
 
 import re
@@ -62,7 +62,7 @@ _CONTIGUOUS = 0x0103
 
 
 class _Form(NamedTuple):
-    """What the descriptions of a dataset say: shape, dtype, numpy dtype in the file, and the bytes of the values."""
+    """The shape and the dtype of a dataset, the numpy dtype of its values in the file, and their size in bytes."""
 
     shape: Shape
     dtype: str
@@ -92,7 +92,7 @@ def survey(source: Source, start: int, size: int, where: str) -> Tree | None:
 
 
 def _check_lock(file: BinaryIO) -> None:
-    """Raise `UnusualError` if another program writes the file, as HDF5 itself finds out."""
+    """Raise `UnusualError` if another program has locked the file, as HDF5 does while it writes a file."""
     if sys.platform == "win32":
         return
     import fcntl
@@ -105,7 +105,7 @@ def _check_lock(file: BinaryIO) -> None:
 
 
 class _Survey:
-    """Inspects the groups of a file, one depth after the other, and the datasets in them."""
+    """Inspects the groups and datasets of a file; all objects at one depth of the file are inspected together."""
 
     def __init__(self, image: Image, where: str) -> None:
         self.image, self.where = image, where
@@ -134,7 +134,7 @@ class _Survey:
         )
 
     def _root(self) -> tuple[Array, Array]:
-        """Return the address of the root group, and what its table entry repeats, from the start of the file."""
+        """Return the addresses of the root group's header and, as a table entry, of its B-tree and heap."""
         self.image.need(np.array([0]), 96)
         (block,) = self.image.rows(np.array([0]), 96)
         found = re.fullmatch(_SUPERBLOCK, block, re.DOTALL)
@@ -148,7 +148,7 @@ class _Survey:
         Args:
             paths: The paths of the objects.
             addresses: The addresses of their headers.
-            table: For each, the addresses of tree and heap that the table with the object repeats.
+            table: For each object, its symbol table entry: the addresses of B-tree and heap that are cached there.
         """
         messages = hdf5_messages.read(self.image, addresses)
         is_group = messages.counts(hdf5_messages.MEMBERS, len(paths)) == 1
@@ -181,14 +181,14 @@ class _Survey:
         numbers: Array,
         attributes: dict[int, dict[str, Attribute]],
     ) -> None:
-        """Inspect datasets.
+        """Check the datasets at one depth, and add their descriptions to `self.datasets`.
 
         Args:
             paths: The paths of all objects at this depth.
             addresses: The addresses of their headers.
-            messages: Their messages.
-            numbers: The numbers of the datasets among these objects.
-            attributes: Their attributes that count.
+            messages: The messages in their headers.
+            numbers: The indices of the datasets among these objects.
+            attributes: The attributes that Keras uses, by the index of the object.
         """
         for kind in _ONCE:
             require(messages.counts(kind, len(paths))[numbers] == 1)
@@ -218,7 +218,7 @@ class _Survey:
             )
 
     def _contents(self, messages: Messages) -> list[bytes]:
-        """Return the contents of messages; most of them are equal."""
+        """Return the content of each message as bytes."""
         found: Array = np.empty(len(messages.owner), object)
         for size in np.unique(messages.size).tolist():
             same = np.flatnonzero(messages.size == size)
@@ -234,9 +234,9 @@ class _Survey:
         Args:
             paths: The paths of all objects at this depth.
             addresses: The addresses of their headers.
-            messages: Their messages.
-            groups: The numbers of the groups among these objects.
-            table: For each object, the addresses of tree and heap that the table with the object repeats.
+            messages: The messages in their headers.
+            groups: The indices of the groups among these objects.
+            table: For each object, its symbol table entry: the addresses of B-tree and heap that are cached there.
         """
         held = messages.of(hdf5_messages.MEMBERS)
         require(held.size == 16)
@@ -249,7 +249,9 @@ class _Survey:
         return self._named([paths[number] for number in groups.tolist()], found)
 
     def _named(self, paths: list[str], found: hdf5_members.Members) -> tuple[list[str], Array, Array]:
-        """Note the members of groups; return the paths, addresses and table entries of those that are inspected.
+        """Add the member names to `self.groups`; return the paths, addresses and table entries of the members.
+
+        A member of the root group without weights, such as the state of an optimizer, is left out.
 
         Args:
             paths: The paths of the groups.
@@ -285,12 +287,12 @@ class _Survey:
 
 @lru_cache(4096)
 def _form(space: bytes, kind: bytes, fill: bytes, mark: Attribute | None) -> _Form:
-    """Return what the descriptions of a dataset say; raise `UnusualError` if it does not contain plain numbers.
+    """Return the shape and the dtype of a dataset; raise `UnusualError` if it does not contain plain numbers.
 
     Args:
-        space: The description of the shape.
-        kind: The description of the dtype.
-        fill: The description of the fill value.
+        space: The header message with the shape.
+        kind: The header message with the dtype.
+        fill: The header message with the fill value.
         mark: The text with which Keras marks a dtype that HDF5 lacks; None without one.
     """
     check_fill(fill)

@@ -114,7 +114,7 @@ def as_declared(array: Array, tensor: TensorRef) -> Array:
     if array.shape != tensor.shape or array.dtype.name != tensor.dtype:
         found = f"{array.dtype} of shape {array.shape}"
         raise FileError(
-            f"{tensor.path} was announced as {tensor.dtype} of shape {tensor.shape}, but the values to write are "
+            f"{tensor.path} was declared as {tensor.dtype} of shape {tensor.shape}, but the values to write are "
             f"{found}"
         )
     if array.dtype.byteorder == ">":

@@ -273,7 +273,7 @@ def _check_layout(entries: Mapping[str, Entry], base: int, source: Source) -> No
         if entry.start != end:
             word = "overlaps the tensor before it" if entry.start < end else "leaves a gap before it"
             raise MalformedCheckpoint(
-                f"{source.path}: {quoted(name)} {word}: it starts at byte {entry.start:,}, and should at {end:,}"
+                f"{source.path}: {quoted(name)} {word}: it starts at byte {entry.start:,}, not at {end:,}"
             )
         end += entry.size
     if end != source.size:

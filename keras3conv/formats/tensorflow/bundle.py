@@ -206,7 +206,7 @@ def _entry(message: bytes, where: str) -> Entry:
     elements = check_shape(shape, where)
     if min(shard, start, size) < 0:
         raise MalformedCheckpoint(
-            f"{where} declares {size:,} bytes from byte {start:,} of file {shard:,} on, one of which is negative"
+            f"{where} declares a negative number: {size:,} bytes, from byte {start:,} on, in file {shard:,}"
         )
     if is_whole and code in DTYPES:
         itemsize = dtype_named(DTYPES[code]).itemsize

@@ -122,7 +122,7 @@ def _weights(held: Bundle, where: str) -> tuple[list[_Weight], bool]:
 
 
 def _without_copies(held: Bundle, variables: Iterable[graph.Variable]) -> list[graph.Variable]:
-    """Return the variables, of which each occurs once.
+    """Return the variables without duplicates.
 
     `Model.export` of Keras 3 saves every variable twice: in its layer, and in a list of all variables. A variable in a
     list is left out if another has the same name, dtype, shape and checksum.

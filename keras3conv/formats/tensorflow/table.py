@@ -96,7 +96,7 @@ def _block(content: bytes, handle: tuple[int, int], end: int, where: str) -> lis
         raise MalformedCheckpoint(f"{where} is too short for its block of {size:,} bytes from byte {start:,} on")
     compression, checksum = struct.unpack("<BI", content[stop : stop + _TRAILER])
     if masked(crc32c(content[start : stop + 1])) != checksum:
-        raise MalformedCheckpoint(f"{where} is damaged: the block from byte {start:,} on has not its stored checksum")
+        raise MalformedCheckpoint(f"{where} is damaged: the block from byte {start:,} on has a wrong checksum")
     if compression:
         raise MalformedCheckpoint(
             f"{where} is compressed, which only TensorFlow before version 1.2 did: load and save the checkpoint with it"

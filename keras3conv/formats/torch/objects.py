@@ -96,7 +96,7 @@ class Storage:
         dtype: The dtype; empty if the tensors name their own dtypes.
         itemsize: The size of an element in bytes; 1 if the tensors name their own dtypes.
         size: The number of bytes.
-        offset: The number of bytes before the first one in the storage with this key.
+        offset: The position of the first byte in the storage with this key; not 0 for a part of that storage.
     """
 
     key: str

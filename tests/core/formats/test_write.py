@@ -121,7 +121,7 @@ def test_links_folders_and_missing_folders_are_refused_as_destinations(tmp_path:
 
 def test_an_array_that_differs_from_its_declaration_is_refused(tmp_path: Path) -> None:
     for wrong in (np.zeros((3, 2), np.float32), np.zeros((2, 3), np.float64)):
-        with pytest.raises(FileError, match=r"dense/kernel was announced as float32 of shape \(2, 3\)"):
+        with pytest.raises(FileError, match=r"dense/kernel was declared as float32 of shape \(2, 3\)"):
             formats.write(tmp_path / "x.safetensors", TENSORS, lambda _, wrong=wrong: wrong)
     assert list(tmp_path.iterdir()) == []
 
