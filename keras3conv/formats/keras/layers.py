@@ -75,7 +75,7 @@ def distinct(found: Sequence[Found], where: str) -> Sequence[Found]:
         found: The layers that have weights in a file.
         where: The name of the file, for messages.
 
-        Raises:
+    Raises:
         MalformedCheckpoint: Two layers have the same path, or two variables of a layer have the same name.
     """
     seen: set[str] = set()
