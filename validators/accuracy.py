@@ -48,7 +48,8 @@ class _Scores:
 def check(subject: Subject) -> Section:
     """Compare top-1 and top-5 accuracy, and return the section of the certificate.
 
-    The proof fails if the top-1 classes of a sample differ by more than noise explains.
+    The proof fails if the models predict different top-1 classes for a sample, and rounding cannot explain it: in
+    torch, the scores of the two classes differ by more than the noise.
 
     Raises:
         InputError: The labels do not match the inputs or the outputs in number or range.
@@ -93,16 +94,16 @@ def check(subject: Subject) -> Section:
 
 
 def require_fitting(subject: Subject) -> None:
-    """Raise `InputError` if no model output has one row of class scores per label; called before the slow proofs."""
+    """Raise `InputError` if no model output has the shape (labels, classes), before the slow proofs run."""
     if subject.options.labels is not None and not subject.skip_reason:
         _scored(subject, subject.options.labels)
 
 
 def _scored(subject: Subject, labels: Array) -> OutputPair:
-    """Return the first model output with one row of class scores per label, computed by both models.
+    """Return the first model output of shape (labels, classes), as both models compute it.
 
     Raises:
-        InputError: No output has such rows, or a label is not one of the classes.
+        InputError: No output has this shape, or a label is not the index of a class.
     """
     pairs = list(output_pairs(subject.torch_run, subject.keras_run))
     for pair in pairs:
@@ -114,7 +115,8 @@ def _scored(subject: Subject, labels: Array) -> OutputPair:
         shapes = ", ".join(f"{pair.torch_name} of shape {pair.torch_output.shape}" for pair in paired)
         number = count(len(labels), "label")
         raise InputError(
-            f"labels has {number}, but no output has the shape ({len(labels)}, classes): torch returns {shapes}"
+            f"labels has {number}, but no output has the shape ({len(labels)}, classes): torch returns {shapes}; "
+            "give one label for each sample"
         )
     return pairs[0]  # the models return different numbers of arrays; this pair has the mismatch message
 
@@ -134,9 +136,9 @@ def _limit(subject: Subject, pair: OutputPair) -> float:
 
 
 def _best_classes(scores: Array) -> NDArray[np.int64]:
-    """Return the classes with the highest scores of every sample, best first; equal scores keep the class order.
+    """Return, for each sample, the `_BEST` classes with the highest scores, the best class first.
 
-    Each sample gets `_BEST` classes.
+    Of classes with equal scores, the one with the lower index comes first.
     """
     order: NDArray[np.int64] = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :_BEST]
     return order
@@ -186,7 +188,7 @@ def _pictures(
         subject: The models and their inputs.
         scores: The class scores of both models.
         labels: The labels of the samples.
-        ranks: For every sample the best classes of torch, and those of Keras.
+        ranks: The best classes of every sample, first those of torch, then those of Keras; see `_best_classes`.
         failed: The samples with different predictions, which are shown first.
     """
     images = _images(subject, len(labels))

@@ -55,17 +55,18 @@ class _JudgedCall:
 
     @property
     def may_be_chance(self) -> bool:
-        """True if the call failed, but its noise floor may be too small by chance."""
+        """True if the call exceeds its noise floor by so little that the floor may be too small by chance."""
         judgements = [judgement for judgement in (self.whole, self.isolated) if judgement is not None]
         failed = [judgement for judgement in judgements if not judgement.passed]
         return self.whole is not None and all(may_be_chance(judgement) for judgement in failed)
 
     def with_floor(self, rounded: Array | None, exact: Array | None) -> "_JudgedCall":
-        """Return the call judged by another noise floor, if that is larger.
+        """Return the call with its differences judged by the larger of two noise floors: the old one and a new one.
 
         Args:
-            rounded: An output of the torch layer in the dtype of the module, in another run; None if it has none.
-            exact: The same output in float64.
+            rounded: The output of the torch layer in another run, in the dtype of the module; None if that run lacks
+                it.
+            exact: The same output in float64; the difference of the two is the new noise floor.
         """
         if rounded is None or exact is None or rounded.shape != exact.shape:
             return self
@@ -138,7 +139,7 @@ def _judged_calls(subject: Subject) -> list[_JudgedCall]:
 def _judged_by_rounding_of_keras(
     subject: Subject, judged: _JudgedCall, isolated: CallPair, truth: Array | None, rounded: Array | None
 ) -> _JudgedCall:
-    """Judge a layer call that failed again, by a noise floor that also allows the rounding of Keras' algorithm.
+    """Judge a failed layer call a second time, by a noise floor that includes the rounding of Keras' algorithm.
 
     Args:
         subject: The two models.
@@ -148,7 +149,7 @@ def _judged_by_rounding_of_keras(
         rounded: The output of torch in a run that rounds where Keras does.
 
     Returns:
-        The call with new judgements; unchanged if one of the two outputs is missing.
+        The call with new judgements; the unchanged call if `truth` or `rounded` is missing.
     """
     if truth is None or rounded is None or truth.shape != rounded.shape:
         return judged
@@ -161,7 +162,9 @@ def _judged_by_rounding_of_keras(
 def _judged_by_repeated_noise(
     subject: Subject, calls: list[_JudgedCall], whole_calls: list[CallPair]
 ) -> list[_JudgedCall]:
-    """Judge the calls that exceed their noise floor by little, by the largest noise floor of several, until they pass.
+    """Measure the noise floor again while layer calls exceed it by little, and judge them by the largest floor so far.
+
+    It stops as soon as all calls pass. If a call exceeds its noise floor by much, all calls are returned unchanged.
 
     Args:
         subject: The two models.
@@ -225,7 +228,7 @@ def _judge(
         call: The call, in the whole models or in isolation.
         truth: The output of torch in float64.
         floor: The noise floor of the call in the whole models; None to measure it from this call.
-        least: The smallest noise floor to judge by.
+        least: A lower limit for the noise floor.
     """
     if call.mismatch or truth is None or call.torch_output is None or call.keras_output is None:
         return None

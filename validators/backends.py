@@ -85,7 +85,7 @@ def check(subject: Subject) -> Section:
 
 
 def _joined_reasons(reasons: Mapping[str, str]) -> str:
-    """Return one line with the reasons why backends were not run, each reason after the backends that share it.
+    """Return the reasons why backends were not run, in one line: "jax, tensorflow: not installed".
 
     Args:
         reasons: The reason, by backend.

@@ -54,7 +54,7 @@ def check(subject: Subject) -> Section:
 
 
 def require_fitting(subject: Subject) -> None:
-    """Raise `InputError` if the number of golden outputs is not that of the models' outputs.
+    """Raise `InputError` if the models do not return as many outputs as there are golden outputs.
 
     The check is made before the slow proofs.
     """
@@ -85,8 +85,8 @@ def _writer(subject: Subject) -> str:
 def _expected_by_output(expected: Mapping[str, Array], pairs: list[OutputPair]) -> dict[str, Array]:
     """Return the golden outputs by the names of the models' outputs.
 
-    They are matched by name; if the names differ, by order. The result is empty if there are more or fewer golden
-    outputs than outputs.
+    Golden outputs and model outputs are matched by name, or by order if the names differ. The result is empty if the
+    numbers of golden outputs and model outputs differ.
 
     Args:
         expected: The golden outputs, by the names that the user gave.
@@ -100,9 +100,9 @@ def _expected_by_output(expected: Mapping[str, Array], pairs: list[OutputPair]) 
 
 
 def _judgement(subject: Subject, pair: OutputPair, output: Array, golden: Array) -> Judgement | None:
-    """Judge the difference between an output of one side and a golden output; None if their shapes differ.
+    """Judge the difference between a model output and a golden output; None if their shapes differ.
 
-    The limit is the larger noise floor of the two sides.
+    The limit is the larger of torch's and Keras' noise floor.
 
     Args:
         subject: The two models.

@@ -99,11 +99,11 @@ def _differs(variant: Variant, original: Subject) -> bool:
 def _judge_variant(section: Section, variant: Variant, original: Subject) -> Section:
     """Judge a run of the models with other inputs or weights, and return the section of the certificate.
 
-    If the models agree in this run, it is the given section with the result added to its summary. If they differ, it is
-    the failed section of this run.
+    If the models agree in this run, its result is added to the summary of `section`. If they differ, the failed section
+    of this run is returned instead.
 
     Args:
-        section: The section, with the results of the earlier runs.
+        section: The passed section with the results of the earlier runs.
         variant: The models with other inputs or weights.
         original: The models with their original inputs.
     """
@@ -119,7 +119,9 @@ def _judge_variant(section: Section, variant: Variant, original: Subject) -> Sec
 
 
 def _judge(subject: Subject, variant: Variant, original: Subject) -> Section:
-    """Judge one run of both models; return the section of the certificate for this run.
+    """Judge one run of both models, and return the section of the certificate for this run.
+
+    Differences that come only from constants that one side rounds to float32 do not fail the proof.
 
     Args:
         subject: The models with the inputs and weights of this run.
@@ -140,7 +142,7 @@ def _judge(subject: Subject, variant: Variant, original: Subject) -> Section:
 
 
 def _judged(subject: Subject, variant: Variant, original: Subject, nearby: NearbyRun, *, constants: bool) -> Section:
-    """Judge one run of both models; return the section of the certificate for this run.
+    """Judge one run of both models with or without tolerance for rounded constants, and return its section.
 
     Args:
         subject: The models with the inputs and weights of this run.
@@ -230,7 +232,8 @@ def _summary(calls: Sequence[_JudgedCall], worst_output: float, variation: str) 
     Args:
         calls: The layer calls of the run.
         worst_output: The largest error of an output.
-        variation: The name of a further run, which gets fewer words; empty for the first run.
+        variation: The name of a further run, such as "at values of 32", whose summary is shorter; empty for the first
+            run.
     """
     judged = [call for call in calls if not call.note]
     worst_layer = max((call.diff.max_rel for call in judged if call.diff), default=0.0)

@@ -86,7 +86,7 @@ class _Comparison:
 
 
 def check(subject: Subject) -> Section:
-    """Return the section of the certificate on the gradients of all tensors in the plan, also in training mode."""
+    """Compare the gradients of all tensors in the plan, also in training mode; return the certificate's section."""
     if subject.skip_reason:
         return _skipped(subject.skip_reason)
     loss_weights = _loss_weights(subject)
@@ -148,7 +148,10 @@ def _is_conversion(subject: Subject) -> bool:
 def _compared(
     subject: Subject, loss_weights: tuple[dict[str, Array], dict[str, Array]], norms: tuple[BatchNorm, ...]
 ) -> list[_Comparison]:
-    """Return the comparisons of `_compare_gradients`; those that differ by the rounding of constants have passed."""
+    """Compare the gradients, and mark differences that come only from constants rounded to float32 as passed.
+
+    The arguments are those of `_compare_gradients`.
+    """
     compare = partial(_compare_gradients, subject, loss_weights, norms)
     found = [_without_rounded_constants(subject, comparison) for comparison in compare()]
     if all(comparison.passed for comparison in found):
@@ -235,7 +238,7 @@ def _compare_gradients(
 
 
 def _is_trained(subject: Subject, mapping: WeightMapping) -> bool:
-    """Return whether a mapping of torch tensors to Keras variables has trainable weights on both sides."""
+    """Return whether the torch tensors of a mapping are parameters (not buffers) and have Keras variables."""
     is_trained = all(path in subject.probe_weights and path in subject.parameters for path in mapping.torch)
     return is_trained and bool(mapping.keras)
 
@@ -310,8 +313,8 @@ def _mapped_gradients(
 ) -> Iterator[tuple[str, Array, Array]]:
     """Yield, for each torch tensor of a mapping, its path, torch's gradient, and Keras' gradient in torch's layout.
 
-    A transform that only permutes elements permutes their gradients in the same way. For any other transform the
-    directional derivative of the loss along a random direction is yielded instead, which a transform preserves.
+    A transform that only permutes elements permutes their gradients in the same way. For any other transform, yield
+    instead the derivatives of the two losses along one random direction: they are equal if the models are.
     """
     torch_gradients = tuple(torch[path] for path in mapping.torch)
     keras_gradients = tuple(keras[path] for path in mapping.keras)
@@ -356,13 +359,13 @@ def _compare_statistics(subject: Subject, norm: BatchNorm, torch: Backward, kera
 
 
 def _compare(pair: Pair, quantity: str, arrays: tuple[Array, Array], largest: float) -> _Comparison:
-    """Compare the gradients of a pair in float64, or its statistics.
+    """Compare two float64 arrays of a layer pair: the gradients of a tensor, or the values of a moving statistic.
 
     Args:
         pair: The pair of layers.
         quantity: The name of the compared arrays in the report, such as "gradient of kernel".
         arrays: The array of Keras and that of torch, in the layout of Keras.
-        largest: The largest gradient of the whole model: a difference that is much smaller than it is rounding.
+        largest: The largest gradient of the whole model. A difference that is far smaller counts as rounding.
     """
     actual, expected = arrays
     comparison = _Comparison(torch=pair.torch, keras=pair.keras, quantity=quantity, error=np.inf, passed=False)

@@ -107,7 +107,7 @@ def _judged_fields(subject: Subject) -> Iterator[_JudgedField]:
 def _judged_without_outputs(field: FieldPair) -> _JudgedField | None:
     """Return the verdict on a field that differs but cannot change the outputs of one inference, such as momentum.
 
-    Return None for a field that can; its verdict depends on the outputs of the layers.
+    Return None for a field that can change these outputs: its verdict depends on them.
     """
     if field.selects:
         note = "Keras returns a part of torch's outputs, and float64 compares this part"
@@ -264,13 +264,13 @@ def _problem(judged: _JudgedField, port: Side | None) -> Problem:
 
 
 def _fix(name: str, value: object, present: object, place: str) -> tuple[str, ...]:
-    """Return the line that sets a field to another value; no line for the value that the field has already.
+    """Return the line of code that sets a field to a new value, in a tuple; () if the field has this value already.
 
     Args:
-        name: The field; of a layer inside a wrapper with the path to it: "layer.units".
+        name: The field: "units", or "layer.units" for the layer inside a wrapper such as Bidirectional.
         value: The new value.
         present: The present value.
-        place: The layer, in words.
+        place: The layer that has the field, in words, for the comment after the line.
     """
     if same_value(value, present):
         return ()
@@ -306,14 +306,14 @@ def _in_torch(field: FieldPair) -> str:
 
 
 def settled(section: Section, status: Status | None) -> Section:
-    """Return the section of this proof, with the result of the proof float64 inserted.
+    """Return the section of this proof after the verdicts that depend on the proof `float64` are settled.
 
-    A field that differs, but whose effect another layer may compensate, is left to float64. Its verdict "left to
-    float64" becomes "proven by float64" if float64 passed.
+    Another layer may compensate a field that differs. The verdict on such a field is "left to float64". It becomes
+    "proven by float64" if that proof passed.
 
     Args:
         section: The section of this proof.
-        status: The status of float64; None if this proof was not asked for.
+        status: The status of the proof `float64`; None if the user did not ask for this proof.
     """
     words = {"passed": "proven by float64", "failed": f"{_LEFT}, which failed", "unconfirmed": f"{_LEFT}, unconfirmed"}
     text = words.get(status or "", f"{_LEFT}, which did not run")

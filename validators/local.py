@@ -70,8 +70,8 @@ def _together(name: str, found: list[tuple[Pair, Section | str]], beside: list[P
 
     Args:
         name: The name of the proof.
-        found: The pairs, each with its section, or with the reason why it was not run.
-        beside: The pairs whose Keras layer also applies an activation function, which was left out when it ran alone.
+        found: Each pair with the section of its proof, or with the reason why the proof could not run.
+        beside: The pairs whose Keras layer has an activation function that the proof left out.
     """
     judged = [(pair, section) for pair, section in found if isinstance(section, Section)]
     left_out = [(pair, reason) for pair, reason in found if isinstance(reason, str)]
@@ -97,7 +97,7 @@ def _together(name: str, found: list[tuple[Pair, Section | str]], beside: list[P
 
 
 def _facts(judged: Iterable[tuple[Pair, Section]], left_out: Iterable[tuple[Pair, str]]) -> dict[str, str]:
-    """Return the facts in the sections of all pairs, each with the layers for which it is true.
+    """Merge the facts in the sections of all pairs: {"name of the fact": "conv1, conv2: its text; fc: another text"}.
 
     Facts about the run itself, which are the same in every section, are left out.
 
@@ -120,9 +120,9 @@ def _facts(judged: Iterable[tuple[Pair, Section]], left_out: Iterable[tuple[Pair
 
 
 def _problems(pair: Pair, section: Section) -> list[Problem]:
-    """Return the problems of a pair's section that name the layers of the pair.
+    """Return the problems in a section that name the two layers of the pair.
 
-    If no problem names them, return all problems under the names of the pair.
+    If no problem names them, return all problems of the section, with the names of the two layers added.
     """
     own = [problem for problem in section.problems if problem.torch in pair.torch_layers]
     return own or [replace(problem, torch=pair.torch, keras=pair.keras) for problem in section.problems]

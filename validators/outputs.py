@@ -73,7 +73,7 @@ def check(subject: Subject) -> Section:
 
 
 def _name(subject: Subject, pair: OutputPair) -> str:
-    """Return the name of an output for the summary: that of the Keras model if torch has only its position."""
+    """Return the name of an output for the summary: the name in Keras if torch has only an index for it."""
     torch, keras = pair.keys
     outputs, names = list(subject.keras_run.outputs), tuple(getattr(subject.keras, "output_names", ()))
     is_named = bool(torch) and not torch.isdecimal()
@@ -81,7 +81,7 @@ def _name(subject: Subject, pair: OutputPair) -> str:
 
 
 def _size_of(output: Array) -> str:
-    """Return the size of large values as the end of a sentence, next to which a difference looks large and is not."""
+    """Return ", at values up to 3e+04" for an output with large values, beside which a difference is small; else ""."""
     largest = float(np.abs(output.astype(np.float64)).max()) if output.size and output.dtype.kind in "fiu" else 0.0
     return f", at values up to {largest:.2g}" if _LARGE <= largest < float("inf") else ""
 
@@ -102,7 +102,7 @@ def _sample(subject: Subject) -> Sample | None:
 
 
 def _judge(subject: Subject, pair: OutputPair) -> Judgement:
-    """Judge an output's difference by the noise floor of a few samples; if it fails, by that of the whole batch."""
+    """Judge the difference of an output by the noise floor of a few samples; if it fails, by that of all samples."""
     tolerance = subject.options.tolerance
     sample = _sample(subject)
     if sample is not None and pair.keys[0] in sample.floors:
@@ -135,7 +135,7 @@ def _judge_by_rounding_of_keras(subject: Subject, pair: OutputPair, truth: Array
 
 
 def _judge_by_repeated_noise(subject: Subject, pair: OutputPair, judgement: Judgement) -> Judgement:
-    """Judge the difference of an output by the largest noise floor of several, until it passes.
+    """Measure the noise floor of an output several times, until its difference is below the largest floor so far.
 
     Args:
         subject: The two models.
@@ -160,8 +160,9 @@ def _output_named(subject: Subject, run: Recording, name: str) -> Array | None:
 def _randomness(subject: Subject, *, is_different: bool) -> Iterator[Problem]:
     """Yield a problem for every model that returns other outputs when it is called again with the same inputs.
 
-    The second call is saved if the models agree in float64, as models that draw random numbers do not. If they did not
-    run in float64, it is made only if an output differs, or if the noise floor is suspiciously high.
+    A model is called again if an output differs, if the noise floor is suspiciously high, or if layer outputs are
+    compared. If all outputs agree in float64, the second call is not needed: instead, yield a problem for every Keras
+    layer that used its random generator.
 
     Args:
         subject: The models.

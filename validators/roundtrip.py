@@ -71,7 +71,10 @@ def _summary(differing: int, total: int, elements: int) -> str:
 
 
 def _without_weights(new: Sequence[Problem]) -> str:
-    """Return the clause for the summary that a factory was called without its weights; empty if none was."""
+    """Return the end of the summary: ": net.py:build was called without a file of weights"; "" if `new` is empty.
+
+    `new` has a problem for each factory that was called without its weights.
+    """
     names = " and ".join(problem.where for problem in new)
     return f": {names} {'was' if len(new) == 1 else 'were'} called without a file of weights" if new else ""
 

@@ -45,7 +45,8 @@ class Explanation:
         fix: The line of code to paste; empty if there is none.
         keras: The line for the Keras side, if `fix` is one for the torch side.
         is_found: Whether the cause explains the difference.
-        port: The side ("torch", "keras") whose weights a transfer wrote; the other one is to be kept. None if unknown.
+        port: The side ("torch" or "keras") whose weights a transfer wrote, so that a fix should change this side; None
+            if unknown.
     """
 
     cause: str
@@ -56,7 +57,7 @@ class Explanation:
 
     @property
     def fixes(self) -> tuple[str, ...]:
-        """The lines of code to paste, for `Problem.fixes`; the one for the side that a transfer wrote comes first."""
+        """The lines of code to paste, for `Problem.fixes`. A line for the side that a transfer wrote comes first."""
         lines = (self.keras, self.fix) if self.port == "keras" else (self.fix, self.keras)
         return tuple(line for line in lines if line)
 
@@ -93,7 +94,7 @@ class Runs:
 
 
 def runs_within_limit(operations: "Iterable[Operation]") -> Runs:
-    """Return the number of runs of these operations that a search may make within its limit (`SEARCH_VALUES`)."""
+    """Return how often a search may run these operations before they compute more than `SEARCH_VALUES` numbers."""
     values = sum(_VALUES_OF_A_CALL + prod(operation.result or ()) for operation in operations)
     return Runs(allowed=SEARCH_VALUES // max(1, values))
 
@@ -152,7 +153,7 @@ class _Trial:
     """The result of rerunning torch with the change of a hypothesis.
 
     Attributes:
-        hypothesis: The hypothesis; combined with an earlier one if that is already assumed to be a first cause.
+        hypothesis: The hypothesis. In the search for a second cause, it is combined with the hypothesis of the first.
         before: Distance between torch and Keras without the hypothesis.
         after: Distance between torch and Keras with the hypothesis.
         explains: Whether the remaining distance is rounding.
@@ -175,10 +176,11 @@ class _Trial:
 
 
 def find_cause(divergence: Divergence, case: "Case", *, single: bool = False) -> Explanation | None:
-    """Return the best hypothesis of the first suspect that explains the difference; else a pair of hypotheses.
+    """Return the cause of a difference: the hypothesis that explains it, else a pair of hypotheses; None if none does.
 
-    Two models may differ in more than one thing. If no hypothesis explains the difference, the one that brings torch
-    closest to Keras is assumed, and the cause of the remaining difference is searched in the same way.
+    The suspects (known kinds of mistakes) propose hypotheses, one suspect after the other. Two models may differ in
+    more than one thing. If no hypothesis explains the difference, the one that brings torch closest to Keras is
+    assumed, and the cause of the remaining difference is searched in the same way.
 
     Args:
         divergence: The point where the models differ, and the number of runs that are allowed. The search for a second
@@ -197,15 +199,15 @@ def find_cause(divergence: Divergence, case: "Case", *, single: bool = False) ->
 def _try_suspects(
     divergence: Divergence, case: "Case", assumed: _Trial | None
 ) -> tuple[Explanation | None, _Trial | None]:
-    """Return the explanation of the first suspect whose hypothesis holds, and None.
+    """Return (explanation, None) for the first suspect (known kind of mistake) with a hypothesis that explains it all.
 
-    If no hypothesis holds, return None, and the rerun that brought torch much closer to Keras than the others; None if
-    there is no such rerun.
+    If no hypothesis does, return (None, trial) for the rerun of torch that came closest to Keras, if it came much
+    closer; else (None, None).
 
     Args:
         divergence: The point where the models differ.
         case: The facts about this point that the suspects use.
-        assumed: The rerun of a first cause, to which a second cause is searched; None for a first search.
+        assumed: The rerun with the first cause, in the search for a second cause; None in the search for the first.
     """
     from keras3conv.validators.diagnosis.suspects import SUSPECTS
 
@@ -229,10 +231,10 @@ def _try_suspects(
 
 
 def _trials(divergence: Divergence, hypotheses: "list[Hypothesis]", assumed: _Trial | None) -> Iterator[_Trial]:
-    """Yield a rerun of torch for each hypothesis alone, then two reruns for each cause that has several hypotheses.
+    """Yield a rerun of torch for each hypothesis, then up to two reruns for each cause that has several hypotheses.
 
-    The first of the two makes the changes of all hypotheses with this cause, the second only those that brought torch
-    closer to Keras when they were tried alone.
+    Several operations may have the same cause, such as another epsilon in every normalisation. The first of the two
+    reruns changes all of these operations. The second changes only those whose own rerun was closer to Keras.
     """
     by_cause: dict[str, list[Hypothesis]] = {}
     helpful: dict[str, list[Hypothesis]] = {}
@@ -259,7 +261,7 @@ def _trial(divergence: Divergence, hypothesis: "Hypothesis", assumed: _Trial | N
     Args:
         divergence: The point where the models differ.
         hypothesis: The hypothesis.
-        assumed: The rerun of a first cause, whose change is made as well; None for a first search.
+        assumed: The rerun with the first cause, whose change is made as well; None in the search for the first cause.
     """
     before = largest_difference(divergence.torch_value, divergence.keras_value)
     if assumed is not None:
@@ -285,7 +287,7 @@ def _is_within_rounding(divergence: Divergence, hypothesis: "Hypothesis", predic
 
 
 def _merge_same_cause(alike: "list[Hypothesis]") -> "Hypothesis | None":
-    """Merge hypotheses with the same cause that change different operations; None if there are fewer than two."""
+    """Merge hypotheses with the same cause that change different operations; None for fewer than two hypotheses."""
     from keras3conv.validators.diagnosis.suspects import Hypothesis
 
     changes: dict[Key, Change] = {}

@@ -74,7 +74,7 @@ def blame_layer(
 
 
 def _own_rule(name: str) -> Explanation | None:
-    """Return the advice to check a rule that the user registered; None for a rule of keras3conv.
+    """Return the advice to check the rule of a layer pair, if the user registered this rule; None for a built-in rule.
 
     Args:
         name: The name of the rule by which the layers are paired.
@@ -119,7 +119,7 @@ def _later_cause(
 def explain_layer(
     subject: Subject, call: CallPair, weights: Mapping[str, Array] | None, *, briefly: bool = False
 ) -> Explanation | None:
-    """Return the cause why the outputs of a layer pair differ; None if no suspect (known mistake) explains it.
+    """Return why the outputs of a layer pair differ; None if no suspect (known kind of mistake) explains it.
 
     Args:
         subject: The two models.
@@ -176,7 +176,7 @@ def explain_layer(
 
 
 def explain_output(subject: Subject, pair: OutputPair, weights: Mapping[str, Array] | None) -> Explanation | None:
-    """Return the cause why a model output differs although all layers agree; None if no suspect explains it.
+    """Return why a model output differs although all layers agree; None if no suspect explains it.
 
     Args:
         subject: The two models.
@@ -199,7 +199,10 @@ def explain_output(subject: Subject, pair: OutputPair, weights: Mapping[str, Arr
 
 
 def _flattened_like_keras(array: Array, torch_call: Call, keras_call: Call) -> Array:
-    """Reorder values that torch flattened to Keras' element order, if the shapes before both flattens are known."""
+    """Return values that torch flattened in the order in which Keras flattens them: channels last.
+
+    The values are unchanged if a call does not record the shape before its flatten.
+    """
     torch_shape, keras_shape = torch_call.flattened, keras_call.flattened
     if not torch_shape or not keras_shape or array.ndim != 2 or (*torch_shape[1:], torch_shape[0]) != keras_shape:
         return array
@@ -240,7 +243,7 @@ def _target(subject: Subject, call: Call, *, deployed: bool) -> "Target":
 def _search(
     subject: Subject, divergence: Divergence, torch_path: str, keras_path: str, *, in_layer: bool, briefly: bool = False
 ) -> Explanation | None:
-    """Return the cause of a difference; None if no suspect explains it.
+    """Return the cause of a difference; None if no suspect (known kind of mistake) explains it.
 
     The operations of torch since the last layer that agreed are searched first, then all operations before the
     difference.
@@ -333,7 +336,10 @@ def _case(
 
 
 def _masks(subject: Subject, divergence: Divergence, point: "Point") -> dict[str, Array]:
-    """Return every Keras mask that hides a time step once, by the path of the last layer that received the mask."""
+    """Return the masks in Keras that hide a time step, by the path of a layer that received the mask.
+
+    If several layers received the same mask, it is listed only for the last of them.
+    """
     run = subject.keras_probe if divergence.stage.tensors is not None else subject.keras_run
     received = run.masks
     if point.in_layer and point.keras_path in received:

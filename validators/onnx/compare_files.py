@@ -171,7 +171,7 @@ def _float64_outputs(
 def _judge_without_floor(section: _MakeSection, pairs: list[_Pair], error: ModelError) -> Section:
     """Judge the outputs of two files if the noise floor cannot be measured; return the section of the report.
 
-    It is passed if all outputs are bit-identical, else skipped with the reason.
+    The section is passed if all outputs are bit-identical, else it is skipped, with the reason.
 
     Args:
         section: Makes the section from its status and summary.

@@ -38,9 +38,7 @@ def run_float64(path: Path, arrays: Sequence[Array]) -> dict[str, Array]:
     outputs = dict(zip([entry.name for entry in model.graph.output], map(np.asarray, values), strict=True))
     for name, value in outputs.items():
         if value.dtype in _NARROW_DTYPES:
-            raise ModelError(
-                f"onnx's reference evaluator computes {name} in {value.dtype}, so its result is no float64 reference"
-            )
+            raise ModelError(f"onnx's reference evaluator computes the output {name} in {value.dtype}, not in float64")
     return outputs
 
 

@@ -107,7 +107,10 @@ def _disagreeing_pairs(verdicts: list[Verdict]) -> set[frozenset[str]]:
 
 
 def _are_separate(groups: list[tuple[str, ...]], disagreeing: set[frozenset[str]]) -> bool:
-    """Return whether opinions of different groups always disagree; False if one agrees with two that disagree."""
+    """Return whether any two opinions in different groups disagree.
+
+    The result is False if an opinion is close to two others that differ from each other.
+    """
     for one_group, other_group in combinations(groups, 2):
         if any(frozenset(pair) not in disagreeing for pair in product(one_group, other_group)):
             return False

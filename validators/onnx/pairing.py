@@ -99,7 +99,7 @@ def input_specs(path: Path, model: Any) -> tuple[InputSpec, ...]:
 def pair_inputs(
     paths: tuple[Path, Path], first: Sequence[InputSpec], second: Sequence[InputSpec], inputs: Any
 ) -> PairedInputs:
-    """Return the inputs of both files: those of the first are given or random, the second gets the same values.
+    """Return the input arrays of both files: the caller's or random ones for the first, the same values for the second.
 
     Args:
         paths: The two files.
@@ -170,10 +170,10 @@ def pair_outputs(first: Mapping[str, Array], second: Mapping[str, Array]) -> tup
 
 
 def _match(first: Sequence[str], second: Sequence[str], fits: Callable[[int, int], bool]) -> tuple[list[int], str]:
-    """Return for every name of the first file the index of its counterpart in the second, and the method in words.
+    """Match the names of two files: return the index in `second` for each name in `first`, and the method in words.
 
-    Names are used if they are equal in both files; then the order, if all shapes fit in this order; then the shapes, if
-    they leave no choice; and else the order again.
+    The methods are tried in this order: by equal names, by order if all shapes fit, by shape if each shape fits only
+    one other, and else by order. `fits(i, j)` returns whether the shapes of `first[i]` and `second[j]` fit.
     """
     if set(first) == set(second):
         return [list(second).index(name) for name in first], "by name"
@@ -253,7 +253,7 @@ def _ordered(path: Path, specs: Sequence[InputSpec], inputs: Any) -> list[Array]
 
 
 def _random(path: Path, first: Sequence[InputSpec], second: Sequence[InputSpec]) -> list[Array]:
-    """Return random inputs; their sizes are those that one of the two files declares."""
+    """Return random arrays for the inputs of the first file; a dynamic size is taken from the second file."""
     generator = np.random.default_rng(SEED)
     arrays = []
     for spec, other in zip(first, second, strict=True):
@@ -269,7 +269,7 @@ def _random(path: Path, first: Sequence[InputSpec], second: Sequence[InputSpec])
 
 
 def _known_sizes(spec: InputSpec, other: InputSpec) -> Sizes | None:
-    """Return the symbolic shape of an input, with dynamic axes filled from the other file."""
+    """Return the symbolic shape of an input, with the other file's sizes for its dynamic axes."""
     layout = _best_layout(spec.shape, other.shape)
     if spec.shape is None or other.shape is None or layout is None:
         return spec.shape

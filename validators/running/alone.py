@@ -65,7 +65,7 @@ def has_activation(subject: Subject, pair: Pair) -> bool:
 
 
 def _refuse_dependent(subject: Subject, pair: Pair) -> None:
-    """Raise `NotAlone` if the two layers of the pair compute something that depends on the rest of the models."""
+    """Raise `NotAlone` if the results of the two layers depend on the rest of the models."""
     if pair.torch not in subject.torch_layers and len(pair.torch_layers) == 1:
         raise NotAlone("the layer is a single tensor that its parent layer uses")
     if pair.rule == RULE:
@@ -80,7 +80,7 @@ def _refuse_dependent(subject: Subject, pair: Pair) -> None:
 
 
 def _moves_rows(mapping: WeightMapping, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Return whether the mapping of a kernel reorders its rows, as after the flatten of an image."""
+    """Return whether the transform of a matrix reorders the rows of the Keras kernel, as after a Flatten."""
     shape = shapes[mapping.torch[0]] if len(mapping.torch) == len(mapping.keras) == 1 else ()
     if len(shape) != 2:
         return False
@@ -93,10 +93,10 @@ def _moves_rows(mapping: WeightMapping, shapes: Mapping[str, tuple[int, ...]]) -
 
 
 def _models(subject: Subject, pair: Pair) -> tuple[Any, Any, Inputs]:
-    """Return two small models, each with one layer of the pair, and their inputs.
+    """Return a torch and a Keras model with one layer of the pair each, and their inputs.
 
-    If the layers return different shapes, the Keras layer is tried with the layers without weights that the rule puts
-    beside it, such as a padding.
+    If the two layers return different shapes, the Keras model also gets the layers without weights that the rule
+    creates before or after its layer, such as a padding.
     """
     rule, beside = find(pair.rule), _layers_beside(subject, pair)
     returned = ""
@@ -262,7 +262,7 @@ def _values(small: ModelView, view: ModelView, plan: Alignment, pair: Pair) -> I
         pair: The pair to which the layer belongs.
 
     Raises:
-        NotAlone: The model has a tensor of another pair, or a tensor without values.
+        NotAlone: The layer has a trainable tensor that the plan lists under another pair.
     """
     own = {path for mapping in pair.weights for path in mapping.names(small.side)}
     ignored = {entry.path for entry in plan.ignored if entry.side == small.side}
@@ -270,7 +270,7 @@ def _values(small: ModelView, view: ModelView, plan: Alignment, pair: Pair) -> I
         if tensor.is_seed:
             continue
         if tensor.trainable and tensor.path not in own | ignored:
-            raise NotAlone(f"the layer also has {tensor.path}, which is in another pair")
+            raise NotAlone(f"the layer also has the tensor {tensor.path}, which the plan lists under another pair")
         yield tensor.path, view.read(tensor.path)
 
 

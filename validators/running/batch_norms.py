@@ -79,7 +79,7 @@ def untried(subject: Subject, frozen: Collection[str] = ()) -> dict[str, list[st
 
     Args:
         subject: The models.
-        frozen: The torch paths of the layers that a side keeps from using the batch's statistics, which are not listed.
+        frozen: The torch paths of the layers that use their moving statistics in training on one side; not listed.
     """
     found: dict[str, list[str]] = {}
     for pair in _pairs(subject):

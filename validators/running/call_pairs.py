@@ -67,7 +67,7 @@ def call_pairs(subject: Subject, torch: Recording, keras: Recording) -> Iterator
 def _matched(
     subject: Subject, pair: Pair, torch_calls: Sequence[Call], keras_calls: Sequence[Call]
 ) -> Iterator[CallPair]:
-    """Yield each call of a torch layer, with the call of the Keras layer whose output is nearest.
+    """Pair each call of a torch layer with the call of the Keras layer whose output is closest.
 
     Keras runs the calls of a functional model level by level: a layer that is shared by branches, such as the head of a
     detector, is called in another order than in torch. Calls in the same order are preferred: the search starts only
@@ -102,9 +102,9 @@ def _distance(calls: CallPair) -> float:
 
 
 def _is_in_time_distributed(subject: Subject, path: str) -> bool:
-    """Return whether a Keras layer is in a TimeDistributed, whose own output is judged.
+    """Return whether a Keras layer is inside a TimeDistributed; then the output of the TimeDistributed is judged.
 
-    A TimeDistributed calls its layer without a hook, and the layers below it once for each time step.
+    A TimeDistributed calls the wrapped layer without a hook, and the layers inside it once for each time step.
     """
     names = path.split("/")
     wholes = (subject.keras_layers.get("/".join(names[:place])) for place in range(1, len(names)))
@@ -169,7 +169,10 @@ def _broadcast_over_batch(array: Array, shape: Shape) -> Array:
 
 
 def _is_closer_with_channels_last(torch_output: Array, keras_output: Array) -> bool:
-    """Return whether an output has one shape in both layouts, and is closer to the Keras output with channels last."""
+    """Return whether torch's output is closer to Keras' after its channels are moved last.
+
+    The result is False if moving the channels changes the shape: then the shape decides between the layouts.
+    """
     moved = channels_last(torch_output)
     if torch_output.ndim < 3 or not torch_output.shape == moved.shape == keras_output.shape:
         return False
@@ -180,7 +183,7 @@ def _is_closer_with_channels_last(torch_output: Array, keras_output: Array) -> b
 
 
 def _without_cropped_part(subject: Subject, pair: Pair, keras_output: Array) -> Array:
-    """Return the Keras output without the border that a later layer crops, if the rule describes such a cropping."""
+    """Return the Keras output without the border that a later layer crops; unchanged if the rule has no cropping."""
     part = find(pair.rule).part
     if part is None:
         return keras_output

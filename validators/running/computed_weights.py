@@ -5,7 +5,7 @@ from keras3conv.validators.running.subject import Subject
 
 
 def trained_as_a_whole(subject: Subject) -> list[Problem]:
-    """Return a problem for each weight that Keras trains itself, and torch by the tensors that it is computed from."""
+    """Return a problem for each weight that Keras trains directly, but torch computes from tensors that it trains."""
     computed = {tensor.path for tensor in subject.torch_view.tensors() if tensor.is_computed and tensor.trainable}
     fact = "torch trains the tensors from which it computes this weight, Keras trains the weight itself"
     return [
@@ -17,7 +17,10 @@ def trained_as_a_whole(subject: Subject) -> list[Problem]:
 
 
 def kept_states(subject: Subject) -> list[Problem]:
-    """Return a problem for each weight that torch computes also from buffers, which are constants in Keras."""
+    """Return a problem for each weight that torch computes from a buffer, as in spectral norm.
+
+    Torch updates the buffer in training; in Keras it is constant.
+    """
     from keras3conv.frameworks.torch.in_parts import buffers_of
 
     found = buffers_of(subject.torch, subject.in_parts)

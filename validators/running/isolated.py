@@ -27,7 +27,7 @@ def isolated_run(subject: Subject) -> Recording:
 
 
 def isolated_probe(subject: Subject, *, masked: bool = True) -> Recording:
-    """Record the Keras layers on torch's inputs, in float64 under probe weights; `masked` says if masks are used."""
+    """Record the Keras layers on torch's inputs, in float64 with probe weights; without masks if `masked` is False."""
     from keras3conv.frameworks.keras import local as keras_local
     from keras3conv.frameworks.keras import model as keras_side
 
@@ -67,10 +67,10 @@ def exchange(subject: Subject, recorded: Recording) -> "Exchange":
 
 
 def nearest_input(call: Call, keras_input: Array) -> Array | None:
-    """Return the torch input and layout closest to a Keras input; None if none has the same shape and dtype.
+    """Return the torch input that corresponds to a Keras input, in Keras' layout; None if no shape fits.
 
-    Several inputs and layouts may have the shape, as with a square image, or with query, key and value of one shape.
-    Integers are not replaced: they have no rounding error, and indices may start at another number in Keras.
+    The shape may fit several inputs (query, key and value) or layouts (a square image); the closest values are chosen.
+    For integers the result is None: they have no rounding error, and indices may start at another number in Keras.
     """
     if keras_input.dtype.kind in "biu":
         return None

@@ -53,7 +53,7 @@ class Rescaled:
         subject: The models with rescaled inputs and probe weights; None if they do not run with them.
         reason: Why they do not run; empty if they do.
         magnitude: The root mean square of the values.
-        bounds: The bounds (limits of a clip) in the operations of both models; only observed at large values.
+        bounds: The bounds (limits of a clip) in the operations of both models; empty in a run at small values.
         is_finite: Whether all values of both models are finite; at large values some may overflow.
     """
 
@@ -90,9 +90,9 @@ def at_magnitude(subject: Subject, magnitude: float) -> Rescaled:
 
 
 def at_large_magnitudes(subject: Subject) -> Iterator[Rescaled]:
-    """Run both models at large values, and at still larger ones as long as a bound is out of reach.
+    """Run both models at large values, and again at larger ones while a bound (limit of a clip) is not passed.
 
-    Values before a small factor need larger inputs to grow, so the last run is at the largest values of all.
+    The last run is at the largest values of all, for values that a small factor has made small before the bound.
 
     Args:
         subject: The models with the original inputs.

@@ -45,7 +45,7 @@ def may_be_chance(judgement: Judgement | None) -> bool:
 class NoiseRuns:
     """Pairs of torch runs in the module's own dtype and in float64; each pair has other weights and inputs.
 
-    The pairs are made one after the other while they are iterated over, and kept.
+    Each pair is run when an iteration first reaches it; later iterations use it again.
 
     Attributes:
         run: Runs the torch module.
@@ -68,7 +68,7 @@ class NoiseRuns:
         return []
 
     def _pair(self, number: int) -> tuple[Recording, Recording]:
-        """Run the module in its own dtype and in float64, with weights and inputs that have a number of their own."""
+        """Run the module in its own dtype and in float64; `number` seeds the slight change of weights and inputs."""
         step = _STEP * (number + 1)
         inputs = nudged(self.inputs, 1 + step).torch
         tensors = {path: _nudged(array, step, number) for path, array in self.weights().items()}
@@ -78,7 +78,7 @@ class NoiseRuns:
 def _nudged(array: Array, step: float, number: int) -> Array:
     """Return an array with every value changed by at most `step`, relative to the value, in the dtype of the array.
 
-    The change depends on the index of the value only, so that tied weights stay equal.
+    The change depends on the index of the value and on `number` only, so that tied weights stay equal.
     """
     factors = 1 + step * np.cos(np.arange(array.size) + number).reshape(array.shape)
     return np.asarray((array.astype(np.float64) * factors).astype(array.dtype))

@@ -35,7 +35,8 @@ class Options:
         onnx: Whether to export both models to ONNX and compare the files; or a new folder, in which they are kept.
         expected: Golden outputs for the inputs, in the layout of Keras: a file or arrays, stored as a dict by name.
         local: Whether the pairs of layers are proven one at a time instead of the whole models.
-        factories: For each side that is a factory without a file of weights, its name on the command line.
+        factories: For each side that the command line gives as a function without a file of weights, the function's
+            name: {"torch": "net.py:build"}.
 
     Raises:
         InputError: An option has the wrong type or an unknown value.

@@ -75,8 +75,8 @@ def output_pairs(torch: Recording, keras: Recording) -> Iterator[OutputPair]:
 def _matched_names(torch_outputs: Mapping[str, Array], keras_outputs: Mapping[str, Array]) -> list[str]:
     """Return the names of torch's outputs in the order of Keras' outputs.
 
-    Models with different output names may also order their outputs differently: a pooled output before a sequence.
-    Outputs are then matched by shape; outputs of the same shape keep their order.
+    If the names differ between the models, the order may differ, too: for example, one model returns the pooled output
+    first, the other the sequence. Outputs are then matched by shape; outputs of the same shape keep their order.
     """
     are_named = not all(name.partition(".")[0].isdigit() for name in torch_outputs)
     if are_named and set(torch_outputs) == set(keras_outputs):

@@ -2,8 +2,7 @@
 
 A time embedding is the sine of a time multiplied by frequencies. If one side stores the frequencies as float32, an
 angle of 1000 is off by 3e-5, and so is its sine. The deployed models round such angles on both sides. The proof: the
-angles of both models agree to the rounding of float32, and with angles that are rounded alike, the models agree like
-any others.
+angles of both models agree to the rounding of float32, and the models agree as soon as both round their angles alike.
 """
 
 from collections.abc import Iterator

@@ -19,9 +19,9 @@ def is_of_a_stack(field: FieldPair) -> bool:
 
 
 def with_rates_between(subject: Subject, field: FieldPair) -> FieldPair:
-    """Return the field with the rates of the `Dropout` layers between the recurrent layers of Keras; 0 without one.
+    """Return the field with the rate of the Keras `Dropout` layers between the recurrent layers; 0 without one.
 
-    If the rates between the layers differ from one another, the first one that differs from torch's is the value.
+    If these layers have different rates, the value is the first rate that differs from torch's.
 
     Args:
         subject: The two models.

@@ -135,7 +135,7 @@ class Subject:
         return self._run_torch(record=self._is_recorded_in_torch, watch=self.records_layers, rounding=rounding)
 
     def rounded_floor(self, rounded: Array, truth: Array) -> float:
-        """Return the noise floor of a torch run that rounds as Keras does; at least half a unit of the narrow dtype.
+        """Return the noise floor of a torch run that rounds as Keras does; at least the resolution of `narrow_dtype`.
 
         Args:
             rounded: A value of `torch_rounded`.
@@ -311,7 +311,7 @@ class Subject:
 
     @cached_property
     def in_parts(self) -> frozenset[str]:
-        """The paths of the weights that torch computes, and that the plan has as the tensors they are computed from."""
+        """The paths of weights that torch computes from other tensors, if the plan lists those tensors instead."""
         from keras3conv.frameworks.torch.in_parts import planned_in_parts
 
         return planned_in_parts(self.torch, self.plan.torch)

@@ -107,11 +107,12 @@ def _at(run: Rescaled) -> Variant:
 
 
 def _other_inputs(subject: Subject, beyond: int) -> Iterator[tuple[str, Inputs]]:
-    """Yield other inputs for a run, each after its name: "with padding", "with masks that hide something", "at size 7".
+    """Yield (name, inputs) for runs with other inputs; a name is "with padding" or "at size 7", for example.
 
     Args:
         subject: The models with the original inputs.
-        beyond: The end of the longest slice that ends beyond the size of its axis; 0 without one.
+        beyond: The end of the slice in the models that ends furthest beyond the size of its axis, such as 512 for
+            `x[:512]`; 0 if no slice does.
     """
     given, specs = subject.required_inputs, subject.outlines[1].input_specs
     padded = _padded(subject)
@@ -125,7 +126,7 @@ def _other_inputs(subject: Subject, beyond: int) -> Iterator[tuple[str, Inputs]]
 
 
 def _padded(subject: Subject) -> Inputs | None:
-    """Return the inputs with padding, if the Keras model masks it and the inputs have none."""
+    """Return a few samples with padding added; None if Keras does not mask padding or the samples have some."""
     given, outline = subject.required_inputs, subject.outlines[1]
     few = first_samples(given, outline.input_specs, _LENGTHS) or given
     return with_padding(few, outline.input_specs, outline.mask_values)
@@ -171,7 +172,7 @@ def _with_wider_integers(subject: Subject) -> Iterator[Variant]:
 
 
 def _agree_on_a_side(first: Variant, second: Variant) -> bool:
-    """Return whether a model returns equal values in two runs; True if this holds for one of the two models."""
+    """Return whether at least one of the two models returns the same values in both runs."""
     if first.subject is None or second.subject is None:
         return False
     for run in ("torch_probe", "keras_probe"):

@@ -18,7 +18,10 @@ HEADS_SPLIT_OTHERWISE = (
 
 
 def split_and_merged(place: str) -> str:
-    """Return the lines for torch that split features into (width, heads), and merge them again."""
+    """Return two torch lines: one splits the features into (width, heads), one merges them again.
+
+    `place` says where to paste the lines, in words: "in block.0".
+    """
     split = f"x = x.unflatten(-1, (-1, heads)).transpose(-1, -2)  # {place}, to split query, key and value into heads"
     return f"{split}\nx = x.transpose(-1, -2).flatten(-2)  # {place}, to merge the heads"
 
@@ -87,7 +90,10 @@ def _mask(case: Case) -> Iterator[Hypothesis]:
 
 
 def _mask_of_keras(operation: Operation, name: str) -> str:
-    """Return a mask of torch as Keras wants it: True where it attends, with an axis of queries."""
+    """Return code that converts the mask argument `name` of a torch attention to Keras: "~key_padding_mask[:, None]".
+
+    Keras' masks are True where a query attends to a key, and have an axis for the queries.
+    """
     if operation.name == _SCALED:
         return name
     return f"~{name}" if name == "attn_mask" else f"~{name}[:, None]"

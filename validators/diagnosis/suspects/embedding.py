@@ -1,4 +1,4 @@
-"""Propose mistakes in embedding tables as causes: shifted indices, a padding row, reversed rows, no table."""
+"""Propose mistakes in embedding tables as causes: shifted indices, a padding row, reversed rows, a missing table."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Propose mistakes in matrix products as causes: an untransposed square matrix, rows after a Flatten, no bias."""
+"""Propose mistakes in matrix products as causes: a transposed square kernel, rows in another order, no bias."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +20,7 @@ def _transposed(case: Case) -> Iterator[Hypothesis]:
 
 
 def _flattened(case: Case) -> Iterator[Hypothesis]:
-    """Yield hypotheses that the rows of a kernel after a Flatten have torch's order, but Keras flattens in its own."""
+    """Yield hypotheses that a kernel after a Flatten has its rows in torch's order (channels first), not in Keras'."""
     shape = case.torch.flattened
     for operation in case.operations_named("linear"):
         if shape is not None and len(shape) > 1 and len(operation.get("input")) == 2:

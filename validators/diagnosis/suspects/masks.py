@@ -217,9 +217,9 @@ _COMPARISONS = {
 
 
 def _own_mask(case: Case) -> Iterator[Hypothesis]:
-    """Yield hypotheses that torch masks steps by a comparison (`x != 0`), and Keras does not mask them.
+    """Yield hypotheses that torch computes a mask of time steps by a comparison (`x != 0`), and Keras has no mask.
 
-    In Keras, a layer may have lost the mask, or no layer made it.
+    In Keras, either no layer makes the mask, or a layer does not pass it on.
     """
     for operation in case.operations_named(*_COMPARISONS, *(f"__{name}__" for name in _COMPARISONS)):
         shape, limit = operation.get("input"), operation.get("dim")

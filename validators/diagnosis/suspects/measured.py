@@ -201,7 +201,7 @@ def _pixels(case: Case) -> Iterator[Hypothesis]:
 def _fitted_scaling(torch_value: Array, keras_value: Array) -> tuple[Array, Array] | None:
     """Fit a scale and a shift per channel with keras = scale * torch + shift.
 
-    Return None if the fit is poor, or there are fewer than `FEWEST_VALUES` rows.
+    Return None if the fit is poor, or if a channel has fewer than `FEWEST_VALUES` values.
     """
     channels = torch_value.shape[-1]
     torch_rows, keras_rows = (array.astype(np.float64).reshape(-1, channels) for array in (torch_value, keras_value))

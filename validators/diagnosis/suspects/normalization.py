@@ -69,7 +69,7 @@ def _batch_statistics(case: Case) -> Iterator[Hypothesis]:
 
 
 def _called(case: Case) -> str:
-    """Return the name of the Keras layer that normalises; "norm" if only a later layer is known."""
+    """Return the name of the normalisation layer in Keras; "norm" if the difference was found only in a later layer."""
     return case.point.keras_path.rpartition("/")[2] if case.point.in_layer else "norm"
 
 

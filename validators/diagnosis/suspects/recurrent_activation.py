@@ -50,7 +50,10 @@ def _other_activations(case: Case) -> Iterator[Hypothesis]:
 
 
 def _changed(gate: str, state: str) -> str:
-    """Return the arguments of the Keras layer that must change, with torch's values."""
+    """Return the Keras arguments to change, with torch's values: 'recurrent_activation="sigmoid"'.
+
+    `gate` and `state` are the present activations of the Keras layer.
+    """
     wanted = (("activation", state, "tanh"), ("recurrent_activation", gate, "sigmoid"))
     return ", ".join(f'{name}="{value}"' for name, present, value in wanted if present != value)
 

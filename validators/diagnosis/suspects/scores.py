@@ -17,7 +17,7 @@ _FILLED = ("masked_fill", "where")
 
 
 def _softmaxes(case: Case) -> Iterator[Operation]:
-    """Yield the softmax calls on attention scores, which have a query axis and a key axis."""
+    """Yield the softmax calls that may compute attention weights: their input has a query axis and a key axis."""
     return (operation for operation in case.operations_named("softmax") if len(operation.get("input") or ()) >= 3)
 
 

@@ -95,7 +95,10 @@ def _head_by_head(call: TorchCall, parts: int, heads: int) -> Any:
 
 
 def _orders(number: int) -> Iterator[list[int]]:
-    """Yield orders of `number` parts other than the present one: all of few parts; else some usual ones."""
+    """Yield orders in which to try `number` parts of a split: all orders of few parts, else a few common ones.
+
+    The present order (0, 1, 2, ...) is left out.
+    """
     original = list(range(number))
     if number <= FEW_PARTS:
         orders = [list(order) for order in permutations(original)]
