@@ -22,8 +22,8 @@ def _as_activation(operation: Operation) -> Unary:
     """Return the torch function that computes an activation of Keras.
 
     Args:
-        operation: The activation in the table of operations. Where a default argument of Keras differs from that of
-            torch, the function passes the default of Keras.
+        operation: The entry of the activation in the table of operations. The torch function gets the defaults of Keras
+            where those of torch differ.
     """
     arguments = operation.without_defaults(operation.to_torch({}, as_activation=True))
     function = Function(operation.torch[0])

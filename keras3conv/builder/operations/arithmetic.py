@@ -60,8 +60,8 @@ def _operand(call: Call, value: Any, like: Value) -> Any:
     Args:
         call: The call; the statement that creates the tensor is added to it.
         value: The operand.
-        like: A tensor of the call. The new tensor is on its device, and has its dtype if both have integers or both
-            have floating-point numbers.
+        like: Another operand of the call. The new tensor is created on the device of `like`. It also gets the dtype of
+            `like` if that is floating-point and the list has floats, or if it is the dtype of the list anyway.
     """
     if not isinstance(value, tuple | list):
         return value
@@ -78,7 +78,7 @@ def _operand(call: Call, value: Any, like: Value) -> Any:
 
 
 def _listed(call: Call, value: Any) -> tuple[tuple[int, ...], list[Any]]:
-    """Return the shape of an operand that is a nested list, and its numbers in a flat list.
+    """Return the shape of an operand that is a nested list, and its numbers: ((2, 1), [3, 4]) for [[3], [4]].
 
     Args:
         call: The call, for the error message.
@@ -104,7 +104,7 @@ def _as_list(value: Any) -> Any:
 
 
 def _operands(call: Call, *names: str) -> tuple[list[Any], Order]:
-    """Return the arguments with the given names in one common axis order, and this axis order.
+    """Return arguments of the call, by name, converted to one common axis order; and this axis order.
 
     A list of numbers becomes a tensor. A tensor with another axis order is permuted.
 

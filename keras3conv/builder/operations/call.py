@@ -107,7 +107,7 @@ class Call:
         return self.arguments[name]
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return an argument of the call by name; else the one of the layer's constructor; else the default."""
+        """Return the argument `name` of the call, else that of the layer's constructor, else `default`."""
         return self.arguments.get(name, self.node.config.get(name, default))
 
     @property
@@ -122,7 +122,7 @@ class Call:
 
     @property
     def anchor(self) -> Value:
-        """The first input of the model; a tensor that depends on no input, such as `torch.arange`, gets its device."""
+        """The first input of the model. A tensor that uses no input, such as `torch.arange(8)`, gets its device."""
         return self._builder.anchor
 
     @property
@@ -251,18 +251,19 @@ class Call:
         self.returned = {value.name: value for value in made}
 
     def passes(self, value: Value, order: Order | None = None) -> None:
-        """Use an existing value as the output of the call, without a statement.
+        """Let the call return an existing value, so that no statement is added (for a call that computes nothing).
 
         Args:
             value: The value.
-            order: The axis order of the output, if it differs from the order of the value (for a transpose).
+            order: The axis order of the output, if it differs from that of the value: a transpose only changes the
+                order.
         """
         tensor = self.node.outputs[0]
         same = replace(value, shape=tensor.shape, order=value.order if order is None else order)
         self.returned = {tensor.name: same}
 
     def passes_all(self, values: Sequence[Value]) -> None:
-        """Use existing values as the outputs of the call, one for each output, without a statement."""
+        """Let the call return existing values, one for each output, so that no statement is added."""
         pairs = zip(self.node.outputs, values, strict=True)
         self.returned = {tensor.name: replace(value, shape=tensor.shape) for tensor, value in pairs}
 
@@ -295,15 +296,15 @@ class Call:
         return self._builder.constant(array, f"{self.node.path}/{name}")
 
     def by_rule(self) -> None:
-        """Convert the layer of this call with the rule for its class; for cases that a handler leaves to the rule."""
+        """Convert the layer of this call with the rule for its class (see `keras3conv.rules`)."""
         self._builder.by_rule(self)
 
     def rule_module(self, only: str, **config: Any) -> Submodule:
-        """Return the submodule to which a rule converts the layer; the handler itself adds the statement that calls it.
+        """Return the submodule to which a rule converts the layer of this call, without a statement that calls it.
 
         Args:
             only: How the name of the torch class must begin: "torch.nn.".
-            config: Arguments that replace those in the layer's configuration, because the handler converts them itself.
+            config: Arguments that replace those in the layer's configuration: the handler converts these itself.
 
         Raises:
             RuleError: No rule converts the layer to exactly one submodule of such a class.
@@ -311,7 +312,7 @@ class Call:
         return self._builder.rule_module(self, config, only)
 
     def size(self, value: int | Size) -> int | Size:
-        """Return a size unchanged, after a check that the source code can have it as an argument.
+        """Return a size unchanged, after a check that the generated code can compute it from the sizes of the inputs.
 
         Raises:
             RuleError: The trace could not express the size in terms of the input sizes.

@@ -36,7 +36,7 @@ def _filled(call: Call, *, name: str) -> None:
 
 
 def _repeated(call: Call, value: Value) -> None:
-    """Convert `full` when the fill value is a tensor: repeat this tensor along new leading axes."""
+    """Convert `full` with a tensor as fill value: expand this tensor to the shape, with new axes in front."""
     value = converted(call, value, call.dtype)
     order = in_front(value.order, len(call.shape) - value.rank)
     call.returns(value.method("expand", *call.sizes([call.shape[axis] for axis in order])), order)

@@ -75,7 +75,7 @@ def dims(value: Value, axes: Iterable[int]) -> int | tuple[int, ...]:
 
 
 def without(order: Order, removed: Sequence[int]) -> Order:
-    """Return the axis order of a value after the Keras axes in `removed` are removed from it."""
+    """Return an axis order without the Keras axes in `removed`: (0, 3, 1, 2) without axis 1 is (0, 2, 1)."""
     kept = [axis for axis in order if axis not in removed]
     return tuple(sorted(kept).index(axis) for axis in kept)
 
@@ -83,7 +83,8 @@ def without(order: Order, removed: Sequence[int]) -> Order:
 def with_new(order: Order, axis: int) -> tuple[Order, int]:
     """Return an axis order extended by a new Keras axis, and the position of this axis in torch.
 
-    In torch the new axis follows directly after the axis that is before it in Keras.
+    In torch the new axis comes directly after the axis that precedes it in Keras: (0, 2, 1) with a new axis 2 gives (0,
+    3, 1, 2) and the position 3.
 
     Args:
         order: The axis order without the new axis.
@@ -95,17 +96,17 @@ def with_new(order: Order, axis: int) -> tuple[Order, int]:
 
 
 def in_front(order: Order, count: int) -> Order:
-    """Return the axis order of a value after `count` new axes are inserted before all its axes."""
+    """Return an axis order with `count` new axes in front: (1, 0) with one new axis becomes (0, 2, 1)."""
     return (*range(count), *(axis + count for axis in order))
 
 
 def behind(order: Order, axes: Sequence[int]) -> Order:
-    """Return an axis order in which the Keras axes in `axes` come last."""
+    """Return an axis order with the Keras axes in `axes` moved to its end: (0, 2, 1) with axis 2 last is (0, 1, 2)."""
     return (*(axis for axis in order if axis not in axes), *axes)
 
 
 def along(position: int, index: Any) -> Any:
-    """Return the index expression that applies `index` to one axis of a torch tensor and selects all of the other axes.
+    """Return the index that applies `index` to one axis of a torch tensor only: (slice(None), 0) for x[:, 0].
 
     Args:
         position: The torch position of the axis.
@@ -115,7 +116,7 @@ def along(position: int, index: Any) -> Any:
 
 
 def number(value: Any, name: str, call: Call) -> Any:
-    """Return an argument unchanged, after a check that it is a number.
+    """Return an argument of a call unchanged; raise `RuleError` if it is not a number.
 
     Args:
         value: The argument.
@@ -131,7 +132,7 @@ def number(value: Any, name: str, call: Call) -> Any:
 
 
 def fixed(call: Call, size: int | Size, name: str) -> int:
-    """Return a size unchanged, after a check that it is a number.
+    """Return a size unchanged; raise `RuleError` if it is not an integer, but depends on the inputs.
 
     Args:
         call: The call that needs the size.

@@ -114,11 +114,11 @@ def _sides(
 
     Args:
         call: The call of the padding or cropping.
-        size: The size of the axis before it.
+        size: The size of the axis before the padding or cropping.
         first: The number of pixels at the start, if the call has this argument.
         last: The number of pixels at the end, if the call has this argument.
-        target: The size of the axis after it, if the call has this argument. From it follows the number that is
-            missing.
+        target: The size of the axis afterwards, if the call has this argument. It determines `first` or `last` if one
+            of them is None.
         sign: 1 if pixels are added, -1 if they are removed.
     """
     if first is not None and last is not None:
@@ -240,7 +240,7 @@ def _depth_and_space(call: Call) -> None:
 
 
 def _swapped(given: Expression, first: int, second: int) -> Expression:
-    """Return the expression that splits the channel axis of images into two axes, swaps the two, and merges them again.
+    """Return the expression that splits the channel axis of images into two axes, swaps these, and merges them again.
 
     Args:
         given: The images, channels-first.

@@ -143,12 +143,12 @@ def _slice_update(call: Call) -> None:
 
 
 def _scattered(whole: Expression, updates: Value, ranges: Sequence[tuple[int, int, int]]) -> Operation:
-    """Return the operation that replaces a rectangular part of a tensor with new values.
+    """Return the operation that writes new values into a rectangular part of a tensor, as `x[:, 1:3] = updates`.
 
     Args:
         whole: The tensor.
         updates: The new values.
-        ranges: The part, as (torch position of an axis, start, end) for each axis that the new values do not fill.
+        ranges: (torch position of an axis, start, end) for each axis that is not replaced as a whole: [(1, 1, 3)].
     """
     (position, start, end), *others = ranges
     part: Expression = updates
@@ -165,7 +165,7 @@ def _scatter(call: Call) -> None:
 
 
 def _by_axis(indices: Value) -> Operation:
-    """Return the expression for one index tensor per axis, as torch takes them; Keras stacks them along a last axis."""
+    """Return the expression that unstacks indices: Keras stacks them along a last axis, torch takes one per axis."""
     return indices.method("long").method("unbind", -1)
 
 

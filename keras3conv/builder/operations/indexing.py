@@ -71,13 +71,15 @@ def sliced(call: Call, given: Value, key: Sequence[Any]) -> tuple[Expression, Or
 
 @dataclass(kw_only=True)
 class _Entries:
-    """The entries of an index expression `x[...]`: which axis of `x` each is for, and where new axes (None) go.
+    """The entries of an index expression, by axis, and the positions of new axes (None).
+
+    For `x[0, None, 1:]`: of={0: 0, 1: slice(1, None)}, new_before={0: [], 1: [0]}, number={1: 1}, new_behind=[].
 
     Attributes:
         of: The entry (a number or slice) for each Keras axis of `x`.
-        new_before: For each axis of `x`, the indices in the result of the new axes directly before it.
+        new_before: For each axis of `x`, the new axes directly before it, by their indices in the result.
         number: For each axis of `x` with a slice, its index in the result; an axis with a number is not in the result.
-        new_behind: The indices in the result of the new axes after the last axis.
+        new_behind: The new axes after the last axis of `x`, by their indices in the result.
     """
 
     of: dict[int, Any] = field(default_factory=dict)
@@ -110,9 +112,9 @@ def _step(call: Call, entry: slice) -> int:
 
 
 def _mirrored(call: Call, entry: slice) -> slice:
-    """Return the slice of the flipped axis that selects the same elements as a slice with a negative step.
+    """Return the slice that selects from the flipped axis what a slice with a negative step selects from the axis.
 
-    torch has no negative steps. After the flip, the element with index i has the index -i - 1.
+    torch has no negative steps. The flip moves the element at index i to the index -i - 1: [4::-2] becomes [-5::2].
     """
     ends = (entry.start, entry.stop)
     if any(isinstance(end, Size) for end in ends):
@@ -129,7 +131,7 @@ def _is_all(entry: Any) -> bool:
 
 
 def _checked(call: Call, entry: Any) -> Any:
-    """Return one entry of an index unchanged, after a check that it consists of integers and sizes.
+    """Return one entry of an index unchanged; raise `RuleError` unless it consists of integers and sizes.
 
     Raises:
         RuleError: The entry contains anything else, such as a tensor.

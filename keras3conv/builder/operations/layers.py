@@ -77,8 +77,8 @@ def _settings(call: Call, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 def _around(call: Call, given: Value, kernel: Sequence[int]) -> tuple[Value, Mapping[str, Any]]:
     """Return the input of a convolution, padded if needed, and the padding arguments of the torch function.
 
-    A torch convolution pads both ends of an axis equally. If Keras does too, the arguments have `padding`. Otherwise a
-    statement before it pads the input, and the arguments are empty.
+    A torch convolution pads both ends of an axis equally. If Keras does so in this call, the result has the argument
+    `padding`. Otherwise a new statement pads the input, and there are no padding arguments.
 
     Args:
         call: The call of the convolution.
@@ -224,7 +224,7 @@ def _batch_normalization(call: Call) -> None:
 
 
 def _optional(call: Call, **names: str) -> dict[str, Value]:
-    """Return those optional tensors that a call has, by the names of the torch arguments: {"weight": ..., "bias": ...}.
+    """Return the optional tensors of a call that are not None, by torch argument: {"weight": ..., "bias": ...}.
 
     Args:
         call: The call.

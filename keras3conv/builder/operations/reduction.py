@@ -88,7 +88,7 @@ for _kind in _OF_FLOATS:
 
 
 def _in_a_row(call: Call, given: Value, axes: tuple[int, ...]) -> Value:
-    """Return a tensor with some of its axes merged into one axis, which is the last.
+    """Return a tensor with some of its axes merged into one last axis.
 
     Args:
         call: The call; the statements that permute and flatten are added to it.
@@ -107,7 +107,7 @@ def _in_a_row(call: Call, given: Value, axes: tuple[int, ...]) -> Value:
 
 
 def _elements(given: Value, axes: tuple[int, ...]) -> int:
-    """Return the size of the axis into which some axes are merged; 0 if one of their sizes is dynamic.
+    """Return the product of the sizes of some axes, which are merged into one; 0 if one of the sizes is dynamic.
 
     The 0 has no effect, because the next statement reduces the merged axis.
 

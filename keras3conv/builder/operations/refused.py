@@ -93,7 +93,7 @@ NO_CALLS: dict[str, str] = {
 
 
 def refusal(kind: str) -> str:
-    """Return the reason why no call of a Keras layer or operation can be converted; "" if some calls can."""
+    """Return why no call of a Keras operation or layer ("keras.ops.qr") can be converted; "" if some calls can."""
     reason = REFUSED.get(kind) or REFUSED_LAYERS.get(kind)
     if reason:
         return f"{kind}: {reason}"

@@ -54,7 +54,7 @@ def _reshape(call: Call) -> None:
 
 
 def _is_indexed(call: Call, given: Value, shape: Shape) -> bool:
-    """Convert a reshape that only adds axes of size 1 to an index such as `x[:, None]`; leave other reshapes alone.
+    """Convert a reshape to an index such as `x[:, None]`, if it only adds axes of size 1; else do nothing.
 
     Returns:
         True if the reshape was converted.

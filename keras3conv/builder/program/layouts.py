@@ -17,9 +17,9 @@ _RESHAPING = ("Flatten", "Reshape", "Permute", "reshape", "transpose")
 def input_order(graph: Graph, tensor: Tensor) -> Order:
     """Return the axis order in which a channels-first module takes an input.
 
-    An image (four axes or more) is channels-first. A sequence (three axes) is channels-first only if one of the layers
-    that it reaches has a data format, as convolution and pooling layers have. If the first such layer is channels-first
-    in Keras, the input keeps its order.
+    An image (four axes or more) is channels-first. A sequence (three axes) is channels-first only if it reaches a layer
+    with the argument `data_format`, such as a convolution or a pooling. If the first such layer has
+    data_format="channels_first", the input keeps the axis order of Keras.
     """
     rank = len(tensor.shape)
     if rank < 3:
@@ -47,8 +47,8 @@ def output_order(value: Value, channels: Channels) -> Order:
 def _first_data_format(graph: Graph, tensor: Tensor) -> str:
     """Return the `data_format` of the first layer with this argument that an input reaches; "" if there is none.
 
-    The search stops at layers that reshape or transpose. A global pooling of a
-    sequence counts as a layer without a data format: it takes any order.
+    The search stops at layers that reshape or transpose. It ignores the `data_format` of a global pooling of a
+    sequence, which works in any axis order.
     """
     reached = {tensor.name}
     ranks = {name: len(found.shape) for name, found in graph.tensors.items()}

@@ -15,17 +15,16 @@ class Loop:
         steps: The statements as they run in the first turn (iteration), with an `Argument` for each value that differs
             between turns.
         modules: The modules that these statements call, by name, with an `Argument` for each value that differs.
-        labels: For each of these modules, its name with `{}` for the loop variable, once or several times:
-            {"conv1": "conv{}", "block1_conv1": "block{}_conv{}"}.
+        labels: For each of these modules, its name with `{}` for the loop variable, once or several times: {"conv1":
+            "conv{}", "block1_conv1": "block{}_conv{}"}.
         variable: The loop variable that the names of the modules contain, "number"; empty if there is none.
         columns: For each variable of the loop, its value in every turn.
-        carried: Pairs of names: a value that the first turn takes from before the loop, and the value of a turn that
-            the next turn takes instead.
+        carried: Pairs (value from before the loop, value that a turn computes), by name. The first turn uses the first
+            one; each later turn uses the second one, of the turn before it.
         turns: The number of turns.
-        last: For each value of the last turn that later statements use, the name that the same value has in the first
+        last: For each value that the last turn computes, the name of the corresponding value of the first turn.
+        collected: For each value that every turn appends to a list, because the program returns it: its name in every
             turn.
-        collected: For each value that every turn adds to a list, its names in all turns; the outputs of the program use
-            them.
     """
 
     steps: tuple[Step, ...]

@@ -110,7 +110,7 @@ class Dtype:
 
 @dataclass(frozen=True)
 class Function:
-    """The qualified name of a function or namespace; an attribute is a name in it, a call creates an operation.
+    """The qualified name of a function or a namespace. Calling it creates an `Operation`.
 
     `Function("torch").linalg.cross(x, y, dim=1)` is `torch.linalg.cross(x, y, dim=1)`.
     """

@@ -1,4 +1,4 @@
-"""Tell what a converted model owes to the user: the classes of its layers, and rules with the wrong axis order."""
+"""Find what a converted model takes from the user's code: layer classes, and rules that may need another axis order."""
 
 from collections.abc import Iterator, Mapping
 
@@ -33,11 +33,11 @@ def own_classes(program: Program) -> tuple[str, ...]:
 
 
 def own_classes_note(program: Program, needed_by: str) -> tuple[str, ...]:
-    """Return a note that names the user's own classes that the files of a conversion need; nothing if there are none.
+    """Return a note that names the user's own classes in a conversion, in a tuple; () if the model has none.
 
     Args:
         program: The converted model.
-        needed_by: The files that need the classes.
+        needed_by: The start of the note: "model.py needs".
     """
     found = [kind.rpartition(".")[::2] for kind in own_classes(program)]
     if not found:

@@ -20,14 +20,14 @@ Order = tuple[int, ...]
 
 
 def identity(rank: int) -> Order:
-    """Return the axis order of a tensor with `rank` axes whose order is the same in source and target."""
+    """Return the axis order of a tensor with the same order in source and target: (0, 1, 2) for a `rank` of 3."""
     return tuple(range(rank))
 
 
 def channels_first(rank: int) -> Order:
-    """Return the axis order that moves the last of `rank` source axes, the channels, to the second position.
+    """Return the channels-first order for a source with channels last: (0, 3, 1, 2) for a `rank` of 4.
 
-    With fewer than three axes it is the identity.
+    For fewer than three axes it is the identity.
     """
     return identity(rank) if rank < 3 else (0, rank - 1, *range(1, rank - 1))
 
@@ -167,8 +167,8 @@ class Program:
         sizes: For every dynamic size, the name of the input and the index of its axis that have this size.
         input_names: The name of each input in the source model, by the name of its value.
         output_names: The name of each output in the source model, in order; empty if it has none.
-        keeps_names: Whether the variable of a single input has the input's name, because it is that of an argument in
-            the user's code; else it is `x`.
+        keeps_names: Whether a single input keeps its name as a variable, because the user's code names it so; False to
+            call it `x`.
         remarks: Sentences about what the source model does only in training.
         output_orders: The axis order of each output. It differs from the order of the value if the source model only
             renamed axes, as a transpose does.
@@ -202,7 +202,7 @@ class Program:
         return found[min(depth, len(found) - 1)] if found else ""
 
     def masks_last(self, step: Step) -> tuple[str, ...]:
-        """Return the inputs of a statement, boolean masks last; but masks first if the statement computes a mask."""
+        """Return the inputs of a statement, masks (boolean values) last; if it computes a mask itself, masks first."""
         makes_mask = self.values[step.outputs[0]].dtype == "bool"
         return tuple(sorted(step.inputs, key=lambda name: (self.values[name].dtype == "bool") != makes_mask))
 

@@ -65,7 +65,7 @@ def _arguments(program: Program, taken: set[str]) -> dict[str, str]:
 
 
 def _last_uses(program: Program) -> dict[str, int]:
-    """Return, for each value, the index of the last statement that uses it; an output is used after all statements."""
+    """Return, for each value, the index of the last statement that uses it; for an output, the number of statements."""
     uses = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
     return uses | {ref.name: len(program.steps) for ref in refs(program.outputs)}
 

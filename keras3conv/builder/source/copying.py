@@ -13,7 +13,7 @@ from keras3conv.frameworks.torch.constructors import source_of
 
 
 def _called_functions(program: Program) -> set[str]:
-    """Return the names of the functions of keras3conv that a program calls, or passes to them: "grid_sample"."""
+    """Return the names of keras3conv's functions that a program calls or passes as arguments: {"grid_sample"}."""
     nodes = [node for step in program.steps for node in walk(step.expression)]
     prefix = f"{OWN_KERAS_FUNCTIONS}."
     names = {node.name.removeprefix(prefix) for node in nodes if isinstance(node, Operation | Argument)}
@@ -57,7 +57,7 @@ def _without_annotations(code: str) -> str:
 
 @cache
 def _every() -> tuple[str, ...]:
-    """Return the names of all functions that can be copied."""
+    """Return the names of all functions of keras3conv that a generated Keras model may call."""
     return tuple(import_module(OWN_KERAS_FUNCTIONS).__all__)
 
 

@@ -99,7 +99,9 @@ def _scales(kinds: Mapping[str, str], held: Collection[str], parameters: Collect
 
 
 def shortest(chosen: Collection[str], every: Collection[str]) -> tuple[str, ...]:
-    """Return the shortest prefixes that match all of the chosen paths and no other path; ("",) if all are chosen.
+    """Return the shortest prefixes of all chosen paths and no others: ("a",) for a.b and a.c, if d is not chosen.
+
+    If all paths are chosen, the result is ("",).
 
     Args:
         chosen: The chosen paths.

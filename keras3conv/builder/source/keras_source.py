@@ -80,9 +80,9 @@ def _defaults(structure: Structure) -> _Defaults:
 
 
 def _usual(values: list[Any]) -> Any:
-    """Return the most frequent of the values of an argument, if more than half of the calls have it; else None.
+    """Return the value that more than half of the calls (and at least three) pass for an argument; None without one.
 
-    A value that is long, or itself an argument, is not worth a default: the result is None.
+    The result is also None for a value that is long, or is itself an argument of another block.
     """
     if not values:
         return None

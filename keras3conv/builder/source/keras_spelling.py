@@ -72,7 +72,7 @@ class KerasSpelling:
         return self.layers.get(name) or construction(self.found(name).spec, self.name(name))
 
     def found(self, name: str) -> Module:
-        """Return the module with a name; in a loop, the one that stands for the modules of all iterations."""
+        """Return the module with this name; inside a loop, the module that stands for those of all iterations."""
         return self.loop.modules[name] if self.loop and name in self.loop.modules else self.program.modules[name]
 
     def name(self, name: str) -> str:
@@ -93,7 +93,7 @@ class KerasSpelling:
         return f'f"{shown}"' if "{" in shown else quoted(shown)
 
     def expression(self, expression: Any) -> Any:
-        """Return an expression in which each call of a block's instance is a call of the block's function."""
+        """Return an expression in which each call of a block (a repeated part) is a call of the block's function."""
 
         def called(node: Any) -> Any:
             if not is_module_call(node) or not self.found(node.name).spec.kind.startswith("."):

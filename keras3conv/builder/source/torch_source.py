@@ -183,9 +183,9 @@ def _docstring(program: Program) -> Iterable[str]:
 
 
 def _outputs(program: Program) -> tuple[list[str], list[Ref], list[str]]:
-    """Return the expression for each output, its reference, and its name in the Keras model: " (scores)".
+    """Return three lists about the outputs: expressions ('returns[0]'), references, and names (" (scores)").
 
-    The name is empty for a single output, and for outputs in a dict, which has their names.
+    A name is that in the Keras model. It is empty for a single output, and for outputs in a dict, whose keys name them.
     """
     names, outputs = zip(*named_outputs(program.outputs), strict=True)
     is_named = 1 < len(outputs) == len(program.output_names) and not any('"' in name for name in names)

@@ -143,7 +143,7 @@ def _tied(graph: Graph) -> frozenset[str]:
 
 
 def _may_be_traced_into(node: Node) -> bool:
-    """Return True if the trace can record the operations inside a layer; not so for a recurrent layer, which loops.
+    """Return True if the trace can record the operations inside a layer; False for a recurrent layer, which loops.
 
     The operations inside a Bidirectional can be recorded: the calls of two recurrent layers, and the join of their
     outputs.
@@ -212,7 +212,8 @@ def proof_inputs(graph: Graph, program: Program, *, larger: bool = False) -> tup
     Args:
         graph: The graph of the Keras model.
         program: The torch program, which has the axis orders of its inputs.
-        larger: Whether the dynamic sizes are at least those of the trace, which a model accepts that crops its input.
+        larger: Whether to use dynamic sizes that are at least those of the trace, for a model that crops its input to a
+            fixed size.
     """
     margin = graph.margin + (_UP_TO_THE_TRACE if larger else 0)
     generator = np.random.default_rng(SEED)

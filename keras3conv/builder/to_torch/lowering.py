@@ -371,7 +371,7 @@ _Part = Callable[[Value], Operation]
 
 
 def _as_function(spec: LayerSpec) -> _Part | None:
-    """Return a function from the input to the expression of a torch layer; None if this must be a submodule."""
+    """Return a function that writes a torch layer as an expression, `F.relu(x)`; None if it must be a submodule."""
     config = spec.config
     if spec.kind in _FUNCTIONS:
         return _FUNCTIONS[spec.kind]
@@ -388,7 +388,7 @@ def _as_function(spec: LayerSpec) -> _Part | None:
 
 
 def _short(kind: str) -> str:
-    """Return a word for the name of a module that a Keras layer needs in addition: "pad" for a padding before it."""
+    """Return a word for the name of an additional module of the class `kind`: "pad" for a padding before a layer."""
     name = kind.rpartition(".")[2]
     return "pad" if "Pad" in name else identifier(name)
 

@@ -94,7 +94,7 @@ def _choices(layer: LayerView, given: Value, reasons: list[str]) -> Iterator[Cho
 
 
 def _needs_a_size(specs: LayerSpecs) -> str:
-    """Return the end of a sentence, "with padding=... needs the size of its input", if a layer needs it; else ""."""
+    """Return "with padding=... needs the size of its input" (the end of a message), if a layer does; else ""."""
     strided = any(spec.config.get("padding") == "same" and _stride(spec) != {1} for spec in specs)
     return 'with padding="same" and a stride needs the size of its input' if strided else ""
 

@@ -38,9 +38,9 @@ class RunTimePadding:
 def padding_at_run_time(layer: LayerView, given: Value, *, differs: bool) -> RunTimePadding | None:
     """Return the padding of a layer that depends on the input size at run time; None if the padding is fixed.
 
-    With such a padding, the layer itself is converted without padding. Average pooling never needs one, because Keras
-    does not count padding in the average; nor has a layer with a dilation and a stride one, because Keras does not
-    support both.
+    With such a padding, the layer itself is converted without padding. The result is None for average pooling, because
+    Keras does not count padding in the average, and for a dilation, which Keras does not support together with a
+    stride.
 
     Args:
         layer: The Keras layer.
@@ -68,7 +68,7 @@ def _window(config: Any, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _ints(value: Any, rank: int) -> tuple[int, ...]:
-    """Return an argument as one number for each of `rank` axes; a single number holds for all of them."""
+    """Return an argument as a tuple of one number per axis: (2, 2) for 2, if `rank` is 2."""
     numbers = tuple_of(value, rank)
     return numbers * rank if len(numbers) == 1 < rank else numbers
 
