@@ -28,9 +28,9 @@ def structured(
     with_shared: bool = True,
     least: int = 2,
 ) -> Structure:
-    """Replace repeated parts of a program by blocks (classes), the one that shortens the code most first.
+    """Replace repeated parts of a program by blocks (classes), one block after the other.
 
-    It ends when no further block shortens the code enough.
+    The next block is always the one that shortens the code most. The search ends when no block shortens it enough.
 
     Args:
         structure: A program; it may already have blocks.
@@ -124,7 +124,7 @@ def _paths(
 
 @dataclass(frozen=True)
 class _Occurrence:
-    """One of the segments (runs of statements) that a block replaces: one call of the block stands for it."""
+    """A segment (run of adjacent statements) that one call of a block replaces."""
 
     program: Program
     segment: Segment
@@ -151,7 +151,7 @@ class _Occurrence:
 
     @cached_property
     def prefix(self) -> str:
-        """The path of the source layer whose call the segment is, "encoder_0."; else its layers' common prefix."""
+        """The path of a source layer, "encoder_0.", if the segment is one call of it; else the prefix of its names."""
         return (
             f"{self.segment.path}." if self.segment.path else prefix_of([step.path for step in self.steps if step.path])
         )

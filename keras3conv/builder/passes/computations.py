@@ -38,13 +38,13 @@ class _Run:
 
     Attributes:
         program: The program.
-        owner: The number of the program in the structure.
+        owner: The index of the program: 0 for the whole model, else the index of the block, from 1.
         start: The index of the first statement.
         stop: The index after the last statement.
         given: The values from before the run that its statements use, in order of use.
         key: A hash that is equal for runs that differ only in names and numbers.
-        around: A hash of the statements before and after the run. Runs that have it in common are probably in turns of
-            one loop, where they are one statement already.
+        around: A hash of the statements before and after the run. Runs with an equal hash are probably turns of one
+            loop: a loop writes them only once, so a function would save nothing.
     """
 
     program: Program
@@ -125,7 +125,7 @@ def _saved(runs: Sequence[_Run], number: int = 0) -> int:
 
     Args:
         runs: The runs.
-        number: The number of arguments of the function beside its tensors.
+        number: The number of arguments of the function that are not tensors.
     """
     width = len(runs[0].given) + number
     lines = 1 if width < 4 else 3 if width < 6 else width + 2  # of a call of the function
@@ -134,7 +134,10 @@ def _saved(runs: Sequence[_Run], number: int = 0) -> int:
 
 
 def _apart(runs: Sequence[_Run]) -> list[_Run]:
-    """Return the runs that are really equal to the first one, without those that overlap an earlier one."""
+    """Return the runs whose statements are those of the first run, without runs that overlap an earlier one.
+
+    The hashes of all runs are equal; this compares the statements themselves.
+    """
     found: list[_Run] = []
     key = runs[0].exact_key()
     for run in runs:
@@ -149,7 +152,7 @@ def _runs(program: Program, owner: int) -> Iterator[_Run]:
 
     Args:
         program: The program.
-        owner: Its number in the structure.
+        owner: The index of the program: 0 for the whole model, else the index of the block, from 1.
     """
     last_use = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
     last_use |= {ref.name: len(program.steps) for ref in refs(program.outputs)}
@@ -228,7 +231,7 @@ def _function(runs: Sequence[_Run], arguments: Arguments, taken: set[str]) -> tu
 
 
 def _usual(names: Sequence[str]) -> str:
-    """Return the name that at least half of the given ones are; empty if there is none."""
+    """Return the most frequent name, if at least half of the names are equal to it; else an empty text."""
     name, count = Counter(names).most_common(1)[0]
     return name if 2 * count >= len(names) else ""
 

@@ -50,7 +50,7 @@ def folded(program: Program) -> Program:
 
 
 def called_module(step: Step, program: Program) -> Module | None:
-    """Return the submodule that a statement does nothing but call, as `x = self.conv(x)`; None for any other statement.
+    """Return the submodule of a statement that only calls one, such as `x = self.conv(x)`; None for other statements.
 
     Args:
         step: The statement.

@@ -18,8 +18,8 @@ _AROUND = frozenset(f"keras.ops.{name}" for name in ("exp", "relu", "sigmoid", "
 def inlined(structure: Structure) -> Structure:
     """Return the program and its blocks with the arithmetic of several statements in one statement.
 
-    An operand becomes a part of the statement that uses it if no other does, if the user's code has no name for it, and
-    if the expression stays short.
+    The expression of a statement moves into the statement that uses its result, if no other statement uses the result,
+    if the user's code has no name for it, and if the merged expression stays short.
     """
     blocks = tuple(replace(block, program=_inlined(block.program)) for block in structure.blocks)
     return replace(structure, program=_inlined(structure.program), blocks=blocks)
@@ -60,7 +60,7 @@ def _is_operand(program: Program, operand: Step, step: Step) -> bool:
 
 
 def _is_call_of_shared_layer(program: Program, step: Step) -> bool:
-    """Return whether a statement only calls a layer that a variable holds, because several statements call it."""
+    """Return whether a statement only calls a layer that other statements call, too, so that a variable holds it."""
     is_call = is_module_call(step.expression) and program.module_uses[step.module] > 1
     return is_call and not program.modules[step.module].spec.kind.startswith(".")
 
@@ -74,7 +74,7 @@ def _is_arithmetic(expression: Any) -> bool:
 
 
 def _operands(expression: Any) -> int:
-    """Return the number of operands of an expression: its leaves."""
+    """Return the number of values and numbers in an expression: 3 for `a * b + 1`."""
     return sum(not isinstance(node, Operation) for node in walk((expression,)))
 
 

@@ -15,7 +15,7 @@ _CONCATENATE = "keras.ops.concatenate"
 
 
 def with_joined_parts(program: Program) -> Program:
-    """Return the program in which a concatenation reuses an earlier one whose operands are its own first operands."""
+    """Return the program in which a concatenation `cat(a, b, c)` reuses the result of an earlier `cat(a, b)`."""
     known: dict[tuple[Any, ...], str] = {}
     steps = []
     for step in program.steps:

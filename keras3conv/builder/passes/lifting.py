@@ -51,8 +51,8 @@ class Arguments:
 
         Args:
             values: The value in each repetition.
-            owner: The name of the layer or value that has this value; with it begins the name of a new argument if
-                `name` is taken.
+            owner: The name of the layer or value that has this value. If `name` is taken, the new argument is named
+                after both: "conv1_units".
             name: The name of a new argument: "units".
         """
         if all(value == values[0] and type(value) is type(values[0]) for value in values):
@@ -74,14 +74,14 @@ class Arguments:
         return Argument(made)
 
     def _is_known(self, values: list[Any]) -> bool:
-        """Return whether numbers, one per repetition of a block, need no new constructor argument.
+        """Return whether `values`, one per repetition of a block, can be written without a new constructor argument.
 
-        None is needed if the numbers are all equal, or are the values of an existing argument or a multiple of it.
+        That is possible if all values are equal, or if an existing argument or a multiple of it has these values.
         """
         return len({*values}) == 1 or values in self.named.values() or self._multiple(values) is not None
 
     def _multiple(self, values: list[Any]) -> Argument | None:
-        """Return a formula of an existing argument, such as `2 * units`, that has these values; None if none has.
+        """Return a formula, such as `2 * units`, that computes the values from an existing argument; None without one.
 
         Args:
             values: The value in each repetition.
@@ -102,8 +102,8 @@ class Arguments:
 
         Args:
             nodes: The expression in each repetition.
-            owner: The name of the layer or value that has the expressions; with it begins the name of a new argument if
-                `name` is taken.
+            owner: The name of the layer or value that has the expressions. If `name` is taken, a new argument is named
+                after both: "conv1_units".
             name: The name of a new argument, if the operation or keyword gives none.
 
         Returns:

@@ -56,8 +56,7 @@ def gathered(program: Program) -> Program:
     """Return the program in which the statements of each layer call are adjacent.
 
     A statement between them that does not belong to the call moves before the call. A statement outside of all calls
-    that uses only parameters, such as that of a layer which just holds a parameter, moves into the call that uses its
-    result.
+    that uses no input, such as one that only reads a parameter, moves into the call that uses its result.
     """
     steps = _with_users(program)
     for depth in range(max((len(step.calls) for step in steps), default=0)):
@@ -209,7 +208,7 @@ def _is_used_after(step: Step, stop: int, last_use: Mapping[str, int]) -> bool:
 
 
 def _owns_its_modules(program: Program, steps: tuple[Step, ...]) -> bool:
-    """Return True if only the given statements call the modules that they call."""
+    """Return True if no other statement of the program calls a module that the given statements call."""
     called = [step.module for step in steps if step.module]
     return bool(called) and all(program.module_uses[name] == called.count(name) for name in called)
 

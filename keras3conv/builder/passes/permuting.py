@@ -28,7 +28,7 @@ def without_permuted_products(program: Program) -> Program:
 def _chain(program: Program, steps: dict[str, Step], name: str) -> list[str]:
     """Return the names of the values from an einsum's result to a given value; empty if no einsum leads to it.
 
-    Each value after the result is the one before it times or divided by a number. None of them is used elsewhere.
+    Each value is the one before it, multiplied or divided by a number. No other statement uses these values.
 
     Args:
         program: The program.
@@ -56,8 +56,8 @@ def _merge(
     Args:
         steps: The statements of the program, by the name of their result; changed in place.
         values: The values of the program by name; changed in place.
-        chain: The names of the values from the result of the einsum to the value that the removed step permutes. Each
-            of them, except the first, is the one before it times or divided by a number.
+        chain: The names of the values from the result of the einsum to the value that the removed step permutes; see
+            `_chain`.
         axes: The permutation.
         last: The removed step. Its result is now computed by the step of the last value in `chain`.
     """

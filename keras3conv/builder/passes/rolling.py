@@ -226,8 +226,8 @@ class _Turns:
     def _carried(self) -> dict[tuple[int, int], str] | None:
         """Return the values that each turn passes to the next one; None if not all turns pass the same ones.
 
-        A key is where a turn computes the value: the index of the statement, and of its output. The value of the dict
-        is the name that the first turn uses instead, because no turn is before it.
+        A key is (index of a statement in the turn, index of its output): that output is passed on. The dict has the
+        name of the value that the first turn uses in its place.
         """
         carried: dict[tuple[int, int], str] = {}
         for place in range(self.length):
@@ -252,7 +252,7 @@ class _Turns:
         return ("before", place[1:]) if place[0] == turn - 1 else ("far", name)
 
     def _collected(self) -> tuple[tuple[str, ...], ...] | None:
-        """Return the values, by their names in all turns, of which the program returns more than that of the last turn.
+        """Return the values that the program returns from earlier turns than the last, each as its names in all turns.
 
         The result is None if a statement outside of the loop uses a value of an earlier turn.
         """
@@ -268,7 +268,9 @@ class _Turns:
         return tuple(tuple(names[place] for names in turns) for place in found)
 
     def _is_shared(self, place: int) -> bool:
-        """Return whether a statement calls the same layer in every turn; a function of layers makes new ones instead.
+        """Return whether a statement calls the same layer in every turn.
+
+        The result is False for the function of a block, which creates new layers in each call.
 
         Args:
             place: The index of the statement in a turn.

@@ -167,7 +167,7 @@ def _uses(program: Program, owned: tuple[str, str]) -> int:
 
 
 class _Owners:
-    """Counts the modules and weights that segments (runs of statements) use, and which are also used elsewhere."""
+    """Finds the modules and weights that a segment (run of statements) uses, and those that are also used elsewhere."""
 
     def __init__(self, program: Program, least: int) -> None:
         self.program, self.least = program, least
@@ -183,7 +183,7 @@ class _Owners:
         return _owned(self.program, segment.start, segment.stop)
 
     def _numbers(self, segment: Segment) -> tuple[int, int]:
-        """Return how often a segment uses a module or weight, and how often one that the program uses several times."""
+        """Return how often a segment uses modules and weights, and how often those with several uses in the program."""
         return (
             self._all[segment.stop] - self._all[segment.start],
             self._repeated[segment.stop] - self._repeated[segment.start],
@@ -293,9 +293,9 @@ def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> 
 
 
 def _outer_key(program: Program, segment: Segment) -> tuple[object, ...] | None:
-    """Return the input and its axis that have each dynamic size in a segment, and the axis orders of the inputs.
+    """Return a key: (index of an input, axis) for each dynamic size in a segment, and the axis orders of the inputs.
 
-    None if a dynamic size is the size of no input axis: then the segment cannot be a function of its inputs.
+    Return None if no input has an axis of a dynamic size: then the segment cannot be a function of its inputs.
     """
     axes = tuple(size_from(program, segment.given, symbol) for symbol in segment.symbols)
     return None if None in axes else (axes, tuple(program.values[name].order for name in segment.given))

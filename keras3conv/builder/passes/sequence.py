@@ -33,10 +33,10 @@ def arranged(program: Program) -> Program:
 
 
 def with_early_results(program: Program) -> Program:
-    """Return the program in which a statement that only computes results follows the statement whose value it uses.
+    """Return the program in which statements that only outputs need, such as permutations of outputs, come early.
 
-    Such as the permutation of an output: it belongs to the turn of a loop that computes the output. Statements in the
-    calls of layers stay where they are.
+    Such a statement directly follows the statement whose result it uses, so that both are in one turn of a loop.
+    Statements in the calls of layers stay where they are.
     """
     late: set[int] = set()
     needed: set[str] = set()  # by other statements than these

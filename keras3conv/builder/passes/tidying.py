@@ -39,7 +39,7 @@ class _Pair:
     second: Step
 
     def module(self, step: Step) -> Module | None:
-        """Return the submodule that a statement does nothing but call; None if it does more, or others call it, too.
+        """Return the submodule of a statement that only calls it; None for others, or if it is called several times.
 
         Args:
             step: One of the two statements.
@@ -113,7 +113,7 @@ def _padding(pair: _Pair) -> tuple[Step, Mapping[str, Module]] | None:
 
 
 def _evenly(pair: _Pair, layer: Module, around: tuple[int, ...]) -> LayerSpec | None:
-    """Return the layer with the argument `padding`; None if it does not do the same as the padding before the layer.
+    """Return the layer with the argument `padding`; None if this argument cannot replace the padding before the layer.
 
     Args:
         pair: The padding with zeros and the layer after it.

@@ -16,8 +16,8 @@ _FUNCTIONS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", "**":
 def aligned(call: Call, given: Sequence[Any]) -> tuple[list[Any], Order]:
     """Return the operands of an elementwise operator, permuted to one common axis order, and this axis order.
 
-    The common order is the first order, other than torch's, of an operand with the shape of the result: so images stay
-    channels-last. A constant of one element becomes a number.
+    The common order is that of the first operand that has the shape of the result and another order than torch's. So
+    images stay channels-last. A constant of one element becomes a number.
 
     Args:
         call: The call of an elementwise operator.
@@ -76,7 +76,7 @@ def _as_number(given: Any) -> Any:
 
 
 def _fitted(call: Call, given: Value | Constant | Held, order: Order) -> Value:
-    """Return an operand with its axes in the axis order of the result, and with axes of size one that it lacks.
+    """Return an operand in the axis order of the result, with axes of size one for the axes that it lacks.
 
     Args:
         call: The call.

@@ -101,8 +101,8 @@ class Complex:
 class Unmerged:
     """A tensor whose axes torch has merged by a reshape, although they are not adjacent in Keras' axis order.
 
-    Keras would have to permute the data to merge them. So they stay separate axes until an operation needs the merged
-    one.
+    Keras would have to permute the data to merge these axes. They stay separate until an operation needs the merged
+    axis.
 
     Attributes:
         parts: The tensor before the axes are merged.

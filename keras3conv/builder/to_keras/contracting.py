@@ -163,9 +163,9 @@ def _sizes(letters: str, given: _Operand) -> Factors:
 
 
 def _replaced(equation: tuple[str, str, str], right: _Operand) -> tuple[str, str] | None:
-    """Return two axes: that of the result which takes the position, in Keras, of the summed axis of the right operand.
+    """Return the letters of an axis of the result and of the summed axis, whose position in Keras the former takes.
 
-    In an attention, the product of weights and values so has the axis order of the values, whose heads can be joined
+    In an attention, the product of weights and values then has the axis order of the values: the heads can be joined
     without a permutation.
 
     Args:
@@ -173,8 +173,7 @@ def _replaced(equation: tuple[str, str, str], right: _Operand) -> tuple[str, str
         right: The right operand.
 
     Returns:
-        The letter of the axis of the result, and that of the summed axis; None unless the columns of the right operand
-        are last in Keras.
+        The two letters; None unless the columns of the right operand are last in Keras.
     """
     value = right.parts if isinstance(right, Unmerged) else right
     groups = right.groups if isinstance(right, Unmerged) else tuple((axis,) for axis in range(right.rank))
@@ -191,11 +190,11 @@ def _split(call: Call, letters: str, given: _Operand, factors: Factors) -> Value
 
 
 def _parts(own: tuple[int | Size, ...], wanted: tuple[int | Size, ...]) -> list[tuple[int | Size, ...]]:
-    """Return, for each of several axes, the sizes to split it into, so that together they have the wanted sizes.
+    """Return, for each of several axes, the sizes to split it into: (8, 4) for (2, 4, 4) gives [(2, 4), (4,)].
 
     Args:
-        own: The sizes of the axes: (8, 4) gives [(2, 4), (4,)] for the example below.
-        wanted: The wanted sizes, with the same product: (2, 4, 4).
+        own: The sizes of the axes: (8, 4).
+        wanted: The sizes of all axes after the split, with the same product: (2, 4, 4).
     """
     if own == wanted:
         return [(size,) for size in own]

@@ -101,7 +101,7 @@ def placements(rule: Rule, call: LayerCall, config: Config, layer: str) -> Itera
 
 
 def with_data_format(spec: LayerSpec, channels: Channels, rank: int) -> LayerSpec:
-    """Return a layer for channels-first images, with the argument for it, if the model has these; else the same layer.
+    """Return a layer with its arguments for channels-first images if the model has such images; else the same layer.
 
     The argument is `data_format`, `axis` for a normalization, or a permuted `pad_width`.
 

@@ -181,7 +181,7 @@ class _Lowering:
         self.steps.append(Step(expression=named, outputs=outputs, path=self._path, calls=self._calls))
 
     def _promoted(self, node: Any) -> Any:
-        """Return an operand of an expression; a constant of floats is multiplied by ones of the model's dtype."""
+        """Return an operand of an expression; a floating-point constant is multiplied by ones of the model's dtype."""
         return self._symbolic(node, node.shape) if isinstance(node, Value) and node.dtype.startswith("float") else node
 
     def _is_float64(self, node: Any) -> bool:
@@ -244,7 +244,7 @@ class _Lowering:
         return self._ones(for_each_example=True)
 
     def _ones(self, for_each_example: bool) -> Value:
-        """Return ones of shape (batch, 1) or (1, 1), computed from an input, as Keras calls no layer on an array."""
+        """Return ones of shape (batch, 1) or (1, 1), computed from an input: Keras cannot call a layer on an array."""
         key = "ones", for_each_example
         if key not in self._made:
             calls, path = self._calls, self._path
@@ -289,7 +289,7 @@ class _Lowering:
         self.write(Submodule(self._shared[key])(self._symbolic(value, result.shape)), [result])
 
     def _symbolic(self, value: Value, result: Shape) -> Value:
-        """Return a value to call a layer on: for a constant its product with ones, per example if `result` is."""
+        """Return a value to call a layer on; a constant is multiplied by ones, per sample if `result` has a batch."""
         if not self.is_constant(value):
             return value
         for_each_example = value.shape[:1] == (1,) and value.order[0] == 0 and isinstance(result[0], Size)
@@ -331,7 +331,7 @@ class _Lowering:
     def _rule_layer(
         self, call: LayerCall, rule: Any, specs: Sequence[LayerSpec], place: int, config: Config, spec: LayerSpec
     ) -> str:
-        """Add the Keras layer `spec`, made by a rule as `specs[place]`, record its torch tensors; return its name."""
+        """Add the Keras layer `spec`, at the index `place` in a rule's `specs`, with its weights; return its name."""
         owners = [number for number, one in enumerate(specs) if one.kind == rule.keras]
         owner = next((held.owner or held.path for held in call.tensors.values()), self._path)
         is_owner = place == owners[-1]

@@ -1,4 +1,4 @@
-"""Convert a call with an `Unmerged` argument, on the axes that Keras has, or after merging these by a permutation."""
+"""Convert calls with an `Unmerged` argument: on its separate axes, or after a permutation that merges them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -48,7 +48,7 @@ def handled(call: Call) -> Result:
 
 
 def _kept_apart(call: Call) -> Result:
-    """Return the result of a reshape, `Unmerged` if it merges axes not adjacent in Keras; None for other calls."""
+    """Return the result of a reshape, `Unmerged` if the merged axes are not adjacent in Keras; None for other calls."""
     value = call.arguments.get("self")
     if call.name not in RESHAPES or not isinstance(value, Value):
         return None
@@ -85,7 +85,7 @@ def _permuted(call: Call, given: Unmerged) -> Value | Unmerged:
 
 
 def _on(call: Call, arguments: dict[str, Any], shapes: Sequence[Shape]) -> Result:
-    """Return the result of a call after some of its arguments, and the shapes of its results, are replaced.
+    """Convert a call with other arguments and other shapes of its results, and return the result.
 
     Args:
         call: The call.
@@ -137,10 +137,10 @@ def _along_axes(call: Call, given: Unmerged) -> Result:
 
 
 def _of_parts(given: Unmerged, kept: Sequence[int], output: Tensor) -> Shape:
-    """Return the shape of a result with the separate axes that its `Unmerged` argument has in Keras.
+    """Return the shape of a result that keeps the separate axes of its `Unmerged` argument.
 
     Args:
-        given: The argument from which it is computed.
+        given: The argument from which the result is computed.
         kept: The axes of the argument that the result has.
         output: The result, with merged axes.
     """

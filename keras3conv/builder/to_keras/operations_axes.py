@@ -105,14 +105,15 @@ def reshaped_in_place(call: Call, value: Value, shape: Shape) -> Value | None:
 
 
 def reshaped_to(call: Call, value: Value, shape: Shape, order: Order, origin: Value | None = None) -> Value:
-    """Return a value in another shape and axis order, which needs no permutation.
+    """Add the step that reshapes a value without a permutation, and return the result.
 
     Args:
         call: The call.
         value: The value.
         shape: The new shape in torch's axis order.
         order: The axis order of the result.
-        origin: The value before a permutation for this reshape, with which a later reshape begins; by default `value`.
+        origin: The value before it was permuted for this reshape, from which a later reshape can start; by default
+            `value`.
     """
     target = tuple(shape[axis] for axis in order)
     if value.target_shape == target:
@@ -149,7 +150,9 @@ def reshape_step(writer: Writer, value: Value, shape: Shape, order: Order, path:
 
 
 def _numbers_parts(old: Shape, new: Shape, parts: Parts) -> bool:
-    """Return whether a reshape splits the axis of a concatenation into the number of its tensors and their size.
+    """Return whether a reshape splits the axis of a concatenation into two: one over the tensors, one of their size.
+
+    Three tensors of shape (2, 4), concatenated to (2, 12), are reshaped to (2, 3, 4).
 
     Args:
         old: The shape of the concatenated tensors, in the axis order of Keras.

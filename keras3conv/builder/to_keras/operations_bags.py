@@ -35,7 +35,7 @@ def _bag(call: Call) -> Result:
 
 
 def _kept(call: Call, indices: Value, padding: int) -> Value:
-    """Return a mask of the rows of each bag that is False where the row's index is `padding`, and so is not reduced."""
+    """Return a mask of the rows of each bag: False where the index is `padding`, so that the bag leaves the row out."""
     plain = call.ordered(indices, identity(2))
     return call.step(ops.expand_dims(ops.not_equal(plain, padding), -1), (*plain.shape, 1), dtype="bool")
 

@@ -118,7 +118,7 @@ def _every(call: Call, value: Value, steps: tuple[int, ...]) -> Value:
     Args:
         call: The call.
         value: The value.
-        steps: The n for each spatial axis.
+        steps: The number n for each spatial axis: (2, 2) for every second row and column.
     """
     for axis, step in enumerate(steps, 2):
         shape = tuple(call.shape[axis] if one == axis else size for one, size in enumerate(value.shape))

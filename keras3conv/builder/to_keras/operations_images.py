@@ -205,7 +205,7 @@ def _smooth(call: Call) -> Result:
 
 
 def _along(call: Call, value: Value, axis: int, matrix: Constant) -> Value:
-    """Return the product of a matrix and a value along one of the value's axes: each vector along it is multiplied.
+    """Return a value in which each vector along one axis is multiplied by a matrix.
 
     Args:
         call: The call.

@@ -199,7 +199,7 @@ def _group_norm(call: Call) -> Result:
 def _last_axes_in_place(given: Value, count: int) -> Order:
     """Return an axis order for a value that ends with torch's last `count` axes, over which a normalization computes.
 
-    It is the value's own order if that ends so, else torch's order.
+    The result is the order of the value if its last axes are these axes, else torch's order.
     """
     last = tuple(range(given.rank - count, given.rank))
     return given.order if given.order[-count:] == last else identity(given.rank)

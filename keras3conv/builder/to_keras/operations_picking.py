@@ -158,7 +158,7 @@ def _with_batch_open(shape: Shape) -> tuple[int, ...]:
 
 
 def _own_axis(index: Any, indices: list[Any], rank: int) -> int:
-    """Return the axis of the broadcast index arrays along which only one of them varies, as an `arange`; 0 for none.
+    """Return the axis along which only `index` varies, as an `arange`, after all indices are broadcast; 0 for none.
 
     Args:
         index: This index array.
@@ -183,13 +183,13 @@ def _with_axes(call: Call, index: Any, rank: int) -> Value:
 
 
 def _with_whole_axes(call: Call, made: Value, rank: int, places: list[int]) -> Value:
-    """Return selected elements in the shape of the result, after the axes that were selected whole are moved.
+    """Move the axes that an index selects as a whole to their position in the result, and return the result.
 
     Args:
         call: The call.
-        made: The elements; its first axes are those of the indices, then come the axes that are moved.
-        rank: The number of axes of the indices.
-        places: For each axis that is moved, its index in the result, where `made` has an axis of size one.
+        made: The selected elements: first the axes of the index arrays, then the axes to move.
+        rank: The number of axes of the index arrays.
+        places: For each axis to move, its index in the result; `made` has an axis of size one there.
     """
     dims = [*range(made.rank)]
     for number, place in enumerate(places):
@@ -210,7 +210,7 @@ def _one_of_each_example(call: Call, given: Any, index: Any) -> Value:
 
 
 def _are_example_numbers(call: Call, index: Any, given: Any) -> bool:
-    """Return True if an index array numbers all examples of a tensor: `arange(batch)`, in shape (batch, 1, ..., 1)."""
+    """Return True if an index array selects every sample in turn: `arange(batch)` of shape (batch, 1, ..., 1)."""
     value = index if isinstance(index, Value) else None
     while value is not None and (before := call.writer.before_reshape(value)) is not None:
         value = before

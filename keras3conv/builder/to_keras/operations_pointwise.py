@@ -171,7 +171,7 @@ def _elu(call: Call) -> Result:
 
 
 def _unless(**given: tuple[Any, Any]) -> dict[str, Any]:
-    """Return the keyword arguments that differ from their defaults.
+    """Return the arguments that differ from their defaults: `_unless(alpha=(2, 1), beta=(0, 0))` is {"alpha": 2}.
 
     Args:
         given: For each argument, its value and its default.

@@ -107,7 +107,7 @@ def added(call: Call, made: Value) -> Value:
     """Return `beta * self + alpha * made`, the result of a `baddbmm`.
 
     Args:
-        call: The call, which has the other three.
+        call: The call, which has the arguments `self`, `alpha` and `beta`.
         made: The matrix product.
     """
     alpha, beta = call.get("alpha", 1), call.arguments.get("beta", 1)

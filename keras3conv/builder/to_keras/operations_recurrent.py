@@ -55,7 +55,7 @@ def _initial_states(call: Call) -> list[Any]:
 
 
 def _of_layer(call: Call, state: Any, place: int) -> Value:
-    """Return the initial state of one layer in one direction, of shape (batch, hidden), out of those of all.
+    """Return the initial state of one layer in one direction: the slice of shape (batch, hidden) of the states of all.
 
     Args:
         call: The call.
@@ -68,9 +68,9 @@ def _of_layer(call: Call, state: Any, place: int) -> Value:
 
 
 def _weights(call: Call) -> list[dict[str, Held]]:
-    """Return, for each layer of a recurrent stack, its parameters by role in a torch module with one layer.
+    """Return the parameters of each layer of a recurrent stack, by the names that a torch module with one layer uses.
 
-    Such as "weight_ih_l0" and "weight_ih_l0_reverse".
+    The names are "weight_ih_l0", "weight_ih_l0_reverse" and so on, in every layer.
     """
     roles = ["weight_ih_l0", "weight_hh_l0", *(("bias_ih_l0", "bias_hh_l0") if call.arguments["has_biases"] else ())]
     names = [f"{role}{suffix}" for suffix in ("", "_reverse")[: 1 + call.arguments["bidirectional"]] for role in roles]

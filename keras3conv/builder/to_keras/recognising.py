@@ -39,7 +39,7 @@ class _Uses:
         return node
 
     def origin(self, value: Any) -> Any:
-        """Return the value that calls which return their input unchanged have passed on to the given value."""
+        """Return the value from which a value was computed by calls that return their input unchanged."""
         while isinstance(value, Ref) and value.name in self.makers and _passes_on(self.makers[value.name], self.makers):
             value = self.makers[value.name].arguments["self"]
         return value

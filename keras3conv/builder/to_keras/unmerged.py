@@ -50,9 +50,10 @@ def apart(call: Call, parts: Value, groups: Groups, shape: Shape) -> Value | Unm
 
 
 def _are_adjacent(parts: Value, groups: Groups) -> bool:
-    """Return whether the axes of each group are adjacent in Keras, with no other axis between them.
+    """Return whether the axes of each group are adjacent in Keras.
 
-    An axis of size one between them counts, too, so that a model with a single window is converted as with several.
+    They are not adjacent if another axis is between them, even one of size one: a model with a single window is then
+    converted as one with several windows.
     """
     for group in groups:
         places = [parts.order.index(axis) for axis in group if parts.shape[axis] != 1]
@@ -91,7 +92,7 @@ def with_axes_split(call: Call, value: Value, sizes: Sequence[Sequence[int | Siz
 
 
 def split_further(call: Call, given: Value | Unmerged, shape: Shape) -> Value | Unmerged | None:
-    """Return a tensor in another shape, `Unmerged` if that avoids a permutation; None if there is no such form.
+    """Reshape a tensor without a permutation, if necessary to an `Unmerged`; return None if that is impossible.
 
     Args:
         call: The call.
