@@ -210,7 +210,7 @@ def _flattened_like_keras(array: Array, torch_call: Call, keras_call: Call) -> A
 
 
 def _with_channels_last(array: Array, like: Array) -> Array:
-    """Move the channels of torch's value last, if only then it has Keras' shape (a module may move them itself)."""
+    """Return torch's `array` with channels last if only then it has the shape of Keras' `like`; else unchanged."""
     if array.ndim <= 2 or array.shape == like.shape:
         return array
     moved = channels_last(array)
@@ -218,7 +218,7 @@ def _with_channels_last(array: Array, like: Array) -> Array:
 
 
 def _with_axes_of(array: Array, like: Array) -> Array:
-    """Reshape an array to the shape of `like` (heads split, axes merged), if the values are similar after that."""
+    """Return torch's `array` in the shape of Keras' `like` (heads split, axes merged), if the values are similar."""
     if array.shape == like.shape or array.size != like.size or array.dtype.kind not in "fiu":
         return array
     reshaped = array.reshape(like.shape)

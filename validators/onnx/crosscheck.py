@@ -154,7 +154,8 @@ def _with_larger_batch(subject: Subject) -> tuple[Subject | None, int]:
 def _check_batch_size(larger: Subject | None, size: int, opinion: Opinion) -> _BatchCheck:
     """Run an ONNX file with one more sample, and compare its outputs with those of its model.
 
-    Only a file that declares a dynamic batch size is run.
+    Only a file that declares a dynamic batch size is run. `larger` has the models and the inputs with one more sample;
+    `size` is the batch size of these inputs.
     """
     if opinion.exported is None or opinion.outputs is None:
         return _BatchCheck(name=opinion.name, result="not tried: there is no file that runs")

@@ -199,7 +199,7 @@ def _kind(attempt: _Attempt) -> str:
 
 @contextlib.contextmanager
 def _exporting(step: str) -> Iterator[None]:
-    """Suppress the output of an exporter in the block; turn any exception into `ExportFailed`."""
+    """Suppress the output of an exporter in the block; turn an exception into `ExportFailed` with `step`."""
     printed = io.StringIO()
     with contextlib.ExitStack() as contexts:
         contexts.enter_context(contextlib.redirect_stdout(printed))

@@ -147,9 +147,9 @@ def pair_inputs(
 
 
 def pair_outputs(first: Mapping[str, Array], second: Mapping[str, Array]) -> tuple[list[Match], str]:
-    """Return the matched outputs of two files, and how they were matched, in words.
+    """Return the matched outputs of two files, and the method of matching, in words: "by name".
 
-    If a shape fits in several layouts, the layout with the closest values is chosen.
+    Of several layouts in which the shapes are equal, the one with the closest values is chosen.
     """
     first_names, second_names = list(first), list(second)
 

@@ -199,7 +199,7 @@ def _with_axes_of(output: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _config(layers: Mapping[str, LayerView], paths: Sequence[str]) -> Config:
-    """Return the configuration of a layer; for several layers, a dict of configurations by number."""
+    """Return the configuration of the layer at `paths`; for several layers, a dict of configurations by index."""
     if len(paths) == 1:
         return layers[paths[0]].config or {}
     return {str(number): layers[path].config for number, path in enumerate(paths)}

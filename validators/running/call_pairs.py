@@ -153,7 +153,7 @@ def _call_pair(subject: Subject, pair: Pair, torch_call: Call, keras_call: Call)
 
 
 def _with_inner_axes(output: Array, shape: Shape) -> Array:
-    """Split or merge the axes between batch and channels to match a shape: image rows and columns become a sequence."""
+    """Reshape the axes between batch and channels of an output to match `shape`: (n, 7, 7, c) to (n, 49, c)."""
     if output.ndim < 2 or len(shape) < 2 or output.size != np.prod(shape):
         return output
     same_ends = (output.shape[0], output.shape[-1]) == (shape[0], shape[-1])
@@ -161,7 +161,7 @@ def _with_inner_axes(output: Array, shape: Shape) -> Array:
 
 
 def _broadcast_over_batch(array: Array, shape: Shape) -> Array:
-    """Broadcast an array without a batch axis, or with a batch of one, to every sample (a position table)."""
+    """Repeat an array without a batch axis, or with a batch of one (a position table), for every sample of `shape`."""
     without_batch = array.shape[1:] if array.shape[:1] == (1,) else array.shape
     if len(shape) > 1 and array.shape != shape and without_batch == shape[1:]:
         return np.broadcast_to(array, shape)

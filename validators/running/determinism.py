@@ -51,7 +51,7 @@ def _random_states(subject: Subject) -> list[str]:
 
 
 def state_facts(subject: Subject) -> dict[str, str]:
-    """Return a report fact for each side whose model changes tensors when it is called; {} for no such model.
+    """Return a report fact for each side whose model changes its own tensors when it is called; {} if none does.
 
     For example: {"state in torch": "counter (changed by a call, and restored before every run)"}.
     """

@@ -37,7 +37,7 @@ def isolated_probe(subject: Subject, *, masked: bool = True) -> Recording:
 
 
 def exchange(subject: Subject, recorded: Recording) -> "Exchange":
-    """Return the callbacks for a Keras run that replace inputs and outputs of paired layers by torch's arrays.
+    """Return callbacks for a Keras run that replace inputs and outputs of paired layers by torch's `recorded` arrays.
 
     Outputs are replaced, too, because Keras layers without a pair receive them, such as a separate padding or
     activation layer, whose input torch did not record.

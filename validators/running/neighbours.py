@@ -76,11 +76,10 @@ def _output_agrees(pair: OutputPair) -> bool:
 
 
 def would_agree_in_isolation(calls: Sequence[CallPair]) -> bool:
-    """Return whether every layer agrees in the whole model, on the inputs that it would get in isolation.
+    """Return whether all outputs agree in the run of the whole models, and all Keras layers had torch's inputs there.
 
-    If they agree, a run of every Keras layer on torch's inputs would repeat the run of the whole model, up to float64
-    rounding, and is not needed. In isolation, an input that torch did not record is not replaced; here such an input is
-    computed from outputs that agree.
+    A run of every Keras layer on torch's inputs (in isolation) would then give the same values up to float64 rounding,
+    and is not needed. An input that torch did not record is computed from outputs that agree.
     """
     return all(agrees_in_float64(call) and _had_torch_inputs(call) for call in calls)
 

@@ -73,7 +73,7 @@ def output_pairs(torch: Recording, keras: Recording) -> Iterator[OutputPair]:
 
 
 def _matched_names(torch_outputs: Mapping[str, Array], keras_outputs: Mapping[str, Array]) -> list[str]:
-    """Return the names of torch's outputs in the order of Keras' outputs.
+    """Return the names of torch's outputs, sorted so that each has the index of its Keras counterpart.
 
     If the names differ between the models, the order may differ, too: for example, one model returns the pooled output
     first, the other the sequence. Outputs are then matched by shape; outputs of the same shape keep their order.

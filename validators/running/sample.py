@@ -52,10 +52,10 @@ class Sample:
 
 
 def _is_sample_of(output: Array, whole: Array, truth: Array) -> bool:
-    """Return whether an output has one row per sample, with the same values as in the whole batch up to noise.
+    """Return whether an output has a first axis over samples, and the same values as in the whole batch up to noise.
 
-    A mean over the batch has no row per sample, and less noise than a single sample. A normalisation over the batch
-    returns other values for a sample that is run alone.
+    A mean over the batch has no such axis, and less noise than a single sample. A normalisation over the batch returns
+    other values if only a few samples are run.
     """
     if not output.ndim or output.ndim != whole.ndim or output.shape[1:] != whole.shape[1:]:
         return False

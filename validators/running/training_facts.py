@@ -17,8 +17,8 @@ def not_alike(norms: tuple[BatchNorm, ...], unlike: list[Problem], computed: lis
 
     Args:
         norms: The batch normalisations that were compared.
-        unlike: The problems of those that use the statistics of the batch on one side only.
-        computed: The problems of weights that torch computes from others.
+        unlike: The problems of batch normalisations that use the statistics of the batch on one side only.
+        computed: The problems of weights that torch computes from other tensors.
     """
     texts = []
     other = [norm.pair.torch for norm in norms if not norm.same_momentum]
@@ -64,8 +64,8 @@ def statistics_facts(statistics: Mapping[str, tuple[Pair, bool, bool]], unlike: 
     alike in training mode".
 
     Args:
-        statistics: For each torch path the pair, and whether torch and Keras take the batch's statistics.
-        unlike: All problems in training mode: those of the pairs of which one side takes them, and others.
+        statistics: For each torch path the pair, and whether torch and Keras use the batch's statistics in training.
+        unlike: The problems of all layers that act differently in training mode.
     """
     both = [path for path, (_, in_torch, in_keras) in statistics.items() if not in_torch and not in_keras]
     facts = {"frozen on both sides": ", ".join(both)} if both else {}
@@ -85,7 +85,7 @@ def untried_facts(subject: Subject, frozen: Collection[str]) -> dict[str, str]:
 def untrained_facts(subject: Subject) -> dict[str, str]:
     """Return a report fact that lists the embedding rows which torch does not train (`padding_idx`); {} for none.
 
-    With the option `training` they are compared, so the result is {}, too.
+    The result is also {} with the option `training`, because the gradients of these rows are then compared.
     """
     if subject.options.training:
         return {}

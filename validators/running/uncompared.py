@@ -36,7 +36,7 @@ def uncompared(subject: Subject, fields: Sequence[FieldPair]) -> dict[str, str]:
 
 
 def _arguments(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names of the arguments of a layer that may decide what it computes."""
+    """Yield the names of the constructor arguments in `config` that may change the results of the layer."""
     for name, value in with_inner_layer(config).items():
         argument = name.rpartition(".")[2]
         if (

@@ -236,7 +236,7 @@ def exercised(subject: Subject, seen: Sequence[Variant], differing: Sequence[Var
 
 
 def unreached_in_words(seen: Sequence[Variant]) -> str:
-    """Return how many bounds (limits of a clip) no value passed, for the verdict: "2 of 10 bounds not reached".
+    """Return for the verdict how many bounds (limits of a clip) no run passed: "2 of 10 bounds not reached".
 
     The text is empty if values pass all bounds. A bound counts once for each call in which it acts.
     """
@@ -246,7 +246,7 @@ def unreached_in_words(seen: Sequence[Variant]) -> str:
 
 
 def _over_all_runs(runs: Sequence[Sequence[Bound]]) -> list[Bound]:
-    """Return every bound once: from a run in which values pass it, if there is one; else from the last run."""
+    """Merge the bounds of several runs: each bound comes from a run in which values pass it, else from the last run."""
     if len({len(run) for run in runs}) != 1:
         return list(runs[-1]) if runs else []
     return [next((bound for bound in same if bound.is_passed), same[-1]) for same in zip(*runs, strict=True)]

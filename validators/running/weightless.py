@@ -57,7 +57,7 @@ def weightless_pairs(subject: Subject) -> Iterator[WeightlessPair]:
 def _match(
     subject: Subject, torch_paths: list[str], keras_paths: list[str], *, same_output: bool
 ) -> list[WeightlessPair]:
-    """Pair layers that have the same input, and outputs that are equal (with `same_output`) or different (without)."""
+    """Pair layers that have the same input and, as `same_output` says, equal or different outputs."""
     unpaired = [path for path in keras_paths if subject.keras_probe.of(path)]
     matched = []
     for torch_path in torch_paths:

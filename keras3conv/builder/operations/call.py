@@ -58,7 +58,7 @@ class ProgramBuilder(Protocol):
         """
 
     def module(self, kind: str, config: Mapping[str, Any], path: str) -> Submodule:
-        """Add a submodule whose weights, if any, do not come from Keras, and return it.
+        """Add a submodule that has no weights from Keras, and return it.
 
         Args:
             kind: The class: "torch.nn.Softmax".
@@ -268,7 +268,7 @@ class Call:
         self.returned = {tensor.name: replace(value, shape=tensor.shape) for tensor, value in pairs}
 
     def module(self, kind: str, **config: Any) -> Submodule:
-        """Add a submodule whose weights, if any, do not come from Keras, and return it.
+        """Add a submodule that has no weights from Keras, and return it.
 
         Args:
             kind: The class: "torch.nn.Softmax".

@@ -89,7 +89,7 @@ def masked(call: Call) -> None:
 
 
 def _sequence(call: Call, config: Mapping[str, Any]) -> Value:
-    """Return the input sequence of a recurrent layer, batch first.
+    """Return the input sequence of a recurrent layer with the configuration `config`, batch first.
 
     Raises:
         RuleError: The layer has a mask or is `stateful`, which torch's layers do not support.

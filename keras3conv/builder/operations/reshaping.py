@@ -50,7 +50,7 @@ def _with_single(order: list[int], made: Shape) -> Order:
 
 
 def _groups(given: Shape, made: Shape) -> list[tuple[list[int], list[int]]] | None:
-    """Return the groups of axes that a reshape changes independently; None if the sizes do not form groups.
+    """Return the groups of axes that a reshape from `given` to `made` changes independently; None if there are none.
 
     A group is a list of old axes and a list of new axes with the same number of elements: a reshape of (2, 12) to (2,
     3, 4) has the groups ([0], [0]) and ([1], [1, 2]). The groups are as small as possible. Axes of size 1 are in no

@@ -99,10 +99,10 @@ def path_of(program: Program, segment: Segment) -> str:
 
 
 def _score(program: Program, owners: "_Owners", chosen: Sequence[Segment]) -> float:
-    """Return how many statements one block saves for several segments, more if each segment looks like a unit.
+    """Return how many statements a block saves that replaces the chosen segments, times a factor for natural ones.
 
-    A segment (run of statements) looks like a unit if its layer names have a common prefix, if branches meet in it, or
-    if its first statement is a layer call.
+    A segment (run of statements) is natural if its layer names have a common prefix, if branches meet in it, or if its
+    first statement is a layer call.
     """
     is_shared = owners.is_shared(chosen[0])
     if len(chosen) < 2 or (is_shared and not _has_every_use(program, chosen)):
@@ -113,7 +113,7 @@ def _score(program: Program, owners: "_Owners", chosen: Sequence[Segment]) -> fl
 
 
 def _upper_bound(owners: "_Owners", found: Sequence[Segment]) -> float:
-    """Return an upper bound of the `_score` of any of these segments (runs of statements with equal hashes)."""
+    """Return an upper bound of the `_score` of all choices among the segments `found`, which have equal hashes."""
     is_any_shared = owners.has_shared and any(map(owners.is_shared, found))
     return ((len(_apart(found)) - 1) * (found[0].length - 1) - _cost(is_shared=is_any_shared)) * 3.5
 
@@ -280,7 +280,7 @@ def _are_equal(program: Program, tokens: Sequence[Token | None], segments: Seque
 
 
 def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> list[object]:
-    """Return a key that is equal for runs of the same statements, connected in the same way."""
+    """Return a key that is equal for runs of the same statements, connected in the same way; `tokens`: see `_token`."""
     names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.given)}
     modules: dict[str, int] = {}
     key: list[object] = []

@@ -217,7 +217,7 @@ def _is_shifted_relu6(expression: Operation) -> bool:
 
 
 def _is_sixth(sign: str, factor: float) -> bool:
-    """Return True if an operator and a number divide by 6, or multiply by 1/6 in single or double precision."""
+    """Return True for ("/", 6), and for ("*", 1/6) with 1/6 in single or double precision."""
     return factor == 6 if sign == "/" else abs(factor - 1 / 6) < 1e-8
 
 

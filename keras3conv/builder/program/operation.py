@@ -141,7 +141,7 @@ class Submodule:
 
 
 def operator(sign: str, *operands: Any) -> Operation:
-    """Return the operation that applies a Python operator to one or two operands."""
+    """Return the operation that applies a Python operator to one or two operands: `operator("+", x, 1)` is `x + 1`."""
     return Operation("operator", sign, operands)
 
 

@@ -374,7 +374,7 @@ def handles(*names: str) -> Callable[[Handler], Handler]:
 
 
 def handler_of(kind: str) -> Handler | None:
-    """Return the function that converts calls of a torch operator, for its overload if there is one; else None."""
+    """Return the handler of an operator, "add.Tensor": that of the overload, else that of "add"; None without both."""
     return HANDLERS.get(kind) or HANDLERS.get(kind.rpartition(".")[0])
 
 

@@ -160,7 +160,7 @@ class _Lowering:
         return channels_last(rank) if self.channels == "last" else identity(rank)
 
     def new(self, shape: Shape, order: Order, dtype: str, flattened: tuple[int, ...] = ()) -> Value:
-        """Return a new value with a unique name, for the result of a step."""
+        """Return a new value with a unique name, for the result of a step; see `Writer`."""
         name = f"v{len(self.values)}"
         self.values[name] = Value(name=name, shape=tuple(shape), order=tuple(order), dtype=dtype, flattened=flattened)
         self._variables[name] = self._variable
@@ -244,7 +244,7 @@ class _Lowering:
         return self._ones(for_each_example=True)
 
     def _ones(self, for_each_example: bool) -> Value:
-        """Return ones of shape (batch, 1) or (1, 1), computed from an input: Keras cannot call a layer on an array."""
+        """Return ones of shape (batch, 1), if for each example, or (1, 1): computed from an input, not an array."""
         key = "ones", for_each_example
         if key not in self._made:
             calls, path = self._calls, self._path

@@ -265,8 +265,8 @@ def _first_part(call: Call, value: Value, axis: int, size: int | Size) -> Value:
     """Return the first `size` elements of a value along an axis; torch's gather never reads the later ones."""
     if not isinstance(size, int):
         raise RuleError(
-            f"gather picks from a part of axis {axis}, whose size is dynamic; the index must have the size of the "
-            "tensor there"
+            f"gather reads only a part of axis {axis}, whose size is dynamic: give the index the size of the tensor "
+            "along this axis"
         )
     shape = tuple(size if one == axis else old for one, old in enumerate(value.shape))
     return sliced(call, value, axis, 0, size, 1, shape)

@@ -75,8 +75,8 @@ def _counted_average(call: Call, given: Value, config: Config) -> Value:
     ]
     if len(pairs) < len(windows) or config.get("divisor_override"):
         raise RuleError(
-            f"the windows of {call.name} have different numbers of elements at the border, which needs images of "
-            "fixed size and no divisor_override"
+            f"the windows of {call.name} at the border have fewer elements than the others: this is supported only "
+            "for images of fixed size, without divisor_override"
         )
     order, rank = call.writer.image_order(given.rank), len(windows)
     given, widths, factors = call.ordered(given, order), {}, np.ones((1,) * given.rank)

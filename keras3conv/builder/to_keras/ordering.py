@@ -38,7 +38,7 @@ def ordered(writer: Writer, known: dict[object, Value], value: Value, order: Ord
 
 
 def _moves_only(place: int, moved: tuple[int, ...]) -> bool:
-    """Return whether a permutation moves only the axis at the index `place`, and keeps the order of the other axes."""
+    """Return whether the permutation `moved` moves only the axis `place`: (0, 2, 3, 1) moves only the axis 1."""
     others = [axis for axis in moved if axis != place]
     return others == sorted(others)
 

@@ -170,7 +170,7 @@ def _rms_norm(node: Node, uses: _Uses, graph: Graph) -> Node | None:
 
 
 def _without_weight(scaled: Any, uses: _Uses) -> tuple[Ref, float] | None:
-    """Return the input and the epsilon of the RMS normalization that computes a value; None if none does."""
+    """Return the input and the epsilon of the RMS normalization that computes `scaled`; None if there is none."""
     product = uses.maker(scaled, "mul")
     if product is None:
         return None

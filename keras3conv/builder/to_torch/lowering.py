@@ -88,7 +88,7 @@ class _Lowering:
         self.values.update(call.returned)
 
     def fail(self, node: Node) -> None:
-        """Record outputs for a call that cannot be converted, so that the calls which use them are still checked."""
+        """Record substitute outputs for a call that cannot be converted, so that calls which use them are checked."""
         for tensor in node.outputs:
             order = identity(len(tensor.shape))
             self._note(Value(name=tensor.name, shape=tensor.shape, order=order, dtype=tensor.dtype))
@@ -139,7 +139,7 @@ class _Lowering:
         choice = choose(layer, call.tensor, only)
         if len(choice.specs) != 1:
             raise RuleError(
-                f"{node.kind} becomes {len(choice.specs)} torch layers, but is supported here only if it becomes one"
+                f"{node.kind} becomes {len(choice.specs)} torch layers, but here it must become a single one"
             )
         return Submodule(self._module(layer, choice.specs[0], 0, choice, call.tensor))
 
@@ -185,7 +185,7 @@ class _Lowering:
         return name
 
     def module(self, kind: str, config: Mapping[str, Any], path: str) -> Submodule:
-        """Add a submodule whose weights, if any, do not come from Keras, and return it."""
+        """Add a submodule without weights from Keras, such as a Softmax, and return it; see `ProgramBuilder`."""
         name = self._new_name(path)
         self.modules[name] = Module(name=name, spec=LayerSpec(kind=kind, config=dict(config)))
         return Submodule(name)
@@ -225,7 +225,7 @@ class _Lowering:
         return tuple(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     def new(self, shape: Shape, order: Order, dtype: str) -> Value:
-        """Return a new value for an intermediate result; the Keras graph has no tensor for it."""
+        """Return a new value for an intermediate result that is no tensor of the Keras graph; see `ProgramBuilder`."""
         value = Value(name=f"t{len(self.made)}", shape=shape, order=order, dtype=dtype)
         self.made[value.name] = value
         return value

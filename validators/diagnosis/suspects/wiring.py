@@ -142,7 +142,7 @@ def _swapped_layers(case: Case) -> Iterator[Hypothesis]:
 
 
 def _own_shapes(case: Case, owner: str) -> dict[str, Shape]:
-    """Return the shapes of a module's own tensors, without those of its submodules, by name."""
+    """Return the shapes of the tensors of the module at the path `owner`, by name, without those of its submodules."""
     shapes = {}
     for path, shape in case.torch.tensor_shapes.items():
         module, _, name = path.rpartition(".")
