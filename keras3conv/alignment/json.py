@@ -31,6 +31,7 @@ def dump(plan: Plan) -> str:
         "keras": _dump_view(plan.keras),
         "notes": list(plan.notes),
         "difference": plan.difference,
+        "accepted_difference": plan.accepted_difference,
     }
     return indented.dumps(data)
 
@@ -70,6 +71,7 @@ def load(text: str) -> dict[str, Any]:
             "keras": _load_view(data["keras"], "keras"),
             "notes": tuple(map(_text, data.get("notes", ()))),
             "difference": _text(data.get("difference", "")),
+            "accepted_difference": _text(data.get("accepted_difference", "")),
         }
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise AlignmentError(f"the JSON is not a plan: {type(error).__name__}: {error}") from None

@@ -116,6 +116,8 @@ class Plan(Protocol):
     @property
     def difference(self) -> str: ...  # noqa: D102
     @property
+    def accepted_difference(self) -> str: ...  # noqa: D102
+    @property
     def unconfirmed(self) -> tuple[Pair, ...]: ...  # noqa: D102
     @property
     def format(self) -> int: ...  # noqa: D102

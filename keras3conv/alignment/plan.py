@@ -15,7 +15,7 @@ from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Transform
 from keras3conv.width import folded
 
-_ACCEPT = ("k3c.transfer(source, target, plan, accept_difference=True)", "plan = plan.accepting_difference()")
+_CAUSE = ("k3c.validate(torch, keras, plan=plan)",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,7 @@ class Alignment:
             probed.
         difference: How the outputs of the two models differed when both ran with the same weights, in words; empty if
             no difference is known. A change of the pairs removes it, because the models have not run with the new ones.
+        accepted_difference: The same words, after the user has accepted the difference; else empty.
     """
 
     pairs: tuple[Pair, ...]
@@ -41,6 +42,7 @@ class Alignment:
     format: int = 1
     notes: tuple[str, ...] = ()
     difference: str = ""
+    accepted_difference: str = ""
 
     @property
     def mappings(self) -> tuple[WeightMapping, ...]:
@@ -78,8 +80,8 @@ class Alignment:
             return self
         if not problems:
             headline = f"{self.torch.title} and {self.keras.title} do not compute the same with the same weights"
-            fact = f"{self.difference}; validate names the cause, after a transfer that accepts the difference"
-            raise AlignmentError(lay_out(headline, [Problem(fact=fact, fixes=_ACCEPT)]))
+            fact = f"{self.difference}; validate names the cause, accept_difference=True moves the weights nevertheless"
+            raise AlignmentError(lay_out(headline, [Problem(fact=fact, fixes=_CAUSE)]))
         headline = f"{count(len(problems), 'problem')} in the alignment of {self.torch.title} and {self.keras.title}"
         if self.pairs:
             headline += f"; {count(len(self.pairs), 'pair')} matched"
@@ -90,8 +92,8 @@ class Alignment:
         raise error(lay_out(headline, [*first, *problems]))
 
     def accepting_difference(self) -> "Alignment":
-        """Return a copy of the plan without the remark that the outputs of the two models differ, so `check` passes."""
-        return replace(self, difference="")
+        """Return a copy of the plan in which the difference of the outputs is accepted, so that `check` passes."""
+        return replace(self, difference="", accepted_difference=self.difference or self.accepted_difference)
 
     def of(self, path: str) -> Pair | None:
         """Return the pair that contains the torch or Keras layer with a path; None if there is no such pair."""
@@ -133,7 +135,7 @@ class Alignment:
         # The state of a random generator is never mapped, so it stays ignored.
         seeds = {("keras", tensor.path) for tensor in self.keras.tensors() if tensor.is_seed}
         ignored = tuple(entry for entry in self.ignored if (entry.side, entry.path) in seeds or not _is_of(entry, made))
-        return replace(self, pairs=(*kept, made), ignored=ignored, difference="")
+        return replace(self, pairs=(*kept, made), ignored=ignored, difference="", accepted_difference="")
 
     def unpair(self, layer: str) -> "Alignment":
         """Return the plan without the pair that contains a layer, or the same plan if there is no such pair.
@@ -143,7 +145,8 @@ class Alignment:
         """
         pair = self.of(layer)
         pairs = tuple(other for other in self.pairs if other is not pair)
-        return replace(self, pairs=pairs, difference=self.difference if pair is None else "")
+        known = ("", "") if pair else (self.difference, self.accepted_difference)
+        return replace(self, pairs=pairs, difference=known[0], accepted_difference=known[1])
 
     def ignore(self, path: str, reason: str, *, side: Side | None = None) -> "Alignment":
         """Return the plan with a tensor, or all tensors of a layer, marked as ignored: they need no counterpart.
@@ -174,7 +177,9 @@ class Alignment:
             )
         ((only_side, paths),) = found.items()
         entries = [Ignored(side=only_side, path=tensor, reason=reason) for tensor in paths]
-        return replace(self.unpair(path), ignored=(*self.ignored, *entries), difference=self.difference)
+        known = self.difference, self.accepted_difference
+        plan = replace(self.unpair(path), ignored=(*self.ignored, *entries))
+        return replace(plan, difference=known[0], accepted_difference=known[1])
 
     def to_json(self) -> str:
         """Return the plan as JSON; `Alignment.from_json` reads it without importing or evaluating anything."""

@@ -46,7 +46,7 @@ def describe(plan: Plan) -> str:
 
     No table is wider than the terminal.
     """
-    blocks = ["\n".join([summary(plan), *map(visible, (*_origin(plan), *plan.notes))])]
+    blocks = ["\n".join([summary(plan), *map(visible, (*_differing(plan), *_origin(plan), *plan.notes))])]
     blocks += ["\n  ".join([part.heading, *_table(part)]) for part in _parts(plan)]
     if lines := other_orders(plan.pairs):
         heading = "If the rows of a packed layer are in another order, which names and shapes do not show:"
@@ -61,7 +61,7 @@ def describe_html(plan: Plan) -> str:
     """Return a plan as an HTML fragment for notebooks; special characters in names are escaped."""
     status: Status = "failed" if plan.problems() else "passed"
     pieces = [notebook.title(f"{plan.torch.title} <-> {plan.keras.title}", status), notebook.paragraph(summary(plan))]
-    pieces += map(notebook.paragraph, (*_origin(plan), *plan.notes))
+    pieces += map(notebook.paragraph, (*_differing(plan), *_origin(plan), *plan.notes))
     if problems := _problems(plan):
         text = lay_out(f"{count(len(plan.problems()), 'problem')}:", problems, limit=SHOWN_PROBLEMS)
         pieces.append(notebook.code(text))
@@ -79,8 +79,17 @@ def summary(plan: Plan) -> str:
         f"{unconfirmed:,} not confirmed",
         f"{count(len(plan.ignored), 'tensor')} ignored",
         count(len(plan.problems()), "problem") if plan.problems() else "no problems",
+        *(["but the outputs differ"] if plan.difference else []),
     ]
     return visible(f"{plan.torch.title} <-> {plan.keras.title}: {', '.join(counts)}")
+
+
+def _differing(plan: Plan) -> tuple[str, ...]:
+    """Return a line that says how the outputs differ, with the call that names the cause; none without a difference."""
+    if plan.accepted_difference:
+        return (f"! {plan.accepted_difference}: this was accepted",)
+    command = "the cause is named by:  k3c.validate(torch, keras, plan=plan)"
+    return (f"! {plan.difference}", command) if plan.difference else ()
 
 
 def _origin(plan: Plan) -> tuple[str, ...]:
@@ -102,6 +111,12 @@ def declared_loss(mappings: Iterable[WeightMapping]) -> str:
     return "; ".join(f"{loss}: {_first(places, '; ')}" for loss, places in found.items())
 
 
+def accepted_difference(plan: Plan) -> dict[str, str]:
+    """Return the difference of the outputs that the user accepted as a fact for a report; empty if there is none."""
+    accepted = plan.accepted_difference
+    return {"accepted difference": f"the outputs were compared: {accepted}"} if accepted else {}
+
+
 def unconfirmed_reason(pairs: Sequence[Pair]) -> str:
     """Return one sentence that names the pairs which no run has confirmed, and how to confirm them; empty for no pairs.
 
@@ -110,10 +125,19 @@ def unconfirmed_reason(pairs: Sequence[Pair]) -> str:
     """
     if not pairs:
         return ""
-    paths = [line.paths[0] for line in collapse([(pair.torch,) for pair in pairs])]
-    order = next((f", or pair them in another order: {line}" for line in other_orders(pairs)), "")
-    named = f"{_first(paths, ', ')}{_doubts(pairs)}"
-    return f"no run has confirmed the pairs of {named}; validate two live models{order}"
+    differing = [pair for pair in pairs if pair.decided_by == "forced"]
+    others = [pair for pair in pairs if pair not in differing]
+    order = next((f", or pair them in another order: {line}" for line in other_orders(others)), "")
+    reasons = [f"in the run of both models the outputs of {_named(differing)} differed"] if differing else []
+    if others:
+        named = f"{_named(others)}{_doubts(others)}"
+        reasons.append(f"no run has confirmed the pairs of {named}; validate two live models{order}")
+    return "; ".join(reasons)
+
+
+def _named(pairs: Sequence[Pair]) -> str:
+    """Return the torch paths of some pairs, those that differ in a number as one: "c{1..2}, fc"."""
+    return _first([line.paths[0] for line in collapse([(pair.torch,) for pair in pairs])], ", ")
 
 
 def _doubts(pairs: Sequence[Pair]) -> str:
@@ -206,6 +230,8 @@ def _unconfirmed_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
 
 
 def _others(pair: Pair) -> str:
+    if pair.decided_by == "forced" and not pair.candidates:
+        return "none, but the outputs of the two differ"
     return "other orders of the rows" if other_orders((pair,)) else ", ".join(pair.candidates) or _unknown_order(pair)
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 ALIGN = "keras3conv align TORCH KERAS"
 """The start of a command that makes a plan, with placeholders for the two models."""
 
+VALIDATE = "keras3conv validate TORCH KERAS"
+"""The start of a command that proves two models equal, or names the cause of a difference."""
+
 
 def _hint(found: re.Match[str]) -> str:
     from keras3conv.cli.files import ROOT
@@ -92,7 +95,8 @@ _LINES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     (r'validate\(torch, keras, inputs=inputs, expected="([^"]+)"\)', r"--inputs FILE.npz --expected \1"),
     (r"k3c\.transfer\(source, target, plan, cast=True\)", "--cast"),
-    (r"k3c\.transfer\(source, target, plan, accept_difference=True\)( +or +plan = .*)?", "--accept-difference"),
+    (r"k3c\.validate\(torch, keras, plan=plan\)", VALIDATE),
+    (r"\baccept_difference=True", "--accept-difference"),
     (r"\boverwrite=True", "--overwrite"),
     (r'\bout="([^"]+)"', r"-o \1"),
     (r'\bmax_shard_size="(\w+)"', r"--max-shard-size \1"),
@@ -155,4 +159,4 @@ def with_options(report: "Report", names: Mapping[str, str] | None = None) -> "R
     return replace(report, sections=sections)
 
 
-__all__ = ["ALIGN", "as_options", "with_options"]
+__all__ = ["ALIGN", "VALIDATE", "as_options", "with_options"]

@@ -89,6 +89,9 @@ def after_transfer(
     given: dict[Side, Path | None] = {"torch": weights[0], "keras": weights[1]}
     if report.status == "unconfirmed" and (again := probed(source, target, out, given)):
         yield f"a transfer between two models that run confirms the pairs:  {again}"
+    if known := plan.accepted_difference or plan.difference:
+        yield f"{known}; the command that names the cause:  {validation(source, target, out, given)}"
+        return
     is_probed = any(pair.decided_by == "probe" for pair in plan.pairs)
     compared = "outputs were compared under random weights, not under these" if is_probed else "no output was compared"
     yield f"{compared}; to compare the outputs of both models:  {validation(source, target, out, given)}"

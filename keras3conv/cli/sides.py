@@ -5,7 +5,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from keras3conv.cli.lines import ALIGN
+from keras3conv.cli.lines import ALIGN, VALIDATE
 from keras3conv.errors import InputError
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def names_for(
     rest = f" -o {new}" if again is None else "".join(f" {quote(one)}" for one in again)
     return {
         ALIGN: f"keras3conv align {quote(torch)} {quote(keras)}{read}{rest}",
+        VALIDATE: f"keras3conv validate {quote(torch)} {quote(keras)}{read}",
         "TORCH": quote(torch),
         "KERAS": quote(keras),
         " --plan PLAN.json": (f" --plan {quote(str(plan))}" if plan else "") + weights,
@@ -173,10 +174,10 @@ def align_with_hints(
 
 
 def align_first(message: str, sides: "Mapping[Side, str]", options: str) -> str:
-    """Return the error of a transfer that needs another plan, with the two commands that make and use this plan.
+    """Return the error of a transfer whose plan has problems, with the commands that make and use another plan.
 
     The suggested commands become "keras3conv align ... --hint fc=dense -o plan.json". A line follows them:
-    "Then:  the same transfer with --plan plan.json".
+    "Then:  the same transfer with --plan plan.json". A suggested `validate` gets the arguments of the transfer.
 
     Args:
         message: The error message of `Alignment.check`, which suggests options of `align`.
@@ -185,6 +186,7 @@ def align_first(message: str, sides: "Mapping[Side, str]", options: str) -> str:
     """
     command = f"keras3conv align {quote(sides['torch'])} {quote(sides['keras'])}{options} -o plan.json"
     message = message.replace(ALIGN, command)
+    message = message.replace(VALIDATE, f"keras3conv validate {quote(sides['torch'])} {quote(sides['keras'])}{options}")
     return f"{message}\nThen:  the same transfer with --plan plan.json" if command in message else message
 
 

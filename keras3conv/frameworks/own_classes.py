@@ -1,4 +1,4 @@
-"""Find the classes that the rules of the user name; a misspelt name would make a rule apply to no layer."""
+"""Check the classes and attributes that the rules of the user name; a misspelt name would have no effect."""
 
 import sys
 from collections.abc import Iterator
@@ -7,11 +7,13 @@ from importlib import import_module
 from types import ModuleType
 
 from keras3conv.errors import RuleError
-from keras3conv.model.views import Side
+from keras3conv.model.views import LayerView, ModelView, Side
 from keras3conv.rules.registry import is_users_own, registered
 from keras3conv.rules.rule import Rule
 
 _SHOWN = 3
+_SETTINGS = 8
+"""The largest number of attributes to list all of; of more, only those with a similar name are listed."""
 
 
 def require_classes() -> None:
@@ -27,6 +29,35 @@ def require_classes() -> None:
                     framework = {"torch": "torch", "keras": "Keras"}[side]
                     fact = f"names the {framework} class {kind}, but {missing}"
                     raise RuleError(f"the rule {rule.name} {fact}\n  here:   {rule.origin}")
+
+
+def require_fields(torch: ModelView) -> None:
+    """Check that the torch layers have the attributes that the rules of the user name in `fields`.
+
+    Args:
+        torch: The view of a live torch module, with the configurations of its layers.
+
+    Raises:
+        RuleError: A layer lacks an attribute that the rule for its class reads.
+    """
+    own = [rule for rule in registered.values() if is_users_own(rule) and rule.torch_count == 1]
+    for rule in own:
+        for layer in torch.layers:
+            if layer.config is not None and rule.torch in layer.kinds and rule.applies(rule.config_of(layer)):
+                _require_fields(rule, layer)
+
+
+def _require_fields(rule: Rule, layer: LayerView) -> None:
+    config = {} if layer.config is None else layer.config
+    tensors = {tensor.role for tensor in layer.tensors}
+    settings = [name for name in config if name not in tensors]
+    for name in rule.fields:
+        if name not in config:
+            near = get_close_matches(name, settings, _SHOWN, 0.5)
+            listed = near if near and len(settings) > _SETTINGS else settings
+            has = f"its attributes with plain values are {', '.join(listed) or 'none'}"
+            fact = f"`fields` names {name!r}, which {rule.torch.rpartition('.')[2]} ({layer.path}) does not have"
+            raise RuleError(f"the rule {rule.name}: {fact}; {has}\n  here:   {rule.origin}")
 
 
 def _classes(rule: Rule) -> Iterator[tuple[Side, str]]:
@@ -93,4 +124,4 @@ def _similar(owner: object, name: str) -> str:
     return f"; it has {', '.join(near)}" if near else ""
 
 
-__all__ = ["require_classes"]
+__all__ = ["require_classes", "require_fields"]

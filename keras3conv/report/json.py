@@ -18,13 +18,16 @@ from typing import Any, NoReturn, cast
 from keras3conv.errors import InputError, Problem
 from keras3conv.report.pictures import Answer, Picture
 from keras3conv.report.values import FORMAT, Cell, Document, Plot, Section, Series, Status, Table, overall_status
-from keras3conv.writing.digests import WrittenFile
+from keras3conv.writing.digests import ReadFile, WrittenFile
 
-_KNOWN = (1, 2, 3, FORMAT)
+_KNOWN = (1, 2, 3, 4, FORMAT)
 """The format numbers of reports that can be read.
 
-Format 1 lacks pictures, format 2 the times of the stages, and format 3 the status of the report.
+Format 1 lacks pictures, format 2 the times of the stages, format 3 the status of the report, and format 4 the sources.
 """
+
+_ADDED = {"seconds": 3, "status": 4, "sources": 5}
+"""Keys of the report that the first formats lack, each with the first format that has it."""
 
 _NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -37,6 +40,7 @@ def encode(report: Document) -> str:
         "status": report.status,
         "sections": [_section(section) for section in report.sections],
         "files": [dict(vars(file)) for file in report.files],
+        "sources": [dict(vars(file)) for file in report.sources],
         "environment": dict(report.environment),
         "notes": list(report.notes),
         "seconds": {name: _scalar(float(value)) for name, value in report.seconds.items()},
@@ -62,7 +66,7 @@ def decode(text: str) -> dict[str, Any]:
             f"the report has the format {number!r}, but this version of keras3conv reads the formats {known}"
         )
     names = ("format", "title", "sections", "files", "environment", "notes")
-    added = (*(("seconds",) if content["format"] > 2 else ()), *(("status",) if content["format"] > 3 else ()))
+    added = [name for name, format_ in _ADDED.items() if content["format"] >= format_]
     keys = _Node(content, "report").keys(*names, *added)
     sections = tuple(_read_section(node, content["format"]) for node in keys["sections"].items())
     if "status" in keys and (stated := keys["status"].text()) != (found := overall_status(sections)):
@@ -71,6 +75,7 @@ def decode(text: str) -> dict[str, Any]:
         "title": keys["title"].text(),
         "sections": sections,
         "files": tuple(_read_file(node) for node in keys["files"].items()),
+        "sources": tuple(_read_source(node) for node in keys["sources"].items()) if "sources" in keys else (),
         "environment": keys["environment"].texts_by_name(),
         "notes": keys["notes"].texts(),
         "seconds": keys["seconds"].reals_by_name() if "seconds" in keys else {},
@@ -172,10 +177,17 @@ def _read_answer(node: "_Node") -> Answer:
 
 
 def _read_file(node: "_Node") -> WrittenFile:
-    keys = node.keys("path", "size", "sha256", "md5")
-    return WrittenFile(
-        path=keys["path"].text(), size=keys["size"].integer(), sha256=keys["sha256"].text(), md5=keys["md5"].text()
-    )
+    return WrittenFile(**_file_fields(node.keys("path", "size", "sha256", "md5")))
+
+
+def _read_source(node: "_Node") -> ReadFile:
+    keys = node.keys("path", "size", "sha256", "md5", "entry")
+    return ReadFile(**_file_fields(keys), entry=keys["entry"].text())
+
+
+def _file_fields(keys: Mapping[str, "_Node"]) -> dict[str, Any]:
+    texts = {name: keys[name].text() for name in ("path", "sha256", "md5")}
+    return {**texts, "size": keys["size"].integer()}
 
 
 @dataclass(frozen=True)

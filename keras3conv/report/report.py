@@ -19,7 +19,7 @@ from keras3conv.report.environment import current_environment
 from keras3conv.report.headline import most_telling_first
 from keras3conv.report.values import FORMAT, NOT_CONFIRMED, STATUSES, Section, Status, overall_status
 from keras3conv.width import columns
-from keras3conv.writing.digests import WrittenFile
+from keras3conv.writing.digests import ReadFile, WrittenFile
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,6 +33,7 @@ class Report:
         title: The subject of the report.
         sections: The results, one section for each proof.
         files: The files that were written.
+        sources: The files that were read, each with the state dict that was read from it, if it has a name.
         environment: The date, the versions of packages and the platform: {"python": "3.11.7", ...}.
         notes: Further remarks, one sentence each.
         seconds: The seconds that each stage of the work took, by its name; two reports that differ only in these are
@@ -46,6 +47,7 @@ class Report:
     title: str
     sections: tuple[Section, ...]
     files: tuple[WrittenFile, ...] = ()
+    sources: tuple[ReadFile, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict, compare=False)

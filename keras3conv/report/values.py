@@ -7,7 +7,7 @@ from typing import Literal, Protocol, get_args
 from keras3conv.errors import InputError, Problem
 from keras3conv.report import cells as report_cells
 from keras3conv.report.pictures import Picture
-from keras3conv.writing.digests import WrittenFile
+from keras3conv.writing.digests import ReadFile, WrittenFile
 
 Status = Literal["passed", "failed", "unconfirmed", "skipped", "info"]
 
@@ -26,7 +26,7 @@ FILE_CANNOT_RUN = "is a file of weights, which cannot be run"
 NOISE_FLOOR = "noise floor"
 """The start of a series' name that makes the plot draw the series as noise floor: dashed, with a filled area."""
 
-FORMAT = 4
+FORMAT = 5
 """The number of the JSON format that `Report.to_json` writes."""
 
 Cell = report_cells.Cell
@@ -205,6 +205,8 @@ class Document(Protocol):
     def sections(self) -> tuple[Section, ...]: ...  # noqa: D102
     @property
     def files(self) -> tuple[WrittenFile, ...]: ...  # noqa: D102
+    @property
+    def sources(self) -> tuple[ReadFile, ...]: ...  # noqa: D102
     @property
     def environment(self) -> Mapping[str, str]: ...  # noqa: D102
     @property

@@ -261,7 +261,8 @@ def _certificate(
     given = {"inputs": inputs, "keras_inputs": keras_inputs, "origin": origin}
     report = validate(torch, keras, **given, plan=plan, options=Options())
     notes = (*report.notes, *map(digest_note, sources))
-    return replace(report, notes=notes, seconds={**stages.seconds, **report.seconds})
+    read = (*report.sources, *sources)
+    return replace(report, notes=notes, sources=read, seconds={**stages.seconds, **report.seconds})
 
 
 def _live_model(model: Any, weights: Path | None) -> Any:

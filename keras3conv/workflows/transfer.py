@@ -14,7 +14,7 @@ from keras3conv import formats
 from keras3conv.alignment.pair import Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.alignment.staging import Staging, stage
-from keras3conv.alignment.text import decision, declared_loss, unconfirmed_reason
+from keras3conv.alignment.text import accepted_difference, decision, declared_loss, unconfirmed_reason
 from keras3conv.errors import FileError, InputError, Problem, TransferError
 from keras3conv.frameworks.adapter import Adapter, KerasFile, LiveModel, Model, ModelFile, resolve
 from keras3conv.frameworks.shared.ports import remember_port
@@ -106,7 +106,7 @@ def transfer(
     facts = record.source_facts() if files else {}
     notes += other_state_dict(plan, (view.state_dict, *(file.entry for file in loaded)))
     report = _report(staging, files, notes, facts, accept_unconfirmed=options.accept_unconfirmed)
-    return replace(report, seconds=stages.seconds)
+    return replace(report, seconds=stages.seconds, sources=record.read if files else ())
 
 
 def _has_the_tensors(keras: ModelView, plan: Alignment) -> bool:
@@ -356,7 +356,7 @@ def _reason(plan: Alignment, unconfirmed: Sequence[Pair]) -> str:
     reasons = [unconfirmed_reason(unconfirmed)] if unconfirmed else []
     if plan.difference:
         reason = f"{plan.difference}. Every weight has one place only, so the code of the models differs"
-        asked = "validate names the cause, and accept_difference=True says that the difference is known"
+        asked = "validate names the cause, accept_difference=True says that the difference is known"
         warnings.warn(f"{plan.torch.title} and {plan.keras.title}: {reason}; {asked}", stacklevel=4)
         reasons.insert(0, reason)
     return ". ".join(reasons)
@@ -380,11 +380,13 @@ def _report(
         status="unconfirmed" if unconfirmed or plan.difference else "passed",
         reason=_reason(plan, unconfirmed),
         claim="Every tensor of the plan was read, transformed, checked and written; all or nothing.",
-        summary=f"{count(len(staging.paths), 'tensor')}, {numbers:,} numbers: {staging.source.title} -> {target.title}",
+        summary=f"{count(len(staging.paths), 'tensor')}, {numbers:,} numbers: {staging.source.title} -> {target.title}"
+        + (f"; {plan.accepted_difference} (accepted)" if plan.accepted_difference else ""),
         facts={
             **({NOT_CONFIRMED: f"{len(unconfirmed)} of {count(len(plan.pairs), 'pair')}"} if unconfirmed else {}),
             **(facts or {}),
             **({"declared loss": loss} if loss else {}),
+            **accepted_difference(plan),
         },
         tables=(Table(title="pairs", columns=("torch", "keras", "tensors", "decided by"), rows=rows),),
     )

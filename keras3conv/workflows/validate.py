@@ -87,6 +87,7 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
     return Report(
         title=f"Certificate: {' <-> '.join(view.title for view in subject.outlines)}",
         sections=sections,
+        sources=read,
         environment=current_environment(),
         notes=(*notes, *remarks, *other_state_dict(plan, [file.entry for file in read]), *map(digest_note, read)),
         seconds=stages.seconds,

@@ -25,7 +25,7 @@ from keras3conv.validators.onnx.opinions import Verdict, compare_opinions
 from keras3conv.validators.onnx.pairing import Match, PairedInputs, input_specs, pair_inputs, pair_outputs, to_layout
 from keras3conv.validators.onnx.preflight import check_file
 from keras3conv.validators.running.determinism import SUSPICIOUS
-from keras3conv.writing.digests import digest
+from keras3conv.writing.digests import ReadFile, digest
 
 CLAIM = (
     "Run in onnxruntime on the same inputs, both files return the same values, up to the noise that the first file "
@@ -78,14 +78,16 @@ def compare_files(
     }
     facts |= {"tolerance": f"the caller's: {tolerance}"} if tolerance else {}
     section = _judge(first, second, paired, limits or Limits(), tolerance)
+    read = tuple(ReadFile(**{**vars(digest(file)), "path": file.name}) for file in (first, second))
     return Report(
         title=f"{first.name} (ONNX) <-> {second.name} (ONNX)",
         sections=(replace(section, facts={**facts, **section.facts}),),
         environment=current_environment(),
         notes=(
             "inputs given" if inputs is not None else f"random inputs of shape {shapes}, seed {SEED}",
-            *(digest_note(digest(file)) for file in (first, second)),
+            *map(digest_note, read),
         ),
+        sources=read,
     )
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from keras3conv import formats
 from keras3conv.errors import RAISED_BY_MODELS, InputError, ModelError, Problem, message_of
+from keras3conv.frameworks.own_classes import require_fields
 from keras3conv.frameworks.shared.backup import Backup
 from keras3conv.frameworks.shared.flow import Follower
 from keras3conv.frameworks.shared.inputs import input_arrays, no_input, require_numbers
@@ -278,7 +279,10 @@ class TorchModule:
 
     def view(self, *, described: bool = True, planned: ModelView | None = None) -> ModelView:
         """Return the view of the module: its layers and tensors by name; with `described`, also configurations."""
-        return view(self.source, described=described, in_parts=planned_in_parts(self.source, planned))
+        found = view(self.source, described=described, in_parts=planned_in_parts(self.source, planned))
+        if described:
+            require_fields(found)
+        return found
 
     def run(self, inputs: object) -> Recording:
         """Run the module once and record the calls of its submodules."""

@@ -3,10 +3,8 @@
 import re
 
 _KEYS = (
-    (
-        re.compile(r"k3c\.transfer\(source, target, plan, accept_difference=True\)( +or +plan = .*)?"),
-        "accept_difference = true",
-    ),
+    (re.compile(r"k3c\.validate\(torch, keras, plan=plan\)"), 'do = ["align", "transfer", "validate"]'),
+    (re.compile(r"\baccept_difference=True"), "accept_difference = true"),
     (re.compile(r"k3c\.transfer\(source, target, plan, cast=True\)"), "cast = true"),
     (re.compile(r'plan = plan\.pair\(("[^"]+"), ("[^"]+")\)'), r"hints = { \1 = \2 }"),
     (re.compile(r'plan = plan\.ignore\(("[^"]+"), ("[^"]+")\)'), r"ignore = { \1 = \2 }"),

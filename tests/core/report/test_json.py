@@ -12,7 +12,7 @@ from keras3conv.errors import InputError, Problem
 from keras3conv.report.pictures import Answer, Picture
 from keras3conv.report.report import Report
 from keras3conv.report.values import Plot, Section, Series, Table
-from keras3conv.writing.digests import WrittenFile
+from keras3conv.writing.digests import ReadFile, WrittenFile
 
 texts = st.text(st.characters(), max_size=8)  # with control characters, without lone surrogates
 cells = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), texts)
@@ -65,7 +65,7 @@ reports = st.builds(
     environment=st.dictionaries(texts, texts, max_size=2),
     notes=st.tuples(texts),
     seconds=st.dictionaries(texts, st.floats(0, 1e6)),
-    format=st.just(4),
+    format=st.just(5),
 )
 
 
@@ -119,8 +119,24 @@ def test_the_first_format_which_had_no_pictures_is_still_read() -> None:
     content = json.loads(small().to_json())
     for section in content["sections"]:
         del section["pictures"]
-    del content["seconds"], content["status"]
+    del content["seconds"], content["status"], content["sources"]
     assert repr(Report.from_json(json.dumps({**content, "format": 1}))) == repr(small())
+
+
+def test_the_fourth_format_which_had_no_sources_is_still_read() -> None:
+    content = json.loads(small().to_json())
+    del content["sources"]
+    assert repr(Report.from_json(json.dumps({**content, "format": 4}))) == repr(small())
+    with pytest.raises(InputError, match="lacks the key 'sources'"):
+        Report.from_json(json.dumps(content))
+
+
+def test_the_files_that_were_read_are_objects_with_their_state_dict() -> None:
+    source = ReadFile(path="last.ckpt", size=3, sha256="a", md5="b", entry="ema.state_dict")
+    report = Report(title="t", sections=(), sources=(source,))
+    written = json.loads(report.to_json())["sources"]
+    assert written == [{"path": "last.ckpt", "size": 3, "sha256": "a", "md5": "b", "entry": "ema.state_dict"}]
+    assert Report.from_json(report.to_json()) == report
 
 
 def test_the_status_of_a_report_is_one_key() -> None:
@@ -136,7 +152,7 @@ def test_a_status_that_the_sections_do_not_have_is_refused() -> None:
 
 def test_the_third_format_which_had_no_status_is_still_read() -> None:
     content = json.loads(small().to_json())
-    del content["status"]
+    del content["status"], content["sources"]
     assert repr(Report.from_json(json.dumps({**content, "format": 3}))) == repr(small())
 
 
@@ -147,10 +163,10 @@ def test_bytes_that_are_not_a_picture_are_refused_with_their_position() -> None:
         Report.from_json(json.dumps(content))
 
 
-@pytest.mark.parametrize("number", [5, 0, "1", None, True, [1]])
+@pytest.mark.parametrize("number", [6, 0, "1", None, True, [1]])
 def test_an_unknown_format_is_refused(number: object) -> None:
     with pytest.raises(
-        InputError, match=r"the report has the format .*, but this version of keras3conv reads the formats 1, 2, 3, 4"
+        InputError, match=r"the report has the format .*, but this version of keras3conv reads the formats 1, 2, 3, 4, 5"
     ):
         Report.from_json(changed(format=number))
 
@@ -231,9 +247,10 @@ def test_the_description_of_the_format_names_the_keys_that_are_written() -> None
     parts: dict[str, Any] = {"tables": (table,), "plots": (plot,), "problems": (problem,), "pictures": (picture,)}
     section = Section(name="n", status="failed", claim="c", summary="s", **parts)
     file = WrittenFile(path="p", size=1, sha256="s", md5="m")
-    report = json.loads(Report(title="t", sections=(section,), files=(file,)).to_json())
+    source = ReadFile(**vars(file), entry="ema")
+    report = json.loads(Report(title="t", sections=(section,), files=(file,), sources=(source,)).to_json())
     (written,) = report["sections"]
     names = {"table": "tables", "plot": "plots", "problem": "problems", "picture": "pictures"}
-    objects = {"report": report, "section": written, "file": report["files"][0]}
+    objects = {"report": report, "section": written, "file": report["files"][0], "source": report["sources"][0]}
     objects |= {name: written[key][0] for name, key in names.items()}
     assert documented() == {name: set(content) for name, content in objects.items()}

@@ -54,12 +54,16 @@ class Bent(nn.Module):
         return made
 
 
-@case("keras3conv/alignment/plan.py:Alignment.check", "k3c.transfer(source, target, plan)")
+@case(
+    "keras3conv/alignment/plan.py:Alignment.check",
+    "k3c.transfer(source, target, plan)",
+    then="k3c.transfer(source, target, plan, accept_difference=True)",
+)
 def a_plan_that_knows_of_a_difference(_: Path) -> Scope:
     module = Bent()
     model = keras.Sequential([keras.Input((3,)), layers.Dense(3, name="a"), layers.Dense(3, name="b")])
     plan = k3c.align(module, model, inputs=torch.randn(2, 3))
-    return NAMES | {"source": module, "target": model, "plan": plan}
+    return NAMES | {"source": module, "target": model, "torch": module, "keras": model, "plan": plan}
 
 
 @case("keras3conv/alignment/plan.py:Alignment.ignore", 'plan = plan.ignore("a", "reason")', then="plan.ignored")

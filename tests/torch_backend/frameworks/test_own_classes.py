@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.errors import RuleError
+from keras3conv.errors import RuleError, UnsupportedLayerError
 from keras3conv.rules.library import list_rules
 from keras3conv.rules.registry import ranked, registered
 from keras3conv.transforms import Same
@@ -41,12 +41,12 @@ def _rules() -> Iterator[None]:
     ranked.cache_clear()
 
 
-def add_rule(torch_class: str, keras_class: str) -> None:
+def add_rule(torch_class: str, keras_class: str, fields: dict[str, str] | None = None) -> None:
     k3c.register(
         k3c.Rule(
             torch=torch_class,
             keras=keras_class,
-            fields={},
+            fields=fields or {},
             weights=lambda config: (k3c.WeightMapping(torch=("gain",), keras=("gain",), transform=Same()),),
             to_keras=lambda config: (k3c.LayerSpec(kind=keras_class),),
             to_torch=lambda specs: (k3c.LayerSpec(kind=torch_class),),
@@ -96,3 +96,15 @@ def test_a_class_of_code_that_is_in_no_module_is_found() -> None:
     made = type("Own", (keras.layers.Layer,), {"__module__": "no_module"})
     add_rule(f"{__name__}.Gain", f"{made.__module__}.{made.__qualname__}")
     assert len(k3c.align(module(), model()).pairs) == 2
+
+
+@pytest.mark.parametrize("direction", ["to torch", "to Keras"])
+def test_a_rule_that_names_an_attribute_which_the_module_lacks_is_an_error_that_lists_those_it_has(
+    direction: str,
+) -> None:
+    add_rule(f"{__name__}.Gain", f"{__name__}.KerasGain", {"temp": "temperature"})
+    with pytest.raises((RuleError, UnsupportedLayerError), match=r"temp.*Gain.*(has|have|stores)"):
+        if direction == "to torch":
+            k3c.convert(keras.Sequential([keras.Input((3,)), KerasGain()]))
+        else:
+            k3c.convert(module(), inputs=torch.zeros(2, 4))

@@ -61,7 +61,10 @@ def test_models_with_a_flipped_output_are_transferred_only_with_accept_differenc
         with pytest.raises(AlignmentError, match="accept_difference=True"):
             k3c.transfer(module, model, known)
     assert np.array_equal(keras.ops.convert_to_numpy(model.get_layer("a").kernel), before)
-    assert k3c.transfer(module, model, plan, accept_difference=True).ok
+    report = k3c.transfer(module, model, plan, accept_difference=True)
+    assert report.ok
+    assert f"{plan.difference} (accepted)" in report.section("transfer").summary
+    assert report.section("transfer").facts["accepted difference"].startswith("the outputs were compared: their outputs")
     assert not np.array_equal(keras.ops.convert_to_numpy(model.get_layer("a").kernel), before)
 
 
@@ -75,6 +78,27 @@ def test_weights_with_one_place_only_are_transferred_with_a_warning() -> None:
     assert (report.ok, report.status) == (False, "unconfirmed")
     assert "the code of the models differs" in report.section("transfer").reason
     assert k3c.transfer(module, model, plan, accept_difference=True).ok
+
+
+def test_an_accepted_difference_stays_known_until_the_pairs_change() -> None:
+    module, model = randomize(Network(lambda x: x.flip(3))), network(lambda x: x)
+    plan = k3c.align(module, model, inputs=IMAGES)
+    assert f"! {plan.difference}\n" in str(plan)
+    assert "no problems, but the outputs differ" in " ".join(str(plan).split())
+    accepted = k3c.Alignment.from_json(plan.accepting_difference().to_json())
+    assert (accepted.difference, accepted.accepted_difference) == ("", plan.difference)
+    assert accepted.accepting_difference() == accepted
+    assert "this was accepted" in " ".join(str(accepted).split())
+    assert accepted.unpair("a").accepted_difference == accepted.pair("a", "a").accepted_difference == ""
+
+
+def test_the_layers_that_differ_are_named_and_not_called_unconfirmed_by_any_run() -> None:
+    module = randomize(nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1)))
+    model = keras.Sequential([keras.Input((6, 6, 3)), keras.layers.Conv2D(8, 3, 2, padding="same", name="a")])
+    plan = k3c.align(module, model, inputs=IMAGES)
+    report = k3c.transfer(module, model, plan, accept_difference=True)
+    assert report.section("transfer").reason == "in the run of both models the outputs of 0 differed"
+    assert "none, but the outputs of the two differ" in " ".join(str(plan).split())
 
 
 def test_an_unconfirmed_pair_does_not_hide_the_warning() -> None:
