@@ -11,17 +11,20 @@ from dataclasses import dataclass, replace
 
 from keras3conv.errors import Problem
 from keras3conv.frameworks.shared.recording import Recording
-from keras3conv.messages import count, how_many_differ
+from keras3conv.messages import collapse, count, how_many_differ
 from keras3conv.numerics.difference import Judgement, judge_by_floor, noise_floor
 from keras3conv.report.values import Cell, Plot, Section, Series, Table
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.causes import explained_problem
 from keras3conv.validators.diagnosis.search import blame_layer
-from keras3conv.validators.running.call_pairs import CallPair, call_pairs, in_keras_layout
+from keras3conv.validators.running.call_pairs import CallPair, call_pairs, in_keras_layout, judged_by_outputs
 from keras3conv.validators.running.isolated import isolated_run
 from keras3conv.validators.running.neighbours import NOTE, compensated_pairs
 from keras3conv.validators.running.noise_runs import may_be_chance
 from keras3conv.validators.running.subject import Subject
+
+_SHOWN = 8
+"""The largest number of layers without a call that a fact names."""
 
 CLAIM = (
     "With their own weights and dtype, every layer of both models returns the same values up to the noise that the "
@@ -107,11 +110,19 @@ def check(subject: Subject) -> Section:
         status="failed" if failed else "passed",
         claim=CLAIM,
         summary=summary,
-        facts={"tolerance": f"the caller's: {tolerance}"} if tolerance else {},
+        facts={**({"tolerance": f"the caller's: {tolerance}"} if tolerance else {}), **_by_outputs(subject, calls)},
         tables=(_table(calls, failed),),
         plots=tuple(_plots(calls, failed)) if calls else (),
         problems=(_problem(subject, calls, failed),) if failed else (),
     )
+
+
+def _by_outputs(subject: Subject, calls: list[_JudgedCall]) -> dict[str, str]:
+    """Return the layers without a call of their own as a fact for the report; empty if every layer has one."""
+    paths = [(path,) for path in judged_by_outputs(subject, {judged.call.key for judged in calls})]
+    lines = [line.paths[0] for line in collapse(paths)]
+    more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+    return {"judged by the outputs alone": f"{', '.join(lines[:_SHOWN])}{more}"} if lines else {}
 
 
 def _judged_calls(subject: Subject) -> list[_JudgedCall]:

@@ -158,6 +158,7 @@ def _to_keras(
     validate: bool,
 ) -> Conversion:
     from keras3conv.builder.to_keras import build as to_keras
+    from keras3conv.frameworks.torch.written_out import written_out
 
     if isinstance(given, ModelFile):
         if is_torchscript(given.source):
@@ -188,7 +189,8 @@ def _to_keras(
         origin = origin or "inputs given; the Keras ones derived from them by layout"
         report = _certificate(*sides, inputs, keras_given, built.alignment, stages, sources=read, origin=origin)
         own = own_classes_note(built.program, "model.keras and model.py need")
-        report = replace(report, notes=(*report.notes, *own))
+        paired = {path for mapping in built.alignment.mappings for path in mapping.torch}
+        report = replace(report, notes=(*report.notes, *written_out(given.source, paired), *own))
     return Conversion(
         model=built.model,
         source=built.source,

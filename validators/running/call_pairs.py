@@ -1,7 +1,7 @@
 """Pair the recorded calls of paired torch and Keras layers, and convert torch's outputs to Keras' memory layout."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +62,21 @@ def call_pairs(subject: Subject, torch: Recording, keras: Recording) -> Iterator
             yield CallPair(pair=pair, mismatch=mismatch)
             continue
         yield from _matched(subject, pair, torch_calls, keras_calls)
+
+
+def judged_by_outputs(subject: Subject, called: Collection[tuple[str, str]]) -> tuple[str, ...]:
+    """Return the paths of the torch layers with weights that have no call to compare: the outputs alone judge them.
+
+    Such layers are written out on one side, as the gates of an LSTM or a weight that is computed from others.
+
+    Args:
+        subject: The models and the plan.
+        called: The paths of the layers of each pair that has a call.
+    """
+    pairs = [pair for pair in subject.plan.pairs if (pair.torch, pair.keras) not in called]
+    paths = [path for pair in pairs for mapping in pair.weights for path in mapping.torch]
+    owners = list(dict.fromkeys(path.rpartition(".")[0] or path for path in paths))
+    return tuple(one for one in owners if not any(one.startswith(f"{other}.") for other in owners))
 
 
 def _matched(

@@ -166,7 +166,8 @@ def test_bytes_that_are_not_a_picture_are_refused_with_their_position() -> None:
 @pytest.mark.parametrize("number", [6, 0, "1", None, True, [1]])
 def test_an_unknown_format_is_refused(number: object) -> None:
     with pytest.raises(
-        InputError, match=r"the report has the format .*, but this version of keras3conv reads the formats 1, 2, 3, 4, 5"
+        InputError,
+        match=r"the report has the format .*, but this version of keras3conv reads the formats 1, 2, 3, 4, 5",
     ):
         Report.from_json(changed(format=number))
 
