@@ -275,7 +275,7 @@ def view(model: Model) -> ModelView:
 
 @dataclass(frozen=True, kw_only=True)
 class Sides:
-    """The torch side and the Keras side of a workflow, and why a Keras file among them was not loaded (`not_run`)."""
+    """The torch model and the Keras model of a workflow; `not_run` is the reason why a Keras file was not loaded."""
 
     torch: Adapter
     keras: Adapter

@@ -61,7 +61,7 @@ def _require_fields(rule: Rule, layer: LayerView) -> None:
 
 
 def _classes(rule: Rule) -> Iterator[tuple[Side, str]]:
-    """Yield the names of the two classes of a rule, without those that no import finds: classes in a function."""
+    """Yield the side and the class name of a rule's two classes; classes inside functions are left out."""
     sides: tuple[tuple[Side, str], ...] = (("torch", rule.torch), ("keras", rule.keras))
     for side, kind in sides:
         if not any(mark in kind for mark in ("<locals>", ">")) and "." in kind:
@@ -69,7 +69,7 @@ def _classes(rule: Rule) -> Iterator[tuple[Side, str]]:
 
 
 def _missing(kind: str) -> str:
-    """Return, as a clause, what of a class name does not exist: the module or the class; empty if it exists."""
+    """Return a clause: "there is no module my_layers", or "my_layers has no Gate"; empty if the class exists."""
     names = kind.split(".")
     for length in range(len(names) - 1, 0, -1):
         found: object = _module(".".join(names[:length]))
@@ -85,7 +85,7 @@ def _missing(kind: str) -> str:
 
 
 def _defined(side: Side) -> set[str]:
-    """Return the names of all layer classes in this process, also of those that code without a module file defines.
+    """Return the qualified names of all layer classes that were defined in this process, in modules or elsewhere.
 
     Args:
         side: The framework of the classes.

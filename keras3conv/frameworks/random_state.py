@@ -14,7 +14,7 @@ import numpy as np
 
 @contextmanager
 def random_state_kept() -> Iterator[None]:
-    """Restore the states of the random generators of Python, numpy and the loaded frameworks when the block ends."""
+    """Restore the random generators of Python, numpy and the loaded frameworks when the `with` block ends."""
     with ExitStack() as contexts:
         contexts.enter_context(_python_kept())
         if "torch" in sys.modules:

@@ -36,10 +36,12 @@ def view_without_values(model: LiveModel, planned: ModelView | None = None) -> M
 
 
 def view_in_parts(torch: Adapter) -> ModelView:
-    """Return the view of the torch side with the tensors that weights are computed from (weight norm), as a file has.
+    """Return the view of a torch model in which weight norm is not applied: "weight_g" and "weight_v", not "weight".
+
+    A file stores these tensors. The same holds for other weights that torch computes from stored tensors.
 
     Args:
-        torch: The torch side, live or a file.
+        torch: The adapter of the torch model, live or a file.
     """
     if isinstance(torch, ModelFile):
         return formats.read_stored(torch.source, entry=torch.entry if isinstance(torch, TorchFile) else "")
@@ -72,7 +74,7 @@ def with_stored_values(model: ModelView, path: Path, *, entry: str = "") -> Mode
     stored = formats.read(path, entry=entry, planned=model)
     if stored.side != model.side:
         raise InputError(
-            f"{path} contains {stored.side} weights, and {model.title} needs {model.side} weights: give such a file"
+            f"{path} contains {stored.side} weights, and {model.title} needs {model.side} weights: give a file of them"
         )
     computed = [tensor.path for tensor in model.tensors() if tensor.is_computed]
     if computed:
@@ -145,7 +147,10 @@ def _require_fitting(model: ModelView, stored: ModelView, names: Mapping[str, st
 
 @contextmanager
 def without_memory() -> Iterator[None]:
-    """Let models that are created in the block have no values, if the framework allows it: on torch's meta device."""
+    """Put new models on the meta device, without values, inside the `with` block.
+
+    This has an effect on torch modules, and on Keras models of the torch backend.
+    """
     import keras
     import torch
 

@@ -15,7 +15,7 @@ from keras3conv.frameworks.shared.bounds import FUNCTIONS, Bound, BoundsObserver
 
 @contextmanager
 def observed_bounds() -> Iterator[list[Bound]]:
-    """Collect the bounds (limits of a clip, maximum of a ReLU) of all backend functions that run in the block."""
+    """Collect the bounds (limits of a clip, maximum of a ReLU) of the backend functions that run in a `with` block."""
     observer = BoundsObserver(extremes=_extremes, number=_number, distances=_distances)
 
     def call(original: Original, name: str, *args: Any, **kwargs: Any) -> Any:

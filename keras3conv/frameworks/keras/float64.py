@@ -20,7 +20,7 @@ from keras3conv.frameworks.keras.observing import Original, replaced
 
 
 def float64_kernels() -> AbstractContextManager[None]:
-    """Replace backend functions that compute in float32 by functions that compute in float64, while the block runs."""
+    """Replace backend functions that compute in float32 by functions that compute in float64, in a `with` block."""
     name = keras.backend.backend()
     # Keras imports the functions of `core` into the namespaces of the backends too: `Rescaling` calls `cast` there.
     owners = [(backend.nn, _NN), *((module, _CORE) for module in backend_namespaces())]

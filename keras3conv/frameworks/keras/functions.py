@@ -15,7 +15,7 @@ def pixel_position(position: KerasTensor, size: int, *, align_corners: bool) -> 
 
 
 def to_border(position: KerasTensor, size: int, *, align_corners: bool) -> KerasTensor:
-    """Move positions outside of an image to its border, wherever its corners are."""
+    """Move positions outside of an image to its border; `align_corners` makes no difference."""
     del align_corners
     return ops.clip(ops.nan_to_num(position), 0, size - 1)
 
@@ -31,7 +31,7 @@ def reflected(position: KerasTensor, size: int, *, align_corners: bool) -> Keras
 def weighted_pixels(images: KerasTensor, taps: list[list[tuple[KerasTensor, ...]]]) -> KerasTensor:
     """Return weighted sums of the pixels of images; a pixel outside of an image is zero.
 
-    `taps` has pairs of a position in pixels and its weight, for each axis but the channels.
+    `taps` has a list for each spatial axis. An element of the list is a position in pixels and its weight.
     """
     channels = images.shape[-1]
     sizes = [size + 2 for size in images.shape[1:-1]]  # with a border of zeros

@@ -105,7 +105,7 @@ def _values(variables: Variables) -> dict[str, Array]:
 
 
 def _training(model: keras.layers.Layer, paths: Collection[str]) -> AbstractContextManager[None]:
-    """Call some layers in training mode while the block runs; other layers run in the mode that their caller chooses.
+    """Call some layers in training mode inside the `with` block; other layers run in the mode of their caller.
 
     Args:
         model: The model.

@@ -25,9 +25,9 @@ def input_specs(model: keras.layers.Layer) -> tuple[InputSpec, ...]:
 
 
 def _dtype_of(tensor: keras.KerasTensor) -> str:
-    """Return the dtype of an input; that of integers if only Embeddings take it, because Keras casts their indices.
+    """Return the dtype of an input; "int32" for a float input that is the input of Embedding layers only.
 
-    An old file has an input of float32 before an Embedding, and its models were called with integers nevertheless.
+    Old files store float32 for such an input, but the models were called with integers. Keras casts the indices.
     """
     dtype = str(tensor.dtype)
     takers = [node.operation for node in getattr(tensor._keras_history.operation, "_outbound_nodes", ())]

@@ -61,7 +61,7 @@ def backend_namespaces() -> tuple[ModuleType, ...]:
 
 @contextmanager
 def tensorflow_not_imported() -> Iterator[None]:
-    """Prevent Keras from importing TensorFlow while the block runs, unless it is imported already.
+    """Prevent Keras from importing TensorFlow inside the `with` block, unless it is imported already.
 
     When Keras serializes an object it asks if the object is of a type of TensorFlow, and imports TensorFlow for that,
     which takes seconds. No object is of such a type before TensorFlow is imported.

@@ -353,7 +353,7 @@ class UnflattenAxis(_Configured):
 def interpolation_weights(before: int, after: int, scale: float, *, cubic: bool, align: bool) -> NDArray[np.float64]:
     """Return the matrix of shape (after, before) that resizes one axis; the weights are those of torch's `UpSample.h`.
 
-    New positions are `scale` old ones apart; with `align`, the outermost stay in place; `cubic`: bicubic, not linear.
+    A new pixel is `scale` old pixels wide. `align` keeps the outermost pixel centers in place. `cubic` means bicubic.
     """
     weights = np.zeros((after, before))
     if align:

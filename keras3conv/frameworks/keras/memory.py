@@ -32,7 +32,7 @@ _LARGE = 256 << 10
 def memory_orders(model: keras.layers.Layer) -> Orders:
     """Return the fastest memory order for the kernel of each convolution, by the id of the variable.
 
-    An order is a tuple of the axes, that with the largest stride first.
+    An order is a tuple of axes, the axis with the largest stride first: (3, 2, 0, 1).
 
     The result is empty on backends other than torch.
     """

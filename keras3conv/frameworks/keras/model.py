@@ -92,7 +92,7 @@ def write(model: keras.layers.Layer, values: Mapping[str, Array] | Iterable[tupl
 def _kept(
     values: Iterable[tuple[str, Array]], variables: Mapping[str, keras.Variable], orders: Orders, backup: Backup
 ) -> Iterator[tuple[keras.Variable, Array, tuple[int, ...] | None]]:
-    """Copy the old value of each variable to a backup, then yield the variable, its new value and its memory order.
+    """For each variable, copy the old value to a backup, then yield the variable, its new value and its memory order.
 
     Args:
         values: The path and the new value of each variable.
@@ -109,7 +109,7 @@ def _kept(
 
 @contextmanager
 def float64_weights(model: keras.layers.Layer, values: Mapping[str, Array]) -> Iterator[None]:
-    """Run the block with a model in float64 and with other values; afterwards dtype and values are restored.
+    """Run the `with` block with a model in float64 and with other values; afterwards dtype and values are restored.
 
     Args:
         model: The model.
@@ -125,7 +125,7 @@ def float64_weights(model: keras.layers.Layer, values: Mapping[str, Array]) -> I
 
 @contextmanager
 def _undone_on_failure(model: keras.layers.Layer, variables: Mapping[str, keras.Variable]) -> Iterator[Backup]:
-    """Yield an empty backup of variables; if the block raises, restore the values that it has put into the backup.
+    """Yield an empty backup; if the `with` block raises, restore the variable values that it has put into the backup.
 
     Args:
         model: The model.
@@ -225,7 +225,7 @@ def _run(
 def _recording(
     model: keras.layers.Layer, recorder: CallRecorder, stack: list[str], masks: dict[str, Array]
 ) -> Iterator[None]:
-    """Record every layer call of a model while the block runs.
+    """Record every layer call of a model inside the `with` block.
 
     Args:
         model: The model.
@@ -266,7 +266,7 @@ def _recording(
 
 
 def _tensor_operations_followed(follower: Follower) -> AbstractContextManager[object]:
-    """Report every tensor operation to a follower, an object that tracks the data flow, while the block runs.
+    """Report every tensor operation to a follower, an object that tracks the data flow, inside the `with` block.
 
     Only the torch backend allows this.
     """

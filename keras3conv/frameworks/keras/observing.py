@@ -25,7 +25,7 @@ arguments. It returns the output of the call."""
 
 @contextmanager
 def replaced(replacements: Iterable[tuple[object, str, object]]) -> Iterator[None]:
-    """Replace attributes of classes or modules while the block runs.
+    """Replace attributes of classes or modules inside the `with` block.
 
     Args:
         replacements: For each attribute, its owner, its name and its temporary value.
@@ -45,12 +45,12 @@ def replaced(replacements: Iterable[tuple[object, str, object]]) -> Iterator[Non
 
 
 def layer_calls(handle: CallHandler) -> AbstractContextManager[None]:
-    """Call a handler instead of every layer call while the block runs; the handler returns the output."""
+    """Call a handler instead of every layer call inside the `with` block; the handler returns the output."""
     return _calls_handled(keras.layers.Layer, "__call__", handle)
 
 
 def operation_calls(handle: CallHandler) -> AbstractContextManager[None]:
-    """Call a handler instead of every call of a `keras.Operation` that is not a layer while the block runs.
+    """Call a handler instead of every call of a `keras.Operation` that is not a layer inside the `with` block.
 
     The operations of a functional model are such objects. A function of `keras.ops` that is called with eager tensors
     creates no such object.
@@ -66,7 +66,7 @@ def operation_calls(handle: CallHandler) -> AbstractContextManager[None]:
 
 @contextmanager
 def symbolic_calls(on_layer: CallHandler, on_operation: CallHandler) -> Iterator[None]:
-    """Call a handler instead of every call with symbolic tensors while the block runs.
+    """Call a handler instead of every call with symbolic tensors inside the `with` block.
 
     Keras creates no `Node` objects meanwhile. They would stay in the layers, and Keras raises if the outputs of a call
     contain None.
@@ -99,7 +99,7 @@ def _calls_handled(owner: type, method: str, handle: CallHandler) -> Iterator[No
 
 @contextmanager
 def activation_inputs(layer: keras.layers.Layer, wanted: bool = True) -> Iterator[list[Array]]:
-    """Collect copies of the inputs of a layer's activation function while the block runs.
+    """Collect copies of the inputs of a layer's activation function inside the `with` block.
 
     A Keras Dense or convolution layer can apply an activation. In PyTorch the activation is a separate module, so the
     output of the torch layer corresponds to the input of the activation.

@@ -16,7 +16,7 @@ from keras3conv.frameworks.keras.values import backend
 
 @contextmanager
 def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
-    """Cast every variable and the dtype policy of every layer to float64 while the block runs.
+    """Cast every variable and the dtype policy of every layer to float64 inside the `with` block.
 
     The model is cast in place, because subclassed models cannot be copied in general. Keras casts the inputs of a
     functional model to the dtypes of its symbolic inputs, so these dtypes are changed as well.
@@ -50,7 +50,7 @@ def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
 
 
 def _fast_depthwise() -> AbstractContextManager[object]:
-    """Compute float64 depthwise convolutions of the torch backend as sums while the block runs, which is faster."""
+    """Compute float64 depthwise convolutions of the torch backend as sums inside the `with` block, which is faster."""
     if backend() != "torch":
         return nullcontext()
     from keras3conv.frameworks.torch.depthwise import DepthwiseInFloat64
@@ -98,7 +98,7 @@ def narrow_compute_dtype(model: keras.layers.Layer) -> str:
 
 @contextmanager
 def precise() -> Iterator[None]:
-    """Use the most precise matrix products of the backend while the block runs."""
+    """Use the most precise matrix products of the backend inside the `with` block."""
     name = backend()
     if name == "jax":
         import jax
@@ -135,7 +135,7 @@ def without_gradients() -> Iterator[None]:
 
 @contextmanager
 def _float64_allowed() -> Iterator[None]:
-    """Prevent Keras and JAX from converting float64 to float32 while the block runs.
+    """Prevent Keras and JAX from converting float64 to float32 inside the `with` block.
 
     The type promotion of Keras converts float64 to float32, so that a BatchNormalization would compute in float32 with
     any policy. JAX does the same by default. Many normalization and rotary embedding layers cast to "float32"

@@ -62,10 +62,10 @@ def _is_variable(value: Any) -> bool:
 
 @contextmanager
 def state_kept(model: keras.layers.Layer) -> Iterator[list[str]]:
-    """Restore the state of a model when the block ends: variables that no optimizer changes, tensors in attributes.
+    """Restore a model's state when the `with` block ends: variables that no optimizer changes, tensors in attributes.
 
     Yields:
-        A list that then holds the paths of the variables that the block changed.
+        A list that then holds the paths of the variables that the `with` block changed.
     """
     before = [(variable, np.array(to_numpy(variable))) for variable in _states(model)]
     changed: list[str] = []
@@ -83,7 +83,7 @@ def state_kept(model: keras.layers.Layer) -> Iterator[list[str]]:
 
 @contextmanager
 def tensors_kept(model: keras.layers.Layer) -> Iterator[None]:
-    """Restore the tensors in attributes of layers when the block ends.
+    """Restore the tensors in attributes of layers when the `with` block ends.
 
     A layer may store a tensor for its next call. A float64 run would leave float64 tensors there.
     """

@@ -38,9 +38,9 @@ class Backup:
 
         Args:
             path: The path of the tensor.
-            value: The value, which is copied.
-            references: If nobody writes to the memory of the value, so that no copy is needed: the limit of all values
-                that are kept in memory, as a multiple of the limit of this backup. None to copy the value.
+            value: The value.
+            references: None to copy the value. A number to store the array itself, if nobody writes to its memory: the
+                values in memory may then take this multiple of the backup's limit.
 
         Raises:
             FileError: The temporary file cannot be written.

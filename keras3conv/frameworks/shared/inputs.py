@@ -109,7 +109,7 @@ def _refuse_positional(keras: ModelView, keras_inputs: Any) -> None:
     """
     if isinstance(keras_inputs, tuple) and len(keras_inputs) > 1 and keras.input_specs:
         raise InputError(
-            f"keras_inputs is a tuple, so {keras.title} would be called with {len(keras_inputs)} arguments, and it "
+            f"keras_inputs is a tuple, so {keras.title} would be called with {len(keras_inputs)} arguments, but it "
             "takes one: a list or a dict of its inputs\nFix:  keras_inputs=list(keras_inputs)"
         )
 
@@ -277,7 +277,7 @@ def _fit(array: Array, spec: InputSpec) -> Array:
 
 
 def in_keras_layout(inputs: Any, specs: Sequence[InputSpec]) -> str:
-    """Return the sentence that torch inputs have the layout of the Keras inputs; empty if none has only that layout.
+    """Return a hint that an input for the torch module has the layout of Keras, (1, 32, 32, 3); empty if none has.
 
     Args:
         inputs: The inputs that a user gave for the torch module, which raised when it was called with them.

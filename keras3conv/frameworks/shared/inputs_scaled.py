@@ -98,7 +98,7 @@ def _same(ordered: Array, other: Array) -> bool:
 
 
 def is_code(values: Array) -> bool:
-    """Return True if an input is a code, not a measurement: it has two values at most, or one integer per sample."""
+    """Return True if an input is a code, not a measurement: at most two different values, or one integer per sample."""
     if not np.any((values != values.max()) & (values != values.min())):
         return True
     return values.size == values.shape[0] and bool(np.all(values == np.round(values)))

@@ -52,7 +52,7 @@ def like_torch(array: Array, rule: Rule, torch_config: Config | None, keras_conf
 
 
 def _channels(array: Array, rule: Rule, keras_config: Config | None) -> int:
-    """Return the axis in Keras of the channels, which are torch's second axis.
+    """Return the index of the channel axis in Keras; in torch the channels are axis 1.
 
     Args:
         array: An input or output of the layer, of three axes or more.

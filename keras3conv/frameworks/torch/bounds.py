@@ -12,7 +12,7 @@ from keras3conv.frameworks.shared.bounds import Bound, BoundsObserver
 
 @contextmanager
 def observed_bounds() -> Iterator[list[Bound]]:
-    """Collect the bounds (limits of a clamp, the 6 of a ReLU6) of all torch functions that run in the block."""
+    """Collect the bounds (limits of a clamp, the 6 of a ReLU6) of all torch functions that run in the `with` block."""
     observer = BoundsObserver(extremes=_extremes, number=_number, distances=_distances)
     with _FunctionCalls(observer):
         yield observer.found
@@ -20,7 +20,7 @@ def observed_bounds() -> Iterator[list[Bound]]:
 
 @contextmanager
 def observed_slices() -> Iterator[list[Bound]]:
-    """Collect the slices that end beyond their axis, in all torch functions that run in the block.
+    """Collect the slices that end beyond their axis, in all torch functions that run in the `with` block.
 
     A Keras model on the torch backend slices its tensors with torch.
     """

@@ -18,7 +18,7 @@ _CONDITION = "cond"
 
 @contextmanager
 def both_branches_computed() -> Iterator[None]:
-    """Make `torch.cond` compute both branches while the block runs, and choose between their results.
+    """Make `torch.cond` compute both branches inside the `with` block, and choose between their results.
 
     An exported graph then contains the operators of both branches, with the modules that call them.
     """

@@ -23,7 +23,7 @@ class CentredRMSNorm(nn.Module):
 
     Args:
         dim: The size of the last axis.
-        eps: What is added to the mean square.
+        eps: The number that is added to the mean square.
     """
 
     def __init__(self, dim: int, eps: float = 1e-6) -> None:

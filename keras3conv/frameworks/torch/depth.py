@@ -19,7 +19,7 @@ _EXAMPLES = 64
 
 @contextmanager
 def captured_depth(module: nn.Module) -> Iterator[dict[str, float]]:
-    """Make every module for stochastic depth call a dropout while the block runs; yield their rates by path."""
+    """Make every module for stochastic depth call a dropout inside the `with` block; yield their rates by path."""
     found = [(path, type(child), _rate(child)) for path, child in named_modules(module)]
     kinds = {kind for _, kind, rate in found if rate}
     # A module of such a class with a rate of zero, as in the first block, stays a dropout: all blocks are then alike.

@@ -71,7 +71,7 @@ def derived_tensors(module: nn.Module, in_parts: Collection[str] = ()) -> dict[s
 
 @contextmanager
 def held(derived: Mapping[str, Derived], values: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Make a module use given values in place of the weights that it computes, while the block runs.
+    """Make a module use given values in place of the weights that it computes, inside the `with` block.
 
     Args:
         derived: All computed weights of the module.
@@ -195,7 +195,7 @@ def _nothing() -> None:
 
 @contextmanager
 def _returning(holder: nn.Module | WeightNorm | SpectralNorm, method: str, value: torch.Tensor) -> Iterator[None]:
-    """Make a method of an object return a fixed value while the block runs."""
+    """Make a method of an object return a fixed value inside the `with` block."""
     vars(holder)[method] = lambda *arguments, **keywords: value
     try:
         yield

@@ -37,7 +37,7 @@ def backward(
         weights: For each output by name, the weight of each of its elements in the sum.
         of: The paths of the tensors whose gradients are returned.
         training: The paths of the modules that run in training mode; all others run in evaluation mode.
-        in_parts: The paths of the weights that the module computes in this pass; see `in_parts`.
+        in_parts: The paths of the weights (weight norm) that the module computes in this pass; see the file `in_parts`.
 
     Raises:
         ModelError: The module raised, or torch cannot differentiate an output.
@@ -87,7 +87,7 @@ def _first_names(module: nn.Module) -> dict[str, str]:
 
 @contextmanager
 def _training(module: nn.Module, paths: Collection[str]) -> Iterator[None]:
-    """Set some modules to training mode while the block runs; the surrounding `evaluating` restores all modes.
+    """Set some modules to training mode inside the `with` block; the surrounding `evaluating` restores all modes.
 
     Args:
         module: The module.

@@ -28,8 +28,8 @@ class ScaledRun:
     Attributes:
         factors: The factors, powers of two, by path of the tensor, under each of its names; tensors that are not scaled
             are left out.
-        recording: The run with the scaled weights; None if only another run can tell what it computes, because this one
-            called parts of the module more than once.
+        recording: The recording of the run; None if submodules ran more than once, so that it would have too many
+            calls: another run with the scaled weights is then needed.
     """
 
     factors: Mapping[str, float]
@@ -184,7 +184,7 @@ class _Scaling:
 
 @contextmanager
 def _without(tensors: list[torch.Tensor]) -> Iterator[None]:
-    """Run the block with some tensors set to zero; then restore their values."""
+    """Run the `with` block with some tensors set to zero; then restore their values."""
     before = [tensor.clone() for tensor in tensors]
     for tensor in tensors:
         tensor.zero_()

@@ -18,12 +18,12 @@ from keras3conv.messages import lay_out
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[list[str]]:
-    """Set a module to evaluation mode and uncompiled execution while the block runs; then restore its attributes.
+    """Set a module to evaluation mode and uncompiled execution inside the `with` block; then restore its attributes.
 
     A compiled module would be compiled again for each mode, which takes minutes.
 
     Yields:
-        A list that after the block contains the paths of the attributes that the block changed.
+        A list that after the `with` block contains the paths of the attributes that the `with` block changed.
 
     Raises:
         ModelError: The module or a submodule is TorchScript, which does not support hooks.
@@ -44,7 +44,7 @@ def is_compiled(module: nn.Module) -> bool:
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Set torch's default dtype while the block runs, because a module may convert integers to the default dtype."""
+    """Set torch's default dtype inside the `with` block, because a module may convert integers to the default dtype."""
     before = torch.get_default_dtype()
     try:
         torch.set_default_dtype(dtype)
@@ -55,7 +55,7 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 @contextmanager
 def precise() -> Iterator[None]:
-    """Disable TensorFloat-32, which has a relative error of 3e-4, while the block runs."""
+    """Disable TensorFloat-32, which has a relative error of 3e-4, inside the `with` block."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     try:
@@ -88,7 +88,7 @@ def indices_are_checked(module: nn.Module) -> bool:
 
 
 def inference() -> AbstractContextManager[None]:
-    """Disable the recording of gradients while the block runs."""
+    """Disable the recording of gradients inside the `with` block."""
     return torch.no_grad()
 
 
@@ -172,8 +172,8 @@ def attributes_restored(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[li
         modules: All modules of a model, with their paths.
 
     Yields:
-        A list that after the block contains the paths of the attributes whose values changed. If there are any, the
-        model has a state.
+        A list that after the `with` block contains the paths of the attributes whose values changed. If there are any,
+        the model has a state.
     """
     modules = list(modules)
     flags = [(child, child.training) for _, child in modules]

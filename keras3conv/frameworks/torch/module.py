@@ -60,7 +60,7 @@ def write(
     Args:
         module: The module.
         values: Arrays by the path of the tensor, each of the tensor's shape.
-        in_parts: The paths of the computed weights whose values are those of the tensors that they are computed from.
+        in_parts: The paths of computed weights (weight norm) for which `values` has the tensors they are computed from.
     """
     tensors, derived = dict(named_tensors(module)), derived_tensors(module, in_parts)
     with _undone_on_failure(tensors, derived) as backup, torch.no_grad():
@@ -77,7 +77,7 @@ def write(
 
 @contextmanager
 def _undone_on_failure(tensors: Mapping[str, torch.Tensor], derived: Mapping[str, Derived]) -> Iterator[Backup]:
-    """Yield an empty backup of tensors; if the block raises, restore the values that it has put into the backup.
+    """Yield an empty backup of tensors; if the `with` block raises, restore the values that it has put into the backup.
 
     Args:
         tensors: The tensors of the module, by path.
@@ -98,7 +98,7 @@ def _undone_on_failure(tensors: Mapping[str, torch.Tensor], derived: Mapping[str
 
 @contextmanager
 def restored_on_failure(module: nn.Module, paths: Iterable[str]) -> Iterator[None]:
-    """Restore tensors bit for bit if the block raises.
+    """Restore tensors bit for bit if the `with` block raises.
 
     Args:
         module: The module.
@@ -133,7 +133,7 @@ def run(
         float64: Whether to cast floating-point tensors and inputs to float64 in this run.
         watch: Whether to record layer calls; if False, only the outputs are recorded, and the run is faster.
         rounding: A context manager in which the module runs, and which changes how torch rounds; None for torch's own.
-        in_parts: The paths of the weights that the module also computes in a run in float64; see `in_parts`.
+        in_parts: The paths of computed weights (weight norm) that a float64 run computes; it fixes the others.
 
     Raises:
         ModelError: The module raised; the message names the layer.

@@ -27,7 +27,7 @@ After = Callable[[str, Arguments, Any], Any]
 def forward_calls(
     module: nn.Module, *, before: Before | None = None, after: After | None = None, running: list[str] | None = None
 ) -> Iterator[list[str]]:
-    """Call functions before and after the forward pass of a module and of all its submodules while the block runs.
+    """Call functions before and after the forward pass of a module and of all its submodules inside the `with` block.
 
     Args:
         module: The module.

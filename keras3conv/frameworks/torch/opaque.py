@@ -116,7 +116,7 @@ def registered_modules(described: ModelView) -> dict[str, LayerView]:
 
 @contextmanager
 def standing_in(module: nn.Module, calls: Calls, paths: Collection[str]) -> Iterator[None]:
-    """Replace the calls of some modules by calls of one operator each, while the block runs.
+    """Replace the calls of some modules by calls of one operator each, inside the `with` block.
 
     Args:
         module: The whole module.

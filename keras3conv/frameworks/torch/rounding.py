@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 @contextmanager
 def rounding_of_keras(dtype: str, device: torch.device, *, squares: bool) -> Iterator[None]:
-    """Make torch round as Keras does while the block runs.
+    """Make torch round as Keras does inside the `with` block.
 
     Args:
         dtype: The narrow dtype in which layers of Keras compute; empty for none.

@@ -151,7 +151,7 @@ def _for_outputs(values: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def convolving_with(module: nn.Module, value: torch.Tensor) -> Iterator[None]:
-    """Make a convolution module convolve with a given kernel instead of the one it computes, while the block runs.
+    """Make a convolution module convolve with a given kernel instead of the one it computes, inside the `with` block.
 
     Args:
         module: The convolution.

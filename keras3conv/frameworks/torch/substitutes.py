@@ -43,14 +43,14 @@ def _running(tensor: torch.Tensor, own: Array | None, *, float64: bool) -> torch
 
 @contextmanager
 def substituted(module: nn.Module, substitutes: dict[str, torch.Tensor]) -> Iterator[None]:
-    """Replace the tensors of a module, in all attributes that contain them, while the block runs.
+    """Replace the tensors of a module, in all attributes that contain them, inside the `with` block.
 
     `torch.func.functional_call` is not used, because it does not restore a submodule that has two names.
 
     Args:
-        module: The module; after the block it has its own tensors again.
+        module: The module; after the `with` block it has its own tensors again.
         substitutes: Tensors by path; for a tensor with several names its first name counts. If the module assigns a new
-            tensor during the block, this dict is updated.
+            tensor during the `with` block, this dict is updated.
     """
     names: dict[int, list[str]] = {}
     for path, tensor in named_tensors(module):
@@ -79,7 +79,7 @@ def _places(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, torch.Tens
 def before_running(
     module: nn.Module, substitutes: Mapping[str, torch.Tensor], values: Mapping[str, Array], *, float64: bool
 ) -> dict[str, torch.Tensor]:
-    """Return the values of all buffers, by path, with which a run begins that may change them.
+    """Return the values of all buffers before a run, by path, to find the buffers that the run changes.
 
     Args:
         module: The module.

@@ -113,7 +113,7 @@ def test_several_keras_inputs_are_a_list_and_a_tuple_is_refused() -> None:
     first, second = keras.Input((6,)), keras.Input((6,))
     joined = keras.Model([first, second], layers.Add()([layers.Dense(4)(first), layers.Dense(4)(second)]))
     with pytest.raises(
-        InputError, match=r"would be called with 2 arguments, and it takes one(.|\n)*keras_inputs=list\(keras_inputs\)"
+        InputError, match=r"would be called with 2 arguments, but it takes one(.|\n)*keras_inputs=list\(keras_inputs\)"
     ):
         k3c.validate(nn.Bilinear(6, 6, 4), joined, inputs=(rows(), rows()), keras_inputs=(rows(), rows()))
 

@@ -18,8 +18,8 @@ Kind = dict[str, Shape]
 def load_checkpoint(model: keras.Model, saved: ModelView, path: Path) -> None:
     """Assign the values of a checkpoint to the variables of a model, all of them or none.
 
-    Layers are matched by their paths. If the paths are others, they are matched in the order of the model; then the
-    layers of both sides must have the same roles and shapes, one after the other.
+    Layers are matched by their paths. If the paths differ, layers are matched by position. The layers at each position
+    must then have variables with the same names and shapes.
 
     Args:
         model: The model.
@@ -49,7 +49,7 @@ def load_checkpoint(model: keras.Model, saved: ModelView, path: Path) -> None:
 def _problems(ours: list[LayerView], theirs: list[LayerView]) -> list[Problem]:
     """Return the reasons why the layers of a checkpoint cannot be those of a model; empty if they can be.
 
-    They can be if both lists have the same length, and the same classes, roles and shapes at each index.
+    They can be if both lists have the same length, and the same classes, variable names and shapes at each index.
 
     Args:
         ours: The layers of the model that have variables, in order.

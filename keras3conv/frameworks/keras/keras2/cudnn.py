@@ -14,7 +14,8 @@ from keras3conv.transforms import Array, Shape
 def is_of_cudnn(weights: Sequence[Array], shapes: Sequence[Shape]) -> bool:
     """Return whether three weights are those of a cuDNN layer.
 
-    Only the shape of the bias differs: an LSTM has one bias, and a GRU has a matrix of two.
+    The bias shows it. A cuDNN layer has one vector with two biases for each gate. A Keras LSTM has a vector of half the
+    length, and a Keras GRU has a matrix of two rows.
 
     Args:
         weights: The kernel, the recurrent kernel and the bias in the file.

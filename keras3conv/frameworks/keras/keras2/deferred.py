@@ -120,7 +120,7 @@ class Sized(keras.layers.Layer):  # type: ignore[misc]  # mypy sees Any, because
         self._deferred = deferred
 
     def __call__(self, *tensors: Any, **options: Any) -> Any:
-        """Call the layer; without arguments, with the tensors of the file."""
+        """Call the layer; without arguments, call it with the tensors whose sizes the function needs."""
         return super().__call__(*(tensors or self._given), **options)
 
     def call(self, *tensors: Any) -> Any:
@@ -148,7 +148,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _deferred(entry: Config, given: Any, keywords: Config, name: str) -> list[Any]:
-    """Return the results of a deferred call, one for each."""
+    """Return one `Deferred` for each result of a function call, which is not computed yet."""
     made = Deferred(entry, given, keywords)
     if name not in (f"{OWN}unstack", f"{OWN}split"):
         return [made]

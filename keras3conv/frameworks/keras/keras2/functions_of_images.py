@@ -194,7 +194,7 @@ def _is_float(image: Any) -> bool:
 
 def _require_float(name: str, image: Any) -> None:
     if not _is_float(image):
-        raise ValueError(f"tf.image.{name} of integers is not supported: it rounds, use a float image")
+        raise ValueError(f"tf.image.{name} rounds an image of integers, which is not supported: use a float image")
 
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {

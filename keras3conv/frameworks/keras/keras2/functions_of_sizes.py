@@ -1,6 +1,7 @@
 """Implement the functions of TensorFlow that return sizes, and those that create a tensor of given sizes.
 
-Each is found by its name in `FUNCTIONS`. Sizes are Python integers here: the functions run when every size is known.
+`FUNCTIONS` maps the name of each function to its implementation. Sizes are Python integers here: the functions run when
+every size is known.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -88,7 +89,7 @@ def _is_constant(value: Any) -> bool:
 
 
 def _repeated(value: Any, shape: tuple[int, ...]) -> Any:
-    """Return a constant in a larger shape as a product with ones, so that a trace of the model sees the sizes."""
+    """Return a constant repeated to a larger shape, as a product with ones, so that a trace records the sizes."""
     array = np.asarray(value, "float32" if isinstance(value, float | list) else None)
     return ops.multiply(ops.ones(shape, dtype=array.dtype.name), array)
 

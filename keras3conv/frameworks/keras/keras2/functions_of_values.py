@@ -31,7 +31,7 @@ def gather_nd(params: Any, indices: Any, batch_dims: int | None = 0) -> Any:
     batch, count = batch_dims or 0, indices.shape[-1]
     sizes = tuple(params.shape[batch : batch + count])
     if any(size is None for size in sizes[1:]):
-        raise ValueError(f"tf.gather_nd indexes axes of dynamic sizes: {sizes}")
+        raise ValueError(f"tf.gather_nd indexes axes of dynamic sizes, which is not supported: {sizes}")
     strides = [prod(sizes[place + 1 :]) for place in range(count)]
     flat = indices[..., 0] * strides[0]
     for place in range(1, count):
@@ -87,14 +87,14 @@ def argsort(values: Any, axis: int = -1, direction: str = "ASCENDING", stable: b
 
 
 def repeat(input_: Any, repeats: Any, axis: int | None = None) -> Any:
-    """Compute tf.repeat; with a number for each slice, by their places."""
+    """Compute tf.repeat; if `repeats` is a list, each slice along the axis is repeated by its own number."""
     if not isinstance(repeats, list) or axis is None:
         return ops.repeat(input_, repeats, axis=axis)
     return ops.take(input_, np.repeat(np.arange(len(repeats), dtype="int32"), repeats), axis=axis)
 
 
 def top_k(input_: Any, k: int = 1) -> Any:
-    """Compute tf.math.top_k: the largest values along the last axis, and their places."""
+    """Compute tf.math.top_k: the largest values along the last axis, and their indices."""
     return tuple(ops.top_k(input_, int(k), sorted=True))
 
 

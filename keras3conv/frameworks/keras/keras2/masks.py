@@ -46,7 +46,7 @@ class _Concatenated:
 
 
 class _Lost:
-    """Returns no mask: the layer has none in Keras 2, and its input's mask in Keras 3."""
+    """Returns no mask, as the layer does in Keras 2; in Keras 3 the layer returns the mask of its input."""
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """Return None."""
@@ -95,7 +95,7 @@ class _Ignored(_Kept):
 class _Repeated:
     """Repeats the last output at masked steps, as the `Bidirectional` of the package Keras up to 2.3 did.
 
-    That of TensorFlow and that of Keras 3 return zeros there.
+    The `Bidirectional` of TensorFlow and that of Keras 3 return zeros at masked steps.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

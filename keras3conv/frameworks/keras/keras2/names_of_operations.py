@@ -39,10 +39,10 @@ class Operations:
                 waiting += [tensor._keras_history.operation for tensor in node.input_tensors]
 
     def new(self, name: str) -> str:
-        """Return an unused name for a layer that is made for a call in the file, and that the file does not have.
+        """Return an unused name for an additional layer, which computes sizes for a layer of the file.
 
         Args:
-            name: The name of the layer in the file that is called.
+            name: The name of the layer of the file: "reshape" gives "reshape_sizes_1".
         """
         return self._free(allowed_names([name])[name], "sizes")
 

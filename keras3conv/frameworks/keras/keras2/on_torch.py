@@ -101,12 +101,15 @@ _LAYERS: Mapping[str, Any] = {
 
 
 def layers_on_torch() -> Mapping[str, Any]:
-    """Return the layers by the name of the class that each replaces; none on a backend that needs none."""
+    """Return the layers of this module, by the Keras class that each replaces: {"AveragePooling2D": ...}.
+
+    The result is empty on backends other than torch.
+    """
     return _LAYERS if keras.backend.backend() == "torch" else {}
 
 
 def leaves_padding_out(layer: object) -> bool:
-    """Return whether a layer is an average pooling that is defined here."""
+    """Return whether a layer is an average pooling of this module, which leaves the padding out of the average."""
     return isinstance(layer, _WithoutPadding)
 
 

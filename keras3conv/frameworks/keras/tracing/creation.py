@@ -28,7 +28,7 @@ It gets the name of the traced function, its arguments and its result, and retur
 
 
 def creations_recorded(note: Note) -> AbstractContextManager[None]:
-    """Pass every tensor that is created while the block runs to a function, and use what it returns in its place.
+    """Pass every tensor that is created inside the `with` block to a function, and use what it returns in its place.
 
     Args:
         note: Receives the name of the creating function, its arguments and the tensor; returns the replacement.
@@ -44,7 +44,7 @@ def creations_recorded(note: Note) -> AbstractContextManager[None]:
 
 
 def draws_noted(note: Callable[[str], None]) -> AbstractContextManager[None]:
-    """Call `note` with the name of every function of `keras.random` that is called while the block runs."""
+    """Call `note` with the name of every function of `keras.random` that is called inside the `with` block."""
 
     def noting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
@@ -58,7 +58,7 @@ def draws_noted(note: Callable[[str], None]) -> AbstractContextManager[None]:
 
 
 def numbers_kept() -> AbstractContextManager[None]:
-    """Keep Python's numbers exact while the block runs: casting one to float32 would round it, in a float64 run too.
+    """Keep Python's numbers exact inside the `with` block: casting one to float32 would round it, in a float64 run too.
 
     Keras' attention casts its scale, `1 / sqrt(key_dim)`, to the dtype of the query.
     """

@@ -318,7 +318,7 @@ class _Tracer:
 
 @contextmanager
 def _traced(tracer: _Tracer) -> Iterator[None]:
-    """Let a tracer record all calls of layers and operations while the block runs."""
+    """Let a tracer record all calls of layers and operations inside the `with` block."""
 
     def on_operation(original: Original, operation: Any, args: Any, kwargs: Any) -> Any:
         outputs = original(operation, *args, **kwargs)
@@ -341,7 +341,7 @@ def _any_symbolic(args: Any, kwargs: Any) -> bool:
 
 @contextmanager
 def _symbolic_variables(layer: keras.layers.Layer, tracer: _Tracer) -> Iterator[None]:
-    """Replace the variables in the attributes of a layer by symbolic tensors while the block runs."""
+    """Replace the variables in the attributes of a layer by symbolic tensors inside the `with` block."""
 
     def swapped(value: Any) -> Any:
         if isinstance(value, keras.Variable):
@@ -378,7 +378,7 @@ def _last(kind: str) -> str:
 def leaf_by_name(known: Mapping[str, object]) -> IsLeaf:
     """Return a function that selects the layers that become one node: layers of known classes.
 
-    A subclass that overrides `call` is not selected, so that its operations are traced, unless it stands for its base.
+    A subclass that overrides `call` is traced into, unless its class sets `stands_for_its_base` to True.
 
     Args:
         known: The qualified names of the classes.

@@ -85,7 +85,7 @@ class Sizes:
 
     @property
     def symbols(self) -> dict[str, tuple[int, int]]:
-        """Return for each dynamic size the input and the axis that define it, both as indices."""
+        """Return, for each dynamic size, the index of the input and of the axis that have it: {"batch": (0, 0)}."""
         found: dict[str, tuple[int, int]] = {}
         for place, given in enumerate(self.inputs):
             for axis, size in enumerate(given.shape):
@@ -126,7 +126,9 @@ class Sizes:
         return keras.tree.pack_sequence_as(self.nested, tensors)
 
     def resolve(self, first: int, second: int) -> int | Size | None:
-        """Return the symbolic size for its two numbers; None if no size has them.
+        """Return the size that has these numbers in the two traces: a number if they are equal, else a `Size`.
+
+        Return None if the numbers do not follow from those of the dynamic sizes.
 
         Args:
             first: The number in the first trace.

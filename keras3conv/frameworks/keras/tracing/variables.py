@@ -31,7 +31,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def symbolic_variables(known: Collection[int], is_active: Callable[[], bool]) -> AbstractContextManager[None]:
-    """Make operations on variables return symbolic tensors while the block runs.
+    """Make operations on variables return symbolic tensors inside the `with` block.
 
     Args:
         known: The ids of the variables.
