@@ -64,7 +64,7 @@ class _Commands(TyperGroup):
         return sorted(self.commands, key=lambda name: (name not in self._ORDER, (*self._ORDER, name).index(name)))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command that the arguments name; if there is none, exit with the most similar names."""
+        """Return the command that the first argument names; for an unknown name, exit and suggest similar names."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             near = get_close_matches(args[0], self.commands, 3, 0.5)
             complain(f"there is no command {args[0]!r}")

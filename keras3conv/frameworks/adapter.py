@@ -111,7 +111,7 @@ class TorchFile:
     is_live: ClassVar[bool] = False
 
     def view(self, *, described: bool = True, planned: ModelView | None = None) -> ModelView:
-        """Return the view of the file, its tensors by name; raise `FileError` if unreadable; `described` is ignored."""
+        """Return the view of the file, its tensors by name; raise `FileError` if that fails. `described` is unused."""
         return formats.read(self.source, entry=self.entry, planned=planned)
 
     def output(
@@ -384,15 +384,15 @@ class Sides:
         return True
 
     def traced_torch(self, view: ModelView, given: Inputs) -> ModelView:
-        """Return the view of the torch side with the call order of a run; the same view if the side is a file."""
+        """Run the torch module and return its view with the order of the layer calls; a file's view is unchanged."""
         return view if isinstance(self.torch, ModelFile) else traced(view, self.torch.run(given.torch))
 
     def traced_keras(self, view: ModelView, given: Inputs) -> ModelView:
-        """Return the view of the Keras side with the call order of a run; the same view if the side is a file."""
+        """Run the Keras model and return its view with the order of the layer calls; a file's view is unchanged."""
         return view if isinstance(self.keras, ModelFile) else traced(view, self.keras.run(given.keras))
 
     def traced(self, views: Views, given: Inputs) -> Views:
-        """Return the views of both sides; each live side is run, and its view gets the call order of the run."""
+        """Run both models and return their views with the order of the layer calls; a file's view is unchanged."""
         return self.traced_torch(views[0], given), self.traced_keras(views[1], given)
 
 

@@ -57,7 +57,7 @@ def write_card(card: Card) -> str:
 
 
 def _tones() -> Mapping[str, str]:
-    """Return, for each status of a sweep's row, the section status whose colour the page gives to the row."""
+    """Return, for each status of a task, the section status whose colour its row gets: {"crashed": "failed"}."""
     return {status: TONES.get(status, "failed") for status in ROW_STATUSES}
 
 

@@ -221,7 +221,7 @@ def _line(plot: Plot, series: Series, scale: _Scale, style: str) -> Line:
 
 
 def _runs(series: Series, scale: _Scale) -> list[list[tuple[float, float]]]:
-    """Return one list of points for each run of finite, positive values in a series.
+    """Return the points of a series as one list for each sequence of adjacent finite, positive values.
 
     A single value becomes a short dash.
     """

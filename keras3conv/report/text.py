@@ -150,7 +150,7 @@ def _certificate(report: Document, console: "Console") -> "Grid":
 
 
 def _render_section(section: Section, console: "Console", *, brief: bool) -> None:
-    """Print the details of a section; print nothing if its line in the overview already says everything."""
+    """Print the details of a section; print nothing for a section without details beyond its line in the overview."""
     if not (section.claim or section.facts or section.problems or section.plots or section.tables or section.pictures):
         return
     heading = f"\n{GLYPHS[section.status]} {visible(section.name)}"
@@ -208,7 +208,7 @@ def _render_table(table: Table, console: "Console", *, brief: bool = False) -> N
 
 
 def _without_repeats(rows: list[list[str]]) -> list[list[str]]:
-    """Return rows in which "as above" stands for a sentence that the row before has in the same column."""
+    """Return rows in which a sentence that repeats the sentence above it in the same column is "as above"."""
     return [
         [
             "as above" if number and len(cell) > _REPEATED and " " in cell and cell == rows[number - 1][place] else cell

@@ -27,7 +27,7 @@ from keras3conv.workflows.recorded import recorded_plan
 def align(
     torch: Model, keras: Model, *, inputs: Any, keras_inputs: Any, hints: Hints, probe: bool | None, entry: str
 ) -> Alignment:
-    """Return the plan, the pairs of tensors, of a torch and a Keras model: `keras3conv.align` with all arguments."""
+    """Return the plan (the pairs of tensors) for two models; the arguments are those of `keras3conv.align`."""
     given = Sides.of(torch, keras, entry=entry)
     opened, notes = given.opened()
     if opened.torch.is_live or opened.keras.is_live:
@@ -203,7 +203,7 @@ def _in_one_line(error: ModelError) -> str:
 
 
 def _why_no_probe(sides: Sides, views: Views, inputs: Any) -> str:
-    """Return the reason why the two models cannot be run under the same random weights (a probe); "" if they can."""
+    """Return the reason why a probe (a run of both models with the same random weights) is impossible; else ""."""
     files = sides.files()
     if files:
         if sides.not_run:

@@ -76,7 +76,7 @@ def align_ordered(  # noqa: PLR0913 - these parameters are what its users know
 
 
 def views_by_call_order(torch: Model, keras: Model, inputs: Any, keras_inputs: Any) -> Views:
-    """Return the views of both sides; if a model can be run, its view has the call order of the layers."""
+    """Return the views of both models; the view of a model that can be run has the order of the layer calls."""
     sides = Sides.of(torch, keras)
     sides.build(inputs, keras_inputs)
     views = sides.views()

@@ -53,7 +53,7 @@ def read(source: Source) -> ModelView:
 
 
 def _verified(source: Source, weights: Member, read: Reader) -> Reader:
-    """Return a tensor reader that first checks the CRC of the weights in an archive, before its first tensor.
+    """Return a tensor reader that checks the CRC of the weights in an archive before it reads the first tensor.
 
     Args:
         source: The archive.

@@ -45,7 +45,7 @@ def read(source: Source) -> ModelView:
 
 
 def ref(name: str, entry: Entry) -> TensorRef:
-    """Return a tensor of a safetensors header as a `TensorRef`."""
+    """Return the `TensorRef` (path, shape and dtype) for a tensor in the header of a safetensors file."""
     role = name.rpartition(".")[2]
     return made(
         TensorRef,

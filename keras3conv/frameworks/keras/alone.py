@@ -54,9 +54,9 @@ def _called(layers: Sequence[keras.layers.Layer], inputs: Any, *, joined: bool) 
 
 
 def _features(output: Any, inputs: Any) -> int:
-    """Return the number of output features: the product of the output's axes from the input's last axis on.
+    """Return the number of features of an output: the product of its sizes, without the leading axes of the input.
 
-    It is 12 for an input of shape (2, 5) and an output of shape (2, 3, 4).
+    It is 12 for an input of shape (2, 5) and an output of shape (2, 3, 4): only the axis of size 2 is a leading one.
     """
     size = 1
     for axis in output.shape[len(inputs.shape) - 1 :]:

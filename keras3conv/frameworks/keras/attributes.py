@@ -29,11 +29,11 @@ def attribute_paths(model: keras.layers.Layer) -> dict[str, str]:
 
 
 def _renamed(path: str, found: Mapping[str, str]) -> str:
-    """Return a path whose longest known prefix is replaced by a new one.
+    """Return a path with its longest known prefix replaced: "encoder/dense_3" gives "encoder/project".
 
     Args:
         path: The path of a layer.
-        found: New paths of layers, by their old paths.
+        found: New paths of layers, by their old paths: {"encoder/dense_3": "encoder/project"}.
     """
     if path in found:
         return found[path]

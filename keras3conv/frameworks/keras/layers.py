@@ -98,7 +98,7 @@ class _Windows(_Configured):
         return int(number - 1 if begins_outside else number)
 
     def windows(self, inputs: Any, axis: int, fill: float) -> list[Any]:
-        """Return one tensor of the first value of every window along an axis, one of every second value, and so on."""
+        """Return a list of tensors: the first value of each window along an axis, the second value of each, etc."""
         window, stride, padding, dilation = self.axes[axis - 1]
         size = _size(inputs, axis)
         reach = (self.count(size, axis) - 1) * stride + 1

@@ -45,15 +45,15 @@ def replaced(replacements: Iterable[tuple[object, str, object]]) -> Iterator[Non
 
 
 def layer_calls(handle: CallHandler) -> AbstractContextManager[None]:
-    """Call a handler instead of every layer call inside the `with` block; the handler returns the output."""
+    """Call a handler instead of `Layer.__call__` inside the `with` block; see `CallHandler` for its arguments."""
     return _calls_handled(keras.layers.Layer, "__call__", handle)
 
 
 def operation_calls(handle: CallHandler) -> AbstractContextManager[None]:
-    """Call a handler instead of every call of a `keras.Operation` that is not a layer inside the `with` block.
+    """Call a handler instead of `Operation.__call__`, except for layers, inside the `with` block.
 
-    The operations of a functional model are such objects. A function of `keras.ops` that is called with eager tensors
-    creates no such object.
+    The operations of a functional model are objects of the class `keras.Operation`. A function of `keras.ops` that is
+    called with eager tensors creates no such object, so the handler does not see the call.
     """
 
     def only_operations(original: Original, called: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -201,12 +201,12 @@ def _random(spec: InputSpec, keras: ModelView, size: int, place: int) -> Array:
 
 
 def _in_torch(made: list[Array], *, channels_first: bool | None) -> list[Array]:
-    """Return Keras inputs in a layout of torch; see `_layouts`."""
+    """Return Keras inputs in a layout of torch, as `_layouts` returns it: None leaves all inputs unchanged."""
     return made if channels_first is None else [_torch_layout(one, sequences_first=channels_first) for one in made]
 
 
 def _torch_layout(array: Array, *, sequences_first: bool) -> Array:
-    """Return a Keras input in the layout of torch: images with the channels second.
+    """Return a Keras input in the layout of torch: an image of shape (1, 32, 32, 3) becomes (1, 3, 32, 32).
 
     Args:
         array: The input of the Keras model.

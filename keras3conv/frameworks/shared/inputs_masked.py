@@ -172,7 +172,7 @@ def padded_at_the_start(given: Inputs, mask_values: Sequence[float]) -> Inputs |
 
 
 def with_masks(given: Inputs) -> Inputs | None:
-    """Return the inputs with zeros and ones in place of each input of ones only, which may be a mask; None if none."""
+    """Replace each input of ones only, which may be a mask, by a random mask; None if there is no such input."""
     sides = [[as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras)]
     changed = [[_pattern(array) for array in side] for side in sides]
     if all(new is None for side in changed for new in side):
@@ -186,9 +186,9 @@ def _pattern(array: Array) -> Array | None:
 
 
 def wider_integers(given: Inputs, rows: Iterable[int] = (), *, is_masked: bool = False) -> Iterator[Iterator[Range]]:
-    """Yield for each input of integers an iterator of the ranges of integers to try, the largest range first.
+    """Yield, for each input of integers, an iterator over `Range`s: the inputs with other integers to try there.
 
-    The last range is that of the given integers.
+    The inputs with the largest integers come first, those with integers in the range of the given inputs last.
 
     Args:
         given: The inputs of both sides.
@@ -204,7 +204,7 @@ def wider_integers(given: Inputs, rows: Iterable[int] = (), *, is_masked: bool =
 
 
 def _layout(torch: Array, keras: Array) -> Callable[[Array], Array] | None:
-    """Return the function that changes a Keras input into the layout of a torch input with the same integers.
+    """Return the function that converts a Keras input to the layout of a torch input that has the same integers.
 
     Args:
         torch: The torch input.
@@ -274,7 +274,7 @@ def _covering(size: int, shape: tuple[int, ...]) -> Array:
 
 
 def _every(generator: np.random.Generator, size: int, shape: tuple[int, ...]) -> Array:
-    """Return every integer from 0 to `size - 1` in random order, as often as there is room."""
+    """Return an array of this shape in which all integers from 0 to `size - 1` are repeated, in random order."""
     return generator.permutation(np.arange(int(np.prod(shape))) % size).reshape(shape)
 
 

@@ -133,7 +133,7 @@ def _hooked(path: str, child: nn.Module) -> Iterator[Derived]:
 
 
 def _standardized(path: str, child: nn.Module) -> Iterator[Derived]:
-    """Yield the kernel that a convolution computes from its weight (weight standardization), named like the weight."""
+    """Yield the computed kernel of a convolution with weight standardization, under the path of its weight."""
     parts = () if is_parametrized(child) else kernel_parts(child)
     if parts:
         yield Derived(
@@ -212,7 +212,7 @@ def _computation(hook: WeightNorm | SpectralNorm, child: nn.Module) -> Callable[
 def _assignment(
     path: str, child: nn.Module, name: str, steps: parametrize.ParametrizationList
 ) -> Callable[[torch.Tensor], None]:
-    """Return the function that writes a value for the weight `name` of `child`, which the parametrization computes."""
+    """Return a function that sets the weight `name` of `child`: it writes the tensors that `steps` computes it from."""
     step, own = steps[0] if len(steps) == 1 else None, dict(named_tensors(steps))
 
     def assign(value: torch.Tensor) -> None:

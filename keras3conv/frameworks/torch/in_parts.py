@@ -16,7 +16,7 @@ from keras3conv.model.views import ModelView
 
 
 def planned_in_parts(module: nn.Module, planned: ModelView | None) -> frozenset[str]:
-    """Return the paths of the computed weights that a plan has as their parts.
+    """Return the paths of the computed weights for which a plan has the stored tensors ("weight_g", "weight_v").
 
     Args:
         module: The module.
@@ -29,18 +29,20 @@ def planned_in_parts(module: nn.Module, planned: ModelView | None) -> frozenset[
 
 
 def split_outside(module: nn.Module, owners: Collection[str]) -> frozenset[str]:
-    """Return the paths of the computed weights that a conversion has as their parts.
+    """Return the paths of the computed weights that a converted model computes, too, from the same stored tensors.
 
     Args:
         module: The module.
-        owners: The paths of the modules whose weights stay whole, because a rule of the user converts them.
+        owners: The paths of the modules that a rule of the user converts; their weights are left out.
     """
     whole = tuple(f"{owner}." for owner in owners)
     return frozenset(path for path in derived_tensors(module) if not path.startswith(whole))
 
 
 def buffers_of(module: nn.Module, in_parts: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """Return the buffers that computed weights depend on, by the path of the weight; the others depend on none.
+    """Return the paths of the buffers that computed weights depend on: {"conv.weight": ("conv.weight_u",)}.
+
+    A weight that depends on no buffer is left out.
 
     Args:
         module: The module.

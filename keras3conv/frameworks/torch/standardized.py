@@ -39,9 +39,9 @@ def kernel_parts(module: nn.Module) -> tuple[str, ...]:
 
 
 def _observed_parts(module: nn.Module) -> tuple[str, ...]:
-    """Run copies of a convolution to find the parameters that its kernel depends on.
+    """Run copies of a convolution, and return the names of the parameters that its kernel depends on.
 
-    Empty if it uses the weight itself.
+    The result is empty if the kernel is the weight itself.
     """
     own = {name: tensor for name, tensor in module._parameters.items() if tensor is not None and name != "bias"}
     first = {name: pattern(tuple(tensor.shape), 0.2) for name, tensor in own.items()}

@@ -23,7 +23,7 @@ def of_error(error: BaseException) -> str:
 
 
 def with_cause(outcome: str, cause: tuple[Section, Problem] | None) -> str:
-    """Return the outcome of a failed proof, followed by the layer and the fact of the problem that explains it.
+    """Return the outcome of a failed proof and its cause: "2 of 3 outputs differ; conv1: the strides differ".
 
     Args:
         outcome: The outcome in one line.

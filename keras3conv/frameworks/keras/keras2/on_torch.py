@@ -46,7 +46,14 @@ def average_without_padding(
 
 
 def _counts(size: int, pads: tuple[int, int], length: int, step: int) -> Array:
-    """Return for each window along one axis how many of its values are not padding."""
+    """Return, for each pooling window along one axis, how many of its values are not padding.
+
+    Args:
+        size: The size of the axis.
+        pads: The padding before and after it.
+        length: The size of the window.
+        step: The stride of the window.
+    """
     is_value = np.pad(np.ones(size, "float32"), pads)
     return np.array([is_value[start : start + length].sum() for start in range(0, len(is_value) - length + 1, step)])
 

@@ -275,7 +275,7 @@ class _Tracer:
             self.calls.pop()
 
     def _leaf(self, layer: keras.layers.Layer, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Add a node for a layer that becomes one node, and a second node for the activation that it applies last."""
+        """Add one node for the call of a layer, and a second node for the activation that the layer applies last."""
         self.shapes_only += 1  # the layer runs only to infer its output shape, so no nodes are added
         try:
             outputs = original(layer, *args, **kwargs)
@@ -295,7 +295,7 @@ class _Tracer:
             self.inside.pop()
 
     def activation(self, function: Callable[[Any], Any], given: Any) -> Any:
-        """Add a node for an activation function of Keras; trace the operations of a custom function instead."""
+        """Add a node for an activation of Keras; for a custom function, add the nodes of its operations instead."""
         name = getattr(function, "__name__", "")
         if getattr(keras.activations, name, None) is not function:
             return function(given)
