@@ -19,6 +19,7 @@ from keras3conv.transforms.axes import Axes
 from keras3conv.transforms.base import Array, Arrays, Shape, Shapes, Transform, from_json
 from keras3conv.transforms.blocks import Concat, Split, Stack, Take, Unstack
 from keras3conv.transforms.combine import Beside, Chain, Each, Same
+from keras3conv.transforms.complex_numbers import ComplexParts, FromComplexParts
 from keras3conv.transforms.one_sided import Drop, Fill, Lead, Skip, Trail, Trim
 from keras3conv.transforms.resize import ResizeGrid
 from keras3conv.transforms.zeros import Blocks, Diagonal, Dilate, Thin
@@ -30,6 +31,7 @@ __all__ = [
     "Beside",
     "Blocks",
     "Chain",
+    "ComplexParts",
     "Concat",
     "Copies",
     "Diagonal",
@@ -38,6 +40,7 @@ __all__ = [
     "Each",
     "Equal",
     "Fill",
+    "FromComplexParts",
     "Lead",
     "ResizeGrid",
     "Same",

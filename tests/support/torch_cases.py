@@ -104,6 +104,22 @@ def _written(x: torch.Tensor) -> torch.Tensor:
     return made
 
 
+def _spectrum_written(x: torch.Tensor) -> torch.Tensor:
+    spectrum = torch.fft.rfft(x)
+    made = torch.zeros_like(spectrum)
+    made[:, 1:, :2] = spectrum[:, 1:, :2] * 2j
+    made[:, 0] = 0.5
+    made[:, :, 2] = x[:, :, 2]
+    return torch.fft.irfft(made, n=4)
+
+
+def _shifted_in_time(x: torch.Tensor) -> torch.Tensor:
+    made = torch.zeros_like(x)
+    made[:, :-1, :2] = x[:, 1:, :2]
+    made[:, 1:, 2:] = x[:, :-1, 2:]
+    return made
+
+
 def _halves(x: torch.Tensor) -> torch.Tensor:
     return functional.fold(functional.unfold(x, (3, 2), padding=1, stride=2) * 2, (6, 8), (3, 2), padding=1, stride=2)
 
@@ -280,6 +296,25 @@ CASES |= {
     ),
     "length and angle of a spectrum": (
         lambda x: (torch.fft.rfft(x, dim=1).abs(), torch.fft.rfft(x + 2, n=7).angle(), torch.fft.fft2(x).imag),
+        TEXT,
+    ),
+    "writing into a spectrum": (_spectrum_written, TEXT),
+    "writing into zeros of the shape of the input": (_shifted_in_time, TEXT),
+    "choices in a spectrum": (
+        lambda x: torch.view_as_real(
+            torch.where(torch.fft.fft(x).abs() > 2, torch.fft.fft(x), torch.fft.fft(x) * 0.1)
+            + torch.fft.fft(x + 1).masked_fill(x > 0, 3.0)
+        ),
+        TEXT,
+    ),
+    "positions in a spectrum": (
+        lambda x: torch.view_as_real(
+            torch.fft.fft(x)[..., torch.tensor([2, 0, 1])] - torch.fft.fft(x).index_select(2, torch.tensor([3, 1, 2]))
+        ),
+        TEXT,
+    ),
+    "quotients and numbers beside a spectrum": (
+        lambda x: torch.view_as_real(x / (torch.fft.fft(x) + 9) + (2 - torch.fft.fft(x)) / (torch.fft.fft(x) + 9j)),
         TEXT,
     ),
     "products of complex matrices": (

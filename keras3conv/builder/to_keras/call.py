@@ -51,8 +51,7 @@ class Held:
 
     Attributes:
         parameter: The parameter.
-        is_shared: Whether operators of several layers use it. Then one Keras layer owns it and returns it, and the
-            others take this output.
+        is_shared: Whether operators of several layers use it; then they take the output of one layer that owns it.
     """
 
     parameter: Parameter
@@ -64,9 +63,15 @@ class Held:
         return self.parameter.path
 
     @property
+    def is_complex(self) -> bool:
+        """True if the parameter has complex numbers."""
+        return self.parameter.tensor.dtype.startswith("complex")
+
+    @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of the parameter."""
-        return tuple(size for size in self.parameter.tensor.shape if isinstance(size, int))
+        """The shape of the parameter; complex numbers are pairs of real numbers in a new last axis, as in Keras."""
+        sizes = tuple(size for size in self.parameter.tensor.shape if isinstance(size, int))
+        return (*sizes, 2) if self.is_complex else sizes
 
     @property
     def owner(self) -> str:
@@ -360,11 +365,7 @@ HANDLERS: dict[str, Handler] = {}
 
 
 def handles(*names: str) -> Callable[[Handler], Handler]:
-    """Return a decorator that registers a function as the handler of operators of torch.
-
-    Args:
-        names: The names of the operators without their namespace `aten`: "conv2d".
-    """
+    """Return a decorator that registers a function as the handler of torch operators, without `aten`: "conv2d"."""
 
     def register(handler: Handler) -> Handler:
         HANDLERS.update({f"aten.{name}": handler for name in names})

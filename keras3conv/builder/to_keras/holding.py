@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from keras3conv.builder.program.program import Order, Value, identity
-from keras3conv.builder.to_keras.call import Held, Placed, Writer, ops
-from keras3conv.transforms import Axes
+from keras3conv.builder.to_keras.call import Complex, Held, Placed, Writer, ops
+from keras3conv.transforms import Axes, Chain, ComplexParts, Transform
 
 _LETTERS = "cdefghijk"
 
@@ -29,7 +29,10 @@ def layer_of(writer: Writer, parameter: Held, order: Order, ones: Value, *, for_
     pattern = f"{' '.join(axes)} -> {'' if leads else '1 '}{' '.join(axes[axis] for axis in order) or '1'}"
     batch = ones.shape[0]
     result = writer.new((batch, *inner), identity(len(inner) + 1), "float32")
-    placed = Placed(role="kernel", held=parameter, transform=Axes(pattern))
+    transform: Transform = Axes(pattern)
+    if parameter.is_complex:
+        transform = Chain(ComplexParts(), transform)
+    placed = Placed(role="kernel", held=parameter, transform=transform)
     writer.layer("keras.layers.EinsumDense", config, ones, [placed], parameter.path, result)
     if leads:
         return replace(result, shape=(batch, *shape[1:]), order=order)
@@ -38,4 +41,18 @@ def layer_of(writer: Writer, parameter: Held, order: Order, ones: Value, *, for_
     return made
 
 
-__all__ = ["layer_of"]
+def complex_of(writer: Writer, parameter: Held) -> Complex:
+    """Return the real and the imaginary part of a parameter of complex numbers.
+
+    Args:
+        writer: The program under construction.
+        parameter: The parameter.
+    """
+    pairs = writer.value(parameter)
+    parts = [writer.new(pairs.shape[:-1], identity(pairs.rank - 1), pairs.dtype) for _ in range(2)]
+    for index, part in enumerate(parts):
+        writer.write(pairs[..., index], [part])
+    return Complex(real=parts[0], imaginary=parts[1])
+
+
+__all__ = ["complex_of", "layer_of"]

@@ -26,7 +26,7 @@ from keras3conv.builder.to_keras.call import (
 )
 from keras3conv.builder.to_keras.counting import numbers_up_to
 from keras3conv.builder.to_keras.finishing import finished
-from keras3conv.builder.to_keras.holding import layer_of
+from keras3conv.builder.to_keras.holding import complex_of, layer_of
 from keras3conv.builder.to_keras.layers import (
     Placement,
     chosen_layers,
@@ -129,7 +129,9 @@ class _Lowering:
         found = self._given.get(leaf.name)
         if found is None:
             raise RuleError(f"the argument {leaf.name} is the result of an operator that cannot be converted")
-        return found
+        if isinstance(found, Held) and found.is_complex:
+            self._given[leaf.name] = complex_of(self, found)
+        return self._given[leaf.name]
 
     def _input(self, tensor: Tensor) -> Value:
         order = input_order(self.graph, tensor, self.channels)
@@ -247,8 +249,7 @@ class _Lowering:
         """Return ones of shape (batch, 1), if for each example, or (1, 1): computed from an input, not an array."""
         key = "ones", for_each_example
         if key not in self._made:
-            calls, path = self._calls, self._path
-            self._calls, self._path = (), ""
+            calls, path, self._calls, self._path = self._calls, self._path, (), ""
             first = next(value for value in self._inputs if value.rank)
             index = (slice(None) if for_each_example else 0, *(0,) * (first.rank - 1))
             options = {} if first.dtype.startswith("float") else {"dtype": Dtype("float32")}

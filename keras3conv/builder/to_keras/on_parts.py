@@ -11,8 +11,8 @@ from keras3conv.builder.program.program import Value
 from keras3conv.builder.to_keras.call import Call, Complex, Constant, Held, Result, Unmerged
 from keras3conv.builder.to_keras.contracting import attended, contracted_call
 from keras3conv.builder.to_keras.operations_axes import RESHAPES, dims_of, permuted, reshaped, reshaped_in_place
+from keras3conv.builder.to_keras.operations_complex import handler_for
 from keras3conv.builder.to_keras.operations_pointwise import ELEMENTWISE
-from keras3conv.builder.to_keras.operations_spectra import handler_for
 from keras3conv.builder.to_keras.unmerged import apart, can_reshape, grouped, split_further
 from keras3conv.model.graph import Shape, Tensor, mapped
 

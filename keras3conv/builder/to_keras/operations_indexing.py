@@ -162,7 +162,7 @@ def _split(call: Call) -> Result:
 @handles("select_scatter", "slice_scatter")
 def _scatter(call: Call) -> Result:
     """Convert `slice_scatter`, which replaces a slice: join the values before it, the new ones and those after it."""
-    value, source = call.value("self"), call.arguments["src"]
+    value, source = _for_the_batch(call, call.value("self")), call.arguments["src"]
     axis = call.get("dim", 0) % value.rank
     size = value.shape[axis]
     start, end, step = call.get("start", 0), call.get("end"), call.get("step", 1)
@@ -203,8 +203,19 @@ def _as_part(call: Call, source: Any, shape: Shape, order: Order) -> Value:
     """
     value = call.writer.value(source)
     value = reshaped(call, value, shape) if len(value.shape) != len(shape) else value
-    value = call.ordered(value, order)
-    return for_each_example(call, value, [axis for axis, size in enumerate(value.shape) if size != shape[axis]])
+    return _for_the_batch(call, call.ordered(value, order), shape)
+
+
+def _for_the_batch(call: Call, value: Value, shape: Shape | None = None) -> Value:
+    """Return a value repeated along the axes where it has one element for all samples, as a constant has.
+
+    Args:
+        call: The call.
+        value: The value.
+        shape: The shape of the result; by default that of the call's result.
+    """
+    wanted = call.shape if shape is None else shape
+    return for_each_example(call, value, [axis for axis, size in enumerate(value.shape) if size != wanted[axis]])
 
 
 @handles("fill")

@@ -1,237 +1,18 @@
-"""Convert Fourier transforms and operators on complex numbers; a complex tensor is a pair of real values."""
+"""Convert Fourier transforms; a complex tensor is a pair of real values."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod, sqrt
 from typing import Any
 
 import numpy as np
 
-from keras3conv.builder.program.operation import walk
 from keras3conv.builder.program.program import Order, Value
-from keras3conv.builder.to_keras.broadcasting import elementwise, sign
-from keras3conv.builder.to_keras.call import Call, Complex, Constant, Handler, Result, handler_of, handles, ops
-from keras3conv.builder.to_keras.operations_indexing import picked, taken_along
+from keras3conv.builder.to_keras.broadcasting import elementwise
+from keras3conv.builder.to_keras.call import Call, Complex, Constant, Result, handles, ops
+from keras3conv.builder.to_keras.operations_complex import parts_of
+from keras3conv.builder.to_keras.operations_indexing import taken_along
 from keras3conv.errors import RuleError
-from keras3conv.model.graph import mapped
-
-_OF_PARTS = frozenset(
-    {
-        "view", "reshape", "_unsafe_view", "flatten", "unflatten", "unsqueeze", "squeeze", "permute", "transpose", "t",
-        "movedim", "expand", "repeat", "select", "slice", "narrow", "split", "split_with_sizes", "chunk", "unbind",
-        "index_select", "flip", "roll", "clone", "contiguous", "detach", "sum", "mean", "cumsum", "cat", "stack", "neg",
-        "add", "sub", "alias", "constant_pad_nd", "pad", "view_as", "expand_as", "to", "_to_copy",
-        "fft_fftshift", "fft_ifftshift",
-    }
-)  # fmt: skip
-"""Operators that are applied to the real and the imaginary parts of complex numbers separately."""
-
-_PRODUCTS = frozenset({"mul", "multiply", "matmul", "bmm", "mm", "einsum"})
-_ITSELF = frozenset({"resolve_conj", "resolve_neg"})
-
-Pair = tuple[Any, Any]
-
-
-def handler_for(call: Call) -> Handler:
-    """Return the function that converts a call: the one for complex numbers if an argument of the call is complex.
-
-    Raises:
-        RuleError: The operator has no counterpart in Keras.
-    """
-    is_complex = any(map(_is_complex, walk(call.arguments)))
-    handler = _handler_of_complex(call.node.kind) if is_complex else handler_of(call.node.kind)
-    if handler is None:
-        raise RuleError(f"Keras has no counterpart for {call.name}{' of complex numbers' if is_complex else ''}")
-    return handler
-
-
-def _is_complex(leaf: Any) -> bool:
-    return isinstance(leaf, Complex | complex) or (isinstance(leaf, Constant) and np.iscomplexobj(leaf.array))
-
-
-def _handler_of_complex(kind: str) -> Handler | None:
-    """Return the function that converts calls of an operator on complex numbers; None if there is none."""
-    name = kind.split(".")[1]
-    if name in _COMPLEX:
-        return _COMPLEX[name]
-    handler = handler_of(kind)
-    if handler is not None and name in _OF_PARTS:
-        return lambda call: _of_parts(call, handler)
-    if handler is not None and name in _PRODUCTS:
-        return lambda call: _product(call, handler)
-    if name.startswith("fft_"):
-        return handler
-    return (lambda call: call.arguments["self"]) if name in _ITSELF else None
-
-
-def pair_of(given: Any) -> Pair:
-    """Return the real and the imaginary part of a tensor, constant or number; the second is None for real numbers."""
-    if isinstance(given, Complex):
-        return given.real, given.imaginary
-    if isinstance(given, Constant) and np.iscomplexobj(given.array):
-        return tuple(  # type: ignore[return-value]
-            replace(given, name=f"{given.name} {part}", array=np.ascontiguousarray(getattr(given.array, part)))
-            for part in ("real", "imag")
-        )
-    if isinstance(given, complex):
-        return given.real, given.imag
-    return given, None
-
-
-def _real_call(call: Call, part: int) -> Call:
-    """Return a call in which each complex argument is replaced by its real (`part` 0) or imaginary part (`part` 1).
-
-    A real argument has an imaginary part of zero.
-    """
-
-    def one(leaf: Any) -> Any:
-        parts = pair_of(leaf)
-        if parts[1] is not None or part == 0 or not _is_tensor(leaf):
-            return parts[part] if parts[1] is not None else leaf
-        return elementwise(_as_real(call), [leaf], ops.zeros_like)
-
-    return Call(_as_real(call).node, mapped(call.arguments, one), call.writer)
-
-
-def _is_tensor(leaf: Any) -> bool:
-    return isinstance(leaf, Value | Constant)
-
-
-def _as_real(call: Call) -> Call:
-    outputs = tuple(replace(one, dtype=_real(one.dtype)) for one in call.node.outputs)
-    return Call(replace(call.node, outputs=outputs), call.arguments, call.writer)
-
-
-def _real(dtype: str) -> str:
-    return "float32" if dtype.startswith("complex") else dtype
-
-
-def _of_parts(call: Call, handler: Handler) -> Result:
-    parts = [handler(_real_call(call, part)) for part in range(2)]
-    if isinstance(parts[0], list | tuple):
-        return [
-            None if real is None else Complex(real=_value(call, real), imaginary=_value(call, imaginary))
-            for real, imaginary in zip(*parts, strict=True)
-        ]
-    return Complex(real=_value(call, parts[0]), imaginary=_value(call, parts[1]))
-
-
-def _value(call: Call, given: Any) -> Value:
-    return call.writer.value(given)
-
-
-def _product(call: Call, handler: Handler) -> Result:
-    """Convert a product of complex tensors to up to four products of real tensors, which `handler` converts."""
-    names = [name for name in ("self", "other", "mat2") if name in call.arguments]
-    given = call.arguments.get("tensors") or [call.arguments[name] for name in names]
-    if len(given) != 2:
-        raise RuleError(f"{call.name} with complex numbers is supported only for two tensors, not {len(given)}")
-    (a, b), (c, d) = map(pair_of, given)
-
-    def of(left: Any, right: Any) -> Any:
-        more = (
-            {"tensors": [left, right]} if "tensors" in call.arguments else dict(zip(names, (left, right), strict=True))
-        )
-        return handler(Call(_as_real(call).node, {**call.arguments, **more}, call.writer))
-
-    def joined(symbol: str, left: Any, right: Any) -> Any:
-        return elementwise(_as_real(call), [left, right], lambda one, other: sign(call, symbol, one, other))
-
-    if b is None or d is None:
-        real, imaginary = of(a, c), of(a, d) if b is None else of(b, c)
-    else:
-        real, imaginary = joined("-", of(a, c), of(b, d)), joined("+", of(a, d), of(b, c))
-    return Complex(real=_value(call, real), imaginary=_value(call, imaginary))
-
-
-def _parts(call: Call, name: str = "self") -> tuple[Value, Value]:
-    real, imaginary = pair_of(call.arguments[name])
-    value = _value(call, real)
-    if imaginary is None:
-        imaginary = call.step(ops.zeros_like(value), value.shape, value.order, "float32")
-    return value, _value(call, imaginary)
-
-
-def _together(call: Call, expression: Callable[[Any, Any], Any]) -> Value:
-    """Add a step that computes a real tensor from a complex argument of a call, and return the tensor.
-
-    Args:
-        call: The call.
-        expression: Returns the expression for the real and the imaginary part of the argument.
-    """
-    return elementwise(_as_real(call), list(_parts(call)), expression)
-
-
-def _conjugate(call: Call) -> Result:
-    real, imaginary = _parts(call)
-    return Complex(real=real, imaginary=elementwise(_as_real(call), [imaginary], lambda value: -value))
-
-
-def _divided(call: Call) -> Result:
-    real, imaginary = pair_of(call.arguments["other"])
-    if imaginary is not None:
-        raise RuleError(
-            "a division by complex numbers is not supported: divide by real numbers, or multiply by the inverse"
-        )
-    made = [
-        elementwise(_as_real(call), [part, real], lambda one, other: sign(call, "/", one, other))
-        for part in _parts(call)
-    ]
-    return Complex(real=made[0], imaginary=made[1])
-
-
-def _exponential(call: Call) -> Result:
-    given, plain = list(_parts(call)), _as_real(call)
-    return Complex(
-        real=elementwise(plain, given, lambda real, imaginary: ops.exp(real) * ops.cos(imaginary)),
-        imaginary=elementwise(plain, given, lambda real, imaginary: ops.exp(real) * ops.sin(imaginary)),
-    )
-
-
-def _as_last_axis(call: Call) -> Result:
-    real, imaginary = _parts(call)
-    return call.step(ops.stack([real, imaginary], axis=-1), order=(*real.order, len(real.order)), dtype="float32")
-
-
-_COMPLEX: dict[str, Handler] = {
-    "real": lambda call: _parts(call)[0],
-    "imag": lambda call: _parts(call)[1],
-    "abs": lambda call: _together(call, lambda real, imaginary: ops.sqrt(ops.square(real) + ops.square(imaginary))),
-    "angle": lambda call: _together(call, lambda real, imaginary: ops.arctan2(imaginary, real)),
-    "conj": _conjugate,
-    "_conj": _conjugate,
-    "conj_physical": _conjugate,
-    "_conj_physical": _conjugate,
-    "div": _divided,
-    "exp": _exponential,
-    "view_as_real": _as_last_axis,
-}
-
-
-@handles("real")
-def _real_part(call: Call) -> Result:
-    return call.arguments["self"]  # type: ignore[no-any-return]
-
-
-@handles("view_as_complex")
-def _from_last_axis(call: Call) -> Result:
-    value = call.value("self")
-    parts = [picked(call, value, value.rank - 1, part, value.shape[:-1]) for part in range(2)]
-    return Complex(real=parts[0], imaginary=parts[1])
-
-
-@handles("complex")
-def _from_parts(call: Call) -> Result:
-    return Complex(real=call.value("real"), imaginary=call.value("imag"))
-
-
-@handles("polar")
-def _polar(call: Call) -> Result:
-    given, plain = [call.arguments["abs"], call.arguments["angle"]], _as_real(call)
-    return Complex(
-        real=elementwise(plain, given, lambda length, angle: length * ops.cos(angle)),
-        imaginary=elementwise(plain, given, lambda length, angle: length * ops.sin(angle)),
-    )
 
 
 def _transformed_axes(call: Call, rank: int) -> list[int]:
@@ -286,6 +67,8 @@ def _fft(call: Call, parts: tuple[Value, Value], axes: Sequence[int], *, inverse
     The inverse is computed as the conjugate of the transform of the conjugate.
     """
     rest = list(axes)
+    if not rest:
+        return parts
     if inverse:
         parts = parts[0], call.step(-parts[1], parts[1].shape, parts[1].order, "float32")
     while rest:
@@ -302,7 +85,7 @@ def _fft(call: Call, parts: tuple[Value, Value], axes: Sequence[int], *, inverse
 
 @handles(*(f"fft_{inverse}fft{kind}" for inverse in ("", "i") for kind in ("", "2", "n")))
 def _complex_transform(call: Call) -> Result:
-    parts, inverse = _parts(call), call.name.startswith("fft_i")
+    parts, inverse = parts_of(call), call.name.startswith("fft_i")
     axes = _transformed_axes(call, parts[0].rank)
     _require_sizes(call, parts[0], axes)
     factor = _factor(call, [parts[0].shape[axis] for axis in axes], inverse=inverse)
@@ -330,7 +113,7 @@ def _real_transform(call: Call) -> Result:
 
 @handles("fft_irfft", "fft_irfft2", "fft_irfftn")
 def _to_real_transform(call: Call) -> Result:
-    parts = _parts(call)
+    parts = parts_of(call)
     *others, last = _transformed_axes(call, parts[0].rank)
     length = call.shape[last]
     if not isinstance(length, int):
@@ -393,6 +176,3 @@ def _window(call: Call, size: int) -> Constant | None:
     before = (size - length) // 2
     padded = np.pad(array, (before, size - length - before))
     return Constant(name=f"{call.node.outputs[0].name} window", array=padded, shape=padded.shape)
-
-
-__all__ = ["handler_for", "pair_of"]

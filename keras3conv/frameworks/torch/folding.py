@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 from keras3conv.errors import RAISED_BY_MODELS
 from keras3conv.frameworks.torch.opaque import KIND
-from keras3conv.frameworks.torch.tensors import to_numpy
+from keras3conv.frameworks.torch.tensors import double_precision, to_numpy
 from keras3conv.transforms import Array
 
 _NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool, int, float, bool)
@@ -63,7 +63,7 @@ class Constants:
 
     def _note(self, node: torch.fx.Node, state: dict[str, Any], constants: dict[str, Any], path: str) -> None:
         tensor = state[path] if path in state else constants[path]
-        wide = tensor.detach().double() if tensor.is_floating_point() else tensor.detach()
+        wide = tensor.detach().to(double_precision(tensor.dtype))
         self.values[node] = (wide, wide)
 
     def _is_constant(self, node: torch.fx.Node) -> bool:
@@ -108,9 +108,10 @@ class Constants:
                     return _number(value, batch)
                 known = self.values.get(leaf)
                 if known is None:  # only the shape of this tensor matters
-                    return torch.zeros([_number(size, batch) for size in value.shape], dtype=_wide(value.dtype))  # type: ignore[union-attr]
+                    sizes, dtype = value.shape, value.dtype  # type: ignore[union-attr]
+                    return torch.zeros([_number(size, batch) for size in sizes], dtype=double_precision(dtype))
                 return [pair[place].clone() for pair in known] if isinstance(known, list) else known[place].clone()
-            return _wide(leaf) if isinstance(leaf, torch.dtype) else leaf
+            return double_precision(leaf) if isinstance(leaf, torch.dtype) else leaf
 
         is_leaf = lambda leaf: isinstance(leaf, torch.fx.Node)  # noqa: E731 - the predicate of two calls
         args = pytree.tree_map(real, node.args, is_leaf=is_leaf)
@@ -164,10 +165,6 @@ def _number(value: Any, batch: int) -> Any:
         found = expression.subs(dict.fromkeys(expression.free_symbols, batch))
         return bool(found) if isinstance(value, torch.SymBool) else int(found)
     return value
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype.is_floating_point else dtype
 
 
 __all__ = ["Constants", "is_number"]

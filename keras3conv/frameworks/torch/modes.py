@@ -116,6 +116,8 @@ _EPSILON = 3
 class Float64(TorchFunctionMode):
     """Replaces float32 by float64 in the arguments of torch functions: `x.float()`, `dtype=torch.float32`.
 
+    Complex numbers of two float32 become those of two float64.
+
     A float64 run checks the function that a model computes, without its rounding. Constants belong to the function: an
     RMSNorm without an epsilon uses the machine epsilon of float32, also for half precision. In this mode it still uses
     that of float32.
@@ -134,6 +136,8 @@ class Float64(TorchFunctionMode):
         """Call a torch function, with float64 in the place of float32 in its arguments."""
         if func is torch.Tensor.float:
             return args[0].double()
+        if getattr(func, "__name__", "") == "cfloat":
+            return args[0].cdouble()
         kwargs = {name: _as_float64(value) for name, value in (kwargs or {}).items()}
         if func in _ROOT_OF_MEAN_SQUARE:
             given = args[_EPSILON] if len(args) > _EPSILON else kwargs.get("eps")
@@ -143,6 +147,8 @@ class Float64(TorchFunctionMode):
 
 
 def _as_float64(value: Any) -> Any:
+    if value is torch.complex64:
+        return torch.complex128
     return torch.float64 if value is torch.float32 else value
 
 

@@ -35,6 +35,7 @@ from keras3conv.frameworks.torch.rounding import rounding_of_keras
 from keras3conv.frameworks.torch.substitutes import before_running, computed_weights, running_tensors, substituted
 from keras3conv.frameworks.torch.tensors import (
     device_of,
+    double_precision,
     floating_tensors,
     is_tensor,
     named_tensors,
@@ -219,9 +220,9 @@ def call_arguments(module: nn.Module, inputs: object, *, float64: bool = False) 
             require_numbers(value)
             value = to_torch(value)
         if isinstance(value, torch.Tensor):
-            floating = value.is_floating_point()
+            dtype = double_precision(value.dtype) if float64 else value.dtype
             # Copy: a module may write into its inputs, and the same inputs are used for several runs.
-            return value.to(device=device, dtype=torch.float64 if float64 and floating else value.dtype, copy=True)
+            return value.to(device=device, dtype=dtype, copy=True)
         if isinstance(value, dict):
             return {name: convert(item) for name, item in value.items()}
         if isinstance(value, tuple | list):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from keras3conv.frameworks.torch.derived import Derived
-from keras3conv.frameworks.torch.tensors import named_buffers, named_modules, named_tensors, to_torch
+from keras3conv.frameworks.torch.tensors import double_precision, named_buffers, named_modules, named_tensors, to_torch
 from keras3conv.transforms import Array
 
 
@@ -25,7 +25,7 @@ def running_tensors(module: nn.Module, values: Mapping[str, Array], *, float64: 
     substitutes = {}
     for path, tensor in named_tensors(module) if float64 or values else buffers.items():
         own = given.get(id(tensor))
-        casts = float64 and tensor.is_floating_point() and tensor.dtype != torch.float64
+        casts = float64 and tensor.dtype != double_precision(tensor.dtype)
         if own is not None or casts or path in buffers:
             if id(tensor) not in made:
                 made[id(tensor)] = _running(tensor, own, float64=float64)
@@ -35,8 +35,8 @@ def running_tensors(module: nn.Module, values: Mapping[str, Array], *, float64: 
 
 def _running(tensor: torch.Tensor, own: Array | None, *, float64: bool) -> torch.Tensor:
     value = tensor.detach() if own is None else to_torch(np.array(own, order="C")).to(tensor.device)
-    if float64 and value.is_floating_point():
-        value = value.double()
+    if float64:
+        value = value.to(double_precision(value.dtype))
     # A module may write a state into its buffers, so it gets copies. Every run then starts from the same state.
     return value.clone() if own is None and value.dtype == tensor.dtype else value
 
@@ -127,7 +127,7 @@ def computed_weights(
         if path in values or (float64 and values.keys().isdisjoint(weight.parts)):
             own = weight.compute()
             value = to_torch(np.asarray(values[path], order="C")).to(own.device) if path in values else own
-            found[path] = value.double() if float64 else value
+            found[path] = value.to(double_precision(value.dtype)) if float64 else value
     return found
 
 

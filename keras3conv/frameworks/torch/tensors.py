@@ -55,6 +55,13 @@ def device_of(module: nn.Module) -> torch.device:
     return next((tensor.device for _, tensor in named_tensors(module)), torch.device("cpu"))
 
 
+def double_precision(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of a float64 run for a dtype: float64, complex128 for complex numbers, or the dtype itself."""
+    if dtype.is_complex:
+        return torch.complex128
+    return torch.float64 if dtype.is_floating_point else dtype
+
+
 def is_tensor(value: object) -> bool:
     """Return whether a value is a torch tensor."""
     return isinstance(value, torch.Tensor)

@@ -19,7 +19,7 @@ from keras3conv.frameworks.torch.in_parts import planned_in_parts
 from keras3conv.frameworks.torch.modes import Float64
 from keras3conv.frameworks.torch.observing import Arguments, forward_calls
 from keras3conv.frameworks.torch.substitutes import computed_weights, substituted
-from keras3conv.frameworks.torch.tensors import is_tensor, named_tensors, tensors_in
+from keras3conv.frameworks.torch.tensors import double_precision, is_tensor, named_tensors, tensors_in
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView
 from keras3conv.numerics.fingerprint import EXACT, Fingerprint, fingerprint_of, has_nan
@@ -147,7 +147,7 @@ def _substitutes(module: nn.Module, weights: Mapping[str, Array]) -> tuple[dict[
     for path, tensor in named_tensors(module):
         if id(tensor) not in by_id:
             given = torch_side.to_torch(np.asarray(weights[path], order="C")) if path in weights else tensor.detach()
-            dtype = torch.float64 if tensor.is_floating_point() else tensor.dtype
+            dtype = double_precision(tensor.dtype)
             # A module writes into its buffers, so they are copied; it only reads its parameters.
             own = not (path in weights and isinstance(tensor, nn.Parameter))
             by_id[id(tensor)] = given.to(tensor.device, dtype, copy=own)
