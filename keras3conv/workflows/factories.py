@@ -321,7 +321,7 @@ def _is_model(value: object) -> bool:
 
 
 def _required(factory: Callable[..., Any]) -> list[str]:
-    """Return the names of the arguments without a default of a callable."""
+    """Return the names of the required arguments of a callable: those without a default."""
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):  # a function in C without a signature

@@ -73,8 +73,8 @@ class Record:
     def job(self) -> str:
         """A text that is equal for equal transfers.
 
-        It is JSON of the plan's digest, the name of the state dict, and the size and time of each source file. It is
-        empty if the source is a live model. A killed transfer is resumed only by a transfer with the same text.
+        The text is JSON of the plan's digest, the name of the state dict, and the size and modification time of each
+        source file. It is empty if the source is a live model. A transfer resumes a killed one with the same text.
         """
         pinned = [(str(path.absolute()), Source.pin(path).size, Source.pin(path).stamp) for path in self.sources]
         return json.dumps([self._fingerprint, self.entry, pinned]) if self.sources else ""

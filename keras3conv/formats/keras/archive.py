@@ -171,7 +171,9 @@ def _member(source: Source, members: Mapping[str, Member], name: str) -> Member:
             f"{source.path} has its weights in shards or as npz: save it again with model.save(path), without other "
             "arguments"
         )
-    raise IncompleteCheckpoint(f"{source.path} has no {name}: it is not a .keras archive, or an incomplete one")
+    raise IncompleteCheckpoint(
+        f"{source.path} has no {name}: it is not a .keras archive, or is incomplete; download or save it again"
+    )
 
 
 def _weights(source: Source, members: Mapping[str, Member]) -> Member:

@@ -106,12 +106,15 @@ def _find(tree: Tree, architecture: Architecture | None, where: str) -> list[Fou
     for name in [*names, *top]:
         group = f"{base}/{name}".lstrip("/")
         if group not in tree.groups:
-            raise IncompleteCheckpoint(f"{where}: the file lists the layer {quoted(name)}, but has no group for it")
+            raise IncompleteCheckpoint(
+                f"{where}: the file lists the layer {quoted(name)}, but has no group for it; download or save it again"
+            )
         for weight in tree.texts(group, "weight_names") or []:
             dataset = tree.datasets.get(f"{group}/{weight}")
             if dataset is None:
                 raise IncompleteCheckpoint(
-                    f"{where}: the file lists {quoted(f'{group}/{weight}')}, but has no dataset for it"
+                    f"{where}: the file lists {quoted(f'{group}/{weight}')}, but has no dataset for it; download or "
+                    "save it again"
                 )
             layer, role = _place(name, weight, described, architecture)
             found.setdefault(layer, []).append((role, dataset))

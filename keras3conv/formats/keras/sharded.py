@@ -140,7 +140,8 @@ def _check(where: str, listed: Mapping[str, Collection[str]], trees: Mapping[str
     for group, names in listed.items():
         if missing := [name for name in names if (group.lstrip("/"), name) not in held]:
             raise IncompleteCheckpoint(
-                f"{where}: the shard {missing[0]} lacks the variables of {quoted(group)}, which the index lists for it"
+                f"{where}: the shard {missing[0]} lacks the variables of {quoted(group)}, which the index lists; "
+                "download or save it again"
             )
 
 

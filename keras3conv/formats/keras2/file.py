@@ -132,12 +132,16 @@ def groups(path: Path) -> tuple[Group, ...]:
 
 def _group(file: Hdf5File, tree: Tree, layer: str, group: str) -> Group:
     if group not in tree.groups:
-        raise IncompleteCheckpoint(f"{tree.where}: the file lists the layer {quoted(layer)}, but has no group for it")
+        raise IncompleteCheckpoint(
+            f"{tree.where}: the file lists the layer {quoted(layer)}, but has no group for it; download it again"
+        )
     names = tree.texts(group, "weight_names") or []
     missing = [name for name in names if f"{group}/{name}" not in tree.datasets]
     if missing:
         place = quoted(f"{group}/{missing[0]}")
-        raise IncompleteCheckpoint(f"{tree.where}: the file lists the weight {place}, but has no dataset for it")
+        raise IncompleteCheckpoint(
+            f"{tree.where}: the file lists the weight {place}, but has no dataset for it; download or save it again"
+        )
     return Group(layer, tuple((name, file.read(tree.datasets[f"{group}/{name}"])) for name in names))
 
 

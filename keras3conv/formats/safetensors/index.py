@@ -106,7 +106,9 @@ def _check(
 ) -> None:
     missing = [f"{key} (in {name})" for key, name in weight_map.items() if key not in shards[name][1]]
     if missing:
-        raise IncompleteCheckpoint(f"{source.path}: the shards lack tensors that the index lists: {listed(missing)}")
+        raise IncompleteCheckpoint(
+            f"{source.path}: the shards lack tensors that the index lists: {listed(missing)}; download them again"
+        )
     for name, (_, entries) in shards.items():
         if extra := [key for key in entries if weight_map.get(key) != name]:
             raise MalformedCheckpoint(

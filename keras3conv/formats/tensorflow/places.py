@@ -12,7 +12,10 @@ _SAVED_MODEL = frozenset({"saved_model.pb", "saved_model.pbtxt"})
 
 
 def index_of(path: Path) -> Path:
-    """Return the index if the path is the prefix of a checkpoint or one of its files with values; else the path."""
+    """Return the path of a checkpoint's index: "ckpt-1.index" for "ckpt-1" or "ckpt-1.data-00000-of-00001".
+
+    Any other path is returned unchanged, as is a path without an index.
+    """
     values = _VALUES.fullmatch(path.name)
     if values is None and (not path.name or os.path.lexists(path)):
         return path

@@ -102,9 +102,9 @@ def find_entry(content: Any, wanted: str, path: Path, planned: str = "") -> Entr
 
 
 def _named(found: list[Entry], wanted: str, path: Path) -> Entry:
-    """Return the state dict with a name; else the only one whose name begins or ends with the given keys.
+    """Return the state dict with a name, or the only one whose name begins or ends with it: "ema" for "models.ema".
 
-    If there is none, the name is a prefix of the names of tensors: a flat state dict may hold several models.
+    If there is none, return the tensors whose names begin with the name: a flat state dict may hold several models.
 
     Args:
         found: The state dicts in the checkpoint.

@@ -18,7 +18,9 @@ def read(source: Source) -> ModelView:
     }
     held = {(name, tensor.path): tensor for name, view in shards.items() for tensor in view.tensors()}
     if missing := [f"{key} (in {name})" for key, name in weight_map.items() if (name, key) not in held]:
-        raise IncompleteCheckpoint(f"{source.path}: the shards lack tensors that the index lists: {listed(missing)}")
+        raise IncompleteCheckpoint(
+            f"{source.path}: the shards lack tensors that the index lists: {listed(missing)}; download them again"
+        )
 
     def reader(path: str) -> Array:
         if path not in weight_map:

@@ -49,9 +49,10 @@ class Unquantized:
         return KerasModel(self.copy)
 
     def values(self) -> Iterator[tuple[str, Array]]:
-        """Quantize those layers of the copy that are quantized in the model; then yield all variables of the copy.
+        """Quantize the layers of the copy that are quantized in the model; then yield all variables of the copy.
 
-        Each is yielded as its path and its value.
+        Yields:
+            The path and the value of each variable.
         """
         originals = dict(named_layers(self.model))
         for path, layer in list(named_layers(self.copy)):

@@ -18,8 +18,7 @@ def training_only(model: keras.layers.Layer, written: Mapping[str, str]) -> tupl
 
     Args:
         model: The model.
-        written: For layers whose path differs from the attribute names in the user's code, the path made of these
-            names.
+        written: The paths of layers as the user's code names them, by path: {"encoder/dense_3": "encoder/project"}.
     """
     layers: dict[str, list[str]] = {}
     for path, layer in named_layers(model):

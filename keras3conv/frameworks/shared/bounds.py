@@ -80,10 +80,10 @@ class Bound:
 
     @property
     def missing_factor(self) -> float:
-        """The factor by which the values must be scaled to reach the bound; 1 if they exceed it, or no factor helps.
+        """The factor by which the values must be scaled to reach the bound: 2 for values from -3 to 3 and the bound 6.
 
-        No factor brings values that are all positive, or all negative, to a bound of 0. A constant must have been added
-        to them, whose size is unknown, so a large factor is returned.
+        It is 1 if values exceed the bound already, or if no factor helps. It is large for a bound of 0 if all values
+        have the same sign: the model then adds a constant of unknown size, which the scaled values must outweigh.
         """
         if self.function == SLICE:
             return 1.0

@@ -46,7 +46,7 @@ class Follower:
     def flows(self) -> Mapping[str, Flow] | None:
         """Return the data dependencies of each layer that ran.
 
-        None if they may be wrong, as an operation was missed.
+        Return None if an operation was not reported, so that dependencies may be missing.
         """
         return None if self._lost else self._flows
 

@@ -51,7 +51,7 @@ def _trim() -> Callable[[int], Any] | None:
 
 
 def anonymous_memory() -> int:
-    """Return the memory of this process in bytes that is not of files; 0 on systems that do not tell it."""
+    """Return the bytes of this process's memory that are not mapped from files; 0 if the system does not report it."""
     if not _SIZES.exists():
         return 0
     _, resident, shared, *_ = _SIZES.read_text(encoding="ascii").split()

@@ -85,7 +85,7 @@ def repeated(given: Inputs, specs: Sequence[InputSpec], most: int = _SMALL_INPUT
 
 
 def other_sizes(given: Inputs, specs: Sequence[InputSpec], beyond: int = 0) -> list[tuple[str, Inputs]]:
-    """Return up to two copies of the inputs, with smaller and larger dynamic axes, each after its sizes: "256x256".
+    """Return up to two copies of the inputs, with smaller and larger dynamic axes, as pairs ("256x256", inputs).
 
     The smaller copy has about half of long sizes, even sizes instead of odd ones, and unequal height and width.
 

@@ -131,7 +131,7 @@ def _alike(
 
 
 def _as_named_inputs(module: nn.Module) -> str:
-    """Return the argument that gives a module all required inputs by name, as code to paste."""
+    """Return the argument with all required inputs of a module as code to paste: `inputs={"ids": ids}`."""
     parameters = inspect.signature(module.forward).parameters.values()
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     names = [one.name for one in parameters if one.default is one.empty and one.kind not in variadic]

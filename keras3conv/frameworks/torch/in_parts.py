@@ -90,11 +90,11 @@ def with_plain_weights(module: nn.Module, in_parts: Collection[str]) -> nn.Modul
 
 
 def inner_modules(module: nn.Module, in_parts: Collection[str] = ()) -> set[str]:
-    """Return the paths of the modules that a view leaves out: they only contain the parts of computed weights.
+    """Return the paths of the modules that a view leaves out: they only hold the tensors behind computed weights.
 
     Args:
         module: The module.
-        in_parts: The paths of the computed weights whose parts the view has; the modules with these parts are kept.
+        in_parts: The paths of the computed weights for which the view has these tensors; their modules are kept.
     """
     found = set()
     for path, child in named_modules(module):

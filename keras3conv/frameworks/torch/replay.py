@@ -144,7 +144,7 @@ class Operation:
         place: The number of the call among all calls of this run.
         name: The name of the function.
         owner: The path of the innermost module that calls it.
-        arguments: The arguments by name, tensors as their shapes. A positional argument without a name has its place.
+        arguments: The arguments by name, tensors as their shapes. An argument without a name is under its index.
         result: The shape of the result; None if it is not a floating-point tensor.
         parts: The number of tensors if the result is several tensors of the same shape; else 0.
     """

@@ -26,7 +26,7 @@ class RoundedSines(TorchFunctionMode):
         self._angles: list[torch.Tensor] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call a torch function, a sine or cosine with a rounded angle."""
+        """Call a torch function; the angle of a sine or cosine is rounded first."""
         if func in _SINES and args[0].is_floating_point():
             angle = args[0]
             self._angles.append(torch.unique(angle.detach().double()))

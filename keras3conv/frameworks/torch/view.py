@@ -27,8 +27,8 @@ def view(
         module: The module.
         described: Whether to include the configurations of the layers, and layers without tensors.
         empty: Whether tensors may be on the meta device, which have no values to read.
-        in_parts: The paths of the computed weights in place of which the view has the tensors that they are computed
-            from.
+        in_parts: The paths of computed weights (weight norm) to leave out: the view has the tensors that they are
+            computed from ("weight_g", "weight_v") instead.
 
     Raises:
         ModelError: A tensor has no values (in a lazy module or on the meta device), or is not dense.

@@ -1,4 +1,4 @@
-"""Define the layers whose masks Keras 2 treats otherwise than Keras 3, for models that are built from old files."""
+"""Define layers that compute masks as Keras 2 does, differently from Keras 3, for models built from old files."""
 
 import re
 from collections.abc import Mapping
